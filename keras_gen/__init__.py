@@ -1,0 +1,24 @@
+"""Generative models for Keras 3: regularized autoencoders, variational autoencoders and GANs."""
+
+import pathlib
+import sys
+
+__version__ = "0.1.0.dev0"
+__all__ = [
+    "GAN",
+    "VAE",
+    "GenerativeModel",
+    "RegularizedAutoencoder",
+    "data",
+    "distributions",
+    "losses",
+    "networks",
+    "objectives",
+    "serving",
+]
+
+# Importing the package registers its classes, so that `keras.saving.load_model` knows them. The command line imports what a
+# command needs itself: `keras-gen --help` answers without loading TensorFlow.
+if pathlib.Path(sys.argv[0] if sys.argv else "").stem != "keras-gen":
+    from keras_gen import data, distributions, losses, networks, objectives, serving
+    from keras_gen.models import GAN, VAE, GenerativeModel, RegularizedAutoencoder

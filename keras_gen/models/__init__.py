@@ -1,0 +1,8 @@
+"""The models, one a file."""
+
+from keras_gen.models.autoencoder import RegularizedAutoencoder
+from keras_gen.models.base import GenerativeModel
+from keras_gen.models.gan import GAN
+from keras_gen.models.vae import VAE
+
+__all__ = ["GAN", "VAE", "GenerativeModel", "RegularizedAutoencoder"]

@@ -1,0 +1,152 @@
+"""The variational autoencoder (MATH 2)."""
+
+import keras
+import tensorflow as tf
+
+from keras_gen.distributions import Prior, StandardNormal
+from keras_gen.models.base import GenerativeModel, check_network
+from keras_gen.objectives import ELBO, Objective
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class VAE(GenerativeModel):
+    """q(z | x) from an encoder, p(x | z) from a decoder, a prior p(z), trained on a bound of log p(x) (MATH 2; arXiv:1312.6114).
+
+    Args:
+        encoder: Built Keras model from data to the posterior's parameters, `[batch, posterior.parameter_size]`.
+        decoder: Built Keras model from latents `[batch, posterior.event_size]` to the likelihood's parameters,
+            `[batch, *likelihood.parameter_shape]`.
+        posterior: Family of q, for instance `distributions.DiagonalNormal(event_size=8)`.
+        likelihood: Family of p(x | z), for instance `distributions.Bernoulli((28, 28, 1))`.
+        prior: p(z), a `distributions.Prior`; `StandardNormal` if None.
+        seed: Seed of the model's noise.
+        **kwargs: `name`, `dtype` and `trainable` of the Keras model.
+
+    Example:
+
+    >>> from keras_gen import distributions, networks
+    >>> posterior, likelihood = distributions.DiagonalNormal(event_size=2), distributions.Bernoulli((28, 28, 1))
+    >>> vae = VAE(encoder=networks.mlp((28, 28, 1), (posterior.parameter_size,), hidden=(32,)),
+    ...           decoder=networks.mlp((2,), likelihood.parameter_shape, hidden=(32,)),
+    ...           posterior=posterior, likelihood=likelihood, seed=0)
+    >>> vae.compile("adam")
+    >>> history = vae.fit(tf.random.uniform((64, 28, 28, 1)), epochs=1, verbose=0)
+    >>> vae.generate(3, seed=7).shape.as_list()
+    [3, 28, 28, 1]
+    """
+
+    loss_parts = ("reconstruction_loss", "kl_loss", "regularization_loss", "elbo")
+
+    def __init__(self, encoder, decoder, posterior, likelihood, prior=None, seed=None, **kwargs):
+        prior = StandardNormal(posterior.event_size) if prior is None else prior
+        if not isinstance(prior, Prior):
+            raise ValueError(
+                f"`prior` is a keras_gen.distributions.Prior. Received: {prior!r}. Put a tfd distribution into one, so that it is "
+                "saved with the model:\nclass MyPrior(distributions.Prior):\n    def distribution(self, condition=None):\n"
+                "        return tfd.Independent(tfd.Laplace(tf.zeros(self.event_size), 1.0), 1)"
+            )
+        if prior.event_size != posterior.event_size:
+            raise ValueError(
+                f"Expected `prior` over the {posterior.event_size} latents of `posterior`. "
+                f"Received: event_size={prior.event_size}. Give both the same `event_size`."
+            )
+        check_network("encoder", encoder, likelihood.event_shape, why=", the `event_shape` of `likelihood`")
+        check_network("encoder", encoder, None, (posterior.parameter_size,), why=", the `parameter_size` of `posterior`")
+        check_network("decoder", decoder, (posterior.event_size,), why=", the `event_size` of `posterior`")
+        check_network("decoder", decoder, None, likelihood.parameter_shape, why=", the `parameter_shape` of `likelihood`")
+        super().__init__(likelihood.event_shape, likelihood.support, seed, **kwargs)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.posterior = posterior
+        self.likelihood = likelihood
+        self.prior = prior
+
+    def compile(self, optimizer="adam", objective=None, **kwargs):
+        """Configure for training as `keras.Model.compile`, with an `objective` in the place of `loss`.
+
+        Args:
+            optimizer: Keras optimizer or its name.
+            objective: What is minimized, `objectives.ELBO()` if None.
+            **kwargs: Further arguments of `keras.Model.compile`; `metrics` see the data and their reconstruction.
+        """
+        objective = ELBO() if objective is None else objective
+        if kwargs.get("loss") is not None or not isinstance(objective, Objective):
+            raise ValueError(
+                "A VAE minimizes an objective, not a Keras loss: compile('adam', objective=objectives.ELBO()). "
+                f"Received: loss={kwargs.get('loss')!r}, objective={objective!r}"
+            )
+        super().compile(optimizer, **kwargs)
+        self.objective = objective
+
+    def get_compile_config(self):
+        """What `compile` was given."""
+        return {**super().get_compile_config(), "objective": keras.saving.serialize_keras_object(self.objective)}
+
+    def call(self, inputs, training=False):
+        """The reconstruction of `inputs` without noise: the mean of p(x | z) at the mean of q(z | x)."""
+        latents = self.posterior(self.encoder(inputs, training=training)).mean()
+        return self.likelihood(self.decoder(latents, training=training)).mean()
+
+    def train_step(self, data):
+        """One step on the objective, −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)) for the ELBO."""
+        x, target, sample_weight = self.unpack(data)
+        with tf.GradientTape() as tape:
+            terms = self._objective_terms(x, target, training=True)
+            terms = {name: self.average(values, sample_weight) for name, values in terms.items()}
+            terms["regularization_loss"] = self.regularization_loss()
+            terms["loss"] += terms["regularization_loss"]
+        self.minimize(tape, terms["loss"], self.trainable_variables)
+        self.log(x, **terms)
+        return self._metrics_results(x, target, sample_weight)
+
+    def test_step(self, data):
+        """The objective and its parts on a batch, with noise that is the same in every evaluation."""
+        x, target, sample_weight = self.unpack(data)
+        terms = self._objective_terms(x, target, training=False)
+        terms = {name: self.average(values, sample_weight) for name, values in terms.items()}
+        terms["regularization_loss"] = self.regularization_loss()
+        terms["loss"] += terms["regularization_loss"]
+        self.log(x, **terms)
+        return self._metrics_results(x, target, sample_weight)
+
+    def _objective_terms(self, x, target, training):
+        """The terms of the objective, one value per example."""
+        return self.objective(
+            target,
+            posterior=self.posterior(self.encoder(x, training=training)),
+            prior=self.prior.distribution(),
+            decode=lambda latents: self.likelihood(self.decoder(latents, training=training)),
+            seed=self.noise_seed(training),
+        )
+
+    def _metrics_results(self, x, target, sample_weight):
+        """The logs; the reconstruction is computed only for metrics that the user compiled."""
+        wanted = any(metric.name == "compile_metrics" for metric in self.metrics)
+        return self.compute_metrics(x, target, self(x, training=False) if wanted else None, sample_weight)
+
+    def encode(self, x):
+        """The posterior q(z | x), a `tfd.Distribution`: `.mean()`, `.stddev()`, `.sample()`, `.log_prob(z)`."""
+        return self.posterior(self.encoder(x, training=False))
+
+    def decode(self, latents):
+        """The mean of p(x | z) for `latents` `[batch, n]`."""
+        return self.likelihood(self.decoder(latents, training=False)).mean()
+
+    def reconstruct(self, x):
+        """The mean of p(x | z) at the mean of q(z | x), without noise."""
+        return self(x, training=False)
+
+    def signatures(self):
+        """The serving contract: `serving_default`, `encode`, `decode` and `generate`."""
+        latents = tf.TensorSpec((None, self.posterior.event_size), tf.float32, name="latents")
+
+        def encode(inputs):
+            posterior = self.encode(inputs)
+            return {"mean": posterior.mean(), "scale": posterior.stddev()}
+
+        return {
+            "serving_default": (lambda inputs: {"reconstructions": self.reconstruct(inputs)}, [self._data_spec()]),
+            "encode": (encode, [self._data_spec()]),
+            "decode": (lambda latents: {"outputs": self.decode(latents)}, [latents]),
+            "generate": (self.generate_rows, [self._seed_spec()]),
+        }

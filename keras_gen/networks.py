@@ -1,0 +1,167 @@
+"""Builders of ordinary, built `keras.Model`s: multilayer perceptrons, a convolutional pair and the DCGAN pair.
+
+Nothing else in the package asks for these: any built Keras model whose shapes fit serves as well. Last layers compute in
+float32, so that losses stay exact under mixed precision.
+"""
+
+import math
+
+import keras
+from keras import layers
+
+
+def mlp(input_shape, output_shape, hidden=(256,), activation="relu", kernel_regularizer=None, output_activation=None, name="mlp"):
+    """A multilayer perceptron from tensors of one shape to tensors of another.
+
+    Args:
+        input_shape: Shape of one input, for instance `(28, 28, 1)`; it is flattened.
+        output_shape: Shape of one output, for instance `(32,)`.
+        hidden: Units of the hidden layers, in order.
+        activation: Activation of the hidden layers.
+        kernel_regularizer: Keras regularizer of every kernel, for instance `keras.regularizers.L2(1e-4)`.
+        output_activation: Activation of the output, for instance `"sigmoid"`; none by default.
+        name: Name of the model.
+
+    Returns:
+        A built `keras.Model`.
+
+    Example:
+
+    >>> mlp((28, 28, 1), (32,), hidden=(256,)).output_shape
+    (None, 32)
+    """
+    inputs = keras.Input(_shape("input_shape", input_shape))
+    x = layers.Flatten()(inputs)
+    for units in hidden:
+        x = layers.Dense(units, activation=activation, kernel_regularizer=kernel_regularizer)(x)
+    size = math.prod(_shape("output_shape", output_shape))
+    x = layers.Dense(size, activation=output_activation, kernel_regularizer=kernel_regularizer, dtype="float32")(x)
+    return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x), name=name)
+
+
+def conv_encoder(input_shape, output_shape, filters=(32, 64), activation="relu", kernel_regularizer=None, name="conv_encoder"):
+    """A convolutional encoder: one 3×3 convolution of stride 2 for each entry of `filters`, then a dense layer.
+
+    Args:
+        input_shape: Shape of an image, `(height, width, channels)`.
+        output_shape: Shape of the output, for instance `(posterior.parameter_size,)`.
+        filters: Channels after each halving.
+        activation: Activation of the convolutions.
+        kernel_regularizer: Keras regularizer of every kernel.
+        name: Name of the model.
+
+    Example:
+
+    >>> conv_encoder((28, 28, 1), (16,)).output_shape
+    (None, 16)
+    """
+    inputs = keras.Input(_image_shape("input_shape", input_shape))
+    x = inputs
+    for channels in filters:
+        x = layers.Conv2D(channels, 3, 2, "same", activation=activation, kernel_regularizer=kernel_regularizer)(x)
+    size = math.prod(_shape("output_shape", output_shape))
+    x = layers.Dense(size, kernel_regularizer=kernel_regularizer, dtype="float32")(layers.Flatten()(x))
+    return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x), name=name)
+
+
+def conv_decoder(
+    input_shape, output_shape, filters=(64, 32), activation="relu", kernel_regularizer=None, output_activation=None, name="conv_decoder"
+):
+    """A convolutional decoder: a dense layer, then one 3×3 transposed convolution of stride 2 for each entry of `filters`.
+
+    Args:
+        input_shape: Shape of the latents, for instance `(8,)`.
+        output_shape: Shape of an image, `(height, width, channels)`; any height and width.
+        filters: Channels before each doubling.
+        activation: Activation of the hidden layers.
+        kernel_regularizer: Keras regularizer of every kernel.
+        output_activation: Activation of the output; none by default.
+        name: Name of the model.
+
+    Example:
+
+    >>> conv_decoder((8,), (28, 28, 1)).output_shape
+    (None, 28, 28, 1)
+    """
+    inputs = keras.Input(_shape("input_shape", input_shape))
+    height, width, channels = _image_shape("output_shape", output_shape)
+    x = _grid(layers.Flatten()(inputs), output_shape, filters[0], len(filters), activation, kernel_regularizer)
+    for after in (*filters[1:], filters[-1]):
+        x = layers.Conv2DTranspose(after, 3, 2, "same", activation=activation, kernel_regularizer=kernel_regularizer)(x)
+    x = layers.CenterCrop(height, width)(x)
+    x = layers.Conv2D(
+        channels, 3, padding="same", activation=output_activation, kernel_regularizer=kernel_regularizer, dtype="float32"
+    )(x)
+    return keras.Model(inputs, x, name=name)
+
+
+def dcgan_generator(input_size, output_shape, filters=(64, 32), name="dcgan_generator"):
+    """The generator of DCGAN (Radford et al. 2016, arXiv:1511.06434), ending in a sigmoid: images in [0, 1].
+
+    A dense layer, then 4×4 transposed convolutions of stride 2, with batch normalization and ReLU between them.
+
+    Args:
+        input_size: Number of latent dimensions.
+        output_shape: Shape of an image, `(height, width, channels)`; any height and width.
+        filters: Channels before each doubling.
+        name: Name of the model.
+
+    Example:
+
+    >>> dcgan_generator(64, (28, 28, 1)).output_shape
+    (None, 28, 28, 1)
+    """
+    inputs = keras.Input((input_size,))
+    height, width, channels = _image_shape("output_shape", output_shape)
+    x = _grid(inputs, output_shape, filters[0], len(filters), use_bias=False)
+    for after in filters[1:]:
+        x = layers.Conv2DTranspose(after, 4, 2, "same", use_bias=False)(_normalized_relu(x))
+    x = layers.Conv2DTranspose(channels, 4, 2, "same", dtype="float32")(_normalized_relu(x))
+    x = layers.CenterCrop(height, width, dtype="float32")(x)
+    return keras.Model(inputs, layers.Activation("sigmoid", dtype="float32")(x), name=name)
+
+
+def dcgan_discriminator(input_shape, filters=(32, 64), name="dcgan_discriminator"):
+    """The discriminator of DCGAN (arXiv:1511.06434): 4×4 convolutions of stride 2 with leaky ReLU, then one logit.
+
+    It has no batch normalization, so that an example's logit does not depend on its batch and gradient penalties mean what
+    they say.
+
+    Args:
+        input_shape: Shape of an image, `(height, width, channels)`.
+        filters: Channels after each halving.
+        name: Name of the model.
+
+    Example:
+
+    >>> dcgan_discriminator((28, 28, 1)).output_shape
+    (None, 1)
+    """
+    inputs = keras.Input(_image_shape("input_shape", input_shape))
+    x = inputs
+    for channels in filters:
+        x = layers.LeakyReLU(0.2)(layers.Conv2D(channels, 4, 2, "same")(x))
+    return keras.Model(inputs, layers.Dense(1, dtype="float32")(layers.Flatten()(x)), name=name)
+
+
+def _normalized_relu(x):
+    return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
+
+
+def _grid(x, image_shape, channels, doublings, activation=None, kernel_regularizer=None, use_bias=True):
+    """A dense layer to the smallest grid that `doublings` make at least as large as the image."""
+    height, width, _ = (math.ceil(size / 2**doublings) for size in image_shape)
+    x = layers.Dense(height * width * channels, activation, use_bias, kernel_regularizer=kernel_regularizer)(x)
+    return layers.Reshape((height, width, channels))(x)
+
+
+def _shape(argument, shape):
+    if not isinstance(shape, (tuple, list)) or not all(isinstance(size, int) and size > 0 for size in shape):
+        raise ValueError(f"`{argument}` is a tuple of positive ints, such as (28, 28, 1) or (32,). Received: {argument}={shape!r}")
+    return tuple(shape)
+
+
+def _image_shape(argument, shape):
+    if len(_shape(argument, shape)) != 3:
+        raise ValueError(f"`{argument}` is the shape of an image, (height, width, channels). Received: {argument}={shape!r}")
+    return tuple(shape)

@@ -1,0 +1,47 @@
+"""Objects whose constructor arguments are their configuration.
+
+Every public object of the package keeps each constructor argument in an attribute of the same name, so its Keras
+configuration can be read off its signature instead of being written, and forgotten, by hand.
+"""
+
+import inspect
+
+import keras
+
+
+def constructor_arguments(instance):
+    """The constructor's own arguments by name, each read from the attribute of the same name."""
+    parameters = inspect.signature(type(instance).__init__).parameters.values()
+    named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+    return {name: getattr(instance, name) for name in named}
+
+
+def serialize_arguments(instance):
+    """`constructor_arguments`, in Keras's serialized form."""
+    return {name: keras.saving.serialize_keras_object(value) for name, value in constructor_arguments(instance).items()}
+
+
+def deserialize_arguments(config):
+    """The arguments that `serialize_arguments` wrote."""
+    return {name: keras.saving.deserialize_keras_object(value) for name, value in config.items()}
+
+
+class Serializable:
+    """A plain object that Keras can save: families, losses and objectives derive from it.
+
+    A subclass keeps each constructor argument in an attribute of the same name. Decorate your own with
+    `keras.saving.register_keras_serializable()` so that a saved model finds it again.
+    """
+
+    def get_config(self):
+        """The constructor's arguments, in Keras's serialized form."""
+        return serialize_arguments(self)
+
+    @classmethod
+    def from_config(cls, config):
+        """The object that `get_config` describes."""
+        return cls(**deserialize_arguments(config))
+
+    def __repr__(self):
+        arguments = ", ".join(f"{name}={value!r}" for name, value in constructor_arguments(self).items())
+        return f"{type(self).__name__}({arguments})"

@@ -1,0 +1,1 @@
+"""Training runs: configuration → data, model, `fit` → a folder."""

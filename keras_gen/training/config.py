@@ -1,0 +1,89 @@
+"""Configurations of training runs: the one source of the flags, the `--help` text and the saved `config.yaml`."""
+
+import dataclasses
+import pathlib
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig:
+    """What every run needs."""
+
+    data: str = "mnist_mini"
+    """The embedded mnist_mini, a TFDS data set by name, a folder of images, an .npz or a .csv file."""
+    data_dir: str | None = None
+    """Where TFDS keeps its data; TFDS_DATA_DIR or ~/tensorflow_datasets if left out."""
+    batch_size: int = 128
+    """Examples a step."""
+    epochs: int = 60
+    """Passes over the training data."""
+    seed: int = 0
+    """Seed of the first weights, the order of the data and all noise."""
+    runs: pathlib.Path = pathlib.Path("runs")
+    """Folder of the runs; this one becomes NAME in it, or NAME-2, NAME-3, … if that is taken."""
+    name: str = "model"
+    """Name of the run and of the SavedModel."""
+    savedmodels: pathlib.Path = pathlib.Path("savedmodels")
+    """Folder of the SavedModels; the next version goes to NAME/<next integer> in it."""
+    pictures_every: int = 10
+    """Epochs between two pictures of samples and reconstructions; the last epoch always has them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoencoderConfig(RunConfig):
+    """Train a regularized autoencoder: E[L(x, x̂)] + λ‖W‖²."""
+
+    name: str = "autoencoder"
+    """Name of the run and of the SavedModel."""
+    epochs: int = 30
+    """Passes over the training data."""
+    network: Literal["mlp", "conv"] = "mlp"
+    """Multilayer perceptrons, or convolutions of stride 2."""
+    latent_size: int = 32
+    """Number of latent dimensions."""
+    l2: float = 1e-6
+    """λ, the weight of the squared kernels."""
+    loss: str = "binary_crossentropy"
+    """L, a Keras loss by name."""
+    learning_rate: float = 1e-3
+    """Adam's first learning rate; it falls to 0 along a cosine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class VAEConfig(RunConfig):
+    """Train a variational autoencoder: -E[log p(x|z)] + KL(q(z|x) || p(z))."""
+
+    name: str = "vae"
+    """Name of the run and of the SavedModel."""
+    network: Literal["mlp", "conv"] = "conv"
+    """Multilayer perceptrons, or convolutions of stride 2."""
+    latent_size: int = 16
+    """Number of latent dimensions."""
+    likelihood: Literal["bernoulli", "normal"] = "bernoulli"
+    """p(x|z): Bernoulli pixels, or normal pixels with the same fixed scale."""
+    scale: float = 0.3
+    """Scale of the normal likelihood, in units of the data."""
+    kl_weight: float = 1.0
+    """Factor on the KL; other than 1 it is a beta-VAE."""
+    learning_rate: float = 2e-3
+    """Adam's first learning rate; it falls to 0 along a cosine."""
+
+
+@dataclasses.dataclass(frozen=True)
+class GANConfig(RunConfig):
+    """Train a GAN: a DCGAN pair, non-saturating loss, one optimizer a player."""
+
+    name: str = "gan"
+    """Name of the run and of the SavedModel."""
+    batch_size: int = 64
+    """Examples a step."""
+    epochs: int = 50
+    """Passes over the training data."""
+    latent_size: int = 64
+    """Number of latent dimensions."""
+    generator_learning_rate: float = 1e-3
+    """Adam's learning rate for the generator."""
+    discriminator_learning_rate: float = 4e-4
+    """Adam's learning rate for the discriminator."""
+    beta_1: float = 0.5
+    """Adam's first momentum, for both players."""

@@ -1,0 +1,169 @@
+"""One training run: data, model, `fit`, and what is left in its folder."""
+
+import dataclasses
+import functools
+import itertools
+import pathlib
+
+import keras
+import numpy as np
+import yaml
+
+from keras_gen import data, distributions, networks, objectives, serving
+from keras_gen.models import GAN, VAE, RegularizedAutoencoder
+from keras_gen.training.callbacks import Pictures, save_grid
+from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig
+
+
+def train(config):
+    """Train what `config` describes and leave a folder.
+
+    The folder holds `config.yaml`, `metrics.csv`, `model.keras` and, for images, `samples-*.png` and `reconstructions-*.png`.
+    The SavedModel goes to `config.savedmodels/config.name/<next integer>`.
+
+    Args:
+        config: `AutoencoderConfig`, `VAEConfig` or `GANConfig`.
+
+    Returns:
+        Path of the folder.
+    """
+    keras.utils.set_random_seed(config.seed)
+    train_data, test_data = data.load(config.data, config.batch_size, data_dir=config.data_dir, seed=config.seed)
+    data_shape = tuple(train_data.element_spec.shape[1:])
+    model = build(config, data_shape, steps=config.epochs * len(train_data))
+
+    folder = _new_folder(config.runs, config.name)
+    (folder / "config.yaml").write_text(yaml.safe_dump(_as_plain(config), sort_keys=False))
+    callbacks = [keras.callbacks.CSVLogger(str(folder / "metrics.csv"))]
+    if len(data_shape) == 3 and data_shape[-1] in (1, 3):
+        images = np.concatenate(list(test_data.take(-(-50 // config.batch_size)).as_numpy_iterator()))[:50]
+        callbacks.append(Pictures(folder, images, config.pictures_every))
+    model.fit(train_data, validation_data=test_data, epochs=config.epochs, callbacks=callbacks)
+
+    model.save(folder / "model.keras")
+    version = serving.publish(model, config.savedmodels / config.name)
+    print(f"\nThe run is in {folder}, the SavedModel in {version}.")
+    return folder
+
+
+@functools.singledispatch
+def build(config, data_shape, steps):
+    """The compiled model that `config` describes.
+
+    Args:
+        config: `AutoencoderConfig`, `VAEConfig` or `GANConfig`.
+        data_shape: Shape of one example.
+        steps: Training steps of the whole run, for the learning-rate schedule.
+    """
+    raise ValueError(f"Expected an AutoencoderConfig, VAEConfig or GANConfig. Received: {config!r}")
+
+
+@build.register
+def _(config: AutoencoderConfig, data_shape, steps):
+    encoder, decoder = _networks(config.network)
+    l2, latent_shape = keras.regularizers.L2(config.l2), (config.latent_size,)
+    model = RegularizedAutoencoder(
+        encoder(data_shape, latent_shape, kernel_regularizer=l2),
+        decoder(latent_shape, data_shape, kernel_regularizer=l2, output_activation="sigmoid"),
+        seed=config.seed,
+        name=config.name,
+    )
+    model.compile(_adam(config, steps), loss=config.loss)
+    return model
+
+
+@build.register
+def _(config: VAEConfig, data_shape, steps):
+    encoder, decoder = _networks(config.network)
+    posterior = distributions.DiagonalNormal(config.latent_size)
+    if config.likelihood == "bernoulli":
+        likelihood = distributions.Bernoulli(data_shape)
+    else:
+        likelihood = distributions.Normal(data_shape, scale=config.scale)
+    model = VAE(
+        encoder(data_shape, (posterior.parameter_size,)),
+        decoder((config.latent_size,), likelihood.parameter_shape),
+        posterior,
+        likelihood,
+        seed=config.seed,
+        name=config.name,
+    )
+    model.compile(_adam(config, steps), objective=objectives.ELBO(config.kl_weight))
+    return model
+
+
+@build.register
+def _(config: GANConfig, data_shape, steps):
+    model = GAN(
+        networks.dcgan_generator(config.latent_size, data_shape),
+        networks.dcgan_discriminator(data_shape),
+        seed=config.seed,
+        name=config.name,
+    )
+    model.compile(
+        keras.optimizers.Adam(config.generator_learning_rate, config.beta_1),
+        keras.optimizers.Adam(config.discriminator_learning_rate, config.beta_1),
+    )
+    return model
+
+
+def sample(run, num_samples=100, seed=0, output=None):
+    """Write samples of a run's model as one picture, or as an .npy of rows if they are no images.
+
+    Args:
+        run: Folder of the run.
+        num_samples: How many.
+        seed: Their seed.
+        output: File to write; `samples.png` or `samples.npy` in the run's folder if None.
+
+    Returns:
+        Path of the file.
+    """
+    samples = np.asarray(load_run(run).generate(num_samples, seed=seed))
+    are_images = samples.ndim == 4 and samples.shape[-1] in (1, 3)
+    output = pathlib.Path(output or pathlib.Path(run) / ("samples.png" if are_images else "samples.npy"))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    if are_images and output.suffix != ".npy":
+        save_grid(output, samples)
+    else:
+        np.save(output, samples)
+    return output
+
+
+def load_run(run):
+    """The trained model of a run.
+
+    Raises:
+        ValueError: If the folder holds no finished run.
+    """
+    path = pathlib.Path(run) / "model.keras"
+    if not path.is_file():
+        raise ValueError(f"Expected the folder of a finished run, with model.keras in it. Received: {run}")
+    return keras.saving.load_model(path)
+
+
+def _networks(network):
+    if network == "mlp":
+        wide = functools.partial(networks.mlp, hidden=(512, 256))
+        return wide, functools.partial(networks.mlp, hidden=(256, 512))
+    return networks.conv_encoder, networks.conv_decoder
+
+
+def _adam(config, steps):
+    return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(config.learning_rate, steps))
+
+
+def _new_folder(runs, name):
+    """`runs/name`, or the first of `name-2`, `name-3`, … that is free, created."""
+    for number in itertools.count(1):
+        folder = runs / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+
+
+def _as_plain(config):
+    fields = {key: str(value) if isinstance(value, pathlib.Path) else value for key, value in dataclasses.asdict(config).items()}
+    return {"model": type(config).__name__.removesuffix("Config").lower(), **fields}

@@ -1,0 +1,306 @@
+"""What every model must do, whatever it models: the house rules that a Keras user relies on."""
+
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import MODELS
+
+FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
+MODES = {
+    "eager": {"run_eagerly": True},
+    "graph": {"jit_compile": False},
+    "XLA": {"jit_compile": True},
+    "two steps an execution": {"steps_per_execution": 2, "jit_compile": False},
+}
+
+
+def assert_weights_equal(a, b, **tolerance):
+    for of_a, of_b in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_allclose(of_a, of_b, **({"rtol": 0} | tolerance))
+
+
+def optimizer_state(model):
+    return [np.asarray(variable) for variable in model.optimizer.variables]
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_execution_mode_ends_with_the_same_weights(make_model, images, mode):
+    reference, model = make_model(run_eagerly=True), make_model(**MODES[mode])
+    before = model.get_weights()
+    expected = reference.fit(images, validation_data=images[:5], epochs=2, **FIT).history
+    history = model.fit(images, validation_data=images[:5], epochs=2, **FIT).history
+    assert_weights_equal(model, reference, atol=2e-5)
+    assert not all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    for name, values in expected.items():
+        np.testing.assert_allclose(history[name], values, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_mixed_float16_stays_close_to_float32(make_model, images, mode):
+    expected = make_model().fit(images, epochs=2, **FIT).history["loss"]
+    keras.config.set_dtype_policy("mixed_float16")
+    model = make_model(**MODES[mode])
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    np.testing.assert_allclose(model.fit(images, epochs=2, **FIT).history["loss"], expected, rtol=2e-2)
+    assert all(variable.dtype == "float32" for variable in model.trainable_variables)
+
+
+def test_an_overflow_under_mixed_float16_skips_the_step_and_halves_the_scale(make_model, images):
+    keras.config.set_dtype_policy("mixed_float16")
+    model = make_model()
+    model.fit(images, **FIT)
+    model.optimizer.dynamic_scale.assign(1e38)
+    before = [np.asarray(variable) for variable in model.trainable_variables]
+    model.fit(images, steps_per_epoch=1, **FIT)
+    assert float(model.optimizer.dynamic_scale) < 1e38
+    for old, variable in zip(before, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(old, variable)
+
+
+def test_the_loss_is_the_sum_of_its_parts(make_model, images):
+    logs = make_model().evaluate(images, batch_size=8, verbose=0, return_dict=True)
+    parts = [value for name, value in logs.items() if name.endswith("_loss")]
+    assert logs["loss"] == pytest.approx(sum(parts), rel=1e-5)
+
+
+def test_evaluation_is_the_same_twice_and_changes_nothing(make_model, images):
+    model = make_model()
+    before = model.get_weights()
+    first = model.evaluate(images, batch_size=8, verbose=0, return_dict=True)
+    assert model.evaluate(images, batch_size=8, verbose=0, return_dict=True) == first
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("form", ["array", "pair", "dataset", "dataset of pairs", "generator", "torch-like sequence"])
+def test_every_form_of_fit_is_the_same_training(make_model, images, form):
+    batches = [images[start : start + 8] for start in range(0, 20, 8)]
+
+    class Sequence(keras.utils.PyDataset):
+        def __len__(self):
+            return len(batches)
+
+        def __getitem__(self, index):
+            return batches[index], batches[index]
+
+    dataset = tf.data.Dataset.from_tensor_slices(images).batch(8)
+    forms = {
+        "array": (images, {"batch_size": 8}),
+        "pair": (images, {"y": images, "batch_size": 8}),
+        "dataset": (dataset, {}),
+        "dataset of pairs": (dataset.map(lambda x: (x, x)), {}),
+        "generator": ((batch for batch in batches), {"steps_per_epoch": 3}),
+        "torch-like sequence": (Sequence(), {}),
+    }
+    x, arguments = forms[form]
+    reference, model = make_model(), make_model()
+    reference.fit(images, **FIT)
+    model.fit(x, shuffle=False, verbose=0, **arguments)
+    assert_weights_equal(model, reference, atol=1e-6)
+
+
+def test_validation_split_and_train_on_batch(make_model, images):
+    history = make_model().fit(images, validation_split=0.25, **FIT).history
+    assert {"loss", "val_loss"} <= history.keys()
+    logs = make_model().train_on_batch(images, return_dict=True)
+    assert logs["loss"] == pytest.approx(make_model().fit(images, batch_size=20, verbose=0, shuffle=False).history["loss"][0], rel=1e-5)
+
+
+@pytest.mark.parametrize("form", ["fit(x, x, w)", "fit(x, w)", "dataset"])
+def test_weights_of_zero_are_examples_left_out(make_model, kind, images, form):
+    """Ten examples of weight 2 and ten of weight 0 give the mean loss of the ten alone."""
+    weighted_part = {"autoencoder": "reconstruction_loss", "vae": "reconstruction_loss", "gan": "discriminator_loss"}[kind]
+    weights = np.repeat([2.0, 0.0], 10).astype("float32")
+    model = make_model()
+    if form == "dataset":
+        logs = model.evaluate(tf.data.Dataset.from_tensors((images, images, weights)), verbose=0, return_dict=True)
+    else:
+        y = {"y": images} if form == "fit(x, x, w)" else {}
+        logs = model.evaluate(images, sample_weight=weights, batch_size=20, verbose=0, return_dict=True, **y)
+    halves = [
+        model.evaluate(images, images, sample_weight=np.eye(20, dtype="float32")[i], batch_size=20, verbose=0, return_dict=True)
+        for i in range(10)
+    ]
+    assert logs[weighted_part] == pytest.approx(2 * sum(half[weighted_part] for half in halves), rel=1e-4)
+    everything = model.evaluate(images, batch_size=20, verbose=0, return_dict=True)
+    assert logs[weighted_part] != pytest.approx(everything[weighted_part], rel=1e-4)
+
+
+def test_weights_without_a_target_count_in_fit_and_its_validation(make_model, images):
+    weights = np.linspace(0.5, 1.5, 20, dtype="float32")
+    implicit, explicit = make_model(), make_model()
+    history = implicit.fit(images, sample_weight=weights, validation_data=(images, None, weights), **FIT).history
+    expected = explicit.fit(images, images, sample_weight=weights, validation_data=(images, images, weights), **FIT).history
+    assert history == expected
+    assert_weights_equal(implicit, explicit, atol=0)
+
+
+def test_keras_file_brings_back_weights_slots_counters_and_the_training_to_come(make_model, images, tmp_path):
+    model = make_model()
+    model.fit(images, **FIT)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.get_config() == model.get_config()
+    assert_weights_equal(loaded, model, atol=0)
+    assert len(optimizer_state(model)) == len(optimizer_state(loaded)) > 3
+    for mine, theirs in zip(optimizer_state(model), optimizer_state(loaded), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    model.fit(images, **FIT)
+    loaded.fit(images, **FIT)
+    assert_weights_equal(loaded, model, atol=0)
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(make_model, images, tmp_path):
+    unbroken, first_half = make_model(), make_model()
+    unbroken.fit(images, epochs=4, **FIT)
+    first_half.fit(images, epochs=2, **FIT)
+    first_half.save(tmp_path / "model.keras")
+    resumed = keras.saving.load_model(tmp_path / "model.keras")
+    resumed.fit(images, epochs=4, initial_epoch=2, **FIT)
+    assert_weights_equal(resumed, unbroken, atol=0)
+
+
+def test_the_built_in_callbacks_work(make_model, images, tmp_path):
+    model = make_model()
+    callbacks = [
+        keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=1e9),
+        keras.callbacks.EarlyStopping("val_loss", patience=3, min_delta=1e9, restore_best_weights=True),
+        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="val_loss", save_best_only=True),
+        keras.callbacks.CSVLogger(tmp_path / "metrics.csv"),
+        keras.callbacks.BackupAndRestore(tmp_path / "backup"),
+        keras.callbacks.TerminateOnNaN(),
+        keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: None),
+    ]
+    optimizers = getattr(model.optimizer, "optimizers", [model.optimizer])
+    rates = [float(optimizer.learning_rate) for optimizer in optimizers]
+    model.fit(images, validation_data=images, epochs=6, callbacks=callbacks, **FIT)
+    assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 1 + 4
+    assert all(float(optimizer.learning_rate) < rate for optimizer, rate in zip(optimizers, rates, strict=True))
+    keras.saving.load_model(tmp_path / "best.keras").evaluate(images, verbose=0)
+
+
+def test_a_learning_rate_schedule_of_steps_works(make_model, images):
+    model = make_model()
+    optimizers = getattr(model.optimizer, "optimizers", [model.optimizer])
+    scheduler = keras.callbacks.LearningRateScheduler(lambda epoch: 0.0)
+    before = [np.asarray(variable) for variable in model.trainable_variables]
+    model.fit(images, callbacks=[scheduler], **FIT)
+    assert all(float(optimizer.learning_rate) == 0 for optimizer in optimizers)
+    for old, variable in zip(before, model.trainable_variables, strict=True):
+        np.testing.assert_array_equal(old, variable)
+
+
+def test_two_replicas_see_the_whole_batch(kind, images):
+    """Logs are those of the whole batch, and the training is that of one device up to the noise, which differs by replica."""
+    losses = {}
+    for replicas in (1, 2):
+        strategy = tf.distribute.MirroredStrategy([f"CPU:{device}" for device in range(replicas)])
+        with strategy.scope():
+            keras.utils.set_random_seed(0)
+            model, arguments = MODELS[kind]()
+            model.compile(**arguments)
+        dataset = tf.data.Dataset.from_tensor_slices(images).batch(8)
+        losses[replicas] = model.fit(dataset, epochs=3, validation_data=dataset, verbose=0).history
+        if kind == "autoencoder":
+            kernels = [variable for variable in model.trainable_variables if variable.path.endswith("kernel")]
+            expected = 1e-3 * sum(float(np.sum(np.square(kernel))) for kernel in kernels)
+            assert losses[replicas]["val_regularization_loss"][-1] == pytest.approx(expected, rel=1e-6)
+        assert int(model.optimizer.iterations) == 9
+    tolerance = {"autoencoder": 1e-5, "vae": 2e-2, "gan": 2e-2}[kind]
+    np.testing.assert_allclose(losses[2]["loss"], losses[1]["loss"], rtol=tolerance)
+
+
+def test_noise_differs_by_step_and_replica(make_model):
+    model = make_model()
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    first, second = strategy.experimental_local_results(strategy.run(lambda: model.noise_seed(training=True)))
+    model.optimizer.iterations.assign_add(1)
+    seeds = {tuple(np.asarray(seed)) for seed in (first, second, model.noise_seed(True), model.noise_seed(False))}
+    assert len(seeds) == 4
+
+
+def test_predict_summary_and_repeated_construction(make_model, kind, images, capsys):
+    model = make_model()
+    inputs = np.zeros((5, 3), "float32") if kind == "gan" else images[:5]
+    np.testing.assert_allclose(model.predict(inputs, verbose=0), model(inputs), atol=1e-6)
+    model.summary()
+    assert f"{model.count_params():,}" in capsys.readouterr().out
+    assert model.get_config().keys() >= {"seed"}
+
+
+CLEAN_PROCESS = """
+import sys
+sys.modules["keras_gen"] = None  # any import of it fails
+import numpy as np, tensorflow as tf
+folder = sys.argv[1]
+for kind in sys.argv[2:]:
+    signatures = tf.saved_model.load(f"{folder}/{kind}").signatures
+    cases = np.load(f"{folder}/{kind}.npz")
+    assert sorted(signatures) == sorted({key.split("/")[0] for key in cases}), (kind, sorted(signatures))
+    for name, function in signatures.items():
+        (argument,) = function.structured_input_signature[1]
+        inputs = cases[f"{name}/in/{argument}"]
+        for rows in (slice(0, 0), slice(0, 1), slice(0, 5)):
+            outputs = function(**{argument: tf.constant(inputs[rows])})
+            expected = {key.split("/")[2]: cases[key] for key in cases if key.startswith(f"{name}/out/")}
+            assert sorted(outputs) == sorted(expected), (kind, name, sorted(outputs))
+            for key, value in expected.items():
+                np.testing.assert_allclose(outputs[key], value[rows], atol=1e-6, err_msg=f"{kind} {name} {key}")
+                assert outputs[key].shape[0] == len(inputs[rows])
+print("every signature agrees")
+"""
+
+
+def test_savedmodels_agree_with_keras_where_keras_gen_cannot_be_imported(images, tmp_path):
+    for kind, build in MODELS.items():
+        model, arguments = build()
+        model.compile(**arguments)
+        model.fit(images, **FIT)
+        model.export(tmp_path / kind)
+        cases = {}
+        for name, (function, (spec,)) in model.signatures().items():
+            given = np.arange(5, dtype=np.int64) if spec.dtype == tf.int64 else images.reshape(20, -1)[:5, : np.prod(spec.shape[1:])]
+            given = given.reshape(-1, *spec.shape[1:])
+            cases[f"{name}/in/{spec.name}"] = given
+            cases |= {f"{name}/out/{key}": np.asarray(value) for key, value in function(tf.constant(given)).items()}
+        np.savez(tmp_path / f"{kind}.npz", **cases)
+    command = [sys.executable, "-c", CLEAN_PROCESS, str(tmp_path), *MODELS]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "every signature agrees" in result.stdout, result.stderr
+
+
+def test_savedmodels_store_each_weight_once_and_no_slots(make_model, images, tmp_path):
+    model = make_model()
+    model.fit(images, **FIT)
+    model.export(tmp_path / "model")
+    stored = tf.train.list_variables(str(tmp_path / "model" / "variables" / "variables"))
+    floats = sum(int(np.prod(shape)) for name, shape in stored if "OBJECT_GRAPH" not in name)
+    assert floats == sum(int(np.prod(weight.shape)) for weight in model.weights)
+
+
+def test_labels_shapes_dtypes_and_ranges_are_refused_with_advice(make_model, images):
+    labels = np.arange(20)
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
+    model = make_model()
+    for call in (model.fit, model.evaluate):
+        for x, y, expected in (
+            (images, labels, r"leave them out: fit\(x\)"),
+            (dataset, None, r"leave them out: fit\(x\)"),
+            (images[..., 0], None, r"x\[\.\.\., None\]"),
+            (images.reshape(20, 4, 16, 1), None, r"Expected `x` of shape \(batch, 8, 8, 1\)\. Received: shape \(20, 4, 16, 1\)"),
+            ((images * 255).astype("uint8"), None, r"Received: dtype uint8\. Divide pixels"),
+            (images * 255, None, r"Expected data in \[0, 1\].*Divide pixels of 0 to 255"),
+            (tf.data.Dataset.from_tensor_slices(images * 255).batch(8), None, r"Expected data in \[0, 1\]"),
+            ({"image": images}, None, "one array"),
+        ):
+            before = model.get_weights()
+            with pytest.raises(ValueError, match=expected):
+                call(x, y, verbose=0)
+            for old, new in zip(before, model.get_weights(), strict=True):
+                np.testing.assert_array_equal(old, new)
+    with pytest.raises(ValueError, match="one weight for each example"):
+        model.fit(images, sample_weight=np.ones((20, 8, 8)), verbose=0)
