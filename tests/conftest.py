@@ -80,3 +80,9 @@ def make_model(kind):
 def images():
     """20 images of 8×8 in [0, 1]: with a batch size of 8, the last batch is a partial one."""
     return np.random.default_rng(0).random((20, *IMAGE), dtype=np.float32)
+
+
+@pytest.fixture(scope="session")
+def two_replicas():
+    """Two logical CPUs. One strategy for the whole session: a second one would use the collective keys of the first again."""
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

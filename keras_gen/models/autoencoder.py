@@ -42,6 +42,32 @@ class RegularizedAutoencoder(GenerativeModel):
         self.decoder = decoder
         self.latent_shape = latent_shape
 
+    def compile(self, optimizer="adam", loss=None, **kwargs):
+        """Configure for training as `keras.Model.compile`.
+
+        Args:
+            optimizer: Keras optimizer or its name.
+            loss: L, a Keras loss by name, function or object, with Keras's default reduction.
+            **kwargs: Further arguments of `keras.Model.compile`; `metrics` see the data and their reconstruction.
+
+        Raises:
+            ValueError: Without a loss, or with one that is not averaged over the batch.
+        """
+        if loss is None:
+            raise ValueError("`compile` needs a reconstruction loss, for instance compile('adam', loss='binary_crossentropy').")
+        reduction = getattr(keras.losses.get(loss), "reduction", "sum_over_batch_size")
+        if reduction not in ("sum_over_batch_size", "mean", "none", None):
+            raise ValueError(
+                "The reconstruction loss is averaged over the batch: give it Keras's default reduction. "
+                f"Received: loss={loss!r} with reduction={reduction!r}"
+            )
+        super().compile(optimizer, **kwargs)
+        self.loss = loss  # not handed to Keras, which would ask for a target
+
+    def get_compile_config(self):
+        """What `compile` was given."""
+        return {**super().get_compile_config(), "loss": keras.saving.serialize_keras_object(self.loss)}
+
     def call(self, inputs, training=False):
         """The reconstruction x̂ of `inputs`."""
         return self.decoder(self.encoder(inputs, training=training), training=training)
@@ -69,20 +95,8 @@ class RegularizedAutoencoder(GenerativeModel):
         return self.compute_metrics(x, target, reconstruction, sample_weight)
 
     def reconstruction_error(self, target, reconstruction):
-        """L(x, x̂) of each example, `[batch]`: the compiled loss, averaged over the axes after the batch as Keras does.
-
-        Raises:
-            ValueError: If the model was compiled without a loss, or with one that is not a mean over the batch.
-        """
-        if self.loss is None:
-            raise ValueError("`compile` needs a reconstruction loss, for instance compile('adam', loss='binary_crossentropy').")
+        """L(x, x̂) of each example, `[batch]`: the compiled loss, averaged over the axes after the batch as Keras does."""
         loss = keras.losses.get(self.loss)
-        reduction = getattr(loss, "reduction", "sum_over_batch_size")
-        if reduction not in ("sum_over_batch_size", "mean", "none", None):
-            raise ValueError(
-                "The reconstruction loss is averaged over the batch: give it Keras's default reduction. "
-                f"Received: {loss.name} with reduction={reduction!r}"
-            )
         values = getattr(loss, "call", loss)(target, tf.cast(reconstruction, tf.float32))
         return tf.reduce_mean(tf.reshape(values, (tf.shape(target)[0], -1)), axis=1)
 

@@ -83,7 +83,8 @@ class GenerativeModel(keras.Model):
             data: `x`, `(x, target)` or `(x, target, sample_weight)`, where the target has the shape of the data.
 
         Returns:
-            `(x, target, sample_weight)`; the target is `x` where none was given, the weight None or `[batch]`.
+            `(x, target, sample_weight)`; the target is `x` where none was given, the weight None or `[batch]`. What depends on the
+            target does not run before its values are checked.
 
         Raises:
             ValueError: For labels in the place of the target, a wrong shape, integer pixels or weights not one an example.
@@ -184,6 +185,10 @@ class GenerativeModel(keras.Model):
             if metric.name in values:
                 metric.update_state(values[metric.name] * self._replicas, examples)
 
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        """Update the metrics given to `compile` and return all; data without a target are their own."""
+        return super().compute_metrics(x, x if y is None else y, y_pred, sample_weight)
+
     @property
     def _replicas(self):
         return tf.distribute.get_strategy().num_replicas_in_sync
@@ -211,7 +216,7 @@ class GenerativeModel(keras.Model):
         if self.prior is None:
             raise ValueError(f"{self.name} cannot generate: a {type(self).__name__} has no distribution over its latents.")
         seed = random.getrandbits(31) if seed is None else seed
-        if isinstance(seed, int) and isinstance(num_samples, int) and 0 <= seed < 2**31 and num_samples >= 0:
+        if isinstance(seed, int) and isinstance(num_samples, int) and 0 <= seed < 2**31 and num_samples > 0:
             seed = (seed << 32) + tf.range(num_samples, dtype=tf.int64)
         elif isinstance(seed, int) or num_samples not in (None, len(seed)):
             raise ValueError(
@@ -251,7 +256,7 @@ class GenerativeModel(keras.Model):
             return super().export(filepath, format=format, verbose=verbose, **kwargs)
         archive = keras.export.ExportArchive()
         for name, (function, inputs) in self.signatures().items():
-            archive.add_endpoint(name, function, inputs)
+            archive.add_endpoint(name, _for_empty_batches(function), inputs)
         archive.write_out(str(filepath), verbose=verbose)
 
     def _data_spec(self):
@@ -275,6 +280,18 @@ def _data_errors():
         if len(parts) < 3:
             raise
         raise ValueError(parts[1]) from None
+
+
+def _for_empty_batches(function):
+    """`function`, which never sees an empty batch: oneDNN's convolution gives one the shape of its input (TensorFlow 2.21)."""
+
+    def padded(*inputs):
+        batch = tf.shape(inputs[0])[0]
+        rows = [[0, tf.maximum(1 - batch, 0)]]
+        inputs = [tf.ensure_shape(tf.pad(x, rows + [[0, 0]] * (x.shape.rank - 1)), x.shape) for x in inputs]
+        return {name: output[:batch] for name, output in function(*inputs).items()}
+
+    return padded
 
 
 def _target(x, y, sample_weight):

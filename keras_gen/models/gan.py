@@ -111,7 +111,7 @@ class GAN(GenerativeModel):
 
     def train_step(self, data):
         """The discriminator's move on L_d, then the generator's on L_g."""
-        x, _, sample_weight = self.unpack(data)
+        _, x, sample_weight = self.unpack(data)
         for_discriminator, for_generator = self._latents(x, training=True)
 
         generated = self.generator(for_discriminator, training=True)
@@ -136,7 +136,7 @@ class GAN(GenerativeModel):
 
     def test_step(self, data):
         """Both players' losses on a batch, with noise that is the same in every evaluation."""
-        x, _, sample_weight = self.unpack(data)
+        _, x, sample_weight = self.unpack(data)
         latents, _ = self._latents(x, training=False)
         generated = self._logits(self.generator(latents, training=False), training=False)
         per_example = self.adversarial_loss.discriminator(self._logits(x, training=False), generated)

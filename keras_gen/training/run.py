@@ -38,7 +38,7 @@ def train(config):
     if len(data_shape) == 3 and data_shape[-1] in (1, 3):
         images = np.concatenate(list(test_data.take(-(-50 // config.batch_size)).as_numpy_iterator()))[:50]
         callbacks.append(Pictures(folder, images, config.pictures_every))
-    model.fit(train_data, validation_data=test_data, epochs=config.epochs, callbacks=callbacks)
+    model.fit(train_data, validation_data=test_data, epochs=config.epochs, callbacks=callbacks, shuffle=False)  # `load` shuffles
 
     model.save(folder / "model.keras")
     version = serving.publish(model, config.savedmodels / config.name)
