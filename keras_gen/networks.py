@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 
-def mlp(input_shape, output_shape, hidden=(256,), activation="relu", kernel_regularizer=None, output_activation=None, name="mlp"):
+def mlp(input_shape, output_shape, hidden=(256,), activation="relu", kernel_regularizer=None, output_activation=None, name=None):
     """A multilayer perceptron from tensors of one shape to tensors of another.
 
     Args:
@@ -20,7 +20,7 @@ def mlp(input_shape, output_shape, hidden=(256,), activation="relu", kernel_regu
         activation: Activation of the hidden layers.
         kernel_regularizer: Keras regularizer of every kernel, for instance `keras.regularizers.L2(1e-4)`.
         output_activation: Activation of the output, for instance `"sigmoid"`; none by default.
-        name: Name of the model.
+        name: Name of the model; one of Keras's own if None.
 
     Returns:
         A built `keras.Model`.
@@ -39,7 +39,7 @@ def mlp(input_shape, output_shape, hidden=(256,), activation="relu", kernel_regu
     return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x), name=name)
 
 
-def conv_encoder(input_shape, output_shape, filters=(32, 64), activation="relu", kernel_regularizer=None, name="conv_encoder"):
+def conv_encoder(input_shape, output_shape, filters=(32, 64), activation="relu", kernel_regularizer=None, name=None):
     """A convolutional encoder: one 3×3 convolution of stride 2 for each entry of `filters`, then a dense layer.
 
     Args:
@@ -48,7 +48,7 @@ def conv_encoder(input_shape, output_shape, filters=(32, 64), activation="relu",
         filters: Channels after each halving.
         activation: Activation of the convolutions.
         kernel_regularizer: Keras regularizer of every kernel.
-        name: Name of the model.
+        name: Name of the model; one of Keras's own if None.
 
     Example:
 
@@ -65,7 +65,7 @@ def conv_encoder(input_shape, output_shape, filters=(32, 64), activation="relu",
 
 
 def conv_decoder(
-    input_shape, output_shape, filters=(64, 32), activation="relu", kernel_regularizer=None, output_activation=None, name="conv_decoder"
+    input_shape, output_shape, filters=(64, 32), activation="relu", kernel_regularizer=None, output_activation=None, name=None
 ):
     """A convolutional decoder: a dense layer, then one 3×3 transposed convolution of stride 2 for each entry of `filters`.
 
@@ -76,7 +76,7 @@ def conv_decoder(
         activation: Activation of the hidden layers.
         kernel_regularizer: Keras regularizer of every kernel.
         output_activation: Activation of the output; none by default.
-        name: Name of the model.
+        name: Name of the model; one of Keras's own if None.
 
     Example:
 
@@ -95,7 +95,7 @@ def conv_decoder(
     return keras.Model(inputs, x, name=name)
 
 
-def dcgan_generator(input_size, output_shape, filters=(64, 32), name="dcgan_generator"):
+def dcgan_generator(input_size, output_shape, filters=(64, 32), name=None):
     """The generator of DCGAN (Radford et al. 2016, arXiv:1511.06434), ending in a sigmoid: images in [0, 1].
 
     A dense layer, then 4×4 transposed convolutions of stride 2, with batch normalization and ReLU between them.
@@ -104,7 +104,7 @@ def dcgan_generator(input_size, output_shape, filters=(64, 32), name="dcgan_gene
         input_size: Number of latent dimensions.
         output_shape: Shape of an image, `(height, width, channels)`; any height and width.
         filters: Channels before each doubling.
-        name: Name of the model.
+        name: Name of the model; one of Keras's own if None.
 
     Example:
 
@@ -121,7 +121,7 @@ def dcgan_generator(input_size, output_shape, filters=(64, 32), name="dcgan_gene
     return keras.Model(inputs, layers.Activation("sigmoid", dtype="float32")(x), name=name)
 
 
-def dcgan_discriminator(input_shape, filters=(32, 64), name="dcgan_discriminator"):
+def dcgan_discriminator(input_shape, filters=(32, 64), name=None):
     """The discriminator of DCGAN (arXiv:1511.06434): 4×4 convolutions of stride 2 with leaky ReLU, then one logit.
 
     It has no batch normalization, so that an example's logit does not depend on its batch and gradient penalties mean what
@@ -130,7 +130,7 @@ def dcgan_discriminator(input_shape, filters=(32, 64), name="dcgan_discriminator
     Args:
         input_shape: Shape of an image, `(height, width, channels)`.
         filters: Channels after each halving.
-        name: Name of the model.
+        name: Name of the model; one of Keras's own if None.
 
     Example:
 

@@ -43,5 +43,6 @@ class Serializable:
         return cls(**deserialize_arguments(config))
 
     def __repr__(self):
+        """The call that makes an equal object."""
         arguments = ", ".join(f"{name}={value!r}" for name, value in constructor_arguments(self).items())
         return f"{type(self).__name__}({arguments})"

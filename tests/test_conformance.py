@@ -113,7 +113,9 @@ def test_validation_split_and_train_on_batch(make_model, images):
     history = make_model().fit(images, validation_split=0.25, **FIT).history
     assert {"loss", "val_loss"} <= history.keys()
     logs = make_model().train_on_batch(images, return_dict=True)
-    assert logs["loss"] == pytest.approx(make_model().fit(images, batch_size=20, verbose=0, shuffle=False).history["loss"][0], rel=1e-5)
+    assert logs["loss"] == pytest.approx(
+        make_model().fit(images, batch_size=20, verbose=0, shuffle=False).history["loss"][0], rel=1e-5
+    )
 
 
 @pytest.mark.parametrize("form", ["fit(x, x, w)", "fit(x, w)", "dataset"])
@@ -269,7 +271,9 @@ def test_savedmodels_agree_with_keras_where_keras_gen_cannot_be_imported(images,
         model.export(tmp_path / kind)
         cases = {}
         for name, (function, (spec,)) in model.signatures().items():
-            given = np.arange(5, dtype=np.int64) if spec.dtype == tf.int64 else images.reshape(20, -1)[:5, : np.prod(spec.shape[1:])]
+            given = (
+                np.arange(5, dtype=np.int64) if spec.dtype == tf.int64 else images.reshape(20, -1)[:5, : np.prod(spec.shape[1:])]
+            )
             given = given.reshape(-1, *spec.shape[1:])
             cases[f"{name}/in/{spec.name}"] = given
             cases |= {f"{name}/out/{key}": np.asarray(value) for key, value in function(tf.constant(given)).items()}

@@ -22,7 +22,7 @@ def load(source="mnist_mini", batch_size=128, labels=False, data_dir=None, image
         source: What to load:
             `"mnist_mini"`, 10,000 training and 2,000 test images of MNIST that come with the package;
             the name of any TFDS image data set, such as `"fashion_mnist"` or `"emnist/letters"`;
-            a folder of images, with `train/` and `test/` in it or every tenth image held out, one folder a class if there are labels;
+            a folder of images, with `train/` and `test/` in it or a tenth held out, one folder a class if there are labels;
             an `.npz` with `x_train` and `x_test` (and `y_train`, `y_test`), or with `x` (and `y`), a tenth held out;
             a `.csv` of numbers, one example a row, with a header if it has a column `label`; a tenth held out.
         batch_size: Examples a batch; the last batch may be smaller.
@@ -113,7 +113,7 @@ def _tfds_splits(builder, image_size):
     if not images or "train" not in builder.info.splits or held_out is None:
         raise ValueError(
             f"Expected a TFDS data set of images with the splits train and test. Received: {builder.info.name} with features "
-            f"{sorted(features)} and splits {sorted(builder.info.splits)}. Make a tf.data.Dataset of it yourself and pass it to `fit`."
+            f"{sorted(features)} and splits {sorted(builder.info.splits)}. Make a tf.data.Dataset of it and pass that to `fit`."
         )
     if image_size is None and None in features[images[0]].shape[:2]:
         raise ValueError(f"The images of {builder.info.name} differ in size: pass image_size=(height, width).")
@@ -198,7 +198,7 @@ def _read_arrays(x_train, y_train, x_test, y_test, seed):
     for x, y in ((x_train, y_train), (x_test, y_test)):
         if np.issubdtype(x.dtype, np.floating) and x.size and not (x.min() >= 0 and x.max() <= 1):
             raise ValueError(
-                f"Expected floats in [0, 1]. Received: values from {x.min():g} to {x.max():g}. Scale them, or store pixels as integers."
+                f"Expected floats in [0, 1]. Received: values from {x.min():g} to {x.max():g}. Scale them, or store levels as integers."
             )
         x = x[..., None] if x.ndim == 3 else x
         splits.append(tf.data.Dataset.from_tensor_slices(x if y is None else (x, y)))

@@ -1,4 +1,7 @@
-"""Families of distributions (parameters in tensors ⇄ TFP distributions), priors and the divergence between two."""
+"""Families of distributions (parameters in tensors ⇄ TFP distributions), priors and the divergence between two.
+
+TFP is imported where a distribution is made, not with the module: it takes a second, and `import keras_gen` should not.
+"""
 
 from keras_gen.distributions.divergence import KLDivergence, kl_divergence
 from keras_gen.distributions.likelihoods import Bernoulli, Likelihood, Normal

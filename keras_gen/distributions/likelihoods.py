@@ -4,7 +4,6 @@ import math
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from keras_gen.serialization import Serializable
 
@@ -37,9 +36,6 @@ class Likelihood(Serializable):
         """Turn `[..., *parameter_shape]` into a `tfd.Distribution` with event shape `event_shape`."""
         raise NotImplementedError(f"{type(self).__name__} must turn parameters into a distribution in `__call__`.")
 
-    def _independent(self, distribution):
-        return tfp.distributions.Independent(distribution, len(self.event_shape))
-
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Bernoulli(Likelihood):
@@ -62,7 +58,10 @@ class Bernoulli(Likelihood):
 
     def __call__(self, parameters):
         """Turn logits `[..., *event_shape]` into independent Bernoulli pixels."""
-        return self._independent(tfp.distributions.Bernoulli(logits=tf.cast(parameters, tf.float32), dtype=tf.float32))
+        from tensorflow_probability import distributions as tfd
+
+        pixels = tfd.Bernoulli(logits=tf.cast(parameters, tf.float32), dtype=tf.float32)
+        return tfd.Independent(pixels, len(self.event_shape))
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -90,4 +89,6 @@ class Normal(Likelihood):
 
     def __call__(self, parameters):
         """Turn means `[..., *event_shape]` into independent normal pixels."""
-        return self._independent(tfp.distributions.Normal(tf.cast(parameters, tf.float32), self.scale))
+        from tensorflow_probability import distributions as tfd
+
+        return tfd.Independent(tfd.Normal(tf.cast(parameters, tf.float32), self.scale), len(self.event_shape))

@@ -4,7 +4,6 @@ import math
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from keras_gen.serialization import Serializable
 
@@ -69,5 +68,7 @@ class DiagonalNormal(Posterior):
 
     def __call__(self, parameters):
         """Turn `[..., 2 * event_size]` into N(μ, diag σ²) over `[event_size]`."""
+        from tensorflow_probability import distributions as tfd
+
         mean, raw_scale = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
-        return tfp.distributions.Independent(tfp.distributions.Normal(mean, positive_scale(raw_scale)), 1)
+        return tfd.Independent(tfd.Normal(mean, positive_scale(raw_scale)), 1)

@@ -2,7 +2,6 @@
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from keras_gen.serialization import deserialize_arguments, serialize_arguments
 
@@ -16,10 +15,11 @@ class Prior(keras.layers.Layer):
 
     Example: a prior of your own, saved and loaded with the model.
 
+    >>> from tensorflow_probability import distributions as tfd
     >>> @keras.saving.register_keras_serializable()
     ... class Laplace(Prior):
     ...     def distribution(self, condition=None):
-    ...         return tfp.distributions.Independent(tfp.distributions.Laplace(tf.zeros(self.event_size), 1.0), 1)
+    ...         return tfd.Independent(tfd.Laplace(tf.zeros(self.event_size), 1.0), 1)
     >>> Laplace(event_size=3).distribution().event_shape.as_list()
     [3]
     """
@@ -80,5 +80,6 @@ class StandardNormal(Prior):
 
     def distribution(self, condition=None):
         """N(0, I) over `[event_size]`."""
-        zeros = tf.zeros(self.event_size)
-        return tfp.distributions.Independent(tfp.distributions.Normal(zeros, tf.ones_like(zeros)), 1)
+        from tensorflow_probability import distributions as tfd
+
+        return tfd.Independent(tfd.Normal(tf.zeros(self.event_size), 1.0), 1)

@@ -33,6 +33,7 @@ class RegularizedAutoencoder(GenerativeModel):
     """
 
     loss_parts = ("reconstruction_loss", "regularization_loss")
+    compile_arguments = ("loss",)
 
     def __init__(self, encoder, decoder, seed=None, **kwargs):
         data_shape, latent_shape = check_network("encoder", encoder)
@@ -63,10 +64,6 @@ class RegularizedAutoencoder(GenerativeModel):
             )
         super().compile(optimizer, **kwargs)
         self.loss = loss  # not handed to Keras, which would ask for a target
-
-    def get_compile_config(self):
-        """What `compile` was given."""
-        return {**super().get_compile_config(), "loss": keras.saving.serialize_keras_object(self.loss)}
 
     def call(self, inputs, training=False):
         """The reconstruction x̂ of `inputs`."""

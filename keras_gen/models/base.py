@@ -24,6 +24,8 @@ class GenerativeModel(keras.Model):
 
     loss_parts = ()
     """Names under which the parts of the loss stand in the logs, beside `loss` itself."""
+    compile_arguments = ()
+    """Arguments of `compile` beyond those of Keras, each kept in the attribute of the same name and saved with the model."""
     prior = None
     """What latents are drawn from to generate, a `distributions.Prior`."""
 
@@ -50,6 +52,12 @@ class GenerativeModel(keras.Model):
         """The model that `get_config` describes, untrained."""
         with keras.saving.custom_object_scope(custom_objects or {}):
             return cls(**deserialize_arguments(config))
+
+    def get_compile_config(self):
+        """What `compile` was given; None before."""
+        config = super().get_compile_config()
+        own = {name: getattr(self, name, None) for name in self.compile_arguments}
+        return config and {**config, **{name: keras.saving.serialize_keras_object(value) for name, value in own.items()}}
 
     def compile_from_config(self, config):
         """Compile as the saved model was, with every slot of the optimizer made, so that its saved value finds its place."""
@@ -101,7 +109,9 @@ class GenerativeModel(keras.Model):
                 target = tf.identity(target)
         if sample_weight is not None:
             if sample_weight.shape.rank not in (None, 1):
-                raise ValueError(f"`sample_weight` has one weight for each example, shape (batch,). Received: {sample_weight.shape}")
+                raise ValueError(
+                    f"`sample_weight` has one weight for each example, shape (batch,). Received: {sample_weight.shape}"
+                )
             sample_weight = tf.cast(sample_weight, tf.float32)
         return x, target, sample_weight
 
@@ -253,7 +263,8 @@ class GenerativeModel(keras.Model):
             **kwargs: Further arguments of `keras.Model.export` for other formats.
         """
         if format != "tf_saved_model":
-            return super().export(filepath, format=format, verbose=verbose, **kwargs)
+            super().export(filepath, format=format, verbose=verbose, **kwargs)
+            return
         archive = keras.export.ExportArchive()
         for name, (function, inputs) in self.signatures().items():
             archive.add_endpoint(name, _for_empty_batches(function), inputs)
@@ -317,16 +328,18 @@ def check_network(argument, network, input_shape=None, output_shape=None, why=""
     """
     if not isinstance(network, keras.layers.Layer):
         raise ValueError(f"`{argument}` is a built keras.Model. Received: {network!r} of type {type(network).__name__}")
-    shape = getattr(network, "input_shape", None) if isinstance(network, keras.Model) and network.inputs else None
-    shape = shape or (network.get_build_config() or {}).get("input_shape")
-    if not network.built or not shape:
+    shape = None
+    if network.built:
+        shape = getattr(network, "input_shape", None) or (network.get_build_config() or {}).get("input_shape")
+    if not shape:
         raise ValueError(
             f"Expected `{argument}` to be built. Received: {network.name}, whose shapes are not known yet. Begin a Sequential with "
-            f"keras.Input(shape), or call {network.name}.build((None, ...)) first."
+            f"keras.Input(shape), or call {network.name} on a batch of data first."
         )
     if not isinstance(shape[0], (int, type(None))):
         raise ValueError(f"Expected `{argument}` with one input. Received: {network.name} with inputs of shape {shape}.")
-    received = {"inputs": tuple(shape[1:]), "outputs": tuple(network.compute_output_shape(shape))[1:]}
+    outputs = network.compute_output_spec(keras.KerasTensor(shape))
+    received = {"inputs": tuple(shape[1:]), "outputs": tuple(outputs.shape[1:])}
     for side, expected in (("inputs", input_shape), ("outputs", output_shape)):
         if expected is not None and received[side] != tuple(expected):
             raise ValueError(

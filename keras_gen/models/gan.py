@@ -60,6 +60,7 @@ class GAN(GenerativeModel):
     """
 
     loss_parts = ("generator_loss", "discriminator_loss", "regularization_loss")
+    compile_arguments = ("loss",)
 
     def __init__(self, generator, discriminator, prior=None, seed=None, **kwargs):
         if prior is not None and not isinstance(prior, Prior):
@@ -96,14 +97,13 @@ class GAN(GenerativeModel):
         if kwargs.get("metrics") or kwargs.get("weighted_metrics"):
             raise ValueError("A GAN has no target that `metrics` could be computed from. Leave `metrics` out.")
         super().compile(PlayersOptimizer(generator_optimizer, discriminator_optimizer, self.discriminator), **kwargs)
-        self.adversarial_loss = loss
+        self.loss = loss
         self.optimizer.build(self.trainable_variables)
 
     def get_compile_config(self):
-        """What `compile` was given."""
+        """What `compile` was given; None before."""
         config = super().get_compile_config()
-        players = config.pop("optimizer")["config"]
-        return {**config, **players, "loss": keras.saving.serialize_keras_object(self.adversarial_loss)}
+        return config and {**config, **config.pop("optimizer")["config"]}
 
     def call(self, inputs, training=False):
         """The data that latents `inputs` `[batch, n]` are turned into."""
@@ -116,9 +116,7 @@ class GAN(GenerativeModel):
 
         generated = self.generator(for_discriminator, training=True)
         with tf.GradientTape() as tape:
-            per_example = self.adversarial_loss.discriminator(
-                self._logits(x, training=True), self._logits(generated, training=True)
-            )
+            per_example = self.loss.discriminator(self._logits(x, training=True), self._logits(generated, training=True))
             discriminator_loss = self.average(per_example, sample_weight)
             discriminator_regularization = self.regularization_loss(self.discriminator)
             loss = discriminator_loss + discriminator_regularization
@@ -126,7 +124,7 @@ class GAN(GenerativeModel):
 
         with tf.GradientTape() as tape:
             generated = self.generator(for_generator, training=True)
-            generator_loss = self.average(self.adversarial_loss.generator(self._logits(generated, training=True)))
+            generator_loss = self.average(self.loss.generator(self._logits(generated, training=True)))
             generator_regularization = self.regularization_loss(self.generator)
             loss = generator_loss + generator_regularization
         self.minimize(tape, loss, self.generator.trainable_variables)
@@ -139,10 +137,10 @@ class GAN(GenerativeModel):
         _, x, sample_weight = self.unpack(data)
         latents, _ = self._latents(x, training=False)
         generated = self._logits(self.generator(latents, training=False), training=False)
-        per_example = self.adversarial_loss.discriminator(self._logits(x, training=False), generated)
+        per_example = self.loss.discriminator(self._logits(x, training=False), generated)
         return self._logs(
             x,
-            generator_loss=self.average(self.adversarial_loss.generator(generated)),
+            generator_loss=self.average(self.loss.generator(generated)),
             discriminator_loss=self.average(per_example, sample_weight),
             regularization_loss=self.regularization_loss(),
         )

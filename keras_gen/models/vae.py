@@ -36,6 +36,7 @@ class VAE(GenerativeModel):
     """
 
     loss_parts = ("reconstruction_loss", "kl_loss", "regularization_loss", "elbo")
+    compile_arguments = ("objective",)
 
     def __init__(self, encoder, decoder, posterior, likelihood, prior=None, seed=None, **kwargs):
         prior = StandardNormal(posterior.event_size) if prior is None else prior
@@ -77,10 +78,6 @@ class VAE(GenerativeModel):
             )
         super().compile(optimizer, **kwargs)
         self.objective = objective
-
-    def get_compile_config(self):
-        """What `compile` was given."""
-        return {**super().get_compile_config(), "objective": keras.saving.serialize_keras_object(self.objective)}
 
     def call(self, inputs, training=False):
         """The reconstruction of `inputs` without noise: the mean of p(x | z) at the mean of q(z | x)."""

@@ -15,7 +15,7 @@ class RunConfig:
     """Where TFDS keeps its data; TFDS_DATA_DIR or ~/tensorflow_datasets if left out."""
     batch_size: int = 128
     """Examples a step."""
-    epochs: int = 60
+    epochs: int = 40
     """Passes over the training data."""
     seed: int = 0
     """Seed of the first weights, the order of the data and all noise."""
@@ -57,7 +57,7 @@ class VAEConfig(RunConfig):
     """Name of the run and of the SavedModel."""
     network: Literal["mlp", "conv"] = "conv"
     """Multilayer perceptrons, or convolutions of stride 2."""
-    latent_size: int = 16
+    latent_size: int = 10
     """Number of latent dimensions."""
     likelihood: Literal["bernoulli", "normal"] = "bernoulli"
     """p(x|z): Bernoulli pixels, or normal pixels with the same fixed scale."""
@@ -77,7 +77,7 @@ class GANConfig(RunConfig):
     """Name of the run and of the SavedModel."""
     batch_size: int = 64
     """Examples a step."""
-    epochs: int = 50
+    epochs: int = 60
     """Passes over the training data."""
     latent_size: int = 64
     """Number of latent dimensions."""

@@ -155,13 +155,10 @@ def _adam(config, steps):
 
 def _new_folder(runs, name):
     """`runs/name`, or the first of `name-2`, `name-3`, … that is free, created."""
-    for number in itertools.count(1):
-        folder = runs / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return folder
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
+    folder = next(runs / free for free in names if not (runs / free).exists())
+    folder.mkdir(parents=True)
+    return folder
 
 
 def _as_plain(config):

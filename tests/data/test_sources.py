@@ -1,0 +1,133 @@
+import time
+
+import keras
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from keras_gen import data
+from keras_gen.data import sources
+
+RANDOM = np.random.default_rng(0)
+
+
+def collected(dataset):
+    return np.concatenate(list(dataset.as_numpy_iterator()))
+
+
+def test_mnist_mini_is_what_its_readme_says():
+    train, test = data.load("mnist_mini", batch_size=500, labels=True)
+    for split, count in ((train, 1000), (test, 200)):
+        batches = list(split.as_numpy_iterator())
+        images, labels = (np.concatenate(part) for part in zip(*batches, strict=True))
+        assert images.shape == (10 * count, 28, 28, 1)
+        assert (images.dtype, images.min(), images.max()) == (np.float32, 0, 1)
+        assert np.bincount(labels).tolist() == [count] * 10
+        assert len(np.unique(images.reshape(len(images), -1), axis=0)) > 0.99 * len(images)
+    size = sum(file.stat().st_size for file in data.MNIST_MINI.parent.rglob("*") if file.is_file())
+    assert size <= 5_000_000
+    assert "CC BY-SA 3.0" in (data.MNIST_MINI.parent / "README.md").read_text()
+
+
+def test_training_data_are_shuffled_anew_each_epoch_and_test_data_never(tmp_path):
+    np.savez(tmp_path / "numbers.npz", x_train=np.arange(100)[:, None] / 100, x_test=np.arange(10)[:, None] / 10)
+    train, test = data.load(tmp_path / "numbers.npz", batch_size=7, seed=3)
+    first, second = collected(train), collected(train)
+    assert not np.array_equal(first, second)
+    np.testing.assert_allclose(np.sort(first[:, 0]), np.arange(100) / 100, rtol=1e-6)
+    np.testing.assert_allclose(collected(test)[:, 0], np.arange(10) / 10, rtol=1e-6)
+    again, _ = data.load(tmp_path / "numbers.npz", batch_size=7, seed=3)
+    np.testing.assert_array_equal(collected(again), first)
+    assert [len(batch) for batch in train] == [7] * 14 + [2]
+
+
+def test_npz_of_levels_gets_a_channel_and_is_divided_by_255(tmp_path):
+    x, y = RANDOM.integers(0, 256, size=(40, 5, 4), dtype=np.uint8), RANDOM.integers(0, 3, size=40)
+    np.savez(tmp_path / "x.npz", x=x, y=y)
+    train, test = data.load(tmp_path / "x.npz", batch_size=100, labels=True)
+    (train_x, train_y), (test_x, test_y) = next(iter(train)), next(iter(test))
+    assert (train_x.shape, test_x.shape) == ((36, 5, 4, 1), (4, 5, 4, 1))
+    levels = np.concatenate([train_x, test_x])[..., 0] * 255
+    found = {(image.round().astype(int).tobytes(), int(label)) for image, label in zip(levels, [*train_y, *test_y], strict=True)}
+    assert found == {(image.astype(int).tobytes(), int(label)) for image, label in zip(x, y, strict=True)}
+
+
+def test_csv_with_and_without_a_header(tmp_path):
+    table = RANDOM.random((30, 3))
+    np.savetxt(tmp_path / "plain.csv", table, delimiter=",")
+    train, test = data.load(tmp_path / "plain.csv", batch_size=30)
+    np.testing.assert_allclose(
+        np.sort(np.concatenate([collected(train), collected(test)]), axis=0), np.sort(table, axis=0), rtol=1e-5
+    )
+    labelled = np.column_stack([RANDOM.integers(0, 2, size=30), RANDOM.integers(0, 256, size=(30, 4))])
+    np.savetxt(tmp_path / "levels.csv", labelled, delimiter=",", header="label,a,b,c,d", comments="", fmt="%d")
+    train, _ = data.load(tmp_path / "levels.csv", batch_size=30, labels=True)
+    x, y = next(iter(train))
+    assert x.shape == (27, 4)
+    np.testing.assert_allclose(np.asarray(x) * 255, np.round(np.asarray(x) * 255), atol=1e-4)
+    assert set(np.asarray(y)) <= {0, 1}
+
+
+@pytest.mark.parametrize("color", [1, 3])
+@pytest.mark.parametrize("layout", ["flat", "classes", "splits"])
+def test_a_folder_of_images(tmp_path, layout, color):
+    images = RANDOM.integers(0, 256, size=(20, 6, 4, color), dtype=np.uint8)
+    for i, image in enumerate(images):
+        folder = {"flat": "", "classes": f"class{i % 2}", "splits": f"{'train' if i < 15 else 'test'}/class{i % 2}"}[layout]
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        keras.utils.save_img(tmp_path / folder / f"{i:02d}.png", image, scale=False)
+    labels = layout != "flat"
+    train, test = data.load(tmp_path, batch_size=20, labels=labels)
+    splits = [next(iter(split)) for split in (train, test)]
+    found = np.concatenate([split[0] if labels else split for split in splits])
+    assert [len(split[0] if labels else split) for split in splits] == ([15, 5] if layout == "splits" else [18, 2])
+    np.testing.assert_allclose(np.sort(found, axis=0), np.sort(images / 255.0, axis=0), atol=1e-6)
+    resized, _ = data.load(tmp_path, batch_size=20, image_size=(3, 2))
+    assert resized.element_spec.shape.as_list() == [None, 3, 2, color]
+
+
+def test_a_tfds_data_set_is_found_by_name(tmp_path):
+    levels = RANDOM.integers(0, 256, size=(10, 6, 6, 1), dtype=np.uint8)
+    examples = [{"image": image, "label": i % 2} for i, image in enumerate(levels)]
+    features = tfds.features.FeaturesDict(
+        {"image": tfds.features.Image(shape=(6, 6, 1)), "label": tfds.features.ClassLabel(num_classes=2)}
+    )
+    tfds.dataset_builders.store_as_tfds_dataset(
+        "tiny", version="1.0.0", features=features, data_dir=tmp_path, disable_shuffling=True,
+        split_datasets={"train": enumerate(examples[:8]), "test": enumerate(examples[8:])},
+    )  # fmt: skip
+    train, test = data.load("tiny", batch_size=8, data_dir=tmp_path)
+    np.testing.assert_allclose(np.sort(collected(train), axis=0), np.sort(levels[:8] / 255.0, axis=0), atol=1e-6)
+    np.testing.assert_allclose(collected(test), levels[8:] / 255.0, atol=1e-6)
+    assert data.load("tiny", data_dir=tmp_path, image_size=(3, 3))[0].element_spec.shape.as_list() == [None, 3, 3, 1]
+
+
+def test_a_tfds_data_set_that_is_neither_on_disk_nor_in_reach_fails_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "_DOWNLOADS", "http://127.0.0.1:9")  # nobody answers there
+    start = time.monotonic()
+    with pytest.raises(
+        ValueError, match=r"'fashion_mnist' is not in .* and there is no network.*`data_dir`.*TFDS_DATA_DIR.*'mnist_mini'"
+    ):
+        data.load("fashion_mnist", data_dir=tmp_path)
+    assert time.monotonic() - start < 20
+
+
+def test_what_cannot_be_loaded_is_refused_with_advice(tmp_path):
+    np.savez(tmp_path / "other.npz", z=np.zeros(3))
+    np.savez(tmp_path / "wide.npz", x=np.linspace(-1, 300, 20)[:, None])
+    (tmp_path / "words.csv").write_text("a,b\n1,two\n")
+    (tmp_path / "empty").mkdir()
+    for source, arguments, message in (
+        (tmp_path / "none.npz", {}, "which does not exist"),
+        (tmp_path / "other.npz", {}, r"to hold x_train and x_test, or x\. Received: \['z'\]"),
+        (tmp_path / "wide.npz", {}, r"Expected floats in \[0, 1\]\. Received: values from -1 to"),
+        (tmp_path / "words.csv", {}, "to hold numbers alone"),
+        (tmp_path / "empty", {}, "which has none"),
+        ("no_such_data_set", {}, "Received: 'no_such_data_set', which is none of these"),
+        ("mnist_mini", {"batch_size": 0}, "`batch_size` is an int of at least 1. Received: batch_size=0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            data.load(source, **arguments)
+    np.savez(tmp_path / "bare.npz", x=np.zeros((20, 2)))
+    with pytest.raises(ValueError, match="Expected labels in"):
+        data.load(tmp_path / "bare.npz", labels=True)

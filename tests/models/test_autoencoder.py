@@ -1,0 +1,141 @@
+import re
+
+import keras
+import numpy as np
+import pytest
+from conftest import IMAGE, tiny_autoencoder
+
+import keras_gen
+from keras_gen import networks
+
+FIT = {"batch_size": 8, "epochs": 3, "shuffle": False, "verbose": 0}
+
+
+def plain_keras(autoencoder, **compile_arguments):
+    """The same networks as one functional Keras model, with weights of its own."""
+    encoder, decoder = (keras.models.clone_model(network) for network in (autoencoder.encoder, autoencoder.decoder))
+    inputs = keras.Input(IMAGE)
+    model = keras.Model(inputs, decoder(encoder(inputs)))
+    model.set_weights(autoencoder.get_weights())
+    model.compile(**compile_arguments)
+    return model
+
+
+@pytest.mark.parametrize(
+    "loss", ["binary_crossentropy", "mse", "MeanAbsoluteError", keras.losses.Huber(0.1), keras.losses.log_cosh]
+)
+def test_training_is_that_of_a_plain_keras_model(images, loss):
+    model, _ = tiny_autoencoder()
+    plain = plain_keras(model, optimizer="adam", loss=loss, metrics=["mae"])
+    model.compile("adam", loss=loss, metrics=["mae"])
+    expected = plain.fit(images, images, validation_data=(images, images), **FIT).history
+    history = model.fit(images, validation_data=images, **FIT).history
+    for ours, theirs in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for name in ("loss", "val_loss", "mae"):
+        np.testing.assert_allclose(history[name], expected[name], rtol=1e-5)
+
+
+def test_denoising_learns_the_clean_target(images):
+    noisy = images + np.random.default_rng(1).normal(size=images.shape, scale=0.5).astype("float32")  # outside [0, 1]
+    model, arguments = tiny_autoencoder()
+    plain = plain_keras(model, **arguments)
+    model.compile(**arguments)
+    plain.fit(noisy, images, **FIT)
+    model.fit(noisy, images, **FIT)
+    for ours, theirs in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_sample_weights_are_those_of_a_plain_keras_model(images):
+    flat = images.reshape(20, -1)
+    l2 = keras.regularizers.L2(1e-3)
+    model = keras_gen.RegularizedAutoencoder(
+        networks.mlp((64,), (3,), hidden=(6,), kernel_regularizer=l2), networks.mlp((3,), (64,), hidden=(6,), kernel_regularizer=l2)
+    )
+    inputs = keras.Input((64,))
+    decoder = keras.models.clone_model(model.decoder)
+    plain = keras.Model(inputs, decoder(keras.models.clone_model(model.encoder)(inputs)))
+    plain.set_weights(model.get_weights())
+    plain.compile("adam", loss="mse")
+    model.compile("adam", loss="mse")
+    weights = np.random.default_rng(0).random(20)
+    plain.fit(flat, flat, sample_weight=weights, **FIT)
+    model.fit(flat, sample_weight=weights, **FIT)
+    for ours, theirs in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("batch_size", [3, 20])
+def test_the_regularization_loss_is_lambda_times_the_squared_kernels(images, policy, batch_size):
+    keras.config.set_dtype_policy(policy)
+    model, arguments = tiny_autoencoder(l2=1e-2)
+    model.compile(**arguments)
+    model.fit(images, **FIT)
+    logs = model.evaluate(images, batch_size=batch_size, verbose=0, return_dict=True)
+    kernels = [variable.numpy() for variable in model.trainable_variables if variable.path.endswith("kernel")]
+    assert len(kernels) == 4
+    assert logs["regularization_loss"] == pytest.approx(1e-2 * sum(np.square(kernel).sum() for kernel in kernels), rel=1e-6)
+
+
+def test_encode_decode_reconstruct(images):
+    model, _ = tiny_autoencoder()
+    latents = model.encode(images)
+    assert latents.shape == (20, 3)
+    np.testing.assert_allclose(model.decode(latents), model.reconstruct(images), atol=1e-6)
+    with pytest.raises(ValueError, match="cannot generate: a RegularizedAutoencoder has no distribution over its latents"):
+        model.generate(4)
+
+
+def test_networks_of_ones_own_serve_as_well(images, tmp_path):
+    @keras.saving.register_keras_serializable("tests")
+    class Encoder(keras.Model):
+        def __init__(self, **kwargs):
+            super().__init__(**kwargs)
+            self.flatten, self.dense = keras.layers.Flatten(), keras.layers.Dense(2)
+
+        def call(self, x):
+            return self.dense(self.flatten(x))
+
+    encoder = Encoder()
+    with pytest.raises(ValueError, match="Expected `encoder` to be built"):
+        keras_gen.RegularizedAutoencoder(encoder, networks.mlp((2,), IMAGE))
+    encoder(images)
+    decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(64), keras.layers.Reshape(IMAGE)])
+    model = keras_gen.RegularizedAutoencoder(encoder, decoder)
+    model.compile("sgd", loss="mse")
+    model.fit(images * 9, verbose=0)  # a linear decoder reaches any value
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "message"),
+    [
+        (None, networks.mlp((3,), IMAGE), "`encoder` is a built keras.Model. Received: None"),
+        (keras.Sequential([keras.layers.Dense(3)]), networks.mlp((3,), IMAGE), "Begin a Sequential with keras.Input(shape)"),
+        (
+            networks.mlp(IMAGE, (4,)),
+            networks.mlp((3,), IMAGE),
+            "Expected `decoder` with inputs of shape (4,), to mirror `encoder`.",
+        ),
+        (
+            networks.mlp(IMAGE, (3,)),
+            networks.mlp((3,), (64,)),
+            "Expected `decoder` with outputs of shape (8, 8, 1), to mirror `encoder`.",
+        ),
+    ],
+)
+def test_networks_are_checked(encoder, decoder, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        keras_gen.RegularizedAutoencoder(encoder, decoder)
+
+
+def test_the_loss_is_checked():
+    model, _ = tiny_autoencoder()
+    with pytest.raises(ValueError, match="needs a reconstruction loss"):
+        model.compile("adam")
+    with pytest.raises(ValueError, match="averaged over the batch"):
+        model.compile("adam", loss=keras.losses.MeanSquaredError(reduction="sum"))

@@ -1,0 +1,152 @@
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
+from conftest import IMAGE, tiny_vae
+
+import keras_gen
+from keras_gen import distributions, networks, objectives
+
+tfd = tfp.distributions
+
+
+@keras.saving.register_keras_serializable("tests")
+class StudentT(distributions.Prior):
+    """A prior of one's own, whose divergence has no closed form."""
+
+    def distribution(self, condition=None):
+        return tfd.Independent(tfd.StudentT(5.0, tf.zeros(self.event_size), 1.0), 1)
+
+
+def vae_of(encoder=None, decoder=None, **arguments):
+    posterior, likelihood = distributions.DiagonalNormal(3), distributions.Bernoulli(IMAGE)
+    return keras_gen.VAE(
+        **{
+            "encoder": encoder or networks.mlp(IMAGE, (6,), hidden=(5,)),
+            "decoder": decoder or networks.mlp((3,), IMAGE, hidden=(5,)),
+            "posterior": posterior,
+            "likelihood": likelihood,
+            "seed": 0,
+            **arguments,
+        }
+    )
+
+
+def test_the_logs_are_the_formula_written_by_hand(images):
+    model = vae_of()
+    model.compile("adam", objective=objectives.ELBO(kl_weight=2.0))
+    logs = model.evaluate(images, batch_size=20, verbose=0, return_dict=True)
+    mean, raw = np.split(model.encoder(images).numpy(), 2, axis=1)
+    scale = 1e-4 + (1 - 1e-4) * np.log1p(np.exp(raw + np.log(np.e - 1)))
+    kl = -0.5 * np.sum(np.log(scale**2) - mean**2 - scale**2 + 1, axis=1).mean()
+    model.reset_metrics()
+    noise = tfd.Independent(tfd.Normal(tf.zeros((20, 3)), 1.0), 1).sample(seed=model.noise_seed(training=False)).numpy()
+    x_hat = 1 / (1 + np.exp(-model.decoder(mean + scale * noise).numpy()))
+    cross_entropy = -np.sum(images * np.log(x_hat) + (1 - images) * np.log(1 - x_hat), axis=(1, 2, 3)).mean()
+    assert logs["kl_loss"] == pytest.approx(kl, rel=1e-5)
+    assert logs["reconstruction_loss"] == pytest.approx(cross_entropy, rel=1e-5)
+    assert logs["elbo"] == pytest.approx(-cross_entropy - kl, rel=1e-5)
+    assert logs["loss"] == pytest.approx(cross_entropy + 2 * kl, rel=1e-5)
+
+
+def test_a_step_is_that_of_a_loop_written_by_hand(images):
+    model, by_hand = vae_of(), vae_of()
+    by_hand.set_weights(model.get_weights())
+    model.compile(keras.optimizers.Adam(1e-2))
+    by_hand.compile(keras.optimizers.Adam(1e-2))
+    model.fit(images, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    for _ in range(2):
+        for batch in (images[:8], images[8:16], images[16:]):
+            with tf.GradientTape() as tape:
+                mean, raw = tf.split(by_hand.encoder(batch), 2, axis=1)
+                scale = 1e-4 + (1 - 1e-4) * tf.math.softplus(raw + np.log(np.e - 1).astype("float32"))
+                standard = tfd.Independent(tfd.Normal(tf.zeros_like(mean), 1.0), 1)
+                z = mean + scale * standard.sample(seed=by_hand.noise_seed(training=True))
+                cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(batch, by_hand.decoder(z))
+                kl = -0.5 * (tf.math.log(scale**2) - mean**2 - scale**2 + 1)
+                loss = tf.reduce_mean(tf.reduce_sum(cross_entropy, (1, 2, 3)) + tf.reduce_sum(kl, 1))
+            variables = by_hand.trainable_variables
+            by_hand.optimizer.apply(tape.gradient(loss, variables), variables)
+    for ours, theirs in zip(model.get_weights(), by_hand.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+
+
+def test_a_prior_without_a_closed_form_trains_saves_and_generates(images, tmp_path):
+    model = vae_of(prior=StudentT(3), likelihood=distributions.Normal(IMAGE, scale=0.5))
+    model.compile("adam")
+    model.fit(images, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.generate(5, seed=3), model.generate(5, seed=3), atol=1e-6)
+
+
+def test_generate_has_one_row_a_seed():
+    model, _ = tiny_vae()
+    images = model.generate(6, seed=7).numpy()
+    np.testing.assert_array_equal(model.generate(6, seed=7), images)
+    np.testing.assert_allclose(model.generate(seed=7 * 2**32 + np.arange(6)), images, atol=1e-6)
+    np.testing.assert_allclose(model.generate(2, seed=7), images[:2], atol=1e-6)
+    assert not np.array_equal(model.generate(6, seed=8), images)
+    assert not np.array_equal(model.generate(6), model.generate(6))
+    np.testing.assert_allclose(model.decode(model.generate_rows(tf.constant([5], tf.int64))["latents"]), model.generate(seed=[5]))
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"num_samples": 0, "seed": 1}, {"num_samples": 3, "seed": -1}, {"num_samples": 3, "seed": [1, 2]}]
+)
+def test_generate_is_checked(arguments):
+    model, _ = tiny_vae()
+    with pytest.raises(ValueError, match=re.escape("`generate` takes a number of samples and an int seed in [0, 2**31)")):
+        model.generate(**arguments)
+
+
+def test_encode_is_the_posterior_and_reconstruct_its_mean(images):
+    model, _ = tiny_vae()
+    posterior = model.encode(images)
+    assert isinstance(posterior, tfd.Distribution)
+    assert (posterior.batch_shape, posterior.event_shape) == ((20,), (3,))
+    np.testing.assert_allclose(model.reconstruct(images), model.decode(posterior.mean()), atol=1e-6)
+    np.testing.assert_allclose(model.predict(images, verbose=0), model.reconstruct(images), atol=1e-6)
+
+
+def test_metrics_see_the_data_and_their_reconstruction(images):
+    model, _ = tiny_vae()
+    model.compile("adam", metrics=["mse"])
+    logs = model.evaluate(images, batch_size=8, verbose=0, return_dict=True)
+    assert logs["mse"] == pytest.approx(np.mean((images - model.reconstruct(images)) ** 2), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"encoder": networks.mlp(IMAGE, (5,))},
+            "Expected `encoder` with outputs of shape (6,), the `parameter_size` of `posterior`.",
+        ),
+        (
+            {"encoder": networks.mlp((8, 8), (6,))},
+            "Expected `encoder` with inputs of shape (8, 8, 1), the `event_shape` of `likelihood`.",
+        ),
+        ({"decoder": networks.mlp((2,), IMAGE)}, "Expected `decoder` with inputs of shape (3,), the `event_size` of `posterior`."),
+        (
+            {"decoder": networks.mlp((3,), (64,))},
+            "Expected `decoder` with outputs of shape (8, 8, 1), the `parameter_shape` of `likelihood`.",
+        ),
+        ({"prior": distributions.StandardNormal(2)}, "Expected `prior` over the 3 latents of `posterior`. Received: event_size=2."),
+        ({"prior": tfd.Normal(0.0, 1.0)}, "`prior` is a keras_gen.distributions.Prior."),
+        ({"seed": -1}, "`seed` is an int in [0, 2**31) or None. Received: seed=-1"),
+    ],
+)
+def test_components_are_checked(arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        vae_of(**arguments)
+
+
+def test_a_keras_loss_is_refused():
+    with pytest.raises(ValueError, match="A VAE minimizes an objective, not a Keras loss"):
+        vae_of().compile("adam", loss="mse")
+    with pytest.raises(ValueError, match="A VAE minimizes an objective, not a Keras loss"):
+        vae_of().compile("adam", objective="elbo")

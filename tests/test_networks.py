@@ -1,0 +1,80 @@
+import re
+
+import keras
+import numpy as np
+import pytest
+
+from keras_gen import networks
+
+IMAGES = [(28, 28, 1), (32, 48, 3), (7, 5, 1)]
+
+
+@pytest.mark.parametrize("shape", IMAGES)
+def test_every_builder_makes_a_built_model_of_the_shapes_asked_for(shape):
+    for model, inputs, outputs in (
+        (networks.mlp(shape, (4, 2), hidden=(6,)), shape, (4, 2)),
+        (networks.conv_encoder(shape, (5,), filters=(2, 3)), shape, (5,)),
+        (networks.conv_decoder((5,), shape, filters=(3, 2)), (5,), shape),
+        (networks.dcgan_generator(5, shape, filters=(3, 2)), (5,), shape),
+        (networks.dcgan_discriminator(shape, filters=(2, 3)), shape, (1,)),
+    ):
+        assert isinstance(model, keras.Model)
+        assert model.built
+        assert (model.input_shape[1:], model.output_shape[1:]) == (inputs, outputs)
+        assert model(np.zeros((2, *inputs), "float32")).shape == (2, *outputs)
+
+
+def test_mlp_is_the_formula():
+    model = networks.mlp((3,), (2,), hidden=(4,), activation="tanh", output_activation="sigmoid")
+    w1, b1, w2, b2 = model.get_weights()
+    x = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    expected = 1 / (1 + np.exp(-(np.tanh(x @ w1 + b1) @ w2 + b2)))
+    np.testing.assert_allclose(model(x), expected, rtol=1e-5)
+
+
+def test_kernel_regularizers_reach_every_kernel_and_nothing_else():
+    l2 = keras.regularizers.L2(0.5)
+    for model in (
+        networks.mlp((3,), (2,), hidden=(4, 4), kernel_regularizer=l2),
+        networks.conv_encoder((8, 8, 1), (2,), filters=(2, 2), kernel_regularizer=l2),
+        networks.conv_decoder((2,), (8, 8, 1), filters=(2, 2), kernel_regularizer=l2),
+    ):
+        kernels = [variable for variable in model.variables if variable.path.endswith("kernel")]
+        expected = 0.5 * sum(np.square(kernel.numpy()).sum() for kernel in kernels)
+        assert float(sum(model.losses)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_last_layers_stay_in_float32_under_mixed_precision():
+    keras.config.set_dtype_policy("mixed_float16")
+    for model in (
+        networks.mlp((3,), (2,)),
+        networks.conv_encoder((8, 8, 1), (2,)),
+        networks.conv_decoder((2,), (8, 8, 1)),
+        networks.dcgan_generator(2, (8, 8, 1)),
+        networks.dcgan_discriminator((8, 8, 1)),
+    ):
+        assert model.output.dtype == "float32"
+        assert any(layer.compute_dtype == "float16" for layer in model.layers)
+
+
+def test_a_logit_does_not_depend_on_the_batch():
+    model = networks.dcgan_discriminator((8, 8, 1), filters=(2, 2))
+    x = np.random.default_rng(0).random((6, 8, 8, 1)).astype("float32")
+    np.testing.assert_allclose(model(x, training=True)[:2], model(x[:2], training=True), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (
+            lambda: networks.mlp(784, (2,)),
+            "`input_shape` is a tuple of positive ints, such as (28, 28, 1) or (32,). Received: input_shape=784",
+        ),
+        (lambda: networks.mlp((784,), (0,)), "`output_shape` is a tuple of positive ints"),
+        (lambda: networks.conv_encoder((28, 28), (2,)), "`input_shape` is the shape of an image, (height, width, channels)."),
+        (lambda: networks.conv_decoder((2,), (784,)), "`output_shape` is the shape of an image, (height, width, channels)."),
+    ],
+)
+def test_shapes_are_checked(build, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build()

@@ -1,0 +1,45 @@
+"""The house: imports, public names, scripts, and what a clean process sees."""
+
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import tiny_vae
+from importlinter.cli import lint_imports
+
+import keras_gen
+
+ROOT = pathlib.Path(__file__).parents[1]
+SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
+
+
+def test_imports_go_one_way():
+    assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
+
+
+def test_public_names_are_there():
+    assert all(hasattr(keras_gen, name) for name in keras_gen.__all__)
+
+
+def test_a_saved_model_comes_back_with_nothing_but_import_keras_gen(tmp_path):
+    tiny_vae()[0].save(tmp_path / "vae.keras")
+    program = f"import keras, keras_gen; print(type(keras.saving.load_model({str(tmp_path / 'vae.keras')!r})))"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert "keras_gen.models.vae.VAE" in result.stdout, result.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_answer_help_and_stay_thin(script):
+    path = ROOT / "scripts" / script
+    if script.startswith(("train", "export")):
+        assert len(path.read_text().splitlines()) <= 12
+    compile(path.read_text(), str(path), "exec")
+
+
+def test_a_script_trains(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.zeros((20, 12, 12), np.uint8))
+    command = [sys.executable, str(ROOT / "scripts" / "train_autoencoder.py"), "--data", "x.npz", "--epochs", "1"]
+    subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
+    assert (tmp_path / "savedmodels" / "autoencoder" / "1").is_dir()

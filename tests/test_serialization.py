@@ -1,0 +1,26 @@
+import keras
+import pytest
+
+from keras_gen import distributions, losses, objectives
+
+
+@pytest.mark.parametrize(
+    "instance",
+    [
+        distributions.DiagonalNormal(3),
+        distributions.Bernoulli((4, 4, 1)),
+        distributions.Normal((7,), scale=0.25),
+        distributions.StandardNormal(5, name="prior"),
+        objectives.ELBO(kl_weight=0.5),
+        losses.NonSaturating(),
+    ],
+    ids=lambda instance: type(instance).__name__,
+)
+def test_every_object_comes_back_from_its_configuration(instance):
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(instance))
+    assert type(again) is type(instance)
+    assert again.get_config() == instance.get_config()
+
+
+def test_an_object_shows_how_it_was_made():
+    assert repr(distributions.Normal((7,), scale=0.25)) == "Normal(event_shape=(7,), scale=0.25)"

@@ -1,0 +1,91 @@
+import csv
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from keras.utils import load_img
+
+from keras_gen.training import run
+from keras_gen.training.callbacks import save_grid
+from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig
+
+CONFIGS = {
+    "autoencoder": AutoencoderConfig(network="conv"),
+    "vae": VAEConfig(network="mlp", likelihood="normal"),
+    "gan": GANConfig(latent_size=4),
+}
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    np.savez(path, x=np.random.default_rng(0).integers(0, 256, size=(40, 12, 12), dtype=np.uint8))
+    return path
+
+
+@pytest.fixture
+def config(kind, digits, tmp_path):
+    folders = {"runs": tmp_path / "runs", "savedmodels": tmp_path / "savedmodels"}
+    return dataclasses.replace(CONFIGS[kind], data=str(digits), epochs=3, batch_size=16, pictures_every=2, **folders)
+
+
+def test_a_run_leaves_all_it_should(kind, config, tmp_path, capsys):
+    folder = run.train(config)
+    assert folder == tmp_path / "runs" / kind
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert saved["model"] == kind
+    assert {key: saved[key] for key in ("epochs", "batch_size", "seed")} == {"epochs": 3, "batch_size": 16, "seed": 0}
+    assert saved.keys() == {"model", *(field.name for field in dataclasses.fields(config))}
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+    pictures = {path.name for path in folder.glob("*.png")}
+    kinds = {"autoencoder": ["reconstructions"], "vae": ["reconstructions", "samples"], "gan": ["samples"]}[kind]
+    assert pictures == {f"{name}-00{epoch}.png" for name in kinds for epoch in (2, 3)}
+    model = keras.saving.load_model(folder / "model.keras")
+    assert int(model.optimizer.iterations) == 9
+    assert "serving_default" in tf.saved_model.load(str(tmp_path / "savedmodels" / kind / "1")).signatures
+    output = capsys.readouterr().out
+    assert "Epoch 3/3" in output
+    assert str(folder) in output
+    assert run.train(config).name == f"{kind}-2"
+    assert sorted(path.name for path in (tmp_path / "savedmodels" / kind).iterdir()) == ["1", "2"]
+    with (tmp_path / "runs" / f"{kind}-2" / "metrics.csv").open() as file:
+        assert list(csv.DictReader(file)) == rows  # the same seed, the same run
+
+
+def test_rows_that_are_no_images_train_without_pictures(tmp_path):
+    np.savetxt(tmp_path / "table.csv", np.random.default_rng(0).random((40, 5)), delimiter=",")
+    config = VAEConfig(
+        data=str(tmp_path / "table.csv"), network="mlp", latent_size=2, epochs=1, runs=tmp_path, savedmodels=tmp_path / "s"
+    )
+    folder = run.train(config)
+    assert not list(folder.glob("*.png"))
+    assert np.load(run.sample(folder, num_samples=7)).shape == (7, 5)
+
+
+def test_samples_of_a_run_are_those_of_its_model(digits, tmp_path):
+    config = dataclasses.replace(CONFIGS["vae"], data=str(digits), epochs=1, runs=tmp_path, savedmodels=tmp_path / "s")
+    folder = run.train(config)
+    expected = run.load_run(folder).generate(12, seed=5)
+    np.testing.assert_array_equal(np.load(run.sample(folder, 12, seed=5, output=tmp_path / "a" / "x.npy")), expected)
+    assert load_img(run.sample(folder, 12, seed=5)).size == (10 * 12 * 2, 2 * 12 * 2)
+    with pytest.raises(ValueError, match=r"Expected the folder of a finished run, with model\.keras in it"):
+        run.load_run(tmp_path)
+
+
+def test_a_grid_shows_each_image_in_its_place(tmp_path):
+    images = np.linspace(0, 1, 7)[:, None, None, None] * np.ones((7, 3, 2, 1))
+    save_grid(tmp_path / "grid.png", images, columns=3, zoom=2)
+    picture = np.asarray(load_img(tmp_path / "grid.png", color_mode="grayscale"))
+    assert picture.shape == (18, 12)
+    assert picture[3::6, 2::4].ravel().tolist() == [0, 42, 85, 127, 170, 212, 255, 0, 0]
+
+
+def test_a_configuration_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="Expected an AutoencoderConfig, VAEConfig or GANConfig"):
+        run.build({"epochs": 1}, (28, 28, 1), steps=1)
