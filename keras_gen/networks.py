@@ -121,7 +121,7 @@ def dcgan_generator(input_size, output_shape, filters=(64, 32), name=None):
     return keras.Model(inputs, layers.Activation("sigmoid", dtype="float32")(x), name=name)
 
 
-def dcgan_discriminator(input_shape, filters=(32, 64), name=None):
+def dcgan_discriminator(input_shape, filters=(64, 128), name=None):
     """The discriminator of DCGAN (arXiv:1511.06434): 4×4 convolutions of stride 2 with leaky ReLU, then one logit.
 
     It has no batch normalization, so that an example's logit does not depend on its batch and gradient penalties mean what

@@ -198,7 +198,7 @@ def _read_arrays(x_train, y_train, x_test, y_test, seed):
     for x, y in ((x_train, y_train), (x_test, y_test)):
         if np.issubdtype(x.dtype, np.floating) and x.size and not (x.min() >= 0 and x.max() <= 1):
             raise ValueError(
-                f"Expected floats in [0, 1]. Received: values from {x.min():g} to {x.max():g}. Scale them, or store levels as integers."
+                f"Expected floats in [0, 1]. Received: values from {x.min():g} to {x.max():g}. Scale them, or store uint8 pixels."
             )
         x = x[..., None] if x.ndim == 3 else x
         splits.append(tf.data.Dataset.from_tensor_slices(x if y is None else (x, y)))

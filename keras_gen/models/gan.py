@@ -103,7 +103,9 @@ class GAN(GenerativeModel):
     def get_compile_config(self):
         """What `compile` was given; None before."""
         config = super().get_compile_config()
-        return config and {**config, **config.pop("optimizer")["config"]}
+        if config:
+            config.update(config.pop("optimizer")["config"])
+        return config
 
     def call(self, inputs, training=False):
         """The data that latents `inputs` `[batch, n]` are turned into."""

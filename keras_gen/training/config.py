@@ -77,7 +77,7 @@ class GANConfig(RunConfig):
     """Name of the run and of the SavedModel."""
     batch_size: int = 64
     """Examples a step."""
-    epochs: int = 60
+    epochs: int = 45
     """Passes over the training data."""
     latent_size: int = 64
     """Number of latent dimensions."""
