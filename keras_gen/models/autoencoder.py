@@ -3,7 +3,8 @@
 import keras
 import tensorflow as tf
 
-from keras_gen.models.base import GenerativeModel, check_network, output_range
+from keras_gen.models.base import GenerativeModel
+from keras_gen.models.checks import DataCheck, check_network, output_range
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -38,7 +39,7 @@ class RegularizedAutoencoder(GenerativeModel):
     def __init__(self, encoder, decoder, seed=None, **kwargs):
         data_shape, latent_shape = check_network("encoder", encoder)
         check_network("decoder", decoder, latent_shape, data_shape, why=", to mirror `encoder`")
-        super().__init__(data_shape, output_range(decoder), seed, **kwargs)
+        super().__init__(DataCheck(data_shape, *output_range(decoder)), seed, **kwargs)
         self.encoder = encoder
         self.decoder = decoder
         self.latent_shape = latent_shape

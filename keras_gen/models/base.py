@@ -1,13 +1,11 @@
-"""What the generative models share: components, checks of what is handed over, noise, one optimizer step, export."""
+"""What the generative models share: configuration, the forms of `fit`, noise, one optimizer step, generation, export."""
 
-import contextlib
-import math
 import random
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from keras_gen.models.checks import data_errors
 from keras_gen.serialization import deserialize_arguments, serialize_arguments
 
 
@@ -15,8 +13,7 @@ class GenerativeModel(keras.Model):
     """Base of all models. A subclass names the parts of its loss, checks its networks and writes its steps.
 
     Args:
-        data_shape: Shape of one example.
-        data_range: Smallest and largest value that the model can put out, against which data are checked.
+        data_check: The `DataCheck` of what `fit` is given.
         seed: Seed of all noise of the model, an int in [0, 2³¹); drawn with Python's `random` if None, which
             `keras.utils.set_random_seed` governs.
         **kwargs: `name`, `dtype` and `trainable` of the Keras model.
@@ -29,17 +26,21 @@ class GenerativeModel(keras.Model):
     prior = None
     """What latents are drawn from to generate, a `distributions.Prior`."""
 
-    def __init__(self, data_shape, data_range, seed=None, **kwargs):
+    def __init__(self, data_check, seed=None, **kwargs):
         super().__init__(**kwargs)
         if seed is None:
             seed = random.getrandbits(31)
         if not isinstance(seed, int) or not 0 <= seed < 2**31:
             raise ValueError(f"`seed` is an int in [0, 2**31) or None. Received: seed={seed!r}")
         self.seed = seed
-        self.data_shape = tuple(data_shape)
-        self.data_range = data_range
+        self.data_check = data_check
         self.part_trackers = [keras.metrics.Mean(name=part) for part in self.loss_parts]
         self.built = True
+
+    @property
+    def data_shape(self):
+        """Shape of one example."""
+        return self.data_check.shape
 
     # === Configuration ===
 
@@ -72,16 +73,16 @@ class GenerativeModel(keras.Model):
         y = _target(x, y, sample_weight)
         if isinstance(validation_data, tuple) and len(validation_data) == 3:
             validation_data = (validation_data[0], _target(*validation_data), validation_data[2])
-        self._check_data(x, y)
-        self._check_data(*keras.utils.unpack_x_y_sample_weight(validation_data)[:2])
-        with _data_errors():
+        self.data_check.before_work(x, y)
+        self.data_check.before_work(*keras.utils.unpack_x_y_sample_weight(validation_data)[:2])
+        with data_errors():
             return super().fit(x, y, *args, sample_weight=sample_weight, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, sample_weight=None, **kwargs):
         """Evaluate as `keras.Model.evaluate`; `sample_weight` counts without `y`, too, and bad data are a `ValueError`."""
         y = _target(x, y, sample_weight)
-        self._check_data(x, y)
-        with _data_errors():
+        self.data_check.before_work(x, y)
+        with data_errors():
             return super().evaluate(x, y, *args, sample_weight=sample_weight, **kwargs)
 
     def unpack(self, data):
@@ -98,15 +99,7 @@ class GenerativeModel(keras.Model):
             ValueError: For labels in the place of the target, a wrong shape, integer pixels or weights not one an example.
         """
         x, target, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        target = x if target is None else target
-        self._check("x", x)
-        self._check("y", target)
-        x, target = tf.cast(x, tf.float32), tf.cast(target, tf.float32)
-        low, high = self.data_range
-        if low > -math.inf or high < math.inf:  # XLA leaves this out; arrays were looked at beforehand
-            within = (tf.reduce_min(target) >= low - _TOLERANCE) & (tf.reduce_max(target) <= high + _TOLERANCE)
-            with tf.control_dependencies([tf.debugging.Assert(within, [_MARK + self._range_message() + _MARK])]):
-                target = tf.identity(target)
+        x, target = self.data_check.in_step(x, target)
         if sample_weight is not None:
             if sample_weight.shape.rank not in (None, 1):
                 raise ValueError(
@@ -114,49 +107,6 @@ class GenerativeModel(keras.Model):
                 )
             sample_weight = tf.cast(sample_weight, tf.float32)
         return x, target, sample_weight
-
-    def _check_data(self, x, y):
-        """Look at what `fit` was given before any work starts: arrays as a whole, data sets by what they say of themselves."""
-        if isinstance(x, tf.data.Dataset):
-            x, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
-        if x is None or not (isinstance(x, (dict, list, tuple)) or hasattr(x, "dtype")):
-            return  # a generator or a PyDataset: `unpack` looks at every batch
-        self._check("x", x)
-        target = x if y is None else y
-        self._check("y", target)
-        if not isinstance(target, tf.TypeSpec) and len(target):
-            low, high = self.data_range
-            if np.min(target) < low - _TOLERANCE or np.max(target) > high + _TOLERANCE:
-                raise ValueError(self._range_message())
-
-    def _check(self, name, values):
-        """Check that `values`, an array, a tensor or a spec, have the shape of the data and are floats."""
-        if isinstance(values, (dict, list, tuple)):
-            raise ValueError(f"Expected `{name}` as one array. Received: a {type(values).__name__} of {len(values)}.")
-        shape = tf.TensorShape(values.shape)
-        if not shape.is_compatible_with((None, *self.data_shape)):
-            what_to_do = "Reshape the data, or build the networks for their shape."
-            if name == "y":
-                what_to_do = (
-                    f"If these are labels: a {type(self).__name__} without a condition learns from x alone, so leave them out: "
-                    "fit(x), or fit(dataset.map(lambda x, y: x))."
-                )
-            elif (*shape[1:], 1) == self.data_shape:
-                what_to_do = "Add the axis of the channel: x[..., None]."
-            expected = ", ".join(["batch", *map(str, self.data_shape)])
-            raise ValueError(f"Expected `{name}` of shape ({expected}). Received: shape {shape}. {what_to_do}")
-        if not tf.as_dtype(values.dtype).is_floating:
-            raise ValueError(
-                f"Expected `{name}` as floats, pixels in [0, 1]. Received: dtype {tf.as_dtype(values.dtype).name}. "
-                "Divide pixels of 0 to 255 by 255: x.astype('float32') / 255."
-            )
-
-    def _range_message(self):
-        low, high = self.data_range
-        return (
-            f"Expected data in [{low:g}, {high:g}], which is all that the output of {self.name} can reach. "
-            f"Received values outside. Divide pixels of 0 to 255 by 255."
-        )
 
     # === The step ===
 
@@ -277,22 +227,6 @@ class GenerativeModel(keras.Model):
         return tf.TensorSpec((None,), tf.int64, name="seed")
 
 
-_MARK = "\u2063"  # an invisible separator that finds our message again inside a TensorFlow error
-_TOLERANCE = 1e-4  # of rounding, for data at the ends of their range
-
-
-@contextlib.contextmanager
-def _data_errors():
-    """Turn a data check that failed inside the graph into the `ValueError` that it stands for."""
-    try:
-        yield
-    except tf.errors.InvalidArgumentError as error:
-        parts = str(error).split(_MARK)
-        if len(parts) < 3:
-            raise
-        raise ValueError(parts[1]) from None
-
-
 def _for_empty_batches(function):
     """`function`, which never sees an empty batch: oneDNN's convolution gives one the shape of its input (TensorFlow 2.21)."""
 
@@ -308,55 +242,3 @@ def _for_empty_batches(function):
 def _target(x, y, sample_weight):
     """`x` as its own target where there are weights but no target: Keras would drop the weights."""
     return x if y is None and sample_weight is not None and hasattr(x, "shape") else y
-
-
-def check_network(argument, network, input_shape=None, output_shape=None, why=""):
-    """Check that a network is built and has the shapes that are asked of it.
-
-    Args:
-        argument: Name of the argument, for the message.
-        network: What the user handed over.
-        input_shape: Expected shape of one input, or None for any.
-        output_shape: Expected shape of one output, or None for any.
-        why: Where the expected shape comes from, for the message.
-
-    Returns:
-        `(input_shape, output_shape)` of one example.
-
-    Raises:
-        ValueError: With what was expected, what was received and what to do.
-    """
-    if not isinstance(network, keras.layers.Layer):
-        raise ValueError(f"`{argument}` is a built keras.Model. Received: {network!r} of type {type(network).__name__}")
-    shape = None
-    if network.built:
-        shape = getattr(network, "input_shape", None) or (network.get_build_config() or {}).get("input_shape")
-    if not shape:
-        raise ValueError(
-            f"Expected `{argument}` to be built. Received: {network.name}, whose shapes are not known yet. Begin a Sequential with "
-            f"keras.Input(shape), or call {network.name} on a batch of data first."
-        )
-    if not isinstance(shape[0], (int, type(None))):
-        raise ValueError(f"Expected `{argument}` with one input. Received: {network.name} with inputs of shape {shape}.")
-    outputs = network.compute_output_spec(keras.KerasTensor(shape))
-    received = {"inputs": tuple(shape[1:]), "outputs": tuple(outputs.shape[1:])}
-    for side, expected in (("inputs", input_shape), ("outputs", output_shape)):
-        if expected is not None and received[side] != tuple(expected):
-            raise ValueError(
-                f"Expected `{argument}` with {side} of shape {tuple(expected)}{why}. Received: {network.name} with {side} of shape "
-                f"{received[side]}. Change its {'input' if side == 'inputs' else 'last layer'}, or what it is to fit."
-            )
-    return received["inputs"], received["outputs"]
-
-
-def output_range(network):
-    """Smallest and largest value that a network can put out, read off its last layers' activation.
-
-    >>> output_range(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation="sigmoid")]))
-    (0.0, 1.0)
-    """
-    shape_only = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.CenterCrop, keras.layers.Cropping2D)
-    layers = [layer for layer in getattr(network, "layers", []) if not isinstance(layer, shape_only)]
-    activation = getattr(layers[-1], "activation", None) if layers else None
-    ranges = {keras.activations.sigmoid: (0.0, 1.0), keras.activations.tanh: (-1.0, 1.0)}
-    return ranges.get(activation, (-math.inf, math.inf))

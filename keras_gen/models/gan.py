@@ -5,7 +5,8 @@ import tensorflow as tf
 
 from keras_gen.distributions import Prior, StandardNormal
 from keras_gen.losses import AdversarialLoss, NonSaturating
-from keras_gen.models.base import GenerativeModel, check_network, output_range
+from keras_gen.models.base import GenerativeModel
+from keras_gen.models.checks import DataCheck, check_network, output_range
 
 
 class PlayersOptimizer(keras.optimizers.MultiOptimizer):
@@ -73,7 +74,7 @@ class GAN(GenerativeModel):
         latent_shape, data_shape = check_network("generator", generator, latent_shape, why=", the `event_size` of `prior`")
         check_network("discriminator", discriminator, data_shape, why=", the outputs of `generator`")
         check_network("discriminator", discriminator, None, (1,), why=", one logit (no sigmoid)")
-        super().__init__(data_shape, output_range(generator), seed, **kwargs)
+        super().__init__(DataCheck(data_shape, *output_range(generator)), seed, **kwargs)
         self.generator = generator
         self.discriminator = discriminator
         self.prior = StandardNormal(latent_shape[0]) if prior is None else prior

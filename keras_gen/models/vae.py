@@ -4,7 +4,8 @@ import keras
 import tensorflow as tf
 
 from keras_gen.distributions import Prior, StandardNormal
-from keras_gen.models.base import GenerativeModel, check_network
+from keras_gen.models.base import GenerativeModel
+from keras_gen.models.checks import DataCheck, check_network
 from keras_gen.objectives import ELBO, Objective
 
 
@@ -55,7 +56,7 @@ class VAE(GenerativeModel):
         check_network("encoder", encoder, None, (posterior.parameter_size,), why=", the `parameter_size` of `posterior`")
         check_network("decoder", decoder, (posterior.event_size,), why=", the `event_size` of `posterior`")
         check_network("decoder", decoder, None, likelihood.parameter_shape, why=", the `parameter_shape` of `likelihood`")
-        super().__init__(likelihood.event_shape, likelihood.support, seed, **kwargs)
+        super().__init__(DataCheck(likelihood.event_shape, *likelihood.support), seed, **kwargs)
         self.encoder = encoder
         self.decoder = decoder
         self.posterior = posterior

@@ -2,7 +2,7 @@ import keras
 import pytest
 from keras import layers
 
-from keras_gen.models.base import check_network, output_range
+from keras_gen.models.checks import check_network, output_range
 
 
 @pytest.mark.parametrize(
