@@ -5,12 +5,13 @@ TFP is imported where a distribution is made, not with the module: it takes a se
 
 from keras_gen.distributions.divergence import KLDivergence, kl_divergence
 from keras_gen.distributions.likelihoods import Bernoulli, Likelihood, Normal
-from keras_gen.distributions.posteriors import DiagonalNormal, Posterior
+from keras_gen.distributions.posteriors import DiagonalNormal, FullCovarianceNormal, Posterior
 from keras_gen.distributions.priors import Prior, StandardNormal
 
 __all__ = [
     "Bernoulli",
     "DiagonalNormal",
+    "FullCovarianceNormal",
     "KLDivergence",
     "Likelihood",
     "Normal",

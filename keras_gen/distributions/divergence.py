@@ -1,5 +1,6 @@
 """The Kullback-Leibler divergence between two TFP distributions: closed form where there is one, sampled otherwise."""
 
+import functools
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -36,8 +37,40 @@ def kl_divergence(a, b, num_samples=1, seed=None):
     """
     if num_samples < 1:
         raise ValueError(f"`num_samples` is the number of draws, at least 1. Received: num_samples={num_samples!r}")
+    _register_mixed_pairs()
     try:
         return KLDivergence(a.kl_divergence(b), analytic=True)
     except NotImplementedError:
         z = a.sample(num_samples, seed=seed)
         return KLDivergence(tf.reduce_mean(a.log_prob(z) - b.log_prob(z), axis=0), analytic=False)
+
+
+@functools.cache
+def _register_mixed_pairs():
+    """Teach TFP the divergence between a full-covariance and a diagonal normal, which it lacks, in both orders."""
+    from tensorflow_probability import distributions as tfd
+
+    def mean_and_scale(distribution):
+        if not isinstance(distribution.distribution, tfd.Normal):
+            raise NotImplementedError("only independent normals have a closed form here")
+        normal = distribution.distribution
+        return normal.loc, tf.broadcast_to(normal.scale, tf.shape(normal.loc))
+
+    @tfd.RegisterKL(tfd.MultivariateNormalTriL, tfd.Independent)
+    def _(a, b, name=None):
+        """½ [tr(Σ_b⁻¹Σ_a) + (m_b − m_a)ᵀΣ_b⁻¹(m_b − m_a) − n + log(det Σ_b / det Σ_a)] with Σ_b = diag η² (MATH 3)."""
+        beta, eta = mean_and_scale(b)
+        scale_tril = a.scale.to_dense()
+        trace = tf.reduce_sum((scale_tril / eta[..., None]) ** 2, axis=[-2, -1])
+        distance = tf.reduce_sum(((beta - a.loc) / eta) ** 2, axis=-1)
+        log_ratio = tf.reduce_sum(tf.math.log(eta) - tf.math.log(tf.linalg.diag_part(scale_tril)), axis=-1)
+        return 0.5 * (trace + distance - eta.shape[-1]) + log_ratio
+
+    @tfd.RegisterKL(tfd.Independent, tfd.MultivariateNormalTriL)
+    def _(a, b, name=None):
+        """The same with Σ_a = diag σ²."""
+        mu, sigma = mean_and_scale(a)
+        trace = tf.reduce_sum(b.scale.solve(tf.linalg.diag(sigma)) ** 2, axis=[-2, -1])
+        distance = tf.reduce_sum(b.scale.solvevec(b.loc - mu) ** 2, axis=-1)
+        log_ratio = b.scale.log_abs_determinant() - tf.reduce_sum(tf.math.log(sigma), axis=-1)
+        return 0.5 * (trace + distance - sigma.shape[-1]) + log_ratio

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_gen.serialization import Serializable
 
 SCALE_FLOOR = 1e-4
+LONGEST_ROW = 10.0
 _SOFTPLUS_OF_THIS_IS_ONE = math.log(math.e - 1)
 
 
@@ -37,6 +38,14 @@ class Posterior(Serializable):
     def parameter_size(self):
         """Number of encoder outputs that index one distribution of the family."""
         raise NotImplementedError(f"{type(self).__name__} must say its `parameter_size`, the size of the encoder's output.")
+
+    def point(self, distribution):
+        """The latents that stand for a whole posterior where one value is wanted, as in a reconstruction: its mean."""
+        return distribution.mean()
+
+    def summary(self, distribution):
+        """The tensors that describe a posterior outside Python, by name: what the `encode` signature puts out."""
+        return {"mean": distribution.mean(), "scale": distribution.stddev()}
 
     def __call__(self, parameters):
         """Turn `[..., parameter_size]` into a `tfd.Distribution` with event shape `[event_size]`."""
@@ -72,3 +81,46 @@ class DiagonalNormal(Posterior):
 
         mean, raw_scale = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
         return tfd.Independent(tfd.Normal(mean, positive_scale(raw_scale)), 1)
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class FullCovarianceNormal(Posterior):
+    """q(z | x) = N(μ(x), L(x)L(x)ᵀ), latents that may depend on one another (MATH 3, the notes' open question).
+
+    L = diag(σ)(I + V), V strictly lower triangular. The parameters are μ and the raw σ, as for `DiagonalNormal`, then the raw V: a
+    diagonal encoder with n(n − 1)/2 outputs of 0 more is the same posterior. Each row of V is kept shorter than 10, so that no latent
+    is determined by the others (multiple correlation below 0.995) and log-probabilities stay finite.
+
+    Args:
+        event_size: Number of latent dimensions, n.
+
+    Example:
+
+    >>> posterior = FullCovarianceNormal(event_size=2)
+    >>> posterior.parameter_size
+    5
+    >>> posterior(tf.constant([[0.0, 0.0, 0.0, 0.0, 1.0]])).covariance().numpy().round(2).tolist()
+    [[[1.0, 1.0], [1.0, 1.99]]]
+    """
+
+    @property
+    def parameter_size(self):
+        """μ, the raw σ, and the n(n − 1)/2 entries below the diagonal."""
+        return 2 * self.event_size + self.event_size * (self.event_size - 1) // 2
+
+    def summary(self, distribution):
+        """The mean and L."""
+        return {"mean": distribution.mean(), "scale_tril": distribution.scale.to_dense()}
+
+    def __call__(self, parameters):
+        """Turn `[..., parameter_size]` into N(μ, LLᵀ) over `[event_size]`."""
+        import tensorflow_probability as tfp
+
+        n = self.event_size
+        mean, raw_scale, raw_below = tf.split(tf.cast(parameters, tf.float32), [n, n, -1], axis=-1)
+        scale_tril = tf.eye(n)
+        if n > 1:
+            below = tfp.math.fill_triangular(raw_below)
+            below *= LONGEST_ROW * tf.math.rsqrt(LONGEST_ROW**2 + tf.reduce_sum(below**2, axis=-1, keepdims=True))
+            scale_tril += tf.pad(below, [[0, 0]] * (below.shape.rank - 2) + [[1, 0], [0, 1]])
+        return tfp.distributions.MultivariateNormalTriL(mean, positive_scale(raw_scale)[..., None] * scale_tril)

@@ -82,7 +82,7 @@ class VAE(GenerativeModel):
 
     def call(self, inputs, training=False):
         """The reconstruction of `inputs` without noise: the mean of p(x | z) at the mean of q(z | x)."""
-        latents = self.posterior(self.encoder(inputs, training=training)).mean()
+        latents = self.posterior.point(self.posterior(self.encoder(inputs, training=training)))
         return self.likelihood(self.decoder(latents, training=training)).mean()
 
     def train_step(self, data):
@@ -138,13 +138,9 @@ class VAE(GenerativeModel):
         """The serving contract: `serving_default`, `encode`, `decode` and `generate`."""
         latents = tf.TensorSpec((None, self.posterior.event_size), tf.float32, name="latents")
 
-        def encode(inputs):
-            posterior = self.encode(inputs)
-            return {"mean": posterior.mean(), "scale": posterior.stddev()}
-
         return {
             "serving_default": (lambda inputs: {"reconstructions": self.reconstruct(inputs)}, [self._data_spec()]),
-            "encode": (encode, [self._data_spec()]),
+            "encode": (lambda inputs: self.posterior.summary(self.encode(inputs)), [self._data_spec()]),
             "decode": (lambda latents: {"outputs": self.decode(latents)}, [latents]),
             "generate": (self.generate_rows, [self._seed_spec()]),
         }

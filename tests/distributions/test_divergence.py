@@ -5,7 +5,7 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_gen.distributions import DiagonalNormal, StandardNormal, kl_divergence
+from keras_gen.distributions import DiagonalNormal, FullCovarianceNormal, StandardNormal, kl_divergence
 
 tfd = tfp.distributions
 RANDOM = np.random.default_rng(0)
@@ -39,6 +39,37 @@ def test_between_two_diagonal_normals_it_is_the_formula_of_the_notes_and_the_int
     norm = scipy.stats.norm
     integral = sum(numerical_kl(norm(mu[0, i], sigma[0, i]), norm(beta[0, i], eta[0, i])) for i in range(3))
     assert float(value[0]) == pytest.approx(integral, rel=1e-5)
+
+
+def full_kl(mean_a, covariance_a, mean_b, covariance_b):
+    """The formula of the notes for two full Gaussians, in float64."""
+    inverse, step = np.linalg.inv(covariance_b), mean_b - mean_a
+    log_ratio = np.linalg.slogdet(covariance_b)[1] - np.linalg.slogdet(covariance_a)[1]
+    return 0.5 * (np.trace(inverse @ covariance_a) + step @ inverse @ step - len(step) + log_ratio)
+
+
+def test_1000_random_pairs_full_and_diagonal_in_every_order():
+    n, pairs = 5, 1000
+    means = RANDOM.normal(size=(2, pairs, n)).astype("float32")
+    scales = RANDOM.uniform(0.3, 2, size=(2, pairs, n)).astype("float32")
+    below = np.tril(RANDOM.normal(size=(2, pairs, n, n), scale=0.5), -1).astype("float32")
+    trils = below + np.eye(n, dtype="float32") * scales[..., None]
+    full = [tfd.MultivariateNormalTriL(m, tril) for m, tril in zip(means, trils, strict=True)]
+    independent = [diagonal(m, s) for m, s in zip(means, scales, strict=True)]
+    covariances = trils.astype("float64") @ np.swapaxes(trils, -1, -2).astype("float64")
+    diagonals = np.eye(n) * scales[..., None].astype("float64") ** 2
+    for a, covariance_a in ((full[0], covariances[0]), (independent[0], diagonals[0])):
+        for b, covariance_b in ((full[1], covariances[1]), (independent[1], diagonals[1])):
+            value, analytic = kl_divergence(a, b)
+            assert analytic
+            arguments = zip(means[0].astype("float64"), covariance_a, means[1].astype("float64"), covariance_b, strict=True)
+            np.testing.assert_allclose(value, [full_kl(*pair) for pair in arguments], rtol=1e-5)
+
+
+def test_a_full_posterior_against_a_prior_without_a_closed_form_is_sampled():
+    a = FullCovarianceNormal(2)(tf.constant([0.3, -0.5, 0.0, 0.0, 1.0]))
+    b = tfd.Independent(tfd.Laplace(tf.zeros(2), 1.0), 1)
+    assert not kl_divergence(a, b).analytic
 
 
 def test_the_expectation_is_under_the_first_argument():

@@ -1,9 +1,11 @@
+import keras
 import numpy as np
 import pytest
 import scipy.stats
 import tensorflow as tf
+import tensorflow_probability as tfp
 
-from keras_gen.distributions import DiagonalNormal, Posterior
+from keras_gen.distributions import DiagonalNormal, FullCovarianceNormal, Posterior, StandardNormal, kl_divergence
 
 
 def test_diagonal_normal_is_scipys_multivariate_normal():
@@ -27,17 +29,92 @@ def test_diagonal_normal_samples_have_its_moments():
     assert abs(np.corrcoef(z.T)[0, 1]) < 4 / np.sqrt(len(z))
 
 
+@pytest.mark.parametrize("signs", ["same", "random"])
 @pytest.mark.parametrize("raw", [-1e4, -50.0, 0.0, 50.0, 1e4])
-def test_diagonal_normal_stays_finite(raw):
-    parameters = tf.Variable(tf.fill((1, 4), raw))
-    standard = DiagonalNormal(2)(tf.zeros((1, 4)))
+@pytest.mark.parametrize("event_size", [1, 2, 50])
+@pytest.mark.parametrize("family", [DiagonalNormal, FullCovarianceNormal])
+def test_every_family_stays_finite(family, event_size, raw, signs):
+    family = family(event_size)
+    sign = 1 if signs == "same" else np.random.default_rng(0).choice([-1, 1], size=(1, family.parameter_size))
+    parameters = tf.Variable(tf.fill((1, family.parameter_size), raw) * sign)
+    standard = StandardNormal(event_size).distribution()
     with tf.GradientTape() as tape:
-        posterior = DiagonalNormal(2)(parameters)
+        posterior = family(parameters)
         z = posterior.sample(seed=(0, 0))
-        values = [z, posterior.log_prob(z), posterior.kl_divergence(standard)]
+        values = [z, posterior.log_prob(z), kl_divergence(posterior, standard).value]
         total = sum(tf.reduce_sum(value) for value in values)
     for value in [*values, tape.gradient(total, parameters)]:
         assert np.all(np.isfinite(value))
+
+
+def test_full_covariance_normal_is_scipys_multivariate_normal():
+    parameters = np.random.default_rng(0).normal(size=(5, 9)).astype("float32")
+    posterior = FullCovarianceNormal(3)(parameters)
+    scale = DiagonalNormal(3)(parameters[:, :6]).stddev().numpy()
+    z = np.random.default_rng(1).normal(size=(5, 3)).astype("float32")
+    for i, (_, _, _, _, _, _, a, b, c) in enumerate(parameters):
+        rows = np.array([[0, 0, 0], short_row([c], 3), short_row([b, a], 3)])  # TFP fills a triangle from its end
+        tril = scale[i][:, None] * (np.eye(3) + rows)
+        np.testing.assert_allclose(posterior.covariance()[i], tril @ tril.T, rtol=1e-4, atol=1e-5)
+        expected = scipy.stats.multivariate_normal(parameters[i, :3], tril @ tril.T).logpdf(z[i])
+        assert float(posterior.log_prob(z)[i]) == pytest.approx(expected, rel=1e-3)
+
+
+def short_row(entries, length):
+    entries = np.array(entries)
+    return np.pad(entries * 10 / np.sqrt(100 + np.sum(entries**2)), (0, length - len(entries)))
+
+
+def test_full_covariance_normal_with_nothing_below_the_diagonal_is_the_diagonal_one():
+    parameters = np.random.default_rng(0).normal(size=(5, 6)).astype("float32")
+    diagonal = DiagonalNormal(3)(parameters)
+    full = FullCovarianceNormal(3)(np.pad(parameters, [(0, 0), (0, 3)]))
+    z = np.random.default_rng(1).normal(size=(5, 3)).astype("float32")
+    np.testing.assert_allclose(full.log_prob(z), diagonal.log_prob(z), rtol=1e-5)
+
+
+def test_a_full_covariance_fits_a_correlated_posterior_and_a_diagonal_one_is_left_with_the_cost_of_independence():
+    """The best diagonal q has KL(q ‖ p) = ½ [Σ log (Λ_ii) + log det Σ], Λ = Σ⁻¹: the closed-form cost of independence."""
+    covariance = np.array([[1.0, 0.8, 0.2], [0.8, 1.5, -0.3], [0.2, -0.3, 0.7]])
+    mean = np.array([0.5, -1.0, 2.0])
+    target = tfp.distributions.MultivariateNormalTriL(
+        tf.constant(mean, tf.float32), tf.constant(np.linalg.cholesky(covariance), tf.float32)
+    )
+    cost = 0.5 * (np.log(np.diag(np.linalg.inv(covariance))).sum() + np.linalg.slogdet(covariance)[1])
+    for family, left in ((FullCovarianceNormal(3), 0), (DiagonalNormal(3), cost)):
+        parameters = tf.Variable(tf.zeros(family.parameter_size))
+        optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 600))
+
+        @tf.function
+        def step(family=family, parameters=parameters, optimizer=optimizer):
+            with tf.GradientTape() as tape:
+                kl = kl_divergence(family(parameters), target).value
+            optimizer.apply([tape.gradient(kl, parameters)], [parameters])
+            return kl
+
+        for _ in range(600):
+            kl = step()
+        assert float(kl) == pytest.approx(left, abs=1e-4)
+    assert cost > 0.3
+    np.testing.assert_allclose(family(parameters).mean(), mean, atol=1e-2)
+
+
+@pytest.mark.parametrize("family", [DiagonalNormal, FullCovarianceNormal])
+def test_gradients_under_xla_with_an_unknown_batch_are_those_without(family):
+    family, standard = family(3), StandardNormal(3).distribution()
+
+    def gradient(parameters):
+        with tf.GradientTape() as tape:
+            tape.watch(parameters)
+            posterior = family(parameters)
+            z = posterior.mean() + 0.1
+            loss = kl_divergence(posterior, standard).value + posterior.log_prob(z)
+        return tape.gradient(loss, parameters)
+
+    parameters = tf.constant(np.random.default_rng(0).normal(size=(4, family.parameter_size)), tf.float32)
+    signature = [tf.TensorSpec((None, family.parameter_size))]
+    compiled = tf.function(gradient, input_signature=signature, jit_compile=True)
+    np.testing.assert_allclose(compiled(parameters), gradient(parameters), rtol=1e-4, atol=1e-5)
 
 
 def test_float16_parameters_make_a_float32_distribution():
