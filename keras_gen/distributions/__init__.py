@@ -6,17 +6,20 @@ TFP is imported where a distribution is made, not with the module: it takes a se
 from keras_gen.distributions.divergence import KLDivergence, kl_divergence
 from keras_gen.distributions.likelihoods import Bernoulli, Likelihood, Normal
 from keras_gen.distributions.posteriors import DiagonalNormal, FullCovarianceNormal, Posterior
-from keras_gen.distributions.priors import Prior, StandardNormal
+from keras_gen.distributions.priors import LearnedNormal, NormalMixture, Prior, StandardNormal, VampPrior
 
 __all__ = [
     "Bernoulli",
     "DiagonalNormal",
     "FullCovarianceNormal",
     "KLDivergence",
+    "LearnedNormal",
     "Likelihood",
     "Normal",
+    "NormalMixture",
     "Posterior",
     "Prior",
     "StandardNormal",
+    "VampPrior",
     "kl_divergence",
 ]

@@ -87,8 +87,8 @@ class DiagonalNormal(Posterior):
 class FullCovarianceNormal(Posterior):
     """q(z | x) = N(μ(x), L(x)L(x)ᵀ), latents that may depend on one another (MATH 3, the notes' open question).
 
-    L = diag(σ)(I + V), V strictly lower triangular. The parameters are μ and the raw σ, as for `DiagonalNormal`, then the raw V: a
-    diagonal encoder with n(n − 1)/2 outputs of 0 more is the same posterior. Each row of V is kept shorter than 10, so that no latent
+    L = diag(σ)(I + V), V strictly lower triangular. The parameters are μ and the raw σ, as for `DiagonalNormal`, then the raw V:
+    a diagonal encoder with n(n − 1)/2 outputs of 0 more is the same posterior. Each row of V is kept shorter than 10, so that no latent
     is determined by the others (multiple correlation below 0.995) and log-probabilities stay finite.
 
     Args:

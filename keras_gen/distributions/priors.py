@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_gen.distributions.posteriors import positive_scale
 from keras_gen.serialization import deserialize_arguments, serialize_arguments
 
 
@@ -33,6 +34,8 @@ class Prior(keras.layers.Layer):
             )
         self.event_size = event_size
         self.built = True
+        # a lambda, since a tf.function of a method holds its object weakly and may outlive it
+        self._sample_rows = tf.function(lambda seeds: self._draw(seeds), input_signature=[tf.TensorSpec((None,), tf.int64)])
 
     def distribution(self, condition=None):
         """The prior as a `tfd.Distribution` with event shape `[event_size]`.
@@ -41,7 +44,15 @@ class Prior(keras.layers.Layer):
         """
         raise NotImplementedError(f"{type(self).__name__} must return a `tfd.Distribution` from `distribution()`.")
 
-    @tf.function(input_signature=[tf.TensorSpec((None,), tf.int64)])
+    def connect(self, encoder, posterior, support):
+        """Called once by the VAE that the prior is given to; a prior that is made of the encoder keeps what it needs.
+
+        Args:
+            encoder: The VAE's encoder.
+            posterior: Its posterior family.
+            support: Smallest and largest value that its data may take.
+        """
+
     def sample_rows(self, seeds):
         """One latent vector a seed, the same whatever other seeds stand beside it.
 
@@ -51,6 +62,9 @@ class Prior(keras.layers.Layer):
         Returns:
             float32 `[batch, event_size]`.
         """
+        return self._sample_rows(seeds)
+
+    def _draw(self, seeds):
         distribution = self.distribution()
         return tf.map_fn(
             lambda seed: tf.cast(distribution.sample(seed=tf.bitcast(seed, tf.int32)), tf.float32),
@@ -83,3 +97,96 @@ class StandardNormal(Prior):
         from tensorflow_probability import distributions as tfd
 
         return tfd.Independent(tfd.Normal(tf.zeros(self.event_size), 1.0), 1)
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class LearnedNormal(Prior):
+    """p(z) = N(β, diag η²) with β and η learned with the model (MATH 3); N(0, I) at first.
+
+    Example:
+
+    >>> LearnedNormal(event_size=2).distribution().stddev().numpy().tolist()
+    [1.0, 1.0]
+    """
+
+    def __init__(self, event_size, **kwargs):
+        super().__init__(event_size, **kwargs)
+        self.mean = self.add_weight((event_size,), "zeros", name="mean", autocast=False)
+        self.raw_scale = self.add_weight((event_size,), "zeros", name="raw_scale", autocast=False)
+
+    def distribution(self, condition=None):
+        """N(β, diag η²) over `[event_size]`."""
+        from tensorflow_probability import distributions as tfd
+
+        return tfd.Independent(tfd.Normal(tf.convert_to_tensor(self.mean), positive_scale(self.raw_scale)), 1)
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class NormalMixture(Prior):
+    """p(z) = Σ_k π_k N(β_k, diag η_k²), all learned with the model; its divergence can only be sampled.
+
+    Args:
+        event_size: Number of latent dimensions.
+        num_components: Number of normals in the mixture.
+        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+
+    Example:
+
+    >>> NormalMixture(event_size=2, num_components=10).distribution().event_shape.as_list()
+    [2]
+    """
+
+    def __init__(self, event_size, num_components=10, **kwargs):
+        super().__init__(event_size, **kwargs)
+        self.num_components = _checked_components(self, num_components)
+        shape = (num_components, event_size)
+        self.logits = self.add_weight((num_components,), "zeros", name="logits", autocast=False)
+        self.mean = self.add_weight(shape, keras.initializers.RandomNormal(stddev=1.0), name="mean", autocast=False)
+        self.raw_scale = self.add_weight(shape, "zeros", name="raw_scale", autocast=False)
+
+    def distribution(self, condition=None):
+        """The mixture over `[event_size]`."""
+        from tensorflow_probability import distributions as tfd
+
+        components = tfd.Normal(tf.convert_to_tensor(self.mean), positive_scale(self.raw_scale))
+        return tfd.MixtureSameFamily(tfd.Categorical(tf.convert_to_tensor(self.logits)), tfd.Independent(components, 1))
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class VampPrior(Prior):
+    """p(z) = 1/K Σ_k q(z | u_k), the mixture of the posteriors of K learned pseudo-inputs (Tomczak & Welling 2018, arXiv:1705.07120).
+
+    The pseudo-inputs are made when a VAE is given the prior, and go through that VAE's encoder. Where data lie in [0, 1], they do.
+
+    Args:
+        event_size: Number of latent dimensions.
+        num_components: K, the number of pseudo-inputs.
+        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+    """
+
+    def __init__(self, event_size, num_components=50, **kwargs):
+        super().__init__(event_size, **kwargs)
+        self.num_components = _checked_components(self, num_components)
+
+    def connect(self, encoder, posterior, support):
+        """Make the pseudo-inputs and remember the way through the encoder, which stays the VAE's own layer."""
+        shape = (self.num_components, *encoder.input_shape[1:])
+        self.raw_inputs = self.add_weight(shape, keras.initializers.RandomNormal(stddev=0.5), name="raw_inputs", autocast=False)
+        squash = tf.sigmoid if tuple(support) == (0.0, 1.0) else tf.identity
+        self._posteriors = lambda: posterior(encoder(squash(tf.convert_to_tensor(self.raw_inputs)), training=False))
+
+    def distribution(self, condition=None):
+        """The mixture over `[event_size]`."""
+        from tensorflow_probability import distributions as tfd
+
+        if not hasattr(self, "_posteriors"):
+            raise ValueError("A VampPrior is a mixture of its VAE's posteriors: give it to a VAE first, VAE(..., prior=prior).")
+        return tfd.MixtureSameFamily(tfd.Categorical(tf.zeros(self.num_components)), self._posteriors())
+
+
+def _checked_components(prior, num_components):
+    if not isinstance(num_components, int) or num_components < 1:
+        raise ValueError(
+            f"`num_components` of {type(prior).__name__} is an int of at least 1. Received: num_components={num_components!r}"
+        )
+    return num_components

@@ -62,6 +62,7 @@ class VAE(GenerativeModel):
         self.posterior = posterior
         self.likelihood = likelihood
         self.prior = prior
+        prior.connect(encoder, posterior, likelihood.support)
 
     def compile(self, optimizer="adam", objective=None, **kwargs):
         """Configure for training as `keras.Model.compile`, with an `objective` in the place of `loss`.

@@ -1,17 +1,83 @@
 import keras
 import numpy as np
 import pytest
+import scipy.special
 import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_gen.distributions import Prior, StandardNormal
+from keras_gen import networks
+from keras_gen.distributions import (
+    DiagonalNormal,
+    FullCovarianceNormal,
+    LearnedNormal,
+    NormalMixture,
+    Prior,
+    StandardNormal,
+    VampPrior,
+)
+
+RANDOM = np.random.default_rng(0)
 
 
 def test_standard_normal_is_scipys():
     z = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
     expected = scipy.stats.norm.logpdf(z).sum(axis=1)
     np.testing.assert_allclose(StandardNormal(3).distribution().log_prob(z), expected, rtol=1e-5)
+
+
+def softplus_scale(raw):
+    return 1e-4 + (1 - 1e-4) * np.log1p(np.exp(raw + np.log(np.e - 1)))
+
+
+def test_learned_normal_is_scipys_at_its_weights():
+    prior = LearnedNormal(3)
+    z, mean, raw = RANDOM.normal(size=(3, 5, 3))
+    np.testing.assert_allclose(prior.distribution().log_prob(z), StandardNormal(3).distribution().log_prob(z), rtol=1e-5)
+    prior.set_weights([mean[0], raw[0]])
+    expected = scipy.stats.norm(mean[0], softplus_scale(raw[0])).logpdf(z).sum(axis=1)
+    np.testing.assert_allclose(prior.distribution().log_prob(z), expected, rtol=1e-4)
+
+
+def test_normal_mixture_is_the_sum_of_its_components():
+    prior = NormalMixture(2, num_components=3)
+    logits, mean, raw = RANDOM.normal(size=3), RANDOM.normal(size=(3, 2)), RANDOM.normal(size=(3, 2))
+    prior.set_weights([logits, mean, raw])
+    z = RANDOM.normal(size=(5, 1, 2))
+    densities = scipy.stats.norm(mean, softplus_scale(raw)).pdf(z).prod(axis=-1)
+    expected = np.log(densities @ scipy.special.softmax(logits))
+    np.testing.assert_allclose(prior.distribution().log_prob(z[:, 0]), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", [DiagonalNormal(2), FullCovarianceNormal(2)])
+def test_vamp_prior_is_the_mean_of_the_posteriors_of_its_pseudo_inputs(family):
+    encoder = networks.mlp((4,), (family.parameter_size,), hidden=(3,))
+    prior = VampPrior(2, num_components=6)
+    with pytest.raises(ValueError, match="give it to a VAE first"):
+        prior.distribution()
+    prior.connect(encoder, family, support=(0.0, 1.0))
+    assert [variable.path.split("/")[-1] for variable in prior.trainable_variables] == ["raw_inputs"]
+    inputs = scipy.special.expit(prior.raw_inputs.numpy())
+    z = RANDOM.normal(size=(5, 2)).astype("float32")
+    densities = np.mean([np.exp(family(encoder(inputs[k : k + 1])).log_prob(z)) for k in range(6)], axis=0)
+    np.testing.assert_allclose(prior.distribution().log_prob(z), np.log(densities), rtol=1e-4)
+
+
+@pytest.mark.parametrize("make", [LearnedNormal, NormalMixture, VampPrior])
+def test_gradients_reach_every_weight(make):
+    prior, encoder = make(2), networks.mlp((4,), (4,), hidden=(3,))
+    prior.connect(encoder, DiagonalNormal(2), support=(0.0, 1.0))
+    with tf.GradientTape() as tape:
+        loss = prior.distribution().log_prob(tf.fill((3, 2), 2.0))
+    gradients = tape.gradient(loss, prior.trainable_variables)
+    assert len(gradients) >= 1
+    assert all(np.any(np.abs(gradient) > 0) for gradient in gradients)
+
+
+@pytest.mark.parametrize("make", [NormalMixture, VampPrior])
+def test_num_components_is_checked(make):
+    with pytest.raises(ValueError, match=f"`num_components` of {make.__name__} is an int of at least 1"):
+        make(2, num_components=0)
 
 
 def test_a_row_depends_on_its_seed_alone():
