@@ -6,7 +6,7 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_gen.objectives import ELBO, Objective
+from keras_gen.objectives import ELBO, IWAE, Cyclical, LinearWarmUp, Objective
 
 tfd = tfp.distributions
 SCALE = 0.5
@@ -20,14 +20,26 @@ def exact_posterior():
     return covariance @ W.T @ X / SCALE**2, np.sqrt(np.diag(covariance))
 
 
-def terms(mean, scale, objective=None):
-    posterior = tfd.Independent(tfd.Normal(tf.fill((DRAWS, 2), 0.0) + mean.astype("float32"), scale.astype("float32")), 1)
-    prior = tfd.Independent(tfd.Normal(tf.zeros(2), 1.0), 1)
+PRIOR = tfd.Independent(tfd.Normal(tf.zeros(2), 1.0), 1)
+
+
+def normal(mean, scale):
+    return tfd.Independent(tfd.Normal(tf.cast(mean, tf.float32), tf.cast(scale, tf.float32)), 1)
+
+
+def bound(objective, mean, scale, w=W, step=0, seed=(1, 2), draws=DRAWS):
+    """The terms of `objective` for `draws` copies of X, as tensors."""
+    mean, scale = (tf.cast(value, tf.float32) + tf.zeros((draws, 2)) for value in (mean, scale))
 
     def decode(z):
-        return tfd.Independent(tfd.Normal(z @ W.T.astype("float32"), SCALE), 1)
+        return normal(tf.linalg.matvec(tf.cast(w, tf.float32), z), SCALE)
 
-    values = (objective or ELBO())(tf.constant(X, tf.float32), posterior, prior, decode, seed=tf.constant([1, 2]))
+    frozen = normal(tf.stop_gradient(mean), tf.stop_gradient(scale))
+    return objective(tf.constant(X, tf.float32), normal(mean, scale), frozen, PRIOR, decode, tf.constant(seed), step)
+
+
+def terms(mean, scale, objective=None, **arguments):
+    values = bound(objective or ELBO(), mean, scale, **arguments)
     return {name: np.asarray(value, np.float64) for name, value in values.items()}
 
 
@@ -60,10 +72,106 @@ def test_the_loss_is_the_sum_with_the_kl_weighed():
 
 @pytest.mark.parametrize("kl_weight", [-1, "1", None, True])
 def test_kl_weight_is_checked(kl_weight):
-    with pytest.raises(ValueError, match=r"`kl_weight` of ELBO is a number of at least 0\. Received: kl_weight="):
+    with pytest.raises(ValueError, match="`kl_weight` of ELBO is a number of at least 0 or a schedule"):
         ELBO(kl_weight)
+
+
+def test_several_samples_estimate_the_same_with_less_noise():
+    one, ten = (terms(*exact_posterior(), objective=ELBO(num_samples=k))["reconstruction_loss"] for k in (1, 10))
+    assert abs(one.mean() - ten.mean()) < 4 * one.std() / np.sqrt(DRAWS)
+    assert ten.std() == pytest.approx(one.std() / np.sqrt(10), rel=0.05)
+
+
+def test_free_bits_cost_nothing():
+    mean, scale = exact_posterior()
+    kl = terms(mean, scale)["kl_loss"][0]
+    for free_bits in (kl / 2, kl * 2):
+        values = terms(mean, scale, objective=ELBO(free_bits=free_bits, kl_weight=3.0))
+        np.testing.assert_allclose(values["loss"] - values["reconstruction_loss"], 3 * max(kl, free_bits), rtol=1e-4)
+
+
+def test_a_schedule_weighs_the_kl_by_the_step():
+    for step, weight in ((0, 0), (5, 0.5), (10, 1), (99, 1)):
+        values = terms(*exact_posterior(), objective=ELBO(kl_weight=LinearWarmUp(steps=10)), step=tf.constant(step, tf.int64))
+        np.testing.assert_allclose(values["loss"], values["reconstruction_loss"] + weight * values["kl_loss"], rtol=1e-5)
+    cycle = Cyclical(period=8, rise=0.25, end=2.0)
+    assert [float(cycle(step)) for step in range(10)] == [0, 1, 2, 2, 2, 2, 2, 2, 0, 1]
+
+
+def test_the_iwae_bound_is_log_mean_of_the_weights():
+    mean, scale = exact_posterior() + np.array([[0.3, -0.2], [0.3, 0.1]])
+    z = normal(np.broadcast_to(mean, (50, 2)), scale).sample(7, seed=tf.constant([1, 2])).numpy()
+    norm = scipy.stats.norm
+    log_weights = (
+        norm(z @ W.T, SCALE).logpdf(X).sum(-1) + norm.logpdf(z).sum(-1) - norm(mean, scale).logpdf(z).sum(-1)
+    )  # [samples, batch]
+    values = terms(mean, scale, objective=IWAE(num_samples=7), draws=50)
+    np.testing.assert_allclose(-values["loss"], np.log(np.exp(log_weights).mean(axis=0)), rtol=1e-4)
+    np.testing.assert_allclose(values["elbo"], log_weights.mean(axis=0), rtol=1e-4)
+
+
+def test_the_iwae_bound_rises_with_the_number_of_samples_to_the_evidence():
+    mean, scale = exact_posterior()
+    bounds = [-terms(mean + 0.3, scale * 1.5, objective=IWAE(k))["loss"].mean() for k in (1, 2, 5, 20, 100)]
+    assert np.all(np.diff(bounds) > 0)
+    assert bounds[0] < evidence() - 0.2
+    assert bounds[-1] == pytest.approx(evidence(), abs=0.01)
+
+
+@pytest.mark.parametrize("doubly_reparameterized", [False, True])
+def test_at_the_exact_posterior_every_weight_is_the_evidence(doubly_reparameterized):
+    values = terms(*exact_posterior(), objective=IWAE(5, doubly_reparameterized))
+    np.testing.assert_allclose(-values["loss"], evidence(), rtol=1e-5)
+
+
+def gradients(objective, draws):
+    mean, scale = exact_posterior()
+    variables = [
+        tf.Variable(mean + 0.3, dtype=tf.float32),
+        tf.Variable(scale * 1.5, dtype=tf.float32),
+        tf.Variable(W, dtype=tf.float32),
+    ]
+    with tf.GradientTape() as tape:
+        per_example = bound(objective, variables[0], variables[1], w=variables[2], draws=draws)["loss"]
+        loss = tf.reduce_mean(per_example)
+    return [gradient.numpy() for gradient in tape.gradient(loss, variables)]
+
+
+def test_the_doubly_reparameterized_gradient_is_the_same_in_the_mean_and_less_noisy():
+    plain, doubly = (gradients(IWAE(10, flag), draws=200_000) for flag in (False, True))
+    for one, other in zip(plain, doubly, strict=True):
+        np.testing.assert_allclose(one, other, atol=0.02)
+    np.testing.assert_array_equal(plain[2], doubly[2])  # the decoder's gradient is the plain one
+    spread = [
+        np.std([np.concatenate(gradients_of_seed(IWAE(50, flag), seed)) for seed in range(100)], axis=0) for flag in (False, True)
+    ]
+    assert np.all(spread[1] < 0.7 * spread[0])
+
+
+def gradients_of_seed(objective, seed):
+    mean, scale = exact_posterior()
+    variables = [tf.Variable(mean, dtype=tf.float32), tf.Variable(scale * 1.2, dtype=tf.float32)]
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(bound(objective, *variables, seed=(seed, 0), draws=1)["loss"])
+    return [gradient.numpy() for gradient in tape.gradient(loss, variables)]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: ELBO(num_samples=0), "`num_samples` of ELBO is the number of draws"),
+        (lambda: ELBO(free_bits=-1), "`free_bits` of ELBO is a number of nats"),
+        (lambda: IWAE(num_samples=1.5), "`num_samples` of IWAE is the number of draws"),
+        (lambda: LinearWarmUp(steps=0), "`steps` of LinearWarmUp is an int of at least 1"),
+        (lambda: Cyclical(period=None), "`period` of Cyclical is an int of at least 1"),
+        (lambda: Cyclical(period=10, rise=0), "`rise` of Cyclical is a share of the period"),
+    ],
+)
+def test_arguments_are_checked(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
 
 
 def test_an_objective_of_ones_own_says_what_it_lacks():
     with pytest.raises(NotImplementedError, match="__call__"):
-        Objective()(None, None, None, None, None)
+        Objective()(None, None, None, None, None, None, None)

@@ -110,13 +110,22 @@ class VAE(GenerativeModel):
 
     def _objective_terms(self, x, target, training):
         """The terms of the objective, one value per example."""
+        parameters = self.encoder(x, training=training)
         return self.objective(
             target,
-            posterior=self.posterior(self.encoder(x, training=training)),
+            posterior=self.posterior(parameters),
+            frozen_posterior=self.posterior(tf.stop_gradient(parameters)),
             prior=self.prior.distribution(),
-            decode=lambda latents: self.likelihood(self.decoder(latents, training=training)),
+            decode=lambda latents: self._likelihood(latents, training),
             seed=self.noise_seed(training),
+            step=self.optimizer.iterations,
         )
+
+    def _likelihood(self, latents, training):
+        """p(x | z) for latents `[samples, batch, n]`."""
+        samples_and_batch = tf.shape(latents)[:2]
+        parameters = self.decoder(tf.reshape(latents, (-1, self.posterior.event_size)), training=training)
+        return self.likelihood(tf.reshape(parameters, (*tf.unstack(samples_and_batch), *self.likelihood.parameter_shape)))
 
     def _metrics_results(self, x, target, sample_weight):
         """The logs; the reconstruction is computed only for metrics that the user compiled."""
