@@ -25,7 +25,8 @@ class Objective(Serializable):
             step: Training steps so far, an integer tensor.
 
         Returns:
-            Dictionary of `[batch]` tensors: `loss`, to be minimized, and `reconstruction_loss`, `kl_loss` and `elbo` for the logs.
+            `[batch]` tensors by name: `loss`, to be minimized, and for the logs `reconstruction_loss`, `kl_loss` and
+            `elbo`.
         """
         raise NotImplementedError(f"{type(self).__name__} must return its terms from `__call__`.")
 
@@ -67,14 +68,14 @@ class ELBO(Objective):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class IWAE(Objective):
-    """−log 1/K Σ_k w_k with w_k = p(x | z_k) p(z_k) / q(z_k | x), a bound that tightens with K (Burda et al. 2016, arXiv:1509.00519).
+    """−log 1/K Σ_k w_k with w_k = p(x | z_k) p(z_k) / q(z_k | x) (Burda et al. 2016, arXiv:1509.00519): tighter as K grows.
 
     The logs' `reconstruction_loss`, `kl_loss` and `elbo` are the means over the same K draws; the bound itself is −`loss`.
 
     Args:
         num_samples: K, draws of z an example.
-        doubly_reparameterized: Use the gradient of Tucker et al. 2019 (arXiv:1810.04152, eq. 8) for the encoder, whose variance does
-            not grow with K. The posterior must have no weights of its own.
+        doubly_reparameterized: Use the gradient of Tucker et al. 2019 (arXiv:1810.04152, eq. 8) for the encoder, whose noise does not
+            drown it as K grows. The posterior must have no weights of its own.
     """
 
     def __init__(self, num_samples=50, doubly_reparameterized=False):
@@ -104,7 +105,7 @@ class IWAE(Objective):
 
 
 def _with_weighed_gradient(z):
-    """`z`, whose gradient is multiplied by weights `[samples, batch]` that are only known later, and the function that takes them."""
+    """`z`, whose gradient is multiplied by weights `[samples, batch]` known only later, and the function that takes them."""
     known = []
 
     @tf.custom_gradient

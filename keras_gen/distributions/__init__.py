@@ -3,13 +3,16 @@
 TFP is imported where a distribution is made, not with the module: it takes a second, and `import keras_gen` should not.
 """
 
-from keras_gen.distributions.divergence import KLDivergence, kl_divergence
-from keras_gen.distributions.likelihoods import Bernoulli, Likelihood, Normal
+from keras_gen.distributions.divergence import CrossCheck, KLDivergence, cross_check, kl_divergence
+from keras_gen.distributions.likelihoods import Bernoulli, Categorical, ContinuousBernoulli, Likelihood, Normal
 from keras_gen.distributions.posteriors import DiagonalNormal, FullCovarianceNormal, Posterior
 from keras_gen.distributions.priors import LearnedNormal, NormalMixture, Prior, StandardNormal, VampPrior
 
 __all__ = [
     "Bernoulli",
+    "Categorical",
+    "ContinuousBernoulli",
+    "CrossCheck",
     "DiagonalNormal",
     "FullCovarianceNormal",
     "KLDivergence",
@@ -21,5 +24,6 @@ __all__ = [
     "Prior",
     "StandardNormal",
     "VampPrior",
+    "cross_check",
     "kl_divergence",
 ]

@@ -45,6 +45,45 @@ def kl_divergence(a, b, num_samples=1, seed=None):
         return KLDivergence(tf.reduce_mean(a.log_prob(z) - b.log_prob(z), axis=0), analytic=False)
 
 
+class CrossCheck(NamedTuple):
+    """The closed form of a divergence beside an estimate from samples, each `[batch]`."""
+
+    analytic: tf.Tensor
+    """KL(q ‖ p) in closed form, nats."""
+    sampled: tf.Tensor
+    """The same, estimated."""
+    difference: tf.Tensor
+    """The estimate less the closed form: 0 in the mean if both are right."""
+    gradient_difference: tf.Tensor
+    """The same of the gradients in the parameters, along the gradient of the closed form."""
+
+
+def cross_check(family, parameters, prior, num_samples=1, seed=None):
+    """Compute KL(q ‖ p) and its gradient both ways, to be compared over many examples.
+
+    Args:
+        family: A `Posterior`.
+        parameters: Tensor `[batch, family.parameter_size]`.
+        prior: `tfd.Distribution` p, for which the pair has a closed form.
+        num_samples: Draws an example.
+        seed: Stateless seed, int32 `[2]`.
+
+    Returns:
+        `CrossCheck`.
+    """
+    parameters = tf.cast(parameters, tf.float32)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(parameters)
+        q = family(parameters)
+        analytic = kl_divergence(q, prior).value
+        z = q.sample(num_samples, seed=seed)
+        sampled = tf.reduce_mean(q.log_prob(z) - prior.log_prob(z), axis=0)
+    expected = tape.gradient(analytic, parameters)
+    difference = tape.gradient(sampled, parameters, unconnected_gradients="zero") - expected
+    along = tf.math.divide_no_nan(tf.reduce_sum(difference * expected, -1), tf.norm(expected, axis=-1))
+    return CrossCheck(analytic, sampled, sampled - analytic, along)
+
+
 @functools.cache
 def _register_mixed_pairs():
     """Teach TFP the divergence between a full-covariance and a diagonal normal, which it lacks, in both orders."""

@@ -154,7 +154,7 @@ class NormalMixture(Prior):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class VampPrior(Prior):
-    """p(z) = 1/K Σ_k q(z | u_k), the mixture of the posteriors of K learned pseudo-inputs (Tomczak & Welling 2018, arXiv:1705.07120).
+    """p(z) = 1/K Σ_k q(z | u_k), the posteriors of K learned pseudo-inputs (Tomczak & Welling 2018, arXiv:1705.07120).
 
     The pseudo-inputs are made when a VAE is given the prior, and go through that VAE's encoder. Where data lie in [0, 1], they do.
 

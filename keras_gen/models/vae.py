@@ -1,12 +1,34 @@
 """The variational autoencoder (MATH 2)."""
 
+import warnings
+
 import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_gen.distributions import Prior, StandardNormal
+from keras_gen.distributions import Prior, StandardNormal, cross_check, kl_divergence
 from keras_gen.models.base import GenerativeModel
 from keras_gen.models.checks import DataCheck, check_network
 from keras_gen.objectives import ELBO, Objective
+
+
+class ZScore(keras.metrics.Metric):
+    """How many standard errors the mean of all values is from 0; differences of rounding count as 0."""
+
+    def __init__(self, name):
+        super().__init__(name=name)
+        self.sums = self.add_variable((3,), "zeros", name="sums")
+
+    def update_state(self, values):
+        """Take in values `[batch]`."""
+        self.sums.assign_add(tf.stack([tf.cast(tf.size(values), tf.float32), tf.reduce_sum(values), tf.reduce_sum(values**2)]))
+
+    def result(self):
+        """The mean over its standard error; 0 before any value."""
+        count, total, squares = tf.unstack(tf.convert_to_tensor(self.sums))
+        mean, mean_square = tf.math.divide_no_nan(total, count), tf.math.divide_no_nan(squares, count)
+        standard_error = tf.sqrt(tf.math.divide_no_nan(tf.maximum(mean_square - mean**2, 0.0), count))
+        return tf.math.divide_no_nan(mean, standard_error + 1e-5)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -62,7 +84,12 @@ class VAE(GenerativeModel):
         self.posterior = posterior
         self.likelihood = likelihood
         self.prior = prior
+        self.family_variables = list(likelihood.variables)
         prior.connect(encoder, posterior, likelihood.support)
+        self.kl_check = []
+        if kl_divergence(posterior(tf.zeros((1, posterior.parameter_size))), prior.distribution()).analytic:
+            means = [keras.metrics.Mean(name=name) for name in ("kl_analytic", "kl_sampled")]
+            self.kl_check = [*means, ZScore("kl_z_score"), ZScore("kl_gradient_z_score")]
 
     def compile(self, optimizer="adam", objective=None, **kwargs):
         """Configure for training as `keras.Model.compile`, with an `objective` in the place of `loss`.
@@ -96,7 +123,7 @@ class VAE(GenerativeModel):
             terms["loss"] += terms["regularization_loss"]
         self.minimize(tape, terms["loss"], self.trainable_variables)
         self.log(x, **terms)
-        return self._metrics_results(x, target, sample_weight)
+        return _without_check(self._metrics_results(x, target, sample_weight))
 
     def test_step(self, data):
         """The objective and its parts on a batch, with noise that is the same in every evaluation."""
@@ -106,7 +133,39 @@ class VAE(GenerativeModel):
         terms["regularization_loss"] = self.regularization_loss()
         terms["loss"] += terms["regularization_loss"]
         self.log(x, **terms)
+        self._check_kl(x)
         return self._metrics_results(x, target, sample_weight)
+
+    def _check_kl(self, x):
+        """Put the closed form of the KL and an estimate beside each other."""
+        if self.kl_check:
+            seed = self.noise_seed(training=False)
+            values = cross_check(self.posterior, self.encoder(x, training=False), self.prior.distribution(), 8, seed)
+            for metric, value in zip(self.kl_check, values, strict=True):
+                metric.update_state(value)
+
+    def evaluate(self, *args, **kwargs):
+        """Evaluate as `keras.Model.evaluate`, and warn if the closed form of the KL and its estimate disagree.
+
+        The logs have `kl_analytic` and `kl_sampled`, both in nats, and how many standard errors lie between them and between their
+        gradients, `kl_z_score` and `kl_gradient_z_score`. A pair without a closed form has none of these.
+        """
+        logs = super().evaluate(*args, **kwargs)
+        scores = {metric.name: float(metric.result()) for metric in self.kl_check[2:]}
+        if any(np.abs(score) > 4 for score in scores.values()):
+            warnings.warn(
+                f"The closed form of the KL between {self.posterior} and {self.prior.name} and its estimate from samples disagree: "
+                f"{scores}, in standard errors. One of the two distributions has a wrong density, divergence or sampler.",
+                stacklevel=2,
+            )
+        return logs
+
+    def get_metrics_result(self):
+        """The logs; without the check of the KL in training, which does not make it."""
+        results = super().get_metrics_result()
+        if tf.executing_eagerly() and self.kl_check and not float(self.kl_check[0].count):
+            results = _without_check(results)
+        return results
 
     def _objective_terms(self, x, target, training):
         """The terms of the objective, one value per example."""
@@ -116,16 +175,17 @@ class VAE(GenerativeModel):
             posterior=self.posterior(parameters),
             frozen_posterior=self.posterior(tf.stop_gradient(parameters)),
             prior=self.prior.distribution(),
-            decode=lambda latents: self._likelihood(latents, training),
+            decode=lambda latents: self._likelihood(latents, target if training else None),
             seed=self.noise_seed(training),
             step=self.optimizer.iterations,
         )
 
-    def _likelihood(self, latents, training):
-        """p(x | z) for latents `[samples, batch, n]`."""
-        samples_and_batch = tf.shape(latents)[:2]
-        parameters = self.decoder(tf.reshape(latents, (-1, self.posterior.event_size)), training=training)
-        return self.likelihood(tf.reshape(parameters, (*tf.unstack(samples_and_batch), *self.likelihood.parameter_shape)))
+    def _likelihood(self, latents, x=None):
+        """p(x | z) for latents `[samples, batch, n]`; in a training step on `x`, what the family fits to the batch is."""
+        samples, batch = tf.unstack(tf.shape(latents)[:2])
+        parameters = self.decoder(tf.reshape(latents, (-1, self.posterior.event_size)), training=x is not None)
+        parameters = tf.reshape(parameters, (samples, batch, *self.likelihood.parameter_shape))
+        return self.likelihood(parameters) if x is None else self.likelihood.fitted(parameters, x)
 
     def _metrics_results(self, x, target, sample_weight):
         """The logs; the reconstruction is computed only for metrics that the user compiled."""
@@ -154,3 +214,8 @@ class VAE(GenerativeModel):
             "decode": (lambda latents: {"outputs": self.decode(latents)}, [latents]),
             "generate": (self.generate_rows, [self._seed_spec()]),
         }
+
+
+def _without_check(logs):
+    check = ("kl_analytic", "kl_sampled", "kl_z_score", "kl_gradient_z_score")
+    return {name: value for name, value in logs.items() if name not in check}

@@ -59,12 +59,26 @@ class VAEConfig(RunConfig):
     """Multilayer perceptrons, or convolutions of stride 2."""
     latent_size: int = 10
     """Number of latent dimensions."""
-    likelihood: Literal["bernoulli", "normal"] = "bernoulli"
-    """p(x|z): Bernoulli pixels, or normal pixels with the same fixed scale."""
-    scale: float = 0.3
-    """Scale of the normal likelihood, in units of the data."""
+    posterior: Literal["diagonal", "full"] = "diagonal"
+    """q(z|x): normal with independent latents, or with a full covariance."""
+    prior: Literal["standard", "learned", "mixture", "vamp"] = "standard"
+    """p(z): N(0, I), a learned normal, a learned mixture of normals, or the posteriors of learned pseudo-inputs."""
+    prior_components: int = 20
+    """Components of the mixture or pseudo-inputs."""
+    likelihood: Literal["bernoulli", "continuous_bernoulli", "normal", "categorical"] = "bernoulli"
+    """p(x|z) of a pixel; categorical has a probability for each of 256 grey values."""
+    scale: float | Literal["shared", "optimal", "per_element"] = "optimal"
+    """Scale of the normal likelihood: a number, learned, in closed form, or from the decoder for each pixel."""
+    objective: Literal["elbo", "iwae"] = "elbo"
+    """The bound that is trained."""
+    num_samples: int = 1
+    """Draws of z for each example; a bound tightens with them only as IWAE."""
     kl_weight: float = 1.0
-    """Factor on the KL; other than 1 it is a beta-VAE."""
+    """Factor on the KL of the ELBO; other than 1 it is a beta-VAE."""
+    kl_warm_up: int = 0
+    """Training steps in which that factor rises from 0."""
+    free_bits: float = 0.0
+    """Nats of KL that cost nothing."""
     learning_rate: float = 2e-3
     """Adam's first learning rate; it falls to 0 along a cosine."""
 

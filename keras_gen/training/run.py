@@ -75,20 +75,35 @@ def _(config: AutoencoderConfig, data_shape, steps):
 @build.register
 def _(config: VAEConfig, data_shape, steps):
     encoder, decoder = _networks(config.network)
-    posterior = distributions.DiagonalNormal(config.latent_size)
-    if config.likelihood == "bernoulli":
-        likelihood = distributions.Bernoulli(data_shape)
+    families = {"diagonal": distributions.DiagonalNormal, "full": distributions.FullCovarianceNormal}
+    posterior = families[config.posterior](config.latent_size)
+    likelihood = {
+        "bernoulli": distributions.Bernoulli,
+        "continuous_bernoulli": distributions.ContinuousBernoulli,
+        "normal": functools.partial(distributions.Normal, scale=config.scale),
+        "categorical": distributions.Categorical,
+    }[config.likelihood](data_shape)
+    prior = {
+        "standard": distributions.StandardNormal,
+        "learned": distributions.LearnedNormal,
+        "mixture": functools.partial(distributions.NormalMixture, num_components=config.prior_components),
+        "vamp": functools.partial(distributions.VampPrior, num_components=config.prior_components),
+    }[config.prior](config.latent_size)
+    if config.objective == "iwae":
+        objective = objectives.IWAE(config.num_samples)
     else:
-        likelihood = distributions.Normal(data_shape, scale=config.scale)
+        kl_weight = objectives.LinearWarmUp(config.kl_warm_up, config.kl_weight) if config.kl_warm_up else config.kl_weight
+        objective = objectives.ELBO(kl_weight, config.num_samples, config.free_bits)
     model = VAE(
         encoder(data_shape, (posterior.parameter_size,)),
         decoder((config.latent_size,), likelihood.parameter_shape),
         posterior,
         likelihood,
+        prior,
         seed=config.seed,
         name=config.name,
     )
-    model.compile(_adam(config, steps), objective=objectives.ELBO(config.kl_weight))
+    model.compile(_adam(config, steps), objective=objective)
     return model
 
 

@@ -2,11 +2,13 @@ import re
 
 import numpy as np
 import pytest
+import scipy.integrate
+import scipy.optimize
 import scipy.special
 import scipy.stats
 import tensorflow as tf
 
-from keras_gen.distributions import Bernoulli, Likelihood, Normal
+from keras_gen.distributions import Bernoulli, Categorical, ContinuousBernoulli, Likelihood, Normal
 
 SHAPE = (4, 5, 1)
 RANDOM = np.random.default_rng(0)
@@ -33,6 +35,61 @@ def test_normal_keeps_all_its_constants(scale):
     np.testing.assert_array_equal(Normal(SHAPE, scale)(PARAMETERS).mean(), PARAMETERS)
 
 
+def test_continuous_bernoulli_is_a_density_proportional_to_the_cross_entropy():
+    likelihood, logits = ContinuousBernoulli((1,)), np.array([-30.0, -2.0, -1e-3, 0.0, 0.5, 30.0], np.float32)
+    for logit in logits:
+        density = scipy.integrate.quad(lambda x, logit=logit: np.exp(x * np.float64(logit)), 0, 1)[0]
+        expected = 0.3 * np.float64(logit) - np.log(density)
+        assert float(likelihood([[logit]]).log_prob([[0.3]])[0]) == pytest.approx(expected, rel=1e-4, abs=1e-5)
+        mean = scipy.integrate.quad(lambda x, logit=logit: x * np.exp(x * np.float64(logit)), 0, 1)[0] / density
+        assert float(likelihood([[logit]]).mean()[0, 0]) == pytest.approx(mean, rel=1e-3)
+
+
+def test_normal_with_a_learned_shared_scale():
+    likelihood = Normal(SHAPE, "shared")
+    np.testing.assert_allclose(likelihood(PARAMETERS).log_prob(X), Normal(SHAPE, 1.0)(PARAMETERS).log_prob(X), rtol=1e-5)
+    with tf.GradientTape() as tape:
+        loss = -tf.reduce_sum(likelihood(PARAMETERS).log_prob(X))
+    (gradient,) = tape.gradient(loss, [v.value for v in likelihood.variables])
+    scaled = [scipy.stats.norm(PARAMETERS, scale).logpdf(X).sum() for scale in (1 - 1e-4, 1 + 1e-4)]
+    slope = (1 - np.exp(-6)) * (1 - np.exp(-1))  # of the scale in its raw value, at 0
+    assert float(gradient) == pytest.approx(-(scaled[1] - scaled[0]) / 2e-4 * slope, rel=1e-3)
+
+
+def test_normal_with_the_optimal_scale_is_at_the_maximum_of_the_likelihood():
+    likelihood = Normal(SHAPE, "optimal")
+    fitted = likelihood.fitted(PARAMETERS, X).log_prob(X).numpy().sum()
+    best = scipy.optimize.minimize_scalar(
+        lambda s: -scipy.stats.norm(PARAMETERS, s).logpdf(X).sum(), bounds=(0.1, 5), method="bounded"
+    )
+    assert fitted == pytest.approx(-best.fun, rel=1e-5)
+    for _ in range(100):
+        likelihood.fitted(PARAMETERS, X)
+    np.testing.assert_allclose(likelihood(PARAMETERS).stddev(), best.x, rtol=1e-3)
+
+
+def test_normal_with_a_scale_for_each_element_warns_and_is_scipys():
+    with pytest.warns(UserWarning, match=r"best likelihoods and the worst samples .* scale='optimal'"):
+        likelihood = Normal(SHAPE, "per_element")
+    assert likelihood.parameter_shape == (4, 5, 2)
+    raw = RANDOM.normal(size=(3, *SHAPE))
+    scale = np.exp(-6) + (1 - np.exp(-6)) * np.log1p(np.exp(raw + np.log(np.e - 1)))
+    expected = scipy.stats.norm(PARAMETERS, scale).logpdf(X).sum(axis=(1, 2, 3))
+    np.testing.assert_allclose(likelihood(np.concatenate([PARAMETERS, raw], axis=-1)).log_prob(X), expected, rtol=1e-4)
+
+
+def test_categorical_is_the_log_softmax_of_the_level():
+    likelihood = Categorical((3,), num_levels=256)
+    logits, levels = RANDOM.normal(size=(5, 3, 256)).astype("float32"), RANDOM.integers(0, 256, size=(5, 3))
+    expected = np.take_along_axis(scipy.special.log_softmax(logits, axis=-1), levels[..., None], axis=-1).sum(axis=(1, 2))
+    np.testing.assert_allclose(likelihood(logits).log_prob((levels / 255).astype("float32")), expected, rtol=1e-4)
+    mean = scipy.special.softmax(logits, axis=-1) @ np.arange(256) / 255
+    np.testing.assert_allclose(likelihood(logits).mean(), mean, rtol=1e-4)
+    assert float(likelihood(logits[0]).log_prob([0.5, 0.5, 0.5])) == -np.inf  # 127.5 of 255 is no level
+    with pytest.raises(ValueError, match="`num_levels` of Categorical is an int of at least 2"):
+        Categorical((3,), num_levels=1)
+
+
 def test_support_and_parameter_shape():
     assert Bernoulli(SHAPE).support == (0, 1)
     assert Normal(SHAPE).support == (-np.inf, np.inf)
@@ -45,9 +102,9 @@ def test_event_shape_is_checked(shape):
         Bernoulli(shape)
 
 
-@pytest.mark.parametrize("scale", [0, -1.0, float("inf"), float("nan"), "1", True])
+@pytest.mark.parametrize("scale", [0, -1.0, float("inf"), float("nan"), "1", True, None])
 def test_scale_is_checked(scale):
-    with pytest.raises(ValueError, match=re.escape(f"`scale` of Normal is σ, a positive finite number. Received: scale={scale!r}")):
+    with pytest.raises(ValueError, match=re.escape("`scale` of Normal is σ, a positive finite number, or")):
         Normal(SHAPE, scale)
 
 

@@ -1,3 +1,4 @@
+import functools
 import re
 
 import keras
@@ -9,6 +10,7 @@ from conftest import IMAGE, tiny_vae
 
 import keras_gen
 from keras_gen import distributions, networks, objectives
+from keras_gen.models.vae import ZScore
 
 tfd = tfp.distributions
 
@@ -150,3 +152,75 @@ def test_a_keras_loss_is_refused():
         vae_of().compile("adam", loss="mse")
     with pytest.raises(ValueError, match="A VAE minimizes an objective, not a Keras loss"):
         vae_of().compile("adam", objective="elbo")
+
+
+class Stopped(tfd.Normal):
+    """Samples through which no gradient flows."""
+
+    def _sample_n(self, n, seed=None):
+        return tf.stop_gradient(super()._sample_n(n, seed))
+
+
+class VarianceForScale(tfd.Normal):
+    """Samples as if its scale were a variance."""
+
+    def _sample_n(self, n, seed=None):
+        return self.loc + tf.sqrt(self.scale) * (super()._sample_n(n, seed) - self.loc) / self.scale
+
+
+class Halved(tfd.Normal):
+    """A divergence with a factor of ½ too many."""
+
+
+@tfd.RegisterKL(Halved, tfd.Normal)
+def _halved(a, b, name=None):
+    return 0.5 * tfd.Normal(a.loc, a.scale).kl_divergence(b)
+
+
+def with_normal(normal):
+    class Broken(distributions.DiagonalNormal):
+        def __call__(self, parameters):
+            sound = super().__call__(parameters).distribution
+            return tfd.Independent(normal(sound.loc, sound.scale), 1)
+
+    return Broken(3)
+
+
+@pytest.mark.parametrize("normal", [Stopped, VarianceForScale, Halved, tfd.Normal])
+def test_the_cross_check_of_the_kl_catches_a_family_broken_on_purpose(normal):
+    images = np.random.default_rng(0).random((300, *IMAGE), dtype=np.float32)
+    model = vae_of(posterior=with_normal(normal))
+    model.encoder.set_weights([2 * weights for weights in model.encoder.get_weights()])
+    model.compile("adam")
+    evaluate = functools.partial(model.evaluate, images, batch_size=50, verbose=0, return_dict=True)
+    if normal is tfd.Normal:
+        logs = evaluate()  # warnings are errors
+        assert abs(logs["kl_analytic"] - logs["kl_sampled"]) < 0.05 * logs["kl_analytic"]
+        assert logs["kl_analytic"] == pytest.approx(logs["kl_loss"], rel=1e-5)
+        return
+    with pytest.warns(UserWarning, match=r"closed form of the KL between Broken\(event_size=3\) and standard_normal.*disagree"):
+        logs = evaluate()
+    caught_by = "kl_gradient_z_score" if normal is Stopped else "kl_z_score"
+    assert abs(logs[caught_by]) > 4
+
+
+def test_the_z_score_is_the_mean_over_its_standard_error():
+    values = np.random.default_rng(0).normal(0.1, 2.0, size=(4, 50)).astype("float32")
+    metric = ZScore("z")
+    assert float(metric.result()) == 0
+    for batch in values:
+        metric.update_state(batch)
+    assert float(metric.result()) == pytest.approx(values.mean() / (values.std() / np.sqrt(200)), rel=1e-3)
+
+
+def test_the_check_is_in_the_logs_of_evaluation_alone_and_not_without_a_closed_form(images):
+    model = vae_of()
+    model.compile("adam")
+    history = model.fit(images, validation_data=images, verbose=0).history
+    check = {"kl_analytic", "kl_sampled", "kl_z_score", "kl_gradient_z_score"}
+    assert {name for name in history if "kl_" in name and name not in ("kl_loss", "val_kl_loss")} == {
+        f"val_{name}" for name in check
+    }
+    sampled = vae_of(prior=distributions.NormalMixture(3))
+    sampled.compile("adam")
+    assert not check & sampled.evaluate(images, verbose=0, return_dict=True).keys()
