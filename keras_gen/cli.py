@@ -55,15 +55,13 @@ class Export:
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run, such as runs/vae."""
     base: pathlib.Path | None = None
-    """Folder of the model's versions; savedmodels/NAME if left out, NAME being the model's."""
+    """Folder of the model's versions; where the run put its own if left out."""
 
     def __call__(self):
         """Export, and say where."""
-        from keras_gen import serving
-        from keras_gen.training.run import load_run
+        from keras_gen.training.run import export
 
-        model = load_run(self.run)
-        print(serving.publish(model, self.base or pathlib.Path("savedmodels") / model.name))
+        print(export(self.run, self.base))
 
 
 Command = (

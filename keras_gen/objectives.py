@@ -1,11 +1,13 @@
 """What a VAE minimizes, as an object for `compile(objective=)`, and schedules for the weight of its KL."""
 
 import math
+import numbers
 
 import keras
 import tensorflow as tf
 
 from keras_gen.distributions import kl_divergence
+from keras_gen.distributions.posteriors import checked_count
 from keras_gen.serialization import Serializable
 
 
@@ -33,7 +35,7 @@ class Objective(Serializable):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class ELBO(Objective):
-    """−ELBO = −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)), the expectation from reparameterized draws (MATH 2; arXiv:1312.6114, eq. 3).
+    """−ELBO = −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)), the expectation from draws of z (MATH 2; arXiv:1312.6114, eq. 3).
 
     Args:
         kl_weight: Factor on the KL in the loss: a number, or a schedule of the training step such as `LinearWarmUp`. Other than 1
@@ -49,7 +51,7 @@ class ELBO(Objective):
         if not _is_number(free_bits):
             raise ValueError(f"`free_bits` of ELBO is a number of nats, at least 0. Received: free_bits={free_bits!r}")
         self.kl_weight = kl_weight if callable(kl_weight) else float(kl_weight)
-        self.num_samples = _checked_samples(self, num_samples)
+        self.num_samples = checked_count(self, "num_samples", num_samples)
         self.free_bits = float(free_bits)
 
     def __call__(self, x, posterior, frozen_posterior, prior, decode, seed, step):
@@ -74,12 +76,12 @@ class IWAE(Objective):
 
     Args:
         num_samples: K, draws of z an example.
-        doubly_reparameterized: Use the gradient of Tucker et al. 2019 (arXiv:1810.04152, eq. 8) for the encoder, whose noise does not
-            drown it as K grows. The posterior must have no weights of its own.
+        doubly_reparameterized: Use the gradient of Tucker et al. 2019 (arXiv:1810.04152, eq. 8) for the encoder, which noise does
+            not drown as K grows. The posterior must have no weights of its own.
     """
 
     def __init__(self, num_samples=50, doubly_reparameterized=False):
-        self.num_samples = _checked_samples(self, num_samples)
+        self.num_samples = checked_count(self, "num_samples", num_samples)
         self.doubly_reparameterized = bool(doubly_reparameterized)
 
     def __call__(self, x, posterior, frozen_posterior, prior, decode, seed, step):
@@ -133,7 +135,7 @@ class LinearWarmUp(Serializable):
     """
 
     def __init__(self, steps, end=1.0):
-        self.steps = _checked_steps(self, "steps", steps)
+        self.steps = checked_count(self, "steps", steps)
         self.end = end
 
     def __call__(self, step):
@@ -159,7 +161,7 @@ class Cyclical(Serializable):
     def __init__(self, period, rise=0.5, end=1.0):
         if not _is_number(rise) or not 0 < rise <= 1:
             raise ValueError(f"`rise` of Cyclical is a share of the period in (0, 1]. Received: rise={rise!r}")
-        self.period = _checked_steps(self, "period", period)
+        self.period = checked_count(self, "period", period)
         self.rise = rise
         self.end = end
 
@@ -170,18 +172,4 @@ class Cyclical(Serializable):
 
 
 def _is_number(value):
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < math.inf
-
-
-def _checked_samples(objective, num_samples):
-    if not isinstance(num_samples, int) or num_samples < 1:
-        raise ValueError(
-            f"`num_samples` of {type(objective).__name__} is the number of draws, an int of at least 1. Received: {num_samples!r}"
-        )
-    return num_samples
-
-
-def _checked_steps(schedule, name, steps):
-    if not isinstance(steps, int) or steps < 1:
-        raise ValueError(f"`{name}` of {type(schedule).__name__} is an int of at least 1. Received: {name}={steps!r}")
-    return steps
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= value < math.inf

@@ -12,7 +12,13 @@ import keras
 def constructor_arguments(instance):
     """The constructor's own arguments by name, each read from the attribute of the same name."""
     parameters = inspect.signature(type(instance).__init__).parameters.values()
-    named = [p.name for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD and p.name != "self"]
+    named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"]
+    missing = [name for name in named if not hasattr(instance, name)]
+    if missing:
+        raise ValueError(
+            f"{type(instance).__name__} cannot be saved: it must keep each constructor argument in an attribute of the same name. "
+            f"Missing: {', '.join(missing)}."
+        )
     return {name: getattr(instance, name) for name in named}
 
 

@@ -32,7 +32,8 @@ def load(source="mnist_mini", batch_size=128, labels=False, data_dir=None, image
         seed: Seed of the order of the training examples, which changes each epoch, and of what is held out.
 
     Returns:
-        `(train, test)`. Integers are divided by 255; floats must lie in [0, 1] already. Images are `(height, width, channels)`.
+        `(train, test)`. Pixels of 8 or 16 bits are divided by 255 or 65,535, numbers of 0 and 1 are taken as they are, floats must lie
+        in [0, 1] already. Images are `(height, width, channels)`.
 
     Raises:
         ValueError: If the source is not found, not available offline, has no labels or values outside [0, 1].
@@ -184,8 +185,8 @@ def _csv_arrays(path):
     if header and "label" in header:
         column = header.index("label")
         y, table = table[:, column].astype(np.int64), np.delete(table, column, axis=1)
-    levels = table.size and table.max() > 1 and table.min() >= 0 and table.max() <= 255 and np.all(table == np.round(table))
-    return table.astype(np.uint8) if levels else table, y, None, None
+    whole = table.size and table.min() >= 0 and table.max() <= 255 and np.all(table == np.round(table))
+    return table.astype(np.uint8) if whole else table, y, None, None
 
 
 def _read_arrays(x_train, y_train, x_test, y_test, seed):
@@ -194,11 +195,15 @@ def _read_arrays(x_train, y_train, x_test, y_test, seed):
         train, test = order[len(order) // 10 :], order[: len(order) // 10]
         x_train, x_test = x_train[train], x_train[test]
         y_train, y_test = (y_train[train], y_train[test]) if y_train is not None else (None, None)
+    binary = max(x_train.max(initial=0), x_test.max(initial=0)) <= 1
     splits = []
     for x, y in ((x_train, y_train), (x_test, y_test)):
-        if np.issubdtype(x.dtype, np.floating) and x.size and not (x.min() >= 0 and x.max() <= 1):
+        if (binary and x.dtype.kind in "iu") or x.dtype == bool:
+            x = x.astype(np.float32)
+        levels = x.dtype in (np.uint8, np.uint16)
+        if not levels and x.size and not (x.min() >= 0 and x.max() <= 1):
             raise ValueError(
-                f"Expected floats in [0, 1]. Received: values from {x.min():g} to {x.max():g}. Scale them, or store uint8 pixels."
+                f"Expected numbers in [0, 1], or uint8 or uint16 pixels. Received: {x.dtype} from {x.min():g} to {x.max():g}. Scale them."
             )
         x = x[..., None] if x.ndim == 3 else x
         splits.append(tf.data.Dataset.from_tensor_slices(x if y is None else (x, y)))
@@ -217,7 +222,7 @@ def _resized(image, size):
 
 
 def _scaled(x, *y):
-    x = tf.cast(x, tf.float32) / 255 if x.dtype.is_integer else tf.cast(x, tf.float32)
+    x = tf.cast(x, tf.float32) / (x.dtype.max if x.dtype.is_integer else 1.0)
     return (x, *y) if y else x
 
 

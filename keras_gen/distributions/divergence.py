@@ -37,6 +37,8 @@ def kl_divergence(a, b, num_samples=1, seed=None):
     """
     if num_samples < 1:
         raise ValueError(f"`num_samples` is the number of draws, at least 1. Received: num_samples={num_samples!r}")
+    if not a.event_shape.is_compatible_with(b.event_shape):
+        raise ValueError(f"A divergence needs one event shape. Received: {a.event_shape} and {b.event_shape}.")
     _register_mixed_pairs()
     try:
         return KLDivergence(a.kl_divergence(b), analytic=True)

@@ -1,6 +1,7 @@
 """Likelihoods p(x | z): the decoder's output tensor ⇄ a distribution over the data, with all its constants."""
 
 import math
+import numbers
 import warnings
 
 import keras
@@ -21,17 +22,19 @@ class Likelihood(Serializable):
 
     support = (-math.inf, math.inf)
     """Smallest and largest value that data may take."""
+    logits = False
+    """Whether the parameters are logits, so that a decoder that ends in a sigmoid is a mistake."""
     variables = ()
     """Keras variables that the family owns, which a VAE trains and saves with its own."""
 
     def __init__(self, event_shape):
         event_shape = tuple(event_shape)
-        if not event_shape or not all(isinstance(size, int) and size > 0 for size in event_shape):
+        if not event_shape or not all(isinstance(size, numbers.Integral) and size > 0 for size in event_shape):
             raise ValueError(
                 f"`event_shape` of {type(self).__name__} is the shape of one example in positive ints, such as (28, 28, 1). "
                 f"Received: event_shape={event_shape!r}"
             )
-        self.event_shape = event_shape
+        self.event_shape = tuple(map(int, event_shape))
 
     @property
     def parameter_shape(self):
@@ -65,6 +68,7 @@ class Bernoulli(Likelihood):
     """
 
     support = (0.0, 1.0)
+    logits = True
 
     def __call__(self, parameters):
         """Turn logits `[..., *event_shape]` into independent Bernoulli pixels."""
@@ -90,6 +94,7 @@ class ContinuousBernoulli(Likelihood):
     """
 
     support = (0.0, 1.0)
+    logits = True
 
     def __call__(self, parameters):
         """Turn logits `[..., *event_shape]` into independent continuous Bernoulli pixels."""
@@ -120,7 +125,7 @@ class Normal(Likelihood):
 
     def __init__(self, event_shape, scale=1.0):
         super().__init__(event_shape)
-        is_number = isinstance(scale, (int, float)) and not isinstance(scale, bool)
+        is_number = isinstance(scale, numbers.Real) and not isinstance(scale, bool)
         if not (is_number and 0 < scale < math.inf) and scale not in ("shared", "optimal", "per_element"):
             raise ValueError(
                 "`scale` of Normal is σ, a positive finite number, or 'shared', 'optimal' or 'per_element'. "
@@ -193,12 +198,13 @@ class Categorical(Likelihood):
     """
 
     support = (0.0, 1.0)
+    logits = True
 
     def __init__(self, event_shape, num_levels=256):
         super().__init__(event_shape)
-        if not isinstance(num_levels, int) or num_levels < 2:
+        if not isinstance(num_levels, numbers.Integral) or num_levels < 2:
             raise ValueError(f"`num_levels` of Categorical is an int of at least 2. Received: num_levels={num_levels!r}")
-        self.num_levels = num_levels
+        self.num_levels = int(num_levels)
 
     @property
     def parameter_shape(self):

@@ -1,6 +1,7 @@
 """Posterior families q(z | x): the encoder's output tensor ⇄ a distribution over the latents."""
 
 import math
+import numbers
 
 import keras
 import tensorflow as tf
@@ -17,6 +18,13 @@ def positive_scale(raw, floor=SCALE_FLOOR):
     return floor + (1 - floor) * tf.math.softplus(raw + _SOFTPLUS_OF_THIS_IS_ONE)
 
 
+def checked_count(owner, name, count):
+    """`count` as an int; a `ValueError` that names the argument if it is none, or less than 1."""
+    if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < 1:
+        raise ValueError(f"`{name}` of {type(owner).__name__} is an int of at least 1. Received: {name}={count!r}")
+    return int(count)
+
+
 class Posterior(Serializable):
     """A family of distributions over the latents, indexed by the tensor that an encoder puts out.
 
@@ -27,12 +35,7 @@ class Posterior(Serializable):
     """
 
     def __init__(self, event_size):
-        if not isinstance(event_size, int) or event_size < 1:
-            raise ValueError(
-                f"`event_size` of {type(self).__name__} is the number of latent dimensions, an int of at least 1. "
-                f"Received: event_size={event_size!r}"
-            )
-        self.event_size = event_size
+        self.event_size = checked_count(self, "event_size", event_size)
 
     @property
     def parameter_size(self):

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_gen.distributions.posteriors import positive_scale
+from keras_gen.distributions.posteriors import checked_count, positive_scale
 from keras_gen.serialization import deserialize_arguments, serialize_arguments
 
 
@@ -27,13 +27,7 @@ class Prior(keras.layers.Layer):
 
     def __init__(self, event_size, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(event_size, int) or event_size < 1:
-            raise ValueError(
-                f"`event_size` of {type(self).__name__} is the number of latent dimensions, an int of at least 1. "
-                f"Received: event_size={event_size!r}"
-            )
-        self.event_size = event_size
-        self.built = True
+        self.event_size = checked_count(self, "event_size", event_size)
         # a lambda, since a tf.function of a method holds its object weakly and may outlive it
         self._sample_rows = tf.function(lambda seeds: self._draw(seeds), input_signature=[tf.TensorSpec((None,), tf.int64)])
 
@@ -138,7 +132,7 @@ class NormalMixture(Prior):
 
     def __init__(self, event_size, num_components=10, **kwargs):
         super().__init__(event_size, **kwargs)
-        self.num_components = _checked_components(self, num_components)
+        self.num_components = checked_count(self, "num_components", num_components)
         shape = (num_components, event_size)
         self.logits = self.add_weight((num_components,), "zeros", name="logits", autocast=False)
         self.mean = self.add_weight(shape, keras.initializers.RandomNormal(stddev=1.0), name="mean", autocast=False)
@@ -166,7 +160,7 @@ class VampPrior(Prior):
 
     def __init__(self, event_size, num_components=50, **kwargs):
         super().__init__(event_size, **kwargs)
-        self.num_components = _checked_components(self, num_components)
+        self.num_components = checked_count(self, "num_components", num_components)
 
     def connect(self, encoder, posterior, support):
         """Make the pseudo-inputs and remember the way through the encoder, which stays the VAE's own layer."""
@@ -182,11 +176,3 @@ class VampPrior(Prior):
         if not hasattr(self, "_posteriors"):
             raise ValueError("A VampPrior is a mixture of its VAE's posteriors: give it to a VAE first, VAE(..., prior=prior).")
         return tfd.MixtureSameFamily(tfd.Categorical(tf.zeros(self.num_components)), self._posteriors())
-
-
-def _checked_components(prior, num_components):
-    if not isinstance(num_components, int) or num_components < 1:
-        raise ValueError(
-            f"`num_components` of {type(prior).__name__} is an int of at least 1. Received: num_components={num_components!r}"
-        )
-    return num_components

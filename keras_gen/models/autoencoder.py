@@ -57,12 +57,15 @@ class RegularizedAutoencoder(GenerativeModel):
         """
         if loss is None:
             raise ValueError("`compile` needs a reconstruction loss, for instance compile('adam', loss='binary_crossentropy').")
-        reduction = getattr(keras.losses.get(loss), "reduction", "sum_over_batch_size")
+        function = keras.losses.get(loss)
+        reduction = getattr(function, "reduction", "sum_over_batch_size")
         if reduction not in ("sum_over_batch_size", "mean", "none", None):
             raise ValueError(
                 "The reconstruction loss is averaged over the batch: give it Keras's default reduction. "
                 f"Received: loss={loss!r} with reduction={reduction!r}"
             )
+        if function is keras.losses.binary_crossentropy or isinstance(function, keras.losses.BinaryCrossentropy):
+            self.data_check = DataCheck(self.data_shape, 0.0, 1.0)
         super().compile(optimizer, **kwargs)
         self.loss = loss  # not handed to Keras, which would ask for a target
 

@@ -1,8 +1,10 @@
 """What the generative models share: configuration, the forms of `fit`, noise, one optimizer step, generation, export."""
 
+import numbers
 import random
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_gen.models.checks import data_errors
@@ -30,9 +32,9 @@ class GenerativeModel(keras.Model):
         super().__init__(**kwargs)
         if seed is None:
             seed = random.getrandbits(31)
-        if not isinstance(seed, int) or not 0 <= seed < 2**31:
+        if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**31:
             raise ValueError(f"`seed` is an int in [0, 2**31) or None. Received: seed={seed!r}")
-        self.seed = seed
+        self.seed = int(seed)
         self.data_check = data_check
         self.part_trackers = [keras.metrics.Mean(name=part) for part in self.loss_parts]
         self.built = True
@@ -60,30 +62,62 @@ class GenerativeModel(keras.Model):
         own = {name: getattr(self, name, None) for name in self.compile_arguments}
         return config and {**config, **{name: keras.saving.serialize_keras_object(value) for name, value in own.items()}}
 
+    def compile(self, optimizer, loss_weights=None, **kwargs):
+        """Configure for training as `keras.Model.compile`, and make every slot of the optimizer, so that saved values find theirs."""
+        if loss_weights is not None:
+            raise ValueError(
+                f"{type(self).__name__} has no `loss_weights`. Received: {loss_weights!r}. Weigh the terms of the loss."
+            )
+        super().compile(optimizer, **kwargs)
+        self.optimizer.build(self.trainable_variables)
+
     def compile_from_config(self, config):
-        """Compile as the saved model was, with every slot of the optimizer made, so that its saved value finds its place."""
+        """Compile as the saved model was."""
         self.compile(**keras.saving.deserialize_keras_object(config))
-        if not self.optimizer.built:
-            self.optimizer.build(self.trainable_variables)
 
     # === What the user hands over ===
 
-    def fit(self, x=None, y=None, *args, sample_weight=None, validation_data=None, **kwargs):
+    def fit(self, x=None, y=None, *args, sample_weight=None, validation_data=None, class_weight=None, **kwargs):
         """Train as `keras.Model.fit`; `sample_weight` counts without `y`, too, and bad data are a `ValueError`."""
-        y = _target(x, y, sample_weight)
-        if isinstance(validation_data, tuple) and len(validation_data) == 3:
-            validation_data = (validation_data[0], _target(*validation_data), validation_data[2])
-        self.data_check.before_work(x, y)
-        self.data_check.before_work(*keras.utils.unpack_x_y_sample_weight(validation_data)[:2])
+        if class_weight is not None:
+            raise ValueError(
+                f"{type(self).__name__} learns no classes. Received: class_weight={class_weight!r}. Use `sample_weight`."
+            )
+        if isinstance(x, tf.data.Dataset):
+            kwargs.setdefault("shuffle", False)  # Keras would warn that it leaves the order alone
+        x, y, sample_weight = self._checked(x, y, sample_weight)
+        if isinstance(validation_data, (tuple, list)):
+            validation_data = self._checked(*keras.utils.unpack_x_y_sample_weight(tuple(validation_data)))
+        elif validation_data is not None:
+            validation_data = self._checked(validation_data)[0]
         with data_errors():
             return super().fit(x, y, *args, sample_weight=sample_weight, validation_data=validation_data, **kwargs)
 
     def evaluate(self, x=None, y=None, *args, sample_weight=None, **kwargs):
         """Evaluate as `keras.Model.evaluate`; `sample_weight` counts without `y`, too, and bad data are a `ValueError`."""
-        y = _target(x, y, sample_weight)
-        self.data_check.before_work(x, y)
+        x, y, sample_weight = self._checked(x, y, sample_weight)
         with data_errors():
             return super().evaluate(x, y, *args, sample_weight=sample_weight, **kwargs)
+
+    def train_on_batch(self, *args, **kwargs):
+        """Train on one batch as `keras.Model.train_on_batch`; bad data are a `ValueError`."""
+        with data_errors():
+            return super().train_on_batch(*args, **kwargs)
+
+    def test_on_batch(self, *args, **kwargs):
+        """Evaluate one batch as `keras.Model.test_on_batch`; bad data are a `ValueError`."""
+        with data_errors():
+            return super().test_on_batch(*args, **kwargs)
+
+    def _checked(self, x, y=None, sample_weight=None):
+        """Data as they go to Keras: looked at, and `x` as its own target where Keras would drop weights for want of one."""
+        self.data_check.before_work(x, y)
+        if isinstance(x, tf.data.Dataset):
+            return (self.data_check.in_pipeline(x) if self.jit_compile else x), y, sample_weight
+        if sample_weight is not None:
+            sample_weight = np.asarray(sample_weight)
+            y = x if y is None else y
+        return x, y, sample_weight
 
     def unpack(self, data):
         """Check a batch of `fit` and split it.
@@ -101,11 +135,10 @@ class GenerativeModel(keras.Model):
         x, target, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x, target = self.data_check.in_step(x, target)
         if sample_weight is not None:
-            if sample_weight.shape.rank not in (None, 1):
-                raise ValueError(
-                    f"`sample_weight` has one weight for each example, shape (batch,). Received: {sample_weight.shape}"
-                )
-            sample_weight = tf.cast(sample_weight, tf.float32)
+            shape = sample_weight.shape
+            if not (shape.is_compatible_with((None,)) or shape.is_compatible_with((None, 1))):
+                raise ValueError(f"`sample_weight` has one weight for each example, shape (batch,). Received: shape {shape}")
+            sample_weight = tf.reshape(tf.cast(sample_weight, tf.float32), (-1,))
         return x, target, sample_weight
 
     # === The step ===
@@ -113,16 +146,18 @@ class GenerativeModel(keras.Model):
     def noise_seed(self, training):
         """A stateless seed, int32 `[2]`, of its own for each step, replica and purpose.
 
-        Training folds in the optimizer's iteration, so that a resumed run goes on with the noise it would have had. Evaluation
-        folds in the number of examples seen, so that batches differ and two evaluations agree.
+        Training folds in the optimizer's counter of steps, which is saved, so that a resumed run goes on with the noise it would have
+        had; `iterations` would stand still while gradients are accumulated. Evaluation folds in the number of examples seen, so that
+        batches differ and two evaluations agree.
         """
-        step = self.optimizer.iterations if training else self.part_trackers[0].count
+        counter = getattr(self.optimizer, "inner_optimizer", self.optimizer).variables[0]
+        step = counter if training else self.part_trackers[0].count
         seed = tf.constant([self.seed, int(training)], tf.int32)
         seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(step, tf.int32))
         return tf.random.experimental.stateless_fold_in(seed, tf.distribute.get_replica_context().replica_id_in_sync_group)
 
     def average(self, values, sample_weight=None):
-        """The mean of one value per example, weighted, over the examples of all replicas: the only reduction there is."""
+        """The mean of one value per example, weighted: the only reduction there is. As in Keras, replicas count alike."""
         if sample_weight is not None:
             values = values * sample_weight
         examples = tf.cast(tf.shape(values)[0] * self._replicas, tf.float32)
@@ -135,6 +170,8 @@ class GenerativeModel(keras.Model):
 
     def minimize(self, tape, loss, variables):
         """One optimizer step on `variables`; the loss scale of mixed precision enters as the seed of the backward pass."""
+        if not variables:
+            return
         gradients = tape.gradient(loss, variables, output_gradients=self.optimizer.scale_loss(tf.ones_like(loss)))
         self.optimizer.apply(gradients, variables)
 
@@ -176,9 +213,10 @@ class GenerativeModel(keras.Model):
         if self.prior is None:
             raise ValueError(f"{self.name} cannot generate: a {type(self).__name__} has no distribution over its latents.")
         seed = random.getrandbits(31) if seed is None else seed
-        if isinstance(seed, int) and isinstance(num_samples, int) and 0 <= seed < 2**31 and num_samples > 0:
-            seed = (seed << 32) + tf.range(num_samples, dtype=tf.int64)
-        elif isinstance(seed, int) or num_samples not in (None, len(seed)):
+        one_seed = isinstance(seed, numbers.Integral)
+        if one_seed and isinstance(num_samples, numbers.Integral) and 0 <= seed < 2**31 and num_samples > 0:
+            seed = (int(seed) << 32) + tf.range(num_samples, dtype=tf.int64)
+        elif one_seed or num_samples not in (None, len(seed)):
             raise ValueError(
                 "`generate` takes a number of samples and an int seed in [0, 2**31), or a vector with one seed a sample. "
                 f"Received: num_samples={num_samples!r}, seed={seed!r}"
@@ -237,8 +275,3 @@ def _for_empty_batches(function):
         return {name: output[:batch] for name, output in function(*inputs).items()}
 
     return padded
-
-
-def _target(x, y, sample_weight):
-    """`x` as its own target where there are weights but no target: Keras would drop the weights."""
-    return x if y is None and sample_weight is not None and hasattr(x, "shape") else y

@@ -7,7 +7,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-_MARK = "\u2063"  # an invisible separator that finds our message again inside a TensorFlow error
+from keras_gen.distributions import Prior
+
+_MARK = "<keras_gen>"  # finds our message again inside a TensorFlow error
 _TOLERANCE = 1e-4  # of rounding, for data at the ends of their range
 
 
@@ -37,9 +39,20 @@ class DataCheck:
         target = x if y is None else y
         self._check_form("x", x)
         self._check_form("y", target)
-        values_known = not isinstance(target, tf.TypeSpec) and len(target)
-        if values_known and (np.min(target) < self.low - _TOLERANCE or np.max(target) > self.high + _TOLERANCE):
-            raise ValueError(self._range_message())
+        if not isinstance(target, tf.TypeSpec) and len(target):
+            target = np.asarray(target)
+            if not (target.min() >= self.low - _TOLERANCE and target.max() <= self.high + _TOLERANCE):
+                raise ValueError(self._range_message())
+
+    def in_pipeline(self, dataset):
+        """The same data set, whose values are checked on their way: what XLA compiles cannot do it inside the step."""
+
+        def checked(*batch):
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+            x, target = self.in_step(x, y)
+            return target if y is None else keras.utils.pack_x_y_sample_weight(x, target, sample_weight)
+
+        return dataset.map(checked)
 
     def in_step(self, x, y=None):
         """Check a batch inside the step, its values too; XLA leaves the values out.
@@ -51,12 +64,13 @@ class DataCheck:
         target = x if y is None else y
         self._check_form("x", x)
         self._check_form("y", target)
-        x, target = tf.cast(x, tf.float32), tf.cast(target, tf.float32)
-        if self.low > -math.inf or self.high < math.inf:
-            within = (tf.reduce_min(target) >= self.low - _TOLERANCE) & (tf.reduce_max(target) <= self.high + _TOLERANCE)
-            with tf.control_dependencies([tf.debugging.Assert(within, [_MARK + self._range_message() + _MARK])]):
-                target = tf.identity(target)
-        return x, target
+        x, target = (tf.ensure_shape(tf.cast(values, tf.float32), (None, *self.shape)) for values in (x, target))
+        within = (tf.reduce_min(target) >= self.low - _TOLERANCE) & (tf.reduce_max(target) <= self.high + _TOLERANCE)
+        within |= tf.equal(tf.size(target), 0)
+        if tf.executing_eagerly() and not within:
+            raise ValueError(self._range_message())
+        with tf.control_dependencies([tf.debugging.Assert(within, [_MARK + self._range_message() + _MARK])]):
+            return x, tf.identity(target)
 
     def _check_form(self, name, values):
         """Check that `values`, an array, a tensor or a spec, are floats of the shape of the data."""
@@ -82,8 +96,8 @@ class DataCheck:
 
     def _range_message(self):
         return (
-            f"Expected data in [{self.low:g}, {self.high:g}], which is all that the output of the model can reach. "
-            "Received values outside. Divide pixels of 0 to 255 by 255."
+            f"Expected data in [{self.low:g}, {self.high:g}], the range of the model's output, and no NaN. Received others. "
+            f"Scale pixels of 0 to 255 into it{': x / 255' if (self.low, self.high) == (0, 1) else ''}."
         )
 
 
@@ -139,13 +153,59 @@ def check_network(argument, network, input_shape=None, output_shape=None, why=""
 
 
 def output_range(network):
-    """Smallest and largest value that a network can put out, read off its last layers' activation.
+    """Smallest and largest value that a network can put out, read off its last activation; any value where it is not known.
 
     >>> output_range(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation="sigmoid")]))
     (0.0, 1.0)
     """
-    shape_only = (keras.layers.Reshape, keras.layers.Flatten, keras.layers.CenterCrop, keras.layers.Cropping2D)
-    layers = [layer for layer in getattr(network, "layers", []) if not isinstance(layer, shape_only)]
-    activation = getattr(layers[-1], "activation", None) if layers else None
-    ranges = {keras.activations.sigmoid: (0.0, 1.0), keras.activations.tanh: (-1.0, 1.0)}
-    return ranges.get(activation, (-math.inf, math.inf))
+    ranges = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
+    shape_only = ("Reshape", "Flatten", "CenterCrop", "Cropping2D")
+    for operation in reversed(getattr(network, "operations", [])):  # a functional or sequential model has its operations in order
+        kind = type(operation).__name__
+        if isinstance(operation, keras.Model):
+            return output_range(operation)
+        if kind not in shape_only:
+            activation = getattr(operation, "activation", None)
+            return ranges.get(getattr(activation, "__name__", kind.lower()), (-math.inf, math.inf))
+    return -math.inf, math.inf
+
+
+def check_logits(argument, network):
+    """Check that a network whose outputs are taken as logits does not end in a sigmoid, which would count twice."""
+    if output_range(network) != (-math.inf, math.inf):
+        raise ValueError(
+            f"Expected `{argument}` to end in logits. Received: {network.name}, which ends in a sigmoid or tanh: leave it out."
+        )
+
+
+def check_prior(prior, event_size):
+    """Check that a prior is one, is over the latents there are, and build it.
+
+    Raises:
+        ValueError: With what was expected, what was received and what to do.
+    """
+    if not isinstance(prior, Prior):
+        raise ValueError(
+            f"`prior` is a keras_gen.distributions.Prior. Received: {prior!r}. Put a tfd distribution into one, so that it is saved "
+            "with the model:\n@keras.saving.register_keras_serializable()\nclass MyPrior(keras_gen.distributions.Prior):\n"
+            "    def distribution(self, condition=None):\n"
+            "        return tfd.Independent(tfd.Laplace(tf.zeros(self.event_size), 1.0), 1)"
+        )
+    if prior.event_size != event_size:
+        raise ValueError(
+            f"Expected `prior` over {event_size} latents. Received: {prior.name} with event_size={prior.event_size}. Give the prior "
+            "and the networks the same size."
+        )
+    if not prior.built:
+        prior.build(None)
+
+
+def check_distribution(prior):
+    """Check that the distribution of a prior is one over vectors: `[event_size]` the event, no batch, float32."""
+    distribution = prior.distribution()
+    if distribution.event_shape != (prior.event_size,) or distribution.batch_shape != () or distribution.dtype != tf.float32:
+        raise ValueError(
+            f"Expected {prior.name}.distribution() of event shape ({prior.event_size},), without a batch, in float32. Received: event "
+            f"shape {tuple(distribution.event_shape)}, batch shape {tuple(distribution.batch_shape)}, {distribution.dtype.name}. "
+            "tfd.Independent(distribution, 1) makes one distribution of a batch."
+        )

@@ -3,10 +3,10 @@
 import keras
 import tensorflow as tf
 
-from keras_gen.distributions import Prior, StandardNormal
+from keras_gen.distributions import StandardNormal
 from keras_gen.losses import AdversarialLoss, NonSaturating
 from keras_gen.models.base import GenerativeModel
-from keras_gen.models.checks import DataCheck, check_network, output_range
+from keras_gen.models.checks import DataCheck, check_distribution, check_logits, check_network, check_prior, output_range
 
 
 class PlayersOptimizer(keras.optimizers.MultiOptimizer):
@@ -23,14 +23,19 @@ class PlayersOptimizer(keras.optimizers.MultiOptimizer):
 
     def __init__(self, generator_optimizer, discriminator_optimizer, discriminator):
         of_discriminator = {id(variable) for variable in discriminator.variables}
-        super().__init__(lambda variable: discriminator_optimizer if id(variable) in of_discriminator else generator_optimizer)
+
+        def owner(variable):
+            return discriminator_optimizer if id(variable) in of_discriminator else generator_optimizer
+
+        super().__init__(owner)
+        self.owner = owner
 
     def apply(self, grads, trainable_variables):
         """Apply one player's gradients with that player's optimizer."""
-        self._optimizer_map(trainable_variables[0]).apply(grads, trainable_variables)
+        self.owner(trainable_variables[0]).apply(grads, trainable_variables)
 
     def get_config(self):
-        """Both optimizers, under the names that `GAN.compile` gives them."""
+        """Both optimizers, under the names of `GAN.compile`, which makes this object anew when a model is loaded."""
         players = map(keras.saving.serialize_keras_object, self.optimizers)
         return dict(zip(("generator_optimizer", "discriminator_optimizer"), players, strict=True))
 
@@ -39,7 +44,8 @@ class PlayersOptimizer(keras.optimizers.MultiOptimizer):
 class GAN(GenerativeModel):
     """x̂ = generator(h) with h ~ p(h), and a discriminator γ = sigmoid(logit), each minimizing its own loss in turn (MATH 4).
 
-    `gan(latents)` and `predict(latents)` are the generated data.
+    `gan(latents)` and `predict(latents)` are the generated data. A pair `(x, target)` in `fit` trains on the target. A prior that has
+    weights learns them with the generator.
 
     Args:
         generator: Built Keras model from latents `[batch, prior.event_size]` to data. If it ends in a sigmoid, data outside
@@ -64,20 +70,16 @@ class GAN(GenerativeModel):
     compile_arguments = ("loss",)
 
     def __init__(self, generator, discriminator, prior=None, seed=None, **kwargs):
-        if prior is not None and not isinstance(prior, Prior):
-            raise ValueError(
-                f"`prior` is a keras_gen.distributions.Prior. Received: {prior!r}. Put a tfd distribution into one, so that it is "
-                "saved with the model:\nclass MyPrior(distributions.Prior):\n    def distribution(self, condition=None):\n"
-                "        return tfd.Independent(tfd.Uniform(-tf.ones(self.event_size), 1.0), 1)"
-            )
-        latent_shape = None if prior is None else (prior.event_size,)
-        latent_shape, data_shape = check_network("generator", generator, latent_shape, why=", the `event_size` of `prior`")
-        check_network("discriminator", discriminator, data_shape, why=", the outputs of `generator`")
-        check_network("discriminator", discriminator, None, (1,), why=", one logit (no sigmoid)")
+        latent_shape, data_shape = check_network("generator", generator)
+        prior = StandardNormal(latent_shape[0]) if prior is None else prior
+        check_prior(prior, latent_shape[0])
+        check_distribution(prior)
+        check_network("discriminator", discriminator, data_shape, (1,), why=", the outputs of `generator` and one logit")
+        check_logits("discriminator", discriminator)
         super().__init__(DataCheck(data_shape, *output_range(generator)), seed, **kwargs)
         self.generator = generator
         self.discriminator = discriminator
-        self.prior = StandardNormal(latent_shape[0]) if prior is None else prior
+        self.prior = prior
 
     def compile(self, generator_optimizer="adam", discriminator_optimizer="adam", loss=None, **kwargs):
         """Configure for training as `keras.Model.compile`, with an optimizer for each player.
@@ -88,6 +90,8 @@ class GAN(GenerativeModel):
             loss: Both players' formulas, a `losses.AdversarialLoss`; `losses.NonSaturating()` if None.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss` of `keras.Model.compile`.
         """
+        if kwargs.get("optimizer") is not None:
+            raise ValueError("A GAN has two players: give `generator_optimizer` and `discriminator_optimizer`, not `optimizer`.")
         loss = NonSaturating() if loss is None else loss
         generator_optimizer = keras.optimizers.get(generator_optimizer)
         discriminator_optimizer = keras.optimizers.get(discriminator_optimizer)
@@ -99,7 +103,6 @@ class GAN(GenerativeModel):
             raise ValueError("A GAN has no target that `metrics` could be computed from. Leave `metrics` out.")
         super().compile(PlayersOptimizer(generator_optimizer, discriminator_optimizer, self.discriminator), **kwargs)
         self.loss = loss
-        self.optimizer.build(self.trainable_variables)
 
     def get_compile_config(self):
         """What `compile` was given; None before."""
@@ -115,9 +118,9 @@ class GAN(GenerativeModel):
     def train_step(self, data):
         """The discriminator's move on L_d, then the generator's on L_g."""
         _, x, sample_weight = self.unpack(data)
-        for_discriminator, for_generator = self._latents(x, training=True)
+        seeds = self._seeds(training=True)
 
-        generated = self.generator(for_discriminator, training=True)
+        generated = self.generator(self._latents(x, seeds[0]), training=True)
         with tf.GradientTape() as tape:
             per_example = self.loss.discriminator(self._logits(x, training=True), self._logits(generated, training=True))
             discriminator_loss = self.average(per_example, sample_weight)
@@ -126,11 +129,11 @@ class GAN(GenerativeModel):
         self.minimize(tape, loss, self.discriminator.trainable_variables)
 
         with tf.GradientTape() as tape:
-            generated = self.generator(for_generator, training=True)
+            generated = self.generator(self._latents(x, seeds[1]), training=True)
             generator_loss = self.average(self.loss.generator(self._logits(generated, training=True)))
             generator_regularization = self.regularization_loss(self.generator)
             loss = generator_loss + generator_regularization
-        self.minimize(tape, loss, self.generator.trainable_variables)
+        self.minimize(tape, loss, self.generator.trainable_variables + self.prior.trainable_variables)
 
         self.optimizer.iterations.assign_add(1)
         return self._logs(x, generator_loss, discriminator_loss, generator_regularization + discriminator_regularization)
@@ -138,7 +141,7 @@ class GAN(GenerativeModel):
     def test_step(self, data):
         """Both players' losses on a batch, with noise that is the same in every evaluation."""
         _, x, sample_weight = self.unpack(data)
-        latents, _ = self._latents(x, training=False)
+        latents = self._latents(x, self._seeds(training=False)[0])
         generated = self._logits(self.generator(latents, training=False), training=False)
         per_example = self.loss.discriminator(self._logits(x, training=False), generated)
         return self._logs(
@@ -148,10 +151,13 @@ class GAN(GenerativeModel):
             regularization_loss=self.regularization_loss(),
         )
 
-    def _latents(self, x, training):
-        """Two batches of latents, one a player's move."""
-        seeds = tf.random.experimental.stateless_split(self.noise_seed(training), 2)
-        return [self.prior.distribution().sample(tf.shape(x)[0], seed=seed) for seed in tf.unstack(seeds)]
+    def _seeds(self, training):
+        """Two seeds, one a player's move."""
+        return tf.unstack(tf.random.experimental.stateless_split(self.noise_seed(training), 2))
+
+    def _latents(self, x, seed):
+        """As many latents as `x` has examples."""
+        return self.prior.distribution().sample(tf.shape(x)[0], seed=seed)
 
     def _logits(self, x, training):
         return tf.cast(self.discriminator(x, training=training), tf.float32)

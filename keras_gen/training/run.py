@@ -38,7 +38,7 @@ def train(config):
     if len(data_shape) == 3 and data_shape[-1] in (1, 3):
         images = np.concatenate(list(test_data.take(-(-50 // config.batch_size)).as_numpy_iterator()))[:50]
         callbacks.append(Pictures(folder, images, config.pictures_every))
-    model.fit(train_data, validation_data=test_data, epochs=config.epochs, callbacks=callbacks, shuffle=False)  # `load` shuffles
+    model.fit(train_data, validation_data=test_data, epochs=config.epochs, callbacks=callbacks)
 
     model.save(folder / "model.keras")
     version = serving.publish(model, config.savedmodels / config.name)
@@ -143,6 +143,21 @@ def sample(run, num_samples=100, seed=0, output=None):
     else:
         np.save(output, samples)
     return output
+
+
+def export(run, base=None):
+    """Publish a run's model as the next version.
+
+    Args:
+        run: Folder of the run.
+        base: Folder of the model's versions; where the run put its own if None.
+
+    Returns:
+        Path of the version.
+    """
+    model = load_run(run)
+    config = yaml.safe_load((pathlib.Path(run) / "config.yaml").read_text())
+    return serving.publish(model, base or pathlib.Path(config["savedmodels"]) / config["name"])
 
 
 def load_run(run):

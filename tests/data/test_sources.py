@@ -52,6 +52,19 @@ def test_npz_of_levels_gets_a_channel_and_is_divided_by_255(tmp_path):
     assert found == {(image.astype(int).tobytes(), int(label)) for image, label in zip(x, y, strict=True)}
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64, bool, np.float32])
+def test_binary_images_stay_binary_and_16_bits_are_a_scale_of_their_own(tmp_path, dtype):
+    binary = RANDOM.integers(0, 2, size=(30, 4)).astype(dtype)
+    np.savez(tmp_path / "binary.npz", x_train=binary, x_test=binary)
+    np.testing.assert_array_equal(collected(data.load(tmp_path / "binary.npz")[1]), binary)
+    deep = RANDOM.integers(0, 2**16, size=(30, 4)).astype(np.uint16)
+    np.savez(tmp_path / "deep.npz", x_train=deep, x_test=deep)
+    np.testing.assert_allclose(collected(data.load(tmp_path / "deep.npz")[1]), deep / 65535, rtol=1e-6)
+    np.savez(tmp_path / "counts.npz", x=np.arange(40, dtype=np.int64)[:, None])
+    with pytest.raises(ValueError, match="Received: int64 from"):
+        data.load(tmp_path / "counts.npz")
+
+
 def test_csv_with_and_without_a_header(tmp_path):
     table = RANDOM.random((30, 3))
     np.savetxt(tmp_path / "plain.csv", table, delimiter=",")
@@ -120,7 +133,7 @@ def test_what_cannot_be_loaded_is_refused_with_advice(tmp_path):
     for source, arguments, message in (
         (tmp_path / "none.npz", {}, "which does not exist"),
         (tmp_path / "other.npz", {}, r"to hold x_train and x_test, or x\. Received: \['z'\]"),
-        (tmp_path / "wide.npz", {}, r"Expected floats in \[0, 1\]\. Received: values from -1 to"),
+        (tmp_path / "wide.npz", {}, r"Expected numbers in \[0, 1\], or uint8 or uint16 pixels\. Received: float64 from -1 to"),
         (tmp_path / "words.csv", {}, "to hold numbers alone"),
         (tmp_path / "empty", {}, "which has none"),
         ("no_such_data_set", {}, "Received: 'no_such_data_set', which is none of these"),

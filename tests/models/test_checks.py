@@ -11,6 +11,7 @@ from keras_gen.models.checks import check_network, output_range
         ([layers.Dense(2, activation="sigmoid")], (0, 1)),
         ([layers.Dense(2), layers.Activation("sigmoid"), layers.Reshape((2, 1))], (0, 1)),
         ([layers.Dense(2, activation="tanh")], (-1, 1)),
+        ([layers.Dense(2), keras.Sequential([keras.Input((2,)), layers.Dense(2, activation="sigmoid")])], (0, 1)),
         ([layers.Dense(2)], (float("-inf"), float("inf"))),
         ([layers.Dense(2, activation="sigmoid"), layers.Rescaling(255)], (float("-inf"), float("inf"))),
     ],

@@ -94,8 +94,8 @@ def test_discriminate_is_the_sigmoid_of_the_logit(images):
 def test_any_prior_of_the_right_size_is_taken():
     generator, discriminator = networks.mlp((3,), IMAGE), networks.mlp(IMAGE, (1,))
     assert isinstance(keras_gen.GAN(generator, discriminator).prior, distributions.StandardNormal)
-    with pytest.raises(ValueError, match=re.escape("Expected `generator` with inputs of shape (2,), the `event_size` of `prior`.")):
-        keras_gen.GAN(generator, discriminator, prior=distributions.StandardNormal(2))
+    with pytest.raises(ValueError, match=re.escape("Expected `prior` over 3 latents. Received: two with event_size=2.")):
+        keras_gen.GAN(generator, discriminator, prior=distributions.StandardNormal(2, name="two"))
     with pytest.raises(ValueError, match=r"`prior` is a keras_gen\.distributions\.Prior"):
         keras_gen.GAN(generator, discriminator, prior="normal")
 
@@ -103,8 +103,15 @@ def test_any_prior_of_the_right_size_is_taken():
 @pytest.mark.parametrize(
     ("discriminator", "message"),
     [
-        (networks.mlp(IMAGE, (2,)), "Expected `discriminator` with outputs of shape (1,), one logit (no sigmoid)."),
-        (networks.mlp((64,), (1,)), "Expected `discriminator` with inputs of shape (8, 8, 1), the outputs of `generator`."),
+        (
+            networks.mlp(IMAGE, (2,)),
+            "Expected `discriminator` with outputs of shape (1,), the outputs of `generator` and one logit.",
+        ),
+        (networks.mlp(IMAGE, (1,), output_activation="sigmoid"), "Expected `discriminator` to end in logits."),
+        (
+            networks.mlp((64,), (1,)),
+            "Expected `discriminator` with inputs of shape (8, 8, 1), the outputs of `generator` and one logit.",
+        ),
     ],
 )
 def test_the_discriminator_is_checked(discriminator, message):
@@ -121,5 +128,7 @@ def test_compile_is_checked():
         ValueError, match=re.escape("is a keras_gen.losses.AdversarialLoss, such as NonSaturating(). Received: 'mse'")
     ):
         model.compile(loss="mse")
+    with pytest.raises(ValueError, match="give `generator_optimizer` and `discriminator_optimizer`, not `optimizer`"):
+        model.compile(optimizer="adam")
     with pytest.raises(ValueError, match="Leave `metrics` out"):
         model.compile(metrics=["mse"])

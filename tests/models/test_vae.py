@@ -23,6 +23,11 @@ class StudentT(distributions.Prior):
         return tfd.Independent(tfd.StudentT(5.0, tf.zeros(self.event_size), 1.0), 1)
 
 
+class Unready(distributions.Prior):
+    def distribution(self, condition=None):
+        return tfd.Normal(tf.zeros(self.event_size), 1.0)
+
+
 def vae_of(encoder=None, decoder=None, **arguments):
     posterior, likelihood = distributions.DiagonalNormal(3), distributions.Bernoulli(IMAGE)
     return keras_gen.VAE(
@@ -137,8 +142,13 @@ def test_metrics_see_the_data_and_their_reconstruction(images):
             {"decoder": networks.mlp((3,), (64,))},
             "Expected `decoder` with outputs of shape (8, 8, 1), the `parameter_shape` of `likelihood`.",
         ),
-        ({"prior": distributions.StandardNormal(2)}, "Expected `prior` over the 3 latents of `posterior`. Received: event_size=2."),
+        (
+            {"prior": distributions.StandardNormal(2, name="prior2")},
+            "Expected `prior` over 3 latents. Received: prior2 with event_size=2.",
+        ),
         ({"prior": tfd.Normal(0.0, 1.0)}, "`prior` is a keras_gen.distributions.Prior."),
+        ({"decoder": networks.mlp((3,), IMAGE, output_activation="sigmoid")}, "Expected `decoder` to end in logits."),
+        ({"prior": Unready(3)}, "tfd.Independent(distribution, 1) makes one distribution of a batch."),
         ({"seed": -1}, "`seed` is an int in [0, 2**31) or None. Received: seed=-1"),
     ],
 )

@@ -68,6 +68,41 @@ def test_rows_that_are_no_images_train_without_pictures(tmp_path):
     assert np.load(run.sample(folder, num_samples=7)).shape == (7, 5)
 
 
+def test_every_setting_reaches_the_model():
+    image = (8, 8, 1)
+    vae = run.build(VAEConfig(kl_weight=0.5, kl_warm_up=7, free_bits=2.0, num_samples=3, posterior="full", prior="mixture",
+                              prior_components=4, likelihood="normal", scale=0.25, latent_size=5, learning_rate=0.125, seed=9), image, 10)  # fmt: skip
+    assert repr(vae.objective) == "ELBO(kl_weight=LinearWarmUp(steps=7, end=0.5), num_samples=3, free_bits=2.0)"
+    assert repr(vae.posterior) == "FullCovarianceNormal(event_size=5)"
+    assert (vae.prior.num_components, vae.likelihood.scale, vae.seed) == (4, 0.25, 9)
+    assert float(vae.optimizer.learning_rate) == 0.125
+    assert repr(run.build(VAEConfig(objective="iwae", num_samples=5), image, 10).objective).startswith("IWAE(num_samples=5")
+    autoencoder = run.build(AutoencoderConfig(l2=0.5, loss="mse", learning_rate=0.25, latent_size=3), image, 10)
+    kernels = [variable.numpy() for variable in autoencoder.variables if variable.path.endswith("kernel")]
+    assert float(autoencoder.regularization_loss()) == pytest.approx(
+        0.5 * sum(np.square(kernel).sum() for kernel in kernels), rel=1e-5
+    )
+    assert (autoencoder.loss, float(autoencoder.optimizer.learning_rate), autoencoder.latent_shape) == ("mse", 0.25, (3,))
+    gan = run.build(
+        GANConfig(generator_learning_rate=0.5, discriminator_learning_rate=0.25, beta_1=0.125, latent_size=6), image, 10
+    )
+    assert [(float(o.learning_rate), o.beta_1) for o in gan.optimizer.optimizers] == [(0.5, 0.125), (0.25, 0.125)]
+    assert gan.prior.event_size == 6
+
+
+@pytest.mark.parametrize("prior", ["standard", "learned", "mixture", "vamp"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli", "normal", "categorical"])
+def test_every_prior_and_likelihood_trains_and_comes_back(prior, likelihood, tmp_path):
+    config = VAEConfig(prior=prior, likelihood=likelihood, prior_components=3, latent_size=2, network="conv")
+    model = run.build(config, (8, 8, 1), 10)
+    x = (np.random.default_rng(0).integers(0, 256, size=(12, 8, 8, 1)) / 255).astype("float32")
+    assert np.isfinite(model.fit(x, validation_data=x, verbose=0).history["val_loss"][0])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.generate(3, seed=1), model.generate(3, seed=1), atol=1e-6)
+    assert loaded.evaluate(x, verbose=0, return_dict=True) == model.evaluate(x, verbose=0, return_dict=True)
+
+
 def test_samples_of_a_run_are_those_of_its_model(digits, tmp_path):
     config = dataclasses.replace(CONFIGS["vae"], data=str(digits), epochs=1, runs=tmp_path, savedmodels=tmp_path / "s")
     folder = run.train(config)
