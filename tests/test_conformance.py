@@ -305,7 +305,7 @@ def test_labels_shapes_dtypes_and_ranges_are_refused_with_advice(make_model, ima
             (images[..., 0], None, r"x\[\.\.\., None\]"),
             (images.reshape(20, 4, 16, 1), None, r"Expected `x` of shape \(batch, 8, 8, 1\)\. Received: shape \(20, 4, 16, 1\)"),
             ((images * 255).astype("uint8"), None, r"Received: dtype uint8\. Divide pixels"),
-            (images * 255, None, r"Expected data in \[0, 1\].*Divide pixels of 0 to 255"),
+            (images * 255, None, r"Expected data in \[0, 1\].*Scale pixels of 0 to 255 into it: x / 255"),
             (tf.data.Dataset.from_tensor_slices(images * 255).batch(8), None, r"Expected data in \[0, 1\]"),
             ({"image": images}, None, "one array"),
         ):
@@ -352,7 +352,7 @@ def test_weights_of_one_column_and_lists_are_taken(make_model, images):
 
 def test_data_sets_of_unknown_rank_train(make_model, images):
     dataset = tf.data.Dataset.from_generator(lambda: iter([images[:8], images[8:]]), output_types=tf.float32)
-    assert np.isfinite(make_model().fit(dataset, verbose=0).history["loss"][0])
+    assert np.isfinite(make_model().fit(dataset, steps_per_epoch=2, verbose=0).history["loss"][0])
 
 
 def test_frozen_networks_do_not_move(make_model, kind, images):
@@ -393,7 +393,7 @@ def test_noise_differs_by_model_and_by_batch_of_an_evaluation(kind, make_model, 
     one.compile(run_eagerly=True, **MODELS[kind]()[1])
     one.evaluate(np.concatenate([images[:8], images[:8]]), batch_size=8, verbose=0)
     if kind != "autoencoder":  # which has no noise
-        assert len({tuple(seed) for seed in seen}) == len(seen) >= 2
+        assert len({tuple(seed) for seed in seen}) == 2
 
 
 SERVING_CONTRACT = {

@@ -203,7 +203,7 @@ def _read_arrays(x_train, y_train, x_test, y_test, seed):
         levels = x.dtype in (np.uint8, np.uint16)
         if not levels and x.size and not (x.min() >= 0 and x.max() <= 1):
             raise ValueError(
-                f"Expected numbers in [0, 1], or uint8 or uint16 pixels. Received: {x.dtype} from {x.min():g} to {x.max():g}. Scale them."
+                f"Expected numbers in [0, 1], or uint8 or uint16 pixels. Received: {x.dtype} from {x.min():g} to {x.max():g}."
             )
         x = x[..., None] if x.ndim == 3 else x
         splits.append(tf.data.Dataset.from_tensor_slices(x if y is None else (x, y)))

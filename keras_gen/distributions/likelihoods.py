@@ -183,8 +183,8 @@ class Normal(Likelihood):
 class Categorical(Likelihood):
     """Each pixel one of `num_levels` grey values, with a probability for each: a likelihood of raw pixels, for bits per dimension.
 
-    The parameters are logits, `num_levels` for each element. Data are levels divided by `num_levels − 1`, so that 8-bit pixels
-    divided by 255 are right as they are; anything between two levels has probability 0.
+    The parameters are logits, `num_levels` for each element, side by side on the last axis. Data are levels divided by
+    `num_levels − 1`, so that 8-bit pixels divided by 255 are right as they are; anything between two levels has probability 0.
 
     Args:
         event_shape: Shape of one example.
@@ -193,8 +193,8 @@ class Categorical(Likelihood):
     Example:
 
     >>> likelihood = Categorical((2,), num_levels=256)
-    >>> likelihood.parameter_shape, round(float(likelihood(tf.zeros((2, 256))).log_prob([0.0, 1.0])), 3)   # 2 log 1/256
-    ((2, 256), -11.09)
+    >>> likelihood.parameter_shape, round(float(likelihood(tf.zeros(512)).log_prob([0.0, 1.0])), 2)   # 2 log 1/256
+    ((512,), -11.09)
     """
 
     support = (0.0, 1.0)
@@ -208,13 +208,15 @@ class Categorical(Likelihood):
 
     @property
     def parameter_shape(self):
-        """One logit a level for each element."""
-        return (*self.event_shape, self.num_levels)
+        """The shape of an example, its last axis `num_levels` times as long."""
+        return (*self.event_shape[:-1], self.event_shape[-1] * self.num_levels)
 
     def __call__(self, parameters):
-        """Turn logits `[..., *event_shape, num_levels]` into independent pixels on the levels."""
+        """Turn logits `[..., *parameter_shape]` into independent pixels on the levels."""
         from tensorflow_probability import distributions as tfd
 
         levels = tf.linspace(0.0, 1.0, self.num_levels)
-        pixels = tfd.FiniteDiscrete(levels, logits=tf.cast(parameters, tf.float32), atol=0.1 / self.num_levels)
+        leading = tf.shape(parameters)[: -len(self.event_shape)]
+        logits = tf.reshape(tf.cast(parameters, tf.float32), tf.concat([leading, [*self.event_shape, self.num_levels]], 0))
+        pixels = tfd.FiniteDiscrete(levels, logits=logits, atol=0.1 / self.num_levels)
         return tfd.Independent(pixels, len(self.event_shape))

@@ -102,8 +102,8 @@ class FullCovarianceNormal(Posterior):
     >>> posterior = FullCovarianceNormal(event_size=2)
     >>> posterior.parameter_size
     5
-    >>> posterior(tf.constant([[0.0, 0.0, 0.0, 0.0, 1.0]])).covariance()[0, 0].numpy().tolist()
-    [1.0, 0.9950371980667114]
+    >>> posterior(tf.constant([[0.0, 0.0, 0.0, 0.0, 1.0]])).covariance()[0, 0].numpy().round(3)
+    array([1.   , 0.995], dtype=float32)
     """
 
     @property

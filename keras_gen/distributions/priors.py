@@ -66,6 +66,9 @@ class Prior(keras.layers.Layer):
             fn_output_signature=tf.TensorSpec((self.event_size,), tf.float32),
         )
 
+    def get_build_config(self):
+        """Nothing: the model that a prior is given to builds it."""
+
     def get_config(self):
         """The constructor's arguments and those of the layer."""
         return {**super().get_config(), **serialize_arguments(self)}

@@ -2,6 +2,7 @@
 
 import numbers
 import random
+import types
 
 import keras
 import numpy as np
@@ -83,7 +84,7 @@ class GenerativeModel(keras.Model):
             raise ValueError(
                 f"{type(self).__name__} learns no classes. Received: class_weight={class_weight!r}. Use `sample_weight`."
             )
-        if isinstance(x, tf.data.Dataset):
+        if isinstance(x, (tf.data.Dataset, types.GeneratorType)):
             kwargs.setdefault("shuffle", False)  # Keras would warn that it leaves the order alone
         x, y, sample_weight = self._checked(x, y, sample_weight)
         if isinstance(validation_data, (tuple, list)):

@@ -160,7 +160,8 @@ def output_range(network):
     """
     ranges = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
     shape_only = ("Reshape", "Flatten", "CenterCrop", "Cropping2D")
-    for operation in reversed(getattr(network, "operations", [])):  # a functional or sequential model has its operations in order
+    in_order = network.layers if isinstance(network, keras.Sequential) else getattr(network, "operations", [])
+    for operation in reversed(in_order):
         kind = type(operation).__name__
         if isinstance(operation, keras.Model):
             return output_range(operation)
@@ -179,7 +180,7 @@ def check_logits(argument, network):
 
 
 def check_prior(prior, event_size):
-    """Check that a prior is one, is over the latents there are, and build it.
+    """Check that a prior is one and is over the latents there are.
 
     Raises:
         ValueError: With what was expected, what was received and what to do.
@@ -196,12 +197,12 @@ def check_prior(prior, event_size):
             f"Expected `prior` over {event_size} latents. Received: {prior.name} with event_size={prior.event_size}. Give the prior "
             "and the networks the same size."
         )
-    if not prior.built:
-        prior.build(None)
 
 
 def check_distribution(prior):
-    """Check that the distribution of a prior is one over vectors: `[event_size]` the event, no batch, float32."""
+    """Build a prior and check that its distribution is one over vectors: `[event_size]` the event, no batch, float32."""
+    if not prior.built:
+        prior.build(None)
     distribution = prior.distribution()
     if distribution.event_shape != (prior.event_size,) or distribution.batch_shape != () or distribution.dtype != tf.float32:
         raise ValueError(

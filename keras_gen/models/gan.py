@@ -118,7 +118,7 @@ class GAN(GenerativeModel):
     def train_step(self, data):
         """The discriminator's move on L_d, then the generator's on L_g."""
         _, x, sample_weight = self.unpack(data)
-        seeds = self._seeds(training=True)
+        seeds = self._seeds(x, training=True)
 
         generated = self.generator(self._latents(x, seeds[0]), training=True)
         with tf.GradientTape() as tape:
@@ -141,7 +141,7 @@ class GAN(GenerativeModel):
     def test_step(self, data):
         """Both players' losses on a batch, with noise that is the same in every evaluation."""
         _, x, sample_weight = self.unpack(data)
-        latents = self._latents(x, self._seeds(training=False)[0])
+        latents = self._latents(x, self._seeds(x, training=False)[0])
         generated = self._logits(self.generator(latents, training=False), training=False)
         per_example = self.loss.discriminator(self._logits(x, training=False), generated)
         return self._logs(
@@ -151,9 +151,10 @@ class GAN(GenerativeModel):
             regularization_loss=self.regularization_loss(),
         )
 
-    def _seeds(self, training):
-        """Two seeds, one a player's move."""
-        return tf.unstack(tf.random.experimental.stateless_split(self.noise_seed(training), 2))
+    def _seeds(self, x, training):
+        """Two seeds, one a player's move; they wait for the checks of `x`, so that bad data leave even moving averages alone."""
+        with tf.control_dependencies([x]):
+            return tf.unstack(tf.random.experimental.stateless_split(self.noise_seed(training), 2))
 
     def _latents(self, x, seed):
         """As many latents as `x` has examples."""

@@ -125,14 +125,14 @@ class VAE(GenerativeModel):
         terms = {name: self.average(values, sample_weight) for name, values in terms.items()}
         terms["regularization_loss"] = self.regularization_loss()
         terms["loss"] += terms["regularization_loss"]
-        self.log(x, **terms)
         self._check_kl(x)
+        self.log(x, **terms)
         return self._metrics_results(x, target, sample_weight)
 
     def _check_kl(self, x):
         """Put the closed form of the KL and an estimate beside each other."""
         if self.kl_check:
-            seed = self.noise_seed(training=False)
+            seed = tf.random.experimental.stateless_fold_in(self.noise_seed(training=False), 1)
             values = cross_check(self.posterior, self.encoder(x, training=False), self.prior.distribution(), 8, seed)
             for metric, value in zip(self.kl_check, values, strict=True):
                 metric.update_state(value)
@@ -141,13 +141,13 @@ class VAE(GenerativeModel):
         """Evaluate as `keras.Model.evaluate`, and warn if the closed form of the KL and its estimate disagree.
 
         The logs have `kl_analytic` and `kl_sampled`, both in nats, and how many standard errors lie between them and between their
-        gradients, `kl_z_score` and `kl_gradient_z_score`; over 4, on 100 examples or more, is a warning. A pair without a closed form
+        gradients, `kl_z_score` and `kl_gradient_z_score`; over 4 is a warning, if there are 100 examples, without which the
+        standard errors themselves are not known. A pair without a closed form
         has none of these.
         """
         logs = super().evaluate(*args, **kwargs)
         scores = {metric.name: float(metric.result()) for metric in self.kl_check[2:]}
-        enough = self.kl_check and float(self.kl_check[0].count) >= 100  # of fewer, the standard error itself is not known
-        if enough and any(np.abs(score) > 4 for score in scores.values()):
+        if self._kl_checked() >= 100 and any(np.abs(score) > 4 for score in scores.values()):
             warnings.warn(
                 f"The closed form of the KL between {self.posterior} and {self.prior.name} and its estimate from samples disagree: "
                 f"{scores}, in standard errors. One of the two distributions has a wrong density, divergence or sampler.",
@@ -158,9 +158,11 @@ class VAE(GenerativeModel):
     def get_metrics_result(self):
         """The logs; without the check of the KL in training, which does not make it."""
         results = super().get_metrics_result()
-        if tf.executing_eagerly() and self.kl_check and not float(self.kl_check[0].count):
-            results = _without_check(results)
-        return results
+        return _without_check(results) if tf.executing_eagerly() and not self._kl_checked() else results
+
+    def _kl_checked(self):
+        """On how many examples the KL has been checked since the metrics were last reset."""
+        return float(tf.convert_to_tensor(self.kl_check[0].count.value)) if self.kl_check else 0
 
     def _objective_terms(self, x, target, training):
         """The terms of the objective, one value per example."""

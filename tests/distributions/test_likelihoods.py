@@ -82,10 +82,10 @@ def test_categorical_is_the_log_softmax_of_the_level():
     likelihood = Categorical((3,), num_levels=256)
     logits, levels = RANDOM.normal(size=(5, 3, 256)).astype("float32"), RANDOM.integers(0, 256, size=(5, 3))
     expected = np.take_along_axis(scipy.special.log_softmax(logits, axis=-1), levels[..., None], axis=-1).sum(axis=(1, 2))
-    np.testing.assert_allclose(likelihood(logits).log_prob((levels / 255).astype("float32")), expected, rtol=1e-4)
+    np.testing.assert_allclose(likelihood(logits.reshape(5, 768)).log_prob((levels / 255).astype("float32")), expected, rtol=1e-4)
     mean = scipy.special.softmax(logits, axis=-1) @ np.arange(256) / 255
-    np.testing.assert_allclose(likelihood(logits).mean(), mean, rtol=1e-4)
-    assert float(likelihood(logits[0]).log_prob([0.5, 0.5, 0.5])) == -np.inf  # 127.5 of 255 is no level
+    np.testing.assert_allclose(likelihood(logits.reshape(5, 768)).mean(), mean, rtol=1e-4)
+    assert float(likelihood(logits[0].reshape(768)).log_prob([0.5, 0.5, 0.5])) == -np.inf  # 127.5 of 255 is no level
     with pytest.raises(ValueError, match="`num_levels` of Categorical is an int of at least 2"):
         Categorical((3,), num_levels=1)
 

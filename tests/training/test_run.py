@@ -70,8 +70,9 @@ def test_rows_that_are_no_images_train_without_pictures(tmp_path):
 
 def test_every_setting_reaches_the_model():
     image = (8, 8, 1)
-    vae = run.build(VAEConfig(kl_weight=0.5, kl_warm_up=7, free_bits=2.0, num_samples=3, posterior="full", prior="mixture",
-                              prior_components=4, likelihood="normal", scale=0.25, latent_size=5, learning_rate=0.125, seed=9), image, 10)  # fmt: skip
+    bound = {"kl_weight": 0.5, "kl_warm_up": 7, "free_bits": 2.0, "num_samples": 3, "learning_rate": 0.125, "seed": 9}
+    families = {"posterior": "full", "prior": "mixture", "prior_components": 4, "likelihood": "normal", "scale": 0.25}
+    vae = run.build(VAEConfig(latent_size=5, **bound, **families), image, 10)
     assert repr(vae.objective) == "ELBO(kl_weight=LinearWarmUp(steps=7, end=0.5), num_samples=3, free_bits=2.0)"
     assert repr(vae.posterior) == "FullCovarianceNormal(event_size=5)"
     assert (vae.prior.num_components, vae.likelihood.scale, vae.seed) == (4, 0.25, 9)
