@@ -1,5 +1,7 @@
 """One TensorFlow with two logical devices, tiny images and one tiny model of each kind."""
 
+import math
+
 import keras
 import numpy as np
 import pytest
@@ -13,6 +15,23 @@ LATENTS = 3
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+
+
+def normalized(input_shape, output_shape, output_activation=None):
+    """A network with batch normalization and L2, which show whether training mode and regularization are what they should be."""
+    l2 = keras.regularizers.L2(1e-2)
+    return keras.Sequential(
+        [
+            keras.Input(input_shape),
+            keras.layers.Flatten(),
+            keras.layers.Dense(5, use_bias=False, kernel_regularizer=l2),
+            keras.layers.BatchNormalization(momentum=0.5),
+            keras.layers.ReLU(),
+            keras.layers.Dense(math.prod(output_shape), kernel_regularizer=l2),
+            keras.layers.Reshape(output_shape),
+            keras.layers.Activation(output_activation),
+        ]
+    )
 
 
 def tiny_autoencoder(l2=1e-3):

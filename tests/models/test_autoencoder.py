@@ -3,7 +3,7 @@ import re
 import keras
 import numpy as np
 import pytest
-from conftest import IMAGE, tiny_autoencoder
+from conftest import IMAGE, normalized, tiny_autoencoder
 
 import keras_gen
 from keras_gen import networks
@@ -34,6 +34,21 @@ def test_training_is_that_of_a_plain_keras_model(images, loss):
         np.testing.assert_array_equal(ours, theirs)
     for name in ("loss", "val_loss", "mae"):
         np.testing.assert_allclose(history[name], expected[name], rtol=1e-5)
+
+
+def test_training_and_evaluation_mode_are_those_of_a_plain_keras_model(images):
+    model = keras_gen.RegularizedAutoencoder(normalized(IMAGE, (3,)), normalized((3,), IMAGE, "sigmoid"))
+    plain = plain_keras(model, optimizer="adam", loss="mse")
+    model.compile("adam", loss="mse")
+    plain.fit(images, images, **FIT)
+    model.fit(images, **FIT)
+    for ours, theirs in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert model.evaluate(images, verbose=0, return_dict=True)["loss"] == pytest.approx(plain.evaluate(images, images, verbose=0))
+    np.testing.assert_allclose(model.predict(images, verbose=0), plain.predict(images, verbose=0), atol=1e-6)
+    latents = model.encode(images)
+    np.testing.assert_allclose(model.encode(images[:1]), latents[:1], atol=1e-6)
+    np.testing.assert_allclose(model.decode(latents[:1]), model.decode(latents)[:1], atol=1e-6)
 
 
 def test_denoising_learns_the_clean_target(images):

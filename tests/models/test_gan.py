@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import IMAGE, tiny_gan
+from conftest import IMAGE, normalized, tiny_gan
 
 import keras_gen
 from keras_gen import distributions, networks
@@ -15,8 +15,9 @@ def softplus(x):
 
 
 def test_the_logs_are_the_formula_written_by_hand(images):
-    model, arguments = tiny_gan()
-    model.compile(**arguments)
+    model = normalized_gan()
+    model.compile("adam", "adam")
+    model.fit(images, verbose=0)
     logs = model.evaluate(images, batch_size=20, verbose=0, return_dict=True)
     model.reset_metrics()
     seed = tf.random.experimental.stateless_split(model.noise_seed(training=False), 2)[0]
@@ -24,29 +25,40 @@ def test_the_logs_are_the_formula_written_by_hand(images):
     real, fake = model.discriminator(images).numpy(), model.discriminator(generated).numpy()
     assert logs["generator_loss"] == pytest.approx(softplus(-fake).mean(), rel=1e-5)
     assert logs["discriminator_loss"] == pytest.approx((softplus(-real) + softplus(fake)).mean(), rel=1e-5)
+    l2 = 1e-2 * sum(np.square(v.numpy()).sum() for v in model.trainable_variables if v.path.endswith("kernel"))
+    assert logs["regularization_loss"] == pytest.approx(l2, rel=1e-5)
+    np.testing.assert_allclose(model.discriminate(images[:1]), 1 / (1 + np.exp(-real[:1, 0])), rtol=1e-4)
+    np.testing.assert_allclose(model.generate(4, seed=1)[:1], model.generate(1, seed=1), atol=1e-5)
+
+
+def normalized_gan():
+    return keras_gen.GAN(normalized((3,), IMAGE, "sigmoid"), normalized(IMAGE, (1,)), seed=1)
 
 
 def test_a_step_is_that_of_two_players_written_by_hand(images):
-    model, by_hand = tiny_gan()[0], tiny_gan()[0]
+    model, by_hand = normalized_gan(), normalized_gan()
+    weights = np.random.default_rng(1).random(20).astype("float32")
     by_hand.set_weights(model.get_weights())
     optimizers = [(keras.optimizers.Adam(1e-2), keras.optimizers.SGD(1e-1)) for _ in range(2)]
     model.compile(*optimizers[0])
     by_hand.compile(*optimizers[1])  # for the counter that its noise is folded from
     of_generator, of_discriminator = keras.optimizers.Adam(1e-2), keras.optimizers.SGD(1e-1)
-    model.fit(images, batch_size=8, shuffle=False, verbose=0)
-    for batch in (images[:8], images[8:16], images[16:]):
+    model.fit(images, sample_weight=weights, batch_size=8, shuffle=False, verbose=0)
+    for rows in (slice(0, 8), slice(8, 16), slice(16, 20)):
+        batch = images[rows]
         generator, discriminator = by_hand.generator, by_hand.discriminator
         first, second = tf.unstack(tf.random.experimental.stateless_split(by_hand.noise_seed(training=True), 2))
         prior = by_hand.prior.distribution()
         generated = generator(prior.sample(len(batch), seed=first), training=True)
         with tf.GradientTape() as tape:
             real, fake = discriminator(batch, training=True), discriminator(generated, training=True)
-            loss = tf.reduce_mean(tf.math.softplus(-real)) + tf.reduce_mean(tf.math.softplus(fake))
+            loss = tf.reduce_mean(weights[rows, None] * (tf.math.softplus(-real) + tf.math.softplus(fake)))
+            loss += sum(discriminator.losses)
         gradients = tape.gradient(loss, discriminator.trainable_variables)
         of_discriminator.apply(gradients, discriminator.trainable_variables)
         with tf.GradientTape() as tape:
             generated = generator(prior.sample(len(batch), seed=second), training=True)
-            loss = tf.reduce_mean(tf.math.softplus(-discriminator(generated, training=True)))
+            loss = tf.reduce_mean(tf.math.softplus(-discriminator(generated, training=True))) + sum(generator.losses)
         of_generator.apply(tape.gradient(loss, generator.trainable_variables), generator.trainable_variables)
         by_hand.optimizer.iterations.assign_add(1)
     for ours, theirs in zip(model.get_weights(), by_hand.get_weights(), strict=True):
@@ -132,3 +144,17 @@ def test_compile_is_checked():
         model.compile(optimizer="adam")
     with pytest.raises(ValueError, match="Leave `metrics` out"):
         model.compile(metrics=["mse"])
+
+
+@keras.saving.register_keras_serializable("tests")
+class Shifted(distributions.LearnedNormal):
+    """A learned prior under a name of its own."""
+
+
+def test_a_prior_with_weights_learns_with_the_generator(images):
+    model = keras_gen.GAN(networks.mlp((3,), IMAGE, output_activation="sigmoid"), networks.mlp(IMAGE, (1,)), prior=Shifted(3))
+    model.compile("adam", "adam")
+    before = [variable.numpy() for variable in model.prior.trainable_variables]
+    model.fit(images, verbose=0)
+    for old, variable in zip(before, model.prior.trainable_variables, strict=True):
+        assert np.all(old != variable.numpy())

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from conftest import IMAGE, tiny_vae
+from conftest import IMAGE, normalized, tiny_vae
 
 import keras_gen
 from keras_gen import distributions, networks, objectives
@@ -43,8 +43,9 @@ def vae_of(encoder=None, decoder=None, **arguments):
 
 
 def test_the_logs_are_the_formula_written_by_hand(images):
-    model = vae_of()
+    model = vae_of(encoder=normalized(IMAGE, (6,)), decoder=normalized((3,), IMAGE))
     model.compile("adam", objective=objectives.ELBO(kl_weight=2.0))
+    model.fit(images, verbose=0)
     logs = model.evaluate(images, batch_size=20, verbose=0, return_dict=True)
     mean, raw = np.split(model.encoder(images).numpy(), 2, axis=1)
     scale = 1e-4 + (1 - 1e-4) * np.log1p(np.exp(raw + np.log(np.e - 1)))
@@ -56,25 +57,33 @@ def test_the_logs_are_the_formula_written_by_hand(images):
     assert logs["kl_loss"] == pytest.approx(kl, rel=1e-5)
     assert logs["reconstruction_loss"] == pytest.approx(cross_entropy, rel=1e-5)
     assert logs["elbo"] == pytest.approx(-cross_entropy - kl, rel=1e-5)
-    assert logs["loss"] == pytest.approx(cross_entropy + 2 * kl, rel=1e-5)
+    l2 = 1e-2 * sum(np.square(v.numpy()).sum() for v in model.trainable_variables if v.path.endswith("kernel"))
+    assert logs["regularization_loss"] == pytest.approx(l2, rel=1e-5)
+    assert logs["loss"] == pytest.approx(cross_entropy + 2 * kl + l2, rel=1e-5)
+    np.testing.assert_allclose(model.encode(images[:1]).mean(), mean[:1], atol=1e-5)
+    np.testing.assert_allclose(model.reconstruct(images)[:1], model.reconstruct(images[:1]), atol=1e-5)
+    np.testing.assert_allclose(model.decode(mean)[:1], model.decode(mean[:1]), atol=1e-5)
 
 
 def test_a_step_is_that_of_a_loop_written_by_hand(images):
-    model, by_hand = vae_of(), vae_of()
+    model, by_hand = (vae_of(encoder=normalized(IMAGE, (6,)), decoder=normalized((3,), IMAGE)) for _ in range(2))
+    weights = np.random.default_rng(1).random(20).astype("float32")
     by_hand.set_weights(model.get_weights())
     model.compile(keras.optimizers.Adam(1e-2))
     by_hand.compile(keras.optimizers.Adam(1e-2))
-    model.fit(images, batch_size=8, epochs=2, shuffle=False, verbose=0)
+    model.fit(images, sample_weight=weights, batch_size=8, epochs=2, shuffle=False, verbose=0)
     for _ in range(2):
-        for batch in (images[:8], images[8:16], images[16:]):
+        for rows in (slice(0, 8), slice(8, 16), slice(16, 20)):
+            batch = images[rows]
             with tf.GradientTape() as tape:
-                mean, raw = tf.split(by_hand.encoder(batch), 2, axis=1)
+                mean, raw = tf.split(by_hand.encoder(batch, training=True), 2, axis=1)
                 scale = 1e-4 + (1 - 1e-4) * tf.math.softplus(raw + np.log(np.e - 1).astype("float32"))
                 standard = tfd.Independent(tfd.Normal(tf.zeros_like(mean), 1.0), 1)
                 z = mean + scale * standard.sample(seed=by_hand.noise_seed(training=True))
-                cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(batch, by_hand.decoder(z))
+                cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(batch, by_hand.decoder(z, training=True))
                 kl = -0.5 * (tf.math.log(scale**2) - mean**2 - scale**2 + 1)
-                loss = tf.reduce_mean(tf.reduce_sum(cross_entropy, (1, 2, 3)) + tf.reduce_sum(kl, 1))
+                per_example = tf.reduce_sum(cross_entropy, (1, 2, 3)) + tf.reduce_sum(kl, 1)
+                loss = tf.reduce_mean(weights[rows] * per_example) + sum(by_hand.encoder.losses + by_hand.decoder.losses)
             variables = by_hand.trainable_variables
             by_hand.optimizer.apply(tape.gradient(loss, variables), variables)
     for ours, theirs in zip(model.get_weights(), by_hand.get_weights(), strict=True):
