@@ -62,7 +62,7 @@ def test_a_step_is_that_of_two_players_written_by_hand(images):
         of_generator.apply(tape.gradient(loss, generator.trainable_variables), generator.trainable_variables)
         by_hand.optimizer.iterations.assign_add(1)
     for ours, theirs in zip(model.get_weights(), by_hand.get_weights(), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=2e-5)
+        np.testing.assert_allclose(ours, theirs, atol=2e-4)  # Adam steps of 1e-2, of gradients that round differently
 
 
 def test_each_player_has_its_optimizer_and_iterations_count_steps(images):
