@@ -3,8 +3,9 @@
 import keras
 import tensorflow as tf
 
+from keras_gen.distributions import FittedMixture
 from keras_gen.models.base import GenerativeModel
-from keras_gen.models.checks import DataCheck, check_network, output_range
+from keras_gen.models.checks import DataCheck, check_distribution, check_network, check_prior, output_range
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -17,6 +18,7 @@ class RegularizedAutoencoder(GenerativeModel):
     Args:
         encoder: Built Keras model from data to latents.
         decoder: Built Keras model from latents to data. If it ends in a sigmoid, data outside [0, 1] are refused.
+        prior: What latents are drawn from to `generate`; None until `fit_latent_density` makes one.
         seed: Seed of the model's noise.
         **kwargs: `name`, `dtype` and `trainable` of the Keras model.
 
@@ -36,13 +38,17 @@ class RegularizedAutoencoder(GenerativeModel):
     loss_parts = ("reconstruction_loss", "regularization_loss")
     compile_arguments = ("loss",)
 
-    def __init__(self, encoder, decoder, seed=None, **kwargs):
+    def __init__(self, encoder, decoder, prior=None, seed=None, **kwargs):
         data_shape, latent_shape = check_network("encoder", encoder)
         check_network("decoder", decoder, latent_shape, data_shape, why=", to mirror `encoder`")
         super().__init__(DataCheck(data_shape, *output_range(decoder)), seed, **kwargs)
         self.encoder = encoder
         self.decoder = decoder
         self.latent_shape = latent_shape
+        if prior is not None:
+            check_prior(prior, *latent_shape)
+            check_distribution(prior)
+            self.prior = prior
 
     def compile(self, optimizer="adam", loss=None, **kwargs):
         """Configure for training as `keras.Model.compile`.
@@ -113,11 +119,40 @@ class RegularizedAutoencoder(GenerativeModel):
         """`decode(encode(x))`."""
         return self(x, training=False)
 
+    def fit_latent_density(self, x, num_components=10):
+        """Fit a mixture of normals to the codes of `x`, so that the autoencoder can `generate` (Ghosh et al. 2020, arXiv:1903.12436).
+
+        The density is part of the model, of its `.keras` file and of its exported `generate` signature. Call it after training; a
+        second call fits it anew.
+
+        Args:
+            x: Data, an array or a `tf.data.Dataset`.
+            num_components: Number of normals.
+
+        Raises:
+            ValueError: If the latents are no vectors, or the density has another number of components already.
+        """
+        if len(self.latent_shape) != 1:
+            raise ValueError(f"A latent density needs vectors as latents. Received: latents of shape {self.latent_shape}.")
+        self.data_check.before_work(x)
+        codes = self.encoder.predict(x, verbose=0)
+        if self.prior is None:
+            self.prior = FittedMixture(*self.latent_shape, num_components)
+        if not isinstance(self.prior, FittedMixture) or self.prior.num_components != num_components:
+            raise ValueError(
+                f"{self.name} has a prior already, {self.prior.name}, that is not a mixture of {num_components} components. Make another "
+                "model of the same networks: RegularizedAutoencoder(autoencoder.encoder, autoencoder.decoder)."
+            )
+        self.prior.fit(codes, self.seed)
+
     def signatures(self):
-        """The serving contract: `serving_default`, `encode` and `decode`."""
+        """The serving contract: `serving_default`, `encode`, `decode`, and `generate` once there is a latent density."""
         latents = tf.TensorSpec((None, *self.latent_shape), tf.float32, name="latents")
-        return {
+        endpoints = {
             "serving_default": (lambda inputs: {"reconstructions": self.reconstruct(inputs)}, [self._data_spec()]),
             "encode": (lambda inputs: {"latents": self.encode(inputs)}, [self._data_spec()]),
             "decode": (lambda latents: {"outputs": self.decode(latents)}, [latents]),
         }
+        if self.prior is not None:
+            endpoints["generate"] = (self.generate_rows, [self._seed_spec()])
+        return endpoints

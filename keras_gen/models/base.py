@@ -212,7 +212,7 @@ class GenerativeModel(keras.Model):
             ValueError: If the model has no prior to draw from, or it is not clear how many samples are wanted.
         """
         if self.prior is None:
-            raise ValueError(f"{self.name} cannot generate: a {type(self).__name__} has no distribution over its latents.")
+            raise ValueError(f"{self.name} cannot generate: it has no distribution over its latents yet: fit_latent_density(x).")
         seed = random.getrandbits(31) if seed is None else seed
         one_seed = isinstance(seed, numbers.Integral)
         if one_seed and isinstance(num_samples, numbers.Integral) and 0 <= seed < 2**31 and num_samples > 0:

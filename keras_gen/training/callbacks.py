@@ -12,15 +12,17 @@ class Pictures(keras.callbacks.Callback):
     Args:
         folder: Where `samples-<epoch>.png` and `reconstructions-<epoch>.png` go.
         images: Images to reconstruct, `[n, height, width, channels]` in [0, 1].
+        data: Data to whose codes an autoencoder's latent density is fitted before it draws samples.
         every: Epochs between two pictures.
         num_samples: How many samples to draw; with the same seed every time, so that pictures can be compared.
         seed: Seed of the samples.
     """
 
-    def __init__(self, folder, images, every=10, num_samples=100, seed=0):
+    def __init__(self, folder, images, data, every=10, num_samples=100, seed=0):
         super().__init__()
         self.folder = pathlib.Path(folder)
         self.images = np.asarray(images)
+        self.data = data
         self.every = every
         self.num_samples = num_samples
         self.seed = seed
@@ -28,9 +30,10 @@ class Pictures(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Write the pictures of epoch `epoch + 1` if it is their turn."""
         if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
-            if self.model.prior is not None:
-                samples = self.model.generate(self.num_samples, seed=self.seed)
-                save_grid(self.folder / f"samples-{epoch + 1:03d}.png", samples)
+            if hasattr(self.model, "fit_latent_density"):
+                self.model.fit_latent_density(self.data)
+            samples = self.model.generate(self.num_samples, seed=self.seed)
+            save_grid(self.folder / f"samples-{epoch + 1:03d}.png", samples)
             if hasattr(self.model, "reconstruct"):
                 rows = np.split(self.images, range(10, len(self.images), 10))
                 pairs = [image for row in rows for image in (*row, *np.asarray(self.model.reconstruct(row)))]

@@ -37,8 +37,10 @@ def train(config):
     callbacks = [keras.callbacks.CSVLogger(str(folder / "metrics.csv"))]
     if len(data_shape) == 3 and data_shape[-1] in (1, 3):
         images = np.concatenate(list(test_data.take(-(-50 // config.batch_size)).as_numpy_iterator()))[:50]
-        callbacks.append(Pictures(folder, images, config.pictures_every))
+        callbacks.append(Pictures(folder, images, train_data, config.pictures_every))
     model.fit(train_data, validation_data=test_data, epochs=config.epochs, callbacks=callbacks)
+    if isinstance(model, RegularizedAutoencoder) and model.prior is None:
+        model.fit_latent_density(train_data)
 
     model.save(folder / "model.keras")
     version = serving.publish(model, config.savedmodels / config.name)

@@ -3,11 +3,14 @@ import re
 import keras
 import numpy as np
 import pytest
+import sklearn.mixture
+import tensorflow as tf
 from conftest import IMAGE, normalized, tiny_autoencoder
 
 import keras_gen
 from keras_gen import networks
 
+RANDOM = np.random.default_rng(0)
 FIT = {"batch_size": 8, "epochs": 3, "shuffle": False, "verbose": 0}
 
 
@@ -99,8 +102,36 @@ def test_encode_decode_reconstruct(images):
     latents = model.encode(images)
     assert latents.shape == (20, 3)
     np.testing.assert_allclose(model.decode(latents), model.reconstruct(images), atol=1e-6)
-    with pytest.raises(ValueError, match="cannot generate: a RegularizedAutoencoder has no distribution over its latents"):
+    with pytest.raises(ValueError, match=r"no distribution over its latents yet: fit_latent_density\(x\)"):
         model.generate(4)
+
+
+def test_a_fitted_density_generates_saves_and_exports(images, tmp_path):
+    model, arguments = tiny_autoencoder()
+    model.compile(**arguments)
+    model.fit(images, verbose=0)
+    assert "generate" not in model.signatures()
+    trainable = len(model.trainable_variables)
+    model.fit_latent_density(images, num_components=2)
+    assert len(model.trainable_variables) == trainable
+    mixture = sklearn.mixture.GaussianMixture(2, random_state=1).fit(np.asarray(model.encode(images), np.float64))
+    z = RANDOM.normal(size=(5, 3))
+    np.testing.assert_allclose(model.prior.distribution().log_prob(z), mixture.score_samples(z), rtol=1e-3)
+    rows = model.generate_rows(tf.range(2000, dtype=tf.int64))
+    np.testing.assert_allclose(rows["latents"].numpy().mean(axis=0), mixture.weights_ @ mixture.means_, atol=0.1)
+    expected = model.generate(4, seed=3)
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_allclose(keras.saving.load_model(tmp_path / "model.keras").generate(4, seed=3), expected, atol=1e-6)
+    model.export(tmp_path / "served")
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["generate"](seed=3 * 2**32 + tf.range(4, dtype=tf.int64))
+    np.testing.assert_allclose(served["outputs"], expected, atol=1e-6)
+    model.fit_latent_density(tf.data.Dataset.from_tensor_slices(images[:10]).batch(5), num_components=2)
+    assert not np.allclose(model.generate(4, seed=3), expected)
+    model.fit(images, verbose=0)
+    with pytest.raises(ValueError, match=r"that is not a mixture of 3 components\. Make another model"):
+        model.fit_latent_density(images, num_components=3)
+    with pytest.raises(ValueError, match=r"Expected codes of shape \(n, 3\) with n of at least 2"):
+        model.fit_latent_density(images[:1], num_components=2)
 
 
 def test_networks_of_ones_own_serve_as_well(images, tmp_path):

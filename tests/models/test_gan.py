@@ -90,6 +90,13 @@ def test_layers_of_the_same_name_in_both_networks_keep_their_own_optimizer(image
         np.testing.assert_array_equal(old, new)
 
 
+def test_training_logs_count_each_regularizer_once(images):
+    model = normalized_gan()
+    model.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.0))
+    l2 = 1e-2 * sum(np.square(v.numpy()).sum() for v in model.trainable_variables if v.path.endswith("kernel"))
+    assert model.fit(images, verbose=0).history["regularization_loss"][0] == pytest.approx(l2, rel=1e-5)
+
+
 def test_names_of_optimizers_serve_as_well(images):
     model, _ = tiny_gan()
     model.compile("adam", "rmsprop")

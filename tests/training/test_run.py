@@ -13,7 +13,7 @@ from keras_gen.training.callbacks import save_grid
 from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig
 
 CONFIGS = {
-    "autoencoder": AutoencoderConfig(network="conv"),
+    "autoencoder": AutoencoderConfig(network="conv", latent_size=3),
     "vae": VAEConfig(network="mlp", likelihood="normal"),
     "gan": GANConfig(latent_size=4),
 }
@@ -44,7 +44,7 @@ def test_a_run_leaves_all_it_should(kind, config, tmp_path, capsys):
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert all(np.isfinite(float(value)) for row in rows for value in row.values())
     pictures = {path.name for path in folder.glob("*.png")}
-    kinds = {"autoencoder": ["reconstructions"], "vae": ["reconstructions", "samples"], "gan": ["samples"]}[kind]
+    kinds = {"autoencoder": ["reconstructions", "samples"], "vae": ["reconstructions", "samples"], "gan": ["samples"]}[kind]
     assert pictures == {f"{name}-00{epoch}.png" for name in kinds for epoch in (2, 3)}
     model = keras.saving.load_model(folder / "model.keras")
     assert int(model.optimizer.iterations) == 9
