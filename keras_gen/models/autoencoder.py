@@ -140,8 +140,8 @@ class RegularizedAutoencoder(GenerativeModel):
             self.prior = FittedMixture(*self.latent_shape, num_components)
         if not isinstance(self.prior, FittedMixture) or self.prior.num_components != num_components:
             raise ValueError(
-                f"{self.name} has a prior already, {self.prior.name}, that is not a mixture of {num_components} components. Make another "
-                "model of the same networks: RegularizedAutoencoder(autoencoder.encoder, autoencoder.decoder)."
+                f"{self.name} has a prior already, {self.prior.name}, that is not a mixture of {num_components} components. "
+                "Make another model of the same networks: RegularizedAutoencoder(autoencoder.encoder, autoencoder.decoder)."
             )
         self.prior.fit(codes, self.seed)
 
