@@ -1,34 +1,13 @@
 """The variational autoencoder (MATH 2)."""
 
-import warnings
-
 import keras
-import numpy as np
 import tensorflow as tf
 
-from keras_gen.distributions import StandardNormal, cross_check, kl_divergence
+from keras_gen.distributions import StandardNormal, kl_divergence
 from keras_gen.models.base import GenerativeModel
 from keras_gen.models.checks import DataCheck, check_distribution, check_logits, check_network, check_prior
+from keras_gen.models.kl_check import KLCheck
 from keras_gen.objectives import ELBO, Objective
-
-
-class ZScore(keras.metrics.Metric):
-    """How many standard errors the mean of all values is from 0; differences of rounding count as 0."""
-
-    def __init__(self, name):
-        super().__init__(name=name)
-        self.sums = self.add_variable((3,), "zeros", name="sums")
-
-    def update_state(self, values):
-        """Take in values `[batch]`."""
-        self.sums.assign_add(tf.stack([tf.cast(tf.size(values), tf.float32), tf.reduce_sum(values), tf.reduce_sum(values**2)]))
-
-    def result(self):
-        """The mean over its standard error; 0 before any value."""
-        count, total, squares = tf.unstack(tf.convert_to_tensor(self.sums))
-        mean, mean_square = tf.math.divide_no_nan(total, count), tf.math.divide_no_nan(squares, count)
-        standard_error = tf.sqrt(tf.math.divide_no_nan(tf.maximum(mean_square - mean**2, 0.0), count))
-        return tf.math.divide_no_nan(mean, standard_error + 1e-5)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -79,10 +58,9 @@ class VAE(GenerativeModel):
         self.family_variables = list(likelihood.variables)
         prior.connect(encoder, posterior, likelihood.support)
         check_distribution(prior)
-        self.kl_check = []
-        if kl_divergence(posterior(tf.zeros((1, posterior.parameter_size))), prior.distribution()).analytic:
-            means = [keras.metrics.Mean(name=name) for name in ("kl_analytic", "kl_sampled")]
-            self.kl_check = [*means, ZScore("kl_z_score"), ZScore("kl_gradient_z_score")]
+        has_closed_form = kl_divergence(posterior(tf.zeros((1, posterior.parameter_size))), prior.distribution()).analytic
+        self.kl_check = KLCheck() if has_closed_form else None
+        self.kl_check_metrics = self.kl_check.metrics if has_closed_form else []  # for Keras to reset and report
 
     def compile(self, optimizer="adam", objective=None, **kwargs):
         """Configure for training as `keras.Model.compile`, with an `objective` in the place of `loss`.
@@ -110,64 +88,25 @@ class VAE(GenerativeModel):
         """One step on the objective, −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)) for the ELBO."""
         x, target, sample_weight = self.unpack(data)
         with tf.GradientTape() as tape:
-            terms = self._objective_terms(x, target, training=True)
-            terms = {name: self.average(values, sample_weight) for name, values in terms.items()}
-            terms["regularization_loss"] = self.regularization_loss()
-            terms["loss"] += terms["regularization_loss"]
+            terms = self._terms(x, target, sample_weight, training=True)
         self.minimize(tape, terms["loss"], self.trainable_variables)
         self.log(x, **terms)
-        return _without_check(self._metrics_results(x, target, sample_weight))
+        return self._without_check(self._logs(x, target, sample_weight))
 
     def test_step(self, data):
-        """The objective and its parts on a batch, with noise that is the same in every evaluation."""
+        """The objective and its parts on a batch, with noise that is the same in every evaluation, and the check of the KL."""
         x, target, sample_weight = self.unpack(data)
-        terms = self._objective_terms(x, target, training=False)
-        terms = {name: self.average(values, sample_weight) for name, values in terms.items()}
-        terms["regularization_loss"] = self.regularization_loss()
-        terms["loss"] += terms["regularization_loss"]
-        self._check_kl(x)
-        self.log(x, **terms)
-        return self._metrics_results(x, target, sample_weight)
-
-    def _check_kl(self, x):
-        """Put the closed form of the KL and an estimate beside each other."""
+        terms = self._terms(x, target, sample_weight, training=False)
         if self.kl_check:
-            seed = tf.random.experimental.stateless_fold_in(self.noise_seed(training=False), 1)
-            values = cross_check(self.posterior, self.encoder(x, training=False), self.prior.distribution(), 8, seed)
-            for metric, value in zip(self.kl_check, values, strict=True):
-                metric.update_state(value)
+            prior, seed = self.prior.distribution(), self.noise_seed(training=False)
+            self.kl_check.update(self.posterior, self.encoder(x, training=False), prior, seed)
+        self.log(x, **terms)
+        return self._logs(x, target, sample_weight)
 
-    def evaluate(self, *args, **kwargs):
-        """Evaluate as `keras.Model.evaluate`, and warn if the closed form of the KL and its estimate disagree.
-
-        The logs have `kl_analytic` and `kl_sampled`, both in nats, and how many standard errors lie between them and between their
-        gradients, `kl_z_score` and `kl_gradient_z_score`; over 4 is a warning, if there are 100 examples, without which the
-        standard errors themselves are not known. A pair without a closed form
-        has none of these.
-        """
-        logs = super().evaluate(*args, **kwargs)
-        scores = {metric.name: float(metric.result()) for metric in self.kl_check[2:]}
-        if self._kl_checked() >= 100 and any(np.abs(score) > 4 for score in scores.values()):
-            warnings.warn(
-                f"The closed form of the KL between {self.posterior} and {self.prior.name} and its estimate from samples disagree: "
-                f"{scores}, in standard errors. One of the two distributions has a wrong density, divergence or sampler.",
-                stacklevel=2,
-            )
-        return logs
-
-    def get_metrics_result(self):
-        """The logs; without the check of the KL in training, which does not make it."""
-        results = super().get_metrics_result()
-        return _without_check(results) if tf.executing_eagerly() and not self._kl_checked() else results
-
-    def _kl_checked(self):
-        """On how many examples the KL has been checked since the metrics were last reset."""
-        return float(tf.convert_to_tensor(self.kl_check[0].count.value)) if self.kl_check else 0
-
-    def _objective_terms(self, x, target, training):
-        """The terms of the objective, one value per example."""
+    def _terms(self, x, target, sample_weight, training):
+        """The terms of the objective, averaged, with the regularization of the networks in the loss."""
         parameters = self.encoder(x, training=training)
-        return self.objective(
+        per_example = self.objective(
             target,
             posterior=self.posterior(parameters),
             frozen_posterior=self.posterior(tf.stop_gradient(parameters)),
@@ -176,6 +115,10 @@ class VAE(GenerativeModel):
             seed=self.noise_seed(training),
             step=self.optimizer.iterations,
         )
+        terms = {name: self.average(values, sample_weight) for name, values in per_example.items()}
+        terms["regularization_loss"] = self.regularization_loss()
+        terms["loss"] += terms["regularization_loss"]
+        return terms
 
     def _likelihood(self, latents, x=None):
         """p(x | z) for latents `[samples, batch, n]`; in a training step on `x`, what the family fits to the batch is."""
@@ -184,10 +127,31 @@ class VAE(GenerativeModel):
         parameters = tf.reshape(parameters, (samples, batch, *self.likelihood.parameter_shape))
         return self.likelihood(parameters) if x is None else self.likelihood.fitted(parameters, x)
 
-    def _metrics_results(self, x, target, sample_weight):
+    def _logs(self, x, target, sample_weight):
         """The logs; the reconstruction is computed only for metrics that the user compiled."""
         wanted = any(metric.name == "compile_metrics" for metric in self.metrics)
         return self.compute_metrics(x, target, self(x, training=False) if wanted else None, sample_weight)
+
+    def evaluate(self, *args, **kwargs):
+        """Evaluate as `keras.Model.evaluate`, and warn if the closed form of the KL and its estimate disagree.
+
+        The logs have `kl_analytic` and `kl_sampled`, both in nats, and how many standard errors lie between them and between their
+        gradients, `kl_z_score` and `kl_gradient_z_score`: over 4 on at least 100 examples is a warning. A pair without a closed
+        form has none of these.
+        """
+        logs = super().evaluate(*args, **kwargs)
+        if self.kl_check:
+            self.kl_check.warn(pair=f"{self.posterior} and {self.prior.name}")
+        return logs
+
+    def get_metrics_result(self):
+        """The logs; without the check of the KL in training, which does not make it."""
+        results = super().get_metrics_result()
+        in_training = tf.executing_eagerly() and self.kl_check and not self.kl_check.examples
+        return self._without_check(results) if in_training else results
+
+    def _without_check(self, logs):
+        return {name: value for name, value in logs.items() if name not in KLCheck.names}
 
     def encode(self, x):
         """The posterior q(z | x), a `tfd.Distribution`: `.mean()`, `.stddev()`, `.sample()`, `.log_prob(z)`."""
@@ -211,8 +175,3 @@ class VAE(GenerativeModel):
             "decode": (lambda latents: {"outputs": self.decode(latents)}, [latents]),
             "generate": (self.generate_rows, [self._seed_spec()]),
         }
-
-
-def _without_check(logs):
-    check = ("kl_analytic", "kl_sampled", "kl_z_score", "kl_gradient_z_score")
-    return {name: value for name, value in logs.items() if name not in check}

@@ -10,7 +10,7 @@ from conftest import IMAGE, normalized, tiny_vae
 
 import keras_gen
 from keras_gen import distributions, networks, objectives
-from keras_gen.models.vae import ZScore
+from keras_gen.models.kl_check import ZScore
 
 tfd = tfp.distributions
 
