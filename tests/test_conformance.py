@@ -42,8 +42,8 @@ def test_every_execution_mode_is_the_same_training(make_model, kind, images, mod
         assert_weights_equal(model, reference, atol=2e-5)
     assert not all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     for name, values in expected.items():
-        if name.endswith("z_score") and not same_noise:
-            continue
+        if name.endswith(("z_score", "kl_sampled")) and not same_noise:
+            continue  # of so few examples, noise above all
         np.testing.assert_allclose(history[name], values, **({"rtol": 1e-4, "atol": 1e-5} if same_noise else {"rtol": 0.05}))
 
 

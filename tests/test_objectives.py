@@ -55,6 +55,42 @@ def test_at_the_exact_posterior_the_elbo_is_the_evidence():
     assert mean_within(terms(*exact_posterior())["elbo"], evidence())
 
 
+class SigmaPoints:
+    """N(μ, diag σ²) whose draws are μ ± √n σ_i e_i: means over them of quadratics, as all terms here are, are exact."""
+
+    def __init__(self, mean, scale):
+        self.exact = normal(mean, scale)
+        spread = np.sqrt(2) * np.diag(scale)
+        self.points = tf.constant(mean + np.concatenate([spread, -spread]), tf.float32)[:, None]
+
+    def sample(self, num_samples, seed=None):
+        assert num_samples == len(self.points)
+        return self.points
+
+    def __getattr__(self, name):
+        return getattr(self.exact, name)
+
+
+@pytest.mark.parametrize(("shift", "stretch"), [([0, 0], [1, 1]), ([0.3, -0.2], [2.0, 0.5]), ([-1, 1], [0.2, 3.0])])
+def test_the_identity_of_the_notes_holds_to_1e_4(shift, stretch):
+    """KL(q ‖ p(z | x)) = KL(q ‖ p(z)) − E_q[log p(x | z)] + log p(x), each side in closed form or exact."""
+    mean, scale = exact_posterior()
+    q_mean, q_scale = mean + np.array(shift), scale * np.array(stretch)
+    q = SigmaPoints(q_mean[None].repeat(1, 0)[0], q_scale)
+
+    def decode(z):
+        return normal(tf.linalg.matvec(tf.cast(W, tf.float32), z), SCALE)
+
+    values = ELBO(num_samples=4)(tf.constant(X, tf.float32), q, None, PRIOR, decode, None, 0)
+    kl, reconstruction = float(values["kl_loss"]), float(values["reconstruction_loss"][0])
+    to_posterior = 0.5 * np.sum(np.log(scale**2 / q_scale**2) + q_scale**2 / scale**2 + (q_mean - mean) ** 2 / scale**2 - 1)
+    assert kl == pytest.approx(0.5 * np.sum(q_scale**2 + q_mean**2 - 1 - np.log(q_scale**2)), rel=1e-5)
+    expected = -scipy.stats.norm(W @ q_mean, SCALE).logpdf(X).sum() + 0.5 * np.sum((W**2 @ q_scale**2) / SCALE**2)
+    assert reconstruction == pytest.approx(expected, rel=1e-5)
+    assert kl + reconstruction + evidence() == pytest.approx(to_posterior, abs=1e-4)
+    assert -float(values["elbo"][0]) == pytest.approx(kl + reconstruction, rel=1e-6)
+
+
 def test_elsewhere_the_gap_is_the_divergence_to_the_exact_posterior():
     """log p(x) − ELBO = KL(q ‖ p(z | x)), the identity of MATH 2."""
     mean, scale = exact_posterior()

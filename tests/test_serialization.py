@@ -14,6 +14,7 @@ from keras_gen import distributions, losses, objectives
         distributions.ContinuousBernoulli((7,)),
         distributions.Categorical((7,), num_levels=4),
         distributions.FullCovarianceNormal(3),
+        distributions.InverseAutoregressiveNormal(3, num_flows=1, hidden_size=4, context_size=2),
         distributions.StandardNormal(5, name="prior"),
         distributions.LearnedNormal(5),
         distributions.NormalMixture(5, num_components=4),

@@ -5,7 +5,7 @@ TFP is imported where a distribution is made, not with the module: it takes a se
 
 from keras_gen.distributions.divergence import CrossCheck, KLDivergence, cross_check, kl_divergence
 from keras_gen.distributions.likelihoods import Bernoulli, Categorical, ContinuousBernoulli, Likelihood, Normal
-from keras_gen.distributions.posteriors import DiagonalNormal, FullCovarianceNormal, Posterior
+from keras_gen.distributions.posteriors import DiagonalNormal, FullCovarianceNormal, InverseAutoregressiveNormal, Posterior
 from keras_gen.distributions.priors import FittedMixture, LearnedNormal, NormalMixture, Prior, StandardNormal, VampPrior
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "DiagonalNormal",
     "FittedMixture",
     "FullCovarianceNormal",
+    "InverseAutoregressiveNormal",
     "KLDivergence",
     "LearnedNormal",
     "Likelihood",

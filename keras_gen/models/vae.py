@@ -55,7 +55,7 @@ class VAE(GenerativeModel):
         self.posterior = posterior
         self.likelihood = likelihood
         self.prior = prior
-        self.family_variables = list(likelihood.variables)
+        self.family_variables = [*posterior.variables, *likelihood.variables]
         prior.connect(encoder, posterior, likelihood.support)
         check_distribution(prior)
         has_closed_form = kl_divergence(posterior(tf.zeros((1, posterior.parameter_size))), prior.distribution()).analytic
@@ -76,6 +76,8 @@ class VAE(GenerativeModel):
                 "A VAE minimizes an objective, not a Keras loss: compile('adam', objective=objectives.ELBO()). "
                 f"Received: loss={kwargs.get('loss')!r}, objective={objective!r}"
             )
+        if getattr(objective, "doubly_reparameterized", False) and self.posterior.variables:
+            raise ValueError(f"{objective} needs a posterior without weights of its own. Received: {self.posterior}.")
         super().compile(optimizer, **kwargs)
         self.objective = objective
 

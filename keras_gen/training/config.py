@@ -59,8 +59,8 @@ class VAEConfig(RunConfig):
     """Multilayer perceptrons, or convolutions of stride 2."""
     latent_size: int = 10
     """Number of latent dimensions."""
-    posterior: Literal["diagonal", "full"] = "diagonal"
-    """q(z|x): normal with independent latents, or with a full covariance."""
+    posterior: Literal["diagonal", "full", "flow"] = "diagonal"
+    """q(z|x): normal with independent latents, with a full covariance, or sent through inverse autoregressive flows."""
     prior: Literal["standard", "learned", "mixture", "vamp"] = "standard"
     """p(z): N(0, I), a learned normal, a learned mixture of normals, or the posteriors of learned pseudo-inputs."""
     prior_components: int = 20

@@ -77,8 +77,11 @@ def _(config: AutoencoderConfig, data_shape, steps):
 @build.register
 def _(config: VAEConfig, data_shape, steps):
     encoder, decoder = _networks(config.network)
-    families = {"diagonal": distributions.DiagonalNormal, "full": distributions.FullCovarianceNormal}
-    posterior = families[config.posterior](config.latent_size)
+    posterior = {
+        "diagonal": distributions.DiagonalNormal,
+        "full": distributions.FullCovarianceNormal,
+        "flow": distributions.InverseAutoregressiveNormal,
+    }[config.posterior](config.latent_size)
     likelihood = {
         "bernoulli": distributions.Bernoulli,
         "continuous_bernoulli": distributions.ContinuousBernoulli,

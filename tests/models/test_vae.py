@@ -166,6 +166,43 @@ def test_components_are_checked(arguments, message):
         vae_of(**arguments)
 
 
+def test_a_flow_posterior_trains_its_weights_saves_them_and_exports(images, tmp_path):
+    flow = distributions.InverseAutoregressiveNormal(3, hidden_size=4, context_size=2)
+    model = vae_of(encoder=networks.mlp(IMAGE, (8,), hidden=(5,)), posterior=flow)
+    with pytest.raises(ValueError, match="needs a posterior without weights of its own"):
+        model.compile("adam", objective=objectives.IWAE(5, doubly_reparameterized=True))
+    model.compile("adam")
+    before = [variable.numpy() for variable in flow.variables]
+    model.fit(images, epochs=2, batch_size=8, validation_data=images, verbose=0)
+    assert all(not np.array_equal(old, variable.numpy()) for old, variable in zip(before, flow.variables, strict=True))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6)
+    assert loaded.evaluate(images, verbose=0) == model.evaluate(images, verbose=0)
+    model.export(tmp_path / "served")
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["encode"](inputs=tf.constant(images))
+    np.testing.assert_allclose(served["latents"], flow.point(model.encode(images)), atol=1e-6)
+
+
+def test_the_weight_of_the_kl_goes_on_where_it_was(images, tmp_path):
+    schedule = objectives.ELBO(kl_weight=objectives.LinearWarmUp(steps=6))
+    fit = {"batch_size": 8, "shuffle": False, "verbose": 0}
+    unbroken, half = vae_of(), vae_of()
+    half.set_weights(unbroken.get_weights())
+    for model in (unbroken, half):
+        model.compile("adam", objective=schedule)
+    unbroken.fit(images, epochs=2, **fit)
+    half.fit(images, **fit)
+    half.save(tmp_path / "model.keras")
+    resumed = keras.saving.load_model(tmp_path / "model.keras")
+    resumed.fit(images, **fit)
+    for ours, theirs in zip(resumed.get_weights(), unbroken.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    without = vae_of()
+    without.compile("adam", objective=objectives.ELBO())
+    assert resumed.objective.kl_weight(resumed.optimizer.iterations) == 1
+
+
 def test_a_keras_loss_is_refused():
     with pytest.raises(ValueError, match="A VAE minimizes an objective, not a Keras loss"):
         vae_of().compile("adam", loss="mse")

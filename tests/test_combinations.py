@@ -1,0 +1,90 @@
+"""Every posterior with every prior and every likelihood, and a selection that has each once in every mode of execution."""
+
+import functools
+import itertools
+import warnings
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import IMAGE, LATENTS, normalized
+
+import keras_gen
+from keras_gen import distributions
+
+POSTERIORS = {
+    "diagonal": distributions.DiagonalNormal,
+    "full": distributions.FullCovarianceNormal,
+    "flow": functools.partial(distributions.InverseAutoregressiveNormal, hidden_size=4, context_size=2),
+}
+PRIORS = {
+    "standard": distributions.StandardNormal,
+    "learned": distributions.LearnedNormal,
+    "mixture": functools.partial(distributions.NormalMixture, num_components=3),
+    "vamp": functools.partial(distributions.VampPrior, num_components=3),
+}
+LIKELIHOODS = {
+    "bernoulli": distributions.Bernoulli,
+    "continuous": distributions.ContinuousBernoulli,
+    "fixed": functools.partial(distributions.Normal, scale=0.5),
+    "shared": functools.partial(distributions.Normal, scale="shared"),
+    "optimal": functools.partial(distributions.Normal, scale="optimal"),
+    "per_element": functools.partial(distributions.Normal, scale="per_element"),
+    "categorical": functools.partial(distributions.Categorical, num_levels=5),
+}
+TRIPLES = list(itertools.product(POSTERIORS, PRIORS, LIKELIHOODS))
+SELECTION = [
+    ("full", "standard", "bernoulli"),
+    ("diagonal", "learned", "continuous"),
+    ("full", "mixture", "shared"),
+    ("diagonal", "vamp", "optimal"),
+    ("flow", "standard", "categorical"),
+]
+WEIGHTS = np.linspace(0.5, 1.5, 8, dtype="float32")
+
+
+@pytest.fixture
+def levels():
+    return (np.random.default_rng(0).integers(0, 5, size=(8, *IMAGE)) / 4).astype("float32")
+
+
+def vae_of(posterior, prior, likelihood):
+    keras.utils.set_random_seed(0)
+    posterior = POSTERIORS[posterior](LATENTS)
+    with warnings.catch_warnings(action="ignore"):  # of the scale for each element, tested elsewhere
+        likelihood = LIKELIHOODS[likelihood](IMAGE)
+    encoder, decoder = normalized(IMAGE, (posterior.parameter_size,)), normalized((LATENTS,), likelihood.parameter_shape)
+    return keras_gen.VAE(encoder, decoder, posterior, likelihood, PRIORS[prior](LATENTS), seed=3)
+
+
+@pytest.mark.parametrize(("posterior", "prior"), itertools.product(POSTERIORS, PRIORS))
+def test_every_weight_of_every_triple_learns(posterior, prior, levels):
+    for likelihood in LIKELIHOODS:
+        model = vae_of(posterior, prior, likelihood)
+        model.compile("adam", run_eagerly=True)
+        before = [variable.numpy() for variable in model.trainable_variables]
+        for _ in range(2):
+            logs = model.train_on_batch(levels, levels, sample_weight=WEIGHTS, return_dict=True)
+        assert all(np.isfinite(value) for value in logs.values()), likelihood
+        assert logs["elbo"] == pytest.approx(-logs["reconstruction_loss"] - logs["kl_loss"], rel=1e-4)
+        for old, variable in zip(before, model.trainable_variables, strict=True):
+            assert not np.array_equal(old, variable.numpy()), (likelihood, variable.path)
+        assert model.generate(2, seed=1).shape == (2, *IMAGE)
+
+
+@pytest.mark.parametrize("mode", ["graph", "XLA", "mixed_float16", "two replicas"])
+@pytest.mark.parametrize("triple", SELECTION, ids="-".join)
+def test_a_selection_agrees_in_every_mode(triple, mode, levels, two_replicas):
+    reference = vae_of(*triple)
+    reference.compile("adam", run_eagerly=True)
+    data = tf.data.Dataset.from_tensors((levels, levels, WEIGHTS)).repeat(3)
+    expected = reference.fit(data, verbose=0).history
+    keras.config.set_dtype_policy("mixed_float16" if mode == "mixed_float16" else "float32")
+    with two_replicas.scope() if mode == "two replicas" else tf.distribute.get_strategy().scope():
+        model = vae_of(*triple)
+        model.compile("adam", jit_compile=mode == "XLA")
+    history = model.fit(data, verbose=0).history
+    tolerance = 1e-4 if mode == "graph" else 0.1  # elsewhere the noise, the rounding or the batch statistics are others
+    for name in ("loss", "reconstruction_loss"):
+        np.testing.assert_allclose(history[name], expected[name], rtol=tolerance)
