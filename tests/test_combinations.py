@@ -33,7 +33,6 @@ LIKELIHOODS = {
     "per_element": functools.partial(distributions.Normal, scale="per_element"),
     "categorical": functools.partial(distributions.Categorical, num_levels=5),
 }
-TRIPLES = list(itertools.product(POSTERIORS, PRIORS, LIKELIHOODS))
 SELECTION = [
     ("full", "standard", "bernoulli"),
     ("diagonal", "learned", "continuous"),
@@ -58,7 +57,7 @@ def vae_of(posterior, prior, likelihood):
     return keras_gen.VAE(encoder, decoder, posterior, likelihood, PRIORS[prior](LATENTS), seed=3)
 
 
-@pytest.mark.parametrize(("posterior", "prior"), itertools.product(POSTERIORS, PRIORS))
+@pytest.mark.parametrize(("posterior", "prior"), list(itertools.product(POSTERIORS, PRIORS)))
 def test_every_weight_of_every_triple_learns(posterior, prior, levels):
     for likelihood in LIKELIHOODS:
         model = vae_of(posterior, prior, likelihood)
@@ -85,6 +84,7 @@ def test_a_selection_agrees_in_every_mode(triple, mode, levels, two_replicas):
         model = vae_of(*triple)
         model.compile("adam", jit_compile=mode == "XLA")
     history = model.fit(data, verbose=0).history
-    tolerance = 1e-4 if mode == "graph" else 0.1  # elsewhere the noise, the rounding or the batch statistics are others
+    # elsewhere than in the graph the noise, the rounding or the batch statistics are others
+    tolerance = {"rtol": 1e-4} if mode == "graph" else {"rtol": 0.1, "atol": 1.0}
     for name in ("loss", "reconstruction_loss"):
-        np.testing.assert_allclose(history[name], expected[name], rtol=tolerance)
+        np.testing.assert_allclose(history[name], expected[name], **tolerance)

@@ -136,7 +136,7 @@ class GenerativeModel(keras.Model):
         x, target, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x, target = self.data_check.in_step(x, target)
         if sample_weight is not None:
-            shape = sample_weight.shape
+            shape = tf.TensorShape(sample_weight.shape)
             if not (shape.is_compatible_with((None,)) or shape.is_compatible_with((None, 1))):
                 raise ValueError(f"`sample_weight` has one weight for each example, shape (batch,). Received: shape {shape}")
             sample_weight = tf.reshape(tf.cast(sample_weight, tf.float32), (-1,))
