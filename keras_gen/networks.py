@@ -10,7 +10,9 @@ import keras
 from keras import layers
 
 
-def mlp(input_shape, output_shape, hidden=(256,), activation="relu", kernel_regularizer=None, output_activation=None, name=None):
+def mlp(
+    input_shape, output_shape, hidden=(256,), activation="relu", kernel_regularizer=None, output_activation=None, num_classes=None
+):
     """A multilayer perceptron from tensors of one shape to tensors of another.
 
     Args:
@@ -20,7 +22,7 @@ def mlp(input_shape, output_shape, hidden=(256,), activation="relu", kernel_regu
         activation: Activation of the hidden layers.
         kernel_regularizer: Keras regularizer of every kernel, for instance `keras.regularizers.L2(1e-4)`.
         output_activation: Activation of the output, for instance `"sigmoid"`; none by default.
-        name: Name of the model; one of Keras's own if None.
+        num_classes: Add a second input for labels 0 … num_classes − 1, `[batch]`, if not None.
 
     Returns:
         A built `keras.Model`.
@@ -31,15 +33,15 @@ def mlp(input_shape, output_shape, hidden=(256,), activation="relu", kernel_regu
     (None, 32)
     """
     inputs = keras.Input(_shape("input_shape", input_shape))
-    x = layers.Flatten()(inputs)
+    inputs, x = _beside_labels(inputs, layers.Flatten()(inputs), num_classes)
     for units in hidden:
         x = layers.Dense(units, activation=activation, kernel_regularizer=kernel_regularizer)(x)
     size = math.prod(_shape("output_shape", output_shape))
     x = layers.Dense(size, activation=output_activation, kernel_regularizer=kernel_regularizer, dtype="float32")(x)
-    return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x), name=name)
+    return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x))
 
 
-def conv_encoder(input_shape, output_shape, filters=(32, 64), activation="relu", kernel_regularizer=None, name=None):
+def conv_encoder(input_shape, output_shape, filters=(32, 64), activation="relu", kernel_regularizer=None, num_classes=None):
     """A convolutional encoder: one 3×3 convolution of stride 2 for each entry of `filters`, then a dense layer.
 
     Args:
@@ -48,7 +50,7 @@ def conv_encoder(input_shape, output_shape, filters=(32, 64), activation="relu",
         filters: Channels after each halving.
         activation: Activation of the convolutions.
         kernel_regularizer: Keras regularizer of every kernel.
-        name: Name of the model; one of Keras's own if None.
+        num_classes: Add a second input for labels 0 … num_classes − 1, `[batch]`, if not None.
 
     Example:
 
@@ -59,13 +61,20 @@ def conv_encoder(input_shape, output_shape, filters=(32, 64), activation="relu",
     x = inputs
     for channels in filters:
         x = layers.Conv2D(channels, 3, 2, "same", activation=activation, kernel_regularizer=kernel_regularizer)(x)
+    inputs, x = _beside_labels(inputs, layers.Flatten()(x), num_classes)
     size = math.prod(_shape("output_shape", output_shape))
-    x = layers.Dense(size, kernel_regularizer=kernel_regularizer, dtype="float32")(layers.Flatten()(x))
-    return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x), name=name)
+    x = layers.Dense(size, kernel_regularizer=kernel_regularizer, dtype="float32")(x)
+    return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x))
 
 
 def conv_decoder(
-    input_shape, output_shape, filters=(64, 32), activation="relu", kernel_regularizer=None, output_activation=None, name=None
+    input_shape,
+    output_shape,
+    filters=(64, 32),
+    activation="relu",
+    kernel_regularizer=None,
+    output_activation=None,
+    num_classes=None,
 ):
     """A convolutional decoder: a dense layer, then one 3×3 transposed convolution of stride 2 for each entry of `filters`.
 
@@ -76,7 +85,7 @@ def conv_decoder(
         activation: Activation of the hidden layers.
         kernel_regularizer: Keras regularizer of every kernel.
         output_activation: Activation of the output; none by default.
-        name: Name of the model; one of Keras's own if None.
+        num_classes: Add a second input for labels 0 … num_classes − 1, `[batch]`, if not None.
 
     Example:
 
@@ -85,17 +94,18 @@ def conv_decoder(
     """
     inputs = keras.Input(_shape("input_shape", input_shape))
     height, width, channels = _image_shape("output_shape", output_shape)
-    x = _grid(layers.Flatten()(inputs), output_shape, filters[0], len(filters), activation, kernel_regularizer)
+    inputs, x = _beside_labels(inputs, layers.Flatten()(inputs), num_classes)
+    x = _grid(x, output_shape, filters[0], len(filters), activation, kernel_regularizer)
     for after in (*filters[1:], filters[-1]):
         x = layers.Conv2DTranspose(after, 3, 2, "same", activation=activation, kernel_regularizer=kernel_regularizer)(x)
     x = layers.CenterCrop(height, width)(x)
     x = layers.Conv2D(
         channels, 3, padding="same", activation=output_activation, kernel_regularizer=kernel_regularizer, dtype="float32"
     )(x)
-    return keras.Model(inputs, x, name=name)
+    return keras.Model(inputs, x)
 
 
-def dcgan_generator(input_size, output_shape, filters=(64, 32), name=None):
+def dcgan_generator(input_size, output_shape, filters=(64, 32)):
     """The generator of DCGAN (Radford et al. 2016, arXiv:1511.06434), ending in a sigmoid: images in [0, 1].
 
     A dense layer, then 4×4 transposed convolutions of stride 2, with batch normalization and ReLU between them.
@@ -104,7 +114,6 @@ def dcgan_generator(input_size, output_shape, filters=(64, 32), name=None):
         input_size: Number of latent dimensions.
         output_shape: Shape of an image, `(height, width, channels)`; any height and width.
         filters: Channels before each doubling.
-        name: Name of the model; one of Keras's own if None.
 
     Example:
 
@@ -118,10 +127,10 @@ def dcgan_generator(input_size, output_shape, filters=(64, 32), name=None):
         x = layers.Conv2DTranspose(after, 4, 2, "same", use_bias=False)(_normalized_relu(x))
     x = layers.Conv2DTranspose(channels, 4, 2, "same", dtype="float32")(_normalized_relu(x))
     x = layers.CenterCrop(height, width, dtype="float32")(x)
-    return keras.Model(inputs, layers.Activation("sigmoid", dtype="float32")(x), name=name)
+    return keras.Model(inputs, layers.Activation("sigmoid", dtype="float32")(x))
 
 
-def dcgan_discriminator(input_shape, filters=(64, 128), name=None):
+def dcgan_discriminator(input_shape, filters=(64, 128)):
     """The discriminator of DCGAN (arXiv:1511.06434): 4×4 convolutions of stride 2 with leaky ReLU, then one logit.
 
     It has no batch normalization, so that an example's logit does not depend on its batch and gradient penalties mean what
@@ -130,7 +139,6 @@ def dcgan_discriminator(input_shape, filters=(64, 128), name=None):
     Args:
         input_shape: Shape of an image, `(height, width, channels)`.
         filters: Channels after each halving.
-        name: Name of the model; one of Keras's own if None.
 
     Example:
 
@@ -141,7 +149,16 @@ def dcgan_discriminator(input_shape, filters=(64, 128), name=None):
     x = inputs
     for channels in filters:
         x = layers.LeakyReLU(0.2)(layers.Conv2D(channels, 4, 2, "same")(x))
-    return keras.Model(inputs, layers.Dense(1, dtype="float32")(layers.Flatten()(x)), name=name)
+    return keras.Model(inputs, layers.Dense(1, dtype="float32")(layers.Flatten()(x)))
+
+
+def _beside_labels(inputs, x, num_classes):
+    """The inputs of a network and its features `x`; with `num_classes` an input for labels more, whose embedding is beside `x`."""
+    if num_classes is None:
+        return inputs, x
+    labels = keras.Input((), dtype="int32")
+    embedding = layers.Embedding(num_classes, num_classes, embeddings_initializer=keras.initializers.Identity())(labels)
+    return [inputs, labels], layers.Concatenate()([x, embedding])
 
 
 def _normalized_relu(x):

@@ -78,3 +78,14 @@ def test_a_logit_does_not_depend_on_the_batch():
 def test_shapes_are_checked(build, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         build()
+
+
+@pytest.mark.parametrize("build", [networks.mlp, networks.conv_encoder, networks.conv_decoder])
+def test_labels_are_a_second_input_that_matters(build):
+    inputs, outputs = ((3,), (8, 8, 1)) if build is networks.conv_decoder else ((8, 8, 1), (3,))
+    model = build(inputs, outputs, num_classes=4)
+    x = np.random.default_rng(0).random((4, *inputs)).astype("float32")
+    one, other = model([x, np.array([0, 1, 2, 3])]), model([x, np.array([0, 0, 0, 0])])
+    assert one.shape == (4, *outputs)
+    np.testing.assert_allclose(one[0], other[0], atol=1e-6)
+    assert not np.allclose(one[1], other[1])

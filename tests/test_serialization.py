@@ -19,6 +19,7 @@ from keras_gen import distributions, losses, objectives
         distributions.LearnedNormal(5),
         distributions.NormalMixture(5, num_components=4),
         distributions.FittedMixture(5, num_components=2),
+        distributions.ConditionalNormal(5, num_classes=3, hidden_size=4),
         distributions.VampPrior(5, num_components=4),
         objectives.ELBO(kl_weight=0.5, num_samples=2, free_bits=1.0),
         objectives.ELBO(kl_weight=objectives.Cyclical(period=100, rise=0.2)),

@@ -6,11 +6,20 @@ TFP is imported where a distribution is made, not with the module: it takes a se
 from keras_gen.distributions.divergence import CrossCheck, KLDivergence, cross_check, kl_divergence
 from keras_gen.distributions.likelihoods import Bernoulli, Categorical, ContinuousBernoulli, Likelihood, Normal
 from keras_gen.distributions.posteriors import DiagonalNormal, FullCovarianceNormal, InverseAutoregressiveNormal, Posterior
-from keras_gen.distributions.priors import FittedMixture, LearnedNormal, NormalMixture, Prior, StandardNormal, VampPrior
+from keras_gen.distributions.priors import (
+    ConditionalNormal,
+    FittedMixture,
+    LearnedNormal,
+    NormalMixture,
+    Prior,
+    StandardNormal,
+    VampPrior,
+)
 
 __all__ = [
     "Bernoulli",
     "Categorical",
+    "ConditionalNormal",
     "ContinuousBernoulli",
     "CrossCheck",
     "DiagonalNormal",

@@ -26,14 +26,19 @@ class Prior(keras.layers.Layer):
     [3]
     """
 
+    num_classes = None
+    """Number of labels that the prior depends on; None for one that does not."""
+
     def __init__(self, event_size, **kwargs):
         super().__init__(**kwargs)
         self.event_size = checked_count(self, "event_size", event_size)
         # a lambda, since a tf.function of a method holds its object weakly and may outlive it
-        self._sample_rows = tf.function(lambda seeds: self._draw(seeds), input_signature=[tf.TensorSpec((None,), tf.int64)])
+        self._sample_rows = tf.function(
+            lambda seeds, labels: self._draw(seeds, labels), input_signature=[tf.TensorSpec((None,), tf.int64)] * 2
+        )
 
     def distribution(self, condition=None):
-        """The prior as a `tfd.Distribution` with event shape `[event_size]`.
+        """The prior as a `tfd.Distribution` with event shape `[event_size]`; one for each label of `condition` if it depends on them.
 
         Build it here, not in the constructor: a distribution made once from a variable does not follow that variable.
         """
@@ -48,24 +53,28 @@ class Prior(keras.layers.Layer):
             support: Smallest and largest value that its data may take.
         """
 
-    def sample_rows(self, seeds):
+    def sample_rows(self, seeds, condition=None):
         """One latent vector a seed, the same whatever other seeds stand beside it.
 
         Args:
             seeds: int64 `[batch]`.
+            condition: Labels `[batch]`, if the prior depends on them.
 
         Returns:
             float32 `[batch, event_size]`.
         """
-        return self._sample_rows(seeds)
+        seeds = tf.cast(seeds, tf.int64)
+        return self._sample_rows(seeds, tf.cast(condition, tf.int64) if self.num_classes else tf.zeros_like(seeds))
 
-    def _draw(self, seeds):
-        distribution = self.distribution()
-        return tf.map_fn(
-            lambda seed: tf.cast(distribution.sample(seed=tf.bitcast(seed, tf.int32)), tf.float32),
-            seeds,
-            fn_output_signature=tf.TensorSpec((self.event_size,), tf.float32),
-        )
+    def _draw(self, seeds, labels):
+        shared = None if self.num_classes else self.distribution()
+
+        def row(seed_and_label):
+            seed, label = seed_and_label
+            distribution = shared or self.distribution(label[None])[0]
+            return tf.cast(distribution.sample(seed=tf.bitcast(seed, tf.int32)), tf.float32)
+
+        return tf.map_fn(row, (seeds, labels), fn_output_signature=tf.TensorSpec((self.event_size,), tf.float32))
 
     def get_build_config(self):
         """Nothing: the model that a prior is given to builds it."""
@@ -120,6 +129,45 @@ class LearnedNormal(Prior):
 
 
 @keras.saving.register_keras_serializable("keras_gen")
+class ConditionalNormal(Prior):
+    """p(z | y) = N(β(y), diag η²(y)) for labels y, by a network of one hidden layer: the notes' p(z | x, θ) (MATH 2).
+
+    Args:
+        event_size: Number of latent dimensions.
+        num_classes: Number of labels, 0 … num_classes − 1.
+        hidden_size: Units of the hidden layer.
+        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+
+    Example:
+
+    >>> ConditionalNormal(event_size=2, num_classes=10).distribution(tf.constant([3, 1])).batch_shape.as_list()
+    [2]
+    """
+
+    def __init__(self, event_size, num_classes, hidden_size=64, **kwargs):
+        super().__init__(event_size, **kwargs)
+        self.num_classes = checked_count(self, "num_classes", num_classes)
+        self.hidden_size = checked_count(self, "hidden_size", hidden_size)
+        self.network = keras.Sequential(
+            [
+                keras.Input((), dtype="int32"),
+                keras.layers.Embedding(num_classes, hidden_size, dtype="float32"),
+                keras.layers.Activation("tanh", dtype="float32"),
+                keras.layers.Dense(2 * event_size, dtype="float32"),
+            ]
+        )
+
+    def distribution(self, condition=None):
+        """One N(β(y), diag η²(y)) over `[event_size]` for each label of `condition`, `[batch]`."""
+        from tensorflow_probability import distributions as tfd
+
+        if condition is None:
+            raise ValueError(f"{self.name} depends on labels: say which, distribution(condition).")
+        mean, raw_scale = tf.split(self.network(tf.cast(condition, tf.int32)), 2, axis=-1)
+        return tfd.Independent(tfd.Normal(mean, positive_scale(raw_scale)), 1)
+
+
+@keras.saving.register_keras_serializable("keras_gen")
 class NormalMixture(Prior):
     """p(z) = Σ_k π_k N(β_k, diag η_k²), all learned with the model; its divergence can only be sampled.
 
@@ -168,6 +216,10 @@ class VampPrior(Prior):
 
     def connect(self, encoder, posterior, support):
         """Make the pseudo-inputs and remember the way through the encoder, which stays the VAE's own layer."""
+        if isinstance(encoder.input_shape, list):
+            raise ValueError(
+                "A VampPrior sends pseudo-inputs through the encoder and has no labels for them: leave them to the decoder."
+            )
         shape = (self.num_components, *encoder.input_shape[1:])
         self.raw_inputs = self.add_weight(shape, keras.initializers.RandomNormal(stddev=0.5), name="raw_inputs", autocast=False)
         squash = tf.sigmoid if tuple(support) == (0.0, 1.0) else tf.identity

@@ -41,6 +41,11 @@ class GenerativeModel(keras.Model):
         self.built = True
 
     @property
+    def num_classes(self):
+        """Number of labels that a conditional model is given as `y`, None for one without a condition."""
+        return self.data_check.num_classes
+
+    @property
     def data_shape(self):
         """Shape of one example."""
         return self.data_check.shape
@@ -197,19 +202,20 @@ class GenerativeModel(keras.Model):
         """The data that `latents` `[batch, n]` stand for, `[batch, *data_shape]`."""
         raise NotImplementedError(f"{type(self).__name__} must turn latents into data in `decode`.")
 
-    def generate(self, num_samples=None, seed=None):
+    def generate(self, num_samples=None, seed=None, condition=None):
         """New data: latents drawn from the prior, and decoded without further noise.
 
         Args:
             num_samples: How many.
             seed: An int in [0, 2³¹) for samples that can be had again; drawn anew if None. Or int64 `[num_samples]`, one a sample,
                 as in the `generate` signature of the exported model, where sample i of `seed` is `seed * 2**32 + i`.
+            condition: What a conditional model is to draw: one label, or one a sample.
 
         Returns:
             Tensor `[num_samples, *data_shape]`.
 
         Raises:
-            ValueError: If the model has no prior to draw from, or it is not clear how many samples are wanted.
+            ValueError: If the model has no prior to draw from, or it is not clear how many samples of what are wanted.
         """
         if self.prior is None:
             raise ValueError(f"{self.name} cannot generate: it has no distribution over its latents yet: fit_latent_density(x).")
@@ -222,19 +228,31 @@ class GenerativeModel(keras.Model):
                 "`generate` takes a number of samples and an int seed in [0, 2**31), or a vector with one seed a sample. "
                 f"Received: num_samples={num_samples!r}, seed={seed!r}"
             )
-        return self.generate_rows(tf.cast(seed, tf.int64))["outputs"]
+        seed = tf.cast(seed, tf.int64)
+        if condition is None:
+            return self.generate_rows(seed)["outputs"]
+        return self.generate_rows(seed, tf.broadcast_to(tf.cast(condition, tf.int64), tf.shape(seed)))["outputs"]
 
-    def generate_rows(self, seed):
+    def generate_rows(self, seed, condition=None):
         """One sample a seed, the same whatever else is in the batch: the `generate` signature.
 
         Args:
             seed: int64 `[batch]`.
+            condition: Labels `[batch]` for a conditional model.
 
         Returns:
             `{"outputs": [batch, *data_shape], "latents": [batch, n]}`.
         """
-        latents = self.prior.sample_rows(seed)
-        return {"outputs": self.decode(latents), "latents": latents}
+        given = self._given(condition)
+        latents = self.prior.sample_rows(seed, *given)
+        return {"outputs": self.decode(latents, *given), "latents": latents}
+
+    def _given(self, condition):
+        """The condition as further arguments: none for a model without, one for a conditional model, which must have it."""
+        if (condition is None) == bool(self.num_classes):
+            expected = f"a label from 0 to {self.num_classes - 1} for each example" if self.num_classes else "none"
+            raise ValueError(f"Expected as `condition` of {self.name} {expected}. Received: condition={condition!r}")
+        return () if condition is None else (condition,)
 
     # === Export ===
 
@@ -264,6 +282,9 @@ class GenerativeModel(keras.Model):
 
     def _seed_spec(self):
         return tf.TensorSpec((None,), tf.int64, name="seed")
+
+    def _condition_specs(self):
+        return [tf.TensorSpec((None,), tf.int64, name="condition")] if self.num_classes else []
 
 
 def _for_empty_batches(function):

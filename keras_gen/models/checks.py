@@ -19,11 +19,13 @@ class DataCheck:
     Args:
         shape: Shape of one example.
         low, high: Smallest and largest value that the model can put out.
+        num_classes: Number of labels that a conditional model is given as `y`; None for a model without a condition.
     """
 
-    def __init__(self, shape, low=-math.inf, high=math.inf):
+    def __init__(self, shape, low=-math.inf, high=math.inf, num_classes=None):
         self.shape = tuple(shape)
         self.low, self.high = low, high
+        self.num_classes = num_classes
 
     def before_work(self, x, y=None):
         """Look at what `fit` was given before it begins: arrays as a whole, data sets by what they say of themselves.
@@ -36,7 +38,9 @@ class DataCheck:
             x, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
         if x is None or not (isinstance(x, (dict, list, tuple)) or hasattr(x, "dtype")):
             return
-        target = x if y is None else y
+        if self.num_classes:
+            self._check_labels(y)
+        target = x if y is None or self.num_classes else y
         self._check_form("x", x)
         self._check_form("y", target)
         if not isinstance(target, tf.TypeSpec) and len(target):
@@ -50,6 +54,8 @@ class DataCheck:
         def checked(*batch):
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
             x, target = self.in_step(x, y)
+            if self.num_classes:
+                return keras.utils.pack_x_y_sample_weight(target, y, sample_weight)
             return target if y is None else keras.utils.pack_x_y_sample_weight(x, target, sample_weight)
 
         return dataset.map(checked)
@@ -58,10 +64,12 @@ class DataCheck:
         """Check a batch inside the step, its values too; XLA leaves the values out.
 
         Returns:
-            `(x, target)` as float32, the target being `x` where there is none. What depends on the target does not run before
-            its values are checked.
+            `(x, target)` as float32, the target being `x` where there is none, or labels in its place. What depends on the
+            target does not run before its values are checked.
         """
-        target = x if y is None else y
+        if self.num_classes:
+            self._check_labels(y)
+        target = x if y is None or self.num_classes else y
         self._check_form("x", x)
         self._check_form("y", target)
         x, target = (tf.ensure_shape(tf.cast(values, tf.float32), (None, *self.shape)) for values in (x, target))
@@ -71,6 +79,17 @@ class DataCheck:
             raise ValueError(self._range_message())
         with tf.control_dependencies([tf.debugging.Assert(within, [_MARK + self._range_message() + _MARK])]):
             return x, tf.identity(target)
+
+    def _check_labels(self, y):
+        """Check that `y`, an array, a tensor or a spec, are labels; the values of an array, too."""
+        what = f"Expected labels as `y`, integers of shape (batch,) from 0 to {self.num_classes - 1}, for this conditional model."
+        if y is None:
+            raise ValueError(f"{what} Received: none. Give them: fit(x, labels), or a data set of pairs.")
+        shape, dtype = tf.TensorShape(y.shape), tf.as_dtype(y.dtype)
+        if not shape.is_compatible_with((None,)) or not dtype.is_integer:
+            raise ValueError(f"{what} Received: shape {shape} of {dtype.name}.")
+        if isinstance(y, np.ndarray) and y.size and not (y.min() >= 0 and y.max() < self.num_classes):
+            raise ValueError(f"{what} Received: values from {y.min()} to {y.max()}.")
 
     def _check_form(self, name, values):
         """Check that `values`, an array, a tensor or a spec, are floats of the shape of the data."""
@@ -113,7 +132,15 @@ def data_errors():
         raise ValueError(parts[1]) from None
 
 
-def check_network(argument, network, input_shape=None, output_shape=None, why=""):
+def labels_of(network):
+    """How many labels the second input of a network takes, None if it has no such input."""
+    if not isinstance(getattr(network, "input_shape", None), list):
+        return None
+    embeddings = [layer for layer in network.layers if isinstance(layer, keras.layers.Embedding)]
+    return embeddings[0].input_dim if embeddings else np.iinfo(np.int32).max
+
+
+def check_network(argument, network, input_shape=None, output_shape=None, why="", labels=False):
     """Check that a network is built and has the shapes that are asked of it.
 
     Args:
@@ -122,6 +149,7 @@ def check_network(argument, network, input_shape=None, output_shape=None, why=""
         input_shape: Expected shape of one input, or None for any.
         output_shape: Expected shape of one output, or None for any.
         why: Where the expected shape comes from, for the message.
+        labels: Whether a second input, for labels `[batch]`, is allowed.
 
     Returns:
         `(input_shape, output_shape)` of one example.
@@ -139,9 +167,12 @@ def check_network(argument, network, input_shape=None, output_shape=None, why=""
             f"Expected `{argument}` to be built. Received: {network.name}, whose shapes are not known yet. Begin a Sequential with "
             f"keras.Input(shape), or call {network.name} on a batch of data first."
         )
-    if not isinstance(shape[0], (int, type(None))):
-        raise ValueError(f"Expected `{argument}` with one input. Received: {network.name} with inputs of shape {shape}.")
-    outputs = network.compute_output_spec(keras.KerasTensor(shape))
+    inputs = keras.KerasTensor(shape) if isinstance(shape[0], (int, type(None))) else network.inputs
+    if isinstance(inputs, list) and not (labels and len(inputs) == 2 and tuple(inputs[1].shape) == (None,)):
+        allowed = "one input, or a second one for labels of shape (batch,)" if labels else "one input"
+        raise ValueError(f"Expected `{argument}` with {allowed}. Received: {network.name} with inputs of shape {shape}.")
+    outputs = network.compute_output_spec(inputs)
+    shape = shape[0] if isinstance(inputs, list) else shape
     received = {"inputs": tuple(shape[1:]), "outputs": tuple(outputs.shape[1:])}
     for side, expected in (("inputs", input_shape), ("outputs", output_shape)):
         if expected is not None and received[side] != tuple(expected):
@@ -203,7 +234,7 @@ def check_distribution(prior):
     """Build a prior and check that its distribution is one over vectors: `[event_size]` the event, no batch, float32."""
     if not prior.built:
         prior.build(None)
-    distribution = prior.distribution()
+    distribution = prior.distribution(tf.zeros(1, tf.int32))[0] if prior.num_classes else prior.distribution()
     if distribution.event_shape != (prior.event_size,) or distribution.batch_shape != () or distribution.dtype != tf.float32:
         raise ValueError(
             f"Expected {prior.name}.distribution() of event shape ({prior.event_size},), without a batch, in float32. Received: event "

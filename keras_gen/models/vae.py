@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from keras_gen.distributions import StandardNormal, kl_divergence
 from keras_gen.models.base import GenerativeModel
-from keras_gen.models.checks import DataCheck, check_distribution, check_logits, check_network, check_prior
+from keras_gen.models.checks import DataCheck, check_distribution, check_logits, check_network, check_prior, labels_of
 from keras_gen.models.kl_check import KLCheck
 from keras_gen.objectives import ELBO, Objective
 
@@ -23,6 +23,9 @@ class VAE(GenerativeModel):
         prior: p(z), a `distributions.Prior`; `StandardNormal` if None.
         seed: Seed of the model's noise.
         **kwargs: `name`, `dtype` and `trainable` of the Keras model.
+
+    If the encoder or the decoder has a second input for labels, or the prior depends on them, the model is conditional:
+    `fit(x, labels)`, `generate(n, condition=labels)`, `encode(x, labels)`; called as a function it takes `(x, labels)`.
 
     Example:
 
@@ -43,13 +46,21 @@ class VAE(GenerativeModel):
     def __init__(self, encoder, decoder, posterior, likelihood, prior=None, seed=None, **kwargs):
         prior = StandardNormal(posterior.event_size) if prior is None else prior
         check_prior(prior, posterior.event_size)
-        check_network("encoder", encoder, likelihood.event_shape, why=", the `event_shape` of `likelihood`")
-        check_network("encoder", encoder, None, (posterior.parameter_size,), why=", the `parameter_size` of `posterior`")
-        check_network("decoder", decoder, (posterior.event_size,), why=", the `event_size` of `posterior`")
-        check_network("decoder", decoder, None, likelihood.parameter_shape, why=", the `parameter_shape` of `likelihood`")
+        check_network("encoder", encoder, likelihood.event_shape, why=", the `event_shape` of `likelihood`", labels=True)
+        check_network(
+            "encoder", encoder, None, (posterior.parameter_size,), why=", the `parameter_size` of `posterior`", labels=True
+        )
+        check_network("decoder", decoder, (posterior.event_size,), why=", the `event_size` of `posterior`", labels=True)
+        check_network(
+            "decoder", decoder, None, likelihood.parameter_shape, why=", the `parameter_shape` of `likelihood`", labels=True
+        )
         if likelihood.logits:
             check_logits("decoder", decoder)
-        super().__init__(DataCheck(likelihood.event_shape, *likelihood.support), seed, **kwargs)
+        takes_labels = {labels_of(encoder), labels_of(decoder), prior.num_classes} - {None}
+        if len(takes_labels) > 1:
+            raise ValueError(f"Expected networks and prior of one number of labels. Received: {sorted(takes_labels)}.")
+        num_classes = takes_labels.pop() if takes_labels else None
+        super().__init__(DataCheck(likelihood.event_shape, *likelihood.support, num_classes), seed, **kwargs)
         self.encoder = encoder
         self.decoder = decoder
         self.posterior = posterior
@@ -58,7 +69,9 @@ class VAE(GenerativeModel):
         self.family_variables = [*posterior.variables, *likelihood.variables]
         prior.connect(encoder, posterior, likelihood.support)
         check_distribution(prior)
-        has_closed_form = kl_divergence(posterior(tf.zeros((1, posterior.parameter_size))), prior.distribution()).analytic
+        any_label = tf.zeros(1, tf.int32) if num_classes else None
+        any_posterior = posterior(tf.zeros((1, posterior.parameter_size)))
+        has_closed_form = kl_divergence(any_posterior, prior.distribution(any_label)).analytic
         self.kl_check = KLCheck() if has_closed_form else None
         self.kl_check_metrics = self.kl_check.metrics if has_closed_form else []  # for Keras to reset and report
 
@@ -83,37 +96,44 @@ class VAE(GenerativeModel):
 
     def call(self, inputs, training=False):
         """The reconstruction of `inputs` without noise: the mean of p(x | z) at the mean of q(z | x)."""
-        latents = self.posterior.point(self.posterior(self.encoder(inputs, training=training)))
-        return self.likelihood(self.decoder(latents, training=training)).mean()
+        x, labels = inputs if self.num_classes else (inputs, None)
+        latents = self.posterior.point(self.posterior(_see(self.encoder, x, labels, training)))
+        return self.likelihood(_see(self.decoder, latents, labels, training)).mean()
 
     def train_step(self, data):
         """One step on the objective, −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)) for the ELBO."""
-        x, target, sample_weight = self.unpack(data)
+        x, target, labels, sample_weight = self._unpack(data)
         with tf.GradientTape() as tape:
-            terms = self._terms(x, target, sample_weight, training=True)
+            terms = self._terms(x, target, labels, sample_weight, training=True)
         self.minimize(tape, terms["loss"], self.trainable_variables)
         self.log(x, **terms)
-        return self._without_check(self._logs(x, target, sample_weight))
+        return self._without_check(self._logs(x, target, labels, sample_weight))
 
     def test_step(self, data):
         """The objective and its parts on a batch, with noise that is the same in every evaluation, and the check of the KL."""
-        x, target, sample_weight = self.unpack(data)
-        terms = self._terms(x, target, sample_weight, training=False)
+        x, target, labels, sample_weight = self._unpack(data)
+        terms = self._terms(x, target, labels, sample_weight, training=False)
         if self.kl_check:
-            prior, seed = self.prior.distribution(), self.noise_seed(training=False)
-            self.kl_check.update(self.posterior, self.encoder(x, training=False), prior, seed)
+            parameters = _see(self.encoder, x, labels, training=False)
+            self.kl_check.update(self.posterior, parameters, self.prior.distribution(labels), self.noise_seed(training=False))
         self.log(x, **terms)
-        return self._logs(x, target, sample_weight)
+        return self._logs(x, target, labels, sample_weight)
 
-    def _terms(self, x, target, sample_weight, training):
+    def _unpack(self, data):
+        """`unpack`, and the labels of a conditional model."""
+        x, target, sample_weight = self.unpack(data)
+        labels = keras.utils.unpack_x_y_sample_weight(data)[1] if self.num_classes else None
+        return x, target, labels, sample_weight
+
+    def _terms(self, x, target, labels, sample_weight, training):
         """The terms of the objective, averaged, with the regularization of the networks in the loss."""
-        parameters = self.encoder(x, training=training)
+        parameters = _see(self.encoder, x, labels, training)
         per_example = self.objective(
             target,
             posterior=self.posterior(parameters),
             frozen_posterior=self.posterior(tf.stop_gradient(parameters)),
-            prior=self.prior.distribution(),
-            decode=lambda latents: self._likelihood(latents, target if training else None),
+            prior=self.prior.distribution(labels),
+            decode=lambda latents: self._likelihood(latents, labels, target if training else None),
             seed=self.noise_seed(training),
             step=self.optimizer.iterations,
         )
@@ -122,17 +142,19 @@ class VAE(GenerativeModel):
         terms["loss"] += terms["regularization_loss"]
         return terms
 
-    def _likelihood(self, latents, x=None):
+    def _likelihood(self, latents, labels, x=None):
         """p(x | z) for latents `[samples, batch, n]`; in a training step on `x`, what the family fits to the batch is."""
         samples, batch = tf.unstack(tf.shape(latents)[:2])
-        parameters = self.decoder(tf.reshape(latents, (-1, self.posterior.event_size)), training=x is not None)
+        labels = None if labels is None else tf.tile(labels, [samples])
+        parameters = _see(self.decoder, tf.reshape(latents, (-1, self.posterior.event_size)), labels, training=x is not None)
         parameters = tf.reshape(parameters, (samples, batch, *self.likelihood.parameter_shape))
         return self.likelihood(parameters) if x is None else self.likelihood.fitted(parameters, x)
 
-    def _logs(self, x, target, sample_weight):
+    def _logs(self, x, target, labels, sample_weight):
         """The logs; the reconstruction is computed only for metrics that the user compiled."""
         wanted = any(metric.name == "compile_metrics" for metric in self.metrics)
-        return self.compute_metrics(x, target, self(x, training=False) if wanted else None, sample_weight)
+        reconstruction = self.reconstruct(x, labels) if wanted else None
+        return self.compute_metrics(x, target, reconstruction, sample_weight)
 
     def evaluate(self, *args, **kwargs):
         """Evaluate as `keras.Model.evaluate`, and warn if the closed form of the KL and its estimate disagree.
@@ -155,25 +177,33 @@ class VAE(GenerativeModel):
     def _without_check(self, logs):
         return {name: value for name, value in logs.items() if name not in KLCheck.names}
 
-    def encode(self, x):
+    def encode(self, x, condition=None):
         """The posterior q(z | x), a `tfd.Distribution`: `.mean()`, `.stddev()`, `.sample()`, `.log_prob(z)`."""
-        return self.posterior(self.encoder(x, training=False))
+        self._given(condition)
+        return self.posterior(_see(self.encoder, x, condition, training=False))
 
-    def decode(self, latents):
+    def decode(self, latents, condition=None):
         """The mean of p(x | z) for `latents` `[batch, n]`."""
-        return self.likelihood(self.decoder(latents, training=False)).mean()
+        self._given(condition)
+        return self.likelihood(_see(self.decoder, latents, condition, training=False)).mean()
 
-    def reconstruct(self, x):
+    def reconstruct(self, x, condition=None):
         """The mean of p(x | z) at the mean of q(z | x), without noise."""
-        return self(x, training=False)
+        return self((x, *self._given(condition)) if self.num_classes else x, training=False)
 
     def signatures(self):
-        """The serving contract: `serving_default`, `encode`, `decode` and `generate`."""
-        latents = tf.TensorSpec((None, self.posterior.event_size), tf.float32, name="latents")
-
+        """The serving contract: `serving_default`, `encode`, `decode` and `generate`, each with a `condition` if there is one."""
+        latents, condition = tf.TensorSpec((None, self.posterior.event_size), tf.float32, name="latents"), self._condition_specs()
         return {
-            "serving_default": (lambda inputs: {"reconstructions": self.reconstruct(inputs)}, [self._data_spec()]),
-            "encode": (lambda inputs: self.posterior.summary(self.encode(inputs)), [self._data_spec()]),
-            "decode": (lambda latents: {"outputs": self.decode(latents)}, [latents]),
-            "generate": (self.generate_rows, [self._seed_spec()]),
+            "serving_default": (lambda *inputs: {"reconstructions": self.reconstruct(*inputs)}, [self._data_spec(), *condition]),
+            "encode": (lambda *inputs: self.posterior.summary(self.encode(*inputs)), [self._data_spec(), *condition]),
+            "decode": (lambda *latents: {"outputs": self.decode(*latents)}, [latents, *condition]),
+            "generate": (self.generate_rows, [self._seed_spec(), *condition]),
         }
+
+
+def _see(network, x, labels, training):
+    """The network at `x`, and at the labels too if it has an input for them."""
+    if labels_of(network):
+        x = [tf.convert_to_tensor(x), tf.cast(labels, network.inputs[1].dtype)]
+    return network(x, training=training)
