@@ -11,7 +11,8 @@ class Pictures(keras.callbacks.Callback):
 
     Args:
         folder: Where `samples-<epoch>.png` and `reconstructions-<epoch>.png` go.
-        images: Images to reconstruct, `[n, height, width, channels]` in [0, 1].
+        images: Images to reconstruct, `[n, height, width, channels]` in [0, 1]; a pair of images and labels for a conditional model,
+            whose samples then show each label in turn.
         data: Data to whose codes an autoencoder's latent density is fitted before it draws samples.
         every: Epochs between two pictures.
         num_samples: How many samples to draw; with the same seed every time, so that pictures can be compared.
@@ -21,7 +22,7 @@ class Pictures(keras.callbacks.Callback):
     def __init__(self, folder, images, data, every=10, num_samples=100, seed=0):
         super().__init__()
         self.folder = pathlib.Path(folder)
-        self.images = np.asarray(images)
+        self.images, *self.labels = images if isinstance(images, tuple) else (images,)
         self.data = data
         self.every = every
         self.num_samples = num_samples
@@ -32,12 +33,19 @@ class Pictures(keras.callbacks.Callback):
         if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
             if hasattr(self.model, "fit_latent_density"):
                 self.model.fit_latent_density(self.data)
-            samples = self.model.generate(self.num_samples, seed=self.seed)
+            samples = generate(self.model, self.num_samples, self.seed)
             save_grid(self.folder / f"samples-{epoch + 1:03d}.png", samples)
             if hasattr(self.model, "reconstruct"):
-                rows = np.split(self.images, range(10, len(self.images), 10))
-                pairs = [image for row in rows for image in (*row, *np.asarray(self.model.reconstruct(row)))]
+                reconstructions = np.asarray(self.model.reconstruct(self.images, *self.labels))
+                rows = [slice(start, start + 10) for start in range(0, len(self.images), 10)]
+                pairs = np.concatenate([side[row] for row in rows for side in (self.images, reconstructions)])
                 save_grid(self.folder / f"reconstructions-{epoch + 1:03d}.png", pairs)
+
+
+def generate(model, num_samples, seed):
+    """Samples of a model, of a conditional one each label in turn."""
+    labels = np.arange(num_samples) % model.num_classes if model.num_classes else None
+    return model.generate(num_samples, seed=seed, condition=labels)
 
 
 def save_grid(path, images, columns=10, zoom=2):

@@ -61,8 +61,11 @@ class VAEConfig(RunConfig):
     """Number of latent dimensions."""
     posterior: Literal["diagonal", "full", "flow"] = "diagonal"
     """q(z|x): normal with independent latents, with a full covariance, or sent through inverse autoregressive flows."""
-    prior: Literal["standard", "learned", "mixture", "vamp"] = "standard"
-    """p(z): N(0, I), a learned normal, a learned mixture of normals, or the posteriors of learned pseudo-inputs."""
+    conditional: bool = False
+    """Show the labels of the data to the encoder and the decoder."""
+    prior: Literal["standard", "learned", "mixture", "vamp", "conditional"] = "standard"
+    """p(z): N(0, I), a learned normal, a learned mixture of normals, the posteriors of learned pseudo-inputs, or a normal for each
+    label."""
     prior_components: int = 20
     """Components of the mixture or pseudo-inputs."""
     likelihood: Literal["bernoulli", "continuous_bernoulli", "normal", "categorical"] = "bernoulli"

@@ -11,7 +11,7 @@ import yaml
 
 from keras_gen import data, distributions, networks, objectives, serving
 from keras_gen.models import GAN, VAE, RegularizedAutoencoder
-from keras_gen.training.callbacks import Pictures, save_grid
+from keras_gen.training.callbacks import Pictures, generate, save_grid
 from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig
 
 
@@ -28,15 +28,17 @@ def train(config):
         Path of the folder.
     """
     keras.utils.set_random_seed(config.seed)
-    train_data, test_data = data.load(config.data, config.batch_size, data_dir=config.data_dir, seed=config.seed)
-    data_shape = tuple(train_data.element_spec.shape[1:])
-    model = build(config, data_shape, steps=config.epochs * len(train_data))
+    labels = isinstance(config, VAEConfig) and (config.conditional or config.prior == "conditional")
+    train_data, test_data = data.load(config.data, config.batch_size, labels, config.data_dir, seed=config.seed)
+    data_shape = tuple((train_data.element_spec[0] if labels else train_data.element_spec).shape[1:])
+    num_classes = 1 + max(int(y.numpy().max()) for _, y in train_data) if labels else None
+    model = build(config, data_shape, config.epochs * len(train_data), num_classes)
 
     folder = _new_folder(config.runs, config.name)
     (folder / "config.yaml").write_text(yaml.safe_dump(_as_plain(config), sort_keys=False))
     callbacks = [keras.callbacks.CSVLogger(str(folder / "metrics.csv"))]
     if len(data_shape) == 3 and data_shape[-1] in (1, 3):
-        images = np.concatenate(list(test_data.take(-(-50 // config.batch_size)).as_numpy_iterator()))[:50]
+        images = next(test_data.unbatch().batch(50).as_numpy_iterator())
         callbacks.append(Pictures(folder, images, train_data, config.pictures_every))
     model.fit(train_data, validation_data=test_data, epochs=config.epochs, callbacks=callbacks)
     if isinstance(model, RegularizedAutoencoder) and model.prior is None:
@@ -49,19 +51,20 @@ def train(config):
 
 
 @functools.singledispatch
-def build(config, data_shape, steps):
+def build(config, data_shape, steps, num_classes=None):
     """The compiled model that `config` describes.
 
     Args:
         config: `AutoencoderConfig`, `VAEConfig` or `GANConfig`.
         data_shape: Shape of one example.
         steps: Training steps of the whole run, for the learning-rate schedule.
+        num_classes: Number of labels of a conditional VAE.
     """
     raise ValueError(f"Expected an AutoencoderConfig, VAEConfig or GANConfig. Received: {config!r}")
 
 
 @build.register
-def _(config: AutoencoderConfig, data_shape, steps):
+def _(config: AutoencoderConfig, data_shape, steps, num_classes=None):
     encoder, decoder = _networks(config.network)
     l2, latent_shape = keras.regularizers.L2(config.l2), (config.latent_size,)
     model = RegularizedAutoencoder(
@@ -75,7 +78,7 @@ def _(config: AutoencoderConfig, data_shape, steps):
 
 
 @build.register
-def _(config: VAEConfig, data_shape, steps):
+def _(config: VAEConfig, data_shape, steps, num_classes=None):
     encoder, decoder = _networks(config.network)
     posterior = {
         "diagonal": distributions.DiagonalNormal,
@@ -92,6 +95,7 @@ def _(config: VAEConfig, data_shape, steps):
         "standard": distributions.StandardNormal,
         "learned": distributions.LearnedNormal,
         "mixture": functools.partial(distributions.NormalMixture, num_components=config.prior_components),
+        "conditional": functools.partial(distributions.ConditionalNormal, num_classes=num_classes),
         "vamp": functools.partial(distributions.VampPrior, num_components=config.prior_components),
     }[config.prior](config.latent_size)
     if config.objective == "iwae":
@@ -100,8 +104,8 @@ def _(config: VAEConfig, data_shape, steps):
         kl_weight = objectives.LinearWarmUp(config.kl_warm_up, config.kl_weight) if config.kl_warm_up else config.kl_weight
         objective = objectives.ELBO(kl_weight, config.num_samples, config.free_bits)
     model = VAE(
-        encoder(data_shape, (posterior.parameter_size,)),
-        decoder((config.latent_size,), likelihood.parameter_shape),
+        encoder(data_shape, (posterior.parameter_size,), num_classes=num_classes if config.conditional else None),
+        decoder((config.latent_size,), likelihood.parameter_shape, num_classes=num_classes if config.conditional else None),
         posterior,
         likelihood,
         prior,
@@ -113,7 +117,7 @@ def _(config: VAEConfig, data_shape, steps):
 
 
 @build.register
-def _(config: GANConfig, data_shape, steps):
+def _(config: GANConfig, data_shape, steps, num_classes=None):
     model = GAN(
         networks.dcgan_generator(config.latent_size, data_shape),
         networks.dcgan_discriminator(data_shape),
@@ -139,7 +143,7 @@ def sample(run, num_samples=100, seed=0, output=None):
     Returns:
         Path of the file.
     """
-    samples = np.asarray(load_run(run).generate(num_samples, seed=seed))
+    samples = np.asarray(generate(load_run(run), num_samples, seed))
     are_images = samples.ndim == 4 and samples.shape[-1] in (1, 3)
     output = pathlib.Path(output or pathlib.Path(run) / ("samples.png" if are_images else "samples.npy"))
     output.parent.mkdir(parents=True, exist_ok=True)

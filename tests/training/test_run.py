@@ -104,6 +104,21 @@ def test_every_prior_and_likelihood_trains_and_comes_back(prior, likelihood, tmp
     assert loaded.evaluate(x, verbose=0, return_dict=True) == model.evaluate(x, verbose=0, return_dict=True)
 
 
+def test_a_conditional_run_shows_each_label_in_turn(tmp_path):
+    x, y = np.random.default_rng(0).integers(0, 256, size=(40, 12, 12), dtype=np.uint8), np.arange(40) % 3
+    np.savez(tmp_path / "labelled.npz", x=x, y=y)
+    folders = {"runs": tmp_path, "savedmodels": tmp_path / "s"}
+    config = VAEConfig(
+        data=str(tmp_path / "labelled.npz"), conditional=True, prior="conditional", latent_size=2, epochs=1, **folders
+    )
+    folder = run.train(config)
+    assert {path.name for path in folder.glob("*.png")} == {"samples-001.png", "reconstructions-001.png"}
+    model = run.load_run(folder)
+    assert model.num_classes == 3
+    samples = np.load(run.sample(folder, 4, seed=5, output=tmp_path / "x.npy"))
+    np.testing.assert_allclose(samples, model.generate(4, seed=5, condition=[0, 1, 2, 0]), atol=1e-6)
+
+
 def test_samples_of_a_run_are_those_of_its_model(digits, tmp_path):
     config = dataclasses.replace(CONFIGS["vae"], data=str(digits), epochs=1, runs=tmp_path, savedmodels=tmp_path / "s")
     folder = run.train(config)
