@@ -11,7 +11,7 @@ import tensorflow as tf
 from conftest import IMAGE, LATENTS, normalized
 
 import keras_gen
-from keras_gen import distributions
+from keras_gen import distributions, objectives
 
 POSTERIORS = {
     "diagonal": distributions.DiagonalNormal,
@@ -72,17 +72,36 @@ def test_every_weight_of_every_triple_learns(posterior, prior, levels):
         assert model.generate(2, seed=1).shape == (2, *IMAGE)
 
 
-@pytest.mark.parametrize("mode", ["graph", "XLA", "mixed_float16", "two replicas"])
+MODES = ["graph", "XLA", "mixed_float16", "two replicas"]
+
+
+@pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("triple", SELECTION, ids="-".join)
 def test_a_selection_agrees_in_every_mode(triple, mode, levels, two_replicas):
+    check_mode(triple, mode, levels, two_replicas)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_doubly_reparameterized_bound_agrees_in_every_mode(mode, levels, two_replicas):
+    check_mode(SELECTION[0], mode, levels, two_replicas, objectives.IWAE(3, doubly_reparameterized=True))
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("triple", list(itertools.product(POSTERIORS, PRIORS, LIKELIHOODS)), ids="-".join)
+def test_every_triple_agrees_in_every_mode(triple, mode, levels, two_replicas):
+    check_mode(triple, mode, levels, two_replicas)
+
+
+def check_mode(triple, mode, levels, two_replicas, objective=None):
     reference = vae_of(*triple)
-    reference.compile("adam", run_eagerly=True)
+    reference.compile("adam", objective=objective, run_eagerly=True)
     data = tf.data.Dataset.from_tensors((levels, levels, WEIGHTS)).repeat(3)
     expected = reference.fit(data, verbose=0).history
     keras.config.set_dtype_policy("mixed_float16" if mode == "mixed_float16" else "float32")
     with two_replicas.scope() if mode == "two replicas" else tf.distribute.get_strategy().scope():
         model = vae_of(*triple)
-        model.compile("adam", jit_compile=mode == "XLA")
+        model.compile("adam", objective=objective, jit_compile=mode == "XLA")
     history = model.fit(data, verbose=0).history
     # elsewhere than in the graph the noise, the rounding or the batch statistics are others
     tolerance = {"rtol": 1e-4} if mode == "graph" else {"rtol": 0.1, "atol": 1.0}

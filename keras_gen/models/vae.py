@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_gen.distributions import StandardNormal, kl_divergence
+from keras_gen.distributions import Likelihood, Posterior, StandardNormal, kl_divergence
 from keras_gen.models.base import GenerativeModel
 from keras_gen.models.checks import DataCheck, check_distribution, check_logits, check_network, check_prior, labels_of
 from keras_gen.models.kl_check import KLCheck
@@ -44,6 +44,12 @@ class VAE(GenerativeModel):
     compile_arguments = ("objective",)
 
     def __init__(self, encoder, decoder, posterior, likelihood, prior=None, seed=None, **kwargs):
+        for argument, family, kind in (("posterior", posterior, Posterior), ("likelihood", likelihood, Likelihood)):
+            if not isinstance(family, kind):
+                raise ValueError(
+                    f"`{argument}` is a keras_gen.distributions.{kind.__name__}, such as DiagonalNormal(event_size=8) or "
+                    f"Bernoulli((28, 28, 1)). Received: {family!r}"
+                )
         prior = StandardNormal(posterior.event_size) if prior is None else prior
         check_prior(prior, posterior.event_size)
         check_network("encoder", encoder, likelihood.event_shape, why=", the `event_shape` of `likelihood`", labels=True)

@@ -66,6 +66,18 @@ def test_1000_random_pairs_full_and_diagonal_in_every_order():
             np.testing.assert_allclose(value, [full_kl(*pair) for pair in arguments], rtol=1e-5)
 
 
+def test_extreme_pairs_stay_finite():
+    n, raws = 4, [-1e4, -20.0, 0.0, 20.0, 1e4]
+    full = [FullCovarianceNormal(n)(tf.fill((1, 14), raw)) for raw in raws]
+    independent = [DiagonalNormal(n)(tf.fill((1, 8), raw)) for raw in raws]
+    for a in full + independent:
+        for b in [full[2], *independent]:  # a prior is not driven to a singular covariance
+            value, analytic = kl_divergence(a, b)
+            assert analytic
+            assert np.isfinite(value)
+            assert float(value[0]) >= -1e-3 * max(1, abs(float(value[0])))
+
+
 def test_a_full_posterior_against_a_prior_without_a_closed_form_is_sampled():
     a = FullCovarianceNormal(2)(tf.constant([0.3, -0.5, 0.0, 0.0, 1.0]))
     b = tfd.Independent(tfd.Laplace(tf.zeros(2), 1.0), 1)

@@ -158,6 +158,8 @@ def test_metrics_see_the_data_and_their_reconstruction(images):
         ({"prior": tfd.Normal(0.0, 1.0)}, "`prior` is a keras_gen.distributions.Prior."),
         ({"decoder": networks.mlp((3,), IMAGE, output_activation="sigmoid")}, "Expected `decoder` to end in logits."),
         ({"prior": Unready(3)}, "tfd.Independent(distribution, 1) makes one distribution of a batch."),
+        ({"posterior": "diagonal"}, "`posterior` is a keras_gen.distributions.Posterior"),
+        ({"likelihood": tfd.Normal(0.0, 1.0)}, "`likelihood` is a keras_gen.distributions.Likelihood"),
         ({"seed": -1}, "`seed` is an int in [0, 2**31) or None. Received: seed=-1"),
     ],
 )
