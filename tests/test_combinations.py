@@ -21,6 +21,7 @@ POSTERIORS = {
 PRIORS = {
     "standard": distributions.StandardNormal,
     "learned": distributions.LearnedNormal,
+    "conditional": functools.partial(distributions.ConditionalNormal, num_classes=3, hidden_size=4),
     "mixture": functools.partial(distributions.NormalMixture, num_components=3),
     "vamp": functools.partial(distributions.VampPrior, num_components=3),
 }
@@ -37,9 +38,11 @@ SELECTION = [
     ("full", "standard", "bernoulli"),
     ("diagonal", "learned", "continuous"),
     ("full", "mixture", "shared"),
+    ("full", "conditional", "fixed"),
     ("diagonal", "vamp", "optimal"),
     ("flow", "standard", "categorical"),
 ]
+LABELS = np.arange(8) % 3
 WEIGHTS = np.linspace(0.5, 1.5, 8, dtype="float32")
 
 
@@ -57,6 +60,10 @@ def vae_of(posterior, prior, likelihood):
     return keras_gen.VAE(encoder, decoder, posterior, likelihood, PRIORS[prior](LATENTS), seed=3)
 
 
+def target_of(model, levels):
+    return LABELS if model.num_classes else levels
+
+
 @pytest.mark.parametrize(("posterior", "prior"), list(itertools.product(POSTERIORS, PRIORS)))
 def test_every_weight_of_every_triple_learns(posterior, prior, levels):
     for likelihood in LIKELIHOODS:
@@ -64,12 +71,12 @@ def test_every_weight_of_every_triple_learns(posterior, prior, levels):
         model.compile("adam", run_eagerly=True)
         before = [variable.numpy() for variable in model.trainable_variables]
         for _ in range(2):
-            logs = model.train_on_batch(levels, levels, sample_weight=WEIGHTS, return_dict=True)
+            logs = model.train_on_batch(levels, target_of(model, levels), sample_weight=WEIGHTS, return_dict=True)
         assert all(np.isfinite(value) for value in logs.values()), likelihood
         assert logs["elbo"] == pytest.approx(-logs["reconstruction_loss"] - logs["kl_loss"], rel=1e-4)
         for old, variable in zip(before, model.trainable_variables, strict=True):
             assert not np.array_equal(old, variable.numpy()), (likelihood, variable.path)
-        assert model.generate(2, seed=1).shape == (2, *IMAGE)
+        assert model.generate(2, seed=1, condition=1 if model.num_classes else None).shape == (2, *IMAGE)
 
 
 MODES = ["graph", "XLA", "mixed_float16", "two replicas"]
@@ -96,7 +103,7 @@ def test_every_triple_agrees_in_every_mode(triple, mode, levels, two_replicas):
 def check_mode(triple, mode, levels, two_replicas, objective=None):
     reference = vae_of(*triple)
     reference.compile("adam", objective=objective, run_eagerly=True)
-    data = tf.data.Dataset.from_tensors((levels, levels, WEIGHTS)).repeat(3)
+    data = tf.data.Dataset.from_tensors((levels, target_of(reference, levels), WEIGHTS)).repeat(3)
     expected = reference.fit(data, verbose=0).history
     keras.config.set_dtype_policy("mixed_float16" if mode == "mixed_float16" else "float32")
     with two_replicas.scope() if mode == "two replicas" else tf.distribute.get_strategy().scope():

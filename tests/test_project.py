@@ -1,6 +1,7 @@
 """The house: imports, public names, scripts, and what a clean process sees."""
 
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from conftest import tiny_vae
 from importlinter.cli import lint_imports
 
 import keras_gen
+from keras_gen import data
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
@@ -43,3 +45,15 @@ def test_a_script_trains(tmp_path):
     command = [sys.executable, str(ROOT / "scripts" / "train_autoencoder.py"), "--data", "x.npz", "--epochs", "1"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
     assert (tmp_path / "savedmodels" / "autoencoder" / "1").is_dir()
+
+
+def test_the_scripts_of_the_readme_run(tmp_path, monkeypatch):
+    """On two batches, and in a folder of their own."""
+    monkeypatch.chdir(tmp_path)
+    load = data.load
+    monkeypatch.setattr(data, "load", lambda *args, **kwargs: [split.take(2) for split in load(*args, **kwargs)])
+    snippets = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(snippets) == 3
+    for snippet in snippets:
+        exec(snippet.replace("epochs=45", "epochs=2"), {})
+    assert (tmp_path / "savedmodels" / "gan" / "1" / "saved_model.pb").is_file()
