@@ -11,7 +11,7 @@ import tensorflow as tf
 MNIST_MINI = pathlib.Path(__file__).parent / "mnist_mini" / "1.0.0"
 """The embedded data set, in TFDS's prepared form."""
 
-_CACHE_LIMIT = 2**30  # bytes of decoded examples that are kept in memory
+_MEMORY_LIMIT = 2**30  # bytes of decoded examples that are kept in memory
 _DOWNLOADS = "https://storage.googleapis.com"  # where TFDS keeps most of what it downloads
 
 
@@ -227,13 +227,13 @@ def _scaled(x, *y):
 
 
 def _batches(examples, batch_size, shuffle_seed):
-    count = int(examples.cardinality())
-    spec = tf.nest.flatten(examples.element_spec)[0]
-    fits = count >= 0 and spec.shape.is_fully_defined() and count * spec.shape.num_elements() * spec.dtype.size <= _CACHE_LIMIT
-    if fits:
-        examples = examples.cache()
-    if shuffle_seed is not None and count != 0:
-        examples = examples.shuffle(count if fits else 10_000, seed=shuffle_seed)
     options = tf.data.Options()
     options.autotune.enabled = False  # tf.data's tuner held the first batch of every other epoch back for two seconds
+    count = int(examples.cardinality())
+    spec = tf.nest.flatten(examples.element_spec)[0]
+    fits = count > 0 and spec.shape.is_fully_defined() and count * spec.shape.num_elements() * spec.dtype.size <= _MEMORY_LIMIT
+    if fits:  # not `cache()`, which a reader that stops half-way leaves truncated for all who come after
+        examples = tf.data.Dataset.from_tensor_slices(next(iter(examples.batch(count).with_options(options))))
+    if shuffle_seed is not None and count != 0:
+        examples = examples.shuffle(count if fits else 10_000, seed=shuffle_seed)
     return examples.batch(batch_size).map(_scaled).prefetch(2).with_options(options)

@@ -41,6 +41,13 @@ def test_training_data_are_shuffled_anew_each_epoch_and_test_data_never(tmp_path
     assert [len(batch) for batch in train] == [7] * 14 + [2]
 
 
+def test_a_reader_that_stops_half_way_leaves_the_data_whole():
+    for split, count in zip(data.load("mnist_mini", batch_size=300), (10_000, 2000), strict=True):
+        next(iter(split))
+        next(split.unbatch().batch(50).as_numpy_iterator())
+        assert [sum(len(batch) for batch in split) for _ in range(2)] == [count, count]
+
+
 def test_npz_of_levels_gets_a_channel_and_is_divided_by_255(tmp_path):
     x, y = RANDOM.integers(0, 256, size=(40, 5, 4), dtype=np.uint8), RANDOM.integers(0, 3, size=40)
     np.savez(tmp_path / "x.npz", x=x, y=y)
