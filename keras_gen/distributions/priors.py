@@ -216,6 +216,10 @@ class VampPrior(Prior):
 
     def connect(self, encoder, posterior, support):
         """Make the pseudo-inputs and remember the way through the encoder, which stays the VAE's own layer."""
+        if posterior.variables:
+            raise ValueError(
+                f"A VampPrior asks for densities of others' draws, for which flows are too slow. Received: {posterior}."
+            )
         if isinstance(encoder.input_shape, list):
             raise ValueError(
                 "A VampPrior sends pseudo-inputs through the encoder and has no labels for them: leave them to the decoder."
