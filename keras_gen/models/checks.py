@@ -38,11 +38,7 @@ class DataCheck:
             x, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
         if x is None or not (isinstance(x, (dict, list, tuple)) or hasattr(x, "dtype")):
             return
-        if self.num_classes:
-            self._check_labels(y)
-        target = x if y is None or self.num_classes else y
-        self._check_form("x", x)
-        self._check_form("y", target)
+        target = self._target(x, y)
         if not isinstance(target, tf.TypeSpec) and len(target):
             target = np.asarray(target)
             if not (target.min() >= self.low - _TOLERANCE and target.max() <= self.high + _TOLERANCE):
@@ -67,11 +63,7 @@ class DataCheck:
             `(x, target)` as float32, the target being `x` where there is none, or labels in its place. What depends on the
             target does not run before its values are checked.
         """
-        if self.num_classes:
-            self._check_labels(y)
-        target = x if y is None or self.num_classes else y
-        self._check_form("x", x)
-        self._check_form("y", target)
+        target = self._target(x, y)
         x, target = (tf.ensure_shape(tf.cast(values, tf.float32), (None, *self.shape)) for values in (x, target))
         within = (tf.reduce_min(target) >= self.low - _TOLERANCE) & (tf.reduce_max(target) <= self.high + _TOLERANCE)
         within |= tf.equal(tf.size(target), 0)
@@ -79,6 +71,15 @@ class DataCheck:
             raise ValueError(self._range_message())
         with tf.control_dependencies([tf.debugging.Assert(within, [_MARK + self._range_message() + _MARK])]):
             return x, tf.identity(target)
+
+    def _target(self, x, y):
+        """What the model is to put out for `x`: `y`, or `x` itself where there is none or labels stand there; all forms checked."""
+        if self.num_classes:
+            self._check_labels(y)
+        target = x if y is None or self.num_classes else y
+        self._check_form("x", x)
+        self._check_form("y", target)
+        return target
 
     def _check_labels(self, y):
         """Check that `y`, an array, a tensor or a spec, are labels; the values of an array, too."""
@@ -210,8 +211,8 @@ def check_logits(argument, network):
         )
 
 
-def check_prior(prior, event_size):
-    """Check that a prior is one and is over the latents there are.
+def check_prior(prior, event_size, labels=False):
+    """Check that a prior is one, is over the latents there are and, unless `labels` are allowed, depends on none.
 
     Raises:
         ValueError: With what was expected, what was received and what to do.
@@ -227,6 +228,10 @@ def check_prior(prior, event_size):
         raise ValueError(
             f"Expected `prior` over {event_size} latents. Received: {prior.name} with event_size={prior.event_size}. Give the prior "
             "and the networks the same size."
+        )
+    if prior.num_classes and not labels:
+        raise ValueError(
+            f"Expected `prior` without a condition, since this model has no labels. Received: {prior.name}. Use a VAE for it."
         )
 
 

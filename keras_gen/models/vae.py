@@ -51,7 +51,7 @@ class VAE(GenerativeModel):
                     f"Bernoulli((28, 28, 1)). Received: {family!r}"
                 )
         prior = StandardNormal(posterior.event_size) if prior is None else prior
-        check_prior(prior, posterior.event_size)
+        check_prior(prior, posterior.event_size, labels=True)
         check_network("encoder", encoder, likelihood.event_shape, why=", the `event_shape` of `likelihood`", labels=True)
         check_network(
             "encoder", encoder, None, (posterior.parameter_size,), why=", the `parameter_size` of `posterior`", labels=True
