@@ -105,7 +105,7 @@ def conv_decoder(
     return keras.Model(inputs, x)
 
 
-def dcgan_generator(input_size, output_shape, filters=(64, 32)):
+def dcgan_generator(input_size, output_shape, filters=(64, 32), num_classes=None):
     """The generator of DCGAN (Radford et al. 2016, arXiv:1511.06434), ending in a sigmoid: images in [0, 1].
 
     A dense layer, then 4×4 transposed convolutions of stride 2, with batch normalization and ReLU between them.
@@ -114,6 +114,7 @@ def dcgan_generator(input_size, output_shape, filters=(64, 32)):
         input_size: Number of latent dimensions.
         output_shape: Shape of an image, `(height, width, channels)`; any height and width.
         filters: Channels before each doubling.
+        num_classes: Add a second input for labels 0 … num_classes − 1, `[batch]`, if not None.
 
     Example:
 
@@ -122,7 +123,8 @@ def dcgan_generator(input_size, output_shape, filters=(64, 32)):
     """
     inputs = keras.Input((input_size,))
     height, width, channels = _image_shape("output_shape", output_shape)
-    x = _grid(inputs, output_shape, filters[0], len(filters), use_bias=False)
+    inputs, x = _beside_labels(inputs, inputs, num_classes)
+    x = _grid(x, output_shape, filters[0], len(filters), use_bias=False)
     for after in filters[1:]:
         x = layers.Conv2DTranspose(after, 4, 2, "same", use_bias=False)(_normalized_relu(x))
     x = layers.Conv2DTranspose(channels, 4, 2, "same", dtype="float32")(_normalized_relu(x))
@@ -130,7 +132,7 @@ def dcgan_generator(input_size, output_shape, filters=(64, 32)):
     return keras.Model(inputs, layers.Activation("sigmoid", dtype="float32")(x))
 
 
-def dcgan_discriminator(input_shape, filters=(64, 128)):
+def dcgan_discriminator(input_shape, filters=(64, 128), num_classes=None, spectral_normalization=False):
     """The discriminator of DCGAN (arXiv:1511.06434): 4×4 convolutions of stride 2 with leaky ReLU, then one logit.
 
     It has no batch normalization, so that an example's logit does not depend on its batch and gradient penalties mean what
@@ -139,17 +141,32 @@ def dcgan_discriminator(input_shape, filters=(64, 128)):
     Args:
         input_shape: Shape of an image, `(height, width, channels)`.
         filters: Channels after each halving.
+        num_classes: Add a second input for labels 0 … num_classes − 1, `[batch]`, if not None. The logit is then w·φ(x) + v_y·φ(x)
+            with a vector v for each label (projection; Miyato & Koyama 2018, arXiv:1802.05637, equation 4).
+        spectral_normalization: Keep the spectral norm of every kernel at 1 (Miyato et al. 2018, arXiv:1802.05957).
 
     Example:
 
     >>> dcgan_discriminator((28, 28, 1)).output_shape
     (None, 1)
     """
+
+    def normalized(layer):
+        return layers.SpectralNormalization(layer, dtype="float32") if spectral_normalization else layer
+
     inputs = keras.Input(_image_shape("input_shape", input_shape))
     x = inputs
     for channels in filters:
-        x = layers.LeakyReLU(0.2)(layers.Conv2D(channels, 4, 2, "same")(x))
-    return keras.Model(inputs, layers.Dense(1, dtype="float32")(layers.Flatten()(x)))
+        x = layers.LeakyReLU(0.2)(normalized(layers.Conv2D(channels, 4, 2, "same"))(x))
+    features = layers.Flatten(dtype="float32")(x)
+    logit = normalized(layers.Dense(1, dtype="float32"))(features)
+    if num_classes is None:
+        return keras.Model(inputs, logit)
+    labels = keras.Input((), dtype="int32")
+    embedding = normalized(layers.Embedding(num_classes, features.shape[-1], dtype="float32"))
+    of_label = embedding(keras.ops.cast(labels, "float32"))  # SpectralNormalization gives back the dtype that it was given
+    projection = layers.Dot(axes=1, dtype="float32")([of_label, features])
+    return keras.Model([inputs, labels], layers.Add(dtype="float32")([logit, projection]))
 
 
 def _beside_labels(inputs, x, num_classes):

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 import keras_gen
-from keras_gen import distributions, networks
+from keras_gen import distributions, losses, networks
 
 IMAGE = (8, 8, 1)
 LATENTS = 3
@@ -62,7 +62,8 @@ def tiny_gan():
         networks.dcgan_discriminator(IMAGE, filters=(4, 4)),
         seed=1,
     )
-    return model, {"generator_optimizer": keras.optimizers.Adam(1e-3), "discriminator_optimizer": keras.optimizers.SGD(1e-2)}
+    optimizers = {"generator_optimizer": keras.optimizers.Adam(1e-3), "discriminator_optimizer": keras.optimizers.SGD(1e-2)}
+    return model, {**optimizers, "penalties": [losses.R1(0.1, every=2)], "ema_momentum": 0.5}
 
 
 MODELS = {"autoencoder": tiny_autoencoder, "vae": tiny_vae, "gan": tiny_gan}

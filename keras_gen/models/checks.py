@@ -137,7 +137,8 @@ def labels_of(network):
     """How many labels the second input of a network takes, None if it has no such input."""
     if not isinstance(getattr(network, "input_shape", None), list):
         return None
-    embeddings = [layer for layer in network.layers if isinstance(layer, keras.layers.Embedding)]
+    unwrapped = [getattr(layer, "layer", layer) for layer in network.layers]  # of spectral normalization
+    embeddings = [layer for layer in unwrapped if isinstance(layer, keras.layers.Embedding)]
     return embeddings[0].input_dim if embeddings else np.iinfo(np.int32).max
 
 

@@ -1,12 +1,16 @@
 """The generative adversarial network (MATH 4)."""
 
+import numbers
+
 import keras
 import tensorflow as tf
 
 from keras_gen.distributions import StandardNormal
-from keras_gen.losses import AdversarialLoss, NonSaturating
+from keras_gen.losses import AdversarialLoss, NonSaturating, Penalty
 from keras_gen.models.base import GenerativeModel
-from keras_gen.models.checks import DataCheck, check_distribution, check_logits, check_network, check_prior, output_range
+from keras_gen.models.checks import DataCheck, check_distribution, check_logits, check_network, check_prior, labels_of, output_range
+from keras_gen.models.collapse import CollapseWarning, duplicates
+from keras_gen.models.copies import copy_of, float32_function, with_labels
 
 
 class PlayersOptimizer(keras.optimizers.MultiOptimizer):
@@ -47,48 +51,92 @@ class GAN(GenerativeModel):
     `gan(latents)` and `predict(latents)` are the generated data. A pair `(x, target)` in `fit` trains on the target. A prior that has
     weights learns them with the generator.
 
+    The logs have both players' losses; `real_accuracy` and `fake_accuracy`, the shares of real and of generated examples that the
+    discriminator takes for what they are; and `duplicates`, the share of generated examples that have a twin in their batch. `fit`
+    warns if the last of these show a game that is over.
+
     Args:
         generator: Built Keras model from latents `[batch, prior.event_size]` to data. If it ends in a sigmoid, data outside
             [0, 1] are refused.
         discriminator: Built Keras model from data to one logit, `[batch, 1]`.
         prior: p(h), a `distributions.Prior`; `StandardNormal` of the generator's input size if None.
+        averaged_generator: The running average of the generator's weights, which generates, evaluates and is exported; None until
+            `compile(ema_momentum=...)` makes one.
         seed: Seed of the model's noise.
         **kwargs: `name`, `dtype` and `trainable` of the Keras model.
 
+    If the discriminator and the generator, or the prior, have an input for labels, the GAN is conditional: `fit(x, labels)`,
+    `generate(n, condition=labels)`, `discriminate(x, labels)`; called as a function it takes `(latents, labels)`.
+
     Example:
 
-    >>> from keras_gen import networks
+    >>> from keras_gen import losses, networks
     >>> gan = GAN(generator=networks.dcgan_generator(8, (28, 28, 1), filters=(8, 4)),
     ...           discriminator=networks.dcgan_discriminator((28, 28, 1), filters=(4, 8)), seed=0)
-    >>> gan.compile(generator_optimizer=keras.optimizers.Adam(2e-4, 0.5), discriminator_optimizer=keras.optimizers.Adam(2e-4, 0.5))
+    >>> gan.compile(generator_optimizer=keras.optimizers.Adam(2e-4, 0.5), discriminator_optimizer=keras.optimizers.Adam(2e-4, 0.5),
+    ...             penalties=[losses.R1(10.0)], ema_momentum=0.99)
     >>> history = gan.fit(tf.random.uniform((64, 28, 28, 1)), epochs=1, verbose=0)
     >>> sorted(history.history)
-    ['discriminator_loss', 'generator_loss', 'loss', 'regularization_loss']
+    ['discriminator_loss', 'duplicates', 'fake_accuracy', 'generator_loss', 'loss', 'penalty_loss', 'real_accuracy',
+     'regularization_loss']
     """
 
-    loss_parts = ("generator_loss", "discriminator_loss", "regularization_loss")
-    compile_arguments = ("loss",)
+    loss_parts = (
+        *("generator_loss", "discriminator_loss", "penalty_loss", "regularization_loss"),
+        *("real_accuracy", "fake_accuracy", "duplicates"),
+    )
+    compile_arguments = ("loss", "penalties", "discriminator_steps", "ema_momentum")
 
-    def __init__(self, generator, discriminator, prior=None, seed=None, **kwargs):
-        latent_shape, data_shape = check_network("generator", generator)
+    def __init__(self, generator, discriminator, prior=None, averaged_generator=None, seed=None, **kwargs):
+        latent_shape, data_shape = check_network("generator", generator, labels=True)
         prior = StandardNormal(latent_shape[0]) if prior is None else prior
-        check_prior(prior, latent_shape[0])
+        check_prior(prior, latent_shape[0], labels=True)
         check_distribution(prior)
-        check_network("discriminator", discriminator, data_shape, (1,), why=", the outputs of `generator` and one logit")
+        why = ", the outputs of `generator` and one logit"
+        check_network("discriminator", discriminator, data_shape, (1,), why=why, labels=True)
         check_logits("discriminator", discriminator)
-        super().__init__(DataCheck(data_shape, *output_range(generator)), seed, **kwargs)
+        generating, judging = {labels_of(generator), prior.num_classes} - {None}, {labels_of(discriminator)} - {None}
+        if generating != judging or len(generating) > 1:
+            raise ValueError(
+                "Expected labels of one number both for the discriminator and for the generator or its prior, or for none. "
+                f"Received: generator {labels_of(generator)}, prior {prior.num_classes}, discriminator {labels_of(discriminator)}."
+            )
+        if averaged_generator is not None:
+            check_network("averaged_generator", averaged_generator, latent_shape, data_shape, why=", as `generator`", labels=True)
+            averaged_generator.trainable = False
+        num_classes = judging.pop() if judging else None
+        super().__init__(DataCheck(data_shape, *output_range(generator), num_classes), seed, **kwargs)
         self.generator = generator
         self.discriminator = discriminator
         self.prior = prior
+        self.averaged_generator = averaged_generator
 
-    def compile(self, generator_optimizer="adam", discriminator_optimizer="adam", loss=None, **kwargs):
+    def compile(
+        self,
+        generator_optimizer="adam",
+        discriminator_optimizer="adam",
+        loss=None,
+        penalties=(),
+        discriminator_steps=1,
+        ema_momentum=None,
+        **kwargs,
+    ):
         """Configure for training as `keras.Model.compile`, with an optimizer for each player.
 
         Args:
             generator_optimizer: Keras optimizer of the generator, or its name.
             discriminator_optimizer: Keras optimizer of the discriminator, or its name; not the same object.
             loss: Both players' formulas, a `losses.AdversarialLoss`; `losses.NonSaturating()` if None.
+            penalties: Penalties on the discriminator's gradient, for instance `[losses.R1(10.0)]`.
+            discriminator_steps: Moves of the discriminator for each of the generator, on the same real examples with new latents.
+            ema_momentum: Momentum m of a running average of the generator's weights, such as 0.999, which then generates,
+                evaluates and is exported (Yazıcı et al. 2019, arXiv:1806.04498): average ← m average + (1 − m) weights, with a
+                smaller m in the first steps, min(m, (1 + step)/(10 + step)). None for no average; a model that has one already
+                then keeps it equal to the generator.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss` of `keras.Model.compile`.
+
+        Raises:
+            ValueError: If any of these is not what it should be.
         """
         if kwargs.get("optimizer") is not None:
             raise ValueError("A GAN has two players: give `generator_optimizer` and `discriminator_optimizer`, not `optimizer`.")
@@ -97,12 +145,26 @@ class GAN(GenerativeModel):
         discriminator_optimizer = keras.optimizers.get(discriminator_optimizer)
         if not isinstance(loss, AdversarialLoss):
             raise ValueError(f"`loss` of a GAN is a keras_gen.losses.AdversarialLoss, such as NonSaturating(). Received: {loss!r}")
+        penalties = (penalties,) if isinstance(penalties, Penalty) else tuple(penalties or ())
+        if not all(isinstance(penalty, Penalty) for penalty in penalties):
+            raise ValueError(f"`penalties` are keras_gen.losses.Penalty objects, such as [R1(10.0)]. Received: {penalties!r}")
+        if not isinstance(discriminator_steps, numbers.Integral) or discriminator_steps < 1:
+            raise ValueError(f"`discriminator_steps` is a positive int. Received: {discriminator_steps!r}")
+        if ema_momentum is not None and not (isinstance(ema_momentum, numbers.Real) and 0 <= ema_momentum < 1):
+            raise ValueError(f"`ema_momentum` is a number in [0, 1) or None. Received: {ema_momentum!r}")
         if generator_optimizer is discriminator_optimizer:
             raise ValueError("Each player needs an optimizer of its own. Received the same object twice: make two.")
         if kwargs.get("metrics") or kwargs.get("weighted_metrics"):
             raise ValueError("A GAN has no target that `metrics` could be computed from. Leave `metrics` out.")
         super().compile(PlayersOptimizer(generator_optimizer, discriminator_optimizer, self.discriminator), **kwargs)
         self.loss = loss
+        self.penalties = penalties
+        self.discriminator_steps = int(discriminator_steps)
+        self.ema_momentum = ema_momentum
+        if ema_momentum is not None and self.averaged_generator is None:
+            self.averaged_generator = copy_of(self.generator)
+            self.averaged_generator.trainable = False
+        self.discriminator_in_float32 = float32_function(self.discriminator) if penalties else None
 
     def get_compile_config(self):
         """What `compile` was given; None before."""
@@ -111,82 +173,164 @@ class GAN(GenerativeModel):
             config.update(config.pop("optimizer")["config"])
         return config
 
+    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, *args, **kwargs):
+        """Train as `keras.Model.fit`, and warn of a generator that collapsed or a discriminator that is never wrong."""
+        warning = CollapseWarning()
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            warning.set_model(self)
+            callbacks.callbacks.append(warning)
+        else:
+            callbacks = [*keras.tree.flatten(callbacks or []), warning]
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+
     def call(self, inputs, training=False):
-        """The data that latents `inputs` `[batch, n]` are turned into."""
-        return self.generator(inputs, training=training)
+        """The data that latents `inputs` `[batch, n]`, or a pair of latents and labels, are turned into."""
+        latents, *labels = inputs if self.num_classes else (inputs,)
+        if training:
+            return with_labels(self.generator, latents, *(labels or [None]), training=True)
+        return self.decode(latents, *labels)
 
     def train_step(self, data):
-        """The discriminator's move on L_d, then the generator's on L_g."""
-        _, x, sample_weight = self.unpack(data)
-        seeds = self._seeds(x, training=True)
+        """The discriminator's moves on L_d, then the generator's on L_g."""
+        x, labels, sample_weight = self._unpack(data)
+        *discriminator_seeds, generator_seed = self._seeds(x, self.discriminator_steps + 1, training=True)
 
-        generated = self.generator(self._latents(x, seeds[0]), training=True)
-        with tf.GradientTape() as tape:
-            per_example = self.loss.discriminator(self._logits(x, training=True), self._logits(generated, training=True))
-            discriminator_loss = self.average(per_example, sample_weight)
-            discriminator_regularization = self.regularization_loss(self.discriminator)
-            loss = discriminator_loss + discriminator_regularization
-        self.minimize(tape, loss, self.discriminator.trainable_variables)
+        for seed in discriminator_seeds:
+            generated = with_labels(self.generator, self._latents(x, labels, seed), labels, training=True)
+            with tf.GradientTape() as tape:
+                real_logits, fake_logits = (self._logits(examples, labels, training=True) for examples in (x, generated))
+                discriminator_regularization = self.regularization_loss(self.discriminator)
+                discriminator_loss = self.average(self.loss.discriminator(real_logits, fake_logits), sample_weight)
+                penalty_loss = self.average(self._penalty(x, generated, labels, seed), sample_weight)
+                loss = discriminator_loss + penalty_loss + discriminator_regularization
+            self.minimize(tape, loss, self.discriminator.trainable_variables)
 
         with tf.GradientTape() as tape:
-            generated = self.generator(self._latents(x, seeds[1]), training=True)
-            generator_loss = self.average(self.loss.generator(self._logits(generated, training=True)))
+            generated = with_labels(self.generator, self._latents(x, labels, generator_seed), labels, training=True)
+            generator_loss = self._generator_loss(x, generated, labels, sample_weight, training=True)
             generator_regularization = self.regularization_loss(self.generator)
             loss = generator_loss + generator_regularization
         self.minimize(tape, loss, self.generator.trainable_variables + self.prior.trainable_variables)
 
+        self._average_generator()
         self.optimizer.iterations.assign_add(1)
-        return self._logs(x, generator_loss, discriminator_loss, generator_regularization + discriminator_regularization)
+        return self._logs(
+            *(x, generated, real_logits, fake_logits),
+            generator_loss=generator_loss,
+            discriminator_loss=discriminator_loss,
+            penalty_loss=penalty_loss,
+            regularization_loss=generator_regularization + discriminator_regularization,
+        )
 
     def test_step(self, data):
-        """Both players' losses on a batch, with noise that is the same in every evaluation."""
-        _, x, sample_weight = self.unpack(data)
-        latents = self._latents(x, self._seeds(x, training=False)[0])
-        generated = self._logits(self.generator(latents, training=False), training=False)
-        per_example = self.loss.discriminator(self._logits(x, training=False), generated)
+        """Both players' losses on a batch, with noise that is the same in every evaluation, and without penalties."""
+        x, labels, sample_weight = self._unpack(data)
+        [seed] = self._seeds(x, 1, training=False)
+        generated = self.decode(self._latents(x, labels, seed), *self._given(labels))
+        real_logits, fake_logits = (self._logits(examples, labels, training=False) for examples in (x, generated))
         return self._logs(
-            x,
-            generator_loss=self.average(self.loss.generator(generated)),
-            discriminator_loss=self.average(per_example, sample_weight),
+            *(x, generated, real_logits, fake_logits),
+            generator_loss=self._generator_loss(x, generated, labels, sample_weight, training=False),
+            discriminator_loss=self.average(self.loss.discriminator(real_logits, fake_logits), sample_weight),
+            penalty_loss=tf.zeros(()),
             regularization_loss=self.regularization_loss(),
         )
 
-    def _seeds(self, x, training):
-        """Two seeds, one a player's move; they wait for the checks of `x`, so that bad data leave even moving averages alone."""
-        with tf.control_dependencies([x]):
-            return tf.unstack(tf.random.experimental.stateless_split(self.noise_seed(training), 2))
+    def _unpack(self, data):
+        """The examples to learn, their labels in a conditional model, and their weights."""
+        _, x, sample_weight = self.unpack(data)
+        return x, keras.utils.unpack_x_y_sample_weight(data)[1] if self.num_classes else None, sample_weight
 
-    def _latents(self, x, seed):
-        """As many latents as `x` has examples."""
+    def _seeds(self, x, number, training):
+        """A seed for each move; they wait for the checks of `x`, so that bad data leave even moving averages alone."""
+        with tf.control_dependencies([x]):
+            return tf.unstack(tf.random.experimental.stateless_split(self.noise_seed(training), number))
+
+    def _latents(self, x, labels, seed):
+        """As many latents as `x` has examples, under a conditional prior those of their labels."""
+        if self.prior.num_classes:
+            return self.prior.distribution(labels).sample(seed=seed)
         return self.prior.distribution().sample(tf.shape(x)[0], seed=seed)
 
-    def _logits(self, x, training):
-        return tf.cast(self.discriminator(x, training=training), tf.float32)
+    def _logits(self, x, labels, training):
+        return tf.cast(with_labels(self.discriminator, x, labels, training), tf.float32)
 
-    def _logs(self, x, generator_loss, discriminator_loss, regularization_loss):
-        self.log(
-            x,
-            loss=generator_loss + discriminator_loss + regularization_loss,
-            generator_loss=generator_loss,
-            discriminator_loss=discriminator_loss,
-            regularization_loss=regularization_loss,
-        )
+    def _generator_loss(self, x, generated, labels, sample_weight, training):
+        """L_g; a loss that compares with real examples counts each pair with the weight of its real one."""
+        logits = self._logits(generated, labels, training)
+        if self.loss.paired:
+            return self.average(self.loss.generator(logits, self._logits(x, labels, training)), sample_weight)
+        return self.average(self.loss.generator(logits))
+
+    def _penalty(self, x, generated, labels, seed):
+        """The sum of the penalties, `[batch]`; one that is due every n steps counts n times then."""
+
+        def logits(points):
+            labelled = labels_of(self.discriminator) is not None
+            return self.discriminator_in_float32([points, tf.cast(labels, tf.int32)] if labelled else points)
+
+        total = tf.zeros(tf.shape(x)[0])
+        generated = tf.cast(generated, tf.float32)
+        for number, penalty in enumerate(self.penalties):
+            of_penalty = tf.random.experimental.stateless_fold_in(seed, number)
+
+            def value(penalty=penalty, of_penalty=of_penalty):
+                return penalty.every * penalty(logits, x, generated, of_penalty)
+
+            due = tf.equal(tf.convert_to_tensor(self.optimizer.iterations) % penalty.every, 0)
+            total += value() if penalty.every == 1 else tf.cond(due, value, lambda: tf.zeros(tf.shape(x)[0]))
+        return total
+
+    def _average_generator(self):
+        """Move the averaged generator, its moving statistics too, towards the generator."""
+        if self.averaged_generator is None:
+            return
+        step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.float32)
+        momentum = tf.minimum(self.ema_momentum or 0.0, (1 + step) / (10 + step))
+        pairs = zip(self.averaged_generator.variables, self.generator.variables, strict=True)
+        pairs = [(average.value, variable.value) for average, variable in pairs]
+
+        def move(average, value):
+            average.assign(momentum * average + (1 - momentum) * value if average.dtype.is_floating else value)
+
+        def move_all(strategy):
+            for average, variable in pairs:
+                strategy.extended.update(average, move, args=(variable,))
+
+        tf.distribute.get_replica_context().merge_call(move_all)
+
+    def _logs(self, x, generated, real_logits, fake_logits, **losses):
+        boundary = self.loss.boundary(real_logits, fake_logits)
+        diagnostics = {
+            "real_accuracy": tf.cast(real_logits > boundary, tf.float32)[:, 0],
+            "fake_accuracy": tf.cast(fake_logits < boundary, tf.float32)[:, 0],
+            "duplicates": duplicates(generated, x),
+        }
+        diagnostics = {name: self.average(values) for name, values in diagnostics.items()}
+        self.log(x, loss=tf.add_n(list(losses.values())), **losses, **diagnostics)
         return self.get_metrics_result()
 
-    def decode(self, latents):
-        """The data that `latents` `[batch, n]` are turned into."""
-        return self.generator(latents, training=False)
+    @property
+    def examples_seen(self):
+        """How many examples the logs are a mean of."""
+        return int(tf.convert_to_tensor(self.part_trackers[0].count.value))
 
-    def discriminate(self, x):
+    def decode(self, latents, condition=None):
+        """The data that `latents` `[batch, n]` are turned into, by the averaged generator if there is one."""
+        self._given(condition)
+        return with_labels(self.averaged_generator or self.generator, latents, condition, training=False)
+
+    def discriminate(self, x, condition=None):
         """The discriminator's γ ∈ [0, 1], `[batch]`: its probability that each example is real."""
-        return tf.squeeze(tf.sigmoid(self._logits(x, training=False)), -1)
+        self._given(condition)
+        return tf.squeeze(tf.sigmoid(self._logits(x, condition, training=False)), -1)
 
     def signatures(self):
-        """The serving contract: `serving_default` (as `generate`), `decode`, `generate` and `discriminate`."""
-        latents = tf.TensorSpec((None, self.prior.event_size), tf.float32, name="latents")
+        """The serving contract: `serving_default` (as `generate`), `decode`, `generate` and `discriminate`, with a `condition`."""
+        latents, condition = tf.TensorSpec((None, self.prior.event_size), tf.float32, name="latents"), self._condition_specs()
         return {
-            "serving_default": (self.generate_rows, [self._seed_spec()]),
-            "decode": (lambda latents: {"outputs": self.decode(latents)}, [latents]),
-            "generate": (self.generate_rows, [self._seed_spec()]),
-            "discriminate": (lambda inputs: {"probability": self.discriminate(inputs)}, [self._data_spec()]),
+            "serving_default": (self.generate_rows, [self._seed_spec(), *condition]),
+            "decode": (lambda *latents: {"outputs": self.decode(*latents)}, [latents, *condition]),
+            "generate": (self.generate_rows, [self._seed_spec(), *condition]),
+            "discriminate": (lambda *inputs: {"probability": self.discriminate(*inputs)}, [self._data_spec(), *condition]),
         }

@@ -6,6 +6,7 @@ import tensorflow as tf
 from keras_gen.distributions import Likelihood, Posterior, StandardNormal, kl_divergence
 from keras_gen.models.base import GenerativeModel
 from keras_gen.models.checks import DataCheck, check_distribution, check_logits, check_network, check_prior, labels_of
+from keras_gen.models.copies import with_labels
 from keras_gen.models.kl_check import KLCheck
 from keras_gen.objectives import ELBO, Objective
 
@@ -103,8 +104,8 @@ class VAE(GenerativeModel):
     def call(self, inputs, training=False):
         """The reconstruction of `inputs` without noise: the mean of p(x | z) at the mean of q(z | x)."""
         x, labels = inputs if self.num_classes else (inputs, None)
-        latents = self.posterior.point(self.posterior(_see(self.encoder, x, labels, training)))
-        return self.likelihood(_see(self.decoder, latents, labels, training)).mean()
+        latents = self.posterior.point(self.posterior(with_labels(self.encoder, x, labels, training)))
+        return self.likelihood(with_labels(self.decoder, latents, labels, training)).mean()
 
     def train_step(self, data):
         """One step on the objective, −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)) for the ELBO."""
@@ -120,7 +121,7 @@ class VAE(GenerativeModel):
         x, target, labels, sample_weight = self._unpack(data)
         terms = self._terms(x, target, labels, sample_weight, training=False)
         if self.kl_check:
-            parameters = _see(self.encoder, x, labels, training=False)
+            parameters = with_labels(self.encoder, x, labels, training=False)
             self.kl_check.update(self.posterior, parameters, self.prior.distribution(labels), self.noise_seed(training=False))
         self.log(x, **terms)
         return self._logs(x, target, labels, sample_weight)
@@ -133,7 +134,7 @@ class VAE(GenerativeModel):
 
     def _terms(self, x, target, labels, sample_weight, training):
         """The terms of the objective, averaged, with the regularization of the networks in the loss."""
-        parameters = _see(self.encoder, x, labels, training)
+        parameters = with_labels(self.encoder, x, labels, training)
         per_example = self.objective(
             target,
             posterior=self.posterior(parameters),
@@ -152,7 +153,7 @@ class VAE(GenerativeModel):
         """p(x | z) for latents `[samples, batch, n]`; in a training step on `x`, what the family fits to the batch is."""
         samples, batch = tf.unstack(tf.shape(latents)[:2])
         labels = None if labels is None else tf.tile(labels, [samples])
-        parameters = _see(self.decoder, tf.reshape(latents, (-1, self.posterior.event_size)), labels, training=x is not None)
+        parameters = with_labels(self.decoder, tf.reshape(latents, (-1, self.posterior.event_size)), labels, training=x is not None)
         parameters = tf.reshape(parameters, (samples, batch, *self.likelihood.parameter_shape))
         return self.likelihood(parameters) if x is None else self.likelihood.fitted(parameters, x)
 
@@ -186,12 +187,12 @@ class VAE(GenerativeModel):
     def encode(self, x, condition=None):
         """The posterior q(z | x), a `tfd.Distribution`: `.mean()`, `.stddev()`, `.sample()`, `.log_prob(z)`."""
         self._given(condition)
-        return self.posterior(_see(self.encoder, x, condition, training=False))
+        return self.posterior(with_labels(self.encoder, x, condition, training=False))
 
     def decode(self, latents, condition=None):
         """The mean of p(x | z) for `latents` `[batch, n]`."""
         self._given(condition)
-        return self.likelihood(_see(self.decoder, latents, condition, training=False)).mean()
+        return self.likelihood(with_labels(self.decoder, latents, condition, training=False)).mean()
 
     def reconstruct(self, x, condition=None):
         """The mean of p(x | z) at the mean of q(z | x), without noise."""
@@ -206,10 +207,3 @@ class VAE(GenerativeModel):
             "decode": (lambda *latents: {"outputs": self.decode(*latents)}, [latents, *condition]),
             "generate": (self.generate_rows, [self._seed_spec(), *condition]),
         }
-
-
-def _see(network, x, labels, training):
-    """The network at `x`, and at the labels too if it has an input for them."""
-    if labels_of(network):
-        x = [tf.convert_to_tensor(x), tf.cast(labels, network.inputs[1].dtype)]
-    return network(x, training=training)

@@ -1,13 +1,16 @@
 import re
+import warnings
 
 import keras
 import numpy as np
 import pytest
+import scipy.spatial.distance
 import tensorflow as tf
 from conftest import IMAGE, normalized, tiny_gan
 
 import keras_gen
-from keras_gen import distributions, networks
+from keras_gen import distributions, losses, networks
+from keras_gen.models.collapse import duplicates
 
 
 def softplus(x):
@@ -35,34 +38,132 @@ def normalized_gan():
     return keras_gen.GAN(normalized((3,), IMAGE, "sigmoid"), normalized(IMAGE, (1,)), seed=1)
 
 
-def test_a_step_is_that_of_two_players_written_by_hand(images):
+@pytest.mark.parametrize("complete", [False, True], ids=["as the notes", "with all there is"])
+def test_a_step_is_that_of_two_players_written_by_hand(images, complete):
+    """With all there is: relativistic pairs, R1 and R2 each with its own schedule, two moves of the discriminator."""
     model, by_hand = normalized_gan(), normalized_gan()
     weights = np.random.default_rng(1).random(20).astype("float32")
     by_hand.set_weights(model.get_weights())
+    extras = {}
+    if complete:
+        penalties = [losses.R1(2.0), losses.R2(3.0, every=2)]
+        extras = {"loss": losses.RelativisticPairing(), "penalties": penalties, "discriminator_steps": 2}
     optimizers = [(keras.optimizers.Adam(1e-2), keras.optimizers.SGD(1e-1)) for _ in range(2)]
-    model.compile(*optimizers[0])
+    model.compile(*optimizers[0], **extras)
     by_hand.compile(*optimizers[1])  # for the counter that its noise is folded from
     of_generator, of_discriminator = keras.optimizers.Adam(1e-2), keras.optimizers.SGD(1e-1)
     model.fit(images, sample_weight=weights, batch_size=8, shuffle=False, verbose=0)
-    for rows in (slice(0, 8), slice(8, 16), slice(16, 20)):
-        batch = images[rows]
-        generator, discriminator = by_hand.generator, by_hand.discriminator
-        first, second = tf.unstack(tf.random.experimental.stateless_split(by_hand.noise_seed(training=True), 2))
-        prior = by_hand.prior.distribution()
-        generated = generator(prior.sample(len(batch), seed=first), training=True)
+    generator, discriminator, prior = by_hand.generator, by_hand.discriminator, by_hand.prior.distribution()
+
+    def half_squared_slope(points):
+        moving = [variable.numpy() for variable in discriminator.non_trainable_variables]
         with tf.GradientTape() as tape:
-            real, fake = discriminator(batch, training=True), discriminator(generated, training=True)
-            loss = tf.reduce_mean(weights[rows, None] * (tf.math.softplus(-real) + tf.math.softplus(fake)))
-            loss += sum(discriminator.losses)
-        gradients = tape.gradient(loss, discriminator.trainable_variables)
-        of_discriminator.apply(gradients, discriminator.trainable_variables)
+            tape.watch(points)
+            logits = discriminator(points, training=True)
+        for variable, value in zip(discriminator.non_trainable_variables, moving, strict=True):
+            variable.assign(value)
+        return tf.reduce_sum(tape.gradient(logits, points) ** 2, axis=(1, 2, 3)) / 2
+
+    for step, rows in enumerate((slice(0, 8), slice(8, 16), slice(16, 20))):
+        batch, of_batch = tf.constant(images[rows]), weights[rows]
+        *seeds, last = tf.unstack(tf.random.experimental.stateless_split(by_hand.noise_seed(training=True), 3 if complete else 2))
+        for seed in seeds:
+            generated = generator(prior.sample(len(batch), seed=seed), training=True)
+            with tf.GradientTape() as tape:
+                real, fake = (discriminator(x, training=True)[:, 0] for x in (batch, generated))
+                loss = sum(discriminator.losses)
+                if complete:
+                    penalty = 2 * half_squared_slope(batch) + (2 * 3 * half_squared_slope(generated) if step % 2 == 0 else 0)
+                    loss += tf.reduce_mean(of_batch * (tf.math.softplus(fake - real) + penalty))
+                else:
+                    loss += tf.reduce_mean(of_batch * (tf.math.softplus(-real) + tf.math.softplus(fake)))
+            gradients = tape.gradient(loss, discriminator.trainable_variables)
+            of_discriminator.apply(gradients, discriminator.trainable_variables)
         with tf.GradientTape() as tape:
-            generated = generator(prior.sample(len(batch), seed=second), training=True)
-            loss = tf.reduce_mean(tf.math.softplus(-discriminator(generated, training=True))) + sum(generator.losses)
+            generated = generator(prior.sample(len(batch), seed=last), training=True)
+            loss = sum(generator.losses)
+            fake = discriminator(generated, training=True)[:, 0]
+            if complete:
+                real = discriminator(batch, training=True)[:, 0]
+                loss += tf.reduce_mean(of_batch * tf.math.softplus(real - fake))
+            else:
+                loss += tf.reduce_mean(tf.math.softplus(-fake))
         of_generator.apply(tape.gradient(loss, generator.trainable_variables), generator.trainable_variables)
         by_hand.optimizer.iterations.assign_add(1)
     for ours, theirs in zip(model.get_weights(), by_hand.get_weights(), strict=True):
-        np.testing.assert_allclose(ours, theirs, atol=2e-4)  # Adam steps of 1e-2, of gradients that round differently
+        np.testing.assert_allclose(ours, theirs, atol=5e-4)  # Adam steps of 1e-2, of gradients that round differently
+
+
+def tanh_gan():
+    return keras_gen.GAN(
+        networks.mlp((3,), IMAGE, hidden=(5,), output_activation="sigmoid"), networks.mlp(IMAGE, (1,), (6,), "tanh"), seed=1
+    )
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("compiled", [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}])
+def test_a_penalty_is_that_of_finite_differences_in_every_mode_and_precision(images, policy, compiled):
+    """R1, whose points are the same in all of them; under float16 it would be 1e-3 off."""
+    keras.config.set_dtype_policy(policy)
+    model = tanh_gan()
+    w1, b1, w2, b2 = (weight.astype("float64") for weight in model.discriminator.get_weights())
+    flat, steps = images.reshape(20, 64).astype("float64"), 1e-4 * np.eye(64)
+    up, down = (np.tanh((flat[:, None] + sign * steps) @ w1 + b1) @ w2 + b2 for sign in (1, -1))
+    squared_slopes = np.sum(((up - down)[..., 0] / 2e-4) ** 2, axis=1)
+    model.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(1e-4), Nothing(), penalties=losses.R1(1e3), **compiled)
+    before = model.discriminator.get_weights()[0]
+    logs = model.fit(images, batch_size=20, verbose=0).history
+    assert logs["penalty_loss"][0] == pytest.approx(1e3 / 2 * squared_slopes.mean(), rel=2e-5)
+    change = (model.discriminator.get_weights()[0] - before)[10, 3] / -1e-4
+
+    def penalty(kernel):
+        slopes = ((1 - np.tanh(flat @ kernel + b1) ** 2) * w2[:, 0]) @ kernel.T
+        return 1e3 / 2 * np.sum(slopes**2, axis=1).mean()
+
+    step = np.zeros_like(w1)
+    step[10, 3] = 1e-5
+    assert change == pytest.approx((penalty(w1 + step) - penalty(w1 - step)) / 2e-5, rel=2e-3)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Nothing(losses.AdversarialLoss):
+    """A game without stakes, so that penalties are alone."""
+
+    def generator(self, fake_logits, real_logits=None):
+        return 0 * fake_logits[:, 0]
+
+    def discriminator(self, real_logits, fake_logits):
+        return 0 * real_logits[:, 0]
+
+
+@pytest.mark.parametrize("loss", ["Minimax", "LeastSquares", "Hinge", "Wasserstein", "RelativisticPairing"])
+def test_every_loss_trains_with_every_penalty(images, loss):
+    model = tanh_gan()
+    penalties = [losses.GradientPenalty(), losses.DRAGAN(), losses.R1(1.0), losses.R2(1.0, every=2)]
+    model.compile("adam", "adam", loss=getattr(losses, loss)(), penalties=penalties)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    logs = model.fit(images, validation_data=images, batch_size=8, verbose=0).history
+    assert all(np.isfinite(values).all() for values in logs.values())
+    assert logs["penalty_loss"][0] > 0
+    assert logs["val_penalty_loss"] == [0]
+    for old, variable in zip(before, model.trainable_variables, strict=True):
+        if variable.shape != (1,):  # a bias of all logits, which these losses need not feel
+            assert not np.array_equal(old, variable.numpy())
+
+
+def test_penalties_and_the_average_on_two_replicas_are_those_of_one(images, two_replicas):
+    penalty_losses = []
+    for strategy in (tf.distribute.get_strategy(), two_replicas):
+        with strategy.scope():
+            keras.utils.set_random_seed(0)
+            model = keras_gen.GAN(normalized((3,), IMAGE, "sigmoid"), networks.mlp(IMAGE, (1,), (6,), "tanh"), seed=1)
+            model.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.0), penalties=losses.R1(3.0, every=2), ema_momentum=0.0)
+        dataset = tf.data.Dataset.from_tensor_slices(images[:16]).batch(8)
+        penalty_losses.append(model.fit(dataset, epochs=2, verbose=0, shuffle=False).history["penalty_loss"])
+        for average, variable in zip(model.averaged_generator.variables, model.generator.variables, strict=True):
+            for mine, theirs in zip(*map(strategy.experimental_local_results, (average.value, variable.value)), strict=True):
+                np.testing.assert_array_equal(mine, theirs)
+    np.testing.assert_allclose(*penalty_losses, rtol=1e-5)
 
 
 def test_each_player_has_its_optimizer_and_iterations_count_steps(images):
@@ -115,7 +216,9 @@ def test_any_prior_of_the_right_size_is_taken():
     assert isinstance(keras_gen.GAN(generator, discriminator).prior, distributions.StandardNormal)
     with pytest.raises(ValueError, match=re.escape("Expected `prior` over 3 latents. Received: two with event_size=2.")):
         keras_gen.GAN(generator, discriminator, prior=distributions.StandardNormal(2, name="two"))
-    with pytest.raises(ValueError, match="Expected `prior` without a condition, since this model has no labels"):
+    with pytest.raises(
+        ValueError, match=r"Expected labels of one number .* Received: generator None, prior 2, discriminator None\."
+    ):
         keras_gen.GAN(generator, discriminator, prior=distributions.ConditionalNormal(3, num_classes=2))
     with pytest.raises(ValueError, match=r"`prior` is a keras_gen\.distributions\.Prior"):
         keras_gen.GAN(generator, discriminator, prior="normal")
@@ -153,6 +256,12 @@ def test_compile_is_checked():
         model.compile(optimizer="adam")
     with pytest.raises(ValueError, match="Leave `metrics` out"):
         model.compile(metrics=["mse"])
+    with pytest.raises(ValueError, match=re.escape("`penalties` are keras_gen.losses.Penalty objects, such as [R1(10.0)]")):
+        model.compile(penalties=["r1"])
+    with pytest.raises(ValueError, match=re.escape("`discriminator_steps` is a positive int. Received: 0")):
+        model.compile(discriminator_steps=0)
+    with pytest.raises(ValueError, match=re.escape("`ema_momentum` is a number in [0, 1) or None. Received: 1.0")):
+        model.compile(ema_momentum=1.0)
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -167,3 +276,125 @@ def test_a_prior_with_weights_learns_with_the_generator(images):
     model.fit(images, verbose=0)
     for old, variable in zip(before, model.prior.trainable_variables, strict=True):
         assert np.all(old != variable.numpy())
+
+
+# === The averaged generator ===
+
+
+def averaging_gan(**arguments):
+    keras.utils.set_random_seed(0)
+    model = normalized_gan()
+    model.compile(keras.optimizers.Adam(1e-2), keras.optimizers.SGD(1e-2), **{"ema_momentum": 0.3, **arguments})
+    return model
+
+
+def test_the_average_is_its_formula_moving_statistics_included(images):
+    model = averaging_gan()
+    expected = [variable.numpy() for variable in model.generator.variables]
+    for momentum in (1 / 10, 2 / 11, 3 / 12, 0.3, 0.3):  # rising to what was asked for
+        model.train_on_batch(images)
+        pairs = zip(expected, model.generator.variables, strict=True)
+        expected = [momentum * average + (1 - momentum) * variable.numpy() for average, variable in pairs]
+    for average, value in zip(model.averaged_generator.variables, expected, strict=True):
+        np.testing.assert_allclose(average.numpy(), value, rtol=1e-5, atol=1e-6)
+    assert not any(variable.trainable for variable in model.averaged_generator.variables)
+    expected = model.regularization_loss(model.generator) + model.regularization_loss(model.discriminator)
+    assert float(model.regularization_loss()) == pytest.approx(float(expected))
+
+
+def test_the_average_generates_evaluates_is_saved_exported_and_resumed(images, tmp_path):
+    model = averaging_gan(ema_momentum=0.9)
+    model.fit(images, batch_size=8, epochs=2, verbose=0, shuffle=False)
+    latents = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    expected = model.averaged_generator(latents).numpy()
+    assert not np.allclose(expected, model.generator(latents), atol=1e-4)
+    for outputs in (model.decode(latents), model.predict(latents, verbose=0), model(latents)):
+        np.testing.assert_allclose(outputs, expected, atol=1e-6)
+    samples, logs = model.generate(4, seed=3), model.evaluate(images, verbose=0, return_dict=True)
+    model.save(tmp_path / "model.keras")
+    for compiled in (True, False):
+        loaded = keras.saving.load_model(tmp_path / "model.keras", compile=compiled)
+        np.testing.assert_allclose(loaded.generate(4, seed=3), samples, atol=1e-6)
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.evaluate(images, verbose=0, return_dict=True) == logs
+    for one in (model, loaded):
+        one.fit(images, batch_size=8, verbose=0, shuffle=False)
+    for mine, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    samples = model.generate(4, seed=3)
+    model.export(tmp_path / "served")
+    served = tf.saved_model.load(str(tmp_path / "served"))
+    rows = served.signatures["generate"](seed=3 * 2**32 + tf.range(4, dtype=tf.int64))
+    np.testing.assert_allclose(rows["outputs"], samples, atol=1e-6)
+    stored = tf.train.list_variables(str(tmp_path / "served" / "variables" / "variables"))
+    floats = sum(int(np.prod(shape)) for name, shape in stored if "_CHECKPOINTABLE" not in name and "save_counter" not in name)
+    assert floats == model.averaged_generator.count_params() + model.discriminator.count_params()
+
+
+def test_compiled_without_a_momentum_an_average_keeps_up_with_the_generator(images):
+    model = averaging_gan(ema_momentum=0.9)
+    model.fit(images, verbose=0)
+    model.compile("adam", "adam")
+    model.fit(images, verbose=0)
+    for average, variable in zip(model.averaged_generator.variables, model.generator.variables, strict=True):
+        np.testing.assert_array_equal(average.numpy(), variable.numpy())
+    with pytest.raises(ValueError, match=r"Expected `averaged_generator` with outputs of shape"):
+        keras_gen.GAN(model.generator, model.discriminator, averaged_generator=networks.mlp((3,), (4,)))
+
+
+# === What the logs say of the game ===
+
+
+def test_accuracies_and_duplicates_are_counted(images):
+    model = tanh_gan()
+    model.compile("adam", "adam", loss=losses.LeastSquares())
+    logs = model.evaluate(images, batch_size=20, verbose=0, return_dict=True)
+    model.reset_metrics()
+    seed = tf.random.experimental.stateless_split(model.noise_seed(training=False), 1)[0]
+    generated = model.decode(model.prior.distribution().sample(20, seed=seed)).numpy()
+    real, fake = (model.discriminator(x).numpy() for x in (images, generated))
+    assert logs["real_accuracy"] == pytest.approx(np.mean(real > 0.5))
+    assert logs["fake_accuracy"] == pytest.approx(np.mean(fake < 0.5))
+    distance = {name: scipy.spatial.distance.cdist(x, x) + np.diag([np.inf] * 20) for name, x in flat(generated, images).items()}
+    nearest = {name: distances.min(axis=1) for name, distances in distance.items()}
+    assert logs["duplicates"] == pytest.approx(np.mean(nearest["generated"] < 0.1 * np.sort(nearest["real"])[10]))
+
+
+def flat(generated, real):
+    return {"generated": generated.reshape(len(generated), -1), "real": real.reshape(len(real), -1)}
+
+
+def test_duplicates_are_twins_by_the_measure_of_the_data():
+    random = np.random.default_rng(0)
+    real = random.normal(size=(200, 2)) * 0.01 + 5 * random.integers(0, 2, size=(200, 1))  # two narrow clusters, far from 0
+    same = random.normal(size=(200, 2)) * 0.01 + 5 * random.integers(0, 2, size=(200, 1))
+    modes = np.repeat(random.normal(size=(4, 2)), 50, axis=0)
+    share = {name: float(np.mean(duplicates(x, real + 100))) for name, x in (("same", same + 100), ("modes", modes + 100))}
+    assert share["same"] < 0.1
+    assert share["modes"] == 1
+    assert np.all(duplicates(modes[:1], real[:1]) == 0)  # alone, it has no neighbour
+    assert np.all(duplicates(same, np.zeros((200, 2))) == 0)  # data that are all the same are no measure
+
+
+def test_a_game_that_is_over_is_said_in_words():
+    data = np.random.default_rng(0).random((1000, *IMAGE)).astype("float32")
+    constant = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(64, kernel_initializer="zeros"), keras.layers.Reshape(IMAGE)]
+    )
+    model = keras_gen.GAN(constant, networks.mlp(IMAGE, (1,)), seed=0)
+    model.compile(keras.optimizers.SGD(0.0), "adam")
+    for callbacks in (None, keras.callbacks.CallbackList([], model=model)):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            model.fit(data, epochs=3, verbose=0, callbacks=callbacks)
+        said = [str(warning.message) for warning in said]
+        assert len(said) == 2
+        assert any("collapsed: in epoch 1, 100% of its samples had a twin" in words for words in said)
+        assert any("The discriminator was never wrong in epoch" in words for words in said)
+    model.fit(data[:500], verbose=0)  # of so few nothing is said
+
+
+def test_a_healthy_game_is_not_warned_of():
+    model = tanh_gan()
+    model.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.0))
+    model.fit(model.generate(1000, seed=1), verbose=0, callbacks=keras.callbacks.TerminateOnNaN())

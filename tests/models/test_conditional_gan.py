@@ -1,0 +1,137 @@
+"""The GAN whose players see labels."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import IMAGE
+
+import keras_gen
+from keras_gen import distributions, losses, networks
+
+LABELS = np.arange(20) % 4
+FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
+
+
+def gan_of(generator=4, discriminator=4, prior=None, **arguments):
+    """A tiny GAN whose players take labels of these numbers, with all that a conditional GAN can have."""
+    keras.utils.set_random_seed(0)
+    model = keras_gen.GAN(
+        networks.dcgan_generator(3, IMAGE, filters=(4, 4), num_classes=generator),
+        networks.dcgan_discriminator(IMAGE, filters=(4, 4), num_classes=discriminator, spectral_normalization=True),
+        prior=prior,
+        seed=0,
+    )
+    extras = {"loss": losses.Hinge(), "penalties": [losses.GradientPenalty(), losses.R1(1.0, every=2)], "ema_momentum": 0.9}
+    model.compile("adam", "adam", **{**extras, **arguments})
+    return model
+
+
+@pytest.mark.parametrize("compiled", [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}])
+def test_it_trains_saves_and_draws_the_same_again(compiled, images, tmp_path):
+    model = gan_of(**compiled)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    dataset = tf.data.Dataset.from_tensor_slices((images, LABELS)).batch(8)
+    history = model.fit(dataset, validation_data=(images, LABELS), epochs=2, verbose=0).history
+    assert np.isfinite(history["val_loss"][-1])
+    for old, new in zip(before, model.trainable_variables, strict=True):
+        assert not np.array_equal(old, new.numpy())
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded.generate(4, seed=1, condition=2), model.generate(4, seed=1, condition=2), atol=1e-6)
+    for one in (model, loaded):
+        one.fit(images, LABELS, **FIT)
+    for ours, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_players_see_the_label_of_each_example(images):
+    """The logs of an evaluation, against each example and generated one judged alone with its label."""
+    model = gan_of()
+    logs = model.evaluate(images, LABELS, batch_size=20, verbose=0, return_dict=True)
+    model.reset_metrics()
+    seed = tf.random.experimental.stateless_split(model.noise_seed(training=False), 1)[0]
+    latents = model.prior.distribution().sample(20, seed=seed)
+    generated = [model.averaged_generator([latents[i : i + 1], tf.constant(LABELS[i : i + 1])]) for i in range(20)]
+    real, fake = (
+        np.array([float(model.discriminator([tf.constant(x), tf.constant(LABELS[i : i + 1])])[0, 0]) for i, x in enumerate(rows)])
+        for rows in ([images[i : i + 1] for i in range(20)], generated)
+    )
+    assert logs["discriminator_loss"] == pytest.approx(np.mean(np.maximum(0, 1 - real) + np.maximum(0, 1 + fake)), rel=1e-4)
+    assert logs["generator_loss"] == pytest.approx(-fake.mean(), rel=1e-4)
+    gamma = model.discriminate(images, LABELS)
+    np.testing.assert_allclose(gamma, 1 / (1 + np.exp(-real)), rtol=1e-4)
+    assert not np.allclose(gamma, model.discriminate(images, 3 - LABELS), rtol=1e-3)
+
+
+def test_the_discriminators_logit_is_the_projection_of_its_paper():
+    network = networks.dcgan_discriminator(IMAGE, filters=(2, 2), num_classes=3)
+    x = np.random.default_rng(0).random((3, *IMAGE)).astype("float32")
+    features = keras.Model(network.inputs[0], next(layer for layer in network.layers if "flatten" in layer.name).output)(x).numpy()
+    weights = {variable.path.split("/")[-1]: variable.numpy() for variable in network.variables if "conv" not in variable.path}
+    expected = features @ weights["kernel"] + weights["bias"]
+    expected += np.sum(weights["embeddings"][[2, 0, 1]] * features, axis=1, keepdims=True)
+    np.testing.assert_allclose(network([x, np.array([2, 0, 1])]), expected, rtol=1e-4)
+
+
+def test_a_row_depends_on_its_seed_and_its_label_alone():
+    model, labels = gan_of(), np.array([0, 1, 2, 3, 1])
+    rows = model.generate(5, seed=7, condition=labels).numpy()
+    for i, label in enumerate(labels):
+        np.testing.assert_allclose(model.generate(seed=[7 * 2**32 + i], condition=label)[0], rows[i], atol=1e-6)
+    assert not np.allclose(model.generate(5, seed=7, condition=0)[1], rows[1])
+    latents = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    np.testing.assert_allclose(model.predict((latents, labels), verbose=0), model.decode(latents, labels), atol=1e-6)
+
+
+def test_every_signature_takes_the_condition(images, tmp_path):
+    model = gan_of()
+    model.export(tmp_path / "model")
+    signatures = tf.saved_model.load(str(tmp_path / "model")).signatures
+    inputs = {name: sorted(function.structured_input_signature[1]) for name, function in signatures.items()}
+    assert inputs == {
+        "serving_default": ["condition", "seed"],
+        "generate": ["condition", "seed"],
+        "decode": ["condition", "latents"],
+        "discriminate": ["condition", "inputs"],
+    }
+    labels = tf.constant(LABELS, tf.int64)
+    for rows in (0, 1, 20):
+        probability = signatures["discriminate"](inputs=tf.constant(images[:rows]), condition=labels[:rows])["probability"]
+        np.testing.assert_allclose(probability, model.discriminate(images, LABELS)[:rows], atol=1e-6)
+        outputs = signatures["generate"](seed=tf.range(rows, dtype=tf.int64), condition=labels[:rows])["outputs"]
+        np.testing.assert_allclose(outputs, model.generate(20, seed=0, condition=LABELS)[:rows], atol=1e-6)
+
+
+def test_labels_may_enter_by_the_prior(images):
+    model = gan_of(generator=None, prior=distributions.ConditionalNormal(3, num_classes=4, hidden_size=5))
+    before = [variable.numpy() for variable in model.prior.trainable_variables]
+    model.fit(images, LABELS, **FIT)
+    assert not any(np.array_equal(old, new.numpy()) for old, new in zip(before, model.prior.trainable_variables, strict=True))
+    assert not np.allclose(model.generate(1, seed=1, condition=0), model.generate(1, seed=1, condition=1))
+
+
+def test_labels_that_one_player_alone_would_see_are_refused(images):
+    for generator, discriminator in ((4, None), (None, 4), (4, 5)):
+        message = f"Received: generator {generator}, prior None, discriminator {discriminator}."
+        with pytest.raises(ValueError, match=re.escape(message)):
+            gan_of(generator, discriminator)
+    for y, message in ((None, "Received: none. Give them: fit(x, labels)"), (LABELS + 1, "Received: values from 1 to 4.")):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            gan_of().fit(images, y, **FIT)
+    with pytest.raises(ValueError, match="a label from 0 to 3 for each example"):
+        gan_of().discriminate(images)
+
+
+def test_two_replicas_and_mixed_precision(images, two_replicas):
+    losses_of = []
+    for policy, strategy in (("float32", tf.distribute.get_strategy()), ("float32", two_replicas), ("mixed_float16", None)):
+        keras.config.set_dtype_policy(policy)
+        with (strategy or tf.distribute.get_strategy()).scope():
+            model = gan_of()
+        dataset = tf.data.Dataset.from_tensor_slices((images, LABELS)).batch(8)
+        losses_of.append(model.fit(dataset, epochs=2, verbose=0).history["loss"])
+    np.testing.assert_allclose(losses_of[1], losses_of[0], rtol=0.1)
+    np.testing.assert_allclose(losses_of[2], losses_of[0], rtol=0.1)
