@@ -165,7 +165,7 @@ def dcgan_discriminator(input_shape, filters=(64, 128), num_classes=None, spectr
     labels = keras.Input((), dtype="int32")
     embedding = normalized(layers.Embedding(num_classes, features.shape[-1], dtype="float32"))
     of_label = embedding(keras.ops.cast(labels, "float32"))  # SpectralNormalization gives back the dtype that it was given
-    projection = layers.Dot(axes=1, dtype="float32")([of_label, features])
+    projection = keras.ops.sum(of_label * features, axis=1, keepdims=True)
     return keras.Model([inputs, labels], layers.Add(dtype="float32")([logit, projection]))
 
 

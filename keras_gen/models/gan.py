@@ -266,8 +266,7 @@ class GAN(GenerativeModel):
         """The sum of the penalties, `[batch]`; one that is due every n steps counts n times then."""
 
         def logits(points):
-            labelled = labels_of(self.discriminator) is not None
-            return self.discriminator_in_float32([points, tf.cast(labels, tf.int32)] if labelled else points)
+            return self.discriminator_in_float32([points, tf.cast(labels, tf.int32)] if labels_of(self.discriminator) else points)
 
         total = tf.zeros(tf.shape(x)[0])
         generated = tf.cast(generated, tf.float32)

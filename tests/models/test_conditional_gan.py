@@ -37,7 +37,8 @@ def test_it_trains_saves_and_draws_the_same_again(compiled, images, tmp_path):
     history = model.fit(dataset, validation_data=(images, LABELS), epochs=2, verbose=0).history
     assert np.isfinite(history["val_loss"][-1])
     for old, new in zip(before, model.trainable_variables, strict=True):
-        assert not np.array_equal(old, new.numpy())
+        if new.shape != (1,):  # a bias of all logits, which this loss need not feel
+            assert not np.array_equal(old, new.numpy())
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded.generate(4, seed=1, condition=2), model.generate(4, seed=1, condition=2), atol=1e-6)
