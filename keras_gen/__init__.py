@@ -14,11 +14,12 @@ __all__ = [
     "losses",
     "networks",
     "objectives",
+    "regularizers",
     "serving",
 ]
 
 # Importing the package registers its classes, so that `keras.saving.load_model` knows them. The command line imports what a
 # command needs itself: `keras-gen --help` answers without loading TensorFlow.
 if pathlib.Path(sys.argv[0] if sys.argv else "").name not in ("keras-gen", "keras-gen.exe"):
-    from keras_gen import data, distributions, losses, networks, objectives, serving
+    from keras_gen import data, distributions, losses, networks, objectives, regularizers, serving
     from keras_gen.models import GAN, VAE, GenerativeModel, RegularizedAutoencoder

@@ -401,6 +401,7 @@ SERVING_CONTRACT = {
         "serving_default": ("inputs", {"reconstructions"}),
         "encode": ("inputs", {"latents"}),
         "decode": ("latents", {"outputs"}),
+        "score": ("inputs", {"score"}),
     },
     "vae": {
         "serving_default": ("inputs", {"reconstructions"}),

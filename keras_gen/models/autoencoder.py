@@ -1,11 +1,17 @@
 """The regularized autoencoder (MATH 1)."""
 
+import math
+import numbers
+
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_gen.distributions import FittedMixture
 from keras_gen.models.base import GenerativeModel
 from keras_gen.models.checks import DataCheck, check_distribution, check_network, check_prior, output_range
+from keras_gen.models.copies import float32_function
+from keras_gen.regularizers import LatentRegularizer
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -13,12 +19,14 @@ class RegularizedAutoencoder(GenerativeModel):
     """z = encoder(x), x̂ = decoder(z), trained on E_x[L(x, x̂)] + λ‖W‖² (MATH 1).
 
     L is any Keras loss given to `compile(loss=)`. λ‖W‖² comes from the networks' own kernel regularizers; it is counted once
-    and logged as `regularization_loss`.
+    and logged as `regularization_loss`. Regularizers of the latents are given to `compile(regularizers=)` and logged as
+    `penalty_loss`.
 
     Args:
         encoder: Built Keras model from data to latents.
         decoder: Built Keras model from latents to data. If it ends in a sigmoid, data outside [0, 1] are refused.
         prior: What latents are drawn from to `generate`; None until `fit_latent_density` makes one.
+        threshold: The score over which data are strange; None until `calibrate` finds one.
         seed: Seed of the model's noise.
         **kwargs: `name`, `dtype` and `trainable` of the Keras model.
 
@@ -32,30 +40,33 @@ class RegularizedAutoencoder(GenerativeModel):
     >>> autoencoder.compile("adam", loss="binary_crossentropy")
     >>> history = autoencoder.fit(tf.random.uniform((64, 28, 28, 1)), epochs=1, verbose=0)
     >>> sorted(history.history)
-    ['loss', 'reconstruction_loss', 'regularization_loss']
+    ['loss', 'penalty_loss', 'reconstruction_loss', 'regularization_loss']
     """
 
-    loss_parts = ("reconstruction_loss", "regularization_loss")
-    compile_arguments = ("loss",)
+    loss_parts = ("reconstruction_loss", "penalty_loss", "regularization_loss")
+    compile_arguments = ("loss", "regularizers")
+    loss = None
 
-    def __init__(self, encoder, decoder, prior=None, seed=None, **kwargs):
+    def __init__(self, encoder, decoder, prior=None, threshold=None, seed=None, **kwargs):
         data_shape, latent_shape = check_network("encoder", encoder)
         check_network("decoder", decoder, latent_shape, data_shape, why=", to mirror `encoder`")
         super().__init__(DataCheck(data_shape, *output_range(decoder)), seed, **kwargs)
         self.encoder = encoder
         self.decoder = decoder
         self.latent_shape = latent_shape
+        self.threshold = threshold
         if prior is not None:
             check_prior(prior, *latent_shape)
             check_distribution(prior)
             self.prior = prior
 
-    def compile(self, optimizer="adam", loss=None, **kwargs):
+    def compile(self, optimizer="adam", loss=None, regularizers=(), **kwargs):
         """Configure for training as `keras.Model.compile`.
 
         Args:
             optimizer: Keras optimizer or its name.
             loss: L, a Keras loss by name, function or object, with Keras's default reduction.
+            regularizers: Regularizers of the latents, for instance `[regularizers.Contractive(1e-3)]`.
             **kwargs: Further arguments of `keras.Model.compile`; `metrics` see the data and their reconstruction.
 
         Raises:
@@ -70,36 +81,55 @@ class RegularizedAutoencoder(GenerativeModel):
                 "The reconstruction loss is averaged over the batch: give it Keras's default reduction. "
                 f"Received: loss={loss!r} with reduction={reduction!r}"
             )
+        regularizers = (regularizers,) if isinstance(regularizers, LatentRegularizer) else tuple(regularizers or ())
+        if not all(isinstance(regularizer, LatentRegularizer) for regularizer in regularizers):
+            raise ValueError(
+                "`regularizers` are of the latents, such as [keras_gen.regularizers.Contractive(1e-3)]; those of weights go into the "
+                f"layers of the networks. Received: {regularizers!r}"
+            )
         if function is keras.losses.binary_crossentropy or isinstance(function, keras.losses.BinaryCrossentropy):
             self.data_check = DataCheck(self.data_shape, 0.0, 1.0)
         super().compile(optimizer, **kwargs)
         self.loss = loss  # not handed to Keras, which would ask for a target
+        self.regularizers = regularizers
+        self.encoder_in_float32 = float32_function(self.encoder) if regularizers else None
 
     def call(self, inputs, training=False):
         """The reconstruction x̂ of `inputs`."""
         return self.decoder(self.encoder(inputs, training=training), training=training)
 
     def train_step(self, data):
-        """One step on E_x[L(x, x̂)] + λ‖W‖²."""
+        """One step on E_x[L(x, x̂)] + λ‖W‖², and what the regularizers of the latents add."""
         x, target, sample_weight = self.unpack(data)
         with tf.GradientTape() as tape:
-            reconstruction = self(x, training=True)
-            reconstruction_loss = self.average(self.reconstruction_error(target, reconstruction), sample_weight)
-            regularization_loss = self.regularization_loss()
-            loss = reconstruction_loss + regularization_loss
-        self.minimize(tape, loss, self.trainable_variables)
-        self.log(x, loss=loss, reconstruction_loss=reconstruction_loss, regularization_loss=regularization_loss)
+            terms, reconstruction = self._terms(x, target, sample_weight, training=True)
+        self.minimize(tape, terms["loss"], self.trainable_variables)
+        self.log(x, **terms)
         return self.compute_metrics(x, target, reconstruction, sample_weight)
 
     def test_step(self, data):
         """The losses of a batch, with the weights as they are."""
         x, target, sample_weight = self.unpack(data)
-        reconstruction = self(x, training=False)
-        reconstruction_loss = self.average(self.reconstruction_error(target, reconstruction), sample_weight)
-        regularization_loss = self.regularization_loss()
-        loss = reconstruction_loss + regularization_loss
-        self.log(x, loss=loss, reconstruction_loss=reconstruction_loss, regularization_loss=regularization_loss)
+        terms, reconstruction = self._terms(x, target, sample_weight, training=False)
+        self.log(x, **terms)
         return self.compute_metrics(x, target, reconstruction, sample_weight)
+
+    def _terms(self, x, target, sample_weight, training):
+        """The terms of the loss, averaged, and the reconstruction."""
+        latents = self.encoder(x, training=training)
+        reconstruction = self.decoder(latents, training=training)
+        terms = {
+            "reconstruction_loss": self.average(self.reconstruction_error(target, reconstruction), sample_weight),
+            "regularization_loss": self.regularization_loss(),
+            "penalty_loss": self.average(self._penalty(latents, x), sample_weight),
+        }
+        return {"loss": tf.add_n(list(terms.values())), **terms}, reconstruction
+
+    def _penalty(self, latents, x):
+        """The sum of the regularizers of the latents, `[batch]`."""
+        latents = tf.reshape(tf.cast(latents, tf.float32), (-1, math.prod(self.latent_shape)))
+        values = [regularizer(latents, x, self.encoder_in_float32) for regularizer in self.regularizers]
+        return tf.add_n([tf.zeros(tf.shape(x)[0]), *values])
 
     def reconstruction_error(self, target, reconstruction):
         """L(x, x̂) of each example, `[batch]`: the compiled loss, averaged over the axes after the batch as Keras does."""
@@ -118,6 +148,48 @@ class RegularizedAutoencoder(GenerativeModel):
     def reconstruct(self, x):
         """`decode(encode(x))`."""
         return self(x, training=False)
+
+    def score(self, x):
+        """How strange each example is, `[batch]`: its reconstruction error, the compiled loss.
+
+        Raises:
+            ValueError: If the model is not compiled.
+        """
+        if self.loss is None:
+            raise ValueError(f"{self.name} has no loss to score with: compile it, for instance compile(loss='mse').")
+        x = tf.cast(x, tf.float32)
+        return self.reconstruction_error(x, self.reconstruct(x))
+
+    def calibrate(self, x, quantile=0.99):
+        """Find the score over which data are strange: the quantile of the scores of normal data that the model was not trained on.
+
+        The threshold is part of the model, of its `.keras` file and of its exported `score` signature, which then says `anomaly`,
+        too. Of normal data, a share of about 1 − `quantile` will be taken for strange.
+
+        Args:
+            x: Normal data, an array or a `tf.data.Dataset`; some hundred for each per cent of 1 − `quantile`.
+            quantile: Share of normal data that are to be taken for normal, in (0, 1).
+
+        Returns:
+            The threshold.
+        """
+        if not isinstance(quantile, numbers.Real) or not 0 < quantile < 1:
+            raise ValueError(f"`quantile` is a number between 0 and 1, such as 0.99. Received: quantile={quantile!r}")
+        self.data_check.before_work(x)
+        batches = x if isinstance(x, tf.data.Dataset) else tf.data.Dataset.from_tensor_slices(x).batch(256)
+        scores = np.concatenate([self.score(self.unpack(batch)[0]) for batch in batches])
+        self.threshold = float(np.quantile(scores, quantile))
+        return self.threshold
+
+    def is_anomaly(self, x):
+        """Whether the score of each example is over the threshold, bool `[batch]`.
+
+        Raises:
+            ValueError: If there is no threshold yet.
+        """
+        if self.threshold is None:
+            raise ValueError(f"{self.name} has no threshold yet: calibrate(x) on normal data that it was not trained on.")
+        return self.score(x) > self.threshold
 
     def fit_latent_density(self, x, num_components=10):
         """Fit a mixture of normals to the codes of `x`, so that the autoencoder can `generate` (Ghosh et al. 2020, arXiv:1903.12436).
@@ -146,13 +218,19 @@ class RegularizedAutoencoder(GenerativeModel):
         self.prior.fit(codes, self.seed)
 
     def signatures(self):
-        """The serving contract: `serving_default`, `encode`, `decode`, and `generate` once there is a latent density."""
+        """The serving contract: `serving_default`, `encode`, `decode`, `score`, and `generate` once there is a latent density."""
         latents = tf.TensorSpec((None, *self.latent_shape), tf.float32, name="latents")
         endpoints = {
             "serving_default": (lambda inputs: {"reconstructions": self.reconstruct(inputs)}, [self._data_spec()]),
             "encode": (lambda inputs: {"latents": self.encode(inputs)}, [self._data_spec()]),
             "decode": (lambda latents: {"outputs": self.decode(latents)}, [latents]),
         }
+        if self.loss is not None:
+            endpoints["score"] = (self._scored, [self._data_spec()])
         if self.prior is not None:
             endpoints["generate"] = (self.generate_rows, [self._seed_spec()])
         return endpoints
+
+    def _scored(self, inputs):
+        score = self.score(inputs)
+        return {"score": score} if self.threshold is None else {"score": score, "anomaly": score > self.threshold}

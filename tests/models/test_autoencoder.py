@@ -8,7 +8,7 @@ import tensorflow as tf
 from conftest import IMAGE, normalized, tiny_autoencoder
 
 import keras_gen
-from keras_gen import networks
+from keras_gen import networks, regularizers
 
 RANDOM = np.random.default_rng(0)
 FIT = {"batch_size": 8, "epochs": 3, "shuffle": False, "verbose": 0}
@@ -185,3 +185,90 @@ def test_the_loss_is_checked():
         model.compile("adam")
     with pytest.raises(ValueError, match="averaged over the batch"):
         model.compile("adam", loss=keras.losses.MeanSquaredError(reduction="sum"))
+
+
+# === Regularizers of the latents ===
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("compiled", [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}])
+def test_regularizers_of_the_latents_are_their_formulas_and_are_learned_from(images, policy, compiled):
+    keras.config.set_dtype_policy(policy)
+    encoder = networks.mlp(IMAGE, (3,), hidden=(5,), activation="tanh")
+    model = keras_gen.RegularizedAutoencoder(encoder, networks.mlp((3,), IMAGE, hidden=(5,)))
+    w1, b1, w2, b2 = (weight.astype("float64") for weight in encoder.get_weights())
+    weights = np.linspace(0, 2, 20)
+    active = np.tanh(images.reshape(20, 64) @ w1 + b1)
+    z = active @ w2 + b2
+    jacobians = np.einsum("ih,bh,hj->bij", w1, 1 - active**2, w2)
+    contractive = weights @ np.sum(jacobians**2, axis=(1, 2)) / 20
+    expected = contractive + weights @ (0.5 * np.abs(z).sum(axis=1) + 0.25 / 2 * np.sum(z**2, axis=1)) / 20
+    all_three = [regularizers.Contractive(1.0), regularizers.LatentL1(0.5), regularizers.LatentL2(0.25)]
+    model.compile(keras.optimizers.SGD(0.5), loss="mse", regularizers=all_three, **compiled)
+    history = model.fit(images, sample_weight=weights, batch_size=20, epochs=5, verbose=0).history
+    assert history["penalty_loss"][0] == pytest.approx(expected, rel=1e-5 if policy == "float32" else 2e-3)
+    assert history["penalty_loss"][-1] < 0.7 * history["penalty_loss"][0]
+    assert history["loss"][0] == pytest.approx(history["penalty_loss"][0] + history["reconstruction_loss"][0], rel=1e-5)
+
+
+def test_regularizers_are_saved_with_the_model_and_count_once_on_two_replicas(images, two_replicas, tmp_path):
+    histories = []
+    for strategy in (tf.distribute.get_strategy(), two_replicas):
+        with strategy.scope():
+            keras.utils.set_random_seed(0)
+            model, arguments = tiny_autoencoder()
+            model.compile(**arguments, regularizers=regularizers.Contractive(0.1))
+        dataset = tf.data.Dataset.from_tensor_slices(images).batch(8)
+        histories.append(model.fit(dataset, validation_data=dataset, epochs=2, verbose=0).history)
+    for name, values in histories[0].items():
+        np.testing.assert_allclose(histories[1][name], values, rtol=1e-5)
+    model, arguments = tiny_autoencoder()
+    model.compile(**arguments, regularizers=[regularizers.LatentL1(0.1), regularizers.Contractive(0.1)])
+    model.fit(images, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert repr(loaded.regularizers) == "(LatentL1(weight=0.1), Contractive(weight=0.1))"
+    assert loaded.evaluate(images, verbose=0) == model.evaluate(images, verbose=0)
+
+
+def test_regularizers_of_weights_belong_in_the_layers():
+    with pytest.raises(ValueError, match=r"`regularizers` are of the latents, such as .* those of weights go into the layers"):
+        tiny_autoencoder()[0].compile("adam", loss="mse", regularizers=[keras.regularizers.L2(1e-4)])
+
+
+# === Scores ===
+
+
+def test_scores_are_the_loss_of_each_example_and_a_quantile_of_them_the_threshold(images, tmp_path):
+    model, _ = tiny_autoencoder()
+    with pytest.raises(ValueError, match="has no loss to score with: compile it"):
+        model.score(images)
+    model.compile("adam", loss="mse")
+    expected = np.mean((images - model.predict(images, verbose=0)) ** 2, axis=(1, 2, 3))
+    np.testing.assert_allclose(model.score(images), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match=re.escape("has no threshold yet: calibrate(x)")):
+        model.is_anomaly(images)
+    model.export(tmp_path / "before")
+    score = tf.saved_model.load(str(tmp_path / "before")).signatures["score"]
+    assert set(score.structured_outputs) == {"score"}
+    for data in (images, tf.data.Dataset.from_tensor_slices(images).batch(8), tf.data.Dataset.from_tensors((images, images))):
+        assert model.calibrate(data, quantile=0.8) == pytest.approx(np.quantile(expected, 0.8), rel=1e-5)
+    np.testing.assert_array_equal(model.is_anomaly(images), expected > np.quantile(expected, 0.8))
+    assert np.sum(model.is_anomaly(images)) == 4
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.is_anomaly(images), model.is_anomaly(images))
+    loaded.export(tmp_path / "after")
+    score = tf.saved_model.load(str(tmp_path / "after")).signatures["score"]
+    for rows in (0, 1, 20):
+        outputs = score(inputs=tf.constant(images[:rows]))
+        np.testing.assert_allclose(outputs["score"], expected[:rows], rtol=1e-5)
+        np.testing.assert_array_equal(outputs["anomaly"], model.is_anomaly(images)[:rows])
+
+
+@pytest.mark.parametrize("quantile", [0, 1, 99, "0.9"])
+def test_the_quantile_is_a_share(images, quantile):
+    model, arguments = tiny_autoencoder()
+    model.compile(**arguments)
+    with pytest.raises(ValueError, match="`quantile` is a number between 0 and 1"):
+        model.calibrate(images, quantile=quantile)
