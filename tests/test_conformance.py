@@ -42,7 +42,7 @@ def test_every_execution_mode_is_the_same_training(make_model, kind, images, mod
         assert_weights_equal(model, reference, atol=2e-5)
     assert not all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     for name, values in expected.items():
-        if name.endswith(("z_score", "kl_sampled")) and not same_noise:
+        if name.endswith(("z_score", "kl_sampled", "accuracy", "duplicates")) and not same_noise:
             continue  # of so few examples, noise above all
         np.testing.assert_allclose(history[name], values, **({"rtol": 1e-4, "atol": 1e-5} if same_noise else {"rtol": 0.05}))
 
@@ -291,7 +291,8 @@ def test_savedmodels_store_each_weight_once_and_no_slots(make_model, images, tmp
     model.export(tmp_path / "model")
     stored = tf.train.list_variables(str(tmp_path / "model" / "variables" / "variables"))
     floats = sum(int(np.prod(shape)) for name, shape in stored if "OBJECT_GRAPH" not in name)
-    assert floats == sum(int(np.prod(weight.shape)) for weight in model.weights)
+    served = [model.averaged_generator, model.discriminator] if hasattr(model, "averaged_generator") else [model]
+    assert floats == sum(network.count_params() for network in served)
 
 
 def test_labels_shapes_dtypes_and_ranges_are_refused_with_advice(make_model, images):

@@ -43,6 +43,12 @@ class AutoencoderConfig(RunConfig):
     """Number of latent dimensions."""
     l2: float = 1e-6
     """λ, the weight of the squared kernels."""
+    latent_l1: float = 0.0
+    """Weight of the absolute latents (sparse autoencoder)."""
+    latent_l2: float = 0.0
+    """Weight of the squared latents (RAE)."""
+    contractive: float = 0.0
+    """Weight of the squared slopes of the latents."""
     loss: str = "binary_crossentropy"
     """L, a Keras loss by name."""
     learning_rate: float = 1e-3
@@ -88,7 +94,7 @@ class VAEConfig(RunConfig):
 
 @dataclasses.dataclass(frozen=True)
 class GANConfig(RunConfig):
-    """Train a GAN: a DCGAN pair, non-saturating loss, one optimizer a player."""
+    """Train a GAN: a DCGAN pair, one optimizer a player."""
 
     name: str = "gan"
     """Name of the run and of the SavedModel."""
@@ -98,6 +104,24 @@ class GANConfig(RunConfig):
     """Passes over the training data."""
     latent_size: int = 64
     """Number of latent dimensions."""
+    conditional: bool = False
+    """Show the labels of the data to both players."""
+    loss: Literal["non_saturating", "minimax", "least_squares", "hinge", "wasserstein", "relativistic"] = "non_saturating"
+    """Both players' formulas."""
+    label_smoothing: float = 0.0
+    """Doubt on real examples, of the non-saturating and the minimax loss."""
+    penalties: tuple[Literal["gradient_penalty", "dragan", "r1", "r2"], ...] = ()
+    """Penalties on the discriminator's slope."""
+    penalty_weight: float = 10.0
+    """Their weight."""
+    penalty_every: int = 1
+    """Training steps from one use of the penalties to the next."""
+    spectral_normalization: bool = False
+    """Keep the spectral norms of the discriminator's kernels at 1."""
+    discriminator_steps: int = 1
+    """Moves of the discriminator for each of the generator."""
+    ema_momentum: float | None = None
+    """Momentum of the running average of the generator, which then generates, such as 0.999."""
     generator_learning_rate: float = 1e-3
     """Adam's learning rate for the generator."""
     discriminator_learning_rate: float = 4e-4

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import yaml
 
-from keras_gen import data, distributions, networks, objectives, serving
+from keras_gen import data, distributions, losses, networks, objectives, regularizers, serving
 from keras_gen.models import GAN, VAE, RegularizedAutoencoder
 from keras_gen.training.callbacks import Pictures, generate, save_grid
 from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig
@@ -28,7 +28,7 @@ def train(config):
         Path of the folder.
     """
     keras.utils.set_random_seed(config.seed)
-    labels = isinstance(config, VAEConfig) and (config.conditional or config.prior == "conditional")
+    labels = getattr(config, "conditional", False) or getattr(config, "prior", None) == "conditional"
     train_data, test_data = data.load(config.data, config.batch_size, labels, config.data_dir, seed=config.seed)
     data_shape = tuple((train_data.element_spec[0] if labels else train_data.element_spec).shape[1:])
     num_classes = 1 + max(int(y.numpy().max()) for _, y in train_data) if labels else None
@@ -58,7 +58,7 @@ def build(config, data_shape, steps, num_classes=None):
         config: `AutoencoderConfig`, `VAEConfig` or `GANConfig`.
         data_shape: Shape of one example.
         steps: Training steps of the whole run, for the learning-rate schedule.
-        num_classes: Number of labels of a conditional VAE.
+        num_classes: Number of labels of a conditional VAE or GAN.
     """
     raise ValueError(f"Expected an AutoencoderConfig, VAEConfig or GANConfig. Received: {config!r}")
 
@@ -73,7 +73,13 @@ def _(config: AutoencoderConfig, data_shape, steps, num_classes=None):
         seed=config.seed,
         name=config.name,
     )
-    model.compile(_adam(config, steps), loss=config.loss)
+    of_latents = {
+        regularizers.LatentL1: config.latent_l1,
+        regularizers.LatentL2: config.latent_l2,
+        regularizers.Contractive: config.contractive,
+    }
+    chosen = [kind(weight) for kind, weight in of_latents.items() if weight]
+    model.compile(_adam(config, steps), loss=config.loss, regularizers=chosen)
     return model
 
 
@@ -118,15 +124,29 @@ def _(config: VAEConfig, data_shape, steps, num_classes=None):
 
 @build.register
 def _(config: GANConfig, data_shape, steps, num_classes=None):
+    num_classes = num_classes if config.conditional else None
+    loss = {
+        "non_saturating": functools.partial(losses.NonSaturating, config.label_smoothing),
+        "minimax": functools.partial(losses.Minimax, config.label_smoothing),
+        "least_squares": losses.LeastSquares,
+        "hinge": losses.Hinge,
+        "wasserstein": losses.Wasserstein,
+        "relativistic": losses.RelativisticPairing,
+    }[config.loss]()
+    penalty = {"gradient_penalty": losses.GradientPenalty, "dragan": losses.DRAGAN, "r1": losses.R1, "r2": losses.R2}
     model = GAN(
-        networks.dcgan_generator(config.latent_size, data_shape),
-        networks.dcgan_discriminator(data_shape),
+        networks.dcgan_generator(config.latent_size, data_shape, num_classes=num_classes),
+        networks.dcgan_discriminator(data_shape, num_classes=num_classes, spectral_normalization=config.spectral_normalization),
         seed=config.seed,
         name=config.name,
     )
     model.compile(
         keras.optimizers.Adam(config.generator_learning_rate, config.beta_1),
         keras.optimizers.Adam(config.discriminator_learning_rate, config.beta_1),
+        loss,
+        [penalty[name](config.penalty_weight, every=config.penalty_every) for name in config.penalties],
+        config.discriminator_steps,
+        config.ema_momentum,
     )
     return model
 

@@ -88,7 +88,16 @@ def test_every_setting_reaches_the_model():
         GANConfig(generator_learning_rate=0.5, discriminator_learning_rate=0.25, beta_1=0.125, latent_size=6), image, 10
     )
     assert [(float(o.learning_rate), o.beta_1) for o in gan.optimizer.optimizers] == [(0.5, 0.125), (0.25, 0.125)]
-    assert gan.prior.event_size == 6
+    assert (gan.prior.event_size, repr(gan.loss), gan.penalties) == (6, "NonSaturating(label_smoothing=0.0)", ())
+    game = {"loss": "minimax", "label_smoothing": 0.1, "penalties": ("r1", "dragan"), "penalty_weight": 2.0, "penalty_every": 4}
+    more = {"discriminator_steps": 2, "ema_momentum": 0.9, "spectral_normalization": True, "conditional": True}
+    gan = run.build(GANConfig(**game, **more), image, 10, num_classes=3)
+    assert repr(gan.loss) == "Minimax(label_smoothing=0.1)"
+    assert repr(gan.penalties) == "(R1(weight=2.0, every=4), DRAGAN(weight=2.0, target=1.0, noise=0.5, every=4))"
+    assert (gan.discriminator_steps, gan.ema_momentum, gan.num_classes) == (2, 0.9, 3)
+    assert any(isinstance(layer, keras.layers.SpectralNormalization) for layer in gan.discriminator.layers)
+    autoencoder = run.build(AutoencoderConfig(latent_l1=0.5, latent_l2=0.25, contractive=0.125), image, 10)
+    assert repr(autoencoder.regularizers) == "(LatentL1(weight=0.5), LatentL2(weight=0.25), Contractive(weight=0.125))"
 
 
 @pytest.mark.parametrize("prior", ["standard", "learned", "mixture", "vamp"])
@@ -104,15 +113,16 @@ def test_every_prior_and_likelihood_trains_and_comes_back(prior, likelihood, tmp
     assert loaded.evaluate(x, verbose=0, return_dict=True) == model.evaluate(x, verbose=0, return_dict=True)
 
 
-def test_a_conditional_run_shows_each_label_in_turn(tmp_path):
+@pytest.mark.parametrize("kind", ["vae", "gan"])
+def test_a_conditional_run_shows_each_label_in_turn(kind, tmp_path):
     x, y = np.random.default_rng(0).integers(0, 256, size=(40, 12, 12), dtype=np.uint8), np.arange(40) % 3
     np.savez(tmp_path / "labelled.npz", x=x, y=y)
     folders = {"runs": tmp_path, "savedmodels": tmp_path / "s"}
-    config = VAEConfig(
-        data=str(tmp_path / "labelled.npz"), conditional=True, prior="conditional", latent_size=2, epochs=1, **folders
-    )
+    config = VAEConfig(prior="conditional", latent_size=2) if kind == "vae" else GANConfig(latent_size=2)
+    config = dataclasses.replace(config, data=str(tmp_path / "labelled.npz"), conditional=True, epochs=1, **folders)
     folder = run.train(config)
-    assert {path.name for path in folder.glob("*.png")} == {"samples-001.png", "reconstructions-001.png"}
+    pictures = {"samples-001.png", "reconstructions-001.png"} if kind == "vae" else {"samples-001.png"}
+    assert {path.name for path in folder.glob("*.png")} == pictures
     model = run.load_run(folder)
     assert model.num_classes == 3
     samples = np.load(run.sample(folder, 4, seed=5, output=tmp_path / "x.npy"))
