@@ -1,0 +1,70 @@
+"""Does a conditional model draw the digit that it is asked for? A classifier trained on the real training images reads its samples.
+
+keras-gen train gan --conditional --ema-momentum 0.999 --epochs 30 --name conditional
+python benchmarks/conditional_gan.py runs/conditional
+"""
+
+import dataclasses
+import json
+import pathlib
+from typing import Annotated
+
+import keras
+import numpy as np
+import tyro
+
+from keras_gen import data
+from keras_gen.training import run
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@dataclasses.dataclass
+class Settings:
+    """What to read."""
+
+    folder: Annotated[pathlib.Path, tyro.conf.Positional]
+    """Folder of the run of a conditional model."""
+    samples: int = 2000
+    """Samples to read, each digit as often."""
+    seed: int = 1
+    output: pathlib.Path = ROOT / "benchmarks" / "results" / "conditional_gan.json"
+
+
+def train_classifier(train):
+    """A convolutional network, ten epochs."""
+    keras.utils.set_random_seed(0)
+    layers = keras.layers
+    classifier = keras.Sequential(
+        [
+            keras.Input((28, 28, 1)),
+            *(layers.Conv2D(32, 3, activation="relu"), layers.MaxPooling2D(), layers.Conv2D(64, 3, activation="relu")),
+            *(layers.MaxPooling2D(), layers.Flatten(), layers.Dropout(0.5), layers.Dense(10)),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    classifier.compile("adam", loss, metrics=["accuracy"])
+    classifier.fit(train, epochs=10, verbose=0)
+    return classifier
+
+
+def main(settings: Settings):
+    """Train the classifier, read the samples, print and save."""
+    train, test = data.load("mnist_mini", labels=True)
+    classifier = train_classifier(train)
+    on_test = classifier.evaluate(test, verbose=0, return_dict=True)["accuracy"]
+    asked = np.arange(settings.samples) % 10
+    model = run.load_run(settings.folder)
+    samples = np.concatenate(
+        [model.generate(100, seed=settings.seed * 1000 + i, condition=labels) for i, labels in enumerate(asked.reshape(-1, 100))]
+    )
+    read = classifier.predict(samples, verbose=0).argmax(axis=1)
+    by_digit = {str(digit): round(float(np.mean(read[asked == digit] == digit)), 4) for digit in range(10)}
+    result = {"classifier_test_accuracy": round(on_test, 4), "read_as_asked": float(np.mean(read == asked)), "by_digit": by_digit}
+    settings.output.parent.mkdir(parents=True, exist_ok=True)
+    settings.output.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings))
