@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_gen.distributions import Prior
 
 _MARK = "<keras_gen>"  # finds our message again inside a TensorFlow error
+ANY_NUMBER = np.iinfo(np.int32).max  # of labels, where a network does not say how many
 _TOLERANCE = 1e-4  # of rounding, for data at the ends of their range
 
 
@@ -134,12 +135,20 @@ def data_errors():
 
 
 def labels_of(network):
-    """How many labels the second input of a network takes, None if it has no such input."""
+    """How many labels the second input of a network takes, `ANY_NUMBER` if it does not say, None if it has no such input."""
     if not isinstance(getattr(network, "input_shape", None), list):
         return None
     unwrapped = [getattr(layer, "layer", layer) for layer in network.layers]  # of spectral normalization
     embeddings = [layer for layer in unwrapped if isinstance(layer, keras.layers.Embedding)]
-    return embeddings[0].input_dim if embeddings else np.iinfo(np.int32).max
+    return embeddings[0].input_dim if embeddings else ANY_NUMBER
+
+
+def number_of_labels(**parts):
+    """The one number of labels that the parts of a model take, each None for a part that sees none; None if none does."""
+    taken = set(parts.values()) - {None}
+    if len(taken - {ANY_NUMBER}) > 1:
+        raise ValueError(f"Expected parts of one number of labels. Received: {parts}.")
+    return min(taken, default=None)
 
 
 def check_network(argument, network, input_shape=None, output_shape=None, why="", labels=False):

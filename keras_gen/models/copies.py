@@ -27,14 +27,13 @@ def float32_function(network):
     mixed precision, the gradient of a gradient in float16 overflows and takes the loss scale down with it
     (tensorflow/tensorflow#48662).
     """
-    config = keras.saving.serialize_keras_object(network)
-    of_float32 = _with_policy(config, "float32")
     twin = network
-    if of_float32 != config:
+    if {layer.compute_dtype for layer in network._flatten_layers()} != {"float32"}:
+        config = _with_policy(keras.saving.serialize_keras_object(network), "float32")
         policy = keras.config.dtype_policy()  # of models of models, whose configuration does not say
         keras.config.set_dtype_policy("float32")
         try:
-            twin = keras.saving.deserialize_keras_object(of_float32)
+            twin = keras.saving.deserialize_keras_object(config)
         finally:
             keras.config.set_dtype_policy(policy)
 

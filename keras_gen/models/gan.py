@@ -8,7 +8,16 @@ import tensorflow as tf
 from keras_gen.distributions import StandardNormal
 from keras_gen.losses import AdversarialLoss, NonSaturating, Penalty
 from keras_gen.models.base import GenerativeModel
-from keras_gen.models.checks import DataCheck, check_distribution, check_logits, check_network, check_prior, labels_of, output_range
+from keras_gen.models.checks import (
+    DataCheck,
+    check_distribution,
+    check_logits,
+    check_network,
+    check_prior,
+    labels_of,
+    number_of_labels,
+    output_range,
+)
 from keras_gen.models.collapse import CollapseWarning, duplicates
 from keras_gen.models.copies import copy_of, float32_function, with_labels
 
@@ -95,16 +104,16 @@ class GAN(GenerativeModel):
         why = ", the outputs of `generator` and one logit"
         check_network("discriminator", discriminator, data_shape, (1,), why=why, labels=True)
         check_logits("discriminator", discriminator)
-        generating, judging = {labels_of(generator), prior.num_classes} - {None}, {labels_of(discriminator)} - {None}
-        if generating != judging or len(generating) > 1:
+        generating = number_of_labels(generator=labels_of(generator), prior=prior.num_classes)
+        if (generating is None) != (labels_of(discriminator) is None):
             raise ValueError(
-                "Expected labels of one number both for the discriminator and for the generator or its prior, or for none. "
-                f"Received: generator {labels_of(generator)}, prior {prior.num_classes}, discriminator {labels_of(discriminator)}."
+                "Expected labels both for the discriminator and for the generator or its prior, or for none of them. Received: "
+                f"generator {labels_of(generator)}, prior {prior.num_classes}, discriminator {labels_of(discriminator)}."
             )
+        num_classes = number_of_labels(generator=generating, discriminator=labels_of(discriminator))
         if averaged_generator is not None:
             check_network("averaged_generator", averaged_generator, latent_shape, data_shape, why=", as `generator`", labels=True)
             averaged_generator.trainable = False
-        num_classes = judging.pop() if judging else None
         super().__init__(DataCheck(data_shape, *output_range(generator), num_classes), seed, **kwargs)
         self.generator = generator
         self.discriminator = discriminator

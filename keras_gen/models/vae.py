@@ -5,7 +5,15 @@ import tensorflow as tf
 
 from keras_gen.distributions import Likelihood, Posterior, StandardNormal, kl_divergence
 from keras_gen.models.base import GenerativeModel
-from keras_gen.models.checks import DataCheck, check_distribution, check_logits, check_network, check_prior, labels_of
+from keras_gen.models.checks import (
+    DataCheck,
+    check_distribution,
+    check_logits,
+    check_network,
+    check_prior,
+    labels_of,
+    number_of_labels,
+)
 from keras_gen.models.copies import with_labels
 from keras_gen.models.kl_check import KLCheck
 from keras_gen.objectives import ELBO, Objective
@@ -63,10 +71,7 @@ class VAE(GenerativeModel):
         )
         if likelihood.logits:
             check_logits("decoder", decoder)
-        takes_labels = {labels_of(encoder), labels_of(decoder), prior.num_classes} - {None}
-        if len(takes_labels) > 1:
-            raise ValueError(f"Expected networks and prior of one number of labels. Received: {sorted(takes_labels)}.")
-        num_classes = takes_labels.pop() if takes_labels else None
+        num_classes = number_of_labels(encoder=labels_of(encoder), decoder=labels_of(decoder), prior=prior.num_classes)
         super().__init__(DataCheck(likelihood.event_shape, *likelihood.support, num_classes), seed, **kwargs)
         self.encoder = encoder
         self.decoder = decoder

@@ -115,15 +115,27 @@ def test_labels_may_enter_by_the_prior(images):
 
 
 def test_labels_that_one_player_alone_would_see_are_refused(images):
-    for generator, discriminator in ((4, None), (None, 4), (4, 5)):
+    for generator, discriminator in ((4, None), (None, 4)):
         message = f"Received: generator {generator}, prior None, discriminator {discriminator}."
         with pytest.raises(ValueError, match=re.escape(message)):
             gan_of(generator, discriminator)
+    with pytest.raises(ValueError, match=r"one number of labels. Received: {'generator': 4, 'discriminator': 5}"):
+        gan_of(4, 5)
     for y, message in ((None, "Received: none. Give them: fit(x, labels)"), (LABELS + 1, "Received: values from 1 to 4.")):
         with pytest.raises(ValueError, match=re.escape(message)):
             gan_of().fit(images, y, **FIT)
     with pytest.raises(ValueError, match="a label from 0 to 3 for each example"):
         gan_of().discriminate(images)
+
+
+def test_a_network_need_not_say_how_many_labels_it_takes(images):
+    x, labels = keras.Input(IMAGE), keras.Input((), dtype="int32")
+    beside = keras.layers.Concatenate()([keras.layers.Flatten()(x), keras.ops.one_hot(labels, 4)])
+    discriminator = keras.Model([x, labels], keras.layers.Dense(1)(beside))
+    model = keras_gen.GAN(networks.dcgan_generator(3, IMAGE, filters=(4, 4), num_classes=4), discriminator)
+    assert model.num_classes == 4
+    model.compile("adam", "adam", penalties=losses.R1(1.0))
+    assert np.isfinite(model.fit(images, LABELS, **FIT).history["loss"][0])
 
 
 def test_two_replicas_and_mixed_precision(images, two_replicas):

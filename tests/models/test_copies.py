@@ -56,3 +56,20 @@ def test_labels_go_where_there_is_an_input_for_them():
     logits = float32_function(network)([tf.constant(x), tf.constant([0, 1, 2])])
     np.testing.assert_allclose(logits, network([x, np.array([0, 1, 2])], training=True), rtol=0.05, atol=1e-2)
     assert logits.dtype == tf.float32
+
+
+def test_a_network_that_cannot_be_saved_serves_as_well_if_it_computes_in_float32():
+    class Custom(keras.Model):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+
+        def call(self, inputs, training=False):
+            return self.layer(inputs)
+
+        def get_config(self):
+            raise NotImplementedError
+
+    network, x = Custom(keras.layers.Dense(2)), tf.ones((3, 4))
+    expected = network(x)
+    np.testing.assert_array_equal(float32_function(network)(x), expected)
