@@ -11,7 +11,6 @@ deviation. 2,500 samples of the averaged generator; a sample is of high quality 
 covered by at least a tenth of its fair share of the samples, all of high quality.
 """
 
-import concurrent.futures
 import dataclasses
 import itertools
 import json
@@ -115,20 +114,20 @@ def main(settings: Settings):
     settings.output.parent.mkdir(parents=True, exist_ok=True)
     rows, panels = [], []
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(settings.workers, context, one_thread, max_tasks_per_child=30) as workers:
+    with context.Pool(settings.workers, one_thread, maxtasksperchild=30) as workers:
         cells = list(itertools.product(settings.data, settings.losses, settings.penalties))
-        runs = {cell: [workers.submit(train, *cell, seed) for seed in settings.seeds] for cell in cells}
+        runs = {cell: [workers.apply_async(train, (*cell, seed)) for seed in settings.seeds] for cell in cells}
         print(f"{'data':5} {'loss':15} {'penalty':8} modes covered by seed   high quality")
         for (data, loss, penalty), samples in runs.items():
             modes, scale, _ = DATA[data]
-            covered, quality = zip(*(measure(run.result(), modes, scale) for run in samples), strict=True)
+            covered, quality = zip(*(measure(run.get(), modes, scale) for run in samples), strict=True)
             row = {"data": data, "loss": loss, "penalty": penalty, "modes": covered, "high_quality": np.round(quality, 4).tolist()}
             rows.append(row)
             settings.output.write_text(json.dumps({"seeds": settings.seeds, "rows": rows}, indent=1) + "\n")
             numbers = " ".join(f"{number:2}" for number in covered)
             print(f"{data:5} {loss:15} {penalty:8} {numbers} of {len(modes):2}      {np.mean(quality):.1%}", flush=True)
             if (loss, penalty) in PICTURED:
-                panels.append((data, density(samples[0].result())))
+                panels.append((data, density(samples[0].get())))
     if len(panels) == len(DATA) * len(PICTURED):
         pictures = []
         for name, (modes, scale, _) in DATA.items():

@@ -216,9 +216,7 @@ def test_any_prior_of_the_right_size_is_taken():
     assert isinstance(keras_gen.GAN(generator, discriminator).prior, distributions.StandardNormal)
     with pytest.raises(ValueError, match=re.escape("Expected `prior` over 3 latents. Received: two with event_size=2.")):
         keras_gen.GAN(generator, discriminator, prior=distributions.StandardNormal(2, name="two"))
-    with pytest.raises(
-        ValueError, match=r"Expected labels both .* Received: generator None, prior 2, discriminator None\."
-    ):
+    with pytest.raises(ValueError, match=r"Expected labels both .* Received: generator None, prior 2, discriminator None\."):
         keras_gen.GAN(generator, discriminator, prior=distributions.ConditionalNormal(3, num_classes=2))
     with pytest.raises(ValueError, match=r"`prior` is a keras_gen\.distributions\.Prior"):
         keras_gen.GAN(generator, discriminator, prior="normal")
