@@ -100,8 +100,9 @@ class LeastSquares(AdversarialLoss):
     """
 
     def __init__(self, fake_label=0.0, real_label=1.0, generator_label=1.0):
-        if fake_label == real_label:
-            raise ValueError(f"`fake_label` and `real_label` of LeastSquares are different numbers. Received: {real_label!r} twice")
+        labels = {"fake_label": fake_label, "real_label": real_label, "generator_label": generator_label}
+        if not all(isinstance(label, numbers.Real) for label in labels.values()) or not fake_label < real_label:
+            raise ValueError(f"The labels of LeastSquares are numbers, `fake_label` less than `real_label`. Received: {labels}")
         self.fake_label = fake_label
         self.real_label = real_label
         self.generator_label = generator_label

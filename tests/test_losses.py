@@ -148,7 +148,7 @@ def test_a_loss_of_ones_own_says_what_it_lacks():
         (lambda: losses.Minimax(label_smoothing=-0.1), r"`label_smoothing` is a number in \[0, 0\.5\)"),
         (
             lambda: losses.LeastSquares(fake_label=1, real_label=1),
-            "`fake_label` and `real_label` of LeastSquares are different numbers",
+            "`fake_label` less than `real_label`",
         ),
         (lambda: losses.R1(-1.0), "`weight` of R1 is a positive number"),
         (lambda: losses.R1(float("nan")), "`weight` of R1 is a positive number"),

@@ -54,6 +54,8 @@ class RegularizedAutoencoder(GenerativeModel):
         self.encoder = encoder
         self.decoder = decoder
         self.latent_shape = latent_shape
+        if threshold is not None and not isinstance(threshold, numbers.Real):
+            raise ValueError(f"`threshold` is a number or None; `calibrate` finds one. Received: threshold={threshold!r}")
         self.threshold = threshold
         if prior is not None:
             check_prior(prior, *latent_shape)
@@ -90,9 +92,12 @@ class RegularizedAutoencoder(GenerativeModel):
         if function is keras.losses.binary_crossentropy or isinstance(function, keras.losses.BinaryCrossentropy):
             self.data_check = DataCheck(self.data_shape, 0.0, 1.0)
         super().compile(optimizer, **kwargs)
+        if self.loss is not None and loss != self.loss:
+            self.threshold = None  # of other scores
         self.loss = loss  # not handed to Keras, which would ask for a target
         self.regularizers = regularizers
-        self.encoder_in_float32 = float32_function(self.encoder) if regularizers else None
+        with self.distribute_strategy.scope():
+            self.encoder_in_float32 = float32_function(self.encoder) if regularizers else None
 
     def call(self, inputs, training=False):
         """The reconstruction x̂ of `inputs`."""
@@ -121,14 +126,18 @@ class RegularizedAutoencoder(GenerativeModel):
         terms = {
             "reconstruction_loss": self.average(self.reconstruction_error(target, reconstruction), sample_weight),
             "regularization_loss": self.regularization_loss(),
-            "penalty_loss": self.average(self._penalty(latents, x), sample_weight),
+            "penalty_loss": self.average(self._penalty(latents, x, training), sample_weight),
         }
         return {"loss": tf.add_n(list(terms.values())), **terms}, reconstruction
 
-    def _penalty(self, latents, x):
+    def _penalty(self, latents, x, training):
         """The sum of the regularizers of the latents, `[batch]`."""
+
+        def encode(inputs):
+            return self.encoder_in_float32(inputs, training=training)
+
         latents = tf.reshape(tf.cast(latents, tf.float32), (-1, math.prod(self.latent_shape)))
-        values = [regularizer(latents, x, self.encoder_in_float32) for regularizer in self.regularizers]
+        values = [regularizer(latents, x, encode) for regularizer in self.regularizers]
         return tf.add_n([tf.zeros(tf.shape(x)[0]), *values])
 
     def reconstruction_error(self, target, reconstruction):
@@ -157,6 +166,8 @@ class RegularizedAutoencoder(GenerativeModel):
         """
         if self.loss is None:
             raise ValueError(f"{self.name} has no loss to score with: compile it, for instance compile(loss='mse').")
+        x = tf.convert_to_tensor(x)
+        self.data_check.check_form("x", x)
         x = tf.cast(x, tf.float32)
         return self.reconstruction_error(x, self.reconstruct(x))
 
@@ -164,20 +175,31 @@ class RegularizedAutoencoder(GenerativeModel):
         """Find the score over which data are strange: the quantile of the scores of normal data that the model was not trained on.
 
         The threshold is part of the model, of its `.keras` file and of its exported `score` signature, which then says `anomaly`,
-        too. Of normal data, a share of about 1 − `quantile` will be taken for strange.
+        too. Of normal data, a share of about 1 − `quantile` will be taken for strange. Compiling with another loss drops it.
 
         Args:
-            x: Normal data, an array or a `tf.data.Dataset`; some hundred for each per cent of 1 − `quantile`.
+            x: Normal data, an array or a `tf.data.Dataset`, also of pairs (noisy, clean); a hundred over the threshold or more say well
+                where it is.
             quantile: Share of normal data that are to be taken for normal, in (0, 1).
 
         Returns:
             The threshold.
+
+        Raises:
+            ValueError: If there are no data, or of another form, or `quantile` is no share.
         """
         if not isinstance(quantile, numbers.Real) or not 0 < quantile < 1:
             raise ValueError(f"`quantile` is a number between 0 and 1, such as 0.99. Received: quantile={quantile!r}")
+        if not isinstance(x, tf.data.Dataset) and not hasattr(x, "dtype"):
+            raise ValueError(f"Expected `x` as an array or a tf.data.Dataset. Received: {type(x).__name__}.")
         self.data_check.before_work(x)
         batches = x if isinstance(x, tf.data.Dataset) else tf.data.Dataset.from_tensor_slices(x).batch(256)
-        scores = np.concatenate([self.score(self.unpack(batch)[0]) for batch in batches])
+        scores = []
+        for batch in batches:
+            inputs, target, _ = self.unpack(batch)
+            scores.extend(self.reconstruction_error(target, self.reconstruct(inputs)).numpy())
+        if not scores:
+            raise ValueError("Expected normal data to calibrate on. Received none.")
         self.threshold = float(np.quantile(scores, quantile))
         return self.threshold
 
@@ -225,7 +247,7 @@ class RegularizedAutoencoder(GenerativeModel):
             "encode": (lambda inputs: {"latents": self.encode(inputs)}, [self._data_spec()]),
             "decode": (lambda latents: {"outputs": self.decode(latents)}, [latents]),
         }
-        if self.loss is not None:
+        if self.threshold is not None or self.loss is not None:
             endpoints["score"] = (self._scored, [self._data_spec()])
         if self.prior is not None:
             endpoints["generate"] = (self.generate_rows, [self._seed_spec()])

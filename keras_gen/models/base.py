@@ -231,7 +231,18 @@ class GenerativeModel(keras.Model):
         seed = tf.cast(seed, tf.int64)
         if condition is None:
             return self.generate_rows(seed)["outputs"]
-        return self.generate_rows(seed, tf.broadcast_to(tf.cast(condition, tf.int64), tf.shape(seed)))["outputs"]
+        self._given(condition)
+        condition = np.asarray(condition)
+        if (
+            not np.issubdtype(condition.dtype, np.integer)
+            or not np.all((condition >= 0) & (condition < self.num_classes))
+            or condition.shape not in ((), (len(seed),))
+        ):
+            raise ValueError(
+                f"Expected `condition` as one int from 0 to {self.num_classes - 1}, or one for each of the {len(seed)} samples. "
+                f"Received: {condition!r}"
+            )
+        return self.generate_rows(seed, tf.broadcast_to(tf.constant(condition, tf.int64), tf.shape(seed)))["outputs"]
 
     def generate_rows(self, seed, condition=None):
         """One sample a seed, the same whatever else is in the batch: the `generate` signature.

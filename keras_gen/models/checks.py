@@ -78,8 +78,8 @@ class DataCheck:
         if self.num_classes:
             self._check_labels(y)
         target = x if y is None or self.num_classes else y
-        self._check_form("x", x)
-        self._check_form("y", target)
+        self.check_form("x", x)
+        self.check_form("y", target)
         return target
 
     def _check_labels(self, y):
@@ -87,13 +87,15 @@ class DataCheck:
         what = f"Expected labels as `y`, integers of shape (batch,) from 0 to {self.num_classes - 1}, for this conditional model."
         if y is None:
             raise ValueError(f"{what} Received: none. Give them: fit(x, labels), or a data set of pairs.")
+        if not hasattr(y, "dtype"):
+            raise ValueError(f"{what} Received: a {type(y).__name__}. Make an array of it: np.asarray(labels).")
         shape, dtype = tf.TensorShape(y.shape), tf.as_dtype(y.dtype)
         if not shape.is_compatible_with((None,)) or not dtype.is_integer:
             raise ValueError(f"{what} Received: shape {shape} of {dtype.name}.")
         if isinstance(y, np.ndarray) and y.size and not (y.min() >= 0 and y.max() < self.num_classes):
             raise ValueError(f"{what} Received: values from {y.min()} to {y.max()}.")
 
-    def _check_form(self, name, values):
+    def check_form(self, name, values):
         """Check that `values`, an array, a tensor or a spec, are floats of the shape of the data."""
         if isinstance(values, (dict, list, tuple)):
             raise ValueError(f"Expected `{name}` as one array. Received: a {type(values).__name__} of {len(values)}.")

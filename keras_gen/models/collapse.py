@@ -25,7 +25,7 @@ def duplicates(generated, real):
     array([1., 1., 0.], dtype=float32)
     """
     nearest = tf.sort(_squared_distance_to_nearest(real))
-    median = nearest[tf.shape(nearest)[0] // 2]
+    median = tf.concat([nearest, [np.inf]], 0)[tf.shape(nearest)[0] // 2]  # a replica may have no example at all
     return tf.cast(_squared_distance_to_nearest(generated) < DUPLICATE**2 * median, tf.float32)
 
 
@@ -43,12 +43,21 @@ class CollapseWarning(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Begin anew."""
-        self.said = set()
+        self.said, self.examples = set(), None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Forget the epoch before."""
+        self.examples = None
+
+    def on_test_begin(self, logs=None):
+        """Note how many examples the epoch had before validation counts its own."""
+        if self.examples is None:
+            self.examples = self._count()
 
     def on_epoch_end(self, epoch, logs=None):
         """Look at the logs of an epoch."""
-        logs = logs or {}
-        if self.model.examples_seen < FEWEST_EXAMPLES:
+        logs = {"duplicates": 0.0, "real_accuracy": 0.0, "fake_accuracy": 0.0, **(logs or {})}  # of a step of one's own, perhaps
+        if (self._count() if self.examples is None else self.examples) < FEWEST_EXAMPLES:
             return
         if logs["duplicates"] > 0.5:
             self._say(
@@ -62,6 +71,9 @@ class CollapseWarning(keras.callbacks.Callback):
                 f"The discriminator was never wrong in epoch {epoch + 1}: the generator learns little from it. Try a penalty such as "
                 "losses.R1, label smoothing, or a lower learning rate of the discriminator.",
             )
+
+    def _count(self):
+        return int(tf.convert_to_tensor(self.model.part_trackers[0].count.value))
 
     def _say(self, what, words):
         if what not in self.said:

@@ -13,34 +13,52 @@ def with_labels(network, x, labels, training):
     return network(x, training=training)
 
 
-def copy_of(network):
-    """A network with the same configuration and weights of its own, of the same values."""
-    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(network))
-    copy.set_weights(network.get_weights())
+def copy_of(network, policy=None):
+    """A network with the same configuration and weights of its own, of the same values.
+
+    Args:
+        network: A built Keras model.
+        policy: Name of the dtype policy of all its layers; each layer's own if None.
+
+    Raises:
+        ValueError: If Keras cannot make it again from its configuration.
+    """
+    known = {type(layer).__name__: type(layer) for layer in network._flatten_layers()}
+    outside = keras.config.dtype_policy()  # of models in models, whose configuration does not say
+    try:
+        config = keras.saving.serialize_keras_object(network)
+        if policy:
+            keras.config.set_dtype_policy(policy)
+            config = _with_policy(config, policy)
+        copy = keras.saving.deserialize_keras_object(config, custom_objects=known, safe_mode=False)  # it is in memory already
+        copy.set_weights(network.get_weights())
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"Expected a network that Keras can make again from its configuration. Received: {network.name}, which it cannot: {error} "
+            "Give it, and each layer of your own, a `get_config` that names all constructor arguments."
+        ) from error
+    finally:
+        keras.config.set_dtype_policy(outside)
+    for layer in copy._flatten_layers():
+        if hasattr(layer, "finalize_state"):  # of layers such as Normalization, which compute with what follows from their weights
+            layer.finalize_state()
     return copy
 
 
 def float32_function(network):
-    """The network, in training mode, as a function that computes in float32 and changes no variable.
+    """The network as a function `(inputs, training)` that computes in float32 and changes no variable.
 
     It adds nothing to the network's `losses`, but clears them: read them before. Gradients reach the network's own variables. Under
     mixed precision, the gradient of a gradient in float16 overflows and takes the loss scale down with it
     (tensorflow/tensorflow#48662).
     """
-    twin = network
-    if {layer.compute_dtype for layer in network._flatten_layers()} != {"float32"}:
-        config = _with_policy(keras.saving.serialize_keras_object(network), "float32")
-        policy = keras.config.dtype_policy()  # of models of models, whose configuration does not say
-        keras.config.set_dtype_policy("float32")
-        try:
-            twin = keras.saving.deserialize_keras_object(config)
-        finally:
-            keras.config.set_dtype_policy(policy)
+    in_float32 = {layer.compute_dtype for layer in network._flatten_layers()} == {"float32"}
+    twin = network if in_float32 else copy_of(network, "float32")
 
-    def function(inputs):
+    def function(inputs, training):
         state = [(mine, theirs.value) for mine, theirs in zip(twin.variables, network.variables, strict=True)]
         with keras.StatelessScope(state_mapping=state):
-            return twin.call(inputs, training=True)
+            return twin(inputs, training=training)
 
     return function
 

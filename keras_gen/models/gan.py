@@ -140,8 +140,8 @@ class GAN(GenerativeModel):
             discriminator_steps: Moves of the discriminator for each of the generator, on the same real examples with new latents.
             ema_momentum: Momentum m of a running average of the generator's weights, such as 0.999, which then generates,
                 evaluates and is exported (Yazıcı et al. 2019, arXiv:1806.04498): average ← m average + (1 − m) weights, with a
-                smaller m in the first steps, min(m, (1 + step)/(10 + step)). None for no average; a model that has one already
-                then keeps it equal to the generator.
+                smaller m at first, min(m, (1 + step)/(10 + step)) with the steps since this call. None for no average; a model that
+                has one already then keeps it equal to the generator.
             **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss` of `keras.Model.compile`.
 
         Raises:
@@ -165,15 +165,18 @@ class GAN(GenerativeModel):
             raise ValueError("Each player needs an optimizer of its own. Received the same object twice: make two.")
         if kwargs.get("metrics") or kwargs.get("weighted_metrics"):
             raise ValueError("A GAN has no target that `metrics` could be computed from. Leave `metrics` out.")
+        if self.averaged_generator is not None:
+            self.averaged_generator.trainable = False  # which a change of `trainable` of the whole has undone
         super().compile(PlayersOptimizer(generator_optimizer, discriminator_optimizer, self.discriminator), **kwargs)
         self.loss = loss
         self.penalties = penalties
         self.discriminator_steps = int(discriminator_steps)
         self.ema_momentum = ema_momentum
-        if ema_momentum is not None and self.averaged_generator is None:
-            self.averaged_generator = copy_of(self.generator)
-            self.averaged_generator.trainable = False
-        self.discriminator_in_float32 = float32_function(self.discriminator) if penalties else None
+        with self.distribute_strategy.scope():
+            if ema_momentum is not None and self.averaged_generator is None:
+                self.averaged_generator = copy_of(self.generator)
+                self.averaged_generator.trainable = False
+            self.discriminator_in_float32 = float32_function(self.discriminator) if penalties else None
 
     def get_compile_config(self):
         """What `compile` was given; None before."""
@@ -185,11 +188,11 @@ class GAN(GenerativeModel):
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, *args, **kwargs):
         """Train as `keras.Model.fit`, and warn of a generator that collapsed or a discriminator that is never wrong."""
         warning = CollapseWarning()
-        if isinstance(callbacks, keras.callbacks.CallbackList):
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = [*keras.tree.flatten(callbacks or []), warning]
+        elif not any(isinstance(callback, CollapseWarning) for callback in callbacks.callbacks):
             warning.set_model(self)
             callbacks.callbacks.append(warning)
-        else:
-            callbacks = [*keras.tree.flatten(callbacks or []), warning]
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
 
     def call(self, inputs, training=False):
@@ -242,7 +245,7 @@ class GAN(GenerativeModel):
             generator_loss=self._generator_loss(x, generated, labels, sample_weight, training=False),
             discriminator_loss=self.average(self.loss.discriminator(real_logits, fake_logits), sample_weight),
             penalty_loss=tf.zeros(()),
-            regularization_loss=self.regularization_loss(),
+            regularization_loss=self.regularization_loss(self.generator) + self.regularization_loss(self.discriminator),
         )
 
     def _unpack(self, data):
@@ -275,7 +278,8 @@ class GAN(GenerativeModel):
         """The sum of the penalties, `[batch]`; one that is due every n steps counts n times then."""
 
         def logits(points):
-            return self.discriminator_in_float32([points, tf.cast(labels, tf.int32)] if labels_of(self.discriminator) else points)
+            inputs = [points, tf.cast(labels, tf.int32)] if labels_of(self.discriminator) else points
+            return self.discriminator_in_float32(inputs, training=True)
 
         total = tf.zeros(tf.shape(x)[0])
         generated = tf.cast(generated, tf.float32)
@@ -317,11 +321,6 @@ class GAN(GenerativeModel):
         diagnostics = {name: self.average(values) for name, values in diagnostics.items()}
         self.log(x, loss=tf.add_n(list(losses.values())), **losses, **diagnostics)
         return self.get_metrics_result()
-
-    @property
-    def examples_seen(self):
-        """How many examples the logs are a mean of."""
-        return int(tf.convert_to_tensor(self.part_trackers[0].count.value))
 
     def decode(self, latents, condition=None):
         """The data that `latents` `[batch, n]` are turned into, by the averaged generator if there is one."""

@@ -125,6 +125,8 @@ def _(config: VAEConfig, data_shape, steps, num_classes=None):
 @build.register
 def _(config: GANConfig, data_shape, steps, num_classes=None):
     num_classes = num_classes if config.conditional else None
+    if config.label_smoothing and config.loss not in ("non_saturating", "minimax"):
+        raise ValueError(f"Expected label smoothing with the loss non_saturating or minimax. Received: loss {config.loss}.")
     loss = {
         "non_saturating": functools.partial(losses.NonSaturating, config.label_smoothing),
         "minimax": functools.partial(losses.Minimax, config.label_smoothing),

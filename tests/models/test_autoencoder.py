@@ -266,6 +266,37 @@ def test_scores_are_the_loss_of_each_example_and_a_quantile_of_them_the_threshol
         np.testing.assert_array_equal(outputs["anomaly"], model.is_anomaly(images)[:rows])
 
 
+def test_what_calibrate_and_score_are_given_is_checked(images):
+    model, _ = tiny_autoencoder()
+    model.compile("adam", loss="mse")
+    for data, message in (
+        ((batch for batch in [images]), "Expected `x` as an array or a tf.data.Dataset. Received: generator."),
+        (images[:0], "Expected normal data to calibrate on. Received none."),
+        (images[..., 0], "Expected `x` of shape (batch, 8, 8, 1)"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            model.calibrate(data)
+    with pytest.raises(ValueError, match="Divide pixels of 0 to 255 by 255"):
+        model.score((images * 255).astype("uint8"))
+    noisy = images + 1
+    error = np.mean((images - model.predict(noisy, verbose=0)) ** 2, axis=(1, 2, 3))
+    assert model.calibrate(tf.data.Dataset.from_tensors((noisy, images)), 0.5) == pytest.approx(np.median(error), rel=1e-5)
+    model.compile("adam", loss="mse")
+    assert model.threshold is not None
+    model.compile("adam", loss="mae")
+    assert model.threshold is None
+    with pytest.raises(ValueError, match="`threshold` is a number or None"):
+        keras_gen.RegularizedAutoencoder(model.encoder, model.decoder, threshold="high")
+
+
+def test_a_contractive_autoencoder_is_evaluated_without_dropout(images):
+    encoder = keras.Sequential([keras.Input((64,)), keras.layers.Dropout(0.5), keras.layers.Dense(2, kernel_initializer="ones")])
+    model = keras_gen.RegularizedAutoencoder(encoder, networks.mlp((2,), (64,)))
+    model.compile("adam", loss="mse", regularizers=regularizers.Contractive(1.0))
+    logs = model.evaluate(images.reshape(20, 64), verbose=0, return_dict=True)
+    assert logs["penalty_loss"] == pytest.approx(128)
+
+
 @pytest.mark.parametrize("quantile", [0, 1, 99, "0.9"])
 def test_the_quantile_is_a_share(images, quantile):
     model, arguments = tiny_autoencoder()

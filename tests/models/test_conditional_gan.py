@@ -124,6 +124,11 @@ def test_labels_that_one_player_alone_would_see_are_refused(images):
     for y, message in ((None, "Received: none. Give them: fit(x, labels)"), (LABELS + 1, "Received: values from 1 to 4.")):
         with pytest.raises(ValueError, match=re.escape(message)):
             gan_of().fit(images, y, **FIT)
+    with pytest.raises(ValueError, match=r"Received: a list. Make an array of it: np.asarray\(labels\)"):
+        gan_of().fit(images, LABELS.tolist(), **FIT)
+    for condition in (4, -1, 1.5, [1, 2]):
+        with pytest.raises(ValueError, match="Expected `condition` as one int from 0 to 3, or one for each of the 3 samples"):
+            gan_of().generate(3, condition=condition)
     with pytest.raises(ValueError, match="a label from 0 to 3 for each example"):
         gan_of().discriminate(images)
 

@@ -326,6 +326,22 @@ def test_the_average_generates_evaluates_is_saved_exported_and_resumed(images, t
     np.testing.assert_allclose(rows["outputs"], samples, atol=1e-6)
 
 
+def test_the_average_is_never_trained_and_may_be_made_outside_the_scope(images, two_replicas):
+    model = averaging_gan()
+    variables = len(model.trainable_variables)
+    logs = model.evaluate(images, verbose=0, return_dict=True)
+    model.trainable = False
+    model.trainable = True
+    assert model.evaluate(images, verbose=0, return_dict=True) == logs
+    model.compile("adam", "adam", ema_momentum=0.5)
+    assert len(model.trainable_variables) == variables
+    with two_replicas.scope():
+        model = normalized_gan()
+    model.compile("adam", "adam", ema_momentum=0.5, penalties=losses.R1(1.0))
+    dataset = tf.data.Dataset.from_tensor_slices(images[:9]).batch(8)  # the last batch is of one: a replica has none
+    assert np.isfinite(model.fit(dataset, verbose=0).history["discriminator_loss"][0])
+
+
 def test_compiled_without_a_momentum_an_average_keeps_up_with_the_generator(images):
     model = averaging_gan(ema_momentum=0.9)
     model.fit(images, verbose=0)
@@ -368,6 +384,7 @@ def test_duplicates_are_twins_by_the_measure_of_the_data():
     assert share["same"] < 0.1
     assert share["modes"] == 1
     assert np.all(duplicates(modes[:1], real[:1]) == 0)  # alone, it has no neighbour
+    assert duplicates(modes[:0], real[:0]).shape == (0,)  # as for a replica for which a last batch has no example
     assert np.all(duplicates(same, np.zeros((200, 2))) == 0)  # data that are all the same are no measure
 
 
@@ -381,12 +398,12 @@ def test_a_game_that_is_over_is_said_in_words():
     for callbacks in (None, keras.callbacks.CallbackList([], model=model)):
         with warnings.catch_warnings(record=True) as said:
             warnings.simplefilter("always")
-            model.fit(data, epochs=3, verbose=0, callbacks=callbacks)
+            model.fit(data, validation_data=data[:10], epochs=3, verbose=0, callbacks=callbacks)
         said = [str(warning.message) for warning in said]
         assert len(said) == 2
         assert any("collapsed: in epoch 1, 100% of its samples had a twin" in words for words in said)
         assert any("The discriminator was never wrong in epoch" in words for words in said)
-    model.fit(data[:500], verbose=0)  # of so few nothing is said
+    model.fit(data[:500], validation_data=data, verbose=0)  # of so few nothing is said
 
 
 def test_a_healthy_game_is_not_warned_of():
