@@ -3,7 +3,7 @@
 Prints a table and writes it, with every run, to `benchmarks/results/gaussian_modes.json`; draws the data and the samples of two
 settings in `docs/images/gaussian-modes.png`.
 
-    python benchmarks/gaussian_modes.py                 # all of it, three quarters of an hour on two cores
+    python benchmarks/gaussian_modes.py                 # all of it, fifty minutes on two busy cores
     python benchmarks/gaussian_modes.py --losses hinge --penalties R1 none --seeds 0
 
 Protocol: ring of radius 2 with σ = 0.02, grid from −4 to 4 with σ = 0.05 (as VEEGAN, arXiv:1705.07761), divided by their standard
