@@ -109,6 +109,23 @@ def density(points):
     return np.clip(np.log1p(counts) / np.log(8), 0, 1)[::-1, :, None]
 
 
+def table(rows):
+    """The rows in Markdown: fewest modes covered by any seed and mean share of high quality, bold where all modes always are."""
+    lines = []
+    for data in dict.fromkeys(row["data"] for row in rows):
+        cells = {(row["loss"], row["penalty"]): row for row in rows if row["data"] == data}
+        penalties, number = list(dict.fromkeys(penalty for _, penalty in cells)), len(DATA[data][0])
+        lines += ["", f"| {data} of {number} | " + " | ".join(penalties) + " |", "|---" * (len(penalties) + 1) + "|"]
+        for loss in dict.fromkeys(loss for loss, _ in cells):
+            texts = []
+            for penalty in penalties:
+                fewest, quality = min(cells[loss, penalty]["modes"]), np.mean(cells[loss, penalty]["high_quality"])
+                mark = "**" if fewest == number else ""
+                texts.append(f"{mark}{fewest}, {100 * quality:.0f} %{mark}")
+            lines.append(f"| {loss} | " + " | ".join(texts) + " |")
+    return "\n".join(lines)
+
+
 def main(settings: Settings):
     """Run, print, save and draw."""
     settings.output.parent.mkdir(parents=True, exist_ok=True)
@@ -128,6 +145,7 @@ def main(settings: Settings):
             print(f"{data:5} {loss:15} {penalty:8} {numbers} of {len(modes):2}      {np.mean(quality):.1%}", flush=True)
             if (loss, penalty) in PICTURED:
                 panels.append((data, density(samples[0].get())))
+    print(table(rows))
     if len(panels) == len(DATA) * len(PICTURED):
         pictures = []
         for name, (modes, scale, _) in DATA.items():

@@ -9,7 +9,7 @@ import numbers
 import keras
 import tensorflow as tf
 
-from keras_gen.serialization import Serializable
+from keras_gen.serialization import Serializable, positive_number
 
 
 class AdversarialLoss(Serializable):
@@ -198,7 +198,7 @@ class Penalty(Serializable):
     """
 
     def __init__(self, weight, every=1):
-        self.weight = _positive(self, "weight", weight)
+        self.weight = positive_number(self, "weight", weight)
         if not isinstance(every, numbers.Integral) or every < 1:
             raise ValueError(f"`every` of {type(self).__name__} is a positive int. Received: every={every!r}")
         self.every = int(every)
@@ -318,7 +318,7 @@ class DRAGAN(GradientPenalty):
 
     def __init__(self, weight=10.0, target=1.0, noise=0.5, every=1):
         super().__init__(weight, target, every)
-        self.noise = _positive(self, "noise", noise)
+        self.noise = positive_number(self, "noise", noise)
 
     def points(self, real, fake, seed):
         """x + α δ with one α ~ U(0, 1) an example."""
@@ -330,9 +330,3 @@ class DRAGAN(GradientPenalty):
 def _one_an_example(x, seed):
     """Uniform in [0, 1), `[batch, 1, …]` of the rank of `x`."""
     return tf.random.stateless_uniform(tf.concat([tf.shape(x)[:1], tf.ones(tf.rank(x) - 1, tf.int32)], 0), seed)
-
-
-def _positive(owner, argument, value):
-    if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
-        raise ValueError(f"`{argument}` of {type(owner).__name__} is a positive number. Received: {argument}={value!r}")
-    return float(value)

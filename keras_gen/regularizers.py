@@ -4,12 +4,11 @@ Regularizers of weights are Keras's own, in the layers of the networks.
 """
 
 import math
-import numbers
 
 import keras
 import tensorflow as tf
 
-from keras_gen.serialization import Serializable
+from keras_gen.serialization import Serializable, positive_number
 
 
 class LatentRegularizer(Serializable):
@@ -20,9 +19,7 @@ class LatentRegularizer(Serializable):
     """
 
     def __init__(self, weight):
-        if not isinstance(weight, numbers.Real) or not 0 < weight < math.inf:
-            raise ValueError(f"`weight` of {type(self).__name__} is a positive number. Received: weight={weight!r}")
-        self.weight = float(weight)
+        self.weight = positive_number(self, "weight", weight)
 
     def __call__(self, latents, x, encode):
         """The value, `[batch]`.

@@ -5,6 +5,8 @@ configuration can be read off its signature instead of being written, and forgot
 """
 
 import inspect
+import math
+import numbers
 
 import keras
 
@@ -52,3 +54,10 @@ class Serializable:
         """The call that makes an equal object."""
         arguments = ", ".join(f"{name}={value!r}" for name, value in constructor_arguments(self).items())
         return f"{type(self).__name__}({arguments})"
+
+
+def positive_number(owner, argument, value):
+    """`value` as a float, or a `ValueError` that names the constructor argument of `owner`."""
+    if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+        raise ValueError(f"`{argument}` of {type(owner).__name__} is a positive number. Received: {argument}={value!r}")
+    return float(value)

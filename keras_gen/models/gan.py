@@ -165,18 +165,17 @@ class GAN(GenerativeModel):
             raise ValueError("Each player needs an optimizer of its own. Received the same object twice: make two.")
         if kwargs.get("metrics") or kwargs.get("weighted_metrics"):
             raise ValueError("A GAN has no target that `metrics` could be computed from. Leave `metrics` out.")
+        with self.distribute_strategy.scope():
+            if ema_momentum is not None and self.averaged_generator is None:
+                self.averaged_generator = copy_of(self.generator)
+            self.discriminator_in_float32 = float32_function(self.discriminator) if penalties else None
         if self.averaged_generator is not None:
-            self.averaged_generator.trainable = False  # which a change of `trainable` of the whole has undone
+            self.averaged_generator.trainable = False  # again, if `trainable` of the whole was changed
         super().compile(PlayersOptimizer(generator_optimizer, discriminator_optimizer, self.discriminator), **kwargs)
         self.loss = loss
         self.penalties = penalties
         self.discriminator_steps = int(discriminator_steps)
         self.ema_momentum = ema_momentum
-        with self.distribute_strategy.scope():
-            if ema_momentum is not None and self.averaged_generator is None:
-                self.averaged_generator = copy_of(self.generator)
-                self.averaged_generator.trainable = False
-            self.discriminator_in_float32 = float32_function(self.discriminator) if penalties else None
 
     def get_compile_config(self):
         """What `compile` was given; None before."""
