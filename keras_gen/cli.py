@@ -56,18 +56,41 @@ class Export:
     """Folder of the run, such as runs/vae."""
     base: pathlib.Path | None = None
     """Folder of the model's versions; where the run put its own if left out."""
+    png: bool = False
+    """Offer each signature also with images as PNG, under its name with _bytes."""
 
     def __call__(self):
         """Export, and say where."""
         from keras_gen.training.run import export
 
-        print(export(self.run, self.base))
+        print(export(self.run, self.base, self.png))
+
+
+@dataclasses.dataclass(frozen=True)
+class Verify:
+    """Check a published SavedModel: is it whole, and does each signature answer as the Keras model did?"""
+
+    savedmodel: tyro.conf.Positional[pathlib.Path]
+    """Folder of the version, such as savedmodels/vae/1."""
+
+    def __call__(self):
+        """Print a table of the signatures; what is wrong goes to stderr, with exit code 1."""
+        from keras_gen.serving import verify
+
+        found = verify(self.savedmodel)
+        if found.signatures:
+            print(found)
+        for problem in found.problems:
+            print(f"keras-gen: {self.savedmodel}: {problem}", file=sys.stderr)
+        if found.problems:
+            sys.exit(1)
 
 
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Export, tyro.conf.subcommand("export")]
+    | Annotated[Verify, tyro.conf.subcommand("verify")]
 )
 
 

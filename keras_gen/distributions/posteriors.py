@@ -114,9 +114,13 @@ class FullCovarianceNormal(Posterior):
         """μ, the raw σ, and the n(n − 1)/2 entries below the diagonal."""
         return 2 * self.event_size + self.event_size * (self.event_size - 1) // 2
 
+    def point(self, distribution):
+        """The mean, as it came from the encoder: `mean()` would broadcast it, for which ONNX has no operator."""
+        return distribution.loc
+
     def summary(self, distribution):
         """The mean and L."""
-        return {"mean": distribution.mean(), "scale_tril": distribution.scale.to_dense()}
+        return {"mean": distribution.loc, "scale_tril": distribution.scale.to_dense()}
 
     def __call__(self, parameters):
         """Turn `[..., parameter_size]` into N(μ, LLᵀ) over `[event_size]`."""

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen.models.checks import data_errors
+from keras_gen.models.export import export_saved_model, export_signature
 from keras_gen.serialization import deserialize_arguments, serialize_arguments
 
 
@@ -271,22 +272,27 @@ class GenerativeModel(keras.Model):
         """The endpoints of an exported model: name → (function of tensors to a dictionary of tensors, input specs)."""
         raise NotImplementedError(f"{type(self).__name__} must name its endpoints in `signatures()`.")
 
-    def export(self, filepath, format="tf_saved_model", verbose=False, **kwargs):
-        """Write a SavedModel with the model's signatures, each weight once, for TensorFlow Serving.
+    def export(self, filepath, format="tf_saved_model", verbose=False, png=False, signature="serving_default", **kwargs):
+        """Write a SavedModel with the model's signatures, each weight once, for TensorFlow Serving; or one for another runtime.
 
         Args:
-            filepath: Folder to write, for TensorFlow Serving `BASE/<integer>`.
-            format: `"tf_saved_model"`; other formats export `call` alone, as Keras does.
-            verbose: Print the endpoints.
-            **kwargs: Further arguments of `keras.Model.export` for other formats.
+            filepath: Folder to write, for TensorFlow Serving `BASE/<integer>`; an .onnx or .tflite file for these.
+            format: `"tf_saved_model"`, all signatures; `"onnx"` or `"litert"`, one of them, without empty batches; further formats
+                of Keras have `call` alone.
+            verbose: Print the endpoints of the SavedModel.
+            png: Offer each signature of the SavedModel also as `NAME_bytes`, with images as PNG.
+            signature: The one to write as ONNX or LiteRT.
+            **kwargs: Further arguments of `keras.Model.export` for formats other than the SavedModel.
+
+        Raises:
+            ValueError: If the runtime cannot run that signature, or the data are no images for PNG.
         """
-        if format != "tf_saved_model":
+        if format == "tf_saved_model":
+            export_saved_model(self, filepath, png, verbose)
+        elif format in ("onnx", "litert"):
+            export_signature(self, filepath, format, signature, **kwargs)
+        else:
             super().export(filepath, format=format, verbose=verbose, **kwargs)
-            return
-        archive = keras.export.ExportArchive()
-        for name, (function, inputs) in self.signatures().items():
-            archive.add_endpoint(name, _for_empty_batches(function), inputs)
-        archive.write_out(str(filepath), verbose=verbose)
 
     def _data_spec(self):
         return tf.TensorSpec((None, *self.data_shape), tf.float32, name="inputs")
@@ -296,15 +302,3 @@ class GenerativeModel(keras.Model):
 
     def _condition_specs(self):
         return [tf.TensorSpec((None,), tf.int64, name="condition")] if self.num_classes else []
-
-
-def _for_empty_batches(function):
-    """`function`, which never sees an empty batch: oneDNN's convolution gives one the shape of its input (TensorFlow 2.21)."""
-
-    def padded(*inputs):
-        batch = tf.shape(inputs[0])[0]
-        rows = [[0, tf.maximum(1 - batch, 0)]]
-        inputs = [tf.ensure_shape(tf.pad(x, rows + [[0, 0]] * (x.shape.rank - 1)), x.shape) for x in inputs]
-        return {name: output[:batch] for name, output in function(*inputs).items()}
-
-    return padded

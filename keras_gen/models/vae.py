@@ -203,12 +203,47 @@ class VAE(GenerativeModel):
         """The mean of p(x | z) at the mean of q(z | x), without noise."""
         return self((x, *self._given(condition)) if self.num_classes else x, training=False)
 
+    def score(self, x, condition=None, num_samples=16):
+        """How strange each example is, `[batch]`: −ELBO in nats, a bound on −log p(x), so higher is stranger.
+
+        The expectation is over draws from the same noise for each example, whatever else is in the batch, and in every call: two
+        scores differ by their examples alone.
+
+        Args:
+            x: Data `[batch, *data_shape]`.
+            condition: Labels `[batch]` for a conditional model.
+            num_samples: K, draws of z an example.
+
+        Raises:
+            ValueError: If the data have another shape or are no floats.
+        """
+        x = tf.convert_to_tensor(x)
+        self.data_check.check_form("x", x)
+        self._given(condition)
+        x = tf.cast(x, tf.float32)
+        parameters = with_labels(self.encoder, x, condition, training=False)
+
+        def draws(parameters_of_one):
+            posterior = self.posterior(parameters_of_one[None])
+            z = posterior.sample(num_samples, seed=(self.seed, 0))
+            return z[:, 0], posterior.log_prob(z)[:, 0]
+
+        z, log_posterior = tf.vectorized_map(draws, parameters)
+        z, log_posterior = tf.transpose(z, (1, 0, 2)), tf.transpose(log_posterior)  # [samples, batch, ...]
+        prior = self.prior.distribution(condition)
+        if self.kl_check:
+            kl = kl_divergence(self.posterior(parameters), prior).value
+        else:
+            kl = tf.reduce_mean(log_posterior - prior.log_prob(z), axis=0)
+        return kl - tf.reduce_mean(self._likelihood(z, condition).log_prob(x), axis=0)
+
     def signatures(self):
-        """The serving contract: `serving_default`, `encode`, `decode` and `generate`, each with a `condition` if there is one."""
+        """The serving contract: `serving_default`, `encode`, `decode`, `generate` and `score`, each with a `condition` if any."""
         latents, condition = tf.TensorSpec((None, self.posterior.event_size), tf.float32, name="latents"), self._condition_specs()
         return {
             "serving_default": (lambda *inputs: {"reconstructions": self.reconstruct(*inputs)}, [self._data_spec(), *condition]),
             "encode": (lambda *inputs: self.posterior.summary(self.encode(*inputs)), [self._data_spec(), *condition]),
             "decode": (lambda *latents: {"outputs": self.decode(*latents)}, [latents, *condition]),
             "generate": (self.generate_rows, [self._seed_spec(), *condition]),
+            "score": (lambda *inputs: {"score": self.score(*inputs)}, [self._data_spec(), *condition]),
         }

@@ -1,5 +1,7 @@
-"""From a trained model to a folder that TensorFlow Serving watches."""
+"""From a trained model to a server: publish, verify, call."""
 
-from keras_gen.serving.publish import publish
+from keras_gen.serving.client import GRPCClient, RESTClient, ServingError
+from keras_gen.serving.publish import PublishError, publish
+from keras_gen.serving.verify import Verification, verify
 
-__all__ = ["publish"]
+__all__ = ["GRPCClient", "PublishError", "RESTClient", "ServingError", "Verification", "publish", "verify"]

@@ -1,29 +1,96 @@
-"""Publishing: the next version of a model, complete before it is visible."""
+"""Publishing: the next version of a model, whole and verified before it is visible."""
 
+import contextlib
+import fcntl
+import os
 import pathlib
 import shutil
 
+from keras_gen.models.saved import load_run
+from keras_gen.serving.model_card import write_card
+from keras_gen.serving.server_config import write_server_config
+from keras_gen.serving.verify import verify, write_sums
+from keras_gen.serving.warm_up import write_records
 
-def publish(model, base):
-    """Export `model` as the next version below `base`, the folder that TensorFlow Serving watches.
+UNFINISHED = "unfinished-"
 
-    The SavedModel is written beside and renamed once it is whole, since the server loads whatever it sees under an integer name.
-    Earlier versions stay as they are.
+
+class PublishError(RuntimeError):
+    """A model could not be published; what was there before is as it was."""
+
+
+def publish(model_or_run, base, png=False):
+    """Export a model as the next version below `base`, the folder that TensorFlow Serving watches.
+
+    The server loads whatever it sees under an integer name. So the SavedModel, its warm-up requests, model card and checksums are
+    written beside, verified, and renamed once they are whole. Earlier versions stay as they are, whatever happens. What a killed
+    process left, `base/unfinished-…`, no server looks at and the next call removes. Beside `base`, `models.config` and
+    `batching_parameters.txt` are written for the server.
 
     Args:
-        model: A keras_gen model.
+        model_or_run: A keras_gen model, or the folder of a training run.
         base: Folder of the model's versions, such as `savedmodels/vae`.
+        png: Offer each signature also as `NAME_bytes`, with images as PNG.
 
     Returns:
         Path of the new version, `base/<next integer>`.
+
+    Raises:
+        ValueError: If the folder holds no finished run, or PNG is wanted for data that are no images.
+        PublishError: If writing or verifying fails.
     """
-    base = pathlib.Path(base)
+    run = None if hasattr(model_or_run, "signatures") else pathlib.Path(model_or_run)
+    model = load_run(run) if run else model_or_run
+    base = pathlib.Path(base).resolve()
     base.mkdir(parents=True, exist_ok=True)
-    version = base / str(max((int(folder.name) for folder in base.iterdir() if folder.name.isdecimal()), default=0) + 1)
-    unfinished = base / f"unfinished-{version.name}"
-    try:
-        model.export(unfinished)
-        unfinished.rename(version)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with _alone(base):
+        for left_over in base.glob(f"{UNFINISHED}*"):
+            shutil.rmtree(left_over)
+        version = base / str(max((int(folder.name) for folder in base.iterdir() if folder.name.isdecimal()), default=0) + 1)
+        unfinished = base / f"{UNFINISHED}{version.name}"
+        try:
+            _write(model, unfinished, base.name, version.name, png, run)
+            _sync(unfinished)
+            unfinished.rename(version)
+            _sync(base)
+            write_server_config(base.parent)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     return version
+
+
+def _write(model, folder, name, version, png, run):
+    import tensorflow as tf
+
+    try:
+        model.export(folder, png=png)
+        exchanges = write_records(model, folder, png)
+        write_card(model, folder, name, version, exchanges, run)
+        write_sums(folder)
+    except (OSError, tf.errors.OpError) as error:
+        raise PublishError(f"{folder.parent} has no new version, since writing it failed: {error}. Is the disk full?") from error
+    found = verify(folder)
+    if found.problems:
+        raise PublishError(f"{folder.parent} has no new version, since verifying it failed: {'; '.join(found.problems)}")
+
+
+@contextlib.contextmanager
+def _alone(folder):
+    """Wait until no other process publishes into the folder; the system takes the lock back from one that is killed."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sync(folder):
+    """Have the disk hold all that was written, before a name says that it is there."""
+    for path in (folder, *folder.rglob("*")):
+        if path == folder or path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)

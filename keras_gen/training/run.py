@@ -11,6 +11,7 @@ import yaml
 
 from keras_gen import data, distributions, losses, networks, objectives, regularizers, serving
 from keras_gen.models import GAN, VAE, RegularizedAutoencoder
+from keras_gen.models.saved import load_run
 from keras_gen.training.callbacks import Pictures, generate, save_grid
 from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig
 
@@ -45,7 +46,7 @@ def train(config):
         model.fit_latent_density(train_data)
 
     model.save(folder / "model.keras")
-    version = serving.publish(model, config.savedmodels / config.name)
+    version = serving.publish(folder, config.savedmodels / config.name)
     print(f"\nThe run is in {folder}, the SavedModel in {version}.")
     return folder
 
@@ -176,31 +177,21 @@ def sample(run, num_samples=100, seed=0, output=None):
     return output
 
 
-def export(run, base=None):
+def export(run, base=None, png=False):
     """Publish a run's model as the next version.
 
     Args:
         run: Folder of the run.
         base: Folder of the model's versions; where the run put its own if None.
+        png: Offer each signature also with images as PNG.
 
     Returns:
         Path of the version.
     """
-    model = load_run(run)
-    config = yaml.safe_load((pathlib.Path(run) / "config.yaml").read_text())
-    return serving.publish(model, base or pathlib.Path(config["savedmodels"]) / config["name"])
-
-
-def load_run(run):
-    """The trained model of a run.
-
-    Raises:
-        ValueError: If the folder holds no finished run.
-    """
-    path = pathlib.Path(run) / "model.keras"
-    if not path.is_file():
-        raise ValueError(f"Expected the folder of a finished run, with model.keras in it. Received: {run}")
-    return keras.saving.load_model(path)
+    if base is None and (pathlib.Path(run) / "config.yaml").is_file():
+        config = yaml.safe_load((pathlib.Path(run) / "config.yaml").read_text())
+        base = pathlib.Path(config["savedmodels"]) / config["name"]
+    return serving.publish(run, base or pathlib.Path("savedmodels") / pathlib.Path(run).name, png)
 
 
 def _networks(network):

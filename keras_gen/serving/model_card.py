@@ -1,0 +1,90 @@
+"""The model card that travels with a published model."""
+
+import datetime
+import importlib.metadata
+import pathlib
+import platform
+
+import yaml
+
+import keras_gen
+
+CARD = "assets.extra/MODEL_CARD.md"
+_STACK = ("tensorflow", "keras", "tensorflow-probability")
+
+
+def write_card(model, folder, name, version, exchanges, run=None):
+    """Write what a model is, how it is called and what it was trained with.
+
+    Args:
+        model: The model that was exported.
+        folder: The SavedModel.
+        name, version: Under which it is served.
+        exchanges: Requests and answers of its signatures, as `write_records` returns them.
+        run: Folder of its training run, if there is one.
+    """
+    path = pathlib.Path(folder) / CARD
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(_card(model, name, version, exchanges, run))
+
+
+def _card(model, name, version, exchanges, run):
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    stack = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in _STACK)
+    signatures = "\n".join(
+        f"| `{signature}` | {' | '.join(', '.join(f'`{key}` {_described(value)}' for key, value in side.items()) for side in sides)} |"
+        for signature, sides in exchanges.items()
+    )
+    parts = yaml.safe_dump(_parts(model), sort_keys=False).strip()
+    text = f"""# {name}, version {version}
+
+{type(model).__doc__.strip().splitlines()[0]}
+
+Published {today} by keras_gen {keras_gen.__version__} ({stack}, Python {platform.python_version()}).
+
+## Signatures
+
+| signature | inputs | outputs |
+|---|---|---|
+{signatures}
+
+A batch may have any number of rows, none included. `generate` gives the same row for the same `seed`, whatever else is asked for.
+`keras-gen verify` compares all of them with the answers of the Keras model.
+
+    curl -d '{{"inputs": {{"seed": [0, 1, 2]}}, "signature_name": "generate"}}' http://localhost:8501/v1/models/{name}:predict
+
+## Model
+
+```yaml
+{parts}
+```
+"""
+    if "generate" not in exchanges:
+        text = text.replace(text[text.index("    curl") : text.index("## Model")], "")
+    if run:
+        run = pathlib.Path(run)
+        if (run / "config.yaml").is_file():
+            text += f"\n## Training\n\n```yaml\n{(run / 'config.yaml').read_text().strip()}\n```\n"
+        if (run / "metrics.csv").is_file():
+            header, *_, last = (run / "metrics.csv").read_text().split()
+            figures = "\n".join(f"| {key} | {value} |" for key, value in zip(header.split(","), last.split(","), strict=True))
+            text += f"\nAfter the last epoch:\n\n| metric | value |\n|---|---|\n{figures}\n"
+    return text + "\n## Limits\n\nA SavedModel is a program: run it only if you trust whoever made it. Samples are no data.\n"
+
+
+def _parts(model):
+    """The constructor's arguments in a word each."""
+    config = model.get_config()
+    described = {"class": type(model).__name__, "parameters": int(model.count_params()), "data_shape": list(model.data_shape)}
+    for argument in config:
+        value = getattr(model, argument, None)
+        if hasattr(value, "count_params") and hasattr(value, "layers"):
+            described[argument] = f"{value.name}, {value.count_params()} parameters"
+        elif value is not None and argument not in ("dtype", "name", "trainable"):
+            described[argument] = value if isinstance(value, (int, float, str)) else getattr(value, "name", None) or str(value)
+    return described
+
+
+def _described(batch):
+    dtype = "string" if batch.dtype == object else batch.dtype.name
+    return f"{dtype} [{', '.join(['batch', *map(str, batch.shape[1:])])}]"

@@ -1,0 +1,60 @@
+"""The files that TensorFlow Serving itself is configured with: which models, and how requests are put together in batches."""
+
+import os
+import pathlib
+
+MODELS = "models.config"
+BATCHING = "batching_parameters.txt"
+MOUNTED_AT = "/models"  # where the server's image expects models
+
+
+def write_server_config(folder):
+    """Write `models.config` for all models below a folder and, where there is none, `batching_parameters.txt`.
+
+    Models that the file names already keep what it says of them: versions, labels, paths.
+
+    Args:
+        folder: Folder of the models, such as `savedmodels`, that the server sees as `/models`.
+    """
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
+    folder = pathlib.Path(folder)
+    config = model_server_config_pb2.ModelServerConfig()
+    if (folder / MODELS).is_file():
+        try:
+            text_format.Parse((folder / MODELS).read_text(), config)
+        except text_format.ParseError as error:
+            raise ValueError(
+                f"Expected {folder / MODELS} as a ModelServerConfig. Received one with a mistake: {error}. Mend or remove it."
+            ) from error
+    known = {model.name for model in config.model_config_list.config}
+    versioned = {path.parent.name for path in folder.glob("*/*") if path.name.isdecimal() and path.is_dir()}
+    for name in sorted(versioned - known):
+        config.model_config_list.config.add(name=name, base_path=f"{MOUNTED_AT}/{name}", model_platform="tensorflow")
+    if versioned - known:
+        _write(folder / MODELS, text_format.MessageToString(config))
+    if not (folder / BATCHING).exists():
+        _write(folder / BATCHING, _BATCHING)
+
+
+def _write(path, text):
+    """Write a file so that a reader sees the old or the new one whole."""
+    beside = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
+    try:
+        beside.write_text(text)
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+_BATCHING = """# tensorflow_model_server --enable_batching --batching_parameters_file=/models/batching_parameters.txt
+# Rows of several requests are computed together: up to this many,
+max_batch_size { value: 128 }
+# waiting for others no longer than this.
+batch_timeout_micros { value: 1000 }
+# Batches computed at the same time: the number of cores.
+num_batch_threads { value: 2 }
+# Batches that may wait before requests are refused as UNAVAILABLE.
+max_enqueued_batches { value: 1000 }
+"""
