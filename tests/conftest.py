@@ -1,6 +1,10 @@
 """One TensorFlow with two logical devices, tiny images and one tiny model of each kind."""
 
+import json
 import math
+import pathlib
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -8,10 +12,11 @@ import pytest
 import tensorflow as tf
 
 import keras_gen
-from keras_gen import distributions, losses, networks
+from keras_gen import distributions, losses, networks, serving
 
 IMAGE = (8, 8, 1)
 LATENTS = 3
+CLASSES = 4
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
@@ -106,3 +111,73 @@ def images():
 def two_replicas():
     """Two logical CPUs. One strategy for the whole session: a second one would use the collective keys of the first again."""
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+# === What is served ===
+
+
+def conditional_vae():
+    posterior, likelihood = distributions.FullCovarianceNormal(3), distributions.Normal(IMAGE, scale=0.5)
+    model = keras_gen.VAE(
+        networks.mlp(IMAGE, (posterior.parameter_size,), hidden=(5,), num_classes=CLASSES),
+        networks.mlp((3,), IMAGE, hidden=(5,), num_classes=CLASSES),
+        posterior,
+        likelihood,
+        distributions.ConditionalNormal(3, num_classes=CLASSES, hidden_size=5),
+        seed=1,
+    )
+    return model, {"optimizer": "adam"}
+
+
+def conditional_gan():
+    model = keras_gen.GAN(
+        networks.dcgan_generator(3, IMAGE, filters=(4, 4), num_classes=CLASSES),
+        networks.dcgan_discriminator(IMAGE, filters=(4, 4), num_classes=CLASSES, spectral_normalization=True),
+        seed=1,
+    )
+    return model, {"ema_momentum": 0.5}
+
+
+SERVED = {
+    "autoencoder": tiny_autoencoder,
+    "vae": tiny_vae,
+    "gan": tiny_gan,
+    "conditional_vae": conditional_vae,
+    "conditional_gan": conditional_gan,
+}
+
+
+def trained(name, images):
+    """The model of that name after a pass over some images, the autoencoder with a density and a threshold."""
+    keras.utils.set_random_seed(0)
+    model, arguments = SERVED[name]()
+    model.compile(**arguments)
+    model.fit(images, np.arange(len(images)) % CLASSES if model.num_classes else None, epochs=2, verbose=0)
+    if name == "autoencoder":
+        model.fit_latent_density(images, 2)
+        model.calibrate(images, 0.5)
+    return model
+
+
+@pytest.fixture(scope="session")
+def models(images):
+    """A trained model of each kind, by name."""
+    return {name: trained(name, images) for name in SERVED}
+
+
+@pytest.fixture(scope="session")
+def published(models, tmp_path_factory):
+    """The folder `savedmodels` of all, each as version 1 with PNG endpoints."""
+    folder = tmp_path_factory.mktemp("served") / "savedmodels"
+    for name, model in models.items():
+        serving.publish(model, folder / name, png=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(published):
+    """The ports of a server of all that is published: `{"rest": port, "grpc": port}`."""
+    command = [sys.executable, str(pathlib.Path(__file__).parent / "serving" / "conformance_server.py"), str(published)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        yield json.loads(process.stdout.readline())
+        process.stdin.close()

@@ -112,7 +112,13 @@ def _for_empty_batches(function):
     def padded(*inputs):
         batch = tf.shape(inputs[0])[0]
         rows = [[0, tf.maximum(1 - batch, 0)]]
-        inputs = [tf.ensure_shape(tf.pad(x, rows + [[0, 0]] * (x.shape.rank - 1)), x.shape) for x in inputs]
+        shapes = [x.shape for x in inputs]
+        inputs = [
+            tf.ensure_shape(x, shape) for x, shape in zip(inputs, shapes, strict=True)
+        ]  # or of a wrong rank, pad would complain
+        inputs = [
+            tf.ensure_shape(tf.pad(x, rows + [[0, 0]] * (x.shape.rank - 1)), shape) for x, shape in zip(inputs, shapes, strict=True)
+        ]
         return {name: output[:batch] for name, output in function(*inputs).items()}
 
     return padded
