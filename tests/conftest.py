@@ -1,5 +1,6 @@
 """One TensorFlow with two logical devices, tiny images and one tiny model of each kind."""
 
+import importlib
 import json
 import math
 import pathlib
@@ -165,12 +166,33 @@ def models(images):
     return {name: trained(name, images) for name in SERVED}
 
 
+def without_verifying(patch):
+    """Let `publish` leave out the process of its own in which it verifies, which takes five seconds."""
+    publishing = importlib.import_module("keras_gen.serving.publish")
+    patch.setattr(publishing, "verify", lambda folder: serving.Verification(folder, {}, 0, []))
+
+
+def compiled_for_publishing(make=tiny_autoencoder):
+    """A model that can be published."""
+    model, arguments = make()
+    model.compile(**arguments)
+    return model
+
+
+@pytest.fixture
+def unverified(monkeypatch):
+    """A test whose published models are not verified."""
+    without_verifying(monkeypatch)
+
+
 @pytest.fixture(scope="session")
 def published(models, tmp_path_factory):
-    """The folder `savedmodels` of all, each as version 1 with PNG endpoints."""
+    """The folder `savedmodels` of all, each as version 1 with PNG endpoints; test_verify.py verifies them."""
     folder = tmp_path_factory.mktemp("served") / "savedmodels"
-    for name, model in models.items():
-        serving.publish(model, folder / name, png=True)
+    with pytest.MonkeyPatch.context() as patch:
+        without_verifying(patch)
+        for name, model in models.items():
+            serving.publish(model, folder / name, png=True)
     return folder
 
 

@@ -14,6 +14,7 @@ import pathlib
 import re
 import sys
 import threading
+import traceback
 
 import cpp_loader  # first: it keeps Python's TensorFlow out
 import grpc
@@ -164,9 +165,7 @@ def row_inputs(instances, dtypes):
     for column in columns.values():
         if len({value.shape for value in column}) > 1:
             refuse("INVALID_ARGUMENT", f"Expecting shape {column[0].shape} but got another")
-    return {
-        name: np.array(column, dtypes[name]) if dtypes[name].kind == "O" else np.stack(column) for name, column in columns.items()
-    }
+    return {name: np.stack(column) for name, column in columns.items()}
 
 
 def column_inputs(inputs, dtypes):
@@ -202,7 +201,7 @@ def tensor(value, dtype):
     walk(value, 0)
     array = np.empty(len(leaves), dtype)
     array[:] = leaves
-    return array.reshape(shape) if shape else array[0] if dtype.kind == "O" else array.reshape(())
+    return array.reshape(shape)
 
 
 def leaf(value, dtype):
@@ -257,6 +256,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             status, content = 200, self.respond(body)
         except cpp_loader.LoaderError as error:
             status, content = HTTP.get(error.code, 500), {"error": error.message}
+        except Exception:  # a mistake of this server
+            status, content = 500, {"error": traceback.format_exc()}
         content = json.dumps(content, indent=1).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")

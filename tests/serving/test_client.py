@@ -92,9 +92,9 @@ def test_what_does_not_fit_is_refused_before_it_is_sent(client, images):
     for call, said in (
         (
             lambda: ask.predict("dream", seed=[1]),
-            "Expected a signature of vae: decode, decode_bytes, encode, .*. Received: 'dream'",
+            r"Expected a signature of vae: decode, decode_bytes, encode, .* Received: 'dream'",
         ),
-        (lambda: ask.predict("generate", inputs=[1]), "Expected for generate: seed. Received: inputs"),
+        (lambda: ask.predict("generate", inputs=[1]), r"Expected for generate: seed\. Received: inputs"),
         (
             lambda: ask.encode(images[..., 0]),
             r"Expected `inputs` as float32 of shape \(batch, 8, 8, 1\). Received: float32 of shape \(20, 8, 8\)",
@@ -115,7 +115,7 @@ def test_an_empty_batch_goes_over_grpc_alone(server, images):
 
 
 def test_errors_of_the_server_name_their_code_and_what_to_do(client):
-    with pytest.raises(ServingError, match="NOT_FOUND: .*nobody.*models.config") as caught:
+    with pytest.raises(ServingError, match=r"NOT_FOUND: .*nobody.*models.config") as caught:
         client("nobody").generate([1])
     assert caught.value.code == "NOT_FOUND"
     with pytest.raises(ServingError, match=r"NOT_FOUND: Servable not found for request: Specific\(vae, 7\)"):

@@ -65,7 +65,7 @@ def test_damage_is_found_by_the_loader_too_but_for_lost_variables_which_fail_whe
 def test_each_weight_is_stored_once_and_little_else(published, models, name):
     model, folder = models[name], published / name / "1"
     unused = model.generator.variables if name.endswith("gan") else []  # the averaged one is served
-    kept_by_keras = [v for v in (*model.optimizer.variables, *(v for metric in model.metrics for v in metric.variables), *unused)]
+    kept_by_keras = [*model.optimizer.variables, *(v for metric in model.metrics for v in metric.variables), *unused]
     served = sum(
         math.prod(v.shape) for v in {id(v): v for v in model.variables}.values() if not any(v is other for other in kept_by_keras)
     )

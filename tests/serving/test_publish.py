@@ -1,13 +1,28 @@
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import tiny_autoencoder
+from conftest import compiled_for_publishing, tiny_vae, without_verifying
 
 from keras_gen import serving
+from keras_gen.serving.model_card import CARD
+from keras_gen.serving.server_config import write_server_config
+from keras_gen.serving.verify import damaged
+
+pytestmark = pytest.mark.xdist_group("serving")
 
 
+@pytest.mark.usefixtures("unverified")
 def test_versions_count_up_and_the_earlier_stay(images, tmp_path):
-    model, _ = tiny_autoencoder()
+    model = compiled_for_publishing()
     base = tmp_path / "models" / "digits"
     assert serving.publish(model, base) == base / "1"
     before = tf.saved_model.load(str(base / "1")).signatures["encode"](inputs=tf.constant(images))["latents"]
@@ -20,15 +35,173 @@ def test_versions_count_up_and_the_earlier_stay(images, tmp_path):
     assert not np.allclose(after[1], before)
 
 
-def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
-    model, _ = tiny_autoencoder()
+def test_what_verifying_finds_wrong_is_not_published(tmp_path, monkeypatch):
+    model = compiled_for_publishing()
+    score = model.score
+    monkeypatch.setattr(model, "score", lambda x: score(x) + 1 / tf.cast(tf.shape(x)[0], tf.float32))
+    with pytest.raises(
+        serving.PublishError, match=r"digits has no new version, since verifying it failed: signature score: score of a row"
+    ):
+        serving.publish(model, tmp_path / "digits")
+    assert list((tmp_path / "digits").iterdir()) == []
 
-    def write_half(path):
+
+def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
+    model = compiled_for_publishing()
+
+    def write_half(path, **_):
         path.mkdir()
         (path / "saved_model.pb").write_text("half")
         raise OSError("No space left on device")
 
     monkeypatch.setattr(model, "export", write_half)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(serving.PublishError, match=r"writing it failed: No space left on device\. Is the disk full\?"):
         serving.publish(model, tmp_path / "digits")
     assert list((tmp_path / "digits").iterdir()) == []
+
+
+FULL_DISK = """
+import resource, sys
+sys.path.insert(0, sys.argv[2])
+from conftest import without_verifying, tiny_vae
+import pytest
+from keras_gen import serving
+without_verifying(pytest.MonkeyPatch())
+model, arguments = tiny_vae()
+model.compile(**arguments)
+serving.publish(model, sys.argv[1])
+for limit in (20_000, 2_000, 60_000):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        serving.publish(model, sys.argv[1])
+    except serving.PublishError as error:
+        print("refused:", str(error).splitlines()[0])
+"""
+
+
+def test_a_full_disk_is_an_error_and_the_earlier_versions_stay(tmp_path):
+    """No file may grow beyond a limit, which the graph, the weights or the warm-up requests hit."""
+    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "digits"), str(pathlib.Path(__file__).parents[1])]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    refusals = [line for line in result.stdout.splitlines() if line.startswith("refused: ")]
+    assert len(refusals) == 3, result.stderr
+    assert all("has no new version, since writing it failed" in line for line in refusals)
+    assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1"]
+    assert damaged(tmp_path / "digits" / "1") == []
+
+
+@pytest.mark.usefixtures("unverified")
+def test_a_run_is_published_with_its_training(tmp_path):
+    run = tmp_path / "runs" / "mine"
+    run.mkdir(parents=True)
+    compiled_for_publishing(tiny_vae).save(run / "model.keras")
+    (run / "config.yaml").write_text("data: digits\nepochs: 3\n")
+    (run / "metrics.csv").write_text("epoch,loss\n0,9.5\n1,8.5\n")
+    version = serving.publish(run, tmp_path / "savedmodels" / "mine")
+    card = (version / CARD).read_text()
+    assert "# mine, version 1" in card
+    assert "data: digits\nepochs: 3" in card
+    assert "| loss | 8.5 |" in card
+    assert "posterior: DiagonalNormal(event_size=3)" in card
+    assert "| `encode` | `inputs` float32 [batch, 8, 8, 1] | `mean` float32 [batch, 3], `scale` float32 [batch, 3] |" in card
+    with pytest.raises(ValueError, match=r"Expected the folder of a finished run, with model\.keras in it"):
+        serving.publish(tmp_path / "nothing", tmp_path / "savedmodels" / "mine")
+
+
+def test_the_server_configuration_names_all_models_and_keeps_what_was_changed(tmp_path):
+    for version in ("vae/1", "vae/2", "gan/1", "notes/old", "empty"):
+        (tmp_path / version).mkdir(parents=True)
+    write_server_config(tmp_path)
+    config, batching = tmp_path / "models.config", tmp_path / "batching_parameters.txt"
+    text = config.read_text()
+    assert [line.split('"')[1] for line in text.splitlines() if "name:" in line] == ["gan", "vae"]
+    assert 'base_path: "/models/vae"' in text
+    assert "max_batch_size { value: 128 }" in batching.read_text()
+    config.write_text(
+        text.replace('    base_path: "/models/vae"', '    base_path: "/models/vae"\n    model_version_policy { all {} } # mine')
+    )
+    batching.write_text("mine")
+    changed = config.read_text()
+    write_server_config(tmp_path)
+    assert (config.read_text(), batching.read_text()) == (changed, "mine")
+    (tmp_path / "autoencoder" / "1").mkdir(parents=True)
+    write_server_config(tmp_path)
+    assert "model_version_policy" in config.read_text()
+    assert "autoencoder" in config.read_text()
+    config.write_text("model_config_list { config {")
+    with pytest.raises(ValueError, match=r"models\.config as a ModelServerConfig.*Mend or remove it"):
+        write_server_config(tmp_path)
+
+
+# === Killed at any moment ===
+
+PUBLISHERS = """
+import os, sys, time
+sys.path.insert(0, sys.argv[1])
+from conftest import compiled_for_publishing, without_verifying  # imported, nothing computed: forks are safe
+for line in sys.stdin:  # a folder to publish to
+    child = os.fork()
+    if child:
+        print(child, flush=True)
+        continue
+    import pytest
+    from keras_gen import serving
+    without_verifying(pytest.MonkeyPatch())
+    model = compiled_for_publishing()
+    base = line.strip()
+    open(base + ".ready", "w").close()
+    serving.publish(model, base)
+    open(base + ".done", "w").close()
+    os._exit(0)
+"""
+
+
+def wait_for(path, seconds=60):
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} did not come"
+        time.sleep(0.001)
+
+
+def test_killed_at_any_of_50_moments_it_leaves_the_old_versions_or_a_whole_new_one(tmp_path):
+    """A process that publishes is killed −9 at moments spread over all that it does, verifying apart, which writes nothing."""
+    model = compiled_for_publishing()
+    with pytest.MonkeyPatch.context() as patch:
+        without_verifying(patch)
+        serving.publish(model, tmp_path / "first")
+    old = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "first" / "1").rglob("*")}
+    command = [sys.executable, "-c", PUBLISHERS, str(pathlib.Path(__file__).parents[1])]
+    moments, lengths, outcomes = random.Random(0), [], []
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as publishers:
+        for number in range(52):
+            base = tmp_path / f"models-{number}" / "digits"
+            shutil.copytree(tmp_path / "first", base, copy_function=shutil.copy2)
+            publishers.stdin.write(f"{base}\n")
+            publishers.stdin.flush()
+            child = int(publishers.stdout.readline())
+            wait_for(base.with_name("digits.ready"))
+            began = time.monotonic()
+            if number < 2:  # how long one takes that is left alone
+                wait_for(base.with_name("digits.done"))
+                lengths.append(time.monotonic() - began)
+                continue
+            time.sleep(moments.uniform(0, 1.1 * min(lengths)))
+            os.kill(child, signal.SIGKILL)
+            versions = sorted(path.name for path in base.iterdir() if path.name.isdecimal())
+            outcomes.append(len(versions))
+            assert versions in (["1"], ["1", "2"])
+            assert all(damaged(base / version) == [] for version in versions)
+            assert {path.name: path.stat().st_mtime_ns for path in (base / "1").rglob("*")} == old
+            assert all(path.name in (*versions, "unfinished-2") for path in base.iterdir())
+        publishers.stdin.close()
+    assert len(outcomes) == 50
+    assert 1 in outcomes
+    with pytest.MonkeyPatch.context() as patch:
+        without_verifying(patch)
+        for number in range(2, 6):  # and the next call goes on as if nothing had been
+            base = tmp_path / f"models-{number}" / "digits"
+            expected = str(max(int(path.name) for path in base.iterdir() if path.name.isdecimal()) + 1)
+            assert serving.publish(model, base).name == expected
+            assert not list(base.glob("unfinished-*"))

@@ -1,0 +1,150 @@
+"""What `keras-gen verify` says of published models, whole, damaged, and made wrong on purpose."""
+
+import itertools
+import pathlib
+import re
+import shutil
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import SERVED, tiny_vae
+from tensorflow_serving.apis import prediction_log_pb2
+
+from keras_gen import cli, serving
+from keras_gen.serving import clean_check
+from keras_gen.serving.verify import write_sums
+from keras_gen.serving.warm_up import RECORDS, write_records
+
+pytestmark = pytest.mark.xdist_group("serving")
+
+
+def test_the_command_prints_every_signature_and_exits_with_0(published, capsys):
+    cli.main(["verify", str(published / "vae" / "1")])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["signature", "inputs", "outputs", "difference", "ms"]
+    table = {line.split()[0]: line for line in lines[1:-1]}
+    wanted = ["serving_default", "encode", "decode", "generate", "score"]
+    assert sorted(table) == sorted([*wanted, *(f"{name}_bytes" for name in wanted)])
+    assert "inputs float32 [batch, 8, 8, 1]" in table["encode"]
+    assert "mean float32 [batch, 3], scale float32 [batch, 3]" in table["encode"]
+    for line in table.values():
+        difference, milliseconds = map(float, line.split()[-2:])
+        assert difference <= 1e-4
+        assert 0 < milliseconds < 1000
+    assert lines[-1] == "871 parameters"
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_every_model_is_without_fault(published, models, name):
+    found = clean_check.check(published / name / "1")
+    assert found["problems"] == []
+    assert sorted(found["signatures"]) == sorted(f"{s}{suffix}" for s in models[name].signatures() for suffix in ("", "_bytes"))
+    assert all(0 <= row["difference"] <= 1e-4 for row in found["signatures"].values())
+
+
+def test_damage_to_any_file_is_named_and_exits_with_1(published, tmp_path, capsys):
+    whole = published / "gan" / "1"
+    files = sorted(path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file())
+    assert {"saved_model.pb", "variables/variables.index", "assets.extra/SHA256SUMS", RECORDS} < set(files)
+    random = np.random.default_rng(0)
+    for file, how in itertools.product(files, ("a flipped bit", "cut off", "gone")):
+        copy = tmp_path / file.replace("/", "-") / how / "1"
+        shutil.copytree(whole, copy)
+        content = bytearray((copy / file).read_bytes())
+        if how == "a flipped bit":
+            content[random.integers(len(content))] ^= 1 << int(random.integers(8))
+            (copy / file).write_bytes(content)
+        elif how == "cut off":
+            (copy / file).write_bytes(content[: len(content) // 2])
+        else:
+            (copy / file).unlink()
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["verify", str(copy)])
+        assert caught.value.code == 1
+        [line] = capsys.readouterr().err.splitlines()
+        assert file in line, (how, line)
+
+
+def test_what_cannot_be_loaded_is_a_problem_and_no_folder_is_a_mistake(published, tmp_path, capsys):
+    folder = tmp_path / "1"
+    shutil.copytree(published / "gan" / "1", folder)
+    (folder / "variables" / "variables.index").write_bytes(b"nothing")
+    write_sums(folder)  # as if it had been so from the beginning
+    [problem] = serving.verify(folder).problems
+    assert problem.startswith("it cannot be run: ")
+    with pytest.raises(SystemExit) as caught:
+        cli.main(["verify", str(tmp_path / "nowhere")])
+    assert caught.value.code == 2
+    assert "Expected the folder of a SavedModel" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert "SHA256SUMS is missing" in serving.verify(tmp_path / "empty").problems[0]
+
+
+class Faulty(tf.Module):
+    """A model with one fault, or none."""
+
+    def __init__(self, fault):
+        super().__init__()
+        self.weights, self.again = tf.Variable([2.0, 3.0]), tf.Variable([2.0, 3.0]) if fault == "twice" else None
+        self.fault = fault
+
+    @tf.function(input_signature=[tf.TensorSpec((None, 2), tf.float32, name="x")])
+    def __call__(self, x):
+        y = x * self.weights
+        if self.fault == "noise":
+            y += 1e-9 * tf.random.normal(tf.shape(x))
+        elif self.fault == "python":
+            y = tf.ensure_shape(tf.numpy_function(np.copy, [y], tf.float32), (None, 2))
+        elif self.fault == "batch":
+            y += 0.5 * tf.cast(tf.shape(x)[0] > 1, tf.float32)
+        elif self.fault == "path":
+            y += tf.cast(tf.strings.length(tf.constant(str(pathlib.Path(__file__).resolve()))), tf.float32) * 0
+        return {"y": y}
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (None, None),
+        ("noise", "operator RandomStandardNormal draws from a state of the server"),
+        ("python", "operator PyFunc calls Python"),
+        ("batch", "signature serving_default: y of two batches put together differs|y of a row depends on the batch"),
+        ("path", "the path .*test_verify.py of the machine that wrote it is in it"),
+        ("twice", "4 numbers are stored, 2 are served"),
+        ("answer", "signature serving_default: y differs from that of Keras by 0.0"),
+        ("unasked", "signature serving_default has no warm-up record"),
+        ("renamed", "signature serving_default: it puts out .'y'., Keras .'z'."),
+    ],
+)
+def test_each_fault_is_found(fault, said, tmp_path):
+    module, x = Faulty(fault), np.float32([[1, 2], [3, 4], [5, 6]])
+    tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.__call__})
+    answer = module(x)["y"].numpy() + (0.01 if fault == "answer" else 0)
+    log = prediction_log_pb2.PredictionLog()
+    log.predict_log.request.model_spec.signature_name = "serving_default"
+    log.predict_log.request.inputs["x"].CopyFrom(tf.make_tensor_proto(x))
+    log.predict_log.response.outputs["z" if fault == "renamed" else "y"].CopyFrom(tf.make_tensor_proto(answer))
+    (tmp_path / "assets.extra").mkdir()
+    with tf.io.TFRecordWriter(str(tmp_path / RECORDS)) as writer:
+        if fault != "unasked":
+            writer.write(log.SerializeToString())
+    problems = clean_check.check(tmp_path)["problems"]
+    if fault is None:
+        assert problems == []
+    else:
+        assert problems
+        assert all(re.search(said, problem) for problem in problems), problems
+
+
+def test_mixed_precision_is_compared_with_what_it_can_keep(tmp_path, images):
+    keras.config.set_dtype_policy("mixed_float16")
+    model, arguments = tiny_vae()
+    model.compile(**arguments)
+    model.export(tmp_path)
+    write_records(model, tmp_path)
+    assert clean_check.check(tmp_path)["problems"] == []
+    model.set_weights([1.1 * weights for weights in model.get_weights()])
+    write_records(model, tmp_path)
+    assert any("differs from that of Keras" in problem for problem in clean_check.check(tmp_path)["problems"])
