@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+import warnings
 
 import keras
 import tensorflow as tf
@@ -61,7 +62,8 @@ def export_signature(model, filepath, format, signature, **kwargs):
     problem = _known_limit(model, format, inputs)
     if not problem:
         try:
-            _Endpoint(signature, function).export(filepath, format=format, input_signature=inputs, verbose=False, **kwargs)
+            with warnings.catch_warnings(action="ignore"):  # of the converters, of their own affairs
+                _Endpoint(signature, function).export(filepath, format=format, input_signature=inputs, verbose=False, **kwargs)
             problem = _flaw_of_onnx(filepath, inputs) if format == "onnx" else None
         except ImportError as error:
             raise ImportError(f"{error} pip install 'keras_gen[onnx]' brings what ONNX needs.") from error

@@ -87,25 +87,6 @@ def test_a_row_depends_on_its_seed_and_its_label_alone():
     np.testing.assert_allclose(model.predict((latents, labels), verbose=0), model.decode(latents, labels), atol=1e-6)
 
 
-def test_every_signature_takes_the_condition(images, tmp_path):
-    model = gan_of()
-    model.export(tmp_path / "model")
-    signatures = tf.saved_model.load(str(tmp_path / "model")).signatures
-    inputs = {name: sorted(function.structured_input_signature[1]) for name, function in signatures.items()}
-    assert inputs == {
-        "serving_default": ["condition", "seed"],
-        "generate": ["condition", "seed"],
-        "decode": ["condition", "latents"],
-        "discriminate": ["condition", "inputs"],
-    }
-    labels = tf.constant(LABELS, tf.int64)
-    for rows in (0, 1, 20):
-        probability = signatures["discriminate"](inputs=tf.constant(images[:rows]), condition=labels[:rows])["probability"]
-        np.testing.assert_allclose(probability, model.discriminate(images, LABELS)[:rows], atol=1e-6)
-        outputs = signatures["generate"](seed=tf.range(rows, dtype=tf.int64), condition=labels[:rows])["outputs"]
-        np.testing.assert_allclose(outputs, model.generate(20, seed=0, condition=LABELS)[:rows], atol=1e-6)
-
-
 def test_labels_may_enter_by_the_prior(images):
     model = gan_of(generator=None, prior=distributions.ConditionalNormal(3, num_classes=4, hidden_size=5))
     before = [variable.numpy() for variable in model.prior.trainable_variables]

@@ -1,8 +1,6 @@
 """The VAE whose encoder, decoder or prior see labels."""
 
 import re
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -88,44 +86,6 @@ def test_a_row_depends_on_its_seed_and_its_label_alone():
     for i, label in enumerate(labels):
         np.testing.assert_allclose(model.generate(seed=[7 * 2**32 + i], condition=label)[0], rows[i], atol=1e-6)
     assert not np.allclose(model.generate(5, seed=7, condition=0)[1], rows[1])
-
-
-CLEAN_PROCESS = """
-import sys
-sys.modules["keras_gen"] = None
-import numpy as np, tensorflow as tf
-signatures = tf.saved_model.load(sys.argv[1]).signatures
-cases = np.load(sys.argv[2])
-for name, function in signatures.items():
-    arguments = function.structured_input_signature[1]
-    assert "condition" in arguments and len(arguments) == 2, arguments
-    for rows in (slice(0, 0), slice(0, 1), slice(0, 5)):
-        outputs = function(**{key: tf.constant(cases[key][rows]) for key in arguments})
-        for key, value in outputs.items():
-            np.testing.assert_allclose(value, cases[f"{name}/{key}"][rows], atol=1e-6)
-print("all", sorted(signatures))
-"""
-
-
-def test_every_signature_takes_the_condition(images, tmp_path):
-    model = vae_of()
-    model.export(tmp_path / "model")
-    x, z, labels = images[:5], np.random.default_rng(0).normal(size=(5, 3)).astype("float32"), LABELS[:5]
-    generated = model.generate_rows(tf.range(5, dtype=tf.int64), labels)
-    posterior = model.encode(x, labels)
-    np.savez(
-        tmp_path / "cases.npz",
-        inputs=x,
-        latents=z,
-        seed=np.arange(5),
-        condition=labels,
-        **{"serving_default/reconstructions": model.reconstruct(x, labels), "decode/outputs": model.decode(z, labels)},
-        **{"encode/mean": posterior.mean(), "encode/scale": posterior.stddev()},
-        **{f"generate/{key}": value for key, value in generated.items()},
-    )
-    command = [sys.executable, "-c", CLEAN_PROCESS, str(tmp_path / "model"), str(tmp_path / "cases.npz")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "all ['decode', 'encode', 'generate', 'serving_default']" in result.stdout, result.stderr
 
 
 @pytest.mark.parametrize("compiled", [{"run_eagerly": True}, {"jit_compile": True}, {"steps_per_execution": 2}])

@@ -282,3 +282,48 @@ def test_the_check_is_in_the_logs_of_evaluation_alone_and_not_without_a_closed_f
     sampled = vae_of(prior=distributions.NormalMixture(3))
     sampled.compile("adam")
     assert not check & sampled.evaluate(images, verbose=0, return_dict=True).keys()
+
+
+def test_the_score_is_the_negative_elbo_against_quadrature(images):
+    """One latent: the expectation by Gauss and Hermite's rule, in double precision."""
+    model = vae_of(
+        encoder=networks.mlp(IMAGE, (2,), hidden=(5,)),
+        decoder=networks.mlp((1,), IMAGE, hidden=(5,)),
+        posterior=distributions.DiagonalNormal(1),
+    )
+    mean, raw = np.split(model.encoder(images).numpy().astype(float), 2, axis=1)
+    scale = 1e-4 + (1 - 1e-4) * np.log1p(np.exp(raw + np.log(np.e - 1)))
+    kl = -0.5 * (np.log(scale**2) - mean**2 - scale**2 + 1)[:, 0]
+    nodes, weights = np.polynomial.hermite_e.hermegauss(200)
+    z = (mean + scale * nodes).astype("float32")  # [batch, nodes]
+    logits = model.decoder(z.reshape(-1, 1)).numpy().astype(float).reshape(20, 200, -1)
+    x = images.reshape(20, 1, -1)
+    cross_entropy = np.sum(np.logaddexp(0, logits) - x * logits, axis=-1) @ weights / weights.sum()
+    np.testing.assert_allclose(model.score(images, num_samples=40_000), cross_entropy + kl, atol=0.03)
+    assert np.std(cross_entropy + kl) > 0.1
+    with pytest.raises(ValueError, match=r"Expected `x` of shape \(batch, 8, 8, 1\)"):
+        model.score(images[0])
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"posterior": distributions.FullCovarianceNormal(3), "prior": distributions.NormalMixture(3, 2)},
+        {"posterior": distributions.InverseAutoregressiveNormal(3)},
+        {"prior": distributions.ConditionalNormal(3, num_classes=4)},
+    ],
+    ids=["full-mixture", "flow", "conditional"],
+)
+def test_scores_are_the_same_alone_and_among_others_and_the_elbo_in_the_mean(arguments, images):
+    posterior = arguments.get("posterior", distributions.DiagonalNormal(3))
+    model = vae_of(encoder=networks.mlp(IMAGE, (posterior.parameter_size,), hidden=(5,)), **arguments)
+    model.compile("adam", objective=objectives.ELBO(num_samples=500))
+    labels = (np.arange(20) % 4,) if model.num_classes else ()
+    scores = model.score(images, *labels).numpy()
+    np.testing.assert_array_equal(model.score(images, *labels), scores)
+    alone = [model.score(images[i : i + 1], *(y[i : i + 1] for y in labels))[0] for i in range(4)]
+    np.testing.assert_allclose(alone, scores[:4], rtol=1e-6)
+    twins = model.score(np.repeat(images[:1], 3, axis=0), *(y[:3] * 0 for y in labels))
+    np.testing.assert_allclose(twins, scores[:1].repeat(3), rtol=1e-6)
+    elbo = model.evaluate(images, *labels, verbose=0, return_dict=True)["elbo"]
+    assert float(np.mean(model.score(images, *labels, num_samples=500))) == pytest.approx(-elbo, abs=0.15)

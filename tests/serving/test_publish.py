@@ -187,7 +187,7 @@ def test_killed_at_any_of_50_moments_it_leaves_the_old_versions_or_a_whole_new_o
                 wait_for(base.with_name("digits.done"))
                 lengths.append(time.monotonic() - began)
                 continue
-            time.sleep(moments.uniform(0, 1.1 * min(lengths)))
+            time.sleep(moments.uniform(0, 1.3 * max(lengths)))
             os.kill(child, signal.SIGKILL)
             versions = sorted(path.name for path in base.iterdir() if path.name.isdecimal())
             outcomes.append(len(versions))
@@ -197,7 +197,7 @@ def test_killed_at_any_of_50_moments_it_leaves_the_old_versions_or_a_whole_new_o
             assert all(path.name in (*versions, "unfinished-2") for path in base.iterdir())
         publishers.stdin.close()
     assert len(outcomes) == 50
-    assert 1 in outcomes
+    assert set(outcomes) == {1, 2}
     with pytest.MonkeyPatch.context() as patch:
         without_verifying(patch)
         for number in range(2, 6):  # and the next call goes on as if nothing had been
