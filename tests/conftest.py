@@ -1,5 +1,6 @@
 """One TensorFlow with two logical devices, tiny images and one tiny model of each kind."""
 
+import contextlib
 import importlib
 import json
 import math
@@ -196,10 +197,17 @@ def published(models, tmp_path_factory):
     return folder
 
 
-@pytest.fixture(scope="session")
-def server(published):
-    """The ports of a server of all that is published: `{"rest": port, "grpc": port}`."""
-    command = [sys.executable, str(pathlib.Path(__file__).parent / "serving" / "conformance_server.py"), str(published)]
+@contextlib.contextmanager
+def serving_models(folder):
+    """A server of all that is published in `folder`; gives its ports, `{"rest": port, "grpc": port}`."""
+    command = [sys.executable, str(pathlib.Path(__file__).parent / "serving" / "conformance_server.py"), str(folder)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         yield json.loads(process.stdout.readline())
         process.stdin.close()
+
+
+@pytest.fixture(scope="session")
+def server(published):
+    """The ports of a server of all that is published: `{"rest": port, "grpc": port}`."""
+    with serving_models(published) as ports:
+        yield ports

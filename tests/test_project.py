@@ -1,5 +1,6 @@
 """The house: imports, public names, scripts, and what a clean process sees."""
 
+import contextlib
 import pathlib
 import re
 import subprocess
@@ -7,7 +8,7 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import tiny_vae
+from conftest import serving_models, tiny_vae
 from importlinter.cli import lint_imports
 
 import keras_gen
@@ -48,14 +49,21 @@ def test_a_script_trains(tmp_path):
     assert (tmp_path / "savedmodels" / "autoencoder" / "1").is_dir()
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/autoencoder.md", "docs/gan.md"])
+@pytest.mark.usefixtures("unverified")
+@pytest.mark.parametrize("page", ["README.md", "docs/autoencoder.md", "docs/gan.md", "docs/serving.md"])
 def test_the_scripts_of_the_readme_and_the_docs_run(page, tmp_path, monkeypatch):
-    """On two batches, and in a folder of their own."""
+    """On two batches, and in a folder of their own; those that ask a server, of one that is made of what the first published."""
     monkeypatch.chdir(tmp_path)
     load = data.load
     monkeypatch.setattr(data, "load", lambda *args, **kwargs: [split.take(2) for split in load(*args, **kwargs)])
     snippets = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
     assert snippets
+    names = {}
     for snippet in snippets:
-        exec(re.sub(r"epochs=\d+", "epochs=2", snippet), {})
+        with serving_models(tmp_path / "savedmodels") if "localhost" in snippet else contextlib.nullcontext({}) as ports:
+            snippet = re.sub(r"epochs=\d+", "epochs=2", snippet)
+            snippet = snippet.replace("localhost:8501", f"localhost:{ports.get('rest')}").replace(
+                "localhost:8500", f"localhost:{ports.get('grpc')}"
+            )
+            exec(snippet, names if page == "docs/serving.md" else {})
     assert list((tmp_path / "savedmodels").glob("*/1/saved_model.pb")) or "export" not in "".join(snippets)

@@ -41,7 +41,7 @@ def publish(model_or_run, base, png=False):
     """
     run = None if hasattr(model_or_run, "signatures") else pathlib.Path(model_or_run)
     model = load_run(run) if run else model_or_run
-    base = pathlib.Path(base).resolve()
+    base = pathlib.Path(base)
     base.mkdir(parents=True, exist_ok=True)
     with _alone(base):
         for left_over in base.glob(f"{UNFINISHED}*"):
@@ -49,11 +49,11 @@ def publish(model_or_run, base, png=False):
         version = base / str(max((int(folder.name) for folder in base.iterdir() if folder.name.isdecimal()), default=0) + 1)
         unfinished = base / f"{UNFINISHED}{version.name}"
         try:
-            _write(model, unfinished, base.name, version.name, png, run)
+            _write(model, unfinished, base.resolve().name, version.name, png, run)
             _sync(unfinished)
             unfinished.rename(version)
             _sync(base)
-            write_server_config(base.parent)
+            write_server_config(base.resolve().parent)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return version

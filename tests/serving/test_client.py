@@ -1,6 +1,8 @@
 """The clients, over real sockets, against a server that follows the rules of TensorFlow Serving."""
 
+import pathlib
 import re
+import runpy
 import socket
 import time
 
@@ -179,3 +181,11 @@ def test_rest_as_curl_would_speak_it(server):
         assert re.search(said, answer["error"]), (body, answer)
     assert requests.get(f"{base}/versions/9", timeout=30).status_code == 404
     assert requests.get(f"{base}:explain", timeout=30).status_code == 400
+
+
+def test_the_smoke_script_finds_nothing_wrong(server, capsys):
+    main = runpy.run_path(str(pathlib.Path(__file__).parents[2] / "scripts" / "smoke_test_server.py"))["main"]
+    main(f"http://localhost:{server['rest']}", "conditional_vae", f"localhost:{server['grpc']}")
+    output = capsys.readouterr().out
+    assert output.count("generate ") == 3
+    assert "All answers agree." in output

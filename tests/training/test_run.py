@@ -12,6 +12,7 @@ from keras_gen.training import run
 from keras_gen.training.callbacks import save_grid
 from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig
 
+pytestmark = pytest.mark.usefixtures("unverified")
 CONFIGS = {
     "autoencoder": AutoencoderConfig(network="conv", latent_size=3),
     "vae": VAEConfig(network="mlp", likelihood="normal"),
