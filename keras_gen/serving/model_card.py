@@ -1,5 +1,6 @@
 """The model card that travels with a published model."""
 
+import csv
 import datetime
 import importlib.metadata
 import pathlib
@@ -62,14 +63,23 @@ A batch may have any number of rows, none included. `generate` gives the same ro
     if "generate" not in exchanges:
         text = text.replace(text[text.index("    curl") : text.index("## Model")], "")
     if run:
-        run = pathlib.Path(run)
-        if (run / "config.yaml").is_file():
-            text += f"\n## Training\n\n```yaml\n{(run / 'config.yaml').read_text().strip()}\n```\n"
-        if (run / "metrics.csv").is_file():
-            header, *_, last = (run / "metrics.csv").read_text().split()
-            figures = "\n".join(f"| {key} | {value} |" for key, value in zip(header.split(","), last.split(","), strict=True))
-            text += f"\nAfter the last epoch:\n\n| metric | value |\n|---|---|\n{figures}\n"
+        text += _training(pathlib.Path(run))
     return text + "\n## Limits\n\nA SavedModel is a program: run it only if you trust whoever made it. Samples are no data.\n"
+
+
+def _training(run):
+    """What a run says of itself, with no more of the machine's paths than their last part."""
+    text = ""
+    if (run / "config.yaml").is_file():
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config = {key: pathlib.Path(value).name if str(value).startswith("/") else value for key, value in config.items()}
+        text += f"\n## Training\n\n```yaml\n{yaml.safe_dump(config, sort_keys=False).strip()}\n```\n"
+    if (run / "metrics.csv").is_file():
+        with (run / "metrics.csv").open(newline="") as file:
+            last = list(csv.DictReader(file))[-1:]
+        figures = "".join(f"| {key} | {value} |\n" for row in last for key, value in row.items() if value)
+        text += f"\nAfter the last epoch:\n\n| metric | value |\n|---|---|\n{figures}"
+    return text
 
 
 def _parts(model):

@@ -95,8 +95,8 @@ def test_a_run_is_published_with_its_training(tmp_path):
     run = tmp_path / "runs" / "mine"
     run.mkdir(parents=True)
     compiled_for_publishing(tiny_vae).save(run / "model.keras")
-    (run / "config.yaml").write_text("data: digits\nepochs: 3\n")
-    (run / "metrics.csv").write_text("epoch,loss\n0,9.5\n1,8.5\n")
+    (run / "config.yaml").write_text("data: /home/me/digits\nepochs: 3\n")
+    (run / "metrics.csv").write_text("epoch,loss,val_loss\n0,9.5,\n1,8.5,\n")
     version = serving.publish(run, tmp_path / "savedmodels" / "mine")
     card = (version / CARD).read_text()
     assert "# mine, version 1" in card
