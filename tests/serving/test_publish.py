@@ -195,7 +195,14 @@ def test_killed_at_any_of_50_moments_it_leaves_the_old_versions_or_a_whole_new_o
             assert all(damaged(base / version) == [] for version in versions)
             assert {path.name: path.stat().st_mtime_ns for path in (base / "1").rglob("*")} == old
             assert all(path.name in (*versions, "unfinished-2") for path in base.iterdir())
+        together = tmp_path / "together" / "digits"  # three at once wait for one another
+        shutil.copytree(tmp_path / "first", together)
+        publishers.stdin.write(f"{together}\n" * 3)
+        publishers.stdin.flush()
+        wait_for(together / "4")
         publishers.stdin.close()
+    assert sorted(path.name for path in together.iterdir()) == ["1", "2", "3", "4"]
+    assert all(damaged(version) == [] for version in together.iterdir())
     assert len(outcomes) == 50
     assert set(outcomes) == {1, 2}
     with pytest.MonkeyPatch.context() as patch:
