@@ -194,10 +194,10 @@ class RESTClient(_Client):
     @property
     def url(self):
         """Address of the model and version."""
-        of_version = (
-            f"/labels/{urllib.parse.quote(self.label)}" if self.label else f"/versions/{self.version}" if self.version else ""
-        )
-        return f"{self.address.rstrip('/')}/v1/models/{urllib.parse.quote(self.model)}{of_version}"
+        of_version = "" if self.version is None else f"/versions/{self.version}"
+        if self.label is not None:
+            of_version = f"/labels/{urllib.parse.quote(self.label, safe='')}"
+        return f"{self.address.rstrip('/')}/v1/models/{urllib.parse.quote(self.model, safe='')}{of_version}"
 
     def status(self):
         """The versions that the server knows of the model, as `Version`."""
@@ -211,7 +211,7 @@ class RESTClient(_Client):
             return {
                 name: Tensor(
                     _NAMES[info["dtype"]],
-                    tuple(None if size["size"] == "-1" else int(size["size"]) for size in info["tensor_shape"]["dim"]),
+                    tuple(None if size["size"] == "-1" else int(size["size"]) for size in info["tensor_shape"].get("dim", [])),
                 )
                 for name, info in infos.items()
             }
@@ -347,7 +347,14 @@ class GRPCClient(_Client):
             raise ServingError(error.code().name, error.details()) from error
 
 
-_NAMES = {"DT_FLOAT": "float32", "DT_INT64": "int64", "DT_STRING": "object", "DT_BOOL": "bool"}
+_NAMES = {
+    "DT_FLOAT": "float32",
+    "DT_DOUBLE": "float64",
+    "DT_BOOL": "bool",
+    "DT_STRING": "object",
+    "DT_INT32": "int32",
+    "DT_INT64": "int64",
+}
 
 
 def _given(condition):
@@ -362,12 +369,16 @@ def _as_array(name, values, tensor):
     )
     if tensor.dtype == "object":
         fits = fits and all(isinstance(value, bytes) for value in array.ravel())
-    elif not np.can_cast(array.dtype, tensor.dtype, "same_kind") and array.size:
+    elif (not np.can_cast(array.dtype, tensor.dtype, "same_kind") and array.size) or (
+        array.dtype == np.uint8 and tensor.dtype == "float32"
+    ):
         fits = False
     if not fits:
         shape = ", ".join("batch" if size is None else str(size) for size in tensor.shape)
         kind = "bytes" if tensor.dtype == "object" else tensor.dtype
         raise ValueError(f"Expected `{name}` as {kind} of shape ({shape}). Received: {array.dtype} of shape {array.shape}")
+    if tensor.dtype == "float32" and not np.isfinite(array.astype(tensor.dtype)).all():
+        raise ValueError(f"Expected `{name}` as finite numbers. Received: some that are not.")
     return array.astype(tensor.dtype)
 
 

@@ -6,9 +6,10 @@ import os
 import pathlib
 import shutil
 
+from keras_gen.models.base import GenerativeModel
 from keras_gen.models.saved import load_run
 from keras_gen.serving.model_card import write_card
-from keras_gen.serving.server_config import write_server_config
+from keras_gen.serving.server_config import read_server_config, write_server_config
 from keras_gen.serving.verify import verify, write_sums
 from keras_gen.serving.warm_up import write_records
 
@@ -36,12 +37,19 @@ def publish(model_or_run, base, png=False):
         Path of the new version, `base/<next integer>`.
 
     Raises:
-        ValueError: If the folder holds no finished run, or PNG is wanted for data that are no images.
+        ValueError: If there is no model or finished run, `base` is a file, PNG is wanted for data that are no images, or the
+            `models.config` beside `base` has a mistake.
         PublishError: If writing or verifying fails.
     """
-    run = None if hasattr(model_or_run, "signatures") else pathlib.Path(model_or_run)
-    model = load_run(run) if run else model_or_run
+    if not isinstance(model_or_run, (GenerativeModel, str, os.PathLike)):
+        raise ValueError(f"Expected a keras_gen model or the folder of a run. Received: {model_or_run!r}")
     base = pathlib.Path(base)
+    if base.exists() and not base.is_dir():
+        raise ValueError(f"Expected `base` as the folder of a model's versions. Received: {base}, which is a file.")
+    run = None if isinstance(model_or_run, GenerativeModel) else pathlib.Path(model_or_run)
+    model = load_run(run) if run else model_or_run
+    models = base.resolve().parent
+    read_server_config(models)  # before the work: one with a mistake is an error
     base.mkdir(parents=True, exist_ok=True)
     with _alone(base):
         for left_over in base.glob(f"{UNFINISHED}*"):
@@ -53,7 +61,8 @@ def publish(model_or_run, base, png=False):
             _sync(unfinished)
             unfinished.rename(version)
             _sync(base)
-            write_server_config(base.resolve().parent)
+            with _alone(models):
+                write_server_config(models)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
     return version

@@ -8,6 +8,24 @@ BATCHING = "batching_parameters.txt"
 MOUNTED_AT = "/models"  # where the server's image expects models
 
 
+def read_server_config(folder):
+    """The `ModelServerConfig` of a folder of models, empty if there is none yet.
+
+    Raises:
+        ValueError: If its `models.config` cannot be read.
+    """
+    from google.protobuf import text_format
+    from tensorflow_serving.config import model_server_config_pb2
+
+    path, config = pathlib.Path(folder) / MODELS, model_server_config_pb2.ModelServerConfig()
+    try:
+        return text_format.Parse(path.read_text(), config) if path.is_file() else config
+    except text_format.ParseError as error:
+        raise ValueError(
+            f"Expected {path} as a ModelServerConfig. Received one with a mistake: {error}. Mend or remove it."
+        ) from error
+
+
 def write_server_config(folder):
     """Write `models.config` for all models below a folder and, where there is none, `batching_parameters.txt`.
 
@@ -17,17 +35,8 @@ def write_server_config(folder):
         folder: Folder of the models, such as `savedmodels`, that the server sees as `/models`.
     """
     from google.protobuf import text_format
-    from tensorflow_serving.config import model_server_config_pb2
 
-    folder = pathlib.Path(folder)
-    config = model_server_config_pb2.ModelServerConfig()
-    if (folder / MODELS).is_file():
-        try:
-            text_format.Parse((folder / MODELS).read_text(), config)
-        except text_format.ParseError as error:
-            raise ValueError(
-                f"Expected {folder / MODELS} as a ModelServerConfig. Received one with a mistake: {error}. Mend or remove it."
-            ) from error
+    folder, config = pathlib.Path(folder), read_server_config(folder)
     known = {model.name for model in config.model_config_list.config}
     versioned = {path.parent.name for path in folder.glob("*/*") if path.name.isdecimal() and path.is_dir()}
     for name in sorted(versioned - known):

@@ -68,7 +68,10 @@ def verify(folder):
         return Verification(folder, {}, 0, damage)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     command = [sys.executable, "-P", str(_CHECK), str(folder)]
-    process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS, env=environment)
+    try:
+        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS, env=environment)
+    except subprocess.TimeoutExpired:
+        return Verification(folder, {}, 0, [f"it did not answer within {_SECONDS} s"])
     if process.returncode:
         reason = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
         return Verification(folder, {}, 0, [f"it cannot be run: {reason}"])
@@ -79,8 +82,8 @@ def write_sums(folder):
     """Write the checksums of all files, which `sha256sum -c` reads too; the first line is the checksum of the others."""
     folder = pathlib.Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS)
-    lines = "".join(f"{_sum(path.read_bytes())}  {path.relative_to(folder).as_posix()}\n" for path in files)
-    (folder / SUMS).write_text(f"# {_sum(lines.encode())}\n{lines}")
+    lines = "".join(f"{_sum(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+    (folder / SUMS).write_text(f"# {hashlib.sha256(lines.encode()).hexdigest()}\n{lines}")
 
 
 def damaged(folder):
@@ -89,17 +92,18 @@ def damaged(folder):
     if not (folder / SUMS).is_file():
         return [f"{SUMS} is missing: was this folder written by keras_gen.serving.publish, and all of it copied?"]
     first, _, lines = (folder / SUMS).read_bytes().partition(b"\n")
-    if first != f"# {_sum(lines)}".encode():
+    if first != f"# {hashlib.sha256(lines).hexdigest()}".encode():
         return [f"{SUMS} is damaged: it is not as it was written"]
     found = []
     for line in lines.decode().splitlines():
         expected, name = line.split("  ", 1)
         if not (folder / name).is_file():
             found.append(f"{name} is missing")
-        elif _sum((folder / name).read_bytes()) != expected:
+        elif _sum(folder / name) != expected:
             found.append(f"{name} is damaged: it is not as it was written")
     return found
 
 
-def _sum(content):
-    return hashlib.sha256(content).hexdigest()
+def _sum(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -102,6 +102,8 @@ def test_what_does_not_fit_is_refused_before_it_is_sent(client, images):
             r"Expected `inputs` as float32 of shape \(batch, 8, 8, 1\). Received: float32 of shape \(20, 8, 8\)",
         ),
         (lambda: ask.generate([0.5]), r"Expected `seed` as int64 of shape \(batch\). Received: float64 of shape \(1,\)"),
+        (lambda: ask.encode(np.zeros((1, 8, 8, 1), np.uint8)), r"Expected `inputs` as float32 .* Received: uint8"),
+        (lambda: ask.encode(np.full((1, 8, 8, 1), np.nan)), "Expected `inputs` as finite numbers"),
         (lambda: ask.predict("encode_bytes", inputs_bytes=["text"]), "Expected `inputs_bytes` as bytes"),
         (lambda: client("conditional_vae").generate([1, 2], condition=[1]), "Expected one batch size. Received: .*2.*1"),
     ):

@@ -128,9 +128,14 @@ def test_the_server_configuration_names_all_models_and_keeps_what_was_changed(tm
     write_server_config(tmp_path)
     assert "model_version_policy" in config.read_text()
     assert "autoencoder" in config.read_text()
+    with pytest.raises(ValueError, match=r"Expected `base` as the folder of a model's versions\. Received: .*, which is a file"):
+        serving.publish(compiled_for_publishing(), batching)
+    with pytest.raises(ValueError, match=r"Expected a keras_gen model or the folder of a run\. Received: None"):
+        serving.publish(None, tmp_path / "vae")
     config.write_text("model_config_list { config {")
     with pytest.raises(ValueError, match=r"models\.config as a ModelServerConfig.*Mend or remove it"):
-        write_server_config(tmp_path)
+        serving.publish(compiled_for_publishing(), tmp_path / "vae")
+    assert sorted(path.name for path in (tmp_path / "vae").iterdir()) == ["1", "2"]
 
 
 # === Killed at any moment ===

@@ -9,10 +9,11 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import SERVED, tiny_vae
+from conftest import IMAGE, SERVED, tiny_vae
 from tensorflow_serving.apis import prediction_log_pb2
 
-from keras_gen import cli, serving
+import keras_gen
+from keras_gen import cli, distributions, networks, serving
 from keras_gen.serving import clean_check
 from keras_gen.serving.verify import write_sums
 from keras_gen.serving.warm_up import RECORDS, write_records
@@ -148,3 +149,14 @@ def test_mixed_precision_is_compared_with_what_it_can_keep(tmp_path, images):
     model.set_weights([1.1 * weights for weights in model.get_weights()])
     write_records(model, tmp_path)
     assert any("differs from that of Keras" in problem for problem in clean_check.check(tmp_path)["problems"])
+
+
+def test_a_categorical_likelihood_whose_scores_may_be_infinite_is_verified(tmp_path):
+    for levels in (256, 16):  # the warm-up images have values of 256 levels, which 16 do not know
+        posterior, likelihood = distributions.DiagonalNormal(2), distributions.Categorical(IMAGE, levels)
+        encoder = networks.mlp(IMAGE, (posterior.parameter_size,), hidden=(4,))
+        model = keras_gen.VAE(encoder, networks.mlp((2,), likelihood.parameter_shape, hidden=(4,)), posterior, likelihood, seed=0)
+        model.export(tmp_path / str(levels))
+        exchanges = write_records(model, tmp_path / str(levels))
+        assert np.isfinite(exchanges["score"][1]["score"]).all() == (levels == 256)
+        assert clean_check.check(tmp_path / str(levels))["problems"] == []
