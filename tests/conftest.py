@@ -1,9 +1,11 @@
 """One TensorFlow with two logical devices, tiny images and one tiny model of each kind."""
 
 import contextlib
+import fcntl
 import importlib
 import json
 import math
+import os
 import pathlib
 import subprocess
 import sys
@@ -24,6 +26,7 @@ CLASSES = 4
 
 cpu = tf.config.list_physical_devices("CPU")[0]
 tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+tf.config.threading.set_intra_op_parallelism_threads(1)  # the tests themselves are what runs side by side
 
 
 def normalized(input_shape, output_shape, output_activation=None):
@@ -164,9 +167,34 @@ def trained(name, images):
 
 
 @pytest.fixture(scope="session")
-def models(images):
+def once(tmp_path_factory):
+    """A function from a name, and a function that fills a folder, to that folder, filled once for all processes of the tests."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def made(name, make):
+        folder = root / name
+        with (root / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (root / f"{name}.done").exists():
+                folder.mkdir()
+                make(folder)
+                (root / f"{name}.done").touch()
+        return folder
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def models(once, images):
     """A trained model of each kind, by name."""
-    return {name: trained(name, images) for name in SERVED}
+
+    def save(folder):
+        for name in SERVED:
+            trained(name, images).save(folder / f"{name}.keras")
+
+    folder = once("models", save)
+    return {name: keras.saving.load_model(folder / f"{name}.keras") for name in SERVED}
 
 
 def without_verifying(patch):
@@ -189,14 +217,16 @@ def unverified(monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def published(models, tmp_path_factory):
+def published(once, models):
     """The folder `savedmodels` of all, each as version 1 with PNG endpoints; test_verify.py verifies them."""
-    folder = tmp_path_factory.mktemp("served") / "savedmodels"
-    with pytest.MonkeyPatch.context() as patch:
-        without_verifying(patch)
-        for name, model in models.items():
-            serving.publish(model, folder / name, png=True)
-    return folder
+
+    def publish(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            without_verifying(patch)
+            for name, model in models.items():
+                serving.publish(model, folder / name, png=True)
+
+    return once("savedmodels", publish)
 
 
 @contextlib.contextmanager

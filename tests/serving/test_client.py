@@ -14,8 +14,6 @@ import tensorflow as tf
 from keras_gen.serving import GRPCClient, RESTClient, ServingError
 from keras_gen.serving.client import Tensor, Version
 
-pytestmark = pytest.mark.xdist_group("serving")
-
 
 @pytest.fixture(params=["columns", "rows", "grpc"])
 def client(request, server):

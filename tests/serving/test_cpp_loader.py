@@ -9,8 +9,6 @@ import sys
 import pytest
 from conftest import SERVED
 
-pytestmark = pytest.mark.xdist_group("serving")
-
 CHECKS = pathlib.Path(__file__).with_name("cpp_checks.py")
 SIGNATURES = {
     "autoencoder": {"serving_default", "encode", "decode", "score", "generate"},
@@ -20,11 +18,14 @@ SIGNATURES = {
 
 
 @pytest.fixture(scope="session")
-def findings(published):
-    folders = [str(published / name / "1") for name in SERVED]
-    result = subprocess.run([sys.executable, str(CHECKS), *folders], capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+def findings(once, published):
+    def check(folder):
+        folders = [str(published / name / "1") for name in SERVED]
+        result = subprocess.run([sys.executable, str(CHECKS), *folders], capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        (folder / "findings.json").write_text(result.stdout)
+
+    return json.loads((once("findings", check) / "findings.json").read_text())
 
 
 @pytest.mark.parametrize("name", SERVED)

@@ -17,8 +17,6 @@ from keras_gen.serving.model_card import CARD
 from keras_gen.serving.server_config import write_server_config
 from keras_gen.serving.verify import damaged
 
-pytestmark = pytest.mark.xdist_group("serving")
-
 
 @pytest.mark.usefixtures("unverified")
 def test_versions_count_up_and_the_earlier_stay(images, tmp_path):

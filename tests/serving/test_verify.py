@@ -18,8 +18,6 @@ from keras_gen.serving import clean_check
 from keras_gen.serving.verify import write_sums
 from keras_gen.serving.warm_up import RECORDS, write_records
 
-pytestmark = pytest.mark.xdist_group("serving")
-
 
 def test_the_command_prints_every_signature_and_exits_with_0(published, capsys):
     cli.main(["verify", str(published / "vae" / "1")])
