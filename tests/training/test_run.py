@@ -101,8 +101,10 @@ def test_every_setting_reaches_the_model():
     assert repr(autoencoder.regularizers) == "(LatentL1(weight=0.5), LatentL2(weight=0.25), Contractive(weight=0.125))"
 
 
-@pytest.mark.parametrize("prior", ["standard", "learned", "mixture", "vamp"])
-@pytest.mark.parametrize("likelihood", ["bernoulli", "continuous_bernoulli", "normal", "categorical"])
+@pytest.mark.parametrize(  # each once; test_combinations.py has every pair
+    ("prior", "likelihood"),
+    [("standard", "bernoulli"), ("learned", "continuous_bernoulli"), ("mixture", "normal"), ("vamp", "categorical")],
+)
 def test_every_prior_and_likelihood_trains_and_comes_back(prior, likelihood, tmp_path):
     config = VAEConfig(prior=prior, likelihood=likelihood, prior_components=3, latent_size=2, network="conv")
     model = run.build(config, (8, 8, 1), 10)
