@@ -7,7 +7,10 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "GAN",
     "VAE",
+    "CheckpointError",
+    "Checkpoints",
     "GenerativeModel",
+    "NonFiniteError",
     "RegularizedAutoencoder",
     "data",
     "distributions",
@@ -22,4 +25,12 @@ __all__ = [
 # command needs itself: `keras-gen --help` answers without loading TensorFlow.
 if pathlib.Path(sys.argv[0] if sys.argv else "").name not in ("keras-gen", "keras-gen.exe"):
     from keras_gen import data, distributions, losses, networks, objectives, regularizers, serving
-    from keras_gen.models import GAN, VAE, GenerativeModel, RegularizedAutoencoder
+    from keras_gen.models import (
+        GAN,
+        VAE,
+        CheckpointError,
+        Checkpoints,
+        GenerativeModel,
+        NonFiniteError,
+        RegularizedAutoencoder,
+    )

@@ -74,7 +74,9 @@ def tiny_gan():
         networks.dcgan_discriminator(IMAGE, filters=(4, 4)),
         seed=1,
     )
-    optimizers = {"generator_optimizer": keras.optimizers.Adam(1e-3), "discriminator_optimizer": keras.optimizers.SGD(1e-2)}
+    generator_optimizer = keras.optimizers.Adam(1e-3, name="adam")  # or Keras would number the names, and those of learning rates
+    discriminator_optimizer = keras.optimizers.SGD(1e-2, name="sgd")
+    optimizers = {"generator_optimizer": generator_optimizer, "discriminator_optimizer": discriminator_optimizer}
     return model, {**optimizers, "penalties": [losses.R1(0.1, every=2)], "ema_momentum": 0.5}
 
 

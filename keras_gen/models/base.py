@@ -1,5 +1,7 @@
 """What the generative models share: configuration, the forms of `fit`, noise, one optimizer step, generation, export."""
 
+import contextlib
+import math
 import numbers
 import random
 import types
@@ -8,7 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen.models.checks import data_errors
+from keras_gen.models.checkpoints import Checkpoints
+from keras_gen.models.checks import NonFiniteError, assert_finite, step_errors
 from keras_gen.models.export import export_saved_model, export_signature
 from keras_gen.serialization import deserialize_arguments, serialize_arguments
 
@@ -32,6 +35,7 @@ class GenerativeModel(keras.Model):
 
     def __init__(self, data_check, seed=None, **kwargs):
         super().__init__(**kwargs)
+        self.seed_was_drawn = seed is None
         if seed is None:
             seed = random.getrandbits(31)
         if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**31:
@@ -84,36 +88,65 @@ class GenerativeModel(keras.Model):
 
     # === What the user hands over ===
 
-    def fit(self, x=None, y=None, *args, sample_weight=None, validation_data=None, class_weight=None, **kwargs):
-        """Train as `keras.Model.fit`; `sample_weight` counts without `y`, too, and bad data are a `ValueError`."""
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        **kwargs,
+    ):
+        """Train as `keras.Model.fit`; `sample_weight` counts without `y`, too, and bad data are a `ValueError`.
+
+        A loss or gradient that is not finite is a `NonFiniteError` and does not reach the weights. With `Checkpoints` among the
+        callbacks, training goes on from the newest.
+        """
         if class_weight is not None:
             raise ValueError(
                 f"{type(self).__name__} learns no classes. Received: class_weight={class_weight!r}. Use `sample_weight`."
             )
         if isinstance(x, (tf.data.Dataset, types.GeneratorType)):
-            kwargs.setdefault("shuffle", False)  # Keras would warn that it leaves the order alone
+            shuffle = False  # Keras would warn that it leaves the order alone
         x, y, sample_weight = self._checked(x, y, sample_weight)
         if isinstance(validation_data, (tuple, list)):
             validation_data = self._checked(*keras.utils.unpack_x_y_sample_weight(tuple(validation_data)))
         elif validation_data is not None:
             validation_data = self._checked(validation_data)[0]
-        with data_errors():
-            return super().fit(x, y, *args, sample_weight=sample_weight, validation_data=validation_data, **kwargs)
+        if not isinstance(callbacks, keras.callbacks.CallbackList):
+            callbacks = keras.tree.flatten(callbacks or [])
+        given = callbacks.callbacks if isinstance(callbacks, keras.callbacks.CallbackList) else callbacks
+        if self.jit_compile and not any(isinstance(callback, _StopAtNonFinite) for callback in given):
+            given.append(_StopAtNonFinite())
+            given[-1].set_model(self)
+        arguments = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size, **kwargs}
+        arguments |= {"epochs": epochs, "verbose": verbose, "callbacks": callbacks, "shuffle": shuffle}
+        arguments |= {"validation_split": validation_split, "validation_data": validation_data}
+        checkpoints = next((callback for callback in given if isinstance(callback, Checkpoints)), None)
+        around = checkpoints.around(self, arguments) if checkpoints else contextlib.nullcontext(arguments)
+        with around as arguments, step_errors():
+            return super().fit(**arguments)
 
     def evaluate(self, x=None, y=None, *args, sample_weight=None, **kwargs):
         """Evaluate as `keras.Model.evaluate`; `sample_weight` counts without `y`, too, and bad data are a `ValueError`."""
         x, y, sample_weight = self._checked(x, y, sample_weight)
-        with data_errors():
+        with step_errors():
             return super().evaluate(x, y, *args, sample_weight=sample_weight, **kwargs)
 
     def train_on_batch(self, *args, **kwargs):
         """Train on one batch as `keras.Model.train_on_batch`; bad data are a `ValueError`."""
-        with data_errors():
+        with step_errors():
             return super().train_on_batch(*args, **kwargs)
 
     def test_on_batch(self, *args, **kwargs):
         """Evaluate one batch as `keras.Model.test_on_batch`; bad data are a `ValueError`."""
-        with data_errors():
+        with step_errors():
             return super().test_on_batch(*args, **kwargs)
 
     def _checked(self, x, y=None, sample_weight=None):
@@ -175,12 +208,37 @@ class GenerativeModel(keras.Model):
         losses = (self if network is None else network).losses
         return tf.add_n([tf.cast(loss, tf.float32) for loss in losses]) / self._replicas if losses else tf.zeros(())
 
-    def minimize(self, tape, loss, variables):
-        """One optimizer step on `variables`; the loss scale of mixed precision enters as the seed of the backward pass."""
+    def minimize(self, tape, loss, variables, parts):
+        """One optimizer step on `variables`, if the loss and its gradient are finite.
+
+        The loss scale of mixed precision enters as the seed of the backward pass; a gradient that overflows by it is left to Keras,
+        which lowers the scale.
+
+        Args:
+            tape: What the loss was computed on.
+            loss: A scalar.
+            variables: What it is minimized by.
+            parts: The logged terms of the loss by name, for the error; the player's own first.
+
+        Returns:
+            What to add to the logged loss: 0, and under XLA, where no check can fail, NaN after a step that was not taken.
+
+        Raises:
+            NonFiniteError: By `fit` and, without XLA, `train_on_batch`, if the step cannot be taken.
+        """
         if not variables:
-            return
+            return 0.0
         gradients = tape.gradient(loss, variables, output_gradients=self.optimizer.scale_loss(tf.ones_like(loss)))
-        self.optimizer.apply(gradients, variables)
+        finite = tf.math.is_finite(loss)
+        if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
+            finite &= tf.math.is_finite(tf.linalg.global_norm(gradients))
+        if self.jit_compile:
+            zeroed = [gradient if gradient is None else tf.where(finite, gradient, 0) for gradient in gradients]
+            self.optimizer.apply(zeroed, variables)
+            return tf.where(finite, 0.0, np.nan)
+        with tf.control_dependencies([assert_finite(finite, self.optimizer.iterations + 1, parts)]):
+            self.optimizer.apply(gradients, variables)
+        return 0.0
 
     def log(self, x, **values):
         """Put the loss and its parts, as `average` made them, into the running means of the epoch."""
@@ -302,3 +360,12 @@ class GenerativeModel(keras.Model):
 
     def _condition_specs(self):
         return [tf.TensorSpec((None,), tf.int64, name="condition")] if self.num_classes else []
+
+
+class _StopAtNonFinite(keras.callbacks.Callback):
+    """Raises at the end of a step whose loss is not finite: for XLA, which leaves out the check in the step."""
+
+    def on_train_batch_end(self, batch, logs=None):
+        if not math.isfinite(logs.get("loss", 0)):
+            parts = {name: float(value) for name, value in logs.items() if name in self.model.loss_parts}
+            raise NonFiniteError.of(int(self.model.optimizer.iterations), {"loss": 0.0, **parts})

@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import re
 
 import keras
 import numpy as np
@@ -10,6 +11,7 @@ import tensorflow as tf
 from keras_gen.distributions import Prior
 
 _MARK = "<keras_gen>"  # finds our message again inside a TensorFlow error
+_NUMBERS = "<keras_gen numbers>"  # and the names of the numbers that follow it
 ANY_NUMBER = np.iinfo(np.int32).max  # of labels, where a network does not say how many
 _TOLERANCE = 1e-4  # of rounding, for data at the ends of their range
 
@@ -124,12 +126,38 @@ class DataCheck:
         )
 
 
+class NonFiniteError(ArithmeticError):
+    """A loss or a gradient became infinite or NaN; it did not reach the weights."""
+
+    @classmethod
+    def of(cls, step, values):
+        """The error that says which numbers, by name, of which step (from 1) are not finite: their gradient, if all of them are."""
+        flawed = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
+        flawed = [words for words in flawed if not words.startswith("loss =")] or flawed  # rather the term than the sum
+        return cls(
+            f"Expected finite numbers. Received: in step {step}, {' and '.join(flawed) or f'the gradient of {next(iter(values))}'}. "
+            "It did not reach the weights. Lower the learning rate, or clip the gradients: keras.optimizers.Adam(global_clipnorm=1.0)."
+        )
+
+
+def assert_finite(finite, step, values):
+    """An operation that fails unless `finite`; `step_errors` turns that into a `NonFiniteError`."""
+    if tf.executing_eagerly() and not finite:
+        raise NonFiniteError.of(int(step), {name: float(value) for name, value in values.items()})
+    names = _NUMBERS + ",".join(values) + _NUMBERS
+    return tf.debugging.Assert(finite, [names, step, *values.values()])
+
+
 @contextlib.contextmanager
-def data_errors():
-    """Turn a check that failed inside the graph into the `ValueError` that it stands for."""
+def step_errors():
+    """Turn a check that failed inside the graph into the `ValueError` or `NonFiniteError` that it stands for."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
+        if str(error).count(_NUMBERS) > 1:
+            _, names, rest = str(error).split(_NUMBERS)[:3]
+            step, *values = re.findall(r"\[([^\[\]]*)\]", rest)[: 2 + names.count(",")]
+            raise NonFiniteError.of(int(step), dict(zip(names.split(","), map(float, values), strict=True))) from None
         parts = str(error).split(_MARK)
         if len(parts) < 3:
             raise

@@ -185,7 +185,7 @@ class GAN(GenerativeModel):
         return config
 
     def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, *args, **kwargs):
-        """Train as `keras.Model.fit`, and warn of a generator that collapsed or a discriminator that is never wrong."""
+        """Train as the other models, and warn of a generator that collapsed or a discriminator that is never wrong."""
         warning = CollapseWarning()
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*keras.tree.flatten(callbacks or []), warning]
@@ -214,14 +214,16 @@ class GAN(GenerativeModel):
                 discriminator_loss = self.average(self.loss.discriminator(real_logits, fake_logits), sample_weight)
                 penalty_loss = self.average(self._penalty(x, generated, labels, seed), sample_weight)
                 loss = discriminator_loss + penalty_loss + discriminator_regularization
-            self.minimize(tape, loss, self.discriminator.trainable_variables)
+            terms = {"discriminator_loss": discriminator_loss, "penalty_loss": penalty_loss}
+            discriminator_loss += self.minimize(tape, loss, self.discriminator.trainable_variables, terms)
 
         with tf.GradientTape() as tape:
             generated = with_labels(self.generator, self._latents(x, labels, generator_seed), labels, training=True)
             generator_loss = self._generator_loss(x, generated, labels, sample_weight, training=True)
             generator_regularization = self.regularization_loss(self.generator)
             loss = generator_loss + generator_regularization
-        self.minimize(tape, loss, self.generator.trainable_variables + self.prior.trainable_variables)
+        variables = self.generator.trainable_variables + self.prior.trainable_variables
+        generator_loss += self.minimize(tape, loss, variables, {"generator_loss": generator_loss})
 
         self._average_generator()
         self.optimizer.iterations.assign_add(1)

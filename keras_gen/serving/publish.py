@@ -4,16 +4,14 @@ import contextlib
 import fcntl
 import os
 import pathlib
-import shutil
 
 from keras_gen.models.base import GenerativeModel
 from keras_gen.models.saved import load_run
 from keras_gen.serving.model_card import write_card
 from keras_gen.serving.server_config import read_server_config, write_server_config
-from keras_gen.serving.verify import verify, write_sums
+from keras_gen.serving.verify import SUMS, verify
 from keras_gen.serving.warm_up import write_records
-
-UNFINISHED = "unfinished-"
+from keras_gen.storage import UNFINISHED, remove, whole, write_sums
 
 
 class PublishError(RuntimeError):
@@ -53,18 +51,12 @@ def publish(model_or_run, base, png=False):
     base.mkdir(parents=True, exist_ok=True)
     with _alone(base):
         for left_over in base.glob(f"{UNFINISHED}*"):
-            shutil.rmtree(left_over)
+            remove(left_over)
         version = base / str(max((int(folder.name) for folder in base.iterdir() if folder.name.isdecimal()), default=0) + 1)
-        unfinished = base / f"{UNFINISHED}{version.name}"
-        try:
+        with whole(version) as unfinished:
             _write(model, unfinished, base.resolve().name, version.name, png, run)
-            _sync(unfinished)
-            unfinished.rename(version)
-            _sync(base)
-            with _alone(models):
-                write_server_config(models)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+        with _alone(models):
+            write_server_config(models)
     return version
 
 
@@ -75,7 +67,7 @@ def _write(model, folder, name, version, png, run):
         model.export(folder, png=png)
         exchanges = write_records(model, folder, png)
         write_card(model, folder, name, version, exchanges, run)
-        write_sums(folder)
+        write_sums(folder, SUMS)
     except (OSError, tf.errors.OpError) as error:
         raise PublishError(f"{folder.parent} has no new version, since writing it failed: {error}. Is the disk full?") from error
     found = verify(folder)
@@ -92,14 +84,3 @@ def _alone(folder):
         yield
     finally:
         os.close(descriptor)
-
-
-def _sync(folder):
-    """Have the disk hold all that was written, before a name says that it is there."""
-    for path in (folder, *folder.rglob("*")):
-        if path == folder or path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)

@@ -1,12 +1,13 @@
 """Verification: is a published SavedModel whole, and does it answer as the Keras model did?"""
 
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
 import subprocess
 import sys
+
+from keras_gen.storage import damaged
 
 SUMS = "assets.extra/SHA256SUMS"
 _CHECK = pathlib.Path(__file__).with_name("clean_check.py")
@@ -63,7 +64,7 @@ def verify(folder):
     folder = pathlib.Path(folder)
     if not folder.is_dir():
         raise ValueError(f"Expected the folder of a SavedModel, such as savedmodels/vae/1. Received: {folder}, which is none.")
-    damage = damaged(folder)
+    damage = damaged(folder, SUMS)
     if damage:
         return Verification(folder, {}, 0, damage)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
@@ -76,34 +77,3 @@ def verify(folder):
         reason = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
         return Verification(folder, {}, 0, [f"it cannot be run: {reason}"])
     return Verification(folder, **json.loads(process.stdout.splitlines()[-1]))
-
-
-def write_sums(folder):
-    """Write the checksums of all files, which `sha256sum -c` reads too; the first line is the checksum of the others."""
-    folder = pathlib.Path(folder)
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS)
-    lines = "".join(f"{_sum(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
-    (folder / SUMS).write_text(f"# {hashlib.sha256(lines.encode()).hexdigest()}\n{lines}")
-
-
-def damaged(folder):
-    """What is missing from a published SavedModel or not as it was written, one sentence for each file."""
-    folder = pathlib.Path(folder)
-    if not (folder / SUMS).is_file():
-        return [f"{SUMS} is missing: was this folder written by keras_gen.serving.publish, and all of it copied?"]
-    first, _, lines = (folder / SUMS).read_bytes().partition(b"\n")
-    if first != f"# {hashlib.sha256(lines).hexdigest()}".encode():
-        return [f"{SUMS} is damaged: it is not as it was written"]
-    found = []
-    for line in lines.decode().splitlines():
-        expected, name = line.split("  ", 1)
-        if not (folder / name).is_file():
-            found.append(f"{name} is missing")
-        elif _sum(folder / name) != expected:
-            found.append(f"{name} is damaged: it is not as it was written")
-    return found
-
-
-def _sum(path):
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,7 +15,8 @@ from conftest import compiled_for_publishing, tiny_vae, without_verifying
 from keras_gen import serving
 from keras_gen.serving.model_card import CARD
 from keras_gen.serving.server_config import write_server_config
-from keras_gen.serving.verify import damaged
+from keras_gen.serving.verify import SUMS
+from keras_gen.storage import damaged
 
 
 @pytest.mark.usefixtures("unverified")
@@ -85,7 +86,7 @@ def test_a_full_disk_is_an_error_and_the_earlier_versions_stay(tmp_path):
     assert len(refusals) == 3, result.stderr
     assert all("has no new version, since writing it failed" in line for line in refusals)
     assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1"]
-    assert damaged(tmp_path / "digits" / "1") == []
+    assert damaged(tmp_path / "digits" / "1", SUMS) == []
 
 
 @pytest.mark.usefixtures("unverified")
@@ -195,7 +196,7 @@ def test_killed_at_any_of_50_moments_it_leaves_the_old_versions_or_a_whole_new_o
             versions = sorted(path.name for path in base.iterdir() if path.name.isdecimal())
             outcomes.append(len(versions))
             assert versions in (["1"], ["1", "2"])
-            assert all(damaged(base / version) == [] for version in versions)
+            assert all(damaged(base / version, SUMS) == [] for version in versions)
             assert {path.name: path.stat().st_mtime_ns for path in (base / "1").rglob("*")} == old
             assert all(path.name in (*versions, "unfinished-2") for path in base.iterdir())
         together = tmp_path / "together" / "digits"  # three at once wait for one another
@@ -205,7 +206,7 @@ def test_killed_at_any_of_50_moments_it_leaves_the_old_versions_or_a_whole_new_o
         wait_for(together / "4")
         publishers.stdin.close()
     assert sorted(path.name for path in together.iterdir()) == ["1", "2", "3", "4"]
-    assert all(damaged(version) == [] for version in together.iterdir())
+    assert all(damaged(version, SUMS) == [] for version in together.iterdir())
     assert len(outcomes) == 50
     assert set(outcomes) == {1, 2}
     with pytest.MonkeyPatch.context() as patch:

@@ -15,8 +15,9 @@ from tensorflow_serving.apis import prediction_log_pb2
 import keras_gen
 from keras_gen import cli, distributions, networks, serving
 from keras_gen.serving import clean_check
-from keras_gen.serving.verify import write_sums
+from keras_gen.serving.verify import SUMS
 from keras_gen.serving.warm_up import RECORDS, write_records
+from keras_gen.storage import write_sums
 
 
 def test_the_command_prints_every_signature_and_exits_with_0(published, capsys):
@@ -70,7 +71,7 @@ def test_what_cannot_be_loaded_is_a_problem_and_no_folder_is_a_mistake(published
     folder = tmp_path / "1"
     shutil.copytree(published / "gan" / "1", folder)
     (folder / "variables" / "variables.index").write_bytes(b"nothing")
-    write_sums(folder)  # as if it had been so from the beginning
+    write_sums(folder, SUMS)  # as if it had been so from the beginning
     [problem] = serving.verify(folder).problems
     assert problem.startswith("it cannot be run: ")
     with pytest.raises(SystemExit) as caught:

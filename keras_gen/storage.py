@@ -1,0 +1,88 @@
+"""Files and folders that are whole or not there, and checksums that tell what was damaged later."""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import shutil
+
+UNFINISHED = "unfinished-"
+
+
+@contextlib.contextmanager
+def whole(path):
+    """A place to write a file or a folder, which is given the name `path` when it is whole and on the disk.
+
+    Whatever happens before, `path` is as it was. What a killed process left half-written goes with the next call.
+
+    Args:
+        path: The file, which may exist, or the folder, which may not.
+
+    Example:
+
+    >>> import tempfile
+    >>> settings = pathlib.Path(tempfile.mkdtemp()) / "settings.txt"
+    >>> with whole(settings) as unfinished:
+    ...     _ = unfinished.write_text("seed: 0")
+    >>> settings.read_text()
+    'seed: 0'
+    """
+    path = pathlib.Path(path)
+    unfinished = path.with_name(f"{UNFINISHED}{path.name}")
+    remove(unfinished)
+    try:
+        yield unfinished
+        for written in (unfinished, *unfinished.rglob("*")):
+            _sync(written)
+        unfinished.replace(path)
+        _sync(path.parent)
+    finally:
+        remove(unfinished)
+
+
+def remove(path):
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_sums(folder, name):
+    """Write the checksums of all files into `folder/name`, which `sha256sum -c` reads too; its first line is its own checksum."""
+    folder = pathlib.Path(folder)
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / name)
+    lines = "".join(f"{_sum(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+    (folder / name).write_text(f"# {hashlib.sha256(lines.encode()).hexdigest()}\n{lines}")
+
+
+def damaged(folder, name):
+    """What is missing from a folder or not as it was when `write_sums` read it, one sentence for each file."""
+    folder = pathlib.Path(folder)
+    if not (folder / name).is_file():
+        return [f"{name} is missing: was all of the folder written, and copied?"]
+    first, _, lines = (folder / name).read_bytes().partition(b"\n")
+    if first != f"# {hashlib.sha256(lines).hexdigest()}".encode():
+        return [f"{name} is damaged: it is not as it was written"]
+    found = []
+    for line in lines.decode().splitlines():
+        expected, file = line.split("  ", 1)
+        if not (folder / file).is_file():
+            found.append(f"{file} is missing")
+        elif _sum(folder / file) != expected:
+            found.append(f"{file} is damaged: it is not as it was written")
+    return found
+
+
+def _sum(path):
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path):
+    """Have the disk hold what was written."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
