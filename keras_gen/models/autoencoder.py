@@ -108,7 +108,7 @@ class RegularizedAutoencoder(GenerativeModel):
         x, target, sample_weight = self.unpack(data)
         with tf.GradientTape() as tape:
             terms, reconstruction = self._terms(x, target, sample_weight, training=True)
-        terms["loss"] += self.minimize(tape, terms["loss"], self.trainable_variables, terms)
+        terms["loss"] += self.minimize(tape, x, terms["loss"], self.trainable_variables, terms)
         self.log(x, **terms)
         return self.compute_metrics(x, target, reconstruction, sample_weight)
 

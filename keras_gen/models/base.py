@@ -208,7 +208,7 @@ class GenerativeModel(keras.Model):
         losses = (self if network is None else network).losses
         return tf.add_n([tf.cast(loss, tf.float32) for loss in losses]) / self._replicas if losses else tf.zeros(())
 
-    def minimize(self, tape, loss, variables, parts):
+    def minimize(self, tape, x, loss, variables, parts):
         """One optimizer step on `variables`, if the loss and its gradient are finite.
 
         The loss scale of mixed precision enters as the seed of the backward pass; a gradient that overflows by it is left to Keras,
@@ -216,6 +216,7 @@ class GenerativeModel(keras.Model):
 
         Args:
             tape: What the loss was computed on.
+            x: The batch; of an uneven one, a replica may have no example and, with batch normalization, no gradient.
             loss: A scalar.
             variables: What it is minimized by.
             parts: The logged terms of the loss by name, for the error; the player's own first.
@@ -229,12 +230,13 @@ class GenerativeModel(keras.Model):
         if not variables:
             return 0.0
         gradients = tape.gradient(loss, variables, output_gradients=self.optimizer.scale_loss(tf.ones_like(loss)))
+        if self._replicas > 1:
+            gradients = _zero_unless(tf.size(x) > 0, gradients)
         finite = tf.math.is_finite(loss)
         if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
             finite &= tf.math.is_finite(tf.linalg.global_norm(gradients))
         if self.jit_compile:
-            zeroed = [gradient if gradient is None else tf.where(finite, gradient, 0) for gradient in gradients]
-            self.optimizer.apply(zeroed, variables)
+            self.optimizer.apply(_zero_unless(finite, gradients), variables)
             return tf.where(finite, 0.0, np.nan)
         with tf.control_dependencies([assert_finite(finite, self.optimizer.iterations + 1, parts)]):
             self.optimizer.apply(gradients, variables)
@@ -360,6 +362,10 @@ class GenerativeModel(keras.Model):
 
     def _condition_specs(self):
         return [tf.TensorSpec((None,), tf.int64, name="condition")] if self.num_classes else []
+
+
+def _zero_unless(condition, gradients):
+    return [gradient if gradient is None else tf.where(condition, gradient, 0) for gradient in gradients]
 
 
 class _StopAtNonFinite(keras.callbacks.Callback):

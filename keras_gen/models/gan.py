@@ -215,7 +215,7 @@ class GAN(GenerativeModel):
                 penalty_loss = self.average(self._penalty(x, generated, labels, seed), sample_weight)
                 loss = discriminator_loss + penalty_loss + discriminator_regularization
             terms = {"discriminator_loss": discriminator_loss, "penalty_loss": penalty_loss}
-            discriminator_loss += self.minimize(tape, loss, self.discriminator.trainable_variables, terms)
+            discriminator_loss += self.minimize(tape, x, loss, self.discriminator.trainable_variables, terms)
 
         with tf.GradientTape() as tape:
             generated = with_labels(self.generator, self._latents(x, labels, generator_seed), labels, training=True)
@@ -223,7 +223,7 @@ class GAN(GenerativeModel):
             generator_regularization = self.regularization_loss(self.generator)
             loss = generator_loss + generator_regularization
         variables = self.generator.trainable_variables + self.prior.trainable_variables
-        generator_loss += self.minimize(tape, loss, variables, {"generator_loss": generator_loss})
+        generator_loss += self.minimize(tape, x, loss, variables, {"generator_loss": generator_loss})
 
         self._average_generator()
         self.optimizer.iterations.assign_add(1)

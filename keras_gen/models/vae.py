@@ -117,7 +117,7 @@ class VAE(GenerativeModel):
         x, target, labels, sample_weight = self._unpack(data)
         with tf.GradientTape() as tape:
             terms = self._terms(x, target, labels, sample_weight, training=True)
-        terms["loss"] += self.minimize(tape, terms["loss"], self.trainable_variables, terms)
+        terms["loss"] += self.minimize(tape, x, terms["loss"], self.trainable_variables, terms)
         self.log(x, **terms)
         return self._without_check(self._logs(x, target, labels, sample_weight))
 
