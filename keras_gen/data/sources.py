@@ -1,21 +1,31 @@
 """Readers of images and tables, and the pipeline from a reader to batches."""
 
+import concurrent.futures
 import csv
 import pathlib
+import re
 import urllib.error
 import urllib.request
+import warnings
+import zipfile
+import zlib
 
 import numpy as np
+import PIL.Image
 import tensorflow as tf
 
 MNIST_MINI = pathlib.Path(__file__).parent / "mnist_mini" / "1.0.0"
 """The embedded data set, in TFDS's prepared form."""
 
+MARK = "<keras_gen>"
+"""Stands around a message of ours, so that it can be found inside a TensorFlow error."""
+
+_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 _MEMORY_LIMIT = 2**30  # bytes of decoded examples that are kept in memory
 _DOWNLOADS = "https://storage.googleapis.com"  # where TFDS keeps most of what it downloads
 
 
-def load(source="mnist_mini", batch_size=128, labels=False, data_dir=None, image_size=None, seed=0):
+def load(source="mnist_mini", batch_size=128, labels=False, data_dir=None, image_size=None, seed=0, skip_corrupt=False):
     """Load a data set as `(train, test)`, two `tf.data.Dataset`s of float32 batches in [0, 1].
 
     Args:
@@ -30,13 +40,15 @@ def load(source="mnist_mini", batch_size=128, labels=False, data_dir=None, image
         data_dir: Where TFDS keeps its data; `TFDS_DATA_DIR` or `~/tensorflow_datasets` if None.
         image_size: `(height, width)` to resize images to; a folder's images take the size of the first if None.
         seed: Seed of the order of the training examples, which changes each epoch, and of what is held out.
+        skip_corrupt: Leave out the files of a folder that are no whole images, with a warning that counts them.
 
     Returns:
         `(train, test)`. Pixels of 8 or 16 bits are divided by 255 or 65,535, numbers of 0 and 1 are taken as they are, floats must lie
         in [0, 1] already. Images are `(height, width, channels)`.
 
     Raises:
-        ValueError: If the source is not found, not available offline, has no labels or values outside [0, 1].
+        ValueError: If the source is not found, not available offline, empty, damaged or without labels; if it has values that are
+            NaN or outside [0, 1], with the split and the index; if a file is no whole image, with its name.
 
     Example:
 
@@ -54,13 +66,21 @@ def load(source="mnist_mini", batch_size=128, labels=False, data_dir=None, image
             raise ValueError(f"Expected `source` to be a file. Received: {source}, which does not exist.")
         splits = _read_arrays(*(_npz_arrays(path) if path.suffix == ".npz" else _csv_arrays(path)), seed)
     elif path.is_dir():
-        splits = _read_image_folder(path, image_size, labels, seed)
+        splits = _read_image_folder(path, image_size, labels, seed, skip_corrupt)
     else:
         splits = _read_tfds(str(source), data_dir, image_size)
     if labels and not isinstance(splits[0].element_spec, tuple):
         raise ValueError(f"Expected labels in {source}. Received: examples without labels. Load it with labels=False.")
     train, test = (split if labels else split.map(_without_label) for split in splits)
-    return _batches(train, batch_size, seed), _batches(test, batch_size, None)
+    for name, split in (("train", train), ("test", test)):
+        if int(split.cardinality()) == 0:
+            raise ValueError(f"Expected examples in both splits of {source}. Received: none in {name}. A split needs at least one.")
+    try:
+        return _batches(train, batch_size, seed), _batches(test, batch_size, None)
+    except tf.errors.DataLossError as error:
+        raise ValueError(f"Expected whole records in {source}. Received: {error.message}. Prepare or copy it anew.") from None
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(re.search(f"{MARK}(.*){MARK}", str(error))[1]) from None
 
 
 # === Readers: source → (train, test) of single examples, as integers in 0..255 or floats in [0, 1] ===
@@ -127,51 +147,116 @@ def _tfds_splits(builder, image_size):
     return tuple(split.map(example, num_parallel_calls=tf.data.AUTOTUNE) for split in splits)
 
 
-def _read_image_folder(folder, image_size, labels, seed):
-    import keras
+def _read_image_folder(folder, image_size, labels, seed, skip_corrupt):
+    folders = [folder / "train", folder / "test"]
+    held_out = all(split.is_dir() for split in folders)
+    files = [_images_below(split) for split in folders] if held_out else [_images_below(folder)]
+    if not all(files):
+        raise ValueError(f"Expected a folder of images ({', '.join(_SUFFIXES)}). Received: {folder}, which has none.")
+    if skip_corrupt:
+        files = [_whole_images(split) for split in files]
+    first = _read_image(files[0][0])
+    colors = np.asarray(first.convert("RGB"))
+    shape = (*(image_size or first.size[::-1]), 1 if np.all(colors == colors[..., :1]) else 3)
+    if not held_out:
+        order = np.random.default_rng(seed).permutation(len(files[0]))
+        test, train = np.split(np.asarray(files[0])[order], [len(order) // 10])
+        files = [sorted(train), sorted(test)]
+    roots = folders if held_out else [folder, folder]
+    classes = sorted({_class_of(file, root) for split, root in zip(files, roots, strict=True) for file in split})
 
-    suffixes = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
-    first = next((file for file in sorted(folder.rglob("*")) if file.suffix.lower() in suffixes), None)
-    if first is None:
-        raise ValueError(f"Expected a folder of images ({', '.join(suffixes)}). Received: {folder}, which has none.")
-    image = keras.utils.load_img(first, color_mode="rgb")
-    grayscale = all(np.array_equal(channel, np.asarray(image)[..., 0]) for channel in np.moveaxis(np.asarray(image), -1, 0))
-    options = {
-        "labels": "inferred" if labels else None,
-        "color_mode": "grayscale" if grayscale else "rgb",
-        "image_size": image_size or image.size[::-1],
-        "batch_size": None,
-        "verbose": False,
-    }
-    read = keras.utils.image_dataset_from_directory
-    if (folder / "train").is_dir() and (folder / "test").is_dir():
-        splits = tuple(read(folder / split, shuffle=False, **options) for split in ("train", "test"))
-    else:
-        splits = read(folder, seed=seed, validation_split=0.1, subset="both", **options)
-    return tuple(split.map(_as_levels, num_parallel_calls=tf.data.AUTOTUNE) for split in splits)
+    def image(name):
+        levels = tf.numpy_function(lambda name: _levels(name.decode(), shape), [name], tf.uint8, stateful=False)
+        return tf.ensure_shape(levels, shape)
+
+    splits = []
+    for split, root in zip(files, roots, strict=True):
+        names = tf.data.Dataset.from_tensor_slices(np.asarray([str(file) for file in split], str))
+        images = names.map(image, num_parallel_calls=tf.data.AUTOTUNE)
+        if labels:
+            numbers = np.asarray([classes.index(_class_of(file, root)) for file in split], np.int64)
+            images = tf.data.Dataset.zip((images, tf.data.Dataset.from_tensor_slices(numbers)))
+        splits.append(images)
+    return splits
 
 
-def _as_levels(image, *label):
-    image = tf.cast(tf.round(image), tf.uint8)
-    return (image, *label) if label else image
+def _images_below(folder):
+    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES)
+
+
+def _class_of(file, root):
+    """The first folder below `root` on the way to a file; the folder itself if there is none."""
+    return file.relative_to(root).parts[0] if file.parent != root else ""
+
+
+def _read_image(file):
+    """The decoded image of a file; its name is in the error if it is none."""
+    try:
+        with PIL.Image.open(file) as image:
+            image.load()
+        if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
+            image = PIL.Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise ValueError(
+            f"{MARK}Expected images. Received: {file}, which is damaged or no image. Remove it, or leave out all such files: "
+            f"--skip-corrupt, data.load(..., skip_corrupt=True).{MARK}"
+        ) from error
+    return image
+
+
+def _levels(file, shape):
+    """The image of a file as uint8 `[height, width, channels]`."""
+    height, width, channels = shape
+    image = _read_image(file).convert("L" if channels == 1 else "RGB")
+    if image.size != (width, height):
+        image = image.resize((width, height), PIL.Image.Resampling.BILINEAR)
+    return np.asarray(image).reshape(shape)
+
+
+def _whole_images(files):
+    """Those of the files that can be decoded; a warning counts the others."""
+
+    def is_whole(file):
+        try:
+            return _read_image(file) is not None
+        except ValueError:
+            return False
+
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        whole = list(pool.map(is_whole, files))
+    corrupt = [file for file, good in zip(files, whole, strict=True) if not good]
+    if len(corrupt) == len(files):
+        raise ValueError(f"Expected images. Received: {len(files)} files, none of which is a whole image, such as {files[0]}.")
+    if corrupt:
+        warnings.warn(
+            f"{len(corrupt)} of {len(files)} files are left out, since they are no whole images: {corrupt[0]}, …", stacklevel=4
+        )
+    return [file for file, good in zip(files, whole, strict=True) if good]
 
 
 def _npz_arrays(path):
     """`(x_train, y_train, x_test, y_test)` of an .npz; the labels may be None, and so may the test set."""
-    with np.load(path) as arrays:
-        if "x_train" in arrays and "x_test" in arrays:
-            found = [arrays.get(key) for key in ("x_train", "y_train", "x_test", "y_test")]
-        elif "x" in arrays:
-            found = [arrays["x"], arrays.get("y"), None, None]
-        else:
-            raise ValueError(f"Expected {path} to hold x_train and x_test, or x. Received: {sorted(arrays)}.")
-    return found
+    try:
+        with path.open("rb") as file, np.load(file) as arrays:
+            names = sorted(arrays)
+            found = {name: arrays[name] for name in names if name in ("x", "y", "x_train", "y_train", "x_test", "y_test")}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"Expected {path} to be an .npz of plain arrays. Received: {error}. Write it anew with np.savez."
+        ) from error
+    if "x_train" in found and "x_test" in found:
+        return [found.get(key) for key in ("x_train", "y_train", "x_test", "y_test")]
+    if "x" not in found:
+        raise ValueError(f"Expected {path} to hold x_train and x_test, or x. Received: {names}. Save the data under these names.")
+    return [found["x"], found.get("y"), None, None]
 
 
 def _csv_arrays(path):
     """`(x, labels or None, None, None)` of a table of numbers, with or without a header."""
     with path.open(newline="") as file:
-        first = next(csv.reader(file), [])
+        first = next(csv.reader(file), None)
+    if first is None:
+        raise ValueError(f"Expected {path} to hold numbers, one example a row. Received: an empty file.")
     header = None
     try:
         [float(field) for field in first]
@@ -190,24 +275,49 @@ def _csv_arrays(path):
 
 
 def _read_arrays(x_train, y_train, x_test, y_test, seed):
+    given = [("x", x_train, y_train)] if x_test is None else [("x_train", x_train, y_train), ("x_test", x_test, y_test)]
+    for name, x, y in given:
+        _check_array(name, x)
+        if y is not None and np.shape(y) != (len(x),):
+            raise ValueError(f"Expected one label for each of the {len(x)} examples of {name}. Received: labels {np.shape(y)}.")
     if x_test is None:
         order = np.random.default_rng(seed).permutation(len(x_train))
         train, test = order[len(order) // 10 :], order[: len(order) // 10]
         x_train, x_test = x_train[train], x_train[test]
         y_train, y_test = (y_train[train], y_train[test]) if y_train is not None else (None, None)
+    if x_train.shape[1:] != x_test.shape[1:]:
+        raise ValueError(f"Expected x_train and x_test of one shape. Received: {x_train.shape} and {x_test.shape}.")
     binary = max(x_train.max(initial=0), x_test.max(initial=0)) <= 1
     splits = []
     for x, y in ((x_train, y_train), (x_test, y_test)):
         if (binary and x.dtype.kind in "iu") or x.dtype == bool:
             x = x.astype(np.float32)
-        levels = x.dtype in (np.uint8, np.uint16)
-        if not levels and x.size and not (x.min() >= 0 and x.max() <= 1):
+        if x.dtype not in (np.uint8, np.uint16) and x.size and not (x.min() >= 0 and x.max() <= 1):
             raise ValueError(
-                f"Expected numbers in [0, 1], or uint8 or uint16 pixels. Received: {x.dtype} from {x.min():g} to {x.max():g}."
+                f"Expected numbers in [0, 1], or uint8 or uint16 pixels. Received: {x.dtype} from {x.min():g} to {x.max():g}. "
+                "Scale them: (x - x.min()) / (x.max() - x.min())."
             )
         x = x[..., None] if x.ndim == 3 else x
         splits.append(tf.data.Dataset.from_tensor_slices(x if y is None else (x, y)))
     return splits
+
+
+def _check_array(name, x):
+    """Check that an array can be examples: numbers, one example a row, finite."""
+    if x.dtype.kind not in "biuf":
+        raise ValueError(f"Expected {name} as numbers. Received: an array of {x.dtype}.")
+    if not 2 <= x.ndim <= 4 or 0 in x.shape[1:]:
+        raise ValueError(
+            f"Expected {name} as rows (n, columns) or images (n, height, width) or (n, height, width, channels). Received: shape "
+            f"{x.shape}. Reshape it."
+        )
+    if x.dtype.kind == "f" and not np.isfinite(x).all():
+        first = np.argwhere(~np.isfinite(x))[0]
+        bad = np.count_nonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
+        raise ValueError(
+            f"Expected finite numbers. Received: {x[tuple(first)]} at {first.tolist()} of {name}; {bad} examples have such. Mend or "
+            "remove them."
+        )
 
 
 # === Pipeline: single examples → batches ===

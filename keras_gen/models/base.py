@@ -116,9 +116,9 @@ class GenerativeModel(keras.Model):
             shuffle = False  # Keras would warn that it leaves the order alone
         x, y, sample_weight = self._checked(x, y, sample_weight)
         if isinstance(validation_data, (tuple, list)):
-            validation_data = self._checked(*keras.utils.unpack_x_y_sample_weight(tuple(validation_data)))
+            validation_data = self._checked(*keras.utils.unpack_x_y_sample_weight(tuple(validation_data)), name="validation_data")
         elif validation_data is not None:
-            validation_data = self._checked(validation_data)[0]
+            validation_data = self._checked(validation_data, name="validation_data")[0]
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = keras.tree.flatten(callbacks or [])
         given = callbacks.callbacks if isinstance(callbacks, keras.callbacks.CallbackList) else callbacks
@@ -149,9 +149,9 @@ class GenerativeModel(keras.Model):
         with step_errors():
             return super().test_on_batch(*args, **kwargs)
 
-    def _checked(self, x, y=None, sample_weight=None):
+    def _checked(self, x, y=None, sample_weight=None, name="x"):
         """Data as they go to Keras: looked at, and `x` as its own target where Keras would drop weights for want of one."""
-        self.data_check.before_work(x, y)
+        self.data_check.before_work(x, y, name)
         if isinstance(x, tf.data.Dataset):
             return (self.data_check.in_pipeline(x) if self.jit_compile else x), y, sample_weight
         if sample_weight is not None:

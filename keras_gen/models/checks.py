@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_gen.data.sources import MARK
 from keras_gen.distributions import Prior
 
-_MARK = "<keras_gen>"  # finds our message again inside a TensorFlow error
 _NUMBERS = "<keras_gen numbers>"  # and the names of the numbers that follow it
 ANY_NUMBER = np.iinfo(np.int32).max  # of labels, where a network does not say how many
 _TOLERANCE = 1e-4  # of rounding, for data at the ends of their range
@@ -30,12 +30,13 @@ class DataCheck:
         self.low, self.high = low, high
         self.num_classes = num_classes
 
-    def before_work(self, x, y=None):
+    def before_work(self, x, y=None, name="x"):
         """Look at what `fit` was given before it begins: arrays as a whole, data sets by what they say of themselves.
 
         Args:
             x: An array, a `tf.data.Dataset`, or anything else that `fit` takes, which is left to `in_step`.
             y: The target, if any.
+            name: What the data are called in messages.
         """
         if isinstance(x, tf.data.Dataset):
             x, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
@@ -45,7 +46,8 @@ class DataCheck:
         if not isinstance(target, tf.TypeSpec) and len(target):
             target = np.asarray(target)
             if not (target.min() >= self.low - _TOLERANCE and target.max() <= self.high + _TOLERANCE):
-                raise ValueError(self._range_message())
+                first = np.argwhere(~((target >= self.low - _TOLERANCE) & (target <= self.high + _TOLERANCE)))[0]
+                raise ValueError(self._range_message(f"{target[tuple(first)]:g} at {first.tolist()} of {name}"))
 
     def in_pipeline(self, dataset):
         """The same data set, whose values are checked on their way: what XLA compiles cannot do it inside the step."""
@@ -68,11 +70,13 @@ class DataCheck:
         """
         target = self._target(x, y)
         x, target = (tf.ensure_shape(tf.cast(values, tf.float32), (None, *self.shape)) for values in (x, target))
-        within = (tf.reduce_min(target) >= self.low - _TOLERANCE) & (tf.reduce_max(target) <= self.high + _TOLERANCE)
-        within |= tf.equal(tf.size(target), 0)
-        if tf.executing_eagerly() and not within:
-            raise ValueError(self._range_message())
-        with tf.control_dependencies([tf.debugging.Assert(within, [_MARK + self._range_message() + _MARK])]):
+        of_example = tf.reshape(target, (tf.shape(target)[0], math.prod(self.shape)))
+        low, high = tf.reduce_min(of_example, axis=1), tf.reduce_max(of_example, axis=1)
+        within = (low >= self.low - _TOLERANCE) & (high <= self.high + _TOLERANCE)
+        first, message = tf.argmin(tf.cast(within, tf.int32)), self._range_message("others, first in example # of its batch")
+        if tf.executing_eagerly() and not tf.reduce_all(within):
+            raise ValueError(message.replace("#", str(int(first))))
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(within), [MARK + message + MARK, first])]):
             return x, tf.identity(target)
 
     def _target(self, x, y):
@@ -119,9 +123,9 @@ class DataCheck:
                 "Divide pixels of 0 to 255 by 255: x.astype('float32') / 255."
             )
 
-    def _range_message(self):
+    def _range_message(self, received):
         return (
-            f"Expected data in [{self.low:g}, {self.high:g}], the range of the model's output, and no NaN. Received others. "
+            f"Expected data in [{self.low:g}, {self.high:g}], the range of the model's output, and no NaN. Received: {received}. "
             f"Scale pixels of 0 to 255 into it{': x / 255' if (self.low, self.high) == (0, 1) else ''}."
         )
 
@@ -158,10 +162,10 @@ def step_errors():
             _, names, rest = str(error).split(_NUMBERS)[:3]
             step, *values = re.findall(r"\[([^\[\]]*)\]", rest)[: 2 + names.count(",")]
             raise NonFiniteError.of(int(step), dict(zip(names.split(","), map(float, values), strict=True))) from None
-        parts = str(error).split(_MARK)
-        if len(parts) < 3:
+        found = re.search(rf"{MARK}(.*){MARK}(?:\] \[(\d+))?", str(error))
+        if not found:
             raise
-        raise ValueError(parts[1]) from None
+        raise ValueError(found[1].replace("#", found[2] or "")) from None
 
 
 def labels_of(network):

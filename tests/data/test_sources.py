@@ -1,11 +1,15 @@
+import re
+import shutil
 import time
 
 import keras
 import numpy as np
+import PIL.Image
 import pytest
 import tensorflow_datasets as tfds
 
-from keras_gen import data
+import keras_gen
+from keras_gen import data, networks
 from keras_gen.data import sources
 
 RANDOM = np.random.default_rng(0)
@@ -151,3 +155,98 @@ def test_what_cannot_be_loaded_is_refused_with_advice(tmp_path):
     np.savez(tmp_path / "bare.npz", x=np.zeros((20, 2)))
     with pytest.raises(ValueError, match="Expected labels in"):
         data.load(tmp_path / "bare.npz", labels=True)
+
+
+def write(path, **arrays):
+    np.savez(path, **arrays)
+    return path
+
+
+def with_one(values, place, value):
+    values = np.array(values, np.float32)
+    values[place] = value
+    return values
+
+
+IMAGES = RANDOM.random((20, 4, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"x": np.zeros((0, 4, 4), np.float32)}, "Expected examples in both splits"),
+        ({"x": IMAGES[:5]}, "none in test"),
+        ({"x": IMAGES[:, 0, 0]}, "Expected x as rows (n, columns) or images"),
+        ({"x": IMAGES[None, :, :, None]}, "Received: shape (1, 20, 4, 1, 4)"),
+        ({"x_train": IMAGES, "x_test": IMAGES[:, :3]}, "Expected x_train and x_test of one shape"),
+        ({"y": np.arange(20)}, "to hold x_train and x_test, or x. Received: ['y']"),
+        ({"x": np.array(["a", "b"])}, "Expected x as numbers"),
+        ({"x": np.array([None, 1])}, "to be an .npz of plain arrays"),
+        ({"x": with_one(IMAGES, (7, 1, 2), np.nan)}, "nan at [7, 1, 2] of x; 1 examples"),
+        ({"x_train": IMAGES, "x_test": with_one(IMAGES, (3, 0, 0), np.inf)}, "inf at [3, 0, 0] of x_test"),
+        ({"x": IMAGES * 255}, "Scale them"),
+        ({"x": IMAGES, "y": np.arange(19)}, "Expected one label for each"),
+    ],
+    ids=lambda value: "" if isinstance(value, dict) else value,
+)
+def test_arrays_that_cannot_be_examples_are_refused_with_split_and_index(tmp_path, arrays, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        data.load(write(tmp_path / "x.npz", **arrays), labels="y" in arrays)
+
+
+def test_damaged_files_are_refused(tmp_path, monkeypatch):
+    path = write(tmp_path / "x.npz", x=RANDOM.integers(0, 256, (200, 10), dtype=np.uint8))
+    content = bytearray(path.read_bytes())
+    for name, damaged in (("cut.npz", content[:-300]), ("text.npz", b"no zip"), ("empty.npz", b"")):
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"to be an \.npz of plain arrays"):
+            data.load(tmp_path / name)
+    content[len(content) // 2] ^= 1
+    (tmp_path / "flipped.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="Bad CRC-32"):
+        data.load(tmp_path / "flipped.npz")
+    (tmp_path / "empty.csv").touch()
+    with pytest.raises(ValueError, match="an empty file"):
+        data.load(tmp_path / "empty.csv")
+    shutil.copytree(data.MNIST_MINI.parent.parent, tmp_path / "mini")
+    record = next((tmp_path / "mini").rglob("*-train.tfrecord*"))
+    content = bytearray(record.read_bytes())
+    content[len(content) // 2] ^= 1
+    record.write_bytes(content)
+    monkeypatch.setattr(sources, "MNIST_MINI", tmp_path / "mini" / "mnist_mini" / "1.0.0")
+    with pytest.raises(ValueError, match="Expected whole records in mnist_mini"):
+        data.load("mnist_mini")
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_a_corrupt_image_is_named_or_left_out_and_counted(tmp_path, monkeypatch, in_memory):
+    if not in_memory:
+        monkeypatch.setattr(sources, "_MEMORY_LIMIT", 0)
+    for i in range(20):
+        keras.utils.save_img(tmp_path / f"{i:02d}.png", RANDOM.integers(0, 256, (6, 4, 1)), scale=False)
+    broken = tmp_path / "13.png"
+    broken.write_bytes(broken.read_bytes()[:-40])
+    (tmp_path / "14.jpg").write_text("no image")
+    identity = keras_gen.RegularizedAutoencoder(networks.mlp((6, 4, 1), (2,)), networks.mlp((2,), (6, 4, 1)))
+    identity.compile(loss="mse")
+    with pytest.raises(
+        ValueError, match=r"^Expected images\. Received: .*1[34]\.(png|jpg), which is damaged or no image\. Remove it"
+    ):
+        identity.fit(data.load(tmp_path)[0], verbose=0)
+    with pytest.warns(UserWarning, match=re.escape(f"2 of 21 files are left out, since they are no whole images: {broken}")):
+        train, test = data.load(tmp_path, skip_corrupt=True)
+    assert (len(collected(train)), len(collected(test))) == (18, 1)
+    for file in tmp_path.iterdir():
+        file.write_text("no image")
+    with pytest.raises(ValueError, match="Received: 21 files, none of which is a whole image"):
+        data.load(tmp_path, skip_corrupt=True)
+
+
+def test_16_bits_and_palettes_are_levels_of_8_bits(tmp_path):
+    levels = np.arange(0, 65536, 4369, dtype=np.uint16).reshape(4, 4)  # 0, 17 · 257, 34 · 257, …
+    for i in range(10):
+        PIL.Image.fromarray(levels).save(tmp_path / f"{i}.png")
+    np.testing.assert_allclose(collected(data.load(tmp_path)[1])[0, ..., 0] * 255, levels // 257, atol=1e-4)
+    for i in range(10):
+        PIL.Image.fromarray((levels // 257).astype(np.uint8)).convert("P").save(tmp_path / f"{i}.png")
+    np.testing.assert_allclose(collected(data.load(tmp_path)[1])[0, ..., 0] * 255, levels // 257, atol=1e-4)
