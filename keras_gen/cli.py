@@ -3,11 +3,14 @@
 import dataclasses
 import os
 import pathlib
+import signal
 import sys
+import warnings
 from typing import Annotated
 
 import tyro
 
+from keras_gen.training import config
 from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig
 
 
@@ -19,13 +22,25 @@ class Train:
         Annotated[AutoencoderConfig, tyro.conf.subcommand("autoencoder")]
         | Annotated[VAEConfig, tyro.conf.subcommand("vae")]
         | Annotated[GANConfig, tyro.conf.subcommand("gan")]
-    )
+        | Annotated[None, tyro.conf.subcommand("resumed", description="What the run of --resume is.")]
+    ) = None
+    resume: pathlib.Path | None = None
+    """Folder of a run that was stopped, to go on from its newest checkpoint."""
+    dry_run: bool = False
+    """Say what would be done: configuration, parameters, time of a step; leave nothing."""
 
     def __call__(self):
         """Train, and say where the run is."""
-        from keras_gen.training.run import train
+        from keras_gen.training import run
 
-        train(self.config)
+        if self.config is None and self.resume is None:
+            raise ValueError("Expected a model: keras-gen train autoencoder, vae or gan; or keras-gen train --resume RUN.")
+        if self.dry_run:
+            print(run.describe(self.config or config.read(self.resume)))
+        elif self.resume:
+            run.resume(self.resume, self.config)
+        else:
+            run.train(self.config)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,17 +110,54 @@ Command = (
 
 
 def main(args=None):
-    """Run the command that `args`, or `sys.argv`, name; a mistake in them is one line on stderr and exit code 2."""
-    command = tyro.cli(
+    """Run the command that `args`, or `sys.argv`, name, and exit with a code that says how it ended.
+
+    0: it is done. 1: training or writing failed. 2: a mistake of the caller. 130: stopped by Ctrl-C. 143: stopped by SIGTERM. Of an
+    error there is one line on stderr.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    warnings.formatwarning = lambda message, *_, **__: f"keras-gen: warning: {message}\n"
+    try:
+        command = _parse(args)
+        if isinstance(command, Train) and command.resume and command.config:  # flags that are not given are as they were
+            saved = dataclasses.replace(command, config=config.read(command.resume))
+            if type(saved.config) is type(command.config):
+                command = _parse(args, default=saved)
+        command()
+    except KeyboardInterrupt as error:
+        _say(str(error) or "stopped")
+        sys.exit(130)
+    except ValueError as error:
+        _say(f"error: {error}")
+        sys.exit(2)
+    except Exception as error:
+        if not _is_failure(error):
+            raise
+        _say(f"error: {error}")
+        sys.exit(1)
+
+
+def _say(words):
+    print(f"keras-gen: {words}", file=sys.stderr)
+
+
+def _is_failure(error):
+    """Whether an exception is of the machine or the training, in words meant for the user, rather than of this program."""
+    import tensorflow as tf
+
+    from keras_gen.models import CheckpointError, NonFiniteError
+    from keras_gen.serving import PublishError
+
+    return isinstance(error, (OSError, tf.errors.ResourceExhaustedError, CheckpointError, NonFiniteError, PublishError))
+
+
+def _parse(args, **kwargs):
+    return tyro.cli(
         Command,
         args=args,
         prog="keras-gen",
         description="Regularized autoencoders, variational autoencoders and GANs.",
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes),
+        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs),
+        **kwargs,
     )
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    try:
-        command()
-    except ValueError as error:
-        print(f"keras-gen: error: {error}", file=sys.stderr)
-        sys.exit(2)

@@ -1,6 +1,7 @@
 """Files and folders that are whole or not there, and checksums that tell what was damaged later."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import pathlib
@@ -38,6 +39,22 @@ def whole(path):
         _sync(path.parent)
     finally:
         remove(unfinished)
+
+
+@contextlib.contextmanager
+def alone(folder, wait=True):
+    """Keep other processes that ask for the same out of a folder; the system takes the lock back from one that is killed.
+
+    Args:
+        folder: The folder.
+        wait: Wait until another is done, or raise `BlockingIOError`.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove(path):

@@ -1,9 +1,8 @@
 """Train a regularized autoencoder: `python scripts/train_autoencoder.py --help` lists the flags, each with its default."""
 
-import tyro
+import sys
 
-from keras_gen.training.config import AutoencoderConfig
-from keras_gen.training.run import train
+from keras_gen import cli
 
 if __name__ == "__main__":
-    train(tyro.cli(AutoencoderConfig, description=__doc__))
+    cli.main(["train", "autoencoder", *sys.argv[1:]])

@@ -1,9 +1,8 @@
 """Train a GAN: `python scripts/train_gan.py --help` lists the flags, each with its default."""
 
-import tyro
+import sys
 
-from keras_gen.training.config import GANConfig
-from keras_gen.training.run import train
+from keras_gen import cli
 
 if __name__ == "__main__":
-    train(tyro.cli(GANConfig, description=__doc__))
+    cli.main(["train", "gan", *sys.argv[1:]])

@@ -1,9 +1,8 @@
 """Train a variational autoencoder: `python scripts/train_vae.py --help` lists the flags, each with its default."""
 
-import tyro
+import sys
 
-from keras_gen.training.config import VAEConfig
-from keras_gen.training.run import train
+from keras_gen import cli
 
 if __name__ == "__main__":
-    train(tyro.cli(VAEConfig, description=__doc__))
+    cli.main(["train", "vae", *sys.argv[1:]])

@@ -1,7 +1,5 @@
 """Publishing: the next version of a model, whole and verified before it is visible."""
 
-import contextlib
-import fcntl
 import os
 import pathlib
 
@@ -11,7 +9,7 @@ from keras_gen.serving.model_card import write_card
 from keras_gen.serving.server_config import read_server_config, write_server_config
 from keras_gen.serving.verify import SUMS, verify
 from keras_gen.serving.warm_up import write_records
-from keras_gen.storage import UNFINISHED, remove, whole, write_sums
+from keras_gen.storage import UNFINISHED, alone, remove, whole, write_sums
 
 
 class PublishError(RuntimeError):
@@ -49,13 +47,13 @@ def publish(model_or_run, base, png=False):
     models = base.resolve().parent
     read_server_config(models)  # before the work: one with a mistake is an error
     base.mkdir(parents=True, exist_ok=True)
-    with _alone(base):
+    with alone(base):
         for left_over in base.glob(f"{UNFINISHED}*"):
             remove(left_over)
         version = base / str(max((int(folder.name) for folder in base.iterdir() if folder.name.isdecimal()), default=0) + 1)
         with whole(version) as unfinished:
             _write(model, unfinished, base.resolve().name, version.name, png, run)
-        with _alone(models):
+        with alone(models):
             write_server_config(models)
     return version
 
@@ -73,14 +71,3 @@ def _write(model, folder, name, version, png, run):
     found = verify(folder)
     if found.problems:
         raise PublishError(f"{folder.parent} has no new version, since verifying it failed: {'; '.join(found.problems)}")
-
-
-@contextlib.contextmanager
-def _alone(folder):
-    """Wait until no other process publishes into the folder; the system takes the lock back from one that is killed."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

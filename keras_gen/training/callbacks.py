@@ -1,13 +1,41 @@
 """Keras callbacks that leave something in the folder of a run."""
 
+import csv
 import pathlib
 
 import keras
 import numpy as np
+import tensorflow as tf
+
+from keras_gen import distributions
+from keras_gen.storage import whole
+
+
+class MetricsFile(keras.callbacks.History):
+    """The history of a training, also as a CSV file with a row an epoch, the number of the epoch first.
+
+    Unlike Keras's `CSVLogger` it has each epoch once, however often the training was stopped and resumed.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path):
+        super().__init__()
+        self.path = pathlib.Path(path)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the file anew, with the row of this epoch."""
+        super().on_epoch_end(epoch, logs)
+        names = sorted(self.history)
+        with whole(self.path) as unfinished, unfinished.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["epoch", *names])
+            writer.writerows(zip(self.epoch, *(self.history[name] for name in names), strict=True))
 
 
 class Pictures(keras.callbacks.Callback):
-    """Writes samples, and reconstructions below their originals, as PNG files every few epochs and after the last.
+    """Writes samples, and reconstructions below their originals, as PNG files every few epochs and at the end of training.
 
     Args:
         folder: Where `samples-<epoch>.png` and `reconstructions-<epoch>.png` go.
@@ -30,16 +58,78 @@ class Pictures(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Write the pictures of epoch `epoch + 1` if it is their turn."""
-        if (epoch + 1) % self.every == 0 or epoch + 1 == self.params["epochs"]:
-            if hasattr(self.model, "fit_latent_density"):
-                self.model.fit_latent_density(self.data)
-            samples = generate(self.model, self.num_samples, self.seed)
-            save_grid(self.folder / f"samples-{epoch + 1:03d}.png", samples)
-            if hasattr(self.model, "reconstruct"):
-                reconstructions = np.asarray(self.model.reconstruct(self.images, *self.labels))
-                rows = [slice(start, start + 10) for start in range(0, len(self.images), 10)]
-                pairs = np.concatenate([side[row] for row in rows for side in (self.images, reconstructions)])
-                save_grid(self.folder / f"reconstructions-{epoch + 1:03d}.png", pairs)
+        if (epoch + 1) % self.every == 0:
+            self._write(epoch + 1)
+
+    def on_train_end(self, logs=None):
+        """Write the pictures of the last epoch, of the best weights where `EarlyStopping` restores them."""
+        self._write(self.model.history.epoch[-1] + 1)
+
+    def _write(self, epoch):
+        if hasattr(self.model, "fit_latent_density"):
+            self.model.fit_latent_density(self.data)
+        save_grid(self.folder / f"samples-{epoch:03d}.png", generate(self.model, self.num_samples, self.seed))
+        if hasattr(self.model, "reconstruct"):
+            reconstructions = np.asarray(self.model.reconstruct(self.images, *self.labels))
+            rows = [slice(start, start + 10) for start in range(0, len(self.images), 10)]
+            pairs = np.concatenate([side[row] for row in rows for side in (self.images, reconstructions)])
+            save_grid(self.folder / f"reconstructions-{epoch:03d}.png", pairs)
+
+
+class Summaries(keras.callbacks.TensorBoard):
+    """What Keras's TensorBoard callback writes, and pictures of samples and the KL of each latent dimension in nats.
+
+    The latter if posterior and prior are normal: the divergence of their marginals, in the mean over the examples.
+
+    Args:
+        folder: Where TensorBoard looks: `tensorboard --logdir folder`.
+        examples: Examples for the KL, or a pair of examples and labels.
+        every: Epochs between two pictures.
+        seed: Seed of the samples.
+    """
+
+    def __init__(self, folder, examples, every=10, seed=0):
+        super().__init__(str(folder), write_graph=False)
+        self.folder = pathlib.Path(folder)
+        self.examples = examples if isinstance(examples, tuple) else (examples,)
+        self.every = every
+        self.seed = seed
+
+    def on_train_begin(self, logs=None):
+        """Open the files."""
+        super().on_train_begin(logs)
+        self.writer = tf.summary.create_file_writer(str(self.folder / "examples"))
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Write the epoch."""
+        super().on_epoch_end(epoch, logs)
+        with self.writer.as_default(step=epoch):
+            for dimension, value in enumerate(self._kl_per_dimension()):
+                tf.summary.scalar(f"kl_per_dimension/{dimension:03d}", value)
+            if are_images(self.examples[0]) and (epoch + 1) % self.every == 0:
+                tf.summary.image("samples", grid(generate(self.model, 100, self.seed))[None])
+        self.writer.flush()
+
+    def on_train_end(self, logs=None):
+        """Close the files."""
+        super().on_train_end(logs)
+        self.writer.close()
+
+    def _kl_per_dimension(self):
+        normal = (distributions.DiagonalNormal, distributions.FullCovarianceNormal)
+        priors = (distributions.StandardNormal, distributions.LearnedNormal, distributions.ConditionalNormal)
+        if not (isinstance(getattr(self.model, "posterior", None), normal) and isinstance(self.model.prior, priors)):
+            return []
+        from tensorflow_probability import distributions as tfd
+
+        pair = self.model.encode(*self.examples), self.model.prior.distribution(*self.examples[1:])
+        a, b = (tfd.Normal(either.mean(), either.stddev()) for either in pair)
+        return tf.reduce_mean(distributions.kl_divergence(a, b).value, axis=0)
+
+
+def are_images(examples):
+    """Whether an array `[n, ...]` can be shown as pictures."""
+    return len(examples.shape) == 4 and examples.shape[-1] in (1, 3)
 
 
 def generate(model, num_samples, seed):
@@ -48,10 +138,16 @@ def generate(model, num_samples, seed):
     return model.generate(num_samples, seed=seed, condition=labels)
 
 
-def save_grid(path, images, columns=10, zoom=2):
-    """Write images `[n, height, width, 1 or 3]` in [0, 1] as one PNG, `columns` in a row, each pixel `zoom` wide."""
+def grid(images, columns=10, zoom=1):
+    """Images `[n, height, width, 1 or 3]` in [0, 1] as one of uint8, `columns` in a row, each pixel `zoom` wide."""
     images = np.asarray(images)
     images = np.concatenate([images, np.zeros((-len(images) % columns, *images.shape[1:]))])
     _, height, width, channels = images.shape
-    grid = images.reshape(-1, columns, height, width, channels).swapaxes(1, 2).reshape(-1, columns * width, channels)
-    keras.utils.save_img(path, np.clip(255 * grid.repeat(zoom, 0).repeat(zoom, 1), 0, 255), scale=False)
+    together = images.reshape(-1, columns, height, width, channels).swapaxes(1, 2).reshape(-1, columns * width, channels)
+    return np.clip(255 * together.repeat(zoom, 0).repeat(zoom, 1), 0, 255).astype(np.uint8)
+
+
+def save_grid(path, images, columns=10, zoom=2):
+    """Write `grid(images)` as a PNG."""
+    with whole(path) as unfinished:
+        keras.utils.save_img(unfinished, grid(images, columns, zoom), scale=False)

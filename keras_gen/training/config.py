@@ -1,8 +1,14 @@
 """Configurations of training runs: the one source of the flags, the `--help` text and the saved `config.yaml`."""
 
 import dataclasses
+import itertools
 import pathlib
 from typing import Literal
+
+import tyro
+import yaml
+
+_POSITIVE = ("batch_size", "epochs", "pictures_every", "checkpoint_every", "patience", "clip_norm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +33,26 @@ class RunConfig:
     """Folder of the SavedModels; the next version goes to NAME/<next integer> in it."""
     pictures_every: int = 10
     """Epochs between two pictures of samples and reconstructions; the last epoch always has them."""
+    checkpoint_every: int | None = None
+    """Training steps between two checkpoints; the end of each epoch always has one."""
+    deterministic: bool = False
+    """Have the same seed give the same run to the last bit, resumed or not, on the same machine."""
+    skip_corrupt: bool = False
+    """Leave out the images of a folder that cannot be read, and count them."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """Course of the learning rate: to 0 along a cosine, or as it is."""
+    warm_up: int = 0
+    """Training steps in which the learning rate first rises from 0."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient; a longer one is cut to it."""
+
+    def __post_init__(self):
+        """Refuse numbers that cannot be."""
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            positive = field.name in _POSITIVE or field.name.endswith("learning_rate")
+            if positive and value is not None and not value > 0:
+                raise ValueError(f"Expected `{field.name}` above 0. Received: {value!r}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +78,9 @@ class AutoencoderConfig(RunConfig):
     loss: str = "binary_crossentropy"
     """L, a Keras loss by name."""
     learning_rate: float = 1e-3
-    """Adam's first learning rate; it falls to 0 along a cosine."""
+    """Adam's learning rate before its schedule."""
+    patience: int | None = None
+    """Epochs without a better `val_loss` after which training stops and the best weights come back."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +117,9 @@ class VAEConfig(RunConfig):
     free_bits: float = 0.0
     """Nats of KL that cost nothing."""
     learning_rate: float = 2e-3
-    """Adam's first learning rate; it falls to 0 along a cosine."""
+    """Adam's learning rate before its schedule."""
+    patience: int | None = None
+    """Epochs without a better `val_elbo` after which training stops and the best weights come back."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,3 +158,62 @@ class GANConfig(RunConfig):
     """Adam's learning rate for the discriminator."""
     beta_1: float = 0.5
     """Adam's first momentum, for both players."""
+    schedule: Literal["cosine", "constant"] = "constant"
+    """Course of both learning rates: to 0 along a cosine, or as they are."""
+
+
+KINDS = {"autoencoder": AutoencoderConfig, "vae": VAEConfig, "gan": GANConfig}
+"""The configurations by the name of their model."""
+
+
+def as_dict(config):
+    """A configuration as `config.yaml` has it: the name of the model, then the fields."""
+    (model,) = (name for name, kind in KINDS.items() if type(config) is kind)
+    fields = {key: str(value) if isinstance(value, pathlib.Path) else value for key, value in dataclasses.asdict(config).items()}
+    return {"model": model, **{key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}}
+
+
+def read(run):
+    """The configuration of a run, from `run/config.yaml`.
+
+    Raises:
+        ValueError: If there is none, or a field is unknown or has a value that cannot be; the message names it.
+    """
+    path = pathlib.Path(run) / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"Expected the folder of a run, with config.yaml in it. Received: {run}")
+    try:
+        fields = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"Expected YAML in {path}. Received: {error}") from error
+    if not isinstance(fields, dict) or fields.get("model") not in KINDS:
+        raise ValueError(f"Expected {path} to begin with `model: NAME`, one of {', '.join(KINDS)}. Received: {str(fields)[:40]!r}…")
+    kind = KINDS[fields.pop("model")]
+    arguments = {name: _arguments(name, value) for name, value in fields.items()}
+    try:
+        return tyro.cli(kind, args=[*itertools.chain(*arguments.values())], console_outputs=False)
+    except SystemExit:
+        for name, argument in arguments.items():
+            try:
+                tyro.cli(kind, args=argument, console_outputs=False)
+            except SystemExit:
+                raise ValueError(
+                    f"Expected a field and value of {kind.__name__} in {path}. Received: {name}: {fields[name]!r}. "
+                    "`keras-gen train --help` lists them."
+                ) from None
+        raise
+
+
+def first_difference(saved, config):
+    """`(field, saved value, value)` of the first difference of two configurations, but for where runs are kept; None without one."""
+    saved, config = as_dict(saved), as_dict(config)
+    names = (name for name in saved if name not in ("runs", "name") and saved[name] != config.get(name, saved[name]))
+    return next(((name, saved[name], config[name]) for name in names), None)
+
+
+def _arguments(name, value):
+    """A field of `config.yaml` as arguments of the command line."""
+    flag = f"--{name.replace('_', '-')}"
+    if isinstance(value, bool):
+        return [flag if value else flag.replace("--", "--no-", 1)]
+    return [flag, *map(str, value)] if isinstance(value, list) else [flag, str(value)]

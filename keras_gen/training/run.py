@@ -1,54 +1,180 @@
 """One training run: data, model, `fit`, and what is left in its folder."""
 
-import dataclasses
+import contextlib
 import functools
+import importlib.util
 import itertools
 import pathlib
+import sys
+import time
+import warnings
 
 import keras
 import numpy as np
+import tensorflow as tf
 import yaml
 
 from keras_gen import data, distributions, losses, networks, objectives, regularizers, serving
-from keras_gen.models import GAN, VAE, RegularizedAutoencoder
+from keras_gen.models import GAN, VAE, CheckpointError, Checkpoints, RegularizedAutoencoder
 from keras_gen.models.saved import load_run
-from keras_gen.training.callbacks import Pictures, generate, save_grid
-from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig
+from keras_gen.storage import alone, whole
+from keras_gen.training.callbacks import MetricsFile, Pictures, Summaries, are_images, generate, save_grid
+from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig, as_dict, first_difference, read
+from keras_gen.training.environment import record_environment
+
+_SHOWN = 2**28  # bytes of training examples at most that pictures of an autoencoder's samples are made with
 
 
 def train(config):
     """Train what `config` describes and leave a folder.
 
-    The folder holds `config.yaml`, `metrics.csv`, `model.keras` and, for images, `samples-*.png` and `reconstructions-*.png`.
-    The SavedModel goes to `config.savedmodels/config.name/<next integer>`.
+    The folder holds `config.yaml`, `environment.yaml` (versions, devices, git commit), `metrics.csv`, `checkpoints/`, `model.keras`,
+    for images `samples-*.png` and `reconstructions-*.png`, and where TensorBoard is installed `tensorboard/`. The SavedModel goes to
+    `config.savedmodels/config.name/<next integer>`.
 
     Args:
         config: `AutoencoderConfig`, `VAEConfig` or `GANConfig`.
 
     Returns:
         Path of the folder.
+
+    Raises:
+        ValueError: If the data or a setting cannot be; nothing is left then.
+        NonFiniteError, CheckpointError, PublishError, OSError: If training, or writing what it leaves, cannot go on; `resume` can.
     """
+    model, train_data, test_data = _prepare(config)
+    folder = _new_folder(config.runs, config.name)
+    with alone(folder):
+        with whole(folder / "config.yaml") as unfinished:
+            unfinished.write_text(yaml.safe_dump(as_dict(config), sort_keys=False))
+        return _run(config, folder, model, train_data, test_data)
+
+
+def resume(run, config=None):
+    """Go on with a run that was stopped, from its newest checkpoint, as if it had not been.
+
+    Args:
+        run: Folder of the run.
+        config: What the run's configuration is thought to be; whatever its `config.yaml` says if None.
+
+    Returns:
+        Path of the folder.
+
+    Raises:
+        ValueError: If the folder has no run, or one that is finished, in use, or of another configuration.
+        Others: As `train`.
+    """
+    folder, saved = pathlib.Path(run), read(run)
+    different = config and first_difference(saved, config)
+    if different:
+        field, there, here = different
+        raise ValueError(
+            f"Expected the configuration of {folder}, in which {field} is {there!r}. Received: {here!r}. Leave it out to go on, or "
+            "train anew without --resume."
+        )
+    try:
+        with alone(folder, wait=False):
+            if (folder / "model.keras").exists():
+                raise ValueError(
+                    f"Expected a run that was stopped. Received: {folder}, which is finished. `keras-gen export {folder}` publishes "
+                    "its model."
+                )
+            return _run(saved, folder, *_prepare(saved))
+    except BlockingIOError:
+        raise ValueError(f"Expected a run that was stopped. Received: {folder}, which another process is training.") from None
+
+
+def describe(config):
+    """What `train` would do, in words: the configuration, data, parameters, and the time of a step, which is measured. Leaves nothing.
+
+    Args:
+        config: `AutoencoderConfig`, `VAEConfig` or `GANConfig`.
+    """
+    model, train_data, test_data = _prepare(config)
+    steps, counted = len(train_data), 20
+    ends = [time.perf_counter()]
+    clock = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a training that is none
+        model.fit(train_data.repeat(), steps_per_epoch=1 + counted, verbose=0, callbacks=[clock])
+    first, step = ends[1] - ends[0], float(np.median(np.diff(ends[1:])))
+    parameters = {layer.name: layer.count_params() for layer in model.layers}
+    return "\n".join(
+        [
+            yaml.safe_dump(as_dict(config), sort_keys=False),
+            f"examples    {_count(train_data):,} to train with, {_count(test_data):,} to validate, each {model.data_check.shape}",
+            f"steps       {steps:,} an epoch, {config.epochs * steps:,} in all",
+            *(f"parameters  {count:>12,} in {name}" for name, count in parameters.items()),
+            f"parameters  {sum(parameters.values()):>12,} in all",
+            f"time        {1000 * step:.1f} ms a step (median of {counted}), the first {first:.1f} s",
+            f"            {config.epochs * steps * step / 60:.1f} min in all, without validation and pictures",
+        ]
+    )
+
+
+def _prepare(config):
+    """`(model, train, test)`: seeded, compiled, and data that have been looked at."""
     keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
     labels = getattr(config, "conditional", False) or getattr(config, "prior", None) == "conditional"
-    train_data, test_data = data.load(config.data, config.batch_size, labels, config.data_dir, seed=config.seed)
+    train_data, test_data = data.load(
+        config.data, config.batch_size, labels, config.data_dir, seed=config.seed, skip_corrupt=config.skip_corrupt
+    )
     data_shape = tuple((train_data.element_spec[0] if labels else train_data.element_spec).shape[1:])
     num_classes = 1 + max(int(y.numpy().max()) for _, y in train_data) if labels else None
-    model = build(config, data_shape, config.epochs * len(train_data), num_classes)
+    return build(config, data_shape, config.epochs * len(train_data), num_classes), train_data, test_data
 
-    folder = _new_folder(config.runs, config.name)
-    (folder / "config.yaml").write_text(yaml.safe_dump(_as_plain(config), sort_keys=False))
-    callbacks = [keras.callbacks.CSVLogger(str(folder / "metrics.csv"))]
-    if len(data_shape) == 3 and data_shape[-1] in (1, 3):
-        images = next(test_data.unbatch().batch(50).as_numpy_iterator())
-        callbacks.append(Pictures(folder, images, train_data, config.pictures_every))
-    model.fit(train_data, validation_data=test_data, epochs=config.epochs, callbacks=callbacks)
-    if isinstance(model, RegularizedAutoencoder) and model.prior is None:
-        model.fit_latent_density(train_data)
 
-    model.save(folder / "model.keras")
-    version = serving.publish(folder, config.savedmodels / config.name)
+def _run(config, folder, model, train_data, test_data):
+    """Train from the newest checkpoint, if any, and leave everything in the folder."""
+    record_environment(folder)
+    examples = next(test_data.unbatch().batch(500).as_numpy_iterator())
+    callbacks = [MetricsFile(folder / "metrics.csv")]
+    if getattr(config, "patience", None):
+        monitor, mode = ("val_elbo", "max") if isinstance(config, VAEConfig) else ("val_loss", "min")
+        callbacks.insert(0, keras.callbacks.EarlyStopping(monitor, patience=config.patience, mode=mode, restore_best_weights=True))
+    if are_images(tf.nest.flatten(examples)[0]):
+        shown = tf.nest.map_structure(lambda values: values[:50], examples)
+        callbacks.append(Pictures(folder, shown, _some(train_data), config.pictures_every))
+    if importlib.util.find_spec("tensorboard"):
+        callbacks.append(Summaries(folder / "tensorboard", examples, config.pictures_every))
+    callbacks.append(Checkpoints(folder / "checkpoints", config.checkpoint_every))
+    verbose = "auto" if sys.stdout.isatty() else 2  # a progress bar is for a terminal
+    with _advice(folder):
+        model.fit(train_data, validation_data=test_data, epochs=config.epochs, callbacks=callbacks, verbose=verbose)
+        if isinstance(model, RegularizedAutoencoder):
+            model.fit_latent_density(train_data)
+        with whole(folder / "model.keras") as unfinished:
+            model.save(unfinished)
+    try:
+        version = serving.publish(folder, config.savedmodels / config.name)
+    except serving.PublishError as error:
+        raise serving.PublishError(f"{error} The model is trained: `keras-gen export {folder}` publishes it.") from error
     print(f"\nThe run is in {folder}, the SavedModel in {version}.")
     return folder
+
+
+@contextlib.contextmanager
+def _advice(folder):
+    """Say how to go on, if training is stopped by what may be over the next time."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, OSError, CheckpointError):
+        print(f"\n`keras-gen train --resume {folder}` goes on.", file=sys.stderr)
+        raise
+
+
+def _some(dataset):
+    """Up to 10,000 examples of a data set as an array, as many as fit; the data set's own order is that of training alone."""
+    spec = dataset.element_spec[0] if isinstance(dataset.element_spec, tuple) else dataset.element_spec
+    count = min(10_000, _SHOWN // (4 * spec.shape[1:].num_elements()))
+    x = dataset.map(lambda x, *_: x).unbatch().batch(count)
+    return next(x.as_numpy_iterator())
+
+
+def _count(dataset):
+    return sum(len(tf.nest.flatten(batch)[0]) for batch in dataset)
 
 
 @functools.singledispatch
@@ -71,6 +197,7 @@ def _(config: AutoencoderConfig, data_shape, steps, num_classes=None):
     model = RegularizedAutoencoder(
         encoder(data_shape, latent_shape, kernel_regularizer=l2),
         decoder(latent_shape, data_shape, kernel_regularizer=l2, output_activation="sigmoid"),
+        prior=distributions.FittedMixture(config.latent_size),
         seed=config.seed,
         name=config.name,
     )
@@ -80,7 +207,7 @@ def _(config: AutoencoderConfig, data_shape, steps, num_classes=None):
         regularizers.Contractive: config.contractive,
     }
     chosen = [kind(weight) for kind, weight in of_latents.items() if weight]
-    model.compile(_adam(config, steps), loss=config.loss, regularizers=chosen)
+    model.compile(_adam(config, steps, config.learning_rate), loss=config.loss, regularizers=chosen)
     return model
 
 
@@ -119,7 +246,7 @@ def _(config: VAEConfig, data_shape, steps, num_classes=None):
         seed=config.seed,
         name=config.name,
     )
-    model.compile(_adam(config, steps), objective=objective)
+    model.compile(_adam(config, steps, config.learning_rate), objective=objective)
     return model
 
 
@@ -144,8 +271,8 @@ def _(config: GANConfig, data_shape, steps, num_classes=None):
         name=config.name,
     )
     model.compile(
-        keras.optimizers.Adam(config.generator_learning_rate, config.beta_1),
-        keras.optimizers.Adam(config.discriminator_learning_rate, config.beta_1),
+        _adam(config, steps, config.generator_learning_rate, beta_1=config.beta_1),
+        _adam(config, config.discriminator_steps * steps, config.discriminator_learning_rate, beta_1=config.beta_1),
         loss,
         [penalty[name](config.penalty_weight, every=config.penalty_every) for name in config.penalties],
         config.discriminator_steps,
@@ -189,8 +316,8 @@ def export(run, base=None, png=False):
         Path of the version.
     """
     if base is None and (pathlib.Path(run) / "config.yaml").is_file():
-        config = yaml.safe_load((pathlib.Path(run) / "config.yaml").read_text())
-        base = pathlib.Path(config["savedmodels"]) / config["name"]
+        config = read(run)
+        base = config.savedmodels / config.name
     return serving.publish(run, base or pathlib.Path("savedmodels") / pathlib.Path(run).name, png)
 
 
@@ -201,18 +328,24 @@ def _networks(network):
     return networks.conv_encoder, networks.conv_decoder
 
 
-def _adam(config, steps):
-    return keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(config.learning_rate, steps))
+def _adam(config, steps, learning_rate, **kwargs):
+    """Adam with the learning rate's schedule, of `steps` in all, and the clipping of a configuration."""
+    if config.schedule == "cosine" or config.warm_up:
+        learning_rate = keras.optimizers.schedules.CosineDecay(
+            0.0 if config.warm_up else learning_rate,
+            max(steps - config.warm_up, 1),
+            alpha=0.0 if config.schedule == "cosine" else 1.0,
+            warmup_target=learning_rate if config.warm_up else None,
+            warmup_steps=config.warm_up,
+        )
+    return keras.optimizers.Adam(learning_rate, global_clipnorm=config.clip_norm, **kwargs)
 
 
 def _new_folder(runs, name):
     """`runs/name`, or the first of `name-2`, `name-3`, … that is free, created."""
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    folder = next(runs / free for free in names if not (runs / free).exists())
-    folder.mkdir(parents=True)
-    return folder
-
-
-def _as_plain(config):
-    fields = {key: str(value) if isinstance(value, pathlib.Path) else value for key, value in dataclasses.asdict(config).items()}
-    return {"model": type(config).__name__.removesuffix("Config").lower(), **fields}
+    for number in itertools.count(1):
+        folder = runs / (name if number == 1 else f"{name}-{number}")
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise AssertionError  # the numbers do not end
