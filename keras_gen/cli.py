@@ -125,21 +125,22 @@ def main(args=None):
             if type(saved.config) is type(command.config):
                 command = _parse(args, default=saved)
         command()
+    except SystemExit as error:
+        _say(*getattr(error, "__notes__", ()))
+        raise
     except KeyboardInterrupt as error:
-        _say(str(error) or "stopped")
+        _say(str(error) or "stopped", *getattr(error, "__notes__", ()))
         sys.exit(130)
-    except ValueError as error:
-        _say(f"error: {error}")
-        sys.exit(2)
     except Exception as error:
-        if not _is_failure(error):
+        if not isinstance(error, ValueError) and not _is_failure(error):
             raise
-        _say(f"error: {error}")
-        sys.exit(1)
+        _say(f"error: {error}", *getattr(error, "__notes__", ()))
+        sys.exit(2 if isinstance(error, ValueError) else 1)
 
 
-def _say(words):
-    print(f"keras-gen: {words}", file=sys.stderr)
+def _say(*lines):
+    for line in lines:
+        print(f"keras-gen: {line}", file=sys.stderr)
 
 
 def _is_failure(error):

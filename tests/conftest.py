@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import importlib
 import json
 import math
@@ -9,6 +10,8 @@ import os
 import pathlib
 import subprocess
 import sys
+
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true")  # compiles sooner
 
 import keras
 import numpy as np
@@ -83,6 +86,18 @@ def tiny_gan():
 MODELS = {"autoencoder": tiny_autoencoder, "vae": tiny_vae, "gan": tiny_gan}
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Print the table of the faults that test_faults.py injected: what was done, how it ended, what was left."""
+    reports = [
+        report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome) if report.when == "call"
+    ]
+    rows = [value for report in reports for name, value in report.user_properties if name == "fault"]
+    if rows:
+        terminalreporter.section(f"{len(rows)} faults")
+        for what, code, words, left in sorted(rows):
+            terminalreporter.line(f"{what:<60} {code:>4}  {left}" + (f"\n{'':<67}{words}" if words else ""))
+
+
 @pytest.fixture(autouse=True)
 def _fixed_start():
     """Every test starts from the same random state and leaves float32 behind."""
@@ -100,14 +115,15 @@ def kind(request):
 @pytest.fixture
 def make_model(kind):
     """A function that makes the same tiny model each time it is called, compiled with what it is given."""
+    return functools.partial(tiny, kind)
 
-    def make(**compile_arguments):
-        keras.utils.set_random_seed(0)
-        model, arguments = MODELS[kind]()
-        model.compile(**arguments, **compile_arguments)
-        return model
 
-    return make
+def tiny(kind, **compile_arguments):
+    """The tiny model of a kind, compiled, the same each time."""
+    keras.utils.set_random_seed(0)
+    model, arguments = MODELS[kind]()
+    model.compile(**arguments, **compile_arguments)
+    return model
 
 
 @pytest.fixture(scope="session")

@@ -315,8 +315,8 @@ def _check_array(name, x):
         first = np.argwhere(~np.isfinite(x))[0]
         bad = np.count_nonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
         raise ValueError(
-            f"Expected finite numbers. Received: {x[tuple(first)]} at {first.tolist()} of {name}; {bad} examples have such. Mend or "
-            "remove them."
+            f"Expected finite numbers. Received: {x[tuple(first)]} at {first.tolist()} of {name}; such numbers are in {bad} of "
+            f"{len(x)} examples. Mend or remove these."
         )
 
 

@@ -188,7 +188,7 @@ class Checkpoints(keras.callbacks.Callback):
             aside = folder.with_name(f"{_DAMAGED}{folder.name}")
             remove(aside)
             folder.rename(aside)
-            warnings.warn(f"The checkpoint {folder} is damaged: {problems[0]}. It is now {aside.name}.", stacklevel=6)
+            warnings.warn(f"The checkpoint {folder} is damaged and now called {aside.name}: {problems[0]}", stacklevel=6)
         if found:
             raise CheckpointError(
                 f"Each checkpoint in {self.folder} is damaged; they are now called {_DAMAGED}…. Remove the folder to train anew."

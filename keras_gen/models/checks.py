@@ -73,6 +73,7 @@ class DataCheck:
         of_example = tf.reshape(target, (tf.shape(target)[0], math.prod(self.shape)))
         low, high = tf.reduce_min(of_example, axis=1), tf.reduce_max(of_example, axis=1)
         within = (low >= self.low - _TOLERANCE) & (high <= self.high + _TOLERANCE)
+        within = tf.concat([within, [True]], axis=0)  # a replica may have no example at all
         first, message = tf.argmin(tf.cast(within, tf.int32)), self._range_message("others, first in example # of its batch")
         if tf.executing_eagerly() and not tf.reduce_all(within):
             raise ValueError(message.replace("#", str(int(first))))
@@ -140,7 +141,8 @@ class NonFiniteError(ArithmeticError):
         flawed = [words for words in flawed if not words.startswith("loss =")] or flawed  # rather the term than the sum
         return cls(
             f"Expected finite numbers. Received: in step {step}, {' and '.join(flawed) or f'the gradient of {next(iter(values))}'}. "
-            "It did not reach the weights. Lower the learning rate, or clip the gradients: keras.optimizers.Adam(global_clipnorm=1.0)."
+            "It did not reach the weights. Lower the learning rate, or clip the gradients: --clip-norm 1, "
+            "keras.optimizers.Adam(global_clipnorm=1.0)."
         )
 
 

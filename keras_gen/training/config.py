@@ -185,7 +185,7 @@ def read(run):
     try:
         fields = yaml.safe_load(path.read_text())
     except yaml.YAMLError as error:
-        raise ValueError(f"Expected YAML in {path}. Received: {error}") from error
+        raise ValueError(f"Expected YAML in {path}. Received: {' '.join(str(error).split())}.") from error
     if not isinstance(fields, dict) or fields.get("model") not in KINDS:
         raise ValueError(f"Expected {path} to begin with `model: NAME`, one of {', '.join(KINDS)}. Received: {str(fields)[:40]!r}…")
     kind = KINDS[fields.pop("model")]

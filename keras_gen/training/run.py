@@ -17,6 +17,7 @@ import yaml
 from keras_gen import data, distributions, losses, networks, objectives, regularizers, serving
 from keras_gen.models import GAN, VAE, CheckpointError, Checkpoints, RegularizedAutoencoder
 from keras_gen.models.saved import load_run
+from keras_gen.serialization import constructor_arguments
 from keras_gen.storage import alone, whole
 from keras_gen.training.callbacks import MetricsFile, Pictures, Summaries, are_images, generate, save_grid
 from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig, as_dict, first_difference, read
@@ -98,7 +99,8 @@ def describe(config):
         warnings.simplefilter("ignore")  # of a training that is none
         model.fit(train_data.repeat(), steps_per_epoch=1 + counted, verbose=0, callbacks=[clock])
     first, step = ends[1] - ends[0], float(np.median(np.diff(ends[1:])))
-    parameters = {layer.name: layer.count_params() for layer in model.layers}
+    parts = constructor_arguments(model).items()
+    parameters = {name: part.count_params() for name, part in parts if isinstance(part, keras.layers.Layer)}
     return "\n".join(
         [
             yaml.safe_dump(as_dict(config), sort_keys=False),
@@ -160,8 +162,8 @@ def _advice(folder):
     """Say how to go on, if training is stopped by what may be over the next time."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit, OSError, CheckpointError):
-        print(f"\n`keras-gen train --resume {folder}` goes on.", file=sys.stderr)
+    except (KeyboardInterrupt, SystemExit, OSError, CheckpointError) as error:
+        error.add_note(f"`keras-gen train --resume {folder}` goes on.")
         raise
 
 

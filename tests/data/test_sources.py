@@ -182,7 +182,7 @@ IMAGES = RANDOM.random((20, 4, 4)).astype(np.float32)
         ({"y": np.arange(20)}, "to hold x_train and x_test, or x. Received: ['y']"),
         ({"x": np.array(["a", "b"])}, "Expected x as numbers"),
         ({"x": np.array([None, 1])}, "to be an .npz of plain arrays"),
-        ({"x": with_one(IMAGES, (7, 1, 2), np.nan)}, "nan at [7, 1, 2] of x; 1 examples"),
+        ({"x": with_one(IMAGES, (7, 1, 2), np.nan)}, "nan at [7, 1, 2] of x; such numbers are in 1 of 20 examples"),
         ({"x_train": IMAGES, "x_test": with_one(IMAGES, (3, 0, 0), np.inf)}, "inf at [3, 0, 0] of x_test"),
         ({"x": IMAGES * 255}, "Scale them"),
         ({"x": IMAGES, "y": np.arange(19)}, "Expected one label for each"),

@@ -1,5 +1,7 @@
 import csv
 import dataclasses
+import re
+import subprocess
 
 import keras
 import numpy as np
@@ -10,7 +12,8 @@ from keras.utils import load_img
 
 from keras_gen.training import run
 from keras_gen.training.callbacks import save_grid
-from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig
+from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig, as_dict, read
+from keras_gen.training.environment import record_environment
 
 pytestmark = pytest.mark.usefixtures("unverified")
 CONFIGS = {
@@ -153,3 +156,109 @@ def test_a_grid_shows_each_image_in_its_place(tmp_path):
 def test_a_configuration_of_another_kind_is_refused():
     with pytest.raises(ValueError, match="Expected an AutoencoderConfig, VAEConfig or GANConfig"):
         run.build({"epochs": 1}, (28, 28, 1), steps=1)
+
+
+def test_schedule_and_clipping_reach_every_optimizer(digits, tmp_path):
+    def rates(steps, **settings):
+        adam = run.build(VAEConfig(network="mlp", learning_rate=0.5, clip_norm=2.0, **settings), (8, 8, 1), 10).optimizer
+        assert adam.global_clipnorm == 2.0
+        at = []
+        for step in steps:
+            adam.iterations.assign(step)
+            at.append(float(adam.learning_rate))
+        return at
+
+    assert rates([0, 5, 10]) == pytest.approx([0.5, 0.25, 0.0], abs=1e-6)
+    assert rates([0, 2, 4, 7, 10], warm_up=4) == pytest.approx([0.0, 0.25, 0.5, 0.25, 0.0], abs=1e-6)
+    assert rates([0, 2, 4, 10], warm_up=4, schedule="constant") == pytest.approx([0.0, 0.25, 0.5, 0.5], abs=1e-6)
+    assert rates([0, 10], schedule="constant") == [0.5, 0.5]
+    config = GANConfig(latent_size=2, schedule="cosine", discriminator_steps=2, clip_norm=2.0, data=str(digits), batch_size=16)
+    config = dataclasses.replace(config, epochs=2, runs=tmp_path, savedmodels=tmp_path / "s")
+    optimizers = run.load_run(run.train(config)).optimizer.optimizers
+    assert [(float(each.learning_rate), each.global_clipnorm) for each in optimizers] == [(0.0, 2.0), (0.0, 2.0)]  # at the end
+
+
+def test_patience_ends_a_training_with_its_best_weights(digits, tmp_path):
+    folders = {"runs": tmp_path, "savedmodels": tmp_path / "s"}
+    config = VAEConfig(network="mlp", latent_size=2, learning_rate=1.0, schedule="constant", patience=2, epochs=20, **folders)
+    folder = run.train(dataclasses.replace(config, data=str(digits), batch_size=16))
+    with (folder / "metrics.csv").open() as file:
+        elbos = [float(row["val_elbo"]) for row in csv.DictReader(file)]
+    best = int(np.argmax(elbos))
+    assert len(elbos) == best + 3 < 20
+    _, test = run.data.load(digits)
+    evaluated = run.load_run(folder).evaluate(test, verbose=0, return_dict=True)
+    assert evaluated["elbo"] == pytest.approx(elbos[best], rel=1e-5)
+    assert {path.name for path in folder.glob("samples-*.png")} == {f"samples-{len(elbos):03d}.png"}
+
+
+def test_a_dry_run_describes_and_leaves_nothing(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = run.describe(VAEConfig(network="mlp", latent_size=2, data=str(digits), batch_size=16, epochs=7))
+    assert "latent_size: 2\n" in words
+    assert "36 to train with, 4 to validate, each (12, 12, 1)" in words
+    assert "3 an epoch, 21 in all" in words
+    encoder = 144 * 512 + 512 + 512 * 256 + 256 + 256 * 4 + 4
+    assert f"{encoder:,} in encoder" in words
+    assert re.search(r"time +\d+\.\d ms a step \(median of 20\), the first \d+\.\d s", words)
+    assert not list(tmp_path.iterdir())
+
+
+def test_tensorboard_has_curves_samples_and_the_kl_of_each_dimension(digits, tmp_path):
+    folders = {"runs": tmp_path, "savedmodels": tmp_path / "s"}
+    folder = run.train(VAEConfig(network="mlp", latent_size=3, data=str(digits), epochs=2, pictures_every=2, **folders))
+    found = {}
+    for file in (folder / "tensorboard").rglob("events.*"):
+        for record in tf.data.TFRecordDataset([str(file)]):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                found[file.parent.name, value.tag, event.step] = tf.make_ndarray(value.tensor)
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for epoch, row in enumerate(rows):
+        assert found["train", "epoch_loss", epoch] == pytest.approx(float(row["loss"]), rel=1e-5)
+        assert found["validation", "epoch_elbo", epoch] == pytest.approx(float(row["val_elbo"]), rel=1e-5)
+        of_dimensions = [found["examples", f"kl_per_dimension/{dimension:03d}", epoch] for dimension in range(3)]
+        assert sum(of_dimensions) == pytest.approx(float(row["val_kl_loss"]), rel=1e-4)
+    picture = tf.io.decode_png(found["examples", "samples", 1][2])
+    assert picture.shape == (10 * 12, 10 * 12, 1)
+    assert ("examples", "samples", 0) not in found
+
+
+def test_a_run_notes_what_it_was_made_with(tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.pathlib.Path(__file__).parent)
+        record_environment(tmp_path)
+    (first,) = yaml.safe_load((tmp_path / "environment.yaml").read_text())
+    assert first["versions"]["tensorflow"] == tf.__version__
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=run.pathlib.Path(__file__).parent, capture_output=True, text=True, check=False
+    )
+    assert (first["git_commit"] or "").removesuffix("-dirty") == head.stdout.strip()
+    assert any(device.startswith("CPU:") for device in first["devices"])
+    first["versions"]["keras"] = "3.0.0"
+    (tmp_path / "environment.yaml").write_text(yaml.safe_dump([first]))
+    with pytest.warns(UserWarning, match=rf"The run had keras 3\.0\.0 and goes on with {keras.__version__}"):
+        record_environment(tmp_path)
+    assert len(yaml.safe_load((tmp_path / "environment.yaml").read_text())) == 2
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        AutoencoderConfig(latent_l1=1e-6, patience=3, deterministic=True),
+        VAEConfig(likelihood="normal", scale=0.25, data_dir="a b", clip_norm=0.5),
+        VAEConfig(scale="shared", conditional=True),
+        GANConfig(penalties=("r1", "dragan"), ema_momentum=0.999),
+        GANConfig(),
+    ],
+)
+def test_a_configuration_comes_back_from_its_file(config, tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(as_dict(config)))
+    assert read(tmp_path) == config
+
+
+@pytest.mark.parametrize("setting", ["epochs", "batch_size", "patience", "learning_rate", "clip_norm", "checkpoint_every"])
+def test_settings_that_cannot_be_are_refused(setting):
+    with pytest.raises(ValueError, match=f"Expected `{setting}` above 0. Received: 0"):
+        VAEConfig(**{setting: 0})

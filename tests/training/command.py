@@ -1,0 +1,146 @@
+"""`keras-gen` in processes of its own, forked from one that has imported everything, and what can be done to them there."""
+
+import dataclasses
+import importlib
+import multiprocessing
+import os
+import pathlib
+import resource
+import signal
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # as `keras-gen` has it, for the process that imports TensorFlow before
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["keras_gen.training.run", "tensorflow_probability", "tensorflow_datasets"])
+
+
+@dataclasses.dataclass
+class Ended:
+    """How a command ended."""
+
+    code: int
+    """Exit code; −9 if it was killed."""
+    output: str
+    """What it wrote to stdout."""
+    error: str
+    """And to stderr, without TensorFlow's own lines."""
+
+
+class Command:
+    """`keras-gen` with arguments, in a folder, after `injections`, functions that spoil something in its process."""
+
+    def __init__(self, folder, arguments, *injections):
+        self.folder = pathlib.Path(folder)
+        self.process = PROCESSES.Process(target=_main, args=(str(folder), list(map(str, arguments)), injections))
+        self.process.start()
+
+    def ended(self, seconds=100):
+        """Wait for the end; that it comes is part of every test."""
+        self.process.join(seconds)
+        hung = self.process.exitcode is None
+        self.process.kill()
+        assert not hung, f"still running after {seconds} seconds: {self._read('error')}"
+        return Ended(self.process.exitcode, self._read("output"), self._read("error"))
+
+    def _read(self, what):
+        lines = (self.folder / f"{what}.txt").read_text().splitlines()
+        return "\n".join(line for line in lines if not line.startswith(("I0000", "W0000", "E0000", "WARNING: All log")))
+
+
+def keras_gen(folder, *arguments, injections=()):
+    """Run `keras-gen` with arguments to its end."""
+    return Command(folder, arguments, *injections).ended()
+
+
+def _main(folder, arguments, injections):
+    os.chdir(folder)
+    for descriptor, name in ((1, "output.txt"), (2, "error.txt")):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    from keras_gen import cli, serving
+
+    serving.publish = lambda run, base: base  # which has its own tests
+    for inject in injections:
+        inject()
+    cli.main(arguments)
+
+
+# === Injections ===
+
+
+@dataclasses.dataclass
+class AtStep:
+    """Does something at the beginning of a training step, counted over all epochs, or of the first validation."""
+
+    step: int | None
+    action: object
+
+    def __call__(self):
+        from keras_gen.training.callbacks import MetricsFile
+
+        steps = iter(range(10**6))
+
+        def on_batch_begin(callback, batch, logs=None):
+            if self.step is None or next(steps) == self.step:
+                self.action()
+
+        setattr(MetricsFile, "on_test_batch_begin" if self.step is None else "on_train_batch_begin", on_batch_begin)
+
+
+@dataclasses.dataclass
+class AtCall:
+    """Does something before a function of a module is called."""
+
+    module: str
+    function: str
+    action: object
+    call: int = 0
+    """Which call, from 0."""
+
+    def __call__(self):
+        module = importlib.import_module(self.module)
+        function, calls = getattr(module, self.function), iter(range(10**6))
+
+        def spoilt(*args, **kwargs):
+            if next(calls) == self.call:
+                self.action()
+            return function(*args, **kwargs)
+
+        setattr(module, self.function, spoilt)
+
+
+@dataclasses.dataclass
+class Send:
+    """Sends signals to the own process."""
+
+    number: int
+    times: int = 1
+
+    def __call__(self):
+        for _ in range(self.times):
+            os.kill(os.getpid(), self.number)
+            time.sleep(0.01)
+
+
+@dataclasses.dataclass
+class FullDisk:
+    """Lets no file grow beyond so many bytes."""
+
+    size: int = 100_000
+
+    def __call__(self):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.size))
+
+
+@dataclasses.dataclass
+class WaitFor:
+    """Waits for a file."""
+
+    path: pathlib.Path
+
+    def __call__(self):
+        self.path.with_suffix(".waiting").touch()
+        while not self.path.exists():
+            time.sleep(0.01)
+
+
+KILL = Send(signal.SIGKILL)
