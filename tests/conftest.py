@@ -3,7 +3,9 @@
 import contextlib
 import fcntl
 import functools
+import gc
 import importlib
+import itertools
 import json
 import math
 import os
@@ -98,12 +100,18 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.line(f"{what:<60} {code:>4}  {left}" + (f"\n{'':<67}{words}" if words else ""))
 
 
+_tests = itertools.count()
+
+
 @pytest.fixture(autouse=True)
 def _fixed_start():
     """Every test starts from the same random state and leaves float32 behind."""
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
+    if next(_tests) % 20 == 0:  # TensorFlow keeps each graph for good; the collector need not look through them ever again
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(params=MODELS)
