@@ -47,6 +47,11 @@ class PlayersOptimizer(keras.optimizers.MultiOptimizer):
         """Apply one player's gradients with that player's optimizer."""
         self.owner(trainable_variables[0]).apply(grads, trainable_variables)
 
+    @property
+    def learning_rate(self):
+        """The generator's, for callbacks that show one; Keras's own change both players'."""
+        return self.optimizers[0].learning_rate
+
     def get_config(self):
         """Both optimizers, under the names of `GAN.compile`, which makes this object anew when a model is loaded."""
         players = map(keras.saving.serialize_keras_object, self.optimizers)

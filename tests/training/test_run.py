@@ -92,6 +92,7 @@ def test_every_setting_reaches_the_model():
         GANConfig(generator_learning_rate=0.5, discriminator_learning_rate=0.25, beta_1=0.125, latent_size=6), image, 10
     )
     assert [(float(o.learning_rate), o.beta_1) for o in gan.optimizer.optimizers] == [(0.5, 0.125), (0.25, 0.125)]
+    assert float(gan.optimizer.learning_rate) == 0.5  # the generator's, for loggers that show one
     assert (gan.prior.event_size, repr(gan.loss), gan.penalties) == (6, "NonSaturating(label_smoothing=0.0)", ())
     game = {"loss": "minimax", "label_smoothing": 0.1, "penalties": ("r1", "dragan"), "penalty_weight": 2.0, "penalty_every": 4}
     more = {"discriminator_steps": 2, "ema_momentum": 0.9, "spectral_normalization": True, "conditional": True}
