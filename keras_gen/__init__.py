@@ -14,6 +14,7 @@ __all__ = [
     "RegularizedAutoencoder",
     "data",
     "distributions",
+    "evaluation",
     "losses",
     "networks",
     "objectives",
@@ -24,7 +25,7 @@ __all__ = [
 # Importing the package registers its classes, so that `keras.saving.load_model` knows them. The command line imports what a
 # command needs itself: `keras-gen --help` answers without loading TensorFlow.
 if pathlib.Path(sys.argv[0] if sys.argv else "").name not in ("keras-gen", "keras-gen.exe"):
-    from keras_gen import data, distributions, losses, networks, objectives, regularizers, serving
+    from keras_gen import data, distributions, evaluation, losses, networks, objectives, regularizers, serving
     from keras_gen.models import (
         GAN,
         VAE,

@@ -25,7 +25,16 @@ _MEMORY_LIMIT = 2**30  # bytes of decoded examples that are kept in memory
 _DOWNLOADS = "https://storage.googleapis.com"  # where TFDS keeps most of what it downloads
 
 
-def load(source="mnist_mini", batch_size=128, labels=False, data_dir=None, image_size=None, seed=0, skip_corrupt=False):
+def load(
+    source="mnist_mini",
+    batch_size=128,
+    labels=False,
+    data_dir=None,
+    image_size=None,
+    seed=0,
+    skip_corrupt=False,
+    binarize=False,
+):
     """Load a data set as `(train, test)`, two `tf.data.Dataset`s of float32 batches in [0, 1].
 
     Args:
@@ -41,6 +50,9 @@ def load(source="mnist_mini", batch_size=128, labels=False, data_dir=None, image
         image_size: `(height, width)` to resize images to; a folder's images take the size of the first if None.
         seed: Seed of the order of the training examples, which changes each epoch, and of what is held out.
         skip_corrupt: Leave out the files of a folder that are no whole images, with a warning that counts them.
+        binarize: Draw each pixel as 0 or 1 with its grey value as the probability of 1: for training anew each time, for the test set
+            always the same. A Bernoulli is a likelihood of such data, not of grey ones (Burda et al. 2016, arXiv:1509.00519,
+            section 5).
 
     Returns:
         `(train, test)`. Pixels of 8 or 16 bits are divided by 255 or 65,535, numbers of 0 and 1 are taken as they are, floats must lie
@@ -76,7 +88,7 @@ def load(source="mnist_mini", batch_size=128, labels=False, data_dir=None, image
         if int(split.cardinality()) == 0:
             raise ValueError(f"Expected examples in both splits of {source}. Received: none in {name}. A split needs at least one.")
     try:
-        return _batches(train, batch_size, seed), _batches(test, batch_size, None)
+        return _batches(train, batch_size, seed, binarize, seed), _batches(test, batch_size, None, binarize, seed)
     except tf.errors.DataLossError as error:
         raise ValueError(f"Expected whole records in {source}. Received: {error.message}. Prepare or copy it anew.") from None
     except tf.errors.InvalidArgumentError as error:
@@ -336,7 +348,12 @@ def _scaled(x, *y):
     return (x, *y) if y else x
 
 
-def _batches(examples, batch_size, shuffle_seed):
+def _binarized(x, *y, seed):
+    x = tf.cast(tf.random.stateless_uniform(tf.shape(x), (seed, 0)) < x, tf.float32)
+    return (x, *y) if y else x
+
+
+def _batches(examples, batch_size, shuffle_seed, binarize, seed):
     options = tf.data.Options()
     options.autotune.enabled = False  # tf.data's tuner held the first batch of every other epoch back for two seconds
     count = int(examples.cardinality())
@@ -346,4 +363,10 @@ def _batches(examples, batch_size, shuffle_seed):
         examples = tf.data.Dataset.from_tensor_slices(next(iter(examples.batch(count).with_options(options))))
     if shuffle_seed is not None and count != 0:
         examples = examples.shuffle(count if fits else 10_000, seed=shuffle_seed)
-    return examples.batch(batch_size).map(_scaled).prefetch(2).with_options(options)
+    batches = examples.batch(batch_size).map(_scaled)
+    if binarize:
+        seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=shuffle_seed is not None)
+        batches = tf.data.Dataset.zip((batches, seeds)).map(
+            lambda batch, seed: _binarized(*(batch if isinstance(batch, tuple) else (batch,)), seed=seed)
+        )
+    return batches.prefetch(2).with_options(options)

@@ -23,6 +23,8 @@ class Likelihood(Serializable):
 
     support = (-math.inf, math.inf)
     """Smallest and largest value that data may take."""
+    levels = None
+    """How many values, evenly over the support, an element of the data can have; None for a continuum."""
     logits = False
     """Whether the parameters are logits, so that a decoder that ends in a sigmoid is a mistake."""
     variables = ()
@@ -69,6 +71,7 @@ class Bernoulli(Likelihood):
     """
 
     support = (0.0, 1.0)
+    levels = 2
     logits = True
 
     def __call__(self, parameters):
@@ -208,7 +211,7 @@ class Categorical(Likelihood):
         super().__init__(event_shape)
         if not isinstance(num_levels, numbers.Integral) or num_levels < 2:
             raise ValueError(f"`num_levels` of Categorical is an int of at least 2. Received: num_levels={num_levels!r}")
-        self.num_levels = int(num_levels)
+        self.num_levels = self.levels = int(num_levels)
 
     @property
     def parameter_shape(self):

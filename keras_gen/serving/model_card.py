@@ -8,8 +8,6 @@ import platform
 
 import yaml
 
-import keras_gen
-
 CARD = "assets.extra/MODEL_CARD.md"
 _STACK = ("tensorflow", "keras", "tensorflow-probability")
 
@@ -41,7 +39,7 @@ def _card(model, name, version, exchanges, run):
 
 {type(model).__doc__.strip().splitlines()[0]}
 
-Published {today} by keras_gen {keras_gen.__version__} ({stack}, Python {platform.python_version()}).
+Published {today} by keras_gen {importlib.metadata.version("keras_gen")} ({stack}, Python {platform.python_version()}).
 
 ## Signatures
 

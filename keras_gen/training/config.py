@@ -39,6 +39,8 @@ class RunConfig:
     """Have the same seed give the same run to the last bit, resumed or not, on the same machine."""
     skip_corrupt: bool = False
     """Leave out the images of a folder that cannot be read, and count them."""
+    binarize: bool = False
+    """Draw each pixel as 0 or 1 by its grey value: for training anew each time, for the test set always the same."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Course of the learning rate: to 0 along a cosine, or as it is."""
     warm_up: int = 0

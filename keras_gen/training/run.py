@@ -121,7 +121,13 @@ def _prepare(config):
         tf.config.experimental.enable_op_determinism()
     labels = getattr(config, "conditional", False) or getattr(config, "prior", None) == "conditional"
     train_data, test_data = data.load(
-        config.data, config.batch_size, labels, config.data_dir, seed=config.seed, skip_corrupt=config.skip_corrupt
+        config.data,
+        config.batch_size,
+        labels,
+        config.data_dir,
+        seed=config.seed,
+        skip_corrupt=config.skip_corrupt,
+        binarize=config.binarize,
     )
     data_shape = tuple((train_data.element_spec[0] if labels else train_data.element_spec).shape[1:])
     num_classes = 1 + max(int(y.numpy().max()) for _, y in train_data) if labels else None

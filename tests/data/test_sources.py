@@ -250,3 +250,26 @@ def test_16_bits_and_palettes_are_levels_of_8_bits(tmp_path):
     for i in range(10):
         PIL.Image.fromarray((levels // 257).astype(np.uint8)).convert("P").save(tmp_path / f"{i}.png")
     np.testing.assert_allclose(collected(data.load(tmp_path)[1])[0, ..., 0] * 255, levels // 257, atol=1e-4)
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_binarized_pixels_are_drawn_anew_in_training_and_once_for_the_test_set(tmp_path, labels):
+    grey = np.tile(np.linspace(0, 1, 11, dtype=np.float32), (4000, 1))
+    path = write(tmp_path / "x.npz", x_train=grey, x_test=grey, y_train=np.arange(4000), y_test=np.arange(4000))
+    passes = []
+    for _ in range(2):
+        train, test = data.load(path, batch_size=100, labels=labels, binarize=True, seed=5)
+        for split in (train, train, test, test):
+            batches = list(split.as_numpy_iterator())
+            passes.append(np.concatenate([batch[0] if labels else batch for batch in batches]))
+            if labels:
+                assert sorted(np.concatenate([y for _, y in batches])) == list(range(4000))
+    for drawn in passes:
+        assert set(np.unique(drawn)) == {0.0, 1.0}
+        np.testing.assert_allclose(drawn.mean(axis=0), grey[0], atol=4 * np.sqrt(0.25 / 4000))
+    first, second, test, again = passes[:4]
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(test, again)
+    for one, other in zip(passes[:4], passes[4:], strict=True):  # the same seed, the same draws
+        np.testing.assert_array_equal(one, other)
+    assert not np.array_equal(test[:100], test[100:200])

@@ -1,0 +1,96 @@
+"""Distances between two sets of features: of their means and covariances (FID), and of all their moments to the third (KID)."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+
+class KernelDistance(NamedTuple):
+    """An unbiased estimate and its error."""
+
+    value: float
+    """Squared maximum mean discrepancy; 0 in expectation for two samples of one distribution, so it may be below."""
+    standard_error: float
+    """Of the value, over the subsets."""
+
+
+def frechet_distance(a, b):
+    """‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) of two sets of features (Heusel et al. 2017, arXiv:1706.08500, eq. 6).
+
+    With features of Inception's last pooling it is the FID. It is biased: the fewer features, the larger; compare numbers of equal
+    sizes only, and with that of two halves of the real data.
+
+    Args:
+        a, b: Features `[n, d]` and `[m, d]`, each of at least two rows.
+
+    Raises:
+        ValueError: If they are no such matrices, or not finite.
+
+    Example:
+
+    >>> x = np.random.default_rng(0).normal(size=(1000, 3))
+    >>> round(frechet_distance(x, x + 1), 6)
+    3.0
+    """
+    a, b = checked_features(a, b)
+    mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
+    covariance_a, covariance_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
+    # tr (Σ_a Σ_b)^½ from the eigenvalues of the symmetric Σ_a^½ Σ_b Σ_a^½, which are those of Σ_a Σ_b
+    values, vectors = np.linalg.eigh(covariance_a)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    products = np.linalg.eigvalsh(root @ covariance_b @ root)
+    traces = np.trace(covariance_a) + np.trace(covariance_b) - 2 * np.sum(np.sqrt(np.maximum(products, 0)))
+    return float(np.sum((mean_a - mean_b) ** 2) + max(traces, 0.0))
+
+
+def kernel_distance(a, b, num_subsets=100, subset_size=1000, seed=0):
+    """The unbiased squared maximum mean discrepancy under (x·y/d + 1)³ (Bińkowski et al. 2018, arXiv:1801.01401, section 4): KID.
+
+    Args:
+        a, b: Features `[n, d]` and `[m, d]`, each of at least two rows.
+        num_subsets: How many pairs of subsets, drawn without replacement, are averaged.
+        subset_size: Features in each, or as many as there are.
+        seed: Seed of the subsets.
+
+    Returns:
+        `KernelDistance(value, standard_error)`.
+
+    Example:
+
+    >>> x = np.random.default_rng(0).normal(size=(500, 3))
+    >>> kernel_distance(x, x + 1, num_subsets=10).value > 1
+    True
+    """
+    a, b = checked_features(a, b)
+    size, random = min(subset_size, len(a), len(b)), np.random.default_rng(seed)
+
+    def one():
+        x, y = (of[random.choice(len(of), size, replace=False)] for of in (a, b))
+        within = sum(np.sum(kernel) - np.trace(kernel) for kernel in (_cubic(x, x), _cubic(y, y)))
+        return within / (size * (size - 1)) - 2 * np.mean(_cubic(x, y))
+
+    values = [one() for _ in range(num_subsets)]
+    return KernelDistance(
+        float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(num_subsets)) if num_subsets > 1 else np.nan
+    )
+
+
+def _cubic(x, y):
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def checked_features(a, b, more_than=1):
+    """Both sets as float64 `[n, d]`.
+
+    Raises:
+        ValueError: If they are no such matrices, have no more rows than `more_than`, or are not finite.
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) <= more_than:
+        raise ValueError(
+            f"Expected features (n, d) and (m, d), n and m more than {more_than}. Received: shapes {a.shape} and {b.shape}."
+        )
+    for name, x in (("first", a), ("second", b)):
+        if not np.isfinite(x).all():
+            raise ValueError(f"Expected finite features. Received: NaN or infinite ones in the {name} set.")
+    return a, b

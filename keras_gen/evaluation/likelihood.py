@@ -1,0 +1,168 @@
+"""log p(x) of a VAE by importance sampling, with its error."""
+
+import dataclasses
+import math
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+_MEMORY = 2**26  # bytes of one chunk of the decoder's outputs
+_CURVE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
+
+
+@dataclasses.dataclass(frozen=True)
+class LogLikelihood:
+    """log p(x) of examples in nats, estimated. `print` shows it in words."""
+
+    values: np.ndarray
+    """log p(x) of each example, `[n]`."""
+    variances: np.ndarray
+    """Variance of each value over the draws, `[n]`, by the delta method: 1/ESS − 1/K."""
+    effective_sample_sizes: np.ndarray
+    """ESS of each example, `[n]`, between 1 and K: how many draws from p(z | x) would do as well."""
+    curve: dict[int, float]
+    """The mean over the examples after fewer draws, by their number."""
+    data_size: int
+    """Numbers an example."""
+    measure: str
+    """What p(x) is: `probability` of discrete data or `density`; `none` if the loss is no likelihood of these data."""
+
+    @property
+    def mean(self):
+        """Mean log p(x) over the examples, in nats."""
+        return float(np.mean(self.values))
+
+    @property
+    def standard_error(self):
+        """Of the mean, from the draws: how far it may lie from that of infinitely many draws, for these examples."""
+        return math.sqrt(np.sum(self.variances)) / len(self.values)
+
+    @property
+    def standard_error_of_data(self):
+        """Of the mean, from the examples: how far it may lie from that of infinitely many examples."""
+        return float(np.std(self.values, ddof=1) / math.sqrt(len(self.values))) if len(self.values) > 1 else math.nan
+
+    @property
+    def bias(self):
+        """How much too low the mean is expected to be, in nats: the logarithm of an average is below the average logarithm."""
+        return float(np.mean(self.variances) / 2)
+
+    @property
+    def interval(self):
+        """`(low, high)` that holds the exact mean log p(x) of these examples in 95 of 100 cases, the bias taken into account."""
+        return self.mean - 1.96 * self.standard_error, self.mean + self.bias + 1.96 * self.standard_error
+
+    @property
+    def bits_per_dimension(self):
+        """−log₂ p(x) over the number of dimensions, for probabilities of discrete data; None for a density."""
+        return -self.mean / (self.data_size * math.log(2)) if self.measure == "probability" else None
+
+    def __str__(self):
+        """All of it, in five lines of words."""
+        count = max(self.curve)
+        lines = [
+            f"log p(x) = {self.mean:.2f} nats, the mean of {len(self.values):,} examples with {count:,} draws each",
+            f"  ± {self.standard_error:.3f} from the draws (95%: {self.interval[0]:.2f} to {self.interval[1]:.2f}), "
+            f"± {self.standard_error_of_data:.2f} from the examples",
+            f"  effective sample size: median {np.median(self.effective_sample_sizes):.0f}, least "
+            f"{np.min(self.effective_sample_sizes):.1f} of {count:,}",
+            "  after fewer draws: " + ", ".join(f"{draws:,}: {value:.2f}" for draws, value in self.curve.items()),
+        ]
+        if self.bits_per_dimension is not None:
+            lines.append(f"  {self.bits_per_dimension:.3f} bits per dimension")
+        if self.measure == "none":
+            lines.append("  no likelihood: a cross-entropy on grey values; binarize the data to report one")
+        return "\n".join(lines)
+
+
+def log_likelihood(vae, x, condition=None, num_samples=5000, seed=0, memory=_MEMORY, verbose=1):
+    """log p(x) ≈ log 1/K Σ_k p(x | z_k) p(z_k) / q(z_k | x) with z_k ~ q(z | x) (Burda et al. 2016, arXiv:1509.00519, section 5).
+
+    In expectation it is below log p(x), and the nearer the larger K is.
+
+    Args:
+        vae: A `VAE`.
+        x: Examples `[n, *data_shape]`.
+        condition: Labels `[n]` for a conditional model: log p(x | y).
+        num_samples: K, draws of z an example.
+        seed: Seed of the draws.
+        memory: Bytes that one chunk of the decoder's outputs may take; the work is cut accordingly.
+        verbose: 1 for a progress bar, 0 for silence.
+
+    Returns:
+        `LogLikelihood`.
+
+    Raises:
+        ValueError: If the examples are of another shape, out of range, not finite or none.
+
+    Example:
+
+    >>> from keras_gen import VAE, distributions, networks
+    >>> posterior, likelihood = distributions.DiagonalNormal(2), distributions.Bernoulli((4,))
+    >>> vae = VAE(networks.mlp((4,), (4,)), networks.mlp((2,), (4,)), posterior, likelihood)
+    >>> estimate = log_likelihood(vae, np.eye(4, dtype="float32"), num_samples=100, verbose=0)
+    >>> estimate.values.shape, list(estimate.curve)
+    ((4,), [1, 2, 5, 10, 20, 50, 100])
+    """
+    x = np.asarray(x, np.float32)
+    if len(x) == 0 or num_samples < 1:
+        raise ValueError(f"Expected examples, and at least one draw. Received: {len(x)} examples, num_samples={num_samples!r}.")
+    vae.data_check.check_form("x", tf.convert_to_tensor(x))
+    condition = None if condition is None else np.asarray(condition)
+    vae.data_check.before_work(x, condition if vae.num_classes else None)
+    measure = _measure(vae, x)
+    rows = max(1, memory // (4 * math.prod(vae.likelihood.parameter_shape)))
+    draws = min(num_samples, rows)
+    batch = max(1, rows // draws)
+    counts = [count for count in _CURVE if count < num_samples] + [num_samples]
+    parts = []
+    progress = keras.utils.Progbar(len(x), verbose=verbose, unit_name="example")
+    weigh = tf.function(vae.log_weights, reduce_retracing=True)
+    for start in range(0, len(x), batch):
+        some = tf.constant(x[start : start + batch])
+        labels = None if condition is None else tf.constant(condition[start : start + batch])
+        log_weights = tf.concat(
+            [
+                weigh(some, labels, min(draws, num_samples - first), tf.random.experimental.stateless_fold_in((seed, start), first))
+                for first in range(0, num_samples, draws)
+            ],
+            axis=0,
+        )
+        parts.append(_summary(log_weights, counts))
+        progress.update(start + len(some))
+    values, effective_sample_sizes, curve = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+    return LogLikelihood(
+        values,
+        np.maximum(1 / effective_sample_sizes - 1 / num_samples, 0.0),
+        effective_sample_sizes,
+        dict(zip(counts, curve.mean(axis=1).tolist(), strict=True)),
+        math.prod(x.shape[1:]),
+        measure,
+    )
+
+
+def _summary(log_weights, counts):
+    """log p(x) and ESS of each example, and log p(x) after each of `counts` draws, from log-weights `[samples, batch]`."""
+    log_weights = np.asarray(log_weights, np.float64)
+    largest = log_weights.max(axis=0)
+    weights = np.exp(log_weights - largest)
+    sums = np.cumsum(weights, axis=0)
+    curve = np.stack([largest + np.log(sums[count - 1] / count) for count in counts])
+    return curve[-1], sums[-1] ** 2 / np.sum(weights**2, axis=0), curve
+
+
+def _measure(vae, x):
+    """What p(x) is of these data."""
+    levels = vae.likelihood.levels
+    if levels is None:
+        return "density"
+    if np.allclose(x * (levels - 1), np.round(x * (levels - 1)), atol=1e-3):
+        return "probability"
+    warnings.warn(
+        f"{vae.likelihood} of data between its {levels} levels: a cross-entropy on grey values is not a likelihood. Binarize the data "
+        "(data.load(..., binarize=True)), or take the number as a loss.",
+        stacklevel=3,
+    )
+    return "none"

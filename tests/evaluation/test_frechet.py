@@ -1,0 +1,59 @@
+"""FID and KID of features, against scipy's matrix square root and plain loops."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+from keras_gen.evaluation import frechet_distance, kernel_distance
+
+
+def features(count, size, seed, shift=0.0):
+    random = np.random.default_rng(seed)
+    return random.normal(size=(count, size)) @ np.random.default_rng(99).normal(size=(size, size)) + shift
+
+
+@pytest.mark.parametrize(("count", "size"), [(500, 3), (2000, 64), (50, 64)])  # the last has covariances without full rank
+def test_the_frechet_distance_is_that_of_scipys_square_root(count, size):
+    a, b = features(count, size, 0), features(count, size, 1, shift=0.3)
+    covariances = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
+    root = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
+    expected = np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(covariances[0] + covariances[1] - 2 * root)
+    assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-3)
+    assert frechet_distance(b, a) == pytest.approx(frechet_distance(a, b), rel=1e-6)
+
+
+def test_the_frechet_distance_of_known_normals():
+    a = features(200_000, 2, 0)
+    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
+    assert frechet_distance(a, a + np.array([3, 4])) == pytest.approx(25, rel=1e-6)
+    assert frechet_distance(a[:, :1], 3 * a[:, :1]) == pytest.approx(4 * (np.var(a[:, 0]) + a[:, 0].mean() ** 2), rel=1e-3)
+
+
+def test_the_kernel_distance_is_that_of_plain_loops():
+    a, b = features(40, 8, 0), features(40, 8, 1, shift=0.5)
+
+    def kernel(x, y):
+        return (np.dot(x, y) / 8 + 1) ** 3
+
+    n = len(a)
+    within = sum(kernel(s[i], s[j]) for s in (a, b) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    between = sum(kernel(x, y) for x in a for y in b) / n**2
+    found = kernel_distance(a, b, num_subsets=3, subset_size=n)
+    assert found.value == pytest.approx(within - 2 * between, rel=1e-3)
+    assert found.standard_error == pytest.approx(0, abs=1e-9)  # each subset is the whole
+
+
+def test_real_against_real_is_0_within_its_error():
+    values = [kernel_distance(features(1000, 8, 2 * i), features(1000, 8, 2 * i + 1), 20, 200) for i in range(20)]
+    mean, spread = np.mean([value for value, _ in values]), np.std([value for value, _ in values])
+    assert abs(mean) < 3 * spread / np.sqrt(20)
+    assert frechet_distance(features(20_000, 8, 0), features(20_000, 8, 1)) < 0.01 * frechet_distance(
+        features(20_000, 8, 0), 2 * features(20_000, 8, 1)
+    )
+
+
+@pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
+@pytest.mark.parametrize("b", [np.zeros((5, 4)), np.zeros((1, 3)), np.zeros(3), np.full((5, 3), np.nan)])
+def test_what_are_no_features_is_refused(distance, b):
+    with pytest.raises(ValueError, match=r"Expected (finite )?features"):
+        distance(np.zeros((5, 3)), b)

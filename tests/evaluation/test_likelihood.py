@@ -1,0 +1,147 @@
+"""log p(x) by importance sampling, against models whose log p(x) is known."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import scipy.stats
+
+import keras_gen
+from keras_gen import distributions, evaluation, networks
+
+SIZE, LATENTS, SCALE = 5, 2, 0.7
+
+
+def linear_gaussian(wrong=0.0, full=False):
+    """A VAE with p(x | z) = N(Wz + b, s²), and its exact p(x) = N(b, WWᵀ + s²).
+
+    q(z | x) is p(z | x) if `full`, and has scales of 1 otherwise; its mean is `wrong` by so much.
+    """
+    random = np.random.default_rng(0)
+    weights, bias = random.normal(size=(LATENTS, SIZE)) / 2, random.normal(size=SIZE)
+    covariance = np.linalg.inv(weights @ weights.T / SCALE**2 + np.eye(LATENTS))
+    gain = weights.T @ covariance / SCALE**2  # E[z | x] = (x − b) gain
+    posterior = (distributions.FullCovarianceNormal if full else distributions.DiagonalNormal)(LATENTS)
+    scales = np.zeros(posterior.parameter_size - LATENTS)
+    if full:
+        parameters = np.concatenate([np.zeros(LATENTS), scales])[None].astype("float32")
+        scales = scale_parameters(posterior, parameters, np.linalg.cholesky(covariance))
+    encoder = keras.Sequential([keras.Input((SIZE,)), keras.layers.Dense(posterior.parameter_size)])
+    decoder = keras.Sequential([keras.Input((LATENTS,)), keras.layers.Dense(SIZE)])
+    encoder.set_weights([np.hstack([gain, np.zeros((SIZE, len(scales)))]), np.concatenate([-bias @ gain + wrong, scales])])
+    decoder.set_weights([weights, bias])
+    likelihood = distributions.Normal((SIZE,), scale=SCALE)
+    density = scipy.stats.multivariate_normal(bias, weights.T @ weights + SCALE**2 * np.eye(SIZE))
+    return keras_gen.VAE(encoder, decoder, posterior, likelihood), density
+
+
+def scale_parameters(posterior, parameters, scale_tril):
+    """Parameters after the mean that give a full-covariance posterior this scale, found by Newton's method."""
+    found = parameters.astype("float64")
+    lower = np.tril_indices(LATENTS)
+
+    def tril(parameters):
+        distribution = posterior(parameters.astype("float32"))
+        return np.linalg.cholesky(np.asarray(distribution.covariance())[0])[lower]
+
+    for _ in range(20):
+        jacobian = np.stack(
+            [(tril(found + 1e-2 * step) - tril(found - 1e-2 * step)) / 2e-2 for step in np.eye(found.shape[1])[LATENTS:]],
+            axis=1,
+        )
+        found[0, LATENTS:] += np.linalg.solve(jacobian, scale_tril[lower] - tril(found))
+    return found[0, LATENTS:]
+
+
+def test_with_the_exact_posterior_each_draw_is_exact():
+    vae, density = linear_gaussian(full=True)
+    x = density.rvs(20, random_state=1).astype("float32")
+    estimate = evaluation.log_likelihood(vae, x, num_samples=3, verbose=0)
+    np.testing.assert_allclose(estimate.values, density.logpdf(x), atol=2e-3)
+    np.testing.assert_allclose(estimate.effective_sample_sizes, 3, rtol=1e-4)
+    assert estimate.standard_error < 1e-3
+    assert estimate.measure == "density"
+    assert estimate.bits_per_dimension is None
+
+
+def test_the_interval_covers_the_exact_value_in_93_of_100_seeds():
+    vae, density = linear_gaussian(wrong=0.5)
+    x = density.rvs(200, random_state=1).astype("float32")
+    truth = density.logpdf(x).mean()
+    estimates = [evaluation.log_likelihood(vae, x, num_samples=100, seed=seed, verbose=0) for seed in range(100)]
+    assert sum(low <= truth <= high for low, high in (estimate.interval for estimate in estimates)) >= 93
+    means = np.array([estimate.mean for estimate in estimates])
+    assert np.std(means) == pytest.approx(np.mean([estimate.standard_error for estimate in estimates]), rel=0.3)
+    assert truth - means.mean() == pytest.approx(np.mean([estimate.bias for estimate in estimates]), rel=0.3)
+
+
+def test_more_draws_come_nearer_and_the_curve_shows_it():
+    vae, density = linear_gaussian(wrong=1.0)
+    x = density.rvs(100, random_state=1).astype("float32")
+    estimate = evaluation.log_likelihood(vae, x, num_samples=2000, verbose=0)
+    assert list(estimate.curve) == [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000]
+    gaps = [density.logpdf(x).mean() - value for value in estimate.curve.values()]
+    assert gaps[0] > gaps[2] > gaps[4] > abs(gaps[-1])
+    assert estimate.curve[2000] == estimate.mean
+    assert abs(gaps[-1]) < 0.02
+    assert np.all((estimate.effective_sample_sizes >= 1) & (estimate.effective_sample_sizes <= 2000))
+
+
+def test_however_little_memory_there_is():
+    """Cut over examples alone the draws of each part are others, cut over draws too; the estimates agree within their errors."""
+    vae, density = linear_gaussian(wrong=0.5)
+    x = density.rvs(30, random_state=1).astype("float32")
+    estimates = [evaluation.log_likelihood(vae, x, num_samples=500, memory=memory, verbose=0) for memory in (10**7, 10**5, 1000)]
+    for estimate in estimates[1:]:
+        assert len(estimate.values) == 30
+        gap = math.hypot(estimate.standard_error, estimates[0].standard_error)
+        assert abs(estimate.mean - estimates[0].mean) < 4 * gap
+    again = evaluation.log_likelihood(vae, x, num_samples=500, memory=1000, verbose=0)
+    np.testing.assert_array_equal(again.values, estimates[-1].values)
+
+
+def test_of_binary_pixels_it_is_a_probability_and_of_grey_ones_no_likelihood():
+    """With a decoder that ignores z, p(x) is known: 64 fair coins."""
+    posterior, likelihood = distributions.DiagonalNormal(LATENTS), distributions.Bernoulli((8, 8, 1))
+    vae = keras_gen.VAE(networks.mlp((8, 8, 1), (4,)), networks.mlp((LATENTS,), (8, 8, 1)), posterior, likelihood)
+    vae.decoder.set_weights([np.zeros_like(weight) for weight in vae.decoder.get_weights()])
+    binary = (np.random.default_rng(0).random((10, 8, 8, 1)) < 0.5).astype("float32")
+    estimate = evaluation.log_likelihood(vae, binary, num_samples=2000, verbose=0)
+    assert estimate.mean == pytest.approx(-64 * math.log(2), abs=0.05)
+    assert estimate.bits_per_dimension == pytest.approx(1, abs=1e-3)
+    assert "bits per dimension" in str(estimate)
+    with pytest.warns(UserWarning, match="a cross-entropy on grey values is not a likelihood"):
+        grey = evaluation.log_likelihood(vae, binary / 2, num_samples=10, verbose=0)
+    assert grey.bits_per_dimension is None
+    assert "no likelihood: a cross-entropy on grey values" in str(grey)
+
+
+def test_of_a_conditional_model_it_is_that_given_the_label():
+    """The prior is N(label, 1) in all but name: its mean moves with the label, and so must log p(x | y)."""
+    vae, density = linear_gaussian(wrong=0.3)
+    prior = distributions.ConditionalNormal(LATENTS, num_classes=2)
+    of_labels = keras_gen.VAE(vae.encoder, vae.decoder, vae.posterior, vae.likelihood, prior)
+    x, labels = density.rvs(40, random_state=1).astype("float32"), np.arange(40) % 2
+    estimate = evaluation.log_likelihood(of_labels, x, labels, num_samples=3000, verbose=0)
+    weights, bias = vae.decoder.get_weights()
+    for label in (0, 1):
+        given = prior.distribution(np.array([label]))
+        mean, scale = np.asarray(given.mean())[0], np.asarray(given.stddev())[0]
+        exact = scipy.stats.multivariate_normal(mean @ weights + bias, weights.T * scale**2 @ weights + SCALE**2 * np.eye(SIZE))
+        np.testing.assert_allclose(estimate.values[labels == label], exact.logpdf(x[labels == label]), atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("x", "arguments", "message"),
+    [
+        (np.zeros((0, SIZE)), {}, "Received: 0 examples"),
+        (np.zeros((3, SIZE + 1)), {}, "shape"),
+        (np.full((3, SIZE), np.nan), {}, "NaN"),
+        (np.zeros((3, SIZE)), {"num_samples": 0}, "num_samples=0"),
+        (np.zeros((3, SIZE)), {"condition": [0, 1, 0]}, "condition"),
+    ],
+)
+def test_what_cannot_be_estimated_is_refused(x, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        evaluation.log_likelihood(linear_gaussian()[0], x.astype("float32"), verbose=0, **arguments)
