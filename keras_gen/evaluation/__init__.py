@@ -1,17 +1,28 @@
-"""What a model is worth: log-likelihood, and the distance of its samples from data."""
+"""What a model is worth: log-likelihood, the quality of its samples, the use of its latents."""
 
+from keras_gen.evaluation.features import Extractor, inception, mnist_classifier
 from keras_gen.evaluation.frechet import KernelDistance, frechet_distance, kernel_distance
+from keras_gen.evaluation.latents import LatentReport, latent_report
 from keras_gen.evaluation.likelihood import LogLikelihood, log_likelihood
 from keras_gen.evaluation.manifold import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
+from keras_gen.evaluation.quality import QualityLogs, SampleQuality, sample_quality
 
 __all__ = [
     "DensityCoverage",
+    "Extractor",
     "KernelDistance",
+    "LatentReport",
     "LogLikelihood",
     "PrecisionRecall",
+    "QualityLogs",
+    "SampleQuality",
     "density_coverage",
     "frechet_distance",
+    "inception",
     "kernel_distance",
+    "latent_report",
     "log_likelihood",
+    "mnist_classifier",
     "precision_recall",
+    "sample_quality",
 ]

@@ -11,7 +11,7 @@ class KernelDistance(NamedTuple):
     value: float
     """Squared maximum mean discrepancy; 0 in expectation for two samples of one distribution, so it may be below."""
     standard_error: float
-    """Of the value, over the subsets."""
+    """Of the value, by subsampling: how far it may lie from that of infinitely many features. NaN if the subsets are the sets."""
 
 
 def frechet_distance(a, b):
@@ -43,13 +43,13 @@ def frechet_distance(a, b):
     return float(np.sum((mean_a - mean_b) ** 2) + max(traces, 0.0))
 
 
-def kernel_distance(a, b, num_subsets=100, subset_size=1000, seed=0):
+def kernel_distance(a, b, num_subsets=100, subset_size=None, seed=0):
     """The unbiased squared maximum mean discrepancy under (x·y/d + 1)³ (Bińkowski et al. 2018, arXiv:1801.01401, section 4): KID.
 
     Args:
         a, b: Features `[n, d]` and `[m, d]`, each of at least two rows.
         num_subsets: How many pairs of subsets, drawn without replacement, are averaged.
-        subset_size: Features in each, or as many as there are.
+        subset_size: Features in each; half of the smaller set, but 1,000 at most, if None.
         seed: Seed of the subsets.
 
     Returns:
@@ -62,7 +62,8 @@ def kernel_distance(a, b, num_subsets=100, subset_size=1000, seed=0):
     True
     """
     a, b = checked_features(a, b)
-    size, random = min(subset_size, len(a), len(b)), np.random.default_rng(seed)
+    count, random = min(len(a), len(b)), np.random.default_rng(seed)
+    size = max(2, min(1000, count // 2)) if subset_size is None else min(subset_size, count)
 
     def one():
         x, y = (of[random.choice(len(of), size, replace=False)] for of in (a, b))
@@ -70,9 +71,9 @@ def kernel_distance(a, b, num_subsets=100, subset_size=1000, seed=0):
         return within / (size * (size - 1)) - 2 * np.mean(_cubic(x, y))
 
     values = [one() for _ in range(num_subsets)]
-    return KernelDistance(
-        float(np.mean(values)), float(np.std(values, ddof=1) / np.sqrt(num_subsets)) if num_subsets > 1 else np.nan
-    )
+    # subsets vary by V (1/size − 1/n) around the whole sets, which vary by V/n
+    error = np.std(values, ddof=1) * np.sqrt(size / (count - size)) if num_subsets > 1 and size < count else np.nan
+    return KernelDistance(float(np.mean(values)), float(error))
 
 
 def _cubic(x, y):

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen import distributions
+from keras_gen.evaluation import latent_report
+from keras_gen.models import VAE
 from keras_gen.storage import whole
 
 
@@ -77,13 +78,11 @@ class Pictures(keras.callbacks.Callback):
 
 
 class Summaries(keras.callbacks.TensorBoard):
-    """What Keras's TensorBoard callback writes, and pictures of samples and the KL of each latent dimension in nats.
-
-    The latter if posterior and prior are normal: the divergence of their marginals, in the mean over the examples.
+    """What Keras's TensorBoard callback writes, and pictures of samples and, for a VAE, the KL of each latent dimension in nats.
 
     Args:
         folder: Where TensorBoard looks: `tensorboard --logdir folder`.
-        examples: Examples for the KL, or a pair of examples and labels.
+        examples: Examples for the KL, at least two, or a pair of examples and labels.
         every: Epochs between two pictures.
         seed: Seed of the samples.
     """
@@ -104,8 +103,9 @@ class Summaries(keras.callbacks.TensorBoard):
         """Write the epoch."""
         super().on_epoch_end(epoch, logs)
         with self.writer.as_default(step=epoch):
-            for dimension, value in enumerate(self._kl_per_dimension()):
-                tf.summary.scalar(f"kl_per_dimension/{dimension:03d}", value)
+            if isinstance(self.model, VAE):
+                for dimension, value in enumerate(latent_report(self.model, *self.examples).kl_per_dimension):
+                    tf.summary.scalar(f"kl_per_dimension/{dimension:03d}", value)
             if are_images(self.examples[0]) and (epoch + 1) % self.every == 0:
                 tf.summary.image("samples", grid(generate(self.model, 100, self.seed))[None])
         self.writer.flush()
@@ -114,17 +114,6 @@ class Summaries(keras.callbacks.TensorBoard):
         """Close the files."""
         super().on_train_end(logs)
         self.writer.close()
-
-    def _kl_per_dimension(self):
-        normal = (distributions.DiagonalNormal, distributions.FullCovarianceNormal)
-        priors = (distributions.StandardNormal, distributions.LearnedNormal, distributions.ConditionalNormal)
-        if not (isinstance(getattr(self.model, "posterior", None), normal) and isinstance(self.model.prior, priors)):
-            return []
-        from tensorflow_probability import distributions as tfd
-
-        pair = self.model.encode(*self.examples), self.model.prior.distribution(*self.examples[1:])
-        a, b = (tfd.Normal(either.mean(), either.stddev()) for either in pair)
-        return tf.reduce_mean(distributions.kl_divergence(a, b).value, axis=0)
 
 
 def are_images(examples):

@@ -1,0 +1,129 @@
+"""What a VAE does with its latents: which it uses, how much they say, how far all codes together are from the prior."""
+
+import dataclasses
+
+import numpy as np
+import tensorflow as tf
+
+_ACTIVE = 0.01  # (Burda et al. 2016, arXiv:1509.00519, section 5.2)
+_DRAWS = 64  # for moments that have no closed form
+
+
+@dataclasses.dataclass(frozen=True)
+class LatentReport:
+    """How the latents are used. `print` shows it in words."""
+
+    kl_per_dimension: np.ndarray
+    """KL(q(z_i | x) ‖ p(z_i)) of the marginals, in the mean over the examples, in nats, `[n]`."""
+    variance_of_means: np.ndarray
+    """Variance over the examples of the posterior mean, `[n]`."""
+    aggregate_mean: np.ndarray
+    """Mean of the aggregate posterior, the mixture of all q(z | x), `[n]`."""
+    aggregate_covariance: np.ndarray
+    """Its covariance, `[n, n]`."""
+    aggregate_kl: float
+    """KL of the normal with these moments to the normal with the prior's, in nats: 0 if they agree."""
+
+    @property
+    def active(self):
+        """Which dimensions are used, `[n]` of bool: those whose posterior mean has a variance over 0.01."""
+        return self.variance_of_means > _ACTIVE
+
+    @property
+    def collapsed(self):
+        """Whether none is used: the decoder does without the latents."""
+        return not self.active.any()
+
+    def __str__(self):
+        """Three lines of words."""
+        if self.collapsed:
+            used = (
+                "The posterior has collapsed: no latent varies with the data. Try a KL warm-up, free bits, a smaller decoder, or a "
+                "smaller scale of the likelihood."
+            )
+        else:
+            used = f"{self.active.sum()} of {len(self.active)} latents are used."
+        order = np.argsort(-self.kl_per_dimension)[:10]
+        largest = ", ".join(f"z{dimension} {self.kl_per_dimension[dimension]:.2f}" for dimension in order)
+        return (
+            f"{used}\nKL in nats, the largest: {largest}; {self.kl_per_dimension.sum():.2f} over all marginals.\n"
+            f"All codes together lie {self.aggregate_kl:.3f} nats from the prior, by mean and covariance."
+        )
+
+
+def latent_report(vae, x, condition=None, batch_size=500):
+    """Which latents a VAE uses for some data, and how far the aggregate posterior is from the prior.
+
+    Exact for normal posteriors and priors; others are taken as normals of the same moments, from draws where there is no closed form.
+
+    Args:
+        vae: A `VAE`.
+        x: Examples `[n, *data_shape]`, at least two.
+        condition: Labels `[n]` for a conditional model.
+        batch_size: Examples at a time.
+
+    Returns:
+        `LatentReport`.
+
+    Raises:
+        ValueError: If the examples are of another shape or out of range, or fewer than two.
+
+    Example:
+
+    >>> from keras_gen import VAE, distributions, networks
+    >>> posterior, likelihood = distributions.DiagonalNormal(2), distributions.Bernoulli((4,))
+    >>> vae = VAE(networks.mlp((4,), (4,)), networks.mlp((2,), (4,)), posterior, likelihood)
+    >>> latent_report(vae, np.eye(4)).kl_per_dimension.shape
+    (2,)
+    """
+    x = np.asarray(x, np.float32)
+    if len(x) < 2:
+        raise ValueError(f"Expected at least two examples. Received: {len(x)}.")
+    condition = None if condition is None else np.asarray(condition)
+    vae.data_check.check_form("x", tf.convert_to_tensor(x))
+    vae.data_check.before_work(x, condition if vae.num_classes else None)
+    posteriors, priors = [], []
+    for start in range(0, len(x), batch_size):
+        labels = None if condition is None else tf.constant(condition[start : start + batch_size])
+        posteriors.append(_moments(vae.encode(x[start : start + batch_size], labels)))
+        shapes = [moment.shape for moment in posteriors[-1]]
+        moments = _moments(vae.prior.distribution(labels))
+        priors.append([np.broadcast_to(moment, shape) for moment, shape in zip(moments, shapes, strict=True)])
+    means, covariances = (np.concatenate(moment) for moment in zip(*posteriors, strict=True))
+    prior_means, prior_covariances = (np.concatenate(moment) for moment in zip(*priors, strict=True))
+    variances, prior_variances = (np.diagonal(each, axis1=1, axis2=2) for each in (covariances, prior_covariances))
+    ratios = variances / prior_variances
+    kls = 0.5 * (ratios + (means - prior_means) ** 2 / prior_variances - 1 - np.log(ratios))
+    aggregate = _of_mixture(means, covariances)
+    return LatentReport(
+        kls.mean(axis=0), means.var(axis=0), *aggregate, _normal_kl(*aggregate, *_of_mixture(prior_means, prior_covariances))
+    )
+
+
+def _moments(distribution):
+    """Mean `[..., n]` and covariance `[..., n, n]`, float64."""
+    try:
+        mean = np.asarray(distribution.mean(), np.float64)
+    except NotImplementedError:
+        z = np.asarray(distribution.sample(_DRAWS, seed=(0, 0)), np.float64)
+        mean = z.mean(axis=0)
+        return mean, np.einsum("s...i,s...j->...ij", z - mean, z - mean) / (_DRAWS - 1)
+    try:
+        covariance = distribution.covariance()
+    except NotImplementedError:
+        covariance = tf.linalg.diag(distribution.variance())
+    return mean, np.asarray(covariance, np.float64)
+
+
+def _of_mixture(means, covariances):
+    """Mean and covariance of the mixture, in equal parts, of distributions with these."""
+    mean = means.mean(axis=0)
+    return mean, covariances.mean(axis=0) + (means - mean).T @ (means - mean) / len(means)
+
+
+def _normal_kl(mean, covariance, prior_mean, prior_covariance):
+    """KL(N(mean, covariance) ‖ N(prior)), in nats."""
+    difference, size = prior_mean - mean, len(mean)
+    quadratic = difference @ np.linalg.solve(prior_covariance, difference)
+    trace = np.trace(np.linalg.solve(prior_covariance, covariance))
+    return float(0.5 * (trace + quadratic - size + np.linalg.slogdet(prior_covariance)[1] - np.linalg.slogdet(covariance)[1]))

@@ -1,0 +1,134 @@
+"""The quality of a model's samples in six numbers and their protocol, once or every few epochs."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from keras_gen.evaluation.features import mnist_classifier
+from keras_gen.evaluation.frechet import frechet_distance, kernel_distance
+from keras_gen.evaluation.manifold import density_coverage, precision_recall
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleQuality:
+    """How near generated examples are to real ones. Compare numbers of one protocol only; `print` shows it."""
+
+    fid: float
+    """Fréchet distance of the features; 0 is best, `floor` is as good as real."""
+    kid: float
+    """Kernel distance of the features, unbiased; as good as real is 0."""
+    kid_error: float
+    """Its standard error."""
+    precision: float
+    """Share of generated examples among the real ones."""
+    recall: float
+    """Share of real examples among the generated ones."""
+    density: float
+    """Real neighbourhoods a generated example is in, over k; 1 is as good as real."""
+    coverage: float
+    """Share of real examples with a generated one nearby."""
+    floor: float
+    """The Fréchet distance of real from other real examples."""
+    protocol: dict
+    """Extractor and hash, numbers of examples, the split they are of, and what the floor was made from."""
+
+    @property
+    def scores(self):
+        """The numbers by name, without the protocol."""
+        return {key: value for key, value in dataclasses.asdict(self).items() if key != "protocol"}
+
+    def __str__(self):
+        """Two lines: numbers, protocol."""
+        return (
+            f"FID {self.fid:.2f} (real against real: {self.floor:.2f}), KID {self.kid:.4f} ± {self.kid_error:.4f}, precision "
+            f"{self.precision:.3f}, recall {self.recall:.3f}, density {self.density:.3f}, coverage {self.coverage:.3f}\n"
+            f"  {', '.join(f'{name}: {value}' for name, value in self.protocol.items())}"
+        )
+
+
+def sample_quality(model, real, other_real=None, extractor=None, split="test", seed=0):
+    """Compare as many samples of a model as there are real images with these.
+
+    Args:
+        model: A keras_gen model that can `generate`; a conditional one is asked for each label in turn.
+        real: Real images `[n, height, width, channels]` in [0, 1], n at least 10.
+        other_real: As many others, for the floor; the halves of `real` are compared if None, which makes the floor higher.
+        extractor: `Extractor`; `mnist_classifier()` if None.
+        split: What the real images are, for the protocol.
+        seed: Seed of the samples.
+
+    Returns:
+        `SampleQuality`.
+
+    Raises:
+        ValueError: If there are too few images, or they do not fit the extractor.
+    """
+    extractor = extractor or mnist_classifier()
+    real = np.asarray(real, np.float32)
+    if len(real) < 10:
+        raise ValueError(f"Expected at least 10 real images. Received: {len(real)}.")
+    return _compare(model, extractor(real), None if other_real is None else extractor(other_real), extractor, split, seed)
+
+
+def _compare(model, real, other_real, extractor, split, seed):
+    labels = np.arange(len(real)) % model.num_classes if model.num_classes else None
+    generated = extractor(model.generate(len(real), seed=seed, condition=labels))
+    if other_real is None:
+        floor, made_from = frechet_distance(real[::2], real[1::2]), "halves of the real images"
+    else:
+        floor, made_from = frechet_distance(real, other_real), f"{len(other_real)} other real images"
+    kid = kernel_distance(real, generated, seed=seed)
+    return SampleQuality(
+        frechet_distance(real, generated),
+        *kid,
+        *precision_recall(real, generated),
+        *density_coverage(real, generated),
+        floor,
+        {
+            "extractor": extractor.name,
+            "weights": extractor.hash,
+            "real": f"{len(real)} of {split}",
+            "generated": len(generated),
+            "floor": made_from,
+        },
+    )
+
+
+class QualityLogs(keras.callbacks.Callback):
+    """Puts `fid`, `kid`, `precision`, `recall`, `density` and `coverage` into the logs of `fit`, for all callbacks after it.
+
+    An epoch whose turn it is not repeats the numbers before, so that every epoch has them.
+
+    Args:
+        real: Real images `[n, height, width, channels]` in [0, 1]; as many are generated.
+        extractor: `Extractor`; `mnist_classifier()` if None.
+        every: Epochs from one comparison to the next; the first epoch has one.
+        seed: Seed of the samples, the same each time.
+
+    Example:
+
+    >>> import keras_gen
+    >>> from keras_gen import evaluation, networks
+    >>> pixels = evaluation.Extractor(keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()]), "pixels")
+    >>> gan = keras_gen.GAN(networks.dcgan_generator(2, (8, 8, 1)), networks.dcgan_discriminator((8, 8, 1)))
+    >>> gan.compile()
+    >>> images = np.random.default_rng(0).random((20, 8, 8, 1))
+    >>> "fid" in gan.fit(images, verbose=0, callbacks=[QualityLogs(images, pixels)]).history
+    True
+    """
+
+    def __init__(self, real, extractor=None, every=1, seed=0):
+        super().__init__()
+        self.extractor = extractor or mnist_classifier()
+        self.real = self.extractor(real)
+        self.every = every
+        self.seed = seed
+        self.last = None
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Compare, if it is the epoch's turn, and log."""
+        if self.last is None or epoch % self.every == 0:
+            quality = _compare(self.model, self.real, None, self.extractor, "", self.seed)
+            self.last = {name: getattr(quality, name) for name in ("fid", "kid", "precision", "recall", "density", "coverage")}
+        logs.update(self.last)

@@ -1,0 +1,102 @@
+"""The quality of samples: real ones are as good as real, noise is not; the bundled classifier; the logs of `fit`."""
+
+import csv
+
+import keras
+import numpy as np
+import pytest
+from conftest import IMAGE, tiny
+
+from keras_gen import data, evaluation
+
+
+def digits(split, count):
+    return np.concatenate(list(data.load("mnist_mini", 500)[split].as_numpy_iterator()))[:count]
+
+
+class Copies:
+    """A generator that shows given images."""
+
+    num_classes = None
+
+    def __init__(self, images):
+        self.images = images
+
+    def generate(self, count, seed, condition):
+        return self.images[:count]
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return evaluation.mnist_classifier()
+
+
+@pytest.fixture
+def pixels():
+    return evaluation.Extractor(keras.Sequential([keras.Input(IMAGE), keras.layers.Flatten()]), "pixels")
+
+
+def test_the_bundled_classifier_knows_digits(classifier):
+    labelled = list(data.load("mnist_mini", 500, labels=True)[1].as_numpy_iterator())
+    x, y = (np.concatenate(part) for part in zip(*labelled, strict=True))
+    whole = keras.saving.load_model(evaluation.features.CLASSIFIER, compile=False)
+    assert np.mean(np.argmax(whole(x, training=False), axis=1) == y) >= 0.985  # of 2,000; of all 10,000 its note says 0.99
+    assert evaluation.features.CLASSIFIER.stat().st_size <= 2**20
+    assert classifier(x[:7]).shape == (7, 64)
+    assert repr(classifier) == f"mnist_classifier ({classifier.hash})"
+
+
+def test_real_images_are_as_good_as_real_and_worse_ones_are_told(classifier):
+    real, others = digits(1, 2000), digits(0, 4000)
+    others, more = others[:2000], others[2000:]
+    noise = np.random.default_rng(0)
+    good = evaluation.sample_quality(Copies(others), real, more, classifier)
+    blurred = evaluation.sample_quality(
+        Copies(np.clip(others + noise.normal(scale=0.3, size=others.shape), 0, 1)), real, None, classifier
+    )
+    few = evaluation.sample_quality(Copies(others[np.arange(2000) % 10]), real, None, classifier)
+    assert good.fid < 3 * good.floor
+    assert abs(good.kid) < 4 * good.kid_error
+    assert blurred.kid > 20 * blurred.kid_error
+    assert min(good.precision, good.recall, good.density, good.coverage) > 0.8
+    assert blurred.fid > 5 * good.fid
+    assert few.recall < 0.1 < few.precision
+    assert good.protocol == {
+        "extractor": "mnist_classifier",
+        "weights": classifier.hash,
+        "real": "2000 of test",
+        "generated": 2000,
+        "floor": "2000 other real images",
+    }
+    assert f"weights: {classifier.hash}" in str(good)
+
+
+def test_the_logs_of_fit_have_it_for_the_callbacks_after(kind, images, pixels, tmp_path):
+    model = tiny(kind)
+    if kind == "autoencoder":
+        model.fit_latent_density(images, 2)
+    callbacks = [evaluation.QualityLogs(images, pixels, every=2), keras.callbacks.CSVLogger(tmp_path / "metrics.csv")]
+    history = model.fit(images, epochs=3, verbose=0, callbacks=callbacks).history
+    with (tmp_path / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for name in ("fid", "kid", "precision", "recall", "density", "coverage"):
+        assert [float(row[name]) for row in rows] == history[name]
+        assert history[name][0] == history[name][1]
+    assert history["fid"][1] != history["fid"][2]
+    assert history["fid"][2] == evaluation.sample_quality(model, images, None, pixels).fid
+
+
+def test_what_cannot_be_compared_is_refused(pixels, images):
+    with pytest.raises(ValueError, match="at least 10 real images"):
+        evaluation.sample_quality(Copies(images), images[:5], None, pixels)
+    with pytest.raises(ValueError, match="Expected a network to features"):
+        evaluation.Extractor(keras.Sequential([keras.Input(IMAGE), keras.layers.ReLU()]), "images")
+
+
+def test_inception_without_its_weights_says_what_to_do(monkeypatch):
+    def offline(**kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr(keras.applications, "InceptionV3", offline)
+    with pytest.raises(ValueError, match="are not in Keras's cache and cannot be downloaded"):
+        evaluation.inception()
