@@ -64,6 +64,28 @@ class Sample:
 
 
 @dataclasses.dataclass(frozen=True)
+class Audit:
+    """Ask whether independent latents were adequate for a trained VAE."""
+
+    run: tyro.conf.Positional[pathlib.Path]
+    """Folder of the run of a VAE with a diagonal posterior, such as runs/vae."""
+    epochs: int = 10
+    """Further passes over the training data, with a diagonal and with a full covariance."""
+    num_seeds: int = 3
+    """Pairs of trainings."""
+    images: int = 100
+    """Test images whose posteriors are refined one by one."""
+    num_samples: int = 200
+    """Draws for the likelihood of each test image."""
+
+    def __call__(self):
+        """Print the verdict; audit.json and correlations.png are left in the run's folder."""
+        from keras_gen.training.run import audit
+
+        print(audit(self.run, self.epochs, self.num_seeds, self.images, self.num_samples))
+
+
+@dataclasses.dataclass(frozen=True)
 class Export:
     """Export a trained model as the next version of a SavedModel."""
 
@@ -104,6 +126,7 @@ class Verify:
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]
+    | Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
 )

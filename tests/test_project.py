@@ -56,7 +56,9 @@ def test_a_script_trains(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("unverified")
-@pytest.mark.parametrize("page", ["README.md", "docs/autoencoder.md", "docs/gan.md", "docs/training.md", "docs/serving.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "docs/autoencoder.md", "docs/gan.md", "docs/training.md", "docs/evaluation.md", "docs/serving.md"]
+)
 def test_the_scripts_of_the_readme_and_the_docs_run(page, tmp_path, monkeypatch):
     """On two batches, and in a folder of their own; those that ask a server, of one that is made of what the first published."""
     monkeypatch.chdir(tmp_path)
@@ -71,5 +73,5 @@ def test_the_scripts_of_the_readme_and_the_docs_run(page, tmp_path, monkeypatch)
             snippet = snippet.replace("localhost:8501", f"localhost:{ports.get('rest')}").replace(
                 "localhost:8500", f"localhost:{ports.get('grpc')}"
             )
-            exec(snippet, names if page == "docs/serving.md" else {})
+            exec(snippet, names if page in ("docs/serving.md", "docs/evaluation.md") else {})
     assert list((tmp_path / "savedmodels").glob("*/1/saved_model.pb")) or "export" not in "".join(snippets)

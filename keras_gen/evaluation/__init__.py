@@ -2,6 +2,7 @@
 
 from keras_gen.evaluation.features import Extractor, inception, mnist_classifier
 from keras_gen.evaluation.frechet import KernelDistance, frechet_distance, kernel_distance
+from keras_gen.evaluation.independence import IndependenceAudit, Interval, audit_independence
 from keras_gen.evaluation.latents import LatentReport, latent_report
 from keras_gen.evaluation.likelihood import LogLikelihood, log_likelihood
 from keras_gen.evaluation.manifold import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
@@ -10,12 +11,15 @@ from keras_gen.evaluation.quality import QualityLogs, SampleQuality, sample_qual
 __all__ = [
     "DensityCoverage",
     "Extractor",
+    "IndependenceAudit",
+    "Interval",
     "KernelDistance",
     "LatentReport",
     "LogLikelihood",
     "PrecisionRecall",
     "QualityLogs",
     "SampleQuality",
+    "audit_independence",
     "density_coverage",
     "frechet_distance",
     "inception",

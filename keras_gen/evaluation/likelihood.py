@@ -20,6 +20,8 @@ class LogLikelihood:
     """log p(x) of each example, `[n]`."""
     variances: np.ndarray
     """Variance of each value over the draws, `[n]`, by the delta method: 1/ESS − 1/K."""
+    elbos: np.ndarray
+    """ELBO of each example, the mean of the log-weights, `[n]`."""
     effective_sample_sizes: np.ndarray
     """ESS of each example, `[n]`, between 1 and K: how many draws from p(z | x) would do as well."""
     curve: dict[int, float]
@@ -132,10 +134,11 @@ def log_likelihood(vae, x, condition=None, num_samples=5000, seed=0, memory=_MEM
         )
         parts.append(_summary(log_weights, counts))
         progress.update(start + len(some))
-    values, effective_sample_sizes, curve = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+    values, elbos, effective_sample_sizes, curve = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
     return LogLikelihood(
         values,
         np.maximum(1 / effective_sample_sizes - 1 / num_samples, 0.0),
+        elbos,
         effective_sample_sizes,
         dict(zip(counts, curve.mean(axis=1).tolist(), strict=True)),
         math.prod(x.shape[1:]),
@@ -144,13 +147,13 @@ def log_likelihood(vae, x, condition=None, num_samples=5000, seed=0, memory=_MEM
 
 
 def _summary(log_weights, counts):
-    """log p(x) and ESS of each example, and log p(x) after each of `counts` draws, from log-weights `[samples, batch]`."""
+    """log p(x), ELBO and ESS of each example, and log p(x) after each of `counts` draws, from log-weights `[samples, batch]`."""
     log_weights = np.asarray(log_weights, np.float64)
     largest = log_weights.max(axis=0)
     weights = np.exp(log_weights - largest)
     sums = np.cumsum(weights, axis=0)
     curve = np.stack([largest + np.log(sums[count - 1] / count) for count in counts])
-    return curve[-1], sums[-1] ** 2 / np.sum(weights**2, axis=0), curve
+    return curve[-1], log_weights.mean(axis=0), sums[-1] ** 2 / np.sum(weights**2, axis=0), curve
 
 
 def _measure(vae, x):

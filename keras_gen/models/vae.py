@@ -237,7 +237,7 @@ class VAE(GenerativeModel):
             kl = tf.reduce_mean(log_posterior - prior.log_prob(z), axis=0)
         return kl - tf.reduce_mean(self._likelihood(z, condition).log_prob(x), axis=0)
 
-    def log_weights(self, x, condition=None, num_samples=1, seed=None):
+    def log_weights(self, x, condition=None, num_samples=1, seed=None, posterior=None):
         """log w_k = log p(x | z_k) + log p(z_k) − log q(z_k | x) with z_k ~ q(z | x), `[samples, batch]` in nats.
 
         The mean of w is an unbiased estimate of p(x) (Burda et al. 2016, arXiv:1509.00519); `evaluation.log_likelihood` takes it.
@@ -247,8 +247,9 @@ class VAE(GenerativeModel):
             condition: Labels `[batch]` for a conditional model.
             num_samples: K, draws of z an example.
             seed: Stateless seed, int32 `[2]`; without it they are drawn anew each time.
+            posterior: Another q(z | x) than the encoder's, a `tfd.Distribution` with batch shape `[batch]`.
         """
-        posterior = self.encode(x, condition)
+        posterior = self.encode(x, condition) if posterior is None else posterior
         z = posterior.sample(num_samples, seed=seed)
         log_ratio = posterior.log_prob(z) - self.prior.distribution(condition).log_prob(z)
         return self._likelihood(z, condition).log_prob(x) - log_ratio

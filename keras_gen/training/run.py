@@ -1,9 +1,11 @@
 """One training run: data, model, `fit`, and what is left in its folder."""
 
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 import itertools
+import json
 import pathlib
 import sys
 import time
@@ -14,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 import yaml
 
-from keras_gen import data, distributions, losses, networks, objectives, regularizers, serving
+from keras_gen import data, distributions, evaluation, losses, networks, objectives, regularizers, serving
 from keras_gen.models import GAN, VAE, CheckpointError, Checkpoints, RegularizedAutoencoder
 from keras_gen.models.saved import load_run
 from keras_gen.serialization import constructor_arguments
@@ -119,8 +121,17 @@ def _prepare(config):
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
+    train_data, test_data = _data(config)
+    labels = isinstance(train_data.element_spec, tuple)
+    data_shape = tuple((train_data.element_spec[0] if labels else train_data.element_spec).shape[1:])
+    num_classes = 1 + max(int(y.numpy().max()) for _, y in train_data) if labels else None
+    return build(config, data_shape, config.epochs * len(train_data), num_classes), train_data, test_data
+
+
+def _data(config):
+    """`(train, test)` of a configuration, with labels where its model sees them."""
     labels = getattr(config, "conditional", False) or getattr(config, "prior", None) == "conditional"
-    train_data, test_data = data.load(
+    return data.load(
         config.data,
         config.batch_size,
         labels,
@@ -129,9 +140,6 @@ def _prepare(config):
         skip_corrupt=config.skip_corrupt,
         binarize=config.binarize,
     )
-    data_shape = tuple((train_data.element_spec[0] if labels else train_data.element_spec).shape[1:])
-    num_classes = 1 + max(int(y.numpy().max()) for _, y in train_data) if labels else None
-    return build(config, data_shape, config.epochs * len(train_data), num_classes), train_data, test_data
 
 
 def _run(config, folder, model, train_data, test_data):
@@ -310,6 +318,42 @@ def sample(run, num_samples=100, seed=0, output=None):
     else:
         np.save(output, samples)
     return output
+
+
+def audit(run, epochs=10, num_seeds=3, images=100, num_samples=200):
+    """Ask of a run's VAE whether independent latents were adequate, and leave `audit.json` and `correlations.png` in its folder.
+
+    Args:
+        run: Folder of the run of a VAE with a diagonal posterior.
+        epochs: Further passes over the training data, with the run's learning rate falling to 0 along a cosine.
+        num_seeds: Pairs of trainings.
+        images: Test images whose posteriors are refined.
+        num_samples: Draws for the likelihood of each test image.
+
+    Returns:
+        `evaluation.IndependenceAudit`.
+    """
+    config, model = read(run), load_run(run)
+    if not isinstance(config, VAEConfig):
+        raise ValueError(f"Expected the run of a VAE. Received: {run}, of a {as_dict(config)['model']}.")
+    train_data, test_data = _data(config)
+    batches = list(test_data.as_numpy_iterator())
+    test = map(np.concatenate, zip(*batches, strict=True)) if model.num_classes else [np.concatenate(batches)]
+    model.compile(_adam(config, epochs * len(train_data), config.learning_rate), objective=model.objective)
+    found = evaluation.audit_independence(
+        model,
+        lambda: _data(config)[0],
+        *test,  # images, and labels for a conditional model
+        epochs=epochs,
+        seeds=tuple(range(num_seeds)),
+        images=images,
+        num_samples=num_samples,
+    )
+    folder = pathlib.Path(run)
+    with whole(folder / "audit.json") as unfinished:
+        unfinished.write_text(json.dumps(dataclasses.asdict(found), indent=1, default=np.ndarray.tolist) + "\n")
+    save_grid(folder / "correlations.png", found.correlations[None, :, :, None], columns=1, zoom=16)
+    return found
 
 
 def export(run, base=None, png=False):

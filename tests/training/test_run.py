@@ -1,5 +1,6 @@
 import csv
 import dataclasses
+import json
 import re
 import subprocess
 
@@ -263,3 +264,21 @@ def test_a_configuration_comes_back_from_its_file(config, tmp_path):
 def test_settings_that_cannot_be_are_refused(setting):
     with pytest.raises(ValueError, match=f"Expected `{setting}` above 0. Received: 0"):
         VAEConfig(**{setting: 0})
+
+
+def test_an_audit_leaves_its_verdict_in_the_folder(tmp_path, capsys):
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((60, 8, 8)).astype("float32"), y=np.arange(60) % 3)
+    config = VAEConfig(
+        network="mlp", latent_size=3, conditional=True, prior="conditional", data=str(tmp_path / "x.npz"), batch_size=27
+    )
+    folder = run.train(dataclasses.replace(config, binarize=True, epochs=1, runs=tmp_path, savedmodels=tmp_path / "s"))
+    weights = run.load_run(folder).get_weights()
+    found = run.audit(folder, epochs=1, num_seeds=2, images=3, num_samples=20)
+    saved = json.loads((folder / "audit.json").read_text())
+    assert saved["elbo_gain"] == list(found.elbo_gain)
+    assert np.shape(saved["correlations"]) == (3, 3)
+    assert load_img(folder / "correlations.png").size == (48, 48)
+    assert all(np.array_equal(a, b) for a, b in zip(weights, run.load_run(folder).get_weights(), strict=True))
+    (folder / "config.yaml").write_text(yaml.safe_dump(as_dict(GANConfig())))
+    with pytest.raises(ValueError, match="Expected the run of a VAE"):
+        run.audit(folder)

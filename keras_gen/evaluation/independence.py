@@ -1,0 +1,215 @@
+"""Was assuming independent latents adequate? What a full covariance of the posterior would gain, in training and for single images."""
+
+import dataclasses
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import scipy.stats
+import tensorflow as tf
+
+from keras_gen.distributions import DiagonalNormal, FullCovarianceNormal
+from keras_gen.evaluation.likelihood import log_likelihood
+from keras_gen.models import VAE
+from keras_gen.models.copies import copy_of
+
+_NEGLIGIBLE = 0.1  # nats
+
+
+class Interval(NamedTuple):
+    """A mean and its 95 % interval, by Student's t."""
+
+    mean: float
+    """The mean."""
+    low: float
+    """Lower end."""
+    high: float
+    """Upper end."""
+
+    def __str__(self):
+        """The three numbers."""
+        return f"{self.mean:+.3f} (95 %: {self.low:+.3f} to {self.high:+.3f})"
+
+
+@dataclasses.dataclass(frozen=True)
+class IndependenceAudit:
+    """What independent latents cost, in nats an example. `print` shows it in words."""
+
+    elbo_gain: Interval
+    """ELBO of the full posterior less that of the diagonal one on the test data, trained alike from the same weights."""
+    log_likelihood_gain: Interval
+    """The same of log p(x), by importance sampling."""
+    amortization_gap: Interval
+    """What the encoder loses: ELBO of the best diagonal posterior of each image less that of the encoder's."""
+    family_gap: Interval
+    """What independence loses: ELBO of the best full posterior of each image less that of the best diagonal one."""
+    rest: Interval
+    """What a normal loses: log p(x) less the ELBO of the best full posterior."""
+    correlations: np.ndarray
+    """Root mean square over the images of the correlations in their best full posteriors, `[n, n]`."""
+    seeds: tuple[int, ...]
+    """Seeds of the trainings; with one, the first two intervals are over the test images rather than over trainings."""
+    images: int
+    """How many images were refined."""
+
+    @property
+    def adequate(self):
+        """Whether less than a tenth of a nat is lost, at the upper end of the intervals of the family gap and the ELBO's gain."""
+        return max(self.family_gap.high, self.elbo_gain.high) < _NEGLIGIBLE
+
+    def __str__(self):
+        """The verdict and its numbers."""
+        if self.adequate:
+            verdict = "Independent latents were adequate: a full covariance gains less than 0.1 nats."
+        elif self.elbo_gain.low > 0 or self.family_gap.low > _NEGLIGIBLE:
+            verdict = "Independent latents cost something: a full covariance fits the posterior better."
+        else:
+            verdict = "Undecided: the intervals hold both no cost and more than 0.1 nats. Use more seeds or images."
+        strongest = np.max(np.abs(self.correlations - np.diag(np.diag(self.correlations))))
+        return "\n".join(
+            [
+                verdict,
+                f"Trained with a full covariance, over {len(self.seeds)} seed(s): ELBO {self.elbo_gain}, log p(x) "
+                f"{self.log_likelihood_gain} nats.",
+                f"Of single images, {self.images} of them, the gap between log p(x) and the ELBO is {self.amortization_gap} from the "
+                f"encoder, {self.family_gap} from independence, {self.rest} from normality.",
+                f"The strongest correlation of two latents is {strongest:.2f}.",
+            ]
+        )
+
+
+def audit_independence(
+    vae, train, test, condition=None, epochs=10, seeds=(0, 1, 2), images=100, num_samples=1000, refinement_steps=1000, **fit
+):
+    """Train diagonal and full-covariance posteriors alike from a trained VAE, and refine the posteriors of single images.
+
+    For each seed two copies of the VAE go on training, one as it is and one whose encoder has n(n − 1)/2 more outputs that begin at 0,
+    so that both begin with the same posterior; order and noise are the same. The gap of single images is split as by Cremer et al. 2018
+    (arXiv:1801.03558): the posterior of each image is optimized by itself, first diagonal, then with a full covariance.
+    What is not `trainable` in the VAE, its decoder for instance, stays as it is.
+
+    Args:
+        vae: A trained and compiled `VAE` with a `DiagonalNormal` posterior of at least two latents.
+        train: Training data, as for `fit`, or a function that returns them, called for each training: of a `tf.data.Dataset` that is
+            made anew, shuffled by its seed, both see the same order, as of arrays.
+        test: Test examples, an array `[n, *data_shape]`.
+        condition: Labels of the test examples for a conditional model.
+        epochs: Further passes over the training data.
+        seeds: Of the pairs of trainings.
+        images: How many test examples are refined.
+        num_samples: Draws for the likelihood of each test example.
+        refinement_steps: Optimization steps of the posterior of a single image.
+        **fit: Further arguments of `fit`, such as `batch_size`.
+
+    Returns:
+        `IndependenceAudit`.
+
+    Raises:
+        ValueError: If the VAE is not compiled, or has another posterior or a single latent, or if its encoder cannot be extended.
+    """
+    if not isinstance(vae, VAE) or not isinstance(vae.posterior, DiagonalNormal) or vae.posterior.event_size < 2:
+        raise ValueError(f"Expected a VAE with a DiagonalNormal posterior of at least two latents. Received: {vae!r}.")
+    if not vae.compiled:
+        raise ValueError("Expected a compiled VAE, whose optimizer and objective the audit uses. Received: one that is not.")
+    test = np.asarray(test, np.float32)
+    fit = {"verbose": 0, **fit}
+    elbos, likelihoods = [], []
+    for seed in seeds:
+        pair = []
+        for full in (False, True):
+            keras.utils.set_random_seed(seed)
+            copy = _copy(vae, seed, full)
+            copy.fit(train() if callable(train) else train, epochs=epochs, **fit)
+            pair.append(log_likelihood(copy, test, condition, num_samples, seed=seed, verbose=0))
+        elbos.append(pair[1].elbos - pair[0].elbos)
+        likelihoods.append(pair[1].values - pair[0].values)
+    some, labels = test[:images], None if condition is None else np.asarray(condition)[:images]
+    gaps, correlations = _refine(_copy(vae, vae.seed, full=False), some, labels, refinement_steps, num_samples)
+    over = (lambda values: values[0]) if len(seeds) == 1 else (lambda values: np.mean(values, axis=1))
+    return IndependenceAudit(
+        _interval(over(elbos)), _interval(over(likelihoods)), *map(_interval, gaps), correlations, tuple(seeds), len(some)
+    )
+
+
+def _copy(vae, seed, full):
+    """A copy of a VAE with weights of its own, compiled alike; with `full`, its posterior has a covariance that begins diagonal."""
+    copy = type(vae).from_config({**vae.get_config(), "seed": seed})
+    copy.set_weights(vae.get_weights())
+    if full:
+        posterior = FullCovarianceNormal(vae.posterior.event_size)
+        copy = VAE(_extended(copy.encoder, posterior), copy.decoder, posterior, copy.likelihood, copy.prior, seed=seed)
+    copy.encoder.trainable, copy.decoder.trainable = vae.encoder.trainable, vae.decoder.trainable
+    copy.compile(type(vae.optimizer).from_config(vae.optimizer.get_config()), objective=vae.objective)
+    return copy
+
+
+def _extended(encoder, posterior):
+    """The encoder with outputs of 0 more, from what its last layer with weights sees."""
+    try:
+        last = [layer for layer in encoder.layers if layer.weights][-1]
+        more = keras.layers.Dense(
+            posterior.parameter_size - 2 * posterior.event_size, kernel_initializer="zeros", dtype="float32", name="below"
+        )(keras.layers.Flatten()(last.input))
+        outputs = keras.layers.Concatenate(dtype="float32")([encoder.outputs[0], more])
+        inputs = encoder.inputs if len(encoder.inputs) > 1 else encoder.inputs[0]
+        return copy_of(keras.Model(inputs, outputs))
+    except (AttributeError, IndexError, ValueError) as error:
+        raise ValueError(
+            f"Expected an encoder of Keras layers, to whose last one outputs can be added. Received: {encoder!r}."
+        ) from error
+
+
+def _refine(vae, x, labels, steps, num_samples):
+    """`((amortization, family, rest) of each image, correlations)`: the posterior of each image is optimized by itself."""
+    diagonal, full = vae.posterior, FullCovarianceNormal(vae.posterior.event_size)
+    labels = None if labels is None else tf.constant(labels)
+    x = tf.constant(x)
+    encoded = tf.concat([*_parameters(vae, x, labels)], axis=-1)
+    begun = _elbo(vae, diagonal(encoded), x, labels, num_samples)[0]
+    best = _optimized(vae, diagonal, encoded, x, labels, steps)
+    of_diagonal = _elbo(vae, diagonal(best), x, labels, num_samples)[0]
+    below = tf.zeros((len(x), full.parameter_size - diagonal.parameter_size))
+    best = full(_optimized(vae, full, tf.concat([best, below], axis=1), x, labels, steps))
+    of_full, values = _elbo(vae, best, x, labels, num_samples)
+    covariance = np.asarray(best.covariance())
+    scales = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
+    correlations = covariance / (scales[:, :, None] * scales[:, None, :])
+    gaps = of_diagonal - begun, of_full - of_diagonal, values - of_full
+    return gaps, np.sqrt(np.mean(correlations**2, axis=0))
+
+
+def _parameters(vae, x, labels):
+    """Mean and raw scale that the encoder gives each image."""
+    inputs = [x, tf.cast(labels, vae.encoder.inputs[1].dtype)] if len(vae.encoder.inputs) > 1 else x
+    return tf.split(vae.encoder(inputs, training=False), 2, axis=-1)
+
+
+def _elbo(vae, posterior, x, labels, num_samples):
+    """ELBO and log p(x) of each image, `[batch]`, from the same draws."""
+    log_weights = np.asarray(vae.log_weights(x, labels, num_samples, seed=(vae.seed, 1), posterior=posterior), np.float64)
+    return log_weights.mean(axis=0), np.logaddexp.reduce(log_weights, axis=0) - np.log(num_samples)
+
+
+def _optimized(vae, family, parameters, x, labels, steps, draws=8):
+    """Parameters of the family, one row an image, whose ELBO is the highest that Adam finds."""
+    parameters = tf.Variable(parameters)
+    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.03, steps))
+    optimizer.build([parameters])
+
+    @tf.function
+    def step(number):
+        with tf.GradientTape() as tape:
+            seed = tf.stack([tf.cast(vae.seed, tf.int32), number])
+            loss = -tf.reduce_sum(tf.reduce_mean(vae.log_weights(x, labels, draws, seed, family(parameters)), axis=0))
+        optimizer.apply(tape.gradient(loss, [parameters]), [parameters])
+
+    for number in tf.range(2, steps + 2):
+        step(number)
+    return tf.convert_to_tensor(parameters)
+
+
+def _interval(values):
+    """Mean and 95 % interval by Student's t of independent values."""
+    values = np.asarray(values, np.float64)
+    width = scipy.stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return Interval(float(values.mean()), float(values.mean() - width), float(values.mean() + width))

@@ -1,0 +1,94 @@
+"""The audit of independence, on linear-Gaussian models where its cost is known."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_gen
+from keras_gen import distributions, evaluation, networks
+
+SIZE, SCALE = 6, 0.5
+
+
+def linear_gaussian(correlated):
+    """A trained VAE with p(x | z) = N(Wz, s²) whose decoder stays as it is, data of it, and what independence costs.
+
+    p(z | x) has the precision Λ = WᵀW/s² + I for each x. The best independent normal has the precisions Λ_ii and loses
+    KL(q ‖ p(z | x)) = ½ (Σ log Λ_ii − log |Λ|).
+    """
+    random = np.random.default_rng(0)
+    weights = np.linalg.qr(random.normal(size=(SIZE, 2)))[0].T  # orthogonal rows: a diagonal Λ
+    if correlated:
+        weights = np.array([[1.0, 0.8], [0.0, 0.6]]).T @ weights
+    precision = weights @ weights.T / SCALE**2 + np.eye(2)
+    cost = 0.5 * (np.sum(np.log(np.diag(precision))) - np.linalg.slogdet(precision)[1])
+    x = (random.normal(size=(600, 2)) @ weights + SCALE * random.normal(size=(600, SIZE))).astype("float32")
+    encoder = keras.Sequential([keras.Input((SIZE,)), keras.layers.Dense(4)])
+    decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(SIZE)])
+    decoder.set_weights([weights, np.zeros(SIZE)])
+    decoder.trainable = False
+    vae = keras_gen.VAE(encoder, decoder, distributions.DiagonalNormal(2), distributions.Normal((SIZE,), SCALE), seed=0)
+    vae.compile(keras.optimizers.Adam(0.02))
+    vae.fit(x, batch_size=100, epochs=60, verbose=0)
+    vae.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.02, 4 * 60)))
+    return vae, x, cost
+
+
+def test_the_audit_finds_a_cost_that_is_known():
+    vae, x, cost = linear_gaussian(correlated=True)
+    assert cost > 0.2
+    audit = evaluation.audit_independence(
+        vae, x[:400], x[400:], epochs=60, seeds=(0, 1, 2), images=100, num_samples=2000, refinement_steps=400, batch_size=100
+    )
+    assert audit.family_gap.low <= cost <= audit.family_gap.high
+    assert audit.elbo_gain.low <= cost <= audit.elbo_gain.high
+    assert audit.log_likelihood_gain.mean == pytest.approx(0, abs=0.02)  # the decoder stays as it is
+    assert audit.rest.mean == pytest.approx(0, abs=0.01)  # p(z | x) is normal
+    assert audit.correlations[0, 1] == pytest.approx(correlation_of(vae), abs=0.03)
+    assert not audit.adequate
+    assert "Independent latents cost something" in str(audit)
+
+
+def correlation_of(vae):
+    weights = vae.decoder.get_weights()[0]
+    covariance = np.linalg.inv(weights @ weights.T / SCALE**2 + np.eye(2))
+    return abs(covariance[0, 1]) / np.sqrt(covariance[0, 0] * covariance[1, 1])
+
+
+def test_where_independence_costs_nothing_it_says_so():
+    vae, x, cost = linear_gaussian(correlated=False)
+    assert cost == pytest.approx(0, abs=1e-6)
+    audit = evaluation.audit_independence(
+        vae, x[:400], x[400:], epochs=10, seeds=(0, 1), images=50, num_samples=500, refinement_steps=200, batch_size=100
+    )
+    assert audit.adequate
+    assert "Independent latents were adequate" in str(audit)
+    assert audit.correlations[0, 1] < 0.1
+
+
+def test_both_begin_with_the_same_posterior_whatever_the_encoder(images):
+    posterior, likelihood = distributions.DiagonalNormal(3), distributions.Bernoulli((8, 8, 1))
+    for encoder in (networks.conv_encoder((8, 8, 1), (6,), filters=(4,)), networks.mlp((8, 8, 1), (6,), num_classes=4)):
+        vae = keras_gen.VAE(encoder, networks.mlp((3,), (8, 8, 1)), posterior, likelihood, seed=1)
+        vae.compile("adam")
+        full = evaluation.independence._copy(vae, 5, full=True)
+        labels = np.arange(20) % 4 if vae.num_classes else None
+        ours, theirs = full.encode(images, labels), vae.encode(images, labels)
+        np.testing.assert_allclose(ours.mean(), theirs.mean(), atol=1e-6)
+        np.testing.assert_allclose(ours.covariance(), np.asarray(theirs.stddev())[..., None] ** 2 * np.eye(3), atol=1e-6)
+        before = vae.get_weights()
+        full.fit(images, labels, verbose=0)
+        assert all(np.array_equal(a, b) for a, b in zip(before, vae.get_weights(), strict=True))
+        assert np.any(np.abs(np.asarray(full.encode(images, labels).covariance()) * (1 - np.eye(3))) > 0)
+
+
+def test_what_cannot_be_audited_is_refused(images):
+    posterior, likelihood = distributions.FullCovarianceNormal(3), distributions.Bernoulli((8, 8, 1))
+    encoder = networks.mlp((8, 8, 1), (posterior.parameter_size,))
+    vae = keras_gen.VAE(encoder, networks.mlp((3,), (8, 8, 1)), posterior, likelihood)
+    with pytest.raises(ValueError, match="with a DiagonalNormal posterior of at least two latents"):
+        evaluation.audit_independence(vae, images, images)
+    posterior = distributions.DiagonalNormal(3)
+    vae = keras_gen.VAE(networks.mlp((8, 8, 1), (6,)), networks.mlp((3,), (8, 8, 1)), posterior, likelihood)
+    with pytest.raises(ValueError, match="Expected a compiled VAE"):
+        evaluation.audit_independence(vae, images, images)
