@@ -31,7 +31,7 @@ class Settings:
     output: pathlib.Path = ROOT / "benchmarks" / "results" / "conditional_gan.json"
 
 
-def train_classifier(train):
+def build_mnist_classifier(train):
     """A convolutional network, ten epochs."""
     keras.utils.set_random_seed(0)
     layers = keras.layers
@@ -51,7 +51,7 @@ def train_classifier(train):
 def main(settings: Settings):
     """Train the classifier, read the samples, print and save."""
     train, test = data.load("mnist_mini", labels=True)
-    classifier = train_classifier(train)
+    classifier = build_mnist_classifier(train)
     on_test = classifier.evaluate(test, verbose=0, return_dict=True)["accuracy"]
     asked = np.arange(settings.samples) % 10
     model = run.load_run(settings.folder)

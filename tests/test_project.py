@@ -16,7 +16,7 @@ import keras_gen
 from keras_gen import data
 
 ROOT = pathlib.Path(__file__).parents[1]
-SCRIPTS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
+SCRIPTS = sorted(str(path.relative_to(ROOT / "scripts")) for path in (ROOT / "scripts").rglob("*.py"))
 
 
 def test_imports_go_one_way():

@@ -53,7 +53,7 @@ class Extractor:
 def mnist_classifier():
     """The 64 features before the logits of the bundled classifier of digits, for images of 28×28 grey pixels.
 
-    A small convolutional network that `scripts/train_classifier.py` made; its test accuracy is in `mnist_classifier.md` beside it.
+    A small convolutional network that `scripts/build_mnist_classifier.py` made; its test accuracy is in `mnist_classifier.md` beside it.
     """
     classifier = keras.saving.load_model(CLASSIFIER, compile=False)
     return Extractor(keras.Model(classifier.inputs[0], classifier.layers[-2].output), "mnist_classifier")

@@ -1,6 +1,6 @@
 """Train the classifier of digits whose features samples are compared by, `keras_gen/evaluation/mnist_classifier.keras`.
 
-    python scripts/train_classifier.py --data-dir ~/tensorflow_datasets
+    python scripts/build_mnist_classifier.py --data-dir ~/tensorflow_datasets
 
 Takes the 60,000 training images of MNIST, moved and turned a little; writes the network and, beside it, its accuracy on the 10,000
 test images. Takes four minutes on two cores.
@@ -19,7 +19,7 @@ from keras_gen.evaluation.features import CLASSIFIER
 NOTE = """# mnist_classifier.keras
 
 A convolutional classifier of MNIST's digits, whose {features} features before the logits samples are compared by. Made by
-`scripts/train_classifier.py`; {parameters:,} parameters; accuracy on the 10,000 test images: {accuracy:.2%}.
+`scripts/build_mnist_classifier.py`; {parameters:,} parameters; accuracy on the 10,000 test images: {accuracy:.2%}.
 """
 
 
