@@ -53,7 +53,7 @@ class Extractor:
 def mnist_classifier():
     """The 64 features before the logits of the bundled classifier of digits, for images of 28×28 grey pixels.
 
-    A small convolutional network that `scripts/build_mnist_classifier.py` made; its test accuracy is in `mnist_classifier.md` beside it.
+    A small convolutional network that `scripts/build_mnist_classifier.py` made; `mnist_classifier.md` beside it has its test accuracy.
     """
     classifier = keras.saving.load_model(CLASSIFIER, compile=False)
     return Extractor(keras.Model(classifier.inputs[0], classifier.layers[-2].output), "mnist_classifier")
@@ -62,7 +62,7 @@ def mnist_classifier():
 def inception():
     """The 2,048 features of Inception's last pooling, with Keras's ImageNet weights; images of any size, grey or coloured.
 
-    The FID of papers uses another port of these weights and another resizing: compare such numbers with numbers made here alone.
+    The FID of papers uses another port of these weights and another resizing: compare such numbers with those made here alone.
 
     Raises:
         ValueError: If the weights are not in Keras's cache and cannot be downloaded.
