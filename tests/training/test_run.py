@@ -57,6 +57,8 @@ def test_a_run_leaves_all_it_should(kind, config, tmp_path, capsys):
     output = capsys.readouterr().out
     assert "Epoch 3/3" in output
     assert str(folder) in output
+    if kind != "autoencoder":  # one is enough for what follows
+        return
     assert run.train(config).name == f"{kind}-2"
     assert sorted(path.name for path in (tmp_path / "savedmodels" / kind).iterdir()) == ["1", "2"]
     with (tmp_path / "runs" / f"{kind}-2" / "metrics.csv").open() as file:
