@@ -88,7 +88,7 @@ def load(
         if int(split.cardinality()) == 0:
             raise ValueError(f"Expected examples in both splits of {source}. Received: none in {name}. A split needs at least one.")
     try:
-        return _batches(train, batch_size, seed, binarize, seed), _batches(test, batch_size, None, binarize, seed)
+        return _batches(train, batch_size, seed, binarize, shuffle=True), _batches(test, batch_size, seed, binarize)
     except tf.errors.DataLossError as error:
         raise ValueError(f"Expected whole records in {source}. Received: {error.message}. Prepare or copy it anew.") from None
     except tf.errors.InvalidArgumentError as error:
@@ -348,12 +348,13 @@ def _scaled(x, *y):
     return (x, *y) if y else x
 
 
-def _binarized(x, *y, seed):
+def _binarized(batch, seed):
+    x, *y = batch if isinstance(batch, tuple) else (batch,)
     x = tf.cast(tf.random.stateless_uniform(tf.shape(x), (seed, 0)) < x, tf.float32)
     return (x, *y) if y else x
 
 
-def _batches(examples, batch_size, shuffle_seed, binarize, seed):
+def _batches(examples, batch_size, seed, binarize, shuffle=False):
     options = tf.data.Options()
     options.autotune.enabled = False  # tf.data's tuner held the first batch of every other epoch back for two seconds
     count = int(examples.cardinality())
@@ -361,12 +362,10 @@ def _batches(examples, batch_size, shuffle_seed, binarize, seed):
     fits = count > 0 and spec.shape.is_fully_defined() and count * spec.shape.num_elements() * spec.dtype.size <= _MEMORY_LIMIT
     if fits:  # not `cache()`, which a reader that stops half-way leaves truncated for all who come after
         examples = tf.data.Dataset.from_tensor_slices(next(iter(examples.batch(count).with_options(options))))
-    if shuffle_seed is not None and count != 0:
-        examples = examples.shuffle(count if fits else 10_000, seed=shuffle_seed)
+    if shuffle and count != 0:
+        examples = examples.shuffle(count if fits else 10_000, seed=seed)
     batches = examples.batch(batch_size).map(_scaled)
     if binarize:
-        seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=shuffle_seed is not None)
-        batches = tf.data.Dataset.zip((batches, seeds)).map(
-            lambda batch, seed: _binarized(*(batch if isinstance(batch, tuple) else (batch,)), seed=seed)
-        )
+        seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=shuffle)
+        batches = tf.data.Dataset.zip((batches, seeds)).map(_binarized)
     return batches.prefetch(2).with_options(options)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_gen.distributions import DiagonalNormal, FullCovarianceNormal
 from keras_gen.evaluation.likelihood import log_likelihood
 from keras_gen.models import VAE
-from keras_gen.models.copies import copy_of
+from keras_gen.models.copies import copy_of, with_labels
 
 _NEGLIGIBLE = 0.1  # nats
 
@@ -164,7 +164,7 @@ def _refine(vae, x, labels, steps, num_samples):
     diagonal, full = vae.posterior, FullCovarianceNormal(vae.posterior.event_size)
     labels = None if labels is None else tf.constant(labels)
     x = tf.constant(x)
-    encoded = tf.concat([*_parameters(vae, x, labels)], axis=-1)
+    encoded = with_labels(vae.encoder, x, labels, training=False)
     begun = _elbo(vae, diagonal(encoded), x, labels, num_samples)[0]
     best = _optimized(vae, diagonal, encoded, x, labels, steps)
     of_diagonal = _elbo(vae, diagonal(best), x, labels, num_samples)[0]
@@ -176,12 +176,6 @@ def _refine(vae, x, labels, steps, num_samples):
     correlations = covariance / (scales[:, :, None] * scales[:, None, :])
     gaps = of_diagonal - begun, of_full - of_diagonal, values - of_full
     return gaps, np.sqrt(np.mean(correlations**2, axis=0))
-
-
-def _parameters(vae, x, labels):
-    """Mean and raw scale that the encoder gives each image."""
-    inputs = [x, tf.cast(labels, vae.encoder.inputs[1].dtype)] if len(vae.encoder.inputs) > 1 else x
-    return tf.split(vae.encoder(inputs, training=False), 2, axis=-1)
 
 
 def _elbo(vae, posterior, x, labels, num_samples):

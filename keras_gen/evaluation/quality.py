@@ -68,31 +68,38 @@ def sample_quality(model, real, other_real=None, extractor=None, split="test", s
     real = np.asarray(real, np.float32)
     if len(real) < 10:
         raise ValueError(f"Expected at least 10 real images. Received: {len(real)}.")
-    return _compare(model, extractor(real), None if other_real is None else extractor(other_real), extractor, split, seed)
-
-
-def _compare(model, real, other_real, extractor, split, seed):
-    labels = np.arange(len(real)) % model.num_classes if model.num_classes else None
-    generated = extractor(model.generate(len(real), seed=seed, condition=labels))
+    features = extractor(real)
     if other_real is None:
-        floor, made_from = frechet_distance(real[::2], real[1::2]), "halves of the real images"
+        floor, made_from = frechet_distance(features[::2], features[1::2]), "halves of the real images"
     else:
-        floor, made_from = frechet_distance(real, other_real), f"{len(other_real)} other real images"
-    kid = kernel_distance(real, generated, seed=seed)
-    return SampleQuality(
-        frechet_distance(real, generated),
-        *kid,
-        *precision_recall(real, generated),
-        *density_coverage(real, generated),
-        floor,
-        {
-            "extractor": extractor.name,
-            "weights": extractor.hash,
-            "real": f"{len(real)} of {split}",
-            "generated": len(generated),
-            "floor": made_from,
-        },
-    )
+        floor, made_from = frechet_distance(features, extractor(other_real)), f"{len(other_real)} other real images"
+    protocol = {
+        "extractor": extractor.name,
+        "weights": extractor.hash,
+        "real": f"{len(real)} of {split}",
+        "generated": len(real),
+        "floor": made_from,
+    }
+    return SampleQuality(**_scores(model, features, extractor, seed), floor=floor, protocol=protocol)
+
+
+def _scores(model, real, extractor, seed):
+    """The numbers of `SampleQuality` that compare as many samples with the features of real images."""
+    generated = extractor(generate(model, len(real), seed))
+    distance = kernel_distance(real, generated, seed=seed)
+    return {
+        "fid": frechet_distance(real, generated),
+        "kid": distance.value,
+        "kid_error": distance.standard_error,
+        **precision_recall(real, generated)._asdict(),
+        **density_coverage(real, generated)._asdict(),
+    }
+
+
+def generate(model, num_samples, seed):
+    """Samples of a model, of a conditional one each label in turn."""
+    labels = np.arange(num_samples) % model.num_classes if model.num_classes else None
+    return model.generate(num_samples, seed=seed, condition=labels)
 
 
 class QualityLogs(keras.callbacks.Callback):
@@ -129,6 +136,6 @@ class QualityLogs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Compare, if it is the epoch's turn, and log."""
         if self.last is None or epoch % self.every == 0:
-            quality = _compare(self.model, self.real, None, self.extractor, "", self.seed)
-            self.last = {name: getattr(quality, name) for name in ("fid", "kid", "precision", "recall", "density", "coverage")}
+            self.last = _scores(self.model, self.real, self.extractor, self.seed)
+            del self.last["kid_error"]
         logs.update(self.last)

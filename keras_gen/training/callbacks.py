@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen.evaluation import latent_report
+from keras_gen.evaluation.quality import generate
 from keras_gen.models import VAE
 from keras_gen.storage import whole
 
@@ -58,8 +59,8 @@ class Pictures(keras.callbacks.Callback):
         self.seed = seed
 
     def on_epoch_end(self, epoch, logs=None):
-        """Write the pictures of epoch `epoch + 1` if it is their turn."""
-        if (epoch + 1) % self.every == 0:
+        """Write the pictures of epoch `epoch + 1` if it is their turn; those of the last wait for the end of training."""
+        if (epoch + 1) % self.every == 0 and epoch + 1 < self.params["epochs"]:
             self._write(epoch + 1)
 
     def on_train_end(self, logs=None):
@@ -119,12 +120,6 @@ class Summaries(keras.callbacks.TensorBoard):
 def are_images(examples):
     """Whether an array `[n, ...]` can be shown as pictures."""
     return len(examples.shape) == 4 and examples.shape[-1] in (1, 3)
-
-
-def generate(model, num_samples, seed):
-    """Samples of a model, of a conditional one each label in turn."""
-    labels = np.arange(num_samples) % model.num_classes if model.num_classes else None
-    return model.generate(num_samples, seed=seed, condition=labels)
 
 
 def grid(images, columns=10, zoom=1):

@@ -17,11 +17,12 @@ import tensorflow as tf
 import yaml
 
 from keras_gen import data, distributions, evaluation, losses, networks, objectives, regularizers, serving
+from keras_gen.evaluation.quality import generate
 from keras_gen.models import GAN, VAE, CheckpointError, Checkpoints, RegularizedAutoencoder
 from keras_gen.models.saved import load_run
 from keras_gen.serialization import constructor_arguments
 from keras_gen.storage import alone, whole
-from keras_gen.training.callbacks import MetricsFile, Pictures, Summaries, are_images, generate, save_grid
+from keras_gen.training.callbacks import MetricsFile, Pictures, Summaries, are_images, save_grid
 from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig, as_dict, first_difference, read
 from keras_gen.training.environment import record_environment
 
@@ -310,10 +311,9 @@ def sample(run, num_samples=100, seed=0, output=None):
         Path of the file.
     """
     samples = np.asarray(generate(load_run(run), num_samples, seed))
-    are_images = samples.ndim == 4 and samples.shape[-1] in (1, 3)
-    output = pathlib.Path(output or pathlib.Path(run) / ("samples.png" if are_images else "samples.npy"))
+    output = pathlib.Path(output or pathlib.Path(run) / ("samples.png" if are_images(samples) else "samples.npy"))
     output.parent.mkdir(parents=True, exist_ok=True)
-    if are_images and output.suffix != ".npy":
+    if are_images(samples) and output.suffix != ".npy":
         save_grid(output, samples)
     else:
         np.save(output, samples)

@@ -4,8 +4,9 @@
 
 Test log-likelihood of the VAE with one draw (the paper's: −86.76 nats), of the IWAE with five (−85.54) and of a VAE with a prior for
 each label (no paper's; −82.32 in a public reproduction, nbip): 784-200-200-50 tanh units, all 10,000 test images, 5,000 draws each.
-The paper trains 3,280 epochs of batches of 20; here it is fewer of 100 with a cosine, within 90 minutes on two cores for `vae` and
-`conditional` and 170 for `iwae`. Stopped, the same command goes on. The result goes to `docs/results/iwae_table-ROW-SEED.json`.
+The paper trains 3,280 epochs of batches of 20; here it is fewer of 100 with a cosine. The budget is 90 minutes on two cores for `vae`
+and `conditional` and 170 for `iwae`; the result says how many it took. Stopped, the same command goes on. The result goes to
+`docs/results/iwae_table-ROW-SEED.json`.
 """
 
 import dataclasses
@@ -81,8 +82,7 @@ def build(settings, mean):
 def main(settings: Settings):
     """Train, estimate and write the result."""
     labels = settings.row == "conditional"
-    loaded = data.load("mnist", 100, labels, settings.data_dir, seed=settings.seed, binarize=True)
-    train, test = loaded
+    train, test = data.load("mnist", 100, labels, settings.data_dir, seed=settings.seed, binarize=True)
     grey, _ = data.load("mnist", 10_000, data_dir=settings.data_dir)
     vae = build(settings, np.mean([batch.mean(axis=0) for batch in grey.as_numpy_iterator()], axis=0))
     schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * len(train))

@@ -99,6 +99,7 @@ def test_however_little_memory_there_is():
         assert abs(estimate.mean - estimates[0].mean) < 4 * gap
     again = evaluation.log_likelihood(vae, x, num_samples=500, memory=1000, verbose=0)
     np.testing.assert_array_equal(again.values, estimates[-1].values)
+    assert len(set(again.curve.values())) == len(again.curve)  # no part repeats the draws of another
 
 
 def test_of_binary_pixels_it_is_a_probability_and_of_grey_ones_no_likelihood():

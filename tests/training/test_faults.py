@@ -33,9 +33,13 @@ def train(kind="vae", *flags, x="x.npz"):
 RESUME = ["train", "--resume", "runs/run"]
 
 
+def write_images(folder, count=40):
+    np.savez(folder / "x.npz", x=np.random.default_rng(0).random((count, 8, 8)).astype(np.float32))
+
+
 @pytest.fixture
 def folder(tmp_path):
-    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((40, 8, 8)).astype(np.float32))
+    write_images(tmp_path)
     return tmp_path
 
 
@@ -55,7 +59,7 @@ def finished(once):
 
     def finish(kind):
         def make(folder):
-            np.savez(folder / "x.npz", x=np.random.default_rng(0).random((40, 8, 8)).astype(np.float32))
+            write_images(folder)
             ended = keras_gen(folder, *train(kind))
             assert ended.code == 0, ended.error
 
@@ -69,7 +73,7 @@ def stopped(once):
     """The folder of a training of a VAE that was stopped by SIGTERM in its step 12, with two checkpoints."""
 
     def make(folder):
-        np.savez(folder / "x.npz", x=np.random.default_rng(0).random((40, 8, 8)).astype(np.float32))
+        write_images(folder)
         ended = keras_gen(folder, *train(), injections=[AtStep(12, Send(signal.SIGTERM))])
         assert ended.code == 143, ended.error
 
@@ -77,7 +81,7 @@ def stopped(once):
 
 
 @pytest.fixture
-def fault(record_property, request):
+def fault(record_property):
     """A function that notes a row of the table: how the command ended, and what was left."""
 
     def note(what, ended, remains):
@@ -225,7 +229,7 @@ def set_in_config(name, value):
 
 
 def fewer_examples(run):
-    np.savez(run.parents[1] / "x.npz", x=np.random.default_rng(0).random((30, 8, 8)).astype(np.float32))
+    write_images(run.parents[1], count=30)
 
 
 def damage_all(run):
