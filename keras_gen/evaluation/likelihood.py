@@ -1,6 +1,7 @@
 """log p(x) of a VAE by importance sampling, with its error."""
 
 import dataclasses
+import functools
 import math
 import warnings
 
@@ -9,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 _MEMORY = 2**26  # bytes of one chunk of the decoder's outputs
+_AT_ONCE = 20  # examples from one word of progress to the next
 _CURVE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 
 
@@ -115,25 +117,19 @@ def log_likelihood(vae, x, condition=None, num_samples=5000, seed=0, memory=_MEM
     condition = None if condition is None else np.asarray(condition)
     vae.data_check.before_work(x, condition if vae.num_classes else None)
     measure = _measure(vae, x)
-    rows = max(1, memory // (4 * math.prod(vae.likelihood.parameter_shape)))
-    draws = min(num_samples, rows)
-    batch = max(1, rows // draws)
+    draws = min(num_samples, max(1, memory // (4 * math.prod(vae.likelihood.parameter_shape))))
     counts = [count for count in _CURVE if count < num_samples] + [num_samples]
-    parts = []
+    parts, weigh = [], tf.function(functools.partial(_log_weights, vae), reduce_retracing=True)
     progress = keras.utils.Progbar(len(x), verbose=verbose, unit_name="example")
-    weigh = tf.function(vae.log_weights, reduce_retracing=True)
-    for start in range(0, len(x), batch):
-        some = tf.constant(x[start : start + batch])
-        labels = None if condition is None else tf.constant(condition[start : start + batch])
-        log_weights = tf.concat(
-            [
-                weigh(some, labels, min(draws, num_samples - first), tf.random.experimental.stateless_fold_in((seed, start), first))
-                for first in range(0, num_samples, draws)
-            ],
-            axis=0,
-        )
-        parts.append(_summary(log_weights, counts))
-        progress.update(start + len(some))
+    for start in range(0, len(x), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        labels = None if condition is None else tf.constant(condition[some])
+        log_weights = [
+            weigh(tf.constant(x[some]), labels, min(draws, num_samples - first), tf.constant((seed, first)), tf.constant(start))
+            for first in range(0, num_samples, draws)
+        ]
+        parts.append(_summary(tf.concat(log_weights, axis=1), counts))
+        progress.update(start + len(x[some]))
     values, elbos, effective_sample_sizes, curve = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
     return LogLikelihood(
         values,
@@ -146,14 +142,25 @@ def log_likelihood(vae, x, condition=None, num_samples=5000, seed=0, memory=_MEM
     )
 
 
+def _log_weights(vae, x, labels, draws, seed, start):
+    """`[batch, draws]`, one example after the other, each with noise of its own whatever else is in the batch."""
+
+    def of_one(number):
+        label = None if labels is None else labels[number, None]
+        noise = tf.random.experimental.stateless_fold_in(seed, start + number)
+        return vae.log_weights(x[number, None], label, draws, noise)[:, 0]
+
+    return tf.map_fn(of_one, tf.range(len(x)), fn_output_signature=tf.float32, parallel_iterations=2)
+
+
 def _summary(log_weights, counts):
-    """log p(x), ELBO and ESS of each example, and log p(x) after each of `counts` draws, from log-weights `[samples, batch]`."""
+    """log p(x), ELBO and ESS of each example, and log p(x) after each of `counts` draws, from log-weights `[batch, samples]`."""
     log_weights = np.asarray(log_weights, np.float64)
-    largest = log_weights.max(axis=0)
+    largest = log_weights.max(axis=1, keepdims=True)
     weights = np.exp(log_weights - largest)
-    sums = np.cumsum(weights, axis=0)
-    curve = np.stack([largest + np.log(sums[count - 1] / count) for count in counts])
-    return curve[-1], log_weights.mean(axis=0), sums[-1] ** 2 / np.sum(weights**2, axis=0), curve
+    sums = np.cumsum(weights, axis=1)
+    curve = np.stack([largest[:, 0] + np.log(sums[:, count - 1] / count) for count in counts])
+    return curve[-1], log_weights.mean(axis=1), sums[:, -1] ** 2 / np.sum(weights**2, axis=1), curve
 
 
 def _measure(vae, x):

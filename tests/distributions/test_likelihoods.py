@@ -7,6 +7,7 @@ import scipy.optimize
 import scipy.special
 import scipy.stats
 import tensorflow as tf
+from tensorflow_probability import distributions as tfd
 
 from keras_gen.distributions import Bernoulli, Categorical, ContinuousBernoulli, Likelihood, Normal
 
@@ -21,6 +22,26 @@ def test_bernoulli_is_the_cross_entropy_in_nats():
     expected = (X * np.log(p) + (1 - X) * np.log(1 - p)).sum(axis=(1, 2, 3))
     np.testing.assert_allclose(Bernoulli(SHAPE)(PARAMETERS).log_prob(X), expected, rtol=1e-5)
     np.testing.assert_allclose(Bernoulli(SHAPE)(PARAMETERS).mean(), p, rtol=1e-5)
+
+
+@pytest.mark.parametrize("size", [784, 101, 1])  # many groups of factors, none, one
+def test_bernoulli_is_tfps_with_both_gradients_and_curvature(size):
+    logits, x = tf.constant(10 * RANDOM.normal(size=(3, 2, size)), tf.float32), tf.constant(RANDOM.random((2, size)), tf.float32)
+
+    def derivatives(distribution):
+        with tf.GradientTape() as outer:
+            outer.watch(logits)
+            with tf.GradientTape() as tape:
+                tape.watch([logits, x])
+                value = distribution(logits).log_prob(x)
+            gradients = tape.gradient(value, [logits, x])
+        return [value, *gradients, outer.gradient(gradients[0], logits)]
+
+    of_tfp = derivatives(lambda logits: tfd.Independent(tfd.Bernoulli(logits=logits, dtype=tf.float32), 1))
+    for mine, expected in zip(derivatives(Bernoulli((size,))), of_tfp, strict=True):
+        np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-5)
+    alone = Bernoulli((size,))(logits).log_prob(x[:1])  # one example for all draws
+    np.testing.assert_allclose(alone, Bernoulli((size,))(logits).log_prob(tf.repeat(x[:1], 2, axis=0)), rtol=1e-5, atol=1e-5)
 
 
 def test_bernoulli_stays_finite_where_a_probability_would_round_to_one():

@@ -1,0 +1,76 @@
+"""How much longer log p(x) by importance sampling takes than the matrix products of its decoder: 5,000 draws of 50-200-200-784.
+
+    python benchmarks/likelihood.py                 # 100 images a round: half a minute
+    python benchmarks/likelihood.py --images 10000  # all of MNIST's test images: a quarter of an hour
+
+Both take turns in the same process, so that what else the machine does meets both alike; the medians of the rounds are compared. Writes
+`benchmarks/results/likelihood.json`.
+"""
+
+import dataclasses
+import json
+import pathlib
+import statistics
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tyro
+
+from keras_gen import VAE, distributions, evaluation, networks
+
+RESULT = pathlib.Path(__file__).parent / "results" / "likelihood.json"
+
+
+@dataclasses.dataclass
+class Settings:
+    """What is timed."""
+
+    images: int = 100
+    """Images a round."""
+    num_samples: int = 5000
+    """Draws an image."""
+    rounds: int = 7
+    """Rounds."""
+
+
+def main(settings: Settings):
+    """Time both, print and write."""
+    keras.utils.set_random_seed(0)
+    image, wide = (28, 28, 1), {"hidden": (200, 200), "activation": "tanh"}
+    posterior, likelihood = distributions.DiagonalNormal(50), distributions.Bernoulli(image)
+    encoder = networks.mlp(image, (posterior.parameter_size,), **wide)
+    vae = VAE(encoder, networks.mlp((50,), image, **wide), posterior, likelihood)
+    x = (np.random.default_rng(0).random((settings.images, *image)) < 0.2).astype("float32")
+    kernels = [weight for weight in vae.decoder.get_weights() if weight.ndim == 2]
+
+    @tf.function
+    def products(z):
+        for _ in tf.range(settings.images):
+            hidden = z
+            for kernel in kernels:
+                hidden = tf.matmul(hidden, kernel)
+            z += 0.0 * hidden[0, 0]  # one image after the other
+        return z
+
+    timed = {
+        "likelihood": lambda: evaluation.log_likelihood(vae, x, num_samples=settings.num_samples, verbose=0),
+        "products": lambda: products(tf.random.normal((settings.num_samples, 50))),
+    }
+    seconds = {name: [] for name in timed}
+    for number in range(settings.rounds + 1):  # the first is to warm up
+        for name, work in timed.items():
+            began = time.perf_counter()
+            work()
+            if number:
+                seconds[name].append(time.perf_counter() - began)
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    result = {**dataclasses.asdict(settings), **{f"{name}_seconds": round(value, 2) for name, value in medians.items()}}
+    result["ratio"] = round(medians["likelihood"] / medians["products"], 2)
+    print(json.dumps(result, indent=1))
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Settings, description=__doc__))
