@@ -26,7 +26,7 @@ import tensorflow as tf
 import tyro
 
 from keras_gen import GAN, losses, networks
-from keras_gen.training.callbacks import save_grid
+from keras_gen.evaluation.pictures import save_grid
 
 ROOT = pathlib.Path(__file__).parents[1]
 RING = np.stack([np.cos(np.pi * np.arange(8) / 4), np.sin(np.pi * np.arange(8) / 4)], axis=1)

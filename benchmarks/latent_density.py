@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_gen import RegularizedAutoencoder, data, distributions, networks, regularizers
-from keras_gen.training.callbacks import save_grid
+from keras_gen.evaluation.pictures import save_grid
 
 PICTURE = pathlib.Path(__file__).parents[1] / "docs" / "images" / "latent-density.png"
 

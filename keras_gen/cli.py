@@ -58,9 +58,28 @@ class Sample:
 
     def __call__(self):
         """Write the samples, and say where."""
-        from keras_gen.training.run import sample
+        from keras_gen.training.finished import sample
 
         print(sample(self.run, self.num_samples, self.seed, self.output))
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluate:
+    """Evaluate a trained model: scores in a table, pictures of its latents, and a report on one page."""
+
+    run: tyro.conf.Positional[pathlib.Path]
+    """Folder of the run, such as runs/vae."""
+    num_samples: int = 500
+    """Draws for the likelihood of each test example, of a VAE; 5000 for a number to publish."""
+    seed: int = 0
+    """Seed of draws and samples."""
+
+    def __call__(self):
+        """Print the table; evaluation.json, pictures and report.html are left in the run's folder."""
+        from keras_gen.training.finished import evaluate
+
+        print(evaluate(self.run, self.num_samples, self.seed))
+        print(f"\nThe report is {self.run / 'report.html'}.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +99,7 @@ class Audit:
 
     def __call__(self):
         """Print the verdict; audit.json and correlations.png are left in the run's folder."""
-        from keras_gen.training.run import audit
+        from keras_gen.training.finished import audit
 
         print(audit(self.run, self.epochs, self.num_seeds, self.images, self.num_samples))
 
@@ -98,7 +117,7 @@ class Export:
 
     def __call__(self):
         """Export, and say where."""
-        from keras_gen.training.run import export
+        from keras_gen.training.finished import export
 
         print(export(self.run, self.base, self.png))
 
@@ -126,6 +145,7 @@ class Verify:
 Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]
+    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
     | Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]

@@ -3,6 +3,7 @@
 from keras_gen.evaluation.features import Extractor, inception, mnist_classifier
 from keras_gen.evaluation.frechet import KernelDistance, frechet_distance, kernel_distance
 from keras_gen.evaluation.independence import IndependenceAudit, Interval, audit_independence
+from keras_gen.evaluation.latent_space import codes, interpolate, map_codes, traverse
 from keras_gen.evaluation.latents import LatentReport, latent_report
 from keras_gen.evaluation.likelihood import LogLikelihood, log_likelihood
 from keras_gen.evaluation.manifold import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
@@ -20,13 +21,17 @@ __all__ = [
     "QualityLogs",
     "SampleQuality",
     "audit_independence",
+    "codes",
     "density_coverage",
     "frechet_distance",
     "inception",
+    "interpolate",
     "kernel_distance",
     "latent_report",
     "log_likelihood",
+    "map_codes",
     "mnist_classifier",
     "precision_recall",
     "sample_quality",
+    "traverse",
 ]

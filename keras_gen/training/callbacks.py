@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen.evaluation import latent_report
+from keras_gen.evaluation.pictures import are_images, grid, save_grid
 from keras_gen.evaluation.quality import generate
 from keras_gen.models import VAE
 from keras_gen.storage import whole
@@ -115,23 +116,3 @@ class Summaries(keras.callbacks.TensorBoard):
         """Close the files."""
         super().on_train_end(logs)
         self.writer.close()
-
-
-def are_images(examples):
-    """Whether an array `[n, ...]` can be shown as pictures."""
-    return len(examples.shape) == 4 and examples.shape[-1] in (1, 3)
-
-
-def grid(images, columns=10, zoom=1):
-    """Images `[n, height, width, 1 or 3]` in [0, 1] as one of uint8, `columns` in a row, each pixel `zoom` wide."""
-    images = np.asarray(images)
-    images = np.concatenate([images, np.zeros((-len(images) % columns, *images.shape[1:]))])
-    _, height, width, channels = images.shape
-    together = images.reshape(-1, columns, height, width, channels).swapaxes(1, 2).reshape(-1, columns * width, channels)
-    return np.clip(255 * together.repeat(zoom, 0).repeat(zoom, 1), 0, 255).astype(np.uint8)
-
-
-def save_grid(path, images, columns=10, zoom=2):
-    """Write `grid(images)` as a PNG."""
-    with whole(path) as unfinished:
-        keras.utils.save_img(unfinished, grid(images, columns, zoom), scale=False)

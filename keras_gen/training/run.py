@@ -1,11 +1,9 @@
 """One training run: data, model, `fit`, and what is left in its folder."""
 
 import contextlib
-import dataclasses
 import functools
 import importlib.util
 import itertools
-import json
 import pathlib
 import sys
 import time
@@ -16,13 +14,13 @@ import numpy as np
 import tensorflow as tf
 import yaml
 
-from keras_gen import data, distributions, evaluation, losses, networks, objectives, regularizers, serving
-from keras_gen.evaluation.quality import generate
+from keras_gen import data, distributions, losses, networks, objectives, regularizers, serving
+from keras_gen.evaluation.pictures import are_images
+from keras_gen.evaluation.report import write_report
 from keras_gen.models import GAN, VAE, CheckpointError, Checkpoints, RegularizedAutoencoder
-from keras_gen.models.saved import load_run
 from keras_gen.serialization import constructor_arguments
 from keras_gen.storage import alone, whole
-from keras_gen.training.callbacks import MetricsFile, Pictures, Summaries, are_images, save_grid
+from keras_gen.training.callbacks import MetricsFile, Pictures, Summaries
 from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig, as_dict, first_difference, read
 from keras_gen.training.environment import record_environment
 
@@ -33,8 +31,8 @@ def train(config):
     """Train what `config` describes and leave a folder.
 
     The folder holds `config.yaml`, `environment.yaml` (versions, devices, git commit), `metrics.csv`, `checkpoints/`, `model.keras`,
-    for images `samples-*.png` and `reconstructions-*.png`, and where TensorBoard is installed `tensorboard/`. The SavedModel goes to
-    `config.savedmodels/config.name/<next integer>`.
+    for images `samples-*.png` and `reconstructions-*.png`, `report.html`, and where TensorBoard is installed `tensorboard/`. The
+    SavedModel goes to `config.savedmodels/config.name/<next integer>`.
 
     Args:
         config: `AutoencoderConfig`, `VAEConfig` or `GANConfig`.
@@ -122,16 +120,16 @@ def _prepare(config):
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
-    train_data, test_data = _data(config)
+    train_data, test_data = load_data(config)
     labels = isinstance(train_data.element_spec, tuple)
     data_shape = tuple((train_data.element_spec[0] if labels else train_data.element_spec).shape[1:])
     num_classes = 1 + max(int(y.numpy().max()) for _, y in train_data) if labels else None
     return build(config, data_shape, config.epochs * len(train_data), num_classes), train_data, test_data
 
 
-def _data(config):
-    """`(train, test)` of a configuration, with labels where its model sees them."""
-    labels = getattr(config, "conditional", False) or getattr(config, "prior", None) == "conditional"
+def load_data(config, labels=False):
+    """`(train, test)` of a configuration, with labels where its model sees them, or they are asked for."""
+    labels = labels or getattr(config, "conditional", False) or getattr(config, "prior", None) == "conditional"
     return data.load(
         config.data,
         config.batch_size,
@@ -164,6 +162,7 @@ def _run(config, folder, model, train_data, test_data):
             model.fit_latent_density(train_data)
         with whole(folder / "model.keras") as unfinished:
             model.save(unfinished)
+        write_report(folder)
     try:
         version = serving.publish(folder, config.savedmodels / config.name)
     except serving.PublishError as error:
@@ -224,7 +223,7 @@ def _(config: AutoencoderConfig, data_shape, steps, num_classes=None):
         regularizers.Contractive: config.contractive,
     }
     chosen = [kind(weight) for kind, weight in of_latents.items() if weight]
-    model.compile(_adam(config, steps, config.learning_rate), loss=config.loss, regularizers=chosen)
+    model.compile(adam(config, steps, config.learning_rate), loss=config.loss, regularizers=chosen)
     return model
 
 
@@ -263,7 +262,7 @@ def _(config: VAEConfig, data_shape, steps, num_classes=None):
         seed=config.seed,
         name=config.name,
     )
-    model.compile(_adam(config, steps, config.learning_rate), objective=objective)
+    model.compile(adam(config, steps, config.learning_rate), objective=objective)
     return model
 
 
@@ -288,89 +287,14 @@ def _(config: GANConfig, data_shape, steps, num_classes=None):
         name=config.name,
     )
     model.compile(
-        _adam(config, steps, config.generator_learning_rate, beta_1=config.beta_1),
-        _adam(config, config.discriminator_steps * steps, config.discriminator_learning_rate, beta_1=config.beta_1),
+        adam(config, steps, config.generator_learning_rate, beta_1=config.beta_1),
+        adam(config, config.discriminator_steps * steps, config.discriminator_learning_rate, beta_1=config.beta_1),
         loss,
         [penalty[name](config.penalty_weight, every=config.penalty_every) for name in config.penalties],
         config.discriminator_steps,
         config.ema_momentum,
     )
     return model
-
-
-def sample(run, num_samples=100, seed=0, output=None):
-    """Write samples of a run's model as one picture, or as an .npy of rows if they are no images.
-
-    Args:
-        run: Folder of the run.
-        num_samples: How many.
-        seed: Their seed.
-        output: File to write; `samples.png` or `samples.npy` in the run's folder if None.
-
-    Returns:
-        Path of the file.
-    """
-    samples = np.asarray(generate(load_run(run), num_samples, seed))
-    output = pathlib.Path(output or pathlib.Path(run) / ("samples.png" if are_images(samples) else "samples.npy"))
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if are_images(samples) and output.suffix != ".npy":
-        save_grid(output, samples)
-    else:
-        np.save(output, samples)
-    return output
-
-
-def audit(run, epochs=10, num_seeds=3, images=100, num_samples=200):
-    """Ask of a run's VAE whether independent latents were adequate, and leave `audit.json` and `correlations.png` in its folder.
-
-    Args:
-        run: Folder of the run of a VAE with a diagonal posterior.
-        epochs: Further passes over the training data, with the run's learning rate falling to 0 along a cosine.
-        num_seeds: Pairs of trainings.
-        images: Test images whose posteriors are refined.
-        num_samples: Draws for the likelihood of each test image.
-
-    Returns:
-        `evaluation.IndependenceAudit`.
-    """
-    config, model = read(run), load_run(run)
-    if not isinstance(config, VAEConfig):
-        raise ValueError(f"Expected the run of a VAE. Received: {run}, of a {as_dict(config)['model']}.")
-    train_data, test_data = _data(config)
-    batches = list(test_data.as_numpy_iterator())
-    test = map(np.concatenate, zip(*batches, strict=True)) if model.num_classes else [np.concatenate(batches)]
-    model.compile(_adam(config, epochs * len(train_data), config.learning_rate), objective=model.objective)
-    found = evaluation.audit_independence(
-        model,
-        lambda: _data(config)[0],
-        *test,  # images, and labels for a conditional model
-        epochs=epochs,
-        seeds=tuple(range(num_seeds)),
-        images=images,
-        num_samples=num_samples,
-    )
-    folder = pathlib.Path(run)
-    with whole(folder / "audit.json") as unfinished:
-        unfinished.write_text(json.dumps(dataclasses.asdict(found), indent=1, default=np.ndarray.tolist) + "\n")
-    save_grid(folder / "correlations.png", found.correlations[None, :, :, None], columns=1, zoom=16)
-    return found
-
-
-def export(run, base=None, png=False):
-    """Publish a run's model as the next version.
-
-    Args:
-        run: Folder of the run.
-        base: Folder of the model's versions; where the run put its own if None.
-        png: Offer each signature also with images as PNG.
-
-    Returns:
-        Path of the version.
-    """
-    if base is None and (pathlib.Path(run) / "config.yaml").is_file():
-        config = read(run)
-        base = config.savedmodels / config.name
-    return serving.publish(run, base or pathlib.Path("savedmodels") / pathlib.Path(run).name, png)
 
 
 def _networks(network):
@@ -380,7 +304,7 @@ def _networks(network):
     return networks.conv_encoder, networks.conv_decoder
 
 
-def _adam(config, steps, learning_rate, **kwargs):
+def adam(config, steps, learning_rate, **kwargs):
     """Adam with the learning rate's schedule, of `steps` in all, and the clipping of a configuration."""
     if config.schedule == "cosine" or config.warm_up:
         learning_rate = keras.optimizers.schedules.CosineDecay(

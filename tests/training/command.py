@@ -57,8 +57,10 @@ def _main(folder, arguments, injections):
     for descriptor, name in ((1, "output.txt"), (2, "error.txt")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
     from keras_gen import cli, serving
+    from keras_gen.training import run
 
     serving.publish = lambda run, base: base  # which has its own tests
+    run.write_report = lambda folder: None  # and so has this
     for inject in injections:
         inject()
     cli.main(arguments)

@@ -11,8 +11,10 @@ import tensorflow as tf
 import yaml
 from keras.utils import load_img
 
-from keras_gen.training import run
-from keras_gen.training.callbacks import save_grid
+from keras_gen import data
+from keras_gen.evaluation.pictures import save_grid
+from keras_gen.models.saved import load_run
+from keras_gen.training import finished, run
 from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig, as_dict, read
 from keras_gen.training.environment import record_environment
 
@@ -48,6 +50,7 @@ def test_a_run_leaves_all_it_should(kind, config, tmp_path, capsys):
         rows = list(csv.DictReader(file))
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+    assert (folder / "report.html").is_file()
     pictures = {path.name for path in folder.glob("*.png")}
     kinds = {"autoencoder": ["reconstructions", "samples"], "vae": ["reconstructions", "samples"], "gan": ["samples"]}[kind]
     assert pictures == {f"{name}-00{epoch}.png" for name in kinds for epoch in (2, 3)}
@@ -72,7 +75,7 @@ def test_rows_that_are_no_images_train_without_pictures(tmp_path):
     )
     folder = run.train(config)
     assert not list(folder.glob("*.png"))
-    assert np.load(run.sample(folder, num_samples=7)).shape == (7, 5)
+    assert np.load(finished.sample(folder, num_samples=7)).shape == (7, 5)
 
 
 def test_every_setting_reaches_the_model():
@@ -133,20 +136,20 @@ def test_a_conditional_run_shows_each_label_in_turn(kind, tmp_path):
     folder = run.train(config)
     pictures = {"samples-001.png", "reconstructions-001.png"} if kind == "vae" else {"samples-001.png"}
     assert {path.name for path in folder.glob("*.png")} == pictures
-    model = run.load_run(folder)
+    model = load_run(folder)
     assert model.num_classes == 3
-    samples = np.load(run.sample(folder, 4, seed=5, output=tmp_path / "x.npy"))
+    samples = np.load(finished.sample(folder, 4, seed=5, output=tmp_path / "x.npy"))
     np.testing.assert_allclose(samples, model.generate(4, seed=5, condition=[0, 1, 2, 0]), atol=1e-6)
 
 
 def test_samples_of_a_run_are_those_of_its_model(digits, tmp_path):
     config = dataclasses.replace(CONFIGS["vae"], data=str(digits), epochs=1, runs=tmp_path, savedmodels=tmp_path / "s")
     folder = run.train(config)
-    expected = run.load_run(folder).generate(12, seed=5)
-    np.testing.assert_array_equal(np.load(run.sample(folder, 12, seed=5, output=tmp_path / "a" / "x.npy")), expected)
-    assert load_img(run.sample(folder, 12, seed=5)).size == (10 * 12 * 2, 2 * 12 * 2)
+    expected = load_run(folder).generate(12, seed=5)
+    np.testing.assert_array_equal(np.load(finished.sample(folder, 12, seed=5, output=tmp_path / "a" / "x.npy")), expected)
+    assert load_img(finished.sample(folder, 12, seed=5)).size == (10 * 12 * 2, 2 * 12 * 2)
     with pytest.raises(ValueError, match=r"Expected the folder of a finished run, with model\.keras in it"):
-        run.load_run(tmp_path)
+        load_run(tmp_path)
 
 
 def test_a_grid_shows_each_image_in_its_place(tmp_path):
@@ -178,7 +181,7 @@ def test_schedule_and_clipping_reach_every_optimizer(digits, tmp_path):
     assert rates([0, 10], schedule="constant") == [0.5, 0.5]
     config = GANConfig(latent_size=2, schedule="cosine", discriminator_steps=2, clip_norm=2.0, data=str(digits), batch_size=16)
     config = dataclasses.replace(config, epochs=2, runs=tmp_path, savedmodels=tmp_path / "s")
-    optimizers = run.load_run(run.train(config)).optimizer.optimizers
+    optimizers = load_run(run.train(config)).optimizer.optimizers
     assert [(float(each.learning_rate), each.global_clipnorm) for each in optimizers] == [(0.0, 2.0), (0.0, 2.0)]  # at the end
 
 
@@ -191,7 +194,7 @@ def test_patience_ends_a_training_with_its_best_weights(digits, tmp_path):
     best = int(np.argmax(elbos))
     assert len(elbos) == best + 3 < 20
     _, test = run.data.load(digits)
-    evaluated = run.load_run(folder).evaluate(test, verbose=0, return_dict=True)
+    evaluated = load_run(folder).evaluate(test, verbose=0, return_dict=True)
     assert evaluated["elbo"] == pytest.approx(elbos[best], rel=1e-5)
     assert {path.name for path in folder.glob("samples-*.png")} == {f"samples-{len(elbos):03d}.png"}
 
@@ -268,19 +271,37 @@ def test_settings_that_cannot_be_are_refused(setting):
         VAEConfig(**{setting: 0})
 
 
+@pytest.mark.filterwarnings("ignore:.*is not a likelihood")
+def test_an_evaluation_leaves_its_table_pictures_and_report_in_the_folder(tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((100, 8, 8)).astype("float32"), y=np.arange(100) % 3)
+    config = VAEConfig(
+        network="mlp", latent_size=3, data=str(tmp_path / "x.npz"), epochs=1, runs=tmp_path, savedmodels=tmp_path / "s"
+    )
+    folder = run.train(config)
+    found = finished.evaluate(folder, num_samples=5)
+    model, test = load_run(folder), np.concatenate(list(data.load(config.data, 100)[1].as_numpy_iterator()))
+    losses = model.evaluate(test, verbose=0, return_dict=True)
+    saved = {score["name"]: score["value"] for score in json.loads((folder / "evaluation.json").read_text())["scores"]}
+    assert saved["elbo"] == pytest.approx(losses["elbo"], rel=1e-6)
+    assert saved == {score.name: score.value for score in found.scores}
+    assert {"traversals.png", "interpolations.png", "codes.png"} <= {path.name for path in folder.glob("*.png")}
+    assert "traversals" in (folder / "report.html").read_text().lower()
+
+
 def test_an_audit_leaves_its_verdict_in_the_folder(tmp_path, capsys):
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((60, 8, 8)).astype("float32"), y=np.arange(60) % 3)
     config = VAEConfig(
         network="mlp", latent_size=3, conditional=True, prior="conditional", data=str(tmp_path / "x.npz"), batch_size=27
     )
     folder = run.train(dataclasses.replace(config, binarize=True, epochs=1, runs=tmp_path, savedmodels=tmp_path / "s"))
-    weights = run.load_run(folder).get_weights()
-    found = run.audit(folder, epochs=1, num_seeds=2, images=3, num_samples=20)
+    weights = load_run(folder).get_weights()
+    found = finished.audit(folder, epochs=1, num_seeds=2, images=3, num_samples=20)
     saved = json.loads((folder / "audit.json").read_text())
     assert saved["elbo_gain"] == list(found.elbo_gain)
     assert np.shape(saved["correlations"]) == (3, 3)
-    assert load_img(folder / "correlations.png").size == (48, 48)
-    assert all(np.array_equal(a, b) for a, b in zip(weights, run.load_run(folder).get_weights(), strict=True))
+    assert "Was independence adequate?" in (folder / "report.html").read_text()
+    assert load_img(folder / "correlations.png").size[0] > 100
+    assert all(np.array_equal(a, b) for a, b in zip(weights, load_run(folder).get_weights(), strict=True))
     (folder / "config.yaml").write_text(yaml.safe_dump(as_dict(GANConfig())))
     with pytest.raises(ValueError, match="Expected the run of a VAE"):
-        run.audit(folder)
+        finished.audit(folder)

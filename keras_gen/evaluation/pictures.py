@@ -1,0 +1,91 @@
+"""Pictures: grids of images, a map of codes, a matrix, the curves of a training."""
+
+import io
+
+import keras
+import numpy as np
+
+from keras_gen.storage import whole
+
+_WIDTH = 4.0  # inches of a chart, of 100 pixels each
+
+
+def are_images(examples):
+    """Whether an array `[n, ...]` can be shown as pictures."""
+    return len(examples.shape) == 4 and examples.shape[-1] in (1, 3)
+
+
+def grid(images, columns=10, zoom=1):
+    """Images `[n, height, width, 1 or 3]` in [0, 1] as one of uint8, `columns` in a row, each pixel `zoom` wide."""
+    images = np.asarray(images)
+    images = np.concatenate([images, np.zeros((-len(images) % columns, *images.shape[1:]))])
+    _, height, width, channels = images.shape
+    together = images.reshape(-1, columns, height, width, channels).swapaxes(1, 2).reshape(-1, columns * width, channels)
+    return np.clip(255 * together.repeat(zoom, 0).repeat(zoom, 1), 0, 255).astype(np.uint8)
+
+
+def save_grid(path, images, columns=10, zoom=2):
+    """Write `grid(images)` as a PNG."""
+    with whole(path) as unfinished:
+        keras.utils.save_img(unfinished, grid(images, columns, zoom), scale=False)
+
+
+def save_map(path, points, labels=None):
+    """Write points `[n, 2]` as a PNG, coloured by their integer labels `[n]` if any."""
+    figure, axes = _chart(1.2 * _WIDTH, _WIDTH)
+    axes.axis("off")
+    axes.set_aspect("equal", "datalim")
+    for label in np.unique(labels) if labels is not None else [None]:
+        some = points if label is None else points[labels == label]
+        axes.scatter(*some.T, s=4, alpha=0.8, linewidths=0, color=None if label is None else f"C{label % 10}", label=label)
+    if labels is not None:
+        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3, frameon=False)
+    _save(figure, path)
+
+
+def save_matrix(path, matrix, largest=1.0):
+    """Write a matrix `[n, n]` as a PNG with a scale from 0 to `largest`."""
+    figure, axes = _chart(1.3 * _WIDTH, _WIDTH)
+    axes.set(xlabel="latent", ylabel="latent")
+    figure.colorbar(axes.imshow(matrix, cmap="viridis", vmin=0, vmax=largest))
+    _save(figure, path)
+
+
+def curves(history):
+    """Charts of a training, each an SVG by its name: each number with its value on the validation data.
+
+    Args:
+        history: Values by name, `"epoch"` and `"val_..."` among them. What does not change is left out.
+    """
+    charts = {}
+    for name, values in history.items():
+        if name == "epoch" or name.startswith("val_"):
+            continue
+        lines = {"training": values, "validation": history.get(f"val_{name}")}
+        lines = {which: line for which, line in lines.items() if line is not None and np.ptp(line) > 0}
+        if not lines:
+            continue
+        figure, axes = _chart(_WIDTH, 0.6 * _WIDTH)
+        for which, line in lines.items():
+            axes.plot(np.asarray(history["epoch"]) + 1, line, label=which)
+        axes.set(title=name, xlabel="epoch")
+        if len(lines) == 2:
+            axes.legend(frameon=False)
+        file = io.BytesIO()
+        figure.savefig(file, format="svg", metadata={"Date": None})
+        charts[name] = file.getvalue().decode()
+    return charts
+
+
+def _chart(width, height):
+    import matplotlib.figure  # half a second, which only those wait for who draw
+
+    figure = matplotlib.figure.Figure((width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _save(figure, path):
+    with whole(path) as unfinished:
+        figure.savefig(unfinished, format="png", dpi=150)

@@ -1,0 +1,68 @@
+"""Codes and walks among them, for models whose decoder is linear, so that what they show is known."""
+
+import keras
+import numpy as np
+import pytest
+from sklearn.neighbors import KNeighborsClassifier
+
+import keras_gen
+from keras_gen import distributions, evaluation, networks
+
+RANDOM = np.random.default_rng(0)
+WEIGHTS, BIAS = RANDOM.normal(size=(3, 4)).astype("float32"), RANDOM.normal(size=4).astype("float32")
+CODES = (RANDOM.normal(size=(300, 3)) * [1, 5, 2] + [0, 1, 2]).astype("float32")
+
+
+@pytest.fixture(scope="module")
+def autoencoder():
+    encoder, decoder = (keras.Sequential([keras.Input((a,)), keras.layers.Dense(b)]) for a, b in ((4, 3), (3, 4)))
+    decoder.set_weights([WEIGHTS, BIAS])
+    return keras_gen.RegularizedAutoencoder(encoder, decoder)
+
+
+def test_a_traversal_moves_one_latent_through_its_values(autoencoder):
+    images = evaluation.traverse(autoencoder, CODES, num_steps=5)
+    assert images.shape == (3, 5, 4)
+    for row, dimension in enumerate([1, 2, 0]):  # the largest variance first
+        ends = np.quantile(CODES[:, dimension], [0.01, 0.99])
+        latents = np.tile(CODES.mean(axis=0), (5, 1))
+        latents[:, dimension] = np.linspace(*ends, 5)
+        np.testing.assert_allclose(images[row], latents @ WEIGHTS + BIAS, atol=1e-4)
+    assert evaluation.traverse(autoencoder, CODES, dimensions=[2]).shape == (1, 11, 4)
+
+
+def test_an_interpolation_is_straight_or_along_the_great_circle(autoencoder):
+    start, end = CODES[:2], CODES[2:4]
+    straight = evaluation.interpolate(autoencoder, start, end, num_steps=3)
+    np.testing.assert_allclose(straight[:, 1], (start + end) / 2 @ WEIGHTS + BIAS, atol=1e-4)
+    right_angle = evaluation.interpolate(autoencoder, [[2.0, 0, 0]], [[0, 2.0, 0]], num_steps=3, spherical=True)
+    np.testing.assert_allclose(right_angle[0, 1], 2**0.5 * np.array([1, 1, 0]) @ WEIGHTS + BIAS, atol=1e-4)
+    for images in (straight, evaluation.interpolate(autoencoder, start, end, num_steps=3, spherical=True)):
+        np.testing.assert_allclose(images[:, [0, 2]], np.stack([start, end], axis=1) @ WEIGHTS + BIAS, atol=1e-4)
+    with pytest.raises(ValueError, match="as many starts as ends"):
+        evaluation.interpolate(autoencoder, start, end[:1])
+
+
+def test_each_row_has_its_label():
+    prior = distributions.ConditionalNormal(2, num_classes=3)
+    posterior, likelihood = distributions.DiagonalNormal(2), distributions.Normal((4,))
+    decoder = networks.mlp((2,), (4,), num_classes=3)
+    vae = keras_gen.VAE(networks.mlp((4,), (4,)), decoder, posterior, likelihood, prior)
+    images = evaluation.interpolate(vae, np.zeros((3, 2)), np.ones((3, 2)), num_steps=2, condition=[0, 1, 2])
+    np.testing.assert_allclose(images[:, 0], decoder([np.zeros((3, 2)), np.arange(3)]), atol=1e-6)
+    walk = evaluation.traverse(vae, np.zeros((5, 2)), num_steps=2, condition=1)
+    np.testing.assert_allclose(walk[0, 0], images[1, 0], atol=1e-6)
+    x = RANDOM.normal(size=(7, 4)).astype("float32")
+    np.testing.assert_allclose(evaluation.codes(vae, x, np.arange(7) % 3, batch_size=2), vae.encoder(x)[:, :2], atol=1e-6)
+
+
+def test_the_map_keeps_groups_together():
+    centres = 8 * RANDOM.normal(size=(4, 6))
+    labels = np.arange(120) % 4
+    points = evaluation.map_codes(centres[labels] + RANDOM.normal(size=(120, 6)))
+    assert points.shape == (120, 2)
+    assert KNeighborsClassifier(5).fit(points[:60], labels[:60]).score(points[60:], labels[60:]) == 1
+    np.testing.assert_array_equal(evaluation.map_codes(CODES[:, :2]), CODES[:, :2])
+    np.testing.assert_array_equal(evaluation.map_codes(CODES[:, :1]), np.hstack([CODES[:, :1], np.zeros((300, 1))]))
+    with pytest.raises(ValueError, match="at least 5 codes"):
+        evaluation.map_codes(CODES[:3])
