@@ -26,6 +26,13 @@ class Interval(NamedTuple):
     high: float
     """Upper end."""
 
+    @classmethod
+    def of(cls, values):
+        """The mean and interval of independent values, two at least."""
+        values = np.asarray(values, np.float64)
+        width = scipy.stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+        return cls(float(values.mean()), float(values.mean() - width), float(values.mean() + width))
+
     def __str__(self):
         """The three numbers."""
         return f"{self.mean:+.3f} (95 %: {self.low:+.3f} to {self.high:+.3f})"
@@ -127,7 +134,7 @@ def audit_independence(
     gaps, correlations = _refine(_copy(vae, vae.seed, full=False), some, labels, refinement_steps, num_samples)
     over = (lambda values: values[0]) if len(seeds) == 1 else (lambda values: np.mean(values, axis=1))
     return IndependenceAudit(
-        _interval(over(elbos)), _interval(over(likelihoods)), *map(_interval, gaps), correlations, tuple(seeds), len(some)
+        Interval.of(over(elbos)), Interval.of(over(likelihoods)), *map(Interval.of, gaps), correlations, tuple(seeds), len(some)
     )
 
 
@@ -200,10 +207,3 @@ def _optimized(vae, family, parameters, x, labels, steps, draws=8):
     for number in tf.range(2, steps + 2):
         step(number)
     return tf.convert_to_tensor(parameters)
-
-
-def _interval(values):
-    """Mean and 95 % interval by Student's t of independent values."""
-    values = np.asarray(values, np.float64)
-    width = scipy.stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
-    return Interval(float(values.mean()), float(values.mean() - width), float(values.mean() + width))
