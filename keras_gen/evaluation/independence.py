@@ -118,7 +118,9 @@ def audit_independence(
         raise ValueError(f"Expected a VAE with a DiagonalNormal posterior of at least two latents. Received: {vae!r}.")
     if not vae.compiled:
         raise ValueError("Expected a compiled VAE, whose optimizer and objective the audit uses. Received: one that is not.")
-    test = np.asarray(test, np.float32)
+    if not seeds or images < 2:
+        raise ValueError(f"Expected at least one seed and two images. Received: {len(seeds)} seeds, images={images!r}.")
+    test, condition = vae.data_check.examples(test, condition, at_least=2)
     fit = {"verbose": 0, **fit}
     elbos, likelihoods = [], []
     for seed in seeds:
@@ -130,7 +132,7 @@ def audit_independence(
             pair.append(log_likelihood(copy, test, condition, num_samples, seed=seed, verbose=0))
         elbos.append(pair[1].elbos - pair[0].elbos)
         likelihoods.append(pair[1].values - pair[0].values)
-    some, labels = test[:images], None if condition is None else np.asarray(condition)[:images]
+    some, labels = test[:images], None if condition is None else condition[:images]
     gaps, correlations = _refine(_copy(vae, vae.seed, full=False), some, labels, refinement_steps, num_samples)
     over = (lambda values: values[0]) if len(seeds) == 1 else (lambda values: np.mean(values, axis=1))
     return IndependenceAudit(

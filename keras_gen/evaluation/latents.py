@@ -76,12 +76,7 @@ def latent_report(vae, x, condition=None, batch_size=500):
     >>> latent_report(vae, np.eye(4)).kl_per_dimension.shape
     (2,)
     """
-    x = np.asarray(x, np.float32)
-    if len(x) < 2:
-        raise ValueError(f"Expected at least two examples. Received: {len(x)}.")
-    condition = None if condition is None else np.asarray(condition)
-    vae.data_check.check_form("x", tf.convert_to_tensor(x))
-    vae.data_check.before_work(x, condition if vae.num_classes else None)
+    x, condition = vae.data_check.examples(x, condition, at_least=2)
     posteriors, priors = [], []
     for start in range(0, len(x), batch_size):
         labels = None if condition is None else tf.constant(condition[start : start + batch_size])

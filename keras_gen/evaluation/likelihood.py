@@ -110,12 +110,9 @@ def log_likelihood(vae, x, condition=None, num_samples=5000, seed=0, memory=_MEM
     >>> estimate.values.shape, list(estimate.curve)
     ((4,), [1, 2, 5, 10, 20, 50, 100])
     """
-    x = np.asarray(x, np.float32)
-    if len(x) == 0 or num_samples < 1:
-        raise ValueError(f"Expected examples, and at least one draw. Received: {len(x)} examples, num_samples={num_samples!r}.")
-    vae.data_check.check_form("x", tf.convert_to_tensor(x))
-    condition = None if condition is None else np.asarray(condition)
-    vae.data_check.before_work(x, condition if vae.num_classes else None)
+    if num_samples < 1:
+        raise ValueError(f"Expected at least one draw. Received: num_samples={num_samples!r}.")
+    x, condition = vae.data_check.examples(x, condition)
     measure = _measure(vae, x)
     draws = min(num_samples, max(1, memory // (4 * math.prod(vae.likelihood.parameter_shape))))
     counts = [count for count in _CURVE if count < num_samples] + [num_samples]

@@ -93,9 +93,8 @@ def summarize(model, test, labels=None, train=None, num_samples=500, extractor=N
     Raises:
         ValueError: If there are fewer than ten examples, or they do not fit the model.
     """
-    if len(test) < 10:
-        raise ValueError(f"Expected at least ten test examples. Received: {len(test)}.")
-    test, of_test = np.asarray(test, np.float32), f"{len(test):,} test examples"
+    test, labels = model.data_check.examples(test, labels, at_least=10)
+    of_test = f"{len(test):,} test examples"
     scores, words = [], []
     if not isinstance(model, GAN):  # whose losses say nothing by themselves
         losses = model.evaluate(test, labels, verbose=0, return_dict=True)

@@ -49,6 +49,15 @@ class DataCheck:
                 first = np.argwhere(~((target >= self.low - _TOLERANCE) & (target <= self.high + _TOLERANCE)))[0]
                 raise ValueError(self._range_message(f"{target[tuple(first)]:g} at {first.tolist()} of {name}"))
 
+    def examples(self, x, labels=None, at_least=1):
+        """Examples `[n, *shape]` and their labels `[n]`, if any, as arrays that have been looked at, for what takes no data set."""
+        x, labels = np.asarray(x, np.float32), None if labels is None else np.asarray(labels)
+        if len(x) < at_least:
+            raise ValueError(f"Expected at least {at_least} example{'s' if at_least > 1 else ''}. Received: {len(x)} examples.")
+        self.check_form("x", x)
+        self.before_work(x, labels if self.num_classes else None)
+        return x, labels
+
     def in_pipeline(self, dataset):
         """The same data set, whose values are checked on their way: what XLA compiles cannot do it inside the step."""
 

@@ -92,3 +92,6 @@ def test_what_cannot_be_audited_is_refused(images):
     vae = keras_gen.VAE(networks.mlp((8, 8, 1), (6,)), networks.mlp((3,), (8, 8, 1)), posterior, likelihood)
     with pytest.raises(ValueError, match="Expected a compiled VAE"):
         evaluation.audit_independence(vae, images, images)
+    vae.compile("adam")
+    with pytest.raises(ValueError, match="at least one seed and two images. Received: 0 seeds, images=1"):
+        evaluation.audit_independence(vae, images, images, seeds=(), images=1)

@@ -79,5 +79,5 @@ def test_other_families_are_taken_by_their_moments(posterior, prior):
 
 
 def test_one_example_is_refused():
-    with pytest.raises(ValueError, match="at least two examples"):
+    with pytest.raises(ValueError, match="at least 2 examples"):
         evaluation.latent_report(vae_of(distributions.DiagonalNormal), IMAGES[:1])
