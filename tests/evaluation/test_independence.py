@@ -93,5 +93,5 @@ def test_what_cannot_be_audited_is_refused(images):
     with pytest.raises(ValueError, match="Expected a compiled VAE"):
         evaluation.audit_independence(vae, images, images)
     vae.compile("adam")
-    with pytest.raises(ValueError, match="at least one seed and two images. Received: 0 seeds, images=1"):
+    with pytest.raises(ValueError, match=r"at least one seed and two images\. Received: 0 seeds, images=1"):
         evaluation.audit_independence(vae, images, images, seeds=(), images=1)
