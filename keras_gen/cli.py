@@ -1,17 +1,51 @@
 """The command line: arguments → configuration → one call. TensorFlow is loaded once a command is chosen."""
 
 import dataclasses
+import difflib
+import importlib.metadata
+import itertools
 import os
 import pathlib
+import platform
 import signal
 import sys
+import traceback
 import warnings
 from typing import Annotated
 
 import tyro
 
+import keras_gen
 from keras_gen.training import config
 from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig
+
+EXAMPLES = {
+    "": ("keras-gen train vae", "keras-gen evaluate runs/vae", "keras-gen export runs/vae"),
+    "train": ("keras-gen train vae", "keras-gen train gan --dry-run", "keras-gen train --resume runs/vae"),
+    "autoencoder": (
+        "keras-gen train autoencoder",
+        "keras-gen train autoencoder --data images/ --network conv --name photos",
+        "keras-gen train autoencoder --data table.csv --loss mse --contractive 0.1",
+    ),
+    "vae": (
+        "keras-gen train vae --posterior full --prior mixture --prior-components 10",
+        "keras-gen train vae --conditional --prior conditional",
+        "keras-gen train vae --data fashion_mnist --objective iwae --num-samples 5",
+    ),
+    "gan": (
+        "keras-gen train gan --conditional --ema-momentum 0.999",
+        "keras-gen train gan --loss hinge --spectral-normalization --discriminator-steps 2",
+        "keras-gen train gan --loss wasserstein --penalties gradient_penalty",
+    ),
+    "sample": ("keras-gen sample runs/vae", "keras-gen sample runs/vae --num-samples 1000 --seed 7 --output samples.npy"),
+    "evaluate": ("keras-gen evaluate runs/vae", "keras-gen evaluate runs/vae --num-samples 5000"),
+    "audit": ("keras-gen audit runs/vae", "keras-gen audit runs/vae --num-seeds 5 --epochs 20"),
+    "export": ("keras-gen export runs/vae", "keras-gen export runs/vae --base /models/digits --png"),
+    "verify": ("keras-gen verify savedmodels/vae/1",),
+}
+"""What the help of each subcommand ends with; "" is that of all."""
+
+_STACK = ("tensorflow", "keras", "tensorflow-probability", "tensorflow-datasets", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +65,11 @@ class Train:
 
     def __call__(self):
         """Train, and say where the run is."""
-        from keras_gen.training import run
-
         if self.config is None and self.resume is None:
             raise ValueError("Expected a model: keras-gen train autoencoder, vae or gan; or keras-gen train --resume RUN.")
+
+        from keras_gen.training import run
+
         if self.dry_run:
             print(run.describe(self.config or config.read(self.resume)))
         elif self.resume:
@@ -152,21 +187,42 @@ Command = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class CommandLine:
+    """All that is typed after `keras-gen`."""
+
+    command: Command
+    debug: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Show where in the code an error came from."""
+    version: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Print the versions of keras_gen and of what it stands on."""
+
+
 def main(args=None):
     """Run the command that `args`, or `sys.argv`, name, and exit with a code that says how it ended.
 
     0: it is done. 1: training or writing failed. 2: a mistake of the caller. 130: stopped by Ctrl-C. 143: stopped by SIGTERM. Of an
-    error there is one line on stderr.
+    error there is one line on stderr; `--debug` puts its traceback before it.
     """
+    args = sys.argv[1:] if args is None else list(args)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     warnings.formatwarning = lambda message, *_, **__: f"keras-gen: warning: {message}\n"
+    # tyro looks at stdout alone, though it writes errors to stderr
+    tyro._experimental_options["ansi_codes"] = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     try:
-        command = _parse(args)
-        if isinstance(command, Train) and command.resume and command.config:  # flags that are not given are as they were
-            saved = dataclasses.replace(command, config=config.read(command.resume))
-            if type(saved.config) is type(command.config):
-                command = _parse(args, default=saved)
+        if "--version" in args:  # tyro would ask for a command
+            print(_versions())
+            return
+        command = _parse(args).command
+        if isinstance(command, Train) and command.resume:
+            _check_folder(command.resume, "config.yaml", "a run")
+            if command.config:  # flags that are not given are as they were
+                saved = dataclasses.replace(command, config=config.read(command.resume))
+                if type(saved.config) is type(command.config):
+                    command = _parse(args, default=CommandLine(saved)).command
+        if hasattr(command, "run"):
+            _check_folder(command.run, "model.keras", "a finished run")
         command()
     except SystemExit as error:
         _say(*getattr(error, "__notes__", ()))
@@ -175,9 +231,12 @@ def main(args=None):
         _say(str(error) or "stopped", *getattr(error, "__notes__", ()))
         sys.exit(130)
     except Exception as error:
-        if not isinstance(error, ValueError) and not _is_failure(error):
-            raise
-        _say(f"error: {error}", *getattr(error, "__notes__", ()))
+        if "--debug" in args:
+            traceback.print_exc()
+        if isinstance(error, ValueError) or _is_failure(error):
+            _say(f"error: {error}", *getattr(error, "__notes__", ()))
+        else:
+            _say(f"error: {type(error).__name__}: {error}", "This was not foreseen. With --debug it shows where in the code.")
         sys.exit(2 if isinstance(error, ValueError) else 1)
 
 
@@ -186,8 +245,26 @@ def _say(*lines):
         print(f"keras-gen: {line}", file=sys.stderr)
 
 
+def _versions():
+    stack = {name: importlib.metadata.version(name) for name in _STACK}
+    versions = {"keras_gen": keras_gen.__version__, **stack, "python": platform.python_version()}
+    return "\n".join(f"{name} {version}" for name, version in versions.items())
+
+
+def _check_folder(folder, file, what):
+    """Refuse a folder without `file`, before TensorFlow is loaded, and name one that may have been meant."""
+    if not (folder / file).is_file():
+        found = itertools.chain(folder.parent.parent.glob(f"*/*/{file}"), folder.parent.glob(f"*/{file}"))
+        folders = {path.parent.name: path.parent for path in found}
+        meant = "".join(f". Did you mean {folders[name]}?" for name in difflib.get_close_matches(folder.name, folders, n=1))
+        raise ValueError(f"Expected the folder of {what}, with {file} in it. Received: {folder}{meant}")
+
+
 def _is_failure(error):
     """Whether an exception is of the machine or the training, in words meant for the user, rather than of this program."""
+    if "tensorflow" not in sys.modules:  # perhaps because it cannot be imported
+        return isinstance(error, OSError)
+
     import tensorflow as tf
 
     from keras_gen.models import CheckpointError, NonFiniteError
@@ -197,11 +274,22 @@ def _is_failure(error):
 
 
 def _parse(args, **kwargs):
-    return tyro.cli(
-        Command,
-        args=args,
-        prog="keras-gen",
-        description="Regularized autoencoders, variational autoencoders and GANs.",
-        config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs),
-        **kwargs,
-    )
+    try:
+        return tyro.cli(
+            CommandLine,
+            args=args,
+            prog="keras-gen",
+            description="Regularized autoencoders, variational autoencoders and GANs.",
+            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs),
+            **kwargs,
+        )
+    except SystemExit as stopped:
+        if stopped.code == 2:  # tyro has named the flags and choices that are near, but no subcommand
+            words = itertools.takewhile(lambda word: not word.startswith("-"), (word for word in args if word != "--debug"))
+            for word in (word for word in words if word not in EXAMPLES):
+                for name in difflib.get_close_matches(word, EXAMPLES, n=1):
+                    stopped.add_note(f"Did you mean {name}?")
+        elif {"-h", "--help"} & set(args):
+            command = next((word for word in reversed(args) if word in EXAMPLES), "")
+            print("Examples:", *EXAMPLES[command], sep="\n  ")
+        raise

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import csv
+import difflib
 import pathlib
 import re
 import urllib.error
@@ -110,9 +111,11 @@ def _read_tfds(name, data_dir, image_size):
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
+        names = ["mnist_mini", *tfds.list_builders(with_community_datasets=False)]
+        meant = "".join(f" Did you mean {near!r}?" for near in difflib.get_close_matches(name, names, n=1, cutoff=0.8))
         raise ValueError(
             "Expected `source` to be 'mnist_mini', a TFDS data set, a folder of images, an .npz or a .csv file. "
-            f"Received: {name!r}, which is none of these."
+            f"Received: {name!r}, which is none of these.{meant}"
         ) from error
     if not builder.is_prepared():
         if not _online():

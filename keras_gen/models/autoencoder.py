@@ -229,7 +229,8 @@ class RegularizedAutoencoder(GenerativeModel):
         if len(self.latent_shape) != 1:
             raise ValueError(f"A latent density needs vectors as latents. Received: latents of shape {self.latent_shape}.")
         self.data_check.before_work(x)
-        codes = self.encoder.predict(x, verbose=0)
+        batches = x if isinstance(x, tf.data.Dataset) else tf.data.Dataset.from_tensor_slices(x).batch(256)
+        codes = np.concatenate([self.encode(keras.utils.unpack_x_y_sample_weight(batch)[0]) for batch in batches])
         if self.prior is None:
             self.prior = FittedMixture(*self.latent_shape, num_components)
         if not isinstance(self.prior, FittedMixture) or self.prior.num_components != num_components:

@@ -13,10 +13,11 @@ import tensorflow as tf
 from keras_gen.models.checkpoints import Checkpoints
 from keras_gen.models.checks import NonFiniteError, assert_finite, step_errors
 from keras_gen.models.export import export_saved_model, export_signature
+from keras_gen.models.multi_worker import MultiWorkerModel, heeding_workers
 from keras_gen.serialization import deserialize_arguments, serialize_arguments
 
 
-class GenerativeModel(keras.Model):
+class GenerativeModel(MultiWorkerModel):
     """Base of all models. A subclass names the parts of its loss, checks its networks and writes its steps.
 
     Args:
@@ -112,6 +113,11 @@ class GenerativeModel(keras.Model):
             raise ValueError(
                 f"{type(self).__name__} learns no classes. Received: class_weight={class_weight!r}. Use `sample_weight`."
             )
+        if self.distribute_strategy.num_replicas_in_sync > 1 and self.steps_per_execution > 1:
+            raise ValueError(
+                "Expected steps_per_execution=1 on several replicas (github.com/keras-team/keras/issues/19246). "
+                f"Received: steps_per_execution={self.steps_per_execution}."
+            )
         if isinstance(x, (tf.data.Dataset, types.GeneratorType)):
             shuffle = False  # Keras would warn that it leaves the order alone
         x, y, sample_weight = self._checked(x, y, sample_weight)
@@ -130,13 +136,13 @@ class GenerativeModel(keras.Model):
         arguments |= {"validation_split": validation_split, "validation_data": validation_data}
         checkpoints = next((callback for callback in given if isinstance(callback, Checkpoints)), None)
         around = checkpoints.around(self, arguments) if checkpoints else contextlib.nullcontext(arguments)
-        with around as arguments, step_errors():
+        with heeding_workers(self.distribute_strategy), around as arguments, step_errors():
             return super().fit(**arguments)
 
     def evaluate(self, x=None, y=None, *args, sample_weight=None, **kwargs):
         """Evaluate as `keras.Model.evaluate`; `sample_weight` counts without `y`, too, and bad data are a `ValueError`."""
         x, y, sample_weight = self._checked(x, y, sample_weight)
-        with step_errors():
+        with step_errors(), heeding_workers(self.distribute_strategy):
             return super().evaluate(x, y, *args, sample_weight=sample_weight, **kwargs)
 
     def train_on_batch(self, *args, **kwargs):

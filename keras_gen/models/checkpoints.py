@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen.models.checks import NonFiniteError
+from keras_gen.models.multi_worker import in_common, several_workers, worker_index
 from keras_gen.serialization import Serializable, constructor_arguments
 from keras_gen.storage import UNFINISHED, damaged, remove, whole, write_sums
 
@@ -41,6 +42,9 @@ class Checkpoints(keras.callbacks.Callback):
     The order of the data goes on too: of arrays; of a `tf.data.Dataset` whose `shuffle` has a seed, if nothing else reads it between
     epochs; of a generator with `steps_per_epoch`. Steps that were done before pass as empty ones, for the data's and the progress
     bar's sake.
+
+    Of several workers, each has checkpoints of its own, in `folder/worker-<number>`, and all go on from the newest that all have; a
+    signal stops a worker without another checkpoint, and with it the others.
 
     Args:
         folder: Where the checkpoints are. Each training has one of its own.
@@ -72,6 +76,7 @@ class Checkpoints(keras.callbacks.Callback):
             if not ((argument == "every" and value is None) or (isinstance(value, numbers.Integral) and value > 0)):
                 raise ValueError(f"`{argument}` of Checkpoints is a positive int. Received: {argument}={value!r}")
         self.folder = pathlib.Path(folder)
+        self.several_workers = False
         self.every = every
         self.keep = keep
         self.signal = None
@@ -88,7 +93,11 @@ class Checkpoints(keras.callbacks.Callback):
         """
         self.variables = _unique([*model.variables, *model.optimizer.variables])  # not those that callbacks add later
         self.settings = _settings(model)
-        self.state, self.values = self._newest()
+        strategy = model.distribute_strategy
+        self.several_workers = several_workers(strategy)
+        if self.several_workers and not self.folder.name.startswith("worker-"):
+            self.folder /= f"worker-{worker_index(strategy)}"
+        self.state, self.values = self._read(self._newest(strategy))
         self.signal = self.means_of_epoch = None
         callbacks = arguments["callbacks"]
         if isinstance(callbacks, keras.callbacks.CallbackList):
@@ -168,32 +177,55 @@ class Checkpoints(keras.callbacks.Callback):
         """The checkpoints, the oldest first."""
         return sorted(folder for folder in self.folder.glob("epoch-*") if folder.is_dir())
 
-    def _newest(self):
-        """State and values of the newest checkpoint that is whole; `(None, [])` if there is none at all."""
+    def _newest(self, strategy):
+        """The newest checkpoint that is whole, and that all workers have; None if there is none at all."""
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(f"Expected `folder` of Checkpoints as a folder. Received: {self.folder}, which is a file.")
         for left_over in self.folder.glob(f"{UNFINISHED}*"):
             remove(left_over)
+        if not self.several_workers:
+            return next(self._undamaged(), None)
+        mine = {int("".join(filter(str.isdigit, folder.name))): folder for folder in self._undamaged()}
+        of_all = in_common(strategy, mine, self.keep)
+        if mine and not of_all:
+            raise CheckpointError(
+                f"No checkpoint in {self.folder} is one that all workers have. Remove the folders of all of them to train anew."
+            )
+        for number, folder in mine.items():
+            if number > max(of_all):
+                remove(folder)
+        return mine[max(of_all)] if of_all else None
+
+    def _undamaged(self):
+        """The checkpoints that are as they were written, the newest first; others are renamed."""
         found = self._all()
+        whole_ones = 0
         for folder in reversed(found):
             problems = damaged(folder, SUMS)
             if not problems:
-                state = json.loads((folder / "state.json").read_text())
-                self._check(state)
-                types_ = [tf.as_dtype(dtype) for dtype in state["dtypes"]]
-                names = [str(number) for number in range(len(types_))]
-                return state, tf.raw_ops.RestoreV2(
-                    prefix=str(folder / "state"), tensor_names=names, shape_and_slices=[""] * len(names), dtypes=types_
-                )
+                whole_ones += 1
+                yield folder
+                continue
             aside = folder.with_name(f"{_DAMAGED}{folder.name}")
             remove(aside)
             folder.rename(aside)
-            warnings.warn(f"The checkpoint {folder} is damaged and now called {aside.name}: {problems[0]}", stacklevel=6)
-        if found:
+            warnings.warn(f"The checkpoint {folder} is damaged and now called {aside.name}: {problems[0]}", stacklevel=7)
+        if found and not whole_ones:
             raise CheckpointError(
                 f"Each checkpoint in {self.folder} is damaged; they are now called {_DAMAGED}…. Remove the folder to train anew."
             )
-        return None, []
+
+    def _read(self, folder):
+        """State and values of a checkpoint; `(None, [])` without one."""
+        if folder is None:
+            return None, []
+        state = json.loads((folder / "state.json").read_text())
+        self._check(state)
+        types_ = [tf.as_dtype(dtype) for dtype in state["dtypes"]]
+        names = [str(number) for number in range(len(types_))]
+        return state, tf.raw_ops.RestoreV2(
+            prefix=str(folder / "state"), tensor_names=names, shape_and_slices=[""] * len(names), dtypes=types_
+        )
 
     def _check(self, state):
         """Compare model, optimizer and variables with those of a checkpoint."""
@@ -296,10 +328,11 @@ class Checkpoints(keras.callbacks.Callback):
     def _stop_if_asked(self, write=True):
         if self.signal is None:
             return
-        if write:
+        if write and not self.several_workers:  # who would have to write together
             self._write(self.epoch, self.steps_done)
-        said = (
-            f"Stopped by {signal.Signals(self.signal).name}. The state is in {self._all()[-1]}: the same `fit` goes on from there."
+        kept = self._all()
+        said = f"Stopped by {signal.Signals(self.signal).name}. " + (
+            f"The state is in {kept[-1]}: the same `fit` goes on from there." if kept else "There is no checkpoint yet."
         )
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt(said)

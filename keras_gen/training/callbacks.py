@@ -11,6 +11,7 @@ from keras_gen.evaluation import latent_report
 from keras_gen.evaluation.pictures import are_images, grid, save_grid
 from keras_gen.evaluation.quality import generate
 from keras_gen.models import VAE
+from keras_gen.models.multi_worker import outside
 from keras_gen.storage import whole
 
 
@@ -69,11 +70,12 @@ class Pictures(keras.callbacks.Callback):
         self._write(self.model.history.epoch[-1] + 1)
 
     def _write(self, epoch):
-        if hasattr(self.model, "fit_latent_density"):
-            self.model.fit_latent_density(self.data)
-        save_grid(self.folder / f"samples-{epoch:03d}.png", generate(self.model, self.num_samples, self.seed))
-        if hasattr(self.model, "reconstruct"):
-            reconstructions = np.asarray(self.model.reconstruct(self.images, *self.labels))
+        model = outside(self.model)
+        if hasattr(model, "fit_latent_density"):
+            model.fit_latent_density(self.data)
+        save_grid(self.folder / f"samples-{epoch:03d}.png", generate(model, self.num_samples, self.seed))
+        if hasattr(model, "reconstruct"):
+            reconstructions = np.asarray(model.reconstruct(self.images, *self.labels))
             rows = [slice(start, start + 10) for start in range(0, len(self.images), 10)]
             pairs = np.concatenate([side[row] for row in rows for side in (self.images, reconstructions)])
             save_grid(self.folder / f"reconstructions-{epoch:03d}.png", pairs)

@@ -20,7 +20,9 @@ class RunConfig:
     data_dir: str | None = None
     """Where TFDS keeps its data; TFDS_DATA_DIR or ~/tensorflow_datasets if left out."""
     batch_size: int = 128
-    """Examples a step."""
+    """Examples a step, over all devices."""
+    strategy: Literal["single", "mirrored", "multiworker"] = "single"
+    """Devices: one, all local GPUs, or all workers of TF_CONFIG, on each of which the same command is started."""
     epochs: int = 40
     """Passes over the training data."""
     seed: int = 0
@@ -100,8 +102,7 @@ class VAEConfig(RunConfig):
     conditional: bool = False
     """Show the labels of the data to the encoder and the decoder."""
     prior: Literal["standard", "learned", "mixture", "vamp", "conditional"] = "standard"
-    """p(z): N(0, I), a learned normal, a learned mixture of normals, the posteriors of learned pseudo-inputs, or a normal for each
-    label."""
+    """p(z): N(0, I), a learned normal, a mixture of normals, posteriors of pseudo-inputs (VampPrior), or a normal for each label."""
     prior_components: int = 20
     """Components of the mixture or pseudo-inputs."""
     likelihood: Literal["bernoulli", "continuous_bernoulli", "normal", "categorical"] = "bernoulli"

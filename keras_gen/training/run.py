@@ -18,11 +18,13 @@ from keras_gen import data, distributions, losses, networks, objectives, regular
 from keras_gen.evaluation.pictures import are_images
 from keras_gen.evaluation.report import write_report
 from keras_gen.models import GAN, VAE, CheckpointError, Checkpoints, RegularizedAutoencoder
+from keras_gen.models.multi_worker import heeding_workers, outside
 from keras_gen.serialization import constructor_arguments
 from keras_gen.storage import alone, whole
 from keras_gen.training.callbacks import MetricsFile, Pictures, Summaries
 from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig, as_dict, first_difference, read
 from keras_gen.training.environment import record_environment
+from keras_gen.training.strategies import from_chief, is_chief, strategy_of
 
 _SHOWN = 2**28  # bytes of training examples at most that pictures of an autoencoder's samples are made with
 
@@ -44,12 +46,12 @@ def train(config):
         ValueError: If the data or a setting cannot be; nothing is left then.
         NonFiniteError, CheckpointError, PublishError, OSError: If training, or writing what it leaves, cannot go on; `resume` can.
     """
-    model, train_data, test_data = _prepare(config)
-    folder = _new_folder(config.runs, config.name)
-    with alone(folder):
-        with whole(folder / "config.yaml") as unfinished:
-            unfinished.write_text(yaml.safe_dump(as_dict(config), sort_keys=False))
-        return _run(config, folder, model, train_data, test_data)
+    strategy = strategy_of(config.strategy)
+    model, train_data, test_data = _prepare(config, strategy)
+    with heeding_workers(strategy):
+        folder = _new_folder(config, strategy)
+        with alone(folder) if is_chief(strategy) else contextlib.nullcontext():
+            return _run(config, folder, strategy, model, train_data, test_data)
 
 
 def resume(run, config=None):
@@ -74,14 +76,15 @@ def resume(run, config=None):
             f"Expected the configuration of {folder}, in which {field} is {there!r}. Received: {here!r}. Leave it out to go on, or "
             "train anew without --resume."
         )
+    strategy = strategy_of(saved.strategy)
     try:
-        with alone(folder, wait=False):
+        with heeding_workers(strategy), alone(folder, wait=False) if is_chief(strategy) else contextlib.nullcontext():
             if (folder / "model.keras").exists():
                 raise ValueError(
                     f"Expected a run that was stopped. Received: {folder}, which is finished. `keras-gen export {folder}` publishes "
                     "its model."
                 )
-            return _run(saved, folder, *_prepare(saved))
+            return _run(saved, folder, strategy, *_prepare(saved, strategy))
     except BlockingIOError:
         raise ValueError(f"Expected a run that was stopped. Received: {folder}, which another process is training.") from None
 
@@ -92,7 +95,7 @@ def describe(config):
     Args:
         config: `AutoencoderConfig`, `VAEConfig` or `GANConfig`.
     """
-    model, train_data, test_data = _prepare(config)
+    model, train_data, test_data = _prepare(config, strategy_of("mirrored" if config.strategy == "mirrored" else "single"))
     steps, counted = len(train_data), 20
     ends = [time.perf_counter()]
     clock = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter()))
@@ -115,8 +118,8 @@ def describe(config):
     )
 
 
-def _prepare(config):
-    """`(model, train, test)`: seeded, compiled, and data that have been looked at."""
+def _prepare(config, strategy):
+    """`(model, train, test)`: seeded, compiled for the devices of a strategy, and data that have been looked at."""
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -124,7 +127,8 @@ def _prepare(config):
     labels = isinstance(train_data.element_spec, tuple)
     data_shape = tuple((train_data.element_spec[0] if labels else train_data.element_spec).shape[1:])
     num_classes = 1 + max(int(y.numpy().max()) for _, y in train_data) if labels else None
-    return build(config, data_shape, config.epochs * len(train_data), num_classes), train_data, test_data
+    with strategy.scope():
+        return build(config, data_shape, config.epochs * len(train_data), num_classes), train_data, test_data
 
 
 def load_data(config, labels=False):
@@ -141,23 +145,22 @@ def load_data(config, labels=False):
     )
 
 
-def _run(config, folder, model, train_data, test_data):
+def _run(config, folder, strategy, model, train_data, test_data):
     """Train from the newest checkpoint, if any, and leave everything in the folder."""
-    record_environment(folder)
-    examples = next(test_data.unbatch().batch(500).as_numpy_iterator())
-    callbacks = [MetricsFile(folder / "metrics.csv")]
+    callbacks, chief = [], is_chief(strategy)
     if getattr(config, "patience", None):
         monitor, mode = ("val_elbo", "max") if isinstance(config, VAEConfig) else ("val_loss", "min")
-        callbacks.insert(0, keras.callbacks.EarlyStopping(monitor, patience=config.patience, mode=mode, restore_best_weights=True))
-    if are_images(tf.nest.flatten(examples)[0]):
-        shown = tf.nest.map_structure(lambda values: values[:50], examples)
-        callbacks.append(Pictures(folder, shown, _some(train_data), config.pictures_every))
-    if importlib.util.find_spec("tensorboard"):
-        callbacks.append(Summaries(folder / "tensorboard", examples, config.pictures_every))
+        callbacks.append(keras.callbacks.EarlyStopping(monitor, patience=config.patience, mode=mode, restore_best_weights=True))
+    if chief:
+        record_environment(folder)
+        callbacks += _records(config, folder, train_data, test_data)
     callbacks.append(Checkpoints(folder / "checkpoints", config.checkpoint_every))
-    verbose = "auto" if sys.stdout.isatty() else 2  # a progress bar is for a terminal
+    verbose = 0 if not chief else "auto" if sys.stdout.isatty() else 2  # a progress bar is for a terminal
     with _advice(folder):
         model.fit(train_data, validation_data=test_data, epochs=config.epochs, callbacks=callbacks, verbose=verbose)
+        if not chief:
+            return folder
+        model = outside(model)
         if isinstance(model, RegularizedAutoencoder):
             model.fit_latent_density(train_data)
         with whole(folder / "model.keras") as unfinished:
@@ -169,6 +172,18 @@ def _run(config, folder, model, train_data, test_data):
         raise serving.PublishError(f"{error} The model is trained: `keras-gen export {folder}` publishes it.") from error
     print(f"\nThe run is in {folder}, the SavedModel in {version}.")
     return folder
+
+
+def _records(config, folder, train_data, test_data):
+    """The callbacks that leave something for the eye in the folder."""
+    examples = next(test_data.unbatch().batch(500).as_numpy_iterator())
+    callbacks = [MetricsFile(folder / "metrics.csv")]
+    if are_images(tf.nest.flatten(examples)[0]):
+        shown = tf.nest.map_structure(lambda values: values[:50], examples)
+        callbacks.append(Pictures(folder, shown, _some(train_data), config.pictures_every))
+    if importlib.util.find_spec("tensorboard"):
+        callbacks.append(Summaries(folder / "tensorboard", examples, config.pictures_every))
+    return callbacks
 
 
 @contextlib.contextmanager
@@ -317,11 +332,32 @@ def adam(config, steps, learning_rate, **kwargs):
     return keras.optimizers.Adam(learning_rate, global_clipnorm=config.clip_norm, **kwargs)
 
 
-def _new_folder(runs, name):
-    """`runs/name`, or the first of `name-2`, `name-3`, … that is free, created."""
+def _new_folder(config, strategy):
+    """`runs/name`, or the first of `name-2`, `name-3`, … that is free, with the configuration; all workers have the chief's."""
+    number = 0
+    if is_chief(strategy):
+        number = _free(config.runs, config.name)
+        _write_config(config, _numbered(config.runs, config.name, number))
+    folder = _numbered(config.runs, config.name, from_chief(strategy, number))
+    if not (folder / "config.yaml").exists():  # of a worker with a disk of its own
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_config(config, folder)
+    return folder
+
+
+def _write_config(config, folder):
+    with whole(folder / "config.yaml") as unfinished:
+        unfinished.write_text(yaml.safe_dump(as_dict(config), sort_keys=False))
+
+
+def _free(runs, name):
+    """The first number whose folder could be created."""
     for number in itertools.count(1):
-        folder = runs / (name if number == 1 else f"{name}-{number}")
         with contextlib.suppress(FileExistsError):
-            folder.mkdir(parents=True)
-            return folder
+            _numbered(runs, name, number).mkdir(parents=True)
+            return number
     raise AssertionError  # the numbers do not end
+
+
+def _numbered(runs, name, number):
+    return runs / (name if number == 1 else f"{name}-{number}")

@@ -1,0 +1,35 @@
+"""What each of two workers does in the tests of `MultiWorkerMirroredStrategy`: trains tiny models, and leaves weights and logs."""
+
+import json
+import pathlib
+import sys
+
+import numpy as np
+
+
+def train(folder):
+    """Train a model of each kind inside the scope, as a script of one's own would."""
+    import keras
+    import tensorflow as tf
+
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
+    from conftest import IMAGE, MODELS
+
+    strategy = tf.distribute.MultiWorkerMirroredStrategy()
+    index = strategy.cluster_resolver.task_id
+    x = np.random.default_rng(0).random((20, *IMAGE), dtype=np.float32)
+    for kind, make in MODELS.items():
+        keras.utils.set_random_seed(0)
+        with strategy.scope():
+            model, arguments = make()
+            model.compile(**arguments)
+        data = tf.data.Dataset.from_tensor_slices(x).batch(8)  # of the last batch each worker has two
+        history = model.fit(data, validation_data=data, epochs=2, verbose=0).history
+        seed = strategy.experimental_local_results(strategy.run(lambda model=model: model.noise_seed(training=True)))[0]
+        np.savez(f"{folder}/{kind}-{index}.npz", *model.get_weights())
+        result = {"history": history, "evaluate": model.evaluate(data, verbose=0, return_dict=True), "seed": seed.numpy().tolist()}
+        pathlib.Path(f"{folder}/{kind}-{index}.json").write_text(json.dumps(result))
+
+
+if __name__ == "__main__":
+    train(sys.argv[1])
