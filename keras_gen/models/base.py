@@ -13,6 +13,7 @@ import tensorflow as tf
 from keras_gen.models.checkpoints import Checkpoints
 from keras_gen.models.checks import NonFiniteError, assert_finite, step_errors
 from keras_gen.models.export import export_saved_model, export_signature
+from keras_gen.models.fused import fuse
 from keras_gen.models.multi_worker import MultiWorkerModel, heeding_workers
 from keras_gen.serialization import deserialize_arguments, serialize_arguments
 
@@ -82,6 +83,10 @@ class GenerativeModel(MultiWorkerModel):
             )
         super().compile(optimizer, **kwargs)
         self.optimizer.build(self.trainable_variables)
+        if self.distribute_strategy.num_replicas_in_sync == 1:
+            inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)  # of a LossScaleOptimizer
+            for each in getattr(inner, "optimizers", [inner]):
+                fuse(each)
 
     def compile_from_config(self, config):
         """Compile as the saved model was."""
