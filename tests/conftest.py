@@ -134,6 +134,12 @@ def tiny(kind, **compile_arguments):
     return model
 
 
+@pytest.fixture
+def keras_own_adam(monkeypatch):
+    """Models whose Adam is not fused, so that they can be compared with plain Keras models to the last bit."""
+    monkeypatch.setattr("keras_gen.models.base.fuse", lambda optimizer: optimizer)
+
+
 @pytest.fixture(scope="session")
 def images():
     """20 images of 8×8 in [0, 1]: with a batch size of 8, the last batch is a partial one."""

@@ -54,6 +54,8 @@ class DataCheck:
         x, labels = np.asarray(x, np.float32), None if labels is None else np.asarray(labels)
         if len(x) < at_least:
             raise ValueError(f"Expected at least {at_least} example{'s' if at_least > 1 else ''}. Received: {len(x)} examples.")
+        if labels is not None and not self.num_classes:
+            raise ValueError("Expected no `condition`: the model is of examples without labels. Received: labels.")
         self.check_form("x", x)
         self.before_work(x, labels if self.num_classes else None)
         return x, labels

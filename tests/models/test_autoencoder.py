@@ -24,6 +24,7 @@ def plain_keras(autoencoder, **compile_arguments):
     return model
 
 
+@pytest.mark.usefixtures("keras_own_adam")
 @pytest.mark.parametrize(
     "loss", ["binary_crossentropy", "mse", "MeanAbsoluteError", keras.losses.Huber(0.1), keras.losses.log_cosh]
 )
@@ -39,6 +40,7 @@ def test_training_is_that_of_a_plain_keras_model(images, loss):
         np.testing.assert_allclose(history[name], expected[name], rtol=1e-5)
 
 
+@pytest.mark.usefixtures("keras_own_adam")
 def test_training_and_evaluation_mode_are_those_of_a_plain_keras_model(images):
     model = keras_gen.RegularizedAutoencoder(normalized(IMAGE, (3,)), normalized((3,), IMAGE, "sigmoid"))
     plain = plain_keras(model, optimizer="adam", loss="mse")
@@ -54,6 +56,7 @@ def test_training_and_evaluation_mode_are_those_of_a_plain_keras_model(images):
     np.testing.assert_allclose(model.decode(latents[:1]), model.decode(latents)[:1], atol=1e-6)
 
 
+@pytest.mark.usefixtures("keras_own_adam")
 def test_denoising_learns_the_clean_target(images):
     noisy = images + np.random.default_rng(1).normal(size=images.shape, scale=0.5).astype("float32")  # outside [0, 1]
     model, arguments = tiny_autoencoder()

@@ -6,18 +6,17 @@ import pytest
 import tensorflow as tf
 from conftest import tiny
 
-from keras_gen.models import base
 from keras_gen.models.fused import fuse
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])
-def test_training_ends_with_the_weights_of_keras_own(make_model, kind, jit_compile, images, monkeypatch):
+def test_training_ends_with_the_weights_of_keras_own(make_model, kind, jit_compile, images, request):
     if jit_compile and kind != "autoencoder":  # one is enough for XLA
         return
     weights = []
     for plain in (False, True):
         if plain:
-            monkeypatch.setattr(base, "fuse", lambda optimizer: optimizer)
+            request.getfixturevalue("keras_own_adam")
         model = make_model(jit_compile=jit_compile)
         model.fit(images, batch_size=8, epochs=5, verbose=0)
         weights.append([*model.get_weights(), *(value.numpy() for value in model.optimizer.variables)])
