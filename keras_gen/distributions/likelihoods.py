@@ -91,7 +91,7 @@ def _bernoulli_pixels():
     class BernoulliPixels(tfd.Independent):
         def _log_prob(self, x):
             logits, x = (_flat(values, self.event_shape) for values in (self.distribution.logits, tf.cast(x, tf.float32)))
-            if x.shape.num_elements() == x.shape[-1]:  # one example, many draws: a matrix product
+            if logits.shape.rank > 1 and x.shape.num_elements() == x.shape[-1]:  # one example, many draws: a matrix product
                 linear = tf.linalg.matvec(logits, tf.reshape(x, [-1]) - 0.5)
             else:
                 linear = tf.reduce_sum((x - 0.5) * logits, axis=-1)

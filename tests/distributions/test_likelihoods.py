@@ -40,6 +40,7 @@ def test_bernoulli_is_tfps_with_both_gradients_and_curvature(size):
     of_tfp = derivatives(lambda logits: tfd.Independent(tfd.Bernoulli(logits=logits, dtype=tf.float32), 1))
     for mine, expected in zip(derivatives(Bernoulli((size,))), of_tfp, strict=True):
         np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(Bernoulli((size,))(logits[0, 0]).log_prob(x[0]), of_tfp[0][0, 0], rtol=1e-5, atol=1e-5)
     alone = Bernoulli((size,))(logits).log_prob(x[:1])  # one example for all draws
     np.testing.assert_allclose(alone, Bernoulli((size,))(logits).log_prob(tf.repeat(x[:1], 2, axis=0)), rtol=1e-5, atol=1e-5)
 

@@ -18,10 +18,10 @@ def train(folder):
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
     index = strategy.cluster_resolver.task_id
     x = np.random.default_rng(0).random((20, *IMAGE), dtype=np.float32)
-    for kind, make in MODELS.items():
+    for kind in ("autoencoder", "gan"):
         keras.utils.set_random_seed(0)
         with strategy.scope():
-            model, arguments = make()
+            model, arguments = MODELS[kind]()
             model.compile(**arguments)
         data = tf.data.Dataset.from_tensor_slices(x).batch(8)  # of the last batch each worker has two
         history = model.fit(data, validation_data=data, epochs=2, verbose=0).history
