@@ -147,7 +147,7 @@ def _log_weights(vae, x, labels, draws, seed, start):
         noise = tf.random.experimental.stateless_fold_in(seed, start + number)
         return vae.log_weights(x[number, None], label, draws, noise)[:, 0]
 
-    return tf.map_fn(of_one, tf.range(len(x)), fn_output_signature=tf.float32, parallel_iterations=2)
+    return tf.map_fn(of_one, tf.range(len(x)), fn_output_signature=tf.float32)
 
 
 def _summary(log_weights, counts):
