@@ -1,6 +1,5 @@
 import os
 import pathlib
-import random
 import shutil
 import signal
 import subprocess
@@ -167,7 +166,8 @@ def wait_for(path, seconds=60):
         time.sleep(0.001)
 
 
-def test_killed_at_any_of_50_moments_it_leaves_the_old_versions_or_a_whole_new_one(tmp_path):
+@pytest.mark.parametrize("kills", [20, pytest.param(50, marks=pytest.mark.exhaustive)])
+def test_killed_at_any_moment_it_leaves_the_old_versions_or_a_whole_new_one(kills, tmp_path):
     """A process that publishes is killed −9 at moments spread over all that it does, verifying apart, which writes nothing."""
     model = compiled_for_publishing()
     with pytest.MonkeyPatch.context() as patch:
@@ -175,11 +175,11 @@ def test_killed_at_any_of_50_moments_it_leaves_the_old_versions_or_a_whole_new_o
         serving.publish(model, tmp_path / "first")
     old = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "first" / "1").rglob("*")}
     command = [sys.executable, "-c", PUBLISHERS, str(pathlib.Path(__file__).parents[1])]
-    moments, lengths, outcomes = random.Random(0), [], []
+    lengths, outcomes = [], []
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as publishers:
-        for number in range(52):
+        for number in range(kills + 2):
             base = tmp_path / f"models-{number}" / "digits"
             shutil.copytree(tmp_path / "first", base, copy_function=shutil.copy2)
             publishers.stdin.write(f"{base}\n")
@@ -191,7 +191,7 @@ def test_killed_at_any_of_50_moments_it_leaves_the_old_versions_or_a_whole_new_o
                 wait_for(base.with_name("digits.done"))
                 lengths.append(time.monotonic() - began)
                 continue
-            time.sleep(moments.uniform(0, 1.3 * max(lengths)))
+            time.sleep(1.3 * max(lengths) * (number - 1.5) / kills)
             os.kill(child, signal.SIGKILL)
             versions = sorted(path.name for path in base.iterdir() if path.name.isdecimal())
             outcomes.append(len(versions))
@@ -207,7 +207,7 @@ def test_killed_at_any_of_50_moments_it_leaves_the_old_versions_or_a_whole_new_o
         publishers.stdin.close()
     assert sorted(path.name for path in together.iterdir()) == ["1", "2", "3", "4"]
     assert all(damaged(version, SUMS) == [] for version in together.iterdir())
-    assert len(outcomes) == 50
+    assert len(outcomes) == kills
     assert set(outcomes) == {1, 2}
     with pytest.MonkeyPatch.context() as patch:
         without_verifying(patch)
