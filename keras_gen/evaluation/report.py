@@ -74,9 +74,9 @@ def _pictures(folder):
             yield {"source": _source(path), "kind": kind, "caption": caption}
 
 
-def _source(path, kind="png"):
+def _source(path):
     """A picture as the `src` of an `img`; None if it is not there."""
-    return _data(path.read_bytes(), kind) if path.is_file() else None
+    return _data(path.read_bytes(), "png") if path.is_file() else None
 
 
 def _data(content, kind):

@@ -71,8 +71,8 @@ class Evaluation:
 
 
 def shown(value):
-    """A number with four digits; nothing if there is none."""
-    return "" if value is None else f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
+    """A number with four digits."""
+    return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
 def summarize(model, test, labels=None, train=None, num_samples=500, extractor=None, seed=0):

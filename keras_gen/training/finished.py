@@ -1,6 +1,5 @@
 """What is done with a finished run: samples, evaluation, the audit of independence, export."""
 
-import contextlib
 import dataclasses
 import json
 import pathlib
@@ -52,9 +51,10 @@ def evaluate(run, num_samples=500, seed=0):
         `evaluation.Evaluation`.
     """
     folder, config, model = pathlib.Path(run), read(run), load_run(run)
-    train_data, test_data = load_data(config)
-    with contextlib.suppress(ValueError):  # labels, if there are any, colour the map
-        _, test_data = load_data(config, labels=True)
+    try:
+        train_data, test_data = load_data(config, labels=True)  # if there are any, they colour the map
+    except ValueError:
+        train_data, test_data = load_data(config)
     test, labels = _arrays(test_data)
     found = summarize(model, test, labels if model.num_classes else None, _arrays(train_data, len(test))[0], num_samples, seed=seed)
     draw_latents(model, folder, test, labels, seed)

@@ -99,13 +99,8 @@ the standard deviation over seeds.
 
 def main(settings: Settings):
     """Train what is missing, and write the table."""
-    for seed in range(settings.seeds):
-        for kind in SCALES:
-            case = f"{kind}-{seed}"
-            if case not in results.load(TABLE):
-                result = train(settings, kind, seed)
-                results.save(TABLE, case, result)
-                print(result, flush=True)
+    cases = {f"{kind}-{seed}": (settings, kind, seed) for seed in range(settings.seeds) for kind in SCALES}
+    results.complete(TABLE, cases, train)
     results.write_section("Decoder variance", table(settings))
 
 

@@ -83,13 +83,9 @@ Features of {protocol["extractor"]} ({protocol["weights"]}): these FIDs are no I
 
 def main(settings: Settings):
     """Train what is missing, and write the table."""
-    for seed in range(settings.seeds):
-        for number, name in enumerate(CONFIGS):
-            case = f"{number}-{seed}"
-            if case not in results.load(TABLE):
-                result = train(settings, name, seed)
-                results.save(TABLE, case, result)
-                print(result, flush=True)
+    numbered = list(enumerate(CONFIGS))
+    cases = {f"{number}-{seed}": (settings, name, seed) for seed in range(settings.seeds) for number, name in numbered}
+    results.complete(TABLE, cases, train)
     results.write_section("Adversarial losses, VAE and RAE", table(settings))
 
 

@@ -8,6 +8,7 @@ two cores.
 """
 
 import dataclasses
+import itertools
 import time
 
 import keras
@@ -105,14 +106,9 @@ interval is Student's for the mean of the paired differences. No such table is p
 
 def main(settings: Settings):
     """Train what is missing, and write the table."""
-    for latents in settings.latents:
-        for seed in range(settings.seeds):
-            for family in FAMILIES:
-                case = f"{latents}-{family}-{seed}"
-                if case not in results.load(TABLE):
-                    result = train(settings, latents, family, seed)
-                    results.save(TABLE, case, result)
-                    print(result, flush=True)
+    cases = itertools.product(settings.latents, range(settings.seeds), FAMILIES)
+    named = {f"{latents}-{family}-{seed}": (settings, latents, family, seed) for latents, seed, family in cases}
+    results.complete(TABLE, named, train)
     results.write_section("Was independence adequate? Diagonal against full covariance", table(settings))
 
 

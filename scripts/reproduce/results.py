@@ -20,6 +20,15 @@ def load(table):
     return {path.stem.removeprefix(f"{table}-"): json.loads(path.read_text()) for path in paths}
 
 
+def complete(table, cases, train):
+    """Train the cases that have no result yet, a name and the arguments of `train` each, and keep what it returns."""
+    for case, arguments in cases.items():
+        if case not in load(table):
+            result = train(*arguments)
+            save(table, case, result)
+            print(result, flush=True)
+
+
 def spread(values, digits=2):
     """Mean and standard deviation over seeds, or the number if it is one."""
     mean = f"{statistics.mean(values):.{digits}f}"
