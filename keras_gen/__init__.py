@@ -12,6 +12,7 @@ __all__ = [
     "GenerativeModel",
     "NonFiniteError",
     "RegularizedAutoencoder",
+    "WorkerLostError",
     "data",
     "distributions",
     "evaluation",
@@ -34,4 +35,5 @@ if pathlib.Path(sys.argv[0] if sys.argv else "").name not in ("keras-gen", "kera
         GenerativeModel,
         NonFiniteError,
         RegularizedAutoencoder,
+        WorkerLostError,
     )

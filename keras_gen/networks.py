@@ -1,4 +1,4 @@
-"""Builders of ordinary, built `keras.Model`s: multilayer perceptrons, a convolutional pair and the DCGAN pair.
+"""Builders of ordinary, built `keras.Model` objects: multilayer perceptrons, a convolutional pair and the DCGAN pair.
 
 Nothing else in the package asks for these: any built Keras model whose shapes fit serves as well. Last layers compute in
 float32, so that losses stay exact under mixed precision.

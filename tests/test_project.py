@@ -1,19 +1,16 @@
 """The house: imports, public names, scripts, and what a clean process sees."""
 
-import contextlib
 import pathlib
-import re
 import runpy
 import subprocess
 import sys
 
 import numpy as np
 import pytest
-from conftest import serving_models, tiny_vae
+from conftest import tiny_vae
 from importlinter.cli import lint_imports
 
 import keras_gen
-from keras_gen import data
 
 ROOT = pathlib.Path(__file__).parents[1]
 SCRIPTS = sorted(str(path.relative_to(ROOT / "scripts")) for path in (ROOT / "scripts").rglob("*.py") if path.stem != "results")
@@ -54,25 +51,3 @@ def test_a_script_trains(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train_autoencoder.py", "--data", "x.npz", "--epochs", "1"])
     runpy.run_path(str(ROOT / "scripts" / "train_autoencoder.py"), run_name="__main__")
     assert (tmp_path / "savedmodels" / "autoencoder" / "1").is_dir()
-
-
-@pytest.mark.usefixtures("unverified")
-@pytest.mark.parametrize(
-    "page", ["README.md", "docs/autoencoder.md", "docs/gan.md", "docs/training.md", "docs/evaluation.md", "docs/serving.md"]
-)
-def test_the_scripts_of_the_readme_and_the_docs_run(page, tmp_path, monkeypatch):
-    """On two batches, and in a folder of their own; those that ask a server, of one that is made of what the first published."""
-    monkeypatch.chdir(tmp_path)
-    load = data.load
-    monkeypatch.setattr(data, "load", lambda *args, **kwargs: [split.take(2) for split in load(*args, **kwargs)])
-    snippets = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
-    assert snippets
-    names = {}
-    for snippet in snippets:
-        with serving_models(tmp_path / "savedmodels") if "localhost" in snippet else contextlib.nullcontext({}) as ports:
-            snippet = re.sub(r"epochs=\d+", "epochs=2", snippet)
-            snippet = snippet.replace("localhost:8501", f"localhost:{ports.get('rest')}").replace(
-                "localhost:8500", f"localhost:{ports.get('grpc')}"
-            )
-            exec(snippet, names if page in ("docs/serving.md", "docs/evaluation.md") else {})
-    assert list((tmp_path / "savedmodels").glob("*/1/saved_model.pb")) or "export" not in "".join(snippets)

@@ -36,7 +36,7 @@ def load(
     skip_corrupt=False,
     binarize=False,
 ):
-    """Load a data set as `(train, test)`, two `tf.data.Dataset`s of float32 batches in [0, 1].
+    """Load a data set as `(train, test)`, two `tf.data.Dataset` objects of float32 batches in [0, 1].
 
     Args:
         source: What to load:

@@ -22,7 +22,7 @@ def kl_divergence(a, b, num_samples=1, seed=None):
     z ~ a, unbiased, through which gradients flow where `a` is reparameterized.
 
     Args:
-        a, b: `tfd.Distribution`s over the same event shape.
+        a, b: `tfd.Distribution` objects over the same event shape.
         num_samples: Draws for a pair without a closed form.
         seed: Stateless seed of these draws, int32 `[2]`; without it they are drawn anew each time.
 

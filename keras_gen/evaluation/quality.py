@@ -62,12 +62,14 @@ def sample_quality(model, real, other_real=None, extractor=None, split="test", s
         `SampleQuality`.
 
     Raises:
-        ValueError: If there are too few images, or they do not fit the extractor.
+        ValueError: If there are too few images, or they fit neither the extractor nor each other.
     """
     extractor = extractor or mnist_classifier()
     real = np.asarray(real, np.float32)
     if len(real) < 10:
         raise ValueError(f"Expected at least 10 real images. Received: {len(real)}.")
+    if other_real is not None and np.shape(other_real)[1:] != real.shape[1:]:
+        raise ValueError(f"Expected other real images of shape (n, {str(real.shape[1:])[1:]}. Received: {np.shape(other_real)}.")
     features = extractor(real)
     if other_real is None:
         floor, made_from = frechet_distance(features[::2], features[1::2]), "halves of the real images"

@@ -1,6 +1,7 @@
 """The quality of samples: real ones are as good as real, noise is not; the bundled classifier; the logs of `fit`."""
 
 import csv
+import re
 
 import keras
 import numpy as np
@@ -89,6 +90,8 @@ def test_the_logs_of_fit_have_it_for_the_callbacks_after(kind, images, pixels, t
 def test_what_cannot_be_compared_is_refused(pixels, images):
     with pytest.raises(ValueError, match="at least 10 real images"):
         evaluation.sample_quality(Copies(images), images[:5], None, pixels)
+    with pytest.raises(ValueError, match=re.escape("Expected other real images of shape (n, 8, 8, 1). Received: (20,).")):
+        evaluation.sample_quality(Copies(images), images[:20], np.zeros(20), pixels)  # labels, for instance
     with pytest.raises(ValueError, match="Expected a network to features"):
         evaluation.Extractor(keras.Sequential([keras.Input(IMAGE), keras.layers.ReLU()]), "images")
 

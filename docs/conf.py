@@ -1,0 +1,33 @@
+"""The documentation's site: `sphinx-build -W docs site`."""
+
+import keras_gen
+
+project, author, release = "keras_gen", "the keras_gen developers", keras_gen.__version__
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_gallery.gen_gallery",
+]
+html_theme = "furo"
+html_title = f"keras_gen {release}"
+exclude_patterns = ["tutorials/*.rst", "tutorials/README.txt"]  # the gallery makes its own
+default_role = "code"  # docstrings have `code` in single backticks
+
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+myst_heading_anchors = 3
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_member_order = "bysource"
+napoleon_use_rtype = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "tutorials",
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "within_subsection_order": "FileNameSortKey",
+    "download_all_examples": False,
+    "show_memory": False,
+    "min_reported_time": 1,
+    "abort_on_example_error": True,
+}
