@@ -1,7 +1,10 @@
 """The documentation's site: `sphinx-build -W docs site`."""
 
+import logging
+
 import keras_gen
 
+logging.getLogger("absl").setLevel("WARNING")  # TFDS says what it reads
 project, author, release = "keras_gen", "the keras_gen developers", keras_gen.__version__
 extensions = [
     "myst_parser",

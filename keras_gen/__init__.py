@@ -3,7 +3,7 @@
 import pathlib
 import sys
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 __all__ = [
     "GAN",
     "VAE",

@@ -1,5 +1,7 @@
 """The house: imports, public names, scripts, and what a clean process sees."""
 
+import functools
+import os
 import pathlib
 import runpy
 import subprocess
@@ -51,3 +53,28 @@ def test_a_script_trains(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train_autoencoder.py", "--data", "x.npz", "--epochs", "1"])
     runpy.run_path(str(ROOT / "scripts" / "train_autoencoder.py"), run_name="__main__")
     assert (tmp_path / "savedmodels" / "autoencoder" / "1").is_dir()
+
+
+def test_the_wheel_has_the_whole_package_and_is_all_that_it_needs(tmp_path):
+    """Built as an sdist, from which the wheel is built; what is installed from that loads its data and its command answers."""
+    run = functools.partial(subprocess.run, check=True, capture_output=True, text=True, cwd=tmp_path)
+    run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(ROOT)])
+    version = keras_gen.__version__
+    assert {path.name for path in (tmp_path / "dist").iterdir()} == {
+        f"keras_gen-{version}.tar.gz",
+        f"keras_gen-{version}-py3-none-any.whl",
+    }
+    wheel, installed = str(tmp_path / "dist" / f"keras_gen-{version}-py3-none-any.whl"), tmp_path / "installed"
+    run([sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(installed), wheel])
+
+    def files(folder):
+        return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+
+    assert files(installed / "keras_gen") == files(ROOT / "keras_gen")
+    environment = {**os.environ, "PYTHONPATH": str(installed)}
+    said = run([str(installed / "bin" / "keras-gen"), "--version"], env=environment).stdout
+    assert said.startswith(f"keras_gen {version}\n")
+    program = "import keras_gen; print(keras_gen.__file__, keras_gen.data.load('mnist_mini')[0].cardinality().numpy())"
+    where, batches = run([sys.executable, "-c", program], env=environment).stdout.split()
+    assert pathlib.Path(where).is_relative_to(installed)
+    assert int(batches) == -(-10_000 // 128)
