@@ -62,7 +62,8 @@ caught = np.asarray(autoencoder.is_anomaly(x_test))
 print(f"strangers caught: {caught[strange].mean():.1%}, normal images refused: {caught[~strange].mean():.1%}")
 
 # %%
-# The test images that the autoencoder finds strangest, above, and least strange, below: strokes that are rare, and ones.
+# The test images that the autoencoder finds strangest, above, are strangers. Those it finds least strange, below, are ones, which
+# any reconstruction finds easy.
 
 order = np.argsort(scores["autoencoder"])
 rows = np.concatenate([order[::-1][:12], order[:12]])

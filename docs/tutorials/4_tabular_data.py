@@ -39,8 +39,7 @@ linear = np.mean((x_test - pca.inverse_transform(pca.transform(x_test))) ** 2)
 print(f"squared error of a value of the test table: PCA {linear:.3f}, autoencoder {np.mean(autoencoder.score(x_test)):.3f}")
 
 # %%
-# The VAE, with normal noise whose size is learned in closed form. Columns that go together need few latents: ``latent_report``
-# counts those that are used.
+# The VAE, with normal noise whose size is learned in closed form. ``latent_report`` says how much each latent carries.
 
 posterior, likelihood = distributions.DiagonalNormal(8), distributions.Normal(columns, scale="optimal")
 vae = VAE(
