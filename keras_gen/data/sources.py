@@ -93,7 +93,10 @@ def load(
     except tf.errors.DataLossError as error:
         raise ValueError(f"Expected whole records in {source}. Received: {error.message}. Prepare or copy it anew.") from None
     except tf.errors.InvalidArgumentError as error:
-        raise ValueError(re.search(f"{MARK}(.*){MARK}", str(error))[1]) from None
+        found = re.search(f"{MARK}(.*){MARK}", str(error))
+        if not found:
+            raise
+        raise ValueError(found[1]) from None
 
 
 # === Readers: source → (train, test) of single examples, as integers in 0..255 or floats in [0, 1] ===

@@ -58,7 +58,9 @@ class RegularizedAutoencoder(GenerativeModel):
             raise ValueError(f"`threshold` is a number or None; `calibrate` finds one. Received: threshold={threshold!r}")
         self.threshold = threshold
         if prior is not None:
-            check_prior(prior, *latent_shape)
+            if len(latent_shape) != 1:
+                raise ValueError(f"A `prior` needs vectors as latents. Received: latents of shape {latent_shape}.")
+            check_prior(prior, latent_shape[0])
             check_distribution(prior)
             self.prior = prior
 

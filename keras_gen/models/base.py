@@ -289,8 +289,6 @@ class GenerativeModel(MultiWorkerModel):
         Raises:
             ValueError: If the model has no prior to draw from, or it is not clear how many samples of what are wanted.
         """
-        if self.prior is None:
-            raise ValueError(f"{self.name} cannot generate: it has no distribution over its latents yet: fit_latent_density(x).")
         seed = random.getrandbits(31) if seed is None else seed
         one_seed = isinstance(seed, numbers.Integral)
         if one_seed and isinstance(num_samples, numbers.Integral) and 0 <= seed < 2**31 and num_samples > 0:
@@ -327,6 +325,8 @@ class GenerativeModel(MultiWorkerModel):
             `{"outputs": [batch, *data_shape], "latents": [batch, n]}`.
         """
         given = self._given(condition)
+        if self.prior is None:
+            raise ValueError(f"{self.name} cannot generate: it has no distribution over its latents yet: fit_latent_density(x).")
         latents = self.prior.sample_rows(seed, *given)
         return {"outputs": self.decode(latents, *given), "latents": latents}
 

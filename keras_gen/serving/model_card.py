@@ -3,6 +3,7 @@
 import csv
 import datetime
 import importlib.metadata
+import inspect
 import pathlib
 import platform
 
@@ -37,7 +38,7 @@ def _card(model, name, version, exchanges, run):
     parts = yaml.safe_dump(_parts(model), sort_keys=False).strip()
     text = f"""# {name}, version {version}
 
-{type(model).__doc__.strip().splitlines()[0]}
+{(inspect.getdoc(type(model)) or type(model).__name__).splitlines()[0]}
 
 Published {today} by keras_gen {importlib.metadata.version("keras_gen")} ({stack}, Python {platform.python_version()}).
 
