@@ -14,7 +14,7 @@ from keras_gen.models.checks import DataCheck, check_distribution, check_network
 from keras_gen.models.copies import float32_function
 from keras_gen.regularizers import LatentRegularizer
 from keras_gen.serialization import is_real
-from keras_gen.typing import Data, Endpoint, TensorLike
+from keras_gen.typing import Array, Endpoint, Examples, TensorLike
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -118,7 +118,7 @@ class RegularizedAutoencoder(GenerativeModel):
         with self.distribute_strategy.scope():
             self.encoder_in_float32: Any = float32_function(self.encoder) if regularizers else None
 
-    def call(self, inputs: TensorLike, training: bool = False) -> tf.Tensor:
+    def call(self, inputs: Array, training: bool = False) -> tf.Tensor:
         """The reconstruction x̂ of `inputs`."""
         return self.decoder(self.encoder(inputs, training=training), training=training)
 
@@ -165,15 +165,15 @@ class RegularizedAutoencoder(GenerativeModel):
         values = getattr(loss, "call", loss)(target, tf.cast(reconstruction, tf.float32))
         return tf.reduce_mean(tf.reshape(values, (tf.shape(target)[0], -1)), axis=1)
 
-    def encode(self, x: TensorLike) -> tf.Tensor:
+    def encode(self, x: Array) -> tf.Tensor:
         """The latents of `x`, `[batch, *latent_shape]`."""
         return self.encoder(x, training=False)
 
-    def decode(self, latents: TensorLike) -> tf.Tensor:
+    def decode(self, latents: Array) -> tf.Tensor:
         """The data that `latents` stand for, `[batch, *data_shape]`."""
         return self.decoder(latents, training=False)
 
-    def reconstruct(self, x: TensorLike) -> tf.Tensor:
+    def reconstruct(self, x: Array) -> tf.Tensor:
         """`decode(encode(x))`."""
         return self(x, training=False)
 
@@ -190,7 +190,7 @@ class RegularizedAutoencoder(GenerativeModel):
         x = tf.cast(x, tf.float32)
         return self.reconstruction_error(x, self.reconstruct(x))
 
-    def calibrate(self, x: Data, quantile: float = 0.99) -> float:
+    def calibrate(self, x: Examples, quantile: float = 0.99) -> float:
         """Find the score over which data are strange: the quantile of the scores of normal data that the model was not trained on.
 
         The threshold is part of the model, of its `.keras` file and of its exported `score` signature, which then says `anomaly`,
@@ -232,7 +232,7 @@ class RegularizedAutoencoder(GenerativeModel):
             raise ValueError(f"{self.name} has no threshold yet: calibrate(x) on normal data that it was not trained on.")
         return self.score(x) > self.threshold
 
-    def fit_latent_density(self, x: Data, num_components: int = 10) -> None:
+    def fit_latent_density(self, x: Examples, num_components: int = 10) -> None:
         """Fit a mixture of normals to the codes of `x`, so that the autoencoder can `generate` (Ghosh et al. 2020, arXiv:1903.12436).
 
         The density is part of the model, of its `.keras` file and of its exported `generate` signature. Call it after training; a

@@ -19,7 +19,7 @@ from keras_gen.models.fused import fuse
 from keras_gen.models.multi_worker import MultiWorkerModel, heeding_workers
 from keras_gen.serialization import deserialize_arguments, is_integer, serialize_arguments
 from keras_gen.storage import PathLike
-from keras_gen.typing import Data, Endpoint, TensorLike
+from keras_gen.typing import Array, Data, Endpoint, TensorLike
 
 
 class GenerativeModel(MultiWorkerModel):
@@ -101,13 +101,13 @@ class GenerativeModel(MultiWorkerModel):
     def fit(
         self,
         x: Data | None = None,
-        y: TensorLike | None = None,
+        y: Array | None = None,
         batch_size: int | None = None,
         epochs: int = 1,
         verbose: Literal["auto", 0, 1, 2] = "auto",
         callbacks: keras.callbacks.Callback | Sequence[keras.callbacks.Callback] | None = None,
         validation_split: float = 0.0,
-        validation_data: Data | None = None,
+        validation_data: Data | tuple[Any, ...] | None = None,
         shuffle: bool = True,
         class_weight: dict[int, float] | None = None,
         sample_weight: TensorLike | None = None,
@@ -152,7 +152,7 @@ class GenerativeModel(MultiWorkerModel):
     def evaluate(
         self,
         x: Data | None = None,
-        y: TensorLike | None = None,
+        y: Array | None = None,
         *args: Any,
         sample_weight: TensorLike | None = None,
         **kwargs: Any,
@@ -286,7 +286,7 @@ class GenerativeModel(MultiWorkerModel):
 
     # === Generation ===
 
-    def decode(self, latents: TensorLike) -> tf.Tensor:
+    def decode(self, latents: Array) -> tf.Tensor:
         """The data that `latents` `[batch, n]` stand for, `[batch, *data_shape]`."""
         raise NotImplementedError(f"{type(self).__name__} must turn latents into data in `decode`.")
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_gen.data.sources import MARK
 from keras_gen.distributions import Prior
-from keras_gen.typing import Data, TensorLike
+from keras_gen.typing import Array, Data, TensorLike
 
 _NUMBERS = "<keras_gen numbers>"  # and the names of the numbers that follow it
 ANY_NUMBER = np.iinfo(np.int32).max  # of labels, where a network does not say how many
@@ -35,7 +35,7 @@ class DataCheck:
         self.low, self.high = low, high
         self.num_classes = num_classes
 
-    def before_work(self, x: Data | None, y: TensorLike | None = None, name: str = "x") -> None:
+    def before_work(self, x: Data | None, y: Array | None = None, name: str = "x") -> None:
         """Look at what `fit` was given before it begins: arrays as a whole, data sets by what they say of themselves.
 
         Args:

@@ -6,10 +6,10 @@ import keras
 import tensorflow as tf
 
 from keras_gen.models.checks import labels_of
-from keras_gen.typing import TensorLike
+from keras_gen.typing import Array, TensorLike
 
 
-def with_labels(network: keras.Model, x: TensorLike, labels: TensorLike | None, training: bool) -> tf.Tensor:
+def with_labels(network: keras.Model, x: Array, labels: TensorLike | None, training: bool) -> tf.Tensor:
     """The network at `x`, and at the labels too if it has an input for them."""
     if labels_of(network):
         x = [tf.convert_to_tensor(x), tf.cast(labels, network.inputs[1].dtype)]

@@ -22,7 +22,7 @@ from keras_gen.models.checks import (
 from keras_gen.models.collapse import CollapseWarning, duplicates
 from keras_gen.models.copies import copy_of, float32_function, with_labels
 from keras_gen.serialization import is_integer, is_real
-from keras_gen.typing import Data, Endpoint, TensorLike
+from keras_gen.typing import Array, Data, Endpoint, TensorLike
 
 
 class PlayersOptimizer(keras.optimizers.MultiOptimizer):
@@ -210,7 +210,7 @@ class GAN(GenerativeModel):
     def fit(
         self,
         x: Data | None = None,
-        y: TensorLike | None = None,
+        y: Array | None = None,
         batch_size: int | None = None,
         epochs: int = 1,
         verbose: Literal["auto", 0, 1, 2] = "auto",
@@ -356,12 +356,12 @@ class GAN(GenerativeModel):
         self.log(x, loss=tf.add_n(list(losses.values())), **losses, **diagnostics)
         return self.get_metrics_result()
 
-    def decode(self, latents: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
+    def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """The data that `latents` `[batch, n]` are turned into, by the averaged generator if there is one."""
         self._given(condition)
         return with_labels(self.averaged_generator or self.generator, latents, condition, training=False)
 
-    def discriminate(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
+    def discriminate(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """The discriminator's γ ∈ [0, 1], `[batch]`: its probability that each example is real."""
         self._given(condition)
         return tf.squeeze(tf.sigmoid(self._logits(x, condition, training=False)), -1)

@@ -19,7 +19,7 @@ from keras_gen.models.checks import (
 from keras_gen.models.copies import with_labels
 from keras_gen.models.kl_check import KLCheck
 from keras_gen.objectives import ELBO, Objective
-from keras_gen.typing import Distribution, Endpoint, TensorLike
+from keras_gen.typing import Array, Distribution, Endpoint, TensorLike
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -205,17 +205,17 @@ class VAE(GenerativeModel):
     def _without_check(self, logs):
         return {name: value for name, value in logs.items() if name not in KLCheck.names}
 
-    def encode(self, x: TensorLike, condition: TensorLike | None = None) -> Distribution:
+    def encode(self, x: Array, condition: TensorLike | None = None) -> Distribution:
         """The posterior q(z | x), a `tfd.Distribution`: `.mean()`, `.stddev()`, `.sample()`, `.log_prob(z)`."""
         self._given(condition)
         return self.posterior(with_labels(self.encoder, x, condition, training=False))
 
-    def decode(self, latents: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
+    def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """The mean of p(x | z) for `latents` `[batch, n]`."""
         self._given(condition)
         return self.likelihood(with_labels(self.decoder, latents, condition, training=False)).mean()
 
-    def reconstruct(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
+    def reconstruct(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """The mean of p(x | z) at the mean of q(z | x), without noise."""
         return self((x, *self._given(condition)) if self.num_classes else x, training=False)
 
@@ -255,7 +255,7 @@ class VAE(GenerativeModel):
 
     def log_weights(
         self,
-        x: TensorLike,
+        x: Array,
         condition: TensorLike | None = None,
         num_samples: int = 1,
         seed: TensorLike | None = None,

@@ -14,7 +14,7 @@ from keras_gen.evaluation.quality import generate
 from keras_gen.models import VAE
 from keras_gen.models.multi_worker import outside
 from keras_gen.storage import PathLike, whole
-from keras_gen.typing import Data
+from keras_gen.typing import Examples
 
 
 class MetricsFile(keras.callbacks.History):
@@ -57,7 +57,7 @@ class Pictures(keras.callbacks.Callback):
         self,
         folder: PathLike,
         images: np.ndarray | tuple[np.ndarray, np.ndarray],
-        data: Data,
+        data: Examples,
         every: int = 10,
         num_samples: int = 100,
         seed: int = 0,
