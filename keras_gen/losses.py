@@ -3,6 +3,8 @@
 All return one value per example; the model averages them. Logits are `[batch, 1]`, the discriminator's γ is their sigmoid.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 

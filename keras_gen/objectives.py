@@ -1,5 +1,7 @@
 """What a VAE minimizes, as an object for `compile(objective=)`, and schedules for the weight of its KL."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 

@@ -1,5 +1,7 @@
 """The Kullback-Leibler divergence between two TFP distributions: closed form where there is one, sampled otherwise."""
 
+from __future__ import annotations
+
 import functools
 from typing import NamedTuple
 

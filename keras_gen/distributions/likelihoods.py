@@ -1,5 +1,7 @@
 """Likelihoods p(x | z): the decoder's output tensor ⇄ a distribution over the data, with all its constants."""
 
+from __future__ import annotations
+
 import functools
 import math
 import warnings

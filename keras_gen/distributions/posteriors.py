@@ -1,5 +1,7 @@
 """Posterior families q(z | x): the encoder's output tensor ⇄ a distribution over the latents."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
 

@@ -1,5 +1,7 @@
 """Priors p(z), as Keras layers, since a prior may own weights."""
 
+from __future__ import annotations
+
 from typing import Any, Self
 
 import keras

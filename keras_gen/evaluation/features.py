@@ -1,5 +1,7 @@
 """What images are compared by: the features of a network, under a name and a hash that go with every number made from them."""
 
+from __future__ import annotations
+
 import hashlib
 import pathlib
 from collections.abc import Callable

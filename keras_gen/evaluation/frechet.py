@@ -1,5 +1,7 @@
 """Distances between two sets of features: of their means and covariances (FID), and of all their moments to the third (KID)."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np

@@ -1,5 +1,7 @@
 """Was assuming independent latents adequate? What a full covariance of the posterior would gain, in training and for single images."""
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self

@@ -1,5 +1,7 @@
 """The codes of examples: where they lie, and what lies along a latent and between two of them."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np

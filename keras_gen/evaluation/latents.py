@@ -1,5 +1,7 @@
 """What a VAE does with its latents: which it uses, how much they say, how far all codes together are from the prior."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np

@@ -1,5 +1,7 @@
 """log p(x) of a VAE by importance sampling, with its error."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import math

@@ -1,5 +1,7 @@
 """How many generated examples look real, and how many real ones the generator covers, by nearest neighbours of features."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np

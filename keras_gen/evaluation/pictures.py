@@ -1,5 +1,7 @@
 """Pictures: grids of images, a map of codes, a matrix, the curves of a training."""
 
+from __future__ import annotations
+
 import io
 from collections.abc import Mapping, Sequence
 

@@ -1,5 +1,7 @@
 """The quality of a model's samples in six numbers and their protocol, once or every few epochs."""
 
+from __future__ import annotations
+
 import dataclasses
 from typing import Any
 

@@ -1,5 +1,7 @@
 """All that can be said of a trained model in numbers, in one table, and its latents in pictures."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import pathlib

@@ -1,5 +1,7 @@
 """The regularized autoencoder (MATH 1)."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable, Sequence
 from typing import Any

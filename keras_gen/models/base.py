@@ -1,5 +1,7 @@
 """What the generative models share: configuration, the forms of `fit`, noise, one optimizer step, generation, export."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 import random

@@ -1,5 +1,7 @@
 """Checks of what a user hands over, networks and data; what fails is a `ValueError` that says what to do."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 import re

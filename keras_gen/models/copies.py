@@ -1,5 +1,7 @@
 """Networks as they are used a second time: copied, computed in float32, given labels."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
 
 import keras

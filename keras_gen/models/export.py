@@ -1,5 +1,7 @@
 """Export: the signatures of a model as a SavedModel with PNG endpoints if wanted, or one of them for another runtime."""
 
+from __future__ import annotations
+
 import os
 import pathlib
 import re
@@ -19,7 +21,7 @@ IMAGES = ("reconstructions", "outputs")  # outputs of the signatures that are da
 _SUFFIX = {"onnx": ".onnx", "litert": ".tflite"}
 
 
-def endpoints(model: "GenerativeModel", png: bool = False) -> dict[str, Endpoint]:
+def endpoints(model: GenerativeModel, png: bool = False) -> dict[str, Endpoint]:
     """What a SavedModel of `model` offers: name → (function of tensors to a dictionary of tensors, input specs).
 
     Args:
@@ -37,7 +39,7 @@ def endpoints(model: "GenerativeModel", png: bool = False) -> dict[str, Endpoint
     return offered
 
 
-def export_saved_model(model: "GenerativeModel", filepath: PathLike, png: bool = False, verbose: bool = False) -> None:
+def export_saved_model(model: GenerativeModel, filepath: PathLike, png: bool = False, verbose: bool = False) -> None:
     """Write the endpoints of `model` as a SavedModel that stores each weight once."""
     archive = keras.export.ExportArchive()
     for name, (function, inputs) in endpoints(model, png).items():
@@ -45,7 +47,7 @@ def export_saved_model(model: "GenerativeModel", filepath: PathLike, png: bool =
     archive.write_out(str(filepath), verbose=verbose)
 
 
-def export_signature(model: "GenerativeModel", filepath: PathLike, format: str, signature: str, **kwargs: Any) -> None:
+def export_signature(model: GenerativeModel, filepath: PathLike, format: str, signature: str, **kwargs: Any) -> None:
     """Write one signature of `model` for ONNX Runtime or LiteRT, as a file that can be run there.
 
     Args:

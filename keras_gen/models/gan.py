@@ -1,5 +1,7 @@
 """The generative adversarial network (MATH 4)."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any, Literal
 

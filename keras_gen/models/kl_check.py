@@ -1,5 +1,7 @@
 """The cross-check of the KL during evaluation: its closed form beside an estimate from samples (MATH 3)."""
 
+from __future__ import annotations
+
 import warnings
 
 import keras

@@ -1,5 +1,7 @@
 """The variational autoencoder (MATH 2)."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import keras

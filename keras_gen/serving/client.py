@@ -3,6 +3,8 @@
 The file stands alone: it may be copied to a machine that has numpy and requests, or for gRPC tensorflow-serving-api, and nothing else.
 """
 
+from __future__ import annotations
+
 import base64
 import dataclasses
 import urllib.parse

@@ -1,5 +1,7 @@
 """Keras callbacks that leave something in the folder of a run."""
 
+from __future__ import annotations
+
 import csv
 import pathlib
 from typing import Any
