@@ -22,6 +22,7 @@ myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
+autodoc_typehints = "none"  # `Args:` has them in words
 napoleon_use_rtype = False
 
 sphinx_gallery_conf = {

@@ -11,6 +11,7 @@ import signal
 import sys
 import traceback
 import warnings
+from collections.abc import Sequence
 from typing import Annotated
 
 import tyro
@@ -63,7 +64,7 @@ class Train:
     dry_run: bool = False
     """Say what would be done: configuration, parameters, time of a step; leave nothing."""
 
-    def __call__(self):
+    def __call__(self) -> None:
         """Train, and say where the run is."""
         if self.config is None and self.resume is None:
             raise ValueError("Expected a model: keras-gen train autoencoder, vae or gan; or keras-gen train --resume RUN.")
@@ -71,10 +72,10 @@ class Train:
         from keras_gen.training import run
 
         if self.dry_run:
-            print(run.describe(self.config or config.read(self.resume)))
+            print(run.describe(self.config or config.read(self.resume)))  # type: ignore[arg-type]  # one of both is there
         elif self.resume:
             run.resume(self.resume, self.config)
-        else:
+        elif self.config:
             run.train(self.config)
 
 
@@ -91,7 +92,7 @@ class Sample:
     output: pathlib.Path | None = None
     """File to write, .png or .npy; samples.png in the run's folder if left out."""
 
-    def __call__(self):
+    def __call__(self) -> None:
         """Write the samples, and say where."""
         from keras_gen.training.finished import sample
 
@@ -109,7 +110,7 @@ class Evaluate:
     seed: int = 0
     """Seed of draws and samples."""
 
-    def __call__(self):
+    def __call__(self) -> None:
         """Print the table; evaluation.json, pictures and report.html are left in the run's folder."""
         from keras_gen.training.finished import evaluate
 
@@ -132,7 +133,7 @@ class Audit:
     num_samples: int = 200
     """Draws for the likelihood of each test image."""
 
-    def __call__(self):
+    def __call__(self) -> None:
         """Print the verdict; audit.json and correlations.png are left in the run's folder."""
         from keras_gen.training.finished import audit
 
@@ -150,7 +151,7 @@ class Export:
     png: bool = False
     """Offer each signature also with images as PNG, under its name with _bytes."""
 
-    def __call__(self):
+    def __call__(self) -> None:
         """Export, and say where."""
         from keras_gen.training.finished import export
 
@@ -164,7 +165,7 @@ class Verify:
     savedmodel: tyro.conf.Positional[pathlib.Path]
     """Folder of the version, such as savedmodels/vae/1."""
 
-    def __call__(self):
+    def __call__(self) -> None:
         """Print a table of the signatures; what is wrong goes to stderr, with exit code 1."""
         from keras_gen.serving import verify
 
@@ -198,7 +199,7 @@ class CommandLine:
     """Print the versions of keras_gen and of what it stands on."""
 
 
-def main(args=None):
+def main(args: Sequence[str] | None = None) -> None:
     """Run the command that `args`, or `sys.argv`, name, and exit with a code that says how it ended.
 
     0: it is done. 1: training or writing failed. 2: a mistake of the caller. 130: stopped by Ctrl-C. 143: stopped by SIGTERM. Of an

@@ -3,13 +3,16 @@
 All return one value per example; the model averages them. Logits are `[batch, 1]`, the discriminator's γ is their sigmoid.
 """
 
+from __future__ import annotations
+
 import math
-import numbers
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
-from keras_gen.serialization import Serializable, positive_number
+from keras_gen.serialization import Serializable, is_integer, is_real, positive_number
+from keras_gen.typing import TensorLike
 
 
 class AdversarialLoss(Serializable):
@@ -20,15 +23,15 @@ class AdversarialLoss(Serializable):
     paired = False
     """Whether the generator's loss compares with real examples, too, and so needs their logits."""
 
-    def generator(self, fake_logits, real_logits=None):
+    def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
         """Loss of the generator, `[batch]`, from the logits of generated and, if `paired`, of real examples."""
         raise NotImplementedError(f"{type(self).__name__} must return the generator's loss from `generator`.")
 
-    def discriminator(self, real_logits, fake_logits):
+    def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
         """Loss of the discriminator, `[batch]`, from its logits of real and of generated examples."""
         raise NotImplementedError(f"{type(self).__name__} must return the discriminator's loss from `discriminator`.")
 
-    def boundary(self, real_logits, fake_logits):
+    def boundary(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor | float:
         """The logit over which the discriminator calls an example real; half-way between both means if the loss is relative."""
         return (tf.reduce_mean(real_logits) + tf.reduce_mean(fake_logits)) / 2 if self.relative else 0.0
 
@@ -48,16 +51,16 @@ class NonSaturating(AdversarialLoss):
     (array([0.6931], dtype=float32), array([1.3863], dtype=float32))
     """
 
-    def __init__(self, label_smoothing=0.0):
-        if not isinstance(label_smoothing, numbers.Real) or not 0 <= label_smoothing < 0.5:
+    def __init__(self, label_smoothing: float = 0.0) -> None:
+        if not is_real(label_smoothing) or not 0 <= label_smoothing < 0.5:
             raise ValueError(f"`label_smoothing` is a number in [0, 0.5). Received: label_smoothing={label_smoothing!r}")
         self.label_smoothing = float(label_smoothing)
 
-    def generator(self, fake_logits, real_logits=None):
+    def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
         """−log γ(x̂)."""
         return tf.squeeze(tf.math.softplus(-fake_logits), -1)
 
-    def discriminator(self, real_logits, fake_logits):
+    def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
         """−log γ(x) − log(1 − γ(x̂)), with smoothing on the first."""
         real = tf.math.softplus(-real_logits) + self.label_smoothing * real_logits  # softplus(l) = softplus(−l) + l
         return tf.squeeze(real + tf.math.softplus(fake_logits), -1)
@@ -79,7 +82,7 @@ class Minimax(NonSaturating):
     array([-0.6931], dtype=float32)
     """
 
-    def generator(self, fake_logits, real_logits=None):
+    def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
         """log(1 − γ(x̂))."""
         return tf.squeeze(-tf.math.softplus(fake_logits), -1)
 
@@ -99,23 +102,23 @@ class LeastSquares(AdversarialLoss):
     array([0.5], dtype=float32)
     """
 
-    def __init__(self, fake_label=0.0, real_label=1.0, generator_label=1.0):
+    def __init__(self, fake_label: float = 0.0, real_label: float = 1.0, generator_label: float = 1.0) -> None:
         labels = {"fake_label": fake_label, "real_label": real_label, "generator_label": generator_label}
-        if not all(isinstance(label, numbers.Real) for label in labels.values()) or not fake_label < real_label:
+        if not all(is_real(label) for label in labels.values()) or not fake_label < real_label:
             raise ValueError(f"The labels of LeastSquares are numbers, `fake_label` less than `real_label`. Received: {labels}")
         self.fake_label = fake_label
         self.real_label = real_label
         self.generator_label = generator_label
 
-    def generator(self, fake_logits, real_logits=None):
+    def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
         """½(D(x̂) − c)²."""
         return tf.squeeze((fake_logits - self.generator_label) ** 2 / 2, -1)
 
-    def discriminator(self, real_logits, fake_logits):
+    def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
         """½(D(x) − b)² + ½(D(x̂) − a)²."""
         return tf.squeeze(((real_logits - self.real_label) ** 2 + (fake_logits - self.fake_label) ** 2) / 2, -1)
 
-    def boundary(self, real_logits, fake_logits):
+    def boundary(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> float:
         """Half-way between both labels."""
         return (self.fake_label + self.real_label) / 2
 
@@ -130,11 +133,11 @@ class Hinge(AdversarialLoss):
     array([0.75], dtype=float32)
     """
 
-    def generator(self, fake_logits, real_logits=None):
+    def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
         """−D(x̂)."""
         return tf.squeeze(-fake_logits, -1)
 
-    def discriminator(self, real_logits, fake_logits):
+    def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
         """max(0, 1 − D(x)) + max(0, 1 + D(x̂))."""
         return tf.squeeze(tf.nn.relu(1 - real_logits) + tf.nn.relu(1 + fake_logits), -1)
 
@@ -153,11 +156,11 @@ class Wasserstein(AdversarialLoss):
 
     relative = True
 
-    def generator(self, fake_logits, real_logits=None):
+    def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
         """−D(x̂)."""
         return tf.squeeze(-fake_logits, -1)
 
-    def discriminator(self, real_logits, fake_logits):
+    def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
         """D(x̂) − D(x)."""
         return tf.squeeze(fake_logits - real_logits, -1)
 
@@ -177,11 +180,11 @@ class RelativisticPairing(AdversarialLoss):
     relative = True
     paired = True
 
-    def generator(self, fake_logits, real_logits=None):
+    def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
         """−log σ(D(x̂) − D(x))."""
         return tf.squeeze(tf.math.softplus(real_logits - fake_logits), -1)
 
-    def discriminator(self, real_logits, fake_logits):
+    def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
         """−log σ(D(x) − D(x̂))."""
         return tf.squeeze(tf.math.softplus(fake_logits - real_logits), -1)
 
@@ -197,21 +200,23 @@ class Penalty(Serializable):
             arXiv:1912.04958, appendix B).
     """
 
-    def __init__(self, weight, every=1):
+    def __init__(self, weight: float, every: int = 1) -> None:
         self.weight = positive_number(self, "weight", weight)
-        if not isinstance(every, numbers.Integral) or every < 1:
+        if not is_integer(every) or every < 1:
             raise ValueError(f"`every` of {type(self).__name__} is a positive int. Received: every={every!r}")
         self.every = int(every)
 
-    def points(self, real, fake, seed):
+    def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
         """Where the slope is taken, shaped as `real` and `fake`; `seed` is a stateless seed, int32 `[2]`."""
         raise NotImplementedError(f"{type(self).__name__} must say where it looks in `points`.")
 
-    def of_squared_slope(self, squared_slope):
+    def of_squared_slope(self, squared_slope: tf.Tensor) -> tf.Tensor:
         """The penalty without its weight, `[batch]`, from ‖∇D‖² `[batch]`."""
         raise NotImplementedError(f"{type(self).__name__} must return the penalty from `of_squared_slope`.")
 
-    def __call__(self, discriminator, real, fake, seed):
+    def __call__(
+        self, discriminator: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, seed: TensorLike
+    ) -> tf.Tensor:
         """The penalty, `[batch]`.
 
         Args:
@@ -241,11 +246,11 @@ class R1(Penalty):
     array([125.], dtype=float32)
     """
 
-    def points(self, real, fake, seed):
+    def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
         """The real examples."""
         return tf.convert_to_tensor(real)
 
-    def of_squared_slope(self, squared_slope):
+    def of_squared_slope(self, squared_slope: tf.Tensor) -> tf.Tensor:
         """½‖∇D‖²."""
         return squared_slope / 2
 
@@ -264,7 +269,7 @@ class R2(R1):
     array([125.], dtype=float32)
     """
 
-    def points(self, real, fake, seed):
+    def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
         """The generated examples."""
         return tf.convert_to_tensor(fake)
 
@@ -284,18 +289,18 @@ class GradientPenalty(Penalty):
     array([160.], dtype=float32)
     """
 
-    def __init__(self, weight=10.0, target=1.0, every=1):
+    def __init__(self, weight: float = 10.0, target: float = 1.0, every: int = 1) -> None:
         super().__init__(weight, every)
-        if not isinstance(target, numbers.Real) or not 0 <= target < math.inf:
+        if not is_real(target) or not 0 <= target < math.inf:
             raise ValueError(f"`target` of {type(self).__name__} is a number of at least 0. Received: target={target!r}")
         self.target = float(target)
 
-    def points(self, real, fake, seed):
+    def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
         """ε x + (1 − ε) x̂ with one ε ~ U(0, 1) an example."""
         share = _one_an_example(real, seed)
         return share * real + (1 - share) * fake
 
-    def of_squared_slope(self, squared_slope):
+    def of_squared_slope(self, squared_slope: tf.Tensor) -> tf.Tensor:
         """(‖∇D‖ − target)²; the root is kept off 0, where its own slope is infinite."""
         return (tf.sqrt(tf.maximum(squared_slope, 1e-12)) - self.target) ** 2
 
@@ -316,11 +321,11 @@ class DRAGAN(GradientPenalty):
     array([160.], dtype=float32)
     """
 
-    def __init__(self, weight=10.0, target=1.0, noise=0.5, every=1):
+    def __init__(self, weight: float = 10.0, target: float = 1.0, noise: float = 0.5, every: int = 1) -> None:
         super().__init__(weight, target, every)
         self.noise = positive_number(self, "noise", noise)
 
-    def points(self, real, fake, seed):
+    def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
         """x + α δ with one α ~ U(0, 1) an example."""
         first, second = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
         delta = self.noise * tf.math.reduce_std(real) * tf.random.stateless_uniform(tf.shape(real), first)

@@ -5,14 +5,24 @@ float32, so that losses stay exact under mixed precision.
 """
 
 import math
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import layers
 
+Activation = str | Callable[[keras.KerasTensor], keras.KerasTensor] | None
+"""A Keras activation by name or as a function."""
+
 
 def mlp(
-    input_shape, output_shape, hidden=(256,), activation="relu", kernel_regularizer=None, output_activation=None, num_classes=None
-):
+    input_shape: Sequence[int],
+    output_shape: Sequence[int],
+    hidden: Sequence[int] = (256,),
+    activation: Activation = "relu",
+    kernel_regularizer: keras.regularizers.Regularizer | None = None,
+    output_activation: Activation = None,
+    num_classes: int | None = None,
+) -> keras.Model:
     """A multilayer perceptron from tensors of one shape to tensors of another.
 
     Args:
@@ -41,7 +51,14 @@ def mlp(
     return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x))
 
 
-def conv_encoder(input_shape, output_shape, filters=(32, 64), activation="relu", kernel_regularizer=None, num_classes=None):
+def conv_encoder(
+    input_shape: Sequence[int],
+    output_shape: Sequence[int],
+    filters: Sequence[int] = (32, 64),
+    activation: Activation = "relu",
+    kernel_regularizer: keras.regularizers.Regularizer | None = None,
+    num_classes: int | None = None,
+) -> keras.Model:
     """A convolutional encoder: one 3×3 convolution of stride 2 for each entry of `filters`, then a dense layer.
 
     Args:
@@ -68,14 +85,14 @@ def conv_encoder(input_shape, output_shape, filters=(32, 64), activation="relu",
 
 
 def conv_decoder(
-    input_shape,
-    output_shape,
-    filters=(64, 32),
-    activation="relu",
-    kernel_regularizer=None,
-    output_activation=None,
-    num_classes=None,
-):
+    input_shape: Sequence[int],
+    output_shape: Sequence[int],
+    filters: Sequence[int] = (64, 32),
+    activation: Activation = "relu",
+    kernel_regularizer: keras.regularizers.Regularizer | None = None,
+    output_activation: Activation = None,
+    num_classes: int | None = None,
+) -> keras.Model:
     """A convolutional decoder: a dense layer, then one 3×3 transposed convolution of stride 2 for each entry of `filters`.
 
     Args:
@@ -105,7 +122,9 @@ def conv_decoder(
     return keras.Model(inputs, x)
 
 
-def dcgan_generator(input_size, output_shape, filters=(64, 32), num_classes=None):
+def dcgan_generator(
+    input_size: int, output_shape: Sequence[int], filters: Sequence[int] = (64, 32), num_classes: int | None = None
+) -> keras.Model:
     """The generator of DCGAN (Radford et al. 2016, arXiv:1511.06434), ending in a sigmoid: images in [0, 1].
 
     A dense layer, then 4×4 transposed convolutions of stride 2, with batch normalization and ReLU between them.
@@ -132,7 +151,12 @@ def dcgan_generator(input_size, output_shape, filters=(64, 32), num_classes=None
     return keras.Model(inputs, layers.Activation("sigmoid", dtype="float32")(x))
 
 
-def dcgan_discriminator(input_shape, filters=(64, 128), num_classes=None, spectral_normalization=False):
+def dcgan_discriminator(
+    input_shape: Sequence[int],
+    filters: Sequence[int] = (64, 128),
+    num_classes: int | None = None,
+    spectral_normalization: bool = False,
+) -> keras.Model:
     """The discriminator of DCGAN (arXiv:1511.06434): 4×4 convolutions of stride 2 with leaky ReLU, then one logit.
 
     It has no batch normalization, so that an example's logit does not depend on its batch and gradient penalties mean what

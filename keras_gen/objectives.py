@@ -1,20 +1,32 @@
 """What a VAE minimizes, as an object for `compile(objective=)`, and schedules for the weight of its KL."""
 
+from __future__ import annotations
+
 import math
-import numbers
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
 
 from keras_gen.distributions import kl_divergence
 from keras_gen.distributions.posteriors import checked_count
-from keras_gen.serialization import Serializable
+from keras_gen.serialization import Serializable, is_real
+from keras_gen.typing import Distribution, TensorLike
 
 
 class Objective(Serializable):
     """A bound on the evidence, computed from the distributions of one batch."""
 
-    def __call__(self, x, posterior, frozen_posterior, prior, decode, seed, step):
+    def __call__(
+        self,
+        x: tf.Tensor,
+        posterior: Distribution,
+        frozen_posterior: Distribution,
+        prior: Distribution,
+        decode: Callable[[tf.Tensor], Distribution],
+        seed: TensorLike,
+        step: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
         """The terms of the bound in nats, one value per example.
 
         Args:
@@ -45,7 +57,9 @@ class ELBO(Objective):
             arXiv:1606.04934, section C.8, with all latents in one group).
     """
 
-    def __init__(self, kl_weight=1.0, num_samples=1, free_bits=0.0):
+    def __init__(
+        self, kl_weight: float | Callable[[tf.Tensor], tf.Tensor] = 1.0, num_samples: int = 1, free_bits: float = 0.0
+    ) -> None:
         if not callable(kl_weight) and not _is_number(kl_weight):
             raise ValueError(f"`kl_weight` of ELBO is a number of at least 0 or a schedule. Received: kl_weight={kl_weight!r}")
         if not _is_number(free_bits):
@@ -54,7 +68,16 @@ class ELBO(Objective):
         self.num_samples = checked_count(self, "num_samples", num_samples)
         self.free_bits = float(free_bits)
 
-    def __call__(self, x, posterior, frozen_posterior, prior, decode, seed, step):
+    def __call__(
+        self,
+        x: tf.Tensor,
+        posterior: Distribution,
+        frozen_posterior: Distribution,
+        prior: Distribution,
+        decode: Callable[[tf.Tensor], Distribution],
+        seed: TensorLike,
+        step: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
         """−log p(x | z), the KL, their weighted sum and the ELBO."""
         z = posterior.sample(self.num_samples, seed=seed)
         reconstruction_loss = -tf.reduce_mean(decode(z).log_prob(x), axis=0)
@@ -80,11 +103,20 @@ class IWAE(Objective):
             not drown as K grows. The posterior must have no weights of its own.
     """
 
-    def __init__(self, num_samples=50, doubly_reparameterized=False):
+    def __init__(self, num_samples: int = 50, doubly_reparameterized: bool = False) -> None:
         self.num_samples = checked_count(self, "num_samples", num_samples)
         self.doubly_reparameterized = bool(doubly_reparameterized)
 
-    def __call__(self, x, posterior, frozen_posterior, prior, decode, seed, step):
+    def __call__(
+        self,
+        x: tf.Tensor,
+        posterior: Distribution,
+        frozen_posterior: Distribution,
+        prior: Distribution,
+        decode: Callable[[tf.Tensor], Distribution],
+        seed: TensorLike,
+        step: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
         """The bound, and the means of its parts."""
         z = posterior.sample(self.num_samples, seed=seed)
         if self.doubly_reparameterized:
@@ -108,7 +140,7 @@ class IWAE(Objective):
 
 def _with_weighed_gradient(z):
     """`z`, whose gradient is multiplied by weights `[samples, batch]` known only later, and the function that takes them."""
-    known = []
+    known: list[tf.Tensor] = []
 
     @tf.custom_gradient
     def identity(z):
@@ -134,11 +166,11 @@ class LinearWarmUp(Serializable):
     [0.0, 0.5, 1.0, 1.0]
     """
 
-    def __init__(self, steps, end=1.0):
+    def __init__(self, steps: int, end: float = 1.0) -> None:
         self.steps = checked_count(self, "steps", steps)
         self.end = end
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         """The weight at `step`."""
         return self.end * tf.minimum(tf.cast(step, tf.float32) / self.steps, 1.0)
 
@@ -158,18 +190,18 @@ class Cyclical(Serializable):
     [0.0, 0.5, 1.0, 1.0, 0.0]
     """
 
-    def __init__(self, period, rise=0.5, end=1.0):
+    def __init__(self, period: int, rise: float = 0.5, end: float = 1.0) -> None:
         if not _is_number(rise) or not 0 < rise <= 1:
             raise ValueError(f"`rise` of Cyclical is a share of the period in (0, 1]. Received: rise={rise!r}")
         self.period = checked_count(self, "period", period)
         self.rise = rise
         self.end = end
 
-    def __call__(self, step):
+    def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         """The weight at `step`."""
         within = tf.cast(tf.math.floormod(tf.cast(step, tf.int64), self.period), tf.float32) / self.period
         return self.end * tf.minimum(within / self.rise, 1.0)
 
 
 def _is_number(value):
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and 0 <= value < math.inf
+    return is_real(value) and not isinstance(value, bool) and 0 <= value < math.inf

@@ -4,6 +4,7 @@ Regularizers of weights are Keras's own, in the layers of the networks.
 """
 
 import math
+from collections.abc import Callable
 
 import keras
 import tensorflow as tf
@@ -18,10 +19,10 @@ class LatentRegularizer(Serializable):
         weight: Its factor.
     """
 
-    def __init__(self, weight):
+    def __init__(self, weight: float) -> None:
         self.weight = positive_number(self, "weight", weight)
 
-    def __call__(self, latents, x, encode):
+    def __call__(self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
         """The value, `[batch]`.
 
         Args:
@@ -42,7 +43,7 @@ class LatentL1(LatentRegularizer):
     array([3.5], dtype=float32)
     """
 
-    def __call__(self, latents, x, encode):
+    def __call__(self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
         """Weight Σ_j |z_j|."""
         return self.weight * tf.reduce_sum(tf.abs(latents), axis=1)
 
@@ -57,7 +58,7 @@ class LatentL2(LatentRegularizer):
     array([6.25], dtype=float32)
     """
 
-    def __call__(self, latents, x, encode):
+    def __call__(self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
         """½ weight Σ_j z_j²."""
         return self.weight / 2 * tf.reduce_sum(latents**2, axis=1)
 
@@ -75,7 +76,7 @@ class Contractive(LatentRegularizer):
     array([50.], dtype=float32)
     """
 
-    def __call__(self, latents, x, encode):
+    def __call__(self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
         """Weight Σ_ij (∂z_j/∂x_i)²."""
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(x)

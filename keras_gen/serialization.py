@@ -7,11 +7,12 @@ configuration can be read off its signature instead of being written, and forgot
 import inspect
 import math
 import numbers
+from typing import Any, Self, TypeGuard
 
 import keras
 
 
-def constructor_arguments(instance):
+def constructor_arguments(instance: object) -> dict[str, Any]:
     """The constructor's own arguments by name, each read from the attribute of the same name."""
     parameters = inspect.signature(type(instance).__init__).parameters.values()
     named = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"]
@@ -24,12 +25,12 @@ def constructor_arguments(instance):
     return {name: getattr(instance, name) for name in named}
 
 
-def serialize_arguments(instance):
+def serialize_arguments(instance: object) -> dict[str, Any]:
     """`constructor_arguments`, in Keras's serialized form."""
     return {name: keras.saving.serialize_keras_object(value) for name, value in constructor_arguments(instance).items()}
 
 
-def deserialize_arguments(config):
+def deserialize_arguments(config: dict[str, Any]) -> dict[str, Any]:
     """The arguments that `serialize_arguments` wrote."""
     return {name: keras.saving.deserialize_keras_object(value) for name, value in config.items()}
 
@@ -41,23 +42,33 @@ class Serializable:
     `keras.saving.register_keras_serializable()` so that a saved model finds it again.
     """
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, in Keras's serialized form."""
         return serialize_arguments(self)
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """The object that `get_config` describes."""
         return cls(**deserialize_arguments(config))
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         """The call that makes an equal object."""
         arguments = ", ".join(f"{name}={value!r}" for name, value in constructor_arguments(self).items())
         return f"{type(self).__name__}({arguments})"
 
 
-def positive_number(owner, argument, value):
+def is_real(value: object) -> TypeGuard[float]:
+    """Whether a value is a real number, of Python or NumPy."""
+    return isinstance(value, numbers.Real)
+
+
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer, of Python or NumPy."""
+    return isinstance(value, numbers.Integral)
+
+
+def positive_number(owner: object, argument: str, value: float) -> float:
     """`value` as a float, or a `ValueError` that names the constructor argument of `owner`."""
-    if not isinstance(value, numbers.Real) or not 0 < value < math.inf:
+    if not is_real(value) or not 0 < value < math.inf:
         raise ValueError(f"`{argument}` of {type(owner).__name__} is a positive number. Received: {argument}={value!r}")
     return float(value)

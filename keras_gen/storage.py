@@ -6,12 +6,16 @@ import hashlib
 import os
 import pathlib
 import shutil
+from collections.abc import Iterator
+
+PathLike = str | os.PathLike[str]
+"""Where a file or a folder is."""
 
 UNFINISHED = "unfinished-"
 
 
 @contextlib.contextmanager
-def whole(path):
+def whole(path: PathLike) -> Iterator[pathlib.Path]:
     """A place to write a file or a folder, which is given the name `path` when it is whole and on the disk.
 
     Whatever happens before, `path` is as it was. What a killed process left half-written goes with the next call.
@@ -42,7 +46,7 @@ def whole(path):
 
 
 @contextlib.contextmanager
-def alone(folder, wait=True):
+def alone(folder: PathLike, wait: bool = True) -> Iterator[None]:
     """Keep other processes that ask for the same out of a folder; the system takes the lock back from one that is killed.
 
     Args:
@@ -57,7 +61,7 @@ def alone(folder, wait=True):
         os.close(descriptor)
 
 
-def remove(path):
+def remove(path: pathlib.Path) -> None:
     """Remove a file or a folder, if it is there."""
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
@@ -65,7 +69,7 @@ def remove(path):
         path.unlink(missing_ok=True)
 
 
-def write_sums(folder, name):
+def write_sums(folder: PathLike, name: str) -> None:
     """Write the checksums of all files into `folder/name`, which `sha256sum -c` reads too; its first line is its own checksum."""
     folder = pathlib.Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / name)
@@ -73,7 +77,7 @@ def write_sums(folder, name):
     (folder / name).write_text(f"# {hashlib.sha256(lines.encode()).hexdigest()}\n{lines}")
 
 
-def damaged(folder, name):
+def damaged(folder: PathLike, name: str) -> list[str]:
     """What is missing from a folder or not as it was when `write_sums` read it, one sentence for each file."""
     folder = pathlib.Path(folder)
     if not (folder / name).is_file():

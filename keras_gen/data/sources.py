@@ -15,6 +15,8 @@ import numpy as np
 import PIL.Image
 import tensorflow as tf
 
+from keras_gen.storage import PathLike
+
 MNIST_MINI = pathlib.Path(__file__).parent / "mnist_mini" / "1.0.0"
 """The embedded data set, in TFDS's prepared form."""
 
@@ -27,15 +29,15 @@ _DOWNLOADS = "https://storage.googleapis.com"  # where TFDS keeps most of what i
 
 
 def load(
-    source="mnist_mini",
-    batch_size=128,
-    labels=False,
-    data_dir=None,
-    image_size=None,
-    seed=0,
-    skip_corrupt=False,
-    binarize=False,
-):
+    source: PathLike = "mnist_mini",
+    batch_size: int = 128,
+    labels: bool = False,
+    data_dir: PathLike | None = None,
+    image_size: tuple[int, int] | None = None,
+    seed: int = 0,
+    skip_corrupt: bool = False,
+    binarize: bool = False,
+) -> tuple[tf.data.Dataset, tf.data.Dataset]:
     """Load a data set as `(train, test)`, two `tf.data.Dataset` objects of float32 batches in [0, 1].
 
     Args:
@@ -77,7 +79,7 @@ def load(
     elif path.suffix in (".npz", ".csv"):
         if not path.is_file():
             raise ValueError(f"Expected `source` to be a file. Received: {source}, which does not exist.")
-        splits = _read_arrays(*(_npz_arrays(path) if path.suffix == ".npz" else _csv_arrays(path)), seed)
+        splits = _read_arrays(seed, *(_npz_arrays(path) if path.suffix == ".npz" else _csv_arrays(path)))
     elif path.is_dir():
         splits = _read_image_folder(path, image_size, labels, seed, skip_corrupt)
     else:
@@ -93,7 +95,10 @@ def load(
     except tf.errors.DataLossError as error:
         raise ValueError(f"Expected whole records in {source}. Received: {error.message}. Prepare or copy it anew.") from None
     except tf.errors.InvalidArgumentError as error:
-        raise ValueError(re.search(f"{MARK}(.*){MARK}", str(error))[1]) from None
+        found = re.search(f"{MARK}(.*){MARK}", str(error))
+        if not found:
+            raise
+        raise ValueError(found[1]) from None
 
 
 # === Readers: source → (train, test) of single examples, as integers in 0..255 or floats in [0, 1] ===
@@ -206,6 +211,7 @@ def _class_of(file, root):
 
 def _read_image(file):
     """The decoded image of a file; its name is in the error if it is none."""
+    image: PIL.Image.Image
     try:
         with PIL.Image.open(file) as image:
             image.load()
@@ -289,7 +295,7 @@ def _csv_arrays(path):
     return table.astype(np.uint8) if whole else table, y, None, None
 
 
-def _read_arrays(x_train, y_train, x_test, y_test, seed):
+def _read_arrays(seed, x_train, y_train, x_test, y_test):
     given = [("x", x_train, y_train)] if x_test is None else [("x_train", x_train, y_train), ("x_test", x_test, y_test)]
     for name, x, y in given:
         _check_array(name, x)

@@ -1,9 +1,14 @@
 """The Kullback-Leibler divergence between two TFP distributions: closed form where there is one, sampled otherwise."""
 
+from __future__ import annotations
+
 import functools
 from typing import NamedTuple
 
 import tensorflow as tf
+
+from keras_gen.distributions.posteriors import Posterior
+from keras_gen.typing import Distribution, TensorLike
 
 
 class KLDivergence(NamedTuple):
@@ -15,7 +20,7 @@ class KLDivergence(NamedTuple):
     """True for the closed form, False for an estimate from samples."""
 
 
-def kl_divergence(a, b, num_samples=1, seed=None):
+def kl_divergence(a: Distribution, b: Distribution, num_samples: int = 1, seed: TensorLike | None = None) -> KLDivergence:
     """KL(a ‖ b) = E_a[log a − log b] in nats, the expectation under the first argument (MATH 3).
 
     The closed form that TFP has registered for the pair; without one, the mean of log a(z) − log b(z) over `num_samples` draws
@@ -60,7 +65,9 @@ class CrossCheck(NamedTuple):
     """The same of the gradients in the parameters, along the gradient of the closed form."""
 
 
-def cross_check(family, parameters, prior, num_samples=1, seed=None):
+def cross_check(
+    family: Posterior, parameters: TensorLike, prior: Distribution, num_samples: int = 1, seed: TensorLike | None = None
+) -> CrossCheck:
     """Compute KL(q ‖ p) and its gradient both ways, to be compared over many examples.
 
     Args:

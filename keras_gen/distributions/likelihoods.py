@@ -1,15 +1,19 @@
 """Likelihoods p(x | z): the decoder's output tensor ⇄ a distribution over the data, with all its constants."""
 
+from __future__ import annotations
+
 import functools
 import math
-import numbers
 import warnings
+from collections.abc import Sequence
+from typing import Literal
 
 import keras
 import tensorflow as tf
 
 from keras_gen.distributions.posteriors import positive_scale
-from keras_gen.serialization import Serializable
+from keras_gen.serialization import Serializable, is_integer, is_real
+from keras_gen.typing import Distribution, TensorLike
 
 LARGEST_LOGIT = -math.log(2**-23)  # a larger one is a probability that float32 takes for 1
 NORMAL_SCALE_FLOOR = math.exp(-6)  # as in the σ-VAE (arXiv:2006.13202): below it, constant pixels would take any likelihood
@@ -22,18 +26,18 @@ class Likelihood(Serializable):
         event_shape: Shape of one example, for instance `(28, 28, 1)`.
     """
 
-    support = (-math.inf, math.inf)
+    support: tuple[float, float] = (-math.inf, math.inf)
     """Smallest and largest value that data may take."""
-    levels = None
+    levels: int | None = None
     """How many values, evenly over the support, an element of the data can have; None for a continuum."""
     logits = False
     """Whether the parameters are logits, so that a decoder that ends in a sigmoid is a mistake."""
-    variables = ()
+    variables: Sequence[keras.Variable] = ()
     """Keras variables that the family owns, which a VAE trains and saves with its own."""
 
-    def __init__(self, event_shape):
+    def __init__(self, event_shape: Sequence[int]) -> None:
         event_shape = tuple(event_shape)
-        if not event_shape or not all(isinstance(size, numbers.Integral) and size > 0 for size in event_shape):
+        if not event_shape or not all(is_integer(size) and size > 0 for size in event_shape):
             raise ValueError(
                 f"`event_shape` of {type(self).__name__} is the shape of one example in positive ints, such as (28, 28, 1). "
                 f"Received: event_shape={event_shape!r}"
@@ -41,15 +45,15 @@ class Likelihood(Serializable):
         self.event_shape = tuple(map(int, event_shape))
 
     @property
-    def parameter_shape(self):
+    def parameter_shape(self) -> tuple[int, ...]:
         """Shape of the decoder's output for one example."""
         return self.event_shape
 
-    def __call__(self, parameters):
+    def __call__(self, parameters: TensorLike) -> Distribution:
         """Turn `[..., *parameter_shape]` into a `tfd.Distribution` with event shape `event_shape`."""
         raise NotImplementedError(f"{type(self).__name__} must turn parameters into a distribution in `__call__`.")
 
-    def fitted(self, parameters, x):
+    def fitted(self, parameters: TensorLike, x: tf.Tensor) -> Distribution:
         """The same distribution in a training step on `x`, where a family may fit what all its members share to the batch."""
         return self(parameters)
 
@@ -75,7 +79,7 @@ class Bernoulli(Likelihood):
     levels = 2
     logits = True
 
-    def __call__(self, parameters):
+    def __call__(self, parameters: TensorLike) -> Distribution:
         """Turn logits `[..., *event_shape]` into independent Bernoulli pixels."""
         from tensorflow_probability import distributions as tfd
 
@@ -139,7 +143,7 @@ class ContinuousBernoulli(Likelihood):
     support = (0.0, 1.0)
     logits = True
 
-    def __call__(self, parameters):
+    def __call__(self, parameters: TensorLike) -> Distribution:
         """Turn logits `[..., *event_shape]` into independent continuous Bernoulli pixels."""
         from tensorflow_probability import distributions as tfd
 
@@ -167,10 +171,10 @@ class Normal(Likelihood):
     -0.4516
     """
 
-    def __init__(self, event_shape, scale=1.0):
+    def __init__(self, event_shape: Sequence[int], scale: float | Literal["shared", "optimal", "per_element"] = 1.0) -> None:
         super().__init__(event_shape)
-        is_number = isinstance(scale, numbers.Real) and not isinstance(scale, bool)
-        if not (is_number and 0 < scale < math.inf) and scale not in ("shared", "optimal", "per_element"):
+        is_number = is_real(scale) and not isinstance(scale, bool)
+        if not (is_number and 0 < float(scale) < math.inf) and scale not in ("shared", "optimal", "per_element"):
             raise ValueError(
                 "`scale` of Normal is σ, a positive finite number, or 'shared', 'optimal' or 'per_element'. "
                 f"Received: scale={scale!r}"
@@ -190,13 +194,13 @@ class Normal(Likelihood):
             )
 
     @property
-    def parameter_shape(self):
+    def parameter_shape(self) -> tuple[int, ...]:
         """The shape of an example; its last axis twice as long with a scale for each element."""
         if self.scale == "per_element":
             return (*self.event_shape[:-1], 2 * self.event_shape[-1])
         return self.event_shape
 
-    def __call__(self, parameters):
+    def __call__(self, parameters: TensorLike) -> Distribution:
         """Turn `[..., *parameter_shape]` into independent normal pixels."""
         parameters = tf.cast(parameters, tf.float32)
         if self.scale == "per_element":
@@ -208,7 +212,7 @@ class Normal(Likelihood):
             return self._pixels(parameters, tf.sqrt(tf.convert_to_tensor(self.variance)))
         return self._pixels(parameters, self.scale)
 
-    def fitted(self, parameters, x):
+    def fitted(self, parameters: TensorLike, x: tf.Tensor) -> Distribution:
         """With the optimal scale, σ² = MSE of this batch, through which no gradient need flow since σ is at its optimum."""
         if self.scale != "optimal":
             return self(parameters)
@@ -244,18 +248,18 @@ class Categorical(Likelihood):
     support = (0.0, 1.0)
     logits = True
 
-    def __init__(self, event_shape, num_levels=256):
+    def __init__(self, event_shape: Sequence[int], num_levels: int = 256) -> None:
         super().__init__(event_shape)
-        if not isinstance(num_levels, numbers.Integral) or num_levels < 2:
+        if not is_integer(num_levels) or num_levels < 2:
             raise ValueError(f"`num_levels` of Categorical is an int of at least 2. Received: num_levels={num_levels!r}")
         self.num_levels = self.levels = int(num_levels)
 
     @property
-    def parameter_shape(self):
+    def parameter_shape(self) -> tuple[int, ...]:
         """The shape of an example, its last axis `num_levels` times as long."""
         return (*self.event_shape[:-1], self.event_shape[-1] * self.num_levels)
 
-    def __call__(self, parameters):
+    def __call__(self, parameters: TensorLike) -> Distribution:
         """Turn logits `[..., *parameter_shape]` into independent pixels on the levels."""
         from tensorflow_probability import distributions as tfd
 

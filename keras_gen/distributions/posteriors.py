@@ -1,26 +1,29 @@
 """Posterior families q(z | x): the encoder's output tensor ⇄ a distribution over the latents."""
 
+from __future__ import annotations
+
 import math
-import numbers
+from collections.abc import Sequence
 
 import keras
 import tensorflow as tf
 
-from keras_gen.serialization import Serializable
+from keras_gen.serialization import Serializable, is_integer
+from keras_gen.typing import Distribution, TensorLike
 
 SCALE_FLOOR = 1e-4
 LONGEST_ROW = 10.0
 _SOFTPLUS_OF_THIS_IS_ONE = math.log(math.e - 1)
 
 
-def positive_scale(raw, floor=SCALE_FLOOR):
+def positive_scale(raw: tf.Tensor, floor: float = SCALE_FLOOR) -> tf.Tensor:
     """A scale from an unbounded tensor: never below `floor`, never infinite, and 1 where `raw` is 0."""
     return floor + (1 - floor) * tf.math.softplus(raw + _SOFTPLUS_OF_THIS_IS_ONE)
 
 
-def checked_count(owner, name, count):
+def checked_count(owner: object, name: str, count: int) -> int:
     """`count` as an int; a `ValueError` that names the argument if it is none, or less than 1."""
-    if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < 1:
+    if isinstance(count, bool) or not is_integer(count) or count < 1:
         raise ValueError(f"`{name}` of {type(owner).__name__} is an int of at least 1. Received: {name}={count!r}")
     return int(count)
 
@@ -34,26 +37,26 @@ class Posterior(Serializable):
         event_size: Number of latent dimensions, n of the notes.
     """
 
-    variables = ()
+    variables: Sequence[keras.Variable] = ()
     """Keras variables that the family owns, which a VAE trains and saves with its own."""
 
-    def __init__(self, event_size):
+    def __init__(self, event_size: int) -> None:
         self.event_size = checked_count(self, "event_size", event_size)
 
     @property
-    def parameter_size(self):
+    def parameter_size(self) -> int:
         """Number of encoder outputs that index one distribution of the family."""
         raise NotImplementedError(f"{type(self).__name__} must say its `parameter_size`, the size of the encoder's output.")
 
-    def point(self, distribution):
+    def point(self, distribution: Distribution) -> tf.Tensor:
         """The latents that stand for a whole posterior where one value is wanted, as in a reconstruction: its mean."""
         return distribution.mean()
 
-    def summary(self, distribution):
+    def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
         """The tensors that describe a posterior outside Python, by name: what the `encode` signature puts out."""
         return {"mean": distribution.mean(), "scale": distribution.stddev()}
 
-    def __call__(self, parameters):
+    def __call__(self, parameters: TensorLike) -> Distribution:
         """Turn `[..., parameter_size]` into a `tfd.Distribution` with event shape `[event_size]`."""
         raise NotImplementedError(f"{type(self).__name__} must turn parameters into a distribution in `__call__`.")
 
@@ -77,11 +80,11 @@ class DiagonalNormal(Posterior):
     """
 
     @property
-    def parameter_size(self):
+    def parameter_size(self) -> int:
         """Twice the number of latents: μ, then the raw σ."""
         return 2 * self.event_size
 
-    def __call__(self, parameters):
+    def __call__(self, parameters: TensorLike) -> Distribution:
         """Turn `[..., 2 * event_size]` into N(μ, diag σ²) over `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
@@ -110,19 +113,19 @@ class FullCovarianceNormal(Posterior):
     """
 
     @property
-    def parameter_size(self):
+    def parameter_size(self) -> int:
         """μ, the raw σ, and the n(n − 1)/2 entries below the diagonal."""
         return 2 * self.event_size + self.event_size * (self.event_size - 1) // 2
 
-    def point(self, distribution):
+    def point(self, distribution: Distribution) -> tf.Tensor:
         """The mean, as it came from the encoder: `mean()` would broadcast it, for which ONNX has no operator."""
         return distribution.loc
 
-    def summary(self, distribution):
+    def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
         """The mean and L."""
         return {"mean": distribution.loc, "scale_tril": distribution.scale.to_dense()}
 
-    def __call__(self, parameters):
+    def __call__(self, parameters: TensorLike) -> Distribution:
         """Turn `[..., parameter_size]` into N(μ, LLᵀ) over `[event_size]`."""
         import tensorflow_probability as tfp
 
@@ -160,7 +163,7 @@ class InverseAutoregressiveNormal(Posterior):
     [5, 3]
     """
 
-    def __init__(self, event_size, num_flows=2, hidden_size=64, context_size=16):
+    def __init__(self, event_size: int, num_flows: int = 2, hidden_size: int = 64, context_size: int = 16) -> None:
         super().__init__(event_size)
         self.num_flows = checked_count(self, "num_flows", num_flows)
         self.hidden_size = checked_count(self, "hidden_size", hidden_size)
@@ -183,19 +186,19 @@ class InverseAutoregressiveNormal(Posterior):
         self._output_mask = tf.cast(hidden_degrees[:, None] < tf.tile(degrees, [2]), tf.float32)
 
     @property
-    def parameter_size(self):
+    def parameter_size(self) -> int:
         """μ, the raw σ and the context h."""
         return 2 * self.event_size + self.context_size
 
-    def point(self, distribution):
+    def point(self, distribution: Distribution) -> tf.Tensor:
         """Where the flows send μ."""
         return distribution.bijector.forward(distribution.distribution.mean())
 
-    def summary(self, distribution):
+    def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
         """Where the flows send μ; a flow's own mean and scale have no closed form."""
         return {"latents": self.point(distribution)}
 
-    def __call__(self, parameters):
+    def __call__(self, parameters: TensorLike) -> Distribution:
         """Turn `[..., parameter_size]` into a distribution over `[event_size]`."""
         from tensorflow_probability import bijectors as tfb
         from tensorflow_probability import distributions as tfd

@@ -1,11 +1,17 @@
 """Priors p(z), as Keras layers, since a prior may own weights."""
 
+from __future__ import annotations
+
+from typing import Any, Self
+
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
-from keras_gen.distributions.posteriors import checked_count, positive_scale
+from keras_gen.distributions.posteriors import Posterior, checked_count, positive_scale
 from keras_gen.serialization import deserialize_arguments, serialize_arguments
+from keras_gen.typing import Distribution, TensorLike
 
 
 class Prior(keras.layers.Layer):
@@ -26,10 +32,10 @@ class Prior(keras.layers.Layer):
     [3]
     """
 
-    num_classes = None
+    num_classes: int | None = None
     """Number of labels that the prior depends on; None for one that does not."""
 
-    def __init__(self, event_size, **kwargs):
+    def __init__(self, event_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.event_size = checked_count(self, "event_size", event_size)
         # a lambda, since a tf.function of a method holds its object weakly and may outlive it
@@ -37,14 +43,14 @@ class Prior(keras.layers.Layer):
             lambda seeds, labels: self._draw(seeds, labels), input_signature=[tf.TensorSpec((None,), tf.int64)] * 2
         )
 
-    def distribution(self, condition=None):
+    def distribution(self, condition: TensorLike | None = None) -> Distribution:
         """The prior as a `tfd.Distribution` with event shape `[event_size]`; one for each label of `condition` if it depends on them.
 
         Build it here, not in the constructor: a distribution made once from a variable does not follow that variable.
         """
         raise NotImplementedError(f"{type(self).__name__} must return a `tfd.Distribution` from `distribution()`.")
 
-    def connect(self, encoder, posterior, support):
+    def connect(self, encoder: keras.Model, posterior: Posterior, support: tuple[float, float]) -> None:
         """Called once by the VAE that the prior is given to; a prior that is made of the encoder keeps what it needs.
 
         Args:
@@ -53,7 +59,7 @@ class Prior(keras.layers.Layer):
             support: Smallest and largest value that its data may take.
         """
 
-    def sample_rows(self, seeds, condition=None):
+    def sample_rows(self, seeds: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """One latent vector a seed, the same whatever other seeds stand beside it.
 
         Args:
@@ -76,15 +82,15 @@ class Prior(keras.layers.Layer):
 
         return tf.map_fn(row, (seeds, labels), fn_output_signature=tf.TensorSpec((self.event_size,), tf.float32))
 
-    def get_build_config(self):
+    def get_build_config(self) -> None:
         """Nothing: the model that a prior is given to builds it."""
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments and those of the layer."""
         return {**super().get_config(), **serialize_arguments(self)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config: dict[str, Any]) -> Self:
         """The prior that `get_config` describes."""
         return cls(**deserialize_arguments(config))
 
@@ -99,7 +105,7 @@ class StandardNormal(Prior):
     np.float32(-1.8379)
     """
 
-    def distribution(self, condition=None):
+    def distribution(self, condition: TensorLike | None = None) -> Distribution:
         """N(0, I) over `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
@@ -116,12 +122,12 @@ class LearnedNormal(Prior):
     [1.0, 1.0]
     """
 
-    def __init__(self, event_size, **kwargs):
+    def __init__(self, event_size: int, **kwargs: Any) -> None:
         super().__init__(event_size, **kwargs)
         self.mean = self.add_weight((event_size,), "zeros", name="mean", autocast=False)
         self.raw_scale = self.add_weight((event_size,), "zeros", name="raw_scale", autocast=False)
 
-    def distribution(self, condition=None):
+    def distribution(self, condition: TensorLike | None = None) -> Distribution:
         """N(β, diag η²) over `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
@@ -144,7 +150,7 @@ class ConditionalNormal(Prior):
     [2]
     """
 
-    def __init__(self, event_size, num_classes, hidden_size=64, **kwargs):
+    def __init__(self, event_size: int, num_classes: int, hidden_size: int = 64, **kwargs: Any) -> None:
         super().__init__(event_size, **kwargs)
         self.num_classes = checked_count(self, "num_classes", num_classes)
         self.hidden_size = checked_count(self, "hidden_size", hidden_size)
@@ -157,7 +163,7 @@ class ConditionalNormal(Prior):
             ]
         )
 
-    def distribution(self, condition=None):
+    def distribution(self, condition: TensorLike | None = None) -> Distribution:
         """One N(β(y), diag η²(y)) over `[event_size]` for each label of `condition`, `[batch]`."""
         from tensorflow_probability import distributions as tfd
 
@@ -182,7 +188,7 @@ class NormalMixture(Prior):
     [2]
     """
 
-    def __init__(self, event_size, num_components=10, **kwargs):
+    def __init__(self, event_size: int, num_components: int = 10, **kwargs: Any) -> None:
         super().__init__(event_size, **kwargs)
         self.num_components = checked_count(self, "num_components", num_components)
         shape = (num_components, event_size)
@@ -190,7 +196,7 @@ class NormalMixture(Prior):
         self.mean = self.add_weight(shape, keras.initializers.RandomNormal(stddev=1.0), name="mean", autocast=False)
         self.raw_scale = self.add_weight(shape, "zeros", name="raw_scale", autocast=False)
 
-    def distribution(self, condition=None):
+    def distribution(self, condition: TensorLike | None = None) -> Distribution:
         """The mixture over `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
@@ -210,11 +216,11 @@ class VampPrior(Prior):
         **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
     """
 
-    def __init__(self, event_size, num_components=50, **kwargs):
+    def __init__(self, event_size: int, num_components: int = 50, **kwargs: Any) -> None:
         super().__init__(event_size, **kwargs)
         self.num_components = checked_count(self, "num_components", num_components)
 
-    def connect(self, encoder, posterior, support):
+    def connect(self, encoder: keras.Model, posterior: Posterior, support: tuple[float, float]) -> None:
         """Make the pseudo-inputs and remember the way through the encoder, which stays the VAE's own layer."""
         if posterior.variables:
             raise ValueError(
@@ -229,7 +235,7 @@ class VampPrior(Prior):
         squash = tf.sigmoid if tuple(support) == (0.0, 1.0) else tf.identity
         self._posteriors = lambda: posterior(encoder(squash(tf.convert_to_tensor(self.raw_inputs)), training=False))
 
-    def distribution(self, condition=None):
+    def distribution(self, condition: TensorLike | None = None) -> Distribution:
         """The mixture over `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
@@ -257,7 +263,7 @@ class FittedMixture(Prior):
     array([1., 1.], dtype=float32)
     """
 
-    def __init__(self, event_size, num_components=10, **kwargs):
+    def __init__(self, event_size: int, num_components: int = 10, **kwargs: Any) -> None:
         super().__init__(event_size, **kwargs)
         self.num_components = checked_count(self, "num_components", num_components)
         shape = (num_components, event_size)
@@ -267,7 +273,7 @@ class FittedMixture(Prior):
         self.scale_tril = self.add_weight((*shape, event_size), "zeros", name="scale_tril", **frozen)
         self.scale_tril.assign(tf.eye(event_size, batch_shape=(num_components,)))
 
-    def fit(self, codes, seed=0):
+    def fit(self, codes: npt.ArrayLike, seed: int = 0) -> None:
         """Fit the mixture with scikit-learn's expectation maximization.
 
         Args:
@@ -287,7 +293,7 @@ class FittedMixture(Prior):
         self.mean.assign(mixture.means_)
         self.scale_tril.assign(np.linalg.cholesky(mixture.covariances_))
 
-    def distribution(self, condition=None):
+    def distribution(self, condition: TensorLike | None = None) -> Distribution:
         """The mixture over `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 

@@ -1,11 +1,17 @@
 """What images are compared by: the features of a network, under a name and a hash that go with every number made from them."""
 
+from __future__ import annotations
+
 import hashlib
 import pathlib
+from collections.abc import Callable
 
 import keras
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
+
+from keras_gen.typing import TensorLike
 
 CLASSIFIER = pathlib.Path(__file__).parent / "mnist_classifier.keras"
 
@@ -25,7 +31,7 @@ class Extractor:
     (3, 4)
     """
 
-    def __init__(self, network, name, prepare=None):
+    def __init__(self, network: keras.Model, name: str, prepare: Callable[[np.ndarray], TensorLike] | None = None) -> None:
         if len(network.output_shape) != 2:
             raise ValueError(f"Expected a network to features (batch, d). Received: output shape {network.output_shape}.")
         self.network = network
@@ -36,7 +42,7 @@ class Extractor:
             digest.update(np.ascontiguousarray(weight).tobytes())
         self.hash = digest.hexdigest()[:12]
 
-    def __call__(self, images, batch_size=256):
+    def __call__(self, images: npt.ArrayLike, batch_size: int = 256) -> np.ndarray:
         """Features `[n, d]`, float64, of images `[n, height, width, channels]` in [0, 1]."""
         images = np.asarray(images, np.float32)
         parts = []
@@ -45,12 +51,12 @@ class Extractor:
             parts.append(np.asarray(self.network(self.prepare(part) if self.prepare else part, training=False), np.float64))
         return np.concatenate(parts)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         """Name and hash."""
         return f"{self.name} ({self.hash})"
 
 
-def mnist_classifier():
+def mnist_classifier() -> Extractor:
     """The 64 features before the logits of the bundled classifier of digits, for images of 28×28 grey pixels.
 
     A small convolutional network that `scripts/build_mnist_classifier.py` made; `mnist_classifier.md` beside it has its test accuracy.
@@ -59,7 +65,7 @@ def mnist_classifier():
     return Extractor(keras.Model(classifier.inputs[0], classifier.layers[-2].output), "mnist_classifier")
 
 
-def inception():
+def inception() -> Extractor:
     """The 2,048 features of Inception's last pooling, with Keras's ImageNet weights; images of any size, grey or coloured.
 
     The FID of papers uses another port of these weights and another resizing: compare such numbers with those made here alone.

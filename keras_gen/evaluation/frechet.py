@@ -1,8 +1,11 @@
 """Distances between two sets of features: of their means and covariances (FID), and of all their moments to the third (KID)."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 
 class KernelDistance(NamedTuple):
@@ -14,7 +17,7 @@ class KernelDistance(NamedTuple):
     """Of the value, by subsampling: how far it may lie from that of infinitely many features. NaN if the subsets are the sets."""
 
 
-def frechet_distance(a, b):
+def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) of two sets of features (Heusel et al. 2017, arXiv:1706.08500, eq. 6).
 
     With features of Inception's last pooling it is the FID. It is biased: the fewer features, the larger; compare numbers of equal
@@ -43,7 +46,9 @@ def frechet_distance(a, b):
     return float(np.sum((mean_a - mean_b) ** 2) + max(traces, 0.0))
 
 
-def kernel_distance(a, b, num_subsets=100, subset_size=None, seed=0):
+def kernel_distance(
+    a: npt.ArrayLike, b: npt.ArrayLike, num_subsets: int = 100, subset_size: int | None = None, seed: int = 0
+) -> KernelDistance:
     """The unbiased squared maximum mean discrepancy under (x·y/d + 1)³ (Bińkowski et al. 2018, arXiv:1801.01401, section 4): KID.
 
     Args:
@@ -80,7 +85,7 @@ def _cubic(x, y):
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
-def checked_features(a, b, more_than=1):
+def checked_features(a: npt.ArrayLike, b: npt.ArrayLike, more_than: int = 1) -> tuple[np.ndarray, np.ndarray]:
     """Both sets as float64 `[n, d]`.
 
     Raises:

@@ -1,12 +1,21 @@
 """The codes of examples: where they lie, and what lies along a latent and between two of them."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
+
+from keras_gen.models import VAE, GenerativeModel, RegularizedAutoencoder
 
 _SHOWN = 10  # latents at most, where none are named
 
 
-def codes(model, x, condition=None, batch_size=500):
+def codes(
+    model: RegularizedAutoencoder | VAE, x: np.ndarray, condition: np.ndarray | None = None, batch_size: int = 500
+) -> np.ndarray:
     """The code of each example, `[n, latents]`: of an autoencoder what its encoder puts out, of a VAE the mean of q(z | x).
 
     Args:
@@ -23,7 +32,7 @@ def codes(model, x, condition=None, batch_size=500):
     return np.concatenate(parts).reshape(len(x), -1)
 
 
-def map_codes(codes, seed=0):
+def map_codes(codes: npt.ArrayLike, seed: int = 0) -> np.ndarray:
     """Codes `[n, latents]` in the plane, `[n, 2]`: as they are if they are two, or by t-SNE, which keeps neighbours together.
 
     (van der Maaten & Hinton 2008; scikit-learn's, from the principal components.) Distances between groups mean little.
@@ -47,7 +56,13 @@ def map_codes(codes, seed=0):
     return TSNE(perplexity=min(30, (len(codes) - 1) / 4), init="pca", random_state=seed).fit_transform(codes)
 
 
-def traverse(model, codes, dimensions=None, num_steps=11, condition=None):
+def traverse(
+    model: GenerativeModel,
+    codes: npt.ArrayLike,
+    dimensions: Sequence[int] | np.ndarray | None = None,
+    num_steps: int = 11,
+    condition: int | None = None,
+) -> np.ndarray:
     """What each latent does: it goes through the values that it has among the codes, while the others stay at their means.
 
     Args:
@@ -72,11 +87,19 @@ def traverse(model, codes, dimensions=None, num_steps=11, condition=None):
         dimensions = np.argsort(-codes.var(axis=0), kind="stable")[:_SHOWN]
     latents = np.tile(codes.mean(axis=0), (len(dimensions), num_steps, 1))
     for row, dimension in zip(latents, dimensions, strict=True):
-        row[:, dimension] = np.linspace(*np.quantile(codes[:, dimension], [0.01, 0.99]), num_steps)
+        low, high = np.quantile(codes[:, dimension], [0.01, 0.99])
+        row[:, dimension] = np.linspace(low, high, num_steps)
     return _decoded(model, latents, None if condition is None else np.full(len(dimensions), condition))
 
 
-def interpolate(model, start, end, num_steps=11, condition=None, spherical=False):
+def interpolate(
+    model: GenerativeModel,
+    start: npt.ArrayLike,
+    end: npt.ArrayLike,
+    num_steps: int = 11,
+    condition: npt.ArrayLike | None = None,
+    spherical: bool = False,
+) -> np.ndarray:
     """What lies between two codes.
 
     Args:
@@ -101,12 +124,11 @@ def interpolate(model, start, end, num_steps=11, condition=None, spherical=False
     if start.shape != end.shape:
         raise ValueError(f"Expected as many starts as ends, arrays (n, latents). Received: {len(start)} and {len(end)}.")
     share = np.linspace(0, 1, num_steps)[:, None]
-    weights = 1 - share, share
+    from_start, from_end = 1 - share, share
     if spherical:
         lengths = np.linalg.norm(start, axis=-1, keepdims=True) * np.linalg.norm(end, axis=-1, keepdims=True)
         angle = np.arccos(np.clip(np.sum(start * end, axis=-1, keepdims=True) / lengths, -1, 1))
-        weights = (np.sin(weight * angle) / np.sin(angle) for weight in weights)
-    from_start, from_end = weights
+        from_start, from_end = (np.sin(weight * angle) / np.sin(angle) for weight in (from_start, from_end))
     return _decoded(model, from_start * start + from_end * end, condition)
 
 

@@ -1,9 +1,14 @@
 """What a VAE does with its latents: which it uses, how much they say, how far all codes together are from the prior."""
 
+from __future__ import annotations
+
 import dataclasses
 
 import numpy as np
 import tensorflow as tf
+
+from keras_gen.models import VAE
+from keras_gen.typing import TensorLike
 
 _ACTIVE = 0.01  # (Burda et al. 2016, arXiv:1509.00519, section 5.2)
 _DRAWS = 64  # for moments that have no closed form
@@ -25,16 +30,16 @@ class LatentReport:
     """KL of the normal with these moments to the normal with the prior's, in nats: 0 if they agree."""
 
     @property
-    def active(self):
+    def active(self) -> np.ndarray:
         """Which dimensions are used, `[n]` of bool: those whose posterior mean has a variance over 0.01."""
         return self.variance_of_means > _ACTIVE
 
     @property
-    def collapsed(self):
+    def collapsed(self) -> bool:
         """Whether none is used: the decoder does without the latents."""
         return not self.active.any()
 
-    def __str__(self):
+    def __str__(self) -> str:
         """Three lines of words."""
         if self.collapsed:
             used = (
@@ -51,7 +56,7 @@ class LatentReport:
         )
 
 
-def latent_report(vae, x, condition=None, batch_size=500):
+def latent_report(vae: VAE, x: TensorLike, condition: TensorLike | None = None, batch_size: int = 500) -> LatentReport:
     """Which latents a VAE uses for some data, and how far the aggregate posterior is from the prior.
 
     Exact for normal posteriors and priors; others are taken as normals of the same moments, from draws where there is no closed form.
@@ -89,10 +94,9 @@ def latent_report(vae, x, condition=None, batch_size=500):
     variances, prior_variances = (np.diagonal(each, axis1=1, axis2=2) for each in (covariances, prior_covariances))
     ratios = variances / prior_variances
     kls = 0.5 * (ratios + (means - prior_means) ** 2 / prior_variances - 1 - np.log(ratios))
-    aggregate = _of_mixture(means, covariances)
-    return LatentReport(
-        kls.mean(axis=0), means.var(axis=0), *aggregate, _normal_kl(*aggregate, *_of_mixture(prior_means, prior_covariances))
-    )
+    mean, covariance = _of_mixture(means, covariances)
+    aggregate_kl = _normal_kl(mean, covariance, *_of_mixture(prior_means, prior_covariances))
+    return LatentReport(kls.mean(axis=0), means.var(axis=0), mean, covariance, aggregate_kl)
 
 
 def _moments(distribution):

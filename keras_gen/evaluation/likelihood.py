@@ -1,13 +1,19 @@
 """log p(x) of a VAE by importance sampling, with its error."""
 
+from __future__ import annotations
+
 import dataclasses
 import functools
 import math
 import warnings
+from typing import Literal
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+from keras_gen.models import VAE
+from keras_gen.typing import TensorLike
 
 _MEMORY = 2**26  # bytes of one chunk of the decoder's outputs
 _AT_ONCE = 20  # examples from one word of progress to the next
@@ -30,40 +36,40 @@ class LogLikelihood:
     """The mean over the examples after fewer draws, by their number."""
     data_size: int
     """Numbers an example."""
-    measure: str
+    measure: Literal["probability", "density", "none"]
     """What p(x) is: `probability` of discrete data or `density`; `none` if the loss is no likelihood of these data."""
 
     @property
-    def mean(self):
+    def mean(self) -> float:
         """Mean log p(x) over the examples, in nats."""
         return float(np.mean(self.values))
 
     @property
-    def standard_error(self):
+    def standard_error(self) -> float:
         """Of the mean, from the draws: how far it may lie from that of infinitely many draws, for these examples."""
         return math.sqrt(np.sum(self.variances)) / len(self.values)
 
     @property
-    def standard_error_of_data(self):
+    def standard_error_of_data(self) -> float:
         """Of the mean, from the examples: how far it may lie from that of infinitely many examples."""
         return float(np.std(self.values, ddof=1) / math.sqrt(len(self.values))) if len(self.values) > 1 else math.nan
 
     @property
-    def bias(self):
+    def bias(self) -> float:
         """How much too low the mean is expected to be, in nats: the logarithm of an average is below the average logarithm."""
         return float(np.mean(self.variances) / 2)
 
     @property
-    def interval(self):
+    def interval(self) -> tuple[float, float]:
         """`(low, high)` that holds the exact mean log p(x) of these examples in 95 of 100 cases, the bias taken into account."""
         return self.mean - 1.96 * self.standard_error, self.mean + self.bias + 1.96 * self.standard_error
 
     @property
-    def bits_per_dimension(self):
+    def bits_per_dimension(self) -> float | None:
         """−log₂ p(x) over the number of dimensions, for probabilities of discrete data; None for a density."""
         return -self.mean / (self.data_size * math.log(2)) if self.measure == "probability" else None
 
-    def __str__(self):
+    def __str__(self) -> str:
         """All of it, in five lines of words."""
         count = max(self.curve)
         lines = [
@@ -81,7 +87,15 @@ class LogLikelihood:
         return "\n".join(lines)
 
 
-def log_likelihood(vae, x, condition=None, num_samples=5000, seed=0, memory=_MEMORY, verbose=1):
+def log_likelihood(
+    vae: VAE,
+    x: TensorLike,
+    condition: TensorLike | None = None,
+    num_samples: int = 5000,
+    seed: int = 0,
+    memory: int = _MEMORY,
+    verbose: Literal[0, 1] = 1,
+) -> LogLikelihood:
     """log p(x) ≈ log 1/K Σ_k p(x | z_k) p(z_k) / q(z_k | x) with z_k ~ q(z | x) (Burda et al. 2016, arXiv:1509.00519, section 5).
 
     In expectation it is below log p(x), and the nearer the larger K is.

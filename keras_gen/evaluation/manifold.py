@@ -1,8 +1,11 @@
 """How many generated examples look real, and how many real ones the generator covers, by nearest neighbours of features."""
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.neighbors import NearestNeighbors
 
 from keras_gen.evaluation.frechet import checked_features
@@ -26,7 +29,7 @@ class DensityCoverage(NamedTuple):
     """Share of real examples whose neighbourhood holds a generated one."""
 
 
-def precision_recall(real, generated, k=3):
+def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) -> PrecisionRecall:
     """Improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991, eq. 1 and 2).
 
     An example lies among others if it is in the ball of at least one of them, whose radius is the distance to its k-th neighbour.
@@ -47,7 +50,7 @@ def precision_recall(real, generated, k=3):
     return PrecisionRecall(float(precision), float(recall))
 
 
-def density_coverage(real, generated, k=5):
+def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) -> DensityCoverage:
     """Density and coverage (Naeem et al. 2020, arXiv:2002.09797, eq. 4 and 5).
 
     Args:

@@ -1,21 +1,25 @@
 """Pictures: grids of images, a map of codes, a matrix, the curves of a training."""
 
+from __future__ import annotations
+
 import io
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
+import numpy.typing as npt
 
-from keras_gen.storage import whole
+from keras_gen.storage import PathLike, whole
 
 _WIDTH = 4.0  # inches of a chart, of 100 pixels each
 
 
-def are_images(examples):
+def are_images(examples: np.ndarray) -> bool:
     """Whether an array `[n, ...]` can be shown as pictures."""
     return len(examples.shape) == 4 and examples.shape[-1] in (1, 3)
 
 
-def grid(images, columns=10, zoom=1):
+def grid(images: npt.ArrayLike, columns: int = 10, zoom: int = 1) -> np.ndarray:
     """Images `[n, height, width, 1 or 3]` in [0, 1] as one of uint8, `columns` in a row, each pixel `zoom` wide."""
     images = np.asarray(images)
     images = np.concatenate([images, np.zeros((-len(images) % columns, *images.shape[1:]))])
@@ -24,13 +28,13 @@ def grid(images, columns=10, zoom=1):
     return np.clip(255 * together.repeat(zoom, 0).repeat(zoom, 1), 0, 255).astype(np.uint8)
 
 
-def save_grid(path, images, columns=10, zoom=2):
+def save_grid(path: PathLike, images: npt.ArrayLike, columns: int = 10, zoom: int = 2) -> None:
     """Write `grid(images)` as a PNG."""
     with whole(path) as unfinished:
         keras.utils.save_img(unfinished, grid(images, columns, zoom), scale=False)
 
 
-def save_map(path, points, labels=None):
+def save_map(path: PathLike, points: np.ndarray, labels: np.ndarray | None = None) -> None:
     """Write points `[n, 2]` as a PNG, coloured by their integer labels `[n]` if any."""
     figure, axes = _chart(1.2 * _WIDTH, _WIDTH)
     axes.axis("off")
@@ -43,7 +47,7 @@ def save_map(path, points, labels=None):
     _save(figure, path)
 
 
-def save_matrix(path, matrix, largest=1.0):
+def save_matrix(path: PathLike, matrix: npt.ArrayLike, largest: float = 1.0) -> None:
     """Write a matrix `[n, n]` as a PNG with a scale from 0 to `largest`."""
     figure, axes = _chart(1.3 * _WIDTH, _WIDTH)
     axes.set(xlabel="latent", ylabel="latent")
@@ -51,7 +55,7 @@ def save_matrix(path, matrix, largest=1.0):
     _save(figure, path)
 
 
-def curves(history):
+def curves(history: Mapping[str, Sequence[float]]) -> dict[str, str]:
     """Charts of a training, each an SVG by its name: each number with its value on the validation data.
 
     Args:

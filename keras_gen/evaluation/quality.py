@@ -1,13 +1,19 @@
 """The quality of a model's samples in six numbers and their protocol, once or every few epochs."""
 
+from __future__ import annotations
+
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
 
-from keras_gen.evaluation.features import mnist_classifier
+from keras_gen.evaluation.features import Extractor, mnist_classifier
 from keras_gen.evaluation.frechet import frechet_distance, kernel_distance
 from keras_gen.evaluation.manifold import density_coverage, precision_recall
+from keras_gen.models import GenerativeModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +36,15 @@ class SampleQuality:
     """Share of real examples with a generated one nearby."""
     floor: float
     """The Fréchet distance of real from other real examples."""
-    protocol: dict
+    protocol: dict[str, str | int]
     """Extractor and hash, numbers of examples, the split they are of, and what the floor was made from."""
 
     @property
-    def scores(self):
+    def scores(self) -> dict[str, float]:
         """The numbers by name, without the protocol."""
         return {key: value for key, value in dataclasses.asdict(self).items() if key != "protocol"}
 
-    def __str__(self):
+    def __str__(self) -> str:
         """Two lines: numbers, protocol."""
         return (
             f"FID {self.fid:.2f} (real against real: {self.floor:.2f}), KID {self.kid:.4f} ± {self.kid_error:.4f}, precision "
@@ -47,7 +53,14 @@ class SampleQuality:
         )
 
 
-def sample_quality(model, real, other_real=None, extractor=None, split="test", seed=0):
+def sample_quality(
+    model: GenerativeModel,
+    real: npt.ArrayLike,
+    other_real: np.ndarray | None = None,
+    extractor: Extractor | None = None,
+    split: str = "test",
+    seed: int = 0,
+) -> SampleQuality:
     """Compare as many samples of a model as there are real images with these.
 
     Args:
@@ -75,7 +88,7 @@ def sample_quality(model, real, other_real=None, extractor=None, split="test", s
         floor, made_from = frechet_distance(features[::2], features[1::2]), "halves of the real images"
     else:
         floor, made_from = frechet_distance(features, extractor(other_real)), f"{len(other_real)} other real images"
-    protocol = {
+    protocol: dict[str, str | int] = {
         "extractor": extractor.name,
         "weights": extractor.hash,
         "real": f"{len(real)} of {split}",
@@ -98,7 +111,7 @@ def _scores(model, real, extractor, seed):
     }
 
 
-def generate(model, num_samples, seed):
+def generate(model: GenerativeModel, num_samples: int, seed: int) -> tf.Tensor:
     """Samples of a model, of a conditional one each label in turn."""
     labels = np.arange(num_samples) % model.num_classes if model.num_classes else None
     return model.generate(num_samples, seed=seed, condition=labels)
@@ -127,17 +140,19 @@ class QualityLogs(keras.callbacks.Callback):
     True
     """
 
-    def __init__(self, real, extractor=None, every=1, seed=0):
+    def __init__(self, real: npt.ArrayLike, extractor: Extractor | None = None, every: int = 1, seed: int = 0) -> None:
         super().__init__()
         self.extractor = extractor or mnist_classifier()
         self.real = self.extractor(real)
         self.every = every
         self.seed = seed
-        self.last = None
+        self.last: dict[str, float] | None = None
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compare, if it is the epoch's turn, and log."""
         if self.last is None or epoch % self.every == 0:
-            self.last = _scores(self.model, self.real, self.extractor, self.seed)
-            del self.last["kid_error"]
-        logs.update(self.last)
+            scores = _scores(self.model, self.real, self.extractor, self.seed)
+            del scores["kid_error"]
+            self.last = scores
+        if logs is not None:
+            logs.update(self.last)

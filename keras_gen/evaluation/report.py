@@ -9,7 +9,7 @@ import yaml
 
 from keras_gen.evaluation.pictures import curves
 from keras_gen.evaluation.summary import shown
-from keras_gen.storage import whole
+from keras_gen.storage import PathLike, whole
 
 _TEMPLATE = pathlib.Path(__file__).parent / "report.html.jinja"
 _KINDS = {"autoencoder": "A regularized autoencoder", "vae": "A variational autoencoder", "gan": "A generative adversarial network"}
@@ -25,7 +25,7 @@ _PICTURES = {  # the last of its kind by name, whether its pixels are to be seen
 }
 
 
-def write_report(run):
+def write_report(run: PathLike) -> pathlib.Path:
     """Write `report.html` into the folder of a run, from what is there: configuration, metrics, pictures, evaluation, audit.
 
     The page has everything in it and asks for nothing from elsewhere.

@@ -1,5 +1,7 @@
 """All that can be said of a trained model in numbers, in one table, and its latents in pictures."""
 
+from __future__ import annotations
+
 import dataclasses
 import json
 import pathlib
@@ -7,14 +9,15 @@ import sys
 
 import numpy as np
 
-from keras_gen.evaluation.features import mnist_classifier
+from keras_gen.evaluation.features import Extractor, mnist_classifier
 from keras_gen.evaluation.latent_space import codes, interpolate, map_codes, traverse
 from keras_gen.evaluation.latents import latent_report
 from keras_gen.evaluation.likelihood import log_likelihood
 from keras_gen.evaluation.pictures import are_images, save_grid, save_map
 from keras_gen.evaluation.quality import sample_quality
-from keras_gen.models import GAN, VAE
-from keras_gen.storage import whole
+from keras_gen.models import GAN, VAE, GenerativeModel
+from keras_gen.storage import PathLike, whole
+from keras_gen.typing import TensorLike
 
 _MAPPED = 2000  # codes on the map at most
 _ROWS = 5  # interpolations
@@ -45,7 +48,7 @@ class Evaluation:
     words: list[str]
     """Sentences about them."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         """A table, and the sentences below it."""
         rows = [
             (
@@ -64,18 +67,26 @@ class Evaluation:
         ]
         return "\n".join([*(line.rstrip() for line in lines), "", *self.words])
 
-    def save(self, path):
+    def save(self, path: PathLike) -> None:
         """Write it as JSON."""
         with whole(path) as unfinished:
             unfinished.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
 
-def shown(value):
+def shown(value: float) -> str:
     """A number with four digits."""
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
-def summarize(model, test, labels=None, train=None, num_samples=500, extractor=None, seed=0):
+def summarize(
+    model: GenerativeModel,
+    test: TensorLike,
+    labels: TensorLike | None = None,
+    train: np.ndarray | None = None,
+    num_samples: int = 500,
+    extractor: Extractor | None = None,
+    seed: int = 0,
+) -> Evaluation:
     """Evaluate a trained model on test data: losses, log p(x) and latents of a VAE, and samples where there is an extractor for them.
 
     Args:
@@ -116,7 +127,7 @@ def summarize(model, test, labels=None, train=None, num_samples=500, extractor=N
 
 def _of_likelihood(vae, x, labels, num_samples, seed):
     """The scores of `log_likelihood`."""
-    found = log_likelihood(vae, x, labels, num_samples, seed=seed, verbose=int(sys.stdout.isatty()))
+    found = log_likelihood(vae, x, labels, num_samples, seed=seed, verbose=1 if sys.stdout.isatty() else 0)
     name = "bound (grey values: no likelihood)" if found.measure == "none" else "log p(x | y)" if vae.num_classes else "log p(x)"
     of_draws = f"{len(x):,} test examples, {num_samples:,} draws each (± {found.standard_error:.2g} from the draws)"
     scores = [Score(name, found.mean, "nats", found.standard_error_of_data, of_draws)]
@@ -138,7 +149,7 @@ def _of_samples(quality):
     ]
 
 
-def draw_latents(model, folder, x, labels=None, seed=0):
+def draw_latents(model: GenerativeModel, folder: PathLike, x: np.ndarray, labels: np.ndarray | None = None, seed: int = 0) -> None:
     """Write what the latents of a model do as PNGs: `traversals`, `interpolations` and, if it encodes, `codes`, a map of them.
 
     Args:

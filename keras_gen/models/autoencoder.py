@@ -1,17 +1,22 @@
 """The regularized autoencoder (MATH 1)."""
 
+from __future__ import annotations
+
 import math
-import numbers
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen.distributions import FittedMixture
+from keras_gen.distributions import FittedMixture, Prior
 from keras_gen.models.base import GenerativeModel
 from keras_gen.models.checks import DataCheck, check_distribution, check_network, check_prior, output_range
 from keras_gen.models.copies import float32_function
 from keras_gen.regularizers import LatentRegularizer
+from keras_gen.serialization import is_real
+from keras_gen.typing import Array, Endpoint, Examples, TensorLike
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -45,24 +50,40 @@ class RegularizedAutoencoder(GenerativeModel):
 
     loss_parts = ("reconstruction_loss", "penalty_loss", "regularization_loss")
     compile_arguments = ("loss", "regularizers")
-    loss = None
+    loss: Any = None
 
-    def __init__(self, encoder, decoder, prior=None, threshold=None, seed=None, **kwargs):
+    def __init__(
+        self,
+        encoder: keras.Model,
+        decoder: keras.Model,
+        prior: Prior | None = None,
+        threshold: float | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         data_shape, latent_shape = check_network("encoder", encoder)
         check_network("decoder", decoder, latent_shape, data_shape, why=", to mirror `encoder`")
         super().__init__(DataCheck(data_shape, *output_range(decoder)), seed, **kwargs)
         self.encoder = encoder
         self.decoder = decoder
         self.latent_shape = latent_shape
-        if threshold is not None and not isinstance(threshold, numbers.Real):
+        if threshold is not None and not is_real(threshold):
             raise ValueError(f"`threshold` is a number or None; `calibrate` finds one. Received: threshold={threshold!r}")
         self.threshold = threshold
         if prior is not None:
-            check_prior(prior, *latent_shape)
+            if len(latent_shape) != 1:
+                raise ValueError(f"A `prior` needs vectors as latents. Received: latents of shape {latent_shape}.")
+            check_prior(prior, latent_shape[0])
             check_distribution(prior)
             self.prior = prior
 
-    def compile(self, optimizer="adam", loss=None, regularizers=(), **kwargs):
+    def compile(
+        self,
+        optimizer: keras.optimizers.Optimizer | str = "adam",
+        loss: keras.losses.Loss | Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | str | None = None,
+        regularizers: LatentRegularizer | Sequence[LatentRegularizer] | None = (),
+        **kwargs: Any,
+    ) -> None:
         """Configure for training as `keras.Model.compile`.
 
         Args:
@@ -97,13 +118,13 @@ class RegularizedAutoencoder(GenerativeModel):
         self.loss = loss  # not handed to Keras, which would ask for a target
         self.regularizers = regularizers
         with self.distribute_strategy.scope():
-            self.encoder_in_float32 = float32_function(self.encoder) if regularizers else None
+            self.encoder_in_float32: Any = float32_function(self.encoder) if regularizers else None
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Array, training: bool = False) -> tf.Tensor:
         """The reconstruction x̂ of `inputs`."""
         return self.decoder(self.encoder(inputs, training=training), training=training)
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One step on E_x[L(x, x̂)] + λ‖W‖², and what the regularizers of the latents add."""
         x, target, sample_weight = self.unpack(data)
         with tf.GradientTape() as tape:
@@ -112,7 +133,7 @@ class RegularizedAutoencoder(GenerativeModel):
         self.log(x, **terms)
         return self.compute_metrics(x, target, reconstruction, sample_weight)
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """The losses of a batch, with the weights as they are."""
         x, target, sample_weight = self.unpack(data)
         terms, reconstruction = self._terms(x, target, sample_weight, training=False)
@@ -140,25 +161,25 @@ class RegularizedAutoencoder(GenerativeModel):
         values = [regularizer(latents, x, encode) for regularizer in self.regularizers]
         return tf.add_n([tf.zeros(tf.shape(x)[0]), *values])
 
-    def reconstruction_error(self, target, reconstruction):
+    def reconstruction_error(self, target: tf.Tensor, reconstruction: tf.Tensor) -> tf.Tensor:
         """L(x, x̂) of each example, `[batch]`: the compiled loss, averaged over the axes after the batch as Keras does."""
         loss = keras.losses.get(self.loss)
         values = getattr(loss, "call", loss)(target, tf.cast(reconstruction, tf.float32))
         return tf.reduce_mean(tf.reshape(values, (tf.shape(target)[0], -1)), axis=1)
 
-    def encode(self, x):
+    def encode(self, x: Array) -> tf.Tensor:
         """The latents of `x`, `[batch, *latent_shape]`."""
         return self.encoder(x, training=False)
 
-    def decode(self, latents):
+    def decode(self, latents: Array) -> tf.Tensor:
         """The data that `latents` stand for, `[batch, *data_shape]`."""
         return self.decoder(latents, training=False)
 
-    def reconstruct(self, x):
+    def reconstruct(self, x: Array) -> tf.Tensor:
         """`decode(encode(x))`."""
         return self(x, training=False)
 
-    def score(self, x):
+    def score(self, x: TensorLike) -> tf.Tensor:
         """How strange each example is, `[batch]`: its reconstruction error, the compiled loss.
 
         Raises:
@@ -171,7 +192,7 @@ class RegularizedAutoencoder(GenerativeModel):
         x = tf.cast(x, tf.float32)
         return self.reconstruction_error(x, self.reconstruct(x))
 
-    def calibrate(self, x, quantile=0.99):
+    def calibrate(self, x: Examples, quantile: float = 0.99) -> float:
         """Find the score over which data are strange: the quantile of the scores of normal data that the model was not trained on.
 
         The threshold is part of the model, of its `.keras` file and of its exported `score` signature, which then says `anomaly`,
@@ -188,7 +209,7 @@ class RegularizedAutoencoder(GenerativeModel):
         Raises:
             ValueError: If there are no data, or of another form, or `quantile` is no share.
         """
-        if not isinstance(quantile, numbers.Real) or not 0 < quantile < 1:
+        if not is_real(quantile) or not 0 < quantile < 1:
             raise ValueError(f"`quantile` is a number between 0 and 1, such as 0.99. Received: quantile={quantile!r}")
         if not isinstance(x, tf.data.Dataset) and not hasattr(x, "dtype"):
             raise ValueError(f"Expected `x` as an array or a tf.data.Dataset. Received: {type(x).__name__}.")
@@ -203,7 +224,7 @@ class RegularizedAutoencoder(GenerativeModel):
         self.threshold = float(np.quantile(scores, quantile))
         return self.threshold
 
-    def is_anomaly(self, x):
+    def is_anomaly(self, x: TensorLike) -> tf.Tensor:
         """Whether the score of each example is over the threshold, bool `[batch]`.
 
         Raises:
@@ -213,7 +234,7 @@ class RegularizedAutoencoder(GenerativeModel):
             raise ValueError(f"{self.name} has no threshold yet: calibrate(x) on normal data that it was not trained on.")
         return self.score(x) > self.threshold
 
-    def fit_latent_density(self, x, num_components=10):
+    def fit_latent_density(self, x: Examples, num_components: int = 10) -> None:
         """Fit a mixture of normals to the codes of `x`, so that the autoencoder can `generate` (Ghosh et al. 2020, arXiv:1903.12436).
 
         The density is part of the model, of its `.keras` file and of its exported `generate` signature. Call it after training; a
@@ -232,7 +253,7 @@ class RegularizedAutoencoder(GenerativeModel):
         batches = x if isinstance(x, tf.data.Dataset) else tf.data.Dataset.from_tensor_slices(x).batch(256)
         codes = np.concatenate([self.encode(keras.utils.unpack_x_y_sample_weight(batch)[0]) for batch in batches])
         if self.prior is None:
-            self.prior = FittedMixture(*self.latent_shape, num_components)
+            self.prior = FittedMixture(self.latent_shape[0], num_components)
         if not isinstance(self.prior, FittedMixture) or self.prior.num_components != num_components:
             raise ValueError(
                 f"{self.name} has a prior already, {self.prior.name}, that is not a mixture of {num_components} components. "
@@ -240,7 +261,7 @@ class RegularizedAutoencoder(GenerativeModel):
             )
         self.prior.fit(codes, self.seed)
 
-    def signatures(self):
+    def signatures(self) -> dict[str, Endpoint]:
         """The serving contract: `serving_default`, `encode`, `decode`, `score`, and `generate` once there is a latent density."""
         latents = tf.TensorSpec((None, *self.latent_shape), tf.float32, name="latents")
         endpoints = {

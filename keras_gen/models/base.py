@@ -1,21 +1,27 @@
 """What the generative models share: configuration, the forms of `fit`, noise, one optimizer step, generation, export."""
 
+from __future__ import annotations
+
 import contextlib
 import math
-import numbers
 import random
 import types
+from collections.abc import Sequence
+from typing import Any, Literal, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_gen.distributions import Prior
 from keras_gen.models.checkpoints import Checkpoints
-from keras_gen.models.checks import NonFiniteError, assert_finite, step_errors
+from keras_gen.models.checks import DataCheck, NonFiniteError, assert_finite, step_errors
 from keras_gen.models.export import export_saved_model, export_signature
 from keras_gen.models.fused import fuse
 from keras_gen.models.multi_worker import MultiWorkerModel, heeding_workers
-from keras_gen.serialization import deserialize_arguments, serialize_arguments
+from keras_gen.serialization import deserialize_arguments, is_integer, serialize_arguments
+from keras_gen.storage import PathLike
+from keras_gen.typing import Array, Data, Endpoint, TensorLike
 
 
 class GenerativeModel(MultiWorkerModel):
@@ -28,19 +34,19 @@ class GenerativeModel(MultiWorkerModel):
         **kwargs: `name`, `dtype` and `trainable` of the Keras model.
     """
 
-    loss_parts = ()
+    loss_parts: tuple[str, ...] = ()
     """Names under which the parts of the loss stand in the logs, beside `loss` itself."""
-    compile_arguments = ()
+    compile_arguments: tuple[str, ...] = ()
     """Arguments of `compile` beyond those of Keras, each kept in the attribute of the same name and saved with the model."""
-    prior = None
+    prior: Prior | None = None
     """What latents are drawn from to generate, a `distributions.Prior`."""
 
-    def __init__(self, data_check, seed=None, **kwargs):
+    def __init__(self, data_check: DataCheck, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.seed_was_drawn = seed is None
         if seed is None:
             seed = random.getrandbits(31)
-        if not isinstance(seed, numbers.Integral) or not 0 <= seed < 2**31:
+        if not is_integer(seed) or not 0 <= seed < 2**31:
             raise ValueError(f"`seed` is an int in [0, 2**31) or None. Received: seed={seed!r}")
         self.seed = int(seed)
         self.data_check = data_check
@@ -48,34 +54,34 @@ class GenerativeModel(MultiWorkerModel):
         self.built = True
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int | None:
         """Number of labels that a conditional model is given as `y`, None for one without a condition."""
         return self.data_check.num_classes
 
     @property
-    def data_shape(self):
+    def data_shape(self) -> tuple[int, ...]:
         """Shape of one example."""
         return self.data_check.shape
 
     # === Configuration ===
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """The constructor's arguments and those of the Keras model."""
         return {**super().get_config(), **serialize_arguments(self)}
 
     @classmethod
-    def from_config(cls, config, custom_objects=None):
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
         """The model that `get_config` describes, untrained."""
         with keras.saving.custom_object_scope(custom_objects or {}):
             return cls(**deserialize_arguments(config))
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any] | None:
         """What `compile` was given; None before."""
         config = super().get_compile_config()
         own = {name: getattr(self, name, None) for name in self.compile_arguments}
         return config and {**config, **{name: keras.saving.serialize_keras_object(value) for name, value in own.items()}}
 
-    def compile(self, optimizer, loss_weights=None, **kwargs):
+    def compile(self, optimizer: keras.optimizers.Optimizer | str, *, loss_weights: Any = None, **kwargs: Any) -> None:
         """Configure for training as `keras.Model.compile`, and make every slot of the optimizer, so that saved values find theirs."""
         if loss_weights is not None:
             raise ValueError(
@@ -88,7 +94,7 @@ class GenerativeModel(MultiWorkerModel):
             for each in getattr(inner, "optimizers", [inner]):
                 fuse(each)
 
-    def compile_from_config(self, config):
+    def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as the saved model was."""
         self.compile(**keras.saving.deserialize_keras_object(config))
 
@@ -96,19 +102,19 @@ class GenerativeModel(MultiWorkerModel):
 
     def fit(
         self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        validation_split=0.0,
-        validation_data=None,
-        shuffle=True,
-        class_weight=None,
-        sample_weight=None,
-        **kwargs,
-    ):
+        x: Data | None = None,
+        y: Array | None = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Literal["auto", 0, 1, 2] = "auto",
+        callbacks: keras.callbacks.Callback | Sequence[keras.callbacks.Callback] | None = None,
+        validation_split: float = 0.0,
+        validation_data: Data | tuple[Any, ...] | None = None,
+        shuffle: bool = True,
+        class_weight: dict[int, float] | None = None,
+        sample_weight: TensorLike | None = None,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         """Train as `keras.Model.fit`; `sample_weight` counts without `y`, too, and bad data are a `ValueError`.
 
         A loss or gradient that is not finite is a `NonFiniteError` and does not reach the weights. With `Checkpoints` among the
@@ -130,9 +136,10 @@ class GenerativeModel(MultiWorkerModel):
             validation_data = self._checked(*keras.utils.unpack_x_y_sample_weight(tuple(validation_data)), name="validation_data")
         elif validation_data is not None:
             validation_data = self._checked(validation_data, name="validation_data")[0]
-        if not isinstance(callbacks, keras.callbacks.CallbackList):
-            callbacks = keras.tree.flatten(callbacks or [])
-        given = callbacks.callbacks if isinstance(callbacks, keras.callbacks.CallbackList) else callbacks
+        if isinstance(callbacks, keras.callbacks.CallbackList):
+            given = callbacks.callbacks
+        else:
+            given = callbacks = keras.tree.flatten(callbacks or [])
         if self.jit_compile and not any(isinstance(callback, _StopAtNonFinite) for callback in given):
             given.append(_StopAtNonFinite())
             given[-1].set_model(self)
@@ -144,23 +151,30 @@ class GenerativeModel(MultiWorkerModel):
         with heeding_workers(self.distribute_strategy), around as arguments, step_errors():
             return super().fit(**arguments)
 
-    def evaluate(self, x=None, y=None, *args, sample_weight=None, **kwargs):
+    def evaluate(
+        self,
+        x: Data | None = None,
+        y: Array | None = None,
+        *args: Any,
+        sample_weight: TensorLike | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Evaluate as `keras.Model.evaluate`; `sample_weight` counts without `y`, too, and bad data are a `ValueError`."""
         x, y, sample_weight = self._checked(x, y, sample_weight)
         with step_errors(), heeding_workers(self.distribute_strategy):
             return super().evaluate(x, y, *args, sample_weight=sample_weight, **kwargs)
 
-    def train_on_batch(self, *args, **kwargs):
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Train on one batch as `keras.Model.train_on_batch`; bad data are a `ValueError`."""
         with step_errors():
             return super().train_on_batch(*args, **kwargs)
 
-    def test_on_batch(self, *args, **kwargs):
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate one batch as `keras.Model.test_on_batch`; bad data are a `ValueError`."""
         with step_errors():
             return super().test_on_batch(*args, **kwargs)
 
-    def _checked(self, x, y=None, sample_weight=None, name="x"):
+    def _checked(self, x, y=None, sample_weight=None, *, name="x"):
         """Data as they go to Keras: looked at, and `x` as its own target where Keras would drop weights for want of one."""
         self.data_check.before_work(x, y, name)
         if isinstance(x, tf.data.Dataset):
@@ -170,7 +184,7 @@ class GenerativeModel(MultiWorkerModel):
             y = x if y is None else y
         return x, y, sample_weight
 
-    def unpack(self, data):
+    def unpack(self, data: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         """Check a batch of `fit` and split it.
 
         Args:
@@ -194,32 +208,34 @@ class GenerativeModel(MultiWorkerModel):
 
     # === The step ===
 
-    def noise_seed(self, training):
+    def noise_seed(self, training: bool) -> tf.Tensor:
         """A stateless seed, int32 `[2]`, of its own for each step, replica and purpose.
 
         Training folds in the optimizer's counter of steps, which is saved, so that a resumed run goes on with the noise it would have
         had; `iterations` would stand still while gradients are accumulated. Evaluation folds in the number of examples seen, so that
         batches differ and two evaluations agree.
         """
-        counter = getattr(self.optimizer, "inner_optimizer", self.optimizer).variables[0]
-        step = counter if training else self.part_trackers[0].count
+        inner: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)  # of a LossScaleOptimizer
+        step = inner.variables[0] if training else self.part_trackers[0].count
         seed = tf.constant([self.seed, int(training)], tf.int32)
         seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(step, tf.int32))
         return tf.random.experimental.stateless_fold_in(seed, tf.distribute.get_replica_context().replica_id_in_sync_group)
 
-    def average(self, values, sample_weight=None):
+    def average(self, values: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
         """The mean of one value per example, weighted: the only reduction there is. As in Keras, replicas count alike."""
         if sample_weight is not None:
             values = values * sample_weight
         examples = tf.cast(tf.shape(values)[0] * self._replicas, tf.float32)
         return tf.math.divide_no_nan(tf.reduce_sum(values), examples)
 
-    def regularization_loss(self, network=None):
+    def regularization_loss(self, network: keras.Model | None = None) -> tf.Tensor:
         """The sum of the losses that the layers add of themselves, kernel regularizers above all, once over all replicas."""
         losses = (self if network is None else network).losses
         return tf.add_n([tf.cast(loss, tf.float32) for loss in losses]) / self._replicas if losses else tf.zeros(())
 
-    def minimize(self, tape, x, loss, variables, parts):
+    def minimize(
+        self, tape: tf.GradientTape, x: tf.Tensor, loss: tf.Tensor, variables: Sequence[keras.Variable], parts: dict[str, tf.Tensor]
+    ) -> tf.Tensor | float:
         """One optimizer step on `variables`, if the loss and its gradient are finite.
 
         The loss scale of mixed precision enters as the seed of the backward pass; a gradient that overflows by it is left to Keras,
@@ -253,14 +269,16 @@ class GenerativeModel(MultiWorkerModel):
             self.optimizer.apply(gradients, variables)
         return 0.0
 
-    def log(self, x, **values):
+    def log(self, x: tf.Tensor, **values: tf.Tensor) -> None:
         """Put the loss and its parts, as `average` made them, into the running means of the epoch."""
         examples = tf.shape(x)[0]
         for metric in self.metrics:
             if metric.name in values:
                 metric.update_state(values[metric.name] * self._replicas, examples)
 
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+    def compute_metrics(
+        self, x: tf.Tensor, y: tf.Tensor | None, y_pred: tf.Tensor | None, sample_weight: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
         """Update the metrics given to `compile` and return all; data without a target are their own."""
         return super().compute_metrics(x, x if y is None else y, y_pred, sample_weight)
 
@@ -270,11 +288,13 @@ class GenerativeModel(MultiWorkerModel):
 
     # === Generation ===
 
-    def decode(self, latents):
+    def decode(self, latents: Array) -> tf.Tensor:
         """The data that `latents` `[batch, n]` stand for, `[batch, *data_shape]`."""
         raise NotImplementedError(f"{type(self).__name__} must turn latents into data in `decode`.")
 
-    def generate(self, num_samples=None, seed=None, condition=None):
+    def generate(
+        self, num_samples: int | None = None, seed: int | TensorLike | None = None, condition: TensorLike | None = None
+    ) -> tf.Tensor:
         """New data: latents drawn from the prior, and decoded without further noise.
 
         Args:
@@ -289,34 +309,31 @@ class GenerativeModel(MultiWorkerModel):
         Raises:
             ValueError: If the model has no prior to draw from, or it is not clear how many samples of what are wanted.
         """
-        if self.prior is None:
-            raise ValueError(f"{self.name} cannot generate: it has no distribution over its latents yet: fit_latent_density(x).")
-        seed = random.getrandbits(31) if seed is None else seed
-        one_seed = isinstance(seed, numbers.Integral)
-        if one_seed and isinstance(num_samples, numbers.Integral) and 0 <= seed < 2**31 and num_samples > 0:
-            seed = (int(seed) << 32) + tf.range(num_samples, dtype=tf.int64)
-        elif one_seed or num_samples not in (None, len(seed)):
+        seeds: Any = random.getrandbits(31) if seed is None else seed
+        one_seed = is_integer(seeds)
+        if one_seed and is_integer(num_samples) and 0 <= seeds < 2**31 and num_samples > 0:
+            seeds = (int(seeds) << 32) + tf.range(num_samples, dtype=tf.int64)
+        elif one_seed or num_samples not in (None, len(seeds)):
             raise ValueError(
                 "`generate` takes a number of samples and an int seed in [0, 2**31), or a vector with one seed a sample. "
-                f"Received: num_samples={num_samples!r}, seed={seed!r}"
+                f"Received: num_samples={num_samples!r}, seed={seeds!r}"
             )
-        seed = tf.cast(seed, tf.int64)
-        if condition is None:
-            return self.generate_rows(seed)["outputs"]
-        self._given(condition)
+        seeds = tf.cast(seeds, tf.int64)
+        if condition is None or not self.num_classes:
+            return self.generate_rows(seeds, condition)["outputs"]
         condition = np.asarray(condition)
         if (
             not np.issubdtype(condition.dtype, np.integer)
             or not np.all((condition >= 0) & (condition < self.num_classes))
-            or condition.shape not in ((), (len(seed),))
+            or condition.shape not in ((), (len(seeds),))
         ):
             raise ValueError(
-                f"Expected `condition` as one int from 0 to {self.num_classes - 1}, or one for each of the {len(seed)} samples. "
+                f"Expected `condition` as one int from 0 to {self.num_classes - 1}, or one for each of the {len(seeds)} samples. "
                 f"Received: {condition!r}"
             )
-        return self.generate_rows(seed, tf.broadcast_to(tf.constant(condition, tf.int64), tf.shape(seed)))["outputs"]
+        return self.generate_rows(seeds, tf.broadcast_to(tf.constant(condition, tf.int64), tf.shape(seeds)))["outputs"]
 
-    def generate_rows(self, seed, condition=None):
+    def generate_rows(self, seed: TensorLike, condition: TensorLike | None = None) -> dict[str, tf.Tensor]:
         """One sample a seed, the same whatever else is in the batch: the `generate` signature.
 
         Args:
@@ -327,6 +344,8 @@ class GenerativeModel(MultiWorkerModel):
             `{"outputs": [batch, *data_shape], "latents": [batch, n]}`.
         """
         given = self._given(condition)
+        if self.prior is None:
+            raise ValueError(f"{self.name} cannot generate: it has no distribution over its latents yet: fit_latent_density(x).")
         latents = self.prior.sample_rows(seed, *given)
         return {"outputs": self.decode(latents, *given), "latents": latents}
 
@@ -339,11 +358,19 @@ class GenerativeModel(MultiWorkerModel):
 
     # === Export ===
 
-    def signatures(self):
+    def signatures(self) -> dict[str, Endpoint]:
         """The endpoints of an exported model: name → (function of tensors to a dictionary of tensors, input specs)."""
         raise NotImplementedError(f"{type(self).__name__} must name its endpoints in `signatures()`.")
 
-    def export(self, filepath, format="tf_saved_model", verbose=False, png=False, signature="serving_default", **kwargs):
+    def export(
+        self,
+        filepath: PathLike,
+        format: str = "tf_saved_model",
+        verbose: bool = False,
+        png: bool = False,
+        signature: str = "serving_default",
+        **kwargs: Any,
+    ) -> None:
         """Write a SavedModel with the model's signatures, each weight once, for TensorFlow Serving; or one for another runtime.
 
         Args:

@@ -2,12 +2,13 @@
 
 import contextlib
 import json
-import numbers
 import pathlib
 import signal
 import threading
 import types
 import warnings
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -15,8 +16,11 @@ import tensorflow as tf
 
 from keras_gen.models.checks import NonFiniteError
 from keras_gen.models.multi_worker import in_common, several_workers, worker_index
-from keras_gen.serialization import Serializable, constructor_arguments
-from keras_gen.storage import UNFINISHED, damaged, remove, whole, write_sums
+from keras_gen.serialization import Serializable, constructor_arguments, is_integer
+from keras_gen.storage import UNFINISHED, PathLike, damaged, remove, whole, write_sums
+
+if TYPE_CHECKING:
+    from keras_gen.models.base import GenerativeModel
 
 SUMS = "SHA256SUMS"
 _DAMAGED = "damaged-"
@@ -70,21 +74,21 @@ class Checkpoints(keras.callbacks.Callback):
     [0, 1, 2]
     """
 
-    def __init__(self, folder, every=None, keep=2):
+    def __init__(self, folder: PathLike, every: int | None = None, keep: int = 2) -> None:
         super().__init__()
         for argument, value in (("every", every), ("keep", keep)):
-            if not ((argument == "every" and value is None) or (isinstance(value, numbers.Integral) and value > 0)):
+            if not ((argument == "every" and value is None) or (is_integer(value) and value > 0)):
                 raise ValueError(f"`{argument}` of Checkpoints is a positive int. Received: {argument}={value!r}")
         self.folder = pathlib.Path(folder)
         self.several_workers = False
         self.every = every
         self.keep = keep
-        self.signal = None
+        self.signal: int | None = None
 
     # === What `fit` calls ===
 
     @contextlib.contextmanager
-    def around(self, model, arguments):
+    def around(self, model: "GenerativeModel", arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The arguments for `keras.Model.fit` that go on from the newest checkpoint; signals are heeded until it returns.
 
         Args:
@@ -118,7 +122,7 @@ class Checkpoints(keras.callbacks.Callback):
                     f"{error} {f'The last checkpoint is {kept[-1]}.' if kept else 'There is no checkpoint yet.'}"
                 ) from None
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Restore the variables and the counters of the other callbacks."""
         self.steps_done = self.state["step"] if self.state else 0
         self.since = self.steps_to_pass = 0
@@ -138,14 +142,14 @@ class Checkpoints(keras.callbacks.Callback):
                 if callback in others:
                     setattr(others[callback], name, value)
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Begin to count the steps of the epoch, in a half one with its running means."""
         self.epoch = epoch
         self.means_of_epoch = None
         if self.steps_done:
             self._pass_over(self.steps_done)
 
-    def on_train_batch_end(self, batch, logs=None):
+    def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Write a checkpoint if it is time, or a signal came."""
         if self.passing:
             self._stop_if_asked(write=False)
@@ -157,15 +161,15 @@ class Checkpoints(keras.callbacks.Callback):
             self._write(self.epoch, self.steps_done)
         self._stop_if_asked()
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Keep the running means of the training, which validation uses for its own."""
         self.means_of_epoch = self._means()
 
-    def on_test_batch_end(self, batch, logs=None):
+    def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Heed a signal during validation."""
         self._stop_if_asked()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the checkpoint of the epoch."""
         self.epoch, self.steps_done = epoch + 1, 0
         self._write(self.epoch, 0)
@@ -298,7 +302,7 @@ class Checkpoints(keras.callbacks.Callback):
     # === Steps and signals ===
 
     @property
-    def passing(self):
+    def passing(self) -> bool:
         """Whether steps are passed over that were done before."""
         return self.steps_to_pass > 0
 
@@ -382,9 +386,11 @@ def _in_order(arguments, epoch, seed):
 
 def _as_dataset(arguments, seed):
     """The arguments of `fit` with a shuffled `tf.data.Dataset` in the place of arrays, cut as `validation_split` says."""
-    examples = [None if part is None else np.asarray(part) for part in (arguments[name] for name in ("x", "y", "sample_weight"))]
+    examples: list[Any] = [
+        None if part is None else np.asarray(part) for part in (arguments[name] for name in ("x", "y", "sample_weight"))
+    ]
     count, batch_size = len(examples[0]), arguments["batch_size"] or 32
-    changed = {"y": None, "sample_weight": None, "batch_size": None, "shuffle": False, "validation_split": 0.0}
+    changed: dict[str, Any] = {"y": None, "sample_weight": None, "batch_size": None, "shuffle": False, "validation_split": 0.0}
     changed["validation_batch_size"] = arguments.get("validation_batch_size") or batch_size
     if arguments["validation_split"] and arguments["validation_data"] is None:
         cut = int(count * (1 - arguments["validation_split"]))
@@ -423,7 +429,7 @@ def _first_difference(there, here, path=""):
 
 def _by_name(callbacks):
     """The callbacks by their class and how many of it there are before."""
-    named = {}
+    named: dict[str, keras.callbacks.Callback] = {}
     for callback in callbacks:
         kind = type(callback).__name__
         named[f"{kind} {sum(name.startswith(f'{kind} ') for name in named)}"] = callback

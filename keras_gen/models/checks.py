@@ -1,8 +1,12 @@
 """Checks of what a user hands over, networks and data; what fails is a `ValueError` that says what to do."""
 
+from __future__ import annotations
+
 import contextlib
 import math
 import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Self
 
 import keras
 import numpy as np
@@ -10,6 +14,7 @@ import tensorflow as tf
 
 from keras_gen.data.sources import MARK
 from keras_gen.distributions import Prior
+from keras_gen.typing import Array, Data, TensorLike
 
 _NUMBERS = "<keras_gen numbers>"  # and the names of the numbers that follow it
 ANY_NUMBER = np.iinfo(np.int32).max  # of labels, where a network does not say how many
@@ -25,12 +30,14 @@ class DataCheck:
         num_classes: Number of labels that a conditional model is given as `y`; None for a model without a condition.
     """
 
-    def __init__(self, shape, low=-math.inf, high=math.inf, num_classes=None):
+    def __init__(
+        self, shape: Sequence[int], low: float = -math.inf, high: float = math.inf, num_classes: int | None = None
+    ) -> None:
         self.shape = tuple(shape)
         self.low, self.high = low, high
         self.num_classes = num_classes
 
-    def before_work(self, x, y=None, name="x"):
+    def before_work(self, x: Data | None, y: Array | None = None, name: str = "x") -> None:
         """Look at what `fit` was given before it begins: arrays as a whole, data sets by what they say of themselves.
 
         Args:
@@ -49,7 +56,7 @@ class DataCheck:
                 first = np.argwhere(~((target >= self.low - _TOLERANCE) & (target <= self.high + _TOLERANCE)))[0]
                 raise ValueError(self._range_message(f"{target[tuple(first)]:g} at {first.tolist()} of {name}"))
 
-    def examples(self, x, labels=None, at_least=1):
+    def examples(self, x: TensorLike, labels: TensorLike | None = None, at_least: int = 1) -> tuple[np.ndarray, np.ndarray | None]:
         """Examples `[n, *shape]` and their labels `[n]`, if any, as arrays that have been looked at, for what takes no data set."""
         x, labels = np.asarray(x, np.float32), None if labels is None else np.asarray(labels)
         if len(x) < at_least:
@@ -60,7 +67,7 @@ class DataCheck:
         self.before_work(x, labels if self.num_classes else None)
         return x, labels
 
-    def in_pipeline(self, dataset):
+    def in_pipeline(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """The same data set, whose values are checked on their way: what XLA compiles cannot do it inside the step."""
 
         def checked(*batch):
@@ -72,7 +79,7 @@ class DataCheck:
 
         return dataset.map(checked)
 
-    def in_step(self, x, y=None):
+    def in_step(self, x: tf.Tensor, y: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """Check a batch inside the step, its values too; XLA leaves the values out.
 
         Returns:
@@ -94,15 +101,15 @@ class DataCheck:
     def _target(self, x, y):
         """What the model is to put out for `x`: `y`, or `x` itself where there is none or labels stand there; all forms checked."""
         if self.num_classes:
-            self._check_labels(y)
+            self._check_labels(y, self.num_classes)
         target = x if y is None or self.num_classes else y
         self.check_form("x", x)
         self.check_form("y", target)
         return target
 
-    def _check_labels(self, y):
+    def _check_labels(self, y, num_classes):
         """Check that `y`, an array, a tensor or a spec, are labels; the values of an array, too."""
-        what = f"Expected labels as `y`, integers of shape (batch,) from 0 to {self.num_classes - 1}, for this conditional model."
+        what = f"Expected labels as `y`, integers of shape (batch,) from 0 to {num_classes - 1}, for this conditional model."
         if y is None:
             raise ValueError(f"{what} Received: none. Give them: fit(x, labels), or a data set of pairs.")
         if not hasattr(y, "dtype"):
@@ -110,10 +117,10 @@ class DataCheck:
         shape, dtype = tf.TensorShape(y.shape), tf.as_dtype(y.dtype)
         if not shape.is_compatible_with((None,)) or not dtype.is_integer:
             raise ValueError(f"{what} Received: shape {shape} of {dtype.name}.")
-        if isinstance(y, np.ndarray) and y.size and not (y.min() >= 0 and y.max() < self.num_classes):
+        if isinstance(y, np.ndarray) and y.size and not (y.min() >= 0 and y.max() < num_classes):
             raise ValueError(f"{what} Received: values from {y.min()} to {y.max()}.")
 
-    def check_form(self, name, values):
+    def check_form(self, name: str, values: Any) -> None:
         """Check that `values`, an array, a tensor or a spec, are floats of the shape of the data."""
         if isinstance(values, (dict, list, tuple)):
             raise ValueError(f"Expected `{name}` as one array. Received: a {type(values).__name__} of {len(values)}.")
@@ -146,7 +153,7 @@ class NonFiniteError(ArithmeticError):
     """A loss or a gradient became infinite or NaN; it did not reach the weights."""
 
     @classmethod
-    def of(cls, step, values):
+    def of(cls, step: int, values: dict[str, float]) -> Self:
         """The error that says which numbers, by name, of which step (from 1) are not finite: their gradient, if all of them are."""
         flawed = [f"{name} = {value}" for name, value in values.items() if not math.isfinite(value)]
         flawed = [words for words in flawed if not words.startswith("loss =")] or flawed  # rather the term than the sum
@@ -157,7 +164,7 @@ class NonFiniteError(ArithmeticError):
         )
 
 
-def assert_finite(finite, step, values):
+def assert_finite(finite: tf.Tensor, step: tf.Tensor, values: dict[str, tf.Tensor]) -> tf.Operation | None:
     """An operation that fails unless `finite`; `step_errors` turns that into a `NonFiniteError`."""
     if tf.executing_eagerly() and not finite:
         raise NonFiniteError.of(int(step), {name: float(value) for name, value in values.items()})
@@ -166,7 +173,7 @@ def assert_finite(finite, step, values):
 
 
 @contextlib.contextmanager
-def step_errors():
+def step_errors() -> Iterator[None]:
     """Turn a check that failed inside the graph into the `ValueError` or `NonFiniteError` that it stands for."""
     try:
         yield
@@ -181,7 +188,7 @@ def step_errors():
         raise ValueError(found[1].replace("#", found[2] or "")) from None
 
 
-def labels_of(network):
+def labels_of(network: keras.Model) -> int | None:
     """How many labels the second input of a network takes, `ANY_NUMBER` if it does not say, None if it has no such input."""
     if not isinstance(getattr(network, "input_shape", None), list):
         return None
@@ -190,15 +197,22 @@ def labels_of(network):
     return embeddings[0].input_dim if embeddings else ANY_NUMBER
 
 
-def number_of_labels(**parts):
+def number_of_labels(**parts: int | None) -> int | None:
     """The one number of labels that the parts of a model take, each None for a part that sees none; None if none does."""
-    taken = set(parts.values()) - {None}
+    taken = {number for number in parts.values() if number is not None}
     if len(taken - {ANY_NUMBER}) > 1:
         raise ValueError(f"Expected parts of one number of labels. Received: {parts}.")
     return min(taken, default=None)
 
 
-def check_network(argument, network, input_shape=None, output_shape=None, why="", labels=False):
+def check_network(
+    argument: str,
+    network: keras.Model,
+    input_shape: Sequence[int] | None = None,
+    output_shape: Sequence[int] | None = None,
+    why: str = "",
+    labels: bool = False,
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Check that a network is built and has the shapes that are asked of it.
 
     Args:
@@ -241,7 +255,7 @@ def check_network(argument, network, input_shape=None, output_shape=None, why=""
     return received["inputs"], received["outputs"]
 
 
-def output_range(network):
+def output_range(network: keras.Model) -> tuple[float, float]:
     """Smallest and largest value that a network can put out, read off its last activation; any value where it is not known.
 
     >>> output_range(keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation="sigmoid")]))
@@ -260,7 +274,7 @@ def output_range(network):
     return -math.inf, math.inf
 
 
-def check_logits(argument, network):
+def check_logits(argument: str, network: keras.Model) -> None:
     """Check that a network whose outputs are taken as logits does not end in a sigmoid, which would count twice."""
     if output_range(network) != (-math.inf, math.inf):
         raise ValueError(
@@ -268,7 +282,7 @@ def check_logits(argument, network):
         )
 
 
-def check_prior(prior, event_size, labels=False):
+def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
     """Check that a prior is one, is over the latents there are and, unless `labels` are allowed, depends on none.
 
     Raises:
@@ -292,7 +306,7 @@ def check_prior(prior, event_size, labels=False):
         )
 
 
-def check_distribution(prior):
+def check_distribution(prior: Prior) -> None:
     """Build a prior and check that its distribution is one over vectors: `[event_size]` the event, no batch, float32."""
     if not prior.built:
         prior.build(None)

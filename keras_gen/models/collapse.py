@@ -1,6 +1,7 @@
 """Signs that the game of a GAN is over: samples that are duplicates, a discriminator that is never wrong."""
 
 import warnings
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,7 +11,7 @@ FEWEST_EXAMPLES = 1000  # an epoch of fewer says little
 DUPLICATE = 0.1  # of the usual distance from a real example to its nearest neighbour
 
 
-def duplicates(generated, real):
+def duplicates(generated: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
     """Which generated examples have a twin in their batch, `[batch]` of 0 and 1.
 
     A twin is nearer than a tenth of what, at the median, lies between a real example and its nearest neighbour in a batch of that
@@ -41,20 +42,21 @@ def _squared_distance_to_nearest(x):
 class CollapseWarning(keras.callbacks.Callback):
     """Says in words, once a `fit`, what the logs of an epoch show of a game that is over."""
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Begin anew."""
-        self.said, self.examples = set(), None
+        self.said: set[str] = set()
+        self.examples: int | None = None
 
-    def on_epoch_begin(self, epoch, logs=None):
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Forget the epoch before."""
         self.examples = None
 
-    def on_test_begin(self, logs=None):
+    def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Note how many examples the epoch had before validation counts its own."""
         if self.examples is None:
             self.examples = self._count()
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Look at the logs of an epoch."""
         logs = {"duplicates": 0.0, "real_accuracy": 0.0, "fake_accuracy": 0.0, **(logs or {})}  # of a step of one's own, perhaps
         if (self._count() if self.examples is None else self.examples) < FEWEST_EXAMPLES:

@@ -1,19 +1,24 @@
 """Networks as they are used a second time: copied, computed in float32, given labels."""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+
 import keras
 import tensorflow as tf
 
 from keras_gen.models.checks import labels_of
+from keras_gen.typing import Array, TensorLike
 
 
-def with_labels(network, x, labels, training):
+def with_labels(network: keras.Model, x: Array, labels: TensorLike | None, training: bool) -> tf.Tensor:
     """The network at `x`, and at the labels too if it has an input for them."""
     if labels_of(network):
         x = [tf.convert_to_tensor(x), tf.cast(labels, network.inputs[1].dtype)]
     return network(x, training=training)
 
 
-def copy_of(network, policy=None):
+def copy_of(network: keras.Model, policy: str | None = None) -> keras.Model:
     """A network with the same configuration and weights of its own, of the same values.
 
     Args:
@@ -45,7 +50,7 @@ def copy_of(network, policy=None):
     return copy
 
 
-def float32_function(network):
+def float32_function(network: keras.Model) -> Callable[..., tf.Tensor]:
     """The network as a function `(inputs, training)` that computes in float32 and changes no variable.
 
     It adds nothing to the network's `losses`, but clears them: read them before. Gradients reach the network's own variables. Under

@@ -1,18 +1,27 @@
 """Export: the signatures of a model as a SavedModel with PNG endpoints if wanted, or one of them for another runtime."""
 
+from __future__ import annotations
+
 import os
 import pathlib
 import re
 import warnings
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
+
+from keras_gen.storage import PathLike
+from keras_gen.typing import Endpoint
+
+if TYPE_CHECKING:
+    from keras_gen.models.base import GenerativeModel
 
 IMAGES = ("reconstructions", "outputs")  # outputs of the signatures that are data
 _SUFFIX = {"onnx": ".onnx", "litert": ".tflite"}
 
 
-def endpoints(model, png=False):
+def endpoints(model: GenerativeModel, png: bool = False) -> dict[str, Endpoint]:
     """What a SavedModel of `model` offers: name → (function of tensors to a dictionary of tensors, input specs).
 
     Args:
@@ -30,7 +39,7 @@ def endpoints(model, png=False):
     return offered
 
 
-def export_saved_model(model, filepath, png=False, verbose=False):
+def export_saved_model(model: GenerativeModel, filepath: PathLike, png: bool = False, verbose: bool = False) -> None:
     """Write the endpoints of `model` as a SavedModel that stores each weight once."""
     archive = keras.export.ExportArchive()
     for name, (function, inputs) in endpoints(model, png).items():
@@ -38,7 +47,7 @@ def export_saved_model(model, filepath, png=False, verbose=False):
     archive.write_out(str(filepath), verbose=verbose)
 
 
-def export_signature(model, filepath, format, signature, **kwargs):
+def export_signature(model: GenerativeModel, filepath: PathLike, format: str, signature: str, **kwargs: Any) -> None:
     """Write one signature of `model` for ONNX Runtime or LiteRT, as a file that can be run there.
 
     Args:
@@ -115,13 +124,14 @@ def _for_empty_batches(function):
         batch = tf.shape(inputs[0])[0]
         rows = [[0, tf.maximum(1 - batch, 0)]]
         shapes = [x.shape for x in inputs]
-        inputs = [
+        checked = [
             tf.ensure_shape(x, shape) for x, shape in zip(inputs, shapes, strict=True)
         ]  # or of a wrong rank, pad would complain
-        inputs = [
-            tf.ensure_shape(tf.pad(x, rows + [[0, 0]] * (x.shape.rank - 1)), shape) for x, shape in zip(inputs, shapes, strict=True)
+        filled = [
+            tf.ensure_shape(tf.pad(x, rows + [[0, 0]] * (x.shape.rank - 1)), shape)
+            for x, shape in zip(checked, shapes, strict=True)
         ]
-        return {name: output[:batch] for name, output in function(*inputs).items()}
+        return {name: output[:batch] for name, output in function(*filled).items()}
 
     return padded
 
@@ -146,13 +156,13 @@ def _as_png(function, inputs, shape):
         return tf.io.encode_png(tf.cast(tf.round(255 * tf.clip_by_value(image, 0.0, 1.0)), tf.uint8))
 
     def endpoint(*arguments):
-        arguments = [
+        floats = [
             tf.cast(tf.map_fn(decoded, x, fn_output_signature=tf.TensorSpec(shape, tf.uint8)), tf.float32) / 255
             if x.dtype == tf.string
             else x
             for x in arguments
         ]
-        outputs = function(*arguments)
+        outputs = function(*floats)
         return {
             **{name: value for name, value in outputs.items() if name not in IMAGES},
             **{

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 
-def fuse(optimizer):
+def fuse(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """Let an optimizer, if it is Keras's own Adam, update each variable of a single device by TensorFlow's fused operation.
 
     The maths, the configuration and the saved state are the same; the numbers agree to the rounding of

@@ -1,11 +1,14 @@
 """The generative adversarial network (MATH 4)."""
 
-import numbers
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
-from keras_gen.distributions import StandardNormal
+from keras_gen.distributions import Prior, StandardNormal
 from keras_gen.losses import AdversarialLoss, NonSaturating, Penalty
 from keras_gen.models.base import GenerativeModel
 from keras_gen.models.checks import (
@@ -20,6 +23,8 @@ from keras_gen.models.checks import (
 )
 from keras_gen.models.collapse import CollapseWarning, duplicates
 from keras_gen.models.copies import copy_of, float32_function, with_labels
+from keras_gen.serialization import is_integer, is_real
+from keras_gen.typing import Array, Data, Endpoint, TensorLike
 
 
 class PlayersOptimizer(keras.optimizers.MultiOptimizer):
@@ -34,7 +39,12 @@ class PlayersOptimizer(keras.optimizers.MultiOptimizer):
         discriminator: Whose variables go to the second.
     """
 
-    def __init__(self, generator_optimizer, discriminator_optimizer, discriminator):
+    def __init__(
+        self,
+        generator_optimizer: keras.optimizers.Optimizer,
+        discriminator_optimizer: keras.optimizers.Optimizer,
+        discriminator: keras.Model,
+    ) -> None:
         of_discriminator = {id(variable) for variable in discriminator.variables}
 
         def owner(variable):
@@ -43,16 +53,16 @@ class PlayersOptimizer(keras.optimizers.MultiOptimizer):
         super().__init__(owner)
         self.owner = owner
 
-    def apply(self, grads, trainable_variables):
+    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable]) -> None:
         """Apply one player's gradients with that player's optimizer."""
         self.owner(trainable_variables[0]).apply(grads, trainable_variables)
 
     @property
-    def learning_rate(self):
+    def learning_rate(self) -> keras.Variable:
         """The generator's, for callbacks that show one; Keras's own change both players'."""
         return self.optimizers[0].learning_rate
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Both optimizers, under the names of `GAN.compile`, which makes this object anew when a model is loaded."""
         players = map(keras.saving.serialize_keras_object, self.optimizers)
         return dict(zip(("generator_optimizer", "discriminator_optimizer"), players, strict=True))
@@ -101,7 +111,17 @@ class GAN(GenerativeModel):
     )
     compile_arguments = ("loss", "penalties", "discriminator_steps", "ema_momentum")
 
-    def __init__(self, generator, discriminator, prior=None, averaged_generator=None, seed=None, **kwargs):
+    prior: Prior
+
+    def __init__(
+        self,
+        generator: keras.Model,
+        discriminator: keras.Model,
+        prior: Prior | None = None,
+        averaged_generator: keras.Model | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         latent_shape, data_shape = check_network("generator", generator, labels=True)
         prior = StandardNormal(latent_shape[0]) if prior is None else prior
         check_prior(prior, latent_shape[0], labels=True)
@@ -125,16 +145,16 @@ class GAN(GenerativeModel):
         self.prior = prior
         self.averaged_generator = averaged_generator
 
-    def compile(
+    def compile(  # type: ignore[override]  # of two optimizers in the place of one
         self,
-        generator_optimizer="adam",
-        discriminator_optimizer="adam",
-        loss=None,
-        penalties=(),
-        discriminator_steps=1,
-        ema_momentum=None,
-        **kwargs,
-    ):
+        generator_optimizer: keras.optimizers.Optimizer | str = "adam",
+        discriminator_optimizer: keras.optimizers.Optimizer | str = "adam",
+        loss: AdversarialLoss | None = None,
+        penalties: Penalty | Sequence[Penalty] | None = (),
+        discriminator_steps: int = 1,
+        ema_momentum: float | None = None,
+        **kwargs: Any,
+    ) -> None:
         """Configure for training as `keras.Model.compile`, with an optimizer for each player.
 
         Args:
@@ -162,9 +182,9 @@ class GAN(GenerativeModel):
         penalties = (penalties,) if isinstance(penalties, Penalty) else tuple(penalties or ())
         if not all(isinstance(penalty, Penalty) for penalty in penalties):
             raise ValueError(f"`penalties` are keras_gen.losses.Penalty objects, such as [R1(10.0)]. Received: {penalties!r}")
-        if not isinstance(discriminator_steps, numbers.Integral) or discriminator_steps < 1:
+        if not is_integer(discriminator_steps) or discriminator_steps < 1:
             raise ValueError(f"`discriminator_steps` is a positive int. Received: {discriminator_steps!r}")
-        if ema_momentum is not None and not (isinstance(ema_momentum, numbers.Real) and 0 <= ema_momentum < 1):
+        if ema_momentum is not None and not (is_real(ema_momentum) and 0 <= ema_momentum < 1):
             raise ValueError(f"`ema_momentum` is a number in [0, 1) or None. Received: {ema_momentum!r}")
         if generator_optimizer is discriminator_optimizer:
             raise ValueError("Each player needs an optimizer of its own. Received the same object twice: make two.")
@@ -173,7 +193,7 @@ class GAN(GenerativeModel):
         with self.distribute_strategy.scope():
             if ema_momentum is not None and self.averaged_generator is None:
                 self.averaged_generator = copy_of(self.generator)
-            self.discriminator_in_float32 = float32_function(self.discriminator) if penalties else None
+            self.discriminator_in_float32: Any = float32_function(self.discriminator) if penalties else None
         if self.averaged_generator is not None:
             self.averaged_generator.trainable = False  # again, if `trainable` of the whole was changed
         super().compile(PlayersOptimizer(generator_optimizer, discriminator_optimizer, self.discriminator), **kwargs)
@@ -182,14 +202,24 @@ class GAN(GenerativeModel):
         self.discriminator_steps = int(discriminator_steps)
         self.ema_momentum = ema_momentum
 
-    def get_compile_config(self):
+    def get_compile_config(self) -> dict[str, Any] | None:
         """What `compile` was given; None before."""
         config = super().get_compile_config()
         if config:
             config.update(config.pop("optimizer")["config"])
         return config
 
-    def fit(self, x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, *args, **kwargs):
+    def fit(
+        self,
+        x: Data | None = None,
+        y: Array | None = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: Literal["auto", 0, 1, 2] = "auto",
+        callbacks: keras.callbacks.Callback | Sequence[keras.callbacks.Callback] | None = None,
+        *args: Any,
+        **kwargs: Any,
+    ) -> keras.callbacks.History:
         """Train as the other models, and warn of a generator that collapsed or a discriminator that is never wrong."""
         warning = CollapseWarning()
         if not isinstance(callbacks, keras.callbacks.CallbackList):
@@ -199,14 +229,14 @@ class GAN(GenerativeModel):
             callbacks.callbacks.append(warning)
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
         """The data that latents `inputs` `[batch, n]`, or a pair of latents and labels, are turned into."""
         latents, *labels = inputs if self.num_classes else (inputs,)
         if training:
-            return with_labels(self.generator, latents, *(labels or [None]), training=True)
+            return with_labels(self.generator, latents, labels[0] if labels else None, training=True)
         return self.decode(latents, *labels)
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """The discriminator's moves on L_d, then the generator's on L_g."""
         x, labels, sample_weight = self._unpack(data)
         *discriminator_seeds, generator_seed = self._seeds(x, self.discriminator_steps + 1, training=True)
@@ -240,7 +270,7 @@ class GAN(GenerativeModel):
             regularization_loss=generator_regularization + discriminator_regularization,
         )
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Both players' losses on a batch, with noise that is the same in every evaluation, and without penalties."""
         x, labels, sample_weight = self._unpack(data)
         [seed] = self._seeds(x, 1, training=False)
@@ -305,8 +335,8 @@ class GAN(GenerativeModel):
             return
         step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.float32)
         momentum = tf.minimum(self.ema_momentum or 0.0, (1 + step) / (10 + step))
-        pairs = zip(self.averaged_generator.variables, self.generator.variables, strict=True)
-        pairs = [(average.value, variable.value) for average, variable in pairs]
+        networks = self.averaged_generator.variables, self.generator.variables
+        pairs = [(average.value, variable.value) for average, variable in zip(*networks, strict=True)]
 
         def move(average, value):
             average.assign(momentum * average + (1 - momentum) * value if average.dtype.is_floating else value)
@@ -328,17 +358,17 @@ class GAN(GenerativeModel):
         self.log(x, loss=tf.add_n(list(losses.values())), **losses, **diagnostics)
         return self.get_metrics_result()
 
-    def decode(self, latents, condition=None):
+    def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """The data that `latents` `[batch, n]` are turned into, by the averaged generator if there is one."""
         self._given(condition)
         return with_labels(self.averaged_generator or self.generator, latents, condition, training=False)
 
-    def discriminate(self, x, condition=None):
+    def discriminate(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """The discriminator's γ ∈ [0, 1], `[batch]`: its probability that each example is real."""
         self._given(condition)
         return tf.squeeze(tf.sigmoid(self._logits(x, condition, training=False)), -1)
 
-    def signatures(self):
+    def signatures(self) -> dict[str, Endpoint]:
         """The serving contract: `serving_default` (as `generate`), `decode`, `generate` and `discriminate`, with a `condition`."""
         latents, condition = tf.TensorSpec((None, self.prior.event_size), tf.float32, name="latents"), self._condition_specs()
         return {

@@ -2,6 +2,7 @@
 
 import contextlib
 import tempfile
+from collections.abc import Iterable, Iterator
 
 import keras
 import numpy as np
@@ -46,17 +47,17 @@ class MultiWorkerModel(keras.Model):
         return super()._make_function(step)
 
 
-def several_workers(strategy):
+def several_workers(strategy: tf.distribute.Strategy) -> bool:
     """Whether a strategy is one of several processes."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) and strategy.extended._in_multi_worker_mode()
 
 
-def worker_index(strategy):
+def worker_index(strategy: tf.distribute.Strategy) -> int:
     """The number of this worker; 0 is the chief."""
     return strategy.cluster_resolver.task_id
 
 
-def in_common(strategy, numbers, most):
+def in_common(strategy: tf.distribute.Strategy, numbers: Iterable[int], most: int) -> list[int]:
     """The numbers, none negative, that all workers have; each asks at the same time, with `most` numbers or fewer."""
     padded = tf.constant([*numbers, *[-1] * most][:most], tf.int64)
     of_all = strategy.gather(strategy.experimental_distribute_values_from_function(lambda _: padded), axis=0)
@@ -64,7 +65,7 @@ def in_common(strategy, numbers, most):
     return [int(number) for number in found[counts == strategy.num_replicas_in_sync] if number >= 0]
 
 
-def outside(model):
+def outside(model: keras.Model) -> keras.Model:
     """The same model outside its strategy, for what one worker does alone; others would have to join in each change of a variable."""
     if not several_workers(model.distribute_strategy):
         return model
@@ -74,7 +75,7 @@ def outside(model):
 
 
 @contextlib.contextmanager
-def heeding_workers(strategy):
+def heeding_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     """Turn what TensorFlow raises when another worker ends into a `WorkerLostError`."""
     try:
         yield

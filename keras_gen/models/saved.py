@@ -4,8 +4,11 @@ import pathlib
 
 import keras
 
+from keras_gen.models.base import GenerativeModel
+from keras_gen.storage import PathLike
 
-def load_run(run):
+
+def load_run(run: PathLike) -> GenerativeModel:
     """The trained model of a run.
 
     Args:

@@ -1,9 +1,13 @@
 """The variational autoencoder (MATH 2)."""
 
+from __future__ import annotations
+
+from typing import Any
+
 import keras
 import tensorflow as tf
 
-from keras_gen.distributions import Likelihood, Posterior, StandardNormal, kl_divergence
+from keras_gen.distributions import Likelihood, Posterior, Prior, StandardNormal, kl_divergence
 from keras_gen.models.base import GenerativeModel
 from keras_gen.models.checks import (
     DataCheck,
@@ -17,6 +21,7 @@ from keras_gen.models.checks import (
 from keras_gen.models.copies import with_labels
 from keras_gen.models.kl_check import KLCheck
 from keras_gen.objectives import ELBO, Objective
+from keras_gen.typing import Array, Distribution, Endpoint, TensorLike
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -52,7 +57,18 @@ class VAE(GenerativeModel):
     loss_parts = ("reconstruction_loss", "kl_loss", "regularization_loss", "elbo")
     compile_arguments = ("objective",)
 
-    def __init__(self, encoder, decoder, posterior, likelihood, prior=None, seed=None, **kwargs):
+    prior: Prior
+
+    def __init__(
+        self,
+        encoder: keras.Model,
+        decoder: keras.Model,
+        posterior: Posterior,
+        likelihood: Likelihood,
+        prior: Prior | None = None,
+        seed: int | None = None,
+        **kwargs: Any,
+    ) -> None:
         for argument, family, kind in (("posterior", posterior, Posterior), ("likelihood", likelihood, Likelihood)):
             if not isinstance(family, kind):
                 raise ValueError(
@@ -85,9 +101,11 @@ class VAE(GenerativeModel):
         any_posterior = posterior(tf.zeros((1, posterior.parameter_size)))
         has_closed_form = kl_divergence(any_posterior, prior.distribution(any_label)).analytic
         self.kl_check = KLCheck() if has_closed_form else None
-        self.kl_check_metrics = self.kl_check.metrics if has_closed_form else []  # for Keras to reset and report
+        self.kl_check_metrics = self.kl_check.metrics if self.kl_check else []  # for Keras to reset and report
 
-    def compile(self, optimizer="adam", objective=None, **kwargs):
+    def compile(
+        self, optimizer: keras.optimizers.Optimizer | str = "adam", objective: Objective | None = None, **kwargs: Any
+    ) -> None:
         """Configure for training as `keras.Model.compile`, with an `objective` in the place of `loss`.
 
         Args:
@@ -106,13 +124,13 @@ class VAE(GenerativeModel):
         super().compile(optimizer, **kwargs)
         self.objective = objective
 
-    def call(self, inputs, training=False):
+    def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
         """The reconstruction of `inputs` without noise: the mean of p(x | z) at the mean of q(z | x)."""
         x, labels = inputs if self.num_classes else (inputs, None)
         latents = self.posterior.point(self.posterior(with_labels(self.encoder, x, labels, training)))
         return self.likelihood(with_labels(self.decoder, latents, labels, training)).mean()
 
-    def train_step(self, data):
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One step on the objective, −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)) for the ELBO."""
         x, target, labels, sample_weight = self._unpack(data)
         with tf.GradientTape() as tape:
@@ -121,7 +139,7 @@ class VAE(GenerativeModel):
         self.log(x, **terms)
         return self._without_check(self._logs(x, target, labels, sample_weight))
 
-    def test_step(self, data):
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """The objective and its parts on a batch, with noise that is the same in every evaluation, and the check of the KL."""
         x, target, labels, sample_weight = self._unpack(data)
         terms = self._terms(x, target, labels, sample_weight, training=False)
@@ -168,7 +186,7 @@ class VAE(GenerativeModel):
         reconstruction = self.reconstruct(x, labels) if wanted else None
         return self.compute_metrics(x, target, reconstruction, sample_weight)
 
-    def evaluate(self, *args, **kwargs):
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate as `keras.Model.evaluate`, and warn if the closed form of the KL and its estimate disagree.
 
         The logs have `kl_analytic` and `kl_sampled`, both in nats, and how many standard errors lie between them and between their
@@ -180,7 +198,7 @@ class VAE(GenerativeModel):
             self.kl_check.warn(pair=f"{self.posterior} and {self.prior.name}")
         return logs
 
-    def get_metrics_result(self):
+    def get_metrics_result(self) -> dict[str, tf.Tensor]:
         """The logs; without the check of the KL in training, which does not make it."""
         results = super().get_metrics_result()
         in_training = tf.executing_eagerly() and self.kl_check and not self.kl_check.examples
@@ -189,21 +207,21 @@ class VAE(GenerativeModel):
     def _without_check(self, logs):
         return {name: value for name, value in logs.items() if name not in KLCheck.names}
 
-    def encode(self, x, condition=None):
+    def encode(self, x: Array, condition: TensorLike | None = None) -> Distribution:
         """The posterior q(z | x), a `tfd.Distribution`: `.mean()`, `.stddev()`, `.sample()`, `.log_prob(z)`."""
         self._given(condition)
         return self.posterior(with_labels(self.encoder, x, condition, training=False))
 
-    def decode(self, latents, condition=None):
+    def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """The mean of p(x | z) for `latents` `[batch, n]`."""
         self._given(condition)
         return self.likelihood(with_labels(self.decoder, latents, condition, training=False)).mean()
 
-    def reconstruct(self, x, condition=None):
+    def reconstruct(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """The mean of p(x | z) at the mean of q(z | x), without noise."""
         return self((x, *self._given(condition)) if self.num_classes else x, training=False)
 
-    def score(self, x, condition=None, num_samples=16):
+    def score(self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16) -> tf.Tensor:
         """How strange each example is, `[batch]`: −ELBO in nats, a bound on −log p(x), so higher is stranger.
 
         The expectation is over draws from the same noise for each example, whatever else is in the batch, and in every call: two
@@ -237,7 +255,14 @@ class VAE(GenerativeModel):
             kl = tf.reduce_mean(log_posterior - prior.log_prob(z), axis=0)
         return kl - tf.reduce_mean(self._likelihood(z, condition).log_prob(x), axis=0)
 
-    def log_weights(self, x, condition=None, num_samples=1, seed=None, posterior=None):
+    def log_weights(
+        self,
+        x: Array,
+        condition: TensorLike | None = None,
+        num_samples: int = 1,
+        seed: TensorLike | None = None,
+        posterior: Distribution | None = None,
+    ) -> tf.Tensor:
         """log w_k = log p(x | z_k) + log p(z_k) − log q(z_k | x) with z_k ~ q(z | x), `[samples, batch]` in nats.
 
         The mean of w is an unbiased estimate of p(x) (Burda et al. 2016, arXiv:1509.00519); `evaluation.log_likelihood` takes it.
@@ -254,7 +279,7 @@ class VAE(GenerativeModel):
         log_ratio = posterior.log_prob(z) - self.prior.distribution(condition).log_prob(z)
         return self._likelihood(z, condition).log_prob(x) - log_ratio
 
-    def signatures(self):
+    def signatures(self) -> dict[str, Endpoint]:
         """The serving contract: `serving_default`, `encode`, `decode`, `generate` and `score`, each with a `condition` if any."""
         latents, condition = tf.TensorSpec((None, self.posterior.event_size), tf.float32, name="latents"), self._condition_specs()
         return {

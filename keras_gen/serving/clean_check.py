@@ -8,6 +8,7 @@ import math
 import pathlib
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +21,7 @@ TOLERANCE, TOLERANCE_OF_HALVES = 1e-4, 1e-2  # of the difference from Keras, rel
 LATENCY_RUNS = 20
 
 
-def check(folder):
+def check(folder: pathlib.Path) -> dict[str, Any]:
     """Call every signature with its warm-up request and look into the graph.
 
     Returns:
@@ -165,5 +166,5 @@ def _absolute_paths(message):
 
 
 if __name__ == "__main__":
-    sys.modules["keras_gen"] = sys.modules["keras"] = None  # any import of them fails
+    sys.modules["keras_gen"] = sys.modules["keras"] = None  # type: ignore[assignment]  # any import of them fails
     print(json.dumps(check(pathlib.Path(sys.argv[1]))))

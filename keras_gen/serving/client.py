@@ -3,12 +3,15 @@
 The file stands alone: it may be copied to a machine that has numpy and requests, or for gRPC tensorflow-serving-api, and nothing else.
 """
 
+from __future__ import annotations
+
 import base64
 import dataclasses
 import urllib.parse
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 # Canonical codes by the HTTP status that TensorFlow Serving answers with; where several share one, the commonest.
 _CODES = {
@@ -38,7 +41,7 @@ class ServingError(RuntimeError):
         message: What the server said.
     """
 
-    def __init__(self, code, message):
+    def __init__(self, code: str, message: str) -> None:
         super().__init__(f"{code}: {message} {_ADVICE.get(code, '')}".strip())
         self.code = code
 
@@ -49,7 +52,7 @@ class Tensor:
 
     dtype: str
     """NumPy's name of it; `"object"` for bytes."""
-    shape: tuple
+    shape: tuple[int | None, ...]
     """None for a free dimension."""
 
 
@@ -104,19 +107,21 @@ class _Client:
         timeout: Seconds to wait for an answer.
     """
 
-    def __init__(self, address, model, version=None, label=None, timeout=60.0):
+    def __init__(
+        self, address: str, model: str, version: int | None = None, label: str | None = None, timeout: float = 60.0
+    ) -> None:
         if version is not None and label is not None:
             raise ValueError(f"Give a version or a label, not both. Received: version={version!r}, label={label!r}")
         self.address, self.model, self.version, self.label, self.timeout = address, model, version, label, timeout
-        self._signatures = None
+        self._signatures: dict[str, Signature] | None = None
 
-    def signatures(self):
+    def signatures(self) -> dict[str, Signature]:
         """The endpoints of the model, name → `Signature`, asked for once."""
         if self._signatures is None:
             self._signatures = self._ask_signatures()
         return self._signatures
 
-    def predict(self, signature="serving_default", **inputs):
+    def predict(self, signature: str = "serving_default", **inputs: npt.ArrayLike) -> dict[str, np.ndarray]:
         """Call any signature.
 
         Args:
@@ -143,30 +148,36 @@ class _Client:
             raise ValueError(f"Expected one batch size. Received: { {name: len(array) for name, array in arrays.items()} }")
         return self._predict(signature, arrays, signature_of.outputs)
 
-    def reconstruct(self, inputs, condition=None):
+    def reconstruct(self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> np.ndarray:
         """The reconstructions `[batch, *data_shape]` of data."""
         return self.predict("serving_default", inputs=inputs, **_given(condition))["reconstructions"]
 
-    def encode(self, inputs, condition=None):
+    def encode(self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> dict[str, np.ndarray]:
         """What describes the latents of data, by name: `latents`, or `mean` and `scale` or `scale_tril`."""
         return self.predict("encode", inputs=inputs, **_given(condition))
 
-    def decode(self, latents, condition=None):
+    def decode(self, latents: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> np.ndarray:
         """The data `[batch, *data_shape]` that latents `[batch, n]` stand for."""
         return self.predict("decode", latents=latents, **_given(condition))["outputs"]
 
-    def generate(self, seed, condition=None):
+    def generate(self, seed: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> Generated:
         """New data, one row for each of the ints `seed`: the same row for the same seed."""
         return Generated(**self.predict("generate", seed=seed, **_given(condition)))
 
-    def score(self, inputs, condition=None):
+    def score(self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> Scored:
         """How strange data are."""
         answer = self.predict("score", inputs=inputs, **_given(condition))
         return Scored(answer["score"], answer.get("anomaly"))
 
-    def discriminate(self, inputs, condition=None):
+    def discriminate(self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> np.ndarray:
         """The probability `[batch]` that data are real, as the discriminator of a GAN sees it."""
         return self.predict("discriminate", inputs=inputs, **_given(condition))["probability"]
+
+    def _ask_signatures(self) -> dict[str, Signature]:
+        raise NotImplementedError
+
+    def _predict(self, signature, arrays, outputs):
+        raise NotImplementedError
 
 
 class RESTClient(_Client):
@@ -187,26 +198,34 @@ class RESTClient(_Client):
     'http://localhost:8501/v1/models/vae/labels/stable'
     """
 
-    def __init__(self, address, model, version=None, label=None, timeout=60.0, rows=False):
+    def __init__(
+        self,
+        address: str,
+        model: str,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float = 60.0,
+        rows: bool = False,
+    ) -> None:
         super().__init__(address, model, version, label, timeout)
         self.rows = rows
 
     @property
-    def url(self):
+    def url(self) -> str:
         """Address of the model and version."""
         of_version = "" if self.version is None else f"/versions/{self.version}"
         if self.label is not None:
             of_version = f"/labels/{urllib.parse.quote(self.label, safe='')}"
         return f"{self.address.rstrip('/')}/v1/models/{urllib.parse.quote(self.model, safe='')}{of_version}"
 
-    def status(self):
+    def status(self) -> list[Version]:
         """The versions that the server knows of the model, as `Version`."""
         return [
             Version(int(entry["version"]), entry["state"], entry["status"].get("error_message", ""))
             for entry in self._request("get", "")["model_version_status"]
         ]
 
-    def _ask_signatures(self):
+    def _ask_signatures(self) -> dict[str, Signature]:
         def tensors(infos):
             return {
                 name: Tensor(
@@ -269,18 +288,20 @@ class GRPCClient(_Client):
         timeout: Seconds to wait for an answer.
     """
 
-    def __init__(self, address, model, version=None, label=None, timeout=60.0):
+    def __init__(
+        self, address: str, model: str, version: int | None = None, label: str | None = None, timeout: float = 60.0
+    ) -> None:
         import grpc
 
         super().__init__(address, model, version, label, timeout)
         unlimited = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
         self._channel = grpc.insecure_channel(address, unlimited)
 
-    def close(self):
+    def close(self) -> None:
         """Close the connection."""
         self._channel.close()
 
-    def status(self):
+    def status(self) -> list[Version]:
         """The versions that the server knows of the model, as `Version`."""
         from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
@@ -291,7 +312,7 @@ class GRPCClient(_Client):
             Version(entry.version, states.Name(entry.state), entry.status.error_message) for entry in answer.model_version_status
         ]
 
-    def _ask_signatures(self):
+    def _ask_signatures(self) -> dict[str, Signature]:
         import tensorflow as tf
         from tensorflow_serving.apis import get_model_metadata_pb2
 

@@ -3,16 +3,24 @@
 import csv
 import datetime
 import importlib.metadata
+import inspect
 import pathlib
 import platform
+from typing import Any
 
 import yaml
+
+from keras_gen.models.base import GenerativeModel
+from keras_gen.serving.warm_up import Exchanges
+from keras_gen.storage import PathLike
 
 CARD = "assets.extra/MODEL_CARD.md"
 _STACK = ("tensorflow", "keras", "tensorflow-probability")
 
 
-def write_card(model, folder, name, version, exchanges, run=None):
+def write_card(
+    model: GenerativeModel, folder: PathLike, name: str, version: str, exchanges: Exchanges, run: PathLike | None = None
+) -> None:
     """Write what a model is, how it is called and what it was trained with.
 
     Args:
@@ -37,7 +45,7 @@ def _card(model, name, version, exchanges, run):
     parts = yaml.safe_dump(_parts(model), sort_keys=False).strip()
     text = f"""# {name}, version {version}
 
-{type(model).__doc__.strip().splitlines()[0]}
+{(inspect.getdoc(type(model)) or type(model).__name__).splitlines()[0]}
 
 Published {today} by keras_gen {importlib.metadata.version("keras_gen")} ({stack}, Python {platform.python_version()}).
 
@@ -85,7 +93,7 @@ def _parts(model):
     config = model.get_config()
     described = {"class": type(model).__name__, "parameters": int(model.count_params()), "data_shape": list(model.data_shape)}
     for argument in config:
-        value = getattr(model, argument, None)
+        value: Any = getattr(model, argument, None)
         if hasattr(value, "count_params") and hasattr(value, "layers"):
             described[argument] = f"{value.name}, {value.count_params()} parameters"
         elif value is not None and argument not in ("dtype", "name", "trainable"):

@@ -9,14 +9,14 @@ from keras_gen.serving.model_card import write_card
 from keras_gen.serving.server_config import read_server_config, write_server_config
 from keras_gen.serving.verify import SUMS, verify
 from keras_gen.serving.warm_up import write_records
-from keras_gen.storage import UNFINISHED, alone, remove, whole, write_sums
+from keras_gen.storage import UNFINISHED, PathLike, alone, remove, whole, write_sums
 
 
 class PublishError(RuntimeError):
     """A model could not be published; what was there before is as it was."""
 
 
-def publish(model_or_run, base, png=False):
+def publish(model_or_run: GenerativeModel | PathLike, base: PathLike, png: bool = False) -> pathlib.Path:
     """Export a model as the next version below `base`, the folder that TensorFlow Serving watches.
 
     The server loads whatever it sees under an integer name. So the SavedModel, its warm-up requests, model card and checksums are

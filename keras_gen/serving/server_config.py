@@ -2,13 +2,19 @@
 
 import os
 import pathlib
+from typing import TYPE_CHECKING
+
+from keras_gen.storage import PathLike
+
+if TYPE_CHECKING:
+    from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
 MODELS = "models.config"
 BATCHING = "batching_parameters.txt"
 MOUNTED_AT = "/models"  # where the server's image expects models
 
 
-def read_server_config(folder):
+def read_server_config(folder: PathLike) -> "ModelServerConfig":
     """The `ModelServerConfig` of a folder of models, empty if there is none yet.
 
     Raises:
@@ -26,7 +32,7 @@ def read_server_config(folder):
         ) from error
 
 
-def write_server_config(folder):
+def write_server_config(folder: PathLike) -> None:
     """Write `models.config` for all models below a folder and, where there is none, `batching_parameters.txt`.
 
     Models that the file names already keep what it says of them: versions, labels, paths.

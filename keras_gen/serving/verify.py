@@ -6,8 +6,9 @@ import os
 import pathlib
 import subprocess
 import sys
+from typing import Any
 
-from keras_gen.storage import damaged
+from keras_gen.storage import PathLike, damaged
 
 SUMS = "assets.extra/SHA256SUMS"
 _CHECK = pathlib.Path(__file__).with_name("clean_check.py")
@@ -20,14 +21,14 @@ class Verification:
 
     folder: pathlib.Path
     """The SavedModel."""
-    signatures: dict
+    signatures: dict[str, dict[str, Any]]
     """Name → `inputs` and `outputs`, name → dtype and shape; `difference` from Keras; `milliseconds` of a request of three rows."""
     parameters: int
     """How many numbers are stored, each of which a signature uses."""
-    problems: list
+    problems: list[str]
     """What is wrong, one sentence each; empty if nothing is."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         """A table of the signatures, and the number of parameters."""
         header = ("signature", "inputs", "outputs", "difference", "ms")
         rows = [
@@ -45,7 +46,7 @@ class Verification:
         return "\n".join([*lines, f"{self.parameters:,} parameters"] if rows else [])
 
 
-def verify(folder):
+def verify(folder: PathLike) -> Verification:
     """Compare a published SavedModel with its checksums and, in a process that cannot import keras_gen, with the Keras model.
 
     Each signature is called with its warm-up request: whole, row by row, doubled and empty. Its answers are those that the Keras

@@ -5,13 +5,18 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from keras_gen.models.base import GenerativeModel
 from keras_gen.models.export import endpoints
+from keras_gen.storage import PathLike
+
+Exchanges = dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]
+"""Requests and answers: signature → (inputs, outputs), each name → array."""
 
 RECORDS = "assets.extra/tf_serving_warmup_requests"
 ROWS = 3  # of a request
 
 
-def write_records(model, folder, png=False):
+def write_records(model: GenerativeModel, folder: PathLike, png: bool = False) -> Exchanges:
     """Write one request for each signature of an exported model, with the answer of the model itself.
 
     The server replays the requests and looks at no answer; `verify` compares its answers with them.

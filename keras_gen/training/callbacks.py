@@ -1,7 +1,10 @@
 """Keras callbacks that leave something in the folder of a run."""
 
+from __future__ import annotations
+
 import csv
 import pathlib
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,7 +15,8 @@ from keras_gen.evaluation.pictures import are_images, grid, save_grid
 from keras_gen.evaluation.quality import generate
 from keras_gen.models import VAE
 from keras_gen.models.multi_worker import outside
-from keras_gen.storage import whole
+from keras_gen.storage import PathLike, whole
+from keras_gen.typing import Examples
 
 
 class MetricsFile(keras.callbacks.History):
@@ -24,11 +28,11 @@ class MetricsFile(keras.callbacks.History):
         path: The file.
     """
 
-    def __init__(self, path):
+    def __init__(self, path: PathLike) -> None:
         super().__init__()
         self.path = pathlib.Path(path)
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the file anew, with the row of this epoch."""
         super().on_epoch_end(epoch, logs)
         names = sorted(self.history)
@@ -51,21 +55,30 @@ class Pictures(keras.callbacks.Callback):
         seed: Seed of the samples.
     """
 
-    def __init__(self, folder, images, data, every=10, num_samples=100, seed=0):
+    def __init__(
+        self,
+        folder: PathLike,
+        images: np.ndarray | tuple[np.ndarray, np.ndarray],
+        data: Examples,
+        every: int = 10,
+        num_samples: int = 100,
+        seed: int = 0,
+    ) -> None:
         super().__init__()
         self.folder = pathlib.Path(folder)
+        self.labels: list[np.ndarray]
         self.images, *self.labels = images if isinstance(images, tuple) else (images,)
         self.data = data
         self.every = every
         self.num_samples = num_samples
         self.seed = seed
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the pictures of epoch `epoch + 1` if it is their turn; those of the last wait for the end of training."""
         if (epoch + 1) % self.every == 0 and epoch + 1 < self.params["epochs"]:
             self._write(epoch + 1)
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Write the pictures of the last epoch, of the best weights where `EarlyStopping` restores them."""
         self._write(self.model.history.epoch[-1] + 1)
 
@@ -91,19 +104,21 @@ class Summaries(keras.callbacks.TensorBoard):
         seed: Seed of the samples.
     """
 
-    def __init__(self, folder, examples, every=10, seed=0):
+    def __init__(
+        self, folder: PathLike, examples: np.ndarray | tuple[np.ndarray, np.ndarray], every: int = 10, seed: int = 0
+    ) -> None:
         super().__init__(str(folder), write_graph=False)
         self.folder = pathlib.Path(folder)
         self.examples = examples if isinstance(examples, tuple) else (examples,)
         self.every = every
         self.seed = seed
 
-    def on_train_begin(self, logs=None):
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Open the files."""
         super().on_train_begin(logs)
         self.writer = tf.summary.create_file_writer(str(self.folder / "examples"))
 
-    def on_epoch_end(self, epoch, logs=None):
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the epoch."""
         super().on_epoch_end(epoch, logs)
         with self.writer.as_default(step=epoch):
@@ -114,7 +129,7 @@ class Summaries(keras.callbacks.TensorBoard):
                 tf.summary.image("samples", grid(generate(self.model, 100, self.seed))[None])
         self.writer.flush()
 
-    def on_train_end(self, logs=None):
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Close the files."""
         super().on_train_end(logs)
         self.writer.close()

@@ -3,10 +3,12 @@
 import dataclasses
 import itertools
 import pathlib
-from typing import Literal
+from typing import Any, Literal
 
 import tyro
 import yaml
+
+from keras_gen.storage import PathLike
 
 _POSITIVE = ("batch_size", "epochs", "pictures_every", "checkpoint_every", "patience", "clip_norm")
 
@@ -50,7 +52,7 @@ class RunConfig:
     clip_norm: float | None = None
     """Largest norm of the gradient; a longer one is cut to it."""
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Refuse numbers that cannot be."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -165,18 +167,22 @@ class GANConfig(RunConfig):
     """Course of both learning rates: to 0 along a cosine, or as they are."""
 
 
-KINDS = {"autoencoder": AutoencoderConfig, "vae": VAEConfig, "gan": GANConfig}
+KINDS: dict[str, type[AutoencoderConfig | VAEConfig | GANConfig]] = {
+    "autoencoder": AutoencoderConfig,
+    "vae": VAEConfig,
+    "gan": GANConfig,
+}
 """The configurations by the name of their model."""
 
 
-def as_dict(config):
+def as_dict(config: RunConfig) -> dict[str, Any]:
     """A configuration as `config.yaml` has it: the name of the model, then the fields."""
     (model,) = (name for name, kind in KINDS.items() if type(config) is kind)
     fields = {key: str(value) if isinstance(value, pathlib.Path) else value for key, value in dataclasses.asdict(config).items()}
     return {"model": model, **{key: list(value) if isinstance(value, tuple) else value for key, value in fields.items()}}
 
 
-def read(run):
+def read(run: PathLike) -> AutoencoderConfig | VAEConfig | GANConfig:
     """The configuration of a run, from `run/config.yaml`.
 
     Raises:
@@ -207,11 +213,11 @@ def read(run):
         raise
 
 
-def first_difference(saved, config):
+def first_difference(saved: RunConfig, config: RunConfig) -> tuple[str, Any, Any] | None:
     """`(field, saved value, value)` of the first difference of two configurations, but for where runs are kept; None without one."""
-    saved, config = as_dict(saved), as_dict(config)
-    names = (name for name in saved if name not in ("runs", "name") and saved[name] != config.get(name, saved[name]))
-    return next(((name, saved[name], config[name]) for name in names), None)
+    there, here = as_dict(saved), as_dict(config)
+    names = (name for name in there if name not in ("runs", "name") and there[name] != here.get(name, there[name]))
+    return next(((name, there[name], here[name]) for name in names), None)
 
 
 def _arguments(name, value):

@@ -10,12 +10,12 @@ import warnings
 import tensorflow as tf
 import yaml
 
-from keras_gen.storage import whole
+from keras_gen.storage import PathLike, whole
 
 _PACKAGES = ("keras_gen", "tensorflow", "keras", "tensorflow-probability", "tensorflow-datasets", "numpy")
 
 
-def record_environment(folder):
+def record_environment(folder: PathLike) -> None:
     """Append the environment of this start to `folder/environment.yaml`, and warn if a version is another than at the one before.
 
     Args:

@@ -10,14 +10,14 @@ from keras_gen import evaluation, serving
 from keras_gen.evaluation.pictures import are_images, save_grid, save_matrix
 from keras_gen.evaluation.quality import generate
 from keras_gen.evaluation.report import write_report
-from keras_gen.evaluation.summary import draw_latents, summarize
+from keras_gen.evaluation.summary import Evaluation, draw_latents, summarize
 from keras_gen.models.saved import load_run
-from keras_gen.storage import whole
+from keras_gen.storage import PathLike, whole
 from keras_gen.training.config import VAEConfig, as_dict, read
 from keras_gen.training.run import adam, load_data
 
 
-def sample(run, num_samples=100, seed=0, output=None):
+def sample(run: PathLike, num_samples: int = 100, seed: int = 0, output: PathLike | None = None) -> pathlib.Path:
     """Write samples of a run's model as one picture, or as an .npy of rows if they are no images.
 
     Args:
@@ -39,7 +39,7 @@ def sample(run, num_samples=100, seed=0, output=None):
     return output
 
 
-def evaluate(run, num_samples=500, seed=0):
+def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> Evaluation:
     """Evaluate a run's model on its test data, and leave `evaluation.json`, pictures of the latents and `report.html` in its folder.
 
     Args:
@@ -63,7 +63,9 @@ def evaluate(run, num_samples=500, seed=0):
     return found
 
 
-def audit(run, epochs=10, num_seeds=3, images=100, num_samples=200):
+def audit(
+    run: PathLike, epochs: int = 10, num_seeds: int = 3, images: int = 100, num_samples: int = 200
+) -> evaluation.IndependenceAudit:
     """Ask of a run's VAE whether independent latents were adequate, and leave `audit.json` and `correlations.png` in its folder.
 
     Args:
@@ -100,7 +102,7 @@ def audit(run, epochs=10, num_seeds=3, images=100, num_samples=200):
     return found
 
 
-def export(run, base=None, png=False):
+def export(run: PathLike, base: PathLike | None = None, png: bool = False) -> pathlib.Path:
     """Publish a run's model as the next version.
 
     Args:

@@ -8,6 +8,8 @@ import pathlib
 import sys
 import time
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -17,19 +19,19 @@ import yaml
 from keras_gen import data, distributions, losses, networks, objectives, regularizers, serving
 from keras_gen.evaluation.pictures import are_images
 from keras_gen.evaluation.report import write_report
-from keras_gen.models import GAN, VAE, CheckpointError, Checkpoints, RegularizedAutoencoder
+from keras_gen.models import GAN, VAE, CheckpointError, Checkpoints, GenerativeModel, RegularizedAutoencoder
 from keras_gen.models.multi_worker import heeding_workers, outside
 from keras_gen.serialization import constructor_arguments
-from keras_gen.storage import alone, whole
+from keras_gen.storage import PathLike, alone, whole
 from keras_gen.training.callbacks import MetricsFile, Pictures, Summaries
-from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig, as_dict, first_difference, read
+from keras_gen.training.config import AutoencoderConfig, GANConfig, RunConfig, VAEConfig, as_dict, first_difference, read
 from keras_gen.training.environment import record_environment
 from keras_gen.training.strategies import from_chief, is_chief, strategy_of
 
 _SHOWN = 2**28  # bytes of training examples at most that pictures of an autoencoder's samples are made with
 
 
-def train(config):
+def train(config: RunConfig) -> pathlib.Path:
     """Train what `config` describes and leave a folder.
 
     The folder holds `config.yaml`, `environment.yaml` (versions, devices, git commit), `metrics.csv`, `checkpoints/`, `model.keras`,
@@ -54,7 +56,7 @@ def train(config):
             return _run(config, folder, strategy, model, train_data, test_data)
 
 
-def resume(run, config=None):
+def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
     """Go on with a run that was stopped, from its newest checkpoint, as if it had not been.
 
     Args:
@@ -89,7 +91,7 @@ def resume(run, config=None):
         raise ValueError(f"Expected a run that was stopped. Received: {folder}, which another process is training.") from None
 
 
-def describe(config):
+def describe(config: RunConfig) -> str:
     """What `train` would do, in words: the configuration, data, parameters, and the time of a step, which is measured. Leaves nothing.
 
     Args:
@@ -131,7 +133,7 @@ def _prepare(config, strategy):
         return build(config, data_shape, config.epochs * len(train_data), num_classes), train_data, test_data
 
 
-def load_data(config, labels=False):
+def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset, tf.data.Dataset]:
     """`(train, test)` of a configuration, with labels where its model sees them, or they are asked for."""
     labels = labels or getattr(config, "conditional", False) or getattr(config, "prior", None) == "conditional"
     return data.load(
@@ -209,7 +211,7 @@ def _count(dataset):
 
 
 @functools.singledispatch
-def build(config, data_shape, steps, num_classes=None):
+def build(config: RunConfig, data_shape: tuple[int, ...], steps: int, num_classes: int | None = None) -> GenerativeModel:
     """The compiled model that `config` describes.
 
     Args:
@@ -245,26 +247,29 @@ def _(config: AutoencoderConfig, data_shape, steps, num_classes=None):
 @build.register
 def _(config: VAEConfig, data_shape, steps, num_classes=None):
     encoder, decoder = _networks(config.network)
-    posterior = {
+    posteriors: dict[str, Callable[..., distributions.Posterior]] = {
         "diagonal": distributions.DiagonalNormal,
         "full": distributions.FullCovarianceNormal,
         "flow": distributions.InverseAutoregressiveNormal,
-    }[config.posterior](config.latent_size)
-    likelihood = {
+    }
+    posterior = posteriors[config.posterior](config.latent_size)
+    likelihoods: dict[str, Callable[..., distributions.Likelihood]] = {
         "bernoulli": distributions.Bernoulli,
         "continuous_bernoulli": distributions.ContinuousBernoulli,
         "normal": functools.partial(distributions.Normal, scale=config.scale),
         "categorical": distributions.Categorical,
-    }[config.likelihood](data_shape)
-    prior = {
+    }
+    likelihood = likelihoods[config.likelihood](data_shape)
+    priors: dict[str, Callable[..., distributions.Prior]] = {
         "standard": distributions.StandardNormal,
         "learned": distributions.LearnedNormal,
         "mixture": functools.partial(distributions.NormalMixture, num_components=config.prior_components),
         "conditional": functools.partial(distributions.ConditionalNormal, num_classes=num_classes),
         "vamp": functools.partial(distributions.VampPrior, num_components=config.prior_components),
-    }[config.prior](config.latent_size)
+    }
+    prior = priors[config.prior](config.latent_size)
     if config.objective == "iwae":
-        objective = objectives.IWAE(config.num_samples)
+        objective: objectives.Objective = objectives.IWAE(config.num_samples)
     else:
         kl_weight = objectives.LinearWarmUp(config.kl_warm_up, config.kl_weight) if config.kl_warm_up else config.kl_weight
         objective = objectives.ELBO(kl_weight, config.num_samples, config.free_bits)
@@ -286,14 +291,15 @@ def _(config: GANConfig, data_shape, steps, num_classes=None):
     num_classes = num_classes if config.conditional else None
     if config.label_smoothing and config.loss not in ("non_saturating", "minimax"):
         raise ValueError(f"Expected label smoothing with the loss non_saturating or minimax. Received: loss {config.loss}.")
-    loss = {
+    chosen: dict[str, Callable[[], losses.AdversarialLoss]] = {
         "non_saturating": functools.partial(losses.NonSaturating, config.label_smoothing),
         "minimax": functools.partial(losses.Minimax, config.label_smoothing),
         "least_squares": losses.LeastSquares,
         "hinge": losses.Hinge,
         "wasserstein": losses.Wasserstein,
         "relativistic": losses.RelativisticPairing,
-    }[config.loss]()
+    }
+    loss = chosen[config.loss]()
     penalty = {"gradient_penalty": losses.GradientPenalty, "dragan": losses.DRAGAN, "r1": losses.R1, "r2": losses.R2}
     model = GAN(
         networks.dcgan_generator(config.latent_size, data_shape, num_classes=num_classes),
@@ -319,7 +325,7 @@ def _networks(network):
     return networks.conv_encoder, networks.conv_decoder
 
 
-def adam(config, steps, learning_rate, **kwargs):
+def adam(config: RunConfig, steps: int, learning_rate: float, **kwargs: Any) -> keras.optimizers.Adam:
     """Adam with the learning rate's schedule, of `steps` in all, and the clipping of a configuration."""
     if config.schedule == "cosine" or config.warm_up:
         learning_rate = keras.optimizers.schedules.CosineDecay(

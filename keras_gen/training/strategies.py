@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 import time
+from typing import Literal
 
 import tensorflow as tf
 
@@ -14,7 +15,7 @@ PATIENCE = 300  # seconds until all workers must be there
 _EXAMPLE = """'{"cluster": {"worker": ["host-0:12345", "host-1:12345"]}, "task": {"type": "worker", "index": 0}}'"""
 
 
-def strategy_of(name):
+def strategy_of(name: Literal["single", "mirrored", "multiworker"]) -> tf.distribute.Strategy:
     """The strategy of a configuration: `single`, `mirrored` or `multiworker`.
 
     Raises:
@@ -33,12 +34,12 @@ def strategy_of(name):
     return strategy
 
 
-def is_chief(strategy):
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process writes what a run leaves."""
     return not several_workers(strategy) or worker_index(strategy) == 0
 
 
-def from_chief(strategy, number):
+def from_chief(strategy: tf.distribute.Strategy, number: int) -> int:
     """The chief's number, on each worker."""
     if not several_workers(strategy):
         return number
@@ -49,7 +50,7 @@ def from_chief(strategy, number):
     return int(strategy.reduce("SUM", of_all, axis=None))
 
 
-def cluster():
+def cluster() -> tuple[list[str], int]:
     """`(addresses of the workers, index of this one)`, from `TF_CONFIG`."""
     text = os.environ.get("TF_CONFIG")
     expected = f"Expected TF_CONFIG in the environment of each worker, such as {_EXAMPLE}, each with its own index."

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import PIL.Image
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import keras_gen
@@ -274,3 +275,12 @@ def test_binarized_pixels_are_drawn_anew_in_training_and_once_for_the_test_set(t
     for one, other in zip(passes[:4], passes[4:], strict=True):  # the same seed, the same draws
         np.testing.assert_array_equal(one, other)
     assert not np.array_equal(test[:100], test[100:200])
+
+
+def test_what_is_not_about_the_data_is_raised_as_it_is(monkeypatch):
+    def fail(*_, **__):
+        raise tf.errors.InvalidArgumentError(None, None, "of TensorFlow's own")
+
+    monkeypatch.setattr(sources, "_batches", fail)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="of TensorFlow's own"):
+        data.load("mnist_mini")

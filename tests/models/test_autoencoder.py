@@ -8,7 +8,7 @@ import tensorflow as tf
 from conftest import IMAGE, normalized, tiny_autoencoder
 
 import keras_gen
-from keras_gen import networks, regularizers
+from keras_gen import distributions, networks, regularizers
 
 RANDOM = np.random.default_rng(0)
 FIT = {"batch_size": 8, "epochs": 3, "shuffle": False, "verbose": 0}
@@ -107,6 +107,14 @@ def test_encode_decode_reconstruct(images):
     np.testing.assert_allclose(model.decode(latents), model.reconstruct(images), atol=1e-6)
     with pytest.raises(ValueError, match=r"no distribution over its latents yet: fit_latent_density\(x\)"):
         model.generate(4)
+    with pytest.raises(ValueError, match=r"no distribution over its latents yet"):
+        model.generate_rows(tf.range(4, dtype=tf.int64))
+
+
+def test_a_prior_is_of_vectors():
+    encoder, decoder = networks.mlp(IMAGE, (3, 2)), networks.mlp((3, 2), IMAGE)
+    with pytest.raises(ValueError, match=re.escape("A `prior` needs vectors as latents. Received: latents of shape (3, 2).")):
+        keras_gen.RegularizedAutoencoder(encoder, decoder, prior=distributions.StandardNormal(3))
 
 
 def test_a_fitted_density_generates_saves_and_exports(images, tmp_path):

@@ -9,10 +9,10 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import compiled_for_publishing, tiny_vae, without_verifying
+from conftest import compiled_for_publishing, tiny_autoencoder, tiny_vae, without_verifying
 
-from keras_gen import serving
-from keras_gen.serving.model_card import CARD
+from keras_gen import RegularizedAutoencoder, serving
+from keras_gen.serving.model_card import CARD, write_card
 from keras_gen.serving.server_config import write_server_config
 from keras_gen.serving.verify import SUMS
 from keras_gen.storage import damaged
@@ -104,6 +104,15 @@ def test_a_run_is_published_with_its_training(tmp_path):
     assert "| `encode` | `inputs` float32 [batch, 8, 8, 1] | `mean` float32 [batch, 3], `scale` float32 [batch, 3] |" in card
     with pytest.raises(ValueError, match=r"Expected the folder of a finished run, with model\.keras in it"):
         serving.publish(tmp_path / "nothing", tmp_path / "savedmodels" / "mine")
+
+
+def test_a_class_of_ones_own_needs_no_docstring_for_its_card(tmp_path):
+    class Mine(RegularizedAutoencoder):
+        pass
+
+    model, _ = tiny_autoencoder()
+    write_card(Mine(model.encoder, model.decoder), tmp_path, "mine", "1", {})
+    assert "z = encoder(x), x̂ = decoder(z)" in (tmp_path / CARD).read_text()
 
 
 def test_the_server_configuration_names_all_models_and_keeps_what_was_changed(tmp_path):
