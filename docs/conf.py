@@ -1,5 +1,6 @@
 """The documentation's site: `sphinx-build -W docs site`."""
 
+import inspect
 import logging
 
 import keras_gen
@@ -36,3 +37,16 @@ sphinx_gallery_conf = {
     "min_reported_time": 1,
     "abort_on_example_error": True,
 }
+
+
+def setup(app):
+    """Show the constructors of models and layers, which Keras hides behind its own."""
+
+    def constructor(app, what, name, obj, options, signature, returned):
+        if what != "class" or not hasattr(obj, "get_config"):
+            return None
+        shown = inspect.signature(obj.__init__).parameters.values()
+        parameters = [parameter.replace(annotation=parameter.empty) for parameter in shown][1:]
+        return str(inspect.Signature(parameters)), returned
+
+    app.connect("autodoc-process-signature", constructor)
