@@ -3,11 +3,13 @@
 import dataclasses
 import difflib
 import importlib.metadata
+import importlib.util
 import itertools
 import os
 import pathlib
 import platform
 import signal
+import socket
 import sys
 import traceback
 import warnings
@@ -40,6 +42,7 @@ EXAMPLES = {
     ),
     "sample": ("keras-gen sample runs/vae", "keras-gen sample runs/vae --num-samples 1000 --seed 7 --output samples.npy"),
     "evaluate": ("keras-gen evaluate runs/vae", "keras-gen evaluate runs/vae --num-samples 5000"),
+    "explore": ("keras-gen explore runs/vae", "keras-gen explore runs/vae --port 8000 --show"),
     "audit": ("keras-gen audit runs/vae", "keras-gen audit runs/vae --num-seeds 5 --epochs 20"),
     "export": ("keras-gen export runs/vae", "keras-gen export runs/vae --base /models/digits --png"),
     "verify": ("keras-gen verify savedmodels/vae/1",),
@@ -119,6 +122,28 @@ class Evaluate:
 
 
 @dataclasses.dataclass(frozen=True)
+class Explore:
+    """Explore a trained model of images in the browser: move its latents, draw what it judges."""
+
+    run: tyro.conf.Positional[pathlib.Path]
+    """Folder of the run, such as runs/vae."""
+    port: int = 8080
+    """Port of the page, on 127.0.0.1 alone."""
+    show: tyro.conf.FlagCreatePairsOff[bool] = False
+    """Open the page in the browser."""
+
+    def __call__(self) -> None:
+        """Serve the page until Ctrl-C."""
+        if importlib.util.find_spec("nicegui") is None:
+            raise ValueError("Expected NiceGUI, which makes the page. Received: none. Install it: pip install 'keras_gen[explore]'")
+        _check_port(self.port)
+
+        from keras_gen.training.explore import explore
+
+        explore(self.run, self.port, self.show)
+
+
+@dataclasses.dataclass(frozen=True)
 class Audit:
     """Ask whether independent latents were adequate for a trained VAE."""
 
@@ -182,6 +207,7 @@ Command = (
     Annotated[Train, tyro.conf.subcommand("train")]
     | Annotated[Sample, tyro.conf.subcommand("sample")]
     | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
+    | Annotated[Explore, tyro.conf.subcommand("explore")]
     | Annotated[Audit, tyro.conf.subcommand("audit")]
     | Annotated[Export, tyro.conf.subcommand("export")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
@@ -259,6 +285,17 @@ def _check_folder(folder, file, what):
         folders = {path.parent.name: path.parent for path in found}
         meant = "".join(f". Did you mean {folders[name]}?" for name in difflib.get_close_matches(folder.name, folders, n=1))
         raise ValueError(f"Expected the folder of {what}, with {file} in it. Received: {folder}{meant}")
+
+
+def _check_port(port):
+    """Refuse a port that cannot be listened at, before TensorFlow is loaded."""
+    try:
+        with socket.socket() as listener:
+            # as the server has it, or one that ended stays for a minute
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"Expected a port that is free. Received: {port} ({error}). Take another with --port.") from None
 
 
 def _is_failure(error):

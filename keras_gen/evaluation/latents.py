@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen.models import VAE
-from keras_gen.typing import TensorLike
+from keras_gen.typing import Distribution, TensorLike
 
 _ACTIVE = 0.01  # (Burda et al. 2016, arXiv:1509.00519, section 5.2)
 _DRAWS = 64  # for moments that have no closed form
@@ -85,9 +85,9 @@ def latent_report(vae: VAE, x: TensorLike, condition: TensorLike | None = None, 
     posteriors, priors = [], []
     for start in range(0, len(x), batch_size):
         labels = None if condition is None else tf.constant(condition[start : start + batch_size])
-        posteriors.append(_moments(vae.encode(x[start : start + batch_size], labels)))
+        posteriors.append(mean_and_covariance(vae.encode(x[start : start + batch_size], labels)))
         shapes = [moment.shape for moment in posteriors[-1]]
-        moments = _moments(vae.prior.distribution(labels))
+        moments = mean_and_covariance(vae.prior.distribution(labels))
         priors.append([np.broadcast_to(moment, shape) for moment, shape in zip(moments, shapes, strict=True)])
     means, covariances = (np.concatenate(moment) for moment in zip(*posteriors, strict=True))
     prior_means, prior_covariances = (np.concatenate(moment) for moment in zip(*priors, strict=True))
@@ -99,7 +99,7 @@ def latent_report(vae: VAE, x: TensorLike, condition: TensorLike | None = None, 
     return LatentReport(kls.mean(axis=0), means.var(axis=0), mean, covariance, aggregate_kl)
 
 
-def _moments(distribution):
+def mean_and_covariance(distribution: Distribution) -> tuple[np.ndarray, np.ndarray]:
     """Mean `[..., n]` and covariance `[..., n, n]`, float64."""
     try:
         mean = np.asarray(distribution.mean(), np.float64)

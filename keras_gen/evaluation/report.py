@@ -4,6 +4,7 @@ import base64
 import csv
 import json
 import pathlib
+from typing import Any
 
 import yaml
 
@@ -45,7 +46,7 @@ def write_report(run: PathLike) -> pathlib.Path:
     html = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     page = html.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         name=config["name"],
-        subtitle=f"{_KINDS[config['model']]}, trained on {config['data']} for {config['epochs']} epochs.",
+        subtitle=describe(config),
         folder=folder,
         shown=shown,
         scores=evaluation.get("scores"),
@@ -61,6 +62,11 @@ def write_report(run: PathLike) -> pathlib.Path:
     with whole(folder / "report.html") as unfinished:
         unfinished.write_text(page, encoding="utf-8")
     return folder / "report.html"
+
+
+def describe(config: dict[str, Any]) -> str:
+    """One line on a run, from what its `config.yaml` holds."""
+    return f"{_KINDS[config['model']]}, trained on {config['data']} for {config['epochs']} epochs."
 
 
 def _json(path):

@@ -5,6 +5,7 @@ import json
 import pathlib
 
 import numpy as np
+import tensorflow as tf
 
 from keras_gen import evaluation, serving
 from keras_gen.evaluation.pictures import are_images, save_grid, save_matrix
@@ -55,8 +56,8 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> Evaluation
         train_data, test_data = load_data(config, labels=True)  # if there are any, they colour the map
     except ValueError:
         train_data, test_data = load_data(config)
-    test, labels = _arrays(test_data)
-    found = summarize(model, test, labels if model.num_classes else None, _arrays(train_data, len(test))[0], num_samples, seed=seed)
+    test, labels = arrays(test_data)
+    found = summarize(model, test, labels if model.num_classes else None, arrays(train_data, len(test))[0], num_samples, seed=seed)
     draw_latents(model, folder, test, labels, seed)
     found.save(folder / "evaluation.json")
     write_report(folder)
@@ -82,7 +83,7 @@ def audit(
     if not isinstance(config, VAEConfig):
         raise ValueError(f"Expected the run of a VAE. Received: {run}, of a {as_dict(config)['model']}.")
     train_data, test_data = load_data(config)
-    test, labels = _arrays(test_data)
+    test, labels = arrays(test_data)
     model.compile(adam(config, epochs * len(train_data), config.learning_rate), objective=model.objective)
     found = evaluation.audit_independence(
         model,
@@ -119,7 +120,7 @@ def export(run: PathLike, base: PathLike | None = None, png: bool = False) -> pa
     return serving.publish(run, base or pathlib.Path("savedmodels") / pathlib.Path(run).name, png)
 
 
-def _arrays(dataset, count=None):
+def arrays(dataset: tf.data.Dataset, count: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
     """`(examples, labels or None)` of a data set, the first `count` of them."""
     batches = dataset if count is None else dataset.unbatch().batch(count).take(1)
     batches = [batch if isinstance(batch, tuple) else (batch, None) for batch in batches.as_numpy_iterator()]
