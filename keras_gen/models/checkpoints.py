@@ -16,7 +16,7 @@ import tensorflow as tf
 
 from keras_gen.models.checks import NonFiniteError
 from keras_gen.models.multi_worker import in_common, several_workers, worker_index
-from keras_gen.serialization import Serializable, constructor_arguments, is_integer
+from keras_gen.serialization import Serializable, checked_count, constructor_arguments
 from keras_gen.storage import UNFINISHED, PathLike, damaged, remove, whole, write_sums
 
 if TYPE_CHECKING:
@@ -76,13 +76,10 @@ class Checkpoints(keras.callbacks.Callback):
 
     def __init__(self, folder: PathLike, every: int | None = None, keep: int = 2) -> None:
         super().__init__()
-        for argument, value in (("every", every), ("keep", keep)):
-            if not ((argument == "every" and value is None) or (is_integer(value) and value > 0)):
-                raise ValueError(f"`{argument}` of Checkpoints is a positive int. Received: {argument}={value!r}")
         self.folder = pathlib.Path(folder)
         self.several_workers = False
-        self.every = every
-        self.keep = keep
+        self.every = None if every is None else checked_count(self, "every", every)
+        self.keep = checked_count(self, "keep", keep)
         self.signal: int | None = None
 
     # === What `fit` calls ===

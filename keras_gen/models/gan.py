@@ -23,7 +23,7 @@ from keras_gen.models.checks import (
 )
 from keras_gen.models.collapse import CollapseWarning, duplicates
 from keras_gen.models.copies import copy_of, float32_function, with_labels
-from keras_gen.serialization import is_integer, is_real
+from keras_gen.serialization import checked_count, is_real
 from keras_gen.typing import Array, Data, Endpoint, TensorLike
 
 
@@ -182,8 +182,7 @@ class GAN(GenerativeModel):
         penalties = (penalties,) if isinstance(penalties, Penalty) else tuple(penalties or ())
         if not all(isinstance(penalty, Penalty) for penalty in penalties):
             raise ValueError(f"`penalties` are keras_gen.losses.Penalty objects, such as [R1(10.0)]. Received: {penalties!r}")
-        if not is_integer(discriminator_steps) or discriminator_steps < 1:
-            raise ValueError(f"`discriminator_steps` is a positive int. Received: {discriminator_steps!r}")
+        discriminator_steps = checked_count(self, "discriminator_steps", discriminator_steps)
         if ema_momentum is not None and not (is_real(ema_momentum) and 0 <= ema_momentum < 1):
             raise ValueError(f"`ema_momentum` is a number in [0, 1) or None. Received: {ema_momentum!r}")
         if generator_optimizer is discriminator_optimizer:
@@ -199,7 +198,7 @@ class GAN(GenerativeModel):
         super().compile(PlayersOptimizer(generator_optimizer, discriminator_optimizer, self.discriminator), **kwargs)
         self.loss = loss
         self.penalties = penalties
-        self.discriminator_steps = int(discriminator_steps)
+        self.discriminator_steps = discriminator_steps
         self.ema_momentum = ema_momentum
 
     def get_compile_config(self) -> dict[str, Any] | None:

@@ -21,6 +21,7 @@ from keras_gen.models.checks import (
 from keras_gen.models.copies import with_labels
 from keras_gen.models.kl_check import KLCheck
 from keras_gen.objectives import ELBO, Objective
+from keras_gen.serialization import checked_count
 from keras_gen.typing import Array, Distribution, Endpoint, TensorLike
 
 
@@ -233,8 +234,9 @@ class VAE(GenerativeModel):
             num_samples: K, draws of z an example.
 
         Raises:
-            ValueError: If the data have another shape or are no floats.
+            ValueError: If the data have another shape or are no floats, or `num_samples` is no count.
         """
+        num_samples = checked_count(self, "num_samples", num_samples)
         x = tf.convert_to_tensor(x)
         self.data_check.check_form("x", x)
         self._given(condition)
@@ -273,7 +275,11 @@ class VAE(GenerativeModel):
             num_samples: K, draws of z an example.
             seed: Stateless seed, int32 `[2]`; without it they are drawn anew each time.
             posterior: Another q(z | x) than the encoder's, a `tfd.Distribution` with batch shape `[batch]`.
+
+        Raises:
+            ValueError: If `num_samples` is no count, or labels are missing or too many.
         """
+        num_samples = checked_count(self, "num_samples", num_samples)
         posterior = self.encode(x, condition) if posterior is None else posterior
         z = posterior.sample(num_samples, seed=seed)
         log_ratio = posterior.log_prob(z) - self.prior.distribution(condition).log_prob(z)

@@ -15,6 +15,7 @@ from keras_gen.evaluation.pictures import are_images, grid, save_grid
 from keras_gen.evaluation.quality import generate
 from keras_gen.models import VAE
 from keras_gen.models.multi_worker import outside
+from keras_gen.serialization import checked_count
 from keras_gen.storage import PathLike, whole
 from keras_gen.typing import Examples
 
@@ -53,6 +54,9 @@ class Pictures(keras.callbacks.Callback):
         every: Epochs between two pictures.
         num_samples: How many samples to draw; with the same seed every time, so that pictures can be compared.
         seed: Seed of the samples.
+
+    Raises:
+        ValueError: If `every` or `num_samples` is no count.
     """
 
     def __init__(
@@ -69,8 +73,8 @@ class Pictures(keras.callbacks.Callback):
         self.labels: list[np.ndarray]
         self.images, *self.labels = images if isinstance(images, tuple) else (images,)
         self.data = data
-        self.every = every
-        self.num_samples = num_samples
+        self.every = checked_count(self, "every", every)
+        self.num_samples = checked_count(self, "num_samples", num_samples)
         self.seed = seed
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -102,6 +106,9 @@ class Summaries(keras.callbacks.TensorBoard):
         examples: Examples for the KL, at least two, or a pair of examples and labels.
         every: Epochs between two pictures.
         seed: Seed of the samples.
+
+    Raises:
+        ValueError: If `every` is no count.
     """
 
     def __init__(
@@ -110,7 +117,7 @@ class Summaries(keras.callbacks.TensorBoard):
         super().__init__(str(folder), write_graph=False)
         self.folder = pathlib.Path(folder)
         self.examples = examples if isinstance(examples, tuple) else (examples,)
-        self.every = every
+        self.every = checked_count(self, "every", every)
         self.seed = seed
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
