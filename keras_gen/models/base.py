@@ -206,6 +206,12 @@ class GenerativeModel(MultiWorkerModel):
             sample_weight = tf.reshape(tf.cast(sample_weight, tf.float32), (-1,))
         return x, target, sample_weight
 
+    def _unpack_labelled(self, data):
+        """`unpack`, and before the weights the labels of a conditional model."""
+        x, target, sample_weight = self.unpack(data)
+        labels = keras.utils.unpack_x_y_sample_weight(data)[1] if self.num_classes else None
+        return x, target, labels, sample_weight
+
     # === The step ===
 
     def noise_seed(self, training: bool) -> tf.Tensor:

@@ -237,7 +237,7 @@ class GAN(GenerativeModel):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """The discriminator's moves on L_d, then the generator's on L_g."""
-        x, labels, sample_weight = self._unpack(data)
+        _, x, labels, sample_weight = self._unpack_labelled(data)  # the target is what is learned
         *discriminator_seeds, generator_seed = self._seeds(x, self.discriminator_steps + 1, training=True)
 
         for seed in discriminator_seeds:
@@ -271,7 +271,7 @@ class GAN(GenerativeModel):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Both players' losses on a batch, with noise that is the same in every evaluation, and without penalties."""
-        x, labels, sample_weight = self._unpack(data)
+        _, x, labels, sample_weight = self._unpack_labelled(data)  # the target is what is learned
         [seed] = self._seeds(x, 1, training=False)
         generated = self.decode(self._latents(x, labels, seed), *self._given(labels))
         real_logits, fake_logits = (self._logits(examples, labels, training=False) for examples in (x, generated))
@@ -282,11 +282,6 @@ class GAN(GenerativeModel):
             penalty_loss=tf.zeros(()),
             regularization_loss=self.regularization_loss(self.generator) + self.regularization_loss(self.discriminator),
         )
-
-    def _unpack(self, data):
-        """The examples to learn, their labels in a conditional model, and their weights."""
-        _, x, sample_weight = self.unpack(data)
-        return x, keras.utils.unpack_x_y_sample_weight(data)[1] if self.num_classes else None, sample_weight
 
     def _seeds(self, x, number, training):
         """A seed for each move; they wait for the checks of `x`, so that bad data leave even moving averages alone."""

@@ -133,7 +133,7 @@ class VAE(GenerativeModel):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One step on the objective, −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)) for the ELBO."""
-        x, target, labels, sample_weight = self._unpack(data)
+        x, target, labels, sample_weight = self._unpack_labelled(data)
         with tf.GradientTape() as tape:
             terms = self._terms(x, target, labels, sample_weight, training=True)
         terms["loss"] += self.minimize(tape, x, terms["loss"], self.trainable_variables, terms)
@@ -142,19 +142,13 @@ class VAE(GenerativeModel):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """The objective and its parts on a batch, with noise that is the same in every evaluation, and the check of the KL."""
-        x, target, labels, sample_weight = self._unpack(data)
+        x, target, labels, sample_weight = self._unpack_labelled(data)
         terms = self._terms(x, target, labels, sample_weight, training=False)
         if self.kl_check:
             parameters = with_labels(self.encoder, x, labels, training=False)
             self.kl_check.update(self.posterior, parameters, self.prior.distribution(labels), self.noise_seed(training=False))
         self.log(x, **terms)
         return self._logs(x, target, labels, sample_weight)
-
-    def _unpack(self, data):
-        """`unpack`, and the labels of a conditional model."""
-        x, target, sample_weight = self.unpack(data)
-        labels = keras.utils.unpack_x_y_sample_weight(data)[1] if self.num_classes else None
-        return x, target, labels, sample_weight
 
     def _terms(self, x, target, labels, sample_weight, training):
         """The terms of the objective, averaged, with the regularization of the networks in the loss."""
