@@ -101,7 +101,7 @@ def sample_quality(
 
 def _scores(model, real, extractor, seed):
     """The numbers of `SampleQuality` that compare as many samples with the features of real images."""
-    generated = extractor(generate(model, len(real), seed))
+    generated = extractor(draw_samples(model, len(real), seed))
     distance = kernel_distance(real, generated, seed=seed)
     return {
         "fid": frechet_distance(real, generated),
@@ -112,7 +112,7 @@ def _scores(model, real, extractor, seed):
     }
 
 
-def generate(model: GenerativeModel, num_samples: int, seed: int) -> tf.Tensor:
+def draw_samples(model: GenerativeModel, num_samples: int, seed: int) -> tf.Tensor:
     """Samples of a model, of a conditional one each label in turn."""
     labels = np.arange(num_samples) % model.num_classes if model.num_classes else None
     return model.generate(num_samples, seed=seed, condition=labels)

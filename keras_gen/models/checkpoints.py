@@ -22,7 +22,7 @@ from keras_gen.storage import UNFINISHED, PathLike, damaged, remove, whole, writ
 if TYPE_CHECKING:
     from keras_gen.models.base import GenerativeModel
 
-SUMS = "SHA256SUMS"
+CHECKSUMS = "SHA256SUMS"
 _DAMAGED = "damaged-"
 _COUNTERS = ("best", "best_epoch", "best_weights", "cooldown_counter", "stopped_epoch", "wait")  # of Keras's callbacks
 _WITHOUT_EFFECT = ("run_eagerly", "steps_per_execution")  # on the numbers
@@ -202,7 +202,7 @@ class Checkpoints(keras.callbacks.Callback):
         found = self._all()
         whole_ones = 0
         for folder in reversed(found):
-            problems = damaged(folder, SUMS)
+            problems = damaged(folder, CHECKSUMS)
             if not problems:
                 whole_ones += 1
                 yield folder
@@ -286,7 +286,7 @@ class Checkpoints(keras.callbacks.Callback):
                     prefix=str(unfinished / "state"), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values
                 )
                 (unfinished / "state.json").write_text(json.dumps(state, default=float))
-                write_sums(unfinished, SUMS)
+                write_sums(unfinished, CHECKSUMS)
         except (OSError, tf.errors.OpError) as error:
             kept = self._all()
             raise CheckpointError(

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_gen.evaluation import latent_report
 from keras_gen.evaluation.pictures import are_images, grid, save_grid
-from keras_gen.evaluation.quality import generate
+from keras_gen.evaluation.quality import draw_samples
 from keras_gen.models import VAE
 from keras_gen.models.multi_worker import outside
 from keras_gen.serialization import checked_count
@@ -90,7 +90,7 @@ class Pictures(keras.callbacks.Callback):
         model = outside(self.model)
         if hasattr(model, "fit_latent_density"):
             model.fit_latent_density(self.data)
-        save_grid(self.folder / f"samples-{epoch:03d}.png", generate(model, self.num_samples, self.seed))
+        save_grid(self.folder / f"samples-{epoch:03d}.png", draw_samples(model, self.num_samples, self.seed))
         if hasattr(model, "reconstruct"):
             reconstructions = np.asarray(model.reconstruct(self.images, *self.labels))
             rows = [slice(start, start + 10) for start in range(0, len(self.images), 10)]
@@ -133,7 +133,7 @@ class Summaries(keras.callbacks.TensorBoard):
                 for dimension, value in enumerate(latent_report(self.model, *self.examples).kl_per_dimension):
                     tf.summary.scalar(f"kl_per_dimension/{dimension:03d}", value)
             if are_images(self.examples[0]) and (epoch + 1) % self.every == 0:
-                tf.summary.image("samples", grid(generate(self.model, 100, self.seed))[None])
+                tf.summary.image("samples", grid(draw_samples(self.model, 100, self.seed))[None])
         self.writer.flush()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
