@@ -2,7 +2,6 @@
 
 import dataclasses
 import difflib
-import importlib.metadata
 import importlib.util
 import itertools
 import os
@@ -18,9 +17,9 @@ from typing import Annotated
 
 import tyro
 
-import keras_gen
 from keras_gen.training import config
 from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig
+from keras_gen.versions import versions
 
 EXAMPLES = {
     "": ("keras-gen train vae", "keras-gen evaluate runs/vae", "keras-gen export runs/vae"),
@@ -48,8 +47,6 @@ EXAMPLES = {
     "verify": ("keras-gen verify savedmodels/vae/1",),
 }
 """What the help of each subcommand ends with; "" is that of all."""
-
-_STACK = ("tensorflow", "keras", "tensorflow-probability", "tensorflow-datasets", "numpy")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,9 +270,7 @@ def _say(*lines):
 
 
 def _versions():
-    stack = {name: importlib.metadata.version(name) for name in _STACK}
-    versions = {"keras_gen": keras_gen.__version__, **stack, "python": platform.python_version()}
-    return "\n".join(f"{name} {version}" for name, version in versions.items())
+    return "\n".join(f"{name} {version}" for name, version in {**versions(), "python": platform.python_version()}.items())
 
 
 def _check_folder(folder, file, what):

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from keras_gen.serialization import Serializable, is_integer, is_real, positive_number
+from keras_gen.serialization import Serializable, checked_count, is_real, positive_number
 from keras_gen.typing import TensorLike
 
 
@@ -202,9 +202,7 @@ class Penalty(Serializable):
 
     def __init__(self, weight: float, every: int = 1) -> None:
         self.weight = positive_number(self, "weight", weight)
-        if not is_integer(every) or every < 1:
-            raise ValueError(f"`every` of {type(self).__name__} is a positive int. Received: every={every!r}")
-        self.every = int(every)
+        self.every = checked_count(self, "every", every)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
         """Where the slope is taken, shaped as `real` and `fake`; `seed` is a stateless seed, int32 `[2]`."""

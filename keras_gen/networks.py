@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import layers
 
+from keras_gen.serialization import checked_count, is_integer
+
 Activation = str | Callable[[keras.KerasTensor], keras.KerasTensor] | None
 """A Keras activation by name or as a function."""
 
@@ -37,17 +39,21 @@ def mlp(
     Returns:
         A built `keras.Model`.
 
+    Raises:
+        ValueError: If a shape or `num_classes` is not what it should be.
+
     Example:
 
     >>> mlp((28, 28, 1), (32,), hidden=(256,)).output_shape
     (None, 32)
     """
-    inputs = keras.Input(_shape("input_shape", input_shape))
+    inputs, output_shape = keras.Input(_shape("input_shape", input_shape)), _shape("output_shape", output_shape)
     inputs, x = _beside_labels(inputs, layers.Flatten()(inputs), num_classes)
     for units in hidden:
         x = layers.Dense(units, activation=activation, kernel_regularizer=kernel_regularizer)(x)
-    size = math.prod(_shape("output_shape", output_shape))
-    x = layers.Dense(size, activation=output_activation, kernel_regularizer=kernel_regularizer, dtype="float32")(x)
+    x = layers.Dense(math.prod(output_shape), activation=output_activation, kernel_regularizer=kernel_regularizer, dtype="float32")(
+        x
+    )
     return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x))
 
 
@@ -69,18 +75,20 @@ def conv_encoder(
         kernel_regularizer: Keras regularizer of every kernel.
         num_classes: Add a second input for labels 0 … num_classes − 1, `[batch]`, if not None.
 
+    Raises:
+        ValueError: If a shape, `filters` or `num_classes` is not what it should be.
+
     Example:
 
     >>> conv_encoder((28, 28, 1), (16,)).output_shape
     (None, 16)
     """
-    inputs = keras.Input(_image_shape("input_shape", input_shape))
+    inputs, output_shape = keras.Input(_image_shape("input_shape", input_shape)), _shape("output_shape", output_shape)
     x = inputs
-    for channels in filters:
+    for channels in _filters(filters):
         x = layers.Conv2D(channels, 3, 2, "same", activation=activation, kernel_regularizer=kernel_regularizer)(x)
     inputs, x = _beside_labels(inputs, layers.Flatten()(x), num_classes)
-    size = math.prod(_shape("output_shape", output_shape))
-    x = layers.Dense(size, kernel_regularizer=kernel_regularizer, dtype="float32")(x)
+    x = layers.Dense(math.prod(output_shape), kernel_regularizer=kernel_regularizer, dtype="float32")(x)
     return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x))
 
 
@@ -104,13 +112,17 @@ def conv_decoder(
         output_activation: Activation of the output; none by default.
         num_classes: Add a second input for labels 0 … num_classes − 1, `[batch]`, if not None.
 
+    Raises:
+        ValueError: If a shape, `filters` or `num_classes` is not what it should be.
+
     Example:
 
     >>> conv_decoder((8,), (28, 28, 1)).output_shape
     (None, 28, 28, 1)
     """
     inputs = keras.Input(_shape("input_shape", input_shape))
-    height, width, channels = _image_shape("output_shape", output_shape)
+    height, width, channels = output_shape = _image_shape("output_shape", output_shape)
+    filters = _filters(filters)
     inputs, x = _beside_labels(inputs, layers.Flatten()(inputs), num_classes)
     x = _grid(x, output_shape, filters[0], len(filters), activation, kernel_regularizer)
     for after in (*filters[1:], filters[-1]):
@@ -135,13 +147,17 @@ def dcgan_generator(
         filters: Channels before each doubling.
         num_classes: Add a second input for labels 0 … num_classes − 1, `[batch]`, if not None.
 
+    Raises:
+        ValueError: If `input_size`, `output_shape`, `filters` or `num_classes` is not what it should be.
+
     Example:
 
     >>> dcgan_generator(64, (28, 28, 1)).output_shape
     (None, 28, 28, 1)
     """
-    inputs = keras.Input((input_size,))
-    height, width, channels = _image_shape("output_shape", output_shape)
+    inputs = keras.Input((checked_count(None, "input_size", input_size),))
+    height, width, channels = output_shape = _image_shape("output_shape", output_shape)
+    filters = _filters(filters)
     inputs, x = _beside_labels(inputs, inputs, num_classes)
     x = _grid(x, output_shape, filters[0], len(filters), use_bias=False)
     for after in filters[1:]:
@@ -169,6 +185,9 @@ def dcgan_discriminator(
             with a vector v for each label (projection; Miyato & Koyama 2018, arXiv:1802.05637, equation 4).
         spectral_normalization: Keep the spectral norm of every kernel at 1 (Miyato et al. 2018, arXiv:1802.05957).
 
+    Raises:
+        ValueError: If `input_shape`, `filters` or `num_classes` is not what it should be.
+
     Example:
 
     >>> dcgan_discriminator((28, 28, 1)).output_shape
@@ -180,13 +199,13 @@ def dcgan_discriminator(
 
     inputs = keras.Input(_image_shape("input_shape", input_shape))
     x = inputs
-    for channels in filters:
+    for channels in _filters(filters):
         x = layers.LeakyReLU(0.2)(normalized(layers.Conv2D(channels, 4, 2, "same"))(x))
     features = layers.Flatten(dtype="float32")(x)
     logit = normalized(layers.Dense(1, dtype="float32"))(features)
     if num_classes is None:
         return keras.Model(inputs, logit)
-    labels = keras.Input((), dtype="int32")
+    num_classes, labels = checked_count(None, "num_classes", num_classes), keras.Input((), dtype="int32")
     embedding = normalized(layers.Embedding(num_classes, features.shape[-1], dtype="float32"))
     of_label = embedding(keras.ops.cast(labels, "float32"))  # SpectralNormalization gives back the dtype that it was given
     projection = keras.ops.sum(of_label * features, axis=1, keepdims=True)
@@ -197,7 +216,7 @@ def _beside_labels(inputs, x, num_classes):
     """The inputs of a network and its features `x`; with `num_classes` an input for labels more, whose embedding is beside `x`."""
     if num_classes is None:
         return inputs, x
-    labels = keras.Input((), dtype="int32")
+    num_classes, labels = checked_count(None, "num_classes", num_classes), keras.Input((), dtype="int32")
     embedding = layers.Embedding(num_classes, num_classes, embeddings_initializer=keras.initializers.Identity())(labels)
     return [inputs, labels], layers.Concatenate()([x, embedding])
 
@@ -213,13 +232,24 @@ def _grid(x, image_shape, channels, doublings, activation=None, kernel_regulariz
     return layers.Reshape((height, width, channels))(x)
 
 
+def _filters(filters):
+    if not _are_sizes(filters) or not filters:
+        raise ValueError(f"`filters` is a tuple of one or more positive ints, such as (64, 32). Received: filters={filters!r}")
+    return tuple(map(int, filters))
+
+
 def _shape(argument, shape):
-    if not isinstance(shape, (tuple, list)) or not all(isinstance(size, int) and size > 0 for size in shape):
+    if not _are_sizes(shape):
         raise ValueError(f"`{argument}` is a tuple of positive ints, such as (28, 28, 1) or (32,). Received: {argument}={shape!r}")
-    return tuple(shape)
+    return tuple(map(int, shape))
+
+
+def _are_sizes(sizes):
+    return isinstance(sizes, (tuple, list)) and all(is_integer(size) and size > 0 for size in sizes)
 
 
 def _image_shape(argument, shape):
-    if len(_shape(argument, shape)) != 3:
+    shape = _shape(argument, shape)
+    if len(shape) != 3:
         raise ValueError(f"`{argument}` is the shape of an image, (height, width, channels). Received: {argument}={shape!r}")
-    return tuple(shape)
+    return shape

@@ -9,8 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_gen.distributions import kl_divergence
-from keras_gen.distributions.posteriors import checked_count
-from keras_gen.serialization import Serializable, is_real
+from keras_gen.serialization import Serializable, checked_count, is_real
 from keras_gen.typing import Distribution, TensorLike
 
 
@@ -168,7 +167,7 @@ class LinearWarmUp(Serializable):
 
     def __init__(self, steps: int, end: float = 1.0) -> None:
         self.steps = checked_count(self, "steps", steps)
-        self.end = end
+        self.end = _largest_weight(self, end)
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         """The weight at `step`."""
@@ -195,7 +194,7 @@ class Cyclical(Serializable):
             raise ValueError(f"`rise` of Cyclical is a share of the period in (0, 1]. Received: rise={rise!r}")
         self.period = checked_count(self, "period", period)
         self.rise = rise
-        self.end = end
+        self.end = _largest_weight(self, end)
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         """The weight at `step`."""
@@ -203,5 +202,11 @@ class Cyclical(Serializable):
         return self.end * tf.minimum(within / self.rise, 1.0)
 
 
+def _largest_weight(schedule, end):
+    if not _is_number(end):
+        raise ValueError(f"`end` of {type(schedule).__name__} is a number of at least 0. Received: end={end!r}")
+    return float(end)
+
+
 def _is_number(value):
-    return is_real(value) and not isinstance(value, bool) and 0 <= value < math.inf
+    return is_real(value) and 0 <= value < math.inf

@@ -61,8 +61,9 @@ def alone(folder: PathLike, wait: bool = True) -> Iterator[None]:
         os.close(descriptor)
 
 
-def remove(path: pathlib.Path) -> None:
+def remove(path: PathLike) -> None:
     """Remove a file or a folder, if it is there."""
+    path = pathlib.Path(path)
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -1,3 +1,4 @@
+import functools
 import re
 
 import keras
@@ -71,6 +72,7 @@ def test_a_logit_does_not_depend_on_the_batch():
             "`input_shape` is a tuple of positive ints, such as (28, 28, 1) or (32,). Received: input_shape=784",
         ),
         (lambda: networks.mlp((784,), (0,)), "`output_shape` is a tuple of positive ints"),
+        (lambda: networks.mlp((784,), (True,)), "`output_shape` is a tuple of positive ints"),
         (lambda: networks.conv_encoder((28, 28), (2,)), "`input_shape` is the shape of an image, (height, width, channels)."),
         (lambda: networks.conv_decoder((2,), (784,)), "`output_shape` is the shape of an image, (height, width, channels)."),
     ],
@@ -78,6 +80,40 @@ def test_a_logit_does_not_depend_on_the_batch():
 def test_shapes_are_checked(build, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         build()
+
+
+BUILDERS = {
+    "mlp": functools.partial(networks.mlp, (8, 8, 1), (3,)),
+    "conv_encoder": functools.partial(networks.conv_encoder, (8, 8, 1), (3,)),
+    "conv_decoder": functools.partial(networks.conv_decoder, (3,), (8, 8, 1)),
+    "dcgan_generator": functools.partial(networks.dcgan_generator, 3, (8, 8, 1)),
+    "dcgan_discriminator": functools.partial(networks.dcgan_discriminator, (8, 8, 1)),
+}
+
+
+@pytest.mark.parametrize("filters", [(), (4, 0), (4, True), 4])
+@pytest.mark.parametrize("name", list(BUILDERS)[1:])
+def test_filters_are_checked(name, filters):
+    expected = f"`filters` is a tuple of one or more positive ints, such as (64, 32). Received: filters={filters!r}"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        BUILDERS[name](filters=filters)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_the_number_of_labels_is_checked(name):
+    with pytest.raises(ValueError, match=re.escape("`num_classes` is an int of at least 1. Received: num_classes=0")):
+        BUILDERS[name](num_classes=0)
+    assert len(BUILDERS[name](num_classes=np.int64(4)).inputs) == 2
+
+
+def test_the_number_of_latents_is_checked():
+    with pytest.raises(ValueError, match=re.escape("`input_size` is an int of at least 1. Received: input_size=(64,)")):
+        networks.dcgan_generator((64,), (8, 8, 1))
+
+
+def test_shapes_of_numpy_are_taken():
+    shape = tuple(np.array([8, 8, 1]))
+    assert networks.mlp(shape, shape).output_shape == networks.conv_decoder((np.int64(3),), shape).output_shape == (None, 8, 8, 1)
 
 
 @pytest.mark.parametrize("build", [networks.mlp, networks.conv_encoder, networks.conv_decoder])

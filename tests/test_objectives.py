@@ -201,11 +201,19 @@ def gradients_of_seed(objective, seed):
         (lambda: LinearWarmUp(steps=0), "`steps` of LinearWarmUp is an int of at least 1"),
         (lambda: Cyclical(period=None), "`period` of Cyclical is an int of at least 1"),
         (lambda: Cyclical(period=10, rise=0), "`rise` of Cyclical is a share of the period"),
+        (lambda: LinearWarmUp(steps=10, end="1"), "`end` of LinearWarmUp is a number of at least 0. Received: end='1'"),
+        (lambda: Cyclical(period=10, end=-1.0), "`end` of Cyclical is a number of at least 0. Received: end=-1.0"),
     ],
 )
 def test_arguments_are_checked(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_the_largest_weight_of_a_schedule_is_kept_as_a_float():
+    for schedule in (LinearWarmUp(steps=10, end=2), Cyclical(period=10, end=np.float32(2))):
+        assert type(schedule.end) is float
+        assert float(schedule(9)) == pytest.approx(1.8 if isinstance(schedule, LinearWarmUp) else 2.0)
 
 
 def test_an_objective_of_ones_own_says_what_it_lacks():

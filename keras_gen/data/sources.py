@@ -15,6 +15,7 @@ import numpy as np
 import PIL.Image
 import tensorflow as tf
 
+from keras_gen.serialization import checked_count
 from keras_gen.storage import PathLike
 
 MNIST_MINI = pathlib.Path(__file__).parent / "mnist_mini" / "1.0.0"
@@ -71,8 +72,7 @@ def load(
     >>> train.element_spec.shape.as_list(), len(train), len(test)
     ([None, 28, 28, 1], 100, 20)
     """
-    if not isinstance(batch_size, int) or batch_size < 1:
-        raise ValueError(f"`batch_size` is an int of at least 1. Received: batch_size={batch_size!r}")
+    batch_size = checked_count(None, "batch_size", batch_size)
     path = pathlib.Path(source).expanduser()
     if str(source) == "mnist_mini":
         splits = _read_tfds_folder(MNIST_MINI, image_size)

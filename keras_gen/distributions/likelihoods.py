@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from keras_gen.distributions.posteriors import positive_scale
-from keras_gen.serialization import Serializable, is_integer, is_real
+from keras_gen.serialization import Serializable, checked_count, is_integer, is_real
 from keras_gen.typing import Distribution, TensorLike
 
 LARGEST_LOGIT = -math.log(2**-23)  # a larger one is a probability that float32 takes for 1
@@ -173,13 +173,12 @@ class Normal(Likelihood):
 
     def __init__(self, event_shape: Sequence[int], scale: float | Literal["shared", "optimal", "per_element"] = 1.0) -> None:
         super().__init__(event_shape)
-        is_number = is_real(scale) and not isinstance(scale, bool)
-        if not (is_number and 0 < float(scale) < math.inf) and scale not in ("shared", "optimal", "per_element"):
+        if not (is_real(scale) and 0 < scale < math.inf) and scale not in ("shared", "optimal", "per_element"):
             raise ValueError(
                 "`scale` of Normal is σ, a positive finite number, or 'shared', 'optimal' or 'per_element'. "
                 f"Received: scale={scale!r}"
             )
-        self.scale = float(scale) if is_number else scale
+        self.scale = float(scale) if is_real(scale) else scale
         if scale == "shared":
             self.raw_scale = keras.Variable(0.0, name="raw_scale", autocast=False)
             self.variables = (self.raw_scale,)
@@ -250,9 +249,7 @@ class Categorical(Likelihood):
 
     def __init__(self, event_shape: Sequence[int], num_levels: int = 256) -> None:
         super().__init__(event_shape)
-        if not is_integer(num_levels) or num_levels < 2:
-            raise ValueError(f"`num_levels` of Categorical is an int of at least 2. Received: num_levels={num_levels!r}")
-        self.num_levels = self.levels = int(num_levels)
+        self.num_levels = self.levels = checked_count(self, "num_levels", num_levels, at_least=2)
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from keras_gen.serialization import Serializable, is_integer
+from keras_gen.serialization import Serializable, checked_count
 from keras_gen.typing import Distribution, TensorLike
 
 SCALE_FLOOR = 1e-4
@@ -19,13 +19,6 @@ _SOFTPLUS_OF_THIS_IS_ONE = math.log(math.e - 1)
 def positive_scale(raw: tf.Tensor, floor: float = SCALE_FLOOR) -> tf.Tensor:
     """A scale from an unbounded tensor: never below `floor`, never infinite, and 1 where `raw` is 0."""
     return floor + (1 - floor) * tf.math.softplus(raw + _SOFTPLUS_OF_THIS_IS_ONE)
-
-
-def checked_count(owner: object, name: str, count: int) -> int:
-    """`count` as an int; a `ValueError` that names the argument if it is none, or less than 1."""
-    if isinstance(count, bool) or not is_integer(count) or count < 1:
-        raise ValueError(f"`{name}` of {type(owner).__name__} is an int of at least 1. Received: {name}={count!r}")
-    return int(count)
 
 
 class Posterior(Serializable):

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from keras_gen.distributions.posteriors import Posterior, checked_count, positive_scale
-from keras_gen.serialization import deserialize_arguments, serialize_arguments
+from keras_gen.distributions.posteriors import Posterior, positive_scale
+from keras_gen.serialization import checked_count, deserialize_arguments, serialize_arguments
 from keras_gen.typing import Distribution, TensorLike
 
 

@@ -8,9 +8,11 @@ from keras_gen.evaluation.latents import LatentReport, latent_report
 from keras_gen.evaluation.likelihood import LogLikelihood, log_likelihood
 from keras_gen.evaluation.manifold import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
 from keras_gen.evaluation.quality import QualityLogs, SampleQuality, sample_quality
+from keras_gen.evaluation.summary import Evaluation, Score, summarize
 
 __all__ = [
     "DensityCoverage",
+    "Evaluation",
     "Extractor",
     "IndependenceAudit",
     "Interval",
@@ -20,6 +22,7 @@ __all__ = [
     "PrecisionRecall",
     "QualityLogs",
     "SampleQuality",
+    "Score",
     "audit_independence",
     "codes",
     "density_coverage",
@@ -33,5 +36,6 @@ __all__ = [
     "mnist_classifier",
     "precision_recall",
     "sample_quality",
+    "summarize",
     "traverse",
 ]

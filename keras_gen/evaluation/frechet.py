@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from keras_gen.serialization import checked_count
+
 
 class KernelDistance(NamedTuple):
     """An unbiased estimate and its error."""
@@ -60,15 +62,20 @@ def kernel_distance(
     Returns:
         `KernelDistance(value, standard_error)`.
 
+    Raises:
+        ValueError: If the features are no such matrices, or not finite, or there are no subsets of at least two.
+
     Example:
 
     >>> x = np.random.default_rng(0).normal(size=(500, 3))
     >>> kernel_distance(x, x + 1, num_subsets=10).value > 1
     True
     """
+    num_subsets = checked_count(None, "num_subsets", num_subsets)
     a, b = checked_features(a, b)
     count, random = min(len(a), len(b)), np.random.default_rng(seed)
-    size = max(2, min(1000, count // 2)) if subset_size is None else min(subset_size, count)
+    wanted = min(1000, count // 2) if subset_size is None else checked_count(None, "subset_size", subset_size, at_least=2)
+    size = min(max(2, wanted), count)
 
     def one():
         x, y = (of[random.choice(len(of), size, replace=False)] for of in (a, b))

@@ -9,12 +9,13 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from keras_gen.models import VAE, GenerativeModel, RegularizedAutoencoder
+from keras_gen.typing import TensorLike
 
 _SHOWN = 10  # latents at most, where none are named
 
 
 def codes(
-    model: RegularizedAutoencoder | VAE, x: np.ndarray, condition: np.ndarray | None = None, batch_size: int = 500
+    model: RegularizedAutoencoder | VAE, x: TensorLike, condition: TensorLike | None = None, batch_size: int = 500
 ) -> np.ndarray:
     """The code of each example, `[n, latents]`: of an autoencoder what its encoder puts out, of a VAE the mean of q(z | x).
 
@@ -23,11 +24,22 @@ def codes(
         x: Examples `[n, *data_shape]`.
         condition: Labels `[n]` for a conditional model.
         batch_size: Examples at a time.
+
+    Raises:
+        ValueError: If the examples are of another shape, out of range or none, or their labels are missing or too many.
+
+    Example:
+
+    >>> from keras_gen import RegularizedAutoencoder, networks
+    >>> autoencoder = RegularizedAutoencoder(networks.mlp((4,), (2,)), networks.mlp((2,), (4,)))
+    >>> codes(autoencoder, np.eye(4)).shape
+    (4, 2)
     """
+    x, condition = model.data_check.examples(x, condition)
     parts = []
     for start in range(0, len(x), batch_size):
         labels = () if condition is None else (tf.constant(condition[start : start + batch_size]),)
-        code = model.encode(tf.constant(x[start : start + batch_size], tf.float32), *labels)
+        code = model.encode(tf.constant(x[start : start + batch_size]), *labels)
         parts.append(np.asarray(model.posterior.point(code) if hasattr(model, "posterior") else code))
     return np.concatenate(parts).reshape(len(x), -1)
 
@@ -40,6 +52,9 @@ def map_codes(codes: npt.ArrayLike, seed: int = 0) -> np.ndarray:
     Args:
         codes: At least 5 of them.
         seed: Seed of t-SNE.
+
+    Raises:
+        ValueError: If they are no such array.
 
     Example:
 
@@ -75,6 +90,9 @@ def traverse(
     Returns:
         `[dimensions, num_steps, *data_shape]`.
 
+    Raises:
+        ValueError: If the codes are no such array, or a label is missing or too many.
+
     Example:
 
     >>> from keras_gen import RegularizedAutoencoder, networks
@@ -83,6 +101,8 @@ def traverse(
     (2, 11, 4)
     """
     codes = np.asarray(codes, np.float32)
+    if codes.ndim != 2 or not len(codes):
+        raise ValueError(f"Expected at least one code, an array (n, latents). Received: shape {codes.shape}.")
     if dimensions is None:
         dimensions = np.argsort(-codes.var(axis=0), kind="stable")[:_SHOWN]
     latents = np.tile(codes.mean(axis=0), (len(dimensions), num_steps, 1))
@@ -113,6 +133,9 @@ def interpolate(
     Returns:
         `[n, num_steps, *data_shape]`.
 
+    Raises:
+        ValueError: If both sides are no such arrays of one shape, or labels are missing or too many.
+
     Example:
 
     >>> from keras_gen import RegularizedAutoencoder, networks
@@ -120,9 +143,10 @@ def interpolate(
     >>> interpolate(autoencoder, [[0.0, 1.0]], [[1.0, 0.0]], num_steps=5).shape
     (1, 5, 4)
     """
-    start, end = (np.asarray(side, np.float32)[:, None] for side in (start, end))
-    if start.shape != end.shape:
-        raise ValueError(f"Expected as many starts as ends, arrays (n, latents). Received: {len(start)} and {len(end)}.")
+    start, end = np.asarray(start, np.float32), np.asarray(end, np.float32)
+    if start.shape != end.shape or start.ndim != 2:
+        raise ValueError(f"Expected as many starts as ends, arrays (n, latents). Received: shapes {start.shape} and {end.shape}.")
+    start, end = start[:, None], end[:, None]
     share = np.linspace(0, 1, num_steps)[:, None]
     from_start, from_end = 1 - share, share
     if spherical:

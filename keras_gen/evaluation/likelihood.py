@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen.models import VAE
+from keras_gen.serialization import checked_count
 from keras_gen.typing import TensorLike
 
 _MEMORY = 2**26  # bytes of one chunk of the decoder's outputs
@@ -113,7 +114,7 @@ def log_likelihood(
         `LogLikelihood`.
 
     Raises:
-        ValueError: If the examples are of another shape, out of range, not finite or none.
+        ValueError: If the examples are of another shape, out of range, not finite or none, or `num_samples` is no count.
 
     Example:
 
@@ -124,8 +125,7 @@ def log_likelihood(
     >>> estimate.values.shape, list(estimate.curve)
     ((4,), [1, 2, 5, 10, 20, 50, 100])
     """
-    if num_samples < 1:
-        raise ValueError(f"Expected at least one draw. Received: num_samples={num_samples!r}.")
+    num_samples = checked_count(None, "num_samples", num_samples)
     x, condition = vae.data_check.examples(x, condition)
     measure = _measure(vae, x)
     draws = min(num_samples, max(1, memory // (4 * math.prod(vae.likelihood.parameter_shape))))

@@ -9,6 +9,7 @@ import numpy.typing as npt
 from sklearn.neighbors import NearestNeighbors
 
 from keras_gen.evaluation.frechet import checked_features
+from keras_gen.serialization import checked_count
 
 
 class PrecisionRecall(NamedTuple):
@@ -38,12 +39,16 @@ def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) 
         real, generated: Features `[n, d]` and `[m, d]`, each of more than `k` rows.
         k: Which neighbour makes the radius.
 
+    Raises:
+        ValueError: If the features are no such matrices, or not finite, or `k` is no count.
+
     Example:
 
     >>> x = np.random.default_rng(0).normal(size=(200, 2))
     >>> precision_recall(x, x + 100)
     PrecisionRecall(precision=0.0, recall=0.0)
     """
+    k = checked_count(None, "k", k)
     real, generated = checked_features(real, generated, more_than=k)
     precision = np.mean([inside.any() for inside in _inside(generated, real, k)])
     recall = np.mean([inside.any() for inside in _inside(real, generated, k)])
@@ -57,12 +62,16 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
         real, generated: Features `[n, d]` and `[m, d]`, each of more than `k` rows.
         k: Which neighbour makes the radius of a real example's ball.
 
+    Raises:
+        ValueError: If the features are no such matrices, or not finite, or `k` is no count.
+
     Example:
 
     >>> x = np.random.default_rng(0).normal(size=(200, 2))
     >>> density_coverage(x, x).coverage
     1.0
     """
+    k = checked_count(None, "k", k)
     real, generated = checked_features(real, generated, more_than=k)
     covered, held = np.zeros(len(real), bool), 0
     for inside in _inside(generated, real, k):

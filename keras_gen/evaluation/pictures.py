@@ -15,12 +15,18 @@ _WIDTH = 4.0  # inches of a chart, of 100 pixels each
 
 
 def are_images(examples: np.ndarray) -> bool:
-    """Whether an array `[n, ...]` can be shown as pictures."""
+    """Whether an array `[n, ...]` can be shown as pictures: `[n, height, width, 1 or 3]`."""
     return len(examples.shape) == 4 and examples.shape[-1] in (1, 3)
 
 
 def grid(images: npt.ArrayLike, columns: int = 10, zoom: int = 1) -> np.ndarray:
-    """Images `[n, height, width, 1 or 3]` in [0, 1] as one of uint8, `columns` in a row, each pixel `zoom` wide."""
+    """Images as one image of uint8, `[height, width, 1 or 3]`, black where the last row has none left.
+
+    Args:
+        images: `[n, height, width, 1 or 3]` in [0, 1]; what is beyond becomes black or white.
+        columns: Images in a row.
+        zoom: Width and height of each pixel.
+    """
     images = np.asarray(images)
     images = np.concatenate([images, np.zeros((-len(images) % columns, *images.shape[1:]))])
     _, height, width, channels = images.shape
@@ -29,13 +35,30 @@ def grid(images: npt.ArrayLike, columns: int = 10, zoom: int = 1) -> np.ndarray:
 
 
 def save_grid(path: PathLike, images: npt.ArrayLike, columns: int = 10, zoom: int = 2) -> None:
-    """Write `grid(images)` as a PNG."""
+    """Write `grid(images)` as a PNG.
+
+    Args:
+        path: The file.
+        images, columns, zoom: As of `grid`.
+
+    Raises:
+        OSError: If the file cannot be written; one that was there stays as it was.
+    """
     with whole(path) as unfinished:
         keras.utils.save_img(unfinished, grid(images, columns, zoom), scale=False)
 
 
 def save_map(path: PathLike, points: np.ndarray, labels: np.ndarray | None = None) -> None:
-    """Write points `[n, 2]` as a PNG, coloured by their integer labels `[n]` if any."""
+    """Write points of the plane as a PNG.
+
+    Args:
+        path: The file.
+        points: `[n, 2]`.
+        labels: Integers `[n]` to colour them by; one colour for all if None.
+
+    Raises:
+        OSError: If the file cannot be written; one that was there stays as it was.
+    """
     figure, axes = _chart(1.2 * _WIDTH, _WIDTH)
     axes.axis("off")
     axes.set_aspect("equal", "datalim")
@@ -48,7 +71,16 @@ def save_map(path: PathLike, points: np.ndarray, labels: np.ndarray | None = Non
 
 
 def save_matrix(path: PathLike, matrix: npt.ArrayLike, largest: float = 1.0) -> None:
-    """Write a matrix `[n, n]` as a PNG with a scale from 0 to `largest`."""
+    """Write a matrix as a PNG, with the scale of its colours.
+
+    Args:
+        path: The file.
+        matrix: `[n, n]`, of the latents.
+        largest: End of the scale, which begins at 0.
+
+    Raises:
+        OSError: If the file cannot be written; one that was there stays as it was.
+    """
     figure, axes = _chart(1.3 * _WIDTH, _WIDTH)
     axes.set(xlabel="latent", ylabel="latent")
     figure.colorbar(axes.imshow(matrix, cmap="viridis", vmin=0, vmax=largest))

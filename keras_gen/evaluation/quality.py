@@ -14,6 +14,7 @@ from keras_gen.evaluation.features import Extractor, mnist_classifier
 from keras_gen.evaluation.frechet import frechet_distance, kernel_distance
 from keras_gen.evaluation.manifold import density_coverage, precision_recall
 from keras_gen.models import GenerativeModel
+from keras_gen.serialization import checked_count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,7 +101,7 @@ def sample_quality(
 
 def _scores(model, real, extractor, seed):
     """The numbers of `SampleQuality` that compare as many samples with the features of real images."""
-    generated = extractor(generate(model, len(real), seed))
+    generated = extractor(draw_samples(model, len(real), seed))
     distance = kernel_distance(real, generated, seed=seed)
     return {
         "fid": frechet_distance(real, generated),
@@ -111,7 +112,7 @@ def _scores(model, real, extractor, seed):
     }
 
 
-def generate(model: GenerativeModel, num_samples: int, seed: int) -> tf.Tensor:
+def draw_samples(model: GenerativeModel, num_samples: int, seed: int) -> tf.Tensor:
     """Samples of a model, of a conditional one each label in turn."""
     labels = np.arange(num_samples) % model.num_classes if model.num_classes else None
     return model.generate(num_samples, seed=seed, condition=labels)
@@ -128,6 +129,9 @@ class QualityLogs(keras.callbacks.Callback):
         every: Epochs from one comparison to the next; the first epoch has one.
         seed: Seed of the samples, the same each time.
 
+    Raises:
+        ValueError: If `every` is no count.
+
     Example:
 
     >>> import keras_gen
@@ -142,9 +146,9 @@ class QualityLogs(keras.callbacks.Callback):
 
     def __init__(self, real: npt.ArrayLike, extractor: Extractor | None = None, every: int = 1, seed: int = 0) -> None:
         super().__init__()
+        self.every = checked_count(self, "every", every)
         self.extractor = extractor or mnist_classifier()
         self.real = self.extractor(real)
-        self.every = every
         self.seed = seed
         self.last: dict[str, float] | None = None
 

@@ -103,6 +103,14 @@ def summarize(
 
     Raises:
         ValueError: If there are fewer than ten examples, or they do not fit the model.
+
+    Example:
+
+    >>> from keras_gen import RegularizedAutoencoder, networks
+    >>> autoencoder = RegularizedAutoencoder(networks.mlp((4,), (2,)), networks.mlp((2,), (4,)))
+    >>> autoencoder.compile("adam", loss="mse")
+    >>> [score.name for score in summarize(autoencoder, np.eye(10, 4)).scores]
+    ['loss', 'reconstruction_loss']
     """
     test, labels = model.data_check.examples(test, labels, at_least=10)
     of_test = f"{len(test):,} test examples"

@@ -214,9 +214,8 @@ class RegularizedAutoencoder(GenerativeModel):
         if not isinstance(x, tf.data.Dataset) and not hasattr(x, "dtype"):
             raise ValueError(f"Expected `x` as an array or a tf.data.Dataset. Received: {type(x).__name__}.")
         self.data_check.before_work(x)
-        batches = x if isinstance(x, tf.data.Dataset) else tf.data.Dataset.from_tensor_slices(x).batch(256)
         scores = []
-        for batch in batches:
+        for batch in _batches(x):
             inputs, target, _ = self.unpack(batch)
             scores.extend(self.reconstruction_error(target, self.reconstruct(inputs)).numpy())
         if not scores:
@@ -250,8 +249,7 @@ class RegularizedAutoencoder(GenerativeModel):
         if len(self.latent_shape) != 1:
             raise ValueError(f"A latent density needs vectors as latents. Received: latents of shape {self.latent_shape}.")
         self.data_check.before_work(x)
-        batches = x if isinstance(x, tf.data.Dataset) else tf.data.Dataset.from_tensor_slices(x).batch(256)
-        codes = np.concatenate([self.encode(keras.utils.unpack_x_y_sample_weight(batch)[0]) for batch in batches])
+        codes = np.concatenate([self.encode(keras.utils.unpack_x_y_sample_weight(batch)[0]) for batch in _batches(x)])
         if self.prior is None:
             self.prior = FittedMixture(self.latent_shape[0], num_components)
         if not isinstance(self.prior, FittedMixture) or self.prior.num_components != num_components:
@@ -278,3 +276,8 @@ class RegularizedAutoencoder(GenerativeModel):
     def _scored(self, inputs):
         score = self.score(inputs)
         return {"score": score} if self.threshold is None else {"score": score, "anomaly": score > self.threshold}
+
+
+def _batches(x):
+    """The batches of a data set, or of an array."""
+    return x if isinstance(x, tf.data.Dataset) else tf.data.Dataset.from_tensor_slices(x).batch(256)

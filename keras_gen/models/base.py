@@ -206,6 +206,12 @@ class GenerativeModel(MultiWorkerModel):
             sample_weight = tf.reshape(tf.cast(sample_weight, tf.float32), (-1,))
         return x, target, sample_weight
 
+    def _unpack_labelled(self, data):
+        """`unpack`, and before the weights the labels of a conditional model."""
+        x, target, sample_weight = self.unpack(data)
+        labels = keras.utils.unpack_x_y_sample_weight(data)[1] if self.num_classes else None
+        return x, target, labels, sample_weight
+
     # === The step ===
 
     def noise_seed(self, training: bool) -> tf.Tensor:
@@ -310,13 +316,12 @@ class GenerativeModel(MultiWorkerModel):
             ValueError: If the model has no prior to draw from, or it is not clear how many samples of what are wanted.
         """
         seeds: Any = random.getrandbits(31) if seed is None else seed
-        one_seed = is_integer(seeds)
-        if one_seed and is_integer(num_samples) and 0 <= seeds < 2**31 and num_samples > 0:
+        if is_integer(seeds) and is_integer(num_samples) and 0 <= seeds < 2**31 and num_samples > 0:
             seeds = (int(seeds) << 32) + tf.range(num_samples, dtype=tf.int64)
-        elif one_seed or num_samples not in (None, len(seeds)):
+        elif not np.ndim(seeds) or num_samples not in (None, len(seeds)):
             raise ValueError(
                 "`generate` takes a number of samples and an int seed in [0, 2**31), or a vector with one seed a sample. "
-                f"Received: num_samples={num_samples!r}, seed={seeds!r}"
+                f"Received: num_samples={num_samples!r}, seed={seed!r}"
             )
         seeds = tf.cast(seeds, tf.int64)
         if condition is None or not self.num_classes:

@@ -16,13 +16,13 @@ import tensorflow as tf
 
 from keras_gen.models.checks import NonFiniteError
 from keras_gen.models.multi_worker import in_common, several_workers, worker_index
-from keras_gen.serialization import Serializable, constructor_arguments, is_integer
+from keras_gen.serialization import Serializable, checked_count, constructor_arguments
 from keras_gen.storage import UNFINISHED, PathLike, damaged, remove, whole, write_sums
 
 if TYPE_CHECKING:
     from keras_gen.models.base import GenerativeModel
 
-SUMS = "SHA256SUMS"
+CHECKSUMS = "SHA256SUMS"
 _DAMAGED = "damaged-"
 _COUNTERS = ("best", "best_epoch", "best_weights", "cooldown_counter", "stopped_epoch", "wait")  # of Keras's callbacks
 _WITHOUT_EFFECT = ("run_eagerly", "steps_per_execution")  # on the numbers
@@ -76,13 +76,10 @@ class Checkpoints(keras.callbacks.Callback):
 
     def __init__(self, folder: PathLike, every: int | None = None, keep: int = 2) -> None:
         super().__init__()
-        for argument, value in (("every", every), ("keep", keep)):
-            if not ((argument == "every" and value is None) or (is_integer(value) and value > 0)):
-                raise ValueError(f"`{argument}` of Checkpoints is a positive int. Received: {argument}={value!r}")
         self.folder = pathlib.Path(folder)
         self.several_workers = False
-        self.every = every
-        self.keep = keep
+        self.every = None if every is None else checked_count(self, "every", every)
+        self.keep = checked_count(self, "keep", keep)
         self.signal: int | None = None
 
     # === What `fit` calls ===
@@ -205,7 +202,7 @@ class Checkpoints(keras.callbacks.Callback):
         found = self._all()
         whole_ones = 0
         for folder in reversed(found):
-            problems = damaged(folder, SUMS)
+            problems = damaged(folder, CHECKSUMS)
             if not problems:
                 whole_ones += 1
                 yield folder
@@ -289,7 +286,7 @@ class Checkpoints(keras.callbacks.Callback):
                     prefix=str(unfinished / "state"), tensor_names=names, shape_and_slices=[""] * len(names), tensors=values
                 )
                 (unfinished / "state.json").write_text(json.dumps(state, default=float))
-                write_sums(unfinished, SUMS)
+                write_sums(unfinished, CHECKSUMS)
         except (OSError, tf.errors.OpError) as error:
             kept = self._all()
             raise CheckpointError(

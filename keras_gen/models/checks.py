@@ -44,6 +44,10 @@ class DataCheck:
             x: An array, a `tf.data.Dataset`, or anything else that `fit` takes, which is left to `in_step`.
             y: The target, if any.
             name: What the data are called in messages.
+
+        Raises:
+            ValueError: For a wrong shape or dtype, a value out of range or NaN, labels in the place of the target, and labels that are
+                missing, no such integers or, in an array, none of the model's.
         """
         if isinstance(x, tf.data.Dataset):
             x, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
@@ -57,7 +61,16 @@ class DataCheck:
                 raise ValueError(self._range_message(f"{target[tuple(first)]:g} at {first.tolist()} of {name}"))
 
     def examples(self, x: TensorLike, labels: TensorLike | None = None, at_least: int = 1) -> tuple[np.ndarray, np.ndarray | None]:
-        """Examples `[n, *shape]` and their labels `[n]`, if any, as arrays that have been looked at, for what takes no data set."""
+        """Examples `[n, *shape]` and their labels `[n]`, if any, as arrays that have been looked at, for what takes no data set.
+
+        Args:
+            x: Examples `[n, *shape]`.
+            labels: Their labels `[n]` for a conditional model, None for another.
+            at_least: How many examples there must be.
+
+        Raises:
+            ValueError: As `before_work`, and if there are fewer examples, or labels that the model does not know.
+        """
         x, labels = np.asarray(x, np.float32), None if labels is None else np.asarray(labels)
         if len(x) < at_least:
             raise ValueError(f"Expected at least {at_least} example{'s' if at_least > 1 else ''}. Received: {len(x)} examples.")
@@ -68,7 +81,14 @@ class DataCheck:
         return x, labels
 
     def in_pipeline(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """The same data set, whose values are checked on their way: what XLA compiles cannot do it inside the step."""
+        """The same data set, whose values are checked on their way: what XLA compiles cannot do it inside the step.
+
+        Args:
+            dataset: Batches in one of the forms that `fit` takes.
+
+        Raises:
+            ValueError: For a wrong shape or dtype; for a value, by what reads the data set inside of `step_errors`.
+        """
 
         def checked(*batch):
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
@@ -82,9 +102,16 @@ class DataCheck:
     def in_step(self, x: tf.Tensor, y: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """Check a batch inside the step, its values too; XLA leaves the values out.
 
+        Args:
+            x: A batch `[batch, *shape]`.
+            y: The target, of the same shape, or the labels `[batch]` of a conditional model.
+
         Returns:
             `(x, target)` as float32, the target being `x` where there is none, or labels in its place. What depends on the
             target does not run before its values are checked.
+
+        Raises:
+            ValueError: As `before_work`; for a value, in a graph, by `step_errors`.
         """
         target = self._target(x, y)
         x, target = (tf.ensure_shape(tf.cast(values, tf.float32), (None, *self.shape)) for values in (x, target))
@@ -121,7 +148,15 @@ class DataCheck:
             raise ValueError(f"{what} Received: values from {y.min()} to {y.max()}.")
 
     def check_form(self, name: str, values: Any) -> None:
-        """Check that `values`, an array, a tensor or a spec, are floats of the shape of the data."""
+        """Check that `values` are floats of the shape of the data.
+
+        Args:
+            name: What they are called in messages: `y` for a target, which may be meant as labels.
+            values: An array, a tensor or a spec.
+
+        Raises:
+            ValueError: If they are several arrays, or of another shape or dtype.
+        """
         if isinstance(values, (dict, list, tuple)):
             raise ValueError(f"Expected `{name}` as one array. Received: a {type(values).__name__} of {len(values)}.")
         shape = tf.TensorShape(values.shape)
@@ -189,7 +224,11 @@ def step_errors() -> Iterator[None]:
 
 
 def labels_of(network: keras.Model) -> int | None:
-    """How many labels the second input of a network takes, `ANY_NUMBER` if it does not say, None if it has no such input."""
+    """How many labels the second input of a network takes, `ANY_NUMBER` if it does not say, None if it has no such input.
+
+    Args:
+        network: A built Keras model; the first of its embeddings says how many.
+    """
     if not isinstance(getattr(network, "input_shape", None), list):
         return None
     unwrapped = [getattr(layer, "layer", layer) for layer in network.layers]  # of spectral normalization
@@ -198,7 +237,14 @@ def labels_of(network: keras.Model) -> int | None:
 
 
 def number_of_labels(**parts: int | None) -> int | None:
-    """The one number of labels that the parts of a model take, each None for a part that sees none; None if none does."""
+    """The one number of labels that the parts of a model take; None if none sees any.
+
+    Args:
+        **parts: What `labels_of` says of each part, by its name in the message.
+
+    Raises:
+        ValueError: If two parts take different numbers.
+    """
     taken = {number for number in parts.values() if number is not None}
     if len(taken - {ANY_NUMBER}) > 1:
         raise ValueError(f"Expected parts of one number of labels. Received: {parts}.")
@@ -275,7 +321,15 @@ def output_range(network: keras.Model) -> tuple[float, float]:
 
 
 def check_logits(argument: str, network: keras.Model) -> None:
-    """Check that a network whose outputs are taken as logits does not end in a sigmoid, which would count twice."""
+    """Check that a network whose outputs are taken as logits does not end in a sigmoid, which would count twice.
+
+    Args:
+        argument: Name of the argument, for the message.
+        network: What the user handed over, built.
+
+    Raises:
+        ValueError: If it ends in a sigmoid or tanh.
+    """
     if output_range(network) != (-math.inf, math.inf):
         raise ValueError(
             f"Expected `{argument}` to end in logits. Received: {network.name}, which ends in a sigmoid or tanh: leave it out."
@@ -284,6 +338,11 @@ def check_logits(argument: str, network: keras.Model) -> None:
 
 def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
     """Check that a prior is one, is over the latents there are and, unless `labels` are allowed, depends on none.
+
+    Args:
+        prior: What the user handed over.
+        event_size: Number of latents.
+        labels: Whether it may depend on labels.
 
     Raises:
         ValueError: With what was expected, what was received and what to do.
@@ -307,7 +366,14 @@ def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
 
 
 def check_distribution(prior: Prior) -> None:
-    """Build a prior and check that its distribution is one over vectors: `[event_size]` the event, no batch, float32."""
+    """Build a prior and check that its distribution is one over vectors: `[event_size]` the event, no batch, float32.
+
+    Args:
+        prior: One that `check_prior` let pass.
+
+    Raises:
+        ValueError: If its distribution is another.
+    """
     if not prior.built:
         prior.build(None)
     distribution = prior.distribution(tf.zeros(1, tf.int32))[0] if prior.num_classes else prior.distribution()

@@ -23,7 +23,7 @@ from keras_gen.models.checks import (
 )
 from keras_gen.models.collapse import CollapseWarning, duplicates
 from keras_gen.models.copies import copy_of, float32_function, with_labels
-from keras_gen.serialization import is_integer, is_real
+from keras_gen.serialization import checked_count, is_real
 from keras_gen.typing import Array, Data, Endpoint, TensorLike
 
 
@@ -182,8 +182,7 @@ class GAN(GenerativeModel):
         penalties = (penalties,) if isinstance(penalties, Penalty) else tuple(penalties or ())
         if not all(isinstance(penalty, Penalty) for penalty in penalties):
             raise ValueError(f"`penalties` are keras_gen.losses.Penalty objects, such as [R1(10.0)]. Received: {penalties!r}")
-        if not is_integer(discriminator_steps) or discriminator_steps < 1:
-            raise ValueError(f"`discriminator_steps` is a positive int. Received: {discriminator_steps!r}")
+        discriminator_steps = checked_count(self, "discriminator_steps", discriminator_steps)
         if ema_momentum is not None and not (is_real(ema_momentum) and 0 <= ema_momentum < 1):
             raise ValueError(f"`ema_momentum` is a number in [0, 1) or None. Received: {ema_momentum!r}")
         if generator_optimizer is discriminator_optimizer:
@@ -199,7 +198,7 @@ class GAN(GenerativeModel):
         super().compile(PlayersOptimizer(generator_optimizer, discriminator_optimizer, self.discriminator), **kwargs)
         self.loss = loss
         self.penalties = penalties
-        self.discriminator_steps = int(discriminator_steps)
+        self.discriminator_steps = discriminator_steps
         self.ema_momentum = ema_momentum
 
     def get_compile_config(self) -> dict[str, Any] | None:
@@ -238,7 +237,7 @@ class GAN(GenerativeModel):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """The discriminator's moves on L_d, then the generator's on L_g."""
-        x, labels, sample_weight = self._unpack(data)
+        _, x, labels, sample_weight = self._unpack_labelled(data)  # the target is what is learned
         *discriminator_seeds, generator_seed = self._seeds(x, self.discriminator_steps + 1, training=True)
 
         for seed in discriminator_seeds:
@@ -272,7 +271,7 @@ class GAN(GenerativeModel):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Both players' losses on a batch, with noise that is the same in every evaluation, and without penalties."""
-        x, labels, sample_weight = self._unpack(data)
+        _, x, labels, sample_weight = self._unpack_labelled(data)  # the target is what is learned
         [seed] = self._seeds(x, 1, training=False)
         generated = self.decode(self._latents(x, labels, seed), *self._given(labels))
         real_logits, fake_logits = (self._logits(examples, labels, training=False) for examples in (x, generated))
@@ -283,11 +282,6 @@ class GAN(GenerativeModel):
             penalty_loss=tf.zeros(()),
             regularization_loss=self.regularization_loss(self.generator) + self.regularization_loss(self.discriminator),
         )
-
-    def _unpack(self, data):
-        """The examples to learn, their labels in a conditional model, and their weights."""
-        _, x, sample_weight = self.unpack(data)
-        return x, keras.utils.unpack_x_y_sample_weight(data)[1] if self.num_classes else None, sample_weight
 
     def _seeds(self, x, number, training):
         """A seed for each move; they wait for the checks of `x`, so that bad data leave even moving averages alone."""

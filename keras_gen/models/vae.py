@@ -21,6 +21,7 @@ from keras_gen.models.checks import (
 from keras_gen.models.copies import with_labels
 from keras_gen.models.kl_check import KLCheck
 from keras_gen.objectives import ELBO, Objective
+from keras_gen.serialization import checked_count
 from keras_gen.typing import Array, Distribution, Endpoint, TensorLike
 
 
@@ -132,7 +133,7 @@ class VAE(GenerativeModel):
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """One step on the objective, −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)) for the ELBO."""
-        x, target, labels, sample_weight = self._unpack(data)
+        x, target, labels, sample_weight = self._unpack_labelled(data)
         with tf.GradientTape() as tape:
             terms = self._terms(x, target, labels, sample_weight, training=True)
         terms["loss"] += self.minimize(tape, x, terms["loss"], self.trainable_variables, terms)
@@ -141,19 +142,13 @@ class VAE(GenerativeModel):
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """The objective and its parts on a batch, with noise that is the same in every evaluation, and the check of the KL."""
-        x, target, labels, sample_weight = self._unpack(data)
+        x, target, labels, sample_weight = self._unpack_labelled(data)
         terms = self._terms(x, target, labels, sample_weight, training=False)
         if self.kl_check:
             parameters = with_labels(self.encoder, x, labels, training=False)
             self.kl_check.update(self.posterior, parameters, self.prior.distribution(labels), self.noise_seed(training=False))
         self.log(x, **terms)
         return self._logs(x, target, labels, sample_weight)
-
-    def _unpack(self, data):
-        """`unpack`, and the labels of a conditional model."""
-        x, target, sample_weight = self.unpack(data)
-        labels = keras.utils.unpack_x_y_sample_weight(data)[1] if self.num_classes else None
-        return x, target, labels, sample_weight
 
     def _terms(self, x, target, labels, sample_weight, training):
         """The terms of the objective, averaged, with the regularization of the networks in the loss."""
@@ -233,8 +228,9 @@ class VAE(GenerativeModel):
             num_samples: K, draws of z an example.
 
         Raises:
-            ValueError: If the data have another shape or are no floats.
+            ValueError: If the data have another shape or are no floats, or `num_samples` is no count.
         """
+        num_samples = checked_count(self, "num_samples", num_samples)
         x = tf.convert_to_tensor(x)
         self.data_check.check_form("x", x)
         self._given(condition)
@@ -273,7 +269,11 @@ class VAE(GenerativeModel):
             num_samples: K, draws of z an example.
             seed: Stateless seed, int32 `[2]`; without it they are drawn anew each time.
             posterior: Another q(z | x) than the encoder's, a `tfd.Distribution` with batch shape `[batch]`.
+
+        Raises:
+            ValueError: If `num_samples` is no count, or labels are missing or too many.
         """
+        num_samples = checked_count(self, "num_samples", num_samples)
         posterior = self.encode(x, condition) if posterior is None else posterior
         z = posterior.sample(num_samples, seed=seed)
         log_ratio = posterior.log_prob(z) - self.prior.distribution(condition).log_prob(z)

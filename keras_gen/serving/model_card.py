@@ -2,7 +2,6 @@
 
 import csv
 import datetime
-import importlib.metadata
 import inspect
 import pathlib
 import platform
@@ -13,9 +12,9 @@ import yaml
 from keras_gen.models.base import GenerativeModel
 from keras_gen.serving.warm_up import Exchanges
 from keras_gen.storage import PathLike
+from keras_gen.versions import versions
 
 CARD = "assets.extra/MODEL_CARD.md"
-_STACK = ("tensorflow", "keras", "tensorflow-probability")
 
 
 def write_card(
@@ -37,7 +36,7 @@ def write_card(
 
 def _card(model, name, version, exchanges, run):
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    stack = ", ".join(f"{package} {importlib.metadata.version(package)}" for package in _STACK)
+    own, *stack = (f"{package} {version}" for package, version in versions().items())
     signatures = "\n".join(
         f"| `{signature}` | {' | '.join(', '.join(f'`{key}` {_described(value)}' for key, value in side.items()) for side in sides)} |"
         for signature, sides in exchanges.items()
@@ -47,7 +46,7 @@ def _card(model, name, version, exchanges, run):
 
 {(inspect.getdoc(type(model)) or type(model).__name__).splitlines()[0]}
 
-Published {today} by keras_gen {importlib.metadata.version("keras_gen")} ({stack}, Python {platform.python_version()}).
+Published {today} by {own} ({", ".join(stack)}, Python {platform.python_version()}).
 
 ## Signatures
 

@@ -1,10 +1,9 @@
 """The files that TensorFlow Serving itself is configured with: which models, and how requests are put together in batches."""
 
-import os
 import pathlib
 from typing import TYPE_CHECKING
 
-from keras_gen.storage import PathLike
+from keras_gen.storage import PathLike, whole
 
 if TYPE_CHECKING:
     from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
@@ -48,19 +47,11 @@ def write_server_config(folder: PathLike) -> None:
     for name in sorted(versioned - known):
         config.model_config_list.config.add(name=name, base_path=f"{MOUNTED_AT}/{name}", model_platform="tensorflow")
     if versioned - known:
-        _write(folder / MODELS, text_format.MessageToString(config))
+        with whole(folder / MODELS) as unfinished:
+            unfinished.write_text(text_format.MessageToString(config))
     if not (folder / BATCHING).exists():
-        _write(folder / BATCHING, _BATCHING)
-
-
-def _write(path, text):
-    """Write a file so that a reader sees the old or the new one whole."""
-    beside = path.with_name(f"{path.name}.unfinished-{os.getpid()}")
-    try:
-        beside.write_text(text)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+        with whole(folder / BATCHING) as unfinished:
+            unfinished.write_text(_BATCHING)
 
 
 _BATCHING = """# tensorflow_model_server --enable_batching --batching_parameters_file=/models/batching_parameters.txt

@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from keras_gen.evaluation import latent_report
 from keras_gen.evaluation.pictures import are_images, grid, save_grid
-from keras_gen.evaluation.quality import generate
+from keras_gen.evaluation.quality import draw_samples
 from keras_gen.models import VAE
 from keras_gen.models.multi_worker import outside
+from keras_gen.serialization import checked_count
 from keras_gen.storage import PathLike, whole
 from keras_gen.typing import Examples
 
@@ -53,6 +54,9 @@ class Pictures(keras.callbacks.Callback):
         every: Epochs between two pictures.
         num_samples: How many samples to draw; with the same seed every time, so that pictures can be compared.
         seed: Seed of the samples.
+
+    Raises:
+        ValueError: If `every` or `num_samples` is no count.
     """
 
     def __init__(
@@ -69,8 +73,8 @@ class Pictures(keras.callbacks.Callback):
         self.labels: list[np.ndarray]
         self.images, *self.labels = images if isinstance(images, tuple) else (images,)
         self.data = data
-        self.every = every
-        self.num_samples = num_samples
+        self.every = checked_count(self, "every", every)
+        self.num_samples = checked_count(self, "num_samples", num_samples)
         self.seed = seed
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -86,7 +90,7 @@ class Pictures(keras.callbacks.Callback):
         model = outside(self.model)
         if hasattr(model, "fit_latent_density"):
             model.fit_latent_density(self.data)
-        save_grid(self.folder / f"samples-{epoch:03d}.png", generate(model, self.num_samples, self.seed))
+        save_grid(self.folder / f"samples-{epoch:03d}.png", draw_samples(model, self.num_samples, self.seed))
         if hasattr(model, "reconstruct"):
             reconstructions = np.asarray(model.reconstruct(self.images, *self.labels))
             rows = [slice(start, start + 10) for start in range(0, len(self.images), 10)]
@@ -102,6 +106,9 @@ class Summaries(keras.callbacks.TensorBoard):
         examples: Examples for the KL, at least two, or a pair of examples and labels.
         every: Epochs between two pictures.
         seed: Seed of the samples.
+
+    Raises:
+        ValueError: If `every` is no count.
     """
 
     def __init__(
@@ -110,7 +117,7 @@ class Summaries(keras.callbacks.TensorBoard):
         super().__init__(str(folder), write_graph=False)
         self.folder = pathlib.Path(folder)
         self.examples = examples if isinstance(examples, tuple) else (examples,)
-        self.every = every
+        self.every = checked_count(self, "every", every)
         self.seed = seed
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -126,7 +133,7 @@ class Summaries(keras.callbacks.TensorBoard):
                 for dimension, value in enumerate(latent_report(self.model, *self.examples).kl_per_dimension):
                     tf.summary.scalar(f"kl_per_dimension/{dimension:03d}", value)
             if are_images(self.examples[0]) and (epoch + 1) % self.every == 0:
-                tf.summary.image("samples", grid(generate(self.model, 100, self.seed))[None])
+                tf.summary.image("samples", grid(draw_samples(self.model, 100, self.seed))[None])
         self.writer.flush()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

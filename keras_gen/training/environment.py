@@ -1,7 +1,6 @@
 """What a run was made with: versions, devices, git commit."""
 
 import datetime
-import importlib.metadata
 import pathlib
 import platform
 import subprocess
@@ -11,8 +10,7 @@ import tensorflow as tf
 import yaml
 
 from keras_gen.storage import PathLike, whole
-
-_PACKAGES = ("keras_gen", "tensorflow", "keras", "tensorflow-probability", "tensorflow-datasets", "numpy")
+from keras_gen.versions import versions
 
 
 def record_environment(folder: PathLike) -> None:
@@ -29,7 +27,7 @@ def record_environment(folder: PathLike) -> None:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "devices": [f"{device.device_type}:{_details(device)}" for device in tf.config.list_physical_devices()],
-        "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
+        "versions": versions(),
     }
     for name, version in now["versions"].items():
         if before and before[-1]["versions"].get(name) != version:

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_gen import evaluation, serving
 from keras_gen.evaluation.pictures import are_images, save_grid, save_matrix
-from keras_gen.evaluation.quality import generate
+from keras_gen.evaluation.quality import draw_samples
 from keras_gen.evaluation.report import write_report
 from keras_gen.evaluation.summary import Evaluation, draw_latents, summarize
 from keras_gen.models.saved import load_run
@@ -30,7 +30,7 @@ def sample(run: PathLike, num_samples: int = 100, seed: int = 0, output: PathLik
     Returns:
         Path of the file.
     """
-    samples = np.asarray(generate(load_run(run), num_samples, seed))
+    samples = np.asarray(draw_samples(load_run(run), num_samples, seed))
     output = pathlib.Path(output or pathlib.Path(run) / ("samples.png" if are_images(samples) else "samples.npy"))
     output.parent.mkdir(parents=True, exist_ok=True)
     if are_images(samples) and output.suffix != ".npy":

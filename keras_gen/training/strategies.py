@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_gen.models.multi_worker import several_workers, worker_index
 
-PATIENCE = 300  # seconds until all workers must be there
+SECONDS_TO_MEET = 300  # seconds until all workers must be there
 _EXAMPLE = """'{"cluster": {"worker": ["host-0:12345", "host-1:12345"]}, "task": {"type": "worker", "index": 0}}'"""
 
 
@@ -19,7 +19,7 @@ def strategy_of(name: Literal["single", "mirrored", "multiworker"]) -> tf.distri
     """The strategy of a configuration: `single`, `mirrored` or `multiworker`.
 
     Raises:
-        ValueError: If `TF_CONFIG` is missing or wrong, or not all workers are there after `PATIENCE` seconds.
+        ValueError: If `TF_CONFIG` is missing or wrong, or not all workers are there after `SECONDS_TO_MEET` seconds.
     """
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
@@ -72,7 +72,7 @@ def cluster() -> tuple[list[str], int]:
 
 def _await(addresses, index):
     """Wait until all workers answer; TensorFlow itself would wait for ever."""
-    ends = time.monotonic() + PATIENCE
+    ends = time.monotonic() + SECONDS_TO_MEET
     port = int(addresses[index].rpartition(":")[2])
     try:
         listener = socket.create_server(("", port), reuse_port=True)
@@ -84,8 +84,8 @@ def _await(addresses, index):
             while not _answers(host, int(port)):
                 if time.monotonic() > ends:
                     raise ValueError(
-                        f"Expected worker {number} of TF_CONFIG to answer at {address} within {PATIENCE} seconds. Received: no answer. "
-                        "Start the same command there, with its own index in TF_CONFIG."
+                        f"Expected worker {number} of TF_CONFIG to answer at {address} within {SECONDS_TO_MEET} seconds. "
+                        "Received: no answer. Start the same command there, with its own index in TF_CONFIG."
                     )
                 time.sleep(0.2)
 
@@ -100,6 +100,6 @@ def _answers(host, port):
 
 def _end_unless(done):
     """End the process if a worker was there and is gone before TensorFlow has met it: it waits where no signal reaches."""
-    if not done.wait(PATIENCE):
-        os.write(2, f"keras-gen: error: the workers of TF_CONFIG did not meet within {PATIENCE} seconds.\n".encode())
+    if not done.wait(SECONDS_TO_MEET):
+        os.write(2, f"keras-gen: error: the workers of TF_CONFIG did not meet within {SECONDS_TO_MEET} seconds.\n".encode())
         os._exit(1)

@@ -121,7 +121,10 @@ def main(settings: Settings):
 def table():
     """What was reached, beside the targets."""
     found = list(results.load(TABLE).values())
-    numbers = ("standard_error_of_draws", "standard_error_of_examples"), ("active_units", "epochs", "training_minutes", "wall_minutes")
+    numbers = (
+        ("standard_error_of_draws", "standard_error_of_examples"),
+        ("active_units", "epochs", "training_minutes", "wall_minutes"),
+    )
     rows = [
         [name, f"**{each['nll']:.2f}**", *(each[n] for n in numbers[0]), f"{target} ({source})", *(each[n] for n in numbers[1])]
         for row, (name, target, source) in TARGETS.items()

@@ -151,6 +151,7 @@ def test_what_cannot_be_loaded_is_refused_with_advice(tmp_path):
         ("no_such_data_set", {}, "Received: 'no_such_data_set', which is none of these"),
         ("fashon_mnist", {}, r"which is none of these\. Did you mean 'fashion_mnist'\?"),
         ("mnist_mini", {"batch_size": 0}, "`batch_size` is an int of at least 1. Received: batch_size=0"),
+        ("mnist_mini", {"batch_size": True}, "`batch_size` is an int of at least 1. Received: batch_size=True"),
     ):
         with pytest.raises(ValueError, match=message):
             data.load(source, **arguments)

@@ -120,7 +120,7 @@ def test_support_and_parameter_shape():
     assert Bernoulli(list(SHAPE)).parameter_shape == Normal(SHAPE).parameter_shape == SHAPE
 
 
-@pytest.mark.parametrize("shape", [(), (28, 0), (28.0,), (None, 28)])
+@pytest.mark.parametrize("shape", [(), (28, 0), (28.0,), (None, 28), (True, 28)])
 def test_event_shape_is_checked(shape):
     with pytest.raises(ValueError, match="`event_shape` of Bernoulli is the shape of one example"):
         Bernoulli(shape)

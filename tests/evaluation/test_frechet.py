@@ -1,5 +1,7 @@
 """FID and KID of features, against scipy's matrix square root and plain loops."""
 
+import re
+
 import numpy as np
 import pytest
 import scipy.linalg
@@ -63,3 +65,10 @@ def test_real_against_real_is_small():
 def test_what_are_no_features_is_refused(distance, b):
     with pytest.raises(ValueError, match=r"Expected (finite )?features"):
         distance(np.zeros((5, 3)), b)
+
+
+@pytest.mark.parametrize(("argument", "value", "least"), [("num_subsets", 0, 1), ("subset_size", 1, 2), ("subset_size", 2.5, 2)])
+def test_what_are_no_subsets_is_refused(argument, value, least):
+    expected = f"`{argument}` is an int of at least {least}. Received: {argument}={value}"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        kernel_distance(np.zeros((5, 3)), np.zeros((5, 3)), **{argument: value})

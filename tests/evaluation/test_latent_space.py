@@ -1,5 +1,7 @@
 """Codes and walks among them, for models whose decoder is linear, so that what they show is known."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -39,8 +41,25 @@ def test_an_interpolation_is_straight_or_along_the_great_circle(autoencoder):
     np.testing.assert_allclose(right_angle[0, 1], 2**0.5 * np.array([1, 1, 0]) @ WEIGHTS + BIAS, atol=1e-4)
     for images in (straight, evaluation.interpolate(autoencoder, start, end, num_steps=3, spherical=True)):
         np.testing.assert_allclose(images[:, [0, 2]], np.stack([start, end], axis=1) @ WEIGHTS + BIAS, atol=1e-4)
-    with pytest.raises(ValueError, match="as many starts as ends"):
-        evaluation.interpolate(autoencoder, start, end[:1])
+    for sides in ((start, end[:1]), (start, end[:, :2]), (start[0], end[0])):
+        with pytest.raises(ValueError, match="as many starts as ends") as caught:
+            evaluation.interpolate(autoencoder, *sides)
+        assert str(caught.value).endswith("Received: shapes {} and {}.".format(*(side.shape for side in sides)))
+
+
+@pytest.mark.parametrize("shape", [(3,), (0, 3), (2, 3, 4)])
+def test_what_are_no_codes_is_not_traversed(shape, autoencoder):
+    with pytest.raises(ValueError, match=re.escape(f"Expected at least one code, an array (n, latents). Received: shape {shape}.")):
+        evaluation.traverse(autoencoder, np.zeros(shape))
+
+
+def test_examples_are_checked_before_they_are_encoded(autoencoder, models):
+    with pytest.raises(ValueError, match=re.escape("Expected `x` of shape (batch, 4). Received: shape (2, 5).")):
+        evaluation.codes(autoencoder, np.zeros((2, 5)))
+    with pytest.raises(ValueError, match=re.escape("Expected at least 1 example. Received: 0 examples.")):
+        evaluation.codes(autoencoder, np.zeros((0, 4)))
+    with pytest.raises(ValueError, match="Expected labels as `y`"):
+        evaluation.codes(models["conditional_vae"], np.zeros((2, 8, 8, 1)))
 
 
 def test_each_row_has_its_label():

@@ -46,3 +46,9 @@ def test_they_tell_low_quality_from_missing_modes():
 def test_too_few_are_refused():
     with pytest.raises(ValueError, match="n and m more than 3"):
         precision_recall(REAL[:3], GENERATED)
+
+
+@pytest.mark.parametrize("numbers", [precision_recall, density_coverage])
+def test_which_neighbour_is_checked(numbers):
+    with pytest.raises(ValueError, match=r"`k` is an int of at least 1\. Received: k=0"):
+        numbers(REAL, GENERATED, k=0)

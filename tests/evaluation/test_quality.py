@@ -96,6 +96,11 @@ def test_what_cannot_be_compared_is_refused(pixels, images):
         evaluation.Extractor(keras.Sequential([keras.Input(IMAGE), keras.layers.ReLU()]), "images")
 
 
+def test_how_often_it_is_compared_is_checked_before_the_training(pixels, images):
+    with pytest.raises(ValueError, match=r"`every` of QualityLogs is an int of at least 1\. Received: every=0"):
+        evaluation.QualityLogs(images, pixels, every=0)
+
+
 def test_inception_without_its_weights_says_what_to_do(monkeypatch):
     def offline(**kwargs):
         raise OSError("no network")

@@ -8,7 +8,8 @@ import pytest
 from keras.utils import load_img
 
 from keras_gen import evaluation
-from keras_gen.evaluation.summary import draw_latents, summarize
+from keras_gen.evaluation import Evaluation, Score, summarize
+from keras_gen.evaluation.summary import draw_latents
 
 PIXELS = evaluation.Extractor(keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()]), "pixels")
 
@@ -19,6 +20,8 @@ def test_the_numbers_are_those_of_each_function_and_the_pictures_are_there(name,
     model = models[name]
     labels = np.arange(20) % model.num_classes if model.num_classes else None
     found = summarize(model, images, labels, num_samples=20, extractor=PIXELS, seed=3)
+    assert isinstance(found, Evaluation)
+    assert all(isinstance(score, Score) for score in found.scores)
     values = {score.name: score.value for score in found.scores}
     quality = evaluation.sample_quality(model, images, extractor=PIXELS, seed=3)
     assert (values["FID"], values["KID"], values["FID of real images"]) == (quality.fid, quality.kid, quality.floor)

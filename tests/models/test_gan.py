@@ -257,7 +257,9 @@ def test_compile_is_checked():
         model.compile(metrics=["mse"])
     with pytest.raises(ValueError, match=re.escape("`penalties` are keras_gen.losses.Penalty objects, such as [R1(10.0)]")):
         model.compile(penalties=["r1"])
-    with pytest.raises(ValueError, match=re.escape("`discriminator_steps` is a positive int. Received: 0")):
+    with pytest.raises(
+        ValueError, match=re.escape("`discriminator_steps` of GAN is an int of at least 1. Received: discriminator_steps=0")
+    ):
         model.compile(discriminator_steps=0)
     with pytest.raises(ValueError, match=re.escape("`ema_momentum` is a number in [0, 1) or None. Received: 1.0")):
         model.compile(ema_momentum=1.0)

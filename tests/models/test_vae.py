@@ -111,12 +111,29 @@ def test_generate_has_one_row_a_seed():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"num_samples": 0, "seed": 1}, {"num_samples": 3, "seed": -1}, {"num_samples": 3, "seed": [1, 2]}]
+    "arguments",
+    [
+        {"num_samples": 0, "seed": 1},
+        {"num_samples": 3, "seed": -1},
+        {"num_samples": 3, "seed": [1, 2]},
+        {"num_samples": None, "seed": None},
+        {"num_samples": True, "seed": 1},
+        {"num_samples": 1, "seed": True},
+        {"num_samples": 1, "seed": 0.5},
+    ],
 )
-def test_generate_is_checked(arguments):
+def test_generate_is_checked_and_shows_what_it_was_given(arguments):
     model, _ = tiny_vae()
-    with pytest.raises(ValueError, match=re.escape("`generate` takes a number of samples and an int seed in [0, 2**31)")):
+    with pytest.raises(ValueError, match=re.escape("`generate` takes a number of samples and an int seed in [0, 2**31)")) as caught:
         model.generate(**arguments)
+    assert str(caught.value).endswith("Received: num_samples={num_samples!r}, seed={seed!r}".format(**arguments))
+
+
+@pytest.mark.parametrize("method", ["score", "log_weights"])
+def test_no_draws_are_refused(method, images):
+    model, _ = tiny_vae()
+    with pytest.raises(ValueError, match=r"`num_samples` of VAE is an int of at least 1\. Received: num_samples=0"):
+        getattr(model, method)(images, num_samples=0)
 
 
 def test_encode_is_the_posterior_and_reconstruct_its_mean(images):
@@ -161,6 +178,7 @@ def test_metrics_see_the_data_and_their_reconstruction(images):
         ({"posterior": "diagonal"}, "`posterior` is a keras_gen.distributions.Posterior"),
         ({"likelihood": tfd.Normal(0.0, 1.0)}, "`likelihood` is a keras_gen.distributions.Likelihood"),
         ({"seed": -1}, "`seed` is an int in [0, 2**31) or None. Received: seed=-1"),
+        ({"seed": True}, "`seed` is an int in [0, 2**31) or None. Received: seed=True"),
     ],
 )
 def test_components_are_checked(arguments, message):

@@ -1,5 +1,6 @@
 import os
 import pathlib
+import platform
 import shutil
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from keras_gen.serving.model_card import CARD, write_card
 from keras_gen.serving.server_config import write_server_config
 from keras_gen.serving.verify import SUMS
 from keras_gen.storage import damaged
+from keras_gen.versions import versions
 
 
 @pytest.mark.usefixtures("unverified")
@@ -98,6 +100,8 @@ def test_a_run_is_published_with_its_training(tmp_path):
     version = serving.publish(run, tmp_path / "savedmodels" / "mine")
     card = (version / CARD).read_text()
     assert "# mine, version 1" in card
+    stack = ", ".join(f"{name} {version}" for name, version in versions().items() if name != "keras_gen")
+    assert f"by keras_gen {versions()['keras_gen']} ({stack}, Python {platform.python_version()})" in card
     assert "data: digits\nepochs: 3" in card
     assert "| loss | 8.5 |" in card
     assert "posterior: DiagonalNormal(event_size=3)" in card
@@ -115,6 +119,14 @@ def test_a_class_of_ones_own_needs_no_docstring_for_its_card(tmp_path):
     assert "z = encoder(x), x̂ = decoder(z)" in (tmp_path / CARD).read_text()
 
 
+def test_the_server_configuration_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    (tmp_path / "vae" / "1").mkdir(parents=True)
+    synced = []
+    monkeypatch.setattr("keras_gen.storage._sync", lambda path: synced.append(path.name))
+    write_server_config(tmp_path)
+    assert {"unfinished-models.config", "unfinished-batching_parameters.txt"} < set(synced)
+
+
 def test_the_server_configuration_names_all_models_and_keeps_what_was_changed(tmp_path):
     for version in ("vae/1", "vae/2", "gan/1", "notes/old", "empty"):
         (tmp_path / version).mkdir(parents=True)
@@ -128,6 +140,7 @@ def test_the_server_configuration_names_all_models_and_keeps_what_was_changed(tm
         text.replace('    base_path: "/models/vae"', '    base_path: "/models/vae"\n    model_version_policy { all {} } # mine')
     )
     batching.write_text("mine")
+    assert {path.name for path in tmp_path.iterdir()} == {"vae", "gan", "notes", "empty", config.name, batching.name}
     changed = config.read_text()
     write_server_config(tmp_path)
     assert (config.read_text(), batching.read_text()) == (changed, "mine")

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from command import KILL, AtCall, AtStep, Command, FullDisk, Send, WaitFor, keras_gen
 
-from keras_gen.models.checkpoints import SUMS
+from keras_gen.models.checkpoints import CHECKSUMS
 from keras_gen.storage import damaged
 
 EPOCHS, STEPS = 4, 5  # of 40 images, of which 4 are held out, in batches of 8
@@ -99,7 +99,7 @@ def assert_whole(folder):
     """All that has a checkpoint's name is whole, nothing lies about, and there is at least one."""
     found = [path for path in checkpoints(folder) if not path.name.startswith("damaged-")]
     assert found
-    assert all(path.name.startswith("epoch-") and damaged(path, SUMS) == [] for path in found)
+    assert all(path.name.startswith("epoch-") and damaged(path, CHECKSUMS) == [] for path in found)
     return f"{len(found)} whole checkpoints"
 
 
@@ -200,8 +200,8 @@ DATA = "state.data-00000-of-00001"
         ("the weights cut off", cut, DATA),
         ("the index missing", pathlib.Path.unlink, "state.index"),
         ("a bit of the counters flipped", flip, "state.json"),
-        ("the checksums missing", pathlib.Path.unlink, SUMS),
-        ("the checksums empty", lambda path: path.write_text(""), SUMS),
+        ("the checksums missing", pathlib.Path.unlink, CHECKSUMS),
+        ("the checksums empty", lambda path: path.write_text(""), CHECKSUMS),
     ],
 )
 def test_a_damaged_checkpoint_is_put_aside(folder, stopped, finished, fault, what, spoil, file):

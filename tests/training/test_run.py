@@ -16,6 +16,7 @@ from keras_gen import data, evaluation
 from keras_gen.evaluation.pictures import save_grid
 from keras_gen.models.saved import load_run
 from keras_gen.training import finished, run
+from keras_gen.training.callbacks import Pictures, Summaries
 from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig, as_dict, read
 from keras_gen.training.environment import record_environment
 
@@ -231,6 +232,12 @@ def test_tensorboard_has_curves_samples_and_the_kl_of_each_dimension(digits, tmp
     picture = tf.io.decode_png(found["examples", "samples", 1][2])
     assert picture.shape == (10 * 12, 10 * 12, 1)
     assert ("examples", "samples", 0) not in found
+
+
+@pytest.mark.parametrize("make", [functools.partial(Pictures, data=None), Summaries])
+def test_how_often_pictures_are_written_is_checked_before_the_training(make, images, tmp_path):
+    with pytest.raises(ValueError, match=r"`every` of (Pictures|Summaries) is an int of at least 1\. Received: every=0"):
+        make(tmp_path, images, every=0)
 
 
 def test_a_run_notes_what_it_was_made_with(tmp_path):

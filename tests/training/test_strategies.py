@@ -160,7 +160,7 @@ def test_a_wrong_tf_config_is_explained(config, received, monkeypatch):
 
 
 def test_a_worker_that_does_not_come_is_named(monkeypatch):
-    monkeypatch.setattr(strategies, "PATIENCE", 0.5)
+    monkeypatch.setattr(strategies, "SECONDS_TO_MEET", 0.5)
     ports = free_ports()
     monkeypatch.setenv("TF_CONFIG", tf_config(ports, 0))
     with pytest.raises(ValueError, match=rf"Expected worker 1 of TF_CONFIG to answer at localhost:{ports[1]} within 0.5 seconds"):
