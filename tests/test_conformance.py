@@ -130,11 +130,11 @@ def test_every_form_of_fit_is_the_same_training(make_model, kind, images, form):
 
 
 def test_validation_split_and_train_on_batch(make_model, images):
-    history = make_model().fit(images, validation_split=0.25, **FIT).history
+    history = make_model(run_eagerly=True).fit(images, validation_split=0.25, **FIT).history
     assert {"loss", "val_loss"} <= history.keys()
-    logs = make_model().train_on_batch(images, return_dict=True)
+    logs = make_model(run_eagerly=True).train_on_batch(images, return_dict=True)
     assert logs["loss"] == pytest.approx(
-        make_model().fit(images, batch_size=20, verbose=0, shuffle=False).history["loss"][0], rel=1e-5
+        make_model(run_eagerly=True).fit(images, batch_size=20, verbose=0, shuffle=False).history["loss"][0], rel=1e-5
     )
 
 
@@ -160,7 +160,7 @@ def test_weights_of_zero_are_examples_left_out(make_model, kind, images, form):
 
 def test_weights_without_a_target_count_in_fit_and_its_validation(make_model, images):
     weights = np.linspace(0.5, 1.5, 20, dtype="float32")
-    implicit, explicit = make_model(), make_model()
+    implicit, explicit = make_model(run_eagerly=True), make_model(run_eagerly=True)
     history = implicit.fit(images, sample_weight=weights, validation_data=(images, None, weights), **FIT).history
     expected = explicit.fit(images, images, sample_weight=weights, validation_data=(images, images, weights), **FIT).history
     assert history == expected
@@ -303,10 +303,14 @@ def test_values_out_of_range_and_nan_are_refused_in_every_mode(make_model, image
 
 def test_weights_of_one_column_and_lists_are_taken(make_model, images):
     weights = np.linspace(0, 1, 20, dtype="float32")
-    expected = make_model().fit(images, sample_weight=weights, validation_data=(images, None, weights), **FIT).history
+    expected = (
+        make_model(run_eagerly=True).fit(images, sample_weight=weights, validation_data=(images, None, weights), **FIT).history
+    )
     for form in (weights[:, None], weights.tolist()):
         validation_data = [images, None, form if isinstance(form, np.ndarray) else weights]
-        assert make_model().fit(images, sample_weight=form, validation_data=validation_data, **FIT).history == expected
+        assert (
+            make_model(run_eagerly=True).fit(images, sample_weight=form, validation_data=validation_data, **FIT).history == expected
+        )
 
 
 def test_data_sets_of_unknown_rank_train(make_model, images):
@@ -317,10 +321,10 @@ def test_data_sets_of_unknown_rank_train(make_model, images):
 def test_frozen_networks_do_not_move(make_model, kind, images):
     first, second = {"gan": ("generator", "discriminator")}.get(kind, ("encoder", "decoder"))
     for frozen in ((first,), (second,), (first, second)):
-        model = make_model()
+        model = make_model(run_eagerly=True)
         for name in frozen:
             getattr(model, name).trainable = False
-        model.compile(**MODELS[kind]()[1])
+        model.compile(**MODELS[kind]()[1], run_eagerly=True)
         before = {name: [v.numpy() for v in getattr(model, name).variables if "moving" not in v.path] for name in (first, second)}
         if kind != "gan" and len(frozen) == 2:
             continue  # nothing is left to train

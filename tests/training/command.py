@@ -11,7 +11,7 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # as `keras-gen` has it, for the process that imports TensorFlow before
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["keras_gen.training.run", "tensorflow_probability", "tensorflow_datasets"])
+PROCESSES.set_forkserver_preload(["keras_gen.training.run", "tensorflow_probability", "tensorflow_datasets", "tensorboard.summary"])
 
 
 @dataclasses.dataclass

@@ -1,5 +1,6 @@
 """What can befall a training, done for real to `keras-gen` in a process of its own; a table in the output says how each ended."""
 
+import io
 import pathlib
 import random
 import re
@@ -19,7 +20,7 @@ from keras_gen.storage import damaged
 
 EPOCHS, STEPS = 4, 5  # of 40 images, of which 4 are held out, in batches of 8
 KINDS = {
-    "autoencoder": ["--latent-size", 3],
+    "autoencoder": ["--network", "mlp", "--latent-size", 3],
     "vae": ["--network", "mlp", "--latent-size", 3, "--kl-warm-up", 15],
     "gan": ["--latent-size", 3, "--ema-momentum", 0.5],
 }
@@ -46,9 +47,8 @@ def folder(tmp_path):
 def left(folder):
     """`(weights and slots, metrics.csv)` of the finished run in a folder."""
     arrays = {}
-    with zipfile.ZipFile(folder / "runs" / "run" / "model.keras") as archive:
-        archive.extract("model.weights.h5", folder)
-    with h5py.File(folder / "model.weights.h5") as file:
+    archive = zipfile.ZipFile(folder / "runs" / "run" / "model.keras")  # which another process of the tests may read, too
+    with archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as file:
         file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
     return arrays, (folder / "runs" / "run" / "metrics.csv").read_text()
 
@@ -152,7 +152,7 @@ def test_stopped_in_a_step(folder, finished, fault, kind, what, injection, code)
     ],
 )
 def test_stopped_elsewhere(folder, finished, fault, what, injection, code):
-    ended = keras_gen(folder, *train(), injections=[injection])
+    ended = keras_gen(folder, *train("autoencoder"), injections=[injection])
     assert ended.code == code, ended.error
     if code >= 0:
         assert "`keras-gen train --resume runs/run` goes on" in ended.error
@@ -160,20 +160,20 @@ def test_stopped_elsewhere(folder, finished, fault, what, injection, code):
         assert not list(folder.rglob("unfinished-*"))
     else:
         remains = "those before"
-    fault(what, ended, f"{remains}; {assert_goes_on(folder, finished('vae'))}")
+    fault(what, ended, f"{remains}; {assert_goes_on(folder, finished('autoencoder'))}")
 
 
 def test_killed_at_random_moments(folder, finished, fault):
     moments, kills = random.Random(0), 0
     while not (folder / "runs" / "run" / "model.keras").exists():
-        command = Command(folder, RESUME if (folder / "runs" / "run" / "config.yaml").exists() else train())
+        command = Command(folder, RESUME if (folder / "runs" / "run" / "config.yaml").exists() else train("autoencoder"))
         time.sleep(moments.uniform(0.2, 1.5 + 0.2 * kills))  # or it might never be done
         command.process.kill()
         ended = command.ended()
         kills += ended.code == -9
         shutil.rmtree(folder / "runs") if not (folder / "runs" / "run" / "config.yaml").exists() else None
     assert kills >= 3
-    assert_equal(folder, finished("vae"))
+    assert_equal(folder, finished("autoencoder"))
     fault(f"kill -9 at {kills} random moments of one training", ended, "resumed each time: equal to the last bit")
 
 
@@ -281,7 +281,7 @@ def test_what_cannot_go_on_says_why(folder, stopped, fault, what, spoil, argumen
 
 
 def test_two_processes_in_one_run(folder, finished, fault):
-    first = Command(folder, train(), AtStep(7, WaitFor(folder / "go.on")))
+    first = Command(folder, train("autoencoder"), AtStep(7, WaitFor(folder / "go.on")))
     while not (folder / "go.waiting").exists():
         time.sleep(0.01)
     (folder / "second").mkdir()
@@ -291,7 +291,7 @@ def test_two_processes_in_one_run(folder, finished, fault):
     assert "which another process is training" in second.error
     (folder / "go.on").touch()
     assert first.ended().code == 0
-    assert_equal(folder, finished("vae"))
+    assert_equal(folder, finished("autoencoder"))
     fault("a second process in the same run", second, "the first: equal to the last bit")
 
 
