@@ -29,7 +29,10 @@ def gan_of(generator=4, discriminator=4, prior=None, **arguments):
     return model
 
 
-@pytest.mark.parametrize("compiled", [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}])
+XLA = pytest.param({"jit_compile": True}, marks=pytest.mark.exhaustive)  # test_conformance.py has the GAN without labels
+
+
+@pytest.mark.parametrize("compiled", [{"run_eagerly": True}, {"jit_compile": False}, XLA])
 def test_it_trains_saves_and_draws_the_same_again(compiled, images, tmp_path):
     labels = LABELS
     if compiled.get("jit_compile"):  # XLA takes a minute over two penalties and partial batches; test_gan.py has each

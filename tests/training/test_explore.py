@@ -203,14 +203,3 @@ def test_a_port_that_cannot_be_had_is_refused(finished, capsys):
 def test_without_nicegui_it_says_how_to_have_it(finished, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "nicegui", None)
     assert "pip install 'keras_gen[explore]'" in refused(capsys, finished)
-
-
-def test_a_model_of_rows_is_refused(tmp_path, capsys, port):
-    np.savetxt(tmp_path / "table.csv", np.random.default_rng(0).random((40, 5)), delimiter=",")
-    config = VAEConfig(
-        data=str(tmp_path / "table.csv"), network="mlp", latent_size=2, epochs=1, runs=tmp_path, savedmodels=tmp_path / "s"
-    )
-    with pytest.MonkeyPatch.context() as patch:
-        without_verifying(patch)
-        folder = run.train(config)
-    assert "Expected a model of images" in refused(capsys, str(folder), "--port", str(port))

@@ -120,10 +120,12 @@ def test_every_setting_reaches_the_model():
 def test_every_prior_and_likelihood_trains_and_comes_back(prior, likelihood, tmp_path):
     config = VAEConfig(prior=prior, likelihood=likelihood, prior_components=3, latent_size=2, network="conv")
     model = run.build(config, (8, 8, 1), 10)
+    model.run_eagerly = True
     x = (np.random.default_rng(0).integers(0, 256, size=(12, 8, 8, 1)) / 255).astype("float32")
     assert np.isfinite(model.fit(x, validation_data=x, verbose=0).history["val_loss"][0])
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded.run_eagerly = True
     np.testing.assert_allclose(loaded.generate(3, seed=1), model.generate(3, seed=1), atol=1e-6)
     assert loaded.evaluate(x, verbose=0, return_dict=True) == model.evaluate(x, verbose=0, return_dict=True)
 
