@@ -16,7 +16,7 @@ extensions = [
 ]
 html_theme = "furo"
 html_title = f"keras_gen {release}"
-exclude_patterns = ["tutorials/*.rst", "tutorials/README.txt"]  # the gallery makes its own
+exclude_patterns = ["tutorials/*.rst"]  # the gallery makes its own
 default_role = "code"  # docstrings have `code` in single backticks
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
