@@ -58,6 +58,34 @@ def test_every_execution_mode_is_the_same_training(make_model, kind, images, mod
         np.testing.assert_allclose(history[name], values, **({"rtol": 1e-4, "atol": 1e-5} if same_noise else {"rtol": 0.05}))
 
 
+@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # as Keras says of every source of unknown length
+@pytest.mark.parametrize("form", ["data set of unknown length", "generator with weights and no target"])
+def test_the_quick_training_function_does_what_keras_own_does(images, form, monkeypatch):
+    """To the last bit, over a partial batch, the end of the data, and `train_on_batch` in between."""
+
+    def batches():
+        for start in (0, 8, 16):
+            batch = images[start : start + 8]
+            yield batch if form.startswith("data set") else (batch, None, np.linspace(0, 2, len(batch), dtype="float32"))
+
+    models, losses_seen = [], []
+    for own in (False, True):
+        if own:
+            monkeypatch.setattr("keras_gen.models.base.GenerativeModel.make_train_function", keras.Model.make_train_function)
+        model, history = tiny("vae", jit_compile=False), []
+        for _ in range(2):
+            if form.startswith("data set"):
+                data = tf.data.Dataset.from_generator(batches, output_signature=tf.TensorSpec((None, *IMAGE)))
+            else:
+                data = batches()
+            history += model.fit(data, verbose=0).history["loss"]
+            history.append(model.train_on_batch(images[:8], return_dict=True)["loss"])
+        models.append(model)
+        losses_seen.append(history)
+    assert_weights_equal(*models, atol=0)
+    assert losses_seen[0] == losses_seen[1]
+
+
 @pytest.mark.parametrize(("policy", "mode"), [("mixed_float16", "graph"), ("mixed_float16", "XLA"), ("mixed_bfloat16", "graph")])
 def test_mixed_precision_stays_close_to_float32(make_model, kind, images, policy, mode):
     images = for_mode(mode, images)

@@ -214,6 +214,22 @@ class GenerativeModel(MultiWorkerModel):
 
     # === The step ===
 
+    def make_train_function(self, force: bool = False) -> None:
+        """Make Keras's function from an iterator to the logs of a step; on one device without its `Optional`, a tenth of a small step.
+
+        Args:
+            force: Make it anew.
+        """
+        if self.train_function is not None and not force:
+            return
+        super().make_train_function(force=True)
+        if self.run_eagerly or self.steps_per_execution > 1:
+            return
+        step = tf.function(self.train_step, reduce_retracing=True, jit_compile=self.jit_compile, autograph=False)
+        step, keras_own = self._autoconvert_optionals(step), self.train_function
+        on_iterator = tf.function(lambda iterator: step(iterator.get_next()), reduce_retracing=True, autograph=False)
+        self.train_function = lambda batches: (on_iterator if isinstance(batches, tf.data.Iterator) else keras_own)(batches)
+
     def noise_seed(self, training: bool) -> tf.Tensor:
         """A stateless seed, int32 `[2]`, of its own for each step, replica and purpose.
 
