@@ -12,11 +12,13 @@ class Competitor:
 
     Args:
         maker: `"module:function"`; the function returns the work, a function of an amount, which may return a dictionary.
+        environment: Further environment variables of its process.
         **arguments: What the maker is given.
     """
 
-    def __init__(self, maker, **arguments):
+    def __init__(self, maker, environment=None, **arguments):
         self.maker = maker
+        self.environment = environment or {}
         self.arguments = arguments
         self.process = None
 
@@ -24,7 +26,9 @@ class Competitor:
         """Start the process, which may use so many threads; returns why the work cannot be done here, None if it can."""
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, threads, self.maker, self.arguments), daemon=True)
+        self.process = context.Process(
+            target=_serve, args=(theirs, threads, self.environment, self.maker, self.arguments), daemon=True
+        )
         self.process.start()
         theirs.close()  # so that the death of the child ends the wait for its answer
         return self._answer()
@@ -47,13 +51,11 @@ class Competitor:
         return answer
 
 
-def _serve(connection, threads, maker, arguments):
+def _serve(connection, threads, environment, maker, arguments):
     """Run in the child: make the work, then do what is asked for until the pipe is closed."""
     number = str(threads)
     os.environ |= {"OMP_NUM_THREADS": number, "TF_NUM_INTRAOP_THREADS": number, "TF_NUM_INTEROP_THREADS": number}
-    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": ""}
-    # PyTorch's threads would wait for one another in a loop, which any other process on their cores draws out tenfold
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "", **environment}
     module, function = maker.split(":")
     try:
         work = getattr(importlib.import_module(module), function)(**arguments)

@@ -24,6 +24,7 @@ from competitor import Competitor
 
 RESULT = pathlib.Path(__file__).parent / "results" / "speed.json"
 TRAININGS = {"mlp_vae": (100, 3), "conv_vae": (128, 1), "dcgan": (64, 1)}  # batch size; how often the steps of the settings
+SINGLE = "single-threaded operations"
 CHECKED_STEPS = 10  # later, two games of the same GAN differ by several percent
 HELP = "import sys; sys.argv = ['keras-gen', '--help']; from keras_gen.cli import main; main()"  # as the command itself does
 IMPORT = "import time, {}; began = time.perf_counter(); import {}; print(time.perf_counter() - began)"
@@ -113,6 +114,7 @@ def _training(model, settings, digits):
     made_by = {
         "keras_gen fit": ("steps_keras_gen:fit", {}),
         f"keras_gen fit, {several} steps per execution": ("steps_keras_gen:fit", {"steps_per_execution": several}),
+        f"keras_gen fit, {several} steps, {SINGLE}": ("steps_keras_gen:fit", {"steps_per_execution": several}),
         "hand-written loop": ("steps_plain:loop", {}),
         "hand-written loop in the graph": ("steps_plain:loop", {"in_graph": True}),
         "PyTorch": ("steps_torch:loop", {"digits": digits}),
@@ -122,10 +124,12 @@ def _training(model, settings, digits):
     }
     if model == "dcgan":
         del made_by["pythae"]  # which has no GAN
+    one_thread = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": str(settings.threads + 1)}
     competitors = {
-        name: Competitor(maker, model=model, batch_size=batch_size, **arguments) for name, (maker, arguments) in made_by.items()
+        name: Competitor(maker, one_thread if name.endswith(SINGLE) else None, model=model, batch_size=batch_size, **arguments)
+        for name, (maker, arguments) in made_by.items()
     }
-    return Row(f"step of {batch_size}", competitors, ours=2, amount=times * settings.steps, is_training=True)
+    return Row(f"step of {batch_size}", competitors, ours=3, amount=times * settings.steps, is_training=True)
 
 
 def _python(code, **arguments):

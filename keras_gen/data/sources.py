@@ -352,17 +352,6 @@ def _resized(image, size):
     return tf.cast(tf.round(tf.image.resize(image, size, antialias=True)), tf.uint8)
 
 
-def _scaled(x, *y):
-    x = tf.cast(x, tf.float32) / (x.dtype.max if x.dtype.is_integer else 1.0)
-    return (x, *y) if y else x
-
-
-def _binarized(batch, seed):
-    x, *y = batch if isinstance(batch, tuple) else (batch,)
-    x = tf.cast(tf.random.stateless_uniform(tf.shape(x), (seed, 0)) < x, tf.float32)
-    return (x, *y) if y else x
-
-
 def _batches(examples, batch_size, seed, binarize, shuffle=False):
     options = tf.data.Options()
     options.autotune.enabled = False  # tf.data's tuner held the first batch of every other epoch back for two seconds
@@ -370,11 +359,19 @@ def _batches(examples, batch_size, seed, binarize, shuffle=False):
     spec = tf.nest.flatten(examples.element_spec)[0]
     fits = count > 0 and spec.shape.is_fully_defined() and count * spec.shape.num_elements() * spec.dtype.size <= _MEMORY_LIMIT
     if fits:  # not `cache()`, which a reader that stops half-way leaves truncated for all who come after
-        examples = tf.data.Dataset.from_tensor_slices(next(iter(examples.batch(count).with_options(options))))
+        kept = next(iter(examples.batch(count).with_options(options)))
+        examples = tf.data.Dataset.range(count)  # numbers alone go one by one through shuffling and batching
     if shuffle and count != 0:
         examples = examples.shuffle(count if fits else 10_000, seed=seed)
-    batches = examples.batch(batch_size).map(_scaled)
+    batches = examples.batch(batch_size)
     if binarize:
-        seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=shuffle)
-        batches = tf.data.Dataset.zip((batches, seeds)).map(_binarized)
-    return batches.prefetch(2).with_options(options)
+        batches = tf.data.Dataset.zip((batches, tf.data.Dataset.random(seed, rerandomize_each_iteration=shuffle)))
+
+    def made(batch, seed=None):  # one function, since each has a price
+        x, *y = tf.nest.flatten(tf.nest.map_structure(lambda values: tf.gather(values, batch), kept) if fits else batch)
+        x = tf.cast(x, tf.float32) / (x.dtype.max if x.dtype.is_integer else 1.0)
+        if binarize:
+            x = tf.cast(tf.random.stateless_uniform(tf.shape(x), (seed, 0)) < x, tf.float32)
+        return (x, *y) if y else x
+
+    return batches.map(made).prefetch(2).with_options(options)

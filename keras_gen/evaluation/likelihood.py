@@ -17,7 +17,7 @@ from keras_gen.serialization import checked_count
 from keras_gen.typing import TensorLike
 
 _MEMORY = 2**26  # bytes of one chunk of the decoder's outputs
-_AT_ONCE = 20  # examples from one word of progress to the next
+_AT_ONCE = 50  # examples from one word of progress to the next
 _CURVE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 
 
