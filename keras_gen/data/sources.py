@@ -363,7 +363,7 @@ def _batches(examples, batch_size, seed, binarize, shuffle=False):
         examples = tf.data.Dataset.range(count)  # numbers alone go one by one through shuffling and batching
     if shuffle and count != 0:
         examples = examples.shuffle(count if fits else 10_000, seed=seed)
-    batches = examples.batch(batch_size)
+    batches = examples.batch(batch_size, drop_remainder=count > 0 and count % batch_size == 0)  # their size known to the graph
     if binarize:
         batches = tf.data.Dataset.zip((batches, tf.data.Dataset.random(seed, rerandomize_each_iteration=shuffle)))
 

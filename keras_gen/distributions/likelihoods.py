@@ -94,12 +94,7 @@ def _bernoulli_pixels():
 
     class BernoulliPixels(tfd.Independent):
         def _log_prob(self, x):
-            logits, x = (_flat(values, self.event_shape) for values in (self.distribution.logits, tf.cast(x, tf.float32)))
-            if logits.shape.rank > 1 and x.shape.num_elements() == x.shape[-1]:  # one example, many draws: a matrix product
-                linear = tf.linalg.matvec(logits, tf.reshape(x, [-1]) - 0.5)
-            else:
-                linear = tf.reduce_sum((x - 0.5) * logits, axis=-1)
-            return linear - _sum_log_2_cosh_half(logits)
+            return _pixels_log_prob(*(_flat(each, self.event_shape) for each in (tf.cast(x, tf.float32), self.distribution.logits)))
 
     return BernoulliPixels
 
@@ -111,16 +106,34 @@ def _flat(values, event_shape):
 
 
 @tf.custom_gradient
-def _sum_log_2_cosh_half(logits):
-    """Σ_d log 2 cosh(l_d / 2) = Σ_d [½ |l_d| − log σ(|l_d|)] over the last axis; σ(|l|) ≥ ½, so products of 100 are in range."""
-    size = logits.shape[-1]
+def _pixels_log_prob(x, logits):
+    """Σ_d [(x_d − ½) l_d − log 2 cosh(l_d / 2)] over the last axis, and its gradients l and x − σ(l).
+
+    log 2 cosh(l / 2) = ½ |l| − log σ(|l|), and σ(|l|) ≥ ½, so that products of 100 are in range and need one logarithm.
+    """
+    if logits.shape.rank > 1 and x.shape.num_elements() == x.shape[-1]:  # one example, many draws: a matrix product
+        linear = tf.linalg.matvec(logits, tf.reshape(x, [-1]) - 0.5)
+    else:
+        linear = tf.reduce_sum((x - 0.5) * logits, axis=-1)
+    absolute, size = tf.abs(logits), logits.shape[-1]
     factors = max(divisor for divisor in range(1, 101) if size % divisor == 0)
-    absolute = tf.abs(logits)
-    products = tf.reduce_prod(
-        tf.reshape(tf.sigmoid(absolute), tf.concat([tf.shape(logits)[:-1], [size // factors, factors]], 0)), axis=-1
-    )
-    value = 0.5 * tf.reduce_sum(absolute, axis=-1) - tf.reduce_sum(tf.math.log(products), axis=-1)
-    return value, lambda gradient: gradient[..., None] * 0.5 * tf.tanh(0.5 * logits)
+    factored = tf.reshape(tf.sigmoid(absolute), tf.concat([tf.shape(logits)[:-1], [size // factors, factors]], 0))
+    logarithms = tf.math.log(tf.reduce_prod(factored, axis=-1))
+    value = linear - 0.5 * tf.reduce_sum(absolute, axis=-1) + tf.reduce_sum(logarithms, axis=-1)
+
+    def gradients(gradient):
+        of_each = gradient[..., None]
+        return _summed_to(x, of_each * logits), _summed_to(logits, of_each * (x - tf.sigmoid(logits)))
+
+    return value, gradients
+
+
+def _summed_to(values, gradient):
+    """The gradient summed over the axes along which `values` were repeated."""
+    if values.shape.is_fully_defined() and values.shape == gradient.shape:
+        return gradient
+    axes, _ = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(values), s1=tf.shape(gradient))
+    return tf.reshape(tf.reduce_sum(gradient, axes), tf.shape(values))
 
 
 @keras.saving.register_keras_serializable("keras_gen")
