@@ -86,7 +86,8 @@ def test_the_quick_training_function_does_what_keras_own_does(images, form, monk
     assert losses_seen[0] == losses_seen[1]
 
 
-@pytest.mark.parametrize(("policy", "mode"), [("mixed_float16", "graph"), ("mixed_float16", "XLA"), ("mixed_bfloat16", "graph"), ("mixed_bfloat16", "XLA")])
+@pytest.mark.parametrize("mode", ["graph", "XLA"])
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_stays_close_to_float32(make_model, kind, images, policy, mode):
     images = for_mode(mode, images)
     _, expected = trained_eagerly(kind, len(images))

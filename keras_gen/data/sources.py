@@ -70,7 +70,7 @@ def load(
 
     >>> train, test = load("mnist_mini", batch_size=100)
     >>> train.element_spec.shape.as_list(), len(train), len(test)
-    ([None, 28, 28, 1], 100, 20)
+    ([100, 28, 28, 1], 100, 20)
     """
     batch_size = checked_count(None, "batch_size", batch_size)
     path = pathlib.Path(source).expanduser()
