@@ -38,6 +38,7 @@ class GenerativeModel(MultiWorkerModel):
     """Names under which the parts of the loss stand in the logs, beside `loss` itself."""
     compile_arguments: tuple[str, ...] = ()
     """Arguments of `compile` beyond those of Keras, each kept in the attribute of the same name and saved with the model."""
+    train_function: Any  # Keras says no type
     prior: Prior | None = None
     """What latents are drawn from to generate, a `distributions.Prior`."""
 
