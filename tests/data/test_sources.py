@@ -34,6 +34,21 @@ def test_mnist_mini_is_what_its_readme_says():
     assert "CC BY-SA 3.0" in (data.MNIST_MINI.parent / "README.md").read_text()
 
 
+@pytest.mark.parametrize(("batch_size", "static"), [(5, 5), (6, None)])
+def test_batches_in_memory_are_those_of_a_plain_pipeline(tmp_path, batch_size, static):
+    """Which has the examples go through shuffling and batching, not their numbers; of a static size where that divides 20."""
+    x, y = np.random.default_rng(0).integers(0, 256, (20, 6, 5, 1), dtype=np.uint8), np.arange(20)
+    np.savez(tmp_path / "digits.npz", x_train=x, y_train=y, x_test=x, y_test=y)
+    train, test = data.load(tmp_path / "digits.npz", batch_size, labels=True, seed=3)
+    examples = tf.data.Dataset.from_tensor_slices((x / np.float32(255), y))
+    shuffled = examples.shuffle(len(x), seed=3)
+    for loaded, plain in ((train, shuffled), (train, shuffled), (test, examples)):
+        for mine, theirs in zip(loaded.as_numpy_iterator(), plain.batch(batch_size).as_numpy_iterator(), strict=True):
+            np.testing.assert_array_equal(mine[0], theirs[0])
+            np.testing.assert_array_equal(mine[1], theirs[1])
+    assert train.element_spec[0].shape[0] == static
+
+
 def test_training_data_are_shuffled_anew_each_epoch_and_test_data_never(tmp_path):
     np.savez(tmp_path / "numbers.npz", x_train=np.arange(100)[:, None] / 100, x_test=np.arange(10)[:, None] / 10)
     train, test = data.load(tmp_path / "numbers.npz", batch_size=7, seed=3)
