@@ -372,8 +372,8 @@ def _in_order(arguments, epoch, seed):
     if isinstance(x, tf.data.Dataset):
         for _ in range(epoch):
             iter(x)  # draws the seeds of an epoch
-        # Keras makes more iterators than it reads; behind `flat_map` only one that is read draws seeds
-        lazily = tf.data.Dataset.range(1).flat_map(lambda _: x)
+        # Keras makes more iterators than it reads; behind `flat_map` only one that is read draws seeds, and options stay behind it
+        lazily = tf.data.Dataset.range(1).flat_map(lambda _: x).with_options(x.options())
         return {**arguments, "x": lazily.apply(tf.data.experimental.assert_cardinality(x.cardinality()))}
     if isinstance(x, types.GeneratorType) and steps:
         for _ in range(epoch * steps):

@@ -175,6 +175,17 @@ def test_checkpoints_between_the_ends_of_epochs_and_how_many_are_kept(tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-000001-step-000000000"]
 
 
+def test_the_options_of_a_dataset_stay(tmp_path, images, monkeypatch):
+    options, seen = tf.data.Options(), {}
+    options.autotune.enabled = False
+    monkeypatch.setattr(keras.Model, "fit", lambda self, **arguments: seen.update(arguments))
+    dataset = tf.data.Dataset.from_tensor_slices(images).batch(8).with_options(options)
+    model, arguments = tiny_autoencoder()
+    model.compile(**arguments)
+    model.fit(dataset, callbacks=[keras_gen.Checkpoints(tmp_path)])
+    assert seen["x"].options().autotune.enabled is False
+
+
 @pytest.mark.parametrize("damage", ["flip", "remove"])
 def test_a_damaged_checkpoint_is_renamed_and_the_one_before_is_used(damage, tmp_path):
     reference, expected = fit(tmp_path / "unbroken", epochs=3)
