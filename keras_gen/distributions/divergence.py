@@ -8,6 +8,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_gen.distributions.posteriors import Posterior
+from keras_gen.serialization import checked_count
 from keras_gen.typing import Distribution, TensorLike
 
 
@@ -34,14 +35,16 @@ def kl_divergence(a: Distribution, b: Distribution, num_samples: int = 1, seed: 
     Returns:
         `KLDivergence(value, analytic)`, `value` of the broadcast batch shape.
 
+    Raises:
+        ValueError: If the event shapes differ, or `num_samples` is no positive int.
+
     Example:
 
     >>> from tensorflow_probability import distributions as tfd
     >>> kl_divergence(tfd.Normal(1.0, 1.0), tfd.Normal(0.0, 1.0)).value.numpy()
     np.float32(0.5)
     """
-    if num_samples < 1:
-        raise ValueError(f"`num_samples` is the number of draws, at least 1. Received: num_samples={num_samples!r}")
+    num_samples = checked_count(None, "num_samples", num_samples)
     if not a.event_shape.is_compatible_with(b.event_shape):
         raise ValueError(f"A divergence needs one event shape. Received: {a.event_shape} and {b.event_shape}.")
     _register_mixed_pairs()
@@ -79,12 +82,15 @@ def cross_check(
 
     Returns:
         `CrossCheck`.
+
+    Raises:
+        ValueError: As `kl_divergence`.
     """
     parameters = tf.cast(parameters, tf.float32)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(parameters)
         q = family(parameters)
-        analytic = kl_divergence(q, prior).value
+        analytic = kl_divergence(q, prior, num_samples).value
         z = q.sample(num_samples, seed=seed)
         sampled = tf.reduce_mean(q.log_prob(z) - prior.log_prob(z), axis=0)
     expected = tape.gradient(analytic, parameters)

@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import scipy.integrate
@@ -5,7 +7,7 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_gen.distributions import DiagonalNormal, FullCovarianceNormal, StandardNormal, kl_divergence
+from keras_gen.distributions import DiagonalNormal, FullCovarianceNormal, StandardNormal, cross_check, kl_divergence
 
 tfd = tfp.distributions
 RANDOM = np.random.default_rng(0)
@@ -113,6 +115,10 @@ def test_gradients_flow_through_the_samples():
     assert step == pytest.approx((shifted[1] - shifted[0]) / (2 * difference), abs=0.03)
 
 
-def test_num_samples_is_checked():
-    with pytest.raises(ValueError, match=r"`num_samples` is the number of draws, at least 1\. Received: num_samples=0"):
-        kl_divergence(tfd.Normal(0.0, 1.0), tfd.Normal(0.0, 1.0), num_samples=0)
+@pytest.mark.parametrize("count", [0, 2.5])
+def test_num_samples_is_checked(count):
+    message = re.escape(f"`num_samples` is an int of at least 1. Received: num_samples={count}")
+    with pytest.raises(ValueError, match=message):
+        kl_divergence(tfd.Normal(0.0, 1.0), tfd.Normal(0.0, 1.0), num_samples=count)
+    with pytest.raises(ValueError, match=message):
+        cross_check(DiagonalNormal(1), [[0.0, 1.0]], tfd.MultivariateNormalDiag([0.0]), num_samples=count)
