@@ -394,7 +394,9 @@ def _as_dataset(arguments, seed):
         changed["validation_data"] = tuple(part[cut:] if part is not None else None for part in examples)
         examples, count = [part[:cut] if part is not None else None for part in examples], cut
     dataset = tf.data.Dataset.from_tensor_slices(keras.utils.pack_x_y_sample_weight(*examples))
-    dataset = dataset.shuffle(count, seed=seed).batch(batch_size).prefetch(2)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # as in `data.load`: the tuner held epochs back for seconds
+    dataset = dataset.shuffle(count, seed=seed).batch(batch_size).prefetch(2).with_options(options)
     if arguments.get("steps_per_epoch"):
         dataset = dataset.repeat()
     return {**arguments, **changed, "x": dataset}

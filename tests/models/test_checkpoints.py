@@ -175,14 +175,15 @@ def test_checkpoints_between_the_ends_of_epochs_and_how_many_are_kept(tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-000001-step-000000000"]
 
 
-def test_the_options_of_a_dataset_stay(tmp_path, images, monkeypatch):
+@pytest.mark.parametrize("kind", ["a dataset's own", "arrays"])
+def test_the_tuner_of_tf_data_stays_off(kind, tmp_path, images, monkeypatch):
     options, seen = tf.data.Options(), {}
     options.autotune.enabled = False
     monkeypatch.setattr(keras.Model, "fit", lambda self, **arguments: seen.update(arguments))
-    dataset = tf.data.Dataset.from_tensor_slices(images).batch(8).with_options(options)
     model, arguments = tiny_autoencoder()
     model.compile(**arguments)
-    model.fit(dataset, callbacks=[keras_gen.Checkpoints(tmp_path)])
+    x = images if kind == "arrays" else tf.data.Dataset.from_tensor_slices(images).batch(8).with_options(options)
+    model.fit(x, callbacks=[keras_gen.Checkpoints(tmp_path)])
     assert seen["x"].options().autotune.enabled is False
 
 
