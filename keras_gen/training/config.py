@@ -10,7 +10,7 @@ import yaml
 
 from keras_gen.storage import PathLike
 
-_POSITIVE = ("batch_size", "epochs", "pictures_every", "checkpoint_every", "patience", "clip_norm")
+_POSITIVE = ("batch_size", "epochs", "steps_per_execution", "pictures_every", "checkpoint_every", "patience", "clip_norm")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +23,8 @@ class RunConfig:
     """Where TFDS keeps its data; TFDS_DATA_DIR or ~/tensorflow_datasets if left out."""
     batch_size: int = 128
     """Examples a step, over all devices."""
+    steps_per_execution: int = 1
+    """Training steps in one go, after which progress, checkpoints and Ctrl-C come; more are faster for small networks."""
     strategy: Literal["single", "mirrored", "multiworker"] = "single"
     """Devices: one, all local GPUs, or all workers of TF_CONFIG, on each of which the same command is started."""
     epochs: int = 40
@@ -59,6 +61,11 @@ class RunConfig:
             positive = field.name in _POSITIVE or field.name.endswith("learning_rate")
             if positive and value is not None and not value > 0:
                 raise ValueError(f"Expected `{field.name}` above 0. Received: {value!r}.")
+        if self.steps_per_execution > 1 and self.strategy != "single":
+            raise ValueError(
+                f"Expected `steps_per_execution` 1 for strategy={self.strategy!r} (github.com/keras-team/keras/issues/19246). "
+                f"Received: {self.steps_per_execution!r}."
+            )
 
 
 @dataclasses.dataclass(frozen=True)

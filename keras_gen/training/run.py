@@ -240,7 +240,8 @@ def _(config: AutoencoderConfig, data_shape, steps, num_classes=None):
         regularizers.Contractive: config.contractive,
     }
     chosen = [kind(weight) for kind, weight in of_latents.items() if weight]
-    model.compile(adam(config, steps, config.learning_rate), loss=config.loss, regularizers=chosen)
+    optimizer = adam(config, steps, config.learning_rate)
+    model.compile(optimizer, loss=config.loss, regularizers=chosen, steps_per_execution=config.steps_per_execution)
     return model
 
 
@@ -282,7 +283,8 @@ def _(config: VAEConfig, data_shape, steps, num_classes=None):
         seed=config.seed,
         name=config.name,
     )
-    model.compile(adam(config, steps, config.learning_rate), objective=objective)
+    optimizer = adam(config, steps, config.learning_rate)
+    model.compile(optimizer, objective=objective, steps_per_execution=config.steps_per_execution)
     return model
 
 
@@ -314,6 +316,7 @@ def _(config: GANConfig, data_shape, steps, num_classes=None):
         [penalty[name](config.penalty_weight, every=config.penalty_every) for name in config.penalties],
         config.discriminator_steps,
         config.ema_momentum,
+        steps_per_execution=config.steps_per_execution,
     )
     return model
 

@@ -164,6 +164,13 @@ def test_a_grid_shows_each_image_in_its_place(tmp_path):
     assert picture[3::6, 2::4].ravel().tolist() == [0, 42, 85, 127, 170, 212, 255, 0, 0]
 
 
+@pytest.mark.parametrize("kind", [AutoencoderConfig, VAEConfig, GANConfig])
+def test_several_steps_in_one_go_are_for_one_device(kind):
+    assert run.build(kind(steps_per_execution=5), (8, 8, 1), 10).steps_per_execution == 5
+    with pytest.raises(ValueError, match=r"Expected `steps_per_execution` 1 for strategy='mirrored' .* Received: 5"):
+        kind(steps_per_execution=5, strategy="mirrored")
+
+
 def test_a_configuration_of_another_kind_is_refused():
     with pytest.raises(ValueError, match="Expected an AutoencoderConfig, VAEConfig or GANConfig"):
         run.build({"epochs": 1}, (28, 28, 1), steps=1)
@@ -275,7 +282,9 @@ def test_a_configuration_comes_back_from_its_file(config, tmp_path):
     assert read(tmp_path) == config
 
 
-@pytest.mark.parametrize("setting", ["epochs", "batch_size", "patience", "learning_rate", "clip_norm", "checkpoint_every"])
+@pytest.mark.parametrize(
+    "setting", ["epochs", "batch_size", "patience", "learning_rate", "clip_norm", "checkpoint_every", "steps_per_execution"]
+)
 def test_settings_that_cannot_be_are_refused(setting):
     with pytest.raises(ValueError, match=f"Expected `{setting}` above 0. Received: 0"):
         VAEConfig(**{setting: 0})
