@@ -72,7 +72,8 @@ def table(settings):
         minutes = results.spread([each["minutes"] for each in mine], 1)
         rows.append([name, *(results.spread([each[score] for each in mine], digits) for score, digits in scores.values()), minutes])
     protocol = found[0]["protocol"]
-    return f"""`python scripts/reproduce/gan_losses.py`, {settings.seeds} seeds a row, {settings.epochs} epochs each,
+    seeds = len({each["seed"] for each in found})
+    return f"""`python scripts/reproduce/gan_losses.py`, {seeds} seed{"s" if seeds > 1 else ""} a row, {settings.epochs} epochs each,
 {sum(each["minutes"] for each in found):.0f} minutes of training in all (budget: 120). MNIST, as many samples as test images, 10,000.
 Features of {protocol["extractor"]} ({protocol["weights"]}): these FIDs are no Inception FIDs. Real against real images have
 {found[0]["floor"]:.2f}; ± is the standard deviation over seeds. Target: the best GAN before the RAE before the VAE.
