@@ -84,9 +84,13 @@ def table(settings):
     said = []
     for name, order in (("bound", ["per_pixel", "shared", "fixed"]), ("fid", ["shared", "fixed", "per_pixel"])):
         same = sorted(SCALES, key=lambda kind, name=name: np.mean([each[name] for each in of[kind]])) == order
-        before = [sum(one[name] < two[name] for one, two in zip(of[a], of[b], strict=True)) for a, b in itertools.pairwise(order)]
-        steps = ", ".join(f"{a} before {b} in {count}" for (a, b), count in zip(itertools.pairwise(order), before, strict=True))
-        said.append(f"{'is' if same else 'is **not**'} the paper's ({steps} of {settings.seeds} seeds)".replace("_", " "))
+        steps = [
+            f"{a} before {b} in {sum(one[name] < two[name] for one, two in zip(of[a], of[b], strict=True))}"
+            for a, b in itertools.pairwise(order)
+        ]
+        said.append(
+            f"{'is' if same else 'is **not**'} the paper's ({', '.join(steps)} of {settings.seeds} seeds)".replace("_", " ")
+        )
     protocol = found[0]["protocol"]
     head = ["σ", "−ELBO", "paper's", "FID (classifier)", "precision", "recall", "paper's FID (Inception)"]
     return f"""`python scripts/reproduce/decoder_variance.py`, {settings.seeds} seeds a row, {settings.epochs} epochs each,

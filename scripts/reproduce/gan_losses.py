@@ -70,18 +70,24 @@ def table(settings):
     for name in CONFIGS:
         mine = [each for each in found if each["name"] == name]
         minutes = results.spread([each["minutes"] for each in mine], 1)
-        rows.append([name, *(results.spread([each[score] for each in mine], digits) for score, digits in scores.values()), minutes])
+        rows.append(
+            [
+                name,
+                *(results.spread([each[score] for each in mine], digits) for score, digits in scores.values()),
+                minutes,
+                len(mine),
+            ]
+        )
     protocol = found[0]["protocol"]
-    seeds = len({each["seed"] for each in found})
     *gans, vae, rae = (np.mean([each["fid"] for each in found if each["name"] == name]) for name in CONFIGS)
     verdict = "which they are" if min(gans) < rae < vae else "which they are **not**"
-    return f"""`python scripts/reproduce/gan_losses.py`, {seeds} seed{"s" if seeds > 1 else ""} a row, {settings.epochs} epochs each,
+    return f"""`python scripts/reproduce/gan_losses.py`, {settings.epochs} epochs each,
 {sum(each["minutes"] for each in found):.0f} minutes of training in all (budget: 120). MNIST, as many samples as test images, 10,000.
 Features of {protocol["extractor"]} ({protocol["weights"]}): these FIDs are no Inception FIDs. Real against real images have
 {found[0]["floor"]:.2f}; ± is the standard deviation over seeds. Target: the best GAN before the RAE before the VAE,
 {verdict}.
 
-{results.markdown(["model", *scores, "minutes"], rows)}
+{results.markdown(["model", *scores, "minutes", "seeds"], rows)}
 """
 
 
