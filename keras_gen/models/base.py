@@ -128,7 +128,7 @@ class GenerativeModel(MultiWorkerModel):
         if self.distribute_strategy.num_replicas_in_sync > 1 and self.steps_per_execution > 1:
             raise ValueError(
                 "Expected steps_per_execution=1 on several replicas (github.com/keras-team/keras/issues/19246). "
-                f"Received: steps_per_execution={self.steps_per_execution}."
+                f"Received: steps_per_execution={self.steps_per_execution}. Compile without it."
             )
         if isinstance(x, (tf.data.Dataset, types.GeneratorType)):
             shuffle = False  # Keras would warn that it leaves the order alone

@@ -64,7 +64,7 @@ class RunConfig:
         if self.steps_per_execution > 1 and self.strategy != "single":
             raise ValueError(
                 f"Expected `steps_per_execution` 1 for strategy={self.strategy!r} (github.com/keras-team/keras/issues/19246). "
-                f"Received: {self.steps_per_execution!r}."
+                f"Received: {self.steps_per_execution!r}. Or use `strategy` 'single'."
             )
 
 

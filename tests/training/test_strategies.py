@@ -172,5 +172,5 @@ def test_a_worker_that_does_not_come_is_named(monkeypatch):
 def test_several_steps_an_execution_are_refused_on_several_replicas(images, two_replicas):
     with two_replicas.scope():
         model = tiny("autoencoder", steps_per_execution=2)
-    with pytest.raises(ValueError, match="Expected steps_per_execution=1 on several replicas"):
+    with pytest.raises(ValueError, match=r"Expected steps_per_execution=1 on several .* Received: .*=2\. Compile without it"):
         model.fit(images)
