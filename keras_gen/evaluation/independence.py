@@ -161,14 +161,22 @@ def _copy(vae, seed, full):
     copy.set_weights(vae.get_weights())
     if full:
         posterior = FullCovarianceNormal(vae.posterior.event_size)
-        copy = VAE(_extended(copy.encoder, posterior), copy.decoder, posterior, copy.likelihood, copy.prior, seed=seed)
+        copy = VAE(extended(copy.encoder, posterior), copy.decoder, posterior, copy.likelihood, copy.prior, seed=seed)
     copy.encoder.trainable, copy.decoder.trainable = vae.encoder.trainable, vae.decoder.trainable
     copy.compile(type(vae.optimizer).from_config(vae.optimizer.get_config()), objective=vae.objective)
     return copy
 
 
-def _extended(encoder, posterior):
-    """The encoder with outputs of 0 more, from what its last layer with weights sees."""
+def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Model:
+    """The encoder of a `DiagonalNormal` posterior as one of a full covariance, whose new outputs are 0: the posterior stays the same.
+
+    Args:
+        encoder: Keras model; what its last layer with weights sees, the new outputs see, too. Weights and layers are copied.
+        posterior: The full covariance, of as many latents.
+
+    Raises:
+        ValueError: If the encoder is not made of Keras layers.
+    """
     try:
         last = [layer for layer in encoder.layers if layer.weights][-1]
         more = keras.layers.Dense(

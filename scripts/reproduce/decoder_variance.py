@@ -64,10 +64,11 @@ def rounded(quality):
     return {**{name: round(value, 3) for name, value in quality.scores.items()}, "protocol": quality.protocol}
 
 
-def table(settings):
+def table():
     """The comparison in words and numbers."""
     found = list(results.load(TABLE).values())
     of = {kind: [each for each in found if each["kind"] == kind] for kind in SCALES}
+    seeds = min(map(len, of.values()))
     rows = [
         [
             kind.replace("_", " "),
@@ -88,12 +89,10 @@ def table(settings):
             f"{a} before {b} in {sum(one[name] < two[name] for one, two in zip(of[a], of[b], strict=True))}"
             for a, b in itertools.pairwise(order)
         ]
-        said.append(
-            f"{'is' if same else 'is **not**'} the paper's ({', '.join(steps)} of {settings.seeds} seeds)".replace("_", " ")
-        )
+        said.append(f"{'is' if same else 'is **not**'} the paper's ({', '.join(steps)} of {seeds} seeds)".replace("_", " "))
     protocol = found[0]["protocol"]
     head = ["σ", "−ELBO", "paper's", "FID (classifier)", "precision", "recall", "paper's FID (Inception)"]
-    return f"""`python scripts/reproduce/decoder_variance.py`, {settings.seeds} seeds a row, {settings.epochs} epochs each,
+    return f"""`python scripts/reproduce/decoder_variance.py`, {seeds} seeds a row, {found[0]["epochs"]} epochs each,
 {sum(each["minutes"] for each in found):.0f} minutes of training in all (budget: 30). MNIST in grey values, all 10,000 test images;
 −ELBO in nats. Features of {protocol["extractor"]} ({protocol["weights"]}), so that only the order can be compared with the
 paper's: by the bound it {said[0]}, by the FID it
@@ -107,8 +106,9 @@ paper's: by the bound it {said[0]}, by the FID it
 def main(settings: Settings):
     """Train what is missing, and write the table."""
     cases = {f"{kind}-{seed}": (settings, kind, seed) for seed in range(settings.seeds) for kind in SCALES}
-    results.complete(TABLE, cases, train)
-    results.write_section("Decoder variance", table(settings))
+    protocol = {"epochs": settings.epochs, "learning_rate": settings.learning_rate}
+    results.complete(TABLE, cases, train, **protocol)
+    results.write_section("Decoder variance", table())
 
 
 if __name__ == "__main__":

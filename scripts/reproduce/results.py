@@ -20,11 +20,18 @@ def load(table):
     return {path.stem.removeprefix(f"{table}-"): json.loads(path.read_text()) for path in paths}
 
 
-def complete(table, cases, train):
-    """Train the cases that have no result yet, a name and the arguments of `train` each, and keep what it returns."""
+def complete(table, cases, train, **protocol):
+    """Train the cases that have no result yet, a name and the arguments of `train` each, and keep what it returns.
+
+    Each result has the `protocol` with it; one that is there and has another is an error, since a table is of one.
+    """
+    for case, result in load(table).items():
+        made = {name: result[name] for name in protocol}
+        if case in cases and made != protocol:
+            raise ValueError(f"Expected {table}-{case}.json of {protocol}. Received: one of {made}. Remove it, to train it anew.")
     for case, arguments in cases.items():
         if case not in load(table):
-            result = train(*arguments)
+            result = {**train(*arguments), **protocol}
             save(table, case, result)
             print(result, flush=True)
 
