@@ -93,7 +93,7 @@ class Exploration:
             found = codes(self.model, self.x)
             mean, deviation = found.mean(axis=0), found.std(axis=0)
         else:
-            mean, covariance = mean_and_covariance(self.model.prior.distribution(tf.range(num_classes) if num_classes else None))
+            mean, covariance, _ = mean_and_covariance(self.model.prior.distribution(tf.range(num_classes) if num_classes else None))
             deviation = np.sqrt(np.diagonal(covariance, axis1=-2, axis2=-1))
         return [np.broadcast_to(moment, (num_classes or 1, mean.shape[-1])) for moment in (mean, deviation)]
 

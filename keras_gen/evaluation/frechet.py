@@ -83,8 +83,9 @@ def kernel_distance(
         return within / (size * (size - 1)) - 2 * np.mean(_cubic(x, y))
 
     values = [one() for _ in range(num_subsets)]
-    # subsets vary by V (1/size − 1/n) around the whole sets, which vary by V/n
-    error = np.std(values, ddof=1) * np.sqrt(size / (count - size)) if num_subsets > 1 and size < count else np.nan
+    # subsets vary by V (1/size − 1/n) around the whole sets, which vary by V/n; their mean varies by a share of the former
+    of_one = np.sqrt(size / (count - size) + 1 / num_subsets) if size < count else np.nan
+    error = np.std(values, ddof=1) * of_one if num_subsets > 1 else np.nan
     return KernelDistance(float(np.mean(values)), float(error))
 
 

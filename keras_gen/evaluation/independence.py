@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self
@@ -13,12 +14,14 @@ import scipy.stats
 import tensorflow as tf
 
 from keras_gen.distributions import DiagonalNormal, FullCovarianceNormal
-from keras_gen.evaluation.likelihood import log_likelihood
+from keras_gen.evaluation.likelihood import draws_at_once, log_likelihood
 from keras_gen.models import VAE
 from keras_gen.models.copies import copy_of, with_labels
+from keras_gen.serialization import checked_count
 from keras_gen.typing import Data, TensorLike
 
 _NEGLIGIBLE = 0.1  # nats
+_LATE = 2**30  # a training step by which schedules have come to their end
 
 
 class Interval(NamedTuple):
@@ -105,8 +108,9 @@ def audit_independence(
     """Train diagonal and full-covariance posteriors alike from a trained VAE, and refine the posteriors of single images.
 
     For each seed two copies of the VAE go on training, one as it is and one whose encoder has n(n − 1)/2 more outputs that begin at 0,
-    so that both begin with the same posterior; order and noise are the same. The gap of single images is split as by Cremer et al. 2018
-    (arXiv:1801.03558): the posterior of each image is optimized by itself, first diagonal, then with a full covariance.
+    so that both begin with the same posterior; order and noise are the same, and a schedule of the KL's weight is at its end.
+    The gap of single images is split as by Cremer et al. 2018 (arXiv:1801.03558): the posterior of each image is optimized by itself,
+    first diagonal, and from there as long again, once diagonal and once with a full covariance.
     What is not `trainable` in the VAE, its decoder for instance, stays as it is.
 
     Args:
@@ -119,21 +123,25 @@ def audit_independence(
         seeds: Of the pairs of trainings.
         images: How many test examples are refined.
         num_samples: Draws for the likelihood of each test example.
-        refinement_steps: Optimization steps of the posterior of a single image.
+        refinement_steps: Optimization steps of the posterior of a single image, twice.
         **fit: Further arguments of `fit`, such as `batch_size`.
 
     Returns:
         `IndependenceAudit`.
 
     Raises:
-        ValueError: If the VAE is not compiled, or has another posterior or a single latent, or if its encoder cannot be extended.
+        ValueError: If the VAE is not compiled, or has another posterior or a single latent, if its encoder cannot be extended, if
+            numbers are no counts, or seeds are none or alike.
     """
     if not isinstance(vae, VAE) or not isinstance(vae.posterior, DiagonalNormal) or vae.posterior.event_size < 2:
         raise ValueError(f"Expected a VAE with a DiagonalNormal posterior of at least two latents. Received: {vae!r}.")
     if not vae.compiled:
         raise ValueError("Expected a compiled VAE, whose optimizer and objective the audit uses. Received: one that is not.")
-    if not seeds or images < 2:
-        raise ValueError(f"Expected at least one seed and two images. Received: {len(seeds)} seeds, images={images!r}.")
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ValueError(f"Expected at least one seed, no two alike. Received: seeds={seeds!r}.")
+    images = checked_count(None, "images", images, at_least=2)
+    epochs, num_samples = checked_count(None, "epochs", epochs), checked_count(None, "num_samples", num_samples)
+    refinement_steps = checked_count(None, "refinement_steps", refinement_steps)
     test, condition = vae.data_check.examples(test, condition, at_least=2)
     fit = {"verbose": 0, **fit}
     elbos, likelihoods = [], []
@@ -141,9 +149,9 @@ def audit_independence(
         pair = []
         for full in (False, True):
             keras.utils.set_random_seed(seed)
-            copy = _copy(vae, seed, full)
-            copy.fit(train() if callable(train) else train, epochs=epochs, **fit)
-            pair.append(log_likelihood(copy, test, condition, num_samples, seed=seed, verbose=0))
+            trained = _copy(vae, seed, full)
+            trained.fit(train() if callable(train) else train, epochs=epochs, **fit)
+            pair.append(log_likelihood(trained, test, condition, num_samples, seed=seed, verbose=0))
         elbos.append(pair[1].elbos - pair[0].elbos)
         likelihoods.append(pair[1].values - pair[0].values)
     some, labels = test[:images], None if condition is None else condition[:images]
@@ -157,14 +165,19 @@ def audit_independence(
 
 def _copy(vae, seed, full):
     """A copy of a VAE with weights of its own, compiled alike; with `full`, its posterior has a covariance that begins diagonal."""
-    copy = type(vae).from_config({**vae.get_config(), "seed": seed})
-    copy.set_weights(vae.get_weights())
+    made = type(vae).from_config({**vae.get_config(), "seed": seed})
+    made.set_weights(vae.get_weights())
     if full:
         posterior = FullCovarianceNormal(vae.posterior.event_size)
-        copy = VAE(extended(copy.encoder, posterior), copy.decoder, posterior, copy.likelihood, copy.prior, seed=seed)
-    copy.encoder.trainable, copy.decoder.trainable = vae.encoder.trainable, vae.decoder.trainable
-    copy.compile(type(vae.optimizer).from_config(vae.optimizer.get_config()), objective=vae.objective)
-    return copy
+        made = VAE(extended(made.encoder, posterior), made.decoder, posterior, made.likelihood, made.prior, seed=seed)
+    made.encoder.trainable, made.decoder.trainable = vae.encoder.trainable, vae.decoder.trainable
+    objective = copy.copy(vae.objective)
+    if callable(
+        weight := getattr(objective, "kl_weight", None)
+    ):  # or the steps of the copies, from 0, would begin the schedule again
+        objective.kl_weight = weight.end if hasattr(weight, "end") else float(weight(_LATE))
+    made.compile(type(vae.optimizer).from_config(vae.optimizer.get_config()), objective=objective)
+    return made
 
 
 def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Model:
@@ -199,7 +212,8 @@ def _refine(vae, x, labels, steps, num_samples):
     encoded = with_labels(vae.encoder, x, labels, training=False)
     begun = _elbo(vae, diagonal(encoded), x, labels, num_samples)[0]
     best = _optimized(vae, diagonal, encoded, x, labels, steps)
-    of_diagonal = _elbo(vae, diagonal(best), x, labels, num_samples)[0]
+    again = _optimized(vae, diagonal, best, x, labels, steps)  # as long as the full one below
+    of_diagonal = _elbo(vae, diagonal(again), x, labels, num_samples)[0]
     below = tf.zeros((len(x), full.parameter_size - diagonal.parameter_size))
     best = full(_optimized(vae, full, tf.concat([best, below], axis=1), x, labels, steps))
     of_full, values = _elbo(vae, best, x, labels, num_samples)
@@ -212,7 +226,12 @@ def _refine(vae, x, labels, steps, num_samples):
 
 def _elbo(vae, posterior, x, labels, num_samples):
     """ELBO and log p(x) of each image, `[batch]`, from the same draws."""
-    log_weights = np.asarray(vae.log_weights(x, labels, num_samples, seed=(vae.seed, 1), posterior=posterior), np.float64)
+    draws = draws_at_once(vae.decoder, rows=len(x))
+    parts = [
+        vae.log_weights(x, labels, min(draws, num_samples - first), seed=(vae.seed, -1 - first), posterior=posterior)
+        for first in range(0, num_samples, draws)
+    ]
+    log_weights = np.concatenate(parts).astype(np.float64)
     return log_weights.mean(axis=0), np.logaddexp.reduce(log_weights, axis=0) - np.log(num_samples)
 
 
@@ -229,6 +248,6 @@ def _optimized(vae, family, parameters, x, labels, steps, draws=8):
             loss = -tf.reduce_sum(tf.reduce_mean(vae.log_weights(x, labels, draws, seed, family(parameters)), axis=0))
         optimizer.apply(tape.gradient(loss, [parameters]), [parameters])
 
-    for number in tf.range(2, steps + 2):
+    for number in tf.range(steps):
         step(number)
     return tf.convert_to_tensor(parameters)

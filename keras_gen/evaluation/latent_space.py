@@ -54,7 +54,7 @@ def map_codes(codes: npt.ArrayLike, seed: int = 0) -> np.ndarray:
         seed: Seed of t-SNE.
 
     Raises:
-        ValueError: If they are no such array.
+        ValueError: If they are no such array, or not finite.
 
     Example:
 
@@ -64,11 +64,16 @@ def map_codes(codes: npt.ArrayLike, seed: int = 0) -> np.ndarray:
     codes = np.asarray(codes)
     if codes.ndim != 2 or len(codes) < 5:
         raise ValueError(f"Expected at least 5 codes, an array (n, latents). Received: shape {codes.shape}.")
+    if not np.isfinite(codes).all():
+        raise ValueError("Expected finite codes. Received: NaN or infinite ones.")
     if codes.shape[1] <= 2:
         return np.hstack([codes, np.zeros((len(codes), 2 - codes.shape[1]))])
+    spread = np.ptp(codes, axis=0).max()
+    if spread == 0:  # which t-SNE does not survive
+        return np.zeros((len(codes), 2))
     from sklearn.manifold import TSNE
 
-    return TSNE(perplexity=min(30, (len(codes) - 1) / 4), init="pca", random_state=seed).fit_transform(codes)
+    return TSNE(perplexity=min(30, (len(codes) - 1) / 4), init="pca", random_state=seed).fit_transform(codes / spread)
 
 
 def traverse(
@@ -151,8 +156,10 @@ def interpolate(
     from_start, from_end = 1 - share, share
     if spherical:
         lengths = np.linalg.norm(start, axis=-1, keepdims=True) * np.linalg.norm(end, axis=-1, keepdims=True)
-        angle = np.arccos(np.clip(np.sum(start * end, axis=-1, keepdims=True) / lengths, -1, 1))
-        from_start, from_end = (np.sin(weight * angle) / np.sin(angle) for weight in (from_start, from_end))
+        angle = np.arccos(np.clip(np.sum(start * end, axis=-1, keepdims=True) / np.maximum(lengths, 1e-30), -1, 1))
+        straight = np.sin(angle) < 1e-4  # and no one circle
+        sine = np.where(straight, 1, np.sin(angle))
+        from_start, from_end = (np.where(straight, weight, np.sin(weight * angle) / sine) for weight in (from_start, from_end))
     return _decoded(model, from_start * start + from_end * end, condition)
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -82,42 +84,60 @@ def latent_report(vae: VAE, x: TensorLike, condition: TensorLike | None = None, 
     (2,)
     """
     x, condition = vae.data_check.examples(x, condition, at_least=2)
-    posteriors, priors = [], []
+    means, prior_means, kls = [], [], []
+    covariance, prior_covariance, error = 0.0, 0.0, 0.0  # sums, since there is a matrix for each example
     for start in range(0, len(x), batch_size):
         labels = None if condition is None else tf.constant(condition[start : start + batch_size])
-        posteriors.append(mean_and_covariance(vae.encode(x[start : start + batch_size], labels)))
-        shapes = [moment.shape for moment in posteriors[-1]]
-        moments = mean_and_covariance(vae.prior.distribution(labels))
-        priors.append([np.broadcast_to(moment, shape) for moment, shape in zip(moments, shapes, strict=True)])
-    means, covariances = (np.concatenate(moment) for moment in zip(*posteriors, strict=True))
-    prior_means, prior_covariances = (np.concatenate(moment) for moment in zip(*priors, strict=True))
-    variances, prior_variances = (np.diagonal(each, axis1=1, axis2=2) for each in (covariances, prior_covariances))
-    ratios = variances / prior_variances
-    kls = 0.5 * (ratios + (means - prior_means) ** 2 / prior_variances - 1 - np.log(ratios))
-    mean, covariance = _of_mixture(means, covariances)
-    aggregate_kl = _normal_kl(mean, covariance, *_of_mixture(prior_means, prior_covariances))
-    return LatentReport(kls.mean(axis=0), means.var(axis=0), mean, covariance, aggregate_kl)
+        q, p = (
+            mean_and_covariance(vae.encode(x[start : start + batch_size], labels)),
+            mean_and_covariance(vae.prior.distribution(labels)),
+        )
+        variances, prior_variances = (np.diagonal(each.covariance, axis1=-2, axis2=-1) for each in (q, p))
+        ratios = variances / prior_variances
+        kls.append(0.5 * (ratios + (q.mean - p.mean) ** 2 / prior_variances - 1 - np.log(ratios)))
+        means.append(q.mean)
+        prior_means.append(np.broadcast_to(p.mean, q.mean.shape))
+        covariance += q.covariance.sum(axis=0)
+        prior_covariance += np.broadcast_to(p.covariance, q.covariance.shape).sum(axis=0)
+        error += q.covariance.sum(axis=0) / q.draws
+    mean, of_means = _moments(np.concatenate(means))
+    prior_mean, of_prior_means = _moments(np.concatenate(prior_means))
+    of_means = of_means - error / len(x)
+    covariance, prior_covariance = of_means + covariance / len(x), of_prior_means + prior_covariance / len(x)
+    aggregate_kl = _normal_kl(mean, covariance, prior_mean, prior_covariance)
+    return LatentReport(np.concatenate(kls).mean(axis=0), np.maximum(np.diag(of_means), 0), mean, covariance, aggregate_kl)
 
 
-def mean_and_covariance(distribution: Distribution) -> tuple[np.ndarray, np.ndarray]:
-    """Mean `[..., n]` and covariance `[..., n, n]`, float64."""
+class Moments(NamedTuple):
+    """The first two moments of a distribution, float64."""
+
+    mean: np.ndarray
+    """Mean, `[..., n]`."""
+    covariance: np.ndarray
+    """Covariance, `[..., n, n]`."""
+    draws: float
+    """How many draws they are from; infinitely many if they have a closed form."""
+
+
+def mean_and_covariance(distribution: Distribution) -> Moments:
+    """The moments in closed form, or from draws where there is none."""
     try:
         mean = np.asarray(distribution.mean(), np.float64)
     except NotImplementedError:
         z = np.asarray(distribution.sample(_DRAWS, seed=(0, 0)), np.float64)
         mean = z.mean(axis=0)
-        return mean, np.einsum("s...i,s...j->...ij", z - mean, z - mean) / (_DRAWS - 1)
+        return Moments(mean, np.einsum("s...i,s...j->...ij", z - mean, z - mean) / (_DRAWS - 1), _DRAWS)
     try:
         covariance = distribution.covariance()
     except NotImplementedError:
         covariance = tf.linalg.diag(distribution.variance())
-    return mean, np.asarray(covariance, np.float64)
+    return Moments(mean, np.asarray(covariance, np.float64), math.inf)
 
 
-def _of_mixture(means, covariances):
-    """Mean and covariance of the mixture, in equal parts, of distributions with these."""
-    mean = means.mean(axis=0)
-    return mean, covariances.mean(axis=0) + (means - mean).T @ (means - mean) / len(means)
+def _moments(rows):
+    """Mean and covariance of rows."""
+    mean = rows.mean(axis=0)
+    return mean, (rows - mean).T @ (rows - mean) / len(rows)
 
 
 def _normal_kl(mean, covariance, prior_mean, prior_covariance):

@@ -1,16 +1,18 @@
 """The audit of independence, on linear-Gaussian models where its cost is known."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
 
 import keras_gen
-from keras_gen import distributions, evaluation, networks
+from keras_gen import distributions, evaluation, networks, objectives
 
 SIZE, SCALE = 6, 0.5
 
 
-def linear_gaussian(correlated):
+def linear_gaussian(correlated, epochs=40):
     """A trained VAE with p(x | z) = N(Wz, s²) whose decoder stays as it is, data of it, and what independence costs.
 
     p(z | x) has the precision Λ = WᵀW/s² + I for each x. The best independent normal has the precisions Λ_ii and loses
@@ -29,7 +31,7 @@ def linear_gaussian(correlated):
     decoder.trainable = False
     vae = keras_gen.VAE(encoder, decoder, distributions.DiagonalNormal(2), distributions.Normal((SIZE,), SCALE), seed=0)
     vae.compile(keras.optimizers.Adam(0.02))
-    vae.fit(x, batch_size=100, epochs=40, verbose=0)
+    vae.fit(x, batch_size=100, epochs=epochs, verbose=0)
     vae.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.02, 4 * 40)))
     return vae, x, cost
 
@@ -66,6 +68,27 @@ def test_where_independence_costs_nothing_it_says_so():
     assert audit.correlations[0, 1] < 0.1
 
 
+def test_a_posterior_that_is_not_yet_the_best_is_no_cost_of_independence():
+    """Both kinds of posterior are refined as long, so that too few steps do not speak for the one that is refined last."""
+    vae, x, _ = linear_gaussian(correlated=False, epochs=0)
+    gaps, _ = evaluation.independence._refine(vae, x[:50], None, steps=50, num_samples=500)
+    _, family, _ = map(evaluation.Interval.of, gaps)
+    assert abs(family.mean) < 0.1
+
+
+def test_schedules_of_the_kl_are_at_their_end(images):
+    posterior, likelihood = distributions.DiagonalNormal(3), distributions.Bernoulli((8, 8, 1))
+    vae = keras_gen.VAE(networks.mlp((8, 8, 1), (6,)), networks.mlp((3,), (8, 8, 1)), posterior, likelihood, seed=1)
+    for weight, settled in ((objectives.LinearWarmUp(100, 0.5), 0.5), (objectives.Cyclical(100), 1.0), (0.25, 0.25)):
+        vae.compile("adam", objective=objectives.ELBO(weight, free_bits=1.0))
+        copy = evaluation.independence._copy(vae, 0, full=False)
+        assert copy.objective.kl_weight == settled
+        assert copy.objective.free_bits == 1.0
+        assert vae.objective.kl_weight is weight or vae.objective.kl_weight == weight
+    vae.compile("adam", objective=objectives.IWAE(3))
+    assert evaluation.independence._copy(vae, 0, full=False).objective.num_samples == 3
+
+
 def test_both_begin_with_the_same_posterior_whatever_the_encoder(images):
     posterior, likelihood = distributions.DiagonalNormal(3), distributions.Bernoulli((8, 8, 1))
     for encoder in (networks.conv_encoder((8, 8, 1), (6,), filters=(4,)), networks.mlp((8, 8, 1), (6,), num_classes=4)):
@@ -93,5 +116,11 @@ def test_what_cannot_be_audited_is_refused(images):
     with pytest.raises(ValueError, match="Expected a compiled VAE"):
         evaluation.audit_independence(vae, images, images)
     vae.compile("adam")
-    with pytest.raises(ValueError, match=r"at least one seed and two images\. Received: 0 seeds, images=1"):
-        evaluation.audit_independence(vae, images, images, seeds=(), images=1)
+    for seeds in ((), (0, 0)):
+        with pytest.raises(
+            ValueError, match=rf"Expected at least one seed, no two alike\. Received: seeds={re.escape(str(seeds))}"
+        ):
+            evaluation.audit_independence(vae, images, images, seeds=seeds)
+    for name, value, least in (("images", 1, 2), ("epochs", 0, 1), ("num_samples", 2.5, 1), ("refinement_steps", 0, 1)):
+        with pytest.raises(ValueError, match=f"`{name}` is an int of at least {least}. Received: {name}={value}"):
+            evaluation.audit_independence(vae, images, images, **{name: value})

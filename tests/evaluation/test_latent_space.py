@@ -41,6 +41,9 @@ def test_an_interpolation_is_straight_or_along_the_great_circle(autoencoder):
     np.testing.assert_allclose(right_angle[0, 1], 2**0.5 * np.array([1, 1, 0]) @ WEIGHTS + BIAS, atol=1e-4)
     for images in (straight, evaluation.interpolate(autoencoder, start, end, num_steps=3, spherical=True)):
         np.testing.assert_allclose(images[:, [0, 2]], np.stack([start, end], axis=1) @ WEIGHTS + BIAS, atol=1e-4)
+    for same in (start, np.zeros_like(start)):  # no angle between them
+        images = evaluation.interpolate(autoencoder, same, same, num_steps=3, spherical=True)
+        np.testing.assert_allclose(images, np.repeat((same @ WEIGHTS + BIAS)[:, None], 3, axis=1), atol=1e-4)
     for sides in ((start, end[:1]), (start, end[:, :2]), (start[0], end[0])):
         with pytest.raises(ValueError, match="as many starts as ends") as caught:
             evaluation.interpolate(autoencoder, *sides)
@@ -83,5 +86,10 @@ def test_the_map_keeps_groups_together():
     assert KNeighborsClassifier(5).fit(points[:60], labels[:60]).score(points[60:], labels[60:]) == 1
     np.testing.assert_array_equal(evaluation.map_codes(CODES[:, :2]), CODES[:, :2])
     np.testing.assert_array_equal(evaluation.map_codes(CODES[:, :1]), np.hstack([CODES[:, :1], np.zeros((300, 1))]))
+    np.testing.assert_array_equal(evaluation.map_codes(np.full((20, 3), 0.3, np.float32)), np.zeros((20, 2)))  # collapsed
+    nearly = np.full((20, 3), 1e-30) * np.arange(20)[:, None]
+    assert np.isfinite(evaluation.map_codes(nearly)).all()
+    with pytest.raises(ValueError, match="Expected finite codes"):
+        evaluation.map_codes(np.full((20, 3), np.nan))
     with pytest.raises(ValueError, match="at least 5 codes"):
         evaluation.map_codes(CODES[:3])

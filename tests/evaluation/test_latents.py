@@ -78,6 +78,37 @@ def test_other_families_are_taken_by_their_moments(posterior, prior):
     assert np.isfinite(report.aggregate_kl)
 
 
+def test_a_flow_can_collapse():
+    """Its means are from draws, whose own variance is no use of a latent."""
+    vae = vae_of(distributions.InverseAutoregressiveNormal)
+    vae.encoder.set_weights([np.zeros_like(weight) for weight in vae.encoder.get_weights()])
+    assert evaluation.latent_report(vae, IMAGES).collapsed
+    exact, drawn = (vae_of(distributions.DiagonalNormal) for _ in range(2))
+    last = [layer for layer in exact.encoder.layers if isinstance(layer, keras.layers.Dense)][-1]
+    last.kernel.assign(10 * last.kernel.numpy())
+    drawn.encoder.set_weights(exact.encoder.get_weights())
+    drawn.posterior = WithoutMoments(3)
+    exact, drawn = (evaluation.latent_report(vae, IMAGES) for vae in (exact, drawn))
+    np.testing.assert_allclose(drawn.variance_of_means, exact.variance_of_means, rtol=0.3, atol=0.02)
+    np.testing.assert_allclose(drawn.aggregate_covariance, exact.aggregate_covariance, rtol=0.3, atol=0.2)
+
+
+class WithoutMoments(distributions.DiagonalNormal):
+    """A normal posterior that does not say its mean."""
+
+    def __call__(self, parameters):
+        known = super().__call__(parameters)
+
+        class Drawn:
+            def sample(self, *args, **kwargs):
+                return known.sample(*args, **kwargs)
+
+            def mean(self):
+                raise NotImplementedError
+
+        return Drawn()
+
+
 def test_one_example_is_refused():
     with pytest.raises(ValueError, match="at least 2 examples"):
         evaluation.latent_report(vae_of(distributions.DiagonalNormal), IMAGES[:1])

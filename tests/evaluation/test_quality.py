@@ -96,6 +96,37 @@ def test_what_cannot_be_compared_is_refused(pixels, images):
         evaluation.Extractor(keras.Sequential([keras.Input(IMAGE), keras.layers.ReLU()]), "images")
 
 
+@pytest.mark.parametrize(
+    ("real", "received"),
+    [
+        (np.full((20, *IMAGE), 128, np.uint8), "dtype uint8"),
+        (np.full((20, *IMAGE), 1.5), "values from 1.5 to 1.5"),
+        (np.full((20, *IMAGE), np.nan), "values from nan to nan"),
+        (np.zeros((20, 8, 8)), "shape (20, 8, 8)"),
+        (np.zeros((0, *IMAGE)), "0"),
+        (np.zeros((9, *IMAGE)), "9"),
+    ],
+)
+def test_what_are_no_real_images_is_refused_before_the_training(pixels, images, real, received):
+    for compare in (evaluation.QualityLogs, lambda real, pixels: evaluation.sample_quality(Copies(images), real, None, pixels)):
+        with pytest.raises(ValueError, match=rf"Expected .*real images.*Received: {re.escape(received)}"):
+            compare(real, pixels)
+
+
+def test_a_model_that_cannot_generate_is_refused_before_the_training(pixels, images):
+    model = tiny("autoencoder")
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="fit_latent_density"):
+        model.fit(images, verbose=0, callbacks=[evaluation.QualityLogs(images, pixels)])
+    assert all(map(np.array_equal, before, model.get_weights()))
+
+
+def test_the_logs_have_a_protocol_and_a_floor(pixels, images):
+    logs = evaluation.QualityLogs(images, pixels, split="validation")
+    expected = evaluation.sample_quality(Copies(images), images, None, pixels, split="validation")
+    assert (logs.protocol, logs.floor) == (expected.protocol, expected.floor)
+
+
 def test_how_often_it_is_compared_is_checked_before_the_training(pixels, images):
     with pytest.raises(ValueError, match=r"`every` of QualityLogs is an int of at least 1\. Received: every=0"):
         evaluation.QualityLogs(images, pixels, every=0)
