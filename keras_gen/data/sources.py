@@ -104,6 +104,29 @@ def load(
 # === Readers: source → (train, test) of single examples, as integers in 0..255 or floats in [0, 1] ===
 
 
+def as_arrays(dataset: tf.data.Dataset, count: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+    """`(x, y or None)` of a data set of batches of `x`, `(x, y)` or `(x, y, sample_weight)`.
+
+    Args:
+        dataset: Batches.
+        count: How many examples at most; all if None.
+
+    Raises:
+        ValueError: If there is none, no end of them, or they are in another form.
+    """
+    if count is None and dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError("Expected a data set that ends. Received: one that repeats. Take a part of it: dataset.take(100).")
+    spec = dataset.element_spec
+    if not all(isinstance(part, tf.TensorSpec) for part in (spec if isinstance(spec, tuple) else (spec,))):
+        raise ValueError(f"Expected a data set of batches of x or (x, y). Received: elements {spec}.")
+    batches = dataset if count is None else dataset.unbatch().batch(count).take(1)
+    batches = [batch if isinstance(batch, tuple) else (batch,) for batch in batches.as_numpy_iterator()]
+    if not batches:
+        raise ValueError("Expected at least one batch. Received: an empty data set.")
+    columns = [np.concatenate(column) for column in zip(*batches, strict=True)]
+    return columns[0], columns[1] if len(columns) > 1 else None
+
+
 def _read_tfds_folder(folder, image_size):
     import tensorflow_datasets as tfds
 

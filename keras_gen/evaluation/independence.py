@@ -96,7 +96,7 @@ class IndependenceAudit:
 def audit_independence(
     vae: VAE,
     train: Data | Callable[[], Data],
-    test: TensorLike,
+    test: TensorLike | tf.data.Dataset,
     condition: TensorLike | None = None,
     epochs: int = 10,
     seeds: Sequence[int] = (0, 1, 2),

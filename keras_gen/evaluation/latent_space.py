@@ -15,7 +15,7 @@ _SHOWN = 10  # latents at most, where none are named
 
 
 def codes(
-    model: RegularizedAutoencoder | VAE, x: TensorLike, condition: TensorLike | None = None, batch_size: int = 500
+    model: RegularizedAutoencoder | VAE, x: TensorLike | tf.data.Dataset, condition: TensorLike | None = None, batch_size: int = 500
 ) -> np.ndarray:
     """The code of each example, `[n, latents]`: of an autoencoder what its encoder puts out, of a VAE the mean of q(z | x).
 

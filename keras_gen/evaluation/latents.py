@@ -58,7 +58,9 @@ class LatentReport:
         )
 
 
-def latent_report(vae: VAE, x: TensorLike, condition: TensorLike | None = None, batch_size: int = 500) -> LatentReport:
+def latent_report(
+    vae: VAE, x: TensorLike | tf.data.Dataset, condition: TensorLike | None = None, batch_size: int = 500
+) -> LatentReport:
     """Which latents a VAE uses for some data, and how far the aggregate posterior is from the prior.
 
     Exact for normal posteriors and priors; others are taken as normals of the same moments, from draws where there is no closed form.

@@ -111,7 +111,7 @@ class LogLikelihood:
 
 def log_likelihood(
     vae: VAE,
-    x: TensorLike,
+    x: TensorLike | tf.data.Dataset,
     condition: TensorLike | None = None,
     num_samples: int = 5000,
     seed: int = 0,

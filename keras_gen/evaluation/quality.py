@@ -7,14 +7,18 @@ from typing import Any
 
 import keras
 import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
+from keras_gen.data.sources import as_arrays
 from keras_gen.evaluation.features import Extractor, mnist_classifier
 from keras_gen.evaluation.frechet import frechet_distance, kernel_distance
 from keras_gen.evaluation.manifold import density_coverage, precision_recall
 from keras_gen.models import GenerativeModel
 from keras_gen.serialization import checked_count
+from keras_gen.typing import Examples
+
+_AT_LEAST = 10  # images
+_ROUNDING = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,8 +60,8 @@ class SampleQuality:
 
 def sample_quality(
     model: GenerativeModel,
-    real: npt.ArrayLike,
-    other_real: np.ndarray | None = None,
+    real: Examples,
+    other_real: Examples | None = None,
     extractor: Extractor | None = None,
     split: str = "test",
     seed: int = 0,
@@ -66,7 +70,8 @@ def sample_quality(
 
     Args:
         model: A keras_gen model that can `generate`; a conditional one is asked for each label in turn.
-        real: Real images `[n, height, width, channels]` in [0, 1], n at least 10.
+        real: Real images `[n, height, width, channels]` in [0, 1], n at least 10, or a `tf.data.Dataset` of batches of them. Of a model
+            of binarized pixels, whose samples are their probabilities, the grey ones.
         other_real: As many others, for the floor; the halves of `real` are compared if None, which makes the floor higher.
         extractor: `Extractor`; `mnist_classifier()` if None.
         split: What the real images are, for the protocol.
@@ -76,40 +81,70 @@ def sample_quality(
         `SampleQuality`.
 
     Raises:
-        ValueError: If there are too few images, or they fit neither the extractor nor each other.
+        ValueError: If there are too few images, or they are no floats in [0, 1], or fit neither the extractor nor each other.
     """
-    extractor = extractor or mnist_classifier()
-    real = np.asarray(real, np.float32)
-    if len(real) < 10:
-        raise ValueError(f"Expected at least 10 real images. Received: {len(real)}.")
-    if other_real is not None and np.shape(other_real)[1:] != real.shape[1:]:
-        raise ValueError(f"Expected other real images of shape (n, {str(real.shape[1:])[1:]}. Received: {np.shape(other_real)}.")
-    features = extractor(real)
-    if other_real is None:
-        floor, made_from = frechet_distance(features[::2], features[1::2]), "halves of the real images"
-    else:
-        floor, made_from = frechet_distance(features, extractor(other_real)), f"{len(other_real)} other real images"
-    protocol: dict[str, str | int] = {
-        "extractor": extractor.name,
-        "weights": extractor.hash,
-        "real": f"{len(real)} of {split}",
-        "generated": len(real),
-        "floor": made_from,
-    }
-    return SampleQuality(**_scores(model, features, extractor, seed), floor=floor, protocol=protocol)
+    reference = _Reference.of(real, other_real, extractor, split)
+    return SampleQuality(**reference.scores(model, seed), floor=reference.floor, protocol=reference.protocol)
 
 
-def _scores(model, real, extractor, seed):
-    """The numbers of `SampleQuality` that compare as many samples with the features of real images."""
-    generated = extractor(draw_samples(model, len(real), seed))
-    distance = kernel_distance(real, generated, seed=seed)
-    return {
-        "fid": frechet_distance(real, generated),
-        "kid": distance.value,
-        "kid_error": distance.standard_error,
-        **precision_recall(real, generated)._asdict(),
-        **density_coverage(real, generated)._asdict(),
-    }
+@dataclasses.dataclass(frozen=True)
+class _Reference:
+    """What samples are compared with, and the protocol of it."""
+
+    features: np.ndarray
+    extractor: Extractor
+    floor: float
+    protocol: dict[str, str | int]
+
+    @classmethod
+    def of(cls, real, other_real, extractor, split):
+        """The reference of real images, and others for the floor if there are any."""
+        extractor = extractor or mnist_classifier()
+        real = _checked_images("real", real)
+        features = extractor(real)
+        if other_real is None:
+            floor, made_from = frechet_distance(features[::2], features[1::2]), "halves of the real images"
+        else:
+            other_real = _checked_images("other real", other_real, real.shape[1:])
+            floor, made_from = frechet_distance(features, extractor(other_real)), f"{len(other_real)} other real images"
+        protocol = {
+            "extractor": extractor.name,
+            "weights": extractor.hash,
+            "real": f"{len(real)} of {split}",
+            "generated": len(real),
+            "floor": made_from,
+        }
+        return cls(features, extractor, floor, protocol)
+
+    def scores(self, model, seed):
+        """The numbers of `SampleQuality` that compare as many samples with the features of real images."""
+        generated = self.extractor(draw_samples(model, len(self.features), seed))
+        distance = kernel_distance(self.features, generated, seed=seed)
+        return {
+            "fid": frechet_distance(self.features, generated),
+            "kid": distance.value,
+            "kid_error": distance.standard_error,
+            **precision_recall(self.features, generated)._asdict(),
+            **density_coverage(self.features, generated)._asdict(),
+        }
+
+
+def _checked_images(name, images, shape=None):
+    """Images as an array that has been looked at."""
+    if isinstance(images, tf.data.Dataset):
+        images, _ = as_arrays(images)
+    images = np.asarray(images)
+    expected = ("n, height, width, channels" if shape is None else f"n, {str(shape)[1:-1]}").rstrip(",")
+    if images.ndim != 4 or images.shape[1:] != (shape or images.shape[1:]):
+        raise ValueError(f"Expected {name} images of shape ({expected}). Received: shape {images.shape}.")
+    if len(images) < _AT_LEAST:
+        raise ValueError(f"Expected at least {_AT_LEAST} {name} images. Received: {len(images)}.")
+    what = f"Expected {name} images as floats in [0, 1]."
+    if images.dtype.kind != "f":
+        raise ValueError(f"{what} Received: dtype {images.dtype}. Divide pixels of 0 to 255: images.astype('float32') / 255.")
+    if not (images.min() >= -_ROUNDING and images.max() <= 1 + _ROUNDING):
+        raise ValueError(f"{what} Received: values from {images.min():g} to {images.max():g}. Scale them.")
+    return images
 
 
 def draw_samples(model: GenerativeModel, num_samples: int, seed: int) -> tf.Tensor:
@@ -121,16 +156,18 @@ def draw_samples(model: GenerativeModel, num_samples: int, seed: int) -> tf.Tens
 class QualityLogs(keras.callbacks.Callback):
     """Puts `fid`, `kid`, `precision`, `recall`, `density` and `coverage` into the logs of `fit`, for all callbacks after it.
 
-    An epoch whose turn it is not repeats the numbers before, so that every epoch has them.
+    An epoch whose turn it is not repeats the numbers before, so that every epoch has them. `protocol` and `floor` are what they are
+    for `sample_quality`.
 
     Args:
-        real: Real images `[n, height, width, channels]` in [0, 1]; as many are generated.
+        real: Real images, as for `sample_quality`; as many are generated.
         extractor: `Extractor`; `mnist_classifier()` if None.
         every: Epochs from one comparison to the next; the first epoch has one.
         seed: Seed of the samples, the same each time.
+        split: What the real images are, for the protocol.
 
     Raises:
-        ValueError: If `every` is no count.
+        ValueError: If `every` is no count or the images cannot be compared; by `fit`, before it trains, if the model cannot `generate`.
 
     Example:
 
@@ -144,18 +181,24 @@ class QualityLogs(keras.callbacks.Callback):
     True
     """
 
-    def __init__(self, real: npt.ArrayLike, extractor: Extractor | None = None, every: int = 1, seed: int = 0) -> None:
+    def __init__(
+        self, real: Examples, extractor: Extractor | None = None, every: int = 1, seed: int = 0, split: str = "test"
+    ) -> None:
         super().__init__()
         self.every = checked_count(self, "every", every)
-        self.extractor = extractor or mnist_classifier()
-        self.real = self.extractor(real)
+        self._reference = _Reference.of(real, None, extractor, split)
+        self.protocol, self.floor = self._reference.protocol, self._reference.floor
         self.seed = seed
         self.last: dict[str, float] | None = None
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        """Let a model that cannot generate say so."""
+        draw_samples(self.model, 1, self.seed)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Compare, if it is the epoch's turn, and log."""
         if self.last is None or epoch % self.every == 0:
-            scores = _scores(self.model, self.real, self.extractor, self.seed)
+            scores = self._reference.scores(self.model, self.seed)
             del scores["kid_error"]
             self.last = scores
         if logs is not None:

@@ -76,7 +76,7 @@ def _json(path):
 def _pictures(folder):
     """The pictures that are there, each with its source, how it is shown, and its caption."""
     for pattern, (kind, caption) in _PICTURES.items():
-        for path in sorted(folder.glob(pattern))[-1:]:
+        for path in sorted(folder.glob(pattern), key=lambda path: (len(path.name), path.name))[-1:]:  # the last of numbered ones
             yield {"source": _source(path), "kind": kind, "caption": caption}
 
 

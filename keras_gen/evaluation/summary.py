@@ -8,6 +8,7 @@ import pathlib
 import sys
 
 import numpy as np
+import tensorflow as tf
 
 from keras_gen.evaluation.features import Extractor, mnist_classifier
 from keras_gen.evaluation.latent_space import codes, interpolate, map_codes, traverse
@@ -80,12 +81,14 @@ def shown(value: float) -> str:
 
 def summarize(
     model: GenerativeModel,
-    test: TensorLike,
+    test: TensorLike | tf.data.Dataset,
     labels: TensorLike | None = None,
     train: np.ndarray | None = None,
     num_samples: int = 500,
     extractor: Extractor | None = None,
     seed: int = 0,
+    real: np.ndarray | None = None,
+    split: str = "test",
 ) -> Evaluation:
     """Evaluate a trained model on test data: losses, log p(x) and latents of a VAE, and samples where there is an extractor for them.
 
@@ -93,10 +96,13 @@ def summarize(
         model: A compiled and trained keras_gen model.
         test: Test examples `[n, *data_shape]`, at least ten.
         labels: Their labels `[n]` for a conditional model.
-        train: As many other real examples, for the floor of the FID; the halves of `test` are compared if None.
+        train: As many other real examples, for the floor of the FID; the halves of the real ones are compared if None.
         num_samples: Draws an example for log p(x).
         extractor: `Extractor` for the quality of samples; for images of 28×28 grey pixels the bundled classifier of digits if None.
         seed: Seed of samples and draws.
+        real: Images that samples are compared with, where they are not `test`: the grey ones of binarized pixels, whose probabilities
+            a model generates.
+        split: What these are, for the protocol.
 
     Returns:
         `Evaluation`.
@@ -124,7 +130,9 @@ def summarize(
     if extractor is None and model.data_shape == (28, 28, 1):
         extractor = mnist_classifier()
     if extractor and model.prior:
-        scores += _of_samples(sample_quality(model, test, train, extractor, seed=seed))
+        scores += _of_samples(sample_quality(model, test if real is None else real, train, extractor, split, seed))
+    elif extractor:
+        words.append("There are no samples: the autoencoder has no density of its codes. fit_latent_density makes one.")
     else:
         words.append(
             "The samples were not compared with real ones: there is an extractor of features for images of 28×28 grey pixels alone. "

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen.data.sources import MARK
+from keras_gen.data.sources import MARK, as_arrays
 from keras_gen.distributions import Prior
 from keras_gen.typing import Array, Data, TensorLike
 
@@ -60,17 +60,22 @@ class DataCheck:
                 first = np.argwhere(~((target >= self.low - _TOLERANCE) & (target <= self.high + _TOLERANCE)))[0]
                 raise ValueError(self._range_message(f"{target[tuple(first)]:g} at {first.tolist()} of {name}"))
 
-    def examples(self, x: TensorLike, labels: TensorLike | None = None, at_least: int = 1) -> tuple[np.ndarray, np.ndarray | None]:
-        """Examples `[n, *shape]` and their labels `[n]`, if any, as arrays that have been looked at, for what takes no data set.
+    def examples(
+        self, x: TensorLike | tf.data.Dataset, labels: TensorLike | None = None, at_least: int = 1
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Examples `[n, *shape]` and their labels `[n]`, if any, as arrays that have been looked at.
 
         Args:
-            x: Examples `[n, *shape]`.
+            x: Examples `[n, *shape]`, or a data set of batches of them, which may have the labels, too.
             labels: Their labels `[n]` for a conditional model, None for another.
             at_least: How many examples there must be.
 
         Raises:
             ValueError: As `before_work`, and if there are fewer examples, or labels that the model does not know.
         """
+        if isinstance(x, tf.data.Dataset):
+            x, y = as_arrays(x)
+            labels = y if labels is None and self.num_classes else labels
         x, labels = np.asarray(x, np.float32), None if labels is None else np.asarray(labels)
         if len(x) < at_least:
             raise ValueError(f"Expected at least {at_least} example{'s' if at_least > 1 else ''}. Received: {len(x)} examples.")

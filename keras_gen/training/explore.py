@@ -9,13 +9,13 @@ import numpy as np
 from nicegui import app, ui
 from PIL import Image
 
+from keras_gen.data.sources import as_arrays
 from keras_gen.evaluation.exploration import Canvas, Exploration
 from keras_gen.evaluation.pictures import grid
 from keras_gen.evaluation.report import describe
 from keras_gen.models.saved import load_run
 from keras_gen.storage import PathLike
 from keras_gen.training.config import as_dict, read
-from keras_gen.training.finished import arrays
 from keras_gen.training.run import load_data
 
 _SLIDERS = 10  # latents that have one
@@ -55,7 +55,7 @@ def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
         ValueError: If the model is not one of images.
     """
     config, model = read(run), load_run(run)
-    x, labels = arrays(load_data(config)[1])
+    x, labels = as_arrays(load_data(config)[1])
     exploration = Exploration(model, x[:_EXAMPLES], None if labels is None else labels[:_EXAMPLES])
     app.on_startup(lambda: print(f"The page is http://127.0.0.1:{port}. Ctrl-C ends it.", flush=True))
     ui.run(

@@ -5,13 +5,14 @@ import json
 import pathlib
 
 import numpy as np
-import tensorflow as tf
 
 from keras_gen import evaluation, serving
+from keras_gen.data.sources import as_arrays
 from keras_gen.evaluation.pictures import are_images, save_grid, save_matrix
 from keras_gen.evaluation.quality import draw_samples
 from keras_gen.evaluation.report import write_report
 from keras_gen.evaluation.summary import Evaluation, draw_latents, summarize
+from keras_gen.models import GAN
 from keras_gen.models.saved import load_run
 from keras_gen.storage import PathLike, whole
 from keras_gen.training.config import VAEConfig, as_dict, read
@@ -56,10 +57,17 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> Evaluation
         train_data, test_data = load_data(config, labels=True)  # if there are any, they colour the map
     except ValueError:
         train_data, test_data = load_data(config)
-    test, labels = arrays(test_data)
-    found = summarize(model, test, labels if model.num_classes else None, arrays(train_data, len(test))[0], num_samples, seed=seed)
-    draw_latents(model, folder, test, labels, seed)
+    test, labels = as_arrays(test_data)
+    given = labels if model.num_classes else None
+    if config.binarize and not isinstance(model, GAN):  # its samples are the pixels' probabilities: as grey as the images were
+        train_data, test_data = load_data(dataclasses.replace(config, binarize=False))
+        real, split = as_arrays(test_data)[0], "test in grey values"
+    else:
+        real, split = test, "test"
+    others = as_arrays(train_data, len(test))[0]
+    found = summarize(model, test, given, others, num_samples, seed=seed, real=real, split=split)
     found.save(folder / "evaluation.json")
+    draw_latents(model, folder, test, labels, seed)
     write_report(folder)
     return found
 
@@ -83,7 +91,7 @@ def audit(
     if not isinstance(config, VAEConfig):
         raise ValueError(f"Expected the run of a VAE. Received: {run}, of a {as_dict(config)['model']}.")
     train_data, test_data = load_data(config)
-    test, labels = arrays(test_data)
+    test, labels = as_arrays(test_data)
     model.compile(adam(config, epochs * len(train_data), config.learning_rate), objective=model.objective)
     found = evaluation.audit_independence(
         model,
@@ -118,11 +126,3 @@ def export(run: PathLike, base: PathLike | None = None, png: bool = False) -> pa
         config = read(run)
         base = config.savedmodels / config.name
     return serving.publish(run, base or pathlib.Path("savedmodels") / pathlib.Path(run).name, png)
-
-
-def arrays(dataset: tf.data.Dataset, count: int | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-    """`(examples, labels or None)` of a data set, the first `count` of them."""
-    batches = dataset if count is None else dataset.unbatch().batch(count).take(1)
-    batches = [batch if isinstance(batch, tuple) else (batch, None) for batch in batches.as_numpy_iterator()]
-    x, y = zip(*batches, strict=True)
-    return np.concatenate(x), None if y[0] is None else np.concatenate(y)

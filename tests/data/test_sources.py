@@ -300,3 +300,20 @@ def test_what_is_not_about_the_data_is_raised_as_it_is(monkeypatch):
     monkeypatch.setattr(sources, "_batches", fail)
     with pytest.raises(tf.errors.InvalidArgumentError, match="of TensorFlow's own"):
         data.load("mnist_mini")
+
+
+def test_a_data_set_as_arrays():
+    x, y, weights = np.arange(10.0)[:, None], np.arange(10), np.ones(10)
+    for columns, expected in (((x,), None), ((x, y), y), ((x, y, weights), y)):
+        dataset = tf.data.Dataset.from_tensor_slices(columns if len(columns) > 1 else x).batch(4)
+        for count in (None, 3, 100):
+            found = sources.as_arrays(dataset, count)
+            np.testing.assert_array_equal(found[0], x[:count])
+            assert found[1] is None if expected is None else np.array_equal(found[1], y[:count])
+    np.testing.assert_array_equal(sources.as_arrays(dataset.repeat(), 12)[1], np.arange(12) % 10)
+    with pytest.raises(ValueError, match="Received: an empty data set"):
+        sources.as_arrays(dataset.take(0))
+    with pytest.raises(ValueError, match=r"one that repeats\. Take a part of it"):
+        sources.as_arrays(dataset.repeat())
+    with pytest.raises(ValueError, match=r"Expected a data set of batches of x or \(x, y\)\. Received: elements {'a'"):
+        sources.as_arrays(tf.data.Dataset.from_tensor_slices({"a": x}).batch(4))

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import scipy.stats
+import tensorflow as tf
 
 import keras_gen
 from keras_gen import distributions, evaluation, networks
@@ -163,6 +164,17 @@ def test_of_binary_pixels_it_is_a_probability_and_of_grey_ones_no_likelihood():
         grey = evaluation.log_likelihood(vae, binary / 2, num_samples=10, verbose=0)
     assert grey.bits_per_dimension is None
     assert "no likelihood: a cross-entropy on grey values" in str(grey)
+
+
+def test_examples_may_be_a_data_set(models, images):
+    images, labels = np.round(images), np.arange(20) % 4
+    dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
+    for name, given in (("vae", None), ("conditional_vae", labels)):
+        values = evaluation.log_likelihood(models[name], images, given, num_samples=3, verbose=0).values
+        np.testing.assert_array_equal(evaluation.log_likelihood(models[name], dataset, num_samples=3, verbose=0).values, values)
+        report = evaluation.latent_report(models[name], images, given)
+        np.testing.assert_array_equal(evaluation.latent_report(models[name], dataset).aggregate_mean, report.aggregate_mean)
+        np.testing.assert_array_equal(evaluation.codes(models[name], dataset), evaluation.codes(models[name], images, given))
 
 
 def test_of_a_conditional_model_it_is_that_given_the_label():

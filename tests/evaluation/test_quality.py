@@ -6,6 +6,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from conftest import IMAGE, tiny
 
 from keras_gen import data, evaluation
@@ -90,7 +91,7 @@ def test_the_logs_of_fit_have_it_for_the_callbacks_after(kind, images, pixels, t
 def test_what_cannot_be_compared_is_refused(pixels, images):
     with pytest.raises(ValueError, match="at least 10 real images"):
         evaluation.sample_quality(Copies(images), images[:5], None, pixels)
-    with pytest.raises(ValueError, match=re.escape("Expected other real images of shape (n, 8, 8, 1). Received: (20,).")):
+    with pytest.raises(ValueError, match=re.escape("Expected other real images of shape (n, 8, 8, 1). Received: shape (20,).")):
         evaluation.sample_quality(Copies(images), images[:20], np.zeros(20), pixels)  # labels, for instance
     with pytest.raises(ValueError, match="Expected a network to features"):
         evaluation.Extractor(keras.Sequential([keras.Input(IMAGE), keras.layers.ReLU()]), "images")
@@ -119,6 +120,12 @@ def test_a_model_that_cannot_generate_is_refused_before_the_training(pixels, ima
     with pytest.raises(ValueError, match="fit_latent_density"):
         model.fit(images, verbose=0, callbacks=[evaluation.QualityLogs(images, pixels)])
     assert all(map(np.array_equal, before, model.get_weights()))
+
+
+def test_real_images_may_be_a_data_set(pixels, images):
+    dataset = tf.data.Dataset.from_tensor_slices((images, np.arange(20))).batch(8)
+    expected = evaluation.sample_quality(Copies(images), images, images, pixels)
+    assert evaluation.sample_quality(Copies(images), dataset, dataset, pixels) == expected
 
 
 def test_the_logs_have_a_protocol_and_a_floor(pixels, images):

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
+from keras_gen.evaluation import report
 from keras_gen.evaluation.pictures import save_grid, save_map, save_matrix
 from keras_gen.evaluation.report import write_report
 from keras_gen.evaluation.summary import Evaluation, Score
@@ -53,6 +54,13 @@ class Page(html.parser.HTMLParser):
 
     def handle_data(self, data):
         self.text.append(data)
+
+
+def test_of_numbered_pictures_the_last_is_shown(tmp_path):
+    for name in ("samples-990", "samples-1000"):
+        save_grid(tmp_path / f"{name}.png", np.full((4, 8, 8, 1), int(name[8:]) / 1000))
+    (picture,) = report._pictures(tmp_path)
+    assert picture["source"] == report._source(tmp_path / "samples-1000.png")
 
 
 def test_everything_is_in_it_and_nothing_comes_from_elsewhere(run):

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from conftest import tiny
 from keras.utils import load_img
 
 from keras_gen import evaluation
@@ -47,3 +48,8 @@ def test_without_an_extractor_it_says_so(models, images):
     found = summarize(models["gan"], images)
     assert found.scores == []
     assert "not compared with real ones" in str(found)
+
+
+def test_without_a_density_of_the_codes_it_says_so(images):
+    model = tiny("autoencoder")
+    assert "no density of its codes" in str(summarize(model, images, extractor=PIXELS))

@@ -291,7 +291,7 @@ def test_settings_that_cannot_be_are_refused(setting):
 
 
 @pytest.mark.filterwarnings("ignore:.*is not a likelihood")
-def test_an_evaluation_leaves_its_table_pictures_and_report_in_the_folder(tmp_path):
+def test_an_evaluation_leaves_its_table_pictures_and_report_in_the_folder(tmp_path, monkeypatch):
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((100, 8, 8)).astype("float32"), y=np.arange(100) % 3)
     config = VAEConfig(
         network="mlp", latent_size=3, data=str(tmp_path / "x.npz"), epochs=1, runs=tmp_path, savedmodels=tmp_path / "s"
@@ -305,6 +305,11 @@ def test_an_evaluation_leaves_its_table_pictures_and_report_in_the_folder(tmp_pa
     assert saved == {score.name: score.value for score in found.scores}
     assert {"traversals.png", "interpolations.png", "codes.png"} <= {path.name for path in folder.glob("*.png")}
     assert "traversals" in (folder / "report.html").read_text().lower()
+    (folder / "evaluation.json").unlink()
+    monkeypatch.setattr(finished, "draw_latents", lambda folder, *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        finished.evaluate(folder, num_samples=5)
+    assert (folder / "evaluation.json").is_file()  # whatever cannot be drawn
 
 
 def test_an_audit_leaves_its_verdict_in_the_folder(tmp_path, monkeypatch):
@@ -323,6 +328,13 @@ def test_an_audit_leaves_its_verdict_in_the_folder(tmp_path, monkeypatch):
     assert "Was independence adequate?" in (folder / "report.html").read_text()
     assert load_img(folder / "correlations.png").size[0] > 100
     assert all(np.array_equal(a, b) for a, b in zip(weights, load_run(folder).get_weights(), strict=True))
+    seen = {}
+    monkeypatch.setattr(finished, "summarize", lambda *args, **kwargs: seen.update(kwargs, test=args[1], others=args[3]))
+    with pytest.raises(AttributeError):  # there being no evaluation to save
+        finished.evaluate(folder)
+    assert set(np.unique(seen["test"])) == {0, 1}
+    assert min(len(np.unique(seen[name])) for name in ("real", "others")) > 2  # as grey as what a VAE of binarized pixels generates
+    assert seen["split"] == "test in grey values"
     (folder / "config.yaml").write_text(yaml.safe_dump(as_dict(GANConfig())))
     with pytest.raises(ValueError, match="Expected the run of a VAE"):
         finished.audit(folder)
