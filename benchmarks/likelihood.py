@@ -47,12 +47,13 @@ def competitors(images, num_samples):
 
     @tf.function
     def products(z):
-        for _ in tf.range(images):
-            hidden = z
+        def of_one(number):
+            hidden = z + tf.cast(number, tf.float32)  # or they would be computed once for all
             for kernel in kernels:
                 hidden = tf.matmul(hidden, kernel)
-            z += 0.0 * hidden[0, 0]  # one image after the other
-        return z
+            return hidden[0, 0]
+
+        return tf.map_fn(of_one, tf.range(images), fn_output_signature=tf.float32)  # several at once, as the likelihood has them
 
     return {
         "likelihood": lambda: evaluation.log_likelihood(vae, x, num_samples=num_samples, verbose=0),
