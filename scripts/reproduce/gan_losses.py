@@ -83,7 +83,8 @@ def table():
     verdict = "which they are" if min(gans) < rae < vae else "which they are **not**"
     return f"""`python scripts/reproduce/gan_losses.py`, {found[0]["epochs"]} epochs each,
 {sum(each["minutes"] for each in found):.0f} minutes of training, each on one core beside another (budget: 120 on both).
-MNIST, as many samples as test images, 10,000. Features of {protocol["extractor"]} ({protocol["weights"]}): these FIDs are no Inception FIDs. Real against real images have
+MNIST, as many samples as test images, 10,000. Features of
+{protocol["extractor"]} ({protocol["weights"]}): these FIDs are no Inception FIDs. Real against real images have
 {found[0]["floor"]:.2f}; ± is the standard deviation over seeds. Target: the best GAN before the RAE before the VAE,
 {verdict}.
 

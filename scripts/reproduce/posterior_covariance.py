@@ -102,9 +102,9 @@ def table():
     head = ["latents", "", "diagonal", "full covariance", "gain, paired (95 %)"]
     return f"""`python scripts/reproduce/posterior_covariance.py`, {found[0]["epochs"]} epochs each,
 {minutes:.0f} minutes of training, each on one core beside another (budget: 90 on both).
-MNIST with dynamic binarization, all 10,000 test images, nats; log p(x) is its lower bound with so many draws. Both of a pair begin with the same weights, those of the covariances being 0, and see the
-same order and noise; ± is the standard deviation over seeds, the interval is Student's for the mean of the paired
-differences. No such table is published elsewhere, so there is no target.
+MNIST with dynamic binarization, all 10,000 test images, nats; log p(x) is its lower bound with so many draws. Both of a pair
+begin with the same weights, those of the covariances being 0, and see the same order and noise; ± is the standard deviation over
+seeds, the interval is Student's for the mean of the paired differences. No such table is published elsewhere, so there is no target.
 
 {results.markdown(head, rows)}
 """
