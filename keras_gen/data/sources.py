@@ -117,8 +117,8 @@ def as_arrays(dataset: tf.data.Dataset, count: int | None = None) -> tuple[np.nd
     if count is None and dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError("Expected a data set that ends. Received: one that repeats. Take a part of it: dataset.take(100).")
     spec = dataset.element_spec
-    if not all(isinstance(part, tf.TensorSpec) for part in (spec if isinstance(spec, tuple) else (spec,))):
-        raise ValueError(f"Expected a data set of batches of x or (x, y). Received: elements {spec}.")
+    if not all(isinstance(part, tf.TensorSpec) and part.shape.rank != 0 for part in (spec if isinstance(spec, tuple) else (spec,))):
+        raise ValueError(f"Expected a data set of batches of x or (x, y): dataset.batch(100). Received: elements {spec}.")
     batches = dataset if count is None else dataset.unbatch().batch(count).take(1)
     batches = [batch if isinstance(batch, tuple) else (batch,) for batch in batches.as_numpy_iterator()]
     if not batches:

@@ -172,9 +172,8 @@ def _copy(vae, seed, full):
         made = VAE(extended(made.encoder, posterior), made.decoder, posterior, made.likelihood, made.prior, seed=seed)
     made.encoder.trainable, made.decoder.trainable = vae.encoder.trainable, vae.decoder.trainable
     objective = copy.copy(vae.objective)
-    if callable(
-        weight := getattr(objective, "kl_weight", None)
-    ):  # or the steps of the copies, from 0, would begin the schedule again
+    weight = getattr(objective, "kl_weight", None)
+    if callable(weight):  # or the steps of the copy, from 0, would begin the schedule again
         objective.kl_weight = weight.end if hasattr(weight, "end") else float(weight(_LATE))
     made.compile(type(vae.optimizer).from_config(vae.optimizer.get_config()), objective=objective)
     return made

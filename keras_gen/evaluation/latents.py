@@ -90,10 +90,8 @@ def latent_report(
     covariance, prior_covariance, error = 0.0, 0.0, 0.0  # sums, since there is a matrix for each example
     for start in range(0, len(x), batch_size):
         labels = None if condition is None else tf.constant(condition[start : start + batch_size])
-        q, p = (
-            mean_and_covariance(vae.encode(x[start : start + batch_size], labels)),
-            mean_and_covariance(vae.prior.distribution(labels)),
-        )
+        q = mean_and_covariance(vae.encode(x[start : start + batch_size], labels))
+        p = mean_and_covariance(vae.prior.distribution(labels))
         variances, prior_variances = (np.diagonal(each.covariance, axis1=-2, axis2=-1) for each in (q, p))
         ratios = variances / prior_variances
         kls.append(0.5 * (ratios + (q.mean - p.mean) ** 2 / prior_variances - 1 - np.log(ratios)))

@@ -29,9 +29,9 @@ class LogLikelihood:
     values: np.ndarray
     """log p(x) of each example, `[n]`."""
     variances: np.ndarray
-    """Variance of each value over the draws, `[n]`, by the delta method: 1/ESS − 1/K."""
+    """Variance of each value over the draws, `[n]`, by the delta method: 1/ESS − 1/K; NaN of one draw."""
     halved: np.ndarray
-    """log p(x) from half of the draws and from a quarter of them, `[n, 2]`, each the mean over such parts of the draws."""
+    """log p(x) from half of the draws and from a quarter of them, `[n, 2]`, each the mean over such parts; NaN if they are too few."""
     elbos: np.ndarray
     """ELBO of each example, the mean of the log-weights, `[n]`."""
     effective_sample_sizes: np.ndarray
@@ -165,7 +165,7 @@ def log_likelihood(
     values, halved, elbos, effective_sample_sizes, curve = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
     return LogLikelihood(
         values,
-        np.maximum(1 / effective_sample_sizes - 1 / num_samples, 0.0),
+        np.maximum(1 / effective_sample_sizes - 1 / num_samples, 0.0 if num_samples > 1 else np.nan),
         halved.T,
         elbos,
         effective_sample_sizes,
@@ -202,8 +202,10 @@ def _summary(log_weights, counts):
     curve = np.stack([largest[:, 0] + np.log(sums[:, count - 1] / count) for count in counts])
     halved = []
     for parts in (2, 4):
-        size = max(1, weights.shape[1] // parts)
-        means = weights[:, : parts * size].reshape(len(weights), -1, size).mean(axis=2)
+        size = weights.shape[1] // parts
+        means = (
+            weights[:, : parts * size].reshape(len(weights), parts, -1).mean(axis=2) if size else np.full((len(weights), 1), np.nan)
+        )
         halved.append(largest[:, 0] + np.log(np.maximum(means, np.finfo(np.float64).tiny)).mean(axis=1))
     return curve[-1], np.stack(halved), log_weights.mean(axis=1), sums[:, -1] ** 2 / np.sum(weights**2, axis=1), curve
 

@@ -315,5 +315,6 @@ def test_a_data_set_as_arrays():
         sources.as_arrays(dataset.take(0))
     with pytest.raises(ValueError, match=r"one that repeats\. Take a part of it"):
         sources.as_arrays(dataset.repeat())
-    with pytest.raises(ValueError, match=r"Expected a data set of batches of x or \(x, y\)\. Received: elements {'a'"):
-        sources.as_arrays(tf.data.Dataset.from_tensor_slices({"a": x}).batch(4))
+    for wrong in (tf.data.Dataset.from_tensor_slices({"a": x}).batch(4), tf.data.Dataset.from_tensor_slices((x, y))):
+        with pytest.raises(ValueError, match=r"Expected a data set of batches of x or \(x, y\).* Received: elements"):
+            sources.as_arrays(wrong)

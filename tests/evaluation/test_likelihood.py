@@ -104,11 +104,13 @@ def test_the_interval_reaches_up_to_the_exact_value_where_the_weights_have_a_hea
     assert missing < of_all.bias < 1.5 * missing
 
 
-def test_of_one_draw_there_is_an_interval_too():
+def test_of_too_few_draws_there_is_no_interval():
     vae, density = linear_gaussian(wrong=0.5)
-    estimate = evaluation.log_likelihood(vae, density.rvs(5, random_state=1).astype("float32"), num_samples=1, verbose=0)
-    assert estimate.bias == 0
-    assert estimate.interval == (estimate.mean, estimate.mean)
+    x = density.rvs(5, random_state=1).astype("float32")
+    one, three, four = (evaluation.log_likelihood(vae, x, num_samples=count, verbose=0) for count in (1, 3, 4))
+    assert np.isnan([one.standard_error, one.bias, *one.interval, three.bias, three.interval[1]]).all()
+    assert three.interval[0] < three.mean
+    assert four.interval[0] < four.mean < four.interval[1]
 
 
 def test_a_chunk_is_cut_by_the_widest_layer():
