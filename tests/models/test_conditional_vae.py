@@ -35,10 +35,11 @@ def vae_of(*seeing, **arguments):
 
 @pytest.mark.parametrize("parts", [(), ("encoder",), ("decoder",), ("prior",)])
 def test_it_trains_saves_evaluates_and_generates(parts, images, tmp_path):
+    """All parts at once as a graph."""
     model = vae_of(*parts)
-    model.compile("adam", metrics=["mae"])
+    model.compile("adam", metrics=["mae"], run_eagerly=bool(parts))
     before = [variable.numpy() for variable in model.trainable_variables]
-    history = model.fit(images, LABELS, validation_data=(images, LABELS), epochs=2, **FIT).history
+    history = model.fit(images, LABELS, validation_data=(images, LABELS), **FIT).history
     assert np.isfinite(history["val_loss"][-1])
     moved = [not np.array_equal(old, new.numpy()) for old, new in zip(before, model.trainable_variables, strict=True)]
     assert all(moved)
@@ -122,13 +123,14 @@ def test_conditions_are_asked_for_and_refused():
 
 
 def test_two_replicas_and_mixed_precision(images, two_replicas):
+    """Against one device without a graph."""
     losses = []
     for policy, scope in (("float32", tf.distribute.get_strategy()), ("float32", two_replicas), ("mixed_float16", None)):
         keras.config.set_dtype_policy(policy)
         with (scope or tf.distribute.get_strategy()).scope():
             model = vae_of()
-            model.compile("adam")
+            model.compile("adam", run_eagerly=not losses)
         dataset = tf.data.Dataset.from_tensor_slices((images, LABELS)).batch(8)
-        losses.append(model.fit(dataset, epochs=2, verbose=0).history["loss"])
+        losses.append(model.fit(dataset, verbose=0).history["loss"])
     np.testing.assert_allclose(losses[1], losses[0], rtol=2e-2)
     np.testing.assert_allclose(losses[2], losses[0], rtol=2e-2)
