@@ -29,14 +29,16 @@ def plain_keras(autoencoder, **compile_arguments):
     "loss", ["binary_crossentropy", "mse", "MeanAbsoluteError", keras.losses.Huber(0.1), keras.losses.log_cosh]
 )
 def test_training_is_that_of_a_plain_keras_model(images, loss):
+    """One of them with its validation."""
     model, _ = tiny_autoencoder()
     plain = plain_keras(model, optimizer="adam", loss=loss, metrics=["mae"])
     model.compile("adam", loss=loss, metrics=["mae"])
-    expected = plain.fit(images, images, validation_data=(images, images), **FIT).history
-    history = model.fit(images, validation_data=images, **FIT).history
+    validated = loss == "mse"
+    expected = plain.fit(images, images, validation_data=(images, images) if validated else None, **FIT).history
+    history = model.fit(images, validation_data=images if validated else None, **FIT).history
     for ours, theirs in zip(model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    for name in ("loss", "val_loss", "mae"):
+    for name in ("loss", "mae", *(["val_loss"] if validated else [])):
         np.testing.assert_allclose(history[name], expected[name], rtol=1e-5)
 
 
@@ -234,7 +236,7 @@ def test_regularizers_are_saved_with_the_model_and_count_once_on_two_replicas(im
     for name, values in histories[0].items():
         np.testing.assert_allclose(histories[1][name], values, rtol=1e-5)
     model, arguments = tiny_autoencoder()
-    model.compile(**arguments, regularizers=[regularizers.LatentL1(0.1), regularizers.Contractive(0.1)])
+    model.compile(**arguments, regularizers=[regularizers.LatentL1(0.1), regularizers.Contractive(0.1)], run_eagerly=True)
     model.fit(images, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

@@ -1,5 +1,6 @@
 """Losses and gradients that are no numbers do not reach the weights, whoever's they are and however the step is run."""
 
+import itertools
 import re
 
 import keras
@@ -69,7 +70,14 @@ class Remember(keras.callbacks.Callback):
         self.before = weights(self.model)
 
 
-@pytest.mark.parametrize(("spoil", "mode"), [*(("loss", mode) for mode in MODES), ("gradient", "graph"), ("gradient", "XLA")])
+@pytest.mark.parametrize(
+    ("kind", "spoil", "mode"),
+    [
+        *itertools.product(MODELS, ["loss"], MODES),
+        *itertools.product(MODELS, ["gradient"], ["graph"]),
+        ("autoencoder", "gradient", "XLA"),
+    ],
+)
 def test_the_step_is_not_taken_and_the_error_says_which(kind, mode, spoil, images):
     model, arguments = model_of(kind, spoil)
     model.compile(**arguments, **MODES[mode])
@@ -136,7 +144,7 @@ def test_gradients_are_clipped_before_the_step(kind, clip, images):
     optimizers = {"optimizer": keras.optimizers.SGD(**sgd)}
     if kind == "gan":
         optimizers = {f"{player}_optimizer": keras.optimizers.SGD(**sgd) for player in ("generator", "discriminator")}
-    model.compile(**optimizers, **({"loss": "mse"} if kind == "autoencoder" else {}))
+    model.compile(**optimizers, **({"loss": "mse"} if kind == "autoencoder" else {}), run_eagerly=True)
     before = {id(variable): variable.numpy() for variable in model.trainable_variables}
     model.train_on_batch(images)
     networks = [model.generator, model.discriminator] if kind == "gan" else [model]
