@@ -39,13 +39,12 @@ def test_diagonal_normal_samples_have_its_moments():
 
 
 @pytest.mark.parametrize("signs", ["same", "random"])
-@pytest.mark.parametrize("raw", [-1e4, -50.0, 0.0, 50.0, 1e4])
 @pytest.mark.parametrize("event_size", [1, 2, 50])
 @pytest.mark.parametrize("family", [DiagonalNormal, FullCovarianceNormal, InverseAutoregressiveNormal])
-def test_every_family_stays_finite(family, event_size, raw, signs):
-    family = family(event_size)
+def test_every_family_stays_finite(family, event_size, signs):
+    family, raw = family(event_size), np.float32([-1e4, -50, 0, 50, 1e4])
     sign = 1 if signs == "same" else np.random.default_rng(0).choice([-1, 1], size=(1, family.parameter_size))
-    parameters = tf.Variable(tf.fill((1, family.parameter_size), raw) * sign)
+    parameters = tf.Variable(np.repeat(raw[:, None], family.parameter_size, axis=1) * sign, dtype=tf.float32)
     standard = StandardNormal(event_size).distribution()
     with tf.GradientTape() as tape:
         posterior = family(parameters)
