@@ -22,6 +22,7 @@ import tensorflow as tf
 
 import keras_gen
 from keras_gen import distributions, losses, networks, serving
+from keras_gen.serving import clean_check
 
 IMAGE = (8, 8, 1)
 LATENTS = 3
@@ -75,8 +76,8 @@ def tiny_vae():
 
 def tiny_gan():
     model = keras_gen.GAN(
-        networks.dcgan_generator(LATENTS, IMAGE, filters=(4, 4)),
-        networks.dcgan_discriminator(IMAGE, filters=(4, 4)),
+        networks.dcgan_generator(LATENTS, IMAGE, filters=(4,)),
+        networks.dcgan_discriminator(IMAGE, filters=(4,)),
         seed=1,
     )
     generator_optimizer = keras.optimizers.Adam(1e-3, name="adam")  # or Keras would number the names, and those of learning rates
@@ -170,8 +171,8 @@ def conditional_vae():
 
 def conditional_gan():
     model = keras_gen.GAN(
-        networks.dcgan_generator(3, IMAGE, filters=(4, 4), num_classes=CLASSES),
-        networks.dcgan_discriminator(IMAGE, filters=(4, 4), num_classes=CLASSES, spectral_normalization=True),
+        networks.dcgan_generator(3, IMAGE, filters=(4,), num_classes=CLASSES),
+        networks.dcgan_discriminator(IMAGE, filters=(4,), num_classes=CLASSES, spectral_normalization=True),
         seed=1,
     )
     return model, {"ema_momentum": 0.5}
@@ -191,6 +192,7 @@ def trained(name, images):
     keras.utils.set_random_seed(0)
     model, arguments = SERVED[name]()
     model.compile(**arguments)
+    model.run_eagerly = True  # two steps are not worth a graph; the file does not say so
     model.fit(images, np.arange(len(images)) % CLASSES if model.num_classes else None, epochs=2, verbose=0)
     if name == "autoencoder":
         model.fit_latent_density(images, 2)
@@ -229,10 +231,14 @@ def models(once, images):
     return {name: keras.saving.load_model(folder / f"{name}.keras") for name in SERVED}
 
 
-def without_verifying(patch):
-    """Let `publish` leave out the process of its own in which it verifies, which takes five seconds."""
-    publishing = importlib.import_module("keras_gen.serving.publish")
-    patch.setattr(publishing, "verify", lambda folder: serving.Verification(folder, {}, 0, []))
+def verified_here(folder):
+    """What `serving.verify` finds in a whole SavedModel, without a process of its own, which takes five seconds."""
+    return serving.Verification(pathlib.Path(folder), **clean_check.check(pathlib.Path(folder)))
+
+
+def without_verifying(patch, verify=lambda folder: serving.Verification(folder, {}, 0, [])):
+    """Let `publish` leave out the process of its own in which it verifies."""
+    patch.setattr(importlib.import_module("keras_gen.serving.publish"), "verify", verify)
 
 
 def compiled_for_publishing(make=tiny_autoencoder):
@@ -246,6 +252,12 @@ def compiled_for_publishing(make=tiny_autoencoder):
 def unverified(monkeypatch):
     """A test whose published models are not verified."""
     without_verifying(monkeypatch)
+
+
+@pytest.fixture
+def unpublished(monkeypatch):
+    """A test whose runs end without a SavedModel, which takes a second."""
+    monkeypatch.setattr(serving, "publish", lambda run, base: base)
 
 
 @pytest.fixture(scope="session")

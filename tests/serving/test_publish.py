@@ -1,6 +1,7 @@
 import os
 import pathlib
 import platform
+import resource
 import shutil
 import signal
 import subprocess
@@ -10,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import compiled_for_publishing, tiny_autoencoder, tiny_vae, without_verifying
+from conftest import compiled_for_publishing, tiny_autoencoder, tiny_vae, verified_here, without_verifying
 
 from keras_gen import RegularizedAutoencoder, serving
 from keras_gen.serving.model_card import CARD, write_card
@@ -36,6 +37,7 @@ def test_versions_count_up_and_the_earlier_stay(images, tmp_path):
 
 
 def test_what_verifying_finds_wrong_is_not_published(tmp_path, monkeypatch):
+    without_verifying(monkeypatch, verified_here)
     model = compiled_for_publishing()
     score = model.score
     monkeypatch.setattr(model, "score", lambda x: score(x) + 1 / tf.cast(tf.shape(x)[0], tf.float32))
@@ -60,34 +62,21 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
     assert list((tmp_path / "digits").iterdir()) == []
 
 
-FULL_DISK = """
-import resource, sys
-sys.path.insert(0, sys.argv[2])
-from conftest import without_verifying, tiny_vae
-import pytest
-from keras_gen import serving
-without_verifying(pytest.MonkeyPatch())
-model, arguments = tiny_vae()
-model.compile(**arguments)
-serving.publish(model, sys.argv[1])
-for limit in (20_000, 2_000, 60_000):
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-    try:
-        serving.publish(model, sys.argv[1])
-    except serving.PublishError as error:
-        print("refused:", str(error).splitlines()[0])
-"""
-
-
+@pytest.mark.usefixtures("unverified")
 def test_a_full_disk_is_an_error_and_the_earlier_versions_stay(tmp_path):
     """No file may grow beyond a limit, which the graph, the weights or the warm-up requests hit."""
-    command = [sys.executable, "-c", FULL_DISK, str(tmp_path / "digits"), str(pathlib.Path(__file__).parents[1])]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    refusals = [line for line in result.stdout.splitlines() if line.startswith("refused: ")]
-    assert len(refusals) == 3, result.stderr
-    assert all("has no new version, since writing it failed" in line for line in refusals)
-    assert [path.name for path in (tmp_path / "digits").iterdir()] == ["1"]
-    assert damaged(tmp_path / "digits" / "1", SUMS) == []
+    model, base = compiled_for_publishing(tiny_vae), tmp_path / "digits"
+    serving.publish(model, base)
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit in (20_000, 2_000, 60_000):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, unlimited[1]))
+        try:
+            with pytest.raises(serving.PublishError, match="has no new version, since writing it failed"):
+                serving.publish(model, base)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert [path.name for path in base.iterdir()] == ["1"]
+    assert damaged(base / "1", SUMS) == []
 
 
 @pytest.mark.usefixtures("unverified")

@@ -15,7 +15,6 @@ import urllib.parse
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import without_verifying
 from PIL import Image
 
 from keras_gen import cli
@@ -36,7 +35,7 @@ def port():
 
 
 @pytest.fixture
-def trained(tmp_path):
+def trained(tmp_path, unpublished):
     """The run of a conditional VAE of images of which a quarter is bright, the label says which."""
     labels, random = np.arange(160) % 4, np.random.default_rng(0)
     images = random.random((160, 12, 12), dtype=np.float32) / 4
@@ -44,10 +43,8 @@ def trained(tmp_path):
         image[6 * (label // 2) :, 6 * (label % 2) :][:6, :6] += random.uniform(0.25, 0.75)
     np.savez(tmp_path / "x.npz", x=images, y=labels)
     folders = {"data": str(tmp_path / "x.npz"), "runs": tmp_path / "runs", "savedmodels": tmp_path / "savedmodels"}
-    with pytest.MonkeyPatch.context() as patch:
-        without_verifying(patch)
-        few = {"network": "mlp", "latent_size": 3, "conditional": True, "kl_weight": 0.01}
-        return run.train(VAEConfig(epochs=8, batch_size=24, learning_rate=5e-3, pictures_every=99, **few, **folders))
+    few = {"network": "mlp", "latent_size": 3, "conditional": True, "kl_weight": 0.01}
+    return run.train(VAEConfig(epochs=8, batch_size=24, learning_rate=5e-3, pictures_every=99, **few, **folders))
 
 
 @contextlib.contextmanager

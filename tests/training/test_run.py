@@ -130,6 +130,7 @@ def test_every_prior_and_likelihood_trains_and_comes_back(prior, likelihood, tmp
     assert loaded.evaluate(x, verbose=0, return_dict=True) == model.evaluate(x, verbose=0, return_dict=True)
 
 
+@pytest.mark.usefixtures("unpublished")
 @pytest.mark.parametrize("kind", ["vae", "gan"])
 def test_a_conditional_run_shows_each_label_in_turn(kind, tmp_path):
     x, y = np.random.default_rng(0).integers(0, 256, size=(40, 12, 12), dtype=np.uint8), np.arange(40) % 3
@@ -146,6 +147,7 @@ def test_a_conditional_run_shows_each_label_in_turn(kind, tmp_path):
     np.testing.assert_allclose(samples, model.generate(4, seed=5, condition=[0, 1, 2, 0]), atol=1e-6)
 
 
+@pytest.mark.usefixtures("unpublished")
 def test_samples_of_a_run_are_those_of_its_model(digits, tmp_path):
     config = dataclasses.replace(CONFIGS["vae"], data=str(digits), epochs=1, runs=tmp_path, savedmodels=tmp_path / "s")
     folder = run.train(config)
@@ -176,6 +178,7 @@ def test_a_configuration_of_another_kind_is_refused():
         run.build({"epochs": 1}, (28, 28, 1), steps=1)
 
 
+@pytest.mark.usefixtures("unpublished")
 def test_schedule_and_clipping_reach_every_optimizer(digits, tmp_path):
     def rates(steps, **settings):
         adam = run.build(VAEConfig(network="mlp", learning_rate=0.5, clip_norm=2.0, **settings), (8, 8, 1), 10).optimizer
@@ -196,6 +199,7 @@ def test_schedule_and_clipping_reach_every_optimizer(digits, tmp_path):
     assert [(float(each.learning_rate), each.global_clipnorm) for each in optimizers] == [(0.0, 2.0), (0.0, 2.0)]  # at the end
 
 
+@pytest.mark.usefixtures("unpublished")
 def test_patience_ends_a_training_with_its_best_weights(digits, tmp_path):
     folders = {"runs": tmp_path, "savedmodels": tmp_path / "s"}
     config = VAEConfig(network="mlp", latent_size=2, learning_rate=1.0, schedule="constant", patience=2, epochs=20, **folders)
@@ -222,6 +226,7 @@ def test_a_dry_run_describes_and_leaves_nothing(digits, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.usefixtures("unpublished")
 def test_tensorboard_has_curves_samples_and_the_kl_of_each_dimension(digits, tmp_path):
     folders = {"runs": tmp_path, "savedmodels": tmp_path / "s"}
     folder = run.train(VAEConfig(network="mlp", latent_size=3, data=str(digits), epochs=2, pictures_every=2, **folders))
@@ -290,6 +295,7 @@ def test_settings_that_cannot_be_are_refused(setting):
         VAEConfig(**{setting: 0})
 
 
+@pytest.mark.usefixtures("unpublished")
 @pytest.mark.filterwarnings("ignore:.*is not a likelihood")
 def test_an_evaluation_leaves_its_table_pictures_and_report_in_the_folder(tmp_path, monkeypatch):
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((100, 8, 8)).astype("float32"), y=np.arange(100) % 3)
@@ -312,6 +318,7 @@ def test_an_evaluation_leaves_its_table_pictures_and_report_in_the_folder(tmp_pa
     assert (folder / "evaluation.json").is_file()  # whatever cannot be drawn
 
 
+@pytest.mark.usefixtures("unpublished")
 def test_an_audit_leaves_its_verdict_in_the_folder(tmp_path, monkeypatch):
     quick = functools.partial(evaluation.audit_independence, refinement_steps=20)
     monkeypatch.setattr(evaluation, "audit_independence", quick)
