@@ -10,9 +10,9 @@ import sys
 
 import matplotlib
 import pytest
-from conftest import serving_models
+from conftest import serving_models, verified_here
 
-from keras_gen import cli, data
+from keras_gen import cli, data, serving
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "savedmodels" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -35,7 +35,8 @@ def without_code(page):
 def two_batches(tmp_path, monkeypatch):
     """A folder of one's own, and data of two batches."""
     monkeypatch.chdir(tmp_path)
-    load = data.load
+    read, load = data.sources._read_tfds_folder, data.load
+    monkeypatch.setattr(data.sources, "_read_tfds_folder", lambda *args: [split.take(400) for split in read(*args)])
     monkeypatch.setattr(data, "load", lambda *args, **kwargs: [split.take(2) for split in load(*args, **kwargs)])
 
 
@@ -47,8 +48,9 @@ def shortened(script):
 
 @pytest.mark.usefixtures("unverified", "two_batches")
 @pytest.mark.parametrize("page", [page for page, snippets in SNIPPETS.items() if snippets])
-def test_snippets_run(page, tmp_path):
+def test_snippets_run(page, tmp_path, monkeypatch):
     """Those that ask a server, of one that is made of what the first published."""
+    monkeypatch.setattr(serving, "verify", verified_here)
     names = {}
     for snippet in SNIPPETS[page]:
         with serving_models(tmp_path / "savedmodels") if "localhost" in snippet else contextlib.nullcontext({}) as ports:
