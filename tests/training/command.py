@@ -11,12 +11,13 @@ import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # as `keras-gen` has it, for the process that imports TensorFlow before
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["keras_gen.training.run", "tensorflow_probability", "tensorflow_datasets", "tensorboard.summary"])
+MODULES = ["tensorflow_probability", "tensorboard.summary", "sklearn.mixture", "keras_gen.cli"]
+PROCESSES.set_forkserver_preload(["keras_gen.training.run", *MODULES])  # the first imports TensorFlow, as TFP asks for
 
 
 @dataclasses.dataclass
 class Ended:
-    """How a command ended."""
+    """How a process ended."""
 
     code: int
     """Exit code; −9 if it was killed."""
@@ -26,12 +27,12 @@ class Ended:
     """And to stderr, without TensorFlow's own lines."""
 
 
-class Command:
-    """`keras-gen` with arguments, in a folder, after `injections`, functions that spoil something in its process."""
+class Forked:
+    """A function, called in a folder by a process of its own."""
 
-    def __init__(self, folder, arguments, *injections):
+    def __init__(self, folder, function, *arguments):
         self.folder = pathlib.Path(folder)
-        self.process = PROCESSES.Process(target=_main, args=(str(folder), list(map(str, arguments)), injections))
+        self.process = PROCESSES.Process(target=_call, args=(str(folder), function, arguments))
         self.process.start()
 
     def ended(self, seconds=100):
@@ -47,15 +48,26 @@ class Command:
         return "\n".join(line for line in lines if not line.startswith(("I0000", "W0000", "E0000", "WARNING: All log")))
 
 
+class Command(Forked):
+    """`keras-gen` with arguments, in a folder, after `injections`, functions that spoil something in its process."""
+
+    def __init__(self, folder, arguments, *injections):
+        super().__init__(folder, _main, list(map(str, arguments)), injections)
+
+
 def keras_gen(folder, *arguments, injections=()):
     """Run `keras-gen` with arguments to its end."""
     return Command(folder, arguments, *injections).ended()
 
 
-def _main(folder, arguments, injections):
+def _call(folder, function, arguments):
     os.chdir(folder)
     for descriptor, name in ((1, "output.txt"), (2, "error.txt")):
         os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    function(*arguments)
+
+
+def _main(arguments, injections):
     from keras_gen import cli, serving
     from keras_gen.training import run
 
@@ -67,6 +79,19 @@ def _main(folder, arguments, injections):
 
 
 # === Injections ===
+
+
+@dataclasses.dataclass
+class Worker:
+    """Makes a process one of the workers."""
+
+    config: str
+
+    def __call__(self):
+        import tensorflow as tf
+
+        os.environ["TF_CONFIG"] = self.config
+        tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 @dataclasses.dataclass

@@ -2,25 +2,20 @@
 
 import dataclasses
 import json
-import os
-import pathlib
 import re
 import signal
 import socket
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from command import KILL, AtCall, Command
+import workers
+from command import KILL, AtCall, Command, Forked, Worker
 from conftest import tiny
 
 from keras_gen.training import run, strategies
 from keras_gen.training.config import AutoencoderConfig
-
-WORKERS = pathlib.Path(__file__).parent / "workers.py"
 
 
 def free_ports():
@@ -33,28 +28,17 @@ def tf_config(ports, index, **changes):
     return json.dumps({**config, **changes})
 
 
-@dataclasses.dataclass
-class Worker:
-    """Makes a process one of the workers."""
-
-    config: str
-
-    def __call__(self):
-        os.environ["TF_CONFIG"] = self.config
-        tf.config.threading.set_intra_op_parallelism_threads(1)
-
-
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory):
     """The folder that two workers left, which trained an autoencoder and a GAN together."""
     folder, ports = tmp_path_factory.mktemp("workers"), free_ports()
     processes = []
     for index in (0, 1):
-        environment = {**os.environ, "TF_CONFIG": tf_config(ports, index)}
-        processes.append(subprocess.Popen([sys.executable, WORKERS, folder], env=environment, stderr=subprocess.PIPE, text=True))
+        (folder / str(index)).mkdir()
+        processes.append(Forked(folder / str(index), workers.train, folder, Worker(tf_config(ports, index))))
     for process in processes:
-        _, error = process.communicate(timeout=200)
-        assert process.returncode == 0, error
+        ended = process.ended(200)
+        assert ended.code == 0, ended.error
     return folder
 
 
@@ -102,12 +86,14 @@ def test_a_killed_worker_ends_the_other_and_both_resume(tmp_path, images):
     np.savez(tmp_path / "x.npz", x=images)
     train = ["train", "autoencoder", "--data", tmp_path / "x.npz", "--strategy", "multiworker", "--batch-size", 8, "--epochs", 4]
     train += ["--network", "mlp", "--latent-size", 3]
-    first = [worker.ended() for worker in start(tmp_path, free_ports(), *train, "--runs", tmp_path / "whole")]
-    assert [worker.code for worker in first] == [0, 0], first
     runs = tmp_path / "killed"
     killed = AtCall("keras_gen.models.checkpoints", "write_sums", KILL, call=1)  # the chief has two checkpoints then, this one one
     chief, other = start(tmp_path, free_ports(), *train, "--runs", runs, injections=((), (killed,)))
     assert other.ended().code == -signal.SIGKILL
+    (tmp_path / "unbroken").mkdir()
+    unbroken = start(tmp_path / "unbroken", free_ports(), *train, "--runs", tmp_path / "whole")  # while the chief waits
+    unbroken = [worker.ended() for worker in unbroken]
+    assert [worker.code for worker in unbroken] == [0, 0], unbroken
     ended = chief.ended(seconds=30)
     assert ended.code == 1
     assert "keras-gen: error: Another worker ended, or cannot be reached" in ended.error
@@ -126,7 +112,7 @@ def test_a_killed_worker_ends_the_other_and_both_resume(tmp_path, images):
         assert {path.name for path in (folder / "checkpoints").iterdir()} == {"worker-0", "worker-1"}
 
 
-def test_a_mirrored_run_ends_where_a_single_one_does(tmp_path, images, two_replicas, unverified, monkeypatch):
+def test_a_mirrored_run_ends_where_a_single_one_does(tmp_path, images, two_replicas, unpublished, monkeypatch):
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: two_replicas)
     np.savez(tmp_path / "x.npz", x=images)
     # one batch an epoch: of two replicas Keras reads a batch to build the metrics, and the order of the others is another

@@ -2,17 +2,15 @@
 
 import json
 import pathlib
-import sys
 
 import numpy as np
 
 
-def train(folder):
-    """Train a model of each kind inside the scope, as a script of one's own would."""
+def train(folder, worker):
+    """Train a model of each kind inside the scope, as a script of one's own would, in a process that `worker` makes one of two."""
+    worker()
     import keras
     import tensorflow as tf
-
-    sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
     from conftest import IMAGE, MODELS
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy()
@@ -29,7 +27,3 @@ def train(folder):
         np.savez(f"{folder}/{kind}-{index}.npz", *model.get_weights())
         result = {"history": history, "evaluate": model.evaluate(data, verbose=0, return_dict=True), "seed": seed.numpy().tolist()}
         pathlib.Path(f"{folder}/{kind}-{index}.json").write_text(json.dumps(result))
-
-
-if __name__ == "__main__":
-    train(sys.argv[1])
