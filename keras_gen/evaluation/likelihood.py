@@ -78,7 +78,8 @@ class LogLikelihood:
     def _bias_and_error(self):
         """The bias and its standard error, by the influence of each example."""
         rises, before = self.values - self.halved[:, 0], self.halved[:, 0] - self.halved[:, 1]
-        rise, ratio = np.mean(rises), np.mean(before) / max(np.mean(rises), 1e-12)
+        rise = np.mean(rises)
+        ratio = np.mean(before) / max(rise, 1e-12)
         slowed = np.clip(ratio, _SLOWEST, 2) - 1
         influences = rises / slowed
         if slowed == ratio - 1:

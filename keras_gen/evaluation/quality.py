@@ -134,7 +134,7 @@ def _checked_images(name, images, shape=None):
     if isinstance(images, tf.data.Dataset):
         images, _ = as_arrays(images)
     images = np.asarray(images)
-    expected = ("n, height, width, channels" if shape is None else f"n, {str(shape)[1:-1]}").rstrip(",")
+    expected = "n, height, width, channels" if shape is None else f"n, {str(shape)[1:-1]}"
     if images.ndim != 4 or images.shape[1:] != (shape or images.shape[1:]):
         raise ValueError(f"Expected {name} images of shape ({expected}). Received: shape {images.shape}.")
     if len(images) < _AT_LEAST:

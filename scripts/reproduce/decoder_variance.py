@@ -18,6 +18,7 @@ import results
 import tyro
 
 from keras_gen import VAE, data, distributions, evaluation, networks
+from keras_gen.data.sources import as_arrays
 
 IMAGE, TABLE = (28, 28, 1), "decoder_variance"
 SCALES = {"fixed": 1.0, "shared": "optimal", "per_pixel": "per_element"}
@@ -53,8 +54,8 @@ def train(settings, kind, seed):
     began = time.perf_counter()
     vae.fit(training, epochs=settings.epochs, verbose=0)
     minutes = (time.perf_counter() - began) / 60
-    x = np.concatenate(list(test.as_numpy_iterator()))
-    quality = evaluation.sample_quality(vae, x, next(training.unbatch().batch(len(x)).as_numpy_iterator()), seed=seed)
+    x, _ = as_arrays(test)
+    quality = evaluation.sample_quality(vae, x, as_arrays(training, len(x))[0], seed=seed)
     bound = -vae.evaluate(x, verbose=0, return_dict=True)["elbo"]
     return {"kind": kind, "seed": seed, "bound": round(bound, 1), **rounded(quality), "minutes": round(minutes, 1)}
 

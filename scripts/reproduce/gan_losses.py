@@ -16,6 +16,7 @@ import results
 import tyro
 
 from keras_gen import data, evaluation
+from keras_gen.data.sources import as_arrays
 from keras_gen.models import RegularizedAutoencoder
 from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig
 from keras_gen.training.run import build
@@ -56,8 +57,8 @@ def train(settings, name, seed):
     if isinstance(model, RegularizedAutoencoder):
         model.fit_latent_density(training)
     minutes = (time.perf_counter() - began) / 60
-    x = np.concatenate(list(test.as_numpy_iterator()))
-    quality = evaluation.sample_quality(model, x, next(training.unbatch().batch(len(x)).as_numpy_iterator()), seed=seed)
+    x, _ = as_arrays(test)
+    quality = evaluation.sample_quality(model, x, as_arrays(training, len(x))[0], seed=seed)
     scores = {name: round(value, 3) for name, value in quality.scores.items()}
     return {"name": name, "seed": seed, **scores, "protocol": quality.protocol, "minutes": round(minutes, 1)}
 

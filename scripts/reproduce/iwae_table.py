@@ -19,6 +19,7 @@ import results
 import tyro
 
 from keras_gen import VAE, Checkpoints, data, distributions, evaluation, networks, objectives
+from keras_gen.data.sources import as_arrays
 
 IMAGE, LATENTS = (28, 28, 1), 50
 TABLE = "iwae_table"
@@ -93,8 +94,7 @@ def main(settings: Settings):
     folder = settings.checkpoints / f"iwae_table-{settings.row}-{settings.seed}"
     history = vae.fit(train, epochs=settings.epochs, callbacks=[Clock(), Checkpoints(folder)], verbose=2).history
 
-    batches = list(test.as_numpy_iterator())
-    x, y = (np.concatenate(part) for part in zip(*batches, strict=True)) if labels else (np.concatenate(batches), None)
+    x, y = as_arrays(test)
     began = time.perf_counter()
     estimate = evaluation.log_likelihood(vae, x, y, settings.num_samples)
     print(estimate)

@@ -17,6 +17,7 @@ import results
 import tyro
 
 from keras_gen import VAE, data, distributions, evaluation, networks
+from keras_gen.data.sources import as_arrays
 from keras_gen.evaluation.independence import extended
 
 IMAGE, TABLE = (28, 28, 1), "posterior_covariance"
@@ -57,7 +58,7 @@ def train(settings, latents, family, seed):
     began = time.perf_counter()
     vae.fit(training, epochs=settings.epochs, verbose=0)
     minutes = (time.perf_counter() - began) / 60
-    x = np.concatenate(list(test.as_numpy_iterator()))
+    x, _ = as_arrays(test)
     found = evaluation.log_likelihood(vae, x, num_samples=settings.num_samples, verbose=0)
     return {
         "latents": latents,

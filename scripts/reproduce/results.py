@@ -26,7 +26,7 @@ def complete(table, cases, train, **protocol):
     Each result has the `protocol` with it; one that is there and has another is an error, since a table is of one.
     """
     for case, result in load(table).items():
-        made = {name: result[name] for name in protocol}
+        made = {name: result.get(name) for name in protocol}
         if case in cases and made != protocol:
             raise ValueError(f"Expected {table}-{case}.json of {protocol}. Received: one of {made}. Remove it, to train it anew.")
     for case, arguments in cases.items():
