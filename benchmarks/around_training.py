@@ -37,7 +37,12 @@ def plain_pipeline(batch_size, digits):
     import tensorflow as tf
 
     x = np.load(digits)
-    examples = tf.data.Dataset.from_tensor_slices(x).shuffle(len(x)).batch(batch_size, drop_remainder=True).prefetch(2)
+    examples = (
+        tf.data.Dataset.from_tensor_slices(x)
+        .shuffle(len(x))
+        .batch(batch_size, drop_remainder=True)
+        .prefetch(2)
+    )
     return lambda number: _drain(examples.repeat().take(number))
 
 
@@ -56,7 +61,10 @@ def python(code, needs="keras_gen", prints_seconds=False):
         raise ImportError(f"No module named {needs!r}")
 
     def run(times):
-        printed = [subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=FOLDER).stdout for _ in range(times)]
+        printed = [
+            subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=FOLDER).stdout
+            for _ in range(times)
+        ]
         return {"seconds": sum(map(float, printed))} if prints_seconds else {}
 
     return run
@@ -71,7 +79,11 @@ def keras_model(folder, signature, images):
 
     import keras_gen  # noqa: F401  registers its classes
 
-    vae, seeds, x = keras.saving.load_model(folder / "vae.keras"), np.arange(images), _inputs(images)["encode"]["inputs"]
+    vae, seeds, x = (
+        keras.saving.load_model(folder / "vae.keras"),
+        np.arange(images),
+        _inputs(images)["encode"]["inputs"],
+    )
     calls = {"generate": lambda: vae.generate(seed=seeds), "encode": lambda: vae.encode(x).mean()}
     return _calls(lambda: calls[signature]().numpy())
 
@@ -86,14 +98,18 @@ def saved_model(folder, signature, images):
 
     def call():
         answer = function(**{name: tf.constant(values) for name, values in inputs.items()})
-        return {name: values.numpy() for name, values in answer.items()}, loaded  # which must outlive its signatures
+        return {
+            name: values.numpy() for name, values in answer.items()
+        }, loaded  # which must outlive its signatures
 
     return _calls(call)
 
 
 def cpp_loader(folder, signature, images):
     """The answers of the SavedModel in the C++ loader that TensorFlow Serving uses."""
-    inputs = _inputs(images)[signature]  # before the loader, whose libraries numpy.random must not meet half loaded
+    inputs = _inputs(images)[
+        signature
+    ]  # before the loader, whose libraries numpy.random must not meet half loaded
     specification = importlib.util.spec_from_file_location("cpp_loader", CPP_LOADER)
     loader = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(loader)

@@ -27,7 +27,9 @@ class Competitor:
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
         self.process = context.Process(
-            target=_serve, args=(theirs, threads, self.environment, self.maker, self.arguments), daemon=True
+            target=_serve,
+            args=(theirs, threads, self.environment, self.maker, self.arguments),
+            daemon=True,
         )
         self.process.start()
         theirs.close()  # so that the death of the child ends the wait for its answer
@@ -47,14 +49,20 @@ class Competitor:
         try:
             answer = self.connection.recv()
         except EOFError:
-            raise RuntimeError(f"The process of {self.maker} with {self.arguments} ended; its error is above.") from None
+            raise RuntimeError(
+                f"The process of {self.maker} with {self.arguments} ended; its error is above."
+            ) from None
         return answer
 
 
 def _serve(connection, threads, environment, maker, arguments):
     """Run in the child: make the work, then do what is asked for until the pipe is closed."""
     number = str(threads)
-    os.environ |= {"OMP_NUM_THREADS": number, "TF_NUM_INTRAOP_THREADS": number, "TF_NUM_INTEROP_THREADS": number}
+    os.environ |= {
+        "OMP_NUM_THREADS": number,
+        "TF_NUM_INTRAOP_THREADS": number,
+        "TF_NUM_INTEROP_THREADS": number,
+    }
     os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "", **environment}
     module, function = maker.split(":")
     try:

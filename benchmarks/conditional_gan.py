@@ -14,7 +14,7 @@ import numpy as np
 import tyro
 
 from keras_gen import data
-from keras_gen.training import run
+from keras_gen.runs import train as run
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -38,7 +38,11 @@ def build_mnist_classifier(train):
     classifier = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            *(layers.Conv2D(32, 3, activation="relu"), layers.MaxPooling2D(), layers.Conv2D(64, 3, activation="relu")),
+            *(
+                layers.Conv2D(32, 3, activation="relu"),
+                layers.MaxPooling2D(),
+                layers.Conv2D(64, 3, activation="relu"),
+            ),
             *(layers.MaxPooling2D(), layers.Flatten(), layers.Dropout(0.5), layers.Dense(10)),
         ]
     )
@@ -56,11 +60,20 @@ def main(settings: Settings):
     asked = np.arange(settings.samples) % 10
     model = run.load_run(settings.folder)
     samples = np.concatenate(
-        [model.generate(100, seed=settings.seed * 1000 + i, condition=labels) for i, labels in enumerate(asked.reshape(-1, 100))]
+        [
+            model.generate(100, seed=settings.seed * 1000 + i, condition=labels)
+            for i, labels in enumerate(asked.reshape(-1, 100))
+        ]
     )
     read = classifier.predict(samples, verbose=0).argmax(axis=1)
-    by_digit = {str(digit): round(float(np.mean(read[asked == digit] == digit)), 4) for digit in range(10)}
-    result = {"classifier_test_accuracy": round(on_test, 4), "read_as_asked": float(np.mean(read == asked)), "by_digit": by_digit}
+    by_digit = {
+        str(digit): round(float(np.mean(read[asked == digit] == digit)), 4) for digit in range(10)
+    }
+    result = {
+        "classifier_test_accuracy": round(on_test, 4),
+        "read_as_asked": float(np.mean(read == asked)),
+        "by_digit": by_digit,
+    }
     settings.output.parent.mkdir(parents=True, exist_ok=True)
     settings.output.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))

@@ -26,12 +26,15 @@ import tensorflow as tf
 import tyro
 
 from keras_gen import GAN, losses, networks
-from keras_gen.evaluation.pictures import save_grid
+from keras_gen.evaluation.figures import save_grid
 
 ROOT = pathlib.Path(__file__).parents[1]
 RING = np.stack([np.cos(np.pi * np.arange(8) / 4), np.sin(np.pi * np.arange(8) / 4)], axis=1)
 GRID = np.array(list(itertools.product(range(-4, 5, 2), repeat=2)), float)
-DATA = {"ring": (2 * RING / 2**0.5, 0.02 / 2**0.5, 2000), "grid": (GRID / 8**0.5, 0.05 / 8**0.5, 6000)}  # modes, σ, training steps
+DATA = {
+    "ring": (2 * RING / 2**0.5, 0.02 / 2**0.5, 2000),
+    "grid": (GRID / 8**0.5, 0.05 / 8**0.5, 6000),
+}  # modes, σ, training steps
 LOSSES = {
     "non-saturating": losses.NonSaturating(),
     "minimax": losses.Minimax(),
@@ -88,8 +91,15 @@ def train(data, loss, penalty, seed):
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     modes, scale, steps = DATA[data]
-    hidden, schedule = (128, 128, 128), keras.optimizers.schedules.CosineDecay(1e-3, steps, alpha=0.05)
-    gan = GAN(networks.mlp((2,), (2,), hidden), networks.mlp((2,), (1,), hidden, activation="leaky_relu"), seed=seed)
+    hidden, schedule = (
+        (128, 128, 128),
+        keras.optimizers.schedules.CosineDecay(1e-3, steps, alpha=0.05),
+    )
+    gan = GAN(
+        networks.mlp((2,), (2,), hidden),
+        networks.mlp((2,), (1,), hidden, activation="leaky_relu"),
+        seed=seed,
+    )
     gan.compile(
         keras.optimizers.Adam(schedule, 0.5, 0.99),
         keras.optimizers.Adam(schedule, 0.5, 0.99),
@@ -115,11 +125,18 @@ def table(rows):
     for data in dict.fromkeys(row["data"] for row in rows):
         cells = {(row["loss"], row["penalty"]): row for row in rows if row["data"] == data}
         penalties, number = list(dict.fromkeys(penalty for _, penalty in cells)), len(DATA[data][0])
-        lines += ["", f"| {data} of {number} | " + " | ".join(penalties) + " |", "|---" * (len(penalties) + 1) + "|"]
+        lines += [
+            "",
+            f"| {data} of {number} | " + " | ".join(penalties) + " |",
+            "|---" * (len(penalties) + 1) + "|",
+        ]
         for loss in dict.fromkeys(loss for loss, _ in cells):
             texts = []
             for penalty in penalties:
-                fewest, quality = min(cells[loss, penalty]["modes"]), np.mean(cells[loss, penalty]["high_quality"])
+                fewest, quality = (
+                    min(cells[loss, penalty]["modes"]),
+                    np.mean(cells[loss, penalty]["high_quality"]),
+                )
                 mark = "**" if fewest == number else ""
                 texts.append(f"{mark}{fewest}, {100 * quality:.0f} %{mark}")
             lines.append(f"| {loss} | " + " | ".join(texts) + " |")
@@ -133,23 +150,42 @@ def main(settings: Settings):
     context = multiprocessing.get_context("spawn")
     with context.Pool(settings.workers, one_thread, maxtasksperchild=30) as workers:
         cells = list(itertools.product(settings.data, settings.losses, settings.penalties))
-        runs = {cell: [workers.apply_async(train, (*cell, seed)) for seed in settings.seeds] for cell in cells}
+        runs = {
+            cell: [workers.apply_async(train, (*cell, seed)) for seed in settings.seeds]
+            for cell in cells
+        }
         print(f"{'data':5} {'loss':15} {'penalty':8} modes covered by seed   high quality")
         for (data, loss, penalty), samples in runs.items():
             modes, scale, _ = DATA[data]
-            covered, quality = zip(*(measure(run.get(), modes, scale) for run in samples), strict=True)
-            row = {"data": data, "loss": loss, "penalty": penalty, "modes": covered, "high_quality": np.round(quality, 4).tolist()}
+            covered, quality = zip(
+                *(measure(run.get(), modes, scale) for run in samples), strict=True
+            )
+            row = {
+                "data": data,
+                "loss": loss,
+                "penalty": penalty,
+                "modes": covered,
+                "high_quality": np.round(quality, 4).tolist(),
+            }
             rows.append(row)
-            settings.output.write_text(json.dumps({"seeds": settings.seeds, "rows": rows}, indent=1) + "\n")
+            settings.output.write_text(
+                json.dumps({"seeds": settings.seeds, "rows": rows}, indent=1) + "\n"
+            )
             numbers = " ".join(f"{number:2}" for number in covered)
-            print(f"{data:5} {loss:15} {penalty:8} {numbers} of {len(modes):2}      {np.mean(quality):.1%}", flush=True)
+            print(
+                f"{data:5} {loss:15} {penalty:8} {numbers} of {len(modes):2}      {np.mean(quality):.1%}",
+                flush=True,
+            )
             if (loss, penalty) in PICTURED:
                 panels.append((data, density(samples[0].get())))
     print(table(rows))
     if len(panels) == len(DATA) * len(PICTURED):
         pictures = []
         for name, (modes, scale, _) in DATA.items():
-            pictures += [density(draw(modes, scale, 2500, 0)), *(panel for data, panel in panels if data == name)]
+            pictures += [
+                density(draw(modes, scale, 2500, 0)),
+                *(panel for data, panel in panels if data == name),
+            ]
         save_grid(settings.picture, pictures, columns=3)
 
 

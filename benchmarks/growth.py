@@ -48,7 +48,9 @@ def competitors(settings, folder):
     """What grows → its unit, and size → (steps a round, what trains)."""
 
     def training(**arguments):
-        return Competitor("steps_keras_gen:fit", model="mlp_vae", **{"batch_size": BATCH_SIZE, **arguments})
+        return Competitor(
+            "steps_keras_gen:fit", model="mlp_vae", **{"batch_size": BATCH_SIZE, **arguments}
+        )
 
     def of_data(images):
         path = folder / f"{images}.npz"
@@ -57,8 +59,13 @@ def competitors(settings, folder):
 
     full = "FullCovarianceNormal"
     return {
-        "batch size": {size: (settings.steps, training(batch_size=size)) for size in settings.batch_sizes},
-        "latents, full covariance": {size: (settings.steps, training(latents=size, family=full)) for size in settings.latent_sizes},
+        "batch size": {
+            size: (settings.steps, training(batch_size=size)) for size in settings.batch_sizes
+        },
+        "latents, full covariance": {
+            size: (settings.steps, training(latents=size, family=full))
+            for size in settings.latent_sizes
+        },
         "images": {size: of_data(size) for size in settings.data_sizes},
     }
 
@@ -76,7 +83,9 @@ def measure(sizes, rounds, threads):
         training.stop()
     return {
         size: {
-            "milliseconds": round(1000 * statistics.median(answer["seconds"] for answer in told[size][1:]) / steps, 3),
+            "milliseconds": round(
+                1000 * statistics.median(answer["seconds"] for answer in told[size][1:]) / steps, 3
+            ),
             "peak_mib": round(told[size][-1]["memory"] / 2**20),
         }
         for size, (steps, _) in sizes.items()
@@ -91,7 +100,14 @@ def draw(result, path):
     from matplotlib import pyplot as plt
     from matplotlib.ticker import LogLocator
 
-    figure, axes = plt.subplots(2, len(result), figsize=(4 * len(result), 6), sharex="col", sharey="row", layout="constrained")
+    figure, axes = plt.subplots(
+        2,
+        len(result),
+        figsize=(4 * len(result), 6),
+        sharex="col",
+        sharey="row",
+        layout="constrained",
+    )
     for (of_time, of_memory), (what, values) in zip(axes.T, result.items(), strict=True):
         sizes = list(values)
         of_time.loglog(sizes, [value["milliseconds"] for value in values.values()], "o-")

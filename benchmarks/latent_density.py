@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_gen import RegularizedAutoencoder, data, distributions, networks, regularizers
-from keras_gen.evaluation.pictures import save_grid
+from keras_gen.evaluation.figures import save_grid
 
 PICTURE = pathlib.Path(__file__).parents[1] / "docs" / "images" / "latent-density.png"
 
@@ -25,14 +25,20 @@ def main():
         seed=0,
     )
     schedule = keras.optimizers.schedules.CosineDecay(2e-3, 30 * len(train))
-    autoencoder.compile(keras.optimizers.Adam(schedule), "binary_crossentropy", regularizers.LatentL2(1e-4))
+    autoencoder.compile(
+        keras.optimizers.Adam(schedule), "binary_crossentropy", regularizers.LatentL2(1e-4)
+    )
     autoencoder.fit(train, validation_data=test, epochs=30, verbose=2)
-    standard = RegularizedAutoencoder(autoencoder.encoder, autoencoder.decoder, distributions.StandardNormal(16)).generate(100, 0)
+    standard = RegularizedAutoencoder(
+        autoencoder.encoder, autoencoder.decoder, distributions.StandardNormal(16)
+    ).generate(100, 0)
     autoencoder.fit_latent_density(train, num_components=10)
     fitted = autoencoder.generate(100, seed=0)
     gap = np.full((10, 1, 28, 28, 1), 0.5)
     rows = [np.reshape(images, (10, 10, 28, 28, 1)) for images in (standard, fitted)]
-    save_grid(PICTURE, np.concatenate([rows[0], gap, rows[1]], axis=1).reshape(-1, 28, 28, 1), columns=21)
+    save_grid(
+        PICTURE, np.concatenate([rows[0], gap, rows[1]], axis=1).reshape(-1, 28, 28, 1), columns=21
+    )
 
 
 if __name__ == "__main__":

@@ -54,12 +54,16 @@ def competitors(images, num_samples):
                 hidden = tf.matmul(hidden, kernel)
             return hidden[0, 0]
 
-        return tf.map_fn(of_one, tf.range(images), fn_output_signature=tf.float32, parallel_iterations=at_once)
+        return tf.map_fn(
+            of_one, tf.range(images), fn_output_signature=tf.float32, parallel_iterations=at_once
+        )
 
     return {
         "likelihood": lambda: evaluation.log_likelihood(vae, x, num_samples=num_samples, verbose=0),
         "products": lambda: products(tf.random.normal((num_samples, 50)), 1),
-        "overlapping_products": lambda: products(tf.random.normal((num_samples, 50)), 10),  # as map_fn has them by itself
+        "overlapping_products": lambda: products(
+            tf.random.normal((num_samples, 50)), 10
+        ),  # as map_fn has them by itself
     }
 
 
@@ -85,7 +89,10 @@ def main(settings: Settings):
             if number:
                 seconds[name].append(time.perf_counter() - began)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    result = {**dataclasses.asdict(settings), **{f"{name}_seconds": round(value, 2) for name, value in medians.items()}}
+    result = {
+        **dataclasses.asdict(settings),
+        **{f"{name}_seconds": round(value, 2) for name, value in medians.items()},
+    }
     for name in ("products", "overlapping_products"):
         result[f"ratio_to_{name}"] = round(medians["likelihood"] / medians[name], 2)
     print(json.dumps(result, indent=1))

@@ -23,11 +23,17 @@ import tempfile
 from competitor import Competitor
 
 RESULT = pathlib.Path(__file__).parent / "results" / "speed.json"
-TRAININGS = {"mlp_vae": (100, 10), "conv_vae": (128, 1), "dcgan": (64, 1)}  # batch size; how often the steps of the settings
+TRAININGS = {
+    "mlp_vae": (100, 10),
+    "conv_vae": (128, 1),
+    "dcgan": (64, 1),
+}  # batch size; how often the steps of the settings
 SINGLE = "single-threaded operations"
 CHECKED_STEPS = 10  # later, two games of the same GAN differ by several percent
 HELP = "import sys; sys.argv = ['keras-gen', '--help']; from keras_gen.cli import main; main()"  # as the command itself does
-IMPORT = "import time, {}; began = time.perf_counter(); import {}; print(time.perf_counter() - began)"
+IMPORT = (
+    "import time, {}; began = time.perf_counter(); import {}; print(time.perf_counter() - began)"
+)
 
 
 @dataclasses.dataclass
@@ -75,7 +81,9 @@ def all_rows(settings, folder):
         "batch of 128",
         {
             "keras_gen data.load": Competitor("around_training:pipeline", batch_size=128),
-            "tf.data from an array": Competitor("around_training:plain_pipeline", batch_size=128, digits=folder / "digits.npy"),
+            "tf.data from an array": Competitor(
+                "around_training:plain_pipeline", batch_size=128, digits=folder / "digits.npy"
+            ),
         },
         amount=settings.steps,
     )
@@ -89,20 +97,40 @@ def all_rows(settings, folder):
             "PyTorch": _python(first_step.format("steps_torch", "loop", digits), needs="torch"),
         },
     )
-    imports = {"keras_gen after tensorflow": ("tensorflow", "keras_gen"), "tensorflow itself": ("sys", "tensorflow")}
+    imports = {
+        "keras_gen after tensorflow": ("tensorflow", "keras_gen"),
+        "tensorflow itself": ("sys", "tensorflow"),
+    }
     rows["import"] = Row(
-        "import", {name: _python(IMPORT.format(*modules), prints_seconds=True) for name, modules in imports.items()}
+        "import",
+        {
+            name: _python(IMPORT.format(*modules), prints_seconds=True)
+            for name, modules in imports.items()
+        },
     )
-    rows["help"] = Row("call", {"keras-gen --help": _python(HELP), "python -c 'import tyro'": _python("import tyro")})
+    rows["help"] = Row(
+        "call",
+        {"keras-gen --help": _python(HELP), "python -c 'import tyro'": _python("import tyro")},
+    )
     for signature in ("generate", "encode"):
         for images in (1, settings.images):
-            sources = {"Keras": "keras_model", "SavedModel in Python": "saved_model", "SavedModel in C++": "cpp_loader"}
+            sources = {
+                "Keras": "keras_model",
+                "SavedModel in Python": "saved_model",
+                "SavedModel in C++": "cpp_loader",
+            }
             arguments = {"folder": folder, "signature": signature, "images": images}
-            competitors = {name: Competitor(f"around_training:{maker}", **arguments) for name, maker in sources.items()}
-            rows[f"{signature}_{images}"] = Row(f"image, {images} a call", competitors, amount=50, units=images)
+            competitors = {
+                name: Competitor(f"around_training:{maker}", **arguments)
+                for name, maker in sources.items()
+            }
+            rows[f"{signature}_{images}"] = Row(
+                f"image, {images} a call", competitors, amount=50, units=images
+            )
     names = {"keras_gen log_likelihood": "likelihood", "its decoder's products": "products"}
     competitors = {
-        name: Competitor("likelihood:work", name=work, images=5 * settings.images, num_samples=5000) for name, work in names.items()
+        name: Competitor("likelihood:work", name=work, images=5 * settings.images, num_samples=5000)
+        for name, work in names.items()
     }
     rows["likelihood"] = Row("image", competitors, units=5 * settings.images)
     return rows
@@ -113,8 +141,14 @@ def _training(model, settings, digits):
     several = settings.steps_per_execution
     made_by = {
         "keras_gen fit": ("steps_keras_gen:fit", {}),
-        f"keras_gen fit, {several} steps per execution": ("steps_keras_gen:fit", {"steps_per_execution": several}),
-        f"keras_gen fit, {several} steps, {SINGLE}": ("steps_keras_gen:fit", {"steps_per_execution": several}),
+        f"keras_gen fit, {several} steps per execution": (
+            "steps_keras_gen:fit",
+            {"steps_per_execution": several},
+        ),
+        f"keras_gen fit, {several} steps, {SINGLE}": (
+            "steps_keras_gen:fit",
+            {"steps_per_execution": several},
+        ),
         "hand-written loop": ("steps_plain:loop", {}),
         "hand-written loop in the graph": ("steps_plain:loop", {"in_graph": True}),
         "PyTorch": ("steps_torch:loop", {"digits": digits}),
@@ -124,12 +158,27 @@ def _training(model, settings, digits):
     }
     if model == "dcgan":
         del made_by["pythae"]  # which has no GAN
-    one_thread = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": str(settings.threads + 1)}
+    one_thread = {
+        "TF_NUM_INTRAOP_THREADS": "1",
+        "TF_NUM_INTEROP_THREADS": str(settings.threads + 1),
+    }
     competitors = {
-        name: Competitor(maker, one_thread if name.endswith(SINGLE) else None, model=model, batch_size=batch_size, **arguments)
+        name: Competitor(
+            maker,
+            one_thread if name.endswith(SINGLE) else None,
+            model=model,
+            batch_size=batch_size,
+            **arguments,
+        )
         for name, (maker, arguments) in made_by.items()
     }
-    return Row(f"step of {batch_size}", competitors, ours=3, amount=times * settings.steps, is_training=True)
+    return Row(
+        f"step of {batch_size}",
+        competitors,
+        ours=3,
+        amount=times * settings.steps,
+        is_training=True,
+    )
 
 
 def _python(code, **arguments):
@@ -140,11 +189,16 @@ def measure(row, rounds, threads):
     """The milliseconds of each round by competitor, and the reasons why others are missing."""
     reasons = {name: competitor.start(threads) for name, competitor in row.competitors.items()}
     missing = {name: reason for name, reason in reasons.items() if reason}
-    running = {name: competitor for name, competitor in row.competitors.items() if name not in missing}
+    running = {
+        name: competitor for name, competitor in row.competitors.items() if name not in missing
+    }
     try:
         if set(list(row.competitors)[: row.ours]) & set(missing):
             raise ImportError(f"Expected keras_gen to be installed. Received: {missing}.")
-        first = {name: work(CHECKED_STEPS if row.is_training else row.amount) for name, work in running.items()}  # to warm up
+        first = {
+            name: work(CHECKED_STEPS if row.is_training else row.amount)
+            for name, work in running.items()
+        }  # to warm up
         if row.is_training:
             check(first)
         times = {name: [] for name in running}
@@ -161,18 +215,32 @@ def check(told):
     """Assert that the trainings are of the same model: as many parameters, and a loss within a tenth over the first steps."""
     ours, *others = ((name, answer) for name, answer in told.items() if "loss" in answer)
     for name, answer in others:
-        assert answer["parameters"] == ours[1]["parameters"], f"Expected {ours[1]['parameters']} parameters. {name}: {answer}"
-        assert abs(answer["loss"] / ours[1]["loss"] - 1) < 0.1, f"Expected a loss near {ours[1]['loss']}. {name}: {answer}"
+        assert answer["parameters"] == ours[1]["parameters"], (
+            f"Expected {ours[1]['parameters']} parameters. {name}: {answer}"
+        )
+        assert abs(answer["loss"] / ours[1]["loss"] - 1) < 0.1, (
+            f"Expected a loss near {ours[1]['loss']}. {name}: {answer}"
+        )
 
 
 def summary(row, times, missing):
     """A row of the table, as it is written."""
     medians = {name: statistics.median(values) for name, values in times.items()}
     ratios = {
-        ours: {name: statistics.median(map(_ratio, times[ours], values)) for name, values in times.items() if name != ours}
+        ours: {
+            name: statistics.median(map(_ratio, times[ours], values))
+            for name, values in times.items()
+            if name != ours
+        }
         for ours in list(row.competitors)[: row.ours]
     }
-    return {"milliseconds_of": row.unit, "medians": medians, "ratios": ratios, "rounds": times, "missing": missing}
+    return {
+        "milliseconds_of": row.unit,
+        "medians": medians,
+        "ratios": ratios,
+        "rounds": times,
+        "missing": missing,
+    }
 
 
 def _ratio(a, b):
@@ -193,10 +261,19 @@ def lines(name, result):
 def machine(threads):
     """What the times depend on."""
     packages = ("tensorflow", "keras", "tensorflow-probability", "numpy", "torch", "pythae")
-    installed = {distribution.name: distribution.version for distribution in importlib.metadata.distributions()}
+    installed = {
+        distribution.name: distribution.version
+        for distribution in importlib.metadata.distributions()
+    }
     versions = {name: installed[name] for name in packages if name in installed}
     load = round(os.getloadavg()[0], 2)  # of the last minute, before the first row
-    return {"cores": os.cpu_count(), "load": load, "threads": threads, "python": platform.python_version(), **versions}
+    return {
+        "cores": os.cpu_count(),
+        "load": load,
+        "threads": threads,
+        "python": platform.python_version(),
+        **versions,
+    }
 
 
 def main(settings: Settings):
@@ -207,7 +284,9 @@ def main(settings: Settings):
         rows = all_rows(settings, folder)
         unknown = set(settings.rows) - set(rows)
         if unknown:
-            raise ValueError(f"Expected rows among {', '.join(rows)}. Received: {', '.join(unknown)}.")
+            raise ValueError(
+                f"Expected rows among {', '.join(rows)}. Received: {', '.join(unknown)}."
+            )
         preparation = Competitor("around_training:prepared", folder=folder)
         if preparation.start(settings.threads):
             raise ImportError("Expected keras_gen to be installed.")
@@ -215,7 +294,9 @@ def main(settings: Settings):
         results = {"machine": machine(settings.threads), "rows": {}}
         for name in settings.rows or rows:
             print(name, file=sys.stderr, flush=True)
-            results["rows"][name] = summary(rows[name], *measure(rows[name], settings.rounds, settings.threads))
+            results["rows"][name] = summary(
+                rows[name], *measure(rows[name], settings.rounds, settings.threads)
+            )
             settings.output.write_text(json.dumps(results, indent=1) + "\n")
     print(f"{'':58}{'median':>11}   ratio of ours to it")
     for name, result in results["rows"].items():

@@ -14,7 +14,9 @@ def mlp_vae(latents=50, family="DiagonalNormal", **compile_arguments):
     posterior, likelihood = getattr(distributions, family)(latents), distributions.Bernoulli(IMAGE)
     wide = {"hidden": (200, 200), "activation": "tanh"}
     encoder = networks.mlp(IMAGE, (posterior.parameter_size,), **wide)
-    vae = VAE(encoder, networks.mlp((latents,), likelihood.parameter_shape, **wide), posterior, likelihood)
+    vae = VAE(
+        encoder, networks.mlp((latents,), likelihood.parameter_shape, **wide), posterior, likelihood
+    )
     vae.compile("adam", **compile_arguments)
     return vae
 
@@ -23,7 +25,9 @@ def conv_vae(**compile_arguments):
     """The convolutional pair with its defaults and 10 latents, Bernoulli."""
     posterior, likelihood = distributions.DiagonalNormal(10), distributions.Bernoulli(IMAGE)
     encoder = networks.conv_encoder(IMAGE, (posterior.parameter_size,))
-    vae = VAE(encoder, networks.conv_decoder((10,), likelihood.parameter_shape), posterior, likelihood)
+    vae = VAE(
+        encoder, networks.conv_decoder((10,), likelihood.parameter_shape), posterior, likelihood
+    )
     vae.compile("adam", **compile_arguments)
     return vae
 
@@ -31,7 +35,9 @@ def conv_vae(**compile_arguments):
 def dcgan(**compile_arguments):
     """The DCGAN pair with its defaults and 64 latents, non-saturating loss."""
     gan = GAN(networks.dcgan_generator(64, IMAGE), networks.dcgan_discriminator(IMAGE))
-    gan.compile(keras.optimizers.Adam(1e-3, 0.5), keras.optimizers.Adam(4e-4, 0.5), **compile_arguments)
+    gan.compile(
+        keras.optimizers.Adam(1e-3, 0.5), keras.optimizers.Adam(4e-4, 0.5), **compile_arguments
+    )
     return gan
 
 

@@ -15,8 +15,12 @@ RAW_SCALE_OF_ONE = math.log(math.e - 1)
 def mlp_vae():
     """784-200-200-50 and back."""
     hidden = [layers.Dense(200, "tanh") for _ in range(4)]
-    encoder = keras.Sequential([keras.Input(IMAGE), layers.Flatten(), *hidden[:2], layers.Dense(100)])
-    return encoder, keras.Sequential([keras.Input((50,)), *hidden[2:], layers.Dense(784), layers.Reshape(IMAGE)])
+    encoder = keras.Sequential(
+        [keras.Input(IMAGE), layers.Flatten(), *hidden[:2], layers.Dense(100)]
+    )
+    return encoder, keras.Sequential(
+        [keras.Input((50,)), *hidden[2:], layers.Dense(784), layers.Reshape(IMAGE)]
+    )
 
 
 def conv_vae():
@@ -31,12 +35,22 @@ def conv_vae():
 def dcgan():
     """A generator with batch normalization and a discriminator without, 64 latents."""
     normalized = [[layers.BatchNormalization(momentum=0.9), layers.ReLU()] for _ in range(2)]
-    grid = [keras.Input((64,)), layers.Dense(7 * 7 * 64, use_bias=False), layers.Reshape((7, 7, 64))]
+    grid = [
+        keras.Input((64,)),
+        layers.Dense(7 * 7 * 64, use_bias=False),
+        layers.Reshape((7, 7, 64)),
+    ]
     first = layers.Conv2DTranspose(32, 4, 2, "same", use_bias=False)
     last = layers.Conv2DTranspose(1, 4, 2, "same", activation="sigmoid")
     generator = keras.Sequential([*grid, *normalized[0], first, *normalized[1], last])
-    halvings = [layer for channels in (64, 128) for layer in (layers.Conv2D(channels, 4, 2, "same"), layers.LeakyReLU(0.2))]
-    return generator, keras.Sequential([keras.Input(IMAGE), *halvings, layers.Flatten(), layers.Dense(1)])
+    halvings = [
+        layer
+        for channels in (64, 128)
+        for layer in (layers.Conv2D(channels, 4, 2, "same"), layers.LeakyReLU(0.2))
+    ]
+    return generator, keras.Sequential(
+        [keras.Input(IMAGE), *halvings, layers.Flatten(), layers.Dense(1)]
+    )
 
 
 # === Steps: a function from a batch to the loss, after which the weights have moved ===
@@ -64,8 +78,14 @@ def vae_step(encoder, decoder):
 
 def gan_step(generator, discriminator):
     """The discriminator's move, then the generator's, each by its own Adam; the loss is the sum of both."""
-    of_generator, of_discriminator = generator.trainable_variables, discriminator.trainable_variables
-    move_generator, move_discriminator = _adam(of_generator, 1e-3, 0.5), _adam(of_discriminator, 4e-4, 0.5)
+    of_generator, of_discriminator = (
+        generator.trainable_variables,
+        discriminator.trainable_variables,
+    )
+    move_generator, move_discriminator = (
+        _adam(of_generator, 1e-3, 0.5),
+        _adam(of_discriminator, 4e-4, 0.5),
+    )
 
     def generated(x):
         return generator(tf.random.normal((tf.shape(x)[0], 64)), training=True)
@@ -74,11 +94,20 @@ def gan_step(generator, discriminator):
     def step(x):
         fake = generated(x)
         with tf.GradientTape() as tape:
-            real_logits, fake_logits = discriminator(x, training=True), discriminator(fake, training=True)
-            discriminator_loss = tf.reduce_mean(tf.math.softplus(-real_logits) + tf.math.softplus(fake_logits))
-        move_discriminator.apply(tape.gradient(discriminator_loss, of_discriminator), of_discriminator)
+            real_logits, fake_logits = (
+                discriminator(x, training=True),
+                discriminator(fake, training=True),
+            )
+            discriminator_loss = tf.reduce_mean(
+                tf.math.softplus(-real_logits) + tf.math.softplus(fake_logits)
+            )
+        move_discriminator.apply(
+            tape.gradient(discriminator_loss, of_discriminator), of_discriminator
+        )
         with tf.GradientTape() as tape:
-            generator_loss = tf.reduce_mean(tf.math.softplus(-discriminator(generated(x), training=True)))
+            generator_loss = tf.reduce_mean(
+                tf.math.softplus(-discriminator(generated(x), training=True))
+            )
         move_generator.apply(tape.gradient(generator_loss, of_generator), of_generator)
         return discriminator_loss + generator_loss
 
@@ -91,7 +120,11 @@ def _adam(variables, learning_rate=1e-3, beta_1=0.9):
     return optimizer
 
 
-MODELS = {"mlp_vae": (mlp_vae, vae_step), "conv_vae": (conv_vae, vae_step), "dcgan": (dcgan, gan_step)}
+MODELS = {
+    "mlp_vae": (mlp_vae, vae_step),
+    "conv_vae": (conv_vae, vae_step),
+    "dcgan": (dcgan, gan_step),
+}
 
 # === What competes ===
 
@@ -121,14 +154,22 @@ def loop(model, batch_size, in_graph=False):
 
 def products(model, batch_size):
     """The floor: the matrix products or convolutions of a step, forward and backward, and nothing else."""
-    pair = [keras.models.clone_model(network, clone_function=_product) for network in MODELS[model][0]()]
+    pair = [
+        keras.models.clone_model(network, clone_function=_product) for network in MODELS[model][0]()
+    ]
     gradients = gan_products if model == "dcgan" else vae_products
 
     @tf.function
     def run(steps):
-        x, latents, total = tf.random.normal((batch_size, *IMAGE)), tf.random.normal((2, batch_size, 64)), 0.0
+        x, latents, total = (
+            tf.random.normal((batch_size, *IMAGE)),
+            tf.random.normal((2, batch_size, 64)),
+            0.0,
+        )
         for _ in tf.range(steps):
-            total += tf.add_n([tf.reshape(gradient, [-1])[0] for gradient in gradients(*pair, x, latents)])
+            total += tf.add_n(
+                [tf.reshape(gradient, [-1])[0] for gradient in gradients(*pair, x, latents)]
+            )
             x += 1e-30 * total  # one step after the other, and none of it can be left out
         return total
 
@@ -148,14 +189,24 @@ def gan_products(generator, discriminator, x, latents):
     fake = generator(latents[0])
     with tf.GradientTape() as tape:
         logits = [discriminator(x), discriminator(fake)]
-    of_discriminator = tape.gradient(logits, discriminator.trainable_variables, output_gradients=logits)
+    of_discriminator = tape.gradient(
+        logits, discriminator.trainable_variables, output_gradients=logits
+    )
     with tf.GradientTape() as tape:
         logits = discriminator(generator(latents[1]))
-    return of_discriminator + tape.gradient(logits, generator.trainable_variables, output_gradients=logits)
+    return of_discriminator + tape.gradient(
+        logits, generator.trainable_variables, output_gradients=logits
+    )
 
 
 def _product(layer):
     """A layer reduced to its product; one that has none reduced to nothing, unless it changes the shape."""
     if hasattr(layer, "kernel"):
-        return type(layer).from_config({**layer.get_config(), "activation": "linear", "use_bias": False})
-    return type(layer).from_config(layer.get_config()) if isinstance(layer, (layers.Flatten, layers.Reshape)) else layers.Identity()
+        return type(layer).from_config(
+            {**layer.get_config(), "activation": "linear", "use_bias": False}
+        )
+    return (
+        type(layer).from_config(layer.get_config())
+        if isinstance(layer, (layers.Flatten, layers.Reshape))
+        else layers.Identity()
+    )

@@ -16,8 +16,22 @@ RAW_SCALE_OF_ONE = math.log(math.e - 1)
 
 def mlp_vae():
     """784-200-200-50 and back."""
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(784, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, 100))
-    decoder = [nn.Linear(50, 200), nn.Tanh(), nn.Linear(200, 200), nn.Tanh(), nn.Linear(200, 784), nn.Unflatten(1, (1, 28, 28))]
+    encoder = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, 200),
+        nn.Tanh(),
+        nn.Linear(200, 200),
+        nn.Tanh(),
+        nn.Linear(200, 100),
+    )
+    decoder = [
+        nn.Linear(50, 200),
+        nn.Tanh(),
+        nn.Linear(200, 200),
+        nn.Tanh(),
+        nn.Linear(200, 784),
+        nn.Unflatten(1, (1, 28, 28)),
+    ]
     return encoder, nn.Sequential(*decoder)
 
 
@@ -25,7 +39,12 @@ def conv_vae():
     """Two convolutions of stride 2 and back, 10 latents."""
     halvings = [nn.Conv2d(1, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU()]
     grid = [nn.Linear(10, 7 * 7 * 64), nn.ReLU(), nn.Unflatten(1, (64, 7, 7))]
-    doublings = [nn.ConvTranspose2d(64, 32, 3, 2, 1, 1), nn.ReLU(), nn.ConvTranspose2d(32, 32, 3, 2, 1, 1), nn.ReLU()]
+    doublings = [
+        nn.ConvTranspose2d(64, 32, 3, 2, 1, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(32, 32, 3, 2, 1, 1),
+        nn.ReLU(),
+    ]
     encoder = nn.Sequential(*halvings, nn.Flatten(), nn.Linear(7 * 7 * 64, 20))
     return encoder, nn.Sequential(*grid, *doublings, nn.Conv2d(32, 1, 3, padding=1))
 
@@ -33,10 +52,26 @@ def conv_vae():
 def dcgan():
     """A generator with batch normalization and a discriminator without, 64 latents."""
     grid = [nn.Linear(64, 7 * 7 * 64, bias=False), nn.Unflatten(1, (64, 7, 7))]
-    first = [nn.BatchNorm2d(64, eps=1e-3), nn.ReLU(), nn.ConvTranspose2d(64, 32, 4, 2, 1, bias=False)]
-    last = [nn.BatchNorm2d(32, eps=1e-3), nn.ReLU(), nn.ConvTranspose2d(32, 1, 4, 2, 1), nn.Sigmoid()]
-    halvings = [nn.Conv2d(1, 64, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(64, 128, 4, 2, 1), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*grid, *first, *last), nn.Sequential(*halvings, nn.Flatten(), nn.Linear(7 * 7 * 128, 1))
+    first = [
+        nn.BatchNorm2d(64, eps=1e-3),
+        nn.ReLU(),
+        nn.ConvTranspose2d(64, 32, 4, 2, 1, bias=False),
+    ]
+    last = [
+        nn.BatchNorm2d(32, eps=1e-3),
+        nn.ReLU(),
+        nn.ConvTranspose2d(32, 1, 4, 2, 1),
+        nn.Sigmoid(),
+    ]
+    halvings = [
+        nn.Conv2d(1, 64, 4, 2, 1),
+        nn.LeakyReLU(0.2),
+        nn.Conv2d(64, 128, 4, 2, 1),
+        nn.LeakyReLU(0.2),
+    ]
+    return nn.Sequential(*grid, *first, *last), nn.Sequential(
+        *halvings, nn.Flatten(), nn.Linear(7 * 7 * 128, 1)
+    )
 
 
 def as_in_keras(module):
@@ -67,7 +102,10 @@ def vae_step(encoder, decoder, compiled):
 
 def gan_step(generator, discriminator, compiled):
     """The discriminator's move, then the generator's, each by its own Adam; the loss is the sum of both."""
-    move_generator, move_discriminator = _adam(generator.parameters(), 1e-3, 0.5), _adam(discriminator.parameters(), 4e-4, 0.5)
+    move_generator, move_discriminator = (
+        _adam(generator.parameters(), 1e-3, 0.5),
+        _adam(discriminator.parameters(), 4e-4, 0.5),
+    )
 
     @compiled
     def generate(latents):
@@ -75,7 +113,9 @@ def gan_step(generator, discriminator, compiled):
 
     @compiled
     def discriminator_loss(x, fake):
-        return (functional.softplus(-discriminator(x)) + functional.softplus(discriminator(fake))).mean()
+        return (
+            functional.softplus(-discriminator(x)) + functional.softplus(discriminator(fake))
+        ).mean()
 
     @compiled
     def generator_loss(latents):
@@ -104,7 +144,11 @@ def _minimize(optimizer, loss):
     return loss.detach()
 
 
-MODELS = {"mlp_vae": (mlp_vae, vae_step), "conv_vae": (conv_vae, vae_step), "dcgan": (dcgan, gan_step)}
+MODELS = {
+    "mlp_vae": (mlp_vae, vae_step),
+    "conv_vae": (conv_vae, vae_step),
+    "dcgan": (dcgan, gan_step),
+}
 
 # === What competes ===
 
@@ -113,8 +157,13 @@ def loop(model, batch_size, digits, compiled=False):
     """The training by a loop over batches that are cut out of the digits in memory."""
     if compiled and not shutil.which(os.environ.get("CXX", "g++")):
         raise ImportError("torch.compile needs g++")
-    order_of_axes = torch.contiguous_format if compiled else torch.channels_last  # what is quicker for each
-    pair, make_step = [network.to(memory_format=order_of_axes) for network in _pair(model)], MODELS[model][1]
+    order_of_axes = (
+        torch.contiguous_format if compiled else torch.channels_last
+    )  # what is quicker for each
+    pair, make_step = (
+        [network.to(memory_format=order_of_axes) for network in _pair(model)],
+        MODELS[model][1],
+    )
     step = make_step(*pair, torch.compile if compiled else lambda function: function)
     x, parameters = _images(digits).contiguous(memory_format=order_of_axes), _size(pair)
 
@@ -159,20 +208,28 @@ def pythae(model, batch_size, digits):
             return ModelOutput(reconstruction=torch.sigmoid(self.network(z)))
 
     x, latents = _images(digits), {"mlp_vae": 50, "conv_vae": 10}[model]
-    vae = VAE(VAEConfig(input_dim=tuple(x.shape[1:]), latent_dim=latents, reconstruction_loss="bce"), Encoder(), Decoder())
+    vae = VAE(
+        VAEConfig(input_dim=tuple(x.shape[1:]), latent_dim=latents, reconstruction_loss="bce"),
+        Encoder(),
+        Decoder(),
+    )
     config = {
         "per_device_train_batch_size": batch_size,
         "learning_rate": 1e-3,
         "output_dir": os.path.dirname(digits),
         "no_cuda": True,
     }
-    trainer = BaseTrainer(vae, BaseDataset(x, torch.zeros(len(x))), training_config=BaseTrainerConfig(**config))
+    trainer = BaseTrainer(
+        vae, BaseDataset(x, torch.zeros(len(x))), training_config=BaseTrainerConfig(**config)
+    )
     trainer.prepare_training()
     trainer.callback_handler = CallbackHandler([], vae)  # without its progress bar
 
     def train(steps):
         examples = x[torch.arange(steps * batch_size) % len(x)]
-        trainer.train_loader = trainer.get_train_dataloader(BaseDataset(examples, torch.zeros(len(examples))))
+        trainer.train_loader = trainer.get_train_dataloader(
+            BaseDataset(examples, torch.zeros(len(examples)))
+        )
         return {"loss": trainer.train_step(1), "parameters": _size(networks)}
 
     return train

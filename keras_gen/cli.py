@@ -17,13 +17,17 @@ from typing import Annotated
 
 import tyro
 
-from keras_gen.training import config
-from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig
-from keras_gen.versions import versions
+from keras_gen._versions import versions
+from keras_gen.runs import config
+from keras_gen.runs.config import AutoencoderConfig, GANConfig, VAEConfig
 
 EXAMPLES = {
     "": ("keras-gen train vae", "keras-gen evaluate runs/vae", "keras-gen export runs/vae"),
-    "train": ("keras-gen train vae", "keras-gen train gan --dry-run", "keras-gen train --resume runs/vae"),
+    "train": (
+        "keras-gen train vae",
+        "keras-gen train gan --dry-run",
+        "keras-gen train --resume runs/vae",
+    ),
     "autoencoder": (
         "keras-gen train autoencoder",
         "keras-gen train autoencoder --data images/ --network conv --name photos",
@@ -39,11 +43,17 @@ EXAMPLES = {
         "keras-gen train gan --loss hinge --spectral-normalization --discriminator-steps 2",
         "keras-gen train gan --loss wasserstein --penalties gradient_penalty",
     ),
-    "sample": ("keras-gen sample runs/vae", "keras-gen sample runs/vae --num-samples 1000 --seed 7 --output samples.npy"),
+    "sample": (
+        "keras-gen sample runs/vae",
+        "keras-gen sample runs/vae --num-samples 1000 --seed 7 --output samples.npy",
+    ),
     "evaluate": ("keras-gen evaluate runs/vae", "keras-gen evaluate runs/vae --num-samples 5000"),
     "explore": ("keras-gen explore runs/vae", "keras-gen explore runs/vae --port 8000 --show"),
     "audit": ("keras-gen audit runs/vae", "keras-gen audit runs/vae --num-seeds 5 --epochs 20"),
-    "export": ("keras-gen export runs/vae", "keras-gen export runs/vae --base /models/digits --png"),
+    "export": (
+        "keras-gen export runs/vae",
+        "keras-gen export runs/vae --base /models/digits --png",
+    ),
     "verify": ("keras-gen verify savedmodels/vae/1",),
 }
 """What the help of each subcommand ends with; "" is that of all."""
@@ -57,7 +67,9 @@ class Train:
         Annotated[AutoencoderConfig, tyro.conf.subcommand("autoencoder")]
         | Annotated[VAEConfig, tyro.conf.subcommand("vae")]
         | Annotated[GANConfig, tyro.conf.subcommand("gan")]
-        | Annotated[None, tyro.conf.subcommand("resumed", description="What the run of --resume is.")]
+        | Annotated[
+            None, tyro.conf.subcommand("resumed", description="What the run of --resume is.")
+        ]
     ) = None
     resume: pathlib.Path | None = None
     """Folder of a run that was stopped, to go on from its newest checkpoint."""
@@ -67,9 +79,11 @@ class Train:
     def __call__(self) -> None:
         """Train, and say where the run is."""
         if self.config is None and self.resume is None:
-            raise ValueError("Expected a model: keras-gen train autoencoder, vae or gan; or keras-gen train --resume RUN.")
+            raise ValueError(
+                "Expected a model: keras-gen train autoencoder, vae or gan; or keras-gen train --resume RUN."
+            )
 
-        from keras_gen.training import run
+        from keras_gen.runs import train as run
 
         if self.dry_run:
             print(run.describe(self.config or config.read(self.resume)))  # type: ignore[arg-type]  # one of both is there
@@ -94,7 +108,7 @@ class Sample:
 
     def __call__(self) -> None:
         """Write the samples, and say where."""
-        from keras_gen.training.finished import sample
+        from keras_gen.runs.evaluate import sample
 
         print(sample(self.run, self.num_samples, self.seed, self.output))
 
@@ -112,7 +126,7 @@ class Evaluate:
 
     def __call__(self) -> None:
         """Print the table; evaluation.json, pictures and report.html are left in the run's folder."""
-        from keras_gen.training.finished import evaluate
+        from keras_gen.runs.evaluate import evaluate
 
         print(evaluate(self.run, self.num_samples, self.seed))
         print(f"\nThe report is {self.run / 'report.html'}.")
@@ -132,10 +146,12 @@ class Explore:
     def __call__(self) -> None:
         """Serve the page until Ctrl-C."""
         if importlib.util.find_spec("nicegui") is None:
-            raise ValueError("Expected NiceGUI, which makes the page. Received: none. Install it: pip install 'keras_gen[explore]'")
+            raise ValueError(
+                "Expected NiceGUI, which makes the page. Received: none. Install it: pip install 'keras_gen[explore]'"
+            )
         _check_port(self.port)
 
-        from keras_gen.training.explore import explore
+        from keras_gen.explore.page import explore
 
         explore(self.run, self.port, self.show)
 
@@ -157,7 +173,7 @@ class Audit:
 
     def __call__(self) -> None:
         """Print the verdict; audit.json and correlations.png are left in the run's folder."""
-        from keras_gen.training.finished import audit
+        from keras_gen.runs.evaluate import audit
 
         print(audit(self.run, self.epochs, self.num_seeds, self.images, self.num_samples))
 
@@ -175,7 +191,7 @@ class Export:
 
     def __call__(self) -> None:
         """Export, and say where."""
-        from keras_gen.training.finished import export
+        from keras_gen.runs.evaluate import export
 
         print(export(self.run, self.base, self.png))
 
@@ -233,7 +249,9 @@ def main(args: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     warnings.formatwarning = lambda message, *_, **__: f"keras-gen: warning: {message}\n"
     # tyro looks at stdout alone, though it writes errors to stderr
-    tyro._experimental_options["ansi_codes"] = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    tyro._experimental_options["ansi_codes"] = sys.stderr.isatty() and not os.environ.get(
+        "NO_COLOR"
+    )
     try:
         if "--version" in args:  # tyro would ask for a command
             print(_versions())
@@ -260,7 +278,10 @@ def main(args: Sequence[str] | None = None) -> None:
         if isinstance(error, ValueError) or _is_failure(error):
             _say(f"error: {error}", *getattr(error, "__notes__", ()))
         else:
-            _say(f"error: {type(error).__name__}: {error}", "This was not foreseen. With --debug it shows where in the code.")
+            _say(
+                f"error: {type(error).__name__}: {error}",
+                "This was not foreseen. With --debug it shows where in the code.",
+            )
         sys.exit(2 if isinstance(error, ValueError) else 1)
 
 
@@ -270,16 +291,26 @@ def _say(*lines):
 
 
 def _versions():
-    return "\n".join(f"{name} {version}" for name, version in {**versions(), "python": platform.python_version()}.items())
+    return "\n".join(
+        f"{name} {version}"
+        for name, version in {**versions(), "python": platform.python_version()}.items()
+    )
 
 
 def _check_folder(folder, file, what):
     """Refuse a folder without `file`, before TensorFlow is loaded, and name one that may have been meant."""
     if not (folder / file).is_file():
-        found = itertools.chain(folder.parent.parent.glob(f"*/*/{file}"), folder.parent.glob(f"*/{file}"))
+        found = itertools.chain(
+            folder.parent.parent.glob(f"*/*/{file}"), folder.parent.glob(f"*/{file}")
+        )
         folders = {path.parent.name: path.parent for path in found}
-        meant = "".join(f". Did you mean {folders[name]}?" for name in difflib.get_close_matches(folder.name, folders, n=1))
-        raise ValueError(f"Expected the folder of {what}, with {file} in it. Received: {folder}{meant}")
+        meant = "".join(
+            f". Did you mean {folders[name]}?"
+            for name in difflib.get_close_matches(folder.name, folders, n=1)
+        )
+        raise ValueError(
+            f"Expected the folder of {what}, with {file} in it. Received: {folder}{meant}"
+        )
 
 
 def _check_port(port):
@@ -290,7 +321,9 @@ def _check_port(port):
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", port))
     except (OSError, OverflowError) as error:
-        raise ValueError(f"Expected a port that is free. Received: {port} ({error}). Take another with --port.") from None
+        raise ValueError(
+            f"Expected a port that is free. Received: {port} ({error}). Take another with --port."
+        ) from None
 
 
 def _is_failure(error):
@@ -300,10 +333,13 @@ def _is_failure(error):
 
     import tensorflow as tf
 
-    from keras_gen.models import CheckpointError, NonFiniteError
+    from keras_gen.fitting import CheckpointError, NonFiniteError
     from keras_gen.serving import PublishError
 
-    return isinstance(error, (OSError, tf.errors.ResourceExhaustedError, CheckpointError, NonFiniteError, PublishError))
+    return isinstance(
+        error,
+        (OSError, tf.errors.ResourceExhaustedError, CheckpointError, NonFiniteError, PublishError),
+    )
 
 
 def _parse(args, **kwargs):
@@ -313,12 +349,20 @@ def _parse(args, **kwargs):
             args=args,
             prog="keras-gen",
             description="Regularized autoencoders, variational autoencoders and GANs.",
-            config=(tyro.conf.OmitSubcommandPrefixes, tyro.conf.OmitArgPrefixes, tyro.conf.CascadeSubcommandArgs),
+            config=(
+                tyro.conf.OmitSubcommandPrefixes,
+                tyro.conf.OmitArgPrefixes,
+                tyro.conf.CascadeSubcommandArgs,
+            ),
             **kwargs,
         )
     except SystemExit as stopped:
-        if stopped.code == 2:  # tyro has named the flags and choices that are near, but no subcommand
-            words = itertools.takewhile(lambda word: not word.startswith("-"), (word for word in args if word != "--debug"))
+        if (
+            stopped.code == 2
+        ):  # tyro has named the flags and choices that are near, but no subcommand
+            words = itertools.takewhile(
+                lambda word: not word.startswith("-"), (word for word in args if word != "--debug")
+            )
             for word in (word for word in words if word not in EXAMPLES):
                 for name in difflib.get_close_matches(word, EXAMPLES, n=1):
                     stopped.add_note(f"Did you mean {name}?")

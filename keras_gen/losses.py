@@ -11,8 +11,9 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from keras_gen.serialization import Serializable, checked_count, is_real, positive_number
-from keras_gen.typing import TensorLike
+from keras_gen._arguments import checked_count, is_real, positive_number
+from keras_gen._serialization import Serializable
+from keras_gen._typing import TensorLike
 
 
 class AdversarialLoss(Serializable):
@@ -25,15 +26,23 @@ class AdversarialLoss(Serializable):
 
     def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
         """Loss of the generator, `[batch]`, from the logits of generated and, if `paired`, of real examples."""
-        raise NotImplementedError(f"{type(self).__name__} must return the generator's loss from `generator`.")
+        raise NotImplementedError(
+            f"{type(self).__name__} must return the generator's loss from `generator`."
+        )
 
     def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
         """Loss of the discriminator, `[batch]`, from its logits of real and of generated examples."""
-        raise NotImplementedError(f"{type(self).__name__} must return the discriminator's loss from `discriminator`.")
+        raise NotImplementedError(
+            f"{type(self).__name__} must return the discriminator's loss from `discriminator`."
+        )
 
     def boundary(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor | float:
         """The logit over which the discriminator calls an example real; half-way between both means if the loss is relative."""
-        return (tf.reduce_mean(real_logits) + tf.reduce_mean(fake_logits)) / 2 if self.relative else 0.0
+        return (
+            (tf.reduce_mean(real_logits) + tf.reduce_mean(fake_logits)) / 2
+            if self.relative
+            else 0.0
+        )
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -53,7 +62,9 @@ class NonSaturating(AdversarialLoss):
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         if not is_real(label_smoothing) or not 0 <= label_smoothing < 0.5:
-            raise ValueError(f"`label_smoothing` is a number in [0, 0.5). Received: label_smoothing={label_smoothing!r}")
+            raise ValueError(
+                f"`label_smoothing` is a number in [0, 0.5). Received: label_smoothing={label_smoothing!r}"
+            )
         self.label_smoothing = float(label_smoothing)
 
     def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
@@ -62,7 +73,9 @@ class NonSaturating(AdversarialLoss):
 
     def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
         """−log γ(x) − log(1 − γ(x̂)), with smoothing on the first."""
-        real = tf.math.softplus(-real_logits) + self.label_smoothing * real_logits  # softplus(l) = softplus(−l) + l
+        real = (
+            tf.math.softplus(-real_logits) + self.label_smoothing * real_logits
+        )  # softplus(l) = softplus(−l) + l
         return tf.squeeze(real + tf.math.softplus(fake_logits), -1)
 
 
@@ -102,10 +115,18 @@ class LeastSquares(AdversarialLoss):
     array([0.5], dtype=float32)
     """
 
-    def __init__(self, fake_label: float = 0.0, real_label: float = 1.0, generator_label: float = 1.0) -> None:
-        labels = {"fake_label": fake_label, "real_label": real_label, "generator_label": generator_label}
+    def __init__(
+        self, fake_label: float = 0.0, real_label: float = 1.0, generator_label: float = 1.0
+    ) -> None:
+        labels = {
+            "fake_label": fake_label,
+            "real_label": real_label,
+            "generator_label": generator_label,
+        }
         if not all(is_real(label) for label in labels.values()) or not fake_label < real_label:
-            raise ValueError(f"The labels of LeastSquares are numbers, `fake_label` less than `real_label`. Received: {labels}")
+            raise ValueError(
+                f"The labels of LeastSquares are numbers, `fake_label` less than `real_label`. Received: {labels}"
+            )
         self.fake_label = fake_label
         self.real_label = real_label
         self.generator_label = generator_label
@@ -116,7 +137,9 @@ class LeastSquares(AdversarialLoss):
 
     def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
         """½(D(x) − b)² + ½(D(x̂) − a)²."""
-        return tf.squeeze(((real_logits - self.real_label) ** 2 + (fake_logits - self.fake_label) ** 2) / 2, -1)
+        return tf.squeeze(
+            ((real_logits - self.real_label) ** 2 + (fake_logits - self.fake_label) ** 2) / 2, -1
+        )
 
     def boundary(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> float:
         """Half-way between both labels."""
@@ -210,10 +233,16 @@ class Penalty(Serializable):
 
     def of_squared_slope(self, squared_slope: tf.Tensor) -> tf.Tensor:
         """The penalty without its weight, `[batch]`, from ‖∇D‖² `[batch]`."""
-        raise NotImplementedError(f"{type(self).__name__} must return the penalty from `of_squared_slope`.")
+        raise NotImplementedError(
+            f"{type(self).__name__} must return the penalty from `of_squared_slope`."
+        )
 
     def __call__(
-        self, discriminator: Callable[[tf.Tensor], tf.Tensor], real: tf.Tensor, fake: tf.Tensor, seed: TensorLike
+        self,
+        discriminator: Callable[[tf.Tensor], tf.Tensor],
+        real: tf.Tensor,
+        fake: tf.Tensor,
+        seed: TensorLike,
     ) -> tf.Tensor:
         """The penalty, `[batch]`.
 
@@ -290,7 +319,9 @@ class GradientPenalty(Penalty):
     def __init__(self, weight: float = 10.0, target: float = 1.0, every: int = 1) -> None:
         super().__init__(weight, every)
         if not is_real(target) or not 0 <= target < math.inf:
-            raise ValueError(f"`target` of {type(self).__name__} is a number of at least 0. Received: target={target!r}")
+            raise ValueError(
+                f"`target` of {type(self).__name__} is a number of at least 0. Received: target={target!r}"
+            )
         self.target = float(target)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
@@ -319,17 +350,25 @@ class DRAGAN(GradientPenalty):
     array([160.], dtype=float32)
     """
 
-    def __init__(self, weight: float = 10.0, target: float = 1.0, noise: float = 0.5, every: int = 1) -> None:
+    def __init__(
+        self, weight: float = 10.0, target: float = 1.0, noise: float = 0.5, every: int = 1
+    ) -> None:
         super().__init__(weight, target, every)
         self.noise = positive_number(self, "noise", noise)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
         """x + α δ with one α ~ U(0, 1) an example."""
         first, second = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-        delta = self.noise * tf.math.reduce_std(real) * tf.random.stateless_uniform(tf.shape(real), first)
+        delta = (
+            self.noise
+            * tf.math.reduce_std(real)
+            * tf.random.stateless_uniform(tf.shape(real), first)
+        )
         return real + _one_an_example(real, second) * delta
 
 
 def _one_an_example(x, seed):
     """Uniform in [0, 1), `[batch, 1, …]` of the rank of `x`."""
-    return tf.random.stateless_uniform(tf.concat([tf.shape(x)[:1], tf.ones(tf.rank(x) - 1, tf.int32)], 0), seed)
+    return tf.random.stateless_uniform(
+        tf.concat([tf.shape(x)[:1], tf.ones(tf.rank(x) - 1, tf.int32)], 0), seed
+    )

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from keras_gen._arguments import checked_count, is_real
+from keras_gen._serialization import Serializable
+from keras_gen._typing import Distribution, TensorLike
 from keras_gen.distributions import kl_divergence
-from keras_gen.serialization import Serializable, checked_count, is_real
-from keras_gen.typing import Distribution, TensorLike
 
 
 class Objective(Serializable):
@@ -57,12 +58,19 @@ class ELBO(Objective):
     """
 
     def __init__(
-        self, kl_weight: float | Callable[[tf.Tensor], tf.Tensor] = 1.0, num_samples: int = 1, free_bits: float = 0.0
+        self,
+        kl_weight: float | Callable[[tf.Tensor], tf.Tensor] = 1.0,
+        num_samples: int = 1,
+        free_bits: float = 0.0,
     ) -> None:
         if not callable(kl_weight) and not _is_number(kl_weight):
-            raise ValueError(f"`kl_weight` of ELBO is a number of at least 0 or a schedule. Received: kl_weight={kl_weight!r}")
+            raise ValueError(
+                f"`kl_weight` of ELBO is a number of at least 0 or a schedule. Received: kl_weight={kl_weight!r}"
+            )
         if not _is_number(free_bits):
-            raise ValueError(f"`free_bits` of ELBO is a number of nats, at least 0. Received: free_bits={free_bits!r}")
+            raise ValueError(
+                f"`free_bits` of ELBO is a number of nats, at least 0. Received: free_bits={free_bits!r}"
+            )
         self.kl_weight = kl_weight if callable(kl_weight) else float(kl_weight)
         self.num_samples = checked_count(self, "num_samples", num_samples)
         self.free_bits = float(free_bits)
@@ -128,7 +136,10 @@ class IWAE(Objective):
         if self.doubly_reparameterized:
             # log q of the frozen posterior leaves Σ_k w̃_k ∂log w_k; weighed once more on its way to z, the encoder has w̃_k²
             weigh_gradient(tf.nn.softmax(log_weights, axis=0))
-        reconstruction_loss, kl_loss = -tf.reduce_mean(log_likelihood, axis=0), tf.reduce_mean(log_ratio, axis=0)
+        reconstruction_loss, kl_loss = (
+            -tf.reduce_mean(log_likelihood, axis=0),
+            tf.reduce_mean(log_ratio, axis=0),
+        )
         return {
             "loss": -bound,
             "reconstruction_loss": reconstruction_loss,
@@ -191,20 +202,27 @@ class Cyclical(Serializable):
 
     def __init__(self, period: int, rise: float = 0.5, end: float = 1.0) -> None:
         if not _is_number(rise) or not 0 < rise <= 1:
-            raise ValueError(f"`rise` of Cyclical is a share of the period in (0, 1]. Received: rise={rise!r}")
+            raise ValueError(
+                f"`rise` of Cyclical is a share of the period in (0, 1]. Received: rise={rise!r}"
+            )
         self.period = checked_count(self, "period", period)
         self.rise = rise
         self.end = _largest_weight(self, end)
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
         """The weight at `step`."""
-        within = tf.cast(tf.math.floormod(tf.cast(step, tf.int64), self.period), tf.float32) / self.period
+        within = (
+            tf.cast(tf.math.floormod(tf.cast(step, tf.int64), self.period), tf.float32)
+            / self.period
+        )
         return self.end * tf.minimum(within / self.rise, 1.0)
 
 
 def _largest_weight(schedule, end):
     if not _is_number(end):
-        raise ValueError(f"`end` of {type(schedule).__name__} is a number of at least 0. Received: end={end!r}")
+        raise ValueError(
+            f"`end` of {type(schedule).__name__} is a number of at least 0. Received: end={end!r}"
+        )
     return float(end)
 
 

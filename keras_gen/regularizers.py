@@ -9,7 +9,8 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from keras_gen.serialization import Serializable, positive_number
+from keras_gen._arguments import positive_number
+from keras_gen._serialization import Serializable
 
 
 class LatentRegularizer(Serializable):
@@ -22,7 +23,9 @@ class LatentRegularizer(Serializable):
     def __init__(self, weight: float) -> None:
         self.weight = positive_number(self, "weight", weight)
 
-    def __call__(self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    def __call__(
+        self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]
+    ) -> tf.Tensor:
         """The value, `[batch]`.
 
         Args:
@@ -30,7 +33,9 @@ class LatentRegularizer(Serializable):
             x: What the encoder saw, `[batch, ...]`.
             encode: The encoder as a function of x, in float32.
         """
-        raise NotImplementedError(f"{type(self).__name__} must return one value per example in `__call__`.")
+        raise NotImplementedError(
+            f"{type(self).__name__} must return one value per example in `__call__`."
+        )
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -43,7 +48,9 @@ class LatentL1(LatentRegularizer):
     array([3.5], dtype=float32)
     """
 
-    def __call__(self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    def __call__(
+        self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]
+    ) -> tf.Tensor:
         """Weight Σ_j |z_j|."""
         return self.weight * tf.reduce_sum(tf.abs(latents), axis=1)
 
@@ -58,7 +65,9 @@ class LatentL2(LatentRegularizer):
     array([6.25], dtype=float32)
     """
 
-    def __call__(self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    def __call__(
+        self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]
+    ) -> tf.Tensor:
         """½ weight Σ_j z_j²."""
         return self.weight / 2 * tf.reduce_sum(latents**2, axis=1)
 
@@ -76,7 +85,9 @@ class Contractive(LatentRegularizer):
     array([50.], dtype=float32)
     """
 
-    def __call__(self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
+    def __call__(
+        self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]
+    ) -> tf.Tensor:
         """Weight Σ_ij (∂z_j/∂x_i)²."""
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(x)

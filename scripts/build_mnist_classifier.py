@@ -53,12 +53,19 @@ def main(settings: Settings):
     """Train, test and write."""
     keras.utils.set_random_seed(0)
     train, test = data.load("mnist", 128, labels=True, data_dir=settings.data_dir)
-    moved = keras.Sequential([layers.RandomTranslation(0.08, 0.08, fill_mode="constant"), layers.RandomRotation(0.03)])
+    moved = keras.Sequential(
+        [layers.RandomTranslation(0.08, 0.08, fill_mode="constant"), layers.RandomRotation(0.03)]
+    )
     model = build()
     schedule = keras.optimizers.schedules.CosineDecay(2e-3, settings.epochs * len(train))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(schedule), loss=loss, metrics=["accuracy"])
-    model.fit(train.map(lambda x, y: (moved(x, training=True), y)), validation_data=test, epochs=settings.epochs, verbose=2)
+    model.fit(
+        train.map(lambda x, y: (moved(x, training=True), y)),
+        validation_data=test,
+        epochs=settings.epochs,
+        verbose=2,
+    )
     accuracy = model.evaluate(test, verbose=0, return_dict=True)["accuracy"]
     keras.Model(model.inputs[0], model.outputs[0]).save(settings.output, include_optimizer=False)
     text = NOTE.format(features=64, parameters=model.count_params(), accuracy=accuracy)

@@ -50,7 +50,10 @@ def main(config: Config):
         version="1.0.0",
         data_dir=config.output,
         features=tfds.features.FeaturesDict(
-            {"image": tfds.features.Image(shape=(28, 28, 1)), "label": tfds.features.ClassLabel(num_classes=10)}
+            {
+                "image": tfds.features.Image(shape=(28, 28, 1)),
+                "label": tfds.features.ClassLabel(num_classes=10),
+            }
         ),
         split_datasets={
             "train": first_of_each_class(tfds.as_numpy(full["train"]), 1000),

@@ -40,7 +40,9 @@ def autoencoder_scores(train, test, settings):
     l2, latents = keras.regularizers.L2(1e-6), (settings.latent_size,)
     autoencoder = RegularizedAutoencoder(
         networks.mlp((28, 28, 1), latents, hidden=(256,), kernel_regularizer=l2),
-        networks.mlp(latents, (28, 28, 1), hidden=(256,), kernel_regularizer=l2, output_activation="sigmoid"),
+        networks.mlp(
+            latents, (28, 28, 1), hidden=(256,), kernel_regularizer=l2, output_activation="sigmoid"
+        ),
         seed=0,
     )
     held_out = len(train) // 10
@@ -65,14 +67,22 @@ def main(settings: Settings):
         flat, flat_test = train.reshape(len(train), -1), test_x.reshape(len(test_x), -1)
         scores, caught = autoencoder_scores(train, test_x, settings)
         pca = PCA(settings.latent_size, random_state=0).fit(flat)
-        pca_scores = np.mean((flat_test - pca.inverse_transform(pca.transform(flat_test))) ** 2, axis=1)
+        pca_scores = np.mean(
+            (flat_test - pca.inverse_transform(pca.transform(flat_test))) ** 2, axis=1
+        )
         forest_scores = -IsolationForest(random_state=0).fit(flat).score_samples(flat_test)
         areas = [roc_auc_score(stranger, of) for of in (scores, pca_scores, forest_scores)]
-        rows.append({"digit": digit, "auc": dict(zip(names, np.round(areas, 4).tolist(), strict=True))})
+        rows.append(
+            {"digit": digit, "auc": dict(zip(names, np.round(areas, 4).tolist(), strict=True))}
+        )
         shares = f"{caught[stranger].mean():16.1%}  {caught[~stranger].mean():14.1%}"
-        print(f"{digit:8}  {areas[0]:11.3f}  {areas[1]:.3f}  {areas[2]:16.3f}  {shares}", flush=True)
+        print(
+            f"{digit:8}  {areas[0]:11.3f}  {areas[1]:.3f}  {areas[2]:16.3f}  {shares}", flush=True
+        )
     mean = {name: float(np.mean([row["auc"][name] for row in rows])) for name in names}
-    print(f"{'mean':>8}  {mean['autoencoder']:11.3f}  {mean['PCA']:.3f}  {mean['isolation forest']:16.3f}")
+    print(
+        f"{'mean':>8}  {mean['autoencoder']:11.3f}  {mean['PCA']:.3f}  {mean['isolation forest']:16.3f}"
+    )
     if settings.output:
         settings.output.write_text(json.dumps({"mean": mean, "rows": rows}, indent=1) + "\n")
 

@@ -11,7 +11,12 @@ import tyro
 from keras_gen.serving import GRPCClient, RESTClient
 
 
-def main(rest: tyro.conf.Positional[str], model: tyro.conf.Positional[str], grpc: str | None = None, rows: int = 8):
+def main(
+    rest: tyro.conf.Positional[str],
+    model: tyro.conf.Positional[str],
+    grpc: str | None = None,
+    rows: int = 8,
+):
     """Call every signature and print how long it took; an error ends it with exit code 1.
 
     Args:
@@ -20,7 +25,11 @@ def main(rest: tyro.conf.Positional[str], model: tyro.conf.Positional[str], grpc
         grpc: Address of the gRPC port, such as localhost:8500.
         rows: Rows of a request.
     """
-    clients = [RESTClient(rest, model), RESTClient(rest, model, rows=True), *([GRPCClient(grpc, model)] if grpc else [])]
+    clients = [
+        RESTClient(rest, model),
+        RESTClient(rest, model, rows=True),
+        *([GRPCClient(grpc, model)] if grpc else []),
+    ]
     print(*clients[0].status())
     for name, signature in clients[0].signatures().items():
         if any(tensor.dtype == "object" for tensor in signature.inputs.values()):
@@ -35,12 +44,16 @@ def main(rest: tyro.conf.Positional[str], model: tyro.conf.Positional[str], grpc
         for client in clients:
             start = time.perf_counter()
             answers.append(client.predict(name, **inputs))
-            print(f"{name:24} {type(client).__name__:12} {1e3 * (time.perf_counter() - start):8.1f} ms")
+            print(
+                f"{name:24} {type(client).__name__:12} {1e3 * (time.perf_counter() - start):8.1f} ms"
+            )
         for answer in answers:
             for key, value in answer.items():
                 assert len(value) == rows, (name, key, value.shape)
                 if value.dtype != object:
-                    np.testing.assert_allclose(value, answers[0][key], rtol=1e-4, atol=1e-5, err_msg=f"{name} {key}")
+                    np.testing.assert_allclose(
+                        value, answers[0][key], rtol=1e-4, atol=1e-5, err_msg=f"{name} {key}"
+                    )
     print("All answers agree.")
 
 

@@ -14,11 +14,12 @@ import textwrap
 
 import numpy as np
 import pytest
-from conftest import without_verifying
 from keras.utils import load_img
+from support import without_verifying
 
 from keras_gen import cli
-from keras_gen.training import config, run
+from keras_gen.runs import config
+from keras_gen.runs import train as run
 
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "command-line.md"
 
@@ -28,7 +29,9 @@ HELP = "import sys; sys.argv[0] = '/usr/bin/keras-gen'; from keras_gen.cli impor
 @pytest.fixture
 def in_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    np.savez("digits.npz", x=np.random.default_rng(0).integers(0, 256, size=(30, 12, 12), dtype=np.uint8))
+    np.savez(
+        "digits.npz", x=np.random.default_rng(0).integers(0, 256, size=(30, 12, 12), dtype=np.uint8)
+    )
     return tmp_path
 
 
@@ -36,7 +39,20 @@ def test_train_sample_export(in_folder, capsys):
     """What the export publishes is verified for real."""
     with pytest.MonkeyPatch.context() as patch:
         without_verifying(patch)
-        cli.main(["train", "vae", "--data", "digits.npz", "--epochs", "1", "--network", "mlp", "--name", "mine"])
+        cli.main(
+            [
+                "train",
+                "vae",
+                "--data",
+                "digits.npz",
+                "--epochs",
+                "1",
+                "--network",
+                "mlp",
+                "--name",
+                "mine",
+            ]
+        )
     assert (in_folder / "runs" / "mine" / "model.keras").is_file()
     assert (in_folder / "savedmodels" / "mine" / "1" / "saved_model.pb").is_file()
     cli.main(["sample", "runs/mine", "--num-samples", "20", "--output", "new/picture.png"])
@@ -49,7 +65,10 @@ def test_train_sample_export(in_folder, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["sample", "nowhere"], "Expected the folder of a finished run, with model.keras in it. Received: nowhere"),
+        (
+            ["sample", "nowhere"],
+            "Expected the folder of a finished run, with model.keras in it. Received: nowhere",
+        ),
         (["train", "gan", "--data", "none.npz"], "Received: none.npz, which does not exist"),
     ],
 )
@@ -79,10 +98,13 @@ def test_help_lists_every_flag_with_its_default_and_needs_no_tensorflow():
         (["sample"], ["--num-samples INT"]),
     ):
         call = f"\ntry: main({[*arguments, '--help']})\nexcept SystemExit as stop: assert stop.code == 0"
-        result = subprocess.run([sys.executable, "-c", HELP.format(call)], capture_output=True, text=True, check=True)
-        assert all(re.sub(r"\s+", " ", part) in re.sub(r"[\s│]+", " ", result.stdout.replace(",\n", ",")) for part in expected), (
-            result.stdout
+        result = subprocess.run(
+            [sys.executable, "-c", HELP.format(call)], capture_output=True, text=True, check=True
         )
+        assert all(
+            re.sub(r"\s+", " ", part) in re.sub(r"[\s│]+", " ", result.stdout.replace(",\n", ","))
+            for part in expected
+        ), result.stdout
 
 
 def ended(arguments, code=2):
@@ -95,7 +117,9 @@ def ended(arguments, code=2):
 def test_help_ends_with_examples_that_can_be_typed(command, capsys):
     words = ["train", command] if command in config.KINDS else command.split()
     ended([*words, "--help"], 0)
-    examples = [line.strip() for line in capsys.readouterr().out.split("Examples:\n")[1].splitlines()]
+    examples = [
+        line.strip() for line in capsys.readouterr().out.split("Examples:\n")[1].splitlines()
+    ]
     assert 1 <= len(examples) <= 3
     for example in examples:
         assert example.startswith(" ".join(["keras-gen", *words]))
@@ -112,16 +136,32 @@ def test_the_page_lists_commands_that_can_be_typed():
 
 def test_version_is_that_of_the_stack_without_tensorflow():
     call = "\nmain(['--version'])"
-    result = subprocess.run([sys.executable, "-c", HELP.format(call)], capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", HELP.format(call)], capture_output=True, text=True, check=True
+    )
     versions = dict(line.split() for line in result.stdout.splitlines())
-    names = ["keras_gen", "tensorflow", "keras", "tensorflow-probability", "tensorflow-datasets", "numpy"]
-    assert versions == {name: importlib.metadata.version(name) for name in names} | {"python": platform.python_version()}
+    names = [
+        "keras_gen",
+        "tensorflow",
+        "keras",
+        "tensorflow-probability",
+        "tensorflow-datasets",
+        "numpy",
+    ]
+    assert versions == {name: importlib.metadata.version(name) for name in names} | {
+        "python": platform.python_version()
+    }
     assert not result.stderr
 
 
 @pytest.mark.parametrize("place", [0, 1, 2, 4])
 @pytest.mark.parametrize(
-    ("error", "code"), [(ValueError("the batch size"), 2), (KeyError("the batch size"), 1), (OSError("the batch size"), 1)]
+    ("error", "code"),
+    [
+        (ValueError("the batch size"), 2),
+        (KeyError("the batch size"), 1),
+        (OSError("the batch size"), 1),
+    ],
 )
 def test_debug_shows_the_traceback_wherever_it_stands(error, code, place, monkeypatch, capsys):
     def fails(config):
@@ -133,7 +173,9 @@ def test_debug_shows_the_traceback_wherever_it_stands(error, code, place, monkey
     short = capsys.readouterr().err
     assert "the batch size" in short
     assert "Traceback" not in short
-    assert ("KeyError" in short) == ("--debug" in short) == (code == 1 and isinstance(error, KeyError))
+    assert (
+        ("KeyError" in short) == ("--debug" in short) == (code == 1 and isinstance(error, KeyError))
+    )
     ended([*arguments[:place], "--debug", *arguments[place:]], code)
     long = capsys.readouterr().err
     assert "in fails" in long
@@ -145,7 +187,13 @@ def test_a_tensorflow_that_cannot_be_imported_is_an_error_without_traceback(in_f
     (in_folder / "model.keras").touch()
     call = "\ntry: main(['sample', '.'])\nexcept SystemExit as stop: assert stop.code == 1"
     environment = {**os.environ, "PYTHONPATH": str(in_folder)}
-    result = subprocess.run([sys.executable, "-c", HELP.format(call)], env=environment, capture_output=True, text=True, check=True)
+    result = subprocess.run(
+        [sys.executable, "-c", HELP.format(call)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert result.stderr.startswith("keras-gen: error: ImportError: no such library")
     assert "Traceback" not in result.stderr
 
@@ -181,7 +229,9 @@ def test_nothing_is_suggested_for_what_is_like_nothing(in_folder, capsys):
         assert "Did you mean" not in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [["sample", "nowhere"], ["train"], ["train", "--resume", "nowhere"]])
+@pytest.mark.parametrize(
+    "arguments", [["sample", "nowhere"], ["train"], ["train", "--resume", "nowhere"]]
+)
 def test_a_mistake_that_needs_no_tensorflow_does_not_wait_for_it(arguments, in_folder):
     call = f"\ntry: main({arguments})\nexcept SystemExit as stop: assert stop.code == 2"
     subprocess.run([sys.executable, "-c", HELP.format(call)], capture_output=True, check=True)
@@ -191,7 +241,14 @@ def shown(arguments, on_terminal, **environment):
     """What `keras-gen` writes, stdout to a terminal, stderr to one too if `on_terminal`."""
     reader, terminal = pty.openpty()
     call = f"\ntry: main({arguments})\nexcept SystemExit: pass"
-    environment = {**{key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR")}, **environment}
+    environment = {
+        **{
+            key: value
+            for key, value in os.environ.items()
+            if key not in ("NO_COLOR", "FORCE_COLOR")
+        },
+        **environment,
+    }
     with os.fdopen(reader, "rb", buffering=0) as screen, os.fdopen(terminal, "wb") as terminal:
         process = subprocess.run(
             [sys.executable, "-c", HELP.format(call)],
@@ -222,7 +279,11 @@ printf '%s\n' "${{COMPREPLY[@]}}"
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_bash_completes_after_what_the_page_says(tmp_path):
-    block = next(block for block in re.findall(r"((?:^    .*\n)+)", PAGE.read_text(), re.MULTILINE) if "completion bash" in block)
+    block = next(
+        block
+        for block in re.findall(r"((?:^    .*\n)+)", PAGE.read_text(), re.MULTILINE)
+        if "completion bash" in block
+    )
     path = os.pathsep.join([str(pathlib.Path(sys.executable).parent), os.environ["PATH"]])
     environment = {**os.environ, "HOME": str(tmp_path), "PATH": path}
     subprocess.run(["bash", "-ec", textwrap.dedent(block)], env=environment, check=True)

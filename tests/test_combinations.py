@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import IMAGE, LATENTS, normalized
+from support import IMAGE, LATENTS, normalized
 
 import keras_gen
 from keras_gen import distributions, objectives
@@ -16,7 +16,9 @@ from keras_gen import distributions, objectives
 POSTERIORS = {
     "diagonal": distributions.DiagonalNormal,
     "full": distributions.FullCovarianceNormal,
-    "flow": functools.partial(distributions.InverseAutoregressiveNormal, hidden_size=4, context_size=2),
+    "flow": functools.partial(
+        distributions.InverseAutoregressiveNormal, hidden_size=4, context_size=2
+    ),
 }
 PRIORS = {
     "standard": distributions.StandardNormal,
@@ -34,7 +36,9 @@ LIKELIHOODS = {
     "per_element": functools.partial(distributions.Normal, scale="per_element"),
     "categorical": functools.partial(distributions.Categorical, num_levels=5),
 }
-PAIRS = [pair for pair in itertools.product(POSTERIORS, PRIORS) if pair != ("flow", "vamp")]  # which is refused
+PAIRS = [
+    pair for pair in itertools.product(POSTERIORS, PRIORS) if pair != ("flow", "vamp")
+]  # which is refused
 SELECTION = [
     ("full", "standard", "bernoulli"),
     ("diagonal", "learned", "continuous"),
@@ -51,9 +55,14 @@ WEIGHTS = np.linspace(0.5, 1.5, 8, dtype="float32")
 def vae_of(posterior, prior, likelihood):
     keras.utils.set_random_seed(0)
     posterior = POSTERIORS[posterior](LATENTS)
-    with warnings.catch_warnings(action="ignore"):  # of the scale for each element, tested elsewhere
+    with warnings.catch_warnings(
+        action="ignore"
+    ):  # of the scale for each element, tested elsewhere
         likelihood = LIKELIHOODS[likelihood](IMAGE)
-    encoder, decoder = normalized(IMAGE, (posterior.parameter_size,)), normalized((LATENTS,), likelihood.parameter_shape)
+    encoder, decoder = (
+        normalized(IMAGE, (posterior.parameter_size,)),
+        normalized((LATENTS,), likelihood.parameter_shape),
+    )
     return keras_gen.VAE(encoder, decoder, posterior, likelihood, PRIORS[prior](LATENTS), seed=3)
 
 
@@ -67,7 +76,10 @@ def of_every_pair(count):
     return [(*pair, tuple(itertools.islice(turn, count))) for pair in PAIRS]
 
 
-TRIPLES = of_every_pair(2) + [pytest.param(*triple, marks=pytest.mark.exhaustive) for triple in of_every_pair(len(LIKELIHOODS))]
+TRIPLES = of_every_pair(2) + [
+    pytest.param(*triple, marks=pytest.mark.exhaustive)
+    for triple in of_every_pair(len(LIKELIHOODS))
+]
 
 
 @pytest.mark.parametrize(("posterior", "prior", "likelihoods"), TRIPLES)
@@ -77,22 +89,36 @@ def test_every_weight_learns(posterior, prior, likelihoods):
         model.compile("adam", run_eagerly=True)
         before = [variable.numpy() for variable in model.trainable_variables]
         for _ in range(2):
-            logs = model.train_on_batch(LEVELS, target_of(model), sample_weight=WEIGHTS, return_dict=True)
+            logs = model.train_on_batch(
+                LEVELS, target_of(model), sample_weight=WEIGHTS, return_dict=True
+            )
         assert all(np.isfinite(value) for value in logs.values()), likelihood
-        assert logs["elbo"] == pytest.approx(-logs["reconstruction_loss"] - logs["kl_loss"], rel=1e-4)
+        assert logs["elbo"] == pytest.approx(
+            -logs["reconstruction_loss"] - logs["kl_loss"], rel=1e-4
+        )
         for old, variable in zip(before, model.trainable_variables, strict=True):
             assert not np.array_equal(old, variable.numpy()), (likelihood, variable.path)
-        assert model.generate(2, seed=1, condition=1 if model.num_classes else None).shape == (2, *IMAGE)
+        assert model.generate(2, seed=1, condition=1 if model.num_classes else None).shape == (
+            2,
+            *IMAGE,
+        )
 
 
 DOUBLY = objectives.IWAE(3, doubly_reparameterized=True)
 MODES = ["graph", "XLA", "mixed_float16", "two replicas"]
 
 
-OF_SELECTION = [*((triple, "XLA") for triple in SELECTION), *itertools.product(SELECTION[::2], MODES[2:])]
+OF_SELECTION = [
+    *((triple, "XLA") for triple in SELECTION),
+    *itertools.product(SELECTION[::2], MODES[2:]),
+]
 
 
-@pytest.mark.parametrize(("triple", "mode"), OF_SELECTION, ids=lambda part: part if isinstance(part, str) else "-".join(part))
+@pytest.mark.parametrize(
+    ("triple", "mode"),
+    OF_SELECTION,
+    ids=lambda part: part if isinstance(part, str) else "-".join(part),
+)
 def test_a_selection_agrees_in_every_mode(triple, mode, two_replicas):
     check_mode(triple, mode, two_replicas)
 
@@ -104,7 +130,9 @@ def test_the_doubly_reparameterized_bound_agrees_in_every_mode(mode, two_replica
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("triple", [(*pair, likelihood) for pair in PAIRS for likelihood in LIKELIHOODS], ids="-".join)
+@pytest.mark.parametrize(
+    "triple", [(*pair, likelihood) for pair in PAIRS for likelihood in LIKELIHOODS], ids="-".join
+)
 def test_every_triple_agrees_in_every_mode(triple, mode, two_replicas):
     check_mode(triple, mode, two_replicas)
 

@@ -7,9 +7,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import IMAGE, MODELS, tiny
+from support import IMAGE, MODELS, tiny
 
-from keras_gen.serialization import constructor_arguments
+from keras_gen._serialization import constructor_arguments
 
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
 MODES = {
@@ -32,7 +32,10 @@ def optimizer_state(model):
 @functools.cache
 def trained_eagerly(kind, count):
     """A model after a `fit` on the first images without a graph, and its history: what the other modes are compared with."""
-    model, images = tiny(kind, run_eagerly=True), np.random.default_rng(0).random((count, *IMAGE), dtype=np.float32)
+    model, images = (
+        tiny(kind, run_eagerly=True),
+        np.random.default_rng(0).random((count, *IMAGE), dtype=np.float32),
+    )
     return model, model.fit(images, validation_data=images[:5], epochs=2, **FIT).history
 
 
@@ -56,27 +59,44 @@ def test_every_execution_mode_is_the_same_training(make_model, kind, images, mod
     for name, values in expected.items():
         if name.endswith(("z_score", "kl_sampled", "accuracy", "duplicates")) and not same_noise:
             continue  # of so few examples, noise above all
-        np.testing.assert_allclose(history[name], values, **({"rtol": 1e-4, "atol": 1e-5} if same_noise else {"rtol": 0.05}))
+        np.testing.assert_allclose(
+            history[name],
+            values,
+            **({"rtol": 1e-4, "atol": 1e-5} if same_noise else {"rtol": 0.05}),
+        )
 
 
-@pytest.mark.filterwarnings("ignore:Your input ran out of data")  # as Keras says of every source of unknown length
-@pytest.mark.parametrize("form", ["data set of unknown length", "generator with weights and no target"])
+@pytest.mark.filterwarnings(
+    "ignore:Your input ran out of data"
+)  # as Keras says of every source of unknown length
+@pytest.mark.parametrize(
+    "form", ["data set of unknown length", "generator with weights and no target"]
+)
 def test_the_quick_training_function_does_what_keras_own_does(images, form, monkeypatch):
     """To the last bit, over a partial batch, the end of the data, and `train_on_batch` in between."""
 
     def batches():
         for start in (0, 8, 16):
             batch = images[start : start + 8]
-            yield batch if form.startswith("data set") else (batch, None, np.linspace(0, 2, len(batch), dtype="float32"))
+            yield (
+                batch
+                if form.startswith("data set")
+                else (batch, None, np.linspace(0, 2, len(batch), dtype="float32"))
+            )
 
     models, losses_seen = [], []
     for own in (False, True):
         if own:
-            monkeypatch.setattr("keras_gen.models.base.GenerativeModel.make_train_function", keras.Model.make_train_function)
+            monkeypatch.setattr(
+                "keras_gen.models.base.GenerativeModel.make_train_function",
+                keras.Model.make_train_function,
+            )
         model, history = tiny("vae", jit_compile=False), []
         for _ in range(2):
             if form.startswith("data set"):
-                data = tf.data.Dataset.from_generator(batches, output_signature=tf.TensorSpec((None, *IMAGE)))
+                data = tf.data.Dataset.from_generator(
+                    batches, output_signature=tf.TensorSpec((None, *IMAGE))
+                )
             else:
                 data = batches()
             history += model.fit(data, verbose=0).history["loss"]
@@ -94,8 +114,12 @@ def test_mixed_precision_stays_close_to_float32(make_model, kind, images, policy
     _, expected = trained_eagerly(kind, len(images))
     keras.config.set_dtype_policy(policy)
     model = make_model(**MODES[mode])
-    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (policy == "mixed_float16")
-    np.testing.assert_allclose(model.fit(images, epochs=2, **FIT).history["loss"], expected["loss"], rtol=2e-2)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == (
+        policy == "mixed_float16"
+    )
+    np.testing.assert_allclose(
+        model.fit(images, epochs=2, **FIT).history["loss"], expected["loss"], rtol=2e-2
+    )
     assert all(variable.dtype == "float32" for variable in model.trainable_variables)
 
 
@@ -111,7 +135,9 @@ def test_an_overflow_under_mixed_float16_skips_the_step_and_halves_the_scale(mak
         np.testing.assert_array_equal(old, variable.numpy())
 
 
-def test_evaluation_is_the_same_twice_and_changes_nothing_and_the_loss_is_the_sum_of_its_parts(make_model, images):
+def test_evaluation_is_the_same_twice_and_changes_nothing_and_the_loss_is_the_sum_of_its_parts(
+    make_model, images
+):
     model = make_model()
     before = model.get_weights()
     first = model.evaluate(images, batch_size=8, verbose=0, return_dict=True)
@@ -130,7 +156,9 @@ def trained_on_an_array(kind, count):
     return model
 
 
-@pytest.mark.parametrize("form", ["pair", "dataset", "dataset of pairs", "generator", "torch-like sequence"])
+@pytest.mark.parametrize(
+    "form", ["pair", "dataset", "dataset of pairs", "generator", "torch-like sequence"]
+)
 def test_every_form_of_fit_is_the_same_training(make_model, kind, images, form):
     images = images[:12]
     batches = [images[:8], images[8:]]
@@ -160,12 +188,18 @@ def test_validation_split_and_train_on_batch(make_model, images):
     history = make_model(run_eagerly=True).fit(images[:8], validation_split=0.25, **FIT).history
     assert {"loss", "val_loss"} <= history.keys()
     logs = make_model(run_eagerly=True).train_on_batch(images[:8], return_dict=True)
-    assert logs["loss"] == pytest.approx(make_model(run_eagerly=True).fit(images[:8], **FIT).history["loss"][0], rel=1e-5)
+    assert logs["loss"] == pytest.approx(
+        make_model(run_eagerly=True).fit(images[:8], **FIT).history["loss"][0], rel=1e-5
+    )
 
 
 def test_weights_of_zero_are_examples_left_out(make_model, kind, images):
     """Ten examples of weight 2 and ten of weight 0 give the mean loss of the ten alone, in whichever form they come."""
-    weighted_part = {"autoencoder": "reconstruction_loss", "vae": "reconstruction_loss", "gan": "discriminator_loss"}[kind]
+    weighted_part = {
+        "autoencoder": "reconstruction_loss",
+        "vae": "reconstruction_loss",
+        "gan": "discriminator_loss",
+    }[kind]
     weights = np.repeat([2.0, 0.0], 10).astype("float32")
     model = make_model()
 
@@ -177,7 +211,10 @@ def test_weights_of_zero_are_examples_left_out(make_model, kind, images):
         loss(images, sample_weight=weights, batch_size=20),
         loss(tf.data.Dataset.from_tensors((images, images, weights))),
     ]
-    halves = [loss(images, images, sample_weight=np.eye(20, dtype="float32")[i], batch_size=20) for i in range(10)]
+    halves = [
+        loss(images, images, sample_weight=np.eye(20, dtype="float32")[i], batch_size=20)
+        for i in range(10)
+    ]
     assert weighted == pytest.approx(3 * [2 * sum(halves)], rel=1e-4)
     assert weighted[0] != pytest.approx(loss(images, batch_size=20), rel=1e-4)
 
@@ -185,13 +222,19 @@ def test_weights_of_zero_are_examples_left_out(make_model, kind, images):
 def test_weights_without_a_target_count_in_fit_and_its_validation(make_model, images):
     images, weights = images[:8], np.linspace(0.5, 1.5, 8, dtype="float32")
     implicit, explicit = make_model(run_eagerly=True), make_model(run_eagerly=True)
-    history = implicit.fit(images, sample_weight=weights, validation_data=(images, None, weights), **FIT).history
-    expected = explicit.fit(images, images, sample_weight=weights, validation_data=(images, images, weights), **FIT).history
+    history = implicit.fit(
+        images, sample_weight=weights, validation_data=(images, None, weights), **FIT
+    ).history
+    expected = explicit.fit(
+        images, images, sample_weight=weights, validation_data=(images, images, weights), **FIT
+    ).history
     assert history == expected
     assert_weights_equal(implicit, explicit, atol=0)
 
 
-def test_keras_file_brings_back_weights_slots_counters_and_the_training_to_come(make_model, images, tmp_path):
+def test_keras_file_brings_back_weights_slots_counters_and_the_training_to_come(
+    make_model, images, tmp_path
+):
     model = make_model()
     model.fit(images, **FIT)
     model.save(tmp_path / "model.keras")
@@ -212,8 +255,12 @@ def test_the_built_in_callbacks_work(make_model, images, tmp_path):
     model = make_model(run_eagerly=True)
     callbacks = [
         keras.callbacks.ReduceLROnPlateau("val_loss", factor=0.5, patience=1, min_delta=1e9),
-        keras.callbacks.EarlyStopping("val_loss", patience=3, min_delta=1e9, restore_best_weights=True),
-        keras.callbacks.ModelCheckpoint(tmp_path / "best.keras", monitor="val_loss", save_best_only=True),
+        keras.callbacks.EarlyStopping(
+            "val_loss", patience=3, min_delta=1e9, restore_best_weights=True
+        ),
+        keras.callbacks.ModelCheckpoint(
+            tmp_path / "best.keras", monitor="val_loss", save_best_only=True
+        ),
         keras.callbacks.CSVLogger(tmp_path / "metrics.csv"),
         keras.callbacks.BackupAndRestore(tmp_path / "backup"),
         keras.callbacks.TerminateOnNaN(),
@@ -223,7 +270,10 @@ def test_the_built_in_callbacks_work(make_model, images, tmp_path):
     rates = [float(optimizer.learning_rate) for optimizer in optimizers]
     model.fit(images, validation_data=images, epochs=6, callbacks=callbacks, **FIT)
     assert len((tmp_path / "metrics.csv").read_text().splitlines()) == 1 + 4
-    assert all(float(optimizer.learning_rate) < rate for optimizer, rate in zip(optimizers, rates, strict=True))
+    assert all(
+        float(optimizer.learning_rate) < rate
+        for optimizer, rate in zip(optimizers, rates, strict=True)
+    )
     keras.saving.load_model(tmp_path / "best.keras").evaluate(images, verbose=0)
 
 
@@ -246,18 +296,29 @@ def test_two_replicas_see_the_whole_batch(kind, images, two_replicas):
     dataset = tf.data.Dataset.from_tensor_slices(images).batch(8)
     history = model.fit(dataset, epochs=2, validation_data=dataset, verbose=0).history
     if kind == "autoencoder":
-        kernels = [variable for variable in model.trainable_variables if variable.path.endswith("kernel")]
+        kernels = [
+            variable for variable in model.trainable_variables if variable.path.endswith("kernel")
+        ]
         regularization = 1e-3 * sum(float(np.sum(np.square(kernel))) for kernel in kernels)
         assert history["val_regularization_loss"][-1] == pytest.approx(regularization, rel=1e-6)
     assert int(two_replicas.experimental_local_results(model.optimizer.iterations.value)[0]) == 6
-    np.testing.assert_allclose(history["loss"], expected["loss"], rtol={"autoencoder": 1e-5, "vae": 2e-2, "gan": 2e-2}[kind])
+    np.testing.assert_allclose(
+        history["loss"],
+        expected["loss"],
+        rtol={"autoencoder": 1e-5, "vae": 2e-2, "gan": 2e-2}[kind],
+    )
 
 
 def test_noise_differs_by_step_and_replica(make_model, two_replicas):
     model = make_model()
-    first, second = two_replicas.experimental_local_results(two_replicas.run(lambda: model.noise_seed(training=True)))
+    first, second = two_replicas.experimental_local_results(
+        two_replicas.run(lambda: model.noise_seed(training=True))
+    )
     model.optimizer.iterations.assign_add(1)
-    seeds = {tuple(np.asarray(seed)) for seed in (first, second, model.noise_seed(True), model.noise_seed(False))}
+    seeds = {
+        tuple(np.asarray(seed))
+        for seed in (first, second, model.noise_seed(True), model.noise_seed(False))
+    }
     assert len(seeds) == 4
 
 
@@ -279,10 +340,22 @@ def test_labels_shapes_dtypes_and_ranges_are_refused_with_advice(kind, make_mode
             (images, labels, r"leave them out: fit\(x\)"),
             (dataset, None, r"leave them out: fit\(x\)"),
             (images[..., 0], None, r"x\[\.\.\., None\]"),
-            (images.reshape(20, 4, 16, 1), None, r"Expected `x` of shape \(batch, 8, 8, 1\)\. Received: shape \(20, 4, 16, 1\)"),
+            (
+                images.reshape(20, 4, 16, 1),
+                None,
+                r"Expected `x` of shape \(batch, 8, 8, 1\)\. Received: shape \(20, 4, 16, 1\)",
+            ),
             ((images * 255).astype("uint8"), None, r"Received: dtype uint8\. Divide pixels"),
-            (images * 255, None, r"Expected data in \[0, 1\].*Scale pixels of 0 to 255 into it: x / 255"),
-            (tf.data.Dataset.from_tensor_slices(images * 255).batch(8), None, r"Expected data in \[0, 1\]"),
+            (
+                images * 255,
+                None,
+                r"Expected data in \[0, 1\].*Scale pixels of 0 to 255 into it: x / 255",
+            ),
+            (
+                tf.data.Dataset.from_tensor_slices(images * 255).batch(8),
+                None,
+                r"Expected data in \[0, 1\]",
+            ),
             ({"image": images}, None, "one array"),
         ):
             before = model.get_weights()
@@ -300,7 +373,9 @@ def test_labels_shapes_dtypes_and_ranges_are_refused_with_advice(kind, make_mode
         make_model(loss_weights=[2.0])
 
 
-@pytest.mark.parametrize(("kind", "mode"), [*itertools.product(MODELS, ["eager", "graph"]), ("autoencoder", "XLA")])
+@pytest.mark.parametrize(
+    ("kind", "mode"), [*itertools.product(MODELS, ["eager", "graph"]), ("autoencoder", "XLA")]
+)
 def test_values_out_of_range_and_nan_are_refused_in_every_mode(make_model, images, mode):
     model = make_model(**MODES[mode])
     for value in (255.0, np.nan):
@@ -311,8 +386,15 @@ def test_values_out_of_range_and_nan_are_refused_in_every_mode(make_model, image
             lambda bad=bad: model.evaluate(tf.data.Dataset.from_tensors(bad), verbose=0),
         ]
         if mode != "XLA":  # which leaves out what a batch alone would show
-            calls += [lambda bad=bad: model.train_on_batch(bad), lambda bad=bad: model.test_on_batch(bad)]
-            calls += [lambda bad=bad: model.fit(((batch,) for batch in [bad]), steps_per_epoch=1, verbose=0)]
+            calls += [
+                lambda bad=bad: model.train_on_batch(bad),
+                lambda bad=bad: model.test_on_batch(bad),
+            ]
+            calls += [
+                lambda bad=bad: model.fit(
+                    ((batch,) for batch in [bad]), steps_per_epoch=1, verbose=0
+                )
+            ]
         for call in calls:
             before = model.get_weights()
             with pytest.raises(ValueError, match=r"^Expected data in \[0, 1\]"):
@@ -324,17 +406,24 @@ def test_values_out_of_range_and_nan_are_refused_in_every_mode(make_model, image
 def test_weights_of_one_column_and_lists_are_taken(make_model, images):
     images, weights = images[:8], np.linspace(0, 1, 8, dtype="float32")
     expected = (
-        make_model(run_eagerly=True).fit(images, sample_weight=weights, validation_data=(images, None, weights), **FIT).history
+        make_model(run_eagerly=True)
+        .fit(images, sample_weight=weights, validation_data=(images, None, weights), **FIT)
+        .history
     )
     for form in (weights[:, None], weights.tolist()):
         validation_data = [images, None, form if isinstance(form, np.ndarray) else weights]
         assert (
-            make_model(run_eagerly=True).fit(images, sample_weight=form, validation_data=validation_data, **FIT).history == expected
+            make_model(run_eagerly=True)
+            .fit(images, sample_weight=form, validation_data=validation_data, **FIT)
+            .history
+            == expected
         )
 
 
 def test_data_sets_of_unknown_rank_train(make_model, images):
-    dataset = tf.data.Dataset.from_generator(lambda: iter([images[:8], images[8:]]), output_types=tf.float32)
+    dataset = tf.data.Dataset.from_generator(
+        lambda: iter([images[:8], images[8:]]), output_types=tf.float32
+    )
     assert np.isfinite(make_model().fit(dataset, steps_per_epoch=2, verbose=0).history["loss"][0])
 
 
@@ -345,24 +434,36 @@ def test_frozen_networks_do_not_move(kind, images):
         for name in frozen:
             getattr(model, name).trainable = False
         model.compile(**arguments, run_eagerly=True)
-        before = {name: [v.numpy() for v in getattr(model, name).variables if "moving" not in v.path] for name in (first, second)}
+        before = {
+            name: [v.numpy() for v in getattr(model, name).variables if "moving" not in v.path]
+            for name in (first, second)
+        }
         if kind != "gan" and len(frozen) == 2:
             continue  # nothing is left to train
         model.fit(images[:8], **FIT)
         for name, old in before.items():
             new = [v.numpy() for v in getattr(model, name).variables if "moving" not in v.path]
-            assert all(np.array_equal(a, b) for a, b in zip(old, new, strict=True)) == (name in frozen)
+            assert all(np.array_equal(a, b) for a, b in zip(old, new, strict=True)) == (
+                name in frozen
+            )
 
 
 def test_noise_is_new_in_every_accumulated_step(make_model):
     model = make_model()
     if hasattr(model.optimizer, "optimizers"):
         return  # the GAN counts its steps itself
-    model.compile(**{"optimizer": keras.optimizers.Adam(gradient_accumulation_steps=2), **({"loss": "mse"} if model.loss else {})})
+    model.compile(
+        **{
+            "optimizer": keras.optimizers.Adam(gradient_accumulation_steps=2),
+            **({"loss": "mse"} if model.loss else {}),
+        }
+    )
     seeds = set()
     for _ in range(4):
         seeds.add(tuple(model.noise_seed(training=True).numpy()))
-        model.optimizer.apply([tf.zeros_like(v) for v in model.trainable_variables], model.trainable_variables)
+        model.optimizer.apply(
+            [tf.zeros_like(v) for v in model.trainable_variables], model.trainable_variables
+        )
     assert len(seeds) == 4
 
 
@@ -372,7 +473,9 @@ def test_noise_differs_by_model_and_by_batch_of_an_evaluation(kind, make_model, 
     assert not np.array_equal(one.noise_seed(training=True), other.noise_seed(training=True))
     seen = []
     noise_seed = one.noise_seed
-    one.noise_seed = lambda training: seen.append(noise_seed(training).numpy()) or noise_seed(training)
+    one.noise_seed = lambda training: (
+        seen.append(noise_seed(training).numpy()) or noise_seed(training)
+    )
     one.compile(run_eagerly=True, **MODELS[kind]()[1])
     one.evaluate(np.concatenate([images[:8], images[:8]]), batch_size=8, verbose=0)
     if kind != "autoencoder":  # which has no noise
@@ -406,15 +509,30 @@ def test_signatures_are_those_of_the_serving_contract(make_model, kind, images, 
     model = make_model()
     model.export(tmp_path / "model")
     signatures = tf.saved_model.load(str(tmp_path / "model")).signatures
-    found = {name: (*f.structured_input_signature[1], set(f.structured_outputs)) for name, f in signatures.items()}
+    found = {
+        name: (*f.structured_input_signature[1], set(f.structured_outputs))
+        for name, f in signatures.items()
+    }
     assert found == SERVING_CONTRACT[kind]
     x, seed = tf.constant(images), tf.range(5, dtype=tf.int64)
     if kind == "gan":
-        np.testing.assert_allclose(signatures["discriminate"](inputs=x)["probability"], model.discriminate(x), atol=1e-6)
+        np.testing.assert_allclose(
+            signatures["discriminate"](inputs=x)["probability"], model.discriminate(x), atol=1e-6
+        )
         for name in ("serving_default", "generate"):
-            np.testing.assert_allclose(signatures[name](seed=seed)["outputs"], model.generate(seed=seed), atol=1e-6)
+            np.testing.assert_allclose(
+                signatures[name](seed=seed)["outputs"], model.generate(seed=seed), atol=1e-6
+            )
     else:
-        np.testing.assert_allclose(signatures["serving_default"](inputs=x)["reconstructions"], model.reconstruct(x), atol=1e-6)
+        np.testing.assert_allclose(
+            signatures["serving_default"](inputs=x)["reconstructions"],
+            model.reconstruct(x),
+            atol=1e-6,
+        )
     if kind == "vae":
-        np.testing.assert_allclose(signatures["encode"](inputs=x)["mean"], model.encode(x).mean(), atol=1e-6)
-        np.testing.assert_allclose(signatures["encode"](inputs=x)["scale"], model.encode(x).stddev(), atol=1e-6)
+        np.testing.assert_allclose(
+            signatures["encode"](inputs=x)["mean"], model.encode(x).mean(), atol=1e-6
+        )
+        np.testing.assert_allclose(
+            signatures["encode"](inputs=x)["scale"], model.encode(x).stddev(), atol=1e-6
+        )

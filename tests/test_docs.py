@@ -10,19 +10,36 @@ import sys
 
 import matplotlib
 import pytest
-from conftest import serving_models, verified_here
+from support import serving_models, verified_here
 
 from keras_gen import cli, data, serving
 
 ROOT = pathlib.Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "savedmodels" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "savedmodels" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 SNIPPETS = {}  # by page; what an earlier page has, too, is run once
 for page in PAGES:
     snippets = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
-    SNIPPETS[str(page.relative_to(ROOT))] = [text for text in snippets if not any(text in earlier for earlier in SNIPPETS.values())]
-ONE_SCRIPT = ("docs/serving.md", "docs/evaluation.md", "docs/extending.md")  # the snippets of a page go on where the last ended
+    SNIPPETS[str(page.relative_to(ROOT))] = [
+        text for text in snippets if not any(text in earlier for earlier in SNIPPETS.values())
+    ]
+ONE_SCRIPT = (
+    "docs/serving.md",
+    "docs/evaluation.md",
+    "docs/extending.md",
+)  # the snippets of a page go on where the last ended
 COMMANDS = sorted(
-    {line for page in PAGES for line in re.findall(r"(?:^    (?:\$ )?|`)(keras-gen .+?)(?: *#.*|`|$)", page.read_text(), re.M)}
+    {
+        line
+        for page in PAGES
+        for line in re.findall(
+            r"(?:^    (?:\$ )?|`)(keras-gen .+?)(?: *#.*|`|$)", page.read_text(), re.M
+        )
+    }
 )
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
 
@@ -35,9 +52,13 @@ def without_code(page):
 def two_batches(tmp_path, monkeypatch):
     """A folder of one's own, and data of two batches."""
     monkeypatch.chdir(tmp_path)
-    read, load = data.sources._read_tfds_folder, data.load
-    monkeypatch.setattr(data.sources, "_read_tfds_folder", lambda *args: [split.take(400) for split in read(*args)])
-    monkeypatch.setattr(data, "load", lambda *args, **kwargs: [split.take(2) for split in load(*args, **kwargs)])
+    read, load = data.loading.read_tfds_folder, data.load
+    monkeypatch.setattr(
+        data.loading, "read_tfds_folder", lambda *args: [split.take(400) for split in read(*args)]
+    )
+    monkeypatch.setattr(
+        data, "load", lambda *args, **kwargs: [split.take(2) for split in load(*args, **kwargs)]
+    )
 
 
 def shortened(script):
@@ -53,14 +74,20 @@ def test_snippets_run(page, tmp_path, monkeypatch):
     monkeypatch.setattr(serving, "verify", verified_here)
     names = {}
     for snippet in SNIPPETS[page]:
-        with serving_models(tmp_path / "savedmodels") if "localhost" in snippet else contextlib.nullcontext({}) as ports:
+        with (
+            serving_models(tmp_path / "savedmodels")
+            if "localhost" in snippet
+            else contextlib.nullcontext({}) as ports
+        ):
             snippet = (
                 shortened(snippet)
                 .replace("localhost:8501", f"localhost:{ports.get('rest')}")
                 .replace("localhost:8500", f"localhost:{ports.get('grpc')}")
             )
             exec(snippet, names if page in ONE_SCRIPT else {})
-    assert list((tmp_path / "savedmodels").glob("*/1/saved_model.pb")) or "export" not in "".join(SNIPPETS[page])
+    assert list((tmp_path / "savedmodels").glob("*/1/saved_model.pb")) or "export" not in "".join(
+        SNIPPETS[page]
+    )
 
 
 @pytest.mark.usefixtures("two_batches")
@@ -87,7 +114,9 @@ def test_commands_are_understood(command, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "savedmodels" / "README.md"], ids=lambda page: page.name
+    "page",
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "savedmodels" / "README.md"],
+    ids=lambda page: page.name,
 )
 def test_links_lead_somewhere(page):
     """Of the pages that are not in the site, whose links its builder follows."""
@@ -95,7 +124,9 @@ def test_links_lead_somewhere(page):
         path, _, anchor = link.partition("#")
         assert (page.parent / path).exists(), link
         headings = re.findall(r"^#+ (.*)", (page.parent / path).read_text(), re.M) if anchor else []
-        assert not anchor or anchor in [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings], link
+        assert not anchor or anchor in [
+            re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings
+        ], link
 
 
 def test_the_site_is_built_without_a_warning(tmp_path):

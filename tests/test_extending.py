@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import IMAGE, LATENTS
+from support import IMAGE, LATENTS
 
 from keras_gen import GAN, VAE, distributions, losses, networks
 
@@ -87,13 +87,18 @@ def lives(model, images, folder):
     before = [np.array(variable) for variable in model.trainable_variables]
     history = model.fit(images, epochs=2, batch_size=16, verbose=0).history
     assert all(np.isfinite(values).all() for values in history.values())
-    assert all((old != variable.numpy()).any() for old, variable in zip(before, model.trainable_variables, strict=True))
+    assert all(
+        (old != variable.numpy()).any()
+        for old, variable in zip(before, model.trainable_variables, strict=True)
+    )
     expected = model.generate(3, seed=5).numpy()
     model.save(folder / "model.keras")
     loaded = keras.saving.load_model(folder / "model.keras")
     np.testing.assert_array_equal(loaded.generate(3, seed=5), expected)
     model.export(folder / "1", verbose=False)
-    served = tf.saved_model.load(folder / "1").signatures["generate"](seed=tf.range(2, dtype=tf.int64))["outputs"]
+    served = tf.saved_model.load(folder / "1").signatures["generate"](
+        seed=tf.range(2, dtype=tf.int64)
+    )["outputs"]
     assert served.shape == (2, *IMAGE)
     assert np.isfinite(served).all()
     return loaded
@@ -106,7 +111,14 @@ def test_a_prior_and_a_likelihood(images, tmp_path):
         distributions.DiagonalNormal(LATENTS),
     )
     encoder = networks.mlp(IMAGE, (posterior.parameter_size,), hidden=(6,))
-    vae = VAE(encoder, networks.mlp((LATENTS,), likelihood.parameter_shape, hidden=(6,)), posterior, likelihood, prior, seed=1)
+    vae = VAE(
+        encoder,
+        networks.mlp((LATENTS,), likelihood.parameter_shape, hidden=(6,)),
+        posterior,
+        likelihood,
+        prior,
+        seed=1,
+    )
     vae.compile("adam")
     loaded = lives(vae, images, tmp_path)
     assert (loaded.prior.spread, loaded.likelihood.df) == (0.5, 5.0)
@@ -118,9 +130,14 @@ def test_an_adversarial_loss_and_a_network(images, tmp_path):
     loss = from_file(tmp_path, "loss", LOSS).Logistic(temperature=1.0)
     gan.compile("adam", "adam", loss=loss)
     assert lives(gan, images, tmp_path).loss.temperature == 1.0
-    reference, logits = losses.NonSaturating(), tf.constant([[-1.0], [2.0]])  # at a temperature of 1 it is the notes' loss
+    reference, logits = (
+        losses.NonSaturating(),
+        tf.constant([[-1.0], [2.0]]),
+    )  # at a temperature of 1 it is the notes' loss
     np.testing.assert_allclose(loss.generator(logits), reference.generator(logits), rtol=1e-6)
-    np.testing.assert_allclose(loss.discriminator(logits, -logits), reference.discriminator(logits, -logits), rtol=1e-6)
+    np.testing.assert_allclose(
+        loss.discriminator(logits, -logits), reference.discriminator(logits, -logits), rtol=1e-6
+    )
 
 
 def test_an_argument_that_is_not_kept_is_an_error_before_it_is_lost(tmp_path):

@@ -31,7 +31,10 @@ FORMULAS = {  # loss: (generator's, discriminator's), in the papers' notation
     ),
     losses.Hinge(): (-FAKE, np.maximum(0, 1 - REAL) + np.maximum(0, 1 + FAKE)),
     losses.Wasserstein(): (-FAKE, FAKE - REAL),
-    losses.RelativisticPairing(): (-np.log(scipy.special.expit(FAKE - REAL)), -np.log(scipy.special.expit(REAL - FAKE))),
+    losses.RelativisticPairing(): (
+        -np.log(scipy.special.expit(FAKE - REAL)),
+        -np.log(scipy.special.expit(REAL - FAKE)),
+    ),
 }
 
 
@@ -51,7 +54,9 @@ RATIO = np.log(P / Q)
 def expected(loss, player, logits):
     """The player's expected loss over real ~ p and, independently, generated ~ q."""
     real, fake = (grid.reshape(-1, 1) for grid in np.meshgrid(logits, logits, indexing="ij"))
-    values = loss.discriminator(real, fake) if player == "discriminator" else loss.generator(fake, real)
+    values = (
+        loss.discriminator(real, fake) if player == "discriminator" else loss.generator(fake, real)
+    )
     return np.sum(np.outer(P, Q).ravel() * np.asarray(values))
 
 
@@ -65,13 +70,27 @@ def kl(p, q):
 
 
 OF_PAIRS = js(np.outer(P, Q), np.outer(Q, P))
-POTENTIAL = np.concatenate([[0], np.cumsum(-np.sign(np.cumsum(P - Q))[:-1] * np.diff(POINTS))])  # Kantorovich's, on a line
+POTENTIAL = np.concatenate(
+    [[0], np.cumsum(-np.sign(np.cumsum(P - Q))[:-1] * np.diff(POINTS))]
+)  # Kantorovich's, on a line
 OPTIMA = {  # loss: (optimal logits, the discriminator's value there, the generator's)
     losses.Minimax(): (RATIO, np.log(4) - 2 * js(P, Q), -np.log(2) + kl(Q, (P + Q) / 2)),
-    losses.NonSaturating(): (RATIO, np.log(4) - 2 * js(P, Q), np.log(2) + kl(Q, P) - kl(Q, (P + Q) / 2)),
-    losses.LeastSquares(): (P / (P + Q), np.sum(P * Q / (P + Q)) / 2, np.sum(Q * (Q / (P + Q)) ** 2) / 2),
+    losses.NonSaturating(): (
+        RATIO,
+        np.log(4) - 2 * js(P, Q),
+        np.log(2) + kl(Q, P) - kl(Q, (P + Q) / 2),
+    ),
+    losses.LeastSquares(): (
+        P / (P + Q),
+        np.sum(P * Q / (P + Q)) / 2,
+        np.sum(Q * (Q / (P + Q)) ** 2) / 2,
+    ),
     # b − a = 2 and b − c = 1: twice both of the generator's terms is Pearson's χ² of (p + q)/2 and q (LSGAN, section 3.3)
-    losses.LeastSquares(-1, 1, 0): ((P - Q) / (P + Q), np.sum(2 * P * Q / (P + Q)), np.sum(Q * ((P - Q) / (P + Q)) ** 2) / 2),
+    losses.LeastSquares(-1, 1, 0): (
+        (P - Q) / (P + Q),
+        np.sum(2 * P * Q / (P + Q)),
+        np.sum(Q * ((P - Q) / (P + Q)) ** 2) / 2,
+    ),
     losses.Hinge(): (np.sign(P - Q), 2 - np.abs(P - Q).sum(), -np.sum(Q * np.sign(P - Q))),
     losses.RelativisticPairing(): (RATIO, np.log(2) - OF_PAIRS, None),
 }
@@ -86,7 +105,10 @@ def test_the_optimal_discriminator_and_the_divergence_it_measures(loss):
     start = logits + np.array([0.3, -0.2, 0.1, 0.4, -0.3])
     assert expected(loss, "discriminator", start) > of_discriminator
     found = scipy.optimize.minimize(
-        lambda x: expected(loss, "discriminator", x), start, method="Nelder-Mead", options={"fatol": 1e-9}
+        lambda x: expected(loss, "discriminator", x),
+        start,
+        method="Nelder-Mead",
+        options={"fatol": 1e-9},
     )
     assert found.fun >= of_discriminator - 1e-6  # nothing is better
     assert found.fun == pytest.approx(of_discriminator, abs=1e-3)
@@ -95,8 +117,12 @@ def test_the_optimal_discriminator_and_the_divergence_it_measures(loss):
 def test_minimax_is_the_saddle_point_with_twice_the_jensen_shannon_divergence_less_log_4():
     value = -expected(losses.Minimax(), "discriminator", RATIO)
     assert value == pytest.approx(2 * js(P, Q) - np.log(4), rel=1e-6)
-    of_data = np.sum(P * np.log(scipy.special.expit(RATIO)))  # the part of the value that the generator cannot change
-    assert expected(losses.Minimax(), "generator", RATIO) + of_data == pytest.approx(value, rel=1e-6)
+    of_data = np.sum(
+        P * np.log(scipy.special.expit(RATIO))
+    )  # the part of the value that the generator cannot change
+    assert expected(losses.Minimax(), "generator", RATIO) + of_data == pytest.approx(
+        value, rel=1e-6
+    )
 
 
 def test_wasserstein_over_lipschitz_critics_is_the_earth_movers_distance():
@@ -129,7 +155,9 @@ def test_losses_and_gradients_stay_finite_where_the_discriminator_is_sure(loss):
         assert np.all(np.isfinite(tape.gradient(value, logits)))
     with tf.GradientTape() as tape:
         alive = losses.NonSaturating().generator(logits, logits)
-    np.testing.assert_allclose(tape.gradient(alive, logits), [[-1], [0]], atol=1e-6)  # of a sure discriminator, too
+    np.testing.assert_allclose(
+        tape.gradient(alive, logits), [[-1], [0]], atol=1e-6
+    )  # of a sure discriminator, too
 
 
 def test_a_loss_of_ones_own_says_what_it_lacks():
@@ -144,8 +172,14 @@ def test_a_loss_of_ones_own_says_what_it_lacks():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: losses.NonSaturating(label_smoothing=0.5), r"`label_smoothing` is a number in \[0, 0\.5\)"),
-        (lambda: losses.Minimax(label_smoothing=-0.1), r"`label_smoothing` is a number in \[0, 0\.5\)"),
+        (
+            lambda: losses.NonSaturating(label_smoothing=0.5),
+            r"`label_smoothing` is a number in \[0, 0\.5\)",
+        ),
+        (
+            lambda: losses.Minimax(label_smoothing=-0.1),
+            r"`label_smoothing` is a number in \[0, 0\.5\)",
+        ),
         (
             lambda: losses.LeastSquares(fake_label=1, real_label=1),
             "`fake_label` less than `real_label`",
@@ -153,7 +187,10 @@ def test_a_loss_of_ones_own_says_what_it_lacks():
         (lambda: losses.R1(-1.0), "`weight` of R1 is a positive number"),
         (lambda: losses.R1(float("nan")), "`weight` of R1 is a positive number"),
         (lambda: losses.R2(1.0, every=0), "`every` of R2 is an int of at least 1"),
-        (lambda: losses.GradientPenalty(target=-1), "`target` of GradientPenalty is a number of at least 0"),
+        (
+            lambda: losses.GradientPenalty(target=-1),
+            "`target` of GradientPenalty is a number of at least 0",
+        ),
         (lambda: losses.DRAGAN(noise=0), "`noise` of DRAGAN is a positive number"),
     ],
 )
@@ -190,7 +227,9 @@ def of_slopes(penalty, gradients):
     return penalty.weight * (np.linalg.norm(gradients, axis=1) - penalty.target) ** 2
 
 
-@pytest.mark.parametrize("compiled", [{}, {"jit_compile": False}, {"jit_compile": True}], ids=["eager", "graph", "XLA"])
+@pytest.mark.parametrize(
+    "compiled", [{}, {"jit_compile": False}, {"jit_compile": True}], ids=["eager", "graph", "XLA"]
+)
 @pytest.mark.parametrize("penalty", PENALTIES, ids=repr)
 def test_penalties_and_their_gradients_are_finite_differences(penalty, compiled):
     random = np.random.default_rng(1)
@@ -200,20 +239,32 @@ def test_penalties_and_their_gradients_are_finite_differences(penalty, compiled)
 
     def values_and_gradients():
         with tf.GradientTape() as tape:
-            values = penalty(lambda x: tf.tanh(x @ variables[0] + variables[1]) @ variables[2], real, fake, [1, 2])
+            values = penalty(
+                lambda x: tf.tanh(x @ variables[0] + variables[1]) @ variables[2],
+                real,
+                fake,
+                [1, 2],
+            )
             total = tf.reduce_sum(values)
         points = penalty.points(real, fake, [1, 2])  # XLA draws others
         return values, tape.gradient(total, variables[:1] + variables[2:]), points
 
-    values, gradients, points = (tf.function(values_and_gradients, **compiled) if compiled else values_and_gradients)()
+    values, gradients, points = (
+        tf.function(values_and_gradients, **compiled) if compiled else values_and_gradients
+    )()
     points = np.asarray(points, np.float64)
     reference = of_slopes(penalty, tanh_network(points, *weights))
     np.testing.assert_allclose(values, reference, rtol=2e-4, atol=1e-5)
     for of, gradient in zip((0, 2), gradients, strict=True):
         direction = random.normal(size=weights[of].shape)
-        moved = [[w + step * direction if i == of else w for i, w in enumerate(weights)] for step in (1e-4, -1e-4)]
+        moved = [
+            [w + step * direction if i == of else w for i, w in enumerate(weights)]
+            for step in (1e-4, -1e-4)
+        ]
         up, down = (of_slopes(penalty, tanh_network(points, *w)).sum() for w in moved)
-        assert np.sum(np.asarray(gradient) * direction) == pytest.approx((up - down) / 2e-4, rel=2e-3)
+        assert np.sum(np.asarray(gradient) * direction) == pytest.approx(
+            (up - down) / 2e-4, rel=2e-3
+        )
 
 
 def test_penalties_look_where_their_papers_say():
@@ -224,7 +275,9 @@ def test_penalties_look_where_their_papers_say():
     np.testing.assert_array_equal(losses.R1(1.0).points(real, fake, [0, 0]), real)
     np.testing.assert_array_equal(losses.R2(1.0).points(real, fake, [0, 0]), fake)
     share = losses.GradientPenalty().points(real[1:], fake[1:], [0, 0]) / real[1:]
-    np.testing.assert_allclose(share, share[:, :1, :1] * np.ones((1, 3, 2)), rtol=1e-6)  # one share an example
+    np.testing.assert_allclose(
+        share, share[:, :1, :1] * np.ones((1, 3, 2)), rtol=1e-6
+    )  # one share an example
     assert scipy.stats.kstest(share[:, 0, 0], "uniform").pvalue > 0.01
     near = losses.DRAGAN(noise=0.5).points(real, fake, [0, 0]) - real
     share = near / (0.5 * real.std())
@@ -239,7 +292,9 @@ def test_a_flat_discriminator_has_finite_gradients():
     kernel = tf.Variable(tf.zeros((4, 1)))
     for penalty in PENALTIES:
         with tf.GradientTape() as tape:
-            value = tf.reduce_sum(penalty(lambda x: x @ kernel, tf.ones((8, 4)), tf.zeros((8, 4)), [0, 0]))
+            value = tf.reduce_sum(
+                penalty(lambda x: x @ kernel, tf.ones((8, 4)), tf.zeros((8, 4)), [0, 0])
+            )
         assert np.all(np.isfinite(tape.gradient(value, kernel)))
 
 

@@ -10,7 +10,9 @@ from keras_gen.objectives import ELBO, IWAE, Cyclical, LinearWarmUp, Objective
 
 tfd = tfp.distributions
 SCALE = 0.5
-W = np.array([[1.0, 0.0], [0.0, -2.0], [0.0, 0.5]])  # orthogonal columns: the exact posterior is diagonal
+W = np.array(
+    [[1.0, 0.0], [0.0, -2.0], [0.0, 0.5]]
+)  # orthogonal columns: the exact posterior is diagonal
 X = np.array([0.7, -1.0, 0.3])
 DRAWS = 20_000
 
@@ -35,7 +37,15 @@ def bound(objective, mean, scale, w=W, step=0, seed=(1, 2), draws=DRAWS):
         return normal(tf.linalg.matvec(tf.cast(w, tf.float32), z), SCALE)
 
     frozen = normal(tf.stop_gradient(mean), tf.stop_gradient(scale))
-    return objective(tf.constant(X, tf.float32), normal(mean, scale), frozen, PRIOR, decode, tf.constant(seed), step)
+    return objective(
+        tf.constant(X, tf.float32),
+        normal(mean, scale),
+        frozen,
+        PRIOR,
+        decode,
+        tf.constant(seed),
+        step,
+    )
 
 
 def terms(mean, scale, objective=None, **arguments):
@@ -71,7 +81,9 @@ class SigmaPoints:
         return getattr(self.exact, name)
 
 
-@pytest.mark.parametrize(("shift", "stretch"), [([0, 0], [1, 1]), ([0.3, -0.2], [2.0, 0.5]), ([-1, 1], [0.2, 3.0])])
+@pytest.mark.parametrize(
+    ("shift", "stretch"), [([0, 0], [1, 1]), ([0.3, -0.2], [2.0, 0.5]), ([-1, 1], [0.2, 3.0])]
+)
 def test_the_identity_of_the_notes_holds_to_1e_4(shift, stretch):
     """KL(q ‖ p(z | x)) = KL(q ‖ p(z)) − E_q[log p(x | z)] + log p(x), each side in closed form or exact."""
     mean, scale = exact_posterior()
@@ -83,9 +95,15 @@ def test_the_identity_of_the_notes_holds_to_1e_4(shift, stretch):
 
     values = ELBO(num_samples=4)(tf.constant(X, tf.float32), q, None, PRIOR, decode, None, 0)
     kl, reconstruction = float(values["kl_loss"]), float(values["reconstruction_loss"][0])
-    to_posterior = 0.5 * np.sum(np.log(scale**2 / q_scale**2) + q_scale**2 / scale**2 + (q_mean - mean) ** 2 / scale**2 - 1)
-    assert kl == pytest.approx(0.5 * np.sum(q_scale**2 + q_mean**2 - 1 - np.log(q_scale**2)), rel=1e-5)
-    expected = -scipy.stats.norm(W @ q_mean, SCALE).logpdf(X).sum() + 0.5 * np.sum((W**2 @ q_scale**2) / SCALE**2)
+    to_posterior = 0.5 * np.sum(
+        np.log(scale**2 / q_scale**2) + q_scale**2 / scale**2 + (q_mean - mean) ** 2 / scale**2 - 1
+    )
+    assert kl == pytest.approx(
+        0.5 * np.sum(q_scale**2 + q_mean**2 - 1 - np.log(q_scale**2)), rel=1e-5
+    )
+    expected = -scipy.stats.norm(W @ q_mean, SCALE).logpdf(X).sum() + 0.5 * np.sum(
+        (W**2 @ q_scale**2) / SCALE**2
+    )
     assert reconstruction == pytest.approx(expected, rel=1e-5)
     assert kl + reconstruction + evidence() == pytest.approx(to_posterior, abs=1e-4)
     assert -float(values["elbo"][0]) == pytest.approx(kl + reconstruction, rel=1e-6)
@@ -95,25 +113,36 @@ def test_elsewhere_the_gap_is_the_divergence_to_the_exact_posterior():
     """log p(x) − ELBO = KL(q ‖ p(z | x)), the identity of MATH 2."""
     mean, scale = exact_posterior()
     q_mean, q_scale = mean + np.array([0.3, -0.2]), scale * [2.0, 0.5]
-    gap = 0.5 * np.sum(np.log(scale**2 / q_scale**2) + q_scale**2 / scale**2 + (q_mean - mean) ** 2 / scale**2 - 1)
+    gap = 0.5 * np.sum(
+        np.log(scale**2 / q_scale**2) + q_scale**2 / scale**2 + (q_mean - mean) ** 2 / scale**2 - 1
+    )
     assert mean_within(terms(q_mean, q_scale)["elbo"], evidence() - gap)
 
 
 def test_the_loss_is_the_sum_with_the_kl_weighed():
     values = terms(*exact_posterior(), objective=ELBO(kl_weight=4.0))
-    np.testing.assert_allclose(values["loss"], values["reconstruction_loss"] + 4 * values["kl_loss"], rtol=1e-6)
-    np.testing.assert_allclose(values["elbo"], -values["reconstruction_loss"] - values["kl_loss"], rtol=1e-6)
+    np.testing.assert_allclose(
+        values["loss"], values["reconstruction_loss"] + 4 * values["kl_loss"], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        values["elbo"], -values["reconstruction_loss"] - values["kl_loss"], rtol=1e-6
+    )
     assert all(value.shape == (DRAWS,) for value in values.values())
 
 
 @pytest.mark.parametrize("kl_weight", [-1, "1", None, True])
 def test_kl_weight_is_checked(kl_weight):
-    with pytest.raises(ValueError, match="`kl_weight` of ELBO is a number of at least 0 or a schedule"):
+    with pytest.raises(
+        ValueError, match="`kl_weight` of ELBO is a number of at least 0 or a schedule"
+    ):
         ELBO(kl_weight)
 
 
 def test_several_samples_estimate_the_same_with_less_noise():
-    one, ten = (terms(*exact_posterior(), objective=ELBO(num_samples=k))["reconstruction_loss"] for k in (1, 10))
+    one, ten = (
+        terms(*exact_posterior(), objective=ELBO(num_samples=k))["reconstruction_loss"]
+        for k in (1, 10)
+    )
     assert abs(one.mean() - ten.mean()) < 4 * one.std() / np.sqrt(DRAWS)
     assert ten.std() == pytest.approx(one.std() / np.sqrt(10), rel=0.05)
 
@@ -123,13 +152,21 @@ def test_free_bits_cost_nothing():
     kl = terms(mean, scale)["kl_loss"][0]
     for free_bits in (kl / 2, kl * 2):
         values = terms(mean, scale, objective=ELBO(free_bits=free_bits, kl_weight=3.0))
-        np.testing.assert_allclose(values["loss"] - values["reconstruction_loss"], 3 * max(kl, free_bits), rtol=1e-4)
+        np.testing.assert_allclose(
+            values["loss"] - values["reconstruction_loss"], 3 * max(kl, free_bits), rtol=1e-4
+        )
 
 
 def test_a_schedule_weighs_the_kl_by_the_step():
     for step, weight in ((0, 0), (5, 0.5), (10, 1), (99, 1)):
-        values = terms(*exact_posterior(), objective=ELBO(kl_weight=LinearWarmUp(steps=10)), step=tf.constant(step, tf.int64))
-        np.testing.assert_allclose(values["loss"], values["reconstruction_loss"] + weight * values["kl_loss"], rtol=1e-5)
+        values = terms(
+            *exact_posterior(),
+            objective=ELBO(kl_weight=LinearWarmUp(steps=10)),
+            step=tf.constant(step, tf.int64),
+        )
+        np.testing.assert_allclose(
+            values["loss"], values["reconstruction_loss"] + weight * values["kl_loss"], rtol=1e-5
+        )
     cycle = Cyclical(period=8, rise=0.25, end=2.0)
     assert [float(cycle(step)) for step in range(10)] == [0, 1, 2, 2, 2, 2, 2, 2, 0, 1]
 
@@ -139,7 +176,9 @@ def test_the_iwae_bound_is_log_mean_of_the_weights():
     z = normal(np.broadcast_to(mean, (50, 2)), scale).sample(7, seed=tf.constant([1, 2])).numpy()
     norm = scipy.stats.norm
     log_weights = (
-        norm(z @ W.T, SCALE).logpdf(X).sum(-1) + norm.logpdf(z).sum(-1) - norm(mean, scale).logpdf(z).sum(-1)
+        norm(z @ W.T, SCALE).logpdf(X).sum(-1)
+        + norm.logpdf(z).sum(-1)
+        - norm(mean, scale).logpdf(z).sum(-1)
     )  # [samples, batch]
     values = terms(mean, scale, objective=IWAE(num_samples=7), draws=50)
     np.testing.assert_allclose(-values["loss"], np.log(np.exp(log_weights).mean(axis=0)), rtol=1e-4)
@@ -148,7 +187,10 @@ def test_the_iwae_bound_is_log_mean_of_the_weights():
 
 def test_the_iwae_bound_rises_with_the_number_of_samples_to_the_evidence():
     mean, scale = exact_posterior()
-    bounds = [-terms(mean + 0.3, scale * 1.5, objective=IWAE(k))["loss"].mean() for k in (1, 2, 5, 20, 100)]
+    bounds = [
+        -terms(mean + 0.3, scale * 1.5, objective=IWAE(k))["loss"].mean()
+        for k in (1, 2, 5, 20, 100)
+    ]
     assert np.all(np.diff(bounds) > 0)
     assert bounds[0] < evidence() - 0.2
     assert bounds[-1] == pytest.approx(evidence(), abs=0.01)
@@ -168,7 +210,9 @@ def gradients(objective, draws):
         tf.Variable(W, dtype=tf.float32),
     ]
     with tf.GradientTape() as tape:
-        per_example = bound(objective, variables[0], variables[1], w=variables[2], draws=draws)["loss"]
+        per_example = bound(objective, variables[0], variables[1], w=variables[2], draws=draws)[
+            "loss"
+        ]
         loss = tf.reduce_mean(per_example)
     return [gradient.numpy() for gradient in tape.gradient(loss, variables)]
 
@@ -185,7 +229,9 @@ def test_the_doubly_reparameterized_gradient_is_the_same_in_the_mean_and_less_no
 def gradients_of_rows(objective, rows):
     """The gradient of the loss of each row by its own mean and scale."""
     mean, scale = exact_posterior()
-    variables = [tf.Variable(np.tile(value, (rows, 1)), dtype=tf.float32) for value in (mean, scale * 1.2)]
+    variables = [
+        tf.Variable(np.tile(value, (rows, 1)), dtype=tf.float32) for value in (mean, scale * 1.2)
+    ]
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(bound(objective, *variables, draws=rows)["loss"])
     return np.concatenate(tape.gradient(loss, variables), axis=1)
@@ -200,8 +246,14 @@ def gradients_of_rows(objective, rows):
         (lambda: LinearWarmUp(steps=0), "`steps` of LinearWarmUp is an int of at least 1"),
         (lambda: Cyclical(period=None), "`period` of Cyclical is an int of at least 1"),
         (lambda: Cyclical(period=10, rise=0), "`rise` of Cyclical is a share of the period"),
-        (lambda: LinearWarmUp(steps=10, end="1"), "`end` of LinearWarmUp is a number of at least 0. Received: end='1'"),
-        (lambda: Cyclical(period=10, end=-1.0), "`end` of Cyclical is a number of at least 0. Received: end=-1.0"),
+        (
+            lambda: LinearWarmUp(steps=10, end="1"),
+            "`end` of LinearWarmUp is a number of at least 0. Received: end='1'",
+        ),
+        (
+            lambda: Cyclical(period=10, end=-1.0),
+            "`end` of Cyclical is a number of at least 0. Received: end=-1.0",
+        ),
     ],
 )
 def test_arguments_are_checked(make, message):
@@ -212,7 +264,9 @@ def test_arguments_are_checked(make, message):
 def test_the_largest_weight_of_a_schedule_is_kept_as_a_float():
     for schedule in (LinearWarmUp(steps=10, end=2), Cyclical(period=10, end=np.float32(2))):
         assert type(schedule.end) is float
-        assert float(schedule(9)) == pytest.approx(1.8 if isinstance(schedule, LinearWarmUp) else 2.0)
+        assert float(schedule(9)) == pytest.approx(
+            1.8 if isinstance(schedule, LinearWarmUp) else 2.0
+        )
 
 
 def test_an_objective_of_ones_own_says_what_it_lacks():

@@ -9,13 +9,17 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import tiny_vae
 from importlinter.cli import lint_imports
+from support import tiny_vae
 
 import keras_gen
 
 ROOT = pathlib.Path(__file__).parents[1]
-SCRIPTS = sorted(str(path.relative_to(ROOT / "scripts")) for path in (ROOT / "scripts").rglob("*.py") if path.stem != "results")
+SCRIPTS = sorted(
+    str(path.relative_to(ROOT / "scripts"))
+    for path in (ROOT / "scripts").rglob("*.py")
+    if path.stem != "results"
+)
 
 
 def test_imports_go_one_way():
@@ -50,18 +54,49 @@ def test_a_script_trains(tmp_path, monkeypatch):
 
 def test_the_wheel_has_the_whole_package_and_is_all_that_it_needs(tmp_path):
     """Built as an sdist, from which the wheel is built; what is installed from that loads its data and its command answers."""
-    run = functools.partial(subprocess.run, check=True, capture_output=True, text=True, cwd=tmp_path)
-    run([sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(ROOT)])
+    run = functools.partial(
+        subprocess.run, check=True, capture_output=True, text=True, cwd=tmp_path
+    )
+    run(
+        [
+            sys.executable,
+            "-m",
+            "build",
+            "--no-isolation",
+            "--outdir",
+            str(tmp_path / "dist"),
+            str(ROOT),
+        ]
+    )
     version = keras_gen.__version__
     assert {path.name for path in (tmp_path / "dist").iterdir()} == {
         f"keras_gen-{version}.tar.gz",
         f"keras_gen-{version}-py3-none-any.whl",
     }
-    wheel, installed = str(tmp_path / "dist" / f"keras_gen-{version}-py3-none-any.whl"), tmp_path / "installed"
-    run([sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", str(installed), wheel])
+    wheel, installed = (
+        str(tmp_path / "dist" / f"keras_gen-{version}-py3-none-any.whl"),
+        tmp_path / "installed",
+    )
+    run(
+        [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "--no-deps",
+            "--no-index",
+            "--target",
+            str(installed),
+            wheel,
+        ]
+    )
 
     def files(folder):
-        return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+        return {
+            str(path.relative_to(folder))
+            for path in folder.rglob("*")
+            if path.is_file() and "__pycache__" not in path.parts
+        }
 
     assert files(installed / "keras_gen") == files(ROOT / "keras_gen")
     environment = {**os.environ, "PYTHONPATH": str(installed)}

@@ -16,37 +16,55 @@ def encode(x, w1, b1, w2):
 
 def squared_jacobian(x, *weights):
     """‖∂z/∂x‖²_F by central differences in float64."""
-    slopes = [(encode(x + step, *weights) - encode(x - step, *weights)) / 2e-5 for step in 1e-5 * np.eye(6)]
+    slopes = [
+        (encode(x + step, *weights) - encode(x - step, *weights)) / 2e-5
+        for step in 1e-5 * np.eye(6)
+    ]
     return np.sum(np.square(slopes), axis=(0, 2))
 
 
 def test_norms_of_the_latents():
     z = encode(X, *WEIGHTS).astype("float32")
-    np.testing.assert_allclose(regularizers.LatentL1(0.3)(z, None, None), 0.3 * np.linalg.norm(z, 1, axis=1), rtol=1e-6)
-    np.testing.assert_allclose(regularizers.LatentL2(0.3)(z, None, None), 0.15 * np.linalg.norm(z, axis=1) ** 2, rtol=1e-6)
+    np.testing.assert_allclose(
+        regularizers.LatentL1(0.3)(z, None, None), 0.3 * np.linalg.norm(z, 1, axis=1), rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        regularizers.LatentL2(0.3)(z, None, None), 0.15 * np.linalg.norm(z, axis=1) ** 2, rtol=1e-6
+    )
 
 
-@pytest.mark.parametrize("compiled", [{}, {"jit_compile": False}, {"jit_compile": True}], ids=["eager", "graph", "XLA"])
+@pytest.mark.parametrize(
+    "compiled", [{}, {"jit_compile": False}, {"jit_compile": True}], ids=["eager", "graph", "XLA"]
+)
 def test_the_contractive_one_and_its_gradient_are_finite_differences(compiled):
     variables = [tf.Variable(weight, dtype=tf.float32) for weight in WEIGHTS]
 
     def value_and_gradient():
         with tf.GradientTape() as tape:
             x = tf.constant(X, tf.float32)
-            values = regularizers.Contractive(0.7)(None, x, lambda x: tf.tanh(x @ variables[0] + variables[1]) @ variables[2])
+            values = regularizers.Contractive(0.7)(
+                None, x, lambda x: tf.tanh(x @ variables[0] + variables[1]) @ variables[2]
+            )
         return values, tape.gradient(values, variables[0])
 
-    values, gradient = (tf.function(value_and_gradient, **compiled) if compiled else value_and_gradient)()
+    values, gradient = (
+        tf.function(value_and_gradient, **compiled) if compiled else value_and_gradient
+    )()
     np.testing.assert_allclose(values, 0.7 * squared_jacobian(X, *WEIGHTS), rtol=1e-5)
     direction = RANDOM.normal(size=(6, 5))
-    up, down = (0.7 * squared_jacobian(X, WEIGHTS[0] + step * direction, *WEIGHTS[1:]).sum() for step in (1e-4, -1e-4))
+    up, down = (
+        0.7 * squared_jacobian(X, WEIGHTS[0] + step * direction, *WEIGHTS[1:]).sum()
+        for step in (1e-4, -1e-4)
+    )
     assert np.sum(np.asarray(gradient) * direction) == pytest.approx((up - down) / 2e-4, rel=1e-4)
 
 
 def test_arguments_are_checked_and_configurations_come_back():
     for kind in (regularizers.LatentL1, regularizers.LatentL2, regularizers.Contractive):
         config = keras.saving.serialize_keras_object(kind(0.25))
-        assert repr(keras.saving.deserialize_keras_object(config)) == f"{kind.__name__}(weight=0.25)"
+        assert (
+            repr(keras.saving.deserialize_keras_object(config)) == f"{kind.__name__}(weight=0.25)"
+        )
         with pytest.raises(ValueError, match=f"`weight` of {kind.__name__} is a positive number"):
             kind(0)
     with pytest.raises(NotImplementedError, match="one value per example"):

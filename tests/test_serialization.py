@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_gen import distributions, losses, objectives
-from keras_gen.serialization import checked_count, positive_number
+from keras_gen._arguments import checked_count, positive_number
 
 
 @pytest.mark.parametrize(
@@ -47,14 +47,21 @@ def test_a_count_is_an_int_of_python_or_numpy(count):
 
 @pytest.mark.parametrize("count", [0, -1, 1.0, np.float32(2), True, np.True_, "1", None])
 def test_what_is_no_count_is_refused_by_the_names_of_owner_and_argument(count):
-    with pytest.raises(ValueError, match=re.escape(f"`every` of R1 is an int of at least 1. Received: every={count!r}")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape(f"`every` of R1 is an int of at least 1. Received: every={count!r}"),
+    ):
         losses.R1(1.0, every=count)
-    with pytest.raises(ValueError, match=re.escape(f"`every` is an int of at least 1. Received: every={count!r}")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"`every` is an int of at least 1. Received: every={count!r}")
+    ):
         checked_count(None, "every", count)
 
 
 def test_a_truth_value_is_no_number():
-    with pytest.raises(ValueError, match=re.escape("`weight` of R1 is a positive number. Received: weight=True")):
+    with pytest.raises(
+        ValueError, match=re.escape("`weight` of R1 is a positive number. Received: weight=True")
+    ):
         losses.R1(True)
     assert positive_number(None, "weight", np.float32(0.5)) == 0.5
 

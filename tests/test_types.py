@@ -23,28 +23,52 @@ def public_functions(module):
         for kind in value.__mro__ if inspect.isclass(value) else ():
             for method, member in vars(kind).items():
                 if not method.startswith("_") or method.endswith("__"):
-                    member = member.fget if isinstance(member, property) else getattr(member, "__func__", member)
+                    member = (
+                        member.fget
+                        if isinstance(member, property)
+                        else getattr(member, "__func__", member)
+                    )
                     found[f"{kind.__name__}.{method}"] = member
     functions = {name: inspect.unwrap(value) for name, value in found.items() if callable(value)}
     return {
-        name: each for name, each in functions.items() if inspect.isfunction(each) and each.__code__.co_filename.startswith(HERE)
+        name: each
+        for name, each in functions.items()
+        if inspect.isfunction(each) and each.__code__.co_filename.startswith(HERE)
     }
 
 
 def unannotated(function):
     """The parameters of a function that have no annotation, and `return` if its result has none."""
     signature = inspect.signature(function)
-    types = {name: parameter.annotation for name, parameter in signature.parameters.items() if name not in ("self", "cls")}
-    return [name for name, annotation in {**types, "return": signature.return_annotation}.items() if annotation is signature.empty]
+    types = {
+        name: parameter.annotation
+        for name, parameter in signature.parameters.items()
+        if name not in ("self", "cls")
+    }
+    return [
+        name
+        for name, annotation in {**types, "return": signature.return_annotation}.items()
+        if annotation is signature.empty
+    ]
 
 
 @pytest.mark.parametrize("name", MODULES)
 def test_public_functions_are_annotated(name):
     functions = public_functions(importlib.import_module(name))
-    assert {path: unannotated(function) for path, function in functions.items() if unannotated(function)} == {}
+    assert {
+        path: unannotated(function) for path, function in functions.items() if unannotated(function)
+    } == {}
 
 
 def test_the_walk_finds_what_is_plain_decorated_or_inherited():
     found = {path for name in MODULES for path in public_functions(importlib.import_module(name))}
-    assert found >= {"load", "whole", "build", "VAE.encode", "DiagonalNormal.parameter_size", "Interval.of", "_Client.score"}
+    assert found >= {
+        "load",
+        "whole",
+        "build",
+        "VAE.encode",
+        "DiagonalNormal.parameter_size",
+        "Interval.of",
+        "_Client.score",
+    }
     assert unannotated(lambda x: x) == ["x", "return"]

@@ -52,14 +52,19 @@ vae.fit(x_train, epochs=20, batch_size=128, verbose=0)
 # %%
 # How well each score tells strangers from normal test images, at every threshold.
 
-scores = {"autoencoder": np.asarray(autoencoder.score(x_test)), "VAE": np.asarray(vae.score(x_test))}
+scores = {
+    "autoencoder": np.asarray(autoencoder.score(x_test)),
+    "VAE": np.asarray(vae.score(x_test)),
+}
 axes = plt.gca()
 for name, score in scores.items():
     RocCurveDisplay.from_predictions(strange, score, name=name, ax=axes)
 plt.show()
 
 caught = np.asarray(autoencoder.is_anomaly(x_test))
-print(f"strangers caught: {caught[strange].mean():.1%}, normal images refused: {caught[~strange].mean():.1%}")
+print(
+    f"strangers caught: {caught[strange].mean():.1%}, normal images refused: {caught[~strange].mean():.1%}"
+)
 
 # %%
 # The test images that the autoencoder finds strangest, above, are strangers. Those it finds least strange, below, are ones, which
@@ -68,6 +73,9 @@ print(f"strangers caught: {caught[strange].mean():.1%}, normal images refused: {
 order = np.argsort(scores["autoencoder"])
 rows = np.concatenate([order[::-1][:12], order[:12]])
 plt.figure(figsize=(8, 1.5))
-plt.imshow(np.block([[x_test[i, ..., 0] for i in rows[:12]], [x_test[i, ..., 0] for i in rows[12:]]]), cmap="gray")
+plt.imshow(
+    np.block([[x_test[i, ..., 0] for i in rows[:12]], [x_test[i, ..., 0] for i in rows[12:]]]),
+    cmap="gray",
+)
 plt.axis("off")
 plt.show()

@@ -41,7 +41,9 @@ plt.show()
 # Each column was asked for one digit. The averaged generator made them: the running mean of the weights, which
 # ``ema_momentum`` asks for.
 
-digits = np.asarray(gan.generate(100, seed=1, condition=np.tile(np.arange(10), 10))).reshape(10, 10, 28, 28)
+digits = np.asarray(gan.generate(100, seed=1, condition=np.tile(np.arange(10), 10))).reshape(
+    10, 10, 28, 28
+)
 plt.figure(figsize=(6, 6))
 plt.imshow(np.block([list(row) for row in digits]), cmap="gray")
 plt.axis("off")

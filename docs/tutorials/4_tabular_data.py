@@ -18,7 +18,9 @@ from sklearn.preprocessing import StandardScaler
 from keras_gen import VAE, RegularizedAutoencoder, distributions, evaluation, networks
 
 table = load_breast_cancer()
-x, x_test, y, y_test = train_test_split(table.data, table.target, test_size=0.3, random_state=0, stratify=table.target)
+x, x_test, y, y_test = train_test_split(
+    table.data, table.target, test_size=0.3, random_state=0, stratify=table.target
+)
 scaler = StandardScaler().fit(x)
 x, x_test = (scaler.transform(part).astype("float32") for part in (x, x_test))
 columns = x.shape[1:]
@@ -27,8 +29,12 @@ columns = x.shape[1:]
 # The autoencoder, with squared error and two latents, beside the best linear one: PCA.
 
 autoencoder = RegularizedAutoencoder(
-    encoder=networks.mlp(columns, (2,), hidden=(64,), kernel_regularizer=keras.regularizers.L2(1e-4)),
-    decoder=networks.mlp((2,), columns, hidden=(64,), kernel_regularizer=keras.regularizers.L2(1e-4)),
+    encoder=networks.mlp(
+        columns, (2,), hidden=(64,), kernel_regularizer=keras.regularizers.L2(1e-4)
+    ),
+    decoder=networks.mlp(
+        (2,), columns, hidden=(64,), kernel_regularizer=keras.regularizers.L2(1e-4)
+    ),
     seed=0,
 )
 autoencoder.compile(keras.optimizers.Adam(3e-3), loss="mse")
@@ -36,12 +42,17 @@ autoencoder.fit(x, epochs=150, batch_size=32, verbose=0)
 
 pca = PCA(2).fit(x)
 linear = np.mean((x_test - pca.inverse_transform(pca.transform(x_test))) ** 2)
-print(f"squared error of a value of the test table: PCA {linear:.3f}, autoencoder {np.mean(autoencoder.score(x_test)):.3f}")
+print(
+    f"squared error of a value of the test table: PCA {linear:.3f}, autoencoder {np.mean(autoencoder.score(x_test)):.3f}"
+)
 
 # %%
 # The VAE, with normal noise whose size is learned in closed form. ``latent_report`` says how much each latent carries.
 
-posterior, likelihood = distributions.DiagonalNormal(8), distributions.Normal(columns, scale="optimal")
+posterior, likelihood = (
+    distributions.DiagonalNormal(8),
+    distributions.Normal(columns, scale="optimal"),
+)
 vae = VAE(
     encoder=networks.mlp(columns, (posterior.parameter_size,), hidden=(64,)),
     decoder=networks.mlp((8,), likelihood.parameter_shape, hidden=(64,)),
@@ -66,7 +77,9 @@ for name, inputs, tests in (("thirty columns", x, x_test), ("eight latents", cod
 # A table of patients that are not: samples have the correlations of the real table.
 
 samples = np.asarray(vae.generate(1000, seed=0))
-noise = np.sqrt(vae.likelihood.variance.numpy()) * np.random.default_rng(0).normal(size=samples.shape)  # of p(x | z)
+noise = np.sqrt(vae.likelihood.variance.numpy()) * np.random.default_rng(0).normal(
+    size=samples.shape
+)  # of p(x | z)
 figure, axes = plt.subplots(1, 2, figsize=(8, 4), layout="constrained")
 for axis, title, values in zip(axes, ("real", "generated"), (x, samples + noise), strict=True):
     picture = axis.imshow(np.corrcoef(values.T), vmin=-1, vmax=1, cmap="RdBu")

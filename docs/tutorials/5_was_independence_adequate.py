@@ -31,7 +31,9 @@ vae.fit(train, validation_data=test, epochs=30, verbose=0)
 x_test = np.concatenate(list(test.as_numpy_iterator()))
 audit = evaluation.audit_independence(
     vae,
-    lambda: data.load("mnist_mini", batch_size=128, binarize=True)[0],  # made anew for each, so that all see the same order
+    lambda: data.load("mnist_mini", batch_size=128, binarize=True)[
+        0
+    ],  # made anew for each, so that all see the same order
     x_test,
     epochs=10,
     seeds=(0, 1, 2),

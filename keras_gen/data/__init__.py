@@ -1,5 +1,6 @@
-"""Data sources, one call: `load(source)` gives `(train, test)`."""
+"""Data sources: `load(source)` gives `(train, test)`."""
 
-from keras_gen.data.sources import MNIST_MINI, load
+from keras_gen.data.arrays import as_arrays
+from keras_gen.data.loading import MNIST_MINI, load
 
-__all__ = ["MNIST_MINI", "load"]
+__all__ = ["MNIST_MINI", "as_arrays", "load"]

@@ -3,12 +3,29 @@
 TFP is imported where a distribution is made, not with the module: it takes a second, and `import keras_gen` should not.
 """
 
-from keras_gen.distributions.divergence import CrossCheck, KLDivergence, cross_check, kl_divergence
-from keras_gen.distributions.likelihoods import Bernoulli, Categorical, ContinuousBernoulli, Likelihood, Normal
-from keras_gen.distributions.posteriors import DiagonalNormal, FullCovarianceNormal, InverseAutoregressiveNormal, Posterior
+from keras_gen.distributions.densities import FittedMixture
+from keras_gen.distributions.divergence import (
+    CrossCheck,
+    KLDivergence,
+    closed_form_kl,
+    cross_check,
+    kl_divergence,
+)
+from keras_gen.distributions.likelihoods import (
+    Bernoulli,
+    Categorical,
+    ContinuousBernoulli,
+    Likelihood,
+    Normal,
+)
+from keras_gen.distributions.posteriors import (
+    DiagonalNormal,
+    FullCovarianceNormal,
+    InverseAutoregressiveNormal,
+    Posterior,
+)
 from keras_gen.distributions.priors import (
     ConditionalNormal,
-    FittedMixture,
     LearnedNormal,
     NormalMixture,
     Prior,
@@ -35,6 +52,7 @@ __all__ = [
     "Prior",
     "StandardNormal",
     "VampPrior",
+    "closed_form_kl",
     "cross_check",
     "kl_divergence",
 ]

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from keras_gen._arguments import checked_count
+from keras_gen._typing import Distribution, TensorLike
 from keras_gen.distributions.posteriors import Posterior
-from keras_gen.serialization import checked_count
-from keras_gen.typing import Distribution, TensorLike
 
 
 class KLDivergence(NamedTuple):
@@ -21,7 +21,9 @@ class KLDivergence(NamedTuple):
     """True for the closed form, False for an estimate from samples."""
 
 
-def kl_divergence(a: Distribution, b: Distribution, num_samples: int = 1, seed: TensorLike | None = None) -> KLDivergence:
+def kl_divergence(
+    a: Distribution, b: Distribution, num_samples: int = 1, seed: TensorLike | None = None
+) -> KLDivergence:
     """KL(a ‖ b) = E_a[log a − log b] in nats, the expectation under the first argument (MATH 3).
 
     The closed form that TFP has registered for the pair; without one, the mean of log a(z) − log b(z) over `num_samples` draws
@@ -46,13 +48,23 @@ def kl_divergence(a: Distribution, b: Distribution, num_samples: int = 1, seed: 
     """
     num_samples = checked_count(None, "num_samples", num_samples)
     if not a.event_shape.is_compatible_with(b.event_shape):
-        raise ValueError(f"A divergence needs one event shape. Received: {a.event_shape} and {b.event_shape}.")
+        raise ValueError(
+            f"A divergence needs one event shape. Received: {a.event_shape} and {b.event_shape}."
+        )
+    value = closed_form_kl(a, b)
+    if value is not None:
+        return KLDivergence(value, analytic=True)
+    z = a.sample(num_samples, seed=seed)
+    return KLDivergence(tf.reduce_mean(a.log_prob(z) - b.log_prob(z), axis=0), analytic=False)
+
+
+def closed_form_kl(a: Distribution, b: Distribution) -> tf.Tensor | None:
+    """Return KL(a ‖ b) in closed form, in nats, or None for a pair without one."""
     _register_mixed_pairs()
     try:
-        return KLDivergence(a.kl_divergence(b), analytic=True)
+        return a.kl_divergence(b)
     except NotImplementedError:
-        z = a.sample(num_samples, seed=seed)
-        return KLDivergence(tf.reduce_mean(a.log_prob(z) - b.log_prob(z), axis=0), analytic=False)
+        return None
 
 
 class CrossCheck(NamedTuple):
@@ -69,7 +81,11 @@ class CrossCheck(NamedTuple):
 
 
 def cross_check(
-    family: Posterior, parameters: TensorLike, prior: Distribution, num_samples: int = 1, seed: TensorLike | None = None
+    family: Posterior,
+    parameters: TensorLike,
+    prior: Distribution,
+    num_samples: int = 1,
+    seed: TensorLike | None = None,
 ) -> CrossCheck:
     """Compute KL(q ‖ p) and its gradient both ways, to be compared over many examples.
 
@@ -95,7 +111,9 @@ def cross_check(
         sampled = tf.reduce_mean(q.log_prob(z) - prior.log_prob(z), axis=0)
     expected = tape.gradient(analytic, parameters)
     difference = tape.gradient(sampled, parameters, unconnected_gradients="zero") - expected
-    along = tf.math.divide_no_nan(tf.reduce_sum(difference * expected, -1), tf.norm(expected, axis=-1))
+    along = tf.math.divide_no_nan(
+        tf.reduce_sum(difference * expected, -1), tf.norm(expected, axis=-1)
+    )
     return CrossCheck(analytic, sampled, sampled - analytic, along)
 
 
@@ -117,7 +135,9 @@ def _register_mixed_pairs():
         scale_tril = a.scale.to_dense()
         trace = tf.reduce_sum((scale_tril / eta[..., None]) ** 2, axis=[-2, -1])
         distance = tf.reduce_sum(((beta - a.loc) / eta) ** 2, axis=-1)
-        log_ratio = tf.reduce_sum(tf.math.log(eta) - tf.math.log(tf.linalg.diag_part(scale_tril)), axis=-1)
+        log_ratio = tf.reduce_sum(
+            tf.math.log(eta) - tf.math.log(tf.linalg.diag_part(scale_tril)), axis=-1
+        )
         return 0.5 * (trace + distance - eta.shape[-1]) + log_ratio
 
     @tfd.RegisterKL(tfd.Independent, tfd.MultivariateNormalTriL)

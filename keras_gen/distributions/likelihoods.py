@@ -11,12 +11,15 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
+from keras_gen._arguments import checked_count, is_integer, is_real
+from keras_gen._serialization import Serializable
+from keras_gen._typing import Distribution, TensorLike
 from keras_gen.distributions.posteriors import positive_scale
-from keras_gen.serialization import Serializable, checked_count, is_integer, is_real
-from keras_gen.typing import Distribution, TensorLike
 
 LARGEST_LOGIT = -math.log(2**-23)  # a larger one is a probability that float32 takes for 1
-NORMAL_SCALE_FLOOR = math.exp(-6)  # as in the σ-VAE (arXiv:2006.13202): below it, constant pixels would take any likelihood
+NORMAL_SCALE_FLOOR = math.exp(
+    -6
+)  # as in the σ-VAE (arXiv:2006.13202): below it, constant pixels would take any likelihood
 
 
 class Likelihood(Serializable):
@@ -51,7 +54,9 @@ class Likelihood(Serializable):
 
     def __call__(self, parameters: TensorLike) -> Distribution:
         """Turn `[..., *parameter_shape]` into a `tfd.Distribution` with event shape `event_shape`."""
-        raise NotImplementedError(f"{type(self).__name__} must turn parameters into a distribution in `__call__`.")
+        raise NotImplementedError(
+            f"{type(self).__name__} must turn parameters into a distribution in `__call__`."
+        )
 
     def fitted(self, parameters: TensorLike, x: tf.Tensor) -> Distribution:
         """The same distribution in a training step on `x`, where a family may fit what all its members share to the batch."""
@@ -94,7 +99,12 @@ def _bernoulli_pixels():
 
     class BernoulliPixels(tfd.Independent):
         def _log_prob(self, x):
-            return _pixels_log_prob(*(_flat(each, self.event_shape) for each in (tf.cast(x, tf.float32), self.distribution.logits)))
+            return _pixels_log_prob(
+                *(
+                    _flat(each, self.event_shape)
+                    for each in (tf.cast(x, tf.float32), self.distribution.logits)
+                )
+            )
 
     return BernoulliPixels
 
@@ -111,19 +121,25 @@ def _pixels_log_prob(x, logits):
 
     log 2 cosh(l / 2) = ½ |l| − log σ(|l|), and σ(|l|) ≥ ½, so that products of 100 are in range and need one logarithm.
     """
-    if logits.shape.rank > 1 and x.shape.num_elements() == x.shape[-1]:  # one example, many draws: a matrix product
+    if (
+        logits.shape.rank > 1 and x.shape.num_elements() == x.shape[-1]
+    ):  # one example, many draws: a matrix product
         linear = tf.linalg.matvec(logits, tf.reshape(x, [-1]) - 0.5)
     else:
         linear = tf.reduce_sum((x - 0.5) * logits, axis=-1)
     absolute, size = tf.abs(logits), logits.shape[-1]
     factors = max(divisor for divisor in range(1, 101) if size % divisor == 0)
-    factored = tf.reshape(tf.sigmoid(absolute), tf.concat([tf.shape(logits)[:-1], [size // factors, factors]], 0))
+    factored = tf.reshape(
+        tf.sigmoid(absolute), tf.concat([tf.shape(logits)[:-1], [size // factors, factors]], 0)
+    )
     logarithms = tf.math.log(tf.reduce_prod(factored, axis=-1))
     value = linear - 0.5 * tf.reduce_sum(absolute, axis=-1) + tf.reduce_sum(logarithms, axis=-1)
 
     def gradients(gradient):
         of_each = gradient[..., None]
-        return _summed_to(x, of_each * logits), _summed_to(logits, of_each * (x - tf.sigmoid(logits)))
+        return _summed_to(x, of_each * logits), _summed_to(
+            logits, of_each * (x - tf.sigmoid(logits))
+        )
 
     return value, gradients
 
@@ -184,9 +200,17 @@ class Normal(Likelihood):
     -0.4516
     """
 
-    def __init__(self, event_shape: Sequence[int], scale: float | Literal["shared", "optimal", "per_element"] = 1.0) -> None:
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        scale: float | Literal["shared", "optimal", "per_element"] = 1.0,
+    ) -> None:
         super().__init__(event_shape)
-        if not (is_real(scale) and 0 < scale < math.inf) and scale not in ("shared", "optimal", "per_element"):
+        if not (is_real(scale) and 0 < scale < math.inf) and scale not in (
+            "shared",
+            "optimal",
+            "per_element",
+        ):
             raise ValueError(
                 "`scale` of Normal is σ, a positive finite number, or 'shared', 'optimal' or 'per_element'. "
                 f"Received: scale={scale!r}"
@@ -196,7 +220,9 @@ class Normal(Likelihood):
             self.raw_scale = keras.Variable(0.0, name="raw_scale", autocast=False)
             self.variables = (self.raw_scale,)
         if scale == "optimal":
-            self.variance = keras.Variable(1.0, trainable=False, name="variance", autocast=False, aggregation="mean")
+            self.variance = keras.Variable(
+                1.0, trainable=False, name="variance", autocast=False, aggregation="mean"
+            )
             self.variables = (self.variance,)
         if scale == "per_element":
             warnings.warn(
@@ -219,7 +245,9 @@ class Normal(Likelihood):
             mean, raw_scale = tf.split(parameters, 2, axis=-1)
             return self._pixels(mean, positive_scale(raw_scale, NORMAL_SCALE_FLOOR))
         if self.scale == "shared":
-            return self._pixels(parameters, positive_scale(tf.convert_to_tensor(self.raw_scale), NORMAL_SCALE_FLOOR))
+            return self._pixels(
+                parameters, positive_scale(tf.convert_to_tensor(self.raw_scale), NORMAL_SCALE_FLOOR)
+            )
         if self.scale == "optimal":
             return self._pixels(parameters, tf.sqrt(tf.convert_to_tensor(self.variance)))
         return self._pixels(parameters, self.scale)
@@ -229,7 +257,9 @@ class Normal(Likelihood):
         if self.scale != "optimal":
             return self(parameters)
         mean = tf.cast(parameters, tf.float32)
-        variance = tf.maximum(tf.stop_gradient(tf.reduce_mean((x - mean) ** 2)), NORMAL_SCALE_FLOOR**2)
+        variance = tf.maximum(
+            tf.stop_gradient(tf.reduce_mean((x - mean) ** 2)), NORMAL_SCALE_FLOOR**2
+        )
         self.variance.assign(0.9 * self.variance + 0.1 * variance)
         return self._pixels(mean, tf.sqrt(variance))
 
@@ -275,6 +305,9 @@ class Categorical(Likelihood):
 
         levels = tf.linspace(0.0, 1.0, self.num_levels)
         leading = tf.shape(parameters)[: -len(self.event_shape)]
-        logits = tf.reshape(tf.cast(parameters, tf.float32), tf.concat([leading, [*self.event_shape, self.num_levels]], 0))
+        logits = tf.reshape(
+            tf.cast(parameters, tf.float32),
+            tf.concat([leading, [*self.event_shape, self.num_levels]], 0),
+        )
         pixels = tfd.FiniteDiscrete(levels, logits=logits, atol=0.1 / self.num_levels)
         return tfd.Independent(pixels, len(self.event_shape))

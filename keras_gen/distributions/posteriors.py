@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from keras_gen.serialization import Serializable, checked_count
-from keras_gen.typing import Distribution, TensorLike
+from keras_gen._arguments import checked_count
+from keras_gen._serialization import Serializable
+from keras_gen._typing import Distribution, TensorLike
 
 SCALE_FLOOR = 1e-4
 LONGEST_ROW = 10.0
@@ -39,7 +40,9 @@ class Posterior(Serializable):
     @property
     def parameter_size(self) -> int:
         """Number of encoder outputs that index one distribution of the family."""
-        raise NotImplementedError(f"{type(self).__name__} must say its `parameter_size`, the size of the encoder's output.")
+        raise NotImplementedError(
+            f"{type(self).__name__} must say its `parameter_size`, the size of the encoder's output."
+        )
 
     def point(self, distribution: Distribution) -> tf.Tensor:
         """The latents that stand for a whole posterior where one value is wanted, as in a reconstruction: its mean."""
@@ -51,7 +54,9 @@ class Posterior(Serializable):
 
     def __call__(self, parameters: TensorLike) -> Distribution:
         """Turn `[..., parameter_size]` into a `tfd.Distribution` with event shape `[event_size]`."""
-        raise NotImplementedError(f"{type(self).__name__} must turn parameters into a distribution in `__call__`.")
+        raise NotImplementedError(
+            f"{type(self).__name__} must turn parameters into a distribution in `__call__`."
+        )
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -127,9 +132,13 @@ class FullCovarianceNormal(Posterior):
         scale_tril = tf.eye(n)
         if n > 1:
             below = tfp.math.fill_triangular(raw_below)
-            below *= LONGEST_ROW * tf.math.rsqrt(LONGEST_ROW**2 + tf.reduce_sum(below**2, axis=-1, keepdims=True))
+            below *= LONGEST_ROW * tf.math.rsqrt(
+                LONGEST_ROW**2 + tf.reduce_sum(below**2, axis=-1, keepdims=True)
+            )
             scale_tril += tf.pad(below, [[0, 0]] * (below.shape.rank - 2) + [[1, 0], [0, 1]])
-        return tfp.distributions.MultivariateNormalTriL(mean, positive_scale(raw_scale)[..., None] * scale_tril)
+        return tfp.distributions.MultivariateNormalTriL(
+            mean, positive_scale(raw_scale)[..., None] * scale_tril
+        )
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -156,7 +165,9 @@ class InverseAutoregressiveNormal(Posterior):
     [5, 3]
     """
 
-    def __init__(self, event_size: int, num_flows: int = 2, hidden_size: int = 64, context_size: int = 16) -> None:
+    def __init__(
+        self, event_size: int, num_flows: int = 2, hidden_size: int = 64, context_size: int = 16
+    ) -> None:
         super().__init__(event_size)
         self.num_flows = checked_count(self, "num_flows", num_flows)
         self.hidden_size = checked_count(self, "hidden_size", hidden_size)
@@ -167,7 +178,9 @@ class InverseAutoregressiveNormal(Posterior):
             return {
                 "inputs": keras.Variable(glorot((n, hidden_size)), name="inputs"),
                 "context": keras.Variable(glorot((context_size, hidden_size)), name="context"),
-                "bias": keras.Variable(keras.random.uniform((hidden_size,), -1.0, 1.0), name="bias"),
+                "bias": keras.Variable(
+                    keras.random.uniform((hidden_size,), -1.0, 1.0), name="bias"
+                ),
                 "outputs": keras.Variable(tf.zeros((hidden_size, 2 * n)), name="outputs"),
             }
 
@@ -197,18 +210,24 @@ class InverseAutoregressiveNormal(Posterior):
         from tensorflow_probability import distributions as tfd
 
         n = self.event_size
-        mean, raw_scale, context = tf.split(tf.cast(parameters, tf.float32), [n, n, self.context_size], axis=-1)
+        mean, raw_scale, context = tf.split(
+            tf.cast(parameters, tf.float32), [n, n, self.context_size], axis=-1
+        )
 
         def flow(weights):
             from_context = context @ tf.convert_to_tensor(weights["context"]) + weights["bias"]
 
             def shift_and_log_scale(z):
                 hidden = tf.tanh(z @ (weights["inputs"] * self._input_mask) + from_context)
-                shift, log_scale = tf.split(hidden @ (weights["outputs"] * self._output_mask), 2, axis=-1)
+                shift, log_scale = tf.split(
+                    hidden @ (weights["outputs"] * self._output_mask), 2, axis=-1
+                )
                 return shift, 3 * tf.tanh(log_scale / 3)
 
             return tfb.Invert(tfb.MaskedAutoregressiveFlow(shift_and_log_scale))
 
         turn_round = tfb.Permute(list(range(n))[::-1])
         steps = [step for weights in self._flows for step in (flow(weights), turn_round)]
-        return tfd.TransformedDistribution(tfd.Independent(tfd.Normal(mean, positive_scale(raw_scale)), 1), tfb.Chain(steps[::-1]))
+        return tfd.TransformedDistribution(
+            tfd.Independent(tfd.Normal(mean, positive_scale(raw_scale)), 1), tfb.Chain(steps[::-1])
+        )

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Any, Self
 
 import keras
-import numpy as np
-import numpy.typing as npt
 import tensorflow as tf
 
+from keras_gen._arguments import checked_count
+from keras_gen._serialization import deserialize_arguments, serialize_arguments
+from keras_gen._typing import Distribution, TensorLike
 from keras_gen.distributions.posteriors import Posterior, positive_scale
-from keras_gen.serialization import checked_count, deserialize_arguments, serialize_arguments
-from keras_gen.typing import Distribution, TensorLike
 
 
 class Prior(keras.layers.Layer):
@@ -40,7 +39,8 @@ class Prior(keras.layers.Layer):
         self.event_size = checked_count(self, "event_size", event_size)
         # a lambda, since a tf.function of a method holds its object weakly and may outlive it
         self._sample_rows = tf.function(
-            lambda seeds, labels: self._draw(seeds, labels), input_signature=[tf.TensorSpec((None,), tf.int64)] * 2
+            lambda seeds, labels: self._draw(seeds, labels),
+            input_signature=[tf.TensorSpec((None,), tf.int64)] * 2,
         )
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
@@ -48,9 +48,13 @@ class Prior(keras.layers.Layer):
 
         Build it here, not in the constructor: a distribution made once from a variable does not follow that variable.
         """
-        raise NotImplementedError(f"{type(self).__name__} must return a `tfd.Distribution` from `distribution()`.")
+        raise NotImplementedError(
+            f"{type(self).__name__} must return a `tfd.Distribution` from `distribution()`."
+        )
 
-    def connect(self, encoder: keras.Model, posterior: Posterior, support: tuple[float, float]) -> None:
+    def connect(
+        self, encoder: keras.Model, posterior: Posterior, support: tuple[float, float]
+    ) -> None:
         """Called once by the VAE that the prior is given to; a prior that is made of the encoder keeps what it needs.
 
         Args:
@@ -70,7 +74,9 @@ class Prior(keras.layers.Layer):
             float32 `[batch, event_size]`.
         """
         seeds = tf.cast(seeds, tf.int64)
-        return self._sample_rows(seeds, tf.cast(condition, tf.int64) if self.num_classes else tf.zeros_like(seeds))
+        return self._sample_rows(
+            seeds, tf.cast(condition, tf.int64) if self.num_classes else tf.zeros_like(seeds)
+        )
 
     def _draw(self, seeds, labels):
         shared = None if self.num_classes else self.distribution()
@@ -80,7 +86,9 @@ class Prior(keras.layers.Layer):
             distribution = shared or self.distribution(label[None])[0]
             return tf.cast(distribution.sample(seed=tf.bitcast(seed, tf.int32)), tf.float32)
 
-        return tf.map_fn(row, (seeds, labels), fn_output_signature=tf.TensorSpec((self.event_size,), tf.float32))
+        return tf.map_fn(
+            row, (seeds, labels), fn_output_signature=tf.TensorSpec((self.event_size,), tf.float32)
+        )
 
     def get_build_config(self) -> None:
         """Nothing: the model that a prior is given to builds it."""
@@ -131,7 +139,9 @@ class LearnedNormal(Prior):
         """N(β, diag η²) over `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
-        return tfd.Independent(tfd.Normal(tf.convert_to_tensor(self.mean), positive_scale(self.raw_scale)), 1)
+        return tfd.Independent(
+            tfd.Normal(tf.convert_to_tensor(self.mean), positive_scale(self.raw_scale)), 1
+        )
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -150,7 +160,9 @@ class ConditionalNormal(Prior):
     [2]
     """
 
-    def __init__(self, event_size: int, num_classes: int, hidden_size: int = 64, **kwargs: Any) -> None:
+    def __init__(
+        self, event_size: int, num_classes: int, hidden_size: int = 64, **kwargs: Any
+    ) -> None:
         super().__init__(event_size, **kwargs)
         self.num_classes = checked_count(self, "num_classes", num_classes)
         self.hidden_size = checked_count(self, "hidden_size", hidden_size)
@@ -193,7 +205,9 @@ class NormalMixture(Prior):
         self.num_components = checked_count(self, "num_components", num_components)
         shape = (num_components, event_size)
         self.logits = self.add_weight((num_components,), "zeros", name="logits", autocast=False)
-        self.mean = self.add_weight(shape, keras.initializers.RandomNormal(stddev=1.0), name="mean", autocast=False)
+        self.mean = self.add_weight(
+            shape, keras.initializers.RandomNormal(stddev=1.0), name="mean", autocast=False
+        )
         self.raw_scale = self.add_weight(shape, "zeros", name="raw_scale", autocast=False)
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
@@ -201,7 +215,9 @@ class NormalMixture(Prior):
         from tensorflow_probability import distributions as tfd
 
         components = tfd.Normal(tf.convert_to_tensor(self.mean), positive_scale(self.raw_scale))
-        return tfd.MixtureSameFamily(tfd.Categorical(tf.convert_to_tensor(self.logits)), tfd.Independent(components, 1))
+        return tfd.MixtureSameFamily(
+            tfd.Categorical(tf.convert_to_tensor(self.logits)), tfd.Independent(components, 1)
+        )
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -220,7 +236,9 @@ class VampPrior(Prior):
         super().__init__(event_size, **kwargs)
         self.num_components = checked_count(self, "num_components", num_components)
 
-    def connect(self, encoder: keras.Model, posterior: Posterior, support: tuple[float, float]) -> None:
+    def connect(
+        self, encoder: keras.Model, posterior: Posterior, support: tuple[float, float]
+    ) -> None:
         """Make the pseudo-inputs and remember the way through the encoder, which stays the VAE's own layer."""
         if posterior.variables:
             raise ValueError(
@@ -231,71 +249,22 @@ class VampPrior(Prior):
                 "A VampPrior sends pseudo-inputs through the encoder and has no labels for them: leave them to the decoder."
             )
         shape = (self.num_components, *encoder.input_shape[1:])
-        self.raw_inputs = self.add_weight(shape, keras.initializers.RandomNormal(stddev=0.5), name="raw_inputs", autocast=False)
+        self.raw_inputs = self.add_weight(
+            shape, keras.initializers.RandomNormal(stddev=0.5), name="raw_inputs", autocast=False
+        )
         squash = tf.sigmoid if tuple(support) == (0.0, 1.0) else tf.identity
-        self._posteriors = lambda: posterior(encoder(squash(tf.convert_to_tensor(self.raw_inputs)), training=False))
+        self._posteriors = lambda: posterior(
+            encoder(squash(tf.convert_to_tensor(self.raw_inputs)), training=False)
+        )
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
         """The mixture over `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
         if not hasattr(self, "_posteriors"):
-            raise ValueError("A VampPrior is a mixture of its VAE's posteriors: give it to a VAE first, VAE(..., prior=prior).")
-        return tfd.MixtureSameFamily(tfd.Categorical(tf.zeros(self.num_components)), self._posteriors())
-
-
-@keras.saving.register_keras_serializable("keras_gen")
-class FittedMixture(Prior):
-    """Σ_k π_k N(β_k, Σ_k) of full covariances, fitted to given codes and not trained: the latent density of an autoencoder.
-
-    (Ghosh et al. 2020, arXiv:1903.12436, "ex-post density estimation".) Before `fit` it is N(0, I).
-
-    Args:
-        event_size: Number of latent dimensions.
-        num_components: Number of normals in the mixture.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
-
-    Example:
-
-    >>> density = FittedMixture(event_size=2, num_components=1)
-    >>> density.fit([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0], [2.0, 2.0]])
-    >>> density.distribution().mean().numpy()
-    array([1., 1.], dtype=float32)
-    """
-
-    def __init__(self, event_size: int, num_components: int = 10, **kwargs: Any) -> None:
-        super().__init__(event_size, **kwargs)
-        self.num_components = checked_count(self, "num_components", num_components)
-        shape = (num_components, event_size)
-        frozen = {"trainable": False, "autocast": False}
-        self.logits = self.add_weight((num_components,), "zeros", name="logits", **frozen)
-        self.mean = self.add_weight(shape, "zeros", name="mean", **frozen)
-        self.scale_tril = self.add_weight((*shape, event_size), "zeros", name="scale_tril", **frozen)
-        self.scale_tril.assign(tf.eye(event_size, batch_shape=(num_components,)))
-
-    def fit(self, codes: npt.ArrayLike, seed: int = 0) -> None:
-        """Fit the mixture with scikit-learn's expectation maximization.
-
-        Args:
-            codes: Latents `[n, event_size]`, at least as many as there are components.
-            seed: Seed of the first assignment to components.
-        """
-        from sklearn.mixture import GaussianMixture
-
-        codes = np.asarray(codes, np.float64)
-        if codes.ndim != 2 or codes.shape[1] != self.event_size or len(codes) < self.num_components:
             raise ValueError(
-                f"Expected codes of shape (n, {self.event_size}) with n of at least {self.num_components}, the number of components. "
-                f"Received: shape {codes.shape}."
+                "A VampPrior is a mixture of its VAE's posteriors: give it to a VAE first, VAE(..., prior=prior)."
             )
-        mixture = GaussianMixture(self.num_components, covariance_type="full", random_state=seed).fit(codes)
-        self.logits.assign(np.log(mixture.weights_))
-        self.mean.assign(mixture.means_)
-        self.scale_tril.assign(np.linalg.cholesky(mixture.covariances_))
-
-    def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """The mixture over `[event_size]`."""
-        from tensorflow_probability import distributions as tfd
-
-        components = tfd.MultivariateNormalTriL(tf.convert_to_tensor(self.mean), tf.convert_to_tensor(self.scale_tril))
-        return tfd.MixtureSameFamily(tfd.Categorical(tf.convert_to_tensor(self.logits)), components)
+        return tfd.MixtureSameFamily(
+            tfd.Categorical(tf.zeros(self.num_components)), self._posteriors()
+        )

@@ -4,9 +4,14 @@ from keras_gen.evaluation.features import Extractor, inception, mnist_classifier
 from keras_gen.evaluation.frechet import KernelDistance, frechet_distance, kernel_distance
 from keras_gen.evaluation.independence import IndependenceAudit, Interval, audit_independence
 from keras_gen.evaluation.latent_space import codes, interpolate, map_codes, traverse
-from keras_gen.evaluation.latents import LatentReport, latent_report
+from keras_gen.evaluation.latent_usage import LatentReport, latent_report
 from keras_gen.evaluation.likelihood import LogLikelihood, log_likelihood
-from keras_gen.evaluation.manifold import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
+from keras_gen.evaluation.manifold import (
+    DensityCoverage,
+    PrecisionRecall,
+    density_coverage,
+    precision_recall,
+)
 from keras_gen.evaluation.quality import QualityLogs, SampleQuality, sample_quality
 from keras_gen.evaluation.summary import Evaluation, Score, summarize
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from keras_gen.typing import TensorLike
+from keras_gen._typing import TensorLike
 
 CLASSIFIER = pathlib.Path(__file__).parent / "mnist_classifier.keras"
 
@@ -31,9 +31,16 @@ class Extractor:
     (3, 4)
     """
 
-    def __init__(self, network: keras.Model, name: str, prepare: Callable[[np.ndarray], TensorLike] | None = None) -> None:
+    def __init__(
+        self,
+        network: keras.Model,
+        name: str,
+        prepare: Callable[[np.ndarray], TensorLike] | None = None,
+    ) -> None:
         if len(network.output_shape) != 2:
-            raise ValueError(f"Expected a network to features (batch, d). Received: output shape {network.output_shape}.")
+            raise ValueError(
+                f"Expected a network to features (batch, d). Received: output shape {network.output_shape}."
+            )
         self.network = network
         self.name = name
         self.prepare = prepare
@@ -48,7 +55,12 @@ class Extractor:
         parts = []
         for start in range(0, len(images), batch_size):
             part = images[start : start + batch_size]
-            parts.append(np.asarray(self.network(self.prepare(part) if self.prepare else part, training=False), np.float64))
+            parts.append(
+                np.asarray(
+                    self.network(self.prepare(part) if self.prepare else part, training=False),
+                    np.float64,
+                )
+            )
         return np.concatenate(parts)
 
     def __repr__(self) -> str:
@@ -62,7 +74,9 @@ def mnist_classifier() -> Extractor:
     A small convolutional network that `scripts/build_mnist_classifier.py` made; `mnist_classifier.md` beside it has its test accuracy.
     """
     classifier = keras.saving.load_model(CLASSIFIER, compile=False)
-    return Extractor(keras.Model(classifier.inputs[0], classifier.layers[-2].output), "mnist_classifier")
+    return Extractor(
+        keras.Model(classifier.inputs[0], classifier.layers[-2].output), "mnist_classifier"
+    )
 
 
 def inception() -> Extractor:
@@ -74,7 +88,9 @@ def inception() -> Extractor:
         ValueError: If the weights are not in Keras's cache and cannot be downloaded.
     """
     try:
-        network = keras.applications.InceptionV3(include_top=False, pooling="avg", weights="imagenet")
+        network = keras.applications.InceptionV3(
+            include_top=False, pooling="avg", weights="imagenet"
+        )
     except Exception as error:  # whatever the download raises
         raise ValueError(
             "The Inception weights are not in Keras's cache and cannot be downloaded from here. Use evaluation.mnist_classifier(), or "

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from keras_gen.serialization import checked_count
+from keras_gen._arguments import checked_count
 
 
 class KernelDistance(NamedTuple):
@@ -44,12 +44,20 @@ def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     values, vectors = np.linalg.eigh(covariance_a)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     products = np.linalg.eigvalsh(root @ covariance_b @ root)
-    traces = np.trace(covariance_a) + np.trace(covariance_b) - 2 * np.sum(np.sqrt(np.maximum(products, 0)))
+    traces = (
+        np.trace(covariance_a)
+        + np.trace(covariance_b)
+        - 2 * np.sum(np.sqrt(np.maximum(products, 0)))
+    )
     return float(np.sum((mean_a - mean_b) ** 2) + max(traces, 0.0))
 
 
 def kernel_distance(
-    a: npt.ArrayLike, b: npt.ArrayLike, num_subsets: int = 100, subset_size: int | None = None, seed: int = 0
+    a: npt.ArrayLike,
+    b: npt.ArrayLike,
+    num_subsets: int = 100,
+    subset_size: int | None = None,
+    seed: int = 0,
 ) -> KernelDistance:
     """The unbiased squared maximum mean discrepancy under (x·y/d + 1)³ (Bińkowski et al. 2018, arXiv:1801.01401, section 4): KID.
 
@@ -74,7 +82,11 @@ def kernel_distance(
     num_subsets = checked_count(None, "num_subsets", num_subsets)
     a, b = checked_features(a, b)
     count, random = min(len(a), len(b)), np.random.default_rng(seed)
-    wanted = min(1000, count // 2) if subset_size is None else checked_count(None, "subset_size", subset_size, at_least=2)
+    wanted = (
+        min(1000, count // 2)
+        if subset_size is None
+        else checked_count(None, "subset_size", subset_size, at_least=2)
+    )
     size = min(max(2, wanted), count)
 
     def one():
@@ -93,7 +105,9 @@ def _cubic(x, y):
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
-def checked_features(a: npt.ArrayLike, b: npt.ArrayLike, more_than: int = 1) -> tuple[np.ndarray, np.ndarray]:
+def checked_features(
+    a: npt.ArrayLike, b: npt.ArrayLike, more_than: int = 1
+) -> tuple[np.ndarray, np.ndarray]:
     """Both sets as float64 `[n, d]`.
 
     Raises:
@@ -106,5 +120,7 @@ def checked_features(a: npt.ArrayLike, b: npt.ArrayLike, more_than: int = 1) -> 
         )
     for name, x in (("first", a), ("second", b)):
         if not np.isfinite(x).all():
-            raise ValueError(f"Expected finite features. Received: NaN or infinite ones in the {name} set.")
+            raise ValueError(
+                f"Expected finite features. Received: NaN or infinite ones in the {name} set."
+            )
     return a, b

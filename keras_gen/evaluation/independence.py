@@ -13,12 +13,12 @@ import numpy.typing as npt
 import scipy.stats
 import tensorflow as tf
 
+from keras_gen._arguments import checked_count
+from keras_gen._typing import Data, TensorLike
 from keras_gen.distributions import DiagonalNormal, FullCovarianceNormal
 from keras_gen.evaluation.likelihood import draws_at_once, log_likelihood
 from keras_gen.models import VAE
-from keras_gen.models.copies import copy_of, with_labels
-from keras_gen.serialization import checked_count
-from keras_gen.typing import Data, TensorLike
+from keras_gen.networks._copies import copy_of, with_labels
 
 _NEGLIGIBLE = 0.1  # nats
 _LATE = 2**30  # a training step by which schedules have come to their end
@@ -38,7 +38,11 @@ class Interval(NamedTuple):
     def of(cls, values: npt.ArrayLike) -> Self:
         """The mean and interval of independent values, two at least."""
         values = np.asarray(values, np.float64)
-        width = scipy.stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+        width = (
+            scipy.stats.t.ppf(0.975, len(values) - 1)
+            * np.std(values, ddof=1)
+            / np.sqrt(len(values))
+        )
         return cls(float(values.mean()), float(values.mean() - width), float(values.mean() + width))
 
     def __str__(self) -> str:
@@ -75,9 +79,13 @@ class IndependenceAudit:
     def __str__(self) -> str:
         """The verdict and its numbers."""
         if self.adequate:
-            verdict = "Independent latents were adequate: a full covariance gains less than 0.1 nats."
+            verdict = (
+                "Independent latents were adequate: a full covariance gains less than 0.1 nats."
+            )
         elif self.elbo_gain.low > 0 or self.family_gap.low > _NEGLIGIBLE:
-            verdict = "Independent latents cost something: a full covariance fits the posterior better."
+            verdict = (
+                "Independent latents cost something: a full covariance fits the posterior better."
+            )
         else:
             verdict = "Undecided: the intervals hold both no cost and more than 0.1 nats. Use more seeds or images."
         strongest = np.max(np.abs(self.correlations - np.diag(np.diag(self.correlations))))
@@ -133,14 +141,25 @@ def audit_independence(
         ValueError: If the VAE is not compiled, or has another posterior or a single latent, if its encoder cannot be extended, if
             numbers are no counts, or seeds are none or alike.
     """
-    if not isinstance(vae, VAE) or not isinstance(vae.posterior, DiagonalNormal) or vae.posterior.event_size < 2:
-        raise ValueError(f"Expected a VAE with a DiagonalNormal posterior of at least two latents. Received: {vae!r}.")
+    if (
+        not isinstance(vae, VAE)
+        or not isinstance(vae.posterior, DiagonalNormal)
+        or vae.posterior.event_size < 2
+    ):
+        raise ValueError(
+            f"Expected a VAE with a DiagonalNormal posterior of at least two latents. Received: {vae!r}."
+        )
     if not vae.compiled:
-        raise ValueError("Expected a compiled VAE, whose optimizer and objective the audit uses. Received: one that is not.")
+        raise ValueError(
+            "Expected a compiled VAE, whose optimizer and objective the audit uses. Received: one that is not."
+        )
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"Expected at least one seed, no two alike. Received: seeds={seeds!r}.")
     images = checked_count(None, "images", images, at_least=2)
-    epochs, num_samples = checked_count(None, "epochs", epochs), checked_count(None, "num_samples", num_samples)
+    epochs, num_samples = (
+        checked_count(None, "epochs", epochs),
+        checked_count(None, "num_samples", num_samples),
+    )
     refinement_steps = checked_count(None, "refinement_steps", refinement_steps)
     test, condition = vae.data_check.examples(test, condition, at_least=2)
     fit = {"verbose": 0, **fit}
@@ -155,11 +174,22 @@ def audit_independence(
         elbos.append(pair[1].elbos - pair[0].elbos)
         likelihoods.append(pair[1].values - pair[0].values)
     some, labels = test[:images], None if condition is None else condition[:images]
-    gaps, correlations = _refine(_copy(vae, vae.seed, full=False), some, labels, refinement_steps, num_samples)
+    gaps, correlations = _refine(
+        _copy(vae, vae.seed, full=False), some, labels, refinement_steps, num_samples
+    )
     amortization, family, rest = map(Interval.of, gaps)
-    over = (lambda values: values[0]) if len(seeds) == 1 else (lambda values: np.mean(values, axis=1))
+    over = (
+        (lambda values: values[0]) if len(seeds) == 1 else (lambda values: np.mean(values, axis=1))
+    )
     return IndependenceAudit(
-        Interval.of(over(elbos)), Interval.of(over(likelihoods)), amortization, family, rest, correlations, tuple(seeds), len(some)
+        Interval.of(over(elbos)),
+        Interval.of(over(likelihoods)),
+        amortization,
+        family,
+        rest,
+        correlations,
+        tuple(seeds),
+        len(some),
     )
 
 
@@ -169,7 +199,14 @@ def _copy(vae, seed, full):
     made.set_weights(vae.get_weights())
     if full:
         posterior = FullCovarianceNormal(vae.posterior.event_size)
-        made = VAE(extended(made.encoder, posterior), made.decoder, posterior, made.likelihood, made.prior, seed=seed)
+        made = VAE(
+            extended(made.encoder, posterior),
+            made.decoder,
+            posterior,
+            made.likelihood,
+            made.prior,
+            seed=seed,
+        )
     made.encoder.trainable, made.decoder.trainable = vae.encoder.trainable, vae.decoder.trainable
     objective = copy.copy(vae.objective)
     weight = getattr(objective, "kl_weight", None)
@@ -192,7 +229,10 @@ def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Mod
     try:
         last = [layer for layer in encoder.layers if layer.weights][-1]
         more = keras.layers.Dense(
-            posterior.parameter_size - 2 * posterior.event_size, kernel_initializer="zeros", dtype="float32", name="below"
+            posterior.parameter_size - 2 * posterior.event_size,
+            kernel_initializer="zeros",
+            dtype="float32",
+            name="below",
         )(keras.layers.Flatten()(last.input))
         outputs = keras.layers.Concatenate(dtype="float32")([encoder.outputs[0], more])
         inputs = encoder.inputs if len(encoder.inputs) > 1 else encoder.inputs[0]
@@ -227,7 +267,13 @@ def _elbo(vae, posterior, x, labels, num_samples):
     """ELBO and log p(x) of each image, `[batch]`, from the same draws."""
     draws = draws_at_once(vae.decoder, rows=len(x))
     parts = [
-        vae.log_weights(x, labels, min(draws, num_samples - first), seed=(vae.seed, -1 - first), posterior=posterior)
+        vae.log_weights(
+            x,
+            labels,
+            min(draws, num_samples - first),
+            seed=(vae.seed, -1 - first),
+            posterior=posterior,
+        )
         for first in range(0, num_samples, draws)
     ]
     log_weights = np.concatenate(parts).astype(np.float64)
@@ -244,7 +290,9 @@ def _optimized(vae, family, parameters, x, labels, steps, draws=8):
     def step(number):
         with tf.GradientTape() as tape:
             seed = tf.stack([tf.cast(vae.seed, tf.int32), number])
-            loss = -tf.reduce_sum(tf.reduce_mean(vae.log_weights(x, labels, draws, seed, family(parameters)), axis=0))
+            loss = -tf.reduce_sum(
+                tf.reduce_mean(vae.log_weights(x, labels, draws, seed, family(parameters)), axis=0)
+            )
         optimizer.apply(tape.gradient(loss, [parameters]), [parameters])
 
     for number in tf.range(steps):

@@ -8,14 +8,17 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from keras_gen._typing import TensorLike
 from keras_gen.models import VAE, GenerativeModel, RegularizedAutoencoder
-from keras_gen.typing import TensorLike
 
 _SHOWN = 10  # latents at most, where none are named
 
 
 def codes(
-    model: RegularizedAutoencoder | VAE, x: TensorLike | tf.data.Dataset, condition: TensorLike | None = None, batch_size: int = 500
+    model: RegularizedAutoencoder | VAE,
+    x: TensorLike | tf.data.Dataset,
+    condition: TensorLike | None = None,
+    batch_size: int = 500,
 ) -> np.ndarray:
     """The code of each example, `[n, latents]`: of an autoencoder what its encoder puts out, of a VAE the mean of q(z | x).
 
@@ -40,7 +43,9 @@ def codes(
     for start in range(0, len(x), batch_size):
         labels = () if condition is None else (tf.constant(condition[start : start + batch_size]),)
         code = model.encode(tf.constant(x[start : start + batch_size]), *labels)
-        parts.append(np.asarray(model.posterior.point(code) if hasattr(model, "posterior") else code))
+        parts.append(
+            np.asarray(model.posterior.point(code) if hasattr(model, "posterior") else code)
+        )
     return np.concatenate(parts).reshape(len(x), -1)
 
 
@@ -63,7 +68,9 @@ def map_codes(codes: npt.ArrayLike, seed: int = 0) -> np.ndarray:
     """
     codes = np.asarray(codes)
     if codes.ndim != 2 or len(codes) < 5:
-        raise ValueError(f"Expected at least 5 codes, an array (n, latents). Received: shape {codes.shape}.")
+        raise ValueError(
+            f"Expected at least 5 codes, an array (n, latents). Received: shape {codes.shape}."
+        )
     if not np.isfinite(codes).all():
         raise ValueError("Expected finite codes. Received: NaN or infinite ones.")
     if codes.shape[1] <= 2:
@@ -73,7 +80,9 @@ def map_codes(codes: npt.ArrayLike, seed: int = 0) -> np.ndarray:
         return np.zeros((len(codes), 2))
     from sklearn.manifold import TSNE
 
-    return TSNE(perplexity=min(30, (len(codes) - 1) / 4), init="pca", random_state=seed).fit_transform(codes / spread)
+    return TSNE(
+        perplexity=min(30, (len(codes) - 1) / 4), init="pca", random_state=seed
+    ).fit_transform(codes / spread)
 
 
 def traverse(
@@ -107,14 +116,18 @@ def traverse(
     """
     codes = np.asarray(codes, np.float32)
     if codes.ndim != 2 or not len(codes):
-        raise ValueError(f"Expected at least one code, an array (n, latents). Received: shape {codes.shape}.")
+        raise ValueError(
+            f"Expected at least one code, an array (n, latents). Received: shape {codes.shape}."
+        )
     if dimensions is None:
         dimensions = np.argsort(-codes.var(axis=0), kind="stable")[:_SHOWN]
     latents = np.tile(codes.mean(axis=0), (len(dimensions), num_steps, 1))
     for row, dimension in zip(latents, dimensions, strict=True):
         low, high = np.quantile(codes[:, dimension], [0.01, 0.99])
         row[:, dimension] = np.linspace(low, high, num_steps)
-    return _decoded(model, latents, None if condition is None else np.full(len(dimensions), condition))
+    return _decoded(
+        model, latents, None if condition is None else np.full(len(dimensions), condition)
+    )
 
 
 def interpolate(
@@ -150,16 +163,25 @@ def interpolate(
     """
     start, end = np.asarray(start, np.float32), np.asarray(end, np.float32)
     if start.shape != end.shape or start.ndim != 2:
-        raise ValueError(f"Expected as many starts as ends, arrays (n, latents). Received: shapes {start.shape} and {end.shape}.")
+        raise ValueError(
+            f"Expected as many starts as ends, arrays (n, latents). Received: shapes {start.shape} and {end.shape}."
+        )
     start, end = start[:, None], end[:, None]
     share = np.linspace(0, 1, num_steps)[:, None]
     from_start, from_end = 1 - share, share
     if spherical:
-        lengths = np.linalg.norm(start, axis=-1, keepdims=True) * np.linalg.norm(end, axis=-1, keepdims=True)
-        angle = np.arccos(np.clip(np.sum(start * end, axis=-1, keepdims=True) / np.maximum(lengths, 1e-30), -1, 1))
+        lengths = np.linalg.norm(start, axis=-1, keepdims=True) * np.linalg.norm(
+            end, axis=-1, keepdims=True
+        )
+        angle = np.arccos(
+            np.clip(np.sum(start * end, axis=-1, keepdims=True) / np.maximum(lengths, 1e-30), -1, 1)
+        )
         straight = np.sin(angle) < 1e-4  # and no one circle
         sine = np.where(straight, 1, np.sin(angle))
-        from_start, from_end = (np.where(straight, weight, np.sin(weight * angle) / sine) for weight in (from_start, from_end))
+        from_start, from_end = (
+            np.where(straight, weight, np.sin(weight * angle) / sine)
+            for weight in (from_start, from_end)
+        )
     return _decoded(model, from_start * start + from_end * end, condition)
 
 

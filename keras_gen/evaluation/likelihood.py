@@ -12,9 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_gen._arguments import checked_count
+from keras_gen._typing import TensorLike
 from keras_gen.models import VAE
-from keras_gen.serialization import checked_count
-from keras_gen.typing import TensorLike
 
 MEMORY = 2**26  # bytes of one chunk of what the decoder's widest layer puts out
 _AT_ONCE = 50  # examples from one word of progress to the next
@@ -56,7 +56,11 @@ class LogLikelihood:
     @property
     def standard_error_of_data(self) -> float:
         """Of the mean, from the examples: how far it may lie from that of infinitely many examples."""
-        return float(np.std(self.values, ddof=1) / math.sqrt(len(self.values))) if len(self.values) > 1 else math.nan
+        return (
+            float(np.std(self.values, ddof=1) / math.sqrt(len(self.values)))
+            if len(self.values) > 1
+            else math.nan
+        )
 
     @property
     def bias(self) -> float:
@@ -72,7 +76,9 @@ class LogLikelihood:
     def interval(self) -> tuple[float, float]:
         """`(low, high)` that holds the exact mean log p(x) of these examples in 95 of 100 cases, the bias taken into account."""
         bias, error = self._bias_and_error
-        return self.mean - 1.96 * self.standard_error, self.mean + bias + 1.96 * math.hypot(self.standard_error, error)
+        return self.mean - 1.96 * self.standard_error, self.mean + bias + 1.96 * math.hypot(
+            self.standard_error, error
+        )
 
     @property
     def _bias_and_error(self):
@@ -84,13 +90,17 @@ class LogLikelihood:
         influences = rises / slowed
         if slowed == ratio - 1:
             influences = influences + (ratio * rises - before) / slowed**2
-        error = np.std(influences, ddof=1) / math.sqrt(len(rises)) if len(rises) > 1 else rise / slowed
+        error = (
+            np.std(influences, ddof=1) / math.sqrt(len(rises)) if len(rises) > 1 else rise / slowed
+        )
         return float(rise / slowed), float(error)
 
     @property
     def bits_per_dimension(self) -> float | None:
         """−log₂ p(x) over the number of dimensions, for probabilities of discrete data; None for a density."""
-        return -self.mean / (self.data_size * math.log(2)) if self.measure == "probability" else None
+        return (
+            -self.mean / (self.data_size * math.log(2)) if self.measure == "probability" else None
+        )
 
     def __str__(self) -> str:
         """All of it, in five lines of words."""
@@ -101,12 +111,15 @@ class LogLikelihood:
             f"± {self.standard_error_of_data:.2f} from the examples",
             f"  effective sample size: median {np.median(self.effective_sample_sizes):.0f}, least "
             f"{np.min(self.effective_sample_sizes):.1f} of {count:,}",
-            "  after fewer draws: " + ", ".join(f"{draws:,}: {value:.2f}" for draws, value in self.curve.items()),
+            "  after fewer draws: "
+            + ", ".join(f"{draws:,}: {value:.2f}" for draws, value in self.curve.items()),
         ]
         if self.bits_per_dimension is not None:
             lines.append(f"  {self.bits_per_dimension:.3f} bits per dimension")
         if self.measure == "none":
-            lines.append("  no likelihood: a cross-entropy on grey values; binarize the data to report one")
+            lines.append(
+                "  no likelihood: a cross-entropy on grey values; binarize the data to report one"
+            )
         return "\n".join(lines)
 
 
@@ -158,15 +171,25 @@ def log_likelihood(
         some = slice(start, start + _AT_ONCE)
         labels = None if condition is None else tf.constant(condition[some])
         log_weights = [
-            weigh(tf.constant(x[some]), labels, min(draws, num_samples - first), tf.constant((seed, first)), tf.constant(start))
+            weigh(
+                tf.constant(x[some]),
+                labels,
+                min(draws, num_samples - first),
+                tf.constant((seed, first)),
+                tf.constant(start),
+            )
             for first in range(0, num_samples, draws)
         ]
         parts.append(_summary(tf.concat(log_weights, axis=1), counts))
         progress.update(start + len(x[some]))
-    values, halved, elbos, effective_sample_sizes, curve = (np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+    values, halved, elbos, effective_sample_sizes, curve = (
+        np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)
+    )
     return LogLikelihood(
         values,
-        np.maximum(1 / effective_sample_sizes - 1 / num_samples, 0.0 if num_samples > 1 else np.nan),
+        np.maximum(
+            1 / effective_sample_sizes - 1 / num_samples, 0.0 if num_samples > 1 else np.nan
+        ),
         halved.T,
         elbos,
         effective_sample_sizes,
@@ -178,7 +201,9 @@ def log_likelihood(
 
 def draws_at_once(decoder: keras.Model, memory: int = MEMORY, rows: int = 1) -> int:
     """How many draws the widest layer of a decoder can take for each of so many rows within so many bytes; 1 at least."""
-    shapes = [layer.output.shape for layer in decoder.layers if hasattr(layer, "output")] + [decoder.output_shape]
+    shapes = [layer.output.shape for layer in decoder.layers if hasattr(layer, "output")] + [
+        decoder.output_shape
+    ]
     widest = max(math.prod(shape[1:]) for shape in shapes)
     return max(1, memory // (4 * widest * rows))
 
@@ -205,10 +230,20 @@ def _summary(log_weights, counts):
     for parts in (2, 4):
         size = weights.shape[1] // parts
         means = (
-            weights[:, : parts * size].reshape(len(weights), parts, -1).mean(axis=2) if size else np.full((len(weights), 1), np.nan)
+            weights[:, : parts * size].reshape(len(weights), parts, -1).mean(axis=2)
+            if size
+            else np.full((len(weights), 1), np.nan)
         )
-        halved.append(largest[:, 0] + np.log(np.maximum(means, np.finfo(np.float64).tiny)).mean(axis=1))
-    return curve[-1], np.stack(halved), log_weights.mean(axis=1), sums[:, -1] ** 2 / np.sum(weights**2, axis=1), curve
+        halved.append(
+            largest[:, 0] + np.log(np.maximum(means, np.finfo(np.float64).tiny)).mean(axis=1)
+        )
+    return (
+        curve[-1],
+        np.stack(halved),
+        log_weights.mean(axis=1),
+        sums[:, -1] ** 2 / np.sum(weights**2, axis=1),
+        curve,
+    )
 
 
 def _measure(vae, x):

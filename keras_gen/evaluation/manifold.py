@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.neighbors import NearestNeighbors
 
+from keras_gen._arguments import checked_count
 from keras_gen.evaluation.frechet import checked_features
-from keras_gen.serialization import checked_count
 
 
 class PrecisionRecall(NamedTuple):
@@ -82,9 +82,13 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
 
 def _inside(points, centers, k):
     """For each point, whether it is in the ball of each center, `[len(centers)]`."""
-    neighbours = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(centers)  # the first is the center itself
+    neighbours = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(
+        centers
+    )  # the first is the center itself
     radii = neighbours.kneighbors(centers)[0][:, -1]
     for start in range(0, len(points), 1000):
         part = points[start : start + 1000]
-        squares = np.sum(part**2, axis=1)[:, None] + np.sum(centers**2, axis=1) - 2 * part @ centers.T
+        squares = (
+            np.sum(part**2, axis=1)[:, None] + np.sum(centers**2, axis=1) - 2 * part @ centers.T
+        )
         yield from np.sqrt(np.maximum(squares, 0)) <= radii

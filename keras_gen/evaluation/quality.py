@@ -9,13 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen.data.sources import as_arrays
+from keras_gen._arguments import checked_count
+from keras_gen._typing import Examples
+from keras_gen.data import as_arrays
 from keras_gen.evaluation.features import Extractor, mnist_classifier
 from keras_gen.evaluation.frechet import frechet_distance, kernel_distance
 from keras_gen.evaluation.manifold import density_coverage, precision_recall
 from keras_gen.models import GenerativeModel
-from keras_gen.serialization import checked_count
-from keras_gen.typing import Examples
 
 _AT_LEAST = 10  # images
 _ROUNDING = 1e-4
@@ -84,7 +84,9 @@ def sample_quality(
         ValueError: If there are too few images, or they are no floats in [0, 1], or fit neither the extractor nor each other.
     """
     reference = _Reference.of(real, other_real, extractor, split)
-    return SampleQuality(**reference.scores(model, seed), floor=reference.floor, protocol=reference.protocol)
+    return SampleQuality(
+        **reference.scores(model, seed), floor=reference.floor, protocol=reference.protocol
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,10 +105,16 @@ class _Reference:
         real = _checked_images("real", real)
         features = extractor(real)
         if other_real is None:
-            floor, made_from = frechet_distance(features[::2], features[1::2]), "halves of the real images"
+            floor, made_from = (
+                frechet_distance(features[::2], features[1::2]),
+                "halves of the real images",
+            )
         else:
             other_real = _checked_images("other real", other_real, real.shape[1:])
-            floor, made_from = frechet_distance(features, extractor(other_real)), f"{len(other_real)} other real images"
+            floor, made_from = (
+                frechet_distance(features, extractor(other_real)),
+                f"{len(other_real)} other real images",
+            )
         protocol = {
             "extractor": extractor.name,
             "weights": extractor.hash,
@@ -136,14 +144,20 @@ def _checked_images(name, images, shape=None):
     images = np.asarray(images)
     expected = "n, height, width, channels" if shape is None else f"n, {str(shape)[1:-1]}"
     if images.ndim != 4 or images.shape[1:] != (shape or images.shape[1:]):
-        raise ValueError(f"Expected {name} images of shape ({expected}). Received: shape {images.shape}.")
+        raise ValueError(
+            f"Expected {name} images of shape ({expected}). Received: shape {images.shape}."
+        )
     if len(images) < _AT_LEAST:
         raise ValueError(f"Expected at least {_AT_LEAST} {name} images. Received: {len(images)}.")
     what = f"Expected {name} images as floats in [0, 1]."
     if images.dtype.kind != "f":
-        raise ValueError(f"{what} Received: dtype {images.dtype}. Divide pixels of 0 to 255: images.astype('float32') / 255.")
+        raise ValueError(
+            f"{what} Received: dtype {images.dtype}. Divide pixels of 0 to 255: images.astype('float32') / 255."
+        )
     if not (images.min() >= -_ROUNDING and images.max() <= 1 + _ROUNDING):
-        raise ValueError(f"{what} Received: values from {images.min():g} to {images.max():g}. Scale them.")
+        raise ValueError(
+            f"{what} Received: values from {images.min():g} to {images.max():g}. Scale them."
+        )
     return images
 
 
@@ -182,7 +196,12 @@ class QualityLogs(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, real: Examples, extractor: Extractor | None = None, every: int = 1, seed: int = 0, split: str = "test"
+        self,
+        real: Examples,
+        extractor: Extractor | None = None,
+        every: int = 1,
+        seed: int = 0,
+        split: str = "test",
     ) -> None:
         super().__init__()
         self.every = checked_count(self, "every", every)

@@ -10,15 +10,15 @@ import sys
 import numpy as np
 import tensorflow as tf
 
+from keras_gen._files import PathLike, whole
+from keras_gen._typing import TensorLike
 from keras_gen.evaluation.features import Extractor, mnist_classifier
+from keras_gen.evaluation.figures import are_images, save_grid, save_map
 from keras_gen.evaluation.latent_space import codes, interpolate, map_codes, traverse
-from keras_gen.evaluation.latents import latent_report
+from keras_gen.evaluation.latent_usage import latent_report
 from keras_gen.evaluation.likelihood import log_likelihood
-from keras_gen.evaluation.pictures import are_images, save_grid, save_map
 from keras_gen.evaluation.quality import sample_quality
 from keras_gen.models import GAN, VAE, GenerativeModel
-from keras_gen.storage import PathLike, whole
-from keras_gen.typing import TensorLike
 
 _MAPPED = 2000  # codes on the map at most
 _ROWS = 5  # interpolations
@@ -123,16 +123,29 @@ def summarize(
     scores, words = [], []
     if not isinstance(model, GAN):  # whose losses say nothing by themselves
         losses = model.evaluate(test, labels, verbose=0, return_dict=True)
-        names, unit = (model.loss_parts, "nats") if isinstance(model, VAE) else (("loss", *model.loss_parts), "")
-        scores += [Score(name, losses[name], unit, protocol=of_test) for name in names if losses[name]]
+        names, unit = (
+            (model.loss_parts, "nats")
+            if isinstance(model, VAE)
+            else (("loss", *model.loss_parts), "")
+        )
+        scores += [
+            Score(name, losses[name], unit, protocol=of_test) for name in names if losses[name]
+        ]
     if isinstance(model, VAE):
-        scores, words = scores + _of_likelihood(model, test, labels, num_samples, seed), [str(latent_report(model, test, labels))]
+        scores, words = (
+            scores + _of_likelihood(model, test, labels, num_samples, seed),
+            [str(latent_report(model, test, labels))],
+        )
     if extractor is None and model.data_shape == (28, 28, 1):
         extractor = mnist_classifier()
     if extractor and model.prior:
-        scores += _of_samples(sample_quality(model, test if real is None else real, train, extractor, split, seed))
+        scores += _of_samples(
+            sample_quality(model, test if real is None else real, train, extractor, split, seed)
+        )
     elif extractor:
-        words.append("There are no samples: the autoencoder has no density of its codes. fit_latent_density makes one.")
+        words.append(
+            "There are no samples: the autoencoder has no density of its codes. fit_latent_density makes one."
+        )
     else:
         words.append(
             "The samples were not compared with real ones: there is an extractor of features for images of 28×28 grey pixels alone. "
@@ -143,29 +156,58 @@ def summarize(
 
 def _of_likelihood(vae, x, labels, num_samples, seed):
     """The scores of `log_likelihood`."""
-    found = log_likelihood(vae, x, labels, num_samples, seed=seed, verbose=1 if sys.stdout.isatty() else 0)
-    name = "bound (grey values: no likelihood)" if found.measure == "none" else "log p(x | y)" if vae.num_classes else "log p(x)"
+    found = log_likelihood(
+        vae, x, labels, num_samples, seed=seed, verbose=1 if sys.stdout.isatty() else 0
+    )
+    name = (
+        "bound (grey values: no likelihood)"
+        if found.measure == "none"
+        else "log p(x | y)"
+        if vae.num_classes
+        else "log p(x)"
+    )
     of_draws = f"{len(x):,} test examples, {num_samples:,} draws each (± {found.standard_error:.2g} from the draws)"
     scores = [Score(name, found.mean, "nats", found.standard_error_of_data, of_draws)]
     if found.bits_per_dimension is not None:
-        scores.append(Score("bits per dimension", found.bits_per_dimension, "bits", protocol=of_draws))
+        scores.append(
+            Score("bits per dimension", found.bits_per_dimension, "bits", protocol=of_draws)
+        )
     return scores
 
 
 def _of_samples(quality):
     """The scores of `sample_quality`, under the names of its fields."""
-    protocol = ", ".join(f"{name} {value}" for name, value in quality.protocol.items() if name != "floor")
-    names = {"fid": "FID", "floor": "FID of real images", "kid": "KID", "precision": "precision", "recall": "recall"}
+    protocol = ", ".join(
+        f"{name} {value}" for name, value in quality.protocol.items() if name != "floor"
+    )
+    names = {
+        "fid": "FID",
+        "floor": "FID of real images",
+        "kid": "KID",
+        "precision": "precision",
+        "recall": "recall",
+    }
     names |= {"density": "density", "coverage": "coverage"}
     errors = {"kid": quality.kid_error}
     protocols = {"floor": quality.protocol["floor"]}
     return [
-        Score(name, quality.scores[field], error=errors.get(field), protocol=protocols.get(field, protocol))
+        Score(
+            name,
+            quality.scores[field],
+            error=errors.get(field),
+            protocol=protocols.get(field, protocol),
+        )
         for field, name in names.items()
     ]
 
 
-def draw_latents(model: GenerativeModel, folder: PathLike, x: np.ndarray, labels: np.ndarray | None = None, seed: int = 0) -> None:
+def draw_latents(
+    model: GenerativeModel,
+    folder: PathLike,
+    x: np.ndarray,
+    labels: np.ndarray | None = None,
+    seed: int = 0,
+) -> None:
     """Write what the latents of a model do as PNGs: `traversals`, `interpolations` and, if it encodes, `codes`, a map of them.
 
     Args:
@@ -179,7 +221,11 @@ def draw_latents(model: GenerativeModel, folder: PathLike, x: np.ndarray, labels
     labels = None if labels is None else np.asarray(labels[:_MAPPED])
     given = labels if model.num_classes else None
     if isinstance(model, GAN):
-        found = np.asarray(model.prior.sample_rows(np.arange(seed, seed + len(x)), *([] if given is None else [given])))
+        found = np.asarray(
+            model.prior.sample_rows(
+                np.arange(seed, seed + len(x)), *([] if given is None else [given])
+            )
+        )
     else:
         found = codes(model, x, given)
         save_map(folder / "codes.png", map_codes(found, seed), labels)
@@ -187,7 +233,9 @@ def draw_latents(model: GenerativeModel, folder: PathLike, x: np.ndarray, labels
         return
     label = None if given is None else given[0]
     rows = {
-        "traversals": traverse(model, found if given is None else found[given == label], condition=label),
+        "traversals": traverse(
+            model, found if given is None else found[given == label], condition=label
+        ),
         "interpolations": interpolate(
             model,
             found[:_ROWS],
@@ -197,4 +245,6 @@ def draw_latents(model: GenerativeModel, folder: PathLike, x: np.ndarray, labels
         ),
     }
     for name, images in rows.items():
-        save_grid(folder / f"{name}.png", images.reshape(-1, *images.shape[2:]), columns=images.shape[1])
+        save_grid(
+            folder / f"{name}.png", images.reshape(-1, *images.shape[2:]), columns=images.shape[1]
+        )

@@ -10,13 +10,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_gen._arguments import is_real
+from keras_gen._typing import Array, Endpoint, Examples, TensorLike
 from keras_gen.distributions import FittedMixture, Prior
+from keras_gen.distributions._checks import check_distribution, check_prior
+from keras_gen.fitting.data_check import DataCheck
 from keras_gen.models.base import GenerativeModel
-from keras_gen.models.checks import DataCheck, check_distribution, check_network, check_prior, output_range
-from keras_gen.models.copies import float32_function
+from keras_gen.networks._checks import check_network, output_range
+from keras_gen.networks._copies import float32_function
 from keras_gen.regularizers import LatentRegularizer
-from keras_gen.serialization import is_real
-from keras_gen.typing import Array, Endpoint, Examples, TensorLike
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -50,6 +52,7 @@ class RegularizedAutoencoder(GenerativeModel):
 
     loss_parts = ("reconstruction_loss", "penalty_loss", "regularization_loss")
     compile_arguments = ("loss", "regularizers")
+    evaluated_losses = ("loss", *loss_parts)
     loss: Any = None
 
     def __init__(
@@ -68,11 +71,15 @@ class RegularizedAutoencoder(GenerativeModel):
         self.decoder = decoder
         self.latent_shape = latent_shape
         if threshold is not None and not is_real(threshold):
-            raise ValueError(f"`threshold` is a number or None; `calibrate` finds one. Received: threshold={threshold!r}")
+            raise ValueError(
+                f"`threshold` is a number or None; `calibrate` finds one. Received: threshold={threshold!r}"
+            )
         self.threshold = threshold
         if prior is not None:
             if len(latent_shape) != 1:
-                raise ValueError(f"A `prior` needs vectors as latents. Received: latents of shape {latent_shape}.")
+                raise ValueError(
+                    f"A `prior` needs vectors as latents. Received: latents of shape {latent_shape}."
+                )
             check_prior(prior, latent_shape[0])
             check_distribution(prior)
             self.prior = prior
@@ -96,7 +103,9 @@ class RegularizedAutoencoder(GenerativeModel):
             ValueError: Without a loss, or with one that is not averaged over the batch.
         """
         if loss is None:
-            raise ValueError("`compile` needs a reconstruction loss, for instance compile('adam', loss='binary_crossentropy').")
+            raise ValueError(
+                "`compile` needs a reconstruction loss, for instance compile('adam', loss='binary_crossentropy')."
+            )
         function = keras.losses.get(loss)
         reduction = getattr(function, "reduction", "sum_over_batch_size")
         if reduction not in ("sum_over_batch_size", "mean", "none", None):
@@ -104,13 +113,19 @@ class RegularizedAutoencoder(GenerativeModel):
                 "The reconstruction loss is averaged over the batch: give it Keras's default reduction. "
                 f"Received: loss={loss!r} with reduction={reduction!r}"
             )
-        regularizers = (regularizers,) if isinstance(regularizers, LatentRegularizer) else tuple(regularizers or ())
+        regularizers = (
+            (regularizers,)
+            if isinstance(regularizers, LatentRegularizer)
+            else tuple(regularizers or ())
+        )
         if not all(isinstance(regularizer, LatentRegularizer) for regularizer in regularizers):
             raise ValueError(
                 "`regularizers` are of the latents, such as [keras_gen.regularizers.Contractive(1e-3)]; those of weights go into the "
                 f"layers of the networks. Received: {regularizers!r}"
             )
-        if function is keras.losses.binary_crossentropy or isinstance(function, keras.losses.BinaryCrossentropy):
+        if function is keras.losses.binary_crossentropy or isinstance(
+            function, keras.losses.BinaryCrossentropy
+        ):
             self.data_check = DataCheck(self.data_shape, 0.0, 1.0)
         super().compile(optimizer, **kwargs)
         if self.loss is not None and loss != self.loss:
@@ -145,7 +160,9 @@ class RegularizedAutoencoder(GenerativeModel):
         latents = self.encoder(x, training=training)
         reconstruction = self.decoder(latents, training=training)
         terms = {
-            "reconstruction_loss": self.average(self.reconstruction_error(target, reconstruction), sample_weight),
+            "reconstruction_loss": self.average(
+                self.reconstruction_error(target, reconstruction), sample_weight
+            ),
             "regularization_loss": self.regularization_loss(),
             "penalty_loss": self.average(self._penalty(latents, x, training), sample_weight),
         }
@@ -171,6 +188,11 @@ class RegularizedAutoencoder(GenerativeModel):
         """The latents of `x`, `[batch, *latent_shape]`."""
         return self.encoder(x, training=False)
 
+    def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
+        """Return `encode(x)`, flattened to `[batch, n]`."""
+        self._given(condition)
+        return tf.reshape(self.encode(x), (-1, math.prod(self.latent_shape)))
+
     def decode(self, latents: Array) -> tf.Tensor:
         """The data that `latents` stand for, `[batch, *data_shape]`."""
         return self.decoder(latents, training=False)
@@ -186,7 +208,9 @@ class RegularizedAutoencoder(GenerativeModel):
             ValueError: If the model is not compiled.
         """
         if self.loss is None:
-            raise ValueError(f"{self.name} has no loss to score with: compile it, for instance compile(loss='mse').")
+            raise ValueError(
+                f"{self.name} has no loss to score with: compile it, for instance compile(loss='mse')."
+            )
         x = tf.convert_to_tensor(x)
         self.data_check.check_form("x", x)
         x = tf.cast(x, tf.float32)
@@ -210,9 +234,13 @@ class RegularizedAutoencoder(GenerativeModel):
             ValueError: If there are no data, or of another form, or `quantile` is no share.
         """
         if not is_real(quantile) or not 0 < quantile < 1:
-            raise ValueError(f"`quantile` is a number between 0 and 1, such as 0.99. Received: quantile={quantile!r}")
+            raise ValueError(
+                f"`quantile` is a number between 0 and 1, such as 0.99. Received: quantile={quantile!r}"
+            )
         if not isinstance(x, tf.data.Dataset) and not hasattr(x, "dtype"):
-            raise ValueError(f"Expected `x` as an array or a tf.data.Dataset. Received: {type(x).__name__}.")
+            raise ValueError(
+                f"Expected `x` as an array or a tf.data.Dataset. Received: {type(x).__name__}."
+            )
         self.data_check.before_work(x)
         scores = []
         for batch in _batches(x):
@@ -230,7 +258,9 @@ class RegularizedAutoencoder(GenerativeModel):
             ValueError: If there is no threshold yet.
         """
         if self.threshold is None:
-            raise ValueError(f"{self.name} has no threshold yet: calibrate(x) on normal data that it was not trained on.")
+            raise ValueError(
+                f"{self.name} has no threshold yet: calibrate(x) on normal data that it was not trained on."
+            )
         return self.score(x) > self.threshold
 
     def fit_latent_density(self, x: Examples, num_components: int = 10) -> None:
@@ -247,9 +277,13 @@ class RegularizedAutoencoder(GenerativeModel):
             ValueError: If the latents are no vectors, or the density has another number of components already.
         """
         if len(self.latent_shape) != 1:
-            raise ValueError(f"A latent density needs vectors as latents. Received: latents of shape {self.latent_shape}.")
+            raise ValueError(
+                f"A latent density needs vectors as latents. Received: latents of shape {self.latent_shape}."
+            )
         self.data_check.before_work(x)
-        codes = np.concatenate([self.encode(keras.utils.unpack_x_y_sample_weight(batch)[0]) for batch in _batches(x)])
+        codes = np.concatenate(
+            [self.encode(keras.utils.unpack_x_y_sample_weight(batch)[0]) for batch in _batches(x)]
+        )
         if self.prior is None:
             self.prior = FittedMixture(self.latent_shape[0], num_components)
         if not isinstance(self.prior, FittedMixture) or self.prior.num_components != num_components:
@@ -263,7 +297,10 @@ class RegularizedAutoencoder(GenerativeModel):
         """The serving contract: `serving_default`, `encode`, `decode`, `score`, and `generate` once there is a latent density."""
         latents = tf.TensorSpec((None, *self.latent_shape), tf.float32, name="latents")
         endpoints = {
-            "serving_default": (lambda inputs: {"reconstructions": self.reconstruct(inputs)}, [self._data_spec()]),
+            "serving_default": (
+                lambda inputs: {"reconstructions": self.reconstruct(inputs)},
+                [self._data_spec()],
+            ),
             "encode": (lambda inputs: {"latents": self.encode(inputs)}, [self._data_spec()]),
             "decode": (lambda latents: {"outputs": self.decode(latents)}, [latents]),
         }
@@ -275,7 +312,11 @@ class RegularizedAutoencoder(GenerativeModel):
 
     def _scored(self, inputs):
         score = self.score(inputs)
-        return {"score": score} if self.threshold is None else {"score": score, "anomaly": score > self.threshold}
+        return (
+            {"score": score}
+            if self.threshold is None
+            else {"score": score, "anomaly": score > self.threshold}
+        )
 
 
 def _batches(x):

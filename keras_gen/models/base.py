@@ -13,15 +13,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_gen._arguments import is_integer
+from keras_gen._export import export_saved_model, export_signature
+from keras_gen._files import PathLike
+from keras_gen._serialization import deserialize_arguments, serialize_arguments
+from keras_gen._typing import Array, Data, Endpoint, TensorLike
 from keras_gen.distributions import Prior
-from keras_gen.models.checkpoints import Checkpoints
-from keras_gen.models.checks import DataCheck, NonFiniteError, assert_finite, step_errors
-from keras_gen.models.export import export_saved_model, export_signature
-from keras_gen.models.fused import fuse
-from keras_gen.models.multi_worker import MultiWorkerModel, heeding_workers
-from keras_gen.serialization import deserialize_arguments, is_integer, serialize_arguments
-from keras_gen.storage import PathLike
-from keras_gen.typing import Array, Data, Endpoint, TensorLike
+from keras_gen.fitting.checkpoints import Checkpoints
+from keras_gen.fitting.data_check import DataCheck
+from keras_gen.fitting.errors import NonFiniteError, assert_finite, step_errors
+from keras_gen.fitting.fused_adam import fuse
+from keras_gen.fitting.multi_worker import MultiWorkerModel, heeding_workers
 
 
 class GenerativeModel(MultiWorkerModel):
@@ -38,6 +40,19 @@ class GenerativeModel(MultiWorkerModel):
     """Names under which the parts of the loss stand in the logs, beside `loss` itself."""
     compile_arguments: tuple[str, ...] = ()
     """Arguments of `compile` beyond those of Keras, each kept in the attribute of the same name and saved with the model."""
+    monitor: tuple[str, Literal["min", "max"]] | None = ("val_loss", "min")
+    """The logged value that early stopping watches, and its better direction; None if no value shows
+    how good the model is."""
+    evaluated_losses: tuple[str, ...] = ()
+    """Names of the losses that compare models, so that an evaluation reports them."""
+    loss_unit = ""
+    """Unit of the losses, for instance `"nats"`."""
+    has_encoder = True
+    """Whether the model maps data to latents, so that it answers `encode` and `latents`."""
+    has_log_likelihood = False
+    """Whether log p(x) can be estimated by importance sampling, from `log_weights`."""
+    generates_means = True
+    """Whether `generate` returns means of p(x | z), such as the probabilities of binary pixels."""
     train_function: Any  # Keras says no type
     prior: Prior | None = None
     """What latents are drawn from to generate, a `distributions.Prior`."""
@@ -71,7 +86,9 @@ class GenerativeModel(MultiWorkerModel):
         return {**super().get_config(), **serialize_arguments(self)}
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> Self:
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Self:
         """The model that `get_config` describes, untrained."""
         with keras.saving.custom_object_scope(custom_objects or {}):
             return cls(**deserialize_arguments(config))
@@ -80,9 +97,18 @@ class GenerativeModel(MultiWorkerModel):
         """What `compile` was given; None before."""
         config = super().get_compile_config()
         own = {name: getattr(self, name, None) for name in self.compile_arguments}
-        return config and {**config, **{name: keras.saving.serialize_keras_object(value) for name, value in own.items()}}
+        return config and {
+            **config,
+            **{name: keras.saving.serialize_keras_object(value) for name, value in own.items()},
+        }
 
-    def compile(self, optimizer: keras.optimizers.Optimizer | str, *, loss_weights: Any = None, **kwargs: Any) -> None:
+    def compile(
+        self,
+        optimizer: keras.optimizers.Optimizer | str,
+        *,
+        loss_weights: Any = None,
+        **kwargs: Any,
+    ) -> None:
         """Configure for training as `keras.Model.compile`, and make every slot of the optimizer, so that saved values find theirs."""
         if loss_weights is not None:
             raise ValueError(
@@ -91,7 +117,9 @@ class GenerativeModel(MultiWorkerModel):
         super().compile(optimizer, **kwargs)
         self.optimizer.build(self.trainable_variables)
         if self.distribute_strategy.num_replicas_in_sync == 1:
-            inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)  # of a LossScaleOptimizer
+            inner = getattr(
+                self.optimizer, "inner_optimizer", self.optimizer
+            )  # of a LossScaleOptimizer
             for each in getattr(inner, "optimizers", [inner]):
                 fuse(each)
 
@@ -134,21 +162,43 @@ class GenerativeModel(MultiWorkerModel):
             shuffle = False  # Keras would warn that it leaves the order alone
         x, y, sample_weight = self._checked(x, y, sample_weight)
         if isinstance(validation_data, (tuple, list)):
-            validation_data = self._checked(*keras.utils.unpack_x_y_sample_weight(tuple(validation_data)), name="validation_data")
+            validation_data = self._checked(
+                *keras.utils.unpack_x_y_sample_weight(tuple(validation_data)),
+                name="validation_data",
+            )
         elif validation_data is not None:
             validation_data = self._checked(validation_data, name="validation_data")[0]
         if isinstance(callbacks, keras.callbacks.CallbackList):
             given = callbacks.callbacks
         else:
             given = callbacks = keras.tree.flatten(callbacks or [])
-        if self.jit_compile and not any(isinstance(callback, _StopAtNonFinite) for callback in given):
+        if self.jit_compile and not any(
+            isinstance(callback, _StopAtNonFinite) for callback in given
+        ):
             given.append(_StopAtNonFinite())
             given[-1].set_model(self)
-        arguments = {"x": x, "y": y, "sample_weight": sample_weight, "batch_size": batch_size, **kwargs}
-        arguments |= {"epochs": epochs, "verbose": verbose, "callbacks": callbacks, "shuffle": shuffle}
+        arguments = {
+            "x": x,
+            "y": y,
+            "sample_weight": sample_weight,
+            "batch_size": batch_size,
+            **kwargs,
+        }
+        arguments |= {
+            "epochs": epochs,
+            "verbose": verbose,
+            "callbacks": callbacks,
+            "shuffle": shuffle,
+        }
         arguments |= {"validation_split": validation_split, "validation_data": validation_data}
-        checkpoints = next((callback for callback in given if isinstance(callback, Checkpoints)), None)
-        around = checkpoints.around(self, arguments) if checkpoints else contextlib.nullcontext(arguments)
+        checkpoints = next(
+            (callback for callback in given if isinstance(callback, Checkpoints)), None
+        )
+        around = (
+            checkpoints.around(self, arguments)
+            if checkpoints
+            else contextlib.nullcontext(arguments)
+        )
         with heeding_workers(self.distribute_strategy), around as arguments, step_errors():
             return super().fit(**arguments)
 
@@ -203,7 +253,9 @@ class GenerativeModel(MultiWorkerModel):
         if sample_weight is not None:
             shape = tf.TensorShape(sample_weight.shape)
             if not (shape.is_compatible_with((None,)) or shape.is_compatible_with((None, 1))):
-                raise ValueError(f"`sample_weight` has one weight for each example, shape (batch,). Received: shape {shape}")
+                raise ValueError(
+                    f"`sample_weight` has one weight for each example, shape (batch,). Received: shape {shape}"
+                )
             sample_weight = tf.reshape(tf.cast(sample_weight, tf.float32), (-1,))
         return x, target, sample_weight
 
@@ -226,10 +278,16 @@ class GenerativeModel(MultiWorkerModel):
         super().make_train_function(force=True)
         if self.run_eagerly or self.steps_per_execution > 1:
             return
-        step = tf.function(self.train_step, reduce_retracing=True, jit_compile=self.jit_compile, autograph=False)
+        step = tf.function(
+            self.train_step, reduce_retracing=True, jit_compile=self.jit_compile, autograph=False
+        )
         step, keras_own = self._autoconvert_optionals(step), self.train_function
-        on_iterator = tf.function(lambda iterator: step(iterator.get_next()), reduce_retracing=True, autograph=False)
-        self.train_function = lambda batches: (on_iterator if isinstance(batches, tf.data.Iterator) else keras_own)(batches)
+        on_iterator = tf.function(
+            lambda iterator: step(iterator.get_next()), reduce_retracing=True, autograph=False
+        )
+        self.train_function = lambda batches: (
+            on_iterator if isinstance(batches, tf.data.Iterator) else keras_own
+        )(batches)
 
     def noise_seed(self, training: bool) -> tf.Tensor:
         """A stateless seed, int32 `[2]`, of its own for each step, replica and purpose.
@@ -238,11 +296,15 @@ class GenerativeModel(MultiWorkerModel):
         had; `iterations` would stand still while gradients are accumulated. Evaluation folds in the number of examples seen, so that
         batches differ and two evaluations agree.
         """
-        inner: Any = getattr(self.optimizer, "inner_optimizer", self.optimizer)  # of a LossScaleOptimizer
+        inner: Any = getattr(
+            self.optimizer, "inner_optimizer", self.optimizer
+        )  # of a LossScaleOptimizer
         step = inner.variables[0] if training else self.part_trackers[0].count
         seed = tf.constant([self.seed, int(training)], tf.int32)
         seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(step, tf.int32))
-        return tf.random.experimental.stateless_fold_in(seed, tf.distribute.get_replica_context().replica_id_in_sync_group)
+        return tf.random.experimental.stateless_fold_in(
+            seed, tf.distribute.get_replica_context().replica_id_in_sync_group
+        )
 
     def average(self, values: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
         """The mean of one value per example, weighted: the only reduction there is. As in Keras, replicas count alike."""
@@ -254,10 +316,19 @@ class GenerativeModel(MultiWorkerModel):
     def regularization_loss(self, network: keras.Model | None = None) -> tf.Tensor:
         """The sum of the losses that the layers add of themselves, kernel regularizers above all, once over all replicas."""
         losses = (self if network is None else network).losses
-        return tf.add_n([tf.cast(loss, tf.float32) for loss in losses]) / self._replicas if losses else tf.zeros(())
+        return (
+            tf.add_n([tf.cast(loss, tf.float32) for loss in losses]) / self._replicas
+            if losses
+            else tf.zeros(())
+        )
 
     def minimize(
-        self, tape: tf.GradientTape, x: tf.Tensor, loss: tf.Tensor, variables: Sequence[keras.Variable], parts: dict[str, tf.Tensor]
+        self,
+        tape: tf.GradientTape,
+        x: tf.Tensor,
+        loss: tf.Tensor,
+        variables: Sequence[keras.Variable],
+        parts: dict[str, tf.Tensor],
     ) -> tf.Tensor | float:
         """One optimizer step on `variables`, if the loss and its gradient are finite.
 
@@ -279,7 +350,9 @@ class GenerativeModel(MultiWorkerModel):
         """
         if not variables:
             return 0.0
-        gradients = tape.gradient(loss, variables, output_gradients=self.optimizer.scale_loss(tf.ones_like(loss)))
+        gradients = tape.gradient(
+            loss, variables, output_gradients=self.optimizer.scale_loss(tf.ones_like(loss))
+        )
         if self._replicas > 1:
             gradients = _zero_unless(tf.size(x) > 0, gradients)
         finite = tf.math.is_finite(loss)
@@ -300,7 +373,11 @@ class GenerativeModel(MultiWorkerModel):
                 metric.update_state(values[metric.name] * self._replicas, examples)
 
     def compute_metrics(
-        self, x: tf.Tensor, y: tf.Tensor | None, y_pred: tf.Tensor | None, sample_weight: tf.Tensor | None = None
+        self,
+        x: tf.Tensor,
+        y: tf.Tensor | None,
+        y_pred: tf.Tensor | None,
+        sample_weight: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
         """Update the metrics given to `compile` and return all; data without a target are their own."""
         return super().compute_metrics(x, x if y is None else y, y_pred, sample_weight)
@@ -315,8 +392,26 @@ class GenerativeModel(MultiWorkerModel):
         """The data that `latents` `[batch, n]` stand for, `[batch, *data_shape]`."""
         raise NotImplementedError(f"{type(self).__name__} must turn latents into data in `decode`.")
 
+    def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
+        """Map data to one latent vector per example.
+
+        Args:
+            x: Data `[batch, *data_shape]`.
+            condition: Labels `[batch]` for a conditional model.
+
+        Returns:
+            Tensor `[batch, n]`.
+
+        Raises:
+            ValueError: If the model has no encoder.
+        """
+        raise ValueError(f"Expected a model with an encoder. Received: {type(self).__name__}.")
+
     def generate(
-        self, num_samples: int | None = None, seed: int | TensorLike | None = None, condition: TensorLike | None = None
+        self,
+        num_samples: int | None = None,
+        seed: int | TensorLike | None = None,
+        condition: TensorLike | None = None,
     ) -> tf.Tensor:
         """New data: latents drawn from the prior, and decoded without further noise.
 
@@ -353,9 +448,13 @@ class GenerativeModel(MultiWorkerModel):
                 f"Expected `condition` as one int from 0 to {self.num_classes - 1}, or one for each of the {len(seeds)} samples. "
                 f"Received: {condition!r}"
             )
-        return self.generate_rows(seeds, tf.broadcast_to(tf.constant(condition, tf.int64), tf.shape(seeds)))["outputs"]
+        return self.generate_rows(
+            seeds, tf.broadcast_to(tf.constant(condition, tf.int64), tf.shape(seeds))
+        )["outputs"]
 
-    def generate_rows(self, seed: TensorLike, condition: TensorLike | None = None) -> dict[str, tf.Tensor]:
+    def generate_rows(
+        self, seed: TensorLike, condition: TensorLike | None = None
+    ) -> dict[str, tf.Tensor]:
         """One sample a seed, the same whatever else is in the batch: the `generate` signature.
 
         Args:
@@ -367,22 +466,32 @@ class GenerativeModel(MultiWorkerModel):
         """
         given = self._given(condition)
         if self.prior is None:
-            raise ValueError(f"{self.name} cannot generate: it has no distribution over its latents yet: fit_latent_density(x).")
+            raise ValueError(
+                f"{self.name} cannot generate: it has no distribution over its latents yet: fit_latent_density(x)."
+            )
         latents = self.prior.sample_rows(seed, *given)
         return {"outputs": self.decode(latents, *given), "latents": latents}
 
     def _given(self, condition):
         """The condition as further arguments: none for a model without, one for a conditional model, which must have it."""
         if (condition is None) == bool(self.num_classes):
-            expected = f"a label from 0 to {self.num_classes - 1} for each example" if self.num_classes else "none"
-            raise ValueError(f"Expected as `condition` of {self.name} {expected}. Received: condition={condition!r}")
+            expected = (
+                f"a label from 0 to {self.num_classes - 1} for each example"
+                if self.num_classes
+                else "none"
+            )
+            raise ValueError(
+                f"Expected as `condition` of {self.name} {expected}. Received: condition={condition!r}"
+            )
         return () if condition is None else (condition,)
 
     # === Export ===
 
     def signatures(self) -> dict[str, Endpoint]:
         """The endpoints of an exported model: name → (function of tensors to a dictionary of tensors, input specs)."""
-        raise NotImplementedError(f"{type(self).__name__} must name its endpoints in `signatures()`.")
+        raise NotImplementedError(
+            f"{type(self).__name__} must name its endpoints in `signatures()`."
+        )
 
     def export(
         self,
@@ -425,7 +534,9 @@ class GenerativeModel(MultiWorkerModel):
 
 
 def _zero_unless(condition, gradients):
-    return [gradient if gradient is None else tf.where(condition, gradient, 0) for gradient in gradients]
+    return [
+        gradient if gradient is None else tf.where(condition, gradient, 0) for gradient in gradients
+    ]
 
 
 class _StopAtNonFinite(keras.callbacks.Callback):
@@ -433,5 +544,7 @@ class _StopAtNonFinite(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         if not math.isfinite(logs.get("loss", 0)):
-            parts = {name: float(value) for name, value in logs.items() if name in self.model.loss_parts}
+            parts = {
+                name: float(value) for name, value in logs.items() if name in self.model.loss_parts
+            }
             raise NonFiniteError.of(int(self.model.optimizer.iterations), {"loss": 0.0, **parts})

@@ -8,23 +8,22 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
+from keras_gen._arguments import checked_count, is_real
+from keras_gen._typing import Array, Data, Endpoint, TensorLike
 from keras_gen.distributions import Prior, StandardNormal
+from keras_gen.distributions._checks import check_distribution, check_prior
+from keras_gen.fitting.collapse import CollapseWarning, duplicates
+from keras_gen.fitting.data_check import DataCheck
 from keras_gen.losses import AdversarialLoss, NonSaturating, Penalty
 from keras_gen.models.base import GenerativeModel
-from keras_gen.models.checks import (
-    DataCheck,
-    check_distribution,
+from keras_gen.networks._checks import (
     check_logits,
     check_network,
-    check_prior,
     labels_of,
     number_of_labels,
     output_range,
 )
-from keras_gen.models.collapse import CollapseWarning, duplicates
-from keras_gen.models.copies import copy_of, float32_function, with_labels
-from keras_gen.serialization import checked_count, is_real
-from keras_gen.typing import Array, Data, Endpoint, TensorLike
+from keras_gen.networks._copies import copy_of, float32_function, with_labels
 
 
 class PlayersOptimizer(keras.optimizers.MultiOptimizer):
@@ -48,12 +47,16 @@ class PlayersOptimizer(keras.optimizers.MultiOptimizer):
         of_discriminator = {id(variable) for variable in discriminator.variables}
 
         def owner(variable):
-            return discriminator_optimizer if id(variable) in of_discriminator else generator_optimizer
+            return (
+                discriminator_optimizer if id(variable) in of_discriminator else generator_optimizer
+            )
 
         super().__init__(owner)
         self.owner = owner
 
-    def apply(self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable]) -> None:
+    def apply(
+        self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable]
+    ) -> None:
         """Apply one player's gradients with that player's optimizer."""
         self.owner(trainable_variables[0]).apply(grads, trainable_variables)
 
@@ -110,6 +113,9 @@ class GAN(GenerativeModel):
         *("real_accuracy", "fake_accuracy", "duplicates"),
     )
     compile_arguments = ("loss", "penalties", "discriminator_steps", "ema_momentum")
+    monitor = None
+    has_encoder = False
+    generates_means = False
 
     prior: Prior
 
@@ -137,9 +143,18 @@ class GAN(GenerativeModel):
             )
         num_classes = number_of_labels(generator=generating, discriminator=labels_of(discriminator))
         if averaged_generator is not None:
-            check_network("averaged_generator", averaged_generator, latent_shape, data_shape, why=", as `generator`", labels=True)
+            check_network(
+                "averaged_generator",
+                averaged_generator,
+                latent_shape,
+                data_shape,
+                why=", as `generator`",
+                labels=True,
+            )
             averaged_generator.trainable = False
-        super().__init__(DataCheck(data_shape, *output_range(generator), num_classes), seed, **kwargs)
+        super().__init__(
+            DataCheck(data_shape, *output_range(generator), num_classes), seed, **kwargs
+        )
         self.generator = generator
         self.discriminator = discriminator
         self.prior = prior
@@ -173,29 +188,48 @@ class GAN(GenerativeModel):
             ValueError: If any of these is not what it should be.
         """
         if kwargs.get("optimizer") is not None:
-            raise ValueError("A GAN has two players: give `generator_optimizer` and `discriminator_optimizer`, not `optimizer`.")
+            raise ValueError(
+                "A GAN has two players: give `generator_optimizer` and `discriminator_optimizer`, not `optimizer`."
+            )
         loss = NonSaturating() if loss is None else loss
         generator_optimizer = keras.optimizers.get(generator_optimizer)
         discriminator_optimizer = keras.optimizers.get(discriminator_optimizer)
         if not isinstance(loss, AdversarialLoss):
-            raise ValueError(f"`loss` of a GAN is a keras_gen.losses.AdversarialLoss, such as NonSaturating(). Received: {loss!r}")
+            raise ValueError(
+                f"`loss` of a GAN is a keras_gen.losses.AdversarialLoss, such as NonSaturating(). Received: {loss!r}"
+            )
         penalties = (penalties,) if isinstance(penalties, Penalty) else tuple(penalties or ())
         if not all(isinstance(penalty, Penalty) for penalty in penalties):
-            raise ValueError(f"`penalties` are keras_gen.losses.Penalty objects, such as [R1(10.0)]. Received: {penalties!r}")
+            raise ValueError(
+                f"`penalties` are keras_gen.losses.Penalty objects, such as [R1(10.0)]. Received: {penalties!r}"
+            )
         discriminator_steps = checked_count(self, "discriminator_steps", discriminator_steps)
         if ema_momentum is not None and not (is_real(ema_momentum) and 0 <= ema_momentum < 1):
-            raise ValueError(f"`ema_momentum` is a number in [0, 1) or None. Received: {ema_momentum!r}")
+            raise ValueError(
+                f"`ema_momentum` is a number in [0, 1) or None. Received: {ema_momentum!r}"
+            )
         if generator_optimizer is discriminator_optimizer:
-            raise ValueError("Each player needs an optimizer of its own. Received the same object twice: make two.")
+            raise ValueError(
+                "Each player needs an optimizer of its own. Received the same object twice: make two."
+            )
         if kwargs.get("metrics") or kwargs.get("weighted_metrics"):
-            raise ValueError("A GAN has no target that `metrics` could be computed from. Leave `metrics` out.")
+            raise ValueError(
+                "A GAN has no target that `metrics` could be computed from. Leave `metrics` out."
+            )
         with self.distribute_strategy.scope():
             if ema_momentum is not None and self.averaged_generator is None:
                 self.averaged_generator = copy_of(self.generator)
-            self.discriminator_in_float32: Any = float32_function(self.discriminator) if penalties else None
+            self.discriminator_in_float32: Any = (
+                float32_function(self.discriminator) if penalties else None
+            )
         if self.averaged_generator is not None:
-            self.averaged_generator.trainable = False  # again, if `trainable` of the whole was changed
-        super().compile(PlayersOptimizer(generator_optimizer, discriminator_optimizer, self.discriminator), **kwargs)
+            self.averaged_generator.trainable = (
+                False  # again, if `trainable` of the whole was changed
+            )
+        super().compile(
+            PlayersOptimizer(generator_optimizer, discriminator_optimizer, self.discriminator),
+            **kwargs,
+        )
         self.loss = loss
         self.penalties = penalties
         self.discriminator_steps = discriminator_steps
@@ -232,32 +266,52 @@ class GAN(GenerativeModel):
         """The data that latents `inputs` `[batch, n]`, or a pair of latents and labels, are turned into."""
         latents, *labels = inputs if self.num_classes else (inputs,)
         if training:
-            return with_labels(self.generator, latents, labels[0] if labels else None, training=True)
+            return with_labels(
+                self.generator, latents, labels[0] if labels else None, training=True
+            )
         return self.decode(latents, *labels)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """The discriminator's moves on L_d, then the generator's on L_g."""
         _, x, labels, sample_weight = self._unpack_labelled(data)  # the target is what is learned
-        *discriminator_seeds, generator_seed = self._seeds(x, self.discriminator_steps + 1, training=True)
+        *discriminator_seeds, generator_seed = self._seeds(
+            x, self.discriminator_steps + 1, training=True
+        )
 
         for seed in discriminator_seeds:
-            generated = with_labels(self.generator, self._latents(x, labels, seed), labels, training=True)
+            generated = with_labels(
+                self.generator, self._latents(x, labels, seed), labels, training=True
+            )
             with tf.GradientTape() as tape:
-                real_logits, fake_logits = (self._logits(examples, labels, training=True) for examples in (x, generated))
+                real_logits, fake_logits = (
+                    self._logits(examples, labels, training=True) for examples in (x, generated)
+                )
                 discriminator_regularization = self.regularization_loss(self.discriminator)
-                discriminator_loss = self.average(self.loss.discriminator(real_logits, fake_logits), sample_weight)
-                penalty_loss = self.average(self._penalty(x, generated, labels, seed), sample_weight)
+                discriminator_loss = self.average(
+                    self.loss.discriminator(real_logits, fake_logits), sample_weight
+                )
+                penalty_loss = self.average(
+                    self._penalty(x, generated, labels, seed), sample_weight
+                )
                 loss = discriminator_loss + penalty_loss + discriminator_regularization
             terms = {"discriminator_loss": discriminator_loss, "penalty_loss": penalty_loss}
-            discriminator_loss += self.minimize(tape, x, loss, self.discriminator.trainable_variables, terms)
+            discriminator_loss += self.minimize(
+                tape, x, loss, self.discriminator.trainable_variables, terms
+            )
 
         with tf.GradientTape() as tape:
-            generated = with_labels(self.generator, self._latents(x, labels, generator_seed), labels, training=True)
-            generator_loss = self._generator_loss(x, generated, labels, sample_weight, training=True)
+            generated = with_labels(
+                self.generator, self._latents(x, labels, generator_seed), labels, training=True
+            )
+            generator_loss = self._generator_loss(
+                x, generated, labels, sample_weight, training=True
+            )
             generator_regularization = self.regularization_loss(self.generator)
             loss = generator_loss + generator_regularization
         variables = self.generator.trainable_variables + self.prior.trainable_variables
-        generator_loss += self.minimize(tape, x, loss, variables, {"generator_loss": generator_loss})
+        generator_loss += self.minimize(
+            tape, x, loss, variables, {"generator_loss": generator_loss}
+        )
 
         self._average_generator()
         self.optimizer.iterations.assign_add(1)
@@ -274,19 +328,28 @@ class GAN(GenerativeModel):
         _, x, labels, sample_weight = self._unpack_labelled(data)  # the target is what is learned
         [seed] = self._seeds(x, 1, training=False)
         generated = self.decode(self._latents(x, labels, seed), *self._given(labels))
-        real_logits, fake_logits = (self._logits(examples, labels, training=False) for examples in (x, generated))
+        real_logits, fake_logits = (
+            self._logits(examples, labels, training=False) for examples in (x, generated)
+        )
         return self._logs(
             *(x, generated, real_logits, fake_logits),
-            generator_loss=self._generator_loss(x, generated, labels, sample_weight, training=False),
-            discriminator_loss=self.average(self.loss.discriminator(real_logits, fake_logits), sample_weight),
+            generator_loss=self._generator_loss(
+                x, generated, labels, sample_weight, training=False
+            ),
+            discriminator_loss=self.average(
+                self.loss.discriminator(real_logits, fake_logits), sample_weight
+            ),
             penalty_loss=tf.zeros(()),
-            regularization_loss=self.regularization_loss(self.generator) + self.regularization_loss(self.discriminator),
+            regularization_loss=self.regularization_loss(self.generator)
+            + self.regularization_loss(self.discriminator),
         )
 
     def _seeds(self, x, number, training):
         """A seed for each move; they wait for the checks of `x`, so that bad data leave even moving averages alone."""
         with tf.control_dependencies([x]):
-            return tf.unstack(tf.random.experimental.stateless_split(self.noise_seed(training), number))
+            return tf.unstack(
+                tf.random.experimental.stateless_split(self.noise_seed(training), number)
+            )
 
     def _latents(self, x, labels, seed):
         """As many latents as `x` has examples, under a conditional prior those of their labels."""
@@ -301,14 +364,18 @@ class GAN(GenerativeModel):
         """L_g; a loss that compares with real examples counts each pair with the weight of its real one."""
         logits = self._logits(generated, labels, training)
         if self.loss.paired:
-            return self.average(self.loss.generator(logits, self._logits(x, labels, training)), sample_weight)
+            return self.average(
+                self.loss.generator(logits, self._logits(x, labels, training)), sample_weight
+            )
         return self.average(self.loss.generator(logits))
 
     def _penalty(self, x, generated, labels, seed):
         """The sum of the penalties, `[batch]`; one that is due every n steps counts n times then."""
 
         def logits(points):
-            inputs = [points, tf.cast(labels, tf.int32)] if labels_of(self.discriminator) else points
+            inputs = (
+                [points, tf.cast(labels, tf.int32)] if labels_of(self.discriminator) else points
+            )
             return self.discriminator_in_float32(inputs, training=True)
 
         total = tf.zeros(tf.shape(x)[0])
@@ -320,7 +387,11 @@ class GAN(GenerativeModel):
                 return penalty.every * penalty(logits, x, generated, of_penalty)
 
             due = tf.equal(tf.convert_to_tensor(self.optimizer.iterations) % penalty.every, 0)
-            total += value() if penalty.every == 1 else tf.cond(due, value, lambda: tf.zeros(tf.shape(x)[0]))
+            total += (
+                value()
+                if penalty.every == 1
+                else tf.cond(due, value, lambda: tf.zeros(tf.shape(x)[0]))
+            )
         return total
 
     def _average_generator(self):
@@ -330,10 +401,14 @@ class GAN(GenerativeModel):
         step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.float32)
         momentum = tf.minimum(self.ema_momentum or 0.0, (1 + step) / (10 + step))
         networks = self.averaged_generator.variables, self.generator.variables
-        pairs = [(average.value, variable.value) for average, variable in zip(*networks, strict=True)]
+        pairs = [
+            (average.value, variable.value) for average, variable in zip(*networks, strict=True)
+        ]
 
         def move(average, value):
-            average.assign(momentum * average + (1 - momentum) * value if average.dtype.is_floating else value)
+            average.assign(
+                momentum * average + (1 - momentum) * value if average.dtype.is_floating else value
+            )
 
         def move_all(strategy):
             for average, variable in pairs:
@@ -355,7 +430,9 @@ class GAN(GenerativeModel):
     def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """The data that `latents` `[batch, n]` are turned into, by the averaged generator if there is one."""
         self._given(condition)
-        return with_labels(self.averaged_generator or self.generator, latents, condition, training=False)
+        return with_labels(
+            self.averaged_generator or self.generator, latents, condition, training=False
+        )
 
     def discriminate(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """The discriminator's γ ∈ [0, 1], `[batch]`: its probability that each example is real."""
@@ -364,10 +441,16 @@ class GAN(GenerativeModel):
 
     def signatures(self) -> dict[str, Endpoint]:
         """The serving contract: `serving_default` (as `generate`), `decode`, `generate` and `discriminate`, with a `condition`."""
-        latents, condition = tf.TensorSpec((None, self.prior.event_size), tf.float32, name="latents"), self._condition_specs()
+        latents, condition = (
+            tf.TensorSpec((None, self.prior.event_size), tf.float32, name="latents"),
+            self._condition_specs(),
+        )
         return {
             "serving_default": (self.generate_rows, [self._seed_spec(), *condition]),
             "decode": (lambda *latents: {"outputs": self.decode(*latents)}, [latents, *condition]),
             "generate": (self.generate_rows, [self._seed_spec(), *condition]),
-            "discriminate": (lambda *inputs: {"probability": self.discriminate(*inputs)}, [self._data_spec(), *condition]),
+            "discriminate": (
+                lambda *inputs: {"probability": self.discriminate(*inputs)},
+                [self._data_spec(), *condition],
+            ),
         }

@@ -7,22 +7,15 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_gen.distributions import Likelihood, Posterior, Prior, StandardNormal, kl_divergence
+from keras_gen._arguments import checked_count
+from keras_gen._typing import Array, Distribution, Endpoint, TensorLike
+from keras_gen.distributions import Likelihood, Posterior, Prior, StandardNormal, closed_form_kl
+from keras_gen.distributions._checks import check_distribution, check_prior
+from keras_gen.fitting.data_check import DataCheck
 from keras_gen.models.base import GenerativeModel
-from keras_gen.models.checks import (
-    DataCheck,
-    check_distribution,
-    check_logits,
-    check_network,
-    check_prior,
-    labels_of,
-    number_of_labels,
-)
-from keras_gen.models.copies import with_labels
-from keras_gen.models.kl_check import KLCheck
+from keras_gen.networks._checks import check_logits, check_network, labels_of, number_of_labels
+from keras_gen.networks._copies import with_labels
 from keras_gen.objectives import ELBO, Objective
-from keras_gen.serialization import checked_count
-from keras_gen.typing import Array, Distribution, Endpoint, TensorLike
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -57,6 +50,10 @@ class VAE(GenerativeModel):
 
     loss_parts = ("reconstruction_loss", "kl_loss", "regularization_loss", "elbo")
     compile_arguments = ("objective",)
+    monitor = ("val_elbo", "max")
+    evaluated_losses = loss_parts
+    loss_unit = "nats"
+    has_log_likelihood = True
 
     prior: Prior
 
@@ -70,7 +67,10 @@ class VAE(GenerativeModel):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        for argument, family, kind in (("posterior", posterior, Posterior), ("likelihood", likelihood, Likelihood)):
+        for argument, family, kind in (
+            ("posterior", posterior, Posterior),
+            ("likelihood", likelihood, Likelihood),
+        ):
             if not isinstance(family, kind):
                 raise ValueError(
                     f"`{argument}` is a keras_gen.distributions.{kind.__name__}, such as DiagonalNormal(event_size=8) or "
@@ -78,18 +78,44 @@ class VAE(GenerativeModel):
                 )
         prior = StandardNormal(posterior.event_size) if prior is None else prior
         check_prior(prior, posterior.event_size, labels=True)
-        check_network("encoder", encoder, likelihood.event_shape, why=", the `event_shape` of `likelihood`", labels=True)
         check_network(
-            "encoder", encoder, None, (posterior.parameter_size,), why=", the `parameter_size` of `posterior`", labels=True
+            "encoder",
+            encoder,
+            likelihood.event_shape,
+            why=", the `event_shape` of `likelihood`",
+            labels=True,
         )
-        check_network("decoder", decoder, (posterior.event_size,), why=", the `event_size` of `posterior`", labels=True)
         check_network(
-            "decoder", decoder, None, likelihood.parameter_shape, why=", the `parameter_shape` of `likelihood`", labels=True
+            "encoder",
+            encoder,
+            None,
+            (posterior.parameter_size,),
+            why=", the `parameter_size` of `posterior`",
+            labels=True,
+        )
+        check_network(
+            "decoder",
+            decoder,
+            (posterior.event_size,),
+            why=", the `event_size` of `posterior`",
+            labels=True,
+        )
+        check_network(
+            "decoder",
+            decoder,
+            None,
+            likelihood.parameter_shape,
+            why=", the `parameter_shape` of `likelihood`",
+            labels=True,
         )
         if likelihood.logits:
             check_logits("decoder", decoder)
-        num_classes = number_of_labels(encoder=labels_of(encoder), decoder=labels_of(decoder), prior=prior.num_classes)
-        super().__init__(DataCheck(likelihood.event_shape, *likelihood.support, num_classes), seed, **kwargs)
+        num_classes = number_of_labels(
+            encoder=labels_of(encoder), decoder=labels_of(decoder), prior=prior.num_classes
+        )
+        super().__init__(
+            DataCheck(likelihood.event_shape, *likelihood.support, num_classes), seed, **kwargs
+        )
         self.encoder = encoder
         self.decoder = decoder
         self.posterior = posterior
@@ -98,14 +124,12 @@ class VAE(GenerativeModel):
         self.family_variables = [*posterior.variables, *likelihood.variables]
         prior.connect(encoder, posterior, likelihood.support)
         check_distribution(prior)
-        any_label = tf.zeros(1, tf.int32) if num_classes else None
-        any_posterior = posterior(tf.zeros((1, posterior.parameter_size)))
-        has_closed_form = kl_divergence(any_posterior, prior.distribution(any_label)).analytic
-        self.kl_check = KLCheck() if has_closed_form else None
-        self.kl_check_metrics = self.kl_check.metrics if self.kl_check else []  # for Keras to reset and report
 
     def compile(
-        self, optimizer: keras.optimizers.Optimizer | str = "adam", objective: Objective | None = None, **kwargs: Any
+        self,
+        optimizer: keras.optimizers.Optimizer | str = "adam",
+        objective: Objective | None = None,
+        **kwargs: Any,
     ) -> None:
         """Configure for training as `keras.Model.compile`, with an `objective` in the place of `loss`.
 
@@ -121,14 +145,18 @@ class VAE(GenerativeModel):
                 f"Received: loss={kwargs.get('loss')!r}, objective={objective!r}"
             )
         if getattr(objective, "doubly_reparameterized", False) and self.posterior.variables:
-            raise ValueError(f"{objective} needs a posterior without weights of its own. Received: {self.posterior}.")
+            raise ValueError(
+                f"{objective} needs a posterior without weights of its own. Received: {self.posterior}."
+            )
         super().compile(optimizer, **kwargs)
         self.objective = objective
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
         """The reconstruction of `inputs` without noise: the mean of p(x | z) at the mean of q(z | x)."""
         x, labels = inputs if self.num_classes else (inputs, None)
-        latents = self.posterior.point(self.posterior(with_labels(self.encoder, x, labels, training)))
+        latents = self.posterior.point(
+            self.posterior(with_labels(self.encoder, x, labels, training))
+        )
         return self.likelihood(with_labels(self.decoder, latents, labels, training)).mean()
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -138,15 +166,12 @@ class VAE(GenerativeModel):
             terms = self._terms(x, target, labels, sample_weight, training=True)
         terms["loss"] += self.minimize(tape, x, terms["loss"], self.trainable_variables, terms)
         self.log(x, **terms)
-        return self._without_check(self._logs(x, target, labels, sample_weight))
+        return self._logs(x, target, labels, sample_weight)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """The objective and its parts on a batch, with noise that is the same in every evaluation, and the check of the KL."""
         x, target, labels, sample_weight = self._unpack_labelled(data)
         terms = self._terms(x, target, labels, sample_weight, training=False)
-        if self.kl_check:
-            parameters = with_labels(self.encoder, x, labels, training=False)
-            self.kl_check.update(self.posterior, parameters, self.prior.distribution(labels), self.noise_seed(training=False))
         self.log(x, **terms)
         return self._logs(x, target, labels, sample_weight)
 
@@ -171,7 +196,12 @@ class VAE(GenerativeModel):
         """p(x | z) for latents `[samples, batch, n]`; in a training step on `x`, what the family fits to the batch is."""
         samples, batch = tf.unstack(tf.shape(latents)[:2])
         labels = None if labels is None else tf.tile(labels, [samples])
-        parameters = with_labels(self.decoder, tf.reshape(latents, (-1, self.posterior.event_size)), labels, training=x is not None)
+        parameters = with_labels(
+            self.decoder,
+            tf.reshape(latents, (-1, self.posterior.event_size)),
+            labels,
+            training=x is not None,
+        )
         parameters = tf.reshape(parameters, (samples, batch, *self.likelihood.parameter_shape))
         return self.likelihood(parameters) if x is None else self.likelihood.fitted(parameters, x)
 
@@ -181,31 +211,14 @@ class VAE(GenerativeModel):
         reconstruction = self.reconstruct(x, labels) if wanted else None
         return self.compute_metrics(x, target, reconstruction, sample_weight)
 
-    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate as `keras.Model.evaluate`, and warn if the closed form of the KL and its estimate disagree.
-
-        The logs have `kl_analytic` and `kl_sampled`, both in nats, and how many standard errors lie between them and between their
-        gradients, `kl_z_score` and `kl_gradient_z_score`: over 4 on at least 100 examples is a warning. A pair without a closed
-        form has none of these.
-        """
-        logs = super().evaluate(*args, **kwargs)
-        if self.kl_check:
-            self.kl_check.warn(pair=f"{self.posterior} and {self.prior.name}")
-        return logs
-
-    def get_metrics_result(self) -> dict[str, tf.Tensor]:
-        """The logs; without the check of the KL in training, which does not make it."""
-        results = super().get_metrics_result()
-        in_training = tf.executing_eagerly() and self.kl_check and not self.kl_check.examples
-        return self._without_check(results) if in_training else results
-
-    def _without_check(self, logs):
-        return {name: value for name, value in logs.items() if name not in KLCheck.names}
-
     def encode(self, x: Array, condition: TensorLike | None = None) -> Distribution:
         """The posterior q(z | x), a `tfd.Distribution`: `.mean()`, `.stddev()`, `.sample()`, `.log_prob(z)`."""
         self._given(condition)
         return self.posterior(with_labels(self.encoder, x, condition, training=False))
+
+    def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
+        """Return the point of q(z | x) that a reconstruction uses, its mean, `[batch, n]`."""
+        return self.posterior.point(self.encode(x, condition))
 
     def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """The mean of p(x | z) for `latents` `[batch, n]`."""
@@ -216,7 +229,9 @@ class VAE(GenerativeModel):
         """The mean of p(x | z) at the mean of q(z | x), without noise."""
         return self((x, *self._given(condition)) if self.num_classes else x, training=False)
 
-    def score(self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16) -> tf.Tensor:
+    def score(
+        self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16
+    ) -> tf.Tensor:
         """How strange each example is, `[batch]`: −ELBO in nats, a bound on −log p(x), so higher is stranger.
 
         The expectation is over draws from the same noise for each example, whatever else is in the batch, and in every call: two
@@ -243,11 +258,14 @@ class VAE(GenerativeModel):
             return z[:, 0], posterior.log_prob(z)[:, 0]
 
         z, log_posterior = tf.vectorized_map(draws, parameters)
-        z, log_posterior = tf.transpose(z, (1, 0, 2)), tf.transpose(log_posterior)  # [samples, batch, ...]
+        z, log_posterior = (
+            tf.transpose(z, (1, 0, 2)),
+            tf.transpose(log_posterior),
+        )  # [samples, batch, ...]
         prior = self.prior.distribution(condition)
-        if self.kl_check:
-            kl = kl_divergence(self.posterior(parameters), prior).value
-        else:
+        posterior = self.posterior(parameters)
+        kl = closed_form_kl(posterior, prior)
+        if kl is None:
             kl = tf.reduce_mean(log_posterior - prior.log_prob(z), axis=0)
         return kl - tf.reduce_mean(self._likelihood(z, condition).log_prob(x), axis=0)
 
@@ -281,11 +299,23 @@ class VAE(GenerativeModel):
 
     def signatures(self) -> dict[str, Endpoint]:
         """The serving contract: `serving_default`, `encode`, `decode`, `generate` and `score`, each with a `condition` if any."""
-        latents, condition = tf.TensorSpec((None, self.posterior.event_size), tf.float32, name="latents"), self._condition_specs()
+        latents, condition = (
+            tf.TensorSpec((None, self.posterior.event_size), tf.float32, name="latents"),
+            self._condition_specs(),
+        )
         return {
-            "serving_default": (lambda *inputs: {"reconstructions": self.reconstruct(*inputs)}, [self._data_spec(), *condition]),
-            "encode": (lambda *inputs: self.posterior.summary(self.encode(*inputs)), [self._data_spec(), *condition]),
+            "serving_default": (
+                lambda *inputs: {"reconstructions": self.reconstruct(*inputs)},
+                [self._data_spec(), *condition],
+            ),
+            "encode": (
+                lambda *inputs: self.posterior.summary(self.encode(*inputs)),
+                [self._data_spec(), *condition],
+            ),
             "decode": (lambda *latents: {"outputs": self.decode(*latents)}, [latents, *condition]),
             "generate": (self.generate_rows, [self._seed_spec(), *condition]),
-            "score": (lambda *inputs: {"score": self.score(*inputs)}, [self._data_spec(), *condition]),
+            "score": (
+                lambda *inputs: {"score": self.score(*inputs)},
+                [self._data_spec(), *condition],
+            ),
         }

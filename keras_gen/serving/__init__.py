@@ -4,4 +4,12 @@ from keras_gen.serving.client import GRPCClient, RESTClient, ServingError
 from keras_gen.serving.publish import PublishError, publish
 from keras_gen.serving.verify import Verification, verify
 
-__all__ = ["GRPCClient", "PublishError", "RESTClient", "ServingError", "Verification", "publish", "verify"]
+__all__ = [
+    "GRPCClient",
+    "PublishError",
+    "RESTClient",
+    "ServingError",
+    "Verification",
+    "publish",
+    "verify",
+]

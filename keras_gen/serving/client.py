@@ -108,11 +108,24 @@ class _Client:
     """
 
     def __init__(
-        self, address: str, model: str, version: int | None = None, label: str | None = None, timeout: float = 60.0
+        self,
+        address: str,
+        model: str,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float = 60.0,
     ) -> None:
         if version is not None and label is not None:
-            raise ValueError(f"Give a version or a label, not both. Received: version={version!r}, label={label!r}")
-        self.address, self.model, self.version, self.label, self.timeout = address, model, version, label, timeout
+            raise ValueError(
+                f"Give a version or a label, not both. Received: version={version!r}, label={label!r}"
+            )
+        self.address, self.model, self.version, self.label, self.timeout = (
+            address,
+            model,
+            version,
+            label,
+            timeout,
+        )
         self._signatures: dict[str, Signature] | None = None
 
     def signatures(self) -> dict[str, Signature]:
@@ -121,7 +134,9 @@ class _Client:
             self._signatures = self._ask_signatures()
         return self._signatures
 
-    def predict(self, signature: str = "serving_default", **inputs: npt.ArrayLike) -> dict[str, np.ndarray]:
+    def predict(
+        self, signature: str = "serving_default", **inputs: npt.ArrayLike
+    ) -> dict[str, np.ndarray]:
         """Call any signature.
 
         Args:
@@ -137,22 +152,35 @@ class _Client:
         """
         offered = self.signatures()
         if signature not in offered:
-            raise ValueError(f"Expected a signature of {self.model}: {', '.join(sorted(offered))}. Received: {signature!r}")
+            raise ValueError(
+                f"Expected a signature of {self.model}: {', '.join(sorted(offered))}. Received: {signature!r}"
+            )
         signature_of = offered[signature]
         if set(inputs) != set(signature_of.inputs):
             raise ValueError(
                 f"Expected for {signature}: {', '.join(signature_of.inputs)}. Received: {', '.join(inputs) or 'nothing'}"
             )
-        arrays = {name: _as_array(name, values, signature_of.inputs[name]) for name, values in inputs.items()}
+        arrays = {
+            name: _as_array(name, values, signature_of.inputs[name])
+            for name, values in inputs.items()
+        }
         if len({len(array) for array in arrays.values()}) > 1:
-            raise ValueError(f"Expected one batch size. Received: { {name: len(array) for name, array in arrays.items()} }")
+            raise ValueError(
+                f"Expected one batch size. Received: { {name: len(array) for name, array in arrays.items()} }"
+            )
         return self._predict(signature, arrays, signature_of.outputs)
 
-    def reconstruct(self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> np.ndarray:
+    def reconstruct(
+        self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None
+    ) -> np.ndarray:
         """The reconstructions `[batch, *data_shape]` of data."""
-        return self.predict("serving_default", inputs=inputs, **_given(condition))["reconstructions"]
+        return self.predict("serving_default", inputs=inputs, **_given(condition))[
+            "reconstructions"
+        ]
 
-    def encode(self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> dict[str, np.ndarray]:
+    def encode(
+        self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None
+    ) -> dict[str, np.ndarray]:
         """What describes the latents of data, by name: `latents`, or `mean` and `scale` or `scale_tril`."""
         return self.predict("encode", inputs=inputs, **_given(condition))
 
@@ -169,7 +197,9 @@ class _Client:
         answer = self.predict("score", inputs=inputs, **_given(condition))
         return Scored(answer["score"], answer.get("anomaly"))
 
-    def discriminate(self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> np.ndarray:
+    def discriminate(
+        self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None
+    ) -> np.ndarray:
         """The probability `[batch]` that data are real, as the discriminator of a GAN sees it."""
         return self.predict("discriminate", inputs=inputs, **_given(condition))["probability"]
 
@@ -230,7 +260,10 @@ class RESTClient(_Client):
             return {
                 name: Tensor(
                     _NAMES[info["dtype"]],
-                    tuple(None if size["size"] == "-1" else int(size["size"]) for size in info["tensor_shape"].get("dim", [])),
+                    tuple(
+                        None if size["size"] == "-1" else int(size["size"])
+                        for size in info["tensor_shape"].get("dim", [])
+                    ),
                 )
                 for name, info in infos.items()
             }
@@ -246,13 +279,19 @@ class RESTClient(_Client):
         plain = {name: _as_json(array) for name, array in arrays.items()}
         batch = len(next(iter(plain.values())))
         if not batch:
-            raise ValueError("REST cannot carry an empty batch. Received: no rows. Leave the call out, or use GRPCClient.")
+            raise ValueError(
+                "REST cannot carry an empty batch. Received: no rows. Leave the call out, or use GRPCClient."
+            )
         request = {"signature_name": signature}
         if self.rows:
-            request["instances"] = [{name: values[row] for name, values in plain.items()} for row in range(batch)]
+            request["instances"] = [
+                {name: values[row] for name, values in plain.items()} for row in range(batch)
+            ]
         else:
             request["inputs"] = plain
-        answer = self._request("post", ":predict", request)["predictions" if self.rows else "outputs"]
+        answer = self._request("post", ":predict", request)[
+            "predictions" if self.rows else "outputs"
+        ]
         if len(outputs) == 1:  # the server leaves its name out
             answer = dict.fromkeys(outputs, answer)
         elif self.rows:
@@ -265,15 +304,21 @@ class RESTClient(_Client):
         try:
             response = requests.request(method, self.url + path, json=body, timeout=self.timeout)
         except requests.Timeout as error:
-            raise ServingError("DEADLINE_EXCEEDED", f"no answer of {self.url} in {self.timeout:g} s.") from error
+            raise ServingError(
+                "DEADLINE_EXCEEDED", f"no answer of {self.url} in {self.timeout:g} s."
+            ) from error
         except requests.RequestException as error:
             raise ServingError("UNAVAILABLE", f"no server at {self.address}: {error}.") from error
         try:
             answer = response.json()
         except ValueError as error:
-            raise ServingError("UNKNOWN", f"{self.url} did not answer in JSON, but: {response.text[:200]!r}.") from error
+            raise ServingError(
+                "UNKNOWN", f"{self.url} did not answer in JSON, but: {response.text[:200]!r}."
+            ) from error
         if response.status_code != 200:
-            raise ServingError(_CODES.get(response.status_code, "INTERNAL"), answer.get("error", response.text))
+            raise ServingError(
+                _CODES.get(response.status_code, "INTERNAL"), answer.get("error", response.text)
+            )
         return answer
 
 
@@ -289,7 +334,12 @@ class GRPCClient(_Client):
     """
 
     def __init__(
-        self, address: str, model: str, version: int | None = None, label: str | None = None, timeout: float = 60.0
+        self,
+        address: str,
+        model: str,
+        version: int | None = None,
+        label: str | None = None,
+        timeout: float = 60.0,
     ) -> None:
         import grpc
 
@@ -306,10 +356,13 @@ class GRPCClient(_Client):
         from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
         request = self._addressed(get_model_status_pb2.GetModelStatusRequest())
-        answer = self._call(model_service_pb2_grpc.ModelServiceStub(self._channel).GetModelStatus, request)
+        answer = self._call(
+            model_service_pb2_grpc.ModelServiceStub(self._channel).GetModelStatus, request
+        )
         states = get_model_status_pb2.ModelVersionStatus.State
         return [
-            Version(entry.version, states.Name(entry.state), entry.status.error_message) for entry in answer.model_version_status
+            Version(entry.version, states.Name(entry.state), entry.status.error_message)
+            for entry in answer.model_version_status
         ]
 
     def _ask_signatures(self) -> dict[str, Signature]:
@@ -325,7 +378,9 @@ class GRPCClient(_Client):
                 for name, info in infos.items()
             }
 
-        request = self._addressed(get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"]))
+        request = self._addressed(
+            get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        )
         answer = self._call(self._prediction_service().GetModelMetadata, request)
         found = get_model_metadata_pb2.SignatureDefMap()
         answer.metadata["signature_def"].Unpack(found)
@@ -397,7 +452,9 @@ def _as_array(name, values, tensor):
     if not fits:
         shape = ", ".join("batch" if size is None else str(size) for size in tensor.shape)
         kind = "bytes" if tensor.dtype == "object" else tensor.dtype
-        raise ValueError(f"Expected `{name}` as {kind} of shape ({shape}). Received: {array.dtype} of shape {array.shape}")
+        raise ValueError(
+            f"Expected `{name}` as {kind} of shape ({shape}). Received: {array.dtype} of shape {array.shape}"
+        )
     if tensor.dtype == "float32" and not np.isfinite(array.astype(tensor.dtype)).all():
         raise ValueError(f"Expected `{name}` as finite numbers. Received: some that are not.")
     return array.astype(tensor.dtype)

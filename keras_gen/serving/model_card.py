@@ -9,16 +9,21 @@ from typing import Any
 
 import yaml
 
+from keras_gen._files import PathLike
+from keras_gen._versions import versions
 from keras_gen.models.base import GenerativeModel
 from keras_gen.serving.warm_up import Exchanges
-from keras_gen.storage import PathLike
-from keras_gen.versions import versions
 
 CARD = "assets.extra/MODEL_CARD.md"
 
 
 def write_card(
-    model: GenerativeModel, folder: PathLike, name: str, version: str, exchanges: Exchanges, run: PathLike | None = None
+    model: GenerativeModel,
+    folder: PathLike,
+    name: str,
+    version: str,
+    exchanges: Exchanges,
+    run: PathLike | None = None,
 ) -> None:
     """Write what a model is, how it is called and what it was trained with.
 
@@ -69,7 +74,10 @@ A batch may have any number of rows, none included. `generate` gives the same ro
         text = text.replace(text[text.index("    curl") : text.index("## Model")], "")
     if run:
         text += _training(pathlib.Path(run))
-    return text + "\n## Limits\n\nA SavedModel is a program: run it only if you trust whoever made it. Samples are no data.\n"
+    return (
+        text
+        + "\n## Limits\n\nA SavedModel is a program: run it only if you trust whoever made it. Samples are no data.\n"
+    )
 
 
 def _training(run):
@@ -77,12 +85,19 @@ def _training(run):
     text = ""
     if (run / "config.yaml").is_file():
         config = yaml.safe_load((run / "config.yaml").read_text())
-        config = {key: pathlib.Path(value).name if str(value).startswith("/") else value for key, value in config.items()}
-        text += f"\n## Training\n\n```yaml\n{yaml.safe_dump(config, sort_keys=False).strip()}\n```\n"
+        config = {
+            key: pathlib.Path(value).name if str(value).startswith("/") else value
+            for key, value in config.items()
+        }
+        text += (
+            f"\n## Training\n\n```yaml\n{yaml.safe_dump(config, sort_keys=False).strip()}\n```\n"
+        )
     if (run / "metrics.csv").is_file():
         with (run / "metrics.csv").open(newline="") as file:
             last = list(csv.DictReader(file))[-1:]
-        figures = "".join(f"| {key} | {value} |\n" for row in last for key, value in row.items() if value)
+        figures = "".join(
+            f"| {key} | {value} |\n" for row in last for key, value in row.items() if value
+        )
         text += f"\nAfter the last epoch:\n\n| metric | value |\n|---|---|\n{figures}"
     return text
 
@@ -90,13 +105,21 @@ def _training(run):
 def _parts(model):
     """The constructor's arguments in a word each."""
     config = model.get_config()
-    described = {"class": type(model).__name__, "parameters": int(model.count_params()), "data_shape": list(model.data_shape)}
+    described = {
+        "class": type(model).__name__,
+        "parameters": int(model.count_params()),
+        "data_shape": list(model.data_shape),
+    }
     for argument in config:
         value: Any = getattr(model, argument, None)
         if hasattr(value, "count_params") and hasattr(value, "layers"):
             described[argument] = f"{value.name}, {value.count_params()} parameters"
         elif value is not None and argument not in ("dtype", "name", "trainable"):
-            described[argument] = value if isinstance(value, (int, float, str)) else getattr(value, "name", None) or str(value)
+            described[argument] = (
+                value
+                if isinstance(value, (int, float, str))
+                else getattr(value, "name", None) or str(value)
+            )
     return described
 
 

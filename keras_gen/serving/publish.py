@@ -3,20 +3,22 @@
 import os
 import pathlib
 
+from keras_gen._files import UNFINISHED, PathLike, alone, remove, whole, write_sums
 from keras_gen.models.base import GenerativeModel
-from keras_gen.models.saved import load_run
+from keras_gen.runs.folder import load_run
 from keras_gen.serving.model_card import write_card
 from keras_gen.serving.server_config import read_server_config, write_server_config
 from keras_gen.serving.verify import SUMS, verify
 from keras_gen.serving.warm_up import write_records
-from keras_gen.storage import UNFINISHED, PathLike, alone, remove, whole, write_sums
 
 
 class PublishError(RuntimeError):
     """A model could not be published; what was there before is as it was."""
 
 
-def publish(model_or_run: GenerativeModel | PathLike, base: PathLike, png: bool = False) -> pathlib.Path:
+def publish(
+    model_or_run: GenerativeModel | PathLike, base: PathLike, png: bool = False
+) -> pathlib.Path:
     """Export a model as the next version below `base`, the folder that TensorFlow Serving watches.
 
     The server loads whatever it sees under an integer name. So the SavedModel, its warm-up requests, model card and checksums are
@@ -38,10 +40,14 @@ def publish(model_or_run: GenerativeModel | PathLike, base: PathLike, png: bool 
         PublishError: If writing or verifying fails.
     """
     if not isinstance(model_or_run, (GenerativeModel, str, os.PathLike)):
-        raise ValueError(f"Expected a keras_gen model or the folder of a run. Received: {model_or_run!r}")
+        raise ValueError(
+            f"Expected a keras_gen model or the folder of a run. Received: {model_or_run!r}"
+        )
     base = pathlib.Path(base)
     if base.exists() and not base.is_dir():
-        raise ValueError(f"Expected `base` as the folder of a model's versions. Received: {base}, which is a file.")
+        raise ValueError(
+            f"Expected `base` as the folder of a model's versions. Received: {base}, which is a file."
+        )
     run = None if isinstance(model_or_run, GenerativeModel) else pathlib.Path(model_or_run)
     model = load_run(run) if run else model_or_run
     models = base.resolve().parent
@@ -50,7 +56,13 @@ def publish(model_or_run: GenerativeModel | PathLike, base: PathLike, png: bool 
     with alone(base):
         for left_over in base.glob(f"{UNFINISHED}*"):
             remove(left_over)
-        version = base / str(max((int(folder.name) for folder in base.iterdir() if folder.name.isdecimal()), default=0) + 1)
+        version = base / str(
+            max(
+                (int(folder.name) for folder in base.iterdir() if folder.name.isdecimal()),
+                default=0,
+            )
+            + 1
+        )
         with whole(version) as unfinished:
             _write(model, unfinished, base.resolve().name, version.name, png, run)
         with alone(models):
@@ -67,7 +79,11 @@ def _write(model, folder, name, version, png, run):
         write_card(model, folder, name, version, exchanges, run)
         write_sums(folder, SUMS)
     except (OSError, tf.errors.OpError) as error:
-        raise PublishError(f"{folder.parent} has no new version, since writing it failed: {error}. Is the disk full?") from error
+        raise PublishError(
+            f"{folder.parent} has no new version, since writing it failed: {error}. Is the disk full?"
+        ) from error
     found = verify(folder)
     if found.problems:
-        raise PublishError(f"{folder.parent} has no new version, since verifying it failed: {'; '.join(found.problems)}")
+        raise PublishError(
+            f"{folder.parent} has no new version, since verifying it failed: {'; '.join(found.problems)}"
+        )

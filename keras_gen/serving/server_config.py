@@ -3,7 +3,7 @@
 import pathlib
 from typing import TYPE_CHECKING
 
-from keras_gen.storage import PathLike, whole
+from keras_gen._files import PathLike, whole
 
 if TYPE_CHECKING:
     from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
@@ -43,9 +43,13 @@ def write_server_config(folder: PathLike) -> None:
 
     folder, config = pathlib.Path(folder), read_server_config(folder)
     known = {model.name for model in config.model_config_list.config}
-    versioned = {path.parent.name for path in folder.glob("*/*") if path.name.isdecimal() and path.is_dir()}
+    versioned = {
+        path.parent.name for path in folder.glob("*/*") if path.name.isdecimal() and path.is_dir()
+    }
     for name in sorted(versioned - known):
-        config.model_config_list.config.add(name=name, base_path=f"{MOUNTED_AT}/{name}", model_platform="tensorflow")
+        config.model_config_list.config.add(
+            name=name, base_path=f"{MOUNTED_AT}/{name}", model_platform="tensorflow"
+        )
     if versioned - known:
         with whole(folder / MODELS) as unfinished:
             unfinished.write_text(text_format.MessageToString(config))

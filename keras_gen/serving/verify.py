@@ -8,10 +8,10 @@ import subprocess
 import sys
 from typing import Any
 
-from keras_gen.storage import PathLike, damaged
+from keras_gen._files import PathLike, damaged
 
 SUMS = "assets.extra/SHA256SUMS"
-_CHECK = pathlib.Path(__file__).with_name("clean_check.py")
+_CHECK = pathlib.Path(__file__).with_name("_clean_check.py")
 _SECONDS = 600
 
 
@@ -34,7 +34,10 @@ class Verification:
         rows = [
             (
                 name,
-                *(", ".join(f"{key} {spec}" for key, spec in row[side].items()) for side in ("inputs", "outputs")),
+                *(
+                    ", ".join(f"{key} {spec}" for key, spec in row[side].items())
+                    for side in ("inputs", "outputs")
+                ),
                 f"{row['difference']:.1e}",
                 f"{row['milliseconds']:.1f}",
             )
@@ -42,7 +45,10 @@ class Verification:
             if row
         ]
         widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (header, *rows)]
+        lines = [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in (header, *rows)
+        ]
         return "\n".join([*lines, f"{self.parameters:,} parameters"] if rows else [])
 
 
@@ -64,14 +70,18 @@ def verify(folder: PathLike) -> Verification:
     """
     folder = pathlib.Path(folder)
     if not folder.is_dir():
-        raise ValueError(f"Expected the folder of a SavedModel, such as savedmodels/vae/1. Received: {folder}, which is none.")
+        raise ValueError(
+            f"Expected the folder of a SavedModel, such as savedmodels/vae/1. Received: {folder}, which is none."
+        )
     damage = damaged(folder, SUMS)
     if damage:
         return Verification(folder, {}, 0, damage)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     command = [sys.executable, "-P", str(_CHECK), str(folder)]
     try:
-        process = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_SECONDS, env=environment)
+        process = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=_SECONDS, env=environment
+        )
     except subprocess.TimeoutExpired:
         return Verification(folder, {}, 0, [f"it did not answer within {_SECONDS} s"])
     if process.returncode:

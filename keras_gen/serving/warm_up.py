@@ -5,9 +5,9 @@ import pathlib
 import numpy as np
 import tensorflow as tf
 
+from keras_gen._export import endpoints
+from keras_gen._files import PathLike
 from keras_gen.models.base import GenerativeModel
-from keras_gen.models.export import endpoints
-from keras_gen.storage import PathLike
 
 Exchanges = dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]
 """Requests and answers: signature → (inputs, outputs), each name → array."""
@@ -62,7 +62,9 @@ def _example(model, spec):
         return np.arange(ROWS, dtype=np.int64) % model.num_classes
     if spec.name == "latents":
         return random.standard_normal((ROWS, *spec.shape[1:]), np.float32)
-    levels = random.integers(0, 256, (ROWS, *model.data_shape), np.uint8)  # which a categorical likelihood wants, too
+    levels = random.integers(
+        0, 256, (ROWS, *model.data_shape), np.uint8
+    )  # which a categorical likelihood wants, too
     if spec.dtype == tf.string:
         return np.array([tf.io.encode_png(image).numpy() for image in levels], object)
     return np.float32(levels / 255).clip(model.data_check.low, model.data_check.high)

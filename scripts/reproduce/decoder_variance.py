@@ -18,7 +18,7 @@ import results
 import tyro
 
 from keras_gen import VAE, data, distributions, evaluation, networks
-from keras_gen.data.sources import as_arrays
+from keras_gen.data import as_arrays
 
 IMAGE, TABLE = (28, 28, 1), "decoder_variance"
 SCALES = {"fixed": 1.0, "shared": "optimal", "per_pixel": "per_element"}
@@ -45,24 +45,42 @@ def train(settings, kind, seed):
     training, test = data.load("mnist", 128, data_dir=settings.data_dir, seed=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a scale for each pixel, which is what this is about
-        posterior, likelihood = distributions.DiagonalNormal(16), distributions.Normal(IMAGE, SCALES[kind])
+        posterior, likelihood = (
+            distributions.DiagonalNormal(16),
+            distributions.Normal(IMAGE, SCALES[kind]),
+        )
     encoder = networks.mlp(IMAGE, (posterior.parameter_size,), hidden=(512, 256))
     decoder = networks.mlp((16,), likelihood.parameter_shape, hidden=(256, 512))
     vae = VAE(encoder, decoder, posterior, likelihood, seed=seed)
-    schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * len(training))
-    vae.compile(keras.optimizers.Adam(schedule, global_clipnorm=1000.0), steps_per_execution=50, jit_compile=False)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        settings.learning_rate, settings.epochs * len(training)
+    )
+    vae.compile(
+        keras.optimizers.Adam(schedule, global_clipnorm=1000.0),
+        steps_per_execution=50,
+        jit_compile=False,
+    )
     began = time.perf_counter()
     vae.fit(training, epochs=settings.epochs, verbose=0)
     minutes = (time.perf_counter() - began) / 60
     x, _ = as_arrays(test)
     quality = evaluation.sample_quality(vae, x, as_arrays(training, len(x))[0], seed=seed)
     bound = -vae.evaluate(x, verbose=0, return_dict=True)["elbo"]
-    return {"kind": kind, "seed": seed, "bound": round(bound, 1), **rounded(quality), "minutes": round(minutes, 1)}
+    return {
+        "kind": kind,
+        "seed": seed,
+        "bound": round(bound, 1),
+        **rounded(quality),
+        "minutes": round(minutes, 1),
+    }
 
 
 def rounded(quality):
     """The scores of `SampleQuality` and its protocol, for a file."""
-    return {**{name: round(value, 3) for name, value in quality.scores.items()}, "protocol": quality.protocol}
+    return {
+        **{name: round(value, 3) for name, value in quality.scores.items()},
+        "protocol": quality.protocol,
+    }
 
 
 def table():
@@ -84,15 +102,33 @@ def table():
         for kind, sides in of.items()
     ]
     said = []
-    for name, order in (("bound", ["per_pixel", "shared", "fixed"]), ("fid", ["shared", "fixed", "per_pixel"])):
-        same = sorted(SCALES, key=lambda kind, name=name: np.mean([each[name] for each in of[kind]])) == order
+    for name, order in (
+        ("bound", ["per_pixel", "shared", "fixed"]),
+        ("fid", ["shared", "fixed", "per_pixel"]),
+    ):
+        same = (
+            sorted(SCALES, key=lambda kind, name=name: np.mean([each[name] for each in of[kind]]))
+            == order
+        )
         steps = [
             f"{a} before {b} in {sum(one[name] < two[name] for one, two in zip(of[a], of[b], strict=True))}"
             for a, b in itertools.pairwise(order)
         ]
-        said.append(f"{'is' if same else 'is **not**'} the paper's ({', '.join(steps)} of {seeds} seeds)".replace("_", " "))
+        said.append(
+            f"{'is' if same else 'is **not**'} the paper's ({', '.join(steps)} of {seeds} seeds)".replace(
+                "_", " "
+            )
+        )
     protocol = found[0]["protocol"]
-    head = ["σ", "−ELBO", "paper's", "FID (classifier)", "precision", "recall", "paper's FID (Inception)"]
+    head = [
+        "σ",
+        "−ELBO",
+        "paper's",
+        "FID (classifier)",
+        "precision",
+        "recall",
+        "paper's FID (Inception)",
+    ]
     return f"""`python scripts/reproduce/decoder_variance.py`, {seeds} seeds a row, {found[0]["epochs"]} epochs each,
 {sum(each["minutes"] for each in found):.0f} minutes of training in all (budget: 30). MNIST in grey values, all 10,000 test images;
 −ELBO in nats. Features of {protocol["extractor"]} ({protocol["weights"]}), so that only the order can be compared with the
@@ -106,7 +142,11 @@ paper's: by the bound it {said[0]}, by the FID it
 
 def main(settings: Settings):
     """Train what is missing, and write the table."""
-    cases = {f"{kind}-{seed}": (settings, kind, seed) for seed in range(settings.seeds) for kind in SCALES}
+    cases = {
+        f"{kind}-{seed}": (settings, kind, seed)
+        for seed in range(settings.seeds)
+        for kind in SCALES
+    }
     protocol = {"epochs": settings.epochs, "learning_rate": settings.learning_rate}
     results.complete(TABLE, cases, train, **protocol)
     results.write_section("Decoder variance", table())

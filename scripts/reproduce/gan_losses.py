@@ -16,10 +16,10 @@ import results
 import tyro
 
 from keras_gen import data, evaluation
-from keras_gen.data.sources import as_arrays
+from keras_gen.data import as_arrays
 from keras_gen.models import RegularizedAutoencoder
-from keras_gen.training.config import AutoencoderConfig, GANConfig, VAEConfig
-from keras_gen.training.run import build
+from keras_gen.runs.config import AutoencoderConfig, GANConfig, VAEConfig
+from keras_gen.runs.train import build
 
 IMAGE, TABLE = (28, 28, 1), "gan_losses"
 CONFIGS = {
@@ -27,8 +27,12 @@ CONFIGS = {
     "minimax": GANConfig(loss="minimax"),
     "least squares": GANConfig(loss="least_squares"),
     "hinge, spectral normalization": GANConfig(loss="hinge", spectral_normalization=True),
-    "Wasserstein, gradient penalty": GANConfig(loss="wasserstein", penalties=("gradient_penalty",), penalty_every=4),
-    "relativistic, R1 and R2": GANConfig(loss="relativistic", penalties=("r1", "r2"), penalty_weight=0.1, penalty_every=4),
+    "Wasserstein, gradient penalty": GANConfig(
+        loss="wasserstein", penalties=("gradient_penalty",), penalty_every=4
+    ),
+    "relativistic, R1 and R2": GANConfig(
+        loss="relativistic", penalties=("r1", "r2"), penalty_weight=0.1, penalty_every=4
+    ),
     "VAE": VAEConfig(network="conv", latent_size=16),
     "RAE, mixture of 10 normals": AutoencoderConfig(network="conv", latent_size=16, latent_l2=1e-4),
 }
@@ -60,13 +64,24 @@ def train(settings, name, seed):
     x, _ = as_arrays(test)
     quality = evaluation.sample_quality(model, x, as_arrays(training, len(x))[0], seed=seed)
     scores = {name: round(value, 3) for name, value in quality.scores.items()}
-    return {"name": name, "seed": seed, **scores, "protocol": quality.protocol, "minutes": round(minutes, 1)}
+    return {
+        "name": name,
+        "seed": seed,
+        **scores,
+        "protocol": quality.protocol,
+        "minutes": round(minutes, 1),
+    }
 
 
 def table():
     """The comparison in words and numbers."""
     found = list(results.load(TABLE).values())
-    scores = {"FID": ("fid", 1), "precision": ("precision", 3), "recall": ("recall", 3), "coverage": ("coverage", 3)}
+    scores = {
+        "FID": ("fid", 1),
+        "precision": ("precision", 3),
+        "recall": ("recall", 3),
+        "coverage": ("coverage", 3),
+    }
     rows = []
     for name in CONFIGS:
         mine = [each for each in found if each["name"] == name]
@@ -74,13 +89,18 @@ def table():
         rows.append(
             [
                 name,
-                *(results.spread([each[score] for each in mine], digits) for score, digits in scores.values()),
+                *(
+                    results.spread([each[score] for each in mine], digits)
+                    for score, digits in scores.values()
+                ),
                 minutes,
                 len(mine),
             ]
         )
     protocol = found[0]["protocol"]
-    *gans, vae, rae = (np.mean([each["fid"] for each in found if each["name"] == name]) for name in CONFIGS)
+    *gans, vae, rae = (
+        np.mean([each["fid"] for each in found if each["name"] == name]) for name in CONFIGS
+    )
     verdict = "which they are" if min(gans) < rae < vae else "which they are **not**"
     return f"""`python scripts/reproduce/gan_losses.py`, {found[0]["epochs"]} epochs each,
 {sum(each["minutes"] for each in found):.0f} minutes of training, each on one core beside another (budget: 120 on both).
@@ -96,7 +116,11 @@ MNIST, as many samples as test images, 10,000. Features of
 def main(settings: Settings):
     """Train what is missing, and write the table."""
     numbered = list(enumerate(CONFIGS))
-    cases = {f"{number}-{seed}": (settings, name, seed) for seed in range(settings.seeds) for number, name in numbered}
+    cases = {
+        f"{number}-{seed}": (settings, name, seed)
+        for seed in range(settings.seeds)
+        for number, name in numbered
+    }
     results.complete(TABLE, cases, train, epochs=settings.epochs)
     results.write_section("Adversarial losses, VAE and RAE", table())
 

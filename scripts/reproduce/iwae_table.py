@@ -19,7 +19,7 @@ import results
 import tyro
 
 from keras_gen import VAE, Checkpoints, data, distributions, evaluation, networks, objectives
-from keras_gen.data.sources import as_arrays
+from keras_gen.data import as_arrays
 
 IMAGE, LATENTS = (28, 28, 1), 50
 TABLE = "iwae_table"
@@ -69,7 +69,9 @@ def build(settings, mean):
     posterior, likelihood = distributions.DiagonalNormal(LATENTS), distributions.Bernoulli(IMAGE)
     wide = {"hidden": (200, 200), "activation": "tanh"}
     vae = VAE(
-        networks.mlp(IMAGE, (posterior.parameter_size,), num_classes=10 if conditional else None, **wide),
+        networks.mlp(
+            IMAGE, (posterior.parameter_size,), num_classes=10 if conditional else None, **wide
+        ),
         networks.mlp((LATENTS,), likelihood.parameter_shape, **wide),
         posterior,
         likelihood,
@@ -85,14 +87,27 @@ def build(settings, mean):
 def main(settings: Settings):
     """Train, estimate and write the result."""
     labels = settings.row == "conditional"
-    train, test = data.load("mnist", 100, labels, settings.data_dir, seed=settings.seed, binarize=True)
+    train, test = data.load(
+        "mnist", 100, labels, settings.data_dir, seed=settings.seed, binarize=True
+    )
     grey, _ = data.load("mnist", 10_000, data_dir=settings.data_dir)
-    vae = build(settings, np.mean([batch.mean(axis=0) for batch in grey.as_numpy_iterator()], axis=0))
-    schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * len(train))
+    vae = build(
+        settings, np.mean([batch.mean(axis=0) for batch in grey.as_numpy_iterator()], axis=0)
+    )
+    schedule = keras.optimizers.schedules.CosineDecay(
+        settings.learning_rate, settings.epochs * len(train)
+    )
     objective = objectives.IWAE(5) if settings.row == "iwae" else objectives.ELBO()
-    vae.compile(keras.optimizers.Adam(schedule), objective=objective, steps_per_execution=100, jit_compile=False)
+    vae.compile(
+        keras.optimizers.Adam(schedule),
+        objective=objective,
+        steps_per_execution=100,
+        jit_compile=False,
+    )
     folder = settings.checkpoints / f"iwae_table-{settings.row}-{settings.seed}"
-    history = vae.fit(train, epochs=settings.epochs, callbacks=[Clock(), Checkpoints(folder)], verbose=2).history
+    history = vae.fit(
+        train, epochs=settings.epochs, callbacks=[Clock(), Checkpoints(folder)], verbose=2
+    ).history
 
     x, y = as_arrays(test)
     began = time.perf_counter()
@@ -103,7 +118,9 @@ def main(settings: Settings):
         "epochs": settings.epochs,
         "learning_rate": settings.learning_rate,
         "seed": settings.seed,
-        "training_minutes": round(settings.epochs * float(np.quantile(history["seconds"], 0.25)) / 60, 1),
+        "training_minutes": round(
+            settings.epochs * float(np.quantile(history["seconds"], 0.25)) / 60, 1
+        ),
         "wall_minutes": round(sum(history["seconds"]) / 60, 1),
         "nll": round(-estimate.mean, 3),
         "standard_error_of_draws": round(estimate.standard_error, 4),
@@ -126,12 +143,28 @@ def table():
         ("active_units", "epochs", "training_minutes", "wall_minutes"),
     )
     rows = [
-        [name, f"**{each['nll']:.2f}**", *(each[n] for n in numbers[0]), f"{target} ({source})", *(each[n] for n in numbers[1])]
+        [
+            name,
+            f"**{each['nll']:.2f}**",
+            *(each[n] for n in numbers[0]),
+            f"{target} ({source})",
+            *(each[n] for n in numbers[1]),
+        ]
         for row, (name, target, source) in TARGETS.items()
         for each in found
         if each["row"] == row
     ]
-    head = ["model", "−log p(x)", "± (draws)", "± (images)", "target", "active units of 50", "epochs", "minutes", "by the clock"]
+    head = [
+        "model",
+        "−log p(x)",
+        "± (draws)",
+        "± (images)",
+        "target",
+        "active units of 50",
+        "epochs",
+        "minutes",
+        "by the clock",
+    ]
     draws = " and ".join(sorted({f"{each['draws']:,}" for each in found}))
     return f"""`python scripts/reproduce/iwae_table.py --row ROW --epochs EPOCHS`, a training a row. MNIST with dynamic binarization,
 all 10,000 test images, {draws} draws each, nats: with so many draws it is an upper bound of −log p(x) in expectation, as the

@@ -17,7 +17,7 @@ import results
 import tyro
 
 from keras_gen import VAE, data, distributions, evaluation, networks
-from keras_gen.data.sources import as_arrays
+from keras_gen.data import as_arrays
 from keras_gen.evaluation.independence import extended
 
 IMAGE, TABLE = (28, 28, 1), "posterior_covariance"
@@ -48,12 +48,17 @@ def train(settings, latents, family, seed):
     training, test = data.load("mnist", 100, data_dir=settings.data_dir, seed=seed, binarize=True)
     posterior, likelihood = distributions.DiagonalNormal(latents), distributions.Bernoulli(IMAGE)
     wide = {"hidden": (200, 200), "activation": "tanh"}
-    encoder, decoder = networks.mlp(IMAGE, (posterior.parameter_size,), **wide), networks.mlp((latents,), IMAGE, **wide)
+    encoder, decoder = (
+        networks.mlp(IMAGE, (posterior.parameter_size,), **wide),
+        networks.mlp((latents,), IMAGE, **wide),
+    )
     if family == "full":
         posterior = distributions.FullCovarianceNormal(latents)
         encoder = extended(encoder, posterior)
     vae = VAE(encoder, decoder, posterior, likelihood, seed=seed)
-    schedule = keras.optimizers.schedules.CosineDecay(settings.learning_rate, settings.epochs * len(training))
+    schedule = keras.optimizers.schedules.CosineDecay(
+        settings.learning_rate, settings.epochs * len(training)
+    )
     vae.compile(keras.optimizers.Adam(schedule), steps_per_execution=100, jit_compile=False)
     began = time.perf_counter()
     vae.fit(training, epochs=settings.epochs, verbose=0)
@@ -79,7 +84,8 @@ def table():
     for latents in sorted({each["latents"] for each in found}):
         sides = [
             sorted(
-                (each for each in found if (each["latents"], each["family"]) == (latents, family)), key=lambda each: each["seed"]
+                (each for each in found if (each["latents"], each["family"]) == (latents, family)),
+                key=lambda each: each["seed"],
             )
             for family in FAMILIES
         ]
@@ -114,8 +120,13 @@ seeds, the interval is Student's for the mean of the paired differences. No such
 def main(settings: Settings):
     """Train what is missing, and write the table."""
     cases = itertools.product(settings.latents, range(settings.seeds), FAMILIES)
-    named = {f"{latents}-{family}-{seed}": (settings, latents, family, seed) for latents, seed, family in cases}
-    protocol = {name: getattr(settings, name) for name in ("epochs", "learning_rate", "num_samples")}
+    named = {
+        f"{latents}-{family}-{seed}": (settings, latents, family, seed)
+        for latents, seed, family in cases
+    }
+    protocol = {
+        name: getattr(settings, name) for name in ("epochs", "learning_rate", "num_samples")
+    }
     results.complete(TABLE, named, train, **protocol)
     results.write_section("Was independence adequate? Diagonal against full covariance", table())
 

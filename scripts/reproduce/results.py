@@ -28,7 +28,9 @@ def complete(table, cases, train, **protocol):
     for case, result in load(table).items():
         made = {name: result.get(name) for name in protocol}
         if case in cases and made != protocol:
-            raise ValueError(f"Expected {table}-{case}.json of {protocol}. Received: one of {made}. Remove it, to train it anew.")
+            raise ValueError(
+                f"Expected {table}-{case}.json of {protocol}. Received: one of {made}. Remove it, to train it anew."
+            )
     for case, arguments in cases.items():
         if case not in load(table):
             result = {**train(*arguments), **protocol}
@@ -52,7 +54,10 @@ def write_section(title, text):
     """Put a section into `docs/results.md`, in the place of the one with its title if there is one."""
     path = DOCS / "results.md"
     head, *sections = path.read_text().split("\n## ")
-    section, titles = f"{title}\n\n{text.strip()}\n", [section.split("\n")[0] for section in sections]
+    section, titles = (
+        f"{title}\n\n{text.strip()}\n",
+        [section.split("\n")[0] for section in sections],
+    )
     if title in titles:
         sections[titles.index(title)] = section
     else:

@@ -7,7 +7,13 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_gen.distributions import DiagonalNormal, FullCovarianceNormal, StandardNormal, cross_check, kl_divergence
+from keras_gen.distributions import (
+    DiagonalNormal,
+    FullCovarianceNormal,
+    StandardNormal,
+    cross_check,
+    kl_divergence,
+)
 
 tfd = tfp.distributions
 RANDOM = np.random.default_rng(0)
@@ -16,11 +22,15 @@ RANDOM = np.random.default_rng(0)
 def numerical_kl(a, b):
     """KL(a ‖ b) of two scipy distributions on the line, by quadrature."""
     low, high = a.mean() - 12 * a.std(), a.mean() + 12 * a.std()
-    return scipy.integrate.quad(lambda z: a.pdf(z) * (a.logpdf(z) - b.logpdf(z)), low, high, limit=200)[0]
+    return scipy.integrate.quad(
+        lambda z: a.pdf(z) * (a.logpdf(z) - b.logpdf(z)), low, high, limit=200
+    )[0]
 
 
 def diagonal(mean, scale):
-    return tfd.Independent(tfd.Normal(tf.constant(mean, tf.float32), tf.constant(scale, tf.float32)), 1)
+    return tfd.Independent(
+        tfd.Normal(tf.constant(mean, tf.float32), tf.constant(scale, tf.float32)), 1
+    )
 
 
 def test_to_the_standard_normal_it_is_the_formula_of_the_notes():
@@ -34,12 +44,16 @@ def test_to_the_standard_normal_it_is_the_formula_of_the_notes():
 def test_between_two_diagonal_normals_it_is_the_formula_of_the_notes_and_the_integral():
     mu, beta = RANDOM.normal(size=(2, 20, 3))
     sigma, eta = RANDOM.uniform(0.2, 2, size=(2, 20, 3))
-    formula = 0.5 * np.sum(np.log(eta**2 / sigma**2) + sigma**2 / eta**2 + (mu - beta) ** 2 / eta**2 - 1, axis=1)
+    formula = 0.5 * np.sum(
+        np.log(eta**2 / sigma**2) + sigma**2 / eta**2 + (mu - beta) ** 2 / eta**2 - 1, axis=1
+    )
     value, analytic = kl_divergence(diagonal(mu, sigma), diagonal(beta, eta))
     assert analytic
     np.testing.assert_allclose(value, formula, rtol=1e-5)
     norm = scipy.stats.norm
-    integral = sum(numerical_kl(norm(mu[0, i], sigma[0, i]), norm(beta[0, i], eta[0, i])) for i in range(3))
+    integral = sum(
+        numerical_kl(norm(mu[0, i], sigma[0, i]), norm(beta[0, i], eta[0, i])) for i in range(3)
+    )
     assert float(value[0]) == pytest.approx(integral, rel=1e-5)
 
 
@@ -64,7 +78,13 @@ def test_1000_random_pairs_full_and_diagonal_in_every_order():
         for b, covariance_b in ((full[1], covariances[1]), (independent[1], diagonals[1])):
             value, analytic = kl_divergence(a, b)
             assert analytic
-            arguments = zip(means[0].astype("float64"), covariance_a, means[1].astype("float64"), covariance_b, strict=True)
+            arguments = zip(
+                means[0].astype("float64"),
+                covariance_a,
+                means[1].astype("float64"),
+                covariance_b,
+                strict=True,
+            )
             np.testing.assert_allclose(value, [full_kl(*pair) for pair in arguments], rtol=1e-5)
 
 
@@ -88,8 +108,12 @@ def test_a_full_posterior_against_a_prior_without_a_closed_form_is_sampled():
 
 def test_the_expectation_is_under_the_first_argument():
     a, b = tfd.Normal(0.0, 1.0), tfd.Normal(0.0, 3.0)
-    assert float(kl_divergence(a, b).value) == pytest.approx(numerical_kl(scipy.stats.norm(0, 1), scipy.stats.norm(0, 3)), rel=1e-5)
-    assert float(kl_divergence(b, a).value) == pytest.approx(numerical_kl(scipy.stats.norm(0, 3), scipy.stats.norm(0, 1)), rel=1e-5)
+    assert float(kl_divergence(a, b).value) == pytest.approx(
+        numerical_kl(scipy.stats.norm(0, 1), scipy.stats.norm(0, 3)), rel=1e-5
+    )
+    assert float(kl_divergence(b, a).value) == pytest.approx(
+        numerical_kl(scipy.stats.norm(0, 3), scipy.stats.norm(0, 1)), rel=1e-5
+    )
 
 
 def test_without_a_closed_form_it_is_sampled_without_bias():
@@ -101,17 +125,24 @@ def test_without_a_closed_form_it_is_sampled_without_bias():
     z = a.sample(1000, seed=(3, 4))
     standard_error = np.std(a.log_prob(z) - b.log_prob(z)) / np.sqrt(100_000)
     assert abs(float(value) - expected) < 4 * standard_error
-    np.testing.assert_array_equal(value, kl_divergence(a, b, num_samples=100_000, seed=(1, 2)).value)
+    np.testing.assert_array_equal(
+        value, kl_divergence(a, b, num_samples=100_000, seed=(1, 2)).value
+    )
 
 
 def test_gradients_flow_through_the_samples():
     parameters = tf.Variable([[0.5, 0.5, 0.0, 0.0]])
     laplace = tfd.Independent(tfd.Laplace(tf.zeros(2), 1.0), 1)
     with tf.GradientTape() as tape:
-        loss = kl_divergence(DiagonalNormal(2)(parameters), laplace, num_samples=20_000, seed=(1, 2)).value
+        loss = kl_divergence(
+            DiagonalNormal(2)(parameters), laplace, num_samples=20_000, seed=(1, 2)
+        ).value
     step = np.float64(tape.gradient(loss, parameters)[0, 0])
     norm, difference = scipy.stats.norm, 1e-4
-    shifted = [numerical_kl(norm(0.5 + shift, 1), scipy.stats.laplace()) for shift in (-difference, difference)]
+    shifted = [
+        numerical_kl(norm(0.5 + shift, 1), scipy.stats.laplace())
+        for shift in (-difference, difference)
+    ]
     assert step == pytest.approx((shifted[1] - shifted[0]) / (2 * difference), abs=0.03)
 
 
@@ -121,4 +152,6 @@ def test_num_samples_is_checked(count):
     with pytest.raises(ValueError, match=message):
         kl_divergence(tfd.Normal(0.0, 1.0), tfd.Normal(0.0, 1.0), num_samples=count)
     with pytest.raises(ValueError, match=message):
-        cross_check(DiagonalNormal(1), [[0.0, 1.0]], tfd.MultivariateNormalDiag([0.0]), num_samples=count)
+        cross_check(
+            DiagonalNormal(1), [[0.0, 1.0]], tfd.MultivariateNormalDiag([0.0]), num_samples=count
+        )

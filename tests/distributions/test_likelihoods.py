@@ -26,7 +26,10 @@ def test_bernoulli_is_the_cross_entropy_in_nats():
 
 @pytest.mark.parametrize("size", [784, 101, 1])  # many groups of factors, none, one
 def test_bernoulli_is_tfps_with_both_gradients_and_curvature(size):
-    logits, x = tf.constant(10 * RANDOM.normal(size=(3, 2, size)), tf.float32), tf.constant(RANDOM.random((2, size)), tf.float32)
+    logits, x = (
+        tf.constant(10 * RANDOM.normal(size=(3, 2, size)), tf.float32),
+        tf.constant(RANDOM.random((2, size)), tf.float32),
+    )
 
     def derivatives(distribution):
         with tf.GradientTape() as outer:
@@ -37,16 +40,27 @@ def test_bernoulli_is_tfps_with_both_gradients_and_curvature(size):
             gradients = tape.gradient(value, [logits, x])
         return [value, *gradients, outer.gradient(gradients[0], logits)]
 
-    of_tfp = derivatives(lambda logits: tfd.Independent(tfd.Bernoulli(logits=logits, dtype=tf.float32), 1))
+    of_tfp = derivatives(
+        lambda logits: tfd.Independent(tfd.Bernoulli(logits=logits, dtype=tf.float32), 1)
+    )
     for mine, expected in zip(derivatives(Bernoulli((size,))), of_tfp, strict=True):
         np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(Bernoulli((size,))(logits[0, 0]).log_prob(x[0]), of_tfp[0][0, 0], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        Bernoulli((size,))(logits[0, 0]).log_prob(x[0]), of_tfp[0][0, 0], rtol=1e-5, atol=1e-5
+    )
     alone = Bernoulli((size,))(logits).log_prob(x[:1])  # one example for all draws
-    np.testing.assert_allclose(alone, Bernoulli((size,))(logits).log_prob(tf.repeat(x[:1], 2, axis=0)), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        alone,
+        Bernoulli((size,))(logits).log_prob(tf.repeat(x[:1], 2, axis=0)),
+        rtol=1e-5,
+        atol=1e-5,
+    )
 
 
 def test_bernoulli_stays_finite_where_a_probability_would_round_to_one():
-    log_prob = Bernoulli((1,))(tf.constant([[200.0], [-200.0]])).log_prob(tf.constant([[0.0], [1.0]]))
+    log_prob = Bernoulli((1,))(tf.constant([[200.0], [-200.0]])).log_prob(
+        tf.constant([[0.0], [1.0]])
+    )
     np.testing.assert_allclose(log_prob, [-200, -200])
 
 
@@ -58,20 +72,32 @@ def test_normal_keeps_all_its_constants(scale):
 
 
 def test_continuous_bernoulli_is_a_density_proportional_to_the_cross_entropy():
-    likelihood, parameters = ContinuousBernoulli((1,)), np.array([-30.0, -2.0, -1e-3, 0.0, 0.5, 30.0], np.float32)
+    likelihood, parameters = (
+        ContinuousBernoulli((1,)),
+        np.array([-30.0, -2.0, -1e-3, 0.0, 0.5, 30.0], np.float32),
+    )
     largest = -np.log(np.finfo(np.float32).eps)
     for parameter in parameters:
         logit = largest * np.tanh(parameter / largest)
-        density = scipy.integrate.quad(lambda x, logit=logit: np.exp(x * np.float64(logit)), 0, 1)[0]
+        density = scipy.integrate.quad(lambda x, logit=logit: np.exp(x * np.float64(logit)), 0, 1)[
+            0
+        ]
         expected = 0.3 * np.float64(logit) - np.log(density)
-        assert float(likelihood([[parameter]]).log_prob([[0.3]])[0]) == pytest.approx(expected, rel=1e-4, abs=1e-5)
-        mean = scipy.integrate.quad(lambda x, logit=logit: x * np.exp(x * np.float64(logit)), 0, 1)[0] / density
+        assert float(likelihood([[parameter]]).log_prob([[0.3]])[0]) == pytest.approx(
+            expected, rel=1e-4, abs=1e-5
+        )
+        mean = (
+            scipy.integrate.quad(lambda x, logit=logit: x * np.exp(x * np.float64(logit)), 0, 1)[0]
+            / density
+        )
         assert float(likelihood([[parameter]]).mean()[0, 0]) == pytest.approx(mean, rel=1e-3)
 
 
 def test_normal_with_a_learned_shared_scale():
     likelihood = Normal(SHAPE, "shared")
-    np.testing.assert_allclose(likelihood(PARAMETERS).log_prob(X), Normal(SHAPE, 1.0)(PARAMETERS).log_prob(X), rtol=1e-5)
+    np.testing.assert_allclose(
+        likelihood(PARAMETERS).log_prob(X), Normal(SHAPE, 1.0)(PARAMETERS).log_prob(X), rtol=1e-5
+    )
     with tf.GradientTape() as tape:
         loss = -tf.reduce_sum(likelihood(PARAMETERS).log_prob(X))
     (gradient,) = tape.gradient(loss, [v.value for v in likelihood.variables])
@@ -84,7 +110,9 @@ def test_normal_with_the_optimal_scale_is_at_the_maximum_of_the_likelihood():
     likelihood = Normal(SHAPE, "optimal")
     fitted = likelihood.fitted(PARAMETERS, X).log_prob(X).numpy().sum()
     best = scipy.optimize.minimize_scalar(
-        lambda s: -scipy.stats.norm(PARAMETERS, s).logpdf(X).sum(), bounds=(0.1, 5), method="bounded"
+        lambda s: -scipy.stats.norm(PARAMETERS, s).logpdf(X).sum(),
+        bounds=(0.1, 5),
+        method="bounded",
     )
     assert fitted == pytest.approx(-best.fun, rel=1e-5)
     for _ in range(100):
@@ -93,23 +121,38 @@ def test_normal_with_the_optimal_scale_is_at_the_maximum_of_the_likelihood():
 
 
 def test_normal_with_a_scale_for_each_element_warns_and_is_scipys():
-    with pytest.warns(UserWarning, match=r"best likelihoods and the worst samples .* scale='optimal'"):
+    with pytest.warns(
+        UserWarning, match=r"best likelihoods and the worst samples .* scale='optimal'"
+    ):
         likelihood = Normal(SHAPE, "per_element")
     assert likelihood.parameter_shape == (4, 5, 2)
     raw = RANDOM.normal(size=(3, *SHAPE))
     scale = np.exp(-6) + (1 - np.exp(-6)) * np.log1p(np.exp(raw + np.log(np.e - 1)))
     expected = scipy.stats.norm(PARAMETERS, scale).logpdf(X).sum(axis=(1, 2, 3))
-    np.testing.assert_allclose(likelihood(np.concatenate([PARAMETERS, raw], axis=-1)).log_prob(X), expected, rtol=1e-4)
+    np.testing.assert_allclose(
+        likelihood(np.concatenate([PARAMETERS, raw], axis=-1)).log_prob(X), expected, rtol=1e-4
+    )
 
 
 def test_categorical_is_the_log_softmax_of_the_level():
     likelihood = Categorical((3,), num_levels=256)
-    logits, levels = RANDOM.normal(size=(5, 3, 256)).astype("float32"), RANDOM.integers(0, 256, size=(5, 3))
-    expected = np.take_along_axis(scipy.special.log_softmax(logits, axis=-1), levels[..., None], axis=-1).sum(axis=(1, 2))
-    np.testing.assert_allclose(likelihood(logits.reshape(5, 768)).log_prob((levels / 255).astype("float32")), expected, rtol=1e-4)
+    logits, levels = (
+        RANDOM.normal(size=(5, 3, 256)).astype("float32"),
+        RANDOM.integers(0, 256, size=(5, 3)),
+    )
+    expected = np.take_along_axis(
+        scipy.special.log_softmax(logits, axis=-1), levels[..., None], axis=-1
+    ).sum(axis=(1, 2))
+    np.testing.assert_allclose(
+        likelihood(logits.reshape(5, 768)).log_prob((levels / 255).astype("float32")),
+        expected,
+        rtol=1e-4,
+    )
     mean = scipy.special.softmax(logits, axis=-1) @ np.arange(256) / 255
     np.testing.assert_allclose(likelihood(logits.reshape(5, 768)).mean(), mean, rtol=1e-4)
-    assert float(likelihood(logits[0].reshape(768)).log_prob([0.5, 0.5, 0.5])) == -np.inf  # 127.5 of 255 is no level
+    assert (
+        float(likelihood(logits[0].reshape(768)).log_prob([0.5, 0.5, 0.5])) == -np.inf
+    )  # 127.5 of 255 is no level
     with pytest.raises(ValueError, match="`num_levels` of Categorical is an int of at least 2"):
         Categorical((3,), num_levels=1)
 
@@ -128,7 +171,9 @@ def test_event_shape_is_checked(shape):
 
 @pytest.mark.parametrize("scale", [0, -1.0, float("inf"), float("nan"), "1", True, None])
 def test_scale_is_checked(scale):
-    with pytest.raises(ValueError, match=re.escape("`scale` of Normal is σ, a positive finite number, or")):
+    with pytest.raises(
+        ValueError, match=re.escape("`scale` of Normal is σ, a positive finite number, or")
+    ):
         Normal(SHAPE, scale)
 
 

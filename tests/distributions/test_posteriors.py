@@ -25,7 +25,10 @@ def test_diagonal_normal_is_scipys_multivariate_normal():
     np.testing.assert_allclose(posterior.mean(), mean, rtol=1e-6)
     np.testing.assert_allclose(posterior.stddev(), scale, rtol=1e-5)
     z = np.random.default_rng(1).normal(size=(5, 3))
-    expected = [scipy.stats.multivariate_normal(m, np.diag(s**2)).logpdf(at) for m, s, at in zip(mean, scale, z, strict=True)]
+    expected = [
+        scipy.stats.multivariate_normal(m, np.diag(s**2)).logpdf(at)
+        for m, s, at in zip(mean, scale, z, strict=True)
+    ]
     np.testing.assert_allclose(posterior.log_prob(z.astype("float32")), expected, rtol=1e-4)
 
 
@@ -40,11 +43,19 @@ def test_diagonal_normal_samples_have_its_moments():
 
 @pytest.mark.parametrize("signs", ["same", "random"])
 @pytest.mark.parametrize("event_size", [1, 2, 50])
-@pytest.mark.parametrize("family", [DiagonalNormal, FullCovarianceNormal, InverseAutoregressiveNormal])
+@pytest.mark.parametrize(
+    "family", [DiagonalNormal, FullCovarianceNormal, InverseAutoregressiveNormal]
+)
 def test_every_family_stays_finite(family, event_size, signs):
     family, raw = family(event_size), np.float32([-1e4, -50, 0, 50, 1e4])
-    sign = 1 if signs == "same" else np.random.default_rng(0).choice([-1, 1], size=(1, family.parameter_size))
-    parameters = tf.Variable(np.repeat(raw[:, None], family.parameter_size, axis=1) * sign, dtype=tf.float32)
+    sign = (
+        1
+        if signs == "same"
+        else np.random.default_rng(0).choice([-1, 1], size=(1, family.parameter_size))
+    )
+    parameters = tf.Variable(
+        np.repeat(raw[:, None], family.parameter_size, axis=1) * sign, dtype=tf.float32
+    )
     standard = StandardNormal(event_size).distribution()
     with tf.GradientTape() as tape:
         posterior = family(parameters)
@@ -61,7 +72,9 @@ def test_full_covariance_normal_is_scipys_multivariate_normal():
     scale = DiagonalNormal(3)(parameters[:, :6]).stddev().numpy()
     z = np.random.default_rng(1).normal(size=(5, 3)).astype("float32")
     for i, (_, _, _, _, _, _, a, b, c) in enumerate(parameters):
-        rows = np.array([[0, 0, 0], short_row([c], 3), short_row([b, a], 3)])  # TFP fills a triangle from its end
+        rows = np.array(
+            [[0, 0, 0], short_row([c], 3), short_row([b, a], 3)]
+        )  # TFP fills a triangle from its end
         tril = scale[i][:, None] * (np.eye(3) + rows)
         np.testing.assert_allclose(posterior.covariance()[i], tril @ tril.T, rtol=1e-4, atol=1e-5)
         expected = scipy.stats.multivariate_normal(parameters[i, :3], tril @ tril.T).logpdf(z[i])
@@ -88,7 +101,9 @@ def test_a_full_covariance_fits_a_correlated_posterior_and_a_diagonal_one_is_lef
     target = tfp.distributions.MultivariateNormalTriL(
         tf.constant(mean, tf.float32), tf.constant(np.linalg.cholesky(covariance), tf.float32)
     )
-    cost = 0.5 * (np.log(np.diag(np.linalg.inv(covariance))).sum() + np.linalg.slogdet(covariance)[1])
+    cost = 0.5 * (
+        np.log(np.diag(np.linalg.inv(covariance))).sum() + np.linalg.slogdet(covariance)[1]
+    )
     for family, left in ((FullCovarianceNormal(3), 0), (DiagonalNormal(3), cost)):
         parameters = tf.Variable(tf.zeros(family.parameter_size))
         optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 600))
@@ -109,7 +124,10 @@ def test_a_full_covariance_fits_a_correlated_posterior_and_a_diagonal_one_is_lef
 
 def stirred_flow(event_size=4):
     """A flow that is not the identity."""
-    family, random = InverseAutoregressiveNormal(event_size, hidden_size=16, context_size=3), np.random.default_rng(0)
+    family, random = (
+        InverseAutoregressiveNormal(event_size, hidden_size=16, context_size=3),
+        np.random.default_rng(0),
+    )
     for variable in family.variables:
         variable.assign(random.normal(size=variable.shape))
     return family, random.normal(size=(1, family.parameter_size)).astype("float32")
@@ -124,7 +142,9 @@ def test_the_flow_is_the_change_of_variables_of_its_normal():
         z = posterior.bijector.forward(noise)
     jacobian = tape.jacobian(z, noise)[0, :, 0, :].numpy()
     expected = base.log_prob(noise)[0] - np.linalg.slogdet(jacobian)[1]
-    np.testing.assert_allclose(family(parameters).log_prob(tf.identity(z))[0], expected, rtol=1e-4)  # by the way back, step by step
+    np.testing.assert_allclose(
+        family(parameters).log_prob(tf.identity(z))[0], expected, rtol=1e-4
+    )  # by the way back, step by step
     assert np.abs(jacobian - np.diag(np.diag(jacobian))).max() > 0.1
     np.testing.assert_allclose(family.point(posterior), posterior.bijector.forward(base.mean()))
 
@@ -150,7 +170,10 @@ def test_a_flow_fits_what_a_normal_cannot():
     )
 
     def divergence(family):
-        parameters, optimizer = tf.Variable(tf.zeros((1, family.parameter_size))), keras.optimizers.Adam(0.03)
+        parameters, optimizer = (
+            tf.Variable(tf.zeros((1, family.parameter_size))),
+            keras.optimizers.Adam(0.03),
+        )
         variables = [parameters, *(variable.value for variable in family.variables)]
 
         @tf.function
@@ -165,7 +188,10 @@ def test_a_flow_fits_what_a_normal_cannot():
         return np.mean([float(step(tf.constant(i))) for i in range(1000)][-50:])
 
     keras.utils.set_random_seed(0)
-    flow, full = divergence(InverseAutoregressiveNormal(2, hidden_size=32, context_size=1)), divergence(FullCovarianceNormal(2))
+    flow, full = (
+        divergence(InverseAutoregressiveNormal(2, hidden_size=32, context_size=1)),
+        divergence(FullCovarianceNormal(2)),
+    )
     assert full > 0.5
     assert flow < 0.5 * full
 
@@ -187,7 +213,9 @@ def test_gradients_under_xla_with_an_unknown_batch_are_those_without(family):
                 loss += kl_divergence(posterior, standard).value
         return tape.gradient(loss, parameters)
 
-    parameters = tf.constant(np.random.default_rng(0).normal(size=(4, family.parameter_size)), tf.float32)
+    parameters = tf.constant(
+        np.random.default_rng(0).normal(size=(4, family.parameter_size)), tf.float32
+    )
     signature = [tf.TensorSpec((None, family.parameter_size))]
     compiled = tf.function(gradient, input_signature=signature, jit_compile=True)
     np.testing.assert_allclose(compiled(parameters), gradient(parameters), rtol=1e-4, atol=1e-5)

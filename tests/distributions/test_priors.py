@@ -33,7 +33,9 @@ def softplus_scale(raw):
 def test_learned_normal_is_scipys_at_its_weights():
     prior = LearnedNormal(3)
     z, mean, raw = RANDOM.normal(size=(3, 5, 3))
-    np.testing.assert_allclose(prior.distribution().log_prob(z), StandardNormal(3).distribution().log_prob(z), rtol=1e-5)
+    np.testing.assert_allclose(
+        prior.distribution().log_prob(z), StandardNormal(3).distribution().log_prob(z), rtol=1e-5
+    )
     prior.set_weights([mean[0], raw[0]])
     expected = scipy.stats.norm(mean[0], softplus_scale(raw[0])).logpdf(z).sum(axis=1)
     np.testing.assert_allclose(prior.distribution().log_prob(z), expected, rtol=1e-4)
@@ -41,7 +43,11 @@ def test_learned_normal_is_scipys_at_its_weights():
 
 def test_normal_mixture_is_the_sum_of_its_components():
     prior = NormalMixture(2, num_components=3)
-    logits, mean, raw = RANDOM.normal(size=3), RANDOM.normal(size=(3, 2)), RANDOM.normal(size=(3, 2))
+    logits, mean, raw = (
+        RANDOM.normal(size=3),
+        RANDOM.normal(size=(3, 2)),
+        RANDOM.normal(size=(3, 2)),
+    )
     prior.set_weights([logits, mean, raw])
     z = RANDOM.normal(size=(5, 1, 2))
     densities = scipy.stats.norm(mean, softplus_scale(raw)).pdf(z).prod(axis=-1)
@@ -56,10 +62,14 @@ def test_vamp_prior_is_the_mean_of_the_posteriors_of_its_pseudo_inputs(family):
     with pytest.raises(ValueError, match="give it to a VAE first"):
         prior.distribution()
     prior.connect(encoder, family, support=(0.0, 1.0))
-    assert [variable.path.split("/")[-1] for variable in prior.trainable_variables] == ["raw_inputs"]
+    assert [variable.path.split("/")[-1] for variable in prior.trainable_variables] == [
+        "raw_inputs"
+    ]
     inputs = scipy.special.expit(prior.raw_inputs.numpy())
     z = RANDOM.normal(size=(5, 2)).astype("float32")
-    densities = np.mean([np.exp(family(encoder(inputs[k : k + 1])).log_prob(z)) for k in range(6)], axis=0)
+    densities = np.mean(
+        [np.exp(family(encoder(inputs[k : k + 1])).log_prob(z)) for k in range(6)], axis=0
+    )
     np.testing.assert_allclose(prior.distribution().log_prob(z), np.log(densities), rtol=1e-4)
 
 
@@ -76,7 +86,9 @@ def test_gradients_reach_every_weight(make):
 
 @pytest.mark.parametrize("make", [NormalMixture, VampPrior])
 def test_num_components_is_checked(make):
-    with pytest.raises(ValueError, match=f"`num_components` of {make.__name__} is an int of at least 1"):
+    with pytest.raises(
+        ValueError, match=f"`num_components` of {make.__name__} is an int of at least 1"
+    ):
         make(2, num_components=0)
 
 
@@ -105,11 +117,15 @@ class Laplace(Prior):
         self.width = width
 
     def distribution(self, condition=None):
-        return tfp.distributions.Independent(tfp.distributions.Laplace(tf.zeros(self.event_size), self.width), 1)
+        return tfp.distributions.Independent(
+            tfp.distributions.Laplace(tf.zeros(self.event_size), self.width), 1
+        )
 
 
 def test_a_prior_of_ones_own_round_trips_and_samples():
-    prior = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(Laplace(2, width=0.5, name="mine")))
+    prior = keras.saving.deserialize_keras_object(
+        keras.saving.serialize_keras_object(Laplace(2, width=0.5, name="mine"))
+    )
     assert (prior.event_size, prior.width, prior.name) == (2, 0.5, "mine")
     rows = prior.sample_rows(np.arange(4000)).numpy()
     assert scipy.stats.kstest(rows.ravel(), scipy.stats.laplace(scale=0.5).cdf).pvalue > 1e-3
@@ -118,5 +134,7 @@ def test_a_prior_of_ones_own_round_trips_and_samples():
 def test_errors_say_what_to_do():
     with pytest.raises(ValueError, match="`event_size` of StandardNormal"):
         StandardNormal(0)
-    with pytest.raises(NotImplementedError, match=r"must return a `tfd\.Distribution` from `distribution\(\)`"):
+    with pytest.raises(
+        NotImplementedError, match=r"must return a `tfd\.Distribution` from `distribution\(\)`"
+    ):
         Prior(2).distribution()

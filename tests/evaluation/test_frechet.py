@@ -11,15 +11,22 @@ from keras_gen.evaluation import frechet_distance, kernel_distance
 
 def features(count, size, seed, shift=0.0):
     random = np.random.default_rng(seed)
-    return random.normal(size=(count, size)) @ np.random.default_rng(99).normal(size=(size, size)) + shift
+    return (
+        random.normal(size=(count, size)) @ np.random.default_rng(99).normal(size=(size, size))
+        + shift
+    )
 
 
-@pytest.mark.parametrize(("count", "size"), [(500, 3), (2000, 64), (50, 64)])  # the last has covariances without full rank
+@pytest.mark.parametrize(
+    ("count", "size"), [(500, 3), (2000, 64), (50, 64)]
+)  # the last has covariances without full rank
 def test_the_frechet_distance_is_that_of_scipys_square_root(count, size):
     a, b = features(count, size, 0), features(count, size, 1, shift=0.3)
     covariances = np.cov(a, rowvar=False), np.cov(b, rowvar=False)
     root = scipy.linalg.sqrtm(covariances[0] @ covariances[1]).real
-    expected = np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(covariances[0] + covariances[1] - 2 * root)
+    expected = np.sum((a.mean(0) - b.mean(0)) ** 2) + np.trace(
+        covariances[0] + covariances[1] - 2 * root
+    )
     assert frechet_distance(a, b) == pytest.approx(expected, rel=1e-3)
     assert frechet_distance(b, a) == pytest.approx(frechet_distance(a, b), rel=1e-6)
 
@@ -28,7 +35,9 @@ def test_the_frechet_distance_of_known_normals():
     a = features(200_000, 2, 0)
     assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6)
     assert frechet_distance(a, a + np.array([3, 4])) == pytest.approx(25, rel=1e-6)
-    assert frechet_distance(a[:, :1], 3 * a[:, :1]) == pytest.approx(4 * (np.var(a[:, 0]) + a[:, 0].mean() ** 2), rel=1e-3)
+    assert frechet_distance(a[:, :1], 3 * a[:, :1]) == pytest.approx(
+        4 * (np.var(a[:, 0]) + a[:, 0].mean() ** 2), rel=1e-3
+    )
 
 
 def test_the_kernel_distance_is_that_of_plain_loops():
@@ -38,36 +47,49 @@ def test_the_kernel_distance_is_that_of_plain_loops():
         return (np.dot(x, y) / 8 + 1) ** 3
 
     n = len(a)
-    within = sum(kernel(s[i], s[j]) for s in (a, b) for i in range(n) for j in range(n) if i != j) / (n * (n - 1))
+    within = sum(
+        kernel(s[i], s[j]) for s in (a, b) for i in range(n) for j in range(n) if i != j
+    ) / (n * (n - 1))
     between = sum(kernel(x, y) for x in a for y in b) / n**2
     found = kernel_distance(a, b, num_subsets=3, subset_size=n)
     assert found.value == pytest.approx(within - 2 * between, rel=1e-3)
     assert np.isnan(found.standard_error)  # each subset is the whole
 
 
-@pytest.mark.parametrize(("shift", "num_subsets", "subset_size"), [(0.0, 20, 100), (1.0, 20, 100), (1.0, 3, 20)])
+@pytest.mark.parametrize(
+    ("shift", "num_subsets", "subset_size"), [(0.0, 20, 100), (1.0, 20, 100), (1.0, 3, 20)]
+)
 def test_the_error_of_the_kernel_distance_is_its_spread(shift, num_subsets, subset_size):
     """Over pairs of sets; of two samples of one distribution it is too large rather than too small."""
     pairs = [(features(200, 4, 2 * i), features(200, 4, 2 * i + 1, shift)) for i in range(40)]
-    values, errors = zip(*(kernel_distance(*pair, num_subsets, subset_size) for pair in pairs), strict=True)
+    values, errors = zip(
+        *(kernel_distance(*pair, num_subsets, subset_size) for pair in pairs), strict=True
+    )
     ratio = np.sqrt(np.mean(np.square(errors))) / np.std(values)
     assert (0.75 < ratio < 1.35) if shift else (1 < ratio < 2.5)
     assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(40) or shift
 
 
 def test_real_against_real_is_small():
-    same, wide = (frechet_distance(features(20_000, 8, 0), scale * features(20_000, 8, 1)) for scale in (1, 2))
+    same, wide = (
+        frechet_distance(features(20_000, 8, 0), scale * features(20_000, 8, 1)) for scale in (1, 2)
+    )
     assert same < 0.01 * wide
 
 
 @pytest.mark.parametrize("distance", [frechet_distance, kernel_distance])
-@pytest.mark.parametrize("b", [np.zeros((5, 4)), np.zeros((1, 3)), np.zeros(3), np.full((5, 3), np.nan)])
+@pytest.mark.parametrize(
+    "b", [np.zeros((5, 4)), np.zeros((1, 3)), np.zeros(3), np.full((5, 3), np.nan)]
+)
 def test_what_are_no_features_is_refused(distance, b):
     with pytest.raises(ValueError, match=r"Expected (finite )?features"):
         distance(np.zeros((5, 3)), b)
 
 
-@pytest.mark.parametrize(("argument", "value", "least"), [("num_subsets", 0, 1), ("subset_size", 1, 2), ("subset_size", 2.5, 2)])
+@pytest.mark.parametrize(
+    ("argument", "value", "least"),
+    [("num_subsets", 0, 1), ("subset_size", 1, 2), ("subset_size", 2.5, 2)],
+)
 def test_what_are_no_subsets_is_refused(argument, value, least):
     expected = f"`{argument}` is an int of at least {least}. Received: {argument}={value}"
     with pytest.raises(ValueError, match=re.escape(expected)):

@@ -24,12 +24,20 @@ def linear_gaussian(correlated, epochs=40):
         weights = np.array([[1.0, 0.8], [0.0, 0.6]]).T @ weights
     precision = weights @ weights.T / SCALE**2 + np.eye(2)
     cost = 0.5 * (np.sum(np.log(np.diag(precision))) - np.linalg.slogdet(precision)[1])
-    x = (random.normal(size=(600, 2)) @ weights + SCALE * random.normal(size=(600, SIZE))).astype("float32")
+    x = (random.normal(size=(600, 2)) @ weights + SCALE * random.normal(size=(600, SIZE))).astype(
+        "float32"
+    )
     encoder = keras.Sequential([keras.Input((SIZE,)), keras.layers.Dense(4)])
     decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(SIZE)])
     decoder.set_weights([weights, np.zeros(SIZE)])
     decoder.trainable = False
-    vae = keras_gen.VAE(encoder, decoder, distributions.DiagonalNormal(2), distributions.Normal((SIZE,), SCALE), seed=0)
+    vae = keras_gen.VAE(
+        encoder,
+        decoder,
+        distributions.DiagonalNormal(2),
+        distributions.Normal((SIZE,), SCALE),
+        seed=0,
+    )
     vae.compile(keras.optimizers.Adam(0.02))
     vae.fit(x, batch_size=100, epochs=epochs, verbose=0)
     vae.compile(keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.02, 4 * 40)))
@@ -40,11 +48,21 @@ def test_the_audit_finds_a_cost_that_is_known():
     vae, x, cost = linear_gaussian(correlated=True)
     assert cost > 0.2
     audit = evaluation.audit_independence(
-        vae, x[:400], x[400:], epochs=40, seeds=(0, 1, 2), images=50, num_samples=1000, refinement_steps=250, batch_size=100
+        vae,
+        x[:400],
+        x[400:],
+        epochs=40,
+        seeds=(0, 1, 2),
+        images=50,
+        num_samples=1000,
+        refinement_steps=250,
+        batch_size=100,
     )
     assert audit.family_gap.low <= cost <= audit.family_gap.high
     assert audit.elbo_gain.low <= cost <= audit.elbo_gain.high
-    assert audit.log_likelihood_gain.mean == pytest.approx(0, abs=0.02)  # the decoder stays as it is
+    assert audit.log_likelihood_gain.mean == pytest.approx(
+        0, abs=0.02
+    )  # the decoder stays as it is
     assert audit.rest.mean == pytest.approx(0, abs=0.01)  # p(z | x) is normal
     assert audit.correlations[0, 1] == pytest.approx(correlation_of(vae), abs=0.03)
     assert not audit.adequate
@@ -61,7 +79,15 @@ def test_where_independence_costs_nothing_it_says_so():
     vae, x, cost = linear_gaussian(correlated=False)
     assert cost == pytest.approx(0, abs=1e-6)
     audit = evaluation.audit_independence(
-        vae, x[:400], x[400:], epochs=10, seeds=(0, 1), images=50, num_samples=500, refinement_steps=100, batch_size=100
+        vae,
+        x[:400],
+        x[400:],
+        epochs=10,
+        seeds=(0, 1),
+        images=50,
+        num_samples=500,
+        refinement_steps=100,
+        batch_size=100,
     )
     assert audit.adequate
     assert "Independent latents were adequate" in str(audit)
@@ -78,8 +104,14 @@ def test_a_posterior_that_is_not_yet_the_best_is_no_cost_of_independence():
 
 def test_schedules_of_the_kl_are_at_their_end(images):
     posterior, likelihood = distributions.DiagonalNormal(3), distributions.Bernoulli((8, 8, 1))
-    vae = keras_gen.VAE(networks.mlp((8, 8, 1), (6,)), networks.mlp((3,), (8, 8, 1)), posterior, likelihood, seed=1)
-    for weight, settled in ((objectives.LinearWarmUp(100, 0.5), 0.5), (objectives.Cyclical(100), 1.0), (0.25, 0.25)):
+    vae = keras_gen.VAE(
+        networks.mlp((8, 8, 1), (6,)), networks.mlp((3,), (8, 8, 1)), posterior, likelihood, seed=1
+    )
+    for weight, settled in (
+        (objectives.LinearWarmUp(100, 0.5), 0.5),
+        (objectives.Cyclical(100), 1.0),
+        (0.25, 0.25),
+    ):
         vae.compile("adam", objective=objectives.ELBO(weight, free_bits=1.0))
         copy = evaluation.independence._copy(vae, 0, full=False)
         assert copy.objective.kl_weight == settled
@@ -91,36 +123,56 @@ def test_schedules_of_the_kl_are_at_their_end(images):
 
 def test_both_begin_with_the_same_posterior_whatever_the_encoder(images):
     posterior, likelihood = distributions.DiagonalNormal(3), distributions.Bernoulli((8, 8, 1))
-    for encoder in (networks.conv_encoder((8, 8, 1), (6,), filters=(4,)), networks.mlp((8, 8, 1), (6,), num_classes=4)):
+    for encoder in (
+        networks.conv_encoder((8, 8, 1), (6,), filters=(4,)),
+        networks.mlp((8, 8, 1), (6,), num_classes=4),
+    ):
         vae = keras_gen.VAE(encoder, networks.mlp((3,), (8, 8, 1)), posterior, likelihood, seed=1)
         vae.compile("adam")
         full = evaluation.independence._copy(vae, 5, full=True)
         labels = np.arange(20) % 4 if vae.num_classes else None
         ours, theirs = full.encode(images, labels), vae.encode(images, labels)
         np.testing.assert_allclose(ours.mean(), theirs.mean(), atol=1e-6)
-        np.testing.assert_allclose(ours.covariance(), np.asarray(theirs.stddev())[..., None] ** 2 * np.eye(3), atol=1e-6)
+        np.testing.assert_allclose(
+            ours.covariance(), np.asarray(theirs.stddev())[..., None] ** 2 * np.eye(3), atol=1e-6
+        )
         before = vae.get_weights()
         full.fit(images, labels, verbose=0)
         assert all(np.array_equal(a, b) for a, b in zip(before, vae.get_weights(), strict=True))
-        assert np.any(np.abs(np.asarray(full.encode(images, labels).covariance()) * (1 - np.eye(3))) > 0)
+        assert np.any(
+            np.abs(np.asarray(full.encode(images, labels).covariance()) * (1 - np.eye(3))) > 0
+        )
 
 
 def test_what_cannot_be_audited_is_refused(images):
-    posterior, likelihood = distributions.FullCovarianceNormal(3), distributions.Bernoulli((8, 8, 1))
+    posterior, likelihood = (
+        distributions.FullCovarianceNormal(3),
+        distributions.Bernoulli((8, 8, 1)),
+    )
     encoder = networks.mlp((8, 8, 1), (posterior.parameter_size,))
     vae = keras_gen.VAE(encoder, networks.mlp((3,), (8, 8, 1)), posterior, likelihood)
     with pytest.raises(ValueError, match="with a DiagonalNormal posterior of at least two latents"):
         evaluation.audit_independence(vae, images, images)
     posterior = distributions.DiagonalNormal(3)
-    vae = keras_gen.VAE(networks.mlp((8, 8, 1), (6,)), networks.mlp((3,), (8, 8, 1)), posterior, likelihood)
+    vae = keras_gen.VAE(
+        networks.mlp((8, 8, 1), (6,)), networks.mlp((3,), (8, 8, 1)), posterior, likelihood
+    )
     with pytest.raises(ValueError, match="Expected a compiled VAE"):
         evaluation.audit_independence(vae, images, images)
     vae.compile("adam")
     for seeds in ((), (0, 0)):
         with pytest.raises(
-            ValueError, match=rf"Expected at least one seed, no two alike\. Received: seeds={re.escape(str(seeds))}"
+            ValueError,
+            match=rf"Expected at least one seed, no two alike\. Received: seeds={re.escape(str(seeds))}",
         ):
             evaluation.audit_independence(vae, images, images, seeds=seeds)
-    for name, value, least in (("images", 1, 2), ("epochs", 0, 1), ("num_samples", 2.5, 1), ("refinement_steps", 0, 1)):
-        with pytest.raises(ValueError, match=f"`{name}` is an int of at least {least}. Received: {name}={value}"):
+    for name, value, least in (
+        ("images", 1, 2),
+        ("epochs", 0, 1),
+        ("num_samples", 2.5, 1),
+        ("refinement_steps", 0, 1),
+    ):
+        with pytest.raises(
+            ValueError, match=f"`{name}` is an int of at least {least}. Received: {name}={value}"
+        ):
             evaluation.audit_independence(vae, images, images, **{name: value})

@@ -11,13 +11,18 @@ import keras_gen
 from keras_gen import distributions, evaluation, networks
 
 RANDOM = np.random.default_rng(0)
-WEIGHTS, BIAS = RANDOM.normal(size=(3, 4)).astype("float32"), RANDOM.normal(size=4).astype("float32")
+WEIGHTS, BIAS = (
+    RANDOM.normal(size=(3, 4)).astype("float32"),
+    RANDOM.normal(size=4).astype("float32"),
+)
 CODES = (RANDOM.normal(size=(300, 3)) * [1, 5, 2] + [0, 1, 2]).astype("float32")
 
 
 @pytest.fixture(scope="module")
 def autoencoder():
-    encoder, decoder = (keras.Sequential([keras.Input((a,)), keras.layers.Dense(b)]) for a, b in ((4, 3), (3, 4)))
+    encoder, decoder = (
+        keras.Sequential([keras.Input((a,)), keras.layers.Dense(b)]) for a, b in ((4, 3), (3, 4))
+    )
     decoder.set_weights([WEIGHTS, BIAS])
     return keras_gen.RegularizedAutoencoder(encoder, decoder)
 
@@ -37,29 +42,51 @@ def test_an_interpolation_is_straight_or_along_the_great_circle(autoencoder):
     start, end = CODES[:2], CODES[2:4]
     straight = evaluation.interpolate(autoencoder, start, end, num_steps=3)
     np.testing.assert_allclose(straight[:, 1], (start + end) / 2 @ WEIGHTS + BIAS, atol=1e-4)
-    right_angle = evaluation.interpolate(autoencoder, [[2.0, 0, 0]], [[0, 2.0, 0]], num_steps=3, spherical=True)
-    np.testing.assert_allclose(right_angle[0, 1], 2**0.5 * np.array([1, 1, 0]) @ WEIGHTS + BIAS, atol=1e-4)
-    for images in (straight, evaluation.interpolate(autoencoder, start, end, num_steps=3, spherical=True)):
-        np.testing.assert_allclose(images[:, [0, 2]], np.stack([start, end], axis=1) @ WEIGHTS + BIAS, atol=1e-4)
+    right_angle = evaluation.interpolate(
+        autoencoder, [[2.0, 0, 0]], [[0, 2.0, 0]], num_steps=3, spherical=True
+    )
+    np.testing.assert_allclose(
+        right_angle[0, 1], 2**0.5 * np.array([1, 1, 0]) @ WEIGHTS + BIAS, atol=1e-4
+    )
+    for images in (
+        straight,
+        evaluation.interpolate(autoencoder, start, end, num_steps=3, spherical=True),
+    ):
+        np.testing.assert_allclose(
+            images[:, [0, 2]], np.stack([start, end], axis=1) @ WEIGHTS + BIAS, atol=1e-4
+        )
     for same in (start, np.zeros_like(start)):  # no angle between them
         images = evaluation.interpolate(autoencoder, same, same, num_steps=3, spherical=True)
-        np.testing.assert_allclose(images, np.repeat((same @ WEIGHTS + BIAS)[:, None], 3, axis=1), atol=1e-4)
+        np.testing.assert_allclose(
+            images, np.repeat((same @ WEIGHTS + BIAS)[:, None], 3, axis=1), atol=1e-4
+        )
     for sides in ((start, end[:1]), (start, end[:, :2]), (start[0], end[0])):
         with pytest.raises(ValueError, match="as many starts as ends") as caught:
             evaluation.interpolate(autoencoder, *sides)
-        assert str(caught.value).endswith("Received: shapes {} and {}.".format(*(side.shape for side in sides)))
+        assert str(caught.value).endswith(
+            "Received: shapes {} and {}.".format(*(side.shape for side in sides))
+        )
 
 
 @pytest.mark.parametrize("shape", [(3,), (0, 3), (2, 3, 4)])
 def test_what_are_no_codes_is_not_traversed(shape, autoencoder):
-    with pytest.raises(ValueError, match=re.escape(f"Expected at least one code, an array (n, latents). Received: shape {shape}.")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape(
+            f"Expected at least one code, an array (n, latents). Received: shape {shape}."
+        ),
+    ):
         evaluation.traverse(autoencoder, np.zeros(shape))
 
 
 def test_examples_are_checked_before_they_are_encoded(autoencoder, models):
-    with pytest.raises(ValueError, match=re.escape("Expected `x` of shape (batch, 4). Received: shape (2, 5).")):
+    with pytest.raises(
+        ValueError, match=re.escape("Expected `x` of shape (batch, 4). Received: shape (2, 5).")
+    ):
         evaluation.codes(autoencoder, np.zeros((2, 5)))
-    with pytest.raises(ValueError, match=re.escape("Expected at least 1 example. Received: 0 examples.")):
+    with pytest.raises(
+        ValueError, match=re.escape("Expected at least 1 example. Received: 0 examples.")
+    ):
         evaluation.codes(autoencoder, np.zeros((0, 4)))
     with pytest.raises(ValueError, match="Expected labels as `y`"):
         evaluation.codes(models["conditional_vae"], np.zeros((2, 8, 8, 1)))
@@ -70,12 +97,16 @@ def test_each_row_has_its_label():
     posterior, likelihood = distributions.DiagonalNormal(2), distributions.Normal((4,))
     decoder = networks.mlp((2,), (4,), num_classes=3)
     vae = keras_gen.VAE(networks.mlp((4,), (4,)), decoder, posterior, likelihood, prior)
-    images = evaluation.interpolate(vae, np.zeros((3, 2)), np.ones((3, 2)), num_steps=2, condition=[0, 1, 2])
+    images = evaluation.interpolate(
+        vae, np.zeros((3, 2)), np.ones((3, 2)), num_steps=2, condition=[0, 1, 2]
+    )
     np.testing.assert_allclose(images[:, 0], decoder([np.zeros((3, 2)), np.arange(3)]), atol=1e-6)
     walk = evaluation.traverse(vae, np.zeros((5, 2)), num_steps=2, condition=1)
     np.testing.assert_allclose(walk[0, 0], images[1, 0], atol=1e-6)
     x = RANDOM.normal(size=(7, 4)).astype("float32")
-    np.testing.assert_allclose(evaluation.codes(vae, x, np.arange(7) % 3, batch_size=2), vae.encoder(x)[:, :2], atol=1e-6)
+    np.testing.assert_allclose(
+        evaluation.codes(vae, x, np.arange(7) % 3, batch_size=2), vae.encoder(x)[:, :2], atol=1e-6
+    )
 
 
 def test_the_map_keeps_groups_together():
@@ -83,10 +114,16 @@ def test_the_map_keeps_groups_together():
     labels = np.arange(120) % 4
     points = evaluation.map_codes(centres[labels] + RANDOM.normal(size=(120, 6)))
     assert points.shape == (120, 2)
-    assert KNeighborsClassifier(5).fit(points[:60], labels[:60]).score(points[60:], labels[60:]) == 1
+    assert (
+        KNeighborsClassifier(5).fit(points[:60], labels[:60]).score(points[60:], labels[60:]) == 1
+    )
     np.testing.assert_array_equal(evaluation.map_codes(CODES[:, :2]), CODES[:, :2])
-    np.testing.assert_array_equal(evaluation.map_codes(CODES[:, :1]), np.hstack([CODES[:, :1], np.zeros((300, 1))]))
-    np.testing.assert_array_equal(evaluation.map_codes(np.full((20, 3), 0.3, np.float32)), np.zeros((20, 2)))  # collapsed
+    np.testing.assert_array_equal(
+        evaluation.map_codes(CODES[:, :1]), np.hstack([CODES[:, :1], np.zeros((300, 1))])
+    )
+    np.testing.assert_array_equal(
+        evaluation.map_codes(np.full((20, 3), 0.3, np.float32)), np.zeros((20, 2))
+    )  # collapsed
     nearly = np.full((20, 3), 1e-30) * np.arange(20)[:, None]
     assert np.isfinite(evaluation.map_codes(nearly)).all()
     with pytest.raises(ValueError, match="Expected finite codes"):

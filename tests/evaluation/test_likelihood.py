@@ -24,14 +24,21 @@ def linear_gaussian(wrong=0.0, full=False):
     weights, bias = random.normal(size=(LATENTS, SIZE)) / 2, random.normal(size=SIZE)
     covariance = np.linalg.inv(weights @ weights.T / SCALE**2 + np.eye(LATENTS))
     gain = weights.T @ covariance / SCALE**2  # E[z | x] = (x − b) gain
-    posterior = (distributions.FullCovarianceNormal if full else distributions.DiagonalNormal)(LATENTS)
+    posterior = (distributions.FullCovarianceNormal if full else distributions.DiagonalNormal)(
+        LATENTS
+    )
     scales = np.zeros(posterior.parameter_size - LATENTS)
     if full:
         parameters = np.concatenate([np.zeros(LATENTS), scales])[None].astype("float32")
         scales = scale_parameters(posterior, parameters, np.linalg.cholesky(covariance))
     encoder = keras.Sequential([keras.Input((SIZE,)), keras.layers.Dense(posterior.parameter_size)])
     decoder = keras.Sequential([keras.Input((LATENTS,)), keras.layers.Dense(SIZE)])
-    encoder.set_weights([np.hstack([gain, np.zeros((SIZE, len(scales)))]), np.concatenate([-bias @ gain + wrong, scales])])
+    encoder.set_weights(
+        [
+            np.hstack([gain, np.zeros((SIZE, len(scales)))]),
+            np.concatenate([-bias @ gain + wrong, scales]),
+        ]
+    )
     decoder.set_weights([weights, bias])
     likelihood = distributions.Normal((SIZE,), scale=SCALE)
     density = scipy.stats.multivariate_normal(bias, weights.T @ weights + SCALE**2 * np.eye(SIZE))
@@ -49,7 +56,10 @@ def scale_parameters(posterior, parameters, scale_tril):
 
     for _ in range(20):
         jacobian = np.stack(
-            [(tril(found + 1e-2 * step) - tril(found - 1e-2 * step)) / 2e-2 for step in np.eye(found.shape[1])[LATENTS:]],
+            [
+                (tril(found + 1e-2 * step) - tril(found - 1e-2 * step)) / 2e-2
+                for step in np.eye(found.shape[1])[LATENTS:]
+            ],
             axis=1,
         )
         found[0, LATENTS:] += np.linalg.solve(jacobian, scale_tril[lower] - tril(found))
@@ -81,16 +91,25 @@ def test_the_interval_covers_the_exact_value_in_93_of_100_seeds():
     truth = density.logpdf(x).mean()
     of_all = evaluation.log_likelihood(vae, np.tile(x, (100, 1)), num_samples=100, verbose=0)
     estimates = hundred(of_all)
-    assert sum(low <= truth <= high for low, high in (estimate.interval for estimate in estimates)) >= 93
+    assert (
+        sum(low <= truth <= high for low, high in (estimate.interval for estimate in estimates))
+        >= 93
+    )
     means = np.array([estimate.mean for estimate in estimates])
-    assert np.std(means) == pytest.approx(np.mean([estimate.standard_error for estimate in estimates]), rel=0.3)
-    assert truth - means.mean() == pytest.approx(np.mean([estimate.bias for estimate in estimates]), rel=0.3)
+    assert np.std(means) == pytest.approx(
+        np.mean([estimate.standard_error for estimate in estimates]), rel=0.3
+    )
+    assert truth - means.mean() == pytest.approx(
+        np.mean([estimate.bias for estimate in estimates]), rel=0.3
+    )
 
 
 def test_the_interval_reaches_up_to_the_exact_value_where_the_weights_have_a_heavy_tail():
     """q has the covariance of p(z | x) and a wrong mean: log w is normal, with a standard deviation of 2.5."""
     vae, density = linear_gaussian(full=True)
-    scale_tril = np.linalg.cholesky(np.asarray(vae.encode(np.zeros((1, SIZE), "float32")).covariance())[0])
+    scale_tril = np.linalg.cholesky(
+        np.asarray(vae.encode(np.zeros((1, SIZE), "float32")).covariance())[0]
+    )
     wrong = 2.5 / np.linalg.norm(np.linalg.solve(scale_tril, np.ones(LATENTS)))
     vae, density = linear_gaussian(wrong, full=True)
     x = density.rvs(200, random_state=1).astype("float32")
@@ -98,7 +117,10 @@ def test_the_interval_reaches_up_to_the_exact_value_where_the_weights_have_a_hea
     of_all = evaluation.log_likelihood(vae, np.tile(x, (100, 1)), num_samples=500, verbose=0)
     assert truth - np.mean(of_all.elbos) == pytest.approx(2.5**2 / 2, rel=0.02)
     estimates = hundred(of_all)
-    assert sum(low <= truth <= high for low, high in (estimate.interval for estimate in estimates)) >= 90
+    assert (
+        sum(low <= truth <= high for low, high in (estimate.interval for estimate in estimates))
+        >= 90
+    )
     missing = truth - of_all.mean
     assert missing > 2 * np.mean(of_all.variances / 2)  # which the delta method would say
     assert missing < of_all.bias < 1.5 * missing
@@ -107,8 +129,12 @@ def test_the_interval_reaches_up_to_the_exact_value_where_the_weights_have_a_hea
 def test_of_too_few_draws_there_is_no_interval():
     vae, density = linear_gaussian(wrong=0.5)
     x = density.rvs(5, random_state=1).astype("float32")
-    one, three, four = (evaluation.log_likelihood(vae, x, num_samples=count, verbose=0) for count in (1, 3, 4))
-    assert np.isnan([one.standard_error, one.bias, *one.interval, three.bias, three.interval[1]]).all()
+    one, three, four = (
+        evaluation.log_likelihood(vae, x, num_samples=count, verbose=0) for count in (1, 3, 4)
+    )
+    assert np.isnan(
+        [one.standard_error, one.bias, *one.interval, three.bias, three.interval[1]]
+    ).all()
     assert three.interval[0] < three.mean
     assert four.interval[0] < four.mean < four.interval[1]
 
@@ -128,34 +154,52 @@ def test_more_draws_come_nearer_and_the_curve_shows_it():
     assert gaps[0] > gaps[2] > gaps[4] > abs(gaps[-1])
     assert estimate.curve[2000] == estimate.mean
     assert abs(gaps[-1]) < 0.02
-    assert np.all((estimate.effective_sample_sizes >= 1) & (estimate.effective_sample_sizes <= 2000))
+    assert np.all(
+        (estimate.effective_sample_sizes >= 1) & (estimate.effective_sample_sizes <= 2000)
+    )
 
 
 def test_however_little_memory_there_is():
     """Draws are cut into parts; each has noise of its own, and so the estimates agree within their errors."""
     vae, density = linear_gaussian(wrong=0.5)
     x = density.rvs(30, random_state=1).astype("float32")
-    estimates = [evaluation.log_likelihood(vae, x, num_samples=500, memory=memory, verbose=0) for memory in (10**5, 1000)]
+    estimates = [
+        evaluation.log_likelihood(vae, x, num_samples=500, memory=memory, verbose=0)
+        for memory in (10**5, 1000)
+    ]
     gap = math.hypot(*(estimate.standard_error for estimate in estimates))
     assert abs(estimates[0].mean - estimates[1].mean) < 4 * gap
     again = evaluation.log_likelihood(vae, x, num_samples=500, memory=1000, verbose=0)
     np.testing.assert_array_equal(again.values, estimates[1].values)
-    assert len(set(estimates[1].curve.values())) == len(estimates[1].curve)  # no part repeats the draws of another
+    assert len(set(estimates[1].curve.values())) == len(
+        estimates[1].curve
+    )  # no part repeats the draws of another
 
 
 def test_an_example_has_its_value_whatever_else_there_is():
     vae, density = linear_gaussian(wrong=0.5)
     x = density.rvs(30, random_state=1).astype("float32")
     values = evaluation.log_likelihood(vae, x, num_samples=50, verbose=0).values
-    np.testing.assert_allclose(evaluation.log_likelihood(vae, x[:7], num_samples=50, verbose=0).values, values[:7], rtol=1e-6)
+    np.testing.assert_allclose(
+        evaluation.log_likelihood(vae, x[:7], num_samples=50, verbose=0).values,
+        values[:7],
+        rtol=1e-6,
+    )
     twice = evaluation.log_likelihood(vae, x[[0, 0]], num_samples=50, verbose=0).values
-    assert twice[0] != twice[1]  # the noise is of the place, or errors of equal examples would not average out
+    assert (
+        twice[0] != twice[1]
+    )  # the noise is of the place, or errors of equal examples would not average out
 
 
 def test_of_binary_pixels_it_is_a_probability_and_of_grey_ones_no_likelihood():
     """With a decoder that ignores z, p(x) is known: 64 fair coins."""
-    posterior, likelihood = distributions.DiagonalNormal(LATENTS), distributions.Bernoulli((8, 8, 1))
-    vae = keras_gen.VAE(networks.mlp((8, 8, 1), (4,)), networks.mlp((LATENTS,), (8, 8, 1)), posterior, likelihood)
+    posterior, likelihood = (
+        distributions.DiagonalNormal(LATENTS),
+        distributions.Bernoulli((8, 8, 1)),
+    )
+    vae = keras_gen.VAE(
+        networks.mlp((8, 8, 1), (4,)), networks.mlp((LATENTS,), (8, 8, 1)), posterior, likelihood
+    )
     vae.decoder.set_weights([np.zeros_like(weight) for weight in vae.decoder.get_weights()])
     binary = (np.random.default_rng(0).random((10, 8, 8, 1)) < 0.5).astype("float32")
     estimate = evaluation.log_likelihood(vae, binary, num_samples=2000, verbose=0)
@@ -172,18 +216,29 @@ def test_examples_may_be_a_data_set(models, images):
     images, labels = np.round(images), np.arange(20) % 4
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
     for name, given in (("vae", None), ("conditional_vae", labels)):
-        values = evaluation.log_likelihood(models[name], images, given, num_samples=3, verbose=0).values
-        np.testing.assert_array_equal(evaluation.log_likelihood(models[name], dataset, num_samples=3, verbose=0).values, values)
+        values = evaluation.log_likelihood(
+            models[name], images, given, num_samples=3, verbose=0
+        ).values
+        np.testing.assert_array_equal(
+            evaluation.log_likelihood(models[name], dataset, num_samples=3, verbose=0).values,
+            values,
+        )
         report = evaluation.latent_report(models[name], images, given)
-        np.testing.assert_array_equal(evaluation.latent_report(models[name], dataset).aggregate_mean, report.aggregate_mean)
-        np.testing.assert_array_equal(evaluation.codes(models[name], dataset), evaluation.codes(models[name], images, given))
+        np.testing.assert_array_equal(
+            evaluation.latent_report(models[name], dataset).aggregate_mean, report.aggregate_mean
+        )
+        np.testing.assert_array_equal(
+            evaluation.codes(models[name], dataset), evaluation.codes(models[name], images, given)
+        )
 
 
 def test_of_a_conditional_model_it_is_that_given_the_label():
     """The prior is N(label, 1) in all but name: its mean moves with the label, and so must log p(x | y)."""
     vae, density = linear_gaussian(wrong=0.3)
     prior = distributions.ConditionalNormal(LATENTS, num_classes=2)
-    prior.network.layers[0].set_weights([np.repeat([[-0.8], [0.8]], 64, axis=1)])  # the embedding: far apart
+    prior.network.layers[0].set_weights(
+        [np.repeat([[-0.8], [0.8]], 64, axis=1)]
+    )  # the embedding: far apart
     of_labels = keras_gen.VAE(vae.encoder, vae.decoder, vae.posterior, vae.likelihood, prior)
     x, labels = density.rvs(40, random_state=1).astype("float32"), np.arange(40) % 2
     estimate = evaluation.log_likelihood(of_labels, x, labels, num_samples=3000, verbose=0)
@@ -192,7 +247,9 @@ def test_of_a_conditional_model_it_is_that_given_the_label():
     for label in (0, 1):
         given = prior.distribution(np.array([label]))
         mean, scale = np.asarray(given.mean())[0], np.asarray(given.stddev())[0]
-        exact = scipy.stats.multivariate_normal(mean @ weights + bias, weights.T * scale**2 @ weights + SCALE**2 * np.eye(SIZE))
+        exact = scipy.stats.multivariate_normal(
+            mean @ weights + bias, weights.T * scale**2 @ weights + SCALE**2 * np.eye(SIZE)
+        )
         values.append(exact.logpdf(x))
     np.testing.assert_allclose(estimate.values, np.choose(labels, values), atol=0.1)
     assert np.mean(np.abs(values[0] - values[1])) > 1

@@ -11,15 +11,21 @@ GENERATED = RANDOM.normal(size=(50, 3)) + np.array([1.0, 0, 0])
 
 
 def radius(points, i, k):
-    return np.sort([np.linalg.norm(points[i] - other) for other in points])[k]  # the nearest is the point itself
+    return np.sort([np.linalg.norm(points[i] - other) for other in points])[
+        k
+    ]  # the nearest is the point itself
 
 
 def test_each_is_its_definition():
     k = 3
     balls = [(point, radius(REAL, i, k)) for i, point in enumerate(REAL)]
-    among_real = [[np.linalg.norm(point - center) <= r for center, r in balls] for point in GENERATED]
+    among_real = [
+        [np.linalg.norm(point - center) <= r for center, r in balls] for point in GENERATED
+    ]
     balls = [(point, radius(GENERATED, i, k)) for i, point in enumerate(GENERATED)]
-    among_generated = [[np.linalg.norm(point - center) <= r for center, r in balls] for point in REAL]
+    among_generated = [
+        [np.linalg.norm(point - center) <= r for center, r in balls] for point in REAL
+    ]
     precision, recall = precision_recall(REAL, GENERATED, k=k)
     assert precision == pytest.approx(np.mean(np.any(among_real, axis=1)))
     assert recall == pytest.approx(np.mean(np.any(among_generated, axis=1)))
@@ -32,7 +38,13 @@ def test_they_tell_low_quality_from_missing_modes():
     """Two clusters of real data; a generator that makes one of them alone, and one that makes both with strangers between."""
     modes = np.concatenate([RANDOM.normal(size=(500, 2)), RANDOM.normal(size=(500, 2)) + 20])
     one = RANDOM.normal(size=(1000, 2))
-    strangers = np.concatenate([RANDOM.normal(size=(400, 2)), RANDOM.normal(size=(400, 2)) + 20, RANDOM.normal(size=(200, 2)) + 10])
+    strangers = np.concatenate(
+        [
+            RANDOM.normal(size=(400, 2)),
+            RANDOM.normal(size=(400, 2)) + 20,
+            RANDOM.normal(size=(200, 2)) + 10,
+        ]
+    )
     alike = np.concatenate([RANDOM.normal(size=(500, 2)), RANDOM.normal(size=(500, 2)) + 20])
     assert precision_recall(modes, one).precision > 0.9
     assert precision_recall(modes, one).recall < 0.6

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import IMAGE, tiny
+from support import IMAGE, tiny
 
 from keras_gen import data, evaluation
 
@@ -35,14 +35,18 @@ def classifier():
 
 @pytest.fixture
 def pixels():
-    return evaluation.Extractor(keras.Sequential([keras.Input(IMAGE), keras.layers.Flatten()]), "pixels")
+    return evaluation.Extractor(
+        keras.Sequential([keras.Input(IMAGE), keras.layers.Flatten()]), "pixels"
+    )
 
 
 def test_the_bundled_classifier_knows_digits(classifier):
     labelled = list(data.load("mnist_mini", 500, labels=True)[1].as_numpy_iterator())
     x, y = (np.concatenate(part) for part in zip(*labelled, strict=True))
     whole = keras.saving.load_model(evaluation.features.CLASSIFIER, compile=False)
-    assert np.mean(np.argmax(whole(x, training=False), axis=1) == y) >= 0.985  # of 2,000; of all 10,000 its note says 0.99
+    assert (
+        np.mean(np.argmax(whole(x, training=False), axis=1) == y) >= 0.985
+    )  # of 2,000; of all 10,000 its note says 0.99
     assert evaluation.features.CLASSIFIER.stat().st_size <= 2**20
     assert classifier(x[:7]).shape == (7, 64)
     assert repr(classifier) == f"mnist_classifier ({classifier.hash})"
@@ -54,7 +58,10 @@ def test_real_images_are_as_good_as_real_and_worse_ones_are_told(classifier):
     noise = np.random.default_rng(0)
     good = evaluation.sample_quality(Copies(others), real, more, classifier)
     blurred = evaluation.sample_quality(
-        Copies(np.clip(others + noise.normal(scale=0.3, size=others.shape), 0, 1)), real, None, classifier
+        Copies(np.clip(others + noise.normal(scale=0.3, size=others.shape), 0, 1)),
+        real,
+        None,
+        classifier,
     )
     few = evaluation.sample_quality(Copies(others[np.arange(1000) % 10]), real, None, classifier)
     assert good.fid < 4 * good.floor
@@ -77,7 +84,10 @@ def test_the_logs_of_fit_have_it_for_the_callbacks_after(kind, images, pixels, t
     model = tiny(kind)
     if kind == "autoencoder":
         model.fit_latent_density(images, 2)
-    callbacks = [evaluation.QualityLogs(images, pixels, every=2), keras.callbacks.CSVLogger(tmp_path / "metrics.csv")]
+    callbacks = [
+        evaluation.QualityLogs(images, pixels, every=2),
+        keras.callbacks.CSVLogger(tmp_path / "metrics.csv"),
+    ]
     history = model.fit(images, epochs=3, verbose=0, callbacks=callbacks).history
     with (tmp_path / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -91,8 +101,13 @@ def test_the_logs_of_fit_have_it_for_the_callbacks_after(kind, images, pixels, t
 def test_what_cannot_be_compared_is_refused(pixels, images):
     with pytest.raises(ValueError, match="at least 10 real images"):
         evaluation.sample_quality(Copies(images), images[:5], None, pixels)
-    with pytest.raises(ValueError, match=re.escape("Expected other real images of shape (n, 8, 8, 1). Received: shape (20,).")):
-        evaluation.sample_quality(Copies(images), images[:20], np.zeros(20), pixels)  # labels, for instance
+    with pytest.raises(
+        ValueError,
+        match=re.escape("Expected other real images of shape (n, 8, 8, 1). Received: shape (20,)."),
+    ):
+        evaluation.sample_quality(
+            Copies(images), images[:20], np.zeros(20), pixels
+        )  # labels, for instance
     with pytest.raises(ValueError, match="Expected a network to features"):
         evaluation.Extractor(keras.Sequential([keras.Input(IMAGE), keras.layers.ReLU()]), "images")
 
@@ -109,8 +124,13 @@ def test_what_cannot_be_compared_is_refused(pixels, images):
     ],
 )
 def test_what_are_no_real_images_is_refused_before_the_training(pixels, images, real, received):
-    for compare in (evaluation.QualityLogs, lambda real, pixels: evaluation.sample_quality(Copies(images), real, None, pixels)):
-        with pytest.raises(ValueError, match=rf"Expected .*real images.*Received: {re.escape(received)}"):
+    for compare in (
+        evaluation.QualityLogs,
+        lambda real, pixels: evaluation.sample_quality(Copies(images), real, None, pixels),
+    ):
+        with pytest.raises(
+            ValueError, match=rf"Expected .*real images.*Received: {re.escape(received)}"
+        ):
             compare(real, pixels)
 
 
@@ -135,7 +155,9 @@ def test_the_logs_have_a_protocol_and_a_floor(pixels, images):
 
 
 def test_how_often_it_is_compared_is_checked_before_the_training(pixels, images):
-    with pytest.raises(ValueError, match=r"`every` of QualityLogs is an int of at least 1\. Received: every=0"):
+    with pytest.raises(
+        ValueError, match=r"`every` of QualityLogs is an int of at least 1\. Received: every=0"
+    ):
         evaluation.QualityLogs(images, pixels, every=0)
 
 

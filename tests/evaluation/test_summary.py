@@ -5,19 +5,23 @@ import json
 import keras
 import numpy as np
 import pytest
-from conftest import tiny
 from keras.utils import load_img
+from support import tiny
 
 from keras_gen import evaluation
 from keras_gen.evaluation import Evaluation, Score, summarize
 from keras_gen.evaluation.summary import draw_latents
 
-PIXELS = evaluation.Extractor(keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()]), "pixels")
+PIXELS = evaluation.Extractor(
+    keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()]), "pixels"
+)
 
 
 @pytest.mark.filterwarnings("ignore:.*is not a likelihood")
 @pytest.mark.parametrize("name", ["autoencoder", "vae", "conditional_vae", "conditional_gan"])
-def test_the_numbers_are_those_of_each_function_and_the_pictures_are_there(name, models, images, tmp_path):
+def test_the_numbers_are_those_of_each_function_and_the_pictures_are_there(
+    name, models, images, tmp_path
+):
     model = models[name]
     labels = np.arange(20) % model.num_classes if model.num_classes else None
     found = summarize(model, images, labels, num_samples=20, extractor=PIXELS, seed=3)
@@ -25,8 +29,16 @@ def test_the_numbers_are_those_of_each_function_and_the_pictures_are_there(name,
     assert all(isinstance(score, Score) for score in found.scores)
     values = {score.name: score.value for score in found.scores}
     quality = evaluation.sample_quality(model, images, extractor=PIXELS, seed=3)
-    assert (values["FID"], values["KID"], values["FID of real images"]) == (quality.fid, quality.kid, quality.floor)
-    assert all(quality.protocol["weights"] in score.protocol for score in found.scores if score.name in ("FID", "recall"))
+    assert (values["FID"], values["KID"], values["FID of real images"]) == (
+        quality.fid,
+        quality.kid,
+        quality.floor,
+    )
+    assert all(
+        quality.protocol["weights"] in score.protocol
+        for score in found.scores
+        if score.name in ("FID", "recall")
+    )
     if "vae" in name:
         likelihood = evaluation.log_likelihood(model, images, labels, 20, seed=3, verbose=0)
         given = "bound (grey values: no likelihood)" if name == "vae" else "log p(x | y)"
@@ -37,11 +49,17 @@ def test_the_numbers_are_those_of_each_function_and_the_pictures_are_there(name,
         assert values["loss"] == model.evaluate(images, verbose=0, return_dict=True)["loss"]
     assert {line[:3] for line in str(found).splitlines()} >= {"FID", "KID", "rec"}
     found.save(tmp_path / "evaluation.json")
-    assert json.loads((tmp_path / "evaluation.json").read_text())["scores"][0]["value"] == found.scores[0].value
+    assert (
+        json.loads((tmp_path / "evaluation.json").read_text())["scores"][0]["value"]
+        == found.scores[0].value
+    )
     draw_latents(model, tmp_path, images, labels)
     pictures = {path.name: load_img(path).size for path in tmp_path.glob("*.png")}
     assert pictures.pop("codes.png", None) if "gan" not in name else "codes.png" not in pictures
-    assert pictures == {"traversals.png": (11 * 16, 3 * 16), "interpolations.png": (11 * 16, 5 * 16)}
+    assert pictures == {
+        "traversals.png": (11 * 16, 3 * 16),
+        "interpolations.png": (11 * 16, 5 * 16),
+    }
 
 
 def test_without_an_extractor_it_says_so(models, images):

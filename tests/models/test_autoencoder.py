@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import sklearn.mixture
 import tensorflow as tf
-from conftest import IMAGE, normalized, tiny_autoencoder
+from support import IMAGE, normalized, tiny_autoencoder
 
 import keras_gen
 from keras_gen import distributions, networks, regularizers
@@ -16,7 +16,9 @@ FIT = {"batch_size": 8, "epochs": 3, "shuffle": False, "verbose": 0}
 
 def plain_keras(autoencoder, **compile_arguments):
     """The same networks as one functional Keras model, with weights of its own."""
-    encoder, decoder = (keras.models.clone_model(network) for network in (autoencoder.encoder, autoencoder.decoder))
+    encoder, decoder = (
+        keras.models.clone_model(network) for network in (autoencoder.encoder, autoencoder.decoder)
+    )
     inputs = keras.Input(IMAGE)
     model = keras.Model(inputs, decoder(encoder(inputs)))
     model.set_weights(autoencoder.get_weights())
@@ -26,7 +28,14 @@ def plain_keras(autoencoder, **compile_arguments):
 
 @pytest.mark.usefixtures("keras_own_adam")
 @pytest.mark.parametrize(
-    "loss", ["binary_crossentropy", "mse", "MeanAbsoluteError", keras.losses.Huber(0.1), keras.losses.log_cosh]
+    "loss",
+    [
+        "binary_crossentropy",
+        "mse",
+        "MeanAbsoluteError",
+        keras.losses.Huber(0.1),
+        keras.losses.log_cosh,
+    ],
 )
 def test_training_is_that_of_a_plain_keras_model(images, loss):
     """One of them with its validation."""
@@ -34,7 +43,9 @@ def test_training_is_that_of_a_plain_keras_model(images, loss):
     plain = plain_keras(model, optimizer="adam", loss=loss, metrics=["mae"])
     model.compile("adam", loss=loss, metrics=["mae"])
     validated = loss == "mse"
-    expected = plain.fit(images, images, validation_data=(images, images) if validated else None, **FIT).history
+    expected = plain.fit(
+        images, images, validation_data=(images, images) if validated else None, **FIT
+    ).history
     history = model.fit(images, validation_data=images if validated else None, **FIT).history
     for ours, theirs in zip(model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
@@ -44,15 +55,21 @@ def test_training_is_that_of_a_plain_keras_model(images, loss):
 
 @pytest.mark.usefixtures("keras_own_adam")
 def test_training_and_evaluation_mode_are_those_of_a_plain_keras_model(images):
-    model = keras_gen.RegularizedAutoencoder(normalized(IMAGE, (3,)), normalized((3,), IMAGE, "sigmoid"))
+    model = keras_gen.RegularizedAutoencoder(
+        normalized(IMAGE, (3,)), normalized((3,), IMAGE, "sigmoid")
+    )
     plain = plain_keras(model, optimizer="adam", loss="mse")
     model.compile("adam", loss="mse")
     plain.fit(images, images, **FIT)
     model.fit(images, **FIT)
     for ours, theirs in zip(model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert model.evaluate(images, verbose=0, return_dict=True)["loss"] == pytest.approx(plain.evaluate(images, images, verbose=0))
-    np.testing.assert_allclose(model.predict(images, verbose=0), plain.predict(images, verbose=0), atol=1e-6)
+    assert model.evaluate(images, verbose=0, return_dict=True)["loss"] == pytest.approx(
+        plain.evaluate(images, images, verbose=0)
+    )
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0), plain.predict(images, verbose=0), atol=1e-6
+    )
     latents = model.encode(images)
     np.testing.assert_allclose(model.encode(images[:1]), latents[:1], atol=1e-6)
     np.testing.assert_allclose(model.decode(latents[:1]), model.decode(latents)[:1], atol=1e-6)
@@ -60,7 +77,9 @@ def test_training_and_evaluation_mode_are_those_of_a_plain_keras_model(images):
 
 @pytest.mark.usefixtures("keras_own_adam")
 def test_denoising_learns_the_clean_target(images):
-    noisy = images + np.random.default_rng(1).normal(size=images.shape, scale=0.5).astype("float32")  # outside [0, 1]
+    noisy = images + np.random.default_rng(1).normal(size=images.shape, scale=0.5).astype(
+        "float32"
+    )  # outside [0, 1]
     model, arguments = tiny_autoencoder()
     plain = plain_keras(model, **arguments)
     model.compile(**arguments)
@@ -74,7 +93,8 @@ def test_sample_weights_are_those_of_a_plain_keras_model(images):
     flat = images.reshape(20, -1)
     l2 = keras.regularizers.L2(1e-3)
     model = keras_gen.RegularizedAutoencoder(
-        networks.mlp((64,), (3,), hidden=(6,), kernel_regularizer=l2), networks.mlp((3,), (64,), hidden=(6,), kernel_regularizer=l2)
+        networks.mlp((64,), (3,), hidden=(6,), kernel_regularizer=l2),
+        networks.mlp((3,), (64,), hidden=(6,), kernel_regularizer=l2),
     )
     inputs = keras.Input((64,))
     decoder = keras.models.clone_model(model.decoder)
@@ -97,9 +117,15 @@ def test_the_regularization_loss_is_lambda_times_the_squared_kernels(images, pol
     model.compile(**arguments)
     model.fit(images, **FIT)
     logs = model.evaluate(images, batch_size=batch_size, verbose=0, return_dict=True)
-    kernels = [variable.numpy() for variable in model.trainable_variables if variable.path.endswith("kernel")]
+    kernels = [
+        variable.numpy()
+        for variable in model.trainable_variables
+        if variable.path.endswith("kernel")
+    ]
     assert len(kernels) == 4
-    assert logs["regularization_loss"] == pytest.approx(1e-2 * sum(np.square(kernel).sum() for kernel in kernels), rel=1e-6)
+    assert logs["regularization_loss"] == pytest.approx(
+        1e-2 * sum(np.square(kernel).sum() for kernel in kernels), rel=1e-6
+    )
 
 
 def test_encode_decode_reconstruct(images):
@@ -107,7 +133,9 @@ def test_encode_decode_reconstruct(images):
     latents = model.encode(images)
     assert latents.shape == (20, 3)
     np.testing.assert_allclose(model.decode(latents), model.reconstruct(images), atol=1e-6)
-    with pytest.raises(ValueError, match=r"no distribution over its latents yet: fit_latent_density\(x\)"):
+    with pytest.raises(
+        ValueError, match=r"no distribution over its latents yet: fit_latent_density\(x\)"
+    ):
         model.generate(4)
     with pytest.raises(ValueError, match=r"no distribution over its latents yet"):
         model.generate_rows(tf.range(4, dtype=tf.int64))
@@ -115,7 +143,10 @@ def test_encode_decode_reconstruct(images):
 
 def test_a_prior_is_of_vectors():
     encoder, decoder = networks.mlp(IMAGE, (3, 2)), networks.mlp((3, 2), IMAGE)
-    with pytest.raises(ValueError, match=re.escape("A `prior` needs vectors as latents. Received: latents of shape (3, 2).")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape("A `prior` needs vectors as latents. Received: latents of shape (3, 2)."),
+    ):
         keras_gen.RegularizedAutoencoder(encoder, decoder, prior=distributions.StandardNormal(3))
 
 
@@ -127,21 +158,35 @@ def test_a_fitted_density_generates_saves_and_exports(images, tmp_path):
     trainable = len(model.trainable_variables)
     model.fit_latent_density(images, num_components=2)
     assert len(model.trainable_variables) == trainable
-    mixture = sklearn.mixture.GaussianMixture(2, random_state=1).fit(np.asarray(model.encode(images), np.float64))
+    mixture = sklearn.mixture.GaussianMixture(2, random_state=1).fit(
+        np.asarray(model.encode(images), np.float64)
+    )
     z = RANDOM.normal(size=(5, 3))
-    np.testing.assert_allclose(model.prior.distribution().log_prob(z), mixture.score_samples(z), rtol=1e-3)
+    np.testing.assert_allclose(
+        model.prior.distribution().log_prob(z), mixture.score_samples(z), rtol=1e-3
+    )
     rows = model.generate_rows(tf.range(2000, dtype=tf.int64))
-    np.testing.assert_allclose(rows["latents"].numpy().mean(axis=0), mixture.weights_ @ mixture.means_, atol=0.1)
+    np.testing.assert_allclose(
+        rows["latents"].numpy().mean(axis=0), mixture.weights_ @ mixture.means_, atol=0.1
+    )
     expected = model.generate(4, seed=3)
     model.save(tmp_path / "model.keras")
-    np.testing.assert_allclose(keras.saving.load_model(tmp_path / "model.keras").generate(4, seed=3), expected, atol=1e-6)
+    np.testing.assert_allclose(
+        keras.saving.load_model(tmp_path / "model.keras").generate(4, seed=3), expected, atol=1e-6
+    )
     model.export(tmp_path / "served")
-    served = tf.saved_model.load(str(tmp_path / "served")).signatures["generate"](seed=3 * 2**32 + tf.range(4, dtype=tf.int64))
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["generate"](
+        seed=3 * 2**32 + tf.range(4, dtype=tf.int64)
+    )
     np.testing.assert_allclose(served["outputs"], expected, atol=1e-6)
-    model.fit_latent_density(tf.data.Dataset.from_tensor_slices(images[:10]).batch(5), num_components=2)
+    model.fit_latent_density(
+        tf.data.Dataset.from_tensor_slices(images[:10]).batch(5), num_components=2
+    )
     assert not np.allclose(model.generate(4, seed=3), expected)
     model.fit(images, verbose=0)
-    with pytest.raises(ValueError, match=r"that is not a mixture of 3 components\. Make another model"):
+    with pytest.raises(
+        ValueError, match=r"that is not a mixture of 3 components\. Make another model"
+    ):
         model.fit_latent_density(images, num_components=3)
     with pytest.raises(ValueError, match=r"Expected codes of shape \(n, 3\) with n of at least 2"):
         model.fit_latent_density(images[:1], num_components=2)
@@ -161,20 +206,28 @@ def test_networks_of_ones_own_serve_as_well(images, tmp_path):
     with pytest.raises(ValueError, match="Expected `encoder` to be built"):
         keras_gen.RegularizedAutoencoder(encoder, networks.mlp((2,), IMAGE))
     encoder(images)
-    decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(64), keras.layers.Reshape(IMAGE)])
+    decoder = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dense(64), keras.layers.Reshape(IMAGE)]
+    )
     model = keras_gen.RegularizedAutoencoder(encoder, decoder)
     model.compile("sgd", loss="mse")
     model.fit(images * 9, verbose=0)  # a linear decoder reaches any value
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(
+        loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
     ("encoder", "decoder", "message"),
     [
         (None, networks.mlp((3,), IMAGE), "`encoder` is a built keras.Model. Received: None"),
-        (keras.Sequential([keras.layers.Dense(3)]), networks.mlp((3,), IMAGE), "Begin a Sequential with keras.Input(shape)"),
+        (
+            keras.Sequential([keras.layers.Dense(3)]),
+            networks.mlp((3,), IMAGE),
+            "Begin a Sequential with keras.Input(shape)",
+        ),
         (
             networks.mlp(IMAGE, (4,)),
             networks.mlp((3,), IMAGE),
@@ -204,8 +257,12 @@ def test_the_loss_is_checked():
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-@pytest.mark.parametrize("compiled", [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}])
-def test_regularizers_of_the_latents_are_their_formulas_and_are_learned_from(images, policy, compiled):
+@pytest.mark.parametrize(
+    "compiled", [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}]
+)
+def test_regularizers_of_the_latents_are_their_formulas_and_are_learned_from(
+    images, policy, compiled
+):
     keras.config.set_dtype_policy(policy)
     encoder = networks.mlp(IMAGE, (3,), hidden=(5,), activation="tanh")
     model = keras_gen.RegularizedAutoencoder(encoder, networks.mlp((3,), IMAGE, hidden=(5,)))
@@ -215,16 +272,28 @@ def test_regularizers_of_the_latents_are_their_formulas_and_are_learned_from(ima
     z = active @ w2 + b2
     jacobians = np.einsum("ih,bh,hj->bij", w1, 1 - active**2, w2)
     contractive = weights @ np.sum(jacobians**2, axis=(1, 2)) / 20
-    expected = contractive + weights @ (0.5 * np.abs(z).sum(axis=1) + 0.25 / 2 * np.sum(z**2, axis=1)) / 20
-    all_three = [regularizers.Contractive(1.0), regularizers.LatentL1(0.5), regularizers.LatentL2(0.25)]
+    expected = (
+        contractive + weights @ (0.5 * np.abs(z).sum(axis=1) + 0.25 / 2 * np.sum(z**2, axis=1)) / 20
+    )
+    all_three = [
+        regularizers.Contractive(1.0),
+        regularizers.LatentL1(0.5),
+        regularizers.LatentL2(0.25),
+    ]
     model.compile(keras.optimizers.SGD(0.5), loss="mse", regularizers=all_three, **compiled)
     history = model.fit(images, sample_weight=weights, batch_size=20, epochs=5, verbose=0).history
-    assert history["penalty_loss"][0] == pytest.approx(expected, rel=1e-5 if policy == "float32" else 2e-3)
+    assert history["penalty_loss"][0] == pytest.approx(
+        expected, rel=1e-5 if policy == "float32" else 2e-3
+    )
     assert history["penalty_loss"][-1] < 0.7 * history["penalty_loss"][0]
-    assert history["loss"][0] == pytest.approx(history["penalty_loss"][0] + history["reconstruction_loss"][0], rel=1e-5)
+    assert history["loss"][0] == pytest.approx(
+        history["penalty_loss"][0] + history["reconstruction_loss"][0], rel=1e-5
+    )
 
 
-def test_regularizers_are_saved_with_the_model_and_count_once_on_two_replicas(images, two_replicas, tmp_path):
+def test_regularizers_are_saved_with_the_model_and_count_once_on_two_replicas(
+    images, two_replicas, tmp_path
+):
     histories = []
     for strategy in (tf.distribute.get_strategy(), two_replicas):
         with strategy.scope():
@@ -236,7 +305,11 @@ def test_regularizers_are_saved_with_the_model_and_count_once_on_two_replicas(im
     for name, values in histories[0].items():
         np.testing.assert_allclose(histories[1][name], values, rtol=1e-5)
     model, arguments = tiny_autoencoder()
-    model.compile(**arguments, regularizers=[regularizers.LatentL1(0.1), regularizers.Contractive(0.1)], run_eagerly=True)
+    model.compile(
+        **arguments,
+        regularizers=[regularizers.LatentL1(0.1), regularizers.Contractive(0.1)],
+        run_eagerly=True,
+    )
     model.fit(images, verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -245,8 +318,13 @@ def test_regularizers_are_saved_with_the_model_and_count_once_on_two_replicas(im
 
 
 def test_regularizers_of_weights_belong_in_the_layers():
-    with pytest.raises(ValueError, match=r"`regularizers` are of the latents, such as .* those of weights go into the layers"):
-        tiny_autoencoder()[0].compile("adam", loss="mse", regularizers=[keras.regularizers.L2(1e-4)])
+    with pytest.raises(
+        ValueError,
+        match=r"`regularizers` are of the latents, such as .* those of weights go into the layers",
+    ):
+        tiny_autoencoder()[0].compile(
+            "adam", loss="mse", regularizers=[keras.regularizers.L2(1e-4)]
+        )
 
 
 # === Scores ===
@@ -264,8 +342,14 @@ def test_scores_are_the_loss_of_each_example_and_a_quantile_of_them_the_threshol
     model.export(tmp_path / "before")
     score = tf.saved_model.load(str(tmp_path / "before")).signatures["score"]
     assert set(score.structured_outputs) == {"score"}
-    for data in (images, tf.data.Dataset.from_tensor_slices(images).batch(8), tf.data.Dataset.from_tensors((images, images))):
-        assert model.calibrate(data, quantile=0.8) == pytest.approx(np.quantile(expected, 0.8), rel=1e-5)
+    for data in (
+        images,
+        tf.data.Dataset.from_tensor_slices(images).batch(8),
+        tf.data.Dataset.from_tensors((images, images)),
+    ):
+        assert model.calibrate(data, quantile=0.8) == pytest.approx(
+            np.quantile(expected, 0.8), rel=1e-5
+        )
     np.testing.assert_array_equal(model.is_anomaly(images), expected > np.quantile(expected, 0.8))
     assert np.sum(model.is_anomaly(images)) == 4
     model.save(tmp_path / "model.keras")
@@ -283,7 +367,10 @@ def test_what_calibrate_and_score_are_given_is_checked(images):
     model, _ = tiny_autoencoder()
     model.compile("adam", loss="mse")
     for data, message in (
-        ((batch for batch in [images]), "Expected `x` as an array or a tf.data.Dataset. Received: generator."),
+        (
+            (batch for batch in [images]),
+            "Expected `x` as an array or a tf.data.Dataset. Received: generator.",
+        ),
         (images[:0], "Expected normal data to calibrate on. Received none."),
         (images[..., 0], "Expected `x` of shape (batch, 8, 8, 1)"),
     ):
@@ -293,7 +380,9 @@ def test_what_calibrate_and_score_are_given_is_checked(images):
         model.score((images * 255).astype("uint8"))
     noisy = images + 1
     error = np.mean((images - model.predict(noisy, verbose=0)) ** 2, axis=(1, 2, 3))
-    assert model.calibrate(tf.data.Dataset.from_tensors((noisy, images)), 0.5) == pytest.approx(np.median(error), rel=1e-5)
+    assert model.calibrate(tf.data.Dataset.from_tensors((noisy, images)), 0.5) == pytest.approx(
+        np.median(error), rel=1e-5
+    )
     model.compile("adam", loss="mse")
     assert model.threshold is not None
     model.compile("adam", loss="mae")
@@ -303,7 +392,13 @@ def test_what_calibrate_and_score_are_given_is_checked(images):
 
 
 def test_a_contractive_autoencoder_is_evaluated_without_dropout(images):
-    encoder = keras.Sequential([keras.Input((64,)), keras.layers.Dropout(0.5), keras.layers.Dense(2, kernel_initializer="ones")])
+    encoder = keras.Sequential(
+        [
+            keras.Input((64,)),
+            keras.layers.Dropout(0.5),
+            keras.layers.Dense(2, kernel_initializer="ones"),
+        ]
+    )
     model = keras_gen.RegularizedAutoencoder(encoder, networks.mlp((2,), (64,)))
     model.compile("adam", loss="mse", regularizers=regularizers.Contractive(1.0))
     logs = model.evaluate(images.reshape(20, 64), verbose=0, return_dict=True)

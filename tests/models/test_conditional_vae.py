@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import IMAGE
+from support import IMAGE
 
 import keras_gen
 from keras_gen import distributions, networks, objectives
@@ -22,11 +22,17 @@ def vae_of(*seeing, **arguments):
     posterior, likelihood = distributions.DiagonalNormal(3), distributions.Bernoulli(IMAGE)
     return keras_gen.VAE(
         **{
-            "encoder": networks.mlp(IMAGE, (6,), hidden=(5,), num_classes=4 if "encoder" in seeing else None),
-            "decoder": networks.conv_decoder((3,), IMAGE, filters=(4,), num_classes=4 if "decoder" in seeing else None),
+            "encoder": networks.mlp(
+                IMAGE, (6,), hidden=(5,), num_classes=4 if "encoder" in seeing else None
+            ),
+            "decoder": networks.conv_decoder(
+                (3,), IMAGE, filters=(4,), num_classes=4 if "decoder" in seeing else None
+            ),
             "posterior": posterior,
             "likelihood": likelihood,
-            "prior": distributions.ConditionalNormal(3, num_classes=4, hidden_size=5) if "prior" in seeing else None,
+            "prior": distributions.ConditionalNormal(3, num_classes=4, hidden_size=5)
+            if "prior" in seeing
+            else None,
             "seed": 0,
             **arguments,
         }
@@ -41,14 +47,21 @@ def test_it_trains_saves_evaluates_and_generates(parts, images, tmp_path):
     before = [variable.numpy() for variable in model.trainable_variables]
     history = model.fit(images, LABELS, validation_data=(images, LABELS), **FIT).history
     assert np.isfinite(history["val_loss"][-1])
-    moved = [not np.array_equal(old, new.numpy()) for old, new in zip(before, model.trainable_variables, strict=True)]
+    moved = [
+        not np.array_equal(old, new.numpy())
+        for old, new in zip(before, model.trainable_variables, strict=True)
+    ]
     assert all(moved)
     dataset = tf.data.Dataset.from_tensor_slices((images, LABELS)).batch(20)
     logs = model.evaluate(dataset, verbose=0, return_dict=True)
-    assert logs["mae"] == pytest.approx(np.abs(images - model.predict((images, LABELS), verbose=0)).mean(), rel=1e-5)
+    assert logs["mae"] == pytest.approx(
+        np.abs(images - model.predict((images, LABELS), verbose=0)).mean(), rel=1e-5
+    )
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(loaded.generate(4, seed=1, condition=2), model.generate(4, seed=1, condition=2), atol=1e-6)
+    np.testing.assert_allclose(
+        loaded.generate(4, seed=1, condition=2), model.generate(4, seed=1, condition=2), atol=1e-6
+    )
     model.fit(images, LABELS, **FIT)
     loaded.fit(images, LABELS, **FIT)
     for ours, theirs in zip(model.get_weights(), loaded.get_weights(), strict=True):
@@ -61,7 +74,9 @@ def test_the_kl_is_that_of_two_diagonal_normals_each_with_its_label(images):
     logs = model.evaluate(images, LABELS, batch_size=20, verbose=0, return_dict=True)
     q, p = model.encode(images, LABELS), model.prior.distribution(LABELS)
     (mu, sigma), (beta, eta) = ((d.mean().numpy(), d.stddev().numpy()) for d in (q, p))
-    kl = 0.5 * np.sum(np.log(eta**2 / sigma**2) + sigma**2 / eta**2 + (mu - beta) ** 2 / eta**2 - 1, axis=1)
+    kl = 0.5 * np.sum(
+        np.log(eta**2 / sigma**2) + sigma**2 / eta**2 + (mu - beta) ** 2 / eta**2 - 1, axis=1
+    )
     assert logs["kl_loss"] == pytest.approx(kl.mean(), rel=1e-4)
     assert not np.allclose(beta[0], beta[1])
     np.testing.assert_allclose(beta[0], beta[4])
@@ -76,7 +91,9 @@ def test_the_decoder_sees_the_label_of_its_example_in_every_draw(images):
     model.compile("adam", objective=objectives.ELBO(num_samples=3))
     logs = model.evaluate(images, LABELS, batch_size=20, verbose=0, return_dict=True)
     x_hat = 1 / (1 + np.exp(-decoder([tf.zeros((20, 3)), tf.constant(LABELS)]).numpy()))
-    expected = -np.sum(images * np.log(x_hat) + (1 - images) * np.log(1 - x_hat), axis=(1, 2, 3)).mean()
+    expected = -np.sum(
+        images * np.log(x_hat) + (1 - images) * np.log(1 - x_hat), axis=(1, 2, 3)
+    ).mean()
     assert logs["reconstruction_loss"] == pytest.approx(expected, rel=1e-5)
 
 
@@ -85,11 +102,15 @@ def test_a_row_depends_on_its_seed_and_its_label_alone():
     labels = np.array([0, 1, 2, 3, 1])
     rows = model.generate(5, seed=7, condition=labels).numpy()
     for i, label in enumerate(labels):
-        np.testing.assert_allclose(model.generate(seed=[7 * 2**32 + i], condition=label)[0], rows[i], atol=1e-6)
+        np.testing.assert_allclose(
+            model.generate(seed=[7 * 2**32 + i], condition=label)[0], rows[i], atol=1e-6
+        )
     assert not np.allclose(model.generate(5, seed=7, condition=0)[1], rows[1])
 
 
-@pytest.mark.parametrize("compiled", [{"run_eagerly": True}, {"jit_compile": True}, {"steps_per_execution": 2}])
+@pytest.mark.parametrize(
+    "compiled", [{"run_eagerly": True}, {"jit_compile": True}, {"steps_per_execution": 2}]
+)
 def test_labels_that_are_none_are_refused_with_advice(compiled, images):
     model = vae_of()
     model.compile("adam", **compiled)
@@ -100,7 +121,11 @@ def test_labels_that_are_none_are_refused_with_advice(compiled, images):
         (images, LABELS + 1, "Received: values from 1 to 4."),
         (tf.data.Dataset.from_tensor_slices(images).batch(4), None, "Received: none."),
         (images * 255, LABELS, "Expected data in [0, 1]"),
-        (tf.data.Dataset.from_tensor_slices((images * 255, LABELS)).batch(4), None, "Expected data in [0, 1]"),
+        (
+            tf.data.Dataset.from_tensor_slices((images * 255, LABELS)).batch(4),
+            None,
+            "Expected data in [0, 1]",
+        ),
     ):
         with pytest.raises(ValueError, match=re.escape(expected)):
             model.fit(x, y, verbose=0)
@@ -108,7 +133,9 @@ def test_labels_that_are_none_are_refused_with_advice(compiled, images):
 
 def test_conditions_are_asked_for_and_refused():
     conditional, plain = vae_of(), vae_of("nothing")
-    with pytest.raises(ValueError, match=r"Expected as `condition` of .* a label from 0 to 3 for each example"):
+    with pytest.raises(
+        ValueError, match=r"Expected as `condition` of .* a label from 0 to 3 for each example"
+    ):
         conditional.generate(3)
     with pytest.raises(ValueError, match=r"Expected as `condition` of .* none"):
         plain.generate(3, condition=1)
@@ -119,13 +146,19 @@ def test_conditions_are_asked_for_and_refused():
     with pytest.raises(ValueError, match="depends on labels: say which"):
         distributions.ConditionalNormal(3, num_classes=5).distribution()
     with pytest.raises(ValueError, match=r"Expected `encoder` with one input\. "):
-        keras_gen.RegularizedAutoencoder(networks.mlp(IMAGE, (3,), num_classes=4), networks.mlp((3,), IMAGE))
+        keras_gen.RegularizedAutoencoder(
+            networks.mlp(IMAGE, (3,), num_classes=4), networks.mlp((3,), IMAGE)
+        )
 
 
 def test_two_replicas_and_mixed_precision(images, two_replicas):
     """Against one device without a graph."""
     losses = []
-    for policy, scope in (("float32", tf.distribute.get_strategy()), ("float32", two_replicas), ("mixed_float16", None)):
+    for policy, scope in (
+        ("float32", tf.distribute.get_strategy()),
+        ("float32", two_replicas),
+        ("mixed_float16", None),
+    ):
         keras.config.set_dtype_policy(policy)
         with (scope or tf.distribute.get_strategy()).scope():
             model = vae_of()

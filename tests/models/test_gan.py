@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import scipy.spatial.distance
 import tensorflow as tf
-from conftest import IMAGE, normalized, tiny_gan
+from support import IMAGE, normalized, tiny_gan
 
 import keras_gen
 from keras_gen import distributions, losses, networks
-from keras_gen.models.collapse import duplicates
+from keras_gen.fitting.collapse import duplicates
 
 
 def softplus(x):
@@ -27,10 +27,16 @@ def test_the_logs_are_the_formula_written_by_hand(images):
     generated = model.generator(model.prior.distribution().sample(20, seed=seed))
     real, fake = model.discriminator(images).numpy(), model.discriminator(generated).numpy()
     assert logs["generator_loss"] == pytest.approx(softplus(-fake).mean(), rel=1e-5)
-    assert logs["discriminator_loss"] == pytest.approx((softplus(-real) + softplus(fake)).mean(), rel=1e-5)
-    l2 = 1e-2 * sum(np.square(v.numpy()).sum() for v in model.trainable_variables if v.path.endswith("kernel"))
+    assert logs["discriminator_loss"] == pytest.approx(
+        (softplus(-real) + softplus(fake)).mean(), rel=1e-5
+    )
+    l2 = 1e-2 * sum(
+        np.square(v.numpy()).sum() for v in model.trainable_variables if v.path.endswith("kernel")
+    )
     assert logs["regularization_loss"] == pytest.approx(l2, rel=1e-5)
-    np.testing.assert_allclose(model.discriminate(images[:1]), 1 / (1 + np.exp(-real[:1, 0])), rtol=1e-4)
+    np.testing.assert_allclose(
+        model.discriminate(images[:1]), 1 / (1 + np.exp(-real[:1, 0])), rtol=1e-4
+    )
     np.testing.assert_allclose(model.generate(4, seed=1)[:1], model.generate(1, seed=1), atol=1e-5)
 
 
@@ -47,13 +53,21 @@ def test_a_step_is_that_of_two_players_written_by_hand(images, complete):
     extras = {}
     if complete:
         penalties = [losses.R1(0.2), losses.R2(0.3, every=2)]
-        extras = {"loss": losses.RelativisticPairing(), "penalties": penalties, "discriminator_steps": 2}
+        extras = {
+            "loss": losses.RelativisticPairing(),
+            "penalties": penalties,
+            "discriminator_steps": 2,
+        }
     optimizers = [(keras.optimizers.Adam(1e-2), keras.optimizers.SGD(1e-1)) for _ in range(2)]
     model.compile(*optimizers[0], **extras)
     by_hand.compile(*optimizers[1])  # for the counter that its noise is folded from
     of_generator, of_discriminator = keras.optimizers.Adam(1e-2), keras.optimizers.SGD(1e-1)
     model.fit(images, sample_weight=weights, batch_size=8, shuffle=False, verbose=0)
-    generator, discriminator, prior = by_hand.generator, by_hand.discriminator, by_hand.prior.distribution()
+    generator, discriminator, prior = (
+        by_hand.generator,
+        by_hand.discriminator,
+        by_hand.prior.distribution(),
+    )
 
     def half_squared_slope(points):
         moving = [variable.numpy() for variable in discriminator.non_trainable_variables]
@@ -66,17 +80,25 @@ def test_a_step_is_that_of_two_players_written_by_hand(images, complete):
 
     for step, rows in enumerate((slice(0, 8), slice(8, 16), slice(16, 20))):
         batch, of_batch = tf.constant(images[rows]), weights[rows]
-        *seeds, last = tf.unstack(tf.random.experimental.stateless_split(by_hand.noise_seed(training=True), 3 if complete else 2))
+        *seeds, last = tf.unstack(
+            tf.random.experimental.stateless_split(
+                by_hand.noise_seed(training=True), 3 if complete else 2
+            )
+        )
         for seed in seeds:
             generated = generator(prior.sample(len(batch), seed=seed), training=True)
             with tf.GradientTape() as tape:
                 real, fake = (discriminator(x, training=True)[:, 0] for x in (batch, generated))
                 loss = sum(discriminator.losses)
                 if complete:
-                    penalty = 0.2 * half_squared_slope(batch) + (2 * 0.3 * half_squared_slope(generated) if step % 2 == 0 else 0)
+                    penalty = 0.2 * half_squared_slope(batch) + (
+                        2 * 0.3 * half_squared_slope(generated) if step % 2 == 0 else 0
+                    )
                     loss += tf.reduce_mean(of_batch * (tf.math.softplus(fake - real) + penalty))
                 else:
-                    loss += tf.reduce_mean(of_batch * (tf.math.softplus(-real) + tf.math.softplus(fake)))
+                    loss += tf.reduce_mean(
+                        of_batch * (tf.math.softplus(-real) + tf.math.softplus(fake))
+                    )
             gradients = tape.gradient(loss, discriminator.trainable_variables)
             of_discriminator.apply(gradients, discriminator.trainable_variables)
         with tf.GradientTape() as tape:
@@ -88,22 +110,32 @@ def test_a_step_is_that_of_two_players_written_by_hand(images, complete):
                 loss += tf.reduce_mean(of_batch * tf.math.softplus(real - fake))
             else:
                 loss += tf.reduce_mean(tf.math.softplus(-fake))
-        of_generator.apply(tape.gradient(loss, generator.trainable_variables), generator.trainable_variables)
+        of_generator.apply(
+            tape.gradient(loss, generator.trainable_variables), generator.trainable_variables
+        )
         by_hand.optimizer.iterations.assign_add(1)
     for ours, theirs in zip(model.get_weights(), by_hand.get_weights(), strict=True):
         assert np.all(np.isfinite(ours))
-        np.testing.assert_allclose(ours, theirs, atol=5e-4)  # Adam steps of 1e-2, of gradients that round differently
+        np.testing.assert_allclose(
+            ours, theirs, atol=5e-4
+        )  # Adam steps of 1e-2, of gradients that round differently
 
 
 def tanh_gan():
     return keras_gen.GAN(
-        networks.mlp((3,), IMAGE, hidden=(5,), output_activation="sigmoid"), networks.mlp(IMAGE, (1,), (6,), "tanh"), seed=1
+        networks.mlp((3,), IMAGE, hidden=(5,), output_activation="sigmoid"),
+        networks.mlp(IMAGE, (1,), (6,), "tanh"),
+        seed=1,
     )
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-@pytest.mark.parametrize("compiled", [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}])
-def test_a_penalty_is_that_of_finite_differences_in_every_mode_and_precision(images, policy, compiled):
+@pytest.mark.parametrize(
+    "compiled", [{"run_eagerly": True}, {"jit_compile": False}, {"jit_compile": True}]
+)
+def test_a_penalty_is_that_of_finite_differences_in_every_mode_and_precision(
+    images, policy, compiled
+):
     """R1, whose points are the same in all of them; under float16 it would be 1e-3 off."""
     keras.config.set_dtype_policy(policy)
     model = tanh_gan()
@@ -111,7 +143,13 @@ def test_a_penalty_is_that_of_finite_differences_in_every_mode_and_precision(ima
     flat, steps = images.reshape(20, 64).astype("float64"), 1e-4 * np.eye(64)
     up, down = (np.tanh((flat[:, None] + sign * steps) @ w1 + b1) @ w2 + b2 for sign in (1, -1))
     squared_slopes = np.sum(((up - down)[..., 0] / 2e-4) ** 2, axis=1)
-    model.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(1e-4), Nothing(), penalties=losses.R1(1e3), **compiled)
+    model.compile(
+        keras.optimizers.SGD(0.0),
+        keras.optimizers.SGD(1e-4),
+        Nothing(),
+        penalties=losses.R1(1e3),
+        **compiled,
+    )
     before = model.discriminator.get_weights()[0]
     logs = model.fit(images, batch_size=20, verbose=0).history
     assert logs["penalty_loss"][0] == pytest.approx(1e3 / 2 * squared_slopes.mean(), rel=2e-5)
@@ -137,12 +175,20 @@ class Nothing(losses.AdversarialLoss):
         return 0 * real_logits[:, 0]
 
 
-@pytest.mark.parametrize("loss", ["Minimax", "LeastSquares", "Hinge", "Wasserstein", "RelativisticPairing"])
+@pytest.mark.parametrize(
+    "loss", ["Minimax", "LeastSquares", "Hinge", "Wasserstein", "RelativisticPairing"]
+)
 def test_every_loss_trains_with_every_penalty(images, loss):
     """One of them in a graph."""
     model = tanh_gan()
     penalties = [losses.GradientPenalty(), losses.DRAGAN(), losses.R1(1.0), losses.R2(1.0, every=2)]
-    model.compile("adam", "adam", loss=getattr(losses, loss)(), penalties=penalties, run_eagerly=loss != "Minimax")
+    model.compile(
+        "adam",
+        "adam",
+        loss=getattr(losses, loss)(),
+        penalties=penalties,
+        run_eagerly=loss != "Minimax",
+    )
     before = [variable.numpy() for variable in model.trainable_variables]
     logs = model.fit(images, validation_data=images, batch_size=20, verbose=0).history
     assert all(np.isfinite(values).all() for values in logs.values())
@@ -158,12 +204,26 @@ def test_penalties_and_the_average_on_two_replicas_are_those_of_one(images, two_
     for strategy in (tf.distribute.get_strategy(), two_replicas):
         with strategy.scope():
             keras.utils.set_random_seed(0)
-            model = keras_gen.GAN(normalized((3,), IMAGE, "sigmoid"), networks.mlp(IMAGE, (1,), (6,), "tanh"), seed=1)
-            model.compile(keras.optimizers.SGD(0.1), keras.optimizers.SGD(0.0), penalties=losses.R1(3.0, every=2), ema_momentum=0.0)
+            model = keras_gen.GAN(
+                normalized((3,), IMAGE, "sigmoid"), networks.mlp(IMAGE, (1,), (6,), "tanh"), seed=1
+            )
+            model.compile(
+                keras.optimizers.SGD(0.1),
+                keras.optimizers.SGD(0.0),
+                penalties=losses.R1(3.0, every=2),
+                ema_momentum=0.0,
+            )
         dataset = tf.data.Dataset.from_tensor_slices(images[:16]).batch(8)
-        penalty_losses.append(model.fit(dataset, epochs=2, verbose=0, shuffle=False).history["penalty_loss"])
-        for average, variable in zip(model.averaged_generator.variables, model.generator.variables, strict=True):
-            for mine, theirs in zip(*map(strategy.experimental_local_results, (average.value, variable.value)), strict=True):
+        penalty_losses.append(
+            model.fit(dataset, epochs=2, verbose=0, shuffle=False).history["penalty_loss"]
+        )
+        for average, variable in zip(
+            model.averaged_generator.variables, model.generator.variables, strict=True
+        ):
+            for mine, theirs in zip(
+                *map(strategy.experimental_local_results, (average.value, variable.value)),
+                strict=True,
+            ):
                 np.testing.assert_array_equal(mine, theirs)
     np.testing.assert_allclose(*penalty_losses, rtol=1e-5)
 
@@ -171,7 +231,10 @@ def test_penalties_and_the_average_on_two_replicas_are_those_of_one(images, two_
 def test_each_player_has_its_optimizer_and_iterations_count_steps(images):
     model, _ = tiny_gan()
     model.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.1))
-    generator, discriminator = model.generator.get_weights(), [v.numpy() for v in model.discriminator.trainable_variables]
+    generator, discriminator = (
+        model.generator.get_weights(),
+        [v.numpy() for v in model.discriminator.trainable_variables],
+    )
     model.fit(images, batch_size=8, epochs=2, verbose=0)
     for old, variable in zip(discriminator, model.discriminator.trainable_variables, strict=True):
         assert not np.array_equal(old, variable.numpy())
@@ -183,8 +246,12 @@ def test_each_player_has_its_optimizer_and_iterations_count_steps(images):
 
 
 def test_layers_of_the_same_name_in_both_networks_keep_their_own_optimizer(images):
-    generator = keras.Sequential([keras.Input((2,)), keras.layers.Dense(64, name="out"), keras.layers.Reshape(IMAGE)])
-    discriminator = keras.Sequential([keras.Input(IMAGE), keras.layers.Flatten(), keras.layers.Dense(1, name="out")])
+    generator = keras.Sequential(
+        [keras.Input((2,)), keras.layers.Dense(64, name="out"), keras.layers.Reshape(IMAGE)]
+    )
+    discriminator = keras.Sequential(
+        [keras.Input(IMAGE), keras.layers.Flatten(), keras.layers.Dense(1, name="out")]
+    )
     model = keras_gen.GAN(generator, discriminator)
     model.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.1))
     before = generator.get_weights()
@@ -196,15 +263,22 @@ def test_layers_of_the_same_name_in_both_networks_keep_their_own_optimizer(image
 def test_training_logs_count_each_regularizer_once(images):
     model = normalized_gan()
     model.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.0))
-    l2 = 1e-2 * sum(np.square(v.numpy()).sum() for v in model.trainable_variables if v.path.endswith("kernel"))
-    assert model.fit(images, verbose=0).history["regularization_loss"][0] == pytest.approx(l2, rel=1e-5)
+    l2 = 1e-2 * sum(
+        np.square(v.numpy()).sum() for v in model.trainable_variables if v.path.endswith("kernel")
+    )
+    assert model.fit(images, verbose=0).history["regularization_loss"][0] == pytest.approx(
+        l2, rel=1e-5
+    )
 
 
 def test_names_of_optimizers_serve_as_well(images):
     model, _ = tiny_gan()
     model.compile("adam", "rmsprop")
     model.fit(images, verbose=0)
-    assert [type(optimizer) for optimizer in model.optimizer.optimizers] == [keras.optimizers.Adam, keras.optimizers.RMSprop]
+    assert [type(optimizer) for optimizer in model.optimizer.optimizers] == [
+        keras.optimizers.Adam,
+        keras.optimizers.RMSprop,
+    ]
 
 
 def test_discriminate_is_the_sigmoid_of_the_logit(images):
@@ -216,10 +290,18 @@ def test_discriminate_is_the_sigmoid_of_the_logit(images):
 def test_any_prior_of_the_right_size_is_taken():
     generator, discriminator = networks.mlp((3,), IMAGE), networks.mlp(IMAGE, (1,))
     assert isinstance(keras_gen.GAN(generator, discriminator).prior, distributions.StandardNormal)
-    with pytest.raises(ValueError, match=re.escape("Expected `prior` over 3 latents. Received: two with event_size=2.")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape("Expected `prior` over 3 latents. Received: two with event_size=2."),
+    ):
         keras_gen.GAN(generator, discriminator, prior=distributions.StandardNormal(2, name="two"))
-    with pytest.raises(ValueError, match=r"Expected labels both .* Received: generator None, prior 2, discriminator None\."):
-        keras_gen.GAN(generator, discriminator, prior=distributions.ConditionalNormal(3, num_classes=2))
+    with pytest.raises(
+        ValueError,
+        match=r"Expected labels both .* Received: generator None, prior 2, discriminator None\.",
+    ):
+        keras_gen.GAN(
+            generator, discriminator, prior=distributions.ConditionalNormal(3, num_classes=2)
+        )
     with pytest.raises(ValueError, match=r"`prior` is a keras_gen\.distributions\.Prior"):
         keras_gen.GAN(generator, discriminator, prior="normal")
 
@@ -231,7 +313,10 @@ def test_any_prior_of_the_right_size_is_taken():
             networks.mlp(IMAGE, (2,)),
             "Expected `discriminator` with outputs of shape (1,), the outputs of `generator` and one logit.",
         ),
-        (networks.mlp(IMAGE, (1,), output_activation="sigmoid"), "Expected `discriminator` to end in logits."),
+        (
+            networks.mlp(IMAGE, (1,), output_activation="sigmoid"),
+            "Expected `discriminator` to end in logits.",
+        ),
         (
             networks.mlp((64,), (1,)),
             "Expected `discriminator` with inputs of shape (8, 8, 1), the outputs of `generator` and one logit.",
@@ -249,20 +334,34 @@ def test_compile_is_checked():
     with pytest.raises(ValueError, match="Each player needs an optimizer of its own"):
         model.compile(optimizer, optimizer)
     with pytest.raises(
-        ValueError, match=re.escape("is a keras_gen.losses.AdversarialLoss, such as NonSaturating(). Received: 'mse'")
+        ValueError,
+        match=re.escape(
+            "is a keras_gen.losses.AdversarialLoss, such as NonSaturating(). Received: 'mse'"
+        ),
     ):
         model.compile(loss="mse")
-    with pytest.raises(ValueError, match="give `generator_optimizer` and `discriminator_optimizer`, not `optimizer`"):
+    with pytest.raises(
+        ValueError,
+        match="give `generator_optimizer` and `discriminator_optimizer`, not `optimizer`",
+    ):
         model.compile(optimizer="adam")
     with pytest.raises(ValueError, match="Leave `metrics` out"):
         model.compile(metrics=["mse"])
-    with pytest.raises(ValueError, match=re.escape("`penalties` are keras_gen.losses.Penalty objects, such as [R1(10.0)]")):
+    with pytest.raises(
+        ValueError,
+        match=re.escape("`penalties` are keras_gen.losses.Penalty objects, such as [R1(10.0)]"),
+    ):
         model.compile(penalties=["r1"])
     with pytest.raises(
-        ValueError, match=re.escape("`discriminator_steps` of GAN is an int of at least 1. Received: discriminator_steps=0")
+        ValueError,
+        match=re.escape(
+            "`discriminator_steps` of GAN is an int of at least 1. Received: discriminator_steps=0"
+        ),
     ):
         model.compile(discriminator_steps=0)
-    with pytest.raises(ValueError, match=re.escape("`ema_momentum` is a number in [0, 1) or None. Received: 1.0")):
+    with pytest.raises(
+        ValueError, match=re.escape("`ema_momentum` is a number in [0, 1) or None. Received: 1.0")
+    ):
         model.compile(ema_momentum=1.0)
 
 
@@ -272,7 +371,11 @@ class Shifted(distributions.LearnedNormal):
 
 
 def test_a_prior_with_weights_learns_with_the_generator(images):
-    model = keras_gen.GAN(networks.mlp((3,), IMAGE, output_activation="sigmoid"), networks.mlp(IMAGE, (1,)), prior=Shifted(3))
+    model = keras_gen.GAN(
+        networks.mlp((3,), IMAGE, output_activation="sigmoid"),
+        networks.mlp(IMAGE, (1,)),
+        prior=Shifted(3),
+    )
     model.compile("adam", "adam")
     before = [variable.numpy() for variable in model.prior.trainable_variables]
     model.fit(images, verbose=0)
@@ -286,7 +389,11 @@ def test_a_prior_with_weights_learns_with_the_generator(images):
 def averaging_gan(**arguments):
     keras.utils.set_random_seed(0)
     model = normalized_gan()
-    model.compile(keras.optimizers.Adam(1e-2), keras.optimizers.SGD(1e-2), **{"ema_momentum": 0.3, **arguments})
+    model.compile(
+        keras.optimizers.Adam(1e-2),
+        keras.optimizers.SGD(1e-2),
+        **{"ema_momentum": 0.3, **arguments},
+    )
     return model
 
 
@@ -296,11 +403,15 @@ def test_the_average_is_its_formula_moving_statistics_included(images):
     for momentum in (1 / 10, 2 / 11, 3 / 12, 0.3, 0.3):  # rising to what was asked for
         model.train_on_batch(images)
         pairs = zip(expected, model.generator.variables, strict=True)
-        expected = [momentum * average + (1 - momentum) * variable.numpy() for average, variable in pairs]
+        expected = [
+            momentum * average + (1 - momentum) * variable.numpy() for average, variable in pairs
+        ]
     for average, value in zip(model.averaged_generator.variables, expected, strict=True):
         np.testing.assert_allclose(average.numpy(), value, rtol=1e-5, atol=1e-6)
     assert not any(variable.trainable for variable in model.averaged_generator.variables)
-    expected = model.regularization_loss(model.generator) + model.regularization_loss(model.discriminator)
+    expected = model.regularization_loss(model.generator) + model.regularization_loss(
+        model.discriminator
+    )
     assert float(model.regularization_loss()) == pytest.approx(float(expected))
 
 
@@ -342,7 +453,9 @@ def test_the_average_is_never_trained_and_may_be_made_outside_the_scope(images, 
     with two_replicas.scope():
         model = normalized_gan()
     model.compile("adam", "adam", ema_momentum=0.5, penalties=losses.R1(1.0))
-    dataset = tf.data.Dataset.from_tensor_slices(images[:9]).batch(8)  # the last batch is of one: a replica has none
+    dataset = tf.data.Dataset.from_tensor_slices(images[:9]).batch(
+        8
+    )  # the last batch is of one: a replica has none
     assert np.isfinite(model.fit(dataset, verbose=0).history["discriminator_loss"][0])
     assert all(np.all(np.isfinite(variable)) for variable in model.variables)
 
@@ -352,10 +465,14 @@ def test_compiled_without_a_momentum_an_average_keeps_up_with_the_generator(imag
     model.fit(images, verbose=0)
     model.compile("adam", "adam")
     model.fit(images, verbose=0)
-    for average, variable in zip(model.averaged_generator.variables, model.generator.variables, strict=True):
+    for average, variable in zip(
+        model.averaged_generator.variables, model.generator.variables, strict=True
+    ):
         np.testing.assert_array_equal(average.numpy(), variable.numpy())
     with pytest.raises(ValueError, match=r"Expected `averaged_generator` with outputs of shape"):
-        keras_gen.GAN(model.generator, model.discriminator, averaged_generator=networks.mlp((3,), (4,)))
+        keras_gen.GAN(
+            model.generator, model.discriminator, averaged_generator=networks.mlp((3,), (4,))
+        )
 
 
 # === What the logs say of the game ===
@@ -371,9 +488,14 @@ def test_accuracies_and_duplicates_are_counted(images):
     real, fake = (model.discriminator(x).numpy() for x in (images, generated))
     assert logs["real_accuracy"] == pytest.approx(np.mean(real > 0.5))
     assert logs["fake_accuracy"] == pytest.approx(np.mean(fake < 0.5))
-    distance = {name: scipy.spatial.distance.cdist(x, x) + np.diag([np.inf] * 20) for name, x in flat(generated, images).items()}
+    distance = {
+        name: scipy.spatial.distance.cdist(x, x) + np.diag([np.inf] * 20)
+        for name, x in flat(generated, images).items()
+    }
     nearest = {name: distances.min(axis=1) for name, distances in distance.items()}
-    assert logs["duplicates"] == pytest.approx(np.mean(nearest["generated"] < 0.1 * np.sort(nearest["real"])[10]))
+    assert logs["duplicates"] == pytest.approx(
+        np.mean(nearest["generated"] < 0.1 * np.sort(nearest["real"])[10])
+    )
 
 
 def flat(generated, real):
@@ -382,21 +504,34 @@ def flat(generated, real):
 
 def test_duplicates_are_twins_by_the_measure_of_the_data():
     random = np.random.default_rng(0)
-    real = random.normal(size=(200, 2)) * 0.01 + 5 * random.integers(0, 2, size=(200, 1))  # two narrow clusters, far from 0
+    real = random.normal(size=(200, 2)) * 0.01 + 5 * random.integers(
+        0, 2, size=(200, 1)
+    )  # two narrow clusters, far from 0
     same = random.normal(size=(200, 2)) * 0.01 + 5 * random.integers(0, 2, size=(200, 1))
     modes = np.repeat(random.normal(size=(4, 2)), 50, axis=0)
-    share = {name: float(np.mean(duplicates(x, real + 100))) for name, x in (("same", same + 100), ("modes", modes + 100))}
+    share = {
+        name: float(np.mean(duplicates(x, real + 100)))
+        for name, x in (("same", same + 100), ("modes", modes + 100))
+    }
     assert share["same"] < 0.1
     assert share["modes"] == 1
     assert np.all(duplicates(modes[:1], real[:1]) == 0)  # alone, it has no neighbour
-    assert duplicates(modes[:0], real[:0]).shape == (0,)  # as for a replica for which a last batch has no example
-    assert np.all(duplicates(same, np.zeros((200, 2))) == 0)  # data that are all the same are no measure
+    assert duplicates(modes[:0], real[:0]).shape == (
+        0,
+    )  # as for a replica for which a last batch has no example
+    assert np.all(
+        duplicates(same, np.zeros((200, 2))) == 0
+    )  # data that are all the same are no measure
 
 
 def test_a_game_that_is_over_is_said_in_words():
     data = np.random.default_rng(0).random((1000, *IMAGE)).astype("float32")
     constant = keras.Sequential(
-        [keras.Input((3,)), keras.layers.Dense(64, kernel_initializer="zeros"), keras.layers.Reshape(IMAGE)]
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(64, kernel_initializer="zeros"),
+            keras.layers.Reshape(IMAGE),
+        ]
     )
     model = keras_gen.GAN(constant, networks.mlp(IMAGE, (1,)), seed=0)
     model.compile(keras.optimizers.SGD(0.0), "adam")
@@ -406,7 +541,9 @@ def test_a_game_that_is_over_is_said_in_words():
             model.fit(data, validation_data=data[:10], epochs=3, verbose=0, callbacks=callbacks)
         said = [str(warning.message) for warning in said]
         assert len(said) == 2
-        assert any("collapsed: in epoch 1, 100% of its samples had a twin" in words for words in said)
+        assert any(
+            "collapsed: in epoch 1, 100% of its samples had a twin" in words for words in said
+        )
         assert any("The discriminator was never wrong in epoch" in words for words in said)
     model.fit(data[:500], validation_data=data, verbose=0)  # of so few nothing is said
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
-from conftest import IMAGE, normalized, tiny_vae
+from support import IMAGE, normalized, tiny_vae
 
 import keras_gen
 from keras_gen import distributions, networks, objectives
-from keras_gen.models.kl_check import ZScore
+from keras_gen.evaluation.kl_check import ZScore
 
 tfd = tfp.distributions
 
@@ -51,22 +51,34 @@ def test_the_logs_are_the_formula_written_by_hand(images):
     scale = 1e-4 + (1 - 1e-4) * np.log1p(np.exp(raw + np.log(np.e - 1)))
     kl = -0.5 * np.sum(np.log(scale**2) - mean**2 - scale**2 + 1, axis=1).mean()
     model.reset_metrics()
-    noise = tfd.Independent(tfd.Normal(tf.zeros((20, 3)), 1.0), 1).sample(seed=model.noise_seed(training=False)).numpy()
+    noise = (
+        tfd.Independent(tfd.Normal(tf.zeros((20, 3)), 1.0), 1)
+        .sample(seed=model.noise_seed(training=False))
+        .numpy()
+    )
     x_hat = 1 / (1 + np.exp(-model.decoder(mean + scale * noise).numpy()))
-    cross_entropy = -np.sum(images * np.log(x_hat) + (1 - images) * np.log(1 - x_hat), axis=(1, 2, 3)).mean()
+    cross_entropy = -np.sum(
+        images * np.log(x_hat) + (1 - images) * np.log(1 - x_hat), axis=(1, 2, 3)
+    ).mean()
     assert logs["kl_loss"] == pytest.approx(kl, rel=1e-5)
     assert logs["reconstruction_loss"] == pytest.approx(cross_entropy, rel=1e-5)
     assert logs["elbo"] == pytest.approx(-cross_entropy - kl, rel=1e-5)
-    l2 = 1e-2 * sum(np.square(v.numpy()).sum() for v in model.trainable_variables if v.path.endswith("kernel"))
+    l2 = 1e-2 * sum(
+        np.square(v.numpy()).sum() for v in model.trainable_variables if v.path.endswith("kernel")
+    )
     assert logs["regularization_loss"] == pytest.approx(l2, rel=1e-5)
     assert logs["loss"] == pytest.approx(cross_entropy + 2 * kl + l2, rel=1e-5)
     np.testing.assert_allclose(model.encode(images[:1]).mean(), mean[:1], atol=1e-5)
-    np.testing.assert_allclose(model.reconstruct(images)[:1], model.reconstruct(images[:1]), atol=1e-5)
+    np.testing.assert_allclose(
+        model.reconstruct(images)[:1], model.reconstruct(images[:1]), atol=1e-5
+    )
     np.testing.assert_allclose(model.decode(mean)[:1], model.decode(mean[:1]), atol=1e-5)
 
 
 def test_a_step_is_that_of_a_loop_written_by_hand(images):
-    model, by_hand = (vae_of(encoder=normalized(IMAGE, (6,)), decoder=normalized((3,), IMAGE)) for _ in range(2))
+    model, by_hand = (
+        vae_of(encoder=normalized(IMAGE, (6,)), decoder=normalized((3,), IMAGE)) for _ in range(2)
+    )
     weights = np.random.default_rng(1).random(20).astype("float32")
     by_hand.set_weights(model.get_weights())
     model.compile(keras.optimizers.Adam(1e-2))
@@ -77,13 +89,19 @@ def test_a_step_is_that_of_a_loop_written_by_hand(images):
             batch = images[rows]
             with tf.GradientTape() as tape:
                 mean, raw = tf.split(by_hand.encoder(batch, training=True), 2, axis=1)
-                scale = 1e-4 + (1 - 1e-4) * tf.math.softplus(raw + np.log(np.e - 1).astype("float32"))
+                scale = 1e-4 + (1 - 1e-4) * tf.math.softplus(
+                    raw + np.log(np.e - 1).astype("float32")
+                )
                 standard = tfd.Independent(tfd.Normal(tf.zeros_like(mean), 1.0), 1)
                 z = mean + scale * standard.sample(seed=by_hand.noise_seed(training=True))
-                cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(batch, by_hand.decoder(z, training=True))
+                cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(
+                    batch, by_hand.decoder(z, training=True)
+                )
                 kl = -0.5 * (tf.math.log(scale**2) - mean**2 - scale**2 + 1)
                 per_example = tf.reduce_sum(cross_entropy, (1, 2, 3)) + tf.reduce_sum(kl, 1)
-                loss = tf.reduce_mean(weights[rows] * per_example) + sum(by_hand.encoder.losses + by_hand.decoder.losses)
+                loss = tf.reduce_mean(weights[rows] * per_example) + sum(
+                    by_hand.encoder.losses + by_hand.decoder.losses
+                )
             variables = by_hand.trainable_variables
             by_hand.optimizer.apply(tape.gradient(loss, variables), variables)
     for ours, theirs in zip(model.get_weights(), by_hand.get_weights(), strict=True):
@@ -107,7 +125,10 @@ def test_generate_has_one_row_a_seed():
     np.testing.assert_allclose(model.generate(2, seed=7), images[:2], atol=1e-6)
     assert not np.array_equal(model.generate(6, seed=8), images)
     assert not np.array_equal(model.generate(6), model.generate(6))
-    np.testing.assert_allclose(model.decode(model.generate_rows(tf.constant([5], tf.int64))["latents"]), model.generate(seed=[5]))
+    np.testing.assert_allclose(
+        model.decode(model.generate_rows(tf.constant([5], tf.int64))["latents"]),
+        model.generate(seed=[5]),
+    )
 
 
 @pytest.mark.parametrize(
@@ -124,15 +145,22 @@ def test_generate_has_one_row_a_seed():
 )
 def test_generate_is_checked_and_shows_what_it_was_given(arguments):
     model, _ = tiny_vae()
-    with pytest.raises(ValueError, match=re.escape("`generate` takes a number of samples and an int seed in [0, 2**31)")) as caught:
+    with pytest.raises(
+        ValueError,
+        match=re.escape("`generate` takes a number of samples and an int seed in [0, 2**31)"),
+    ) as caught:
         model.generate(**arguments)
-    assert str(caught.value).endswith("Received: num_samples={num_samples!r}, seed={seed!r}".format(**arguments))
+    assert str(caught.value).endswith(
+        "Received: num_samples={num_samples!r}, seed={seed!r}".format(**arguments)
+    )
 
 
 @pytest.mark.parametrize("method", ["score", "log_weights"])
 def test_no_draws_are_refused(method, images):
     model, _ = tiny_vae()
-    with pytest.raises(ValueError, match=r"`num_samples` of VAE is an int of at least 1\. Received: num_samples=0"):
+    with pytest.raises(
+        ValueError, match=r"`num_samples` of VAE is an int of at least 1\. Received: num_samples=0"
+    ):
         getattr(model, method)(images, num_samples=0)
 
 
@@ -142,14 +170,18 @@ def test_encode_is_the_posterior_and_reconstruct_its_mean(images):
     assert isinstance(posterior, tfd.Distribution)
     assert (posterior.batch_shape, posterior.event_shape) == ((20,), (3,))
     np.testing.assert_allclose(model.reconstruct(images), model.decode(posterior.mean()), atol=1e-6)
-    np.testing.assert_allclose(model.predict(images, verbose=0), model.reconstruct(images), atol=1e-6)
+    np.testing.assert_allclose(
+        model.predict(images, verbose=0), model.reconstruct(images), atol=1e-6
+    )
 
 
 def test_metrics_see_the_data_and_their_reconstruction(images):
     model, _ = tiny_vae()
     model.compile("adam", metrics=["mse"])
     logs = model.evaluate(images, batch_size=8, verbose=0, return_dict=True)
-    assert logs["mse"] == pytest.approx(np.mean((images - model.reconstruct(images)) ** 2), rel=1e-5)
+    assert logs["mse"] == pytest.approx(
+        np.mean((images - model.reconstruct(images)) ** 2), rel=1e-5
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,7 +195,10 @@ def test_metrics_see_the_data_and_their_reconstruction(images):
             {"encoder": networks.mlp((8, 8), (6,))},
             "Expected `encoder` with inputs of shape (8, 8, 1), the `event_shape` of `likelihood`.",
         ),
-        ({"decoder": networks.mlp((2,), IMAGE)}, "Expected `decoder` with inputs of shape (3,), the `event_size` of `posterior`."),
+        (
+            {"decoder": networks.mlp((2,), IMAGE)},
+            "Expected `decoder` with inputs of shape (3,), the `event_size` of `posterior`.",
+        ),
         (
             {"decoder": networks.mlp((3,), (64,))},
             "Expected `decoder` with outputs of shape (8, 8, 1), the `parameter_shape` of `likelihood`.",
@@ -173,10 +208,19 @@ def test_metrics_see_the_data_and_their_reconstruction(images):
             "Expected `prior` over 3 latents. Received: prior2 with event_size=2.",
         ),
         ({"prior": tfd.Normal(0.0, 1.0)}, "`prior` is a keras_gen.distributions.Prior."),
-        ({"decoder": networks.mlp((3,), IMAGE, output_activation="sigmoid")}, "Expected `decoder` to end in logits."),
-        ({"prior": Unready(3)}, "tfd.Independent(distribution, 1) makes one distribution of a batch."),
+        (
+            {"decoder": networks.mlp((3,), IMAGE, output_activation="sigmoid")},
+            "Expected `decoder` to end in logits.",
+        ),
+        (
+            {"prior": Unready(3)},
+            "tfd.Independent(distribution, 1) makes one distribution of a batch.",
+        ),
         ({"posterior": "diagonal"}, "`posterior` is a keras_gen.distributions.Posterior"),
-        ({"likelihood": tfd.Normal(0.0, 1.0)}, "`likelihood` is a keras_gen.distributions.Likelihood"),
+        (
+            {"likelihood": tfd.Normal(0.0, 1.0)},
+            "`likelihood` is a keras_gen.distributions.Likelihood",
+        ),
         ({"seed": -1}, "`seed` is an int in [0, 2**31) or None. Received: seed=-1"),
         ({"seed": True}, "`seed` is an int in [0, 2**31) or None. Received: seed=True"),
     ],
@@ -194,13 +238,20 @@ def test_a_flow_posterior_trains_its_weights_saves_them_and_exports(images, tmp_
     model.compile("adam")
     before = [variable.numpy() for variable in flow.variables]
     model.fit(images, epochs=2, batch_size=8, validation_data=images, verbose=0)
-    assert all(not np.array_equal(old, variable.numpy()) for old, variable in zip(before, flow.variables, strict=True))
+    assert all(
+        not np.array_equal(old, variable.numpy())
+        for old, variable in zip(before, flow.variables, strict=True)
+    )
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_allclose(loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6)
+    np.testing.assert_allclose(
+        loaded.predict(images, verbose=0), model.predict(images, verbose=0), atol=1e-6
+    )
     assert loaded.evaluate(images, verbose=0) == model.evaluate(images, verbose=0)
     model.export(tmp_path / "served")
-    served = tf.saved_model.load(str(tmp_path / "served")).signatures["encode"](inputs=tf.constant(images))
+    served = tf.saved_model.load(str(tmp_path / "served")).signatures["encode"](
+        inputs=tf.constant(images)
+    )
     np.testing.assert_allclose(served["latents"], flow.point(model.encode(images)), atol=1e-6)
 
 
@@ -274,7 +325,10 @@ def test_the_cross_check_of_the_kl_catches_a_family_broken_on_purpose(normal):
         assert abs(logs["kl_analytic"] - logs["kl_sampled"]) < 0.05 * logs["kl_analytic"]
         assert logs["kl_analytic"] == pytest.approx(logs["kl_loss"], rel=1e-5)
         return
-    with pytest.warns(UserWarning, match=r"closed form of the KL between Broken\(event_size=3\) and standard_normal.*disagree"):
+    with pytest.warns(
+        UserWarning,
+        match=r"closed form of the KL between Broken\(event_size=3\) and standard_normal.*disagree",
+    ):
         logs = evaluate()
     caught_by = "kl_gradient_z_score" if normal is Stopped else "kl_z_score"
     assert abs(logs[caught_by]) > 4
@@ -286,7 +340,9 @@ def test_the_z_score_is_the_mean_over_its_standard_error():
     assert float(metric.result()) == 0
     for batch in values:
         metric.update_state(batch)
-    assert float(metric.result()) == pytest.approx(values.mean() / (values.std() / np.sqrt(200)), rel=1e-3)
+    assert float(metric.result()) == pytest.approx(
+        values.mean() / (values.std() / np.sqrt(200)), rel=1e-3
+    )
 
 
 def test_the_check_is_in_the_logs_of_evaluation_alone_and_not_without_a_closed_form(images):
@@ -294,9 +350,9 @@ def test_the_check_is_in_the_logs_of_evaluation_alone_and_not_without_a_closed_f
     model.compile("adam")
     history = model.fit(images, validation_data=images, verbose=0).history
     check = {"kl_analytic", "kl_sampled", "kl_z_score", "kl_gradient_z_score"}
-    assert {name for name in history if "kl_" in name and name not in ("kl_loss", "val_kl_loss")} == {
-        f"val_{name}" for name in check
-    }
+    assert {
+        name for name in history if "kl_" in name and name not in ("kl_loss", "val_kl_loss")
+    } == {f"val_{name}" for name in check}
     sampled = vae_of(prior=distributions.NormalMixture(3))
     sampled.compile("adam")
     assert not check & sampled.evaluate(images, verbose=0, return_dict=True).keys()
@@ -317,7 +373,9 @@ def test_the_score_is_the_negative_elbo_against_quadrature(images):
     logits = model.decoder(z.reshape(-1, 1)).numpy().astype(float).reshape(20, 200, -1)
     x = images.reshape(20, 1, -1)
     cross_entropy = np.sum(np.logaddexp(0, logits) - x * logits, axis=-1) @ weights / weights.sum()
-    np.testing.assert_allclose(model.score(images, num_samples=40_000), cross_entropy + kl, atol=0.03)
+    np.testing.assert_allclose(
+        model.score(images, num_samples=40_000), cross_entropy + kl, atol=0.03
+    )
     assert np.std(cross_entropy + kl) > 0.1
     with pytest.raises(ValueError, match=r"Expected `x` of shape \(batch, 8, 8, 1\)"):
         model.score(images[0])
@@ -326,7 +384,10 @@ def test_the_score_is_the_negative_elbo_against_quadrature(images):
 @pytest.mark.parametrize(
     "arguments",
     [
-        {"posterior": distributions.FullCovarianceNormal(3), "prior": distributions.NormalMixture(3, 2)},
+        {
+            "posterior": distributions.FullCovarianceNormal(3),
+            "prior": distributions.NormalMixture(3, 2),
+        },
         {"posterior": distributions.InverseAutoregressiveNormal(3)},
         {"prior": distributions.ConditionalNormal(3, num_classes=4)},
     ],
@@ -334,7 +395,9 @@ def test_the_score_is_the_negative_elbo_against_quadrature(images):
 )
 def test_scores_are_the_same_alone_and_among_others_and_the_elbo_in_the_mean(arguments, images):
     posterior = arguments.get("posterior", distributions.DiagonalNormal(3))
-    model = vae_of(encoder=networks.mlp(IMAGE, (posterior.parameter_size,), hidden=(5,)), **arguments)
+    model = vae_of(
+        encoder=networks.mlp(IMAGE, (posterior.parameter_size,), hidden=(5,)), **arguments
+    )
     model.compile("adam", objective=objectives.ELBO(num_samples=500))
     labels = (np.arange(20) % 4,) if model.num_classes else ()
     scores = model.score(images, *labels).numpy()
@@ -344,4 +407,6 @@ def test_scores_are_the_same_alone_and_among_others_and_the_elbo_in_the_mean(arg
     twins = model.score(np.repeat(images[:1], 3, axis=0), *(y[:3] * 0 for y in labels))
     np.testing.assert_allclose(twins, scores[:1].repeat(3), rtol=1e-6)
     elbo = model.evaluate(images, *labels, verbose=0, return_dict=True)["elbo"]
-    assert float(np.mean(model.score(images, *labels, num_samples=500))) == pytest.approx(-elbo, abs=0.15)
+    assert float(np.mean(model.score(images, *labels, num_samples=500))) == pytest.approx(
+        -elbo, abs=0.15
+    )

@@ -30,7 +30,9 @@ from tensorflow_serving.apis import (
 )
 from tensorflow_serving.config import model_server_config_pb2
 
-PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?(?:(/metadata)|:(\w+))?")
+PATH = re.compile(
+    r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?(?:(/metadata)|:(\w+))?"
+)
 HTTP = {
     "INVALID_ARGUMENT": 400,
     "NOT_FOUND": 404,
@@ -49,14 +51,22 @@ class Models:
     """What models.config says is to be served, loaded and warmed up."""
 
     def __init__(self, folder):
-        config = text_format.Parse((folder / "models.config").read_text(), model_server_config_pb2.ModelServerConfig())
+        config = text_format.Parse(
+            (folder / "models.config").read_text(), model_server_config_pb2.ModelServerConfig()
+        )
         self.versions, self.labels = {}, {}
         for model in config.model_config_list.config:
             base = folder / pathlib.PurePosixPath(model.base_path).relative_to("/models")
             found = sorted(int(path.name) for path in base.iterdir() if path.name.isdecimal())
             policy = model.model_version_policy
-            wanted = found if policy.HasField("all") else [v for v in policy.specific.versions if v in found] or found[-1:]
-            self.versions[model.name] = {version: cpp_loader.SavedModel(base / str(version)) for version in wanted}
+            wanted = (
+                found
+                if policy.HasField("all")
+                else [v for v in policy.specific.versions if v in found] or found[-1:]
+            )
+            self.versions[model.name] = {
+                version: cpp_loader.SavedModel(base / str(version)) for version in wanted
+            }
             self.labels[model.name] = dict(model.version_labels)
             for version, loaded in self.versions[model.name].items():
                 for signature, inputs, _ in cpp_loader.warm_up_records(base / str(version)):
@@ -66,7 +76,8 @@ class Models:
         """(version, model); as in TensorFlow Serving the latest is meant if nothing is said."""
         if name not in self.versions:
             refuse(
-                "NOT_FOUND", f"Servable not found for request: {f'Specific({name}, {version})' if version else f'Latest({name})'}"
+                "NOT_FOUND",
+                f"Servable not found for request: {f'Specific({name}, {version})' if version else f'Latest({name})'}",
             )
         if label:
             if label not in self.labels[name]:
@@ -80,16 +91,25 @@ class Models:
     def status(self, name, version=None, label=None):
         if name not in self.versions:
             refuse("NOT_FOUND", f"Could not find any versions of model {name}")
-        chosen = [self.find(name, version, label)[0]] if version or label else sorted(self.versions[name], reverse=True)
+        chosen = (
+            [self.find(name, version, label)[0]]
+            if version or label
+            else sorted(self.versions[name], reverse=True)
+        )
         answer = get_model_status_pb2.GetModelStatusResponse()
         for number in chosen:
-            entry = answer.model_version_status.add(version=number, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE)
+            entry = answer.model_version_status.add(
+                version=number, state=get_model_status_pb2.ModelVersionStatus.AVAILABLE
+            )
             entry.status.error_message = ""
         return answer
 
     def metadata(self, name, version=None, label=None):
         version, model = self.find(name, version, label)
-        answer, signatures = get_model_metadata_pb2.GetModelMetadataResponse(), get_model_metadata_pb2.SignatureDefMap()
+        answer, signatures = (
+            get_model_metadata_pb2.GetModelMetadataResponse(),
+            get_model_metadata_pb2.SignatureDefMap(),
+        )
         answer.model_spec.name, answer.model_spec.version.value = name, version
         for key, definition in model.definitions.items():
             signatures.signature_def[key].CopyFrom(definition)
@@ -110,7 +130,9 @@ class Models:
 
 def definition_of(model, signature):
     if signature not in model.definitions:
-        refuse("INVALID_ARGUMENT", f'Serving signature name: "{signature}" not found in signature def')
+        refuse(
+            "INVALID_ARGUMENT", f'Serving signature name: "{signature}" not found in signature def'
+        )
     return model.definitions[signature]
 
 
@@ -129,14 +151,24 @@ def predict_json(models, model, body):
     infos = definition_of(model, signature).inputs
     dtypes = {name: cpp_loader.DTYPES[info.dtype] for name, info in infos.items()}
     if "instances" in request and "inputs" in request:
-        refuse("INVALID_ARGUMENT", "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist")
+        refuse(
+            "INVALID_ARGUMENT",
+            "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist",
+        )
     if "instances" in request:
         outputs = models.predict(model, signature, row_inputs(request["instances"], dtypes))
         batches = {len(value) for value in outputs.values()}
         if len(batches) > 1 or 0 in batches:
-            refuse("INVALID_ARGUMENT", f"Tensors have inconsistent or invalid batch sizes: {batches}")
-        rows = [{name: plain(name, value[i]) for name, value in outputs.items()} for i in range(batches.pop())]
-        return {"predictions": rows if len(outputs) > 1 else [next(iter(row.values())) for row in rows]}
+            refuse(
+                "INVALID_ARGUMENT", f"Tensors have inconsistent or invalid batch sizes: {batches}"
+            )
+        rows = [
+            {name: plain(name, value[i]) for name, value in outputs.items()}
+            for i in range(batches.pop())
+        ]
+        return {
+            "predictions": rows if len(outputs) > 1 else [next(iter(row.values())) for row in rows]
+        }
     if "inputs" in request:
         outputs = models.predict(model, signature, column_inputs(request["inputs"], dtypes))
         answer = {name: plain(name, value) for name, value in outputs.items()}
@@ -153,7 +185,10 @@ def row_inputs(instances, dtypes):
         refuse("INVALID_ARGUMENT", "Expecting 'instances' to be a list/array with values")
     named = isinstance(instances[0], dict) and not is_base64(instances[0])
     if not named and len(dtypes) > 1:
-        refuse("INVALID_ARGUMENT", "instances is a plain list, but expecting list of objects as multiple input tensors required")
+        refuse(
+            "INVALID_ARGUMENT",
+            "instances is a plain list, but expecting list of objects as multiple input tensors required",
+        )
     rows = instances if named else [{next(iter(dtypes)): instance} for instance in instances]
     for number, row in enumerate(rows):
         if set(row) != set(dtypes):
@@ -171,12 +206,17 @@ def row_inputs(instances, dtypes):
 def column_inputs(inputs, dtypes):
     if not isinstance(inputs, dict) or is_base64(inputs):
         if len(dtypes) > 1:
-            refuse("INVALID_ARGUMENT", "inputs is a plain value/list, but expecting an object as multiple input tensors required")
+            refuse(
+                "INVALID_ARGUMENT",
+                "inputs is a plain value/list, but expecting an object as multiple input tensors required",
+            )
         inputs = {next(iter(dtypes)): inputs}
     for name in dtypes:
         if name not in inputs:
             refuse("INVALID_ARGUMENT", f"Missing named input: {name} in 'inputs' object.")
-    return {name: tensor(inputs[name], dtype) for name, dtype in dtypes.items()}  # extra names are not looked at
+    return {
+        name: tensor(inputs[name], dtype) for name, dtype in dtypes.items()
+    }  # extra names are not looked at
 
 
 def tensor(value, dtype):
@@ -190,12 +230,18 @@ def tensor(value, dtype):
     def walk(part, depth):
         if isinstance(part, list):
             if depth == len(shape) or len(part) != shape[depth]:
-                refuse("INVALID_ARGUMENT", f"Encountered list at unexpected size: {len(part)} at level: {depth}")
+                refuse(
+                    "INVALID_ARGUMENT",
+                    f"Encountered list at unexpected size: {len(part)} at level: {depth}",
+                )
             for inner in part:
                 walk(inner, depth + 1)
             return
         if depth != len(shape):
-            refuse("INVALID_ARGUMENT", f"JSON Value: {part} found at incorrect level: {depth + 1} in the JSON DOM.")
+            refuse(
+                "INVALID_ARGUMENT",
+                f"JSON Value: {part} found at incorrect level: {depth + 1} in the JSON DOM.",
+            )
         leaves.append(leaf(part, dtype))
 
     walk(value, 0)
@@ -229,7 +275,9 @@ def wrong(value, dtype):
 def plain(name, value):
     """An array as JSON; bytes whose name ends in _bytes as base64."""
     if isinstance(value, bytes):
-        return {"b64": base64.b64encode(value).decode()} if name.endswith("_bytes") else value.decode()
+        return (
+            {"b64": base64.b64encode(value).decode()} if name.endswith("_bytes") else value.decode()
+        )
     if isinstance(value, np.ndarray) and value.dtype.kind == "O":
         return [plain(name, part) for part in value]
     return shortest(value.tolist()) if value.dtype == np.float32 else value.tolist()
@@ -275,18 +323,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return predict_json(models, models.find(*at)[1], body)
         if self.command == "GET" and metadata:
             answer = models.metadata(*at)
-            content = json_format.MessageToDict(answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+            content = json_format.MessageToDict(
+                answer, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+            )
             signatures = get_model_metadata_pb2.SignatureDefMap()
             answer.metadata["signature_def"].Unpack(signatures)
             content["metadata"] = {
                 "signature_def": json_format.MessageToDict(
-                    signatures, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+                    signatures,
+                    preserving_proto_field_name=True,
+                    always_print_fields_with_no_presence=True,
                 )
             }
             return content
         if self.command == "GET" and not verb:
             return json_format.MessageToDict(
-                models.status(*at), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+                models.status(*at),
+                preserving_proto_field_name=True,
+                always_print_fields_with_no_presence=True,
             )
         return refuse("INVALID_ARGUMENT", f"Malformed request: {self.command} {self.path}")
 
@@ -309,7 +363,11 @@ def guarded(method):
 
 def addressed(request):
     spec = request.model_spec
-    return spec.name, spec.version.value if spec.HasField("version") else None, spec.version_label or None
+    return (
+        spec.name,
+        spec.version.value if spec.HasField("version") else None,
+        spec.version_label or None,
+    )
 
 
 class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
@@ -321,7 +379,9 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
         version, model = self.models.find(*addressed(request))
         signature = request.model_spec.signature_name or "serving_default"
         outputs = self.models.predict(
-            model, signature, {name: cpp_loader.to_array(value) for name, value in request.inputs.items()}
+            model,
+            signature,
+            {name: cpp_loader.to_array(value) for name, value in request.inputs.items()},
         )
         answer = predict_pb2.PredictResponse()
         answer.model_spec.name, answer.model_spec.version.value = request.model_spec.name, version
@@ -352,7 +412,9 @@ def main(folder):
     rest.models, rest.daemon_threads = models, True
     threading.Thread(target=rest.serve_forever, daemon=True).start()
     binary = grpc.server(concurrent.futures.ThreadPoolExecutor(8))
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(models), binary)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(
+        PredictionService(models), binary
+    )
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(models), binary)
     port = binary.add_insecure_port("127.0.0.1:0")
     binary.start()

@@ -19,21 +19,43 @@ CALLS, THREADS = 1000, 8
 def findings(folder):
     model = cpp_loader.SavedModel(folder)
     records = list(cpp_loader.warm_up_records(folder))
-    found = {"signatures": sorted(model.definitions), "differences": {}, "splits": {}, "empty": {}, "threads": {}, "errors": {}}
+    found = {
+        "signatures": sorted(model.definitions),
+        "differences": {},
+        "splits": {},
+        "empty": {},
+        "threads": {},
+        "errors": {},
+    }
     for signature, inputs, expected in records:
         whole = model.run(signature, inputs)
-        rows = [model.run(signature, {name: x[i : i + 1] for name, x in inputs.items()}) for i in range(3)]
-        found["differences"][signature] = max(gap(whole[name], value) for name, value in expected.items())
-        found["splits"][signature] = max(gap(np.concatenate([row[name] for row in rows]), whole[name]) for name in whole)
+        rows = [
+            model.run(signature, {name: x[i : i + 1] for name, x in inputs.items()})
+            for i in range(3)
+        ]
+        found["differences"][signature] = max(
+            gap(whole[name], value) for name, value in expected.items()
+        )
+        found["splits"][signature] = max(
+            gap(np.concatenate([row[name] for row in rows]), whole[name]) for name in whole
+        )
         empty = model.run(signature, {name: x[:0] for name, x in inputs.items()})
-        found["empty"][signature] = all(empty[name].shape == (0, *whole[name].shape[1:]) for name in whole)
+        found["empty"][signature] = all(
+            empty[name].shape == (0, *whole[name].shape[1:]) for name in whole
+        )
         found["errors"][signature] = {
-            "wrong dtype": refusal(model, signature, {name: np.ones(x.shape, np.int32) for name, x in inputs.items()}),
-            "wrong rank": refusal(model, signature, {name: x[..., None] for name, x in inputs.items()}),
+            "wrong dtype": refusal(
+                model, signature, {name: np.ones(x.shape, np.int32) for name, x in inputs.items()}
+            ),
+            "wrong rank": refusal(
+                model, signature, {name: x[..., None] for name, x in inputs.items()}
+            ),
         }
         if signature == "generate":
             found["threads"][signature] = wrong_in_threads(model, signature, inputs)
-    found["damage"] = {how: reaction(folder, how) for how in ("flipped bit", "no variables", "no graph")}
+    found["damage"] = {
+        how: reaction(folder, how) for how in ("flipped bit", "no variables", "no graph")
+    }
     return found
 
 
@@ -53,7 +75,10 @@ def refusal(model, signature, inputs):
 
 def wrong_in_threads(model, signature, inputs):
     """How many of 8 × 1,000 concurrent answers are not bit for bit those of one thread."""
-    requests = [{name: np.roll(x, i, 0) if x.dtype != np.int64 else x + i for name, x in inputs.items()} for i in range(CALLS)]
+    requests = [
+        {name: np.roll(x, i, 0) if x.dtype != np.int64 else x + i for name, x in inputs.items()}
+        for i in range(CALLS)
+    ]
     if "condition" in inputs:
         requests = [{**request, "condition": inputs["condition"]} for request in requests]
     alone = [model.run(signature, request) for request in requests]
@@ -62,7 +87,8 @@ def wrong_in_threads(model, signature, inputs):
         return sum(
             any(not np.array_equal(answer[name], expected[name]) for name in expected)
             for answer, expected in (
-                (model.run(signature, request), expected) for request, expected in zip(requests, alone, strict=True)
+                (model.run(signature, request), expected)
+                for request, expected in zip(requests, alone, strict=True)
             )
         )
 
@@ -93,4 +119,6 @@ def reaction(folder, how):
 
 
 if __name__ == "__main__":
-    print(json.dumps({pathlib.Path(folder).parent.name: findings(folder) for folder in sys.argv[1:]}))
+    print(
+        json.dumps({pathlib.Path(folder).parent.name: findings(folder) for folder in sys.argv[1:]})
+    )

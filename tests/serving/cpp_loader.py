@@ -14,7 +14,16 @@ import types
 import numpy as np
 
 WHEEL = pathlib.Path(importlib.util.find_spec("tensorflow").origin).parent
-CODES = ["OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED"]
+CODES = [
+    "OK",
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+]
 CODES += [
     "RESOURCE_EXHAUSTED",
     "FAILED_PRECONDITION",
@@ -25,7 +34,13 @@ CODES += [
     "UNAVAILABLE",
     "DATA_LOSS",
 ]
-DTYPES = {1: np.dtype("float32"), 3: np.dtype("int32"), 7: np.dtype(object), 9: np.dtype("int64"), 10: np.dtype(bool)}
+DTYPES = {
+    1: np.dtype("float32"),
+    3: np.dtype("int32"),
+    7: np.dtype(object),
+    9: np.dtype("int64"),
+    10: np.dtype(bool),
+}
 NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
 STRING_SIZE = 24  # sizeof(TF_TString)
 
@@ -37,7 +52,11 @@ from tensorflow.core.protobuf import meta_graph_pb2  # noqa: E402
 
 
 class Buffer(ctypes.Structure):
-    _fields_ = [("data", ctypes.c_void_p), ("length", ctypes.c_size_t), ("deallocator", ctypes.c_void_p)]
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("length", ctypes.c_size_t),
+        ("deallocator", ctypes.c_void_p),
+    ]
 
 
 class Output(ctypes.Structure):
@@ -57,7 +76,9 @@ class Library:
     """The functions of the C API, each of which returns a pointer unless RESULTS says otherwise."""
 
     def __init__(self):
-        self.framework = ctypes.CDLL(str(WHEEL / "libtensorflow_framework.so.2"), ctypes.RTLD_GLOBAL)
+        self.framework = ctypes.CDLL(
+            str(WHEEL / "libtensorflow_framework.so.2"), ctypes.RTLD_GLOBAL
+        )
         self.cc = ctypes.CDLL(str(WHEEL / "libtensorflow_cc.so.2"))
 
     def __getattr__(self, name):
@@ -94,28 +115,54 @@ class SavedModel:
     """A SavedModel as TensorFlow Serving loads it."""
 
     def __init__(self, folder):
-        self.graph, options = ctypes.c_void_p(tf.TF_NewGraph()), ctypes.c_void_p(tf.TF_NewSessionOptions())
+        self.graph, options = (
+            ctypes.c_void_p(tf.TF_NewGraph()),
+            ctypes.c_void_p(tf.TF_NewSessionOptions()),
+        )
         meta_graph = tf.TF_NewBuffer()
         tags = (ctypes.c_char_p * 1)(b"serve")
         with Status() as status:
-            session = tf.TF_LoadSessionFromSavedModel(options, None, str(folder).encode(), tags, 1, self.graph, meta_graph, status)
+            session = tf.TF_LoadSessionFromSavedModel(
+                options, None, str(folder).encode(), tags, 1, self.graph, meta_graph, status
+            )
         self.session = ctypes.c_void_p(session)
         content = ctypes.string_at(meta_graph.contents.data, meta_graph.contents.length)
         definitions = meta_graph_pb2.MetaGraphDef.FromString(content).signature_def
-        self.definitions = {name: definition for name, definition in definitions.items() if definition.outputs}
+        self.definitions = {
+            name: definition for name, definition in definitions.items() if definition.outputs
+        }
 
     def run(self, signature, inputs):
         """Answer arrays with arrays, by name; safe to call from several threads."""
         definition = self.definitions[signature]
         sides = [sorted(inputs), sorted(definition.outputs)]
-        given = [definition.inputs[name].name for name in sides[0]], [definition.outputs[name].name for name in sides[1]]
+        given = (
+            [definition.inputs[name].name for name in sides[0]],
+            [definition.outputs[name].name for name in sides[1]],
+        )
         ins, outs = ((Output * len(names))(*map(self._output, names)) for names in given)
         values = (ctypes.c_void_p * len(ins))(*(_tensor(inputs[name]) for name in sides[0]))
         answers = (ctypes.c_void_p * len(outs))()
         try:
             with Status() as status:
-                tf.TF_SessionRun(self.session, None, ins, values, len(ins), outs, answers, len(outs), None, 0, None, status)
-            return {name: _array(ctypes.c_void_p(answer)) for name, answer in zip(sides[1], answers, strict=True)}
+                tf.TF_SessionRun(
+                    self.session,
+                    None,
+                    ins,
+                    values,
+                    len(ins),
+                    outs,
+                    answers,
+                    len(outs),
+                    None,
+                    0,
+                    None,
+                    status,
+                )
+            return {
+                name: _array(ctypes.c_void_p(answer))
+                for name, answer in zip(sides[1], answers, strict=True)
+            }
         finally:
             for tensor in (*values, *answers):
                 if tensor:
@@ -147,7 +194,11 @@ def _array(tensor):
     shape = [tf.TF_Dim(tensor, i) for i in range(tf.TF_NumDims(tensor))]
     dtype, data = DTYPES[tf.TF_TensorType(tensor)], tf.TF_TensorData(tensor)
     if dtype.kind != "O":
-        return np.frombuffer(ctypes.string_at(data, tf.TF_TensorByteSize(tensor)), dtype).reshape(shape).copy()
+        return (
+            np.frombuffer(ctypes.string_at(data, tf.TF_TensorByteSize(tensor)), dtype)
+            .reshape(shape)
+            .copy()
+        )
     array = np.empty(math.prod(shape), object)
     for i in range(array.size):
         at = ctypes.c_void_p(data + STRING_SIZE * i)
@@ -162,7 +213,9 @@ def to_array(proto):
         return np.array(list(proto.string_val), object).reshape(shape)
     if proto.tensor_content:
         return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
-    values = list({1: proto.float_val, 3: proto.int_val, 9: proto.int64_val, 10: proto.bool_val}[proto.dtype])
+    values = list(
+        {1: proto.float_val, 3: proto.int_val, 9: proto.int64_val, 10: proto.bool_val}[proto.dtype]
+    )
     missing = math.prod(shape) - len(values)  # the last one stands for all that follow
     return np.array(values + values[-1:] * missing, dtype).reshape(shape)
 
@@ -188,5 +241,8 @@ def warm_up_records(folder):
         (length,) = struct.unpack("<Q", content[:8])
         log = prediction_log_pb2.PredictionLog.FromString(content[12 : 12 + length]).predict_log
         content = content[16 + length :]
-        sides = [{name: to_array(value) for name, value in side.items()} for side in (log.request.inputs, log.response.outputs)]
+        sides = [
+            {name: to_array(value) for name, value in side.items()}
+            for side in (log.request.inputs, log.response.outputs)
+        ]
         yield log.request.model_spec.signature_name, *sides

@@ -22,7 +22,9 @@ def client(request, server):
     def connect(name, **arguments):
         if request.param == "grpc":
             return GRPCClient(f"localhost:{server['grpc']}", name, **arguments)
-        return RESTClient(f"http://localhost:{server['rest']}/", name, rows=request.param == "rows", **arguments)
+        return RESTClient(
+            f"http://localhost:{server['rest']}/", name, rows=request.param == "rows", **arguments
+        )
 
     return connect
 
@@ -37,11 +39,17 @@ def test_every_method_answers_as_the_model_does(client, models, images):
         expected = model.generate_rows(tf.constant(seed, tf.int64), *given)
         np.testing.assert_allclose(generated.outputs, expected["outputs"], atol=1e-6)
         np.testing.assert_allclose(generated.latents, expected["latents"], atol=1e-6)
-        np.testing.assert_allclose(ask.decode(z, condition), model.decode(z.astype("float32"), *given), atol=1e-6)
+        np.testing.assert_allclose(
+            ask.decode(z, condition), model.decode(z.astype("float32"), *given), atol=1e-6
+        )
         if name.endswith("gan"):
-            np.testing.assert_allclose(ask.discriminate(x, condition), model.discriminate(x, *given), atol=1e-6)
+            np.testing.assert_allclose(
+                ask.discriminate(x, condition), model.discriminate(x, *given), atol=1e-6
+            )
             continue
-        np.testing.assert_allclose(ask.reconstruct(x, condition), model.reconstruct(x, *given), atol=1e-6)
+        np.testing.assert_allclose(
+            ask.reconstruct(x, condition), model.reconstruct(x, *given), atol=1e-6
+        )
         np.testing.assert_allclose(ask.score(x, condition).score, model.score(x, *given), rtol=1e-5)
         code = ask.encode(x, condition)
         if name == "autoencoder":
@@ -56,7 +64,9 @@ def test_every_method_answers_as_the_model_does(client, models, images):
 
 
 def test_images_go_and_come_as_png(client, models, images):
-    files = np.array([tf.io.encode_png(np.uint8(255 * image)).numpy() for image in images[:3]], object)
+    files = np.array(
+        [tf.io.encode_png(np.uint8(255 * image)).numpy() for image in images[:3]], object
+    )
     pixels = np.float32(np.uint8(255 * images[:3])) / 255
     vae = client("vae")
     [shown] = [
@@ -65,7 +75,9 @@ def test_images_go_and_come_as_png(client, models, images):
     ]
     np.testing.assert_allclose(shown / 255, models["vae"].reconstruct(pixels), atol=0.51 / 255)
     np.testing.assert_allclose(
-        vae.predict("encode_bytes", inputs_bytes=files)["mean"], models["vae"].encode(pixels).mean(), atol=1e-5
+        vae.predict("encode_bytes", inputs_bytes=files)["mean"],
+        models["vae"].encode(pixels).mean(),
+        atol=1e-5,
     )
     made = vae.predict("generate_bytes", seed=[5, 6])["outputs_bytes"]
     shown = np.array([tf.io.decode_png(file).numpy() for file in made])
@@ -82,7 +94,10 @@ def test_what_the_server_knows_is_typed(client):
     ask = client("conditional_vae")
     assert ask.status() == [Version(1, "AVAILABLE", "")]
     score = ask.signatures()["score"]
-    assert score.inputs == {"inputs": Tensor("float32", (None, 8, 8, 1)), "condition": Tensor("int64", (None,))}
+    assert score.inputs == {
+        "inputs": Tensor("float32", (None, 8, 8, 1)),
+        "condition": Tensor("int64", (None,)),
+    }
     assert score.outputs == {"score": Tensor("float32", (None,))}
     assert ask.signatures()["generate_bytes"].outputs["outputs_bytes"] == Tensor("object", (None,))
 
@@ -94,16 +109,31 @@ def test_what_does_not_fit_is_refused_before_it_is_sent(client, images):
             lambda: ask.predict("dream", seed=[1]),
             r"Expected a signature of vae: decode, decode_bytes, encode, .* Received: 'dream'",
         ),
-        (lambda: ask.predict("generate", inputs=[1]), r"Expected for generate: seed\. Received: inputs"),
+        (
+            lambda: ask.predict("generate", inputs=[1]),
+            r"Expected for generate: seed\. Received: inputs",
+        ),
         (
             lambda: ask.encode(images[..., 0]),
             r"Expected `inputs` as float32 of shape \(batch, 8, 8, 1\). Received: float32 of shape \(20, 8, 8\)",
         ),
-        (lambda: ask.generate([0.5]), r"Expected `seed` as int64 of shape \(batch\). Received: float64 of shape \(1,\)"),
-        (lambda: ask.encode(np.zeros((1, 8, 8, 1), np.uint8)), r"Expected `inputs` as float32 .* Received: uint8"),
+        (
+            lambda: ask.generate([0.5]),
+            r"Expected `seed` as int64 of shape \(batch\). Received: float64 of shape \(1,\)",
+        ),
+        (
+            lambda: ask.encode(np.zeros((1, 8, 8, 1), np.uint8)),
+            r"Expected `inputs` as float32 .* Received: uint8",
+        ),
         (lambda: ask.encode(np.full((1, 8, 8, 1), np.nan)), "Expected `inputs` as finite numbers"),
-        (lambda: ask.predict("encode_bytes", inputs_bytes=["text"]), "Expected `inputs_bytes` as bytes"),
-        (lambda: client("conditional_vae").generate([1, 2], condition=[1]), "Expected one batch size. Received: .*2.*1"),
+        (
+            lambda: ask.predict("encode_bytes", inputs_bytes=["text"]),
+            "Expected `inputs_bytes` as bytes",
+        ),
+        (
+            lambda: client("conditional_vae").generate([1, 2], condition=[1]),
+            "Expected one batch size. Received: .*2.*1",
+        ),
     ):
         with pytest.raises(ValueError, match=said):
             call()
@@ -120,9 +150,13 @@ def test_errors_of_the_server_name_their_code_and_what_to_do(client):
     with pytest.raises(ServingError, match=r"NOT_FOUND: .*nobody.*models.config") as caught:
         client("nobody").generate([1])
     assert caught.value.code == "NOT_FOUND"
-    with pytest.raises(ServingError, match=r"NOT_FOUND: Servable not found for request: Specific\(vae, 7\)"):
+    with pytest.raises(
+        ServingError, match=r"NOT_FOUND: Servable not found for request: Specific\(vae, 7\)"
+    ):
         client("vae", version=7).generate([1])
-    with pytest.raises(ServingError, match="INVALID_ARGUMENT: Unrecognized servable version label: stable"):
+    with pytest.raises(
+        ServingError, match="INVALID_ARGUMENT: Unrecognized servable version label: stable"
+    ):
         client("vae", label="stable").generate([1])
     with pytest.raises(ValueError, match="a version or a label, not both"):
         client("vae", version=1, label="stable")
@@ -141,7 +175,10 @@ def test_no_server_and_a_silent_one_are_told_apart_and_nothing_waits_for_ever(ki
         with pytest.raises(ServingError, match="DEADLINE_EXCEEDED"):
             make[kind]().status()
     with pytest.raises(
-        ServingError, match="UNAVAILABLE.*Is the server running there" if kind == "rest" else "UNAVAILABLE|DEADLINE_EXCEEDED"
+        ServingError,
+        match="UNAVAILABLE.*Is the server running there"
+        if kind == "rest"
+        else "UNAVAILABLE|DEADLINE_EXCEEDED",
     ):
         make[kind]().status()
     assert time.monotonic() - began < 10
@@ -173,7 +210,10 @@ def test_rest_as_curl_would_speak_it(server):
         ('{"signature_name": "generate", "inputs": [1.5]}', "not of expected type"),
         ('{"signature_name": "generate", "inputs": [[1], [1, 2]]}', "unexpected size"),
         ('{"signature_name": "decode", "instances": [[0, 0, 0], [0, 0]]}', "Expecting shape"),
-        ('{"signature_name": "decode", "inputs": [[0, 0]]}', re.escape("is not compatible with expected shape [?,3]")),
+        (
+            '{"signature_name": "decode", "inputs": [[0, 0]]}',
+            re.escape("is not compatible with expected shape [?,3]"),
+        ),
         ('{"signature_name": "dream", "inputs": [1]}', '"dream" not found in signature def'),
     ):
         status, answer = post(body)
@@ -184,7 +224,9 @@ def test_rest_as_curl_would_speak_it(server):
 
 
 def test_the_smoke_script_finds_nothing_wrong(server, capsys):
-    main = runpy.run_path(str(pathlib.Path(__file__).parents[2] / "scripts" / "smoke_test_server.py"))["main"]
+    main = runpy.run_path(
+        str(pathlib.Path(__file__).parents[2] / "scripts" / "smoke_test_server.py")
+    )["main"]
     main(f"http://localhost:{server['rest']}", "conditional_vae", f"localhost:{server['grpc']}")
     output = capsys.readouterr().out
     assert output.count("generate ") == 3

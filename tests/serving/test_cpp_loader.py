@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import SERVED
+from support import SERVED
 
 CHECKS = pathlib.Path(__file__).with_name("cpp_checks.py")
 SIGNATURES = {
@@ -21,7 +21,9 @@ SIGNATURES = {
 def findings(once, published):
     def check(folder):
         folders = [str(published / name / "1") for name in SERVED]
-        result = subprocess.run([sys.executable, str(CHECKS), *folders], capture_output=True, text=True, check=False)
+        result = subprocess.run(
+            [sys.executable, str(CHECKS), *folders], capture_output=True, text=True, check=False
+        )
         assert result.returncode == 0, result.stderr
         (folder / "findings.json").write_text(result.stdout)
 
@@ -32,9 +34,19 @@ def findings(once, published):
 def test_it_offers_and_answers_every_signature_as_keras_does(findings, name):
     found, expected = findings[name], SIGNATURES[name.removeprefix("conditional_")]
     expected = expected | {f"{signature}_bytes" for signature in expected}
-    assert set(found["signatures"]) - {"__saved_model_init_op"} == expected == set(found["differences"])
-    assert all(found["differences"][signature] <= 1e-5 * (100 if "score" in signature else 1) for signature in expected), found
-    assert all(found["splits"][signature] <= 1e-5 * (100 if "score" in signature else 1) for signature in expected), found
+    assert (
+        set(found["signatures"]) - {"__saved_model_init_op"}
+        == expected
+        == set(found["differences"])
+    )
+    assert all(
+        found["differences"][signature] <= 1e-5 * (100 if "score" in signature else 1)
+        for signature in expected
+    ), found
+    assert all(
+        found["splits"][signature] <= 1e-5 * (100 if "score" in signature else 1)
+        for signature in expected
+    ), found
     assert all(found["empty"].values()), found["empty"]
 
 
@@ -47,14 +59,18 @@ def test_eight_threads_get_bit_for_bit_what_one_gets(findings, name):
 @pytest.mark.parametrize("name", SERVED)
 def test_what_does_not_fit_is_an_error_that_says_so(findings, name):
     for signature, errors in findings[name]["errors"].items():
-        assert errors["wrong dtype"].startswith("INVALID_ARGUMENT: Expects arg[0] to be "), signature
+        assert errors["wrong dtype"].startswith("INVALID_ARGUMENT: Expects arg[0] to be "), (
+            signature
+        )
         assert errors["wrong rank"].startswith("INVALID_ARGUMENT: "), signature
         if not signature.endswith("_bytes"):
             assert "is not compatible with expected shape [?" in errors["wrong rank"], signature
 
 
 @pytest.mark.parametrize("name", SERVED)
-def test_damage_is_found_by_the_loader_too_but_for_lost_variables_which_fail_when_run(findings, name):
+def test_damage_is_found_by_the_loader_too_but_for_lost_variables_which_fail_when_run(
+    findings, name
+):
     assert findings[name]["damage"] == {
         "flipped bit": "load: DATA_LOSS",
         "no variables": "run: FAILED_PRECONDITION",
@@ -66,9 +82,17 @@ def test_damage_is_found_by_the_loader_too_but_for_lost_variables_which_fail_whe
 def test_each_weight_is_stored_once_and_little_else(published, models, name):
     model, folder = models[name], published / name / "1"
     unused = model.generator.variables if name.endswith("gan") else []  # the averaged one is served
-    kept_by_keras = [*model.optimizer.variables, *(v for metric in model.metrics for v in metric.variables), *unused]
+    kept_by_keras = [
+        *model.optimizer.variables,
+        *(v for metric in model.metrics for v in metric.variables),
+        *unused,
+    ]
     served = sum(
-        math.prod(v.shape) for v in {id(v): v for v in model.variables}.values() if not any(v is other for other in kept_by_keras)
+        math.prod(v.shape)
+        for v in {id(v): v for v in model.variables}.values()
+        if not any(v is other for other in kept_by_keras)
     )
     data = next((folder / "variables").glob("variables.data*")).stat().st_size
-    assert 4 * served <= data < 4 * served + 10_000  # the names of the variables, whatever their size
+    assert (
+        4 * served <= data < 4 * served + 10_000
+    )  # the names of the variables, whatever their size

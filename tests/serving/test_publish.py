@@ -11,14 +11,20 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import compiled_for_publishing, tiny_autoencoder, tiny_vae, verified_here, without_verifying
+from support import (
+    compiled_for_publishing,
+    tiny_autoencoder,
+    tiny_vae,
+    verified_here,
+    without_verifying,
+)
 
 from keras_gen import RegularizedAutoencoder, serving
+from keras_gen._files import damaged
+from keras_gen._versions import versions
 from keras_gen.serving.model_card import CARD, write_card
 from keras_gen.serving.server_config import write_server_config
 from keras_gen.serving.verify import SUMS
-from keras_gen.storage import damaged
-from keras_gen.versions import versions
 
 
 @pytest.mark.usefixtures("unverified")
@@ -26,12 +32,19 @@ def test_versions_count_up_and_the_earlier_stay(images, tmp_path):
     model = compiled_for_publishing()
     base = tmp_path / "models" / "digits"
     assert serving.publish(model, base) == base / "1"
-    before = tf.saved_model.load(str(base / "1")).signatures["encode"](inputs=tf.constant(images))["latents"]
+    before = tf.saved_model.load(str(base / "1")).signatures["encode"](inputs=tf.constant(images))[
+        "latents"
+    ]
     (base / "7").mkdir()
     model.set_weights([weights + 1 for weights in model.get_weights()])
     assert serving.publish(model, base) == base / "8"
     assert sorted(folder.name for folder in base.iterdir()) == ["1", "7", "8"]
-    after = [tf.saved_model.load(str(base / v)).signatures["encode"](inputs=tf.constant(images))["latents"] for v in ("1", "8")]
+    after = [
+        tf.saved_model.load(str(base / v)).signatures["encode"](inputs=tf.constant(images))[
+            "latents"
+        ]
+        for v in ("1", "8")
+    ]
     np.testing.assert_array_equal(after[0], before)
     assert not np.allclose(after[1], before)
 
@@ -40,9 +53,12 @@ def test_what_verifying_finds_wrong_is_not_published(tmp_path, monkeypatch):
     without_verifying(monkeypatch, verified_here)
     model = compiled_for_publishing()
     score = model.score
-    monkeypatch.setattr(model, "score", lambda x: score(x) + 1 / tf.cast(tf.shape(x)[0], tf.float32))
+    monkeypatch.setattr(
+        model, "score", lambda x: score(x) + 1 / tf.cast(tf.shape(x)[0], tf.float32)
+    )
     with pytest.raises(
-        serving.PublishError, match=r"digits has no new version, since verifying it failed: signature score: score of a row"
+        serving.PublishError,
+        match=r"digits has no new version, since verifying it failed: signature score: score of a row",
     ):
         serving.publish(model, tmp_path / "digits")
     assert list((tmp_path / "digits").iterdir()) == []
@@ -57,7 +73,10 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
         raise OSError("No space left on device")
 
     monkeypatch.setattr(model, "export", write_half)
-    with pytest.raises(serving.PublishError, match=r"writing it failed: No space left on device\. Is the disk full\?"):
+    with pytest.raises(
+        serving.PublishError,
+        match=r"writing it failed: No space left on device\. Is the disk full\?",
+    ):
         serving.publish(model, tmp_path / "digits")
     assert list((tmp_path / "digits").iterdir()) == []
 
@@ -71,7 +90,9 @@ def test_a_full_disk_is_an_error_and_the_earlier_versions_stay(tmp_path):
     for limit in (20_000, 2_000, 60_000):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, unlimited[1]))
         try:
-            with pytest.raises(serving.PublishError, match="has no new version, since writing it failed"):
+            with pytest.raises(
+                serving.PublishError, match="has no new version, since writing it failed"
+            ):
                 serving.publish(model, base)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
@@ -89,13 +110,23 @@ def test_a_run_is_published_with_its_training(tmp_path):
     version = serving.publish(run, tmp_path / "savedmodels" / "mine")
     card = (version / CARD).read_text()
     assert "# mine, version 1" in card
-    stack = ", ".join(f"{name} {version}" for name, version in versions().items() if name != "keras_gen")
-    assert f"by keras_gen {versions()['keras_gen']} ({stack}, Python {platform.python_version()})" in card
+    stack = ", ".join(
+        f"{name} {version}" for name, version in versions().items() if name != "keras_gen"
+    )
+    assert (
+        f"by keras_gen {versions()['keras_gen']} ({stack}, Python {platform.python_version()})"
+        in card
+    )
     assert "data: digits\nepochs: 3" in card
     assert "| loss | 8.5 |" in card
     assert "posterior: DiagonalNormal(event_size=3)" in card
-    assert "| `encode` | `inputs` float32 [batch, 8, 8, 1] | `mean` float32 [batch, 3], `scale` float32 [batch, 3] |" in card
-    with pytest.raises(ValueError, match=r"Expected the folder of a finished run, with model\.keras in it"):
+    assert (
+        "| `encode` | `inputs` float32 [batch, 8, 8, 1] | `mean` float32 [batch, 3], `scale` float32 [batch, 3] |"
+        in card
+    )
+    with pytest.raises(
+        ValueError, match=r"Expected the folder of a finished run, with model\.keras in it"
+    ):
         serving.publish(tmp_path / "nothing", tmp_path / "savedmodels" / "mine")
 
 
@@ -111,7 +142,7 @@ def test_a_class_of_ones_own_needs_no_docstring_for_its_card(tmp_path):
 def test_the_server_configuration_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     (tmp_path / "vae" / "1").mkdir(parents=True)
     synced = []
-    monkeypatch.setattr("keras_gen.storage._sync", lambda path: synced.append(path.name))
+    monkeypatch.setattr("keras_gen._files._sync", lambda path: synced.append(path.name))
     write_server_config(tmp_path)
     assert {"unfinished-models.config", "unfinished-batching_parameters.txt"} < set(synced)
 
@@ -126,10 +157,20 @@ def test_the_server_configuration_names_all_models_and_keeps_what_was_changed(tm
     assert 'base_path: "/models/vae"' in text
     assert "max_batch_size { value: 128 }" in batching.read_text()
     config.write_text(
-        text.replace('    base_path: "/models/vae"', '    base_path: "/models/vae"\n    model_version_policy { all {} } # mine')
+        text.replace(
+            '    base_path: "/models/vae"',
+            '    base_path: "/models/vae"\n    model_version_policy { all {} } # mine',
+        )
     )
     batching.write_text("mine")
-    assert {path.name for path in tmp_path.iterdir()} == {"vae", "gan", "notes", "empty", config.name, batching.name}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "vae",
+        "gan",
+        "notes",
+        "empty",
+        config.name,
+        batching.name,
+    }
     changed = config.read_text()
     write_server_config(tmp_path)
     assert (config.read_text(), batching.read_text()) == (changed, "mine")
@@ -137,12 +178,19 @@ def test_the_server_configuration_names_all_models_and_keeps_what_was_changed(tm
     write_server_config(tmp_path)
     assert "model_version_policy" in config.read_text()
     assert "autoencoder" in config.read_text()
-    with pytest.raises(ValueError, match=r"Expected `base` as the folder of a model's versions\. Received: .*, which is a file"):
+    with pytest.raises(
+        ValueError,
+        match=r"Expected `base` as the folder of a model's versions\. Received: .*, which is a file",
+    ):
         serving.publish(compiled_for_publishing(), batching)
-    with pytest.raises(ValueError, match=r"Expected a keras_gen model or the folder of a run\. Received: None"):
+    with pytest.raises(
+        ValueError, match=r"Expected a keras_gen model or the folder of a run\. Received: None"
+    ):
         serving.publish(None, tmp_path / "vae")
     config.write_text("model_config_list { config {")
-    with pytest.raises(ValueError, match=r"models\.config as a ModelServerConfig.*Mend or remove it"):
+    with pytest.raises(
+        ValueError, match=r"models\.config as a ModelServerConfig.*Mend or remove it"
+    ):
         serving.publish(compiled_for_publishing(), tmp_path / "vae")
     assert sorted(path.name for path in (tmp_path / "vae").iterdir()) == ["1", "2"]
 
@@ -153,7 +201,7 @@ KILLS = 50
 PUBLISHERS = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
-from conftest import compiled_for_publishing, without_verifying  # imported, nothing computed: forks are safe
+from support import compiled_for_publishing, without_verifying  # imported, nothing computed: forks are safe
 for line in sys.stdin:  # a folder to publish to
     child = os.fork()
     if child:
@@ -224,6 +272,8 @@ def test_killed_at_any_moment_it_leaves_the_old_versions_or_a_whole_new_one(tmp_
         without_verifying(patch)
         for number in range(2, 6):  # and the next call goes on as if nothing had been
             base = tmp_path / f"models-{number}" / "digits"
-            expected = str(max(int(path.name) for path in base.iterdir() if path.name.isdecimal()) + 1)
+            expected = str(
+                max(int(path.name) for path in base.iterdir() if path.name.isdecimal()) + 1
+            )
             assert serving.publish(model, base).name == expected
             assert not list(base.glob("unfinished-*"))

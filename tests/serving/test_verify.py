@@ -9,15 +9,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import IMAGE, SERVED, tiny_vae
+from support import IMAGE, SERVED, tiny_vae
 from tensorflow_serving.apis import prediction_log_pb2
 
 import keras_gen
 from keras_gen import cli, distributions, networks, serving
-from keras_gen.serving import clean_check
+from keras_gen._files import write_sums
+from keras_gen.serving import _clean_check as clean_check
 from keras_gen.serving.verify import SUMS
 from keras_gen.serving.warm_up import RECORDS, write_records
-from keras_gen.storage import write_sums
 
 
 def test_the_command_prints_every_signature_and_exits_with_0(published, capsys):
@@ -40,14 +40,23 @@ def test_the_command_prints_every_signature_and_exits_with_0(published, capsys):
 def test_every_model_is_without_fault(published, models, name):
     found = clean_check.check(published / name / "1")
     assert found["problems"] == []
-    assert sorted(found["signatures"]) == sorted(f"{s}{suffix}" for s in models[name].signatures() for suffix in ("", "_bytes"))
+    assert sorted(found["signatures"]) == sorted(
+        f"{s}{suffix}" for s in models[name].signatures() for suffix in ("", "_bytes")
+    )
     assert all(0 <= row["difference"] <= 1e-4 for row in found["signatures"].values())
 
 
 def test_damage_to_any_file_is_named_and_exits_with_1(published, tmp_path, capsys):
     whole = published / "gan" / "1"
-    files = sorted(path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file())
-    assert {"saved_model.pb", "variables/variables.index", "assets.extra/SHA256SUMS", RECORDS} < set(files)
+    files = sorted(
+        path.relative_to(whole).as_posix() for path in whole.rglob("*") if path.is_file()
+    )
+    assert {
+        "saved_model.pb",
+        "variables/variables.index",
+        "assets.extra/SHA256SUMS",
+        RECORDS,
+    } < set(files)
     random = np.random.default_rng(0)
     for file, how in itertools.product(files, ("a flipped bit", "cut off", "gone")):
         copy = tmp_path / file.replace("/", "-") / how / "1"
@@ -87,7 +96,10 @@ class Faulty(tf.Module):
 
     def __init__(self, fault):
         super().__init__()
-        self.weights, self.again = tf.Variable([2.0, 3.0]), tf.Variable([2.0, 3.0]) if fault == "twice" else None
+        self.weights, self.again = (
+            tf.Variable([2.0, 3.0]),
+            tf.Variable([2.0, 3.0]) if fault == "twice" else None,
+        )
         self.fault = fault
 
     @tf.function(input_signature=[tf.TensorSpec((None, 2), tf.float32, name="x")])
@@ -100,7 +112,13 @@ class Faulty(tf.Module):
         elif self.fault == "batch":
             y += 0.5 * tf.cast(tf.shape(x)[0] > 1, tf.float32)
         elif self.fault == "path":
-            y += tf.cast(tf.strings.length(tf.constant(str(pathlib.Path(__file__).resolve()))), tf.float32) * 0
+            y += (
+                tf.cast(
+                    tf.strings.length(tf.constant(str(pathlib.Path(__file__).resolve()))),
+                    tf.float32,
+                )
+                * 0
+            )
         return {"y": y}
 
 
@@ -110,7 +128,10 @@ class Faulty(tf.Module):
         (None, None),
         ("noise", "operator RandomStandardNormal draws from a state of the server"),
         ("python", "operator PyFunc calls Python"),
-        ("batch", "signature serving_default: y of two batches put together differs|y of a row depends on the batch"),
+        (
+            "batch",
+            "signature serving_default: y of two batches put together differs|y of a row depends on the batch",
+        ),
         ("path", "the path .*test_verify.py of the machine that wrote it is in it"),
         ("twice", "4 numbers are stored, 2 are served"),
         ("answer", "signature serving_default: y differs from that of Keras by 0.0"),
@@ -125,7 +146,9 @@ def test_each_fault_is_found(fault, said, tmp_path):
     log = prediction_log_pb2.PredictionLog()
     log.predict_log.request.model_spec.signature_name = "serving_default"
     log.predict_log.request.inputs["x"].CopyFrom(tf.make_tensor_proto(x))
-    log.predict_log.response.outputs["z" if fault == "renamed" else "y"].CopyFrom(tf.make_tensor_proto(answer))
+    log.predict_log.response.outputs["z" if fault == "renamed" else "y"].CopyFrom(
+        tf.make_tensor_proto(answer)
+    )
     (tmp_path / "assets.extra").mkdir()
     with tf.io.TFRecordWriter(str(tmp_path / RECORDS)) as writer:
         if fault != "unasked":
@@ -147,14 +170,26 @@ def test_mixed_precision_is_compared_with_what_it_can_keep(tmp_path, images):
     assert clean_check.check(tmp_path)["problems"] == []
     model.set_weights([1.1 * weights for weights in model.get_weights()])
     write_records(model, tmp_path)
-    assert any("differs from that of Keras" in problem for problem in clean_check.check(tmp_path)["problems"])
+    assert any(
+        "differs from that of Keras" in problem
+        for problem in clean_check.check(tmp_path)["problems"]
+    )
 
 
 def test_a_categorical_likelihood_whose_scores_may_be_infinite_is_verified(tmp_path):
     for levels in (256, 16):  # the warm-up images have values of 256 levels, which 16 do not know
-        posterior, likelihood = distributions.DiagonalNormal(2), distributions.Categorical(IMAGE, levels)
+        posterior, likelihood = (
+            distributions.DiagonalNormal(2),
+            distributions.Categorical(IMAGE, levels),
+        )
         encoder = networks.mlp(IMAGE, (posterior.parameter_size,), hidden=(4,))
-        model = keras_gen.VAE(encoder, networks.mlp((2,), likelihood.parameter_shape, hidden=(4,)), posterior, likelihood, seed=0)
+        model = keras_gen.VAE(
+            encoder,
+            networks.mlp((2,), likelihood.parameter_shape, hidden=(4,)),
+            posterior,
+            likelihood,
+            seed=0,
+        )
         model.export(tmp_path / str(levels))
         exchanges = write_records(model, tmp_path / str(levels))
         assert np.isfinite(exchanges["score"][1]["score"]).all() == (levels == 256)

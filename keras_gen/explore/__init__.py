@@ -1,0 +1,1 @@
+"""The page of `keras-gen explore`."""

@@ -1,0 +1,7 @@
+"""What `fit` needs beyond Keras: checks of data, errors from the graph, checkpoints, workers."""
+
+from keras_gen.fitting.checkpoints import CheckpointError, Checkpoints
+from keras_gen.fitting.errors import NonFiniteError
+from keras_gen.fitting.multi_worker import WorkerLostError
+
+__all__ = ["CheckpointError", "Checkpoints", "NonFiniteError", "WorkerLostError"]

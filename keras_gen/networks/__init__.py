@@ -1,0 +1,7 @@
+"""Builders of ordinary, built Keras models."""
+
+from keras_gen.networks.conv import conv_decoder, conv_encoder
+from keras_gen.networks.dcgan import dcgan_discriminator, dcgan_generator
+from keras_gen.networks.mlp import mlp
+
+__all__ = ["conv_decoder", "conv_encoder", "dcgan_discriminator", "dcgan_generator", "mlp"]

@@ -1,0 +1,128 @@
+"""The report on the latents, against closed forms and TFP's divergences."""
+
+import keras
+import numpy as np
+import pytest
+from test_likelihood import LATENTS, linear_gaussian
+
+import keras_gen
+from keras_gen import distributions, evaluation, networks
+from keras_gen.distributions import kl_divergence
+
+IMAGES = np.random.default_rng(0).random((40, 4, 4, 1)).astype("float32")
+
+
+def vae_of(posterior, prior=None, **arguments):
+    posterior, likelihood = posterior(3), distributions.Bernoulli((4, 4, 1))
+    encoder = networks.mlp((4, 4, 1), (posterior.parameter_size,), **arguments)
+    return keras_gen.VAE(
+        encoder, networks.mlp((3,), (4, 4, 1)), posterior, likelihood, prior, seed=0
+    )
+
+
+@pytest.mark.parametrize("prior", [None, distributions.LearnedNormal, "conditional"])
+def test_the_dimensions_add_up_to_the_kl_of_independent_normals(prior):
+    labels = np.arange(40) % 4
+    if prior == "conditional":
+        prior = distributions.ConditionalNormal(3, num_classes=4)
+    elif prior:
+        prior = prior(3)
+        prior.mean.assign([0.5, -0.5, 1.0])
+    vae = vae_of(distributions.DiagonalNormal, prior)
+    condition = labels if vae.num_classes else None
+    report = evaluation.latent_report(vae, IMAGES, condition, batch_size=16)
+    expected = kl_divergence(vae.encode(IMAGES, condition), vae.prior.distribution(condition)).value
+    assert report.kl_per_dimension.sum() == pytest.approx(float(np.mean(expected)), rel=1e-4)
+    np.testing.assert_allclose(
+        report.variance_of_means, np.var(vae.encode(IMAGES, condition).mean(), axis=0), rtol=1e-4
+    )
+
+
+def test_with_the_exact_posterior_all_codes_together_are_the_prior():
+    """∫ p(z | x) p(x) dx = p(z): of a linear-Gaussian model that knows its posterior, and of one whose mean is wrong."""
+    vae, density = linear_gaussian(full=True)
+    x = density.rvs(20_000, random_state=0).astype("float32")
+    report = evaluation.latent_report(vae, x)
+    np.testing.assert_allclose(report.aggregate_mean, np.zeros(LATENTS), atol=0.03)
+    np.testing.assert_allclose(report.aggregate_covariance, np.eye(LATENTS), atol=0.03)
+    assert report.aggregate_kl < 1e-3
+    assert not report.collapsed
+    wrong = evaluation.latent_report(linear_gaussian(full=True, wrong=0.5)[0], x)
+    assert wrong.aggregate_kl == pytest.approx(LATENTS * 0.5**2 / 2, rel=0.1)
+
+
+def test_collapse_is_said_in_words():
+    vae = vae_of(distributions.DiagonalNormal)
+    assert "of 3 latents are used" in str(evaluation.latent_report(vae, IMAGES))
+    last = [layer for layer in vae.encoder.layers if isinstance(layer, keras.layers.Dense)][-1]
+    kernel = 10 * last.kernel.numpy()
+    kernel[:, :2] = 0  # the means of the first two
+    last.kernel.assign(kernel)
+    report = evaluation.latent_report(vae, IMAGES)
+    assert report.active.tolist() == [False, False, True]
+    last.kernel.assign(0 * kernel)
+    report = evaluation.latent_report(vae, IMAGES)
+    assert report.collapsed
+    assert "The posterior has collapsed" in str(report)
+    assert report.aggregate_kl == pytest.approx(0, abs=1e-4)
+    np.testing.assert_allclose(report.kl_per_dimension, 0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("posterior", "prior"),
+    [
+        (
+            distributions.FullCovarianceNormal,
+            lambda size: distributions.NormalMixture(size, num_components=2),
+        ),
+        (distributions.InverseAutoregressiveNormal, distributions.StandardNormal),
+        (
+            distributions.DiagonalNormal,
+            lambda size: distributions.VampPrior(size, num_components=2),
+        ),
+    ],
+)
+def test_other_families_are_taken_by_their_moments(posterior, prior):
+    report = evaluation.latent_report(vae_of(posterior, prior(3)), IMAGES)
+    assert np.all(report.kl_per_dimension >= 0)
+    assert np.isfinite(report.aggregate_kl)
+
+
+def test_a_flow_can_collapse():
+    """Its means are from draws, whose own variance is no use of a latent."""
+    vae = vae_of(distributions.InverseAutoregressiveNormal)
+    vae.encoder.set_weights([np.zeros_like(weight) for weight in vae.encoder.get_weights()])
+    assert evaluation.latent_report(vae, IMAGES).collapsed
+    exact, drawn = (vae_of(distributions.DiagonalNormal) for _ in range(2))
+    last = [layer for layer in exact.encoder.layers if isinstance(layer, keras.layers.Dense)][-1]
+    last.kernel.assign(10 * last.kernel.numpy())
+    drawn.encoder.set_weights(exact.encoder.get_weights())
+    drawn.posterior = WithoutMoments(3)
+    exact, drawn = (evaluation.latent_report(vae, IMAGES) for vae in (exact, drawn))
+    np.testing.assert_allclose(
+        drawn.variance_of_means, exact.variance_of_means, rtol=0.3, atol=0.02
+    )
+    np.testing.assert_allclose(
+        drawn.aggregate_covariance, exact.aggregate_covariance, rtol=0.3, atol=0.2
+    )
+
+
+class WithoutMoments(distributions.DiagonalNormal):
+    """A normal posterior that does not say its mean."""
+
+    def __call__(self, parameters):
+        known = super().__call__(parameters)
+
+        class Drawn:
+            def sample(self, *args, **kwargs):
+                return known.sample(*args, **kwargs)
+
+            def mean(self):
+                raise NotImplementedError
+
+        return Drawn()
+
+
+def test_one_example_is_refused():
+    with pytest.raises(ValueError, match="at least 2 examples"):
+        evaluation.latent_report(vae_of(distributions.DiagonalNormal), IMAGES[:1])

@@ -1,0 +1,326 @@
+"""A training that was stopped goes on as if it had not been; what is damaged or belongs to another training is found out."""
+
+import os
+import random
+import re
+import signal
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from support import MODELS, tiny_autoencoder
+
+import keras_gen
+
+STEPS = 3  # an epoch of 20 images in batches of 8
+
+
+class SendSignal(keras.callbacks.Callback):
+    """Sends a signal to this process at a step, or in the validation of an epoch."""
+
+    def __init__(self, step=None, validation_of=None, number=signal.SIGTERM):
+        super().__init__()
+        self.step, self.validation_of, self.number = step, validation_of, number
+        self.steps = self.epoch = 0
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.epoch = epoch
+
+    def on_train_batch_begin(self, batch, logs=None):
+        if self.steps == self.step:
+            os.kill(os.getpid(), self.number)
+        self.steps += 1
+
+    def on_test_batch_begin(self, batch, logs=None):
+        if self.epoch == self.validation_of:
+            os.kill(os.getpid(), self.number)
+
+
+def state(model):
+    return [np.asarray(variable) for variable in [*model.variables, *model.optimizer.variables]]
+
+
+def assert_same_training(model, history, reference, expected):
+    assert (history.epoch, history.history) == (expected.epoch, expected.history)
+    for mine, theirs in zip(state(model), state(reference), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+def as_arrays(images):
+    return {"x": images, "batch_size": 8, "validation_split": 0.1}
+
+
+def as_dataset(images):
+    return {
+        "x": tf.data.Dataset.from_tensor_slices(images).shuffle(20, seed=4).batch(8),
+        "validation_data": images[:5],
+    }
+
+
+def as_endless_dataset(images):
+    dataset = tf.data.Dataset.from_tensor_slices(images).shuffle(20, seed=4).repeat().batch(8)
+    return {"x": dataset, "steps_per_epoch": STEPS, "validation_data": images[:5]}
+
+
+def as_generator(images):
+    order = np.random.default_rng(0)
+    return {
+        "x": ((images[order.permutation(20)[:8]],) for _ in range(100)),
+        "steps_per_epoch": STEPS,
+        "validation_data": images[:5],
+    }
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "stops"),
+    [
+        *((kind, as_arrays, [{"step": 4}]) for kind in ("autoencoder", "gan")),
+        ("vae", as_arrays, [{"step": 4}, {"validation_of": 1}]),
+        *(
+            ("autoencoder", data, [{"step": 4}])
+            for data in (as_dataset, as_endless_dataset, as_generator)
+        ),
+    ],
+)
+def test_stopped_and_resumed_is_the_same_training(kind, make_model, images, tmp_path, data, stops):
+    def train(folder, *callbacks):
+        model = make_model()
+        plateau = keras.callbacks.ReduceLROnPlateau(
+            "val_loss", factor=0.5, patience=2, min_delta=1e9
+        )
+        callbacks = [keras_gen.Checkpoints(tmp_path / folder), plateau, *callbacks]
+        return model, model.fit(epochs=4, verbose=0, callbacks=callbacks, **data(images))
+
+    reference, expected = train("unbroken")
+    for stop in stops:
+        broken = f"broken-{next(iter(stop))}"
+        with pytest.raises(SystemExit) as stopped:
+            train(broken, SendSignal(**stop))
+        assert stopped.value.code == 143
+        assert [path.name for path in sorted((tmp_path / broken).iterdir())] == [
+            "epoch-000001-step-000000000",
+            f"epoch-000001-step-{2 if 'step' in stop else STEPS:09d}",
+        ]
+        assert_same_training(*train(broken), reference, expected)
+    for name, rates in expected.history.items():
+        assert "learning_rate" not in name or rates[3] < rates[1] == rates[0]
+
+
+def fit(
+    folder,
+    make=tiny_autoencoder,
+    drawn=0,
+    epochs=2,
+    callbacks=(),
+    data=None,
+    count=20,
+    **compile_arguments,
+):
+    """A tiny model trained with checkpoints; the images are the same each time."""
+    keras.utils.set_random_seed(0)
+    random.seed(drawn)  # from which seeds are drawn, but not the weights
+    model, arguments = make()
+    model.compile(**(arguments | compile_arguments))
+    x = np.random.default_rng(0).random((count, 8, 8, 1), dtype=np.float32)
+    arguments = {"x": x, "batch_size": 8} if data is None else {"x": data}
+    callbacks = [keras_gen.Checkpoints(folder), *callbacks]
+    return model, model.fit(epochs=epochs, verbose=0, callbacks=callbacks, **arguments)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [{"steps_per_execution": 2}, {"run_eagerly": True}, {"jit_compile": True}, "mixed_float16"],
+    ids=str,
+)
+def test_every_mode_of_execution_resumes(mode, tmp_path):
+    if mode == "mixed_float16":
+        keras.config.set_dtype_policy(mode)
+        mode = {}
+    make, count = MODELS["vae"], 20
+    if "jit_compile" in mode:
+        make, count = tiny_autoencoder, 16  # which XLA compiles sooner, and without a partial batch
+    reference, expected = fit(tmp_path / "unbroken", make, count=count, **mode)
+    with pytest.raises(SystemExit):
+        fit(tmp_path / "broken", make, callbacks=[SendSignal(step=1)], count=count, **mode)
+    assert_same_training(*fit(tmp_path / "broken", make, count=count, **mode), reference, expected)
+
+
+def noisy(seed=None):
+    """An autoencoder with a layer that has a random state of its own, and whose seed is drawn unless it is given."""
+    network = [
+        keras.Input((8, 8, 1)),
+        keras.layers.Flatten(),
+        keras.layers.Dropout(0.5),
+        keras.layers.Dense(3),
+    ]
+    decoder = [
+        keras.Input((3,)),
+        keras.layers.Dense(64, "sigmoid"),
+        keras.layers.Reshape((8, 8, 1)),
+    ]
+    model = keras_gen.RegularizedAutoencoder(
+        keras.Sequential(network), keras.Sequential(decoder), seed=seed
+    )
+    return model, {"optimizer": "adam", "loss": "mse", "metrics": ["mae"]}
+
+
+def test_the_state_of_random_layers_and_a_seed_that_was_drawn_come_back(tmp_path):
+    reference, expected = fit(tmp_path / "unbroken", noisy, run_eagerly=True)
+    with pytest.raises(SystemExit):
+        fit(tmp_path / "broken", noisy, callbacks=[SendSignal(step=4)], run_eagerly=True)
+    model, history = fit(tmp_path / "broken", noisy, drawn=1, run_eagerly=True)
+    assert_same_training(model, history, reference, expected)
+
+
+def test_early_stopping_goes_on_counting_and_stays_stopped(tmp_path):
+    def stopping():
+        return keras.callbacks.EarlyStopping(
+            "loss", mode="max", patience=2, restore_best_weights=True
+        )  # the first is the best
+
+    reference, expected = fit(tmp_path / "unbroken", epochs=9, callbacks=[stopping()])
+    assert len(expected.epoch) == 3
+    with pytest.raises(SystemExit):
+        fit(tmp_path / "broken", epochs=9, callbacks=[stopping(), SendSignal(step=2 * STEPS)])
+    model, history = fit(tmp_path / "broken", epochs=9, callbacks=[stopping()])
+    assert_same_training(model, history, reference, expected)
+    model, history = fit(tmp_path / "broken", epochs=9, callbacks=[stopping()])
+    assert_same_training(model, history, reference, expected)
+    assert sorted(path.name for path in (tmp_path / "broken").iterdir()) == [
+        f"epoch-{epoch:06d}-step-{step:09d}" for epoch, step in ((2, 1), (3, 0))
+    ]
+
+
+def test_ctrl_c_is_a_keyboard_interrupt_after_the_checkpoint_and_handlers_come_back(tmp_path):
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with pytest.raises(
+        KeyboardInterrupt,
+        match=re.escape("epoch-000000-step-000000002: the same `fit` goes on from there"),
+    ):
+        fit(tmp_path, callbacks=[SendSignal(step=1, number=signal.SIGINT)])
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_checkpoints_between_the_ends_of_epochs_and_how_many_are_kept(tmp_path, images):
+    model, arguments = tiny_autoencoder()
+    model.compile(**arguments)
+    seen = []
+    see = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda *_, **__: seen.append(
+            {path.name for path in tmp_path.iterdir()}
+        )
+    )
+    model.fit(
+        images,
+        batch_size=2,
+        verbose=0,
+        callbacks=[keras_gen.Checkpoints(tmp_path, every=4, keep=1), see],
+    )
+    assert [len(names) for names in seen] == [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch-000001-step-000000000"]
+
+
+@pytest.mark.parametrize("kind", ["a dataset's own", "arrays"])
+def test_the_tuner_of_tf_data_stays_off(kind, tmp_path, images, monkeypatch):
+    options, seen = tf.data.Options(), {}
+    options.autotune.enabled = False
+    monkeypatch.setattr(keras.Model, "fit", lambda self, **arguments: seen.update(arguments))
+    model, arguments = tiny_autoencoder()
+    model.compile(**arguments)
+    x = (
+        images
+        if kind == "arrays"
+        else tf.data.Dataset.from_tensor_slices(images).batch(8).with_options(options)
+    )
+    model.fit(x, callbacks=[keras_gen.Checkpoints(tmp_path)])
+    assert seen["x"].options().autotune.enabled is False
+
+
+@pytest.mark.parametrize("damage", ["flip", "remove"])
+def test_a_damaged_checkpoint_is_renamed_and_the_one_before_is_used(damage, tmp_path):
+    reference, expected = fit(tmp_path / "unbroken", epochs=3)
+    fit(tmp_path / "broken", epochs=2)
+    good, last = sorted((tmp_path / "broken").iterdir())
+    file = last / "state.data-00000-of-00001"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    if damage == "remove":
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    (tmp_path / "broken" / "unfinished-epoch-000002-step-000000001").mkdir()  # of a killed process
+    with pytest.warns(
+        UserWarning,
+        match=re.escape(
+            f"The checkpoint {last} is damaged and now called damaged-{last.name}: {file.name} is"
+        ),
+    ):
+        model, history = fit(tmp_path / "broken", epochs=3)
+    assert_same_training(model, history, reference, expected)
+    assert sorted(path.name for path in (tmp_path / "broken").iterdir()) == [
+        f"damaged-{last.name}",
+        "epoch-000002-step-000000000",
+        "epoch-000003-step-000000000",
+    ]
+    assert not good.exists()
+
+
+def test_if_all_are_damaged_that_is_an_error(tmp_path):
+    fit(tmp_path)
+    for state in tmp_path.glob("*/state.json"):
+        state.write_text("{}")
+    with (
+        pytest.warns(UserWarning, match="is damaged"),
+        pytest.raises(keras_gen.CheckpointError, match="Remove the folder to train anew"),
+    ):
+        fit(tmp_path)
+
+
+def test_another_training_is_refused_by_the_name_of_what_differs(tmp_path):
+    fit(tmp_path)
+
+    def wider():
+        return keras_gen.RegularizedAutoencoder(
+            keras_gen.networks.mlp((8, 8, 1), (3,), hidden=(7,)),
+            keras_gen.networks.mlp((3,), (8, 8, 1), hidden=(7,)),
+            seed=1,
+        ), tiny_autoencoder()[1]
+
+    def of_other_depth():
+        return keras_gen.RegularizedAutoencoder(
+            keras_gen.networks.mlp((8, 8, 1), (3,), hidden=()),
+            tiny_autoencoder()[0].decoder,
+            seed=1,
+        ), tiny_autoencoder()[1]
+
+    for arguments, message in (
+        (
+            {"optimizer": keras.optimizers.Adam(0.5)},
+            "another optimizer.config.learning_rate, 0.5 in the place of 0.001",
+        ),
+        ({"optimizer": "sgd"}, "another optimizer.class_name, 'SGD' in the place of 'Adam'"),
+        ({"loss": "mse"}, "another loss, 'mse' in the place of 'binary_crossentropy'"),
+        ({"make": wider}, "kernel, [[64, 7], 'float32'] in the place of [[64, 6], 'float32']"),
+        ({"make": MODELS["vae"]}, "in the place of"),
+        (
+            {"data": tf.data.Dataset.from_tensors(np.zeros((4, 8, 8, 1), "float32"))},
+            "number of steps an epoch, 1 in the place of 3",
+        ),
+    ):
+        with pytest.raises(ValueError, match=re.escape(message)):
+            fit(tmp_path, **({"epochs": 3} | arguments))
+    with pytest.raises(ValueError, match="Expected the training that"):
+        fit(tmp_path, make=of_other_depth)
+    assert sorted(path.name[:12] for path in tmp_path.iterdir()) == ["epoch-000001", "epoch-000002"]
+
+
+def test_mistakes_in_the_arguments(tmp_path):
+    for argument in ({"every": 0}, {"keep": 0}, {"keep": None}, {"every": 1.5}, {"keep": True}):
+        with pytest.raises(
+            ValueError, match=f"`{next(iter(argument))}` of Checkpoints is an int of at least 1"
+        ):
+            keras_gen.Checkpoints(tmp_path, **argument)
+    (tmp_path / "file").touch()
+    with pytest.raises(ValueError, match="which is a file"):
+        fit(tmp_path / "file")

@@ -1,0 +1,62 @@
+"""Adam by TensorFlow's fused operation, against Keras's own."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from support import tiny
+
+from keras_gen.fitting.fused_adam import fuse
+
+
+@pytest.mark.parametrize(
+    ("kind", "jit_compile"), [("autoencoder", False), ("autoencoder", True), ("gan", False)]
+)
+def test_training_ends_with_the_weights_of_keras_own(make_model, jit_compile, images, request):
+    weights = []
+    for plain in (False, True):
+        if plain:
+            request.getfixturevalue("keras_own_adam")
+        model = make_model(jit_compile=jit_compile)
+        model.fit(images[:16], batch_size=8, epochs=5, verbose=0)
+        weights.append(
+            [*model.get_weights(), *(value.numpy() for value in model.optimizer.variables)]
+        )
+    for mine, theirs in zip(*weights, strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def steps(optimizer, gradients):
+    variable = keras.Variable(np.linspace(-1, 1, 6, dtype="float32").reshape(3, 2))
+    optimizer.build([variable])
+    for gradient in gradients:
+        optimizer.apply([gradient], [variable])
+    return variable.numpy()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"clipnorm": 0.1},
+        {"weight_decay": 0.1},
+        {"beta_1": 0.0, "epsilon": 1e-2},
+        {"amsgrad": True},
+    ],
+)
+def test_whatever_the_settings(arguments):
+    gradients = np.random.default_rng(0).normal(size=(4, 3, 2)).astype("float32")
+    schedule = keras.optimizers.schedules.CosineDecay(0.1, 10)
+    mine, keras_own = (keras.optimizers.Adam(schedule, name="adam", **arguments) for _ in range(2))
+    np.testing.assert_allclose(steps(fuse(mine), gradients), steps(keras_own, gradients), rtol=1e-5)
+    assert mine.get_config() == keras_own.get_config()
+    slices = [tf.IndexedSlices(gradients[0, :1], [2], (3, 2))] * 3
+    mine, keras_own = (keras.optimizers.Adam(0.1) for _ in range(2))
+    np.testing.assert_allclose(steps(fuse(mine), slices), steps(keras_own, slices), rtol=1e-5)
+
+
+def test_other_optimizers_and_several_devices_keep_their_own(two_replicas):
+    assert "update_step" not in vars(fuse(keras.optimizers.SGD()))
+    with two_replicas.scope():
+        assert "update_step" not in vars(tiny("autoencoder").optimizer)
+    assert "update_step" in vars(tiny("autoencoder").optimizer)

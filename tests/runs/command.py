@@ -1,0 +1,185 @@
+"""`keras-gen` in processes of its own, forked from one that has imported everything, and what can be done to them there."""
+
+import dataclasses
+import importlib
+import multiprocessing
+import os
+import pathlib
+import resource
+import signal
+import time
+
+os.environ.setdefault(
+    "TF_CPP_MIN_LOG_LEVEL", "2"
+)  # as `keras-gen` has it, for the process that imports TensorFlow before
+PROCESSES = multiprocessing.get_context("forkserver")
+MODULES = ["tensorflow_probability", "tensorboard.summary", "sklearn.mixture", "keras_gen.cli"]
+PROCESSES.set_forkserver_preload(
+    ["keras_gen.runs.train", *MODULES]
+)  # the first imports TensorFlow, as TFP asks for
+
+
+@dataclasses.dataclass
+class Ended:
+    """How a process ended."""
+
+    code: int
+    """Exit code; −9 if it was killed."""
+    output: str
+    """What it wrote to stdout."""
+    error: str
+    """And to stderr, without TensorFlow's own lines."""
+
+
+class Forked:
+    """A function, called in a folder by a process of its own."""
+
+    def __init__(self, folder, function, *arguments):
+        self.folder = pathlib.Path(folder)
+        self.process = PROCESSES.Process(target=_call, args=(str(folder), function, arguments))
+        self.process.start()
+
+    def ended(self, seconds=100):
+        """Wait for the end; that it comes is part of every test."""
+        self.process.join(seconds)
+        hung = self.process.exitcode is None
+        self.process.kill()
+        assert not hung, f"still running after {seconds} seconds: {self._read('error')}"
+        return Ended(self.process.exitcode, self._read("output"), self._read("error"))
+
+    def _read(self, what):
+        lines = (self.folder / f"{what}.txt").read_text().splitlines()
+        return "\n".join(
+            line
+            for line in lines
+            if not line.startswith(("I0000", "W0000", "E0000", "WARNING: All log"))
+        )
+
+
+class Command(Forked):
+    """`keras-gen` with arguments, in a folder, after `injections`, functions that spoil something in its process."""
+
+    def __init__(self, folder, arguments, *injections):
+        super().__init__(folder, _main, list(map(str, arguments)), injections)
+
+
+def keras_gen(folder, *arguments, injections=()):
+    """Run `keras-gen` with arguments to its end."""
+    return Command(folder, arguments, *injections).ended()
+
+
+def _call(folder, function, arguments):
+    os.chdir(folder)
+    for descriptor, name in ((1, "output.txt"), (2, "error.txt")):
+        os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), descriptor)
+    function(*arguments)
+
+
+def _main(arguments, injections):
+    from keras_gen import cli, serving
+    from keras_gen.runs import train as run
+
+    serving.publish = lambda run, base: base  # which has its own tests
+    run.write_report = lambda folder: None  # and so has this
+    for inject in injections:
+        inject()
+    cli.main(arguments)
+
+
+# === Injections ===
+
+
+@dataclasses.dataclass
+class Worker:
+    """Makes a process one of the workers."""
+
+    config: str
+
+    def __call__(self):
+        import tensorflow as tf
+
+        os.environ["TF_CONFIG"] = self.config
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+@dataclasses.dataclass
+class AtStep:
+    """Does something at the beginning of a training step, counted over all epochs, or of the first validation."""
+
+    step: int | None
+    action: object
+
+    def __call__(self):
+        from keras_gen.runs.callbacks import MetricsFile
+
+        steps = iter(range(10**6))
+
+        def on_batch_begin(callback, batch, logs=None):
+            if self.step is None or next(steps) == self.step:
+                self.action()
+
+        setattr(
+            MetricsFile,
+            "on_test_batch_begin" if self.step is None else "on_train_batch_begin",
+            on_batch_begin,
+        )
+
+
+@dataclasses.dataclass
+class AtCall:
+    """Does something before a function of a module is called."""
+
+    module: str
+    function: str
+    action: object
+    call: int = 0
+    """Which call, from 0."""
+
+    def __call__(self):
+        module = importlib.import_module(self.module)
+        function, calls = getattr(module, self.function), iter(range(10**6))
+
+        def spoilt(*args, **kwargs):
+            if next(calls) == self.call:
+                self.action()
+            return function(*args, **kwargs)
+
+        setattr(module, self.function, spoilt)
+
+
+@dataclasses.dataclass
+class Send:
+    """Sends signals to the own process."""
+
+    number: int
+    times: int = 1
+
+    def __call__(self):
+        for _ in range(self.times):
+            os.kill(os.getpid(), self.number)
+            time.sleep(0.01)
+
+
+@dataclasses.dataclass
+class FullDisk:
+    """Lets no file grow beyond so many bytes."""
+
+    size: int = 100_000
+
+    def __call__(self):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.size))
+
+
+@dataclasses.dataclass
+class WaitFor:
+    """Waits for a file."""
+
+    path: pathlib.Path
+
+    def __call__(self):
+        self.path.with_suffix(".waiting").touch()
+        while not self.path.exists():
+            time.sleep(0.01)
+
+
+KILL = Send(signal.SIGKILL)

@@ -1,0 +1,546 @@
+import csv
+import dataclasses
+import functools
+import json
+import re
+import subprocess
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+from keras.utils import load_img
+
+from keras_gen import data, evaluation
+from keras_gen.evaluation.figures import save_grid
+from keras_gen.runs import evaluate as finished
+from keras_gen.runs import train as run
+from keras_gen.runs.callbacks import Pictures, Summaries
+from keras_gen.runs.config import AutoencoderConfig, GANConfig, VAEConfig, as_dict, read
+from keras_gen.runs.environment import record_environment
+from keras_gen.runs.folder import load_run
+
+pytestmark = pytest.mark.usefixtures("unverified")
+CONFIGS = {
+    "autoencoder": AutoencoderConfig(network="conv", latent_size=3),
+    "vae": VAEConfig(network="mlp", likelihood="normal"),
+    "gan": GANConfig(latent_size=4),
+}
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    np.savez(path, x=np.random.default_rng(0).integers(0, 256, size=(40, 12, 12), dtype=np.uint8))
+    return path
+
+
+@pytest.fixture
+def config(kind, digits, tmp_path):
+    folders = {"runs": tmp_path / "runs", "savedmodels": tmp_path / "savedmodels"}
+    return dataclasses.replace(
+        CONFIGS[kind], data=str(digits), epochs=3, batch_size=16, pictures_every=2, **folders
+    )
+
+
+def test_a_run_leaves_all_it_should(kind, config, tmp_path, capsys):
+    folder = run.train(config)
+    assert folder == tmp_path / "runs" / kind
+    saved = yaml.safe_load((folder / "config.yaml").read_text())
+    assert saved["model"] == kind
+    assert {key: saved[key] for key in ("epochs", "batch_size", "seed")} == {
+        "epochs": 3,
+        "batch_size": 16,
+        "seed": 0,
+    }
+    assert saved.keys() == {"model", *(field.name for field in dataclasses.fields(config))}
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["0", "1", "2"]
+    assert all(np.isfinite(float(value)) for row in rows for value in row.values())
+    assert (folder / "report.html").is_file()
+    pictures = {path.name for path in folder.glob("*.png")}
+    kinds = {
+        "autoencoder": ["reconstructions", "samples"],
+        "vae": ["reconstructions", "samples"],
+        "gan": ["samples"],
+    }[kind]
+    assert pictures == {f"{name}-00{epoch}.png" for name in kinds for epoch in (2, 3)}
+    model = keras.saving.load_model(folder / "model.keras")
+    assert int(model.optimizer.iterations) == 9
+    assert (
+        "serving_default"
+        in tf.saved_model.load(str(tmp_path / "savedmodels" / kind / "1")).signatures
+    )
+    output = capsys.readouterr().out
+    assert "Epoch 3/3" in output
+    assert str(folder) in output
+    if kind != "autoencoder":  # one is enough for what follows
+        return
+    assert run.train(config).name == f"{kind}-2"
+    assert sorted(path.name for path in (tmp_path / "savedmodels" / kind).iterdir()) == ["1", "2"]
+    with (tmp_path / "runs" / f"{kind}-2" / "metrics.csv").open() as file:
+        assert list(csv.DictReader(file)) == rows  # the same seed, the same run
+
+
+def test_rows_that_are_no_images_train_without_pictures(tmp_path):
+    np.savetxt(tmp_path / "table.csv", np.random.default_rng(0).random((40, 5)), delimiter=",")
+    config = VAEConfig(
+        data=str(tmp_path / "table.csv"),
+        network="mlp",
+        latent_size=2,
+        epochs=1,
+        runs=tmp_path,
+        savedmodels=tmp_path / "s",
+    )
+    folder = run.train(config)
+    assert not list(folder.glob("*.png"))
+    assert np.load(finished.sample(folder, num_samples=7)).shape == (7, 5)
+
+
+def test_every_setting_reaches_the_model():
+    image = (8, 8, 1)
+    bound = {
+        "kl_weight": 0.5,
+        "kl_warm_up": 7,
+        "free_bits": 2.0,
+        "num_samples": 3,
+        "learning_rate": 0.125,
+        "seed": 9,
+    }
+    families = {
+        "posterior": "full",
+        "prior": "mixture",
+        "prior_components": 4,
+        "likelihood": "normal",
+        "scale": 0.25,
+    }
+    vae = run.build(VAEConfig(latent_size=5, **bound, **families), image, 10)
+    assert (
+        repr(vae.objective)
+        == "ELBO(kl_weight=LinearWarmUp(steps=7, end=0.5), num_samples=3, free_bits=2.0)"
+    )
+    assert repr(vae.posterior) == "FullCovarianceNormal(event_size=5)"
+    assert (vae.prior.num_components, vae.likelihood.scale, vae.seed) == (4, 0.25, 9)
+    assert float(vae.optimizer.learning_rate) == 0.125
+    assert repr(
+        run.build(VAEConfig(objective="iwae", num_samples=5), image, 10).objective
+    ).startswith("IWAE(num_samples=5")
+    autoencoder = run.build(
+        AutoencoderConfig(l2=0.5, loss="mse", learning_rate=0.25, latent_size=3), image, 10
+    )
+    kernels = [
+        variable.numpy() for variable in autoencoder.variables if variable.path.endswith("kernel")
+    ]
+    assert float(autoencoder.regularization_loss()) == pytest.approx(
+        0.5 * sum(np.square(kernel).sum() for kernel in kernels), rel=1e-5
+    )
+    assert (
+        autoencoder.loss,
+        float(autoencoder.optimizer.learning_rate),
+        autoencoder.latent_shape,
+    ) == ("mse", 0.25, (3,))
+    gan = run.build(
+        GANConfig(
+            generator_learning_rate=0.5,
+            discriminator_learning_rate=0.25,
+            beta_1=0.125,
+            latent_size=6,
+        ),
+        image,
+        10,
+    )
+    assert [(float(o.learning_rate), o.beta_1) for o in gan.optimizer.optimizers] == [
+        (0.5, 0.125),
+        (0.25, 0.125),
+    ]
+    assert float(gan.optimizer.learning_rate) == 0.5  # the generator's, for loggers that show one
+    assert (gan.prior.event_size, repr(gan.loss), gan.penalties) == (
+        6,
+        "NonSaturating(label_smoothing=0.0)",
+        (),
+    )
+    game = {
+        "loss": "minimax",
+        "label_smoothing": 0.1,
+        "penalties": ("r1", "dragan"),
+        "penalty_weight": 2.0,
+        "penalty_every": 4,
+    }
+    more = {
+        "discriminator_steps": 2,
+        "ema_momentum": 0.9,
+        "spectral_normalization": True,
+        "conditional": True,
+    }
+    gan = run.build(GANConfig(**game, **more), image, 10, num_classes=3)
+    assert repr(gan.loss) == "Minimax(label_smoothing=0.1)"
+    assert (
+        repr(gan.penalties)
+        == "(R1(weight=2.0, every=4), DRAGAN(weight=2.0, target=1.0, noise=0.5, every=4))"
+    )
+    assert (gan.discriminator_steps, gan.ema_momentum, gan.num_classes) == (2, 0.9, 3)
+    assert any(
+        isinstance(layer, keras.layers.SpectralNormalization) for layer in gan.discriminator.layers
+    )
+    autoencoder = run.build(
+        AutoencoderConfig(latent_l1=0.5, latent_l2=0.25, contractive=0.125), image, 10
+    )
+    assert (
+        repr(autoencoder.regularizers)
+        == "(LatentL1(weight=0.5), LatentL2(weight=0.25), Contractive(weight=0.125))"
+    )
+
+
+@pytest.mark.parametrize(  # each once; test_combinations.py has every pair
+    ("prior", "likelihood"),
+    [
+        ("standard", "bernoulli"),
+        ("learned", "continuous_bernoulli"),
+        ("mixture", "normal"),
+        ("vamp", "categorical"),
+    ],
+)
+def test_every_prior_and_likelihood_trains_and_comes_back(prior, likelihood, tmp_path):
+    config = VAEConfig(
+        prior=prior, likelihood=likelihood, prior_components=3, latent_size=2, network="conv"
+    )
+    model = run.build(config, (8, 8, 1), 10)
+    model.run_eagerly = True
+    x = (np.random.default_rng(0).integers(0, 256, size=(12, 8, 8, 1)) / 255).astype("float32")
+    assert np.isfinite(model.fit(x, validation_data=x, verbose=0).history["val_loss"][0])
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded.run_eagerly = True
+    np.testing.assert_allclose(loaded.generate(3, seed=1), model.generate(3, seed=1), atol=1e-6)
+    assert loaded.evaluate(x, verbose=0, return_dict=True) == model.evaluate(
+        x, verbose=0, return_dict=True
+    )
+
+
+@pytest.mark.usefixtures("unpublished")
+@pytest.mark.parametrize("kind", ["vae", "gan"])
+def test_a_conditional_run_shows_each_label_in_turn(kind, tmp_path):
+    x, y = (
+        np.random.default_rng(0).integers(0, 256, size=(40, 12, 12), dtype=np.uint8),
+        np.arange(40) % 3,
+    )
+    np.savez(tmp_path / "labelled.npz", x=x, y=y)
+    folders = {"runs": tmp_path, "savedmodels": tmp_path / "s"}
+    config = (
+        VAEConfig(prior="conditional", latent_size=2) if kind == "vae" else GANConfig(latent_size=2)
+    )
+    config = dataclasses.replace(
+        config, data=str(tmp_path / "labelled.npz"), conditional=True, epochs=1, **folders
+    )
+    folder = run.train(config)
+    pictures = (
+        {"samples-001.png", "reconstructions-001.png"} if kind == "vae" else {"samples-001.png"}
+    )
+    assert {path.name for path in folder.glob("*.png")} == pictures
+    model = load_run(folder)
+    assert model.num_classes == 3
+    samples = np.load(finished.sample(folder, 4, seed=5, output=tmp_path / "x.npy"))
+    np.testing.assert_allclose(
+        samples, model.generate(4, seed=5, condition=[0, 1, 2, 0]), atol=1e-6
+    )
+
+
+@pytest.mark.usefixtures("unpublished")
+def test_samples_of_a_run_are_those_of_its_model(digits, tmp_path):
+    config = dataclasses.replace(
+        CONFIGS["vae"], data=str(digits), epochs=1, runs=tmp_path, savedmodels=tmp_path / "s"
+    )
+    folder = run.train(config)
+    expected = load_run(folder).generate(12, seed=5)
+    np.testing.assert_array_equal(
+        np.load(finished.sample(folder, 12, seed=5, output=tmp_path / "a" / "x.npy")), expected
+    )
+    assert load_img(finished.sample(folder, 12, seed=5)).size == (10 * 12 * 2, 2 * 12 * 2)
+    with pytest.raises(
+        ValueError, match=r"Expected the folder of a finished run, with model\.keras in it"
+    ):
+        load_run(tmp_path)
+
+
+def test_a_grid_shows_each_image_in_its_place(tmp_path):
+    images = np.linspace(0, 1, 7)[:, None, None, None] * np.ones((7, 3, 2, 1))
+    save_grid(tmp_path / "grid.png", images, columns=3, zoom=2)
+    picture = np.asarray(load_img(tmp_path / "grid.png", color_mode="grayscale"))
+    assert picture.shape == (18, 12)
+    assert picture[3::6, 2::4].ravel().tolist() == [0, 42, 85, 127, 170, 212, 255, 0, 0]
+
+
+@pytest.mark.parametrize("kind", [AutoencoderConfig, VAEConfig, GANConfig])
+def test_several_steps_in_one_go_are_for_one_device(kind):
+    assert run.build(kind(steps_per_execution=5), (8, 8, 1), 10).steps_per_execution == 5
+    with pytest.raises(
+        ValueError,
+        match=r"Expected .steps_per_execution. 1 .* Received: 5\. Or use .strategy. 'single'",
+    ):
+        kind(steps_per_execution=5, strategy="mirrored")
+
+
+def test_a_configuration_of_another_kind_is_refused():
+    with pytest.raises(ValueError, match="Expected an AutoencoderConfig, VAEConfig or GANConfig"):
+        run.build({"epochs": 1}, (28, 28, 1), steps=1)
+
+
+@pytest.mark.usefixtures("unpublished")
+def test_schedule_and_clipping_reach_every_optimizer(digits, tmp_path):
+    def rates(steps, **settings):
+        adam = run.build(
+            VAEConfig(network="mlp", learning_rate=0.5, clip_norm=2.0, **settings), (8, 8, 1), 10
+        ).optimizer
+        assert adam.global_clipnorm == 2.0
+        at = []
+        for step in steps:
+            adam.iterations.assign(step)
+            at.append(float(adam.learning_rate))
+        return at
+
+    assert rates([0, 5, 10]) == pytest.approx([0.5, 0.25, 0.0], abs=1e-6)
+    assert rates([0, 2, 4, 7, 10], warm_up=4) == pytest.approx(
+        [0.0, 0.25, 0.5, 0.25, 0.0], abs=1e-6
+    )
+    assert rates([0, 2, 4, 10], warm_up=4, schedule="constant") == pytest.approx(
+        [0.0, 0.25, 0.5, 0.5], abs=1e-6
+    )
+    assert rates([0, 10], schedule="constant") == [0.5, 0.5]
+    config = GANConfig(
+        latent_size=2,
+        schedule="cosine",
+        discriminator_steps=2,
+        clip_norm=2.0,
+        data=str(digits),
+        batch_size=16,
+    )
+    config = dataclasses.replace(config, epochs=2, runs=tmp_path, savedmodels=tmp_path / "s")
+    optimizers = load_run(run.train(config)).optimizer.optimizers
+    assert [(float(each.learning_rate), each.global_clipnorm) for each in optimizers] == [
+        (0.0, 2.0),
+        (0.0, 2.0),
+    ]  # at the end
+
+
+@pytest.mark.usefixtures("unpublished")
+def test_patience_ends_a_training_with_its_best_weights(digits, tmp_path):
+    folders = {"runs": tmp_path, "savedmodels": tmp_path / "s"}
+    config = VAEConfig(
+        network="mlp",
+        latent_size=2,
+        learning_rate=1.0,
+        schedule="constant",
+        patience=2,
+        epochs=20,
+        **folders,
+    )
+    folder = run.train(dataclasses.replace(config, data=str(digits), batch_size=16))
+    with (folder / "metrics.csv").open() as file:
+        elbos = [float(row["val_elbo"]) for row in csv.DictReader(file)]
+    best = int(np.argmax(elbos))
+    assert len(elbos) == best + 3 < 20
+    _, test = run.data.load(digits)
+    evaluated = load_run(folder).evaluate(test, verbose=0, return_dict=True)
+    assert evaluated["elbo"] == pytest.approx(elbos[best], rel=1e-5)
+    assert {path.name for path in folder.glob("samples-*.png")} == {f"samples-{len(elbos):03d}.png"}
+
+
+def test_a_dry_run_describes_and_leaves_nothing(digits, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = run.describe(
+        VAEConfig(network="mlp", latent_size=2, data=str(digits), batch_size=16, epochs=7)
+    )
+    assert "latent_size: 2\n" in words
+    assert "36 to train with, 4 to validate, each (12, 12, 1)" in words
+    assert "3 an epoch, 21 in all" in words
+    encoder = 144 * 512 + 512 + 512 * 256 + 256 + 256 * 4 + 4
+    assert f"{encoder:,} in encoder" in words
+    assert re.search(r"time +\d+\.\d ms a step \(median of 20\), the first \d+\.\d s", words)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("unpublished")
+def test_tensorboard_has_curves_samples_and_the_kl_of_each_dimension(digits, tmp_path):
+    folders = {"runs": tmp_path, "savedmodels": tmp_path / "s"}
+    folder = run.train(
+        VAEConfig(
+            network="mlp", latent_size=3, data=str(digits), epochs=2, pictures_every=2, **folders
+        )
+    )
+    found = {}
+    for file in (folder / "tensorboard").rglob("events.*"):
+        for record in tf.data.TFRecordDataset([str(file)]):
+            event = tf.compat.v1.Event.FromString(record.numpy())
+            for value in event.summary.value:
+                found[file.parent.name, value.tag, event.step] = tf.make_ndarray(value.tensor)
+    with (folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for epoch, row in enumerate(rows):
+        assert found["train", "epoch_loss", epoch] == pytest.approx(float(row["loss"]), rel=1e-5)
+        assert found["validation", "epoch_elbo", epoch] == pytest.approx(
+            float(row["val_elbo"]), rel=1e-5
+        )
+        of_dimensions = [
+            found["examples", f"kl_per_dimension/{dimension:03d}", epoch] for dimension in range(3)
+        ]
+        assert sum(of_dimensions) == pytest.approx(float(row["val_kl_loss"]), rel=1e-4)
+    picture = tf.io.decode_png(found["examples", "samples", 1][2])
+    assert picture.shape == (10 * 12, 10 * 12, 1)
+    assert ("examples", "samples", 0) not in found
+
+
+@pytest.mark.parametrize("make", [functools.partial(Pictures, data=None), Summaries])
+def test_how_often_pictures_are_written_is_checked_before_the_training(make, images, tmp_path):
+    with pytest.raises(
+        ValueError,
+        match=r"`every` of (Pictures|Summaries) is an int of at least 1\. Received: every=0",
+    ):
+        make(tmp_path, images, every=0)
+
+
+def test_a_run_notes_what_it_was_made_with(tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(run.pathlib.Path(__file__).parent)
+        record_environment(tmp_path)
+    (first,) = yaml.safe_load((tmp_path / "environment.yaml").read_text())
+    assert first["versions"]["tensorflow"] == tf.__version__
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"],
+        cwd=run.pathlib.Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (first["git_commit"] or "").removesuffix("-dirty") == head.stdout.strip()
+    assert any(device.startswith("CPU:") for device in first["devices"])
+    first["versions"]["keras"] = "3.0.0"
+    (tmp_path / "environment.yaml").write_text(yaml.safe_dump([first]))
+    with pytest.warns(
+        UserWarning, match=rf"The run had keras 3\.0\.0 and goes on with {keras.__version__}"
+    ):
+        record_environment(tmp_path)
+    assert len(yaml.safe_load((tmp_path / "environment.yaml").read_text())) == 2
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        AutoencoderConfig(latent_l1=1e-6, patience=3, deterministic=True),
+        VAEConfig(likelihood="normal", scale=0.25, data_dir="a b", clip_norm=0.5),
+        VAEConfig(scale="shared", conditional=True),
+        GANConfig(penalties=("r1", "dragan"), ema_momentum=0.999),
+        GANConfig(),
+    ],
+)
+def test_a_configuration_comes_back_from_its_file(config, tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(as_dict(config)))
+    assert read(tmp_path) == config
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "epochs",
+        "batch_size",
+        "patience",
+        "learning_rate",
+        "clip_norm",
+        "checkpoint_every",
+        "steps_per_execution",
+    ],
+)
+def test_settings_that_cannot_be_are_refused(setting):
+    with pytest.raises(ValueError, match=f"Expected `{setting}` above 0. Received: 0"):
+        VAEConfig(**{setting: 0})
+
+
+@pytest.mark.usefixtures("unpublished")
+@pytest.mark.filterwarnings("ignore:.*is not a likelihood")
+def test_an_evaluation_leaves_its_table_pictures_and_report_in_the_folder(tmp_path, monkeypatch):
+    np.savez(
+        tmp_path / "x.npz",
+        x=np.random.default_rng(0).random((100, 8, 8)).astype("float32"),
+        y=np.arange(100) % 3,
+    )
+    config = VAEConfig(
+        network="mlp",
+        latent_size=3,
+        data=str(tmp_path / "x.npz"),
+        epochs=1,
+        runs=tmp_path,
+        savedmodels=tmp_path / "s",
+    )
+    folder = run.train(config)
+    found = finished.evaluate(folder, num_samples=5)
+    model, test = (
+        load_run(folder),
+        np.concatenate(list(data.load(config.data, 100)[1].as_numpy_iterator())),
+    )
+    losses = model.evaluate(test, verbose=0, return_dict=True)
+    saved = {
+        score["name"]: score["value"]
+        for score in json.loads((folder / "evaluation.json").read_text())["scores"]
+    }
+    assert saved["elbo"] == pytest.approx(losses["elbo"], rel=1e-6)
+    assert saved == {score.name: score.value for score in found.scores}
+    assert {"traversals.png", "interpolations.png", "codes.png"} <= {
+        path.name for path in folder.glob("*.png")
+    }
+    assert "traversals" in (folder / "report.html").read_text().lower()
+    (folder / "evaluation.json").unlink()
+    monkeypatch.setattr(finished, "draw_latents", lambda folder, *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        finished.evaluate(folder, num_samples=5)
+    assert (folder / "evaluation.json").is_file()  # whatever cannot be drawn
+
+
+@pytest.mark.usefixtures("unpublished")
+def test_an_audit_leaves_its_verdict_in_the_folder(tmp_path, monkeypatch):
+    quick = functools.partial(evaluation.audit_independence, refinement_steps=20)
+    monkeypatch.setattr(evaluation, "audit_independence", quick)
+    np.savez(
+        tmp_path / "x.npz",
+        x=np.random.default_rng(0).random((60, 8, 8)).astype("float32"),
+        y=np.arange(60) % 3,
+    )
+    config = VAEConfig(
+        network="mlp",
+        latent_size=3,
+        conditional=True,
+        prior="conditional",
+        data=str(tmp_path / "x.npz"),
+        batch_size=27,
+    )
+    folder = run.train(
+        dataclasses.replace(
+            config, binarize=True, epochs=1, runs=tmp_path, savedmodels=tmp_path / "s"
+        )
+    )
+    weights = load_run(folder).get_weights()
+    found = finished.audit(folder, epochs=1, num_seeds=2, images=3, num_samples=20)
+    saved = json.loads((folder / "audit.json").read_text())
+    assert saved["elbo_gain"] == list(found.elbo_gain)
+    assert np.shape(saved["correlations"]) == (3, 3)
+    assert "Was independence adequate?" in (folder / "report.html").read_text()
+    assert load_img(folder / "correlations.png").size[0] > 100
+    assert all(
+        np.array_equal(a, b) for a, b in zip(weights, load_run(folder).get_weights(), strict=True)
+    )
+    seen = {}
+    monkeypatch.setattr(
+        finished,
+        "summarize",
+        lambda *args, **kwargs: seen.update(kwargs, test=args[1], others=args[3]),
+    )
+    with pytest.raises(AttributeError):  # there being no evaluation to save
+        finished.evaluate(folder)
+    assert set(np.unique(seen["test"])) == {0, 1}
+    assert (
+        min(len(np.unique(seen[name])) for name in ("real", "others")) > 2
+    )  # as grey as what a VAE of binarized pixels generates
+    assert seen["split"] == "test in grey values"
+    (folder / "config.yaml").write_text(yaml.safe_dump(as_dict(GANConfig())))
+    with pytest.raises(ValueError, match="Expected the run of a VAE"):
+        finished.audit(folder)

@@ -1,0 +1,161 @@
+"""Exports beyond the SavedModel's plain signatures: PNG, ONNX, LiteRT. Each is compared with the Keras model where it runs."""
+
+import re
+
+import keras
+import numpy as np
+import onnxruntime
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from support import IMAGE, conditional_vae, tiny_autoencoder, tiny_gan, tiny_vae
+
+import keras_gen
+from keras_gen import distributions, networks
+
+
+def run_onnx(path, inputs):
+    session = onnxruntime.InferenceSession(path)
+    assert sorted(value.name for value in session.get_inputs()) == sorted(inputs)
+    return dict(
+        zip((value.name for value in session.get_outputs()), session.run(None, inputs), strict=True)
+    )
+
+
+def run_litert(path, inputs):
+    interpreter = Interpreter(str(path))
+    return interpreter.get_signature_runner(next(iter(interpreter.get_signature_list())))(**inputs)
+
+
+RUNTIMES = {"onnx": (".onnx", run_onnx), "litert": (".tflite", run_litert)}
+
+
+def flow_vae():
+    posterior, likelihood = (
+        distributions.InverseAutoregressiveNormal(3),
+        distributions.Categorical(IMAGE, 16),
+    )
+    encoder = networks.mlp(IMAGE, (posterior.parameter_size,), hidden=(5,))
+    decoder = networks.mlp((3,), likelihood.parameter_shape, hidden=(5,))
+    return keras_gen.VAE(encoder, decoder, posterior, likelihood, seed=1), {}
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(
+    ("make", "signatures"),
+    [
+        (tiny_autoencoder, ("serving_default", "score")),
+        (tiny_vae, ("serving_default", "encode")),
+        (tiny_gan, ("decode", "discriminate")),
+        (conditional_vae, ("decode",)),
+        pytest.param(tiny_autoencoder, ("encode", "decode"), marks=pytest.mark.exhaustive),
+        pytest.param(tiny_vae, ("decode",), marks=pytest.mark.exhaustive),
+        pytest.param(conditional_vae, ("serving_default", "encode"), marks=pytest.mark.exhaustive),
+    ],
+)
+def test_other_runtimes_compute_what_keras_computes(make, signatures, runtime, images, tmp_path):
+    model, arguments = make()
+    model.compile(**arguments)
+    suffix, run = RUNTIMES[runtime]
+    for signature in signatures:
+        function, specs = model.signatures()[signature]
+        path = tmp_path / f"{signature}{suffix}"
+        model.export(path, format=runtime, signature=signature)
+        for rows in (1, 5):
+            given = {
+                "inputs": images[:rows],
+                "latents": images[:rows].reshape(rows, -1)[:, :3],
+                "condition": np.arange(rows) % 4,
+            }
+            inputs = {spec.name: given[spec.name] for spec in specs}
+            answers, expected = run(path, inputs), function(*map(tf.constant, inputs.values()))
+            assert sorted(answers) == sorted(expected)
+            for name, value in expected.items():
+                np.testing.assert_allclose(
+                    answers[name], value, atol=1e-5, err_msg=f"{signature} {name}"
+                )
+
+
+@pytest.mark.parametrize(
+    ("make", "runtime", "signature", "said"),
+    [
+        (
+            tiny_vae,
+            "onnx",
+            "generate",
+            "onnx cannot run `generate` of {model}: it has no stateless random numbers",
+        ),
+        (
+            tiny_vae,
+            "litert",
+            "generate",
+            "litert cannot run `generate` of {model}: it has no stateless random numbers",
+        ),
+        (
+            tiny_vae,
+            "onnx",
+            "score",
+            "onnx cannot run `score` of {model}: No Op registered for Expm1",
+        ),
+        (tiny_vae, "litert", "score", "litert cannot run `score` of {model}: it has no "),
+        (
+            flow_vae,
+            "onnx",
+            "encode",
+            "onnx cannot run `encode` of {model}: tf2onnx could not convert a constant of it",
+        ),
+        (
+            tiny_vae,
+            "onnx",
+            "dream",
+            "`signature` is one of serving_default, encode, decode, generate, score. Received:",
+        ),
+    ],
+)
+def test_what_a_runtime_cannot_do_is_said_and_leaves_no_file(
+    make, runtime, signature, said, tmp_path
+):
+    model, _ = make()
+    path = tmp_path / f"model{RUNTIMES[runtime][0]}"
+    with pytest.raises(ValueError, match=re.escape(said.format(model=model.name))):
+        model.export(path, format=runtime, signature=signature)
+    assert not path.exists()
+    with pytest.raises(ValueError, match=r"Expected a file named \*\."):
+        model.export(tmp_path / "model.bin", format=runtime, signature="encode")
+
+
+def test_litert_says_that_it_computes_in_float32(tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    with pytest.raises(
+        ValueError, match=r"litert cannot run `encode` of .*: it computes in float32 alone"
+    ):
+        tiny_vae()[0].export(tmp_path / "model.tflite", format="litert", signature="encode")
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 2), (64,), (8, 8, 1)])
+def test_png_is_for_images_in_0_to_1(shape, tmp_path):
+    activation = "tanh" if shape == IMAGE else "sigmoid"
+    model = keras_gen.RegularizedAutoencoder(
+        networks.mlp(shape, (3,)), networks.mlp((3,), shape, output_activation=activation)
+    )
+    with pytest.raises(ValueError, match=r"PNG endpoints are for images .*in \[0, 1\]"):
+        model.export(tmp_path / "model", png=True)
+    assert not (tmp_path / "model").exists()
+
+
+def test_the_file_of_a_vae_is_four_bytes_a_parameter_and_the_graph(tmp_path):
+    """Of the size that the training script makes, to within 5 %."""
+    image = (28, 28, 1)
+    posterior, likelihood = distributions.DiagonalNormal(10), distributions.Bernoulli(image)
+    encoder = networks.conv_encoder(image, (posterior.parameter_size,))
+    model = keras_gen.VAE(
+        encoder, networks.conv_decoder((10,), image), posterior, likelihood, seed=0
+    )
+    model.compile("adam")
+    model.export(tmp_path / "vae")
+    size = sum(path.stat().st_size for path in (tmp_path / "vae").rglob("*") if path.is_file())
+    expected = (
+        4 * (model.encoder.count_params() + model.decoder.count_params())
+        + (tmp_path / "vae" / "saved_model.pb").stat().st_size
+    )
+    assert expected <= size <= 1.05 * expected
