@@ -15,7 +15,7 @@ def is_integer(value: object) -> TypeGuard[int]:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def positive_number(owner: object, argument: str, value: float) -> float:
+def positive_float(owner: object, argument: str, value: float) -> float:
     """`value` as a float, or a `ValueError` that names the constructor argument of `owner`."""
     if not is_real(value) or not 0 < value < math.inf:
         raise ValueError(
@@ -24,7 +24,7 @@ def positive_number(owner: object, argument: str, value: float) -> float:
     return float(value)
 
 
-def checked_count(owner: object, argument: str, count: int, at_least: int = 1) -> int:
+def positive_int(owner: object, argument: str, count: int, at_least: int = 1) -> int:
     """`count` as an int, or a `ValueError` that names the argument, and its `owner` if that is not None."""
     if not is_integer(count) or count < at_least:
         of_owner = "" if owner is None else f" of {type(owner).__name__}"

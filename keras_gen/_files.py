@@ -15,7 +15,7 @@ UNFINISHED = "unfinished-"
 
 
 @contextlib.contextmanager
-def whole(path: PathLike) -> Iterator[pathlib.Path]:
+def atomic_write(path: PathLike) -> Iterator[pathlib.Path]:
     """A place to write a file or a folder, which is given the name `path` when it is whole and on the disk.
 
     Whatever happens before, `path` is as it was. What a killed process left half-written goes with the next call.
@@ -27,7 +27,7 @@ def whole(path: PathLike) -> Iterator[pathlib.Path]:
 
     >>> import tempfile
     >>> settings = pathlib.Path(tempfile.mkdtemp()) / "settings.txt"
-    >>> with whole(settings) as unfinished:
+    >>> with atomic_write(settings) as unfinished:
     ...     _ = unfinished.write_text("seed: 0")
     >>> settings.read_text()
     'seed: 0'
@@ -46,7 +46,7 @@ def whole(path: PathLike) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def alone(folder: PathLike, wait: bool = True) -> Iterator[None]:
+def folder_lock(folder: PathLike, wait: bool = True) -> Iterator[None]:
     """Keep other processes that ask for the same out of a folder; the system takes the lock back from one that is killed.
 
     Args:
@@ -70,7 +70,7 @@ def remove(path: PathLike) -> None:
         path.unlink(missing_ok=True)
 
 
-def write_sums(folder: PathLike, name: str) -> None:
+def write_checksums(folder: PathLike, name: str) -> None:
     """Write the checksums of all files into `folder/name`, which `sha256sum -c` reads too; its first line is its own checksum."""
     folder = pathlib.Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / name)
@@ -78,8 +78,8 @@ def write_sums(folder: PathLike, name: str) -> None:
     (folder / name).write_text(f"# {hashlib.sha256(lines.encode()).hexdigest()}\n{lines}")
 
 
-def damaged(folder: PathLike, name: str) -> list[str]:
-    """What is missing from a folder or not as it was when `write_sums` read it, one sentence for each file."""
+def damaged_files(folder: PathLike, name: str) -> list[str]:
+    """What is missing from a folder or not as it was when `write_checksums` read it, one sentence for each file."""
     folder = pathlib.Path(folder)
     if not (folder / name).is_file():
         return [f"{name} is missing: was all of the folder written, and copied?"]

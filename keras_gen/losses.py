@@ -11,7 +11,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from keras_gen._arguments import checked_count, is_real, positive_number
+from keras_gen._arguments import is_real, positive_float, positive_int
 from keras_gen._serialization import Serializable
 from keras_gen._typing import TensorLike
 
@@ -224,8 +224,8 @@ class Penalty(Serializable):
     """
 
     def __init__(self, weight: float, every: int = 1) -> None:
-        self.weight = positive_number(self, "weight", weight)
-        self.every = checked_count(self, "every", every)
+        self.weight = positive_float(self, "weight", weight)
+        self.every = positive_int(self, "every", every)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
         """Where the slope is taken, shaped as `real` and `fake`; `seed` is a stateless seed, int32 `[2]`."""
@@ -354,7 +354,7 @@ class DRAGAN(GradientPenalty):
         self, weight: float = 10.0, target: float = 1.0, noise: float = 0.5, every: int = 1
     ) -> None:
         super().__init__(weight, target, every)
-        self.noise = positive_number(self, "noise", noise)
+        self.noise = positive_float(self, "noise", noise)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
         """x + α δ with one α ~ U(0, 1) an example."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from keras_gen._arguments import checked_count, is_real
+from keras_gen._arguments import is_real, positive_int
 from keras_gen._serialization import Serializable
 from keras_gen._typing import Distribution, TensorLike
 from keras_gen.distributions import kl_divergence
@@ -72,7 +72,7 @@ class ELBO(Objective):
                 f"`free_bits` of ELBO is a number of nats, at least 0. Received: free_bits={free_bits!r}"
             )
         self.kl_weight = kl_weight if callable(kl_weight) else float(kl_weight)
-        self.num_samples = checked_count(self, "num_samples", num_samples)
+        self.num_samples = positive_int(self, "num_samples", num_samples)
         self.free_bits = float(free_bits)
 
     def __call__(
@@ -111,7 +111,7 @@ class IWAE(Objective):
     """
 
     def __init__(self, num_samples: int = 50, doubly_reparameterized: bool = False) -> None:
-        self.num_samples = checked_count(self, "num_samples", num_samples)
+        self.num_samples = positive_int(self, "num_samples", num_samples)
         self.doubly_reparameterized = bool(doubly_reparameterized)
 
     def __call__(
@@ -177,7 +177,7 @@ class LinearWarmUp(Serializable):
     """
 
     def __init__(self, steps: int, end: float = 1.0) -> None:
-        self.steps = checked_count(self, "steps", steps)
+        self.steps = positive_int(self, "steps", steps)
         self.end = _largest_weight(self, end)
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
@@ -205,7 +205,7 @@ class Cyclical(Serializable):
             raise ValueError(
                 f"`rise` of Cyclical is a share of the period in (0, 1]. Received: rise={rise!r}"
             )
-        self.period = checked_count(self, "period", period)
+        self.period = positive_int(self, "period", period)
         self.rise = rise
         self.end = _largest_weight(self, end)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
-from keras_gen._arguments import positive_number
+from keras_gen._arguments import positive_float
 from keras_gen._serialization import Serializable
 
 
@@ -21,7 +21,7 @@ class LatentRegularizer(Serializable):
     """
 
     def __init__(self, weight: float) -> None:
-        self.weight = positive_number(self, "weight", weight)
+        self.weight = positive_float(self, "weight", weight)
 
     def __call__(
         self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from keras_gen import distributions, losses, objectives
-from keras_gen._arguments import checked_count, positive_number
+from keras_gen._arguments import positive_float, positive_int
 
 
 @pytest.mark.parametrize(
@@ -41,8 +41,8 @@ def test_every_object_comes_back_from_its_configuration(instance):
 
 @pytest.mark.parametrize("count", [3, np.int64(3), np.uint8(3)])
 def test_a_count_is_an_int_of_python_or_numpy(count):
-    assert type(checked_count(None, "every", count)) is int
-    assert checked_count(None, "every", count, at_least=3) == 3
+    assert type(positive_int(None, "every", count)) is int
+    assert positive_int(None, "every", count, at_least=3) == 3
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.0, np.float32(2), True, np.True_, "1", None])
@@ -55,7 +55,7 @@ def test_what_is_no_count_is_refused_by_the_names_of_owner_and_argument(count):
     with pytest.raises(
         ValueError, match=re.escape(f"`every` is an int of at least 1. Received: every={count!r}")
     ):
-        checked_count(None, "every", count)
+        positive_int(None, "every", count)
 
 
 def test_a_truth_value_is_no_number():
@@ -63,7 +63,7 @@ def test_a_truth_value_is_no_number():
         ValueError, match=re.escape("`weight` of R1 is a positive number. Received: weight=True")
     ):
         losses.R1(True)
-    assert positive_number(None, "weight", np.float32(0.5)) == 0.5
+    assert positive_float(None, "weight", np.float32(0.5)) == 0.5
 
 
 def test_an_object_shows_how_it_was_made():

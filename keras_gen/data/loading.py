@@ -4,7 +4,7 @@ import pathlib
 
 import tensorflow as tf
 
-from keras_gen._arguments import checked_count
+from keras_gen._arguments import positive_int
 from keras_gen._errors import marked_message
 from keras_gen._files import PathLike
 from keras_gen.data._pipeline import batches, without_label
@@ -60,7 +60,7 @@ def load(
     >>> train.element_spec.shape.as_list(), len(train), len(test)
     ([100, 28, 28, 1], 100, 20)
     """
-    batch_size = checked_count(None, "batch_size", batch_size)
+    batch_size = positive_int(None, "batch_size", batch_size)
     path = pathlib.Path(source).expanduser()
     if str(source) == "mnist_mini":
         splits = read_tfds_folder(MNIST_MINI, image_size)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from keras_gen._arguments import checked_count
+from keras_gen._arguments import positive_int
 from keras_gen._typing import Distribution, TensorLike
 from keras_gen.distributions.priors import Prior
 
@@ -35,7 +35,7 @@ class FittedMixture(Prior):
 
     def __init__(self, event_size: int, num_components: int = 10, **kwargs: Any) -> None:
         super().__init__(event_size, **kwargs)
-        self.num_components = checked_count(self, "num_components", num_components)
+        self.num_components = positive_int(self, "num_components", num_components)
         shape = (num_components, event_size)
         frozen = {"trainable": False, "autocast": False}
         self.logits = self.add_weight((num_components,), "zeros", name="logits", **frozen)

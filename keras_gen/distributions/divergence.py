@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from keras_gen._arguments import checked_count
+from keras_gen._arguments import positive_int
 from keras_gen._typing import Distribution, TensorLike
 from keras_gen.distributions.posteriors import Posterior
 
@@ -46,7 +46,7 @@ def kl_divergence(
     >>> kl_divergence(tfd.Normal(1.0, 1.0), tfd.Normal(0.0, 1.0)).value.numpy()
     np.float32(0.5)
     """
-    num_samples = checked_count(None, "num_samples", num_samples)
+    num_samples = positive_int(None, "num_samples", num_samples)
     if not a.event_shape.is_compatible_with(b.event_shape):
         raise ValueError(
             f"A divergence needs one event shape. Received: {a.event_shape} and {b.event_shape}."

@@ -11,7 +11,7 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from keras_gen._arguments import checked_count, is_integer, is_real
+from keras_gen._arguments import is_integer, is_real, positive_int
 from keras_gen._serialization import Serializable
 from keras_gen._typing import Distribution, TensorLike
 from keras_gen.distributions.posteriors import positive_scale
@@ -292,7 +292,7 @@ class Categorical(Likelihood):
 
     def __init__(self, event_shape: Sequence[int], num_levels: int = 256) -> None:
         super().__init__(event_shape)
-        self.num_levels = self.levels = checked_count(self, "num_levels", num_levels, at_least=2)
+        self.num_levels = self.levels = positive_int(self, "num_levels", num_levels, at_least=2)
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
-from keras_gen._arguments import checked_count
+from keras_gen._arguments import positive_int
 from keras_gen._serialization import Serializable
 from keras_gen._typing import Distribution, TensorLike
 
@@ -35,7 +35,7 @@ class Posterior(Serializable):
     """Keras variables that the family owns, which a VAE trains and saves with its own."""
 
     def __init__(self, event_size: int) -> None:
-        self.event_size = checked_count(self, "event_size", event_size)
+        self.event_size = positive_int(self, "event_size", event_size)
 
     @property
     def parameter_size(self) -> int:
@@ -169,9 +169,9 @@ class InverseAutoregressiveNormal(Posterior):
         self, event_size: int, num_flows: int = 2, hidden_size: int = 64, context_size: int = 16
     ) -> None:
         super().__init__(event_size)
-        self.num_flows = checked_count(self, "num_flows", num_flows)
-        self.hidden_size = checked_count(self, "hidden_size", hidden_size)
-        self.context_size = checked_count(self, "context_size", context_size)
+        self.num_flows = positive_int(self, "num_flows", num_flows)
+        self.hidden_size = positive_int(self, "hidden_size", hidden_size)
+        self.context_size = positive_int(self, "context_size", context_size)
         n, glorot = event_size, keras.initializers.GlorotUniform()
 
         def weights_of_a_flow():

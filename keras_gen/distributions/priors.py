@@ -7,7 +7,7 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
-from keras_gen._arguments import checked_count
+from keras_gen._arguments import positive_int
 from keras_gen._serialization import deserialize_arguments, serialize_arguments
 from keras_gen._typing import Distribution, TensorLike
 from keras_gen.distributions.posteriors import Posterior, positive_scale
@@ -36,7 +36,7 @@ class Prior(keras.layers.Layer):
 
     def __init__(self, event_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.event_size = checked_count(self, "event_size", event_size)
+        self.event_size = positive_int(self, "event_size", event_size)
         # a lambda, since a tf.function of a method holds its object weakly and may outlive it
         self._sample_rows = tf.function(
             lambda seeds, labels: self._draw(seeds, labels),
@@ -164,8 +164,8 @@ class ConditionalNormal(Prior):
         self, event_size: int, num_classes: int, hidden_size: int = 64, **kwargs: Any
     ) -> None:
         super().__init__(event_size, **kwargs)
-        self.num_classes = checked_count(self, "num_classes", num_classes)
-        self.hidden_size = checked_count(self, "hidden_size", hidden_size)
+        self.num_classes = positive_int(self, "num_classes", num_classes)
+        self.hidden_size = positive_int(self, "hidden_size", hidden_size)
         self.network = keras.Sequential(
             [
                 keras.Input((), dtype="int32"),
@@ -202,7 +202,7 @@ class NormalMixture(Prior):
 
     def __init__(self, event_size: int, num_components: int = 10, **kwargs: Any) -> None:
         super().__init__(event_size, **kwargs)
-        self.num_components = checked_count(self, "num_components", num_components)
+        self.num_components = positive_int(self, "num_components", num_components)
         shape = (num_components, event_size)
         self.logits = self.add_weight((num_components,), "zeros", name="logits", autocast=False)
         self.mean = self.add_weight(
@@ -234,7 +234,7 @@ class VampPrior(Prior):
 
     def __init__(self, event_size: int, num_components: int = 50, **kwargs: Any) -> None:
         super().__init__(event_size, **kwargs)
-        self.num_components = checked_count(self, "num_components", num_components)
+        self.num_components = positive_int(self, "num_components", num_components)
 
     def connect(
         self, encoder: keras.Model, posterior: Posterior, support: tuple[float, float]

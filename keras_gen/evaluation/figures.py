@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from keras_gen._files import PathLike, whole
+from keras_gen._files import PathLike, atomic_write
 
 _WIDTH = 4.0  # inches of a chart, of 100 pixels each
 
@@ -48,7 +48,7 @@ def save_grid(path: PathLike, images: npt.ArrayLike, columns: int = 10, zoom: in
     Raises:
         OSError: If the file cannot be written; one that was there stays as it was.
     """
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         keras.utils.save_img(unfinished, grid(images, columns, zoom), scale=False)
 
 
@@ -136,5 +136,5 @@ def _chart(width, height):
 
 
 def _save(figure, path):
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=150)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from keras_gen._arguments import checked_count
+from keras_gen._arguments import positive_int
 
 
 class KernelDistance(NamedTuple):
@@ -79,13 +79,13 @@ def kernel_distance(
     >>> kernel_distance(x, x + 1, num_subsets=10).value > 1
     True
     """
-    num_subsets = checked_count(None, "num_subsets", num_subsets)
+    num_subsets = positive_int(None, "num_subsets", num_subsets)
     a, b = checked_features(a, b)
     count, random = min(len(a), len(b)), np.random.default_rng(seed)
     wanted = (
         min(1000, count // 2)
         if subset_size is None
-        else checked_count(None, "subset_size", subset_size, at_least=2)
+        else positive_int(None, "subset_size", subset_size, at_least=2)
     )
     size = min(max(2, wanted), count)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import scipy.stats
 import tensorflow as tf
 
-from keras_gen._arguments import checked_count
+from keras_gen._arguments import positive_int
 from keras_gen._typing import Data, TensorLike
 from keras_gen.distributions import DiagonalNormal, FullCovarianceNormal
 from keras_gen.evaluation.likelihood import draws_at_once, log_likelihood
@@ -155,12 +155,12 @@ def audit_independence(
         )
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(f"Expected at least one seed, no two alike. Received: seeds={seeds!r}.")
-    images = checked_count(None, "images", images, at_least=2)
+    images = positive_int(None, "images", images, at_least=2)
     epochs, num_samples = (
-        checked_count(None, "epochs", epochs),
-        checked_count(None, "num_samples", num_samples),
+        positive_int(None, "epochs", epochs),
+        positive_int(None, "num_samples", num_samples),
     )
-    refinement_steps = checked_count(None, "refinement_steps", refinement_steps)
+    refinement_steps = positive_int(None, "refinement_steps", refinement_steps)
     test, condition = vae.data_check.examples(test, condition, at_least=2)
     fit = {"verbose": 0, **fit}
     elbos, likelihoods = [], []

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen._arguments import checked_count
+from keras_gen._arguments import positive_int
 from keras_gen._typing import TensorLike
 from keras_gen.models import VAE
 
@@ -160,7 +160,7 @@ def log_likelihood(
     >>> estimate.values.shape, list(estimate.curve)
     ((4,), [1, 2, 5, 10, 20, 50, 100])
     """
-    num_samples = checked_count(None, "num_samples", num_samples)
+    num_samples = positive_int(None, "num_samples", num_samples)
     x, condition = vae.data_check.examples(x, condition)
     measure = _measure(vae, x)
     draws = min(num_samples, draws_at_once(vae.decoder, memory))

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.neighbors import NearestNeighbors
 
-from keras_gen._arguments import checked_count
+from keras_gen._arguments import positive_int
 from keras_gen.evaluation.frechet import checked_features
 
 
@@ -48,7 +48,7 @@ def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) 
     >>> precision_recall(x, x + 100)
     PrecisionRecall(precision=0.0, recall=0.0)
     """
-    k = checked_count(None, "k", k)
+    k = positive_int(None, "k", k)
     real, generated = checked_features(real, generated, more_than=k)
     precision = np.mean([inside.any() for inside in _inside(generated, real, k)])
     recall = np.mean([inside.any() for inside in _inside(real, generated, k)])
@@ -71,7 +71,7 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
     >>> density_coverage(x, x).coverage
     1.0
     """
-    k = checked_count(None, "k", k)
+    k = positive_int(None, "k", k)
     real, generated = checked_features(real, generated, more_than=k)
     covered, held = np.zeros(len(real), bool), 0
     for inside in _inside(generated, real, k):

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen._arguments import checked_count
+from keras_gen._arguments import positive_int
 from keras_gen._typing import Examples
 from keras_gen.data import as_arrays
 from keras_gen.evaluation.features import Extractor, mnist_classifier
@@ -204,7 +204,7 @@ class QualityLogs(keras.callbacks.Callback):
         split: str = "test",
     ) -> None:
         super().__init__()
-        self.every = checked_count(self, "every", every)
+        self.every = positive_int(self, "every", every)
         self._reference = _Reference.of(real, None, extractor, split)
         self.protocol, self.floor = self._reference.protocol, self._reference.floor
         self.seed = seed

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import tensorflow as tf
 
-from keras_gen._files import PathLike, whole
+from keras_gen._files import PathLike, atomic_write
 from keras_gen._typing import TensorLike
 from keras_gen.evaluation.features import Extractor, mnist_classifier
 from keras_gen.evaluation.figures import are_images, save_grid, save_map
@@ -70,7 +70,7 @@ class Evaluation:
 
     def save(self, path: PathLike) -> None:
         """Write it as JSON."""
-        with whole(path) as unfinished:
+        with atomic_write(path) as unfinished:
             unfinished.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
 
 

@@ -14,8 +14,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen._arguments import checked_count
-from keras_gen._files import UNFINISHED, PathLike, damaged, remove, whole, write_sums
+from keras_gen._arguments import positive_int
+from keras_gen._files import (
+    UNFINISHED,
+    PathLike,
+    atomic_write,
+    damaged_files,
+    remove,
+    write_checksums,
+)
 from keras_gen._serialization import Serializable, constructor_arguments
 from keras_gen.fitting.errors import NonFiniteError
 from keras_gen.fitting.multi_worker import in_common, several_workers, worker_index
@@ -86,8 +93,8 @@ class Checkpoints(keras.callbacks.Callback):
         super().__init__()
         self.folder = pathlib.Path(folder)
         self.several_workers = False
-        self.every = None if every is None else checked_count(self, "every", every)
-        self.keep = checked_count(self, "keep", keep)
+        self.every = None if every is None else positive_int(self, "every", every)
+        self.keep = positive_int(self, "keep", keep)
         self.signal: int | None = None
 
     # === What `fit` calls ===
@@ -234,7 +241,7 @@ class Checkpoints(keras.callbacks.Callback):
         found = self._all()
         whole_ones = 0
         for folder in reversed(found):
-            problems = damaged(folder, CHECKSUMS)
+            problems = damaged_files(folder, CHECKSUMS)
             if not problems:
                 whole_ones += 1
                 yield folder
@@ -323,7 +330,7 @@ class Checkpoints(keras.callbacks.Callback):
         }
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with whole(folder) as unfinished:
+            with atomic_write(folder) as unfinished:
                 unfinished.mkdir()
                 names = [str(number) for number in range(len(values))]
                 tf.raw_ops.SaveV2(
@@ -333,7 +340,7 @@ class Checkpoints(keras.callbacks.Callback):
                     tensors=values,
                 )
                 (unfinished / "state.json").write_text(json.dumps(state, default=float))
-                write_sums(unfinished, CHECKSUMS)
+                write_checksums(unfinished, CHECKSUMS)
         except (OSError, tf.errors.OpError) as error:
             kept = self._all()
             raise CheckpointError(

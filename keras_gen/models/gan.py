@@ -8,7 +8,7 @@ from typing import Any, Literal
 import keras
 import tensorflow as tf
 
-from keras_gen._arguments import checked_count, is_real
+from keras_gen._arguments import is_real, positive_int
 from keras_gen._typing import Array, Data, Endpoint, TensorLike
 from keras_gen.distributions import Prior, StandardNormal
 from keras_gen.distributions._checks import check_distribution, check_prior
@@ -203,7 +203,7 @@ class GAN(GenerativeModel):
             raise ValueError(
                 f"`penalties` are keras_gen.losses.Penalty objects, such as [R1(10.0)]. Received: {penalties!r}"
             )
-        discriminator_steps = checked_count(self, "discriminator_steps", discriminator_steps)
+        discriminator_steps = positive_int(self, "discriminator_steps", discriminator_steps)
         if ema_momentum is not None and not (is_real(ema_momentum) and 0 <= ema_momentum < 1):
             raise ValueError(
                 f"`ema_momentum` is a number in [0, 1) or None. Received: {ema_momentum!r}"

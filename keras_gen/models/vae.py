@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from keras_gen._arguments import checked_count
+from keras_gen._arguments import positive_int
 from keras_gen._typing import Array, Distribution, Endpoint, TensorLike
 from keras_gen.distributions import Likelihood, Posterior, Prior, StandardNormal, closed_form_kl
 from keras_gen.distributions._checks import check_distribution, check_prior
@@ -245,7 +245,7 @@ class VAE(GenerativeModel):
         Raises:
             ValueError: If the data have another shape or are no floats, or `num_samples` is no count.
         """
-        num_samples = checked_count(self, "num_samples", num_samples)
+        num_samples = positive_int(self, "num_samples", num_samples)
         x = tf.convert_to_tensor(x)
         self.data_check.check_form("x", x)
         self._given(condition)
@@ -291,7 +291,7 @@ class VAE(GenerativeModel):
         Raises:
             ValueError: If `num_samples` is no count, or labels are missing or too many.
         """
-        num_samples = checked_count(self, "num_samples", num_samples)
+        num_samples = positive_int(self, "num_samples", num_samples)
         posterior = self.encode(x, condition) if posterior is None else posterior
         z = posterior.sample(num_samples, seed=seed)
         log_ratio = posterior.log_prob(z) - self.prior.distribution(condition).log_prob(z)

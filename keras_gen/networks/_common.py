@@ -6,7 +6,7 @@ from collections.abc import Callable
 import keras
 from keras import layers
 
-from keras_gen._arguments import checked_count, is_integer
+from keras_gen._arguments import is_integer, positive_int
 
 Activation = str | Callable[[keras.KerasTensor], keras.KerasTensor] | None
 """A Keras activation by name or as a function."""
@@ -17,7 +17,7 @@ def concatenate_labels(inputs, x, num_classes):
     if num_classes is None:
         return inputs, x
     num_classes, labels = (
-        checked_count(None, "num_classes", num_classes),
+        positive_int(None, "num_classes", num_classes),
         keras.Input((), dtype="int32"),
     )
     embedding = layers.Embedding(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import layers
 
-from keras_gen._arguments import checked_count
+from keras_gen._arguments import positive_int
 from keras_gen.networks._common import (
     checked_filters,
     checked_image_shape,
@@ -39,7 +39,7 @@ def dcgan_generator(
     >>> dcgan_generator(64, (28, 28, 1)).output_shape
     (None, 28, 28, 1)
     """
-    inputs = keras.Input((checked_count(None, "input_size", input_size),))
+    inputs = keras.Input((positive_int(None, "input_size", input_size),))
     height, width, channels = output_shape = checked_image_shape("output_shape", output_shape)
     filters = checked_filters(filters)
     inputs, x = concatenate_labels(inputs, inputs, num_classes)
@@ -94,7 +94,7 @@ def dcgan_discriminator(
     if num_classes is None:
         return keras.Model(inputs, logit)
     num_classes, labels = (
-        checked_count(None, "num_classes", num_classes),
+        positive_int(None, "num_classes", num_classes),
         keras.Input((), dtype="int32"),
     )
     embedding = normalized(layers.Embedding(num_classes, features.shape[-1], dtype="float32"))

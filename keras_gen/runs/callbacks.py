@@ -10,8 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen._arguments import checked_count
-from keras_gen._files import PathLike, whole
+from keras_gen._arguments import positive_int
+from keras_gen._files import PathLike, atomic_write
 from keras_gen._typing import Examples
 from keras_gen.evaluation import latent_report
 from keras_gen.evaluation.figures import are_images, grid, save_grid
@@ -37,7 +37,7 @@ class MetricsFile(keras.callbacks.History):
         """Write the file anew, with the row of this epoch."""
         super().on_epoch_end(epoch, logs)
         names = sorted(self.history)
-        with whole(self.path) as unfinished, unfinished.open("w", newline="") as file:
+        with atomic_write(self.path) as unfinished, unfinished.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", *names])
             writer.writerows(zip(self.epoch, *(self.history[name] for name in names), strict=True))
@@ -73,8 +73,8 @@ class Pictures(keras.callbacks.Callback):
         self.labels: list[np.ndarray]
         self.images, *self.labels = images if isinstance(images, tuple) else (images,)
         self.data = data
-        self.every = checked_count(self, "every", every)
-        self.num_samples = checked_count(self, "num_samples", num_samples)
+        self.every = positive_int(self, "every", every)
+        self.num_samples = positive_int(self, "num_samples", num_samples)
         self.seed = seed
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -126,7 +126,7 @@ class Summaries(keras.callbacks.TensorBoard):
         super().__init__(str(folder), write_graph=False)
         self.folder = pathlib.Path(folder)
         self.examples = examples if isinstance(examples, tuple) else (examples,)
-        self.every = checked_count(self, "every", every)
+        self.every = positive_int(self, "every", every)
         self.seed = seed
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:

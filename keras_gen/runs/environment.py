@@ -9,7 +9,7 @@ import warnings
 import tensorflow as tf
 import yaml
 
-from keras_gen._files import PathLike, whole
+from keras_gen._files import PathLike, atomic_write
 from keras_gen._versions import versions
 
 
@@ -38,7 +38,7 @@ def record_environment(folder: PathLike) -> None:
                 f"The run had {name} {before[-1]['versions'].get(name)} and goes on with {version}, so not to the last bit.",
                 stacklevel=2,
             )
-    with whole(path) as unfinished:
+    with atomic_write(path) as unfinished:
         unfinished.write_text(yaml.safe_dump([*before, now], sort_keys=False))
 
 

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from keras_gen import evaluation, serving
-from keras_gen._files import PathLike, whole
+from keras_gen._files import PathLike, atomic_write
 from keras_gen.data import as_arrays
 from keras_gen.evaluation.figures import are_images, save_grid, save_matrix
 from keras_gen.evaluation.quality import draw_samples
@@ -116,7 +116,7 @@ def audit(
         num_samples=num_samples,
     )
     content = {**dataclasses.asdict(found), "words": str(found).split("\n")}
-    with whole(folder / "audit.json") as unfinished:
+    with atomic_write(folder / "audit.json") as unfinished:
         unfinished.write_text(json.dumps(content, indent=1, default=np.ndarray.tolist) + "\n")
     save_matrix(folder / "correlations.png", found.correlations)
     write_report(folder)

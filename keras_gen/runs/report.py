@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from keras_gen._files import PathLike, whole
+from keras_gen._files import PathLike, atomic_write
 from keras_gen.evaluation.figures import curves
 from keras_gen.evaluation.summary import shown
 
@@ -66,7 +66,7 @@ def write_report(run: PathLike) -> pathlib.Path:
         config=yaml.safe_dump(config, sort_keys=False).strip(),
         environment=environment,
     )
-    with whole(folder / "report.html") as unfinished:
+    with atomic_write(folder / "report.html") as unfinished:
         unfinished.write_text(page, encoding="utf-8")
     return folder / "report.html"
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 import yaml
 
 from keras_gen import data, distributions, losses, networks, objectives, regularizers, serving
-from keras_gen._files import PathLike, alone, whole
+from keras_gen._files import PathLike, atomic_write, folder_lock
 from keras_gen._serialization import constructor_arguments
 from keras_gen.evaluation.figures import are_images
 from keras_gen.fitting import CheckpointError, Checkpoints
@@ -63,7 +63,7 @@ def train(config: RunConfig) -> pathlib.Path:
     model, train_data, test_data = _prepare(config, strategy)
     with heeding_workers(strategy):
         folder = _new_folder(config, strategy)
-        with alone(folder) if is_chief(strategy) else contextlib.nullcontext():
+        with folder_lock(folder) if is_chief(strategy) else contextlib.nullcontext():
             return _run(config, folder, strategy, model, train_data, test_data)
 
 
@@ -211,7 +211,7 @@ def _run(config, folder, strategy, model, train_data, test_data):
         model = outside(model)
         if isinstance(model, RegularizedAutoencoder):
             model.fit_latent_density(train_data)
-        with whole(folder / "model.keras") as unfinished:
+        with atomic_write(folder / "model.keras") as unfinished:
             model.save(unfinished)
         write_report(folder)
     try:
@@ -447,7 +447,7 @@ def _new_folder(config, strategy):
 
 
 def _write_config(config, folder):
-    with whole(folder / "config.yaml") as unfinished:
+    with atomic_write(folder / "config.yaml") as unfinished:
         unfinished.write_text(yaml.safe_dump(as_dict(config), sort_keys=False))
 
 

@@ -3,7 +3,14 @@
 import os
 import pathlib
 
-from keras_gen._files import UNFINISHED, PathLike, alone, remove, whole, write_sums
+from keras_gen._files import (
+    UNFINISHED,
+    PathLike,
+    atomic_write,
+    folder_lock,
+    remove,
+    write_checksums,
+)
 from keras_gen.models.base import GenerativeModel
 from keras_gen.runs.folder import load_run
 from keras_gen.serving.model_card import write_card
@@ -53,7 +60,7 @@ def publish(
     models = base.resolve().parent
     read_server_config(models)  # before the work: one with a mistake is an error
     base.mkdir(parents=True, exist_ok=True)
-    with alone(base):
+    with folder_lock(base):
         for left_over in base.glob(f"{UNFINISHED}*"):
             remove(left_over)
         version = base / str(
@@ -63,9 +70,9 @@ def publish(
             )
             + 1
         )
-        with whole(version) as unfinished:
+        with atomic_write(version) as unfinished:
             _write(model, unfinished, base.resolve().name, version.name, png, run)
-        with alone(models):
+        with folder_lock(models):
             write_server_config(models)
     return version
 
@@ -77,7 +84,7 @@ def _write(model, folder, name, version, png, run):
         model.export(folder, png=png)
         exchanges = write_records(model, folder, png)
         write_card(model, folder, name, version, exchanges, run)
-        write_sums(folder, SUMS)
+        write_checksums(folder, SUMS)
     except (OSError, tf.errors.OpError) as error:
         raise PublishError(
             f"{folder.parent} has no new version, since writing it failed: {error}. Is the disk full?"

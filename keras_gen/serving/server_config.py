@@ -3,7 +3,7 @@
 import pathlib
 from typing import TYPE_CHECKING
 
-from keras_gen._files import PathLike, whole
+from keras_gen._files import PathLike, atomic_write
 
 if TYPE_CHECKING:
     from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
@@ -51,10 +51,10 @@ def write_server_config(folder: PathLike) -> None:
             name=name, base_path=f"{MOUNTED_AT}/{name}", model_platform="tensorflow"
         )
     if versioned - known:
-        with whole(folder / MODELS) as unfinished:
+        with atomic_write(folder / MODELS) as unfinished:
             unfinished.write_text(text_format.MessageToString(config))
     if not (folder / BATCHING).exists():
-        with whole(folder / BATCHING) as unfinished:
+        with atomic_write(folder / BATCHING) as unfinished:
             unfinished.write_text(_BATCHING)
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import Any
 
-from keras_gen._files import PathLike, damaged
+from keras_gen._files import PathLike, damaged_files
 
 SUMS = "assets.extra/SHA256SUMS"
 _CHECK = pathlib.Path(__file__).with_name("_clean_check.py")
@@ -73,7 +73,7 @@ def verify(folder: PathLike) -> Verification:
         raise ValueError(
             f"Expected the folder of a SavedModel, such as savedmodels/vae/1. Received: {folder}, which is none."
         )
-    damage = damaged(folder, SUMS)
+    damage = damaged_files(folder, SUMS)
     if damage:
         return Verification(folder, {}, 0, damage)
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}

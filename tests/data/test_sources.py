@@ -12,7 +12,6 @@ import tensorflow_datasets as tfds
 import keras_gen
 from keras_gen import data, networks
 
-
 RANDOM = np.random.default_rng(0)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from runs.command import KILL, AtCall, AtStep, Command, FullDisk, Send, WaitFor, keras_gen
 
-from keras_gen._files import damaged
+from keras_gen._files import damaged_files
 from keras_gen.fitting.checkpoints import CHECKSUMS
 
 EPOCHS, STEPS = 4, 5  # of 40 images, of which 4 are held out, in batches of 8
@@ -117,7 +117,9 @@ def assert_whole(folder):
     """All that has a checkpoint's name is whole, nothing lies about, and there is at least one."""
     found = [path for path in checkpoints(folder) if not path.name.startswith("damaged-")]
     assert found
-    assert all(path.name.startswith("epoch-") and damaged(path, CHECKSUMS) == [] for path in found)
+    assert all(
+        path.name.startswith("epoch-") and damaged_files(path, CHECKSUMS) == [] for path in found
+    )
     return f"{len(found)} whole checkpoints"
 
 
@@ -169,7 +171,7 @@ def test_stopped_in_a_step(folder, finished, fault, kind, what, injection, code)
         ),
         (
             "kill -9 before a checkpoint's checksums",
-            AtCall("keras_gen.fitting.checkpoints", "write_sums", KILL, 3),
+            AtCall("keras_gen.fitting.checkpoints", "write_checksums", KILL, 3),
             -9,
         ),
         (
@@ -183,7 +185,11 @@ def test_stopped_in_a_step(folder, finished, fault, kind, what, injection, code)
             -9,
         ),
         ("full disk at a checkpoint", AtStep(7, FullDisk()), 1),
-        ("full disk at model.keras", AtCall("keras_gen.runs.train", "whole", FullDisk(), 1), 1),
+        (
+            "full disk at model.keras",
+            AtCall("keras_gen.runs.train", "atomic_write", FullDisk(), 1),
+            1,
+        ),
     ],
 )
 def test_stopped_elsewhere(folder, finished, fault, what, injection, code):
@@ -266,7 +272,7 @@ def test_a_damaged_checkpoint_is_put_aside(folder, stopped, finished, fault, wha
     else:
         assert "Epoch 3/4" in ended.output
         assert "Epoch 1/4" not in ended.output
-        assert damaged(older, CHECKSUMS) == []
+        assert damaged_files(older, CHECKSUMS) == []
     fault(
         f"{what} in the newest checkpoint",
         ended,

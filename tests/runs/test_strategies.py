@@ -109,7 +109,7 @@ def test_a_killed_worker_ends_the_other_and_both_resume(tmp_path, images):
     train += ["--network", "mlp", "--latent-size", 3]
     runs = tmp_path / "killed"
     killed = AtCall(
-        "keras_gen.fitting.checkpoints", "write_sums", KILL, call=1
+        "keras_gen.fitting.checkpoints", "write_checksums", KILL, call=1
     )  # the chief has two checkpoints then, this one one
     chief, other = start(tmp_path, free_ports(), *train, "--runs", runs, injections=((), (killed,)))
     assert other.ended().code == -signal.SIGKILL

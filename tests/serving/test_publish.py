@@ -20,7 +20,7 @@ from support import (
 )
 
 from keras_gen import RegularizedAutoencoder, serving
-from keras_gen._files import damaged
+from keras_gen._files import damaged_files
 from keras_gen._versions import versions
 from keras_gen.serving.model_card import CARD, write_card
 from keras_gen.serving.server_config import write_server_config
@@ -97,7 +97,7 @@ def test_a_full_disk_is_an_error_and_the_earlier_versions_stay(tmp_path):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert [path.name for path in base.iterdir()] == ["1"]
-    assert damaged(base / "1", SUMS) == []
+    assert damaged_files(base / "1", SUMS) == []
 
 
 @pytest.mark.usefixtures("unverified")
@@ -255,7 +255,7 @@ def test_killed_at_any_moment_it_leaves_the_old_versions_or_a_whole_new_one(tmp_
             versions = sorted(path.name for path in base.iterdir() if path.name.isdecimal())
             outcomes.append(len(versions))
             assert versions in (["1"], ["1", "2"])
-            assert all(damaged(base / version, SUMS) == [] for version in versions)
+            assert all(damaged_files(base / version, SUMS) == [] for version in versions)
             assert {path.name: path.stat().st_mtime_ns for path in (base / "1").rglob("*")} == old
             assert all(path.name in (*versions, "unfinished-2") for path in base.iterdir())
         together = tmp_path / "together" / "digits"  # three at once wait for one another
@@ -265,7 +265,7 @@ def test_killed_at_any_moment_it_leaves_the_old_versions_or_a_whole_new_one(tmp_
         wait_for(together / "4")
         publishers.stdin.close()
     assert sorted(path.name for path in together.iterdir()) == ["1", "2", "3", "4"]
-    assert all(damaged(version, SUMS) == [] for version in together.iterdir())
+    assert all(damaged_files(version, SUMS) == [] for version in together.iterdir())
     assert len(outcomes) == KILLS
     assert set(outcomes) == {1, 2}
     with pytest.MonkeyPatch.context() as patch:

@@ -14,7 +14,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 import keras_gen
 from keras_gen import cli, distributions, networks, serving
-from keras_gen._files import write_sums
+from keras_gen._files import write_checksums
 from keras_gen.serving import _clean_check as clean_check
 from keras_gen.serving.verify import SUMS
 from keras_gen.serving.warm_up import RECORDS, write_records
@@ -80,7 +80,7 @@ def test_what_cannot_be_loaded_is_a_problem_and_no_folder_is_a_mistake(published
     folder = tmp_path / "1"
     shutil.copytree(published / "gan" / "1", folder)
     (folder / "variables" / "variables.index").write_bytes(b"nothing")
-    write_sums(folder, SUMS)  # as if it had been so from the beginning
+    write_checksums(folder, SUMS)  # as if it had been so from the beginning
     [problem] = serving.verify(folder).problems
     assert problem.startswith("it cannot be run: ")
     with pytest.raises(SystemExit) as caught:
