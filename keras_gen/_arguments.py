@@ -1,4 +1,4 @@
-"""Checks of arguments."""
+"""Checks of arguments, each with an error that names the argument."""
 
 import math
 import numbers
@@ -6,29 +6,50 @@ from typing import TypeGuard
 
 
 def is_real(value: object) -> TypeGuard[float]:
-    """Whether a value is a real number, of Python or NumPy, and no truth value."""
+    """Return whether a value is a real number of Python or NumPy, and not a bool."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def is_integer(value: object) -> TypeGuard[int]:
-    """Whether a value is an integer, of Python or NumPy, and no truth value."""
+    """Return whether a value is an integer of Python or NumPy, and not a bool."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 def positive_float(owner: object, argument: str, value: float) -> float:
-    """`value` as a float, or a `ValueError` that names the constructor argument of `owner`."""
+    """Return `value` as a float.
+
+    Args:
+        owner: The object whose constructor argument it is.
+        argument: Name of the argument.
+        value: What the user gave.
+
+    Raises:
+        ValueError: If `value` is not a positive, finite number.
+    """
     if not is_real(value) or not 0 < value < math.inf:
         raise ValueError(
-            f"`{argument}` of {type(owner).__name__} is a positive number. Received: {argument}={value!r}"
+            f"`{argument}` of {type(owner).__name__} must be a positive number. "
+            f"Received: {argument}={value!r}"
         )
     return float(value)
 
 
-def positive_int(owner: object, argument: str, count: int, at_least: int = 1) -> int:
-    """`count` as an int, or a `ValueError` that names the argument, and its `owner` if that is not None."""
-    if not is_integer(count) or count < at_least:
+def positive_int(owner: object, argument: str, value: int, at_least: int = 1) -> int:
+    """Return `value` as an int.
+
+    Args:
+        owner: The object whose constructor argument it is, or None for a function's argument.
+        argument: Name of the argument.
+        value: What the user gave.
+        at_least: Smallest allowed value.
+
+    Raises:
+        ValueError: If `value` is not an integer, or smaller than `at_least`.
+    """
+    if not is_integer(value) or value < at_least:
         of_owner = "" if owner is None else f" of {type(owner).__name__}"
         raise ValueError(
-            f"`{argument}`{of_owner} is an int of at least {at_least}. Received: {argument}={count!r}"
+            f"`{argument}`{of_owner} must be an integer of at least {at_least}. "
+            f"Received: {argument}={value!r}"
         )
-    return int(count)
+    return int(value)

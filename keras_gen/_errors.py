@@ -1,10 +1,13 @@
-"""Messages that survive the way through a TensorFlow graph."""
+"""Messages that survive the way through a TensorFlow graph.
+
+An error inside a graph reaches Python as a TensorFlow error, with the message somewhere in its
+text. A marked message can be found again there.
+"""
 
 import re
 
-import tensorflow as tf
-
 _MARK = "<keras_gen>"
+_MARKED = re.compile(rf"{_MARK}(.*?){_MARK}(?:\] \[(\d+))?", re.DOTALL)
 
 
 def mark(message: str) -> str:
@@ -12,10 +15,18 @@ def mark(message: str) -> str:
     return f"{_MARK}{message}{_MARK}"
 
 
-def marked_message(error: tf.errors.OpError) -> str | None:
-    """Return the message that `mark` marked, or None if the error holds none.
+def marked_message(error: Exception) -> str | None:
+    """Return the marked message inside an error, or None if there is none.
 
-    A `#` in the message is replaced by the number that the graph's assertion put after it.
+    A `#` in the message stands for the number that follows it in the data of an assertion, for
+    instance the index of an example in its batch.
+
+    Example:
+        >>> marked_message(ValueError("assertion failed: [" + mark("Bad example #.") + "] [3]"))
+        'Bad example 3.'
     """
-    found = re.search(rf"{_MARK}(.*?){_MARK}(?:\] \[(\d+))?", str(error), re.DOTALL)
-    return found and found[1].replace("#", found[2] or "#")
+    found = _MARKED.search(str(error))
+    if found is None:
+        return None
+    message, number = found.groups()
+    return message if number is None else message.replace("#", number)

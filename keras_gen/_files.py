@@ -1,4 +1,4 @@
-"""Files and folders that are whole or not there, and checksums that tell what was damaged later."""
+"""Atomic writes of files and folders, locks, and checksums that detect damage."""
 
 import contextlib
 import fcntl
@@ -9,28 +9,33 @@ import shutil
 from collections.abc import Iterator
 
 PathLike = str | os.PathLike[str]
-"""Where a file or a folder is."""
+"""A path as a string or a `pathlib.Path`."""
 
 UNFINISHED = "unfinished-"
+"""Prefix of the temporary name under which `atomic_write` writes."""
 
 
 @contextlib.contextmanager
 def atomic_write(path: PathLike) -> Iterator[pathlib.Path]:
-    """A place to write a file or a folder, which is given the name `path` when it is whole and on the disk.
+    """Write a file or a folder completely or not at all.
 
-    Whatever happens before, `path` is as it was. What a killed process left half-written goes with the next call.
+    The caller writes to a temporary path beside `path`. Afterwards that file or folder is flushed
+    to disk and renamed to `path`. If anything fails before, `path` stays as it was. The next call
+    removes what a killed process left behind.
 
     Args:
-        path: The file, which may exist, or the folder, which may not.
+        path: The file, which may exist already, or the folder, which must not exist.
+
+    Yields:
+        The temporary path.
 
     Example:
-
-    >>> import tempfile
-    >>> settings = pathlib.Path(tempfile.mkdtemp()) / "settings.txt"
-    >>> with atomic_write(settings) as unfinished:
-    ...     _ = unfinished.write_text("seed: 0")
-    >>> settings.read_text()
-    'seed: 0'
+        >>> import tempfile
+        >>> settings = pathlib.Path(tempfile.mkdtemp()) / "settings.txt"
+        >>> with atomic_write(settings) as unfinished:
+        ...     _ = unfinished.write_text("seed: 0")
+        >>> settings.read_text()
+        'seed: 0'
     """
     path = pathlib.Path(path)
     unfinished = path.with_name(f"{UNFINISHED}{path.name}")
@@ -47,11 +52,16 @@ def atomic_write(path: PathLike) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def folder_lock(folder: PathLike, wait: bool = True) -> Iterator[None]:
-    """Keep other processes that ask for the same out of a folder; the system takes the lock back from one that is killed.
+    """Hold an exclusive lock on a folder.
+
+    The operating system releases the lock of a process that is killed.
 
     Args:
-        folder: The folder.
-        wait: Wait until another is done, or raise `BlockingIOError`.
+        folder: An existing folder.
+        wait: Whether to wait until another process releases the lock.
+
+    Raises:
+        BlockingIOError: If another process holds the lock and `wait` is False.
     """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -62,7 +72,7 @@ def folder_lock(folder: PathLike, wait: bool = True) -> Iterator[None]:
 
 
 def remove(path: PathLike) -> None:
-    """Remove a file or a folder, if it is there."""
+    """Remove a file or a folder, if it exists."""
     path = pathlib.Path(path)
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
@@ -71,38 +81,45 @@ def remove(path: PathLike) -> None:
 
 
 def write_checksums(folder: PathLike, name: str) -> None:
-    """Write the checksums of all files into `folder/name`, which `sha256sum -c` reads too; its first line is its own checksum."""
+    """Write the SHA-256 checksums of all files of a folder into `folder/name`.
+
+    `sha256sum -c` reads the file, too. Its first line is the checksum of the lines after it.
+    """
     folder = pathlib.Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / name)
-    lines = "".join(f"{_sum(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
+    lines = "".join(f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
     (folder / name).write_text(f"# {hashlib.sha256(lines.encode()).hexdigest()}\n{lines}")
 
 
 def damaged_files(folder: PathLike, name: str) -> list[str]:
-    """What is missing from a folder or not as it was when `write_checksums` read it, one sentence for each file."""
+    """Compare a folder with the checksums that `write_checksums` wrote into `folder/name`.
+
+    Returns:
+        One sentence per file that is missing or damaged; an empty list if all files are intact.
+    """
     folder = pathlib.Path(folder)
     if not (folder / name).is_file():
-        return [f"{name} is missing: was all of the folder written, and copied?"]
+        return [f"{name} is missing: was the whole folder written and copied?"]
     first, _, lines = (folder / name).read_bytes().partition(b"\n")
     if first != f"# {hashlib.sha256(lines).hexdigest()}".encode():
-        return [f"{name} is damaged: it is not as it was written"]
-    found = []
+        return [f"{name} is damaged: its content has changed since it was written"]
+    problems = []
     for line in lines.decode().splitlines():
         expected, file = line.split("  ", 1)
         if not (folder / file).is_file():
-            found.append(f"{file} is missing")
-        elif _sum(folder / file) != expected:
-            found.append(f"{file} is damaged: it is not as it was written")
-    return found
+            problems.append(f"{file} is missing")
+        elif _sha256(folder / file) != expected:
+            problems.append(f"{file} is damaged: its content has changed since it was written")
+    return problems
 
 
-def _sum(path):
+def _sha256(path: pathlib.Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _sync(path):
-    """Have the disk hold what was written."""
+def _sync(path: pathlib.Path) -> None:
+    """Wait until the operating system has written a file or folder to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
 """Objects whose constructor arguments are their configuration.
 
-Every public object of the package keeps each constructor argument in an attribute of the same name, so its Keras
-configuration can be read off its signature instead of being written, and forgotten, by hand.
+Every public object of the package keeps each constructor argument in an attribute of the same
+name. So its Keras configuration can be read from its signature, and no argument is forgotten.
 """
 
 import inspect
@@ -11,54 +11,61 @@ import keras
 
 
 def constructor_arguments(instance: object) -> dict[str, Any]:
-    """The constructor's own arguments by name, each read from the attribute of the same name."""
+    """Return the constructor's own arguments by name, read from the attributes of the same name.
+
+    Raises:
+        ValueError: If the instance lacks the attribute of an argument.
+    """
     parameters = inspect.signature(type(instance).__init__).parameters.values()
-    named = [
-        p.name
-        for p in parameters
-        if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY) and p.name != "self"
+    names = [
+        parameter.name
+        for parameter in parameters
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and parameter.name != "self"
     ]
-    missing = [name for name in named if not hasattr(instance, name)]
+    missing = [name for name in names if not hasattr(instance, name)]
     if missing:
         raise ValueError(
-            f"{type(instance).__name__} cannot be saved: it must keep each constructor argument in an attribute of the same name. "
-            f"Missing: {', '.join(missing)}."
+            f"{type(instance).__name__} cannot be saved: it must keep each constructor argument in "
+            f"an attribute of the same name. Missing: {', '.join(missing)}."
         )
-    return {name: getattr(instance, name) for name in named}
+    return {name: getattr(instance, name) for name in names}
 
 
 def serialize_arguments(instance: object) -> dict[str, Any]:
-    """`constructor_arguments`, in Keras's serialized form."""
-    return {
-        name: keras.saving.serialize_keras_object(value)
-        for name, value in constructor_arguments(instance).items()
-    }
+    """Return `constructor_arguments` in Keras's serialized form."""
+    arguments = constructor_arguments(instance)
+    return {name: keras.saving.serialize_keras_object(value) for name, value in arguments.items()}
 
 
 def deserialize_arguments(config: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that `serialize_arguments` wrote."""
+    """Return the arguments that `serialize_arguments` serialized."""
     return {name: keras.saving.deserialize_keras_object(value) for name, value in config.items()}
 
 
-class Serializable:
-    """A plain object that Keras can save: families, losses and objectives derive from it.
+def constructor_call(instance: object) -> str:
+    """Return the Python expression that makes an equal object, for `__repr__`."""
+    arguments = constructor_arguments(instance).items()
+    listed = ", ".join(f"{name}={value!r}" for name, value in arguments)
+    return f"{type(instance).__name__}({listed})"
 
-    A subclass keeps each constructor argument in an attribute of the same name. Decorate your own with
-    `keras.saving.register_keras_serializable()` so that a saved model finds it again.
+
+class Serializable:
+    """Base of the plain objects that Keras can save, such as losses and objectives.
+
+    A subclass keeps each constructor argument in an attribute of the same name. Decorate your own
+    with `keras.saving.register_keras_serializable()`, so that Keras finds it when it loads a model.
     """
 
     def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments, in Keras's serialized form."""
+        """Return the constructor's arguments in Keras's serialized form."""
         return serialize_arguments(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """The object that `get_config` describes."""
+        """Make the object that `get_config` describes."""
         return cls(**deserialize_arguments(config))
 
     def __repr__(self) -> str:
-        """The call that makes an equal object."""
-        arguments = ", ".join(
-            f"{name}={value!r}" for name, value in constructor_arguments(self).items()
-        )
-        return f"{type(self).__name__}({arguments})"
+        """Return the constructor call that makes an equal object."""
+        return constructor_call(self)

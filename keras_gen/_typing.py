@@ -13,9 +13,7 @@ __all__ = ["Array", "Data", "Distribution", "Endpoint", "Examples", "TensorLike"
 if TYPE_CHECKING:
     from tensorflow_probability.python.distributions import Distribution
 else:
-    Distribution = (
-        Any  # a `tfd.Distribution`; TFP takes a second to import, and `import keras_gen` should not
-    )
+    Distribution = Any  # a `tfd.Distribution`; importing TFP takes a second, so it waits
 
 Array = tf.Tensor | np.ndarray
 """A tensor or an array."""
@@ -27,7 +25,8 @@ Examples = tf.data.Dataset | Array
 """A `tf.data.Dataset` or an array."""
 
 Data = Examples | keras.utils.PyDataset | Iterator[Any]
-"""What `fit` takes: a `tf.data.Dataset`, an array, a `keras.utils.PyDataset`, or a generator of batches."""
+"""What `fit` takes: a `tf.data.Dataset`, an array, a `keras.utils.PyDataset`, or a generator."""
 
 Endpoint = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
-"""An endpoint of an exported model: function of tensors to a dictionary of tensors, input specs."""
+"""An endpoint of an exported model: a function of tensors to a dictionary of tensors, and the
+specs of its inputs."""

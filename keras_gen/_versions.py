@@ -1,4 +1,4 @@
-"""The versions that a run, a model card and the command line tell."""
+"""The package versions that runs, model cards and the command line report."""
 
 import importlib.metadata
 
@@ -13,5 +13,5 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """The versions of keras_gen and of what it stands on, by package; nothing is imported for it."""
+    """Return the installed versions of keras_gen and its main dependencies, without importing them."""
     return {name: importlib.metadata.version(name) for name in _PACKAGES}

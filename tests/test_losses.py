@@ -184,14 +184,14 @@ def test_a_loss_of_ones_own_says_what_it_lacks():
             lambda: losses.LeastSquares(fake_label=1, real_label=1),
             "`fake_label` less than `real_label`",
         ),
-        (lambda: losses.R1(-1.0), "`weight` of R1 is a positive number"),
-        (lambda: losses.R1(float("nan")), "`weight` of R1 is a positive number"),
-        (lambda: losses.R2(1.0, every=0), "`every` of R2 is an int of at least 1"),
+        (lambda: losses.R1(-1.0), "`weight` of R1 must be a positive number"),
+        (lambda: losses.R1(float("nan")), "`weight` of R1 must be a positive number"),
+        (lambda: losses.R2(1.0, every=0), "`every` of R2 must be an integer of at least 1"),
         (
             lambda: losses.GradientPenalty(target=-1),
             "`target` of GradientPenalty is a number of at least 0",
         ),
-        (lambda: losses.DRAGAN(noise=0), "`noise` of DRAGAN is a positive number"),
+        (lambda: losses.DRAGAN(noise=0), "`noise` of DRAGAN must be a positive number"),
     ],
 )
 def test_arguments_are_checked(make, message):

@@ -240,11 +240,11 @@ def gradients_of_rows(objective, rows):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: ELBO(num_samples=0), "`num_samples` of ELBO is an int of at least 1"),
+        (lambda: ELBO(num_samples=0), "`num_samples` of ELBO must be an integer of at least 1"),
         (lambda: ELBO(free_bits=-1), "`free_bits` of ELBO is a number of nats"),
-        (lambda: IWAE(num_samples=1.5), "`num_samples` of IWAE is an int of at least 1"),
-        (lambda: LinearWarmUp(steps=0), "`steps` of LinearWarmUp is an int of at least 1"),
-        (lambda: Cyclical(period=None), "`period` of Cyclical is an int of at least 1"),
+        (lambda: IWAE(num_samples=1.5), "`num_samples` of IWAE must be an integer of at least 1"),
+        (lambda: LinearWarmUp(steps=0), "`steps` of LinearWarmUp must be an integer of at least 1"),
+        (lambda: Cyclical(period=None), "`period` of Cyclical must be an integer of at least 1"),
         (lambda: Cyclical(period=10, rise=0), "`rise` of Cyclical is a share of the period"),
         (
             lambda: LinearWarmUp(steps=10, end="1"),

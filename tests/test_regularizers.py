@@ -65,7 +65,7 @@ def test_arguments_are_checked_and_configurations_come_back():
         assert (
             repr(keras.saving.deserialize_keras_object(config)) == f"{kind.__name__}(weight=0.25)"
         )
-        with pytest.raises(ValueError, match=f"`weight` of {kind.__name__} is a positive number"):
+        with pytest.raises(ValueError, match=f"`weight` of {kind.__name__} must be a positive number"):
             kind(0)
     with pytest.raises(NotImplementedError, match="one value per example"):
         regularizers.LatentRegularizer(1.0)(None, None, None)

@@ -49,18 +49,18 @@ def test_a_count_is_an_int_of_python_or_numpy(count):
 def test_what_is_no_count_is_refused_by_the_names_of_owner_and_argument(count):
     with pytest.raises(
         ValueError,
-        match=re.escape(f"`every` of R1 is an int of at least 1. Received: every={count!r}"),
+        match=re.escape(f"`every` of R1 must be an integer of at least 1. Received: every={count!r}"),
     ):
         losses.R1(1.0, every=count)
     with pytest.raises(
-        ValueError, match=re.escape(f"`every` is an int of at least 1. Received: every={count!r}")
+        ValueError, match=re.escape(f"`every` must be an integer of at least 1. Received: every={count!r}")
     ):
         positive_int(None, "every", count)
 
 
 def test_a_truth_value_is_no_number():
     with pytest.raises(
-        ValueError, match=re.escape("`weight` of R1 is a positive number. Received: weight=True")
+        ValueError, match=re.escape("`weight` of R1 must be a positive number. Received: weight=True")
     ):
         losses.R1(True)
     assert positive_float(None, "weight", np.float32(0.5)) == 0.5

@@ -209,12 +209,12 @@ def test_what_cannot_be_loaded_is_refused_with_advice(tmp_path):
         (
             "mnist_mini",
             {"batch_size": 0},
-            "`batch_size` is an int of at least 1. Received: batch_size=0",
+            "`batch_size` must be an integer of at least 1. Received: batch_size=0",
         ),
         (
             "mnist_mini",
             {"batch_size": True},
-            "`batch_size` is an int of at least 1. Received: batch_size=True",
+            "`batch_size` must be an integer of at least 1. Received: batch_size=True",
         ),
     ):
         with pytest.raises(ValueError, match=message):

@@ -148,7 +148,7 @@ def test_gradients_flow_through_the_samples():
 
 @pytest.mark.parametrize("count", [0, 2.5])
 def test_num_samples_is_checked(count):
-    message = re.escape(f"`num_samples` is an int of at least 1. Received: num_samples={count}")
+    message = re.escape(f"`num_samples` must be an integer of at least 1. Received: num_samples={count}")
     with pytest.raises(ValueError, match=message):
         kl_divergence(tfd.Normal(0.0, 1.0), tfd.Normal(0.0, 1.0), num_samples=count)
     with pytest.raises(ValueError, match=message):

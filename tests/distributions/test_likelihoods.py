@@ -153,7 +153,7 @@ def test_categorical_is_the_log_softmax_of_the_level():
     assert (
         float(likelihood(logits[0].reshape(768)).log_prob([0.5, 0.5, 0.5])) == -np.inf
     )  # 127.5 of 255 is no level
-    with pytest.raises(ValueError, match="`num_levels` of Categorical is an int of at least 2"):
+    with pytest.raises(ValueError, match="`num_levels` of Categorical must be an integer of at least 2"):
         Categorical((3,), num_levels=1)
 
 

@@ -227,7 +227,7 @@ def test_float16_parameters_make_a_float32_distribution():
 
 @pytest.mark.parametrize("event_size", [0, -1, 2.0, "2", None])
 def test_event_size_is_checked(event_size):
-    with pytest.raises(ValueError, match="`event_size` of DiagonalNormal is an int of at least 1"):
+    with pytest.raises(ValueError, match="`event_size` of DiagonalNormal must be an integer of at least 1"):
         DiagonalNormal(event_size)
 
 

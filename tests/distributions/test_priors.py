@@ -87,7 +87,7 @@ def test_gradients_reach_every_weight(make):
 @pytest.mark.parametrize("make", [NormalMixture, VampPrior])
 def test_num_components_is_checked(make):
     with pytest.raises(
-        ValueError, match=f"`num_components` of {make.__name__} is an int of at least 1"
+        ValueError, match=f"`num_components` of {make.__name__} must be an integer of at least 1"
     ):
         make(2, num_components=0)
 

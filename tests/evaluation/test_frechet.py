@@ -91,6 +91,6 @@ def test_what_are_no_features_is_refused(distance, b):
     [("num_subsets", 0, 1), ("subset_size", 1, 2), ("subset_size", 2.5, 2)],
 )
 def test_what_are_no_subsets_is_refused(argument, value, least):
-    expected = f"`{argument}` is an int of at least {least}. Received: {argument}={value}"
+    expected = f"`{argument}` must be an integer of at least {least}. Received: {argument}={value}"
     with pytest.raises(ValueError, match=re.escape(expected)):
         kernel_distance(np.zeros((5, 3)), np.zeros((5, 3)), **{argument: value})

@@ -173,6 +173,6 @@ def test_what_cannot_be_audited_is_refused(images):
         ("refinement_steps", 0, 1),
     ):
         with pytest.raises(
-            ValueError, match=f"`{name}` is an int of at least {least}. Received: {name}={value}"
+            ValueError, match=f"`{name}` must be an integer of at least {least}. Received: {name}={value}"
         ):
             evaluation.audit_independence(vae, images, images, **{name: value})

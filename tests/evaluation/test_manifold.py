@@ -62,5 +62,5 @@ def test_too_few_are_refused():
 
 @pytest.mark.parametrize("numbers", [precision_recall, density_coverage])
 def test_which_neighbour_is_checked(numbers):
-    with pytest.raises(ValueError, match=r"`k` is an int of at least 1\. Received: k=0"):
+    with pytest.raises(ValueError, match=r"`k` must be an integer of at least 1\. Received: k=0"):
         numbers(REAL, GENERATED, k=0)

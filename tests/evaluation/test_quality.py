@@ -156,7 +156,7 @@ def test_the_logs_have_a_protocol_and_a_floor(pixels, images):
 
 def test_how_often_it_is_compared_is_checked_before_the_training(pixels, images):
     with pytest.raises(
-        ValueError, match=r"`every` of QualityLogs is an int of at least 1\. Received: every=0"
+        ValueError, match=r"`every` of QualityLogs must be an integer of at least 1\. Received: every=0"
     ):
         evaluation.QualityLogs(images, pixels, every=0)
 

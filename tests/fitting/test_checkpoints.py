@@ -318,7 +318,7 @@ def test_another_training_is_refused_by_the_name_of_what_differs(tmp_path):
 def test_mistakes_in_the_arguments(tmp_path):
     for argument in ({"every": 0}, {"keep": 0}, {"keep": None}, {"every": 1.5}, {"keep": True}):
         with pytest.raises(
-            ValueError, match=f"`{next(iter(argument))}` of Checkpoints is an int of at least 1"
+            ValueError, match=f"`{next(iter(argument))}` of Checkpoints must be an integer of at least 1"
         ):
             keras_gen.Checkpoints(tmp_path, **argument)
     (tmp_path / "file").touch()

@@ -355,7 +355,7 @@ def test_compile_is_checked():
     with pytest.raises(
         ValueError,
         match=re.escape(
-            "`discriminator_steps` of GAN is an int of at least 1. Received: discriminator_steps=0"
+            "`discriminator_steps` of GAN must be an integer of at least 1. Received: discriminator_steps=0"
         ),
     ):
         model.compile(discriminator_steps=0)

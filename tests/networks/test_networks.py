@@ -109,7 +109,7 @@ def test_filters_are_checked(name, filters):
 def test_the_number_of_labels_is_checked(name):
     with pytest.raises(
         ValueError,
-        match=re.escape("`num_classes` is an int of at least 1. Received: num_classes=0"),
+        match=re.escape("`num_classes` must be an integer of at least 1. Received: num_classes=0"),
     ):
         BUILDERS[name](num_classes=0)
     assert len(BUILDERS[name](num_classes=np.int64(4)).inputs) == 2
@@ -118,7 +118,7 @@ def test_the_number_of_labels_is_checked(name):
 def test_the_number_of_latents_is_checked():
     with pytest.raises(
         ValueError,
-        match=re.escape("`input_size` is an int of at least 1. Received: input_size=(64,)"),
+        match=re.escape("`input_size` must be an integer of at least 1. Received: input_size=(64,)"),
     ):
         networks.dcgan_generator((64,), (8, 8, 1))
 

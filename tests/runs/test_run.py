@@ -395,7 +395,7 @@ def test_tensorboard_has_curves_samples_and_the_kl_of_each_dimension(digits, tmp
 def test_how_often_pictures_are_written_is_checked_before_the_training(make, images, tmp_path):
     with pytest.raises(
         ValueError,
-        match=r"`every` of (Pictures|Summaries) is an int of at least 1\. Received: every=0",
+        match=r"`every` of (Pictures|Summaries) must be an integer of at least 1\. Received: every=0",
     ):
         make(tmp_path, images, every=0)
 
