@@ -6,7 +6,8 @@ text. A marked message can be found again there.
 
 import re
 
-_MARK = "<keras_gen>"
+# Invisible separators: where nobody removes the marks, the user does not see them either.
+_MARK = "\u2063\u2063"
 _MARKED = re.compile(rf"{_MARK}(.*?){_MARK}(?:\] \[(\d+))?", re.DOTALL)
 
 
