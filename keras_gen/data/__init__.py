@@ -1,6 +1,6 @@
-"""Data sources: `load(source)` gives `(train, test)`."""
+"""Data sets: `load(source)` returns `(train, test)` as batches."""
 
 from keras_gen.data.arrays import as_arrays
-from keras_gen.data.loading import MNIST_MINI, load
+from keras_gen.data.loading import MNIST_MINI, load, number_of_classes
 
-__all__ = ["MNIST_MINI", "as_arrays", "load"]
+__all__ = ["MNIST_MINI", "as_arrays", "load", "number_of_classes"]

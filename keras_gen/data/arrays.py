@@ -1,118 +1,178 @@
-"""Reader of arrays, and data sets as arrays."""
+"""Read arrays from .npz files, and convert data sets to arrays."""
 
+from __future__ import annotations
+
+import dataclasses
+import pathlib
 import zipfile
 import zlib
 
 import numpy as np
 import tensorflow as tf
 
+from keras_gen.data._pipeline import Splits, reading_errors
+
 
 def as_arrays(
     dataset: tf.data.Dataset, count: int | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """`(x, y or None)` of a data set of batches of `x`, `(x, y)` or `(x, y, sample_weight)`.
+    """Convert a data set of batches to the arrays `(x, y)`; `y` is None without labels.
 
     Args:
-        dataset: Batches.
-        count: How many examples at most; all if None.
+        dataset: Batches of `x`, `(x, y)` or `(x, y, sample_weight)`.
+        count: Maximum number of examples to return. Default: all examples.
+
+    Returns:
+        `(x, y)`, each with one row per example. Sample weights are omitted.
 
     Raises:
-        ValueError: If there is none, no end of them, or they are in another form.
+        ValueError: If the data set is empty, repeats without end, or has another structure.
+
+    Example:
+        >>> dataset = tf.data.Dataset.from_tensor_slices(([0.5, 0.25, 1.0], [0, 1, 0])).batch(2)
+        >>> as_arrays(dataset, count=2)
+        (array([0.5 , 0.25], dtype=float32), array([0, 1], dtype=int32))
     """
     if count is None and dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
-            "Expected a data set that ends. Received: one that repeats. Take a part of it: dataset.take(100)."
+            "Expected a finite data set. Received: a data set that repeats without end. Use a part "
+            "of it, such as `dataset.take(100)`."
         )
     spec = dataset.element_spec
-    if not all(
-        isinstance(part, tf.TensorSpec) and part.shape.rank != 0
-        for part in (spec if isinstance(spec, tuple) else (spec,))
-    ):
+    parts = spec if isinstance(spec, tuple) else (spec,)
+    if not all(isinstance(part, tf.TensorSpec) and part.shape.rank != 0 for part in parts):
         raise ValueError(
-            f"Expected a data set of batches of x or (x, y): dataset.batch(100). Received: elements {spec}."
+            "Expected a data set of batches of `x` or `(x, y)`, such as `dataset.batch(100)`. "
+            f"Received: elements {spec}."
         )
-    batches = dataset if count is None else dataset.unbatch().batch(count).take(1)
-    batches = [
-        batch if isinstance(batch, tuple) else (batch,) for batch in batches.as_numpy_iterator()
-    ]
+    if count is not None:
+        dataset = dataset.unbatch().batch(count).take(1)
+    with reading_errors("the data set"):
+        batches = [tf.nest.flatten(batch) for batch in dataset.as_numpy_iterator()]
     if not batches:
         raise ValueError("Expected at least one batch. Received: an empty data set.")
     columns = [np.concatenate(column) for column in zip(*batches, strict=True)]
     return columns[0], columns[1] if len(columns) > 1 else None
 
 
-def npz_arrays(path):
-    """`(x_train, y_train, x_test, y_test)` of an .npz; the labels may be None, and so may the test set."""
+@dataclasses.dataclass(frozen=True)
+class LabeledArray:
+    """Examples `x` with one row each, and their labels `y`, if they have any."""
+
+    x: np.ndarray
+    y: np.ndarray | None = None
+
+    def __getitem__(self, indices: np.ndarray) -> LabeledArray:
+        """Return the examples at `indices`, with their labels."""
+        return LabeledArray(self.x[indices], None if self.y is None else self.y[indices])
+
+
+def read_npz(path: pathlib.Path, seed: int) -> Splits:
+    """Read an .npz file with `x_train` and `x_test`, or with `x`.
+
+    Args:
+        path: The file. Its labels, if any, are `y_train` and `y_test`, or `y`.
+        seed: Seed of the random choice of test examples, if the file has only `x`.
+    """
+    names = ("x", "y", "x_train", "y_train", "x_test", "y_test")
     try:
-        with path.open("rb") as file, np.load(file) as arrays:
-            names = sorted(arrays)
-            found = {
-                name: arrays[name]
-                for name in names
-                if name in ("x", "y", "x_train", "y_train", "x_test", "y_test")
-            }
+        with path.open("rb") as file, np.load(file) as archive:
+            received = sorted(archive)
+            arrays = {name: archive[name] for name in names if name in archive}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
-            f"Expected {path} to be an .npz of plain arrays. Received: {error}. Write it anew with np.savez."
+            f"Expected {path} to be an .npz file of numeric arrays. Received: {error}. Write the "
+            "file again with `np.savez`."
         ) from error
-    if "x_train" in found and "x_test" in found:
-        return [found.get(key) for key in ("x_train", "y_train", "x_test", "y_test")]
-    if "x" not in found:
-        raise ValueError(
-            f"Expected {path} to hold x_train and x_test, or x. Received: {names}. Save the data under these names."
-        )
-    return [found["x"], found.get("y"), None, None]
-
-
-def read_arrays(seed, x_train, y_train, x_test, y_test):
-    given = (
-        [("x", x_train, y_train)]
-        if x_test is None
-        else [("x_train", x_train, y_train), ("x_test", x_test, y_test)]
+    if "x_train" in arrays and "x_test" in arrays:
+        train = LabeledArray(arrays["x_train"], arrays.get("y_train"))
+        test = LabeledArray(arrays["x_test"], arrays.get("y_test"))
+        return to_splits(train, test)
+    if "x" in arrays:
+        return hold_out(LabeledArray(arrays["x"], arrays.get("y")), seed)
+    raise ValueError(
+        f"Expected {path} to contain x_train and x_test, or x. Received: {received}. Save the "
+        "arrays under these names."
     )
-    for name, x, y in given:
-        _check_array(name, x)
-        if y is not None and np.shape(y) != (len(x),):
-            raise ValueError(
-                f"Expected one label for each of the {len(x)} examples of {name}. Received: labels {np.shape(y)}."
-            )
-    if x_test is None:
-        order = np.random.default_rng(seed).permutation(len(x_train))
-        train, test = order[len(order) // 10 :], order[: len(order) // 10]
-        x_train, x_test = x_train[train], x_train[test]
-        y_train, y_test = (y_train[train], y_train[test]) if y_train is not None else (None, None)
-    if x_train.shape[1:] != x_test.shape[1:]:
+
+
+def hold_out(examples: LabeledArray, seed: int) -> Splits:
+    """Check examples, and hold out a random tenth of them as test examples."""
+    _check_examples("x", examples)
+    order = np.random.default_rng(seed).permutation(len(examples.x))
+    num_test = len(order) // 10
+    return _to_datasets(examples[order[num_test:]], examples[order[:num_test]])
+
+
+def to_splits(train: LabeledArray, test: LabeledArray) -> Splits:
+    """Check training and test examples, and convert them to data sets."""
+    _check_examples("x_train", train)
+    _check_examples("x_test", test)
+    if train.x.shape[1:] != test.x.shape[1:]:
         raise ValueError(
-            f"Expected x_train and x_test of one shape. Received: {x_train.shape} and {x_test.shape}."
+            "Expected x_train and x_test with examples of the same shape. Received: arrays of "
+            f"shape {train.x.shape} and {test.x.shape}."
         )
-    binary = max(x_train.max(initial=0), x_test.max(initial=0)) <= 1
-    splits = []
-    for x, y in ((x_train, y_train), (x_test, y_test)):
-        if (binary and x.dtype.kind in "iu") or x.dtype == bool:
-            x = x.astype(np.float32)
-        if x.dtype not in (np.uint8, np.uint16) and x.size and not (x.min() >= 0 and x.max() <= 1):
-            raise ValueError(
-                f"Expected numbers in [0, 1], or uint8 or uint16 pixels. Received: {x.dtype} from {x.min():g} to {x.max():g}. "
-                "Scale them: (x - x.min()) / (x.max() - x.min())."
-            )
-        x = x[..., None] if x.ndim == 3 else x
-        splits.append(tf.data.Dataset.from_tensor_slices(x if y is None else (x, y)))
-    return splits
+    return _to_datasets(train, test)
 
 
-def _check_array(name, x):
-    """Check that an array can be examples: numbers, one example a row, finite."""
+def _to_datasets(train: LabeledArray, test: LabeledArray) -> Splits:
+    """Return the examples as data sets, images with a channel axis."""
+    binary = max(train.x.max(initial=0), test.x.max(initial=0)) <= 1
+    return Splits(_to_dataset(train, binary), _to_dataset(test, binary))
+
+
+def _to_dataset(examples: LabeledArray, binary: bool) -> tf.data.Dataset:
+    """Return the examples as a data set.
+
+    Args:
+        examples: Examples of any numeric dtype.
+        binary: Whether integers are the values 0 and 1, rather than pixels from 0 to 255 or 65,535.
+    """
+    x = examples.x
+    if x.dtype == bool or (binary and x.dtype.kind in "iu"):
+        x = x.astype(np.float32)
+    is_pixels = x.dtype in (np.uint8, np.uint16)
+    if not is_pixels and x.size and not (x.min() >= 0 and x.max() <= 1):
+        raise ValueError(
+            "Expected numbers in [0, 1], or uint8 or uint16 pixels. Received: "
+            f"{x.dtype} values from {x.min():g} to {x.max():g}. Scale them: "
+            "(x - x.min()) / (x.max() - x.min())."
+        )
+    if x.ndim == 3:
+        x = x[..., None]
+    return tf.data.Dataset.from_tensor_slices(x if examples.y is None else (x, examples.y))
+
+
+def _check_examples(name: str, examples: LabeledArray) -> None:
+    """Check that the rows of an array are examples of finite numbers, each with one label.
+
+    Args:
+        name: The name of the array in error messages.
+        examples: The array, and its labels.
+    """
+    x = examples.x
     if x.dtype.kind not in "biuf":
-        raise ValueError(f"Expected {name} as numbers. Received: an array of {x.dtype}.")
+        raise ValueError(
+            f"Expected {name} as numbers. Received: an array of dtype {x.dtype}. Convert it to "
+            "numbers."
+        )
     if not 2 <= x.ndim <= 4 or 0 in x.shape[1:]:
         raise ValueError(
-            f"Expected {name} as rows (n, columns) or images (n, height, width) or (n, height, width, channels). Received: shape "
-            f"{x.shape}. Reshape it."
+            f"Expected {name} as rows (n, columns), or as images (n, height, width) or "
+            f"(n, height, width, channels). Received: shape {x.shape}. Reshape the array."
         )
-    if x.dtype.kind == "f" and not np.isfinite(x).all():
-        first = np.argwhere(~np.isfinite(x))[0]
-        bad = np.count_nonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
+    finite = np.isfinite(x)
+    if not finite.all():
+        index = np.argwhere(~finite)[0]
+        num_invalid = np.count_nonzero(~finite.reshape(len(x), -1).all(axis=1))
         raise ValueError(
-            f"Expected finite numbers. Received: {x[tuple(first)]} at {first.tolist()} of {name}; such numbers are in {bad} of "
-            f"{len(x)} examples. Mend or remove these."
+            f"Expected finite numbers. Received: {x[tuple(index)]} at index {index.tolist()} of "
+            f"{name}. NaN or infinity occurs in {num_invalid} of {len(x)} examples. Replace these "
+            "values, or remove the examples."
+        )
+    if examples.y is not None and np.shape(examples.y) != (len(x),):
+        raise ValueError(
+            f"Expected one label for each of the {len(x)} examples of {name}. Received: labels of "
+            f"shape {np.shape(examples.y)}."
         )

@@ -1,6 +1,10 @@
-"""Reader of image folders."""
+"""Read folders of images."""
+
+from __future__ import annotations
 
 import concurrent.futures
+import dataclasses
+import pathlib
 import warnings
 
 import numpy as np
@@ -8,110 +12,180 @@ import PIL.Image
 import tensorflow as tf
 
 from keras_gen._errors import mark
+from keras_gen.data._pipeline import Splits
 
 _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
 
-def read_image_folder(folder, image_size, labels, seed, skip_corrupt):
-    folders = [folder / "train", folder / "test"]
-    held_out = all(split.is_dir() for split in folders)
-    files = [_images_below(split) for split in folders] if held_out else [_images_below(folder)]
-    if not all(files):
-        raise ValueError(
-            f"Expected a folder of images ({', '.join(_SUFFIXES)}). Received: {folder}, which has none."
-        )
+@dataclasses.dataclass(frozen=True)
+class _ImageFiles:
+    """Image files below a folder, whose subfolders are the classes."""
+
+    root: pathlib.Path
+    files: list[pathlib.Path]
+
+    def class_names(self) -> list[str]:
+        """Return for each file the first folder below `root`, or "" for a file in `root`."""
+        below = [file.relative_to(self.root) for file in self.files]
+        return [path.parts[0] if len(path.parts) > 1 else "" for path in below]
+
+
+def read_image_folder(
+    folder: pathlib.Path,
+    image_size: tuple[int, int] | None,
+    labels: bool,
+    seed: int,
+    skip_corrupt: bool,
+) -> Splits:
+    """Read the images of a folder, with a tenth held out if it has no `train/` and `test/`.
+
+    Args:
+        folder: The folder.
+        image_size: `(height, width)` to resize the images to. Default: the size of the first.
+        labels: Return `(image, label)`. The label is the index of the image's class folder.
+        seed: Seed of the random choice of test images.
+        skip_corrupt: Skip files that cannot be decoded, with a warning that counts them.
+    """
+    splits = _find_files(folder)
     if skip_corrupt:
-        files = [_whole_images(split) for split in files]
-    first = _read_image(files[0][0])
-    colors = np.asarray(first.convert("RGB"))
-    shape = (*(image_size or first.size[::-1]), 1 if np.all(colors == colors[..., :1]) else 3)
-    if not held_out:
-        order = np.random.default_rng(seed).permutation(len(files[0]))
-        test, train = np.split(np.asarray(files[0])[order], [len(order) // 10])
-        files = [sorted(train), sorted(test)]
-    roots = folders if held_out else [folder, folder]
-    classes = sorted(
-        {_class_of(file, root) for split, root in zip(files, roots, strict=True) for file in split}
-    )
+        for i, split in enumerate(splits):
+            splits[i] = _without_corrupt_files(split)
+    shape = _image_shape(splits[0].files[0], image_size)
+    if len(splits) == 1:
+        splits = _hold_out(splits[0], seed)
+    class_names = _sorted_classes(splits) if labels else None
+    train, test = splits
+    return Splits(_to_dataset(train, shape, class_names), _to_dataset(test, shape, class_names))
 
-    def image(name):
-        levels = tf.numpy_function(
-            lambda name: _marked_levels(name.decode(), shape), [name], tf.uint8, stateful=False
-        )
-        return tf.ensure_shape(levels, shape)
 
+def count_image_folder_classes(folder: pathlib.Path) -> int:
+    """Return the number of labels that `read_image_folder` assigns."""
+    return len(_sorted_classes(_find_files(folder)))
+
+
+def _find_files(folder: pathlib.Path) -> list[_ImageFiles]:
+    """Return the images of `train/` and `test/`, or all images if one of the two is missing."""
+    roots = [folder / "train", folder / "test"]
+    if not all(root.is_dir() for root in roots):
+        roots = [folder]
     splits = []
-    for split, root in zip(files, roots, strict=True):
-        names = tf.data.Dataset.from_tensor_slices(np.asarray([str(file) for file in split], str))
-        images = names.map(image, num_parallel_calls=tf.data.AUTOTUNE)
-        if labels:
-            numbers = np.asarray([classes.index(_class_of(file, root)) for file in split], np.int64)
-            images = tf.data.Dataset.zip((images, tf.data.Dataset.from_tensor_slices(numbers)))
-        splits.append(images)
+    for root in roots:
+        files = [file for file in root.rglob("*") if file.suffix.lower() in _SUFFIXES]
+        if not files:
+            raise ValueError(
+                f"Expected a folder of images ({', '.join(_SUFFIXES)}). Received: {root}, which "
+                "has none."
+            )
+        splits.append(_ImageFiles(root, sorted(files)))
     return splits
 
 
-def _images_below(folder):
-    return sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES)
+def _sorted_classes(splits: list[_ImageFiles]) -> list[str]:
+    """Return the names of the classes of all splits, in the order of their labels."""
+    return sorted({name for split in splits for name in split.class_names()})
 
 
-def _class_of(file, root):
-    """The first folder below `root` on the way to a file; the folder itself if there is none."""
-    return file.relative_to(root).parts[0] if file.parent != root else ""
+def _hold_out(split: _ImageFiles, seed: int) -> list[_ImageFiles]:
+    """Return training and test files. The test files are a random tenth."""
+    order = np.random.default_rng(seed).permutation(len(split.files))
+    num_test = len(order) // 10
+    train = sorted(split.files[i] for i in order[num_test:])
+    test = sorted(split.files[i] for i in order[:num_test])
+    return [_ImageFiles(split.root, train), _ImageFiles(split.root, test)]
 
 
-def _read_image(file):
-    """The decoded image of a file; its name is in the error if it is none."""
-    image: PIL.Image.Image
+def _image_shape(file: pathlib.Path, size: tuple[int, int] | None) -> tuple[int, int, int]:
+    """Return `(height, width, channels)` of an image. A grey image has one channel.
+
+    Args:
+        file: The image file.
+        size: `(height, width)` to return instead of those of the image.
+    """
+    image = _read_image(file)
+    height, width = size or (image.height, image.width)
+    colors = np.asarray(image.convert("RGB"))
+    is_grey = bool(np.all(colors == colors[..., :1]))
+    return height, width, 1 if is_grey else 3
+
+
+def _to_dataset(
+    split: _ImageFiles, shape: tuple[int, int, int], class_names: list[str] | None
+) -> tf.data.Dataset:
+    """Return uint8 images of one shape, with labels if the names of the classes are given."""
+
+    def decode(name: tf.Tensor) -> tf.Tensor:
+        pixels = tf.numpy_function(
+            lambda name: _decode(name.decode(), shape), [name], tf.uint8, stateful=False
+        )
+        return tf.ensure_shape(pixels, shape)
+
+    names = np.asarray([str(file) for file in split.files], str)
+    images = tf.data.Dataset.from_tensor_slices(names).map(
+        decode, num_parallel_calls=tf.data.AUTOTUNE
+    )
+    if class_names is None:
+        return images
+    labels = np.asarray([class_names.index(name) for name in split.class_names()], np.int64)
+    return tf.data.Dataset.zip((images, tf.data.Dataset.from_tensor_slices(labels)))
+
+
+def _decode(file: str, shape: tuple[int, int, int]) -> np.ndarray:
+    """Return an image as uint8 pixels `[height, width, channels]`.
+
+    TensorFlow calls this function. The message of its error is marked, so that it can be found in
+    TensorFlow's error.
+    """
+    height, width, channels = shape
     try:
-        with PIL.Image.open(file) as image:
-            image.load()
-        if image.mode.startswith("I"):  # 16 bits, which Pillow would cut off at 255
-            image = PIL.Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(
-            f"Expected images. Received: {file}, which is damaged or no image. Remove it, or leave out all such files: "
-            f"--skip-corrupt, data.load(..., skip_corrupt=True)."
-        ) from error
-    return image
-
-
-def _marked_levels(file, shape):
-    """`_levels`, whose error can be found again outside the graph."""
-    try:
-        return _levels(file, shape)
+        image = _read_image(pathlib.Path(file))
+        image = image.convert("L" if channels == 1 else "RGB")
     except ValueError as error:
         raise ValueError(mark(str(error))) from error
-
-
-def _levels(file, shape):
-    """The image of a file as uint8 `[height, width, channels]`."""
-    height, width, channels = shape
-    image = _read_image(file).convert("L" if channels == 1 else "RGB")
     if image.size != (width, height):
         image = image.resize((width, height), PIL.Image.Resampling.BILINEAR)
     return np.asarray(image).reshape(shape)
 
 
-def _whole_images(files):
-    """Those of the files that can be decoded; a warning counts the others."""
-
-    def is_whole(file):
-        try:
-            return _read_image(file) is not None
-        except ValueError:
-            return False
-
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        whole = list(pool.map(is_whole, files))
-    corrupt = [file for file, good in zip(files, whole, strict=True) if not good]
-    if len(corrupt) == len(files):
+def _read_image(file: pathlib.Path) -> PIL.Image.Image:
+    """Read an image file, with at most 8 bits per channel."""
+    image: PIL.Image.Image
+    try:
+        with PIL.Image.open(file) as image:
+            image.load()
+        if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
+            image = PIL.Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(
-            f"Expected images. Received: {len(files)} files, none of which is a whole image, such as {files[0]}."
+            f"Expected an image. Received: {file}, which is damaged or not an image. Remove the "
+            "file, or pass `skip_corrupt=True` to skip all such files."
+        ) from error
+    return image
+
+
+def _without_corrupt_files(split: _ImageFiles) -> _ImageFiles:
+    """Return the files that can be decoded, and warn about the others."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        readable = list(pool.map(_is_readable, split.files))
+    files = [file for file, good in zip(split.files, readable, strict=True) if good]
+    corrupt = [file for file, good in zip(split.files, readable, strict=True) if not good]
+    if not files:
+        raise ValueError(
+            f"Expected images. Received: {len(corrupt)} files, which are all damaged or not "
+            f"images, such as {corrupt[0]}."
         )
     if corrupt:
         warnings.warn(
-            f"{len(corrupt)} of {len(files)} files are left out, since they are no whole images: {corrupt[0]}, …",
-            stacklevel=4,
+            f"Skipped {len(corrupt)} of {len(split.files)} files, which are damaged or not "
+            f"images, such as {corrupt[0]}.",
+            stacklevel=4,  # the line that calls `load`
         )
-    return [file for file, good in zip(files, whole, strict=True) if good]
+    return _ImageFiles(split.root, files)
+
+
+def _is_readable(file: pathlib.Path) -> bool:
+    """Return whether a file can be decoded as an image."""
+    try:
+        _read_image(file)
+    except ValueError:
+        return False
+    return True

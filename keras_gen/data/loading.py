@@ -1,20 +1,28 @@
-"""`load`: a source → batches."""
+"""Load data sets as batches, from any supported source."""
+
+from __future__ import annotations
 
 import pathlib
 
 import tensorflow as tf
 
 from keras_gen._arguments import positive_int
-from keras_gen._errors import marked_message
 from keras_gen._files import PathLike
-from keras_gen.data._pipeline import batches, without_label
-from keras_gen.data.arrays import npz_arrays, read_arrays
-from keras_gen.data.images import read_image_folder
-from keras_gen.data.tables import csv_arrays
-from keras_gen.data.tfds import read_tfds, read_tfds_folder
+from keras_gen.data._pipeline import reading_errors, to_batches, without_labels
+from keras_gen.data.arrays import read_npz
+from keras_gen.data.images import count_image_folder_classes, read_image_folder
+from keras_gen.data.tables import read_csv
+from keras_gen.data.tfds import (
+    count_tfds_classes,
+    count_tfds_folder_classes,
+    read_tfds,
+    read_tfds_folder,
+)
 
 MNIST_MINI = pathlib.Path(__file__).parent / "mnist_mini" / "1.0.0"
-"""The embedded data set, in TFDS's prepared form."""
+"""Folder of the embedded data set, which TFDS prepared."""
+
+_FILE_READERS = {".npz": read_npz, ".csv": read_csv}
 
 
 def load(
@@ -27,75 +35,123 @@ def load(
     skip_corrupt: bool = False,
     binarize: bool = False,
 ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-    """Load a data set as `(train, test)`, two `tf.data.Dataset` objects of float32 batches in [0, 1].
+    """Load training and test data as batches of float32 values in [0, 1].
 
     Args:
-        source: What to load:
-            `"mnist_mini"`, 10,000 training and 2,000 test images of MNIST that come with the package;
-            the name of any TFDS image data set, such as `"fashion_mnist"` or `"emnist/letters"`;
-            a folder of images, with `train/` and `test/` in it or a tenth held out, one folder a class if there are labels;
-            an `.npz` with `x_train` and `x_test` (and `y_train`, `y_test`), or with `x` (and `y`), a tenth held out;
-            a `.csv` of numbers, one example a row, with a header if it has a column `label`; a tenth held out.
-        batch_size: Examples a batch; the last batch may be smaller.
-        labels: Give `(x, y)` in place of `x`.
-        data_dir: Where TFDS keeps its data; `TFDS_DATA_DIR` or `~/tensorflow_datasets` if None.
-        image_size: `(height, width)` to resize images to; a folder's images take the size of the first if None.
-        seed: Seed of the order of the training examples, which changes each epoch, and of what is held out.
-        skip_corrupt: Leave out the files of a folder that are no whole images, with a warning that counts them.
-        binarize: Draw each pixel as 0 or 1 with its grey value as the probability of 1: for training anew each time, for the test set
-            always the same. A Bernoulli is a likelihood of such data, not of grey ones (Burda et al. 2016, arXiv:1509.00519,
-            section 5).
+        source: The data set, which is one of the following:
+
+            - `"mnist_mini"`: 10,000 training and 2,000 test images of MNIST. They come with the
+              package.
+            - The name of a TFDS image data set, such as `"fashion_mnist"` or `"emnist/letters"`.
+            - A folder of images. If it contains `train/` and `test/`, these are the two splits.
+              The first folder on the path to an image is its class.
+            - An `.npz` file with `x_train` and `x_test`, or with `x`. Its labels, if any, are
+              `y_train` and `y_test`, or `y`.
+            - A `.csv` file of numbers, one example per row. If it has a header with a column
+              `label`, that column becomes the labels.
+
+            If a file or folder has only one split, a random tenth of it becomes the test data.
+        batch_size: Examples per batch. The last batch may be smaller.
+        labels: Return batches `(x, y)` with integer labels `y`, instead of `x`.
+        data_dir: Folder of all TFDS data sets. Default: the environment variable `TFDS_DATA_DIR`
+            if it is set, otherwise `~/tensorflow_datasets`.
+        image_size: `(height, width)` in pixels to resize images to. Default: no resizing for TFDS
+            data sets, and the size of the first image for a folder of images.
+        seed: Seed of the order of the training examples, which changes in every epoch, of the
+            choice of test examples, and of binarized pixels.
+        skip_corrupt: Skip the files of a folder that cannot be decoded, with a warning that counts
+            them. Default: such a file is an error.
+        binarize: Binarize pixels: sample each pixel as 0 or 1 with its grey value as the
+            probability of 1. Training images are resampled every epoch; test images are sampled
+            once. The Bernoulli likelihood is a distribution of such data, and not of grey values
+            (Burda et al. 2016, arXiv:1509.00519, section 5).
 
     Returns:
-        `(train, test)`. Pixels of 8 or 16 bits are divided by 255 or 65,535, numbers of 0 and 1 are taken as they are, floats must lie
-        in [0, 1] already. Images are `(height, width, channels)`.
+        `(train, test)`. Images have shape `(batch, height, width, channels)`, rows of tables
+        `(batch, columns)`. Pixels of 8 or 16 bits are divided by 255 or 65,535. Integers that are
+        all 0 or 1 stay as they are. Floats must be in [0, 1].
 
     Raises:
-        ValueError: If the source is not found, not available offline, empty, damaged or without labels; if it has values that are
-            NaN or outside [0, 1], with the split and the index; if a file is no whole image, with its name.
+        ValueError: If the source does not exist, is neither on disk nor available for download, is
+            empty or damaged, or has no labels though `labels` is True. If values are NaN, infinite
+            or outside [0, 1]. If an image file is damaged. The message names the file, or the array
+            and the index.
 
     Example:
-
-    >>> train, test = load("mnist_mini", batch_size=100)
-    >>> train.element_spec.shape.as_list(), len(train), len(test)
-    ([100, 28, 28, 1], 100, 20)
+        >>> train, test = load("mnist_mini", batch_size=100)
+        >>> train.element_spec.shape.as_list(), len(train), len(test)
+        ([100, 28, 28, 1], 100, 20)
     """
     batch_size = positive_int(None, "batch_size", batch_size)
     path = pathlib.Path(source).expanduser()
     if str(source) == "mnist_mini":
-        splits = read_tfds_folder(MNIST_MINI, image_size)
-    elif path.suffix in (".npz", ".csv"):
-        if not path.is_file():
-            raise ValueError(
-                f"Expected `source` to be a file. Received: {source}, which does not exist."
-            )
-        splits = read_arrays(
-            seed, *(npz_arrays(path) if path.suffix == ".npz" else csv_arrays(path))
-        )
+        train, test = read_tfds_folder(MNIST_MINI, image_size)
+    elif path.suffix in _FILE_READERS:
+        _check_is_file(path)
+        train, test = _FILE_READERS[path.suffix](path, seed)
     elif path.is_dir():
-        splits = read_image_folder(path, image_size, labels, seed, skip_corrupt)
+        train, test = read_image_folder(path, image_size, labels, seed, skip_corrupt)
     else:
-        splits = read_tfds(str(source), data_dir, image_size)
-    if labels and not isinstance(splits[0].element_spec, tuple):
+        train, test = read_tfds(str(source), data_dir, image_size)
+    if labels and not isinstance(train.element_spec, tuple):
         raise ValueError(
-            f"Expected labels in {source}. Received: examples without labels. Load it with labels=False."
+            f"Expected labels in {source}. Received: examples without labels. Load the data with "
+            "`labels=False`."
         )
-    train, test = (split if labels else split.map(without_label) for split in splits)
-    for name, split in (("train", train), ("test", test)):
-        if int(split.cardinality()) == 0:
+    if not labels:
+        train = without_labels(train)
+        test = without_labels(test)
+    for name, examples in (("train", train), ("test", test)):
+        if int(examples.cardinality()) == 0:
             raise ValueError(
-                f"Expected examples in both splits of {source}. Received: none in {name}. A split needs at least one."
+                f"Expected examples in both splits of {source}. Received: none in {name}. Each "
+                "split needs at least one example."
             )
-    try:
-        return batches(train, batch_size, seed, binarize, shuffle=True), batches(
-            test, batch_size, seed, binarize
+    with reading_errors(source):
+        return (
+            to_batches(train, batch_size, shuffle=True, seed=seed, binarize=binarize),
+            to_batches(test, batch_size, shuffle=False, seed=seed, binarize=binarize),
         )
-    except tf.errors.DataLossError as error:
+
+
+def number_of_classes(
+    source: PathLike = "mnist_mini", data_dir: PathLike | None = None
+) -> int | None:
+    """Return the number of classes of a data set, without reading any example.
+
+    The labels of `load(source, labels=True)` are integers from 0 to the number of classes − 1. The
+    number is known for TFDS data sets with class labels and for folders of images. The labels of
+    `.npz` and `.csv` files have to be read to count them.
+
+    Args:
+        source: The data set, as for `load`. A TFDS data set is not downloaded.
+        data_dir: Folder of all TFDS data sets, as for `load`.
+
+    Returns:
+        The number of classes, or None if the source does not say it. Images in a folder without
+        class folders all have the same class.
+
+    Raises:
+        ValueError: If the source does not exist, or is a folder without images.
+
+    Example:
+        >>> number_of_classes("mnist_mini")
+        10
+    """
+    path = pathlib.Path(source).expanduser()
+    if str(source) == "mnist_mini":
+        return count_tfds_folder_classes(MNIST_MINI)
+    if path.suffix in _FILE_READERS:
+        _check_is_file(path)
+        return None
+    if path.is_dir():
+        return count_image_folder_classes(path)
+    return count_tfds_classes(str(source), data_dir)
+
+
+def _check_is_file(path: pathlib.Path) -> None:
+    if not path.is_file():
         raise ValueError(
-            f"Expected whole records in {source}. Received: {error.message}. Prepare or copy it anew."
-        ) from None
-    except tf.errors.InvalidArgumentError as error:
-        message = marked_message(error)
-        if message is None:
-            raise
-        raise ValueError(message) from None
+            f"Expected `source` to be a file. Received: {path}, which does not exist. Check the "
+            "path."
+        )

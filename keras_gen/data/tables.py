@@ -1,36 +1,64 @@
-"""Reader of tables of numbers."""
+"""Read tables of numbers from .csv files."""
+
+from __future__ import annotations
 
 import csv
+import pathlib
 
 import numpy as np
 
+from keras_gen.data._pipeline import Splits
+from keras_gen.data.arrays import LabeledArray, hold_out
 
-def csv_arrays(path):
-    """`(x, labels or None, None, None)` of a table of numbers, with or without a header."""
-    with path.open(newline="") as file:
-        first = next(csv.reader(file), None)
-    if first is None:
-        raise ValueError(
-            f"Expected {path} to hold numbers, one example a row. Received: an empty file."
-        )
-    header = None
-    try:
-        [float(field) for field in first]
-    except ValueError:
-        header = [field.strip() for field in first]
+_LABEL = "label"  # name of the column of labels
+
+
+def read_csv(path: pathlib.Path, seed: int) -> Splits:
+    """Read a .csv file of numbers, one example per row.
+
+    Args:
+        path: The file. If it has a header with a column `label`, that column becomes the labels.
+        seed: Seed of the random choice of test examples.
+    """
+    header = _read_header(path)
     try:
         table = np.loadtxt(
-            path, delimiter=",", skiprows=int(header is not None), ndmin=2, dtype=np.float32
+            path, delimiter=",", skiprows=0 if header is None else 1, ndmin=2, dtype=np.float32
         )
     except ValueError as error:
         raise ValueError(
-            f"Expected {path} to hold numbers alone, below a header at most. Received: {error}."
+            f"Expected {path} to contain only numbers, below at most one header line. Received: "
+            f"{error}."
         ) from error
-    y = None
-    if header and "label" in header:
-        column = header.index("label")
-        y, table = table[:, column].astype(np.int64), np.delete(table, column, axis=1)
-    whole = (
-        table.size and table.min() >= 0 and table.max() <= 255 and np.all(table == np.round(table))
-    )
-    return table.astype(np.uint8) if whole else table, y, None, None
+    labels = None
+    if header is not None and _LABEL in header:
+        column = header.index(_LABEL)
+        labels = table[:, column].astype(np.int64)
+        table = np.delete(table, column, axis=1)
+    if _are_pixels(table):
+        table = table.astype(np.uint8)
+    return hold_out(LabeledArray(table, labels), seed)
+
+
+def _read_header(path: pathlib.Path) -> list[str] | None:
+    """Return the names of the columns, or None if the first line has only numbers."""
+    with path.open(newline="") as file:
+        first_line = next(csv.reader(file), None)
+    if first_line is None:
+        raise ValueError(
+            f"Expected {path} to contain numbers, one example per row. Received: an empty file."
+        )
+    try:
+        for field in first_line:
+            float(field)
+    except ValueError:
+        return [field.strip() for field in first_line]
+    return None
+
+
+def _are_pixels(table: np.ndarray) -> bool:
+    """Return whether all values are integers from 0 to 255."""
+    if not table.size:
+        return False
+    in_range = table.min() >= 0 and table.max() <= 255
+    return bool(in_range and np.all(table == np.round(table)))

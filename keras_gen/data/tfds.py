@@ -1,85 +1,139 @@
-"""Reader of TFDS data sets."""
+"""Read image data sets of TensorFlow Datasets (TFDS)."""
+
+from __future__ import annotations
 
 import difflib
+import pathlib
 import urllib.error
 import urllib.request
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
+
+from keras_gen._files import PathLike
+from keras_gen.data._pipeline import Splits
+
+if TYPE_CHECKING:  # its import takes a second, so that functions import it when they are called
+    import tensorflow_datasets as tfds
 
 _DOWNLOADS = "https://storage.googleapis.com"
 
 
-def read_tfds_folder(folder, image_size):
+def read_tfds_folder(folder: pathlib.Path, image_size: tuple[int, int] | None) -> Splits:
+    """Read a prepared data set from the folder of its version."""
     import tensorflow_datasets as tfds
 
-    return _tfds_splits(tfds.builder_from_directory(folder), image_size)
+    return _read_splits(tfds.builder_from_directory(folder), image_size)
 
 
-def read_tfds(name, data_dir, image_size):
+def read_tfds(name: str, data_dir: PathLike | None, image_size: tuple[int, int] | None) -> Splits:
+    """Read a data set by name, and download it first if it is not on disk.
+
+    Args:
+        name: Name of the data set, such as `"emnist/letters"`.
+        data_dir: Folder of all TFDS data sets. Default: the folder that TFDS uses.
+        image_size: `(height, width)` to resize the images to. Default: no resizing.
+    """
+    builder = _find_builder(name, data_dir)
+    if not builder.is_prepared():
+        if not _is_online():
+            raise ValueError(
+                f"The TFDS data set {name!r} is not in {builder.data_dir} and there is no network "
+                f"to download it. Run `tfds.load({name!r})` on a machine with a network, copy the "
+                "folder to this machine, and pass its parent folder as `data_dir` (or set "
+                "TFDS_DATA_DIR). Or use the embedded data set 'mnist_mini'."
+            )
+        builder.download_and_prepare()
+    return _read_splits(builder, image_size)
+
+
+def count_tfds_folder_classes(folder: pathlib.Path) -> int | None:
+    """Return the number of classes of a prepared data set, or None if it has no class labels."""
+    import tensorflow_datasets as tfds
+
+    return _count_classes(tfds.builder_from_directory(folder))
+
+
+def count_tfds_classes(name: str, data_dir: PathLike | None) -> int | None:
+    """Return the number of classes of a data set by name, without downloading it."""
+    return _count_classes(_find_builder(name, data_dir))
+
+
+def _find_builder(name: str, data_dir: PathLike | None) -> tfds.core.DatasetBuilder:
+    """Return the TFDS builder of a data set, or raise a `ValueError` with a similar name."""
     import tensorflow_datasets as tfds
 
     try:
-        builder = tfds.builder(name, data_dir=data_dir)
+        return tfds.builder(name, data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         names = ["mnist_mini", *tfds.list_builders(with_community_datasets=False)]
-        meant = "".join(
-            f" Did you mean {near!r}?"
-            for near in difflib.get_close_matches(name, names, n=1, cutoff=0.8)
-        )
+        similar = difflib.get_close_matches(name, names, n=1, cutoff=0.8)
+        hint = f" Did you mean {similar[0]!r}?" if similar else ""
         raise ValueError(
-            "Expected `source` to be 'mnist_mini', a TFDS data set, a folder of images, an .npz or a .csv file. "
-            f"Received: {name!r}, which is none of these.{meant}"
+            "Expected `source` to be 'mnist_mini', the name of a TFDS data set, a folder of "
+            f"images, or an .npz or .csv file. Received: {name!r}, which is none of these.{hint}"
         ) from error
-    if not builder.is_prepared():
-        if not _online():
-            raise ValueError(
-                f"The TFDS data set {name!r} is not in {builder.data_dir} and there is no network to download it from. Prepare it "
-                f"where there is one, tfds.load({name!r}), copy the folder here and pass its parent as `data_dir` (or set "
-                "TFDS_DATA_DIR); or use the embedded 'mnist_mini'."
-            )
-        builder.download_and_prepare()
-    return _tfds_splits(builder, image_size)
 
 
-def _online():
-    """Whether TFDS's downloads can be reached, within seconds; TFDS itself would try for minutes."""
+def _is_online() -> bool:
+    """Return within seconds whether TFDS can download. TFDS itself would retry for minutes."""
     try:
         urllib.request.urlopen(_DOWNLOADS, timeout=3)
     except urllib.error.HTTPError:
-        return True  # an answer, though not a page
+        return True  # the server answers, though it has no page at this address
     except OSError:
         return False
     return True
 
 
-def _tfds_splits(builder, image_size):
+def _read_splits(builder: tfds.core.DatasetBuilder, image_size: tuple[int, int] | None) -> Splits:
+    """Return the images of a data set, with labels if it has class labels."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
-    images = [key for key, feature in features.items() if isinstance(feature, tfds.features.Image)]
-    classes = [
-        key for key, feature in features.items() if isinstance(feature, tfds.features.ClassLabel)
-    ]
-    held_out = next(
-        (split for split in ("test", "validation") if split in builder.info.splits), None
-    )
-    if not images or "train" not in builder.info.splits or held_out is None:
+    image_key = _first_key(builder, tfds.features.Image)
+    label_key = _first_key(builder, tfds.features.ClassLabel)
+    test_splits = [name for name in ("test", "validation") if name in builder.info.splits]
+    if image_key is None or "train" not in builder.info.splits or not test_splits:
         raise ValueError(
-            f"Expected a TFDS data set of images with the splits train and test. Received: {builder.info.name} with features "
-            f"{sorted(features)} and splits {sorted(builder.info.splits)}. Make a tf.data.Dataset of it and pass that to `fit`."
+            "Expected a TFDS data set of images with the splits train and test. Received: "
+            f"{builder.info.name} with features {sorted(features)} and splits "
+            f"{sorted(builder.info.splits)}. Make a `tf.data.Dataset` from it and pass that to "
+            "`fit`."
         )
-    if image_size is None and None in features[images[0]].shape[:2]:
+    if image_size is None and None in features[image_key].shape[:2]:
         raise ValueError(
-            f"The images of {builder.info.name} differ in size: pass image_size=(height, width)."
+            f"Expected images of one size. Received: {builder.info.name}, whose images differ in "
+            "size. Pass `image_size=(height, width)` to resize them."
         )
 
-    def example(features):
-        image = _resized(features[images[0]], image_size) if image_size else features[images[0]]
-        return (image, features[classes[0]]) if classes else image
+    def select(example: dict[str, tf.Tensor]) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
+        image = example[image_key]
+        if image_size is not None:
+            image = _resize(image, image_size)
+        return image if label_key is None else (image, example[label_key])
 
-    splits = (builder.as_dataset(split=split, shuffle_files=False) for split in ("train", held_out))
-    return tuple(split.map(example, num_parallel_calls=tf.data.AUTOTUNE) for split in splits)
+    def read(split: str) -> tf.data.Dataset:
+        examples = builder.as_dataset(split=split, shuffle_files=False)
+        return examples.map(select, num_parallel_calls=tf.data.AUTOTUNE)
+
+    return Splits(read("train"), read(test_splits[0]))
 
 
-def _resized(image, size):
+def _count_classes(builder: tfds.core.DatasetBuilder) -> int | None:
+    """Return the number of classes of the label that `_read_splits` reads."""
+    import tensorflow_datasets as tfds
+
+    key = _first_key(builder, tfds.features.ClassLabel)
+    return None if key is None else builder.info.features[key].num_classes
+
+
+def _first_key(builder: tfds.core.DatasetBuilder, kind: type) -> str | None:
+    """Return the name of the first feature of a kind, or None if there is none."""
+    features = builder.info.features
+    return next((key for key, feature in features.items() if isinstance(feature, kind)), None)
+
+
+def _resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Resize an image of uint8 pixels to `(height, width)`."""
     return tf.cast(tf.round(tf.image.resize(image, size, antialias=True)), tf.uint8)

@@ -476,9 +476,9 @@ def with_one(value):
             "NaN in image 777",
             with_one(np.nan),
             [],
-            "nan at [777, 3, 4] of x; such numbers are in 1 of 1000 examples",
+            "nan at index [777, 3, 4] of x. NaN or infinity occurs in 1 of 1000 examples",
         ),
-        ("an infinite pixel", with_one(np.inf), [], "inf at [777, 3, 4] of x"),
+        ("an infinite pixel", with_one(np.inf), [], "inf at index [777, 3, 4] of x"),
         ("pixels of 0 to 255 as floats", {"x": IMAGES * 255}, [], "Received: float32 from 0"),
         ("no examples", {"x": IMAGES[:0]}, [], "Received: none in train"),
         ("numbers in the place of images", {"x": IMAGES[:, 0, 0]}, [], "Received: shape (1000,)"),
@@ -539,12 +539,12 @@ def test_a_corrupt_image(folder, fault):
     ended = keras_gen(folder, *train(x="."))
     assert ended.code == 2
     assert re.search(
-        r"Received: .*13\.png, which is damaged or no image\. Remove it, or leave out", ended.error
+        r"Received: .*13\.png, which is damaged or not an image\. Remove the file", ended.error
     )
     fault("a corrupt image", ended, "nothing was begun")
     ended = keras_gen(folder, *train(x="."), "--skip-corrupt")
     assert ended.code == 0
-    assert "1 of 40 files are left out, since they are no whole images: " in ended.error
+    assert "Skipped 1 of 40 files, which are damaged or not images, such as " in ended.error
     fault("a corrupt image, --skip-corrupt", ended, "trained on 39")
 
 
