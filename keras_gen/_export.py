@@ -1,12 +1,18 @@
-"""Export: the signatures of a model as a SavedModel with PNG endpoints if wanted, or one of them for another runtime."""
+"""Export of endpoints as a SavedModel, with PNG on request, or of one of them as ONNX or LiteRT.
+
+An endpoint is a function from tensors to a dictionary of tensors, with the specs of its inputs.
+This module knows endpoints and a description of the data, and no model.
+"""
 
 from __future__ import annotations
 
+import math
 import os
 import pathlib
 import re
 import warnings
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -14,209 +20,255 @@ import tensorflow as tf
 from keras_gen._files import PathLike
 from keras_gen._typing import Endpoint
 
-if TYPE_CHECKING:
-    from keras_gen.models.base import GenerativeModel
+IMAGE_OUTPUTS = ("reconstructions", "outputs")
+"""Names of the outputs that are data, which PNG endpoints encode."""
 
-IMAGES = ("reconstructions", "outputs")  # outputs of the signatures that are data
-_SUFFIX = {"onnx": ".onnx", "litert": ".tflite"}
+_SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
+_NOT_FLOAT32 = (
+    tf.float16.as_datatype_enum,
+    tf.bfloat16.as_datatype_enum,
+    tf.float64.as_datatype_enum,
+)
 
 
-def endpoints(model: GenerativeModel, png: bool = False) -> dict[str, Endpoint]:
-    """What a SavedModel of `model` offers: name → (function of tensors to a dictionary of tensors, input specs).
+def serving_endpoints(
+    signatures: Mapping[str, Endpoint],
+    data_shape: tuple[int, ...],
+    value_range: tuple[float, float],
+    png: bool = False,
+) -> dict[str, Endpoint]:
+    """Return the endpoints of a SavedModel: the signatures, which also accept empty batches.
 
     Args:
-        model: A `GenerativeModel`.
-        png: Whether to offer each signature also under its name with `_bytes`, with images as PNG.
+        signatures: Name → (function of tensors to a dictionary of tensors, input specs).
+        data_shape: Shape of one example, such as `(28, 28, 1)`.
+        value_range: Smallest and largest value of the data.
+        png: Whether to add an endpoint `NAME_bytes` per signature, with images as PNG files.
+
+    Returns:
+        Name → (function of tensors to a dictionary of tensors, input specs).
 
     Raises:
-        ValueError: If PNG is wanted for data that are no images in [0, 1].
+        ValueError: If `png` is true and the data are not images with values in [0, 1].
     """
-    offered = {
-        name: (_for_empty_batches(function), inputs)
-        for name, (function, inputs) in model.signatures().items()
+    endpoints = {
+        name: (_accept_empty_batches(function), specs)
+        for name, (function, specs) in signatures.items()
     }
-    if png:
-        _check_images(model)
-        of_png = {
-            f"{name}_bytes": _as_png(*endpoint, model.data_shape)
-            for name, endpoint in offered.items()
-        }
-        offered |= of_png
-    return offered
+    if not png:
+        return endpoints
+    _check_images(data_shape, value_range)
+    for name, (function, specs) in list(endpoints.items()):
+        endpoints[f"{name}_bytes"] = _with_png(function, specs, data_shape)
+    return endpoints
 
 
-def export_saved_model(
-    model: GenerativeModel, filepath: PathLike, png: bool = False, verbose: bool = False
+def write_saved_model(
+    endpoints: Mapping[str, Endpoint], filepath: PathLike, verbose: bool = False
 ) -> None:
-    """Write the endpoints of `model` as a SavedModel that stores each weight once."""
-    archive = keras.export.ExportArchive()
-    for name, (function, inputs) in endpoints(model, png).items():
-        archive.add_endpoint(name, function, inputs)
-    archive.write_out(str(filepath), verbose=verbose)
-
-
-def export_signature(
-    model: GenerativeModel, filepath: PathLike, format: str, signature: str, **kwargs: Any
-) -> None:
-    """Write one signature of `model` for ONNX Runtime or LiteRT, as a file that can be run there.
+    """Write endpoints as a SavedModel that stores each weight once.
 
     Args:
-        model: A `GenerativeModel`.
-        filepath: File to write, `.onnx` or `.tflite`.
+        endpoints: Name → (function of tensors to a dictionary of tensors, input specs). The first
+            one is the default of TensorFlow Serving if it is called `serving_default`.
+        filepath: Folder to write.
+        verbose: Whether to print the endpoints.
+    """
+    archive = keras.export.ExportArchive()
+    for name, (function, specs) in endpoints.items():
+        archive.add_endpoint(name, function, specs)
+    archive.write_out(os.fspath(filepath), verbose=verbose)
+
+
+def write_signature(
+    signatures: Mapping[str, Endpoint],
+    signature: str,
+    filepath: PathLike,
+    format: str,
+    model_name: str,
+    **kwargs: Any,
+) -> None:
+    """Write one signature as a file for ONNX Runtime or LiteRT.
+
+    Args:
+        signatures: Name → (function of tensors to a dictionary of tensors, input specs).
+        signature: Name of the signature to write.
+        filepath: File to write, `*.onnx` or `*.tflite`.
         format: `"onnx"` or `"litert"`.
-        signature: Name of the signature.
+        model_name: Name of the model in error messages.
         **kwargs: Further arguments of `keras.Model.export`.
 
     Raises:
-        ValueError: If there is no such signature, or the runtime has no operator for it.
+        ValueError: If there is no such signature, the file has another suffix, or the runtime has
+            no operator that the signature needs. In that case no file is written.
+        ImportError: If the packages for ONNX are not installed.
     """
-    filepath, offered = os.fspath(filepath), model.signatures()
-    if signature not in offered:
+    path = pathlib.Path(filepath)
+    if signature not in signatures:
         raise ValueError(
-            f"`signature` is one of {', '.join(offered)}. Received: signature={signature!r}"
+            f"`signature` must be one of {', '.join(signatures)}. Received: signature={signature!r}"
         )
-    if not filepath.endswith(_SUFFIX[format]):
+    if path.suffix != _SUFFIXES[format]:
         raise ValueError(
-            f"Expected a file named *{_SUFFIX[format]} for format {format}. Received: {filepath!r}"
+            f"`filepath` must end in {_SUFFIXES[format]} for format {format!r}. "
+            f"Received: {os.fspath(filepath)!r}"
         )
-    function, inputs = offered[signature]
-    if format == "litert":
-        kwargs.setdefault("target_spec", {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]})
-    problem = _known_limit(model, format, inputs)
-    if not problem:
-        try:
-            with warnings.catch_warnings(
-                action="ignore"
-            ):  # of the converters, of their own affairs
-                _Endpoint(signature, function).export(
-                    filepath, format=format, input_signature=inputs, verbose=False, **kwargs
-                )
-            problem = _flaw_of_onnx(filepath, inputs) if format == "onnx" else None
-        except ImportError as error:
-            raise ImportError(
-                f"{error} pip install 'keras_gen[onnx]' brings what ONNX needs."
-            ) from error
-        except Exception as error:  # each converter has its own
-            operators = sorted(
-                set(re.findall(r'fused\["(\w+):', str(error))) - {"StatefulPartitionedCall"}
-            )
-            problem = (
-                f"it has no {', '.join(operators)}"
-                if operators
-                else str(error).strip().splitlines()[0]
-            )
+    function, specs = signatures[signature]
+    problem = _known_limit(format, function, specs) or _convert(
+        path, format, signature, function, specs, kwargs
+    )
     if problem:
-        pathlib.Path(filepath).unlink(missing_ok=True)
+        path.unlink(missing_ok=True)
         raise ValueError(
-            f"{format} cannot run `{signature}` of {model.name}: {problem}. Try `encode` and `decode`, and draw or score where they "
-            "are run; a SavedModel runs every signature."
+            f"{format} cannot run `{signature}` of {model_name}: {problem}. Export `encode` or "
+            "`decode`, and sample or score in your own code; a SavedModel runs every signature."
         )
 
 
-def _known_limit(model, format, inputs):
-    """Why a runtime cannot run a signature, where that is known before it is converted."""
-    if any(spec.name == "seed" for spec in inputs):
+def _known_limit(
+    format: str, function: Callable[..., Any], specs: Sequence[tf.TensorSpec]
+) -> str | None:
+    """Return why a runtime cannot run a signature, if that is known before the conversion."""
+    if any(spec.name == "seed" for spec in specs):
         return "it has no stateless random numbers"
-    if format == "litert" and any(
-        layer.compute_dtype != "float32" for layer in model._flatten_layers()
-    ):
-        return "it computes in float32 alone, so build the model under that policy and load the weights into it"
+    if format == "litert" and not _computes_in_float32(function, specs):
+        return (
+            "it computes in float32 alone. Build the model under the float32 policy and load "
+            "the weights into it"
+        )
     return None
 
 
-def _flaw_of_onnx(filepath, inputs):
-    """What keeps ONNX Runtime from a file that tf2onnx wrote; it writes operators that there are not, too."""
+def _computes_in_float32(function: Callable[..., Any], specs: Sequence[tf.TensorSpec]) -> bool:
+    """Return whether no operator of a function computes in another floating-point type."""
+    graph = tf.function(function).get_concrete_function(*specs).graph.as_graph_def()
+    nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
+    return not any(node.attr["T"].type in _NOT_FLOAT32 for node in nodes)
+
+
+def _convert(
+    path: pathlib.Path,
+    format: str,
+    signature: str,
+    function: Callable[..., Any],
+    specs: Sequence[tf.TensorSpec],
+    kwargs: dict[str, Any],
+) -> str | None:
+    """Write a signature with the converter of its format; return what the runtime lacks, if any."""
+    if format == "litert":
+        kwargs.setdefault("target_spec", {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]})
+    try:
+        # The converters warn about their own internals.
+        with warnings.catch_warnings(action="ignore"):
+            _SignatureModel(signature, function).export(
+                os.fspath(path), format=format, input_signature=specs, verbose=False, **kwargs
+            )
+        return _flaw_of_onnx_file(path, specs) if format == "onnx" else None
+    except ImportError as error:
+        raise ImportError(
+            f"{error} Install what ONNX needs: pip install 'keras_gen[onnx]'."
+        ) from error
+    except Exception as error:  # each converter raises errors of its own
+        missing = set(re.findall(r'fused\["(\w+):', str(error))) - {"StatefulPartitionedCall"}
+        if missing:
+            return f"it has no {', '.join(sorted(missing))}"
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+def _flaw_of_onnx_file(path: pathlib.Path, specs: Sequence[tf.TensorSpec]) -> str | None:
+    """Return why ONNX Runtime cannot run a file of tf2onnx, which also writes unknown operators."""
     import onnx
 
-    onnx.checker.check_model(filepath, full_check=True)
-    taken = {value.name for value in onnx.load(filepath).graph.input}
-    return (
-        None
-        if taken == {spec.name for spec in inputs}
-        else "tf2onnx could not convert a constant of it"
-    )
+    onnx.checker.check_model(os.fspath(path), full_check=True)
+    inputs = {value.name for value in onnx.load(os.fspath(path)).graph.input}
+    if inputs != {spec.name for spec in specs}:
+        return "tf2onnx could not convert a constant of it"
+    return None
 
 
-class _Endpoint(keras.Model):
+class _SignatureModel(keras.Model):
     """A signature as a Keras model, whose `export` writes files for other runtimes."""
 
-    def __init__(self, name, function):
+    def __init__(self, name: str, function: Callable[..., Any]) -> None:
         super().__init__(name=name)
         self.function = function
         self.built = True
 
-    def call(self, *inputs, training=False):
+    def call(self, *inputs: tf.Tensor, training: bool = False) -> Any:
         return self.function(*inputs)
 
 
-def _for_empty_batches(function):
-    """`function`, which never sees an empty batch: oneDNN's convolution gives one the shape of its input (TensorFlow 2.21)."""
+def _accept_empty_batches(
+    function: Callable[..., dict[str, tf.Tensor]],
+) -> Callable[..., dict[str, tf.Tensor]]:
+    """Return `function` with an empty batch padded to one row, which is removed from its outputs.
 
-    def padded(*inputs):
+    oneDNN's convolution gives an empty batch the shape of its input (TensorFlow 2.21).
+    """
+
+    def padded(x: tf.Tensor, missing_rows: tf.Tensor) -> tf.Tensor:
+        shape = x.shape
+        x = tf.ensure_shape(x, shape)  # or `tf.pad` would complain of a wrong rank
+        paddings = [[0, missing_rows]] + [[0, 0]] * (shape.rank - 1)
+        return tf.ensure_shape(tf.pad(x, paddings), shape)
+
+    def endpoint(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         batch = tf.shape(inputs[0])[0]
-        rows = [[0, tf.maximum(1 - batch, 0)]]
-        shapes = [x.shape for x in inputs]
-        checked = [
-            tf.ensure_shape(x, shape) for x, shape in zip(inputs, shapes, strict=True)
-        ]  # or of a wrong rank, pad would complain
-        filled = [
-            tf.ensure_shape(tf.pad(x, rows + [[0, 0]] * (x.shape.rank - 1)), shape)
-            for x, shape in zip(checked, shapes, strict=True)
-        ]
-        return {name: output[:batch] for name, output in function(*filled).items()}
+        missing_rows = tf.maximum(1 - batch, 0)
+        outputs = function(*(padded(x, missing_rows) for x in inputs))
+        return {name: output[:batch] for name, output in outputs.items()}
 
-    return padded
+    return endpoint
 
 
-def _check_images(model):
-    shape, check = model.data_shape, model.data_check
-    if (
-        len(shape) != 3
-        or shape[-1] not in (1, 3, 4)
-        or (check.low < 0 and check.high < float("inf"))
-    ):
+def _check_images(data_shape: tuple[int, ...], value_range: tuple[float, float]) -> None:
+    """Raise a `ValueError` unless the data are images with values in [0, 1]."""
+    low, high = value_range
+    is_image = len(data_shape) == 3 and data_shape[-1] in (1, 3, 4)
+    if not is_image or (low < 0 and high < math.inf):
         raise ValueError(
-            "PNG endpoints are for images (height, width, 1, 3 or 4 channels) in [0, 1]. "
-            f"Received: {model.name}, data of shape {shape} in [{check.low:g}, {check.high:g}]. Leave `png` out."
+            "PNG endpoints are for images (height, width, 1, 3 or 4 channels) with values in "
+            f"[0, 1]. Received: data of shape {data_shape} with values in [{low:g}, {high:g}]. "
+            "Export without `png`."
         )
 
 
-def _as_png(function, inputs, shape):
-    """The endpoint with images as PNG: `inputs` is `inputs_bytes`, one file a row, an output that is an image `NAME_bytes`."""
+def _with_png(
+    function: Callable[..., dict[str, tf.Tensor]],
+    specs: Sequence[tf.TensorSpec],
+    data_shape: tuple[int, ...],
+) -> Endpoint:
+    """Return an endpoint that takes and gives images as PNG files, one per row.
+
+    The input `inputs` becomes `inputs_bytes`. An output NAME that is data becomes `NAME_bytes`.
+    """
     specs = [
         tf.TensorSpec((None,), tf.string, name="inputs_bytes") if spec.name == "inputs" else spec
-        for spec in inputs
+        for spec in specs
     ]
 
-    def decoded(file):
-        return tf.ensure_shape(tf.io.decode_png(file, channels=shape[-1]), shape)
+    def decode_one(file: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(tf.io.decode_png(file, channels=data_shape[-1]), data_shape)
 
-    def encoded(image):
-        return tf.io.encode_png(
-            tf.cast(tf.round(255 * tf.clip_by_value(image, 0.0, 1.0)), tf.uint8)
-        )
+    def encode_one(image: tf.Tensor) -> tf.Tensor:
+        pixels = tf.round(255 * tf.clip_by_value(image, 0.0, 1.0))
+        return tf.io.encode_png(tf.cast(pixels, tf.uint8))
 
-    def endpoint(*arguments):
-        floats = [
-            tf.cast(
-                tf.map_fn(decoded, x, fn_output_signature=tf.TensorSpec(shape, tf.uint8)),
-                tf.float32,
-            )
-            / 255
-            if x.dtype == tf.string
-            else x
-            for x in arguments
-        ]
-        outputs = function(*floats)
-        return {
-            **{name: value for name, value in outputs.items() if name not in IMAGES},
-            **{
-                f"{name}_bytes": tf.map_fn(
-                    encoded, value, fn_output_signature=tf.TensorSpec((), tf.string)
-                )
-                for name, value in outputs.items()
-                if name in IMAGES
-            },
+    def decode(files: tf.Tensor) -> tf.Tensor:
+        spec = tf.TensorSpec(data_shape, tf.uint8)
+        return tf.cast(tf.map_fn(decode_one, files, fn_output_signature=spec), tf.float32) / 255
+
+    def encode(images: tf.Tensor) -> tf.Tensor:
+        return tf.map_fn(encode_one, images, fn_output_signature=tf.TensorSpec((), tf.string))
+
+    def endpoint(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = function(*(decode(x) if x.dtype == tf.string else x for x in inputs))
+        others = {name: value for name, value in outputs.items() if name not in IMAGE_OUTPUTS}
+        images = {
+            f"{name}_bytes": encode(value)
+            for name, value in outputs.items()
+            if name in IMAGE_OUTPUTS
         }
+        return {**others, **images}
 
     return endpoint, specs

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen._arguments import is_integer
-from keras_gen._export import export_saved_model, export_signature
+from keras_gen._export import serving_endpoints, write_saved_model, write_signature
 from keras_gen._files import PathLike
 from keras_gen._serialization import deserialize_arguments, serialize_arguments
 from keras_gen._typing import Array, Data, Endpoint, TensorLike
@@ -493,6 +493,18 @@ class GenerativeModel(MultiWorkerModel):
             f"{type(self).__name__} must name its endpoints in `signatures()`."
         )
 
+    def endpoints(self, png: bool = False) -> dict[str, Endpoint]:
+        """Return the endpoints of the SavedModel: the signatures, which also accept empty batches.
+
+        Args:
+            png: Whether to add an endpoint `NAME_bytes` per signature, with images as PNG files.
+
+        Raises:
+            ValueError: If `png` is true and the data are not images with values in [0, 1].
+        """
+        value_range = (self.data_check.low, self.data_check.high)
+        return serving_endpoints(self.signatures(), self.data_shape, value_range, png)
+
     def export(
         self,
         filepath: PathLike,
@@ -502,24 +514,31 @@ class GenerativeModel(MultiWorkerModel):
         signature: str = "serving_default",
         **kwargs: Any,
     ) -> None:
-        """Write a SavedModel with the model's signatures, each weight once, for TensorFlow Serving; or one for another runtime.
+        """Write the signatures as a SavedModel for TensorFlow Serving, or one as ONNX or LiteRT.
+
+        The SavedModel stores each weight once.
 
         Args:
-            filepath: Folder to write, for TensorFlow Serving `BASE/<integer>`; an .onnx or .tflite file for these.
-            format: `"tf_saved_model"`, all signatures; `"onnx"` or `"litert"`, one of them, without empty batches; further formats
-                of Keras have `call` alone.
-            verbose: Print the endpoints of the SavedModel.
-            png: Offer each signature of the SavedModel also as `NAME_bytes`, with images as PNG.
-            signature: The one to write as ONNX or LiteRT.
-            **kwargs: Further arguments of `keras.Model.export` for formats other than the SavedModel.
+            filepath: Folder to write, for TensorFlow Serving `BASE/<integer>`; a file `*.onnx` or
+                `*.tflite` for these formats.
+            format: `"tf_saved_model"` writes all signatures. `"onnx"` and `"litert"` write one
+                signature, which accepts batches of at least one row. Further formats of
+                `keras.Model.export` write `call` alone.
+            verbose: Whether to print the endpoints of the SavedModel.
+            png: Whether to add an endpoint `NAME_bytes` per signature to the SavedModel, with
+                images as PNG files.
+            signature: Name of the signature to write as ONNX or LiteRT.
+            **kwargs: Further arguments of `keras.Model.export` for formats other than the
+                SavedModel.
 
         Raises:
-            ValueError: If the runtime cannot run that signature, or the data are no images for PNG.
+            ValueError: If the runtime cannot run the signature, or `png` is true and the data are
+                not images with values in [0, 1].
         """
         if format == "tf_saved_model":
-            export_saved_model(self, filepath, png, verbose)
+            write_saved_model(self.endpoints(png), filepath, verbose)
         elif format in ("onnx", "litert"):
-            export_signature(self, filepath, format, signature, **kwargs)
+            write_signature(self.signatures(), signature, filepath, format, self.name, **kwargs)
         else:
             super().export(filepath, format=format, verbose=verbose, **kwargs)
 

@@ -137,4 +137,5 @@ def export(run: PathLike, base: PathLike | None = None, png: bool = False) -> pa
     if base is None and (pathlib.Path(run) / "config.yaml").is_file():
         config = read(run)
         base = config.savedmodels / config.name
-    return serving.publish(run, base or pathlib.Path("savedmodels") / pathlib.Path(run).name, png)
+    base = base or pathlib.Path("savedmodels") / pathlib.Path(run).name
+    return serving.publish(load_run(run), base, png)

@@ -34,6 +34,7 @@ from keras_gen.runs.config import (
     read,
 )
 from keras_gen.runs.environment import record_environment
+from keras_gen.runs.folder import load_run
 from keras_gen.runs.report import write_report
 from keras_gen.runs.strategies import from_chief, is_chief, strategy_of
 
@@ -215,7 +216,7 @@ def _run(config, folder, strategy, model, train_data, test_data):
             model.save(unfinished)
         write_report(folder)
     try:
-        version = serving.publish(folder, config.savedmodels / config.name)
+        version = serving.publish(load_run(folder), config.savedmodels / config.name)
     except serving.PublishError as error:
         raise serving.PublishError(
             f"{error} The model is trained: `keras-gen export {folder}` publishes it."

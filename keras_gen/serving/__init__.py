@@ -1,4 +1,4 @@
-"""From a trained model to a server: publish, verify, call."""
+"""The way from a trained model to a server: publish, verify, call."""
 
 from keras_gen.serving.client import GRPCClient, RESTClient, ServingError
 from keras_gen.serving.publish import PublishError, publish

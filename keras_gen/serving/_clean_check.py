@@ -1,13 +1,17 @@
-"""Run by `verify` in a process of its own that cannot import keras_gen: does a SavedModel do by itself what Keras did?
+"""Check whether a SavedModel answers by itself as the Keras model did.
 
-Stands alone: `python _clean_check.py FOLDER` prints what it found as JSON.
+`verify` runs this file in a separate process that cannot import keras_gen. It stands alone:
+`python _clean_check.py FOLDER` prints its findings as JSON.
 """
+
+from __future__ import annotations
 
 import json
 import math
 import pathlib
 import sys
 import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,144 +21,161 @@ from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 from tensorflow_serving.apis import prediction_log_pb2
 
-TOLERANCE, TOLERANCE_OF_HALVES = (
-    1e-4,
-    1e-2,
-)  # of the difference from Keras, relative to numbers over 1
+TOLERANCE = 1e-4
+"""Largest difference from Keras: absolute for numbers up to 1, relative for larger ones."""
+TOLERANCE_16_BITS = 1e-2
+"""The same for models whose layers compute in 16 bits."""
 LATENCY_RUNS = 20
+
+Tensors = dict[str, np.ndarray]
 
 
 def check(folder: pathlib.Path) -> dict[str, Any]:
-    """Call every signature with its warm-up request and look into the graph.
+    """Call every signature with its warm-up request, and inspect the graph.
+
+    Args:
+        folder: The SavedModel.
 
     Returns:
-        `{"signatures": {name: {"inputs", "outputs", "difference", "milliseconds"}}, "parameters": int, "problems": [str]}`.
+        A dictionary with `signatures` (name → `inputs`, `outputs`, `difference`, `milliseconds`),
+        `parameters` (number of stored values) and `problems` (one sentence each).
     """
     saved_model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     [graph] = saved_model.meta_graphs
-    nodes = [
-        *graph.graph_def.node,
-        *(node for function in graph.graph_def.library.function for node in function.node_def),
-    ]
-    halves = any(
-        node.attr["T"].type in (tf.half.as_datatype_enum, tf.bfloat16.as_datatype_enum)
-        for node in nodes
-    )
-    served, stored = _parameters_served(graph), _parameters_stored(folder)
-    problems = [*_foreign_to_a_server(nodes), *sorted(set(_absolute_paths(saved_model)))]
+    functions = graph.graph_def.library.function
+    nodes = [*graph.graph_def.node, *(node for part in functions for node in part.node_def)]
+    tolerance = TOLERANCE_16_BITS if _computes_in_16_bits(nodes) else TOLERANCE
+    problems = [*_unservable_operators(nodes), *sorted(set(_absolute_paths(saved_model)))]
+    served = _count_served_values(graph)
+    stored = _count_stored_values(folder)
     if served != stored:
         problems.append(
-            f"{stored:,} numbers are stored, {served:,} are served: each weight is to be there once, and nothing else"
+            f"{stored:,} numbers are stored, {served:,} are served: each weight must be stored "
+            "once, and nothing else"
         )
     rows = {}
-    functions = tf.saved_model.load(str(folder)).signatures
-    records = list(_records(folder))
-    problems += [
-        f"signature {name} has no warm-up record"
-        for name in sorted(set(functions) - {name for name, _, _ in records})
-    ]
+    signatures = tf.saved_model.load(str(folder)).signatures
+    records = list(_read_records(folder))
+    for name in sorted(set(signatures) - {name for name, _, _ in records}):
+        problems.append(f"signature {name} has no warm-up record")
     for name, inputs, expected in records:
-        if name not in functions:
-            problems.append(f"a warm-up record asks for signature {name}, which there is not")
+        if name not in signatures:
+            problems.append(f"a warm-up record asks for signature {name}, which does not exist")
             continue
-        rows[name], found = _call(
-            functions[name], inputs, expected, TOLERANCE_OF_HALVES if halves else TOLERANCE
-        )
+        rows[name], found = _check_signature(signatures[name], inputs, expected, tolerance)
         problems += [f"signature {name}: {problem}" for problem in found]
     return {"signatures": rows, "parameters": stored, "problems": problems}
 
 
-def _records(folder):
-    for record in tf.data.TFRecordDataset(
-        str(folder / "assets.extra" / "tf_serving_warmup_requests")
-    ).as_numpy_iterator():
+def _computes_in_16_bits(nodes: list[Any]) -> bool:
+    """Return whether any operator computes in float16 or bfloat16."""
+    types = (tf.half.as_datatype_enum, tf.bfloat16.as_datatype_enum)
+    return any(node.attr["T"].type in types for node in nodes)
+
+
+def _read_records(folder: pathlib.Path) -> Iterator[tuple[str, Tensors, Tensors]]:
+    """Yield the signature, the inputs and the answers of Keras of each warm-up record."""
+    path = folder / "assets.extra" / "tf_serving_warmup_requests"
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
         log = prediction_log_pb2.PredictionLog.FromString(record).predict_log
-        sides = [
-            {key: tf.make_ndarray(value) for key, value in side.items()}
-            for side in (log.request.inputs, log.response.outputs)
-        ]
-        yield log.request.model_spec.signature_name, *sides
+        inputs = {key: tf.make_ndarray(value) for key, value in log.request.inputs.items()}
+        outputs = {key: tf.make_ndarray(value) for key, value in log.response.outputs.items()}
+        yield log.request.model_spec.signature_name, inputs, outputs
 
 
-def _call(function, inputs, expected, tolerance):
-    """What a signature does with a request whole, cut into rows, doubled and empty."""
+def _check_signature(
+    function: Any, inputs: Tensors, expected: Tensors, tolerance: float
+) -> tuple[dict[str, Any], list[str]]:
+    """Send a request whole, row by row, doubled and empty.
 
-    def run(batch):
-        return {
-            key: _numbers(value)
-            for key, value in function(**{key: tf.constant(x) for key, x in batch.items()}).items()
-        }
-
-    rows = len(next(iter(inputs.values())))
-    whole, problems, difference = run(inputs), [], 0.0
+    Returns:
+        The row of the signature in the table of `verify`, and its problems.
+    """
     specs = function.structured_input_signature[1]
-    for key, spec in specs.items():
-        if spec.shape.rank < 1 or spec.shape[0] is not None:
-            problems.append(f"input {key} of shape {spec.shape} has no free batch dimension")
+    problems = [
+        f"input {key} of shape {spec.shape} has no free batch dimension"
+        for key, spec in specs.items()
+        if spec.shape.rank < 1 or spec.shape[0] is not None
+    ]
+    whole = _run(function, inputs)
     if sorted(whole) != sorted(expected):
-        return {}, [f"it puts out {sorted(whole)}, Keras {sorted(expected)}"]
-    single = [run({key: x[row : row + 1] for key, x in inputs.items()}) for row in range(rows)]
-    doubled, empty = (
-        run({key: np.concatenate([x, x]) for key, x in inputs.items()}),
-        run({key: x[:0] for key, x in inputs.items()}),
-    )
+        return {}, [f"it returns {sorted(whole)}, Keras {sorted(expected)}"]
+    number_of_rows = len(next(iter(inputs.values())))
+    single_rows = [
+        _run(function, {key: x[row : row + 1] for key, x in inputs.items()})
+        for row in range(number_of_rows)
+    ]
+    doubled = _run(function, {key: np.concatenate([x, x]) for key, x in inputs.items()})
+    empty = _run(function, {key: x[:0] for key, x in inputs.items()})
+    largest_difference = 0.0
     for key, answer in expected.items():
-        answer, allowed = _numbers(answer), tolerance
-        if expected[key].dtype == object:
+        allowed = tolerance
+        if answer.dtype == object:
             allowed += 1 / 255  # a pixel of a PNG may be rounded either way
-        scale = np.where(np.isfinite(answer), np.maximum(1, np.abs(answer)), 1)
-        gap = float(np.max(_distance(whole[key], answer) / scale))
-        difference = max(difference, gap)
-        if not gap <= allowed:
-            problems.append(f"{key} differs from that of Keras by {gap:.2g}")
-        if not np.all(
-            _distance(np.concatenate([row[key] for row in single]), whole[key]) <= allowed * scale
-        ):
+        numbers = _as_numbers(answer)
+        scale = np.where(np.isfinite(numbers), np.maximum(1, np.abs(numbers)), 1)
+        difference = float(np.max(_distance(whole[key], numbers) / scale))
+        largest_difference = max(largest_difference, difference)
+        if not difference <= allowed:
+            problems.append(f"{key} differs from that of Keras by {difference:.2g}")
+        of_rows = np.concatenate([row[key] for row in single_rows])
+        if not np.all(_distance(of_rows, whole[key]) <= allowed * scale):
             problems.append(f"{key} of a row depends on the batch that it is in")
-        if not np.all(
-            _distance(doubled[key].reshape(2, *whole[key].shape), whole[key]) <= allowed * scale
-        ):
-            problems.append(f"{key} of two batches put together differs from theirs")
+        of_halves = doubled[key].reshape(2, *whole[key].shape)
+        if not np.all(_distance(of_halves, whole[key]) <= allowed * scale):
+            problems.append(f"{key} of two concatenated batches differs from theirs")
         if len(empty[key]):
             problems.append(f"{key} of an empty batch has shape {empty[key].shape}")
+    outputs = sorted(function.structured_outputs.items())
+    row_of_table = {
+        "inputs": {key: _described(spec) for key, spec in specs.items()},
+        "outputs": {key: _described(value) for key, value in outputs},
+        "difference": largest_difference,
+        "milliseconds": _median_milliseconds(function, inputs),
+    }
+    return row_of_table, problems
+
+
+def _run(function: Callable[..., Any], batch: Tensors) -> Tensors:
+    """Return the outputs of a signature as numbers."""
+    outputs = function(**{key: tf.constant(x) for key, x in batch.items()})
+    return {key: _as_numbers(value) for key, value in outputs.items()}
+
+
+def _median_milliseconds(function: Callable[..., Any], inputs: Tensors) -> float:
+    """Return the median time of a request."""
     tensors = {key: tf.constant(x) for key, x in inputs.items()}
     times = []
     for _ in range(LATENCY_RUNS):
         start = time.perf_counter()
         for value in function(**tensors).values():
-            value.numpy()
+            value.numpy()  # waits for the result
         times.append(time.perf_counter() - start)
-    row = {
-        "inputs": {key: _described(spec) for key, spec in specs.items()},
-        "outputs": {
-            key: _described(value) for key, value in sorted(function.structured_outputs.items())
-        },
-        "difference": difference,
-        "milliseconds": 1e3 * float(np.median(times)),
-    }
-    return row, problems
+    return 1e3 * float(np.median(times))
 
 
-def _distance(a, b):
-    """|a − b|, and 0 between equal infinities, such as the score of what cannot be."""
+def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return |a − b|, and 0 for equal infinities, such as the scores of impossible data."""
     a, b = np.broadcast_arrays(a, b)
     return np.abs(np.subtract(a, b, out=np.zeros(a.shape), where=a != b))
 
 
-def _numbers(value):
-    """A tensor as float64; PNG files as what they show, in [0, 1]."""
+def _as_numbers(value: Any) -> np.ndarray:
+    """Return a tensor as float64; PNG files as their pixels in [0, 1]."""
     value = np.asarray(value)
     if value.dtype != object:
         return value.astype(np.float64)
     return np.array([tf.io.decode_png(file).numpy() for file in value.ravel()], np.float64) / 255
 
 
-def _described(spec):
-    return f"{spec.dtype.name} [{', '.join('batch' if size is None else str(size) for size in spec.shape)}]"
+def _described(spec: Any) -> str:
+    """Return dtype and shape of a tensor or a spec, such as `float32 [batch, 8]`."""
+    sizes = ("batch" if size is None else str(size) for size in spec.shape)
+    return f"{spec.dtype.name} [{', '.join(sizes)}]"
 
 
-def _parameters_served(graph):
-    """How many numbers the variables hold that the signatures' outputs depend on."""
+def _count_served_values(graph: Any) -> int:
+    """Return the number of values in the variables that an output of a signature depends on."""
     nodes = {node.name: node for node in graph.graph_def.node}
     waiting = [
         output.name
@@ -171,27 +192,29 @@ def _parameters_served(graph):
     return sum(math.prod(size.size for size in node.attr["shape"].shape.dim) for node in variables)
 
 
-def _parameters_stored(folder):
+def _count_stored_values(folder: pathlib.Path) -> int:
+    """Return the number of values in the variables of the SavedModel."""
     stored = tf.train.list_variables(str(folder / "variables" / "variables"))
     return sum(math.prod(shape) for name, shape in stored if name != "_CHECKPOINTABLE_OBJECT_GRAPH")
 
 
-def _foreign_to_a_server(nodes):
-    """Nodes that cannot or must not run in a server: Python functions, and random numbers with a state."""
+def _unservable_operators(nodes: list[Any]) -> Iterator[str]:
+    """Yield the operators that call Python or draw random numbers from a state."""
     for op in sorted({node.op for node in nodes}):
-        definition = op_def_registry.get(op)
         if "PyFunc" in op:
             yield f"operator {op} calls Python, which a server does not have"
-        elif (
-            definition
-            and definition.is_stateful
-            and ("Random" in op or "Rng" in op or op == "Multinomial")
-        ):
-            yield f"operator {op} draws from a state of the server: the same request would not have the same answer"
+            continue
+        definition = op_def_registry.get(op)
+        random = "Random" in op or "Rng" in op or op == "Multinomial"
+        if random and definition and definition.is_stateful:
+            yield (
+                f"operator {op} draws from a state of the server: the same request would get "
+                "different answers"
+            )
 
 
-def _absolute_paths(message):
-    """Texts anywhere in a message that are paths of the machine it was written on."""
+def _absolute_paths(message: Message) -> Iterator[str]:
+    """Yield the texts anywhere in a message that are paths of the machine that wrote it."""
     for field, value in message.ListFields():
         if isinstance(value, (Message, str, bytes, int, float)):
             value = [value]
@@ -200,12 +223,18 @@ def _absolute_paths(message):
                 yield from _absolute_paths(part)
             elif isinstance(part, (str, bytes)) and field.name != "tensor_content":
                 text = part.decode(errors="replace") if isinstance(part, bytes) else part
-                if (text[:1] == "/" or text[1:3] == ":\\") and not text.startswith(
-                    ("/device:", "/job:")
-                ):
+                if _is_absolute_path(text):
                     yield f"the path {text} of the machine that wrote it is in it"
 
 
+def _is_absolute_path(text: str) -> bool:
+    """Return whether a text is a path of a file, and not the name of a device."""
+    is_path = text[:1] == "/" or text[1:3] == ":\\"
+    return is_path and not text.startswith(("/device:", "/job:"))
+
+
 if __name__ == "__main__":
-    sys.modules["keras_gen"] = sys.modules["keras"] = None  # type: ignore[assignment]  # any import of them fails
+    # Any import of these packages fails from here on.
+    sys.modules["keras_gen"] = None  # type: ignore[assignment]
+    sys.modules["keras"] = None  # type: ignore[assignment]
     print(json.dumps(check(pathlib.Path(sys.argv[1]))))

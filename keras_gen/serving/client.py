@@ -1,6 +1,7 @@
-"""Clients of TensorFlow Serving, over REST and gRPC, that know the signatures of keras_gen's models.
+"""Clients of TensorFlow Serving, over REST and gRPC, that know the signatures of keras_gen.
 
-The file stands alone: it may be copied to a machine that has numpy and requests, or for gRPC tensorflow-serving-api, and nothing else.
+This file stands alone. You can copy it to a machine that has only numpy and requests, or for gRPC
+tensorflow-serving-api.
 """
 
 from __future__ import annotations
@@ -8,12 +9,12 @@ from __future__ import annotations
 import base64
 import dataclasses
 import urllib.parse
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-# Canonical codes by the HTTP status that TensorFlow Serving answers with; where several share one, the commonest.
+# Canonical codes by HTTP status. Where several codes share a status, the most common one.
 _CODES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -27,18 +28,29 @@ _CODES = {
     504: "DEADLINE_EXCEEDED",
 }
 _ADVICE = {
-    "UNAVAILABLE": "Is the server running there, and has it loaded the model? status() says so.",
-    "NOT_FOUND": "The server names its models in models.config, and its versions by the folders in each.",
-    "DEADLINE_EXCEEDED": "Ask for fewer rows at a time, or give the client a longer timeout.",
+    "UNAVAILABLE": "Is the server running there, and has it loaded the model? Call status().",
+    "NOT_FOUND": (
+        "The server takes the names of its models from models.config, and their versions from "
+        "the folders of each model."
+    ),
+    "DEADLINE_EXCEEDED": "Send fewer rows per request, or give the client a longer timeout.",
+}
+_NUMPY_DTYPES = {
+    "DT_FLOAT": "float32",
+    "DT_DOUBLE": "float64",
+    "DT_BOOL": "bool",
+    "DT_STRING": "object",
+    "DT_INT32": "int32",
+    "DT_INT64": "int64",
 }
 
 
 class ServingError(RuntimeError):
-    """The server refused, failed or was not there.
+    """The server refused a request, failed, or could not be reached.
 
     Args:
         code: Canonical code, such as `"NOT_FOUND"`.
-        message: What the server said.
+        message: The message of the server.
     """
 
     def __init__(self, code: str, message: str) -> None:
@@ -48,12 +60,12 @@ class ServingError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """What a signature takes or gives under a name."""
+    """Dtype and shape of an input or output of a signature."""
 
     dtype: str
-    """NumPy's name of it; `"object"` for bytes."""
+    """Name of the NumPy dtype; `"object"` for bytes."""
     shape: tuple[int | None, ...]
-    """None for a free dimension."""
+    """Shape, with None for a dimension of any size."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,50 +73,53 @@ class Signature:
     """An endpoint of a model."""
 
     inputs: dict[str, Tensor]
-    """What it takes, by name."""
+    """Its inputs, by name."""
     outputs: dict[str, Tensor]
-    """What it gives, by name."""
+    """Its outputs, by name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Version:
-    """A version that the server has or had."""
+    """A version of a model that the server has or had."""
 
     number: int
     """Its number."""
     state: str
-    """`"AVAILABLE"` once it is served; `"START"`, `"LOADING"`, `"UNLOADING"`, `"END"`."""
+    """`"AVAILABLE"` while it is served; `"START"`, `"LOADING"`, `"UNLOADING"` or `"END"`."""
     error: str
-    """Why it could not be loaded; empty if it could."""
+    """Why the server could not load it; empty if it could."""
 
 
 class Generated(NamedTuple):
-    """What `generate` answers, one row a seed."""
+    """The answer of `generate`, one row per seed."""
 
     outputs: np.ndarray
     """The data, `[batch, *data_shape]`."""
     latents: np.ndarray
-    """The latents that they were decoded from, `[batch, n]`."""
+    """The latents of these data, `[batch, n]`."""
 
 
 class Scored(NamedTuple):
-    """What `score` answers, one value a row."""
+    """The answer of `score`, one value per row."""
 
     score: np.ndarray
-    """Higher is stranger, `[batch]`."""
+    """Anomaly score, `[batch]`: higher is more anomalous."""
     anomaly: np.ndarray | None
-    """Whether it is over the threshold, bool `[batch]`; None for a model without one."""
+    """Whether the score is above the threshold, bool `[batch]`; None for a model without one."""
 
 
 class _Client:
-    """What both clients share: the signatures of keras_gen, and checks of a request before it is sent.
+    """Base of both clients: the signatures of keras_gen, and checks of a request.
 
     Args:
-        address: Where the server listens.
+        address: Address of the server.
         model: Name of the model.
-        version: Its version; the latest if None.
-        label: Label of the version, such as `"stable"`, instead.
+        version: Version of the model; the latest if None.
+        label: Label of a version, such as `"stable"`, in place of its number.
         timeout: Seconds to wait for an answer.
+
+    Raises:
+        ValueError: If both a version and a label are given.
     """
 
     def __init__(
@@ -117,21 +132,20 @@ class _Client:
     ) -> None:
         if version is not None and label is not None:
             raise ValueError(
-                f"Give a version or a label, not both. Received: version={version!r}, label={label!r}"
+                "Give a version or a label, not both. "
+                f"Received: version={version!r}, label={label!r}"
             )
-        self.address, self.model, self.version, self.label, self.timeout = (
-            address,
-            model,
-            version,
-            label,
-            timeout,
-        )
+        self.address = address
+        self.model = model
+        self.version = version
+        self.label = label
+        self.timeout = timeout
         self._signatures: dict[str, Signature] | None = None
 
     def signatures(self) -> dict[str, Signature]:
-        """The endpoints of the model, name → `Signature`, asked for once."""
+        """Return the endpoints of the model, name → `Signature`. The server is asked once."""
         if self._signatures is None:
-            self._signatures = self._ask_signatures()
+            self._signatures = self._request_signatures()
         return self._signatures
 
     def predict(
@@ -140,86 +154,94 @@ class _Client:
         """Call any signature.
 
         Args:
-            signature: Its name.
-            **inputs: What it takes, by name, each an array whose first dimension is the batch; bytes for PNG.
+            signature: Name of the signature.
+            **inputs: One array per input, by name. Its first dimension is the batch. PNG files
+                are bytes.
 
         Returns:
-            What it gives, name → array of the signature's dtype.
+            One array per output, by name, of the signature's dtype.
 
         Raises:
-            ValueError: If the model has no such signature, or it takes something else.
-            ServingError: If the server refuses, fails or is not there.
+            ValueError: If the model has no such signature, or the signature has other inputs.
+            ServingError: If the server refuses the request, fails, or cannot be reached.
         """
-        offered = self.signatures()
-        if signature not in offered:
+        signatures = self.signatures()
+        if signature not in signatures:
             raise ValueError(
-                f"Expected a signature of {self.model}: {', '.join(sorted(offered))}. Received: {signature!r}"
+                f"`signature` must be one of {', '.join(sorted(signatures))} for the model "
+                f"{self.model!r}. Received: signature={signature!r}"
             )
-        signature_of = offered[signature]
-        if set(inputs) != set(signature_of.inputs):
+        specs = signatures[signature]
+        if set(inputs) != set(specs.inputs):
             raise ValueError(
-                f"Expected for {signature}: {', '.join(signature_of.inputs)}. Received: {', '.join(inputs) or 'nothing'}"
+                f"The inputs of {signature} must be {', '.join(specs.inputs)}. "
+                f"Received: {', '.join(inputs) or 'none'}"
             )
         arrays = {
-            name: _as_array(name, values, signature_of.inputs[name])
-            for name, values in inputs.items()
+            name: _as_array(name, values, specs.inputs[name]) for name, values in inputs.items()
         }
-        if len({len(array) for array in arrays.values()}) > 1:
-            raise ValueError(
-                f"Expected one batch size. Received: { {name: len(array) for name, array in arrays.items()} }"
-            )
-        return self._predict(signature, arrays, signature_of.outputs)
+        sizes = {name: len(array) for name, array in arrays.items()}
+        if len(set(sizes.values())) > 1:
+            raise ValueError(f"All inputs must have the same batch size. Received: {sizes}")
+        return self._predict(signature, arrays, specs.outputs)
 
     def reconstruct(
         self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None
     ) -> np.ndarray:
-        """The reconstructions `[batch, *data_shape]` of data."""
-        return self.predict("serving_default", inputs=inputs, **_given(condition))[
-            "reconstructions"
-        ]
+        """Return the reconstructions of data, `[batch, *data_shape]`."""
+        outputs = self.predict("serving_default", inputs=inputs, **_optional(condition))
+        return outputs["reconstructions"]
 
     def encode(
         self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None
     ) -> dict[str, np.ndarray]:
-        """What describes the latents of data, by name: `latents`, or `mean` and `scale` or `scale_tril`."""
-        return self.predict("encode", inputs=inputs, **_given(condition))
+        """Return `latents`, or the `mean` and the `scale` or `scale_tril` of the latents."""
+        return self.predict("encode", inputs=inputs, **_optional(condition))
 
     def decode(self, latents: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> np.ndarray:
-        """The data `[batch, *data_shape]` that latents `[batch, n]` stand for."""
-        return self.predict("decode", latents=latents, **_given(condition))["outputs"]
+        """Return the data `[batch, *data_shape]` of latents `[batch, n]`."""
+        return self.predict("decode", latents=latents, **_optional(condition))["outputs"]
 
     def generate(self, seed: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> Generated:
-        """New data, one row for each of the ints `seed`: the same row for the same seed."""
-        return Generated(**self.predict("generate", seed=seed, **_given(condition)))
+        """Generate one row per integer of `seed`. The same seed gives the same row."""
+        return Generated(**self.predict("generate", seed=seed, **_optional(condition)))
 
     def score(self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> Scored:
-        """How strange data are."""
-        answer = self.predict("score", inputs=inputs, **_given(condition))
-        return Scored(answer["score"], answer.get("anomaly"))
+        """Return the anomaly score of data, and whether it is above the threshold."""
+        outputs = self.predict("score", inputs=inputs, **_optional(condition))
+        return Scored(outputs["score"], outputs.get("anomaly"))
 
     def discriminate(
         self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None
     ) -> np.ndarray:
-        """The probability `[batch]` that data are real, as the discriminator of a GAN sees it."""
-        return self.predict("discriminate", inputs=inputs, **_given(condition))["probability"]
+        """Return the probability that data are real by the discriminator of a GAN, `[batch]`."""
+        return self.predict("discriminate", inputs=inputs, **_optional(condition))["probability"]
 
-    def _ask_signatures(self) -> dict[str, Signature]:
+    def _request_signatures(self) -> dict[str, Signature]:
+        """Ask the server for the endpoints of the model."""
         raise NotImplementedError
 
-    def _predict(self, signature, arrays, outputs):
+    def _predict(
+        self, signature: str, arrays: dict[str, np.ndarray], outputs: dict[str, Tensor]
+    ) -> dict[str, np.ndarray]:
+        """Send a request that has been checked, and return the answer by name of the output."""
         raise NotImplementedError
 
 
 class RESTClient(_Client):
-    """Talks to port 8501 of TensorFlow Serving. An empty batch cannot be sent as JSON.
+    """A client of the REST interface of TensorFlow Serving, by default on port 8501.
+
+    JSON cannot carry an empty batch.
 
     Args:
-        address: Such as `"http://localhost:8501"`.
+        address: Address of the server, such as `"http://localhost:8501"`.
         model: Name of the model.
-        version: Its version; the latest if None.
-        label: Label of the version, such as `"stable"`, instead.
+        version: Version of the model; the latest if None.
+        label: Label of a version, such as `"stable"`, in place of its number.
         timeout: Seconds to wait for an answer.
-        rows: Send a list of rows (`instances`) in the place of one array for each input (`inputs`). The answers are the same.
+
+    Raises:
+        ValueError: If both a version and a label are given.
 
     Example:
 
@@ -228,84 +250,60 @@ class RESTClient(_Client):
     'http://localhost:8501/v1/models/vae/labels/stable'
     """
 
-    def __init__(
-        self,
-        address: str,
-        model: str,
-        version: int | None = None,
-        label: str | None = None,
-        timeout: float = 60.0,
-        rows: bool = False,
-    ) -> None:
-        super().__init__(address, model, version, label, timeout)
-        self.rows = rows
-
     @property
     def url(self) -> str:
         """Address of the model and version."""
-        of_version = "" if self.version is None else f"/versions/{self.version}"
+        url = f"{self.address.rstrip('/')}/v1/models/{urllib.parse.quote(self.model, safe='')}"
+        if self.version is not None:
+            return f"{url}/versions/{self.version}"
         if self.label is not None:
-            of_version = f"/labels/{urllib.parse.quote(self.label, safe='')}"
-        return f"{self.address.rstrip('/')}/v1/models/{urllib.parse.quote(self.model, safe='')}{of_version}"
+            return f"{url}/labels/{urllib.parse.quote(self.label, safe='')}"
+        return url
 
     def status(self) -> list[Version]:
-        """The versions that the server knows of the model, as `Version`."""
+        """Return the versions that the server knows of the model."""
+        entries = self._request("get", "")["model_version_status"]
         return [
             Version(int(entry["version"]), entry["state"], entry["status"].get("error_message", ""))
-            for entry in self._request("get", "")["model_version_status"]
+            for entry in entries
         ]
 
-    def _ask_signatures(self) -> dict[str, Signature]:
-        def tensors(infos):
-            return {
-                name: Tensor(
-                    _NAMES[info["dtype"]],
-                    tuple(
-                        None if size["size"] == "-1" else int(size["size"])
-                        for size in info["tensor_shape"].get("dim", [])
-                    ),
-                )
-                for name, info in infos.items()
-            }
-
-        found = self._request("get", "/metadata")["metadata"]["signature_def"]["signature_def"]
+    def _request_signatures(self) -> dict[str, Signature]:
+        metadata = self._request("get", "/metadata")["metadata"]
         return {
-            name: Signature(tensors(signature["inputs"]), tensors(signature["outputs"]))
-            for name, signature in found.items()
-            if signature.get("inputs")
+            name: Signature(_tensors_of(entry["inputs"]), _tensors_of(entry["outputs"]))
+            for name, entry in metadata["signature_def"]["signature_def"].items()
+            if entry.get("inputs")
         }
 
-    def _predict(self, signature, arrays, outputs):
-        plain = {name: _as_json(array) for name, array in arrays.items()}
-        batch = len(next(iter(plain.values())))
-        if not batch:
+    def _predict(
+        self, signature: str, arrays: dict[str, np.ndarray], outputs: dict[str, Tensor]
+    ) -> dict[str, np.ndarray]:
+        if not len(next(iter(arrays.values()))):
             raise ValueError(
-                "REST cannot carry an empty batch. Received: no rows. Leave the call out, or use GRPCClient."
+                "REST cannot carry an empty batch. Received: no rows. Skip the request, or use "
+                "GRPCClient."
             )
-        request = {"signature_name": signature}
-        if self.rows:
-            request["instances"] = [
-                {name: values[row] for name, values in plain.items()} for row in range(batch)
-            ]
-        else:
-            request["inputs"] = plain
-        answer = self._request("post", ":predict", request)[
-            "predictions" if self.rows else "outputs"
-        ]
-        if len(outputs) == 1:  # the server leaves its name out
+        inputs = {name: _to_json(array) for name, array in arrays.items()}
+        body = {"signature_name": signature, "inputs": inputs}
+        answer = self._request("post", ":predict", body)["outputs"]
+        if len(outputs) == 1:  # the server omits the name of a single output
             answer = dict.fromkeys(outputs, answer)
-        elif self.rows:
-            answer = {name: [row[name] for row in answer] for name in outputs}
         return {name: _from_json(answer[name], tensor) for name, tensor in outputs.items()}
 
-    def _request(self, method, path, body=None):
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """Send a request and return its JSON answer.
+
+        Raises:
+            ServingError: If the server refuses the request, fails, or cannot be reached.
+        """
         import requests
 
         try:
             response = requests.request(method, self.url + path, json=body, timeout=self.timeout)
         except requests.Timeout as error:
             raise ServingError(
-                "DEADLINE_EXCEEDED", f"no answer of {self.url} in {self.timeout:g} s."
+                "DEADLINE_EXCEEDED", f"{self.url} did not answer within {self.timeout:g} s."
             ) from error
         except requests.RequestException as error:
             raise ServingError("UNAVAILABLE", f"no server at {self.address}: {error}.") from error
@@ -313,24 +311,28 @@ class RESTClient(_Client):
             answer = response.json()
         except ValueError as error:
             raise ServingError(
-                "UNKNOWN", f"{self.url} did not answer in JSON, but: {response.text[:200]!r}."
+                "UNKNOWN", f"{self.url} must answer in JSON. Received: {response.text[:200]!r}."
             ) from error
         if response.status_code != 200:
-            raise ServingError(
-                _CODES.get(response.status_code, "INTERNAL"), answer.get("error", response.text)
-            )
+            code = _CODES.get(response.status_code, "INTERNAL")
+            raise ServingError(code, answer.get("error", response.text))
         return answer
 
 
 class GRPCClient(_Client):
-    """Talks to port 8500 of TensorFlow Serving: binary, for large batches. Needs tensorflow-serving-api.
+    """A client of the gRPC interface of TensorFlow Serving, by default on port 8500.
+
+    The format is binary, which suits large batches. It needs tensorflow-serving-api.
 
     Args:
-        address: Such as `"localhost:8500"`.
+        address: Address of the server, such as `"localhost:8500"`.
         model: Name of the model.
-        version: Its version; the latest if None.
-        label: Label of the version, such as `"stable"`, instead.
+        version: Version of the model; the latest if None.
+        label: Label of a version, such as `"stable"`, in place of its number.
         timeout: Seconds to wait for an answer.
+
+    Raises:
+        ValueError: If both a version and a label are given.
     """
 
     def __init__(
@@ -344,7 +346,10 @@ class GRPCClient(_Client):
         import grpc
 
         super().__init__(address, model, version, label, timeout)
-        unlimited = [(f"grpc.max_{way}_message_length", -1) for way in ("send", "receive")]
+        unlimited = [
+            ("grpc.max_send_message_length", -1),
+            ("grpc.max_receive_message_length", -1),
+        ]
         self._channel = grpc.insecure_channel(address, unlimited)
 
     def close(self) -> None:
@@ -352,61 +357,52 @@ class GRPCClient(_Client):
         self._channel.close()
 
     def status(self) -> list[Version]:
-        """The versions that the server knows of the model, as `Version`."""
+        """Return the versions that the server knows of the model."""
         from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
-        request = self._addressed(get_model_status_pb2.GetModelStatusRequest())
-        answer = self._call(
-            model_service_pb2_grpc.ModelServiceStub(self._channel).GetModelStatus, request
-        )
+        service = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        request = self._address(get_model_status_pb2.GetModelStatusRequest())
         states = get_model_status_pb2.ModelVersionStatus.State
         return [
             Version(entry.version, states.Name(entry.state), entry.status.error_message)
-            for entry in answer.model_version_status
+            for entry in self._call(service.GetModelStatus, request).model_version_status
         ]
 
-    def _ask_signatures(self) -> dict[str, Signature]:
-        import tensorflow as tf
+    def _request_signatures(self) -> dict[str, Signature]:
         from tensorflow_serving.apis import get_model_metadata_pb2
 
-        def tensors(infos):
-            return {
-                name: Tensor(
-                    np.dtype(tf.as_dtype(info.dtype).as_numpy_dtype).name,
-                    tuple(None if size.size == -1 else size.size for size in info.tensor_shape.dim),
-                )
-                for name, info in infos.items()
-            }
-
-        request = self._addressed(
+        request = self._address(
             get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
         )
         answer = self._call(self._prediction_service().GetModelMetadata, request)
-        found = get_model_metadata_pb2.SignatureDefMap()
-        answer.metadata["signature_def"].Unpack(found)
+        definitions = get_model_metadata_pb2.SignatureDefMap()
+        answer.metadata["signature_def"].Unpack(definitions)
         return {
-            name: Signature(tensors(signature.inputs), tensors(signature.outputs))
-            for name, signature in found.signature_def.items()
-            if signature.inputs
+            name: Signature(_tensors_of_message(entry.inputs), _tensors_of_message(entry.outputs))
+            for name, entry in definitions.signature_def.items()
+            if entry.inputs
         }
 
-    def _predict(self, signature, arrays, outputs):
+    def _predict(
+        self, signature: str, arrays: dict[str, np.ndarray], outputs: dict[str, Tensor]
+    ) -> dict[str, np.ndarray]:
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
-        request = self._addressed(predict_pb2.PredictRequest())
+        request = self._address(predict_pb2.PredictRequest())
         request.model_spec.signature_name = signature
         for name, array in arrays.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
         answer = self._call(self._prediction_service().Predict, request)
         return {name: tf.make_ndarray(answer.outputs[name]) for name in outputs}
 
-    def _prediction_service(self):
+    def _prediction_service(self) -> Any:
         from tensorflow_serving.apis import prediction_service_pb2_grpc
 
         return prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
-    def _addressed(self, request):
+    def _address(self, request: Any) -> Any:
+        """Write the model and its version or label into a request, and return the request."""
         request.model_spec.name = self.model
         if self.version is not None:
             request.model_spec.version.value = self.version
@@ -414,7 +410,12 @@ class GRPCClient(_Client):
             request.model_spec.version_label = self.label
         return request
 
-    def _call(self, method, request):
+    def _call(self, method: Any, request: Any) -> Any:
+        """Call a method of the server.
+
+        Raises:
+            ServingError: If the server refuses the request, fails, or cannot be reached.
+        """
         import grpc
 
         try:
@@ -423,50 +424,83 @@ class GRPCClient(_Client):
             raise ServingError(error.code().name, error.details()) from error
 
 
-_NAMES = {
-    "DT_FLOAT": "float32",
-    "DT_DOUBLE": "float64",
-    "DT_BOOL": "bool",
-    "DT_STRING": "object",
-    "DT_INT32": "int32",
-    "DT_INT64": "int64",
-}
+def _tensors_of(infos: dict[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors that JSON metadata describe, by name."""
+    tensors = {}
+    for name, info in infos.items():
+        sizes = [int(dimension["size"]) for dimension in info["tensor_shape"].get("dim", [])]
+        shape = tuple(None if size == -1 else size for size in sizes)
+        tensors[name] = Tensor(_NUMPY_DTYPES[info["dtype"]], shape)
+    return tensors
 
 
-def _given(condition):
+def _tensors_of_message(infos: Any) -> dict[str, Tensor]:
+    """Return the tensors that protobuf metadata describe, by name."""
+    import tensorflow as tf
+
+    tensors = {}
+    for name, info in infos.items():
+        sizes = [dimension.size for dimension in info.tensor_shape.dim]
+        shape = tuple(None if size == -1 else size for size in sizes)
+        tensors[name] = Tensor(np.dtype(tf.as_dtype(info.dtype).as_numpy_dtype).name, shape)
+    return tensors
+
+
+def _optional(condition: npt.ArrayLike | None) -> dict[str, npt.ArrayLike]:
+    """Return the condition as an input by name, if there is one."""
     return {} if condition is None else {"condition": condition}
 
 
-def _as_array(name, values, tensor):
-    """The values as an array of the signature's dtype; a `ValueError` if they are of another kind or shape."""
-    array = np.asarray(values, object if tensor.dtype == "object" else None)
-    fits = len(array.shape) == len(tensor.shape) and all(
-        want in (None, got) for want, got in zip(tensor.shape, array.shape, strict=True)
-    )
-    if tensor.dtype == "object":
-        fits = fits and all(isinstance(value, bytes) for value in array.ravel())
-    elif (not np.can_cast(array.dtype, tensor.dtype, "same_kind") and array.size) or (
-        array.dtype == np.uint8 and tensor.dtype == "float32"
-    ):
-        fits = False
-    if not fits:
+def _as_array(name: str, values: npt.ArrayLike, tensor: Tensor) -> np.ndarray:
+    """Return values as an array of the signature's dtype.
+
+    Raises:
+        ValueError: If the values have another kind or shape, or are not finite.
+    """
+    is_bytes = tensor.dtype == "object"
+    array = np.asarray(values, object if is_bytes else None)
+    if not (_has_shape(array, tensor.shape) and _has_kind(array, tensor.dtype)):
         shape = ", ".join("batch" if size is None else str(size) for size in tensor.shape)
-        kind = "bytes" if tensor.dtype == "object" else tensor.dtype
+        kind = "bytes" if is_bytes else tensor.dtype
         raise ValueError(
-            f"Expected `{name}` as {kind} of shape ({shape}). Received: {array.dtype} of shape {array.shape}"
+            f"`{name}` must be {kind} of shape ({shape}). "
+            f"Received: {array.dtype} of shape {array.shape}"
         )
     if tensor.dtype == "float32" and not np.isfinite(array.astype(tensor.dtype)).all():
-        raise ValueError(f"Expected `{name}` as finite numbers. Received: some that are not.")
+        raise ValueError(f"`{name}` must be finite. Received: NaN or infinite values.")
     return array.astype(tensor.dtype)
 
 
-def _as_json(array):
+def _has_shape(array: np.ndarray, shape: tuple[int | None, ...]) -> bool:
+    """Return whether an array has a shape in which None stands for any size."""
+    if len(array.shape) != len(shape):
+        return False
+    sizes = zip(shape, array.shape, strict=True)
+    return all(expected in (None, actual) for expected, actual in sizes)
+
+
+def _has_kind(array: np.ndarray, dtype: str) -> bool:
+    """Return whether an array can be cast to a dtype without losing its meaning.
+
+    Integers of 8 bits are refused as floats: they are pixels from 0 to 255, not in [0, 1].
+    """
+    if dtype == "object":
+        return all(isinstance(value, bytes) for value in array.ravel())
+    if array.dtype == np.uint8 and dtype == "float32":
+        return False
+    return bool(np.can_cast(array.dtype, dtype, "same_kind")) or not array.size
+
+
+def _to_json(array: np.ndarray) -> list[Any]:
+    """Return an array as lists; bytes in base64."""
     if array.dtype == object:
         return [{"b64": base64.b64encode(value).decode()} for value in array]
-    return array.tolist()
+    values: list[Any] = array.tolist()
+    return values
 
 
-def _from_json(values, tensor):
+def _from_json(values: Any, tensor: Tensor) -> np.ndarray:
+    """Return lists as an array of the signature's dtype; base64 as bytes."""
     if tensor.dtype == "object":
         return np.array([base64.b64decode(value["b64"]) for value in values], object)
     return np.asarray(values, tensor.dtype)

@@ -1,12 +1,13 @@
-"""The model card that travels with a published model."""
+"""The model card that is published with a model."""
 
-import csv
 import datetime
 import inspect
+import json
 import pathlib
 import platform
 from typing import Any
 
+import numpy as np
 import yaml
 
 from keras_gen._files import PathLike
@@ -15,6 +16,7 @@ from keras_gen.models.base import GenerativeModel
 from keras_gen.serving.warm_up import Exchanges
 
 CARD = "assets.extra/MODEL_CARD.md"
+"""Path of the card inside a SavedModel."""
 
 
 def write_card(
@@ -23,106 +25,93 @@ def write_card(
     name: str,
     version: str,
     exchanges: Exchanges,
-    run: PathLike | None = None,
+    training: str = "",
 ) -> None:
-    """Write what a model is, how it is called and what it was trained with.
+    """Write what a model is, how to call it, and how it was trained.
 
     Args:
         model: The model that was exported.
         folder: The SavedModel.
-        name, version: Under which it is served.
+        name: Name of the model in the server.
+        version: Its version in the server.
         exchanges: Requests and answers of its signatures, as `write_records` returns them.
-        run: Folder of its training run, if there is one.
+        training: Markdown text for the section "Training", which is omitted if it is empty.
     """
+    own, *stack = (f"{package} {release}" for package, release in versions().items())
+    today = datetime.datetime.now(datetime.UTC).date().isoformat()
+    summary = (inspect.getdoc(type(model)) or type(model).__name__).splitlines()[0]
+    parts = yaml.safe_dump(_parts(model), sort_keys=False).strip()
+    sections = [
+        f"# {name}, version {version}",
+        summary,
+        f"Published {today} by {own} ({', '.join(stack)}, Python {platform.python_version()}).",
+        f"## Signatures\n\n{_signature_table(exchanges)}",
+        "A batch may have any number of rows, including none. `keras-gen verify` compares every "
+        "signature with the answers of the Keras model.",
+    ]
+    if "generate" in exchanges:
+        sections.append(_generate_example(name, exchanges))
+    sections.append(f"## Model\n\n```yaml\n{parts}\n```")
+    if training:
+        sections.append(f"## Training\n\n{training.strip()}")
+    sections.append(
+        "## Limits\n\nA SavedModel is a program: run it only if you trust its author. "
+        "Generated samples are not observations."
+    )
     path = pathlib.Path(folder) / CARD
     path.parent.mkdir(exist_ok=True)
-    path.write_text(_card(model, name, version, exchanges, run))
+    path.write_text("\n\n".join(sections) + "\n")
 
 
-def _card(model, name, version, exchanges, run):
-    today = datetime.datetime.now(datetime.UTC).date().isoformat()
-    own, *stack = (f"{package} {version}" for package, version in versions().items())
-    signatures = "\n".join(
-        f"| `{signature}` | {' | '.join(', '.join(f'`{key}` {_described(value)}' for key, value in side.items()) for side in sides)} |"
-        for signature, sides in exchanges.items()
-    )
-    parts = yaml.safe_dump(_parts(model), sort_keys=False).strip()
-    text = f"""# {name}, version {version}
+def _signature_table(exchanges: Exchanges) -> str:
+    """Return a Markdown table of the inputs and outputs of each signature."""
+    rows = ["| signature | inputs | outputs |", "|---|---|---|"]
+    for signature, (inputs, outputs) in exchanges.items():
+        rows.append(f"| `{signature}` | {_described(inputs)} | {_described(outputs)} |")
+    return "\n".join(rows)
 
-{(inspect.getdoc(type(model)) or type(model).__name__).splitlines()[0]}
 
-Published {today} by {own} ({", ".join(stack)}, Python {platform.python_version()}).
+def _described(tensors: dict[str, np.ndarray]) -> str:
+    """Return the name, dtype and shape of each array."""
+    described = []
+    for name, array in tensors.items():
+        dtype = "string" if array.dtype == object else array.dtype.name
+        shape = ", ".join(["batch", *map(str, array.shape[1:])])
+        described.append(f"`{name}` {dtype} [{shape}]")
+    return ", ".join(described)
 
-## Signatures
 
-| signature | inputs | outputs |
-|---|---|---|
-{signatures}
-
-A batch may have any number of rows, none included. `generate` gives the same row for the same `seed`, whatever else is asked for.
-`keras-gen verify` compares all of them with the answers of the Keras model.
-
-    curl -d '{{"inputs": {{"seed": [0, 1, 2]}}, "signature_name": "generate"}}' http://localhost:8501/v1/models/{name}:predict
-
-## Model
-
-```yaml
-{parts}
-```
-"""
-    if "generate" not in exchanges:
-        text = text.replace(text[text.index("    curl") : text.index("## Model")], "")
-    if run:
-        text += _training(pathlib.Path(run))
+def _generate_example(name: str, exchanges: Exchanges) -> str:
+    """Return what `generate` promises, and a request to it."""
+    inputs, _ = exchanges["generate"]
+    request = {
+        "inputs": {key: array.tolist() for key, array in inputs.items()},
+        "signature_name": "generate",
+    }
     return (
-        text
-        + "\n## Limits\n\nA SavedModel is a program: run it only if you trust whoever made it. Samples are no data.\n"
+        "`generate` returns the same row for the same `seed`, whatever else is in the batch.\n\n"
+        f"    curl -d '{json.dumps(request)}' http://localhost:8501/v1/models/{name}:predict"
     )
 
 
-def _training(run):
-    """What a run says of itself, with no more of the machine's paths than their last part."""
-    text = ""
-    if (run / "config.yaml").is_file():
-        config = yaml.safe_load((run / "config.yaml").read_text())
-        config = {
-            key: pathlib.Path(value).name if str(value).startswith("/") else value
-            for key, value in config.items()
-        }
-        text += (
-            f"\n## Training\n\n```yaml\n{yaml.safe_dump(config, sort_keys=False).strip()}\n```\n"
-        )
-    if (run / "metrics.csv").is_file():
-        with (run / "metrics.csv").open(newline="") as file:
-            last = list(csv.DictReader(file))[-1:]
-        figures = "".join(
-            f"| {key} | {value} |\n" for row in last for key, value in row.items() if value
-        )
-        text += f"\nAfter the last epoch:\n\n| metric | value |\n|---|---|\n{figures}"
-    return text
-
-
-def _parts(model):
-    """The constructor's arguments in a word each."""
-    config = model.get_config()
-    described = {
+def _parts(model: GenerativeModel) -> dict[str, Any]:
+    """Return a short description of each constructor argument of a model."""
+    described: dict[str, Any] = {
         "class": type(model).__name__,
         "parameters": int(model.count_params()),
         "data_shape": list(model.data_shape),
     }
-    for argument in config:
-        value: Any = getattr(model, argument, None)
-        if hasattr(value, "count_params") and hasattr(value, "layers"):
-            described[argument] = f"{value.name}, {value.count_params()} parameters"
-        elif value is not None and argument not in ("dtype", "name", "trainable"):
-            described[argument] = (
-                value
-                if isinstance(value, (int, float, str))
-                else getattr(value, "name", None) or str(value)
-            )
+    for argument in model.get_config():
+        value = getattr(model, argument, None)
+        if value is not None and argument not in ("dtype", "name", "trainable"):
+            described[argument] = _in_a_word(value)
     return described
 
 
-def _described(batch):
-    dtype = "string" if batch.dtype == object else batch.dtype.name
-    return f"{dtype} [{', '.join(['batch', *map(str, batch.shape[1:])])}]"
+def _in_a_word(value: Any) -> int | float | str:
+    """Return a number or a text as it is, and a short description of anything else."""
+    if isinstance(value, (int, float, str)):
+        return value
+    if hasattr(value, "count_params") and hasattr(value, "layers"):
+        return f"{value.name}, {value.count_params()} parameters"
+    return getattr(value, "name", None) or str(value)

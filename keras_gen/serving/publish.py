@@ -1,8 +1,11 @@
-"""Publishing: the next version of a model, whole and verified before it is visible."""
+"""Publishing: write the next version of a model, verify it, and only then make it visible."""
 
 import os
 import pathlib
 
+import tensorflow as tf
+
+from keras_gen._export import write_saved_model
 from keras_gen._files import (
     UNFINISHED,
     PathLike,
@@ -12,85 +15,94 @@ from keras_gen._files import (
     write_checksums,
 )
 from keras_gen.models.base import GenerativeModel
-from keras_gen.runs.folder import load_run
 from keras_gen.serving.model_card import write_card
 from keras_gen.serving.server_config import read_server_config, write_server_config
-from keras_gen.serving.verify import SUMS, verify
+from keras_gen.serving.verify import CHECKSUMS, verify
 from keras_gen.serving.warm_up import write_records
 
 
 class PublishError(RuntimeError):
-    """A model could not be published; what was there before is as it was."""
+    """A model could not be published. The earlier versions are unchanged."""
 
 
 def publish(
-    model_or_run: GenerativeModel | PathLike, base: PathLike, png: bool = False
+    model: GenerativeModel, base: PathLike, png: bool = False, card: str = ""
 ) -> pathlib.Path:
-    """Export a model as the next version below `base`, the folder that TensorFlow Serving watches.
+    """Export a model as the next version in `base`, the folder that TensorFlow Serving watches.
 
-    The server loads whatever it sees under an integer name. So the SavedModel, its warm-up requests, model card and checksums are
-    written beside, verified, and renamed once they are whole. Earlier versions stay as they are, whatever happens. What a killed
-    process left, `base/unfinished-…`, no server looks at and the next call removes. Beside `base`, `models.config` and
-    `batching_parameters.txt` are written for the server.
+    The server loads every folder with an integer name. Therefore this function writes the
+    SavedModel, its warm-up requests, model card and checksums under another name, verifies them,
+    and renames the folder when it is complete. Earlier versions are never touched. A killed
+    process may leave a folder `base/unfinished-…`, which the server ignores and the next call
+    removes. The function also writes `models.config` and `batching_parameters.txt`, the
+    configuration of the server, next to `base`.
 
     Args:
-        model_or_run: A keras_gen model, or the folder of a training run.
+        model: A keras_gen model.
         base: Folder of the model's versions, such as `savedmodels/vae`.
-        png: Offer each signature also as `NAME_bytes`, with images as PNG.
+        png: Whether to add an endpoint `NAME_bytes` per signature, with images as PNG files.
+        card: Markdown text for the section "Training" of the model card, for instance the
+            settings and the final metrics. The section is omitted if it is empty.
 
     Returns:
         Path of the new version, `base/<next integer>`.
 
     Raises:
-        ValueError: If there is no model or finished run, `base` is a file, PNG is wanted for data that are no images, or the
-            `models.config` beside `base` has a mistake.
+        ValueError: If `model` is not a keras_gen model, `base` is a file, `png` is true and the
+            data are not images with values in [0, 1], or `models.config` next to `base` is
+            invalid.
         PublishError: If writing or verifying fails.
     """
-    if not isinstance(model_or_run, (GenerativeModel, str, os.PathLike)):
-        raise ValueError(
-            f"Expected a keras_gen model or the folder of a run. Received: {model_or_run!r}"
-        )
+    _check_model(model)
     base = pathlib.Path(base)
     if base.exists() and not base.is_dir():
         raise ValueError(
-            f"Expected `base` as the folder of a model's versions. Received: {base}, which is a file."
+            f"`base` must be the folder of a model's versions. Received: {base}, which is a file. "
+            "Choose another folder."
         )
-    run = None if isinstance(model_or_run, GenerativeModel) else pathlib.Path(model_or_run)
-    model = load_run(run) if run else model_or_run
+    endpoints = model.endpoints(png)
     models = base.resolve().parent
-    read_server_config(models)  # before the work: one with a mistake is an error
+    read_server_config(models)  # an invalid one is an error before any work is done
     base.mkdir(parents=True, exist_ok=True)
     with folder_lock(base):
         for left_over in base.glob(f"{UNFINISHED}*"):
             remove(left_over)
-        version = base / str(
-            max(
-                (int(folder.name) for folder in base.iterdir() if folder.name.isdecimal()),
-                default=0,
-            )
-            + 1
-        )
+        version = base / str(_newest_version(base) + 1)
         with atomic_write(version) as unfinished:
-            _write(model, unfinished, base.resolve().name, version.name, png, run)
+            name = base.resolve().name
+            try:
+                write_saved_model(endpoints, unfinished)
+                exchanges = write_records(endpoints, model, unfinished)
+                write_card(model, unfinished, name, version.name, exchanges, card)
+                write_checksums(unfinished, CHECKSUMS)
+            except (OSError, tf.errors.OpError) as error:
+                raise PublishError(
+                    f"Writing version {version.name} of {name} failed: {error}. No version was "
+                    "published. Is the disk full?"
+                ) from error
+            problems = verify(unfinished).problems
+            if problems:
+                raise PublishError(
+                    f"Verifying version {version.name} of {name} failed: {'; '.join(problems)}. "
+                    "No version was published."
+                )
         with folder_lock(models):
             write_server_config(models)
     return version
 
 
-def _write(model, folder, name, version, png, run):
-    import tensorflow as tf
+def _check_model(model: object) -> None:
+    """Raise a `ValueError` unless `model` is a keras_gen model."""
+    if isinstance(model, GenerativeModel):
+        return
+    advice = ""
+    if isinstance(model, (str, os.PathLike)):
+        file = os.path.join(os.fspath(model), "model.keras")
+        advice = f" Load the model first, for instance with `keras.saving.load_model({file!r})`."
+    raise ValueError(f"`model` must be a keras_gen model. Received: {model!r}.{advice}")
 
-    try:
-        model.export(folder, png=png)
-        exchanges = write_records(model, folder, png)
-        write_card(model, folder, name, version, exchanges, run)
-        write_checksums(folder, SUMS)
-    except (OSError, tf.errors.OpError) as error:
-        raise PublishError(
-            f"{folder.parent} has no new version, since writing it failed: {error}. Is the disk full?"
-        ) from error
-    found = verify(folder)
-    if found.problems:
-        raise PublishError(
-            f"{folder.parent} has no new version, since verifying it failed: {'; '.join(found.problems)}"
-        )
+
+def _newest_version(base: pathlib.Path) -> int:
+    """Return the largest integer that names a folder in `base`, 0 if there is none."""
+    versions = [int(folder.name) for folder in base.iterdir() if folder.name.isdecimal()]
+    return max(versions, default=0)

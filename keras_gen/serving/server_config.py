@@ -1,4 +1,6 @@
-"""The files that TensorFlow Serving itself is configured with: which models, and how requests are put together in batches."""
+"""The configuration files of TensorFlow Serving: which models it serves, and how it batches."""
+
+from __future__ import annotations
 
 import pathlib
 from typing import TYPE_CHECKING
@@ -8,63 +10,73 @@ from keras_gen._files import PathLike, atomic_write
 if TYPE_CHECKING:
     from tensorflow_serving.config.model_server_config_pb2 import ModelServerConfig
 
-MODELS = "models.config"
-BATCHING = "batching_parameters.txt"
-MOUNTED_AT = "/models"  # where the server's image expects models
+_MODELS = "models.config"
+_BATCHING = "batching_parameters.txt"
+_MOUNTED_AT = "/models"  # where the server's Docker image expects the models
+
+_BATCHING_PARAMETERS = """\
+# tensorflow_model_server --enable_batching \
+--batching_parameters_file=/models/batching_parameters.txt
+# The server computes the rows of several requests together, at most this number of rows.
+max_batch_size { value: 128 }
+# The first request waits at most this long for others.
+batch_timeout_micros { value: 1000 }
+# Number of batches that are computed at the same time: the number of cores.
+num_batch_threads { value: 2 }
+# Number of batches that may wait. The server refuses further requests as UNAVAILABLE.
+max_enqueued_batches { value: 1000 }
+"""
 
 
-def read_server_config(folder: PathLike) -> "ModelServerConfig":
-    """The `ModelServerConfig` of a folder of models, empty if there is none yet.
+def read_server_config(folder: PathLike) -> ModelServerConfig:
+    """Return the `ModelServerConfig` of a folder of models, empty if there is no `models.config`.
+
+    Args:
+        folder: Folder of the models, such as `savedmodels`.
 
     Raises:
-        ValueError: If its `models.config` cannot be read.
+        ValueError: If `models.config` is invalid.
     """
     from google.protobuf import text_format
     from tensorflow_serving.config import model_server_config_pb2
 
-    path, config = pathlib.Path(folder) / MODELS, model_server_config_pb2.ModelServerConfig()
+    path = pathlib.Path(folder) / _MODELS
+    config = model_server_config_pb2.ModelServerConfig()
+    if not path.is_file():
+        return config
     try:
-        return text_format.Parse(path.read_text(), config) if path.is_file() else config
+        return text_format.Parse(path.read_text(), config)
     except text_format.ParseError as error:
         raise ValueError(
-            f"Expected {path} as a ModelServerConfig. Received one with a mistake: {error}. Mend or remove it."
+            f"{path} must hold a valid ModelServerConfig in protobuf text format. "
+            f"Received an invalid one: {error}. Correct the file or remove it."
         ) from error
 
 
 def write_server_config(folder: PathLike) -> None:
-    """Write `models.config` for all models below a folder and, where there is none, `batching_parameters.txt`.
+    """Add the models of a folder to `models.config`, and write `batching_parameters.txt` once.
 
-    Models that the file names already keep what it says of them: versions, labels, paths.
+    Entries that `models.config` already has keep their versions, labels and paths. An existing
+    `batching_parameters.txt` is not changed.
 
     Args:
-        folder: Folder of the models, such as `savedmodels`, that the server sees as `/models`.
+        folder: Folder of the models, such as `savedmodels`, which the server sees as `/models`.
     """
     from google.protobuf import text_format
 
-    folder, config = pathlib.Path(folder), read_server_config(folder)
-    known = {model.name for model in config.model_config_list.config}
-    versioned = {
+    folder = pathlib.Path(folder)
+    config = read_server_config(folder)
+    configured = {model.name for model in config.model_config_list.config}
+    published = {
         path.parent.name for path in folder.glob("*/*") if path.name.isdecimal() and path.is_dir()
     }
-    for name in sorted(versioned - known):
+    for name in sorted(published - configured):
         config.model_config_list.config.add(
-            name=name, base_path=f"{MOUNTED_AT}/{name}", model_platform="tensorflow"
+            name=name, base_path=f"{_MOUNTED_AT}/{name}", model_platform="tensorflow"
         )
-    if versioned - known:
-        with atomic_write(folder / MODELS) as unfinished:
+    if published - configured:
+        with atomic_write(folder / _MODELS) as unfinished:
             unfinished.write_text(text_format.MessageToString(config))
-    if not (folder / BATCHING).exists():
-        with atomic_write(folder / BATCHING) as unfinished:
-            unfinished.write_text(_BATCHING)
-
-
-_BATCHING = """# tensorflow_model_server --enable_batching --batching_parameters_file=/models/batching_parameters.txt
-# Rows of several requests are computed together: up to this many,
-max_batch_size { value: 128 }
-# waiting for others no longer than this.
-batch_timeout_micros { value: 1000 }
-# Batches computed at the same time: the number of cores.
-num_batch_threads { value: 2 }
-# Batches that may wait before requests are refused as UNAVAILABLE.
-max_enqueued_batches { value: 1000 }
-"""
+    if not (folder / _BATCHING).exists():
+        with atomic_write(folder / _BATCHING) as unfinished:
+            unfinished.write_text(_BATCHING_PARAMETERS)

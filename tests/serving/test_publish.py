@@ -1,6 +1,9 @@
+import importlib
+import json
 import os
 import pathlib
 import platform
+import re
 import resource
 import shutil
 import signal
@@ -24,7 +27,7 @@ from keras_gen._files import damaged_files
 from keras_gen._versions import versions
 from keras_gen.serving.model_card import CARD, write_card
 from keras_gen.serving.server_config import write_server_config
-from keras_gen.serving.verify import SUMS
+from keras_gen.serving.verify import CHECKSUMS
 
 
 @pytest.mark.usefixtures("unverified")
@@ -58,7 +61,7 @@ def test_what_verifying_finds_wrong_is_not_published(tmp_path, monkeypatch):
     )
     with pytest.raises(
         serving.PublishError,
-        match=r"digits has no new version, since verifying it failed: signature score: score of a row",
+        match=r"Verifying version 1 of digits failed: signature score: score of a row",
     ):
         serving.publish(model, tmp_path / "digits")
     assert list((tmp_path / "digits").iterdir()) == []
@@ -67,15 +70,17 @@ def test_what_verifying_finds_wrong_is_not_published(tmp_path, monkeypatch):
 def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
     model = compiled_for_publishing()
 
-    def write_half(path, **_):
+    def write_half(endpoints, path):
         path.mkdir()
         (path / "saved_model.pb").write_text("half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(model, "export", write_half)
+    monkeypatch.setattr(
+        importlib.import_module("keras_gen.serving.publish"), "write_saved_model", write_half
+    )
     with pytest.raises(
         serving.PublishError,
-        match=r"writing it failed: No space left on device\. Is the disk full\?",
+        match=r"Writing version 1 of digits failed: No space left on device\. .*Is the disk full\?",
     ):
         serving.publish(model, tmp_path / "digits")
     assert list((tmp_path / "digits").iterdir()) == []
@@ -90,44 +95,63 @@ def test_a_full_disk_is_an_error_and_the_earlier_versions_stay(tmp_path):
     for limit in (20_000, 2_000, 60_000):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, unlimited[1]))
         try:
-            with pytest.raises(
-                serving.PublishError, match="has no new version, since writing it failed"
-            ):
+            with pytest.raises(serving.PublishError, match="Writing version 2 of digits failed: "):
                 serving.publish(model, base)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
     assert [path.name for path in base.iterdir()] == ["1"]
-    assert damaged_files(base / "1", SUMS) == []
+    assert damaged_files(base / "1", CHECKSUMS) == []
 
 
 @pytest.mark.usefixtures("unverified")
-def test_a_run_is_published_with_its_training(tmp_path):
-    run = tmp_path / "runs" / "mine"
-    run.mkdir(parents=True)
-    compiled_for_publishing(tiny_vae).save(run / "model.keras")
-    (run / "config.yaml").write_text("data: /home/me/digits\nepochs: 3\n")
-    (run / "metrics.csv").write_text("epoch,loss,val_loss\n0,9.5,\n1,8.5,\n")
-    version = serving.publish(run, tmp_path / "savedmodels" / "mine")
+def test_the_card_describes_the_model_and_its_training(tmp_path):
+    model = compiled_for_publishing(tiny_vae)
+    version = serving.publish(model, tmp_path / "mine", card="Trained for 3 epochs.\n")
     card = (version / CARD).read_text()
     assert "# mine, version 1" in card
     stack = ", ".join(
         f"{name} {version}" for name, version in versions().items() if name != "keras_gen"
     )
-    assert (
-        f"by keras_gen {versions()['keras_gen']} ({stack}, Python {platform.python_version()})"
-        in card
-    )
-    assert "data: digits\nepochs: 3" in card
-    assert "| loss | 8.5 |" in card
+    own = f"by keras_gen {versions()['keras_gen']} ({stack}, Python {platform.python_version()})"
+    assert own in card
+    assert "## Training\n\nTrained for 3 epochs.\n\n## Limits" in card
     assert "posterior: DiagonalNormal(event_size=3)" in card
     assert (
-        "| `encode` | `inputs` float32 [batch, 8, 8, 1] | `mean` float32 [batch, 3], `scale` float32 [batch, 3] |"
-        in card
-    )
+        "| `encode` | `inputs` float32 [batch, 8, 8, 1] | `mean` float32 [batch, 3], "
+        "`scale` float32 [batch, 3] |"
+    ) in card
+    assert "## Training" not in (serving.publish(model, tmp_path / "mine") / CARD).read_text()
+
+
+@pytest.mark.parametrize("name", ["gan", "conditional_gan"])
+def test_the_request_in_the_card_is_a_request_to_the_model(name, published, models):
+    card = (published / name / "1" / CARD).read_text()
+    request = json.loads(re.search("curl -d '(.*)'", card)[1])
+    assert request["signature_name"] == "generate"
+    _, specs = models[name].signatures()["generate"]
+    assert sorted(request["inputs"]) == sorted(spec.name for spec in specs)
+    assert f"/v1/models/{name}:predict" in card
+
+
+def test_a_folder_is_refused_with_the_way_to_load_its_model(tmp_path):
+    folder = tmp_path / "run"
     with pytest.raises(
-        ValueError, match=r"Expected the folder of a finished run, with model\.keras in it"
+        ValueError,
+        match=r"`model` must be a keras_gen model\. Received: .*run'\)\. Load the model first.*"
+        + re.escape(repr(str(folder / "model.keras"))),
     ):
-        serving.publish(tmp_path / "nothing", tmp_path / "savedmodels" / "mine")
+        serving.publish(folder, tmp_path / "savedmodels" / "mine")
+    assert not (tmp_path / "savedmodels").exists()
+
+
+@pytest.mark.usefixtures("unverified")
+def test_the_endpoints_are_built_once(tmp_path, monkeypatch):
+    model = compiled_for_publishing()
+    built = []
+    signatures = model.signatures
+    monkeypatch.setattr(model, "signatures", lambda: built.append(1) or signatures())
+    serving.publish(model, tmp_path / "digits", png=True)
+    assert built == [1]
 
 
 def test_a_class_of_ones_own_needs_no_docstring_for_its_card(tmp_path):
@@ -180,16 +204,15 @@ def test_the_server_configuration_names_all_models_and_keeps_what_was_changed(tm
     assert "autoencoder" in config.read_text()
     with pytest.raises(
         ValueError,
-        match=r"Expected `base` as the folder of a model's versions\. Received: .*, which is a file",
+        match=r"`base` must be the folder of a model's versions\. Received: .*, which is a file",
     ):
         serving.publish(compiled_for_publishing(), batching)
-    with pytest.raises(
-        ValueError, match=r"Expected a keras_gen model or the folder of a run\. Received: None"
-    ):
+    with pytest.raises(ValueError, match=r"`model` must be a keras_gen model\. Received: None\.$"):
         serving.publish(None, tmp_path / "vae")
     config.write_text("model_config_list { config {")
     with pytest.raises(
-        ValueError, match=r"models\.config as a ModelServerConfig.*Mend or remove it"
+        ValueError,
+        match=r"(?s)models\.config must hold a valid ModelServerConfig.*Correct the file or remove it",
     ):
         serving.publish(compiled_for_publishing(), tmp_path / "vae")
     assert sorted(path.name for path in (tmp_path / "vae").iterdir()) == ["1", "2"]
@@ -255,7 +278,7 @@ def test_killed_at_any_moment_it_leaves_the_old_versions_or_a_whole_new_one(tmp_
             versions = sorted(path.name for path in base.iterdir() if path.name.isdecimal())
             outcomes.append(len(versions))
             assert versions in (["1"], ["1", "2"])
-            assert all(damaged_files(base / version, SUMS) == [] for version in versions)
+            assert all(damaged_files(base / version, CHECKSUMS) == [] for version in versions)
             assert {path.name: path.stat().st_mtime_ns for path in (base / "1").rglob("*")} == old
             assert all(path.name in (*versions, "unfinished-2") for path in base.iterdir())
         together = tmp_path / "together" / "digits"  # three at once wait for one another
@@ -265,7 +288,7 @@ def test_killed_at_any_moment_it_leaves_the_old_versions_or_a_whole_new_one(tmp_
         wait_for(together / "4")
         publishers.stdin.close()
     assert sorted(path.name for path in together.iterdir()) == ["1", "2", "3", "4"]
-    assert all(damaged_files(version, SUMS) == [] for version in together.iterdir())
+    assert all(damaged_files(version, CHECKSUMS) == [] for version in together.iterdir())
     assert len(outcomes) == KILLS
     assert set(outcomes) == {1, 2}
     with pytest.MonkeyPatch.context() as patch:

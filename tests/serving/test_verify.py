@@ -14,9 +14,10 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 import keras_gen
 from keras_gen import cli, distributions, networks, serving
+from keras_gen._export import write_saved_model
 from keras_gen._files import write_checksums
 from keras_gen.serving import _clean_check as clean_check
-from keras_gen.serving.verify import SUMS
+from keras_gen.serving.verify import CHECKSUMS
 from keras_gen.serving.warm_up import RECORDS, write_records
 
 
@@ -80,13 +81,13 @@ def test_what_cannot_be_loaded_is_a_problem_and_no_folder_is_a_mistake(published
     folder = tmp_path / "1"
     shutil.copytree(published / "gan" / "1", folder)
     (folder / "variables" / "variables.index").write_bytes(b"nothing")
-    write_checksums(folder, SUMS)  # as if it had been so from the beginning
+    write_checksums(folder, CHECKSUMS)  # as if it had been so from the beginning
     [problem] = serving.verify(folder).problems
     assert problem.startswith("it cannot be run: ")
     with pytest.raises(SystemExit) as caught:
         cli.main(["verify", str(tmp_path / "nowhere")])
     assert caught.value.code == 2
-    assert "Expected the folder of a SavedModel" in capsys.readouterr().err
+    assert "`folder` must be the folder of a SavedModel" in capsys.readouterr().err
     (tmp_path / "empty").mkdir()
     assert "SHA256SUMS is missing" in serving.verify(tmp_path / "empty").problems[0]
 
@@ -130,13 +131,13 @@ class Faulty(tf.Module):
         ("python", "operator PyFunc calls Python"),
         (
             "batch",
-            "signature serving_default: y of two batches put together differs|y of a row depends on the batch",
+            "signature serving_default: y of two concatenated batches differs|y of a row depends on the batch",
         ),
         ("path", "the path .*test_verify.py of the machine that wrote it is in it"),
         ("twice", "4 numbers are stored, 2 are served"),
         ("answer", "signature serving_default: y differs from that of Keras by 0.0"),
         ("unasked", "signature serving_default has no warm-up record"),
-        ("renamed", "signature serving_default: it puts out .'y'., Keras .'z'."),
+        ("renamed", "signature serving_default: it returns .'y'., Keras .'z'."),
     ],
 )
 def test_each_fault_is_found(fault, said, tmp_path):
@@ -165,11 +166,12 @@ def test_mixed_precision_is_compared_with_what_it_can_keep(tmp_path, images):
     keras.config.set_dtype_policy("mixed_float16")
     model, arguments = tiny_vae()
     model.compile(**arguments)
-    model.export(tmp_path)
-    write_records(model, tmp_path)
+    endpoints = model.endpoints()
+    write_saved_model(endpoints, tmp_path)
+    write_records(endpoints, model, tmp_path)
     assert clean_check.check(tmp_path)["problems"] == []
     model.set_weights([1.1 * weights for weights in model.get_weights()])
-    write_records(model, tmp_path)
+    write_records(endpoints, model, tmp_path)
     assert any(
         "differs from that of Keras" in problem
         for problem in clean_check.check(tmp_path)["problems"]
@@ -190,7 +192,8 @@ def test_a_categorical_likelihood_whose_scores_may_be_infinite_is_verified(tmp_p
             likelihood,
             seed=0,
         )
-        model.export(tmp_path / str(levels))
-        exchanges = write_records(model, tmp_path / str(levels))
+        endpoints = model.endpoints()
+        write_saved_model(endpoints, tmp_path / str(levels))
+        exchanges = write_records(endpoints, model, tmp_path / str(levels))
         assert np.isfinite(exchanges["score"][1]["score"]).all() == (levels == 256)
         assert clean_check.check(tmp_path / str(levels))["problems"] == []
