@@ -1,6 +1,8 @@
-"""Adversarial losses, both players' formulas in one object, and penalties on the discriminator's gradient.
+"""Adversarial losses of a GAN, and penalties on the gradient of its discriminator.
 
-All return one value per example; the model averages them. Logits are `[batch, 1]`, the discriminator's γ is their sigmoid.
+Each adversarial loss has the formulas of both networks. All losses and penalties return one value
+per example; the model averages them. The discriminator returns logits D(x) of shape `[batch, 1]`,
+and γ(x) = sigmoid(D(x)) is the probability that x is a real example.
 """
 
 from __future__ import annotations
@@ -17,102 +19,134 @@ from keras_gen._typing import TensorLike
 
 
 class AdversarialLoss(Serializable):
-    """What each player of a GAN minimizes."""
+    """Compute the losses of the generator and the discriminator: the base class of all.
+
+    A subclass implements `generator` and `discriminator`. x is a real example, and x̂ a generated
+    one.
+    """
 
     relative = False
-    """Whether only differences of logits mean anything, so that none says by itself that an example is real."""
+    """Whether only differences between logits have a meaning. Then a single logit does not say
+    whether an example is real."""
     paired = False
-    """Whether the generator's loss compares with real examples, too, and so needs their logits."""
+    """Whether the generator's loss needs the logits of real examples, too."""
 
     def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
-        """Loss of the generator, `[batch]`, from the logits of generated and, if `paired`, of real examples."""
+        """Return the loss of the generator, `[batch]`.
+
+        Args:
+            fake_logits: Logits of generated examples, `[batch, 1]`.
+            real_logits: Logits of real examples, `[batch, 1]`. The model passes them if `paired`.
+        """
         raise NotImplementedError(
-            f"{type(self).__name__} must return the generator's loss from `generator`."
+            f"{type(self).__name__} must implement `generator` and return the generator's loss."
         )
 
     def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
-        """Loss of the discriminator, `[batch]`, from its logits of real and of generated examples."""
+        """Return the loss of the discriminator, `[batch]`.
+
+        Args:
+            real_logits: Logits of real examples, `[batch, 1]`.
+            fake_logits: Logits of generated examples, `[batch, 1]`.
+        """
         raise NotImplementedError(
-            f"{type(self).__name__} must return the discriminator's loss from `discriminator`."
+            f"{type(self).__name__} must implement `discriminator` and return the discriminator's "
+            "loss."
         )
 
     def boundary(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor | float:
-        """The logit over which the discriminator calls an example real; half-way between both means if the loss is relative."""
-        return (
-            (tf.reduce_mean(real_logits) + tf.reduce_mean(fake_logits)) / 2
-            if self.relative
-            else 0.0
-        )
+        """Return the logit above which the discriminator classifies an example as real.
+
+        If the loss is `relative`, it is the midpoint between the mean logits of the real and of
+        the generated examples. Otherwise it is 0.
+        """
+        if self.relative:
+            return (tf.reduce_mean(real_logits) + tf.reduce_mean(fake_logits)) / 2
+        return 0.0
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class NonSaturating(AdversarialLoss):
-    """L_g = −log γ(x̂), L_d = −log γ(x) − log(1 − γ(x̂)) in nats (MATH 4; Goodfellow et al. 2014, arXiv:1406.2661, section 3).
+    """Compute the non-saturating loss, in nats.
+
+    The losses are L_g = −log γ(x̂) and L_d = −log γ(x) − log(1 − γ(x̂)) (MATH 4; Goodfellow et al.
+    2014, arXiv:1406.2661, section 3).
 
     Args:
-        label_smoothing: s in [0, ½): real examples count as real with 1 − s, −(1 − s) log γ(x) − s log(1 − γ(x)), generated ones as
-            generated without any doubt (one-sided; Salimans et al. 2016, arXiv:1606.03498, section 3.4).
+        label_smoothing: One-sided label smoothing s in [0, ½) for real examples (Salimans et al.
+            2016, arXiv:1606.03498, section 3.4). The term of a real example becomes
+            −(1 − s) log γ(x) − s log(1 − γ(x)). Default: no smoothing.
 
-    Example: a discriminator that cannot tell has γ = ½ everywhere.
+    Example:
+        A discriminator that cannot distinguish real from generated examples has γ = ½ everywhere.
 
-    >>> loss, undecided = NonSaturating(), tf.zeros((1, 1))
-    >>> loss.generator(undecided).numpy().round(4), loss.discriminator(undecided, undecided).numpy().round(4)
-    (array([0.6931], dtype=float32), array([1.3863], dtype=float32))
+        >>> loss = NonSaturating()
+        >>> logits = tf.zeros((1, 1))
+        >>> loss.generator(logits).numpy().round(4)
+        array([0.6931], dtype=float32)
+        >>> loss.discriminator(logits, logits).numpy().round(4)
+        array([1.3863], dtype=float32)
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         if not is_real(label_smoothing) or not 0 <= label_smoothing < 0.5:
             raise ValueError(
-                f"`label_smoothing` is a number in [0, 0.5). Received: label_smoothing={label_smoothing!r}"
+                f"`label_smoothing` of {type(self).__name__} must be a number in [0, 0.5). "
+                f"Received: label_smoothing={label_smoothing!r}"
             )
         self.label_smoothing = float(label_smoothing)
 
     def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
-        """−log γ(x̂)."""
+        """Return −log γ(x̂)."""
         return tf.squeeze(tf.math.softplus(-fake_logits), -1)
 
     def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
-        """−log γ(x) − log(1 − γ(x̂)), with smoothing on the first."""
-        real = (
-            tf.math.softplus(-real_logits) + self.label_smoothing * real_logits
-        )  # softplus(l) = softplus(−l) + l
+        """Return −log γ(x) − log(1 − γ(x̂)), with label smoothing of the first term."""
+        # −(1 − s) log γ − s log(1 − γ) = softplus(−D) + s D, since softplus(D) = softplus(−D) + D.
+        real = tf.math.softplus(-real_logits) + self.label_smoothing * real_logits
         return tf.squeeze(real + tf.math.softplus(fake_logits), -1)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Minimax(NonSaturating):
-    """The saddle point min_G max_D E[log γ(x)] + E[log(1 − γ(x̂))]: L_g = log(1 − γ(x̂)) (MATH 4; arXiv:1406.2661, equation 1).
+    """Compute the minimax loss, in nats.
 
-    At the optimal discriminator its value is 2·JS(data ‖ generated) − log 4. Its gradient for the generator vanishes where the
-    discriminator is sure: to train, take `NonSaturating`.
+    The discriminator maximizes E[log γ(x)] + E[log(1 − γ(x̂))], which the generator minimizes (MATH
+    4; Goodfellow et al. 2014, arXiv:1406.2661, equation 1). So L_g = log(1 − γ(x̂)), and L_d is that
+    of `NonSaturating`. At the optimal discriminator, the value is 2·JS(data ‖ generated) − log 4.
+
+    The gradient of the generator vanishes where the discriminator is certain. Use `NonSaturating`
+    to train.
 
     Args:
-        label_smoothing: As of `NonSaturating`.
+        label_smoothing: One-sided label smoothing, as in `NonSaturating`.
 
     Example:
-
-    >>> Minimax().generator(tf.zeros((1, 1))).numpy().round(4)
-    array([-0.6931], dtype=float32)
+        >>> Minimax().generator(tf.zeros((1, 1))).numpy().round(4)
+        array([-0.6931], dtype=float32)
     """
 
     def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
-        """log(1 − γ(x̂))."""
+        """Return log(1 − γ(x̂))."""
         return tf.squeeze(-tf.math.softplus(fake_logits), -1)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LeastSquares(AdversarialLoss):
-    """L_d = ½(D(x) − b)² + ½(D(x̂) − a)², L_g = ½(D(x̂) − c)², on the logit D itself (Mao et al. 2017, arXiv:1611.04076).
+    """Compute the least-squares loss of the logits.
+
+    The losses are L_d = ½(D(x) − b)² + ½(D(x̂) − a)² and L_g = ½(D(x̂) − c)² (Mao et al. 2017,
+    arXiv:1611.04076, equation 2).
 
     Args:
-        fake_label: a.
-        real_label: b; less than 1 is label smoothing.
-        generator_label: c. With b − a = 2 and b − c = 1, such as (−1, 1, 0), the generator minimizes Pearson's χ².
+        fake_label: a, the target of the discriminator for generated examples.
+        real_label: b, its target for real examples. A value below 1 is label smoothing.
+        generator_label: c, the target of the generator. If b − a = 2 and b − c = 1, for example
+            with (a, b, c) = (−1, 1, 0), the generator minimizes Pearson's χ² divergence.
 
     Example:
-
-    >>> LeastSquares().generator(tf.zeros((1, 1))).numpy()
-    array([0.5], dtype=float32)
+        >>> LeastSquares().generator(tf.zeros((1, 1))).numpy()
+        array([0.5], dtype=float32)
     """
 
     def __init__(
@@ -125,102 +159,112 @@ class LeastSquares(AdversarialLoss):
         }
         if not all(is_real(label) for label in labels.values()) or not fake_label < real_label:
             raise ValueError(
-                f"The labels of LeastSquares are numbers, `fake_label` less than `real_label`. Received: {labels}"
+                "The labels of LeastSquares must be numbers, with `fake_label` less than "
+                f"`real_label`. Received: {labels}"
             )
         self.fake_label = fake_label
         self.real_label = real_label
         self.generator_label = generator_label
 
     def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
-        """½(D(x̂) − c)²."""
+        """Return ½(D(x̂) − c)²."""
         return tf.squeeze((fake_logits - self.generator_label) ** 2 / 2, -1)
 
     def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
-        """½(D(x) − b)² + ½(D(x̂) − a)²."""
-        return tf.squeeze(
-            ((real_logits - self.real_label) ** 2 + (fake_logits - self.fake_label) ** 2) / 2, -1
-        )
+        """Return ½(D(x) − b)² + ½(D(x̂) − a)²."""
+        real = (real_logits - self.real_label) ** 2
+        fake = (fake_logits - self.fake_label) ** 2
+        return tf.squeeze((real + fake) / 2, -1)
 
     def boundary(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> float:
-        """Half-way between both labels."""
+        """Return the midpoint between the labels of real and of generated examples."""
         return (self.fake_label + self.real_label) / 2
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Hinge(AdversarialLoss):
-    """L_d = max(0, 1 − D(x)) + max(0, 1 + D(x̂)), L_g = −D(x̂) (Lim & Ye 2017, arXiv:1705.02894; SNGAN, arXiv:1802.05957).
+    """Compute the hinge loss.
+
+    The losses are L_d = max(0, 1 − D(x)) + max(0, 1 + D(x̂)) and L_g = −D(x̂) (Lim & Ye 2017,
+    arXiv:1705.02894; used by SNGAN, Miyato et al. 2018, arXiv:1802.05957).
 
     Example:
-
-    >>> Hinge().discriminator(tf.constant([[0.25]]), tf.constant([[-3.0]])).numpy()
-    array([0.75], dtype=float32)
+        >>> Hinge().discriminator(tf.constant([[0.25]]), tf.constant([[-3.0]])).numpy()
+        array([0.75], dtype=float32)
     """
 
     def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
-        """−D(x̂)."""
+        """Return −D(x̂)."""
         return tf.squeeze(-fake_logits, -1)
 
     def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
-        """max(0, 1 − D(x)) + max(0, 1 + D(x̂))."""
+        """Return max(0, 1 − D(x)) + max(0, 1 + D(x̂))."""
         return tf.squeeze(tf.nn.relu(1 - real_logits) + tf.nn.relu(1 + fake_logits), -1)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Wasserstein(AdversarialLoss):
-    """L_d = D(x̂) − D(x), L_g = −D(x̂): the earth mover's distance if D is 1-Lipschitz (Arjovsky et al. 2017, arXiv:1701.07875).
+    """Compute the Wasserstein loss.
 
-    Something must keep D so: `GradientPenalty`, or spectral normalization in the network.
+    The losses are L_d = D(x̂) − D(x) and L_g = −D(x̂) (Arjovsky et al. 2017, arXiv:1701.07875). If
+    D is the best 1-Lipschitz function, −E[L_d] is the earth mover's distance. The loss does not
+    keep D 1-Lipschitz: use it with `GradientPenalty`, or with spectral normalization in the
+    discriminator.
 
     Example:
-
-    >>> Wasserstein().discriminator(tf.constant([[2.0]]), tf.constant([[0.5]])).numpy()
-    array([-1.5], dtype=float32)
+        >>> Wasserstein().discriminator(tf.constant([[2.0]]), tf.constant([[0.5]])).numpy()
+        array([-1.5], dtype=float32)
     """
 
     relative = True
 
     def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
-        """−D(x̂)."""
+        """Return −D(x̂)."""
         return tf.squeeze(-fake_logits, -1)
 
     def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
-        """D(x̂) − D(x)."""
+        """Return D(x̂) − D(x)."""
         return tf.squeeze(fake_logits - real_logits, -1)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class RelativisticPairing(AdversarialLoss):
-    """L_d = −log σ(D(x) − D(x̂)), L_g = −log σ(D(x̂) − D(x)) (Jolicoeur-Martineau 2018, arXiv:1807.00734; R3GAN, arXiv:2501.05441).
+    """Compute the relativistic pairing loss, in nats.
 
-    Each generated example is compared with one real one, so that none can be left out: made for `R1` and `R2` together.
+    The losses are L_d = −log σ(D(x) − D(x̂)) and L_g = −log σ(D(x̂) − D(x)), where σ is the sigmoid
+    (Jolicoeur-Martineau 2018, arXiv:1807.00734; used by R3GAN, Huang et al. 2025,
+    arXiv:2501.05441). Each generated example is compared with one real example. This discourages
+    the generator from omitting modes of the data. R3GAN uses the loss with both `R1` and `R2`.
 
     Example:
-
-    >>> RelativisticPairing().generator(tf.zeros((1, 1)), tf.zeros((1, 1))).numpy().round(4)
-    array([0.6931], dtype=float32)
+        >>> RelativisticPairing().generator(tf.zeros((1, 1)), tf.zeros((1, 1))).numpy().round(4)
+        array([0.6931], dtype=float32)
     """
 
     relative = True
     paired = True
 
     def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
-        """−log σ(D(x̂) − D(x))."""
+        """Return −log σ(D(x̂) − D(x))."""
         return tf.squeeze(tf.math.softplus(real_logits - fake_logits), -1)
 
     def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
-        """−log σ(D(x) − D(x̂))."""
+        """Return −log σ(D(x) − D(x̂))."""
         return tf.squeeze(tf.math.softplus(fake_logits - real_logits), -1)
 
 
 class Penalty(Serializable):
-    """A penalty on the slope ‖∇D‖ of the discriminator at some points, in float32 whatever the network computes in.
+    """Penalize the gradient norm ‖∇D‖ of the discriminator: the base class of all penalties.
 
-    A subclass says where it looks in `points` and what it makes of the squared slope in `of_squared_slope`.
+    A subclass implements `points`, where the gradient is taken, and `from_squared_norm`, the
+    penalty as a function of ‖∇D‖². The penalty is computed in float32, whatever dtype the networks
+    use.
 
     Args:
-        weight: Its factor.
-        every: Training steps from one use to the next, with `every` times the weight (lazy regularization; Karras et al. 2020,
-            arXiv:1912.04958, appendix B).
+        weight: Factor of the penalty.
+        every: Apply the penalty once per `every` training steps, multiplied by `every` (lazy
+            regularization; Karras et al. 2020, arXiv:1912.04958, appendix B). Default: in every
+            step.
     """
 
     def __init__(self, weight: float, every: int = 1) -> None:
@@ -228,13 +272,26 @@ class Penalty(Serializable):
         self.every = positive_int(self, "every", every)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """Where the slope is taken, shaped as `real` and `fake`; `seed` is a stateless seed, int32 `[2]`."""
-        raise NotImplementedError(f"{type(self).__name__} must say where it looks in `points`.")
+        """Return the points at which to take the gradient, with the shape of `real`.
 
-    def of_squared_slope(self, squared_slope: tf.Tensor) -> tf.Tensor:
-        """The penalty without its weight, `[batch]`, from ‖∇D‖² `[batch]`."""
+        Args:
+            real: Real examples, `[batch, ...]`.
+            fake: Generated examples, `[batch, ...]`.
+            seed: Stateless seed, int32 `[2]`.
+        """
         raise NotImplementedError(
-            f"{type(self).__name__} must return the penalty from `of_squared_slope`."
+            f"{type(self).__name__} must implement `points` and return the points at which to take "
+            "the gradient."
+        )
+
+    def from_squared_norm(self, squared_norm: tf.Tensor) -> tf.Tensor:
+        """Return the penalty without its weight, `[batch]`.
+
+        Args:
+            squared_norm: Squared gradient norms ‖∇D‖², `[batch]`.
+        """
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement `from_squared_norm` and return the penalty."
         )
 
     def __call__(
@@ -244,110 +301,129 @@ class Penalty(Serializable):
         fake: tf.Tensor,
         seed: TensorLike,
     ) -> tf.Tensor:
-        """The penalty, `[batch]`.
+        """Return the penalty, `[batch]`.
 
         Args:
             discriminator: Function from examples to logits, in float32.
-            real, fake: Real and generated examples, `[batch, ...]`.
+            real: Real examples, `[batch, ...]`.
+            fake: Generated examples, `[batch, ...]`.
             seed: Stateless seed, int32 `[2]`.
         """
         points = tf.stop_gradient(self.points(real, fake, seed))
         with tf.GradientTape() as tape:
             tape.watch(points)
             logits = discriminator(points)
-        slopes = tf.reshape(tape.gradient(logits, points), (tf.shape(points)[0], -1))
-        return self.weight * self.of_squared_slope(tf.reduce_sum(slopes**2, axis=1))
+        gradients = tf.reshape(tape.gradient(logits, points), (tf.shape(points)[0], -1))
+        squared_norm = tf.reduce_sum(gradients**2, axis=1)
+        # Subclasses written for version 0.1.0 define the method under its former name.
+        from_squared_norm = getattr(self, "of_squared_slope", self.from_squared_norm)
+        return self.weight * from_squared_norm(squared_norm)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class R1(Penalty):
-    """½ weight ‖∇D(x)‖² at real examples (Mescheder et al. 2018, arXiv:1801.04406, equation 9).
+    """Penalize the gradient at real examples: ½ weight ‖∇D(x)‖².
+
+    See Mescheder et al. 2018, arXiv:1801.04406, equation 9.
 
     Args:
-        weight: The paper's γ.
-        every: As of `Penalty`.
+        weight: Factor of the penalty, γ in the paper.
+        every: Apply the penalty once per `every` training steps, as in `Penalty`.
 
     Example:
-
-    >>> R1(10.0)(lambda x: x @ [[3.0], [4.0]], tf.zeros((1, 2)), tf.ones((1, 2)), seed=(0, 0)).numpy()
-    array([125.], dtype=float32)
+        >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
+        >>> R1(10.0)(lambda x: x @ [[3.0], [4.0]], real, fake, seed=(0, 0)).numpy()
+        array([125.], dtype=float32)
     """
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """The real examples."""
+        """Return the real examples."""
         return tf.convert_to_tensor(real)
 
-    def of_squared_slope(self, squared_slope: tf.Tensor) -> tf.Tensor:
-        """½‖∇D‖²."""
-        return squared_slope / 2
+    def from_squared_norm(self, squared_norm: tf.Tensor) -> tf.Tensor:
+        """Return ½‖∇D‖²."""
+        return squared_norm / 2
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class R2(R1):
-    """½ weight ‖∇D(x̂)‖² at generated examples (Mescheder et al. 2018, arXiv:1801.04406, equation 10).
+    """Penalize the gradient at generated examples: ½ weight ‖∇D(x̂)‖².
+
+    See Mescheder et al. 2018, arXiv:1801.04406, equation 10.
 
     Args:
-        weight: The paper's γ.
-        every: As of `Penalty`.
+        weight: Factor of the penalty, γ in the paper.
+        every: Apply the penalty once per `every` training steps, as in `Penalty`.
 
     Example:
-
-    >>> R2(10.0)(lambda x: x @ [[3.0], [4.0]], tf.zeros((1, 2)), tf.ones((1, 2)), seed=(0, 0)).numpy()
-    array([125.], dtype=float32)
+        >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
+        >>> R2(10.0)(lambda x: x @ [[3.0], [4.0]], real, fake, seed=(0, 0)).numpy()
+        array([125.], dtype=float32)
     """
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """The generated examples."""
+        """Return the generated examples."""
         return tf.convert_to_tensor(fake)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class GradientPenalty(Penalty):
-    """weight (‖∇D(x̃)‖ − target)², x̃ at random between a real and a generated example (WGAN-GP; arXiv:1704.00028, equation 3).
+    """Penalize gradient norms other than a target: weight (‖∇D(x̃)‖ − target)².
+
+    The point x̃ is sampled uniformly on the line between a real and a generated example (WGAN-GP;
+    Gulrajani et al. 2017, arXiv:1704.00028, equation 3).
 
     Args:
-        weight: The paper's λ.
-        target: The slope that costs nothing.
-        every: As of `Penalty`.
+        weight: Factor of the penalty, λ in the paper.
+        target: Gradient norm at which the penalty is 0.
+        every: Apply the penalty once per `every` training steps, as in `Penalty`.
 
     Example:
-
-    >>> GradientPenalty()(lambda x: x @ [[3.0], [4.0]], tf.zeros((1, 2)), tf.ones((1, 2)), seed=(0, 0)).numpy()
-    array([160.], dtype=float32)
+        >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
+        >>> GradientPenalty()(lambda x: x @ [[3.0], [4.0]], real, fake, seed=(0, 0)).numpy()
+        array([160.], dtype=float32)
     """
 
     def __init__(self, weight: float = 10.0, target: float = 1.0, every: int = 1) -> None:
         super().__init__(weight, every)
         if not is_real(target) or not 0 <= target < math.inf:
             raise ValueError(
-                f"`target` of {type(self).__name__} is a number of at least 0. Received: target={target!r}"
+                f"`target` of {type(self).__name__} must be a number of at least 0. "
+                f"Received: target={target!r}"
             )
         self.target = float(target)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """ε x + (1 − ε) x̂ with one ε ~ U(0, 1) an example."""
-        share = _one_an_example(real, seed)
+        """Return ε x + (1 − ε) x̂ with one ε ~ U(0, 1) per example."""
+        share = _uniform_per_example(real, seed)
         return share * real + (1 - share) * fake
 
-    def of_squared_slope(self, squared_slope: tf.Tensor) -> tf.Tensor:
-        """(‖∇D‖ − target)²; the root is kept off 0, where its own slope is infinite."""
-        return (tf.sqrt(tf.maximum(squared_slope, 1e-12)) - self.target) ** 2
+    def from_squared_norm(self, squared_norm: tf.Tensor) -> tf.Tensor:
+        """Return (‖∇D‖ − target)².
+
+        The squared norm is at least 1e-12, because the derivative of the root is infinite at 0.
+        """
+        return (tf.sqrt(tf.maximum(squared_norm, 1e-12)) - self.target) ** 2
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class DRAGAN(GradientPenalty):
-    """weight (‖∇D(x̃)‖ − target)², x̃ near a real example: x + α δ (Kodali et al. 2017, arXiv:1705.07215).
+    """Penalize gradient norms other than a target near real examples.
+
+    The penalty is weight (‖∇D(x̃)‖ − target)² at x̃ = x + α δ, a real example with noise (Kodali et
+    al. 2017, arXiv:1705.07215). As in the authors' code, δ is `noise` × the standard deviation of
+    the batch × uniform noise in [0, 1).
 
     Args:
-        weight: The paper's λ.
-        target: The slope that costs nothing.
-        noise: δ is `noise` times the standard deviation of the batch times uniform noise in [0, 1), as in the authors' code.
-        every: As of `Penalty`.
+        weight: Factor of the penalty, λ in the paper.
+        target: Gradient norm at which the penalty is 0.
+        noise: Scale of δ, in standard deviations of the batch.
+        every: Apply the penalty once per `every` training steps, as in `Penalty`.
 
     Example:
-
-    >>> DRAGAN()(lambda x: x @ [[3.0], [4.0]], tf.zeros((1, 2)), tf.ones((1, 2)), seed=(0, 0)).numpy()
-    array([160.], dtype=float32)
+        >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
+        >>> DRAGAN()(lambda x: x @ [[3.0], [4.0]], real, fake, seed=(0, 0)).numpy()
+        array([160.], dtype=float32)
     """
 
     def __init__(
@@ -357,18 +433,14 @@ class DRAGAN(GradientPenalty):
         self.noise = positive_float(self, "noise", noise)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """x + α δ with one α ~ U(0, 1) an example."""
-        first, second = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-        delta = (
-            self.noise
-            * tf.math.reduce_std(real)
-            * tf.random.stateless_uniform(tf.shape(real), first)
-        )
-        return real + _one_an_example(real, second) * delta
+        """Return x + α δ with one α ~ U(0, 1) per example."""
+        delta_seed, alpha_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+        uniform = tf.random.stateless_uniform(tf.shape(real), delta_seed)
+        delta = self.noise * tf.math.reduce_std(real) * uniform
+        return real + _uniform_per_example(real, alpha_seed) * delta
 
 
-def _one_an_example(x, seed):
-    """Uniform in [0, 1), `[batch, 1, …]` of the rank of `x`."""
-    return tf.random.stateless_uniform(
-        tf.concat([tf.shape(x)[:1], tf.ones(tf.rank(x) - 1, tf.int32)], 0), seed
-    )
+def _uniform_per_example(x: tf.Tensor, seed: TensorLike) -> tf.Tensor:
+    """Sample one number per example from U(0, 1), `[batch, 1, …]` with the rank of `x`."""
+    shape = tf.concat([tf.shape(x)[:1], tf.ones(tf.rank(x) - 1, tf.int32)], 0)
+    return tf.random.stateless_uniform(shape, seed)

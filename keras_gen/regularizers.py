@@ -1,7 +1,10 @@
-"""Regularizers of an autoencoder's latents: what `compile(regularizers=...)` takes, one value per example.
+"""Regularizers of the latents of an autoencoder, for `compile(regularizers=[...])`.
 
-Regularizers of weights are Keras's own, in the layers of the networks.
+Each returns one value per example. To regularize weights, use the regularizers of Keras in the
+layers of the networks.
 """
+
+from __future__ import annotations
 
 import math
 from collections.abc import Callable
@@ -14,10 +17,12 @@ from keras_gen._serialization import Serializable
 
 
 class LatentRegularizer(Serializable):
-    """What an autoencoder's loss adds for its latents.
+    """Compute the term that the latents add to the autoencoder's loss: the base class of all.
+
+    A subclass implements `__call__`.
 
     Args:
-        weight: Its factor.
+        weight: Factor of the term.
     """
 
     def __init__(self, weight: float) -> None:
@@ -26,72 +31,92 @@ class LatentRegularizer(Serializable):
     def __call__(
         self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]
     ) -> tf.Tensor:
-        """The value, `[batch]`.
+        """Return the regularization term, `[batch]`.
 
         Args:
-            latents: z = encode(x), flattened to `[batch, n]`, in float32.
-            x: What the encoder saw, `[batch, ...]`.
+            latents: z = encode(x) in float32, flattened to `[batch, n]`.
+            x: Input of the encoder, `[batch, ...]`.
             encode: The encoder as a function of x, in float32.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} must return one value per example in `__call__`."
+            f"{type(self).__name__} must implement `__call__` and return one value per example."
         )
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LatentL1(LatentRegularizer):
-    """weight ‖z‖₁: few active latents, the sparse autoencoder (Ng 2011, CS294A lecture notes, with the L1 norm as the sparsity).
+    """Add weight ‖z‖₁ to the loss of a sparse autoencoder.
+
+    Few latents differ much from 0 (Ng 2011, CS294A lecture notes, with the L1 norm as the measure
+    of sparsity).
+
+    Args:
+        weight: Factor of the norm.
 
     Example:
-
-    >>> LatentL1(0.5)(tf.constant([[3.0, -4.0]]), x=None, encode=None).numpy()
-    array([3.5], dtype=float32)
+        >>> LatentL1(0.5)(tf.constant([[3.0, -4.0]]), x=None, encode=None).numpy()
+        array([3.5], dtype=float32)
     """
 
     def __call__(
         self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]
     ) -> tf.Tensor:
-        """Weight Σ_j |z_j|."""
+        """Return weight Σ_j |z_j|, `[batch]`."""
         return self.weight * tf.reduce_sum(tf.abs(latents), axis=1)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LatentL2(LatentRegularizer):
-    """½ weight ‖z‖²: latents near 0, the RAE (Ghosh et al. 2020, arXiv:1903.12436, equation 5).
+    """Add ½ weight ‖z‖² to the loss of a regularized autoencoder.
+
+    The latents stay near 0, so that a density can be fitted to them (RAE; Ghosh et al. 2020,
+    arXiv:1903.12436, equation 5).
+
+    Args:
+        weight: Factor of half the squared norm.
 
     Example:
-
-    >>> LatentL2(0.5)(tf.constant([[3.0, -4.0]]), x=None, encode=None).numpy()
-    array([6.25], dtype=float32)
+        >>> LatentL2(0.5)(tf.constant([[3.0, -4.0]]), x=None, encode=None).numpy()
+        array([6.25], dtype=float32)
     """
 
     def __call__(
         self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]
     ) -> tf.Tensor:
-        """½ weight Σ_j z_j²."""
+        """Return ½ weight Σ_j z_j², `[batch]`."""
         return self.weight / 2 * tf.reduce_sum(latents**2, axis=1)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Contractive(LatentRegularizer):
-    """weight ‖∂z/∂x‖²_F: latents that feel little of small changes of x (Rifai et al. 2011, ICML, equation 2).
+    """Add weight ‖∂z/∂x‖²_F to the loss of a contractive autoencoder.
 
-    The Jacobian is exact, one backward pass through the encoder for each latent. Examples must not mix in the encoder: with batch
-    normalization it is not what it says.
+    Small changes of x then change the latents only little (Rifai et al. 2011, ICML, equation 2).
+    The Jacobian is exact and costs one backward pass through the encoder per latent. Do not use it
+    with batch normalization in the encoder: then the latents of an example depend on the other
+    examples of the batch, and the value is not the norm of one example's Jacobian.
+
+    Args:
+        weight: Factor of the squared Frobenius norm.
 
     Example:
-
-    >>> Contractive(2.0)(tf.zeros((1, 2)), x=tf.ones((1, 2)), encode=lambda x: x @ [[3.0, 0.0], [0.0, 4.0]]).numpy()
-    array([50.], dtype=float32)
+        >>> x = tf.ones((1, 2))
+        >>> kernel = [[3.0, 0.0], [0.0, 4.0]]
+        >>> Contractive(2.0)(x @ kernel, x=x, encode=lambda x: x @ kernel).numpy()
+        array([50.], dtype=float32)
     """
 
     def __call__(
         self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]
     ) -> tf.Tensor:
-        """Weight Σ_ij (∂z_j/∂x_i)²."""
+        """Return weight Σ_ij (∂z_j/∂x_i)², `[batch]`."""
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(x)
-            latents = encode(x)
-            latents = tf.unstack(tf.reshape(latents, (-1, math.prod(latents.shape[1:]))), axis=1)
-        rows = [tf.reshape(tape.gradient(latent, x), (tf.shape(x)[0], -1)) for latent in latents]
-        return self.weight * tf.add_n([tf.reduce_sum(row**2, axis=1) for row in rows])
+            z = encode(x)
+            z = tf.reshape(z, (-1, math.prod(z.shape[1:])))
+            columns = tf.unstack(z, axis=1)
+        squared_norms = []
+        for column in columns:
+            gradients = tf.reshape(tape.gradient(column, x), (tf.shape(x)[0], -1))
+            squared_norms.append(tf.reduce_sum(gradients**2, axis=1))
+        return self.weight * tf.add_n(squared_norms)
