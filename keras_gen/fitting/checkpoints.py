@@ -25,7 +25,7 @@ from keras_gen._files import (
 )
 from keras_gen._serialization import Serializable, constructor_arguments
 from keras_gen.fitting.errors import NonFiniteError
-from keras_gen.fitting.multi_worker import in_common, several_workers, worker_index
+from keras_gen.fitting.multi_worker import common_numbers, several_workers, worker_index
 
 if TYPE_CHECKING:
     from keras_gen.models.base import GenerativeModel
@@ -226,7 +226,7 @@ class Checkpoints(keras.callbacks.Callback):
         mine = {
             int("".join(filter(str.isdigit, folder.name))): folder for folder in self._undamaged()
         }
-        of_all = in_common(strategy, mine, self.keep)
+        of_all = common_numbers(strategy, mine, self.keep)
         if mine and not of_all:
             raise CheckpointError(
                 f"No checkpoint in {self.folder} is one that all workers have. Remove the folders of all of them to train anew."

@@ -1,4 +1,6 @@
-"""Signs that the game of a GAN is over: samples that are duplicates, a discriminator that is never wrong."""
+"""Signs that the training of a GAN has failed: near-duplicate samples, a perfect discriminator."""
+
+from __future__ import annotations
 
 import warnings
 from typing import Any
@@ -7,92 +9,112 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-FEWEST_EXAMPLES = 1000  # an epoch of fewer says little
-DUPLICATE = 0.1  # of the usual distance from a real example to its nearest neighbour
+_FEWEST_EXAMPLES = 1000  # an epoch of fewer examples says little
+_NEAR = 0.1  # share of the usual distance between a real example and its nearest neighbour
 
 
-def duplicates(generated: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
-    """Which generated examples have a twin in their batch, `[batch]` of 0 and 1.
+def near_duplicates(generated: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
+    """Mark the generated examples that have a near-duplicate in their batch.
 
-    A twin is nearer than a tenth of what, at the median, lies between a real example and its nearest neighbour in a batch of that
-    size, so that data which come in clusters are no duplicates of themselves.
+    Two examples are near-duplicates if their distance is below a tenth of the usual distance
+    between a real example and its nearest neighbour (the median over a batch of the same size).
+    So data that form narrow clusters are no near-duplicates of each other.
 
     Args:
         generated, real: Batches of the same shape, `[batch, ...]`.
 
-    Example:
+    Returns:
+        float32 `[batch]` of 0 and 1.
 
-    >>> duplicates(tf.constant([[0.0], [0.01], [5.0]]), tf.constant([[1.0], [2.0], [3.0]])).numpy()
-    array([1., 1., 0.], dtype=float32)
+    Example:
+        >>> generated = tf.constant([[0.0], [0.01], [5.0]])
+        >>> near_duplicates(generated, tf.constant([[1.0], [2.0], [3.0]])).numpy()
+        array([1., 1., 0.], dtype=float32)
     """
     nearest = tf.sort(_squared_distance_to_nearest(real))
-    median = tf.concat([nearest, [np.inf]], 0)[
-        tf.shape(nearest)[0] // 2
-    ]  # a replica may have no example at all
-    return tf.cast(_squared_distance_to_nearest(generated) < DUPLICATE**2 * median, tf.float32)
+    with_infinity = tf.concat([nearest, [np.inf]], 0)  # the batch of a replica may be empty
+    median = with_infinity[tf.shape(nearest)[0] // 2]
+    near = _squared_distance_to_nearest(generated) < _NEAR**2 * median
+    return tf.cast(near, tf.float32)
 
 
-def _squared_distance_to_nearest(x):
-    x = tf.reshape(
-        tf.cast(x, tf.float64), (tf.shape(x)[0], -1)
-    )  # or small distances would be lost in the large squares
+def _squared_distance_to_nearest(x: tf.Tensor) -> tf.Tensor:
+    """Return the squared distance of each example to its nearest neighbour, `[batch]`."""
+    # in float32, small distances would be lost in the difference of large squares
+    x = tf.reshape(tf.cast(x, tf.float64), (tf.shape(x)[0], -1))
     squares = tf.reduce_sum(x**2, axis=1)
-    distances = squares[:, None] + squares[None, :] - 2 * tf.matmul(x, x, transpose_b=True)
-    return tf.reduce_min(
-        tf.linalg.set_diag(
-            tf.maximum(distances, 0), tf.fill(tf.shape(squares), tf.constant(np.inf, x.dtype))
-        ),
-        axis=1,
-    )
+    products = tf.matmul(x, x, transpose_b=True)
+    distances = tf.maximum(squares[:, None] + squares[None, :] - 2 * products, 0)
+    infinities = tf.fill(tf.shape(squares), tf.constant(np.inf, x.dtype))
+    return tf.reduce_min(tf.linalg.set_diag(distances, infinities), axis=1)
 
 
 class CollapseWarning(keras.callbacks.Callback):
-    """Says in words, once a `fit`, what the logs of an epoch show of a game that is over."""
+    """Warns, once per `fit` and sign, if the logs of an epoch show a GAN that has failed.
+
+    The callback also chooses when the model counts near-duplicates, which costs O(batch²): in the
+    last step but one of each epoch. The last step may have a partial batch. If the number of steps
+    is unknown, the model counts them in every step.
+    """
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Begin anew."""
-        self.said: set[str] = set()
+        """Forget the warnings of an earlier `fit`."""
+        self.warned: set[str] = set()
         self.examples: int | None = None
 
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        """Let the model count near-duplicates in every step again, for `train_on_batch`."""
+        self._count_near_duplicates(True)
+
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Forget the epoch before."""
+        """Forget the number of examples of the epoch before."""
         self.examples = None
 
+    def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
+        """Choose whether the steps of the next execution count near-duplicates."""
+        steps = self.params["steps"]
+        if steps is None:
+            self._count_near_duplicates(True)
+            return
+        chosen = max(steps - 2, 0)
+        self._count_near_duplicates(batch <= chosen < batch + self.model.steps_per_execution)
+
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Note how many examples the epoch had before validation counts its own."""
+        """Note how many examples the epoch had, before validation counts its own."""
         if self.examples is None:
-            self.examples = self._count()
+            self.examples = self._examples_so_far()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Look at the logs of an epoch."""
-        logs = {
-            "duplicates": 0.0,
-            "real_accuracy": 0.0,
-            "fake_accuracy": 0.0,
-            **(logs or {}),
-        }  # of a step of one's own, perhaps
-        if (self._count() if self.examples is None else self.examples) < FEWEST_EXAMPLES:
+        """Read the logs of an epoch."""
+        examples = self._examples_so_far() if self.examples is None else self.examples
+        if examples < _FEWEST_EXAMPLES:
             return
-        if logs["duplicates"] > 0.5:
-            self._say(
+        logs = logs or {}  # a user's own step may log other values
+        duplicates = logs.get("duplicates", 0.0)
+        if duplicates > 0.5:
+            self._warn(
                 "collapse",
-                f"The generator has collapsed: in epoch {epoch + 1}, {logs['duplicates']:.0%} of its samples had a twin in the batch. "
-                "Try a penalty such as losses.R1, ema_momentum=0.999, or a lower learning rate of the generator.",
+                f"The generator has collapsed: in epoch {epoch + 1}, {duplicates:.0%} of its "
+                "samples had a near-duplicate in the batch. Try a penalty such as losses.R1, "
+                "ema_momentum=0.999, or a lower learning rate of the generator.",
             )
-        if (
-            min(logs["real_accuracy"], logs["fake_accuracy"]) >= 0.999
-            and not self.model.loss.relative
-        ):
-            self._say(
+        accuracy = min(logs.get("real_accuracy", 0.0), logs.get("fake_accuracy", 0.0))
+        if accuracy >= 0.999 and not self.model.loss.relative:
+            self._warn(
                 "discriminator",
-                f"The discriminator was never wrong in epoch {epoch + 1}: the generator learns little from it. Try a penalty such as "
-                "losses.R1, label smoothing, or a lower learning rate of the discriminator.",
+                f"The discriminator was never wrong in epoch {epoch + 1}, so the generator learns "
+                "little from it. Try a penalty such as losses.R1, label smoothing, or a lower "
+                "learning rate of the discriminator.",
             )
 
-    def _count(self):
+    def _count_near_duplicates(self, value: bool) -> None:
+        if value != self.model.counts_near_duplicates:
+            self.model.counts_near_duplicates = value
+
+    def _examples_so_far(self) -> int:
         return int(tf.convert_to_tensor(self.model.part_trackers[0].count.value))
 
-    def _say(self, what, words):
-        if what not in self.said:
-            self.said.add(what)
-            warnings.warn(words, stacklevel=2)
+    def _warn(self, sign: str, message: str) -> None:
+        if sign not in self.warned:
+            self.warned.add(sign)
+            warnings.warn(message, stacklevel=2)

@@ -1,34 +1,44 @@
-"""Keras's Adam with one operation of TensorFlow a variable in the place of ten."""
+"""Keras's Adam with one fused TensorFlow operation per variable instead of ten."""
 
 import keras
 import tensorflow as tf
 
+from keras_gen._compat import adam_slots
+
 
 def fuse(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Let an optimizer, if it is Keras's own Adam, update each variable of a single device by TensorFlow's fused operation.
+    """Let Keras's own Adam update each variable of a single device by one fused operation.
 
-    The maths, the configuration and the saved state are the same; the numbers agree to the rounding of
-    1 − β₂ᵗ, 1e-5 of a step.
+    The update rule, the configuration and the saved state stay the same. The updates agree to the
+    rounding of 1 − β₂ᵗ, a relative difference of about 1e-5.
 
     Args:
-        optimizer: Any Keras optimizer; others are left as they are.
+        optimizer: Any Keras optimizer. Others than a plain Adam are left as they are.
 
     Returns:
-        The optimizer.
+        The same optimizer.
     """
     if type(optimizer) is not keras.optimizers.Adam or optimizer.amsgrad:
         return optimizer
 
-    def update_step(gradient, variable, learning_rate):
-        if isinstance(gradient, tf.IndexedSlices):  # of an embedding
+    def update_step(
+        gradient: tf.Tensor | tf.IndexedSlices,
+        variable: keras.Variable,
+        learning_rate: tf.Tensor,
+    ) -> tf.Operation | None:
+        slots = adam_slots(optimizer, variable)
+        sparse = isinstance(gradient, tf.IndexedSlices)  # of an embedding
+        if slots is None or sparse:
             return type(optimizer).update_step(optimizer, gradient, variable, learning_rate)
-        index, dtype = optimizer._get_variable_index(variable), variable.dtype
-        beta_1, beta_2 = tf.constant(optimizer.beta_1, dtype), tf.constant(optimizer.beta_2, dtype)
+        first_moment, second_moment = slots
+        dtype = variable.dtype
+        beta_1 = tf.constant(optimizer.beta_1, dtype)
+        beta_2 = tf.constant(optimizer.beta_2, dtype)
         step = tf.cast(optimizer.iterations + 1, dtype)
         return tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
-            m=optimizer._momentums[index].value.handle,
-            v=optimizer._velocities[index].value.handle,
+            m=first_moment.value.handle,
+            v=second_moment.value.handle,
             beta1_power=beta_1**step,
             beta2_power=beta_2**step,
             lr=tf.cast(learning_rate, dtype),

@@ -12,30 +12,31 @@ from keras_gen._arguments import is_real, positive_int
 from keras_gen._typing import Array, Data, Endpoint, TensorLike
 from keras_gen.distributions import Prior, StandardNormal
 from keras_gen.distributions._checks import check_distribution, check_prior
-from keras_gen.fitting.collapse import CollapseWarning, duplicates
+from keras_gen.fitting.collapse import CollapseWarning, near_duplicates
 from keras_gen.fitting.data_check import DataCheck
 from keras_gen.losses import AdversarialLoss, NonSaturating, Penalty
 from keras_gen.models.base import GenerativeModel
 from keras_gen.networks._checks import (
     check_logits,
     check_network,
-    labels_of,
-    number_of_labels,
+    common_num_classes,
+    num_classes_of,
     output_range,
 )
-from keras_gen.networks._copies import copy_of, float32_function, with_labels
+from keras_gen.networks._copies import call_network, copy_of, float32_function, network_inputs
 
 
-class PlayersOptimizer(keras.optimizers.MultiOptimizer):
-    """Two optimizers behind one face: Keras and its callbacks see one, each `apply` is one player's move.
+class GANOptimizer(keras.optimizers.MultiOptimizer):
+    """The optimizers of the generator and the discriminator as one Keras optimizer.
 
-    `keras.optimizers.MultiOptimizer` wants the gradients of all variables at once; players move in turn. `iterations` counts
-    training steps and is advanced by the model.
+    Keras and its callbacks know one optimizer per model. `keras.optimizers.MultiOptimizer` applies
+    the gradients of all variables at once; here each `apply` updates one of the two networks. The
+    model counts training steps in `iterations`.
 
     Args:
         generator_optimizer: Keras optimizer of the generator.
         discriminator_optimizer: Keras optimizer of the discriminator.
-        discriminator: Whose variables go to the second.
+        discriminator: The network whose variables the second optimizer updates.
     """
 
     def __init__(
@@ -46,10 +47,10 @@ class PlayersOptimizer(keras.optimizers.MultiOptimizer):
     ) -> None:
         of_discriminator = {id(variable) for variable in discriminator.variables}
 
-        def owner(variable):
-            return (
-                discriminator_optimizer if id(variable) in of_discriminator else generator_optimizer
-            )
+        def owner(variable: keras.Variable) -> keras.optimizers.Optimizer:
+            if id(variable) in of_discriminator:
+                return discriminator_optimizer
+            return generator_optimizer
 
         super().__init__(owner)
         self.owner = owner
@@ -57,60 +58,78 @@ class PlayersOptimizer(keras.optimizers.MultiOptimizer):
     def apply(
         self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable]
     ) -> None:
-        """Apply one player's gradients with that player's optimizer."""
+        """Apply the gradients of one network with the optimizer of that network."""
         self.owner(trainable_variables[0]).apply(grads, trainable_variables)
 
     @property
     def learning_rate(self) -> keras.Variable:
-        """The generator's, for callbacks that show one; Keras's own change both players'."""
+        """The learning rate of the generator, for callbacks that show one.
+
+        Keras's own callbacks change both learning rates.
+        """
         return self.optimizers[0].learning_rate
 
     def get_config(self) -> dict[str, Any]:
-        """Both optimizers, under the names of `GAN.compile`, which makes this object anew when a model is loaded."""
-        players = map(keras.saving.serialize_keras_object, self.optimizers)
-        return dict(zip(("generator_optimizer", "discriminator_optimizer"), players, strict=True))
+        """Return both optimizers under their names in `GAN.compile`."""
+        generator_optimizer, discriminator_optimizer = self.optimizers
+        return {
+            "generator_optimizer": keras.saving.serialize_keras_object(generator_optimizer),
+            "discriminator_optimizer": keras.saving.serialize_keras_object(discriminator_optimizer),
+        }
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class GAN(GenerativeModel):
-    """x̂ = generator(h) with h ~ p(h), and a discriminator γ = sigmoid(logit), each minimizing its own loss in turn (MATH 4).
+    """x̂ = generator(h) with h ~ p(h), and a discriminator γ = sigmoid(logit) (MATH 4).
 
-    `gan(latents)` and `predict(latents)` are the generated data. A pair `(x, target)` in `fit` trains on the target. A prior that has
-    weights learns them with the generator.
+    The generator and the discriminator are updated in turn, each on its own loss. `gan(latents)`
+    and `predict(latents)` return generated data. Of a pair `(x, target)` in `fit`, the GAN learns
+    the target. A prior that has weights learns them with the generator.
 
-    The logs have both players' losses; `real_accuracy` and `fake_accuracy`, the shares of real and of generated examples that the
-    discriminator takes for what they are; and `duplicates`, the share of generated examples that have a twin in their batch. `fit`
-    warns if the last of these show a game that is over.
+    The logs have both losses. `real_accuracy` and `fake_accuracy` are the shares of real and of
+    generated examples that the discriminator classifies correctly. `duplicates` is the share of
+    generated examples that have a near-duplicate in their batch; `fit` counts them once per epoch.
+    `fit` warns if these values show that the training has failed.
 
     Args:
-        generator: Built Keras model from latents `[batch, prior.event_size]` to data. If it ends in a sigmoid, data outside
-            [0, 1] are refused.
+        generator: Built Keras model from latents `[batch, prior.event_size]` to data. If it ends in
+            a sigmoid, data outside [0, 1] are an error.
         discriminator: Built Keras model from data to one logit, `[batch, 1]`.
-        prior: p(h), a `distributions.Prior`; `StandardNormal` of the generator's input size if None.
-        averaged_generator: The running average of the generator's weights, which generates, evaluates and is exported; None until
-            `compile(ema_momentum=...)` makes one.
+        prior: p(h), a `distributions.Prior`. Default: `StandardNormal` of the generator's input
+            size.
+        averaged_generator: The EMA generator: a running average of the generator's weights, which
+            generates, evaluates and is exported. None until `compile(ema_momentum=...)` makes one.
         seed: Seed of the model's noise.
         **kwargs: `name`, `dtype` and `trainable` of the Keras model.
 
-    If the discriminator and the generator, or the prior, have an input for labels, the GAN is conditional: `fit(x, labels)`,
-    `generate(n, condition=labels)`, `discriminate(x, labels)`; called as a function it takes `(latents, labels)`.
+    If the discriminator and the generator, or the prior, have an input for labels, the GAN is
+    conditional: `fit(x, labels)`, `generate(n, condition=labels)`, `discriminate(x, labels)`.
+    Called as a function it takes `(latents, labels)`.
 
     Example:
-
-    >>> from keras_gen import losses, networks
-    >>> gan = GAN(generator=networks.dcgan_generator(8, (28, 28, 1), filters=(8, 4)),
-    ...           discriminator=networks.dcgan_discriminator((28, 28, 1), filters=(4, 8)), seed=0)
-    >>> gan.compile(generator_optimizer=keras.optimizers.Adam(2e-4, 0.5), discriminator_optimizer=keras.optimizers.Adam(2e-4, 0.5),
-    ...             penalties=[losses.R1(10.0)], ema_momentum=0.99)
-    >>> history = gan.fit(tf.random.uniform((64, 28, 28, 1)), epochs=1, verbose=0)
-    >>> sorted(history.history)
-    ['discriminator_loss', 'duplicates', 'fake_accuracy', 'generator_loss', 'loss', 'penalty_loss', 'real_accuracy',
-     'regularization_loss']
+        >>> from keras_gen import losses, networks
+        >>> gan = GAN(
+        ...     generator=networks.dcgan_generator(8, (28, 28, 1), filters=(8, 4)),
+        ...     discriminator=networks.dcgan_discriminator((28, 28, 1), filters=(4, 8)),
+        ...     seed=0)
+        >>> gan.compile(
+        ...     generator_optimizer=keras.optimizers.Adam(2e-4, 0.5),
+        ...     discriminator_optimizer=keras.optimizers.Adam(2e-4, 0.5),
+        ...     penalties=[losses.R1(10.0)], ema_momentum=0.99)
+        >>> history = gan.fit(tf.random.uniform((64, 28, 28, 1)), epochs=1, verbose=0)
+        >>> sorted(history.history)
+        ['discriminator_loss', 'duplicates', 'fake_accuracy', 'generator_loss', 'loss',
+         'penalty_loss', 'real_accuracy', 'regularization_loss']
     """
 
     loss_parts = (
-        *("generator_loss", "discriminator_loss", "penalty_loss", "regularization_loss"),
-        *("real_accuracy", "fake_accuracy", "duplicates"),
+        "generator_loss",
+        "discriminator_loss",
+        "penalty_loss",
+        "regularization_loss",
+        "real_accuracy",
+        "fake_accuracy",
+        "duplicates",
     )
     compile_arguments = ("loss", "penalties", "discriminator_steps", "ema_momentum")
     monitor = None
@@ -135,20 +154,15 @@ class GAN(GenerativeModel):
         why = ", the outputs of `generator` and one logit"
         check_network("discriminator", discriminator, data_shape, (1,), why=why, labels=True)
         check_logits("discriminator", discriminator)
-        generating = number_of_labels(generator=labels_of(generator), prior=prior.num_classes)
-        if (generating is None) != (labels_of(discriminator) is None):
-            raise ValueError(
-                "Expected labels both for the discriminator and for the generator or its prior, or for none of them. Received: "
-                f"generator {labels_of(generator)}, prior {prior.num_classes}, discriminator {labels_of(discriminator)}."
-            )
-        num_classes = number_of_labels(generator=generating, discriminator=labels_of(discriminator))
+        num_classes = _common_num_classes(generator, discriminator, prior)
         if averaged_generator is not None:
+            why = ", as `generator`"
             check_network(
                 "averaged_generator",
                 averaged_generator,
                 latent_shape,
                 data_shape,
-                why=", as `generator`",
+                why=why,
                 labels=True,
             )
             averaged_generator.trainable = False
@@ -159,8 +173,9 @@ class GAN(GenerativeModel):
         self.discriminator = discriminator
         self.prior = prior
         self.averaged_generator = averaged_generator
+        self._counts_near_duplicates = tf.Variable(True, trainable=False)
 
-    def compile(  # type: ignore[override]  # of two optimizers in the place of one
+    def compile(  # type: ignore[override]  # two optimizers instead of one
         self,
         generator_optimizer: keras.optimizers.Optimizer | str = "adam",
         discriminator_optimizer: keras.optimizers.Optimizer | str = "adam",
@@ -170,77 +185,90 @@ class GAN(GenerativeModel):
         ema_momentum: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """Configure for training as `keras.Model.compile`, with an optimizer for each player.
+        """Configure the model for training as `keras.Model.compile`, with two optimizers.
 
         Args:
             generator_optimizer: Keras optimizer of the generator, or its name.
-            discriminator_optimizer: Keras optimizer of the discriminator, or its name; not the same object.
-            loss: Both players' formulas, a `losses.AdversarialLoss`; `losses.NonSaturating()` if None.
+            discriminator_optimizer: Keras optimizer of the discriminator, or its name; another
+                object than the first.
+            loss: The losses of both networks, a `losses.AdversarialLoss`. Default:
+                `losses.NonSaturating()`.
             penalties: Penalties on the discriminator's gradient, for instance `[losses.R1(10.0)]`.
-            discriminator_steps: Moves of the discriminator for each of the generator, on the same real examples with new latents.
-            ema_momentum: Momentum m of a running average of the generator's weights, such as 0.999, which then generates,
-                evaluates and is exported (Yazıcı et al. 2019, arXiv:1806.04498): average ← m average + (1 − m) weights, with a
-                smaller m at first, min(m, (1 + step)/(10 + step)) with the steps since this call. None for no average; a model that
-                has one already then keeps it equal to the generator.
-            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile`, `auto_scale_loss` of `keras.Model.compile`.
+            discriminator_steps: Updates of the discriminator per update of the generator, on the
+                same real examples with newly sampled latents.
+            ema_momentum: Momentum m of the EMA generator, such as 0.999 (Yazıcı et al. 2019,
+                arXiv:1806.04498): average ← m average + (1 − m) weights. At first m is smaller,
+                min(m, (1 + step)/(10 + step)), with the steps since this call. None for no EMA
+                generator; a model that has one keeps it equal to the generator then.
+            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile` and `auto_scale_loss` of
+                `keras.Model.compile`.
 
         Raises:
-            ValueError: If any of these is not what it should be.
+            ValueError: If an argument is invalid.
         """
         if kwargs.get("optimizer") is not None:
             raise ValueError(
-                "A GAN has two players: give `generator_optimizer` and `discriminator_optimizer`, not `optimizer`."
+                "A GAN has two optimizers: give `generator_optimizer` and "
+                "`discriminator_optimizer` instead of `optimizer`."
             )
         loss = NonSaturating() if loss is None else loss
-        generator_optimizer = keras.optimizers.get(generator_optimizer)
-        discriminator_optimizer = keras.optimizers.get(discriminator_optimizer)
         if not isinstance(loss, AdversarialLoss):
             raise ValueError(
-                f"`loss` of a GAN is a keras_gen.losses.AdversarialLoss, such as NonSaturating(). Received: {loss!r}"
+                "`loss` of a GAN must be a keras_gen.losses.AdversarialLoss, such as "
+                f"NonSaturating(). Received: {loss!r}"
             )
         penalties = (penalties,) if isinstance(penalties, Penalty) else tuple(penalties or ())
         if not all(isinstance(penalty, Penalty) for penalty in penalties):
             raise ValueError(
-                f"`penalties` are keras_gen.losses.Penalty objects, such as [R1(10.0)]. Received: {penalties!r}"
+                "`penalties` must be keras_gen.losses.Penalty objects, such as [R1(10.0)]. "
+                f"Received: {penalties!r}"
             )
         discriminator_steps = positive_int(self, "discriminator_steps", discriminator_steps)
         if ema_momentum is not None and not (is_real(ema_momentum) and 0 <= ema_momentum < 1):
             raise ValueError(
-                f"`ema_momentum` is a number in [0, 1) or None. Received: {ema_momentum!r}"
+                f"`ema_momentum` must be a number in [0, 1) or None. Received: {ema_momentum!r}"
             )
+        generator_optimizer = keras.optimizers.get(generator_optimizer)
+        discriminator_optimizer = keras.optimizers.get(discriminator_optimizer)
         if generator_optimizer is discriminator_optimizer:
             raise ValueError(
-                "Each player needs an optimizer of its own. Received the same object twice: make two."
+                "The generator and the discriminator each need an optimizer of their own. "
+                "Received: the same object twice. Make two optimizers."
             )
         if kwargs.get("metrics") or kwargs.get("weighted_metrics"):
             raise ValueError(
-                "A GAN has no target that `metrics` could be computed from. Leave `metrics` out."
+                "A GAN has no target that `metrics` could be computed from. Leave out `metrics`."
             )
         with self.distribute_strategy.scope():
             if ema_momentum is not None and self.averaged_generator is None:
                 self.averaged_generator = copy_of(self.generator)
-            self.discriminator_in_float32: Any = (
-                float32_function(self.discriminator) if penalties else None
-            )
+            self.discriminator_in_float32: Any = None
+            if penalties:
+                self.discriminator_in_float32 = float32_function(self.discriminator)
         if self.averaged_generator is not None:
-            self.averaged_generator.trainable = (
-                False  # again, if `trainable` of the whole was changed
-            )
-        super().compile(
-            PlayersOptimizer(generator_optimizer, discriminator_optimizer, self.discriminator),
-            **kwargs,
-        )
+            self.averaged_generator.trainable = False  # again, if the whole model's was changed
+        optimizer = GANOptimizer(generator_optimizer, discriminator_optimizer, self.discriminator)
+        super().compile(optimizer, **kwargs)
         self.loss = loss
         self.penalties = penalties
         self.discriminator_steps = discriminator_steps
         self.ema_momentum = ema_momentum
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """What `compile` was given; None before."""
+        """Return the arguments of `compile`, or None for a model that is not compiled."""
         config = super().get_compile_config()
         if config:
             config.update(config.pop("optimizer")["config"])
         return config
+
+    @property
+    def counts_near_duplicates(self) -> bool:
+        """Whether training steps count near-duplicates. `fit` changes it, once per epoch."""
+        return bool(tf.convert_to_tensor(self._counts_near_duplicates))
+
+    @counts_near_duplicates.setter
+    def counts_near_duplicates(self, value: bool) -> None:
+        self._counts_near_duplicates.assign(value)
 
     def fit(
         self,
@@ -253,7 +281,10 @@ class GAN(GenerativeModel):
         *args: Any,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """Train as the other models, and warn of a generator that collapsed or a discriminator that is never wrong."""
+        """Train as `GenerativeModel.fit` does, and warn if the training has failed.
+
+        A warning tells that the generator collapsed, or that the discriminator is never wrong.
+        """
         warning = CollapseWarning()
         if not isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = [*keras.tree.flatten(callbacks or []), warning]
@@ -263,60 +294,55 @@ class GAN(GenerativeModel):
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
-        """The data that latents `inputs` `[batch, n]`, or a pair of latents and labels, are turned into."""
-        latents, *labels = inputs if self.num_classes else (inputs,)
+        """Map latents `[batch, n]`, or a pair of latents and labels, to data."""
+        latents, labels = inputs if self.num_classes else (inputs, None)
         if training:
-            return with_labels(
-                self.generator, latents, labels[0] if labels else None, training=True
-            )
-        return self.decode(latents, *labels)
+            return call_network(self.generator, latents, labels, training=True)
+        return self.decode(latents, labels)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """The discriminator's moves on L_d, then the generator's on L_g."""
-        _, x, labels, sample_weight = self._unpack_labelled(data)  # the target is what is learned
+        """Update the discriminator on L_d, then the generator on L_g."""
+        batch = self.unpack(data)
+        x = batch.target  # what is learned
+        labels = batch.labels
+        weight = batch.sample_weight
         *discriminator_seeds, generator_seed = self._seeds(
             x, self.discriminator_steps + 1, training=True
         )
 
         for seed in discriminator_seeds:
-            generated = with_labels(
-                self.generator, self._latents(x, labels, seed), labels, training=True
-            )
+            latents = self._sample_latents(x, labels, seed)
+            generated = call_network(self.generator, latents, labels, training=True)
             with tf.GradientTape() as tape:
-                real_logits, fake_logits = (
-                    self._logits(examples, labels, training=True) for examples in (x, generated)
-                )
+                real_logits = self._logits(x, labels, training=True)
+                fake_logits = self._logits(generated, labels, training=True)
                 discriminator_regularization = self.regularization_loss(self.discriminator)
-                discriminator_loss = self.average(
-                    self.loss.discriminator(real_logits, fake_logits), sample_weight
-                )
-                penalty_loss = self.average(
-                    self._penalty(x, generated, labels, seed), sample_weight
-                )
+                of_examples = self.loss.discriminator(real_logits, fake_logits)
+                discriminator_loss = self.average(of_examples, weight)
+                penalty_loss = self.average(self._penalty(x, generated, labels, seed), weight)
                 loss = discriminator_loss + penalty_loss + discriminator_regularization
             terms = {"discriminator_loss": discriminator_loss, "penalty_loss": penalty_loss}
-            discriminator_loss += self.minimize(
-                tape, x, loss, self.discriminator.trainable_variables, terms
-            )
+            variables = self.discriminator.trainable_variables
+            discriminator_loss += self.minimize(tape, x, loss, variables, terms)
 
         with tf.GradientTape() as tape:
-            generated = with_labels(
-                self.generator, self._latents(x, labels, generator_seed), labels, training=True
-            )
-            generator_loss = self._generator_loss(
-                x, generated, labels, sample_weight, training=True
-            )
+            latents = self._sample_latents(x, labels, generator_seed)
+            generated = call_network(self.generator, latents, labels, training=True)
+            generator_loss = self._generator_loss(x, generated, labels, weight, training=True)
             generator_regularization = self.regularization_loss(self.generator)
             loss = generator_loss + generator_regularization
         variables = self.generator.trainable_variables + self.prior.trainable_variables
-        generator_loss += self.minimize(
-            tape, x, loss, variables, {"generator_loss": generator_loss}
-        )
+        terms = {"generator_loss": generator_loss}
+        generator_loss += self.minimize(tape, x, loss, variables, terms)
 
-        self._average_generator()
+        self._update_averaged_generator()
         self.optimizer.iterations.assign_add(1)
         return self._logs(
-            *(x, generated, real_logits, fake_logits),
+            x,
+            generated,
+            real_logits,
+            fake_logits,
+            self._counts_near_duplicates,
             generator_loss=generator_loss,
             discriminator_loss=discriminator_loss,
             penalty_loss=penalty_loss,
@@ -324,133 +350,206 @@ class GAN(GenerativeModel):
         )
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Both players' losses on a batch, with noise that is the same in every evaluation, and without penalties."""
-        _, x, labels, sample_weight = self._unpack_labelled(data)  # the target is what is learned
+        """Compute both losses on a batch, without penalties.
+
+        The noise is the same in every evaluation.
+        """
+        batch = self.unpack(data)
+        x = batch.target
+        labels = batch.labels
+        first_batch = tf.equal(self.part_trackers[0].count, 0)
         [seed] = self._seeds(x, 1, training=False)
-        generated = self.decode(self._latents(x, labels, seed), *self._given(labels))
-        real_logits, fake_logits = (
-            self._logits(examples, labels, training=False) for examples in (x, generated)
-        )
+        generated = self.decode(self._sample_latents(x, labels, seed), labels)
+        real_logits = self._logits(x, labels, training=False)
+        fake_logits = self._logits(generated, labels, training=False)
+        of_examples = self.loss.discriminator(real_logits, fake_logits)
+        generator_regularization = self.regularization_loss(self.generator)
+        discriminator_regularization = self.regularization_loss(self.discriminator)
         return self._logs(
-            *(x, generated, real_logits, fake_logits),
+            x,
+            generated,
+            real_logits,
+            fake_logits,
+            first_batch,
             generator_loss=self._generator_loss(
-                x, generated, labels, sample_weight, training=False
+                x, generated, labels, batch.sample_weight, training=False
             ),
-            discriminator_loss=self.average(
-                self.loss.discriminator(real_logits, fake_logits), sample_weight
-            ),
+            discriminator_loss=self.average(of_examples, batch.sample_weight),
             penalty_loss=tf.zeros(()),
-            regularization_loss=self.regularization_loss(self.generator)
-            + self.regularization_loss(self.discriminator),
+            regularization_loss=generator_regularization + discriminator_regularization,
         )
 
-    def _seeds(self, x, number, training):
-        """A seed for each move; they wait for the checks of `x`, so that bad data leave even moving averages alone."""
-        with tf.control_dependencies([x]):
-            return tf.unstack(
-                tf.random.experimental.stateless_split(self.noise_seed(training), number)
-            )
+    def _seeds(self, x: tf.Tensor, number: int, training: bool) -> list[tf.Tensor]:
+        """Return one seed per update.
 
-    def _latents(self, x, labels, seed):
-        """As many latents as `x` has examples, under a conditional prior those of their labels."""
+        They depend on the checks of `x`, so that invalid data do not even change moving averages.
+        """
+        with tf.control_dependencies([x]):
+            seed = self.noise_seed(training)
+            return tf.unstack(tf.random.experimental.stateless_split(seed, number))
+
+    def _sample_latents(self, x: tf.Tensor, labels: tf.Tensor | None, seed: tf.Tensor) -> tf.Tensor:
+        """Sample one latent vector per example of `x`, under its label if the prior has labels."""
         if self.prior.num_classes:
             return self.prior.distribution(labels).sample(seed=seed)
         return self.prior.distribution().sample(tf.shape(x)[0], seed=seed)
 
-    def _logits(self, x, labels, training):
-        return tf.cast(with_labels(self.discriminator, x, labels, training), tf.float32)
+    def _logits(self, x: tf.Tensor, labels: tf.Tensor | None, training: bool) -> tf.Tensor:
+        return tf.cast(call_network(self.discriminator, x, labels, training), tf.float32)
 
-    def _generator_loss(self, x, generated, labels, sample_weight, training):
-        """L_g; a loss that compares with real examples counts each pair with the weight of its real one."""
+    def _generator_loss(
+        self,
+        x: tf.Tensor,
+        generated: tf.Tensor,
+        labels: tf.Tensor | None,
+        sample_weight: tf.Tensor | None,
+        training: bool,
+    ) -> tf.Tensor:
+        """Return L_g, averaged.
+
+        A loss that compares with real examples has the weight of the real one of each pair.
+        """
         logits = self._logits(generated, labels, training)
-        if self.loss.paired:
-            return self.average(
-                self.loss.generator(logits, self._logits(x, labels, training)), sample_weight
-            )
-        return self.average(self.loss.generator(logits))
+        if not self.loss.paired:
+            return self.average(self.loss.generator(logits))
+        real_logits = self._logits(x, labels, training)
+        return self.average(self.loss.generator(logits, real_logits), sample_weight)
 
-    def _penalty(self, x, generated, labels, seed):
-        """The sum of the penalties, `[batch]`; one that is due every n steps counts n times then."""
+    def _penalty(
+        self, x: tf.Tensor, generated: tf.Tensor, labels: tf.Tensor | None, seed: tf.Tensor
+    ) -> tf.Tensor:
+        """Return the sum of the penalties, `[batch]`.
 
-        def logits(points):
-            inputs = (
-                [points, tf.cast(labels, tf.int32)] if labels_of(self.discriminator) else points
-            )
+        A penalty that is due every n steps has n times its weight in these.
+        """
+
+        def logits(points: tf.Tensor) -> tf.Tensor:
+            inputs = network_inputs(self.discriminator, points, labels)
             return self.discriminator_in_float32(inputs, training=True)
 
-        total = tf.zeros(tf.shape(x)[0])
+        nothing = tf.zeros(tf.shape(x)[0])
+        total = nothing
         generated = tf.cast(generated, tf.float32)
         for number, penalty in enumerate(self.penalties):
-            of_penalty = tf.random.experimental.stateless_fold_in(seed, number)
+            penalty_seed = tf.random.experimental.stateless_fold_in(seed, number)
 
-            def value(penalty=penalty, of_penalty=of_penalty):
-                return penalty.every * penalty(logits, x, generated, of_penalty)
+            def value(penalty: Penalty = penalty, seed: tf.Tensor = penalty_seed) -> tf.Tensor:
+                return penalty.every * penalty(logits, x, generated, seed)
 
-            due = tf.equal(tf.convert_to_tensor(self.optimizer.iterations) % penalty.every, 0)
-            total += (
-                value()
-                if penalty.every == 1
-                else tf.cond(due, value, lambda: tf.zeros(tf.shape(x)[0]))
-            )
+            if penalty.every == 1:
+                total += value()
+                continue
+            step = tf.convert_to_tensor(self.optimizer.iterations)
+            total += tf.cond(tf.equal(step % penalty.every, 0), value, lambda: nothing)
         return total
 
-    def _average_generator(self):
-        """Move the averaged generator, its moving statistics too, towards the generator."""
+    def _update_averaged_generator(self) -> None:
+        """Move the EMA generator, its moving statistics too, towards the generator."""
         if self.averaged_generator is None:
             return
         step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.float32)
         momentum = tf.minimum(self.ema_momentum or 0.0, (1 + step) / (10 + step))
-        networks = self.averaged_generator.variables, self.generator.variables
         pairs = [
-            (average.value, variable.value) for average, variable in zip(*networks, strict=True)
+            (average.value, variable.value)
+            for average, variable in zip(
+                self.averaged_generator.variables, self.generator.variables, strict=True
+            )
         ]
 
-        def move(average, value):
-            average.assign(
-                momentum * average + (1 - momentum) * value if average.dtype.is_floating else value
-            )
+        def update(average: tf.Variable, value: tf.Tensor) -> None:
+            if average.dtype.is_floating:
+                value = momentum * average + (1 - momentum) * value
+            average.assign(value)
 
-        def move_all(strategy):
+        def update_all(strategy: tf.distribute.Strategy) -> None:
             for average, variable in pairs:
-                strategy.extended.update(average, move, args=(variable,))
+                strategy.extended.update(average, update, args=(variable,))
 
-        tf.distribute.get_replica_context().merge_call(move_all)
+        tf.distribute.get_replica_context().merge_call(update_all)
 
-    def _logs(self, x, generated, real_logits, fake_logits, **losses):
+    def _logs(
+        self,
+        x: tf.Tensor,
+        generated: tf.Tensor,
+        real_logits: tf.Tensor,
+        fake_logits: tf.Tensor,
+        count_near_duplicates: tf.Tensor,
+        **losses: tf.Tensor,
+    ) -> dict[str, tf.Tensor]:
+        """Log the losses, the accuracies and, if wanted, the share of near-duplicates."""
         boundary = self.loss.boundary(real_logits, fake_logits)
-        diagnostics = {
-            "real_accuracy": tf.cast(real_logits > boundary, tf.float32)[:, 0],
-            "fake_accuracy": tf.cast(fake_logits < boundary, tf.float32)[:, 0],
-            "duplicates": duplicates(generated, x),
-        }
-        diagnostics = {name: self.average(values) for name, values in diagnostics.items()}
-        self.log(x, loss=tf.add_n(list(losses.values())), **losses, **diagnostics)
+        correct_real = tf.cast(real_logits > boundary, tf.float32)[:, 0]
+        correct_fake = tf.cast(fake_logits < boundary, tf.float32)[:, 0]
+        self.log(
+            x,
+            loss=tf.add_n(list(losses.values())),
+            **losses,
+            real_accuracy=self.average(correct_real),
+            fake_accuracy=self.average(correct_fake),
+        )
+        self._log_near_duplicates(x, generated, count_near_duplicates)
         return self.get_metrics_result()
 
+    def _log_near_duplicates(
+        self, x: tf.Tensor, generated: tf.Tensor, count_near_duplicates: tf.Tensor
+    ) -> None:
+        examples = tf.shape(x)[0]
+
+        def share() -> tf.Tensor:
+            return self.average(near_duplicates(generated, x)) * self._replicas
+
+        counted = tf.convert_to_tensor(count_near_duplicates)
+        value = tf.cond(counted, share, lambda: tf.zeros(()))
+        tracker = self.part_trackers[self.loss_parts.index("duplicates")]
+        tracker.update_state(value, tf.where(counted, examples, 0))
+
     def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """The data that `latents` `[batch, n]` are turned into, by the averaged generator if there is one."""
-        self._given(condition)
-        return with_labels(
-            self.averaged_generator or self.generator, latents, condition, training=False
-        )
+        """Map latents `[batch, n]` to data, by the EMA generator if there is one."""
+        self._condition_arguments(condition)
+        generator = self.averaged_generator or self.generator
+        return call_network(generator, latents, condition, training=False)
 
     def discriminate(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """The discriminator's γ ∈ [0, 1], `[batch]`: its probability that each example is real."""
-        self._given(condition)
+        """Return γ ∈ [0, 1], `[batch]`: the discriminator's probability that each example is real.
+
+        Args:
+            x: Data `[batch, *data_shape]`.
+            condition: Labels `[batch]` for a conditional model.
+        """
+        self._condition_arguments(condition)
         return tf.squeeze(tf.sigmoid(self._logits(x, condition, training=False)), -1)
 
     def signatures(self) -> dict[str, Endpoint]:
-        """The serving contract: `serving_default` (as `generate`), `decode`, `generate` and `discriminate`, with a `condition`."""
-        latents, condition = (
-            tf.TensorSpec((None, self.prior.event_size), tf.float32, name="latents"),
-            self._condition_specs(),
-        )
+        """Return the endpoints of the exported model.
+
+        They are `serving_default` (the same as `generate`), `decode`, `generate` and
+        `discriminate`. Those of a conditional model have a `condition`, too.
+        """
+        condition = self._condition_specs()
+        seed = [self._seed_spec(), *condition]
+        size = self.prior.event_size
+        latents = [tf.TensorSpec((None, size), tf.float32, name="latents"), *condition]
         return {
-            "serving_default": (self.generate_rows, [self._seed_spec(), *condition]),
-            "decode": (lambda *latents: {"outputs": self.decode(*latents)}, [latents, *condition]),
-            "generate": (self.generate_rows, [self._seed_spec(), *condition]),
+            "serving_default": (self.generate_rows, seed),
+            "decode": (lambda *inputs: {"outputs": self.decode(*inputs)}, latents),
+            "generate": (self.generate_rows, seed),
             "discriminate": (
                 lambda *inputs: {"probability": self.discriminate(*inputs)},
                 [self._data_spec(), *condition],
             ),
         }
+
+
+def _common_num_classes(
+    generator: keras.Model, discriminator: keras.Model, prior: Prior
+) -> int | None:
+    """Return the number of classes of a GAN's parts, or None if none has labels."""
+    of_discriminator = num_classes_of(discriminator)
+    generating = common_num_classes(generator=num_classes_of(generator), prior=prior.num_classes)
+    if (generating is None) != (of_discriminator is None):
+        raise ValueError(
+            "Expected an input for labels both in the discriminator and in the generator or its "
+            f"prior, or in none of them. Received: generator {num_classes_of(generator)}, prior "
+            f"{prior.num_classes}, discriminator {of_discriminator}."
+        )
+    return common_num_classes(generator=generating, discriminator=of_discriminator)

@@ -1,4 +1,7 @@
-"""Builders of ordinary, built Keras models."""
+"""Builders of ordinary, built Keras models.
+
+You can use any built Keras model whose input and output shapes match instead.
+"""
 
 from keras_gen.networks.conv import conv_decoder, conv_encoder
 from keras_gen.networks.dcgan import dcgan_discriminator, dcgan_generator

@@ -1,70 +1,113 @@
-"""What the builders share."""
+"""What the builders of networks share."""
+
+from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import keras
 from keras import layers
 
 from keras_gen._arguments import is_integer, positive_int
+from keras_gen.networks._checks import CONDITION
 
 Activation = str | Callable[[keras.KerasTensor], keras.KerasTensor] | None
 """A Keras activation by name or as a function."""
 
 
-def concatenate_labels(inputs, x, num_classes):
-    """The inputs of a network and its features `x`; with `num_classes` an input for labels more, whose embedding is beside `x`."""
+def label_input() -> keras.KerasTensor:
+    """Make the input of a network for labels `[batch]`, which models find by its name."""
+    return keras.Input((), dtype="int32", name=CONDITION)
+
+
+def concatenate_labels(
+    inputs: keras.KerasTensor, x: keras.KerasTensor, num_classes: int | None
+) -> tuple[Any, keras.KerasTensor]:
+    """Concatenate one-hot labels with features.
+
+    Args:
+        inputs: Input of the network.
+        x: Features `[batch, n]` computed from it.
+        num_classes: Number of classes, or None for a network without labels.
+
+    Returns:
+        `(inputs, features)`: all inputs of the network, and features `[batch, n + num_classes]`.
+        The embedding of the labels is trainable and starts as the identity.
+    """
     if num_classes is None:
         return inputs, x
-    num_classes, labels = (
-        positive_int(None, "num_classes", num_classes),
-        keras.Input((), dtype="int32"),
-    )
-    embedding = layers.Embedding(
-        num_classes, num_classes, embeddings_initializer=keras.initializers.Identity()
-    )(labels)
-    return [inputs, labels], layers.Concatenate()([x, embedding])
+    num_classes = positive_int(None, "num_classes", num_classes)
+    labels = label_input()
+    identity = keras.initializers.Identity()
+    embedding = layers.Embedding(num_classes, num_classes, embeddings_initializer=identity)
+    return [inputs, labels], layers.Concatenate()([x, embedding(labels)])
 
 
-def normalized_relu(x):
+def normalized_relu(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Apply batch normalization and a ReLU."""
     return layers.ReLU()(layers.BatchNormalization(momentum=0.9)(x))
 
 
 def dense_grid(
-    x, image_shape, channels, doublings, activation=None, kernel_regularizer=None, use_bias=True
-):
-    """A dense layer to the smallest grid that `doublings` make at least as large as the image."""
-    height, width, _ = (math.ceil(size / 2**doublings) for size in image_shape)
-    x = layers.Dense(
-        height * width * channels, activation, use_bias, kernel_regularizer=kernel_regularizer
-    )(x)
-    return layers.Reshape((height, width, channels))(x)
+    x: keras.KerasTensor,
+    image_shape: Sequence[int],
+    channels: int,
+    doublings: int,
+    activation: Activation = None,
+    kernel_regularizer: keras.regularizers.Regularizer | None = None,
+    use_bias: bool = True,
+) -> keras.KerasTensor:
+    """Map features to the smallest grid that `doublings` make at least as large as the image.
+
+    Args:
+        x: Features `[batch, n]`.
+        image_shape: Shape of the image, `(height, width, channels)`.
+        channels: Channels of the grid.
+        doublings: How often height and width are doubled afterwards.
+        activation: Activation of the dense layer.
+        kernel_regularizer: Keras regularizer of its kernel.
+        use_bias: Whether it has a bias.
+    """
+    height = math.ceil(image_shape[0] / 2**doublings)
+    width = math.ceil(image_shape[1] / 2**doublings)
+    units = height * width * channels
+    dense = layers.Dense(units, activation, use_bias, kernel_regularizer=kernel_regularizer)
+    return layers.Reshape((height, width, channels))(dense(x))
 
 
-def checked_filters(filters):
+def checked_filters(filters: Sequence[int]) -> tuple[int, ...]:
+    """Return `filters` as a tuple of ints, or raise a `ValueError`."""
     if not _are_sizes(filters) or not filters:
         raise ValueError(
-            f"`filters` is a tuple of one or more positive ints, such as (64, 32). Received: filters={filters!r}"
+            "`filters` must be a tuple of one or more positive integers, such as (64, 32). "
+            f"Received: filters={filters!r}"
         )
     return tuple(map(int, filters))
 
 
-def checked_shape(argument, shape):
+def checked_shape(argument: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return a shape as a tuple of ints, or raise a `ValueError`."""
     if not _are_sizes(shape):
         raise ValueError(
-            f"`{argument}` is a tuple of positive ints, such as (28, 28, 1) or (32,). Received: {argument}={shape!r}"
+            f"`{argument}` must be a tuple of positive integers, such as (28, 28, 1) or (32,). "
+            f"Received: {argument}={shape!r}"
         )
     return tuple(map(int, shape))
 
 
-def _are_sizes(sizes):
-    return isinstance(sizes, (tuple, list)) and all(is_integer(size) and size > 0 for size in sizes)
-
-
-def checked_image_shape(argument, shape):
+def checked_image_shape(argument: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of an image as a tuple of ints, or raise a `ValueError`."""
     shape = checked_shape(argument, shape)
     if len(shape) != 3:
         raise ValueError(
-            f"`{argument}` is the shape of an image, (height, width, channels). Received: {argument}={shape!r}"
+            f"`{argument}` must be the shape of an image, (height, width, channels). "
+            f"Received: {argument}={shape!r}"
         )
     return shape
+
+
+def _are_sizes(sizes: object) -> bool:
+    if not isinstance(sizes, (tuple, list)):
+        return False
+    return all(is_integer(size) and size > 0 for size in sizes)

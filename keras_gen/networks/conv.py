@@ -24,37 +24,35 @@ def conv_encoder(
     kernel_regularizer: keras.regularizers.Regularizer | None = None,
     num_classes: int | None = None,
 ) -> keras.Model:
-    """A convolutional encoder: one 3×3 convolution of stride 2 for each entry of `filters`, then a dense layer.
+    """Build a convolutional encoder: 3×3 convolutions of stride 2, then a dense layer.
 
     Args:
         input_shape: Shape of an image, `(height, width, channels)`.
         output_shape: Shape of the output, for instance `(posterior.parameter_size,)`.
-        filters: Channels after each halving.
+        filters: Number of channels after each halving of height and width.
         activation: Activation of the convolutions.
         kernel_regularizer: Keras regularizer of every kernel.
-        num_classes: Add a second input for labels 0 … num_classes − 1, `[batch]`, if not None.
+        num_classes: Number of classes. If given, the network has a second input named `condition`
+            for labels 0 … num_classes − 1 of shape `[batch]`.
 
     Raises:
-        ValueError: If a shape, `filters` or `num_classes` is not what it should be.
+        ValueError: If a shape, `filters` or `num_classes` is invalid.
 
     Example:
-
-    >>> conv_encoder((28, 28, 1), (16,)).output_shape
-    (None, 16)
+        >>> conv_encoder((28, 28, 1), (16,)).output_shape
+        (None, 16)
     """
-    inputs, output_shape = (
-        keras.Input(checked_image_shape("input_shape", input_shape)),
-        checked_shape("output_shape", output_shape),
-    )
+    inputs = keras.Input(checked_image_shape("input_shape", input_shape))
+    output_shape = checked_shape("output_shape", output_shape)
     x = inputs
     for channels in checked_filters(filters):
-        x = layers.Conv2D(
+        convolution = layers.Conv2D(
             channels, 3, 2, "same", activation=activation, kernel_regularizer=kernel_regularizer
-        )(x)
+        )
+        x = convolution(x)
     inputs, x = concatenate_labels(inputs, layers.Flatten()(x), num_classes)
-    x = layers.Dense(
-        math.prod(output_shape), kernel_regularizer=kernel_regularizer, dtype="float32"
-    )(x)
+    units = math.prod(output_shape)
+    x = layers.Dense(units, kernel_regularizer=kernel_regularizer, dtype="float32")(x)
     return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x))
 
 
@@ -67,41 +65,48 @@ def conv_decoder(
     output_activation: Activation = None,
     num_classes: int | None = None,
 ) -> keras.Model:
-    """A convolutional decoder: a dense layer, then one 3×3 transposed convolution of stride 2 for each entry of `filters`.
+    """Build a convolutional decoder: a dense layer, then 3×3 transposed convolutions of stride 2.
 
     Args:
         input_shape: Shape of the latents, for instance `(8,)`.
-        output_shape: Shape of an image, `(height, width, channels)`; any height and width.
-        filters: Channels before each doubling.
+        output_shape: Shape of an image, `(height, width, channels)`, of any height and width.
+        filters: Number of channels before each doubling of height and width.
         activation: Activation of the hidden layers.
         kernel_regularizer: Keras regularizer of every kernel.
-        output_activation: Activation of the output; none by default.
-        num_classes: Add a second input for labels 0 … num_classes − 1, `[batch]`, if not None.
+        output_activation: Activation of the output. Default: none.
+        num_classes: Number of classes. If given, the network has a second input named `condition`
+            for labels 0 … num_classes − 1 of shape `[batch]`.
 
     Raises:
-        ValueError: If a shape, `filters` or `num_classes` is not what it should be.
+        ValueError: If a shape, `filters` or `num_classes` is invalid.
 
     Example:
-
-    >>> conv_decoder((8,), (28, 28, 1)).output_shape
-    (None, 28, 28, 1)
+        >>> conv_decoder((8,), (28, 28, 1)).output_shape
+        (None, 28, 28, 1)
     """
     inputs = keras.Input(checked_shape("input_shape", input_shape))
-    height, width, channels = output_shape = checked_image_shape("output_shape", output_shape)
+    output_shape = checked_image_shape("output_shape", output_shape)
+    height, width, channels = output_shape
     filters = checked_filters(filters)
     inputs, x = concatenate_labels(inputs, layers.Flatten()(inputs), num_classes)
     x = dense_grid(x, output_shape, filters[0], len(filters), activation, kernel_regularizer)
-    for after in (*filters[1:], filters[-1]):
-        x = layers.Conv2DTranspose(
-            after, 3, 2, "same", activation=activation, kernel_regularizer=kernel_regularizer
-        )(x)
+    for after_doubling in (*filters[1:], filters[-1]):
+        convolution = layers.Conv2DTranspose(
+            after_doubling,
+            3,
+            2,
+            "same",
+            activation=activation,
+            kernel_regularizer=kernel_regularizer,
+        )
+        x = convolution(x)
     x = layers.CenterCrop(height, width)(x)
-    x = layers.Conv2D(
+    last = layers.Conv2D(
         channels,
         3,
         padding="same",
         activation=output_activation,
         kernel_regularizer=kernel_regularizer,
         dtype="float32",
-    )(x)
-    return keras.Model(inputs, x)
+    )
+    return keras.Model(inputs, last(x))

@@ -18,39 +18,40 @@ def mlp(
     output_activation: Activation = None,
     num_classes: int | None = None,
 ) -> keras.Model:
-    """A multilayer perceptron from tensors of one shape to tensors of another.
+    """Build a multilayer perceptron from tensors of one shape to tensors of another.
+
+    The last layer computes in float32, so that losses stay exact under mixed precision.
 
     Args:
-        input_shape: Shape of one input, for instance `(28, 28, 1)`; it is flattened.
+        input_shape: Shape of one input, for instance `(28, 28, 1)`. The network flattens it.
         output_shape: Shape of one output, for instance `(32,)`.
-        hidden: Units of the hidden layers, in order.
+        hidden: Number of units of each hidden layer, in order.
         activation: Activation of the hidden layers.
-        kernel_regularizer: Keras regularizer of every kernel, for instance `keras.regularizers.L2(1e-4)`.
-        output_activation: Activation of the output, for instance `"sigmoid"`; none by default.
-        num_classes: Add a second input for labels 0 … num_classes − 1, `[batch]`, if not None.
+        kernel_regularizer: Keras regularizer of every kernel, for instance
+            `keras.regularizers.L2(1e-4)`.
+        output_activation: Activation of the output, for instance `"sigmoid"`. Default: none.
+        num_classes: Number of classes. If given, the network has a second input named `condition`
+            for labels 0 … num_classes − 1 of shape `[batch]`.
 
     Returns:
         A built `keras.Model`.
 
     Raises:
-        ValueError: If a shape or `num_classes` is not what it should be.
+        ValueError: If a shape or `num_classes` is invalid.
 
     Example:
-
-    >>> mlp((28, 28, 1), (32,), hidden=(256,)).output_shape
-    (None, 32)
+        >>> mlp((28, 28, 1), (32,), hidden=(256,)).output_shape
+        (None, 32)
     """
-    inputs, output_shape = (
-        keras.Input(checked_shape("input_shape", input_shape)),
-        checked_shape("output_shape", output_shape),
-    )
+    inputs = keras.Input(checked_shape("input_shape", input_shape))
+    output_shape = checked_shape("output_shape", output_shape)
     inputs, x = concatenate_labels(inputs, layers.Flatten()(inputs), num_classes)
     for units in hidden:
         x = layers.Dense(units, activation=activation, kernel_regularizer=kernel_regularizer)(x)
-    x = layers.Dense(
+    last = layers.Dense(
         math.prod(output_shape),
         activation=output_activation,
         kernel_regularizer=kernel_regularizer,
         dtype="float32",
-    )(x)
-    return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x))
+    )
+    return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(last(x)))

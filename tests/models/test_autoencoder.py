@@ -134,10 +134,10 @@ def test_encode_decode_reconstruct(images):
     assert latents.shape == (20, 3)
     np.testing.assert_allclose(model.decode(latents), model.reconstruct(images), atol=1e-6)
     with pytest.raises(
-        ValueError, match=r"no distribution over its latents yet: fit_latent_density\(x\)"
+        ValueError, match=r"no distribution of its latents yet\. Call fit_latent_density\(x\)"
     ):
         model.generate(4)
-    with pytest.raises(ValueError, match=r"no distribution over its latents yet"):
+    with pytest.raises(ValueError, match=r"no distribution of its latents yet"):
         model.generate_rows(tf.range(4, dtype=tf.int64))
 
 
@@ -185,10 +185,13 @@ def test_a_fitted_density_generates_saves_and_exports(images, tmp_path):
     assert not np.allclose(model.generate(4, seed=3), expected)
     model.fit(images, verbose=0)
     with pytest.raises(
-        ValueError, match=r"that is not a mixture of 3 components\. Make another model"
+        ValueError, match=r"which is not a mixture of 3 components\. Make another model"
     ):
         model.fit_latent_density(images, num_components=3)
-    with pytest.raises(ValueError, match=r"Expected codes of shape \(n, 3\) with n of at least 2"):
+    with pytest.raises(
+        ValueError,
+        match=r"`latents` must have the shape \(n, 3\), where n is at least 2, the number of components",
+    ):
         model.fit_latent_density(images[:1], num_components=2)
 
 
@@ -203,7 +206,7 @@ def test_networks_of_ones_own_serve_as_well(images, tmp_path):
             return self.dense(self.flatten(x))
 
     encoder = Encoder()
-    with pytest.raises(ValueError, match="Expected `encoder` to be built"):
+    with pytest.raises(ValueError, match="`encoder` must be built"):
         keras_gen.RegularizedAutoencoder(encoder, networks.mlp((2,), IMAGE))
     encoder(images)
     decoder = keras.Sequential(
@@ -222,21 +225,21 @@ def test_networks_of_ones_own_serve_as_well(images, tmp_path):
 @pytest.mark.parametrize(
     ("encoder", "decoder", "message"),
     [
-        (None, networks.mlp((3,), IMAGE), "`encoder` is a built keras.Model. Received: None"),
+        (None, networks.mlp((3,), IMAGE), "`encoder` must be a built keras.Model. Received: None"),
         (
             keras.Sequential([keras.layers.Dense(3)]),
             networks.mlp((3,), IMAGE),
-            "Begin a Sequential with keras.Input(shape)",
+            "Begin a Sequential model with keras.Input(shape)",
         ),
         (
             networks.mlp(IMAGE, (4,)),
             networks.mlp((3,), IMAGE),
-            "Expected `decoder` with inputs of shape (4,), to mirror `encoder`.",
+            "`decoder` must have inputs of shape (4,), to mirror `encoder`.",
         ),
         (
             networks.mlp(IMAGE, (3,)),
             networks.mlp((3,), (64,)),
-            "Expected `decoder` with outputs of shape (8, 8, 1), to mirror `encoder`.",
+            "`decoder` must have outputs of shape (8, 8, 1), to mirror `encoder`.",
         ),
     ],
 )
@@ -320,7 +323,7 @@ def test_regularizers_are_saved_with_the_model_and_count_once_on_two_replicas(
 def test_regularizers_of_weights_belong_in_the_layers():
     with pytest.raises(
         ValueError,
-        match=r"`regularizers` are of the latents, such as .* those of weights go into the layers",
+        match=r"`regularizers` must be regularizers of latents, such as .* of weights to the layers",
     ):
         tiny_autoencoder()[0].compile(
             "adam", loss="mse", regularizers=[keras.regularizers.L2(1e-4)]
@@ -332,12 +335,12 @@ def test_regularizers_of_weights_belong_in_the_layers():
 
 def test_scores_are_the_loss_of_each_example_and_a_quantile_of_them_the_threshold(images, tmp_path):
     model, _ = tiny_autoencoder()
-    with pytest.raises(ValueError, match="has no loss to score with: compile it"):
+    with pytest.raises(ValueError, match="has no loss to score with. Compile it"):
         model.score(images)
     model.compile("adam", loss="mse")
     expected = np.mean((images - model.predict(images, verbose=0)) ** 2, axis=(1, 2, 3))
     np.testing.assert_allclose(model.score(images), expected, rtol=1e-5)
-    with pytest.raises(ValueError, match=re.escape("has no threshold yet: calibrate(x)")):
+    with pytest.raises(ValueError, match=re.escape("has no threshold yet. Call calibrate(x)")):
         model.is_anomaly(images)
     model.export(tmp_path / "before")
     score = tf.saved_model.load(str(tmp_path / "before")).signatures["score"]
@@ -371,7 +374,7 @@ def test_what_calibrate_and_score_are_given_is_checked(images):
             (batch for batch in [images]),
             "Expected `x` as an array or a tf.data.Dataset. Received: generator.",
         ),
-        (images[:0], "Expected normal data to calibrate on. Received none."),
+        (images[:0], "Expected in-distribution data to calibrate on. Received: none."),
         (images[..., 0], "Expected `x` of shape (batch, 8, 8, 1)"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
@@ -387,7 +390,7 @@ def test_what_calibrate_and_score_are_given_is_checked(images):
     assert model.threshold is not None
     model.compile("adam", loss="mae")
     assert model.threshold is None
-    with pytest.raises(ValueError, match="`threshold` is a number or None"):
+    with pytest.raises(ValueError, match="`threshold` must be a number or None"):
         keras_gen.RegularizedAutoencoder(model.encoder, model.decoder, threshold="high")
 
 
@@ -409,5 +412,5 @@ def test_a_contractive_autoencoder_is_evaluated_without_dropout(images):
 def test_the_quantile_is_a_share(images, quantile):
     model, arguments = tiny_autoencoder()
     model.compile(**arguments)
-    with pytest.raises(ValueError, match="`quantile` is a number between 0 and 1"):
+    with pytest.raises(ValueError, match="`quantile` must be a number between 0 and 1"):
         model.calibrate(images, quantile=quantile)

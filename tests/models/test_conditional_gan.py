@@ -156,7 +156,7 @@ def test_labels_that_one_player_alone_would_see_are_refused(images):
         with pytest.raises(ValueError, match=re.escape(message)):
             gan_of(generator, discriminator)
     with pytest.raises(
-        ValueError, match=r"one number of labels. Received: {'generator': 4, 'discriminator': 5}"
+        ValueError, match=r"the same number of classes. Received: generator=4, discriminator=5"
     ):
         gan_of(4, 5)
     for y, message in (
@@ -165,14 +165,12 @@ def test_labels_that_one_player_alone_would_see_are_refused(images):
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             gan_of().fit(images, y, **FIT)
-    with pytest.raises(
-        ValueError, match=r"Received: a list. Make an array of it: np.asarray\(labels\)"
-    ):
+    with pytest.raises(ValueError, match=r"Received: a list. Convert it: np.asarray\(labels\)"):
         gan_of().fit(images, LABELS.tolist(), **FIT)
     for condition in (4, -1, 1.5, [1, 2]):
         with pytest.raises(
             ValueError,
-            match="Expected `condition` as one int from 0 to 3, or one for each of the 3 samples",
+            match="Expected `condition` as one integer from 0 to 3, or one for each of the 3 samples",
         ):
             gan_of().generate(3, condition=condition)
     with pytest.raises(ValueError, match="a label from 0 to 3 for each example"):

@@ -10,7 +10,7 @@ from support import IMAGE, normalized, tiny_gan
 
 import keras_gen
 from keras_gen import distributions, losses, networks
-from keras_gen.fitting.collapse import duplicates
+from keras_gen.fitting.collapse import near_duplicates
 
 
 def softplus(x):
@@ -292,17 +292,17 @@ def test_any_prior_of_the_right_size_is_taken():
     assert isinstance(keras_gen.GAN(generator, discriminator).prior, distributions.StandardNormal)
     with pytest.raises(
         ValueError,
-        match=re.escape("Expected `prior` over 3 latents. Received: two with event_size=2."),
+        match=re.escape("`prior` must be over 3 latents. Received: two with event_size=2."),
     ):
         keras_gen.GAN(generator, discriminator, prior=distributions.StandardNormal(2, name="two"))
     with pytest.raises(
         ValueError,
-        match=r"Expected labels both .* Received: generator None, prior 2, discriminator None\.",
+        match=r"Expected an input for labels both .* Received: generator None, prior 2, discriminator None",
     ):
         keras_gen.GAN(
             generator, discriminator, prior=distributions.ConditionalNormal(3, num_classes=2)
         )
-    with pytest.raises(ValueError, match=r"`prior` is a keras_gen\.distributions\.Prior"):
+    with pytest.raises(ValueError, match=r"`prior` must be a keras_gen\.distributions\.Prior"):
         keras_gen.GAN(generator, discriminator, prior="normal")
 
 
@@ -311,15 +311,15 @@ def test_any_prior_of_the_right_size_is_taken():
     [
         (
             networks.mlp(IMAGE, (2,)),
-            "Expected `discriminator` with outputs of shape (1,), the outputs of `generator` and one logit.",
+            "`discriminator` must have outputs of shape (1,), the outputs of `generator` and one logit.",
         ),
         (
             networks.mlp(IMAGE, (1,), output_activation="sigmoid"),
-            "Expected `discriminator` to end in logits.",
+            "`discriminator` must output logits.",
         ),
         (
             networks.mlp((64,), (1,)),
-            "Expected `discriminator` with inputs of shape (8, 8, 1), the outputs of `generator` and one logit.",
+            "`discriminator` must have inputs of shape (8, 8, 1), the outputs of `generator` and one logit.",
         ),
     ],
 )
@@ -331,25 +331,27 @@ def test_the_discriminator_is_checked(discriminator, message):
 def test_compile_is_checked():
     model, _ = tiny_gan()
     optimizer = keras.optimizers.Adam()
-    with pytest.raises(ValueError, match="Each player needs an optimizer of its own"):
+    with pytest.raises(
+        ValueError, match="The generator and the discriminator each need an optimizer of their own"
+    ):
         model.compile(optimizer, optimizer)
     with pytest.raises(
         ValueError,
         match=re.escape(
-            "is a keras_gen.losses.AdversarialLoss, such as NonSaturating(). Received: 'mse'"
+            "must be a keras_gen.losses.AdversarialLoss, such as NonSaturating(). Received: 'mse'"
         ),
     ):
         model.compile(loss="mse")
     with pytest.raises(
         ValueError,
-        match="give `generator_optimizer` and `discriminator_optimizer`, not `optimizer`",
+        match="give `generator_optimizer` and `discriminator_optimizer` instead of `optimizer`",
     ):
         model.compile(optimizer="adam")
-    with pytest.raises(ValueError, match="Leave `metrics` out"):
+    with pytest.raises(ValueError, match="Leave out `metrics`"):
         model.compile(metrics=["mse"])
     with pytest.raises(
         ValueError,
-        match=re.escape("`penalties` are keras_gen.losses.Penalty objects, such as [R1(10.0)]"),
+        match=re.escape("`penalties` must be keras_gen.losses.Penalty objects, such as [R1(10.0)]"),
     ):
         model.compile(penalties=["r1"])
     with pytest.raises(
@@ -360,7 +362,8 @@ def test_compile_is_checked():
     ):
         model.compile(discriminator_steps=0)
     with pytest.raises(
-        ValueError, match=re.escape("`ema_momentum` is a number in [0, 1) or None. Received: 1.0")
+        ValueError,
+        match=re.escape("`ema_momentum` must be a number in [0, 1) or None. Received: 1.0"),
     ):
         model.compile(ema_momentum=1.0)
 
@@ -469,7 +472,7 @@ def test_compiled_without_a_momentum_an_average_keeps_up_with_the_generator(imag
         model.averaged_generator.variables, model.generator.variables, strict=True
     ):
         np.testing.assert_array_equal(average.numpy(), variable.numpy())
-    with pytest.raises(ValueError, match=r"Expected `averaged_generator` with outputs of shape"):
+    with pytest.raises(ValueError, match=r"`averaged_generator` must have outputs of shape"):
         keras_gen.GAN(
             model.generator, model.discriminator, averaged_generator=networks.mlp((3,), (4,))
         )
@@ -510,17 +513,17 @@ def test_duplicates_are_twins_by_the_measure_of_the_data():
     same = random.normal(size=(200, 2)) * 0.01 + 5 * random.integers(0, 2, size=(200, 1))
     modes = np.repeat(random.normal(size=(4, 2)), 50, axis=0)
     share = {
-        name: float(np.mean(duplicates(x, real + 100)))
+        name: float(np.mean(near_duplicates(x, real + 100)))
         for name, x in (("same", same + 100), ("modes", modes + 100))
     }
     assert share["same"] < 0.1
     assert share["modes"] == 1
-    assert np.all(duplicates(modes[:1], real[:1]) == 0)  # alone, it has no neighbour
-    assert duplicates(modes[:0], real[:0]).shape == (
+    assert np.all(near_duplicates(modes[:1], real[:1]) == 0)  # alone, it has no neighbour
+    assert near_duplicates(modes[:0], real[:0]).shape == (
         0,
     )  # as for a replica for which a last batch has no example
     assert np.all(
-        duplicates(same, np.zeros((200, 2))) == 0
+        near_duplicates(same, np.zeros((200, 2))) == 0
     )  # data that are all the same are no measure
 
 
@@ -542,7 +545,8 @@ def test_a_game_that_is_over_is_said_in_words():
         said = [str(warning.message) for warning in said]
         assert len(said) == 2
         assert any(
-            "collapsed: in epoch 1, 100% of its samples had a twin" in words for words in said
+            "collapsed: in epoch 1, 100% of its samples had a near-duplicate" in words
+            for words in said
         )
         assert any("The discriminator was never wrong in epoch" in words for words in said)
     model.fit(data[:500], validation_data=data, verbose=0)  # of so few nothing is said

@@ -159,7 +159,8 @@ def test_generate_is_checked_and_shows_what_it_was_given(arguments):
 def test_no_draws_are_refused(method, images):
     model, _ = tiny_vae()
     with pytest.raises(
-        ValueError, match=r"`num_samples` of VAE must be an integer of at least 1\. Received: num_samples=0"
+        ValueError,
+        match=r"`num_samples` of VAE must be an integer of at least 1\. Received: num_samples=0",
     ):
         getattr(model, method)(images, num_samples=0)
 

@@ -32,7 +32,7 @@ def test_the_range_of_a_network_is_that_of_its_last_activation(last, expected):
 def test_networks_of_several_inputs_are_refused():
     inputs = [keras.Input((2,)), keras.Input((3,))]
     network = keras.Model(inputs, layers.Concatenate()(inputs))
-    with pytest.raises(ValueError, match="Expected `encoder` with one input"):
+    with pytest.raises(ValueError, match="`encoder` must have one input"):
         check_network("encoder", network)
 
 

@@ -88,7 +88,9 @@ def test_a_network_that_cannot_be_saved_serves_as_well_if_it_computes_in_float32
     network, x = Custom(keras.layers.Dense(2)), tf.ones((3, 4))
     expected = network(x)
     np.testing.assert_array_equal(float32_function(network)(x, training=True), expected)
-    with pytest.raises(ValueError, match=r"Give it, and each layer of your own, a `get_config`"):
+    with pytest.raises(
+        ValueError, match=r"Give the network, and each layer of your own, a `get_config`"
+    ):
         copy_of(network)
 
 

@@ -69,17 +69,20 @@ def test_a_logit_does_not_depend_on_the_batch():
     [
         (
             lambda: networks.mlp(784, (2,)),
-            "`input_shape` is a tuple of positive ints, such as (28, 28, 1) or (32,). Received: input_shape=784",
+            "`input_shape` must be a tuple of positive integers, such as (28, 28, 1) or (32,). Received: input_shape=784",
         ),
-        (lambda: networks.mlp((784,), (0,)), "`output_shape` is a tuple of positive ints"),
-        (lambda: networks.mlp((784,), (True,)), "`output_shape` is a tuple of positive ints"),
+        (lambda: networks.mlp((784,), (0,)), "`output_shape` must be a tuple of positive integers"),
+        (
+            lambda: networks.mlp((784,), (True,)),
+            "`output_shape` must be a tuple of positive integers",
+        ),
         (
             lambda: networks.conv_encoder((28, 28), (2,)),
-            "`input_shape` is the shape of an image, (height, width, channels).",
+            "`input_shape` must be the shape of an image, (height, width, channels).",
         ),
         (
             lambda: networks.conv_decoder((2,), (784,)),
-            "`output_shape` is the shape of an image, (height, width, channels).",
+            "`output_shape` must be the shape of an image, (height, width, channels).",
         ),
     ],
 )
@@ -100,7 +103,7 @@ BUILDERS = {
 @pytest.mark.parametrize("filters", [(), (4, 0), (4, True), 4])
 @pytest.mark.parametrize("name", list(BUILDERS)[1:])
 def test_filters_are_checked(name, filters):
-    expected = f"`filters` is a tuple of one or more positive ints, such as (64, 32). Received: filters={filters!r}"
+    expected = f"`filters` must be a tuple of one or more positive integers, such as (64, 32). Received: filters={filters!r}"
     with pytest.raises(ValueError, match=re.escape(expected)):
         BUILDERS[name](filters=filters)
 
@@ -118,7 +121,9 @@ def test_the_number_of_labels_is_checked(name):
 def test_the_number_of_latents_is_checked():
     with pytest.raises(
         ValueError,
-        match=re.escape("`input_size` must be an integer of at least 1. Received: input_size=(64,)"),
+        match=re.escape(
+            "`input_size` must be an integer of at least 1. Received: input_size=(64,)"
+        ),
     ):
         networks.dcgan_generator((64,), (8, 8, 1))
 
