@@ -1,20 +1,21 @@
-"""Training that goes on where it was stopped: the state of `fit` in a folder, to the last bit."""
+"""Checkpoints of `fit`, from which the same `fit` continues bit-for-bit."""
+
+from __future__ import annotations
 
 import contextlib
 import json
 import pathlib
 import signal
 import threading
-import types
 import warnings
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_gen._arguments import positive_int
+from keras_gen._compat import several_workers
 from keras_gen._files import (
     UNFINISHED,
     PathLike,
@@ -24,69 +25,81 @@ from keras_gen._files import (
     write_checksums,
 )
 from keras_gen._serialization import Serializable, constructor_arguments
+from keras_gen.distributions import Prior
+from keras_gen.fitting.data_order import continue_order
 from keras_gen.fitting.errors import NonFiniteError
-from keras_gen.fitting.multi_worker import common_numbers, several_workers, worker_index
-
-if TYPE_CHECKING:
-    from keras_gen.models.base import GenerativeModel
+from keras_gen.fitting.multi_worker import common_numbers, worker_index
 
 CHECKSUMS = "SHA256SUMS"
 _DAMAGED = "damaged-"
-_COUNTERS = (
+_CALLBACK_STATE = (  # attributes of Keras's callbacks
     "best",
     "best_epoch",
     "best_weights",
     "cooldown_counter",
     "stopped_epoch",
     "wait",
-)  # of Keras's callbacks
-_WITHOUT_EFFECT = ("run_eagerly", "steps_per_execution")  # on the numbers
+)
+_WITHOUT_EFFECT = ("run_eagerly", "steps_per_execution")  # on the numbers of a training
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written or found; those before it are as they were."""
+    """A checkpoint could not be written or found. Earlier checkpoints are unchanged."""
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Keeps the state of `fit` in a folder; the same `fit` with the same folder goes on from there, to the last bit.
+    """Keeps the state of `fit` in a folder, from which the same `fit` continues.
 
-    A checkpoint has weights, moving statistics, the state of all optimizers and Keras layers, the seed and the step of all
-    schedules, the running means of a half epoch, the history, and the counters of `EarlyStopping` and `ReduceLROnPlateau`. It is
-    written at the end of each epoch, and when SIGTERM or SIGINT (Ctrl-C) arrive: they stop the training at the end of the step, with
-    exit code 143 and as KeyboardInterrupt. A second one stops at once.
+    On the same machine and versions, with operations that are deterministic there, a resumed
+    training is bit-for-bit identical to an uninterrupted one.
 
-    A checkpoint gets its name once it is whole and on the disk, and is compared with its checksums before it is used; one that is
-    damaged is renamed, with a warning, and the one before is used.
+    A checkpoint holds the weights and moving statistics, the state of all optimizers and Keras
+    layers, the seed and the step of all schedules, the running means of an unfinished epoch, the
+    history, and the state of `EarlyStopping` and `ReduceLROnPlateau`. `fit` writes a checkpoint
+    at the end of each epoch, and when SIGTERM or SIGINT (Ctrl-C) arrives. The signal stops the
+    training at the end of the step: SIGTERM with exit code 143, SIGINT as a KeyboardInterrupt. A
+    second signal stops it at once.
 
-    The order of the data goes on too: of arrays; of a `tf.data.Dataset` whose `shuffle` has a seed, if nothing else reads it between
-    epochs; of a generator with `steps_per_epoch`. Steps that were done before pass as empty ones, for the data's and the progress
-    bar's sake.
+    Each checkpoint is written to a temporary folder, flushed to disk, and then renamed. Before it
+    is used, it is compared with its checksums. A damaged checkpoint is renamed with a warning, and
+    the one before it is used.
 
-    Of several workers, each has checkpoints of its own, in `folder/worker-<number>`, and all go on from the newest that all have; a
-    signal stops a worker without another checkpoint, and with it the others.
+    The order of the data continues, too: of arrays; of a `tf.data.Dataset` whose `shuffle` has a
+    seed, if nothing else reads it between epochs; of a generator with `steps_per_epoch`. A resumed
+    `fit` passes over the finished steps of an epoch without training, so that data and progress bar
+    continue.
+
+    Of several workers, each has its own checkpoints in `folder/worker-<index>`. All of them
+    continue from the newest checkpoint that all have. A signal stops a worker without another
+    checkpoint, and the other workers with it.
 
     Args:
-        folder: Where the checkpoints are. Each training has one of its own.
-        every: Training steps between two checkpoints; None for the ends of epochs alone.
-        keep: How many of the newest to keep.
+        folder: Folder of the checkpoints. Each training needs a folder of its own.
+        every: Number of training steps between two checkpoints. Default: only the ends of epochs
+            have checkpoints.
+        keep: How many of the newest checkpoints to keep.
 
     Raises:
-        ValueError: By `fit`, if the model, its optimizer or the data differ from those of the checkpoint, with the name of what
-            differs.
-        CheckpointError: By `fit`, if a checkpoint cannot be written, on a full disk for instance, or all are damaged.
+        ValueError: By `fit`, if the model, its optimizer or the data differ from those of the
+            checkpoint. The message names the difference.
+        CheckpointError: By `fit`, if a checkpoint cannot be written, for instance on a full disk,
+            or if all are damaged.
 
     Example:
-
-    >>> import tempfile
-    >>> from keras_gen import RegularizedAutoencoder, networks
-    >>> folder = tempfile.mkdtemp()
-    >>> def train(epochs):
-    ...     autoencoder = RegularizedAutoencoder(networks.mlp((4,), (2,), hidden=(3,)), networks.mlp((2,), (4,), hidden=(3,)))
-    ...     autoencoder.compile("adam", loss="mse")
-    ...     return autoencoder.fit(np.eye(4), epochs=epochs, verbose=0, callbacks=[Checkpoints(folder)])
-    >>> _ = train(epochs=2)
-    >>> train(epochs=3).epoch  # of which only the last is trained here
-    [0, 1, 2]
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from keras_gen import RegularizedAutoencoder, networks
+        >>> folder = tempfile.mkdtemp()
+        >>> def train(epochs):
+        ...     encoder = networks.mlp((4,), (2,), hidden=(3,))
+        ...     decoder = networks.mlp((2,), (4,), hidden=(3,))
+        ...     autoencoder = RegularizedAutoencoder(encoder, decoder)
+        ...     autoencoder.compile("adam", loss="mse")
+        ...     checkpoints = Checkpoints(folder)
+        ...     return autoencoder.fit(np.eye(4), epochs=epochs, verbose=0, callbacks=[checkpoints])
+        >>> _ = train(epochs=2)
+        >>> train(epochs=3).epoch  # only the last epoch is trained here
+        [0, 1, 2]
     """
 
     def __init__(self, folder: PathLike, every: int | None = None, keep: int = 2) -> None:
@@ -100,221 +113,211 @@ class Checkpoints(keras.callbacks.Callback):
     # === What `fit` calls ===
 
     @contextlib.contextmanager
-    def around(
-        self, model: "GenerativeModel", arguments: dict[str, Any]
-    ) -> Iterator[dict[str, Any]]:
-        """The arguments for `keras.Model.fit` that go on from the newest checkpoint; signals are heeded until it returns.
+    def around(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Read the newest checkpoint, and handle signals until `fit` returns.
 
         Args:
             model: A keras_gen model.
-            arguments: Those that `fit` was given, by name.
+            arguments: The arguments of `fit` by name.
+
+        Yields:
+            The arguments of `keras.Model.fit` that continue from the checkpoint.
         """
-        self.variables = _unique(
-            [*model.variables, *model.optimizer.variables]
-        )  # not those that callbacks add later
+        self.variables = _unique([*model.variables, *model.optimizer.variables])
         self.settings = _settings(model)
         strategy = model.distribute_strategy
         self.several_workers = several_workers(strategy)
         if self.several_workers and not self.folder.name.startswith("worker-"):
             self.folder /= f"worker-{worker_index(strategy)}"
         self.state, self.values = self._read(self._newest(strategy))
-        self.signal = self.means_of_epoch = None
+        self.signal = None
+        self.means_of_epoch: list[tf.Tensor] | None = None
         callbacks = arguments["callbacks"]
         if isinstance(callbacks, keras.callbacks.CallbackList):
             callbacks = callbacks.callbacks
         self.others = [callback for callback in callbacks if callback is not self]
         if not any(isinstance(callback, keras.callbacks.History) for callback in self.others):
             self.others.append(keras.callbacks.History())
-        callbacks[:] = [
-            *self.others,
-            self,
-        ]  # the last, so that it keeps what the others have counted
+        callbacks[:] = [*self.others, self]  # last, so that it saves the state after the others
+        finished_epochs = 0
         if self.state:
             model.seed = self.state["seed"]
-            arguments["initial_epoch"] = (
-                arguments["epochs"] if self.state["stopped"] else self.state["epoch"]
-            )
-        with self._heeding_signals():
+            finished_epochs = self.state["epoch"]
+            stopped = self.state["stopped"]
+            arguments["initial_epoch"] = arguments["epochs"] if stopped else finished_epochs
+        with self._signal_handlers():
             try:
-                yield _in_order(arguments, self.state["epoch"] if self.state else 0, model.seed)
+                yield continue_order(arguments, finished_epochs, model.seed)
             except NonFiniteError as error:
-                kept = self._all()
-                raise NonFiniteError(
-                    f"{error} {f'The last checkpoint is {kept[-1]}.' if kept else 'There is no checkpoint yet.'}"
-                ) from None
+                raise NonFiniteError(f"{error} {self._last_checkpoint()}") from None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Restore the variables and the counters of the other callbacks."""
+        """Restore the variables and the state of the other callbacks."""
         self.steps_done = self.state["step"] if self.state else 0
-        self.since = self.steps_to_pass = 0
+        self.steps_since_write = 0
+        self.steps_to_pass = 0
         if not self.state:
             return
         if self.state["steps"] not in (None, self.params["steps"]):
             raise ValueError(
                 self._difference(
-                    "number of steps an epoch", self.state["steps"], self.params["steps"]
+                    "number of steps per epoch", self.state["steps"], self.params["steps"]
                 )
             )
-        for variable, value in zip(
-            self.variables, self.values, strict=False
-        ):  # after Keras tried out a step to build metrics
+        # Keras has run a step to build metrics, so the variables are restored only now
+        for variable, value in zip(self.variables, self.values, strict=False):
             variable.assign(value)
         arrays = self.values[self.state["variables"] + self.state["means"] :]
         others = _by_name(self.others)
-        for callback, counters in self.state["callbacks"].items():
-            if counters.get("best_weights"):
-                count = counters["best_weights"]
-                counters["best_weights"], arrays = (
-                    [array.numpy() for array in arrays[:count]],
-                    arrays[count:],
-                )
-            for name, value in counters.items():
-                if callback in others:
-                    setattr(others[callback], name, value)
+        for name, attributes in self.state["callbacks"].items():
+            if attributes.get("best_weights"):
+                count = attributes["best_weights"]
+                attributes["best_weights"] = list(arrays[:count])
+                arrays = arrays[count:]
+            if name in others:
+                for attribute, value in attributes.items():
+                    setattr(others[name], attribute, value)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Begin to count the steps of the epoch, in a half one with its running means."""
+        """Count the steps of the epoch; pass over those that the checkpoint has."""
         self.epoch = epoch
         self.means_of_epoch = None
         if self.steps_done:
             self._pass_over(self.steps_done)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write a checkpoint if it is time, or a signal came."""
+        """Write a checkpoint if `every` steps have passed, or a signal arrived."""
         if self.passing:
-            self._stop_if_asked(write=False)
+            self._stop_on_signal(write=False)
             return
-        done = min(
-            batch + 1, self.params["steps"] or batch + 1
-        )  # the last of several steps an execution may be fewer
-        self.since += done - self.steps_done
+        done = batch + 1
+        if self.params["steps"]:  # the last of several steps per execution may be missing
+            done = min(done, self.params["steps"])
+        self.steps_since_write += done - self.steps_done
         self.steps_done = done
-        if self.every and self.since >= self.every:
+        if self.every and self.steps_since_write >= self.every:
             self._write(self.epoch, self.steps_done)
-        self._stop_if_asked()
+        self._stop_on_signal()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Keep the running means of the training, which validation uses for its own."""
+        """Keep the running means of training, since validation uses the same variables."""
         self.means_of_epoch = self._means()
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Heed a signal during validation."""
-        self._stop_if_asked()
+        """Stop if a signal arrived during validation."""
+        self._stop_on_signal()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Write the checkpoint of the epoch."""
-        self.epoch, self.steps_done = epoch + 1, 0
+        self.epoch = epoch + 1
+        self.steps_done = 0
         self._write(self.epoch, 0)
-        self._stop_if_asked(write=False)
+        self._stop_on_signal(write=False)
 
     # === Files ===
 
-    def _all(self):
-        """The checkpoints, the oldest first."""
+    def _all(self) -> list[pathlib.Path]:
+        """Return the checkpoints, the oldest first."""
         return sorted(folder for folder in self.folder.glob("epoch-*") if folder.is_dir())
 
-    def _newest(self, strategy):
-        """The newest checkpoint that is whole, and that all workers have; None if there is none at all."""
+    def _last_checkpoint(self) -> str:
+        """Return a sentence that names the last checkpoint."""
+        kept = self._all()
+        return f"The last checkpoint is {kept[-1]}." if kept else "There is no checkpoint yet."
+
+    def _newest(self, strategy: tf.distribute.Strategy) -> pathlib.Path | None:
+        """Return the newest intact checkpoint that all workers have, or None if there is none."""
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(
-                f"Expected `folder` of Checkpoints as a folder. Received: {self.folder}, which is a file."
+                "`folder` of Checkpoints must be a folder. "
+                f"Received: {self.folder}, which is a file."
             )
-        for left_over in self.folder.glob(f"{UNFINISHED}*"):
-            remove(left_over)
+        for unfinished in self.folder.glob(f"{UNFINISHED}*"):
+            remove(unfinished)
         if not self.several_workers:
             return next(self._undamaged(), None)
-        mine = {
-            int("".join(filter(str.isdigit, folder.name))): folder for folder in self._undamaged()
-        }
-        of_all = common_numbers(strategy, mine, self.keep)
-        if mine and not of_all:
+        own = {_number(folder): folder for folder in self._undamaged()}
+        common = common_numbers(strategy, own, self.keep)
+        if own and not common:
             raise CheckpointError(
-                f"No checkpoint in {self.folder} is one that all workers have. Remove the folders of all of them to train anew."
+                f"No checkpoint in {self.folder} is one that all workers have. Remove the folders "
+                "of all workers to train from the start."
             )
-        for number, folder in mine.items():
-            if number > max(of_all):
+        for number, folder in own.items():
+            if number > max(common):
                 remove(folder)
-        return mine[max(of_all)] if of_all else None
+        return own[max(common)] if common else None
 
-    def _undamaged(self):
-        """The checkpoints that are as they were written, the newest first; others are renamed."""
+    def _undamaged(self) -> Iterator[pathlib.Path]:
+        """Yield the intact checkpoints, the newest first, and rename the damaged ones."""
         found = self._all()
-        whole_ones = 0
+        intact = 0
         for folder in reversed(found):
             problems = damaged_files(folder, CHECKSUMS)
             if not problems:
-                whole_ones += 1
+                intact += 1
                 yield folder
                 continue
             aside = folder.with_name(f"{_DAMAGED}{folder.name}")
             remove(aside)
             folder.rename(aside)
             warnings.warn(
-                f"The checkpoint {folder} is damaged and now called {aside.name}: {problems[0]}",
+                f"The checkpoint {folder} is damaged and was renamed to {aside.name}: "
+                f"{problems[0]}",
                 stacklevel=7,
             )
-        if found and not whole_ones:
+        if found and not intact:
             raise CheckpointError(
-                f"Each checkpoint in {self.folder} is damaged; they are now called {_DAMAGED}…. Remove the folder to train anew."
+                f"All checkpoints in {self.folder} are damaged; they were renamed to {_DAMAGED}…. "
+                "Remove the folder to train from the start."
             )
 
-    def _read(self, folder):
-        """State and values of a checkpoint; `(None, [])` without one."""
+    def _read(self, folder: pathlib.Path | None) -> tuple[dict[str, Any] | None, Sequence[Any]]:
+        """Return the state and the values of a checkpoint, or `(None, [])` without one."""
         if folder is None:
             return None, []
         state = json.loads((folder / "state.json").read_text())
         self._check(state)
-        types_ = [tf.as_dtype(dtype) for dtype in state["dtypes"]]
-        names = [str(number) for number in range(len(types_))]
-        return state, tf.raw_ops.RestoreV2(
-            prefix=str(folder / "state"),
-            tensor_names=names,
-            shape_and_slices=[""] * len(names),
-            dtypes=types_,
-        )
+        return state, _read_values(folder / "state", len(state["shapes"]))
 
-    def _check(self, state):
+    def _check(self, state: dict[str, Any]) -> None:
         """Compare model, optimizer and variables with those of a checkpoint."""
         different = _first_difference(state["settings"], self.settings)
         if different:
             raise ValueError(self._difference(*different))
         here = [[list(variable.shape), variable.dtype] for variable in self.variables]
-        there = [list(pair) for pair in zip(state["shapes"], state["dtypes"], strict=True)][
-            : state["variables"]
-        ]
-        for variable, mine, theirs in zip(self.variables, here, there, strict=False):
-            if mine != theirs:
-                raise ValueError(self._difference(f"shape of {variable.path}", theirs, mine))
+        stored = zip(state["shapes"], state["dtypes"], strict=True)
+        there = [list(pair) for pair in stored][: state["variables"]]
+        for variable, own, other in zip(self.variables, here, there, strict=False):
+            if own != other:
+                raise ValueError(self._difference(f"shape of {variable.path}", other, own))
         if len(here) != len(there):
             raise ValueError(self._difference("number of variables", len(there), len(here)))
 
-    def _difference(self, what, there, here):
+    def _difference(self, what: str, there: Any, here: Any) -> str:
         return (
-            f"Expected the training that {self.folder} is of. Received: another {what}, {here!r} in the place of {there!r}. Go on as "
-            "it was, or give the new training a folder of its own."
+            f"Expected the training of the checkpoints in {self.folder}. Received: another {what}, "
+            f"{here!r} in the place of {there!r}. Continue with the same settings, or give the new "
+            "training a folder of its own."
         )
 
-    def _write(self, epoch, step):
+    def _write(self, epoch: int, step: int) -> None:
+        """Write a checkpoint, and remove old ones."""
         folder = self.folder / f"epoch-{epoch:06d}-step-{step:09d}"
-        self.since = 0
-        if folder.exists():  # gone on from here, and stopped at once
+        self.steps_since_write = 0
+        if folder.exists():  # training continued from it and stopped at once
             return
         means = self._means() if self.means_of_epoch is None else self.means_of_epoch
         values = [*map(tf.convert_to_tensor, self.variables), *means]
-        counters = {}
+        callbacks = {}
         for name, callback in _by_name(self.others).items():
-            present = {
-                counter: getattr(callback, counter)
-                for counter in _COUNTERS
-                if hasattr(callback, counter)
-            }
-            if isinstance(callback, keras.callbacks.History):
-                present = {"epoch": callback.epoch, "history": callback.history}
-            if present.get("best_weights") is not None:
-                values += map(tf.convert_to_tensor, present["best_weights"])
-                present["best_weights"] = len(present["best_weights"])
-            if present:
-                counters[name] = present
+            attributes = _callback_state(callback)
+            if attributes.get("best_weights") is not None:
+                weights = attributes["best_weights"]
+                values += map(tf.convert_to_tensor, weights)
+                attributes["best_weights"] = len(weights)
+            if attributes:
+                callbacks[name] = attributes
         state = {
             "epoch": epoch,
             "step": step,
@@ -322,7 +325,7 @@ class Checkpoints(keras.callbacks.Callback):
             "stopped": bool(self.model.stop_training),
             "seed": self.model.seed,
             "settings": self.settings,
-            "callbacks": counters,
+            "callbacks": callbacks,
             "variables": len(self.variables),
             "means": len(means),
             "shapes": [value.shape.as_list() for value in values],
@@ -332,20 +335,13 @@ class Checkpoints(keras.callbacks.Callback):
             self.folder.mkdir(parents=True, exist_ok=True)
             with atomic_write(folder) as unfinished:
                 unfinished.mkdir()
-                names = [str(number) for number in range(len(values))]
-                tf.raw_ops.SaveV2(
-                    prefix=str(unfinished / "state"),
-                    tensor_names=names,
-                    shape_and_slices=[""] * len(names),
-                    tensors=values,
-                )
+                _write_values(unfinished / "state", values)
                 (unfinished / "state.json").write_text(json.dumps(state, default=float))
                 write_checksums(unfinished, CHECKSUMS)
         except (OSError, tf.errors.OpError) as error:
-            kept = self._all()
             raise CheckpointError(
                 f"The checkpoint {folder} could not be written: {error}. Is the disk full? "
-                f"{f'The one before, {kept[-1]}, is whole.' if kept else 'There is none before it.'}"
+                f"{self._last_checkpoint()}"
             ) from error
         for old in self._all()[: -self.keep]:
             remove(old)
@@ -354,62 +350,61 @@ class Checkpoints(keras.callbacks.Callback):
 
     @property
     def passing(self) -> bool:
-        """Whether steps are passed over that were done before."""
+        """Whether `fit` passes over steps that the checkpoint has."""
         return self.steps_to_pass > 0
 
-    def _means(self):
-        return [
-            tf.convert_to_tensor(variable) for variable in _unique(self.model.metrics_variables)
-        ]
+    def _means(self) -> list[tf.Tensor]:
+        """Return the running means of the epoch."""
+        variables = _unique(self.model.metrics_variables)
+        return [tf.convert_to_tensor(variable) for variable in variables]
 
-    def _pass_over(self, steps):
-        """Let the next steps of `fit` do nothing but take their batches, and restore the running means after them."""
-        train, self.steps_to_pass = self.model.train_function, steps
+    def _pass_over(self, steps: int) -> None:
+        """Let the next steps of `fit` only read their batches, then restore the running means."""
+        train = self.model.train_function
+        self.steps_to_pass = steps
         means = self.values[self.state["variables"] :][: self.state["means"]]
 
-        def take(iterator):
+        def read_batches(iterator: Any) -> dict[str, Any]:
             for _ in range(min(self.model.steps_per_execution, self.steps_to_pass)):
                 batch = next(iterator)
                 self.steps_to_pass -= 1
             if self.passing:
                 return {}
-            if len(_unique(self.model.metrics_variables)) < len(
-                means
-            ):  # of compiled metrics, which the first step builds
+            if len(_unique(self.model.metrics_variables)) < len(means):
+                # the first step builds compiled metrics
                 self.model.distribute_strategy.run(self.model.test_step, (batch,))
             for variable, value in zip(_unique(self.model.metrics_variables), means, strict=True):
                 variable.assign(value)
             self.model.train_function = train
             return self.model.get_metrics_result()
 
-        self.model.train_function = take
+        self.model.train_function = read_batches
 
-    def _stop_if_asked(self, write=True):
+    def _stop_on_signal(self, write: bool = True) -> None:
+        """Stop the training if a signal arrived, after a checkpoint if wanted."""
         if self.signal is None:
             return
-        if write and not self.several_workers:  # who would have to write together
+        if write and not self.several_workers:  # they would have to write together
             self._write(self.epoch, self.steps_done)
         kept = self._all()
-        said = f"Stopped by {signal.Signals(self.signal).name}. " + (
-            f"The state is in {kept[-1]}: the same `fit` goes on from there."
-            if kept
-            else "There is no checkpoint yet."
-        )
+        message = f"Stopped by {signal.Signals(self.signal).name}. "
+        if kept:
+            message += f"The state is in {kept[-1]}: the same `fit` continues from there."
+        else:
+            message += "There is no checkpoint yet."
         if self.signal == signal.SIGINT:
-            raise KeyboardInterrupt(said)
-        print(f"\n{said}")
+            raise KeyboardInterrupt(message)
+        print(f"\n{message}")
         raise SystemExit(128 + self.signal)
 
     @contextlib.contextmanager
-    def _heeding_signals(self):
-        """Note SIGTERM and SIGINT for the end of the step; a second one does what it did before."""
-        if (
-            threading.current_thread() is not threading.main_thread()
-        ):  # where Python allows no handlers
-            yield
+    def _signal_handlers(self) -> Iterator[None]:
+        """Note SIGTERM and SIGINT for the end of the step. A second one has its usual effect."""
+        if threading.current_thread() is not threading.main_thread():
+            yield  # Python allows handlers only in the main thread
             return
 
-        def heed(number, frame):
+        def note(number: int, frame: Any) -> None:
             self.signal = number
             signal.signal(number, before[number])
 
@@ -418,7 +413,7 @@ class Checkpoints(keras.callbacks.Callback):
             for number in (signal.SIGTERM, signal.SIGINT)
         }
         for number in before:
-            signal.signal(number, heed)
+            signal.signal(number, note)
         try:
             yield
         finally:
@@ -426,102 +421,74 @@ class Checkpoints(keras.callbacks.Callback):
                 signal.signal(number, handler)
 
 
-def _in_order(arguments, epoch, seed):
-    """The arguments of `fit` with data whose order from `epoch` on is that of a training that came there by itself."""
-    x, steps = arguments["x"], arguments.get("steps_per_epoch")
-    if hasattr(x, "__array__") and arguments["shuffle"]:
-        arguments = _as_dataset(arguments, seed)
-        x = arguments["x"]
-    if isinstance(x, tf.data.Dataset) and steps:
-        return {**arguments, "x": x.skip(epoch * steps)}
-    if isinstance(x, tf.data.Dataset):
-        for _ in range(epoch):
-            iter(x)  # draws the seeds of an epoch
-        # Keras makes more iterators than it reads; behind `flat_map` only one that is read draws seeds, and options stay behind it
-        lazily = tf.data.Dataset.range(1).flat_map(lambda _: x).with_options(x.options())
-        return {
-            **arguments,
-            "x": lazily.apply(tf.data.experimental.assert_cardinality(x.cardinality())),
-        }
-    if isinstance(x, types.GeneratorType) and steps:
-        for _ in range(epoch * steps):
-            next(x)
-    return arguments
+def _write_values(prefix: pathlib.Path, values: Sequence[tf.Tensor]) -> None:
+    """Write tensors by position, as a TensorFlow checkpoint.
+
+    Names differ between two processes. The order in which a program makes its variables does not.
+    """
+    tf.train.Checkpoint(values=[tf.Variable(value) for value in values]).write(str(prefix))
 
 
-def _as_dataset(arguments, seed):
-    """The arguments of `fit` with a shuffled `tf.data.Dataset` in the place of arrays, cut as `validation_split` says."""
-    examples: list[Any] = [
-        None if part is None else np.asarray(part)
-        for part in (arguments[name] for name in ("x", "y", "sample_weight"))
-    ]
-    count, batch_size = len(examples[0]), arguments["batch_size"] or 32
-    changed: dict[str, Any] = {
-        "y": None,
-        "sample_weight": None,
-        "batch_size": None,
-        "shuffle": False,
-        "validation_split": 0.0,
-    }
-    changed["validation_batch_size"] = arguments.get("validation_batch_size") or batch_size
-    if arguments["validation_split"] and arguments["validation_data"] is None:
-        cut = int(count * (1 - arguments["validation_split"]))
-        changed["validation_data"] = tuple(
-            part[cut:] if part is not None else None for part in examples
-        )
-        examples, count = [part[:cut] if part is not None else None for part in examples], cut
-    dataset = tf.data.Dataset.from_tensor_slices(keras.utils.pack_x_y_sample_weight(*examples))
-    options = tf.data.Options()
-    options.autotune.enabled = False  # as in `data.load`: the tuner held epochs back for seconds
-    dataset = dataset.shuffle(count, seed=seed).batch(batch_size).prefetch(2).with_options(options)
-    if arguments.get("steps_per_epoch"):
-        dataset = dataset.repeat()
-    return {**arguments, **changed, "x": dataset}
+def _read_values(prefix: pathlib.Path, count: int) -> list[Any]:
+    """Read the tensors that `_write_values`, or version 0.1.0, wrote."""
+    reader = tf.train.load_checkpoint(str(prefix))
+    first = "values/0/.ATTRIBUTES/VARIABLE_VALUE"
+    name = first if reader.has_tensor(first) else "0"
+    return [reader.get_tensor(name.replace("0", str(number), 1)) for number in range(count)]
 
 
-def _settings(model):
-    """What makes a training another one: families and seed of the model, optimizer, objective and losses."""
-    compiled = {
-        name: value
-        for name, value in model.get_compile_config().items()
-        if name not in _WITHOUT_EFFECT
-    }
-    parts = {}
+def _number(folder: pathlib.Path) -> int:
+    """Return the digits of a checkpoint's name, epoch and step, as one number."""
+    return int("".join(filter(str.isdigit, folder.name)))
+
+
+def _callback_state(callback: keras.callbacks.Callback) -> dict[str, Any]:
+    """Return the attributes of a callback that a resumed training restores."""
+    if isinstance(callback, keras.callbacks.History):
+        return {"epoch": callback.epoch, "history": callback.history}
+    return {name: getattr(callback, name) for name in _CALLBACK_STATE if hasattr(callback, name)}
+
+
+def _settings(model: keras.Model) -> Any:
+    """Return what identifies a training: distributions, seed, optimizer, objective and losses."""
+    settings: dict[str, Any] = {"model": type(model).__name__}
     for name, value in constructor_arguments(model).items():
-        if isinstance(value, Serializable) or (name == "seed" and not model.seed_was_drawn):
-            parts[name] = repr(value)
-        elif isinstance(value, keras.layers.Layer):
-            parts[name] = type(value).__name__
-    settings = {
-        "model": type(model).__name__,
-        **parts,
-        **compiled,
-        "policy": keras.config.dtype_policy().name,
-    }
+        own_seed = name == "seed" and not model.seed_was_drawn
+        if isinstance(value, (keras.Model, Prior)):
+            settings[name] = type(value).__name__
+        elif isinstance(value, (keras.layers.Layer, Serializable)) or own_seed:
+            settings[name] = repr(value)
+    for name, value in model.get_compile_config().items():
+        if name not in _WITHOUT_EFFECT:
+            settings[name] = value
+    settings["policy"] = keras.config.dtype_policy().name
     return json.loads(json.dumps(settings, default=repr))
 
 
-def _first_difference(there, here, path=""):
-    """`(path, value there, value here)` of the first difference between two structures of JSON; None if they are equal."""
-    if isinstance(there, dict) and isinstance(here, dict):
-        for key in sorted({*there, *here} - {"name"}):  # Keras numbers the names of a process
-            found = _first_difference(
-                there.get(key), here.get(key), f"{path}.{key}" if path else key
-            )
-            if found:
-                return found
-        return None
-    return None if there == here else (path, there, here)
+def _first_difference(there: Any, here: Any, path: str = "") -> tuple[str, Any, Any] | None:
+    """Return `(path, value there, value here)` of the first difference of two JSON structures."""
+    if not (isinstance(there, dict) and isinstance(here, dict)):
+        return None if there == here else (path, there, here)
+    for key in sorted({*there, *here} - {"name"}):  # Keras numbers the names within a process
+        inner = f"{path}.{key}" if path else key
+        found = _first_difference(there.get(key), here.get(key), inner)
+        if found:
+            return found
+    return None
 
 
-def _by_name(callbacks):
-    """The callbacks by their class and how many of it there are before."""
+def _by_name(
+    callbacks: Iterable[keras.callbacks.Callback],
+) -> dict[str, keras.callbacks.Callback]:
+    """Name each callback by its class and the number of earlier ones of that class."""
     named: dict[str, keras.callbacks.Callback] = {}
     for callback in callbacks:
         kind = type(callback).__name__
-        named[f"{kind} {sum(name.startswith(f'{kind} ') for name in named)}"] = callback
+        number = sum(name.startswith(f"{kind} ") for name in named)
+        named[f"{kind} {number}"] = callback
     return named
 
 
-def _unique(variables):
+def _unique(variables: Iterable[Any]) -> list[Any]:
+    """Remove repeated variables."""
     return list({id(variable): variable for variable in variables}.values())

@@ -72,7 +72,7 @@ class CollapseWarning(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Choose whether the steps of the next execution count near-duplicates."""
-        steps = self.params["steps"]
+        steps = (self.params or {}).get("steps")
         if steps is None:
             self._count_near_duplicates(True)
             return

@@ -1,8 +1,10 @@
 """A training that was stopped goes on as if it had not been; what is damaged or belongs to another training is found out."""
 
 import os
+import pathlib
 import random
 import re
+import shutil
 import signal
 
 import keras
@@ -196,7 +198,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_after_the_checkpoint_and_handlers_come_b
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(
         KeyboardInterrupt,
-        match=re.escape("epoch-000000-step-000000002: the same `fit` goes on from there"),
+        match=re.escape("epoch-000000-step-000000002: the same `fit` continues from there"),
     ):
         fit(tmp_path, callbacks=[SendSignal(step=1, number=signal.SIGINT)])
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
@@ -253,7 +255,7 @@ def test_a_damaged_checkpoint_is_renamed_and_the_one_before_is_used(damage, tmp_
     with pytest.warns(
         UserWarning,
         match=re.escape(
-            f"The checkpoint {last} is damaged and now called damaged-{last.name}: {file.name} is"
+            f"The checkpoint {last} is damaged and was renamed to damaged-{last.name}: {file.name} is"
         ),
     ):
         model, history = fit(tmp_path / "broken", epochs=3)
@@ -272,7 +274,7 @@ def test_if_all_are_damaged_that_is_an_error(tmp_path):
         state.write_text("{}")
     with (
         pytest.warns(UserWarning, match="is damaged"),
-        pytest.raises(keras_gen.CheckpointError, match="Remove the folder to train anew"),
+        pytest.raises(keras_gen.CheckpointError, match="Remove the folder to train from the start"),
     ):
         fit(tmp_path)
 
@@ -305,12 +307,12 @@ def test_another_training_is_refused_by_the_name_of_what_differs(tmp_path):
         ({"make": MODELS["vae"]}, "in the place of"),
         (
             {"data": tf.data.Dataset.from_tensors(np.zeros((4, 8, 8, 1), "float32"))},
-            "number of steps an epoch, 1 in the place of 3",
+            "number of steps per epoch, 1 in the place of 3",
         ),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             fit(tmp_path, **({"epochs": 3} | arguments))
-    with pytest.raises(ValueError, match="Expected the training that"):
+    with pytest.raises(ValueError, match="Expected the training of the checkpoints in"):
         fit(tmp_path, make=of_other_depth)
     assert sorted(path.name[:12] for path in tmp_path.iterdir()) == ["epoch-000001", "epoch-000002"]
 
@@ -318,9 +320,31 @@ def test_another_training_is_refused_by_the_name_of_what_differs(tmp_path):
 def test_mistakes_in_the_arguments(tmp_path):
     for argument in ({"every": 0}, {"keep": 0}, {"keep": None}, {"every": 1.5}, {"keep": True}):
         with pytest.raises(
-            ValueError, match=f"`{next(iter(argument))}` of Checkpoints must be an integer of at least 1"
+            ValueError,
+            match=f"`{next(iter(argument))}` of Checkpoints must be an integer of at least 1",
         ):
             keras_gen.Checkpoints(tmp_path, **argument)
     (tmp_path / "file").touch()
     with pytest.raises(ValueError, match="which is a file"):
         fit(tmp_path / "file")
+
+
+def test_a_checkpoint_of_version_0_1_0_continues(images, tmp_path):
+    """After two of three epochs of 0.1.0, the third ends where 0.1.0 itself ended."""
+    legacy = pathlib.Path(__file__).parents[1] / "legacy"
+    shutil.copytree(legacy / "checkpoints", tmp_path / "checkpoints")
+    expected = np.load(legacy / "resumed.npz")
+    keras.utils.set_random_seed(0)
+    vae = keras_gen.VAE(
+        keras_gen.networks.mlp((8, 8, 1), (6,), hidden=(6,)),
+        keras_gen.networks.mlp((3,), (8, 8, 1), hidden=(6,)),
+        keras_gen.distributions.DiagonalNormal(3),
+        keras_gen.distributions.Normal((8, 8, 1), "optimal"),
+        seed=1,
+    )
+    vae.compile("adam")
+    checkpoints = keras_gen.Checkpoints(tmp_path / "checkpoints")
+    history = vae.fit(images, batch_size=8, epochs=3, verbose=0, callbacks=[checkpoints])
+    assert history.epoch == [0, 1, 2]
+    np.testing.assert_allclose(history.history["loss"], expected["loss"], rtol=1e-6)
+    np.testing.assert_allclose(vae.reconstruct(images[:3]), expected["reconstruct"], rtol=1e-5)

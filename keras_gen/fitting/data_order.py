@@ -1,0 +1,77 @@
+"""Data whose order continues where an interrupted training stopped."""
+
+from __future__ import annotations
+
+import types
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str, Any]:
+    """Return the arguments of `fit` with data in the order of an uninterrupted training.
+
+    Args:
+        arguments: The arguments of `fit` by name.
+        epoch: Number of finished epochs.
+        seed: Seed of the order of arrays.
+    """
+    x = arguments["x"]
+    steps = arguments.get("steps_per_epoch")
+    if hasattr(x, "__array__") and arguments["shuffle"]:
+        arguments = _arrays_as_dataset(arguments, seed)
+        x = arguments["x"]
+    if isinstance(x, tf.data.Dataset) and steps:
+        return {**arguments, "x": x.skip(epoch * steps)}
+    if isinstance(x, tf.data.Dataset):
+        for _ in range(epoch):
+            iter(x)  # a new iterator draws the seeds of one epoch
+        return {**arguments, "x": _with_lazy_iterators(x)}
+    if isinstance(x, types.GeneratorType) and steps:
+        for _ in range(epoch * steps):
+            next(x)
+    return arguments
+
+
+def _with_lazy_iterators(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Return the data set with iterators that draw the seeds of an epoch only when they are read.
+
+    Keras makes more iterators than it reads.
+    """
+    lazy = tf.data.Dataset.range(1).flat_map(lambda _: dataset)
+    lazy = lazy.with_options(dataset.options())  # `flat_map` hides them
+    return lazy.apply(tf.data.experimental.assert_cardinality(dataset.cardinality()))
+
+
+def _arrays_as_dataset(arguments: dict[str, Any], seed: int) -> dict[str, Any]:
+    """Return the arguments of `fit` with a shuffled `tf.data.Dataset` instead of arrays.
+
+    Examples are held out for validation as `validation_split` of Keras does it.
+    """
+    given = [arguments[name] for name in ("x", "y", "sample_weight")]
+    examples: list[Any] = [None if part is None else np.asarray(part) for part in given]
+    count = len(examples[0])
+    batch_size = arguments["batch_size"] or 32
+    changed: dict[str, Any] = {
+        "y": None,
+        "sample_weight": None,
+        "batch_size": None,
+        "shuffle": False,
+        "validation_split": 0.0,
+        "validation_batch_size": arguments.get("validation_batch_size") or batch_size,
+    }
+    if arguments["validation_split"] and arguments["validation_data"] is None:
+        count = int(count * (1 - arguments["validation_split"]))
+        held_out = [None if part is None else part[count:] for part in examples]
+        changed["validation_data"] = tuple(held_out)
+        examples = [None if part is None else part[:count] for part in examples]
+    dataset = tf.data.Dataset.from_tensor_slices(keras.utils.pack_x_y_sample_weight(*examples))
+    options = tf.data.Options()
+    options.autotune.enabled = False  # tf.data's autotuner delayed every other epoch by seconds
+    dataset = dataset.shuffle(count, seed=seed).batch(batch_size).prefetch(2)
+    dataset = dataset.with_options(options)
+    if arguments.get("steps_per_epoch"):
+        dataset = dataset.repeat()
+    return {**arguments, **changed, "x": dataset}
