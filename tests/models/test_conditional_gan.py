@@ -160,7 +160,7 @@ def test_labels_that_one_player_alone_would_see_are_refused(images):
     ):
         gan_of(4, 5)
     for y, message in (
-        (None, "Received: none. Give them: fit(x, labels)"),
+        (None, "Received: none. Pass them: fit(x, labels)"),
         (LABELS + 1, "Received: values from 1 to 4."),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):

@@ -115,7 +115,7 @@ def test_labels_that_are_none_are_refused_with_advice(compiled, images):
     model = vae_of()
     model.compile("adam", **compiled)
     for x, y, expected in (
-        (images, None, "Received: none. Give them: fit(x, labels), or a data set of pairs."),
+        (images, None, "Received: none. Pass them: fit(x, labels), or a data set of pairs."),
         (images, images, "integers of shape (batch,) from 0 to 3"),
         (images, LABELS.astype("float32"), "Received: shape (20,) of float32."),
         (images, LABELS + 1, "Received: values from 1 to 4."),

@@ -1,0 +1,76 @@
+"""Canaries: each private name of Keras that `_compat` uses still means what it did."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from support import tiny
+
+from keras_gen import _compat
+
+
+def nested():
+    """A model with a model in it, a wrapped layer and a layer that is not a model's own."""
+    inner = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)], name="inner")
+    wrapped = keras.layers.SpectralNormalization(keras.layers.Dense(4, name="wrapped"))
+    return keras.Sequential([keras.Input((4,)), wrapped, inner, keras.layers.Dense(1)])
+
+
+@pytest.mark.parametrize("layers_of", [_compat.all_layers, _compat._public_layers])
+def test_all_layers_has_nested_and_wrapped_ones(layers_of):
+    network = nested()
+    layers = list(layers_of(network))
+    assert layers[0] is network
+    expected = {network.layers[0].layer, network.get_layer("inner").layers[0], *network.layers}
+    assert expected <= set(layers)
+    assert hasattr(network, "_flatten_layers")
+
+
+def test_the_step_counter_counts_accumulated_gradients_too():
+    variable = keras.Variable([1.0, 2.0])
+    optimizer = keras.optimizers.Adam(gradient_accumulation_steps=2)
+    optimizer.build([variable])
+    scaled = keras.optimizers.LossScaleOptimizer(optimizer)
+    for count in range(1, 5):
+        optimizer.apply([tf.ones(2)], [variable])
+        assert int(_compat.step_counter(optimizer).value) == count
+        assert int(_compat.step_counter(scaled).value) == count
+        assert int(optimizer.iterations) == count // 2
+
+
+def test_the_slots_of_adam_are_its_moments():
+    first, second = keras.Variable([1.0]), keras.Variable([2.0, 3.0])
+    optimizer = keras.optimizers.Adam(beta_1=0.75, beta_2=0.5)
+    optimizer.build([first, second])
+    optimizer.apply([tf.constant([1.0]), tf.constant([2.0, 4.0])], [first, second])
+    mean, square = _compat.adam_slots(optimizer, second)
+    np.testing.assert_allclose(mean, [0.5, 1.0])
+    np.testing.assert_allclose(square, [2.0, 8.0])
+    assert _compat.adam_slots(object(), second) is None
+
+
+def test_keras_still_wraps_its_data_in_optionals():
+    """`one_step_function` is worth its lines as long as Keras has this; see test_conformance.py."""
+    model = tiny("autoencoder")
+    step = model._autoconvert_optionals(lambda data: data)
+    given = (tf.constant(1.0), tf.experimental.Optional.empty(tf.TensorSpec(())))
+    assert step(given) == (given[0], None)
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("_maybe_symbolic_build", ["self", "iterator", "data_batch"]),
+        ("_symbolic_build", ["self", "iterator", "data_batch"]),
+        ("_make_function", ["self", "step_function"]),
+    ],
+)
+def test_the_methods_that_several_workers_repair_are_there(name, parameters):
+    assert list(inspect.signature(getattr(keras.Model, name)).parameters) == parameters
+
+
+def test_one_process_is_not_several_workers(two_replicas):
+    assert not _compat.several_workers(tf.distribute.get_strategy())
+    assert not _compat.several_workers(two_replicas)
