@@ -69,3 +69,39 @@ class Serializable:
     def __repr__(self) -> str:
         """Return the constructor call that makes an equal object."""
         return constructor_call(self)
+
+
+class SerializableLayer(keras.layers.Layer):
+    """Base of the Keras layers whose configuration is their constructor's arguments.
+
+    A subclass keeps each constructor argument in an attribute of the same name, and makes its
+    weights in its constructor. It counts as built from then on, unless it overrides `build`.
+
+    Args:
+        **kwargs: `name`, `dtype` and `trainable` of the Keras layer. A subclass may leave them out
+            of its constructor.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.built = type(self).build is keras.layers.Layer.build
+
+    def get_build_config(self) -> None:
+        """Return nothing to build from, since the constructor makes all weights."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, and those of the Keras layer that it accepts."""
+        parameters = inspect.signature(type(self).__init__).parameters
+        any_name = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+        of_layer = super().get_config().items()
+        accepted = {name: value for name, value in of_layer if any_name or name in parameters}
+        return {**serialize_arguments(self), **accepted}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Make the layer that `get_config` describes."""
+        return cls(**deserialize_arguments(config))
+
+    def __repr__(self) -> str:
+        """Return the constructor call that makes an equal layer."""
+        return constructor_call(self)

@@ -1,7 +1,8 @@
-"""What a VAE minimizes, as an object for `compile(objective=)`, and schedules for the weight of its KL."""
+"""Objectives that a VAE minimizes, for `compile(objective=...)`, and schedules of the KL weight."""
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -14,47 +15,83 @@ from keras_gen._typing import Distribution, TensorLike
 from keras_gen.distributions import kl_divergence
 
 
-class Objective(Serializable):
-    """A bound on the evidence, computed from the distributions of one batch."""
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """The data, the distributions and the noise of one batch, from which an objective is computed.
 
-    def __call__(
-        self,
-        x: tf.Tensor,
-        posterior: Distribution,
-        frozen_posterior: Distribution,
-        prior: Distribution,
-        decode: Callable[[tf.Tensor], Distribution],
-        seed: TensorLike,
-        step: tf.Tensor,
-    ) -> dict[str, tf.Tensor]:
-        """The terms of the bound in nats, one value per example.
+    The distributions are `tfd.Distribution` objects.
+    """
+
+    x: tf.Tensor
+    """Data whose likelihood is computed, `[batch, ...]`."""
+    posterior: Distribution
+    """q(z | x), with the batch shape `[batch]`."""
+    frozen_posterior: Callable[[], Distribution]
+    """Function that returns q(z | x) again, so that no gradient flows through its parameters."""
+    prior: Distribution
+    """p(z), with the batch shape `[]`, or `[batch]` if it depends on labels."""
+    likelihood: Callable[[tf.Tensor], Distribution]
+    """Function from latents `[samples, batch, n]` to p(x | z)."""
+    seed: TensorLike
+    """Stateless seed of the noise, int32 `[2]`."""
+    step: tf.Tensor
+    """Number of training steps so far, an integer scalar."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """The loss and the terms of a bound on log p(x) in nats, one value per example, `[batch]`."""
+
+    loss: tf.Tensor
+    """The value to minimize."""
+    reconstruction_loss: tf.Tensor
+    """−E_q[log p(x | z)]."""
+    kl_loss: tf.Tensor
+    """KL(q(z | x) ‖ p(z)), without a weight."""
+    elbo: tf.Tensor
+    """The evidence lower bound, −(`reconstruction_loss` + `kl_loss`)."""
+
+
+class Objective(Serializable):
+    """Base of the objectives: bounds on log p(x), computed from the distributions of one batch.
+
+    A subclass keeps each constructor argument in an attribute of the same name, so that it is saved
+    with the model.
+    """
+
+    def __call__(self, batch: Batch) -> Terms:
+        """Compute the loss and the terms of the bound.
 
         Args:
-            x: Data that the likelihood is asked about, `[batch, ...]`.
-            posterior: q(z | x), a `tfd.Distribution` with batch shape `[batch]`.
-            frozen_posterior: The same, through whose parameters no gradient flows.
-            prior: p(z), a `tfd.Distribution`.
-            decode: Function from latents `[samples, batch, n]` to the `tfd.Distribution` p(x | z).
-            seed: Stateless seed, int32 `[2]`.
-            step: Training steps so far, an integer tensor.
+            batch: The data, the distributions and the noise of one batch.
 
         Returns:
-            `[batch]` tensors by name: `loss`, to be minimized, and for the logs `reconstruction_loss`, `kl_loss` and
-            `elbo`.
+            The terms in nats, one value per example. The model averages them.
         """
-        raise NotImplementedError(f"{type(self).__name__} must return its terms from `__call__`.")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define `__call__`, which returns `Terms` for a `Batch`."
+        )
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class ELBO(Objective):
-    """−ELBO = −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)), the expectation from draws of z (MATH 2; arXiv:1312.6114, eq. 3).
+    """−ELBO = −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)), with the expectation from samples of z.
+
+    It is equation 3 of Kingma & Welling 2014, arXiv:1312.6114 (MATH 2).
 
     Args:
-        kl_weight: Factor on the KL in the loss: a number, or a schedule of the training step such as `LinearWarmUp`. Other than 1
-            it is a β-VAE (Higgins et al. 2017) and the loss is no bound. The logs keep `kl_loss` and `elbo` without it.
-        num_samples: Draws of z an example.
-        free_bits: Nats of KL an example that cost nothing: the loss takes max(KL, free_bits) (after Kingma et al. 2016,
-            arXiv:1606.04934, section C.8, with all latents in one group).
+        kl_weight: Weight of the KL in the loss: a number, or a schedule of the training step such
+            as `LinearWarmUp`. With another weight than 1 the model is a β-VAE (Higgins et al. 2017)
+            and the loss is not a bound. `kl_loss` and `elbo` in the logs are without the weight.
+        num_samples: Number of samples of z per example.
+        free_bits: Nats of KL per example that cost nothing. The loss contains max(KL, free_bits).
+            It follows Kingma et al. 2016, arXiv:1606.04934, section C.8, with all latents in one
+            group.
+
+    Example:
+
+    >>> ELBO(kl_weight=LinearWarmUp(steps=100), free_bits=0.5).num_samples
+    1
     """
 
     def __init__(
@@ -63,111 +100,112 @@ class ELBO(Objective):
         num_samples: int = 1,
         free_bits: float = 0.0,
     ) -> None:
-        if not callable(kl_weight) and not _is_number(kl_weight):
+        if not callable(kl_weight) and not _is_non_negative(kl_weight):
             raise ValueError(
-                f"`kl_weight` of ELBO is a number of at least 0 or a schedule. Received: kl_weight={kl_weight!r}"
+                "`kl_weight` of ELBO must be a number of at least 0, or a schedule. "
+                f"Received: kl_weight={kl_weight!r}"
             )
-        if not _is_number(free_bits):
+        if not _is_non_negative(free_bits):
             raise ValueError(
-                f"`free_bits` of ELBO is a number of nats, at least 0. Received: free_bits={free_bits!r}"
+                "`free_bits` of ELBO must be a number of nats of at least 0. "
+                f"Received: free_bits={free_bits!r}"
             )
         self.kl_weight = kl_weight if callable(kl_weight) else float(kl_weight)
         self.num_samples = positive_int(self, "num_samples", num_samples)
         self.free_bits = float(free_bits)
 
-    def __call__(
-        self,
-        x: tf.Tensor,
-        posterior: Distribution,
-        frozen_posterior: Distribution,
-        prior: Distribution,
-        decode: Callable[[tf.Tensor], Distribution],
-        seed: TensorLike,
-        step: tf.Tensor,
-    ) -> dict[str, tf.Tensor]:
-        """−log p(x | z), the KL, their weighted sum and the ELBO."""
-        z = posterior.sample(self.num_samples, seed=seed)
-        reconstruction_loss = -tf.reduce_mean(decode(z).log_prob(x), axis=0)
-        kl_loss = kl_divergence(posterior, prior, num_samples=self.num_samples, seed=seed).value
-        kl_weight = self.kl_weight(step) if callable(self.kl_weight) else self.kl_weight
-        return {
-            "loss": reconstruction_loss + kl_weight * tf.maximum(kl_loss, self.free_bits),
-            "reconstruction_loss": reconstruction_loss,
-            "kl_loss": kl_loss,
-            "elbo": -reconstruction_loss - kl_loss,
-        }
+    def __call__(self, batch: Batch) -> Terms:
+        """Compute −log p(x | z), the KL, their weighted sum and the ELBO."""
+        z = batch.posterior.sample(self.num_samples, seed=batch.seed)
+        reconstruction_loss = -tf.reduce_mean(batch.likelihood(z).log_prob(batch.x), axis=0)
+        kl_loss = kl_divergence(batch.posterior, batch.prior, self.num_samples, batch.seed).value
+        kl_weight = self.kl_weight(batch.step) if callable(self.kl_weight) else self.kl_weight
+        return Terms(
+            loss=reconstruction_loss + kl_weight * tf.maximum(kl_loss, self.free_bits),
+            reconstruction_loss=reconstruction_loss,
+            kl_loss=kl_loss,
+            elbo=-reconstruction_loss - kl_loss,
+        )
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class IWAE(Objective):
-    """−log 1/K Σ_k w_k with w_k = p(x | z_k) p(z_k) / q(z_k | x) (Burda et al. 2016, arXiv:1509.00519): tighter as K grows.
+    """−log 1/K Σ_k w_k, with w_k = p(x | z_k) p(z_k) / q(z_k | x).
 
-    The logs' `reconstruction_loss`, `kl_loss` and `elbo` are the means over the same K draws; the bound itself is −`loss`.
+    It is the importance-weighted bound of Burda et al. 2016, arXiv:1509.00519, which becomes
+    tighter as K grows. In the logs the bound is −`loss`. `reconstruction_loss`, `kl_loss` and
+    `elbo` are the means over the same K samples.
 
     Args:
-        num_samples: K, draws of z an example.
-        doubly_reparameterized: Use the gradient of Tucker et al. 2019 (arXiv:1810.04152, eq. 8) for the encoder, which noise does
-            not drown as K grows. The posterior must have no weights of its own.
+        num_samples: K, the number of samples of z per example.
+        doubly_reparameterized: Whether to use the gradient of Tucker et al. 2019, arXiv:1810.04152,
+            equation 8, for the encoder. Its noise does not dominate as K grows. The posterior must
+            have no weights of its own.
+
+    Example:
+
+    >>> IWAE(num_samples=20)
+    IWAE(num_samples=20, doubly_reparameterized=False)
     """
 
     def __init__(self, num_samples: int = 50, doubly_reparameterized: bool = False) -> None:
         self.num_samples = positive_int(self, "num_samples", num_samples)
         self.doubly_reparameterized = bool(doubly_reparameterized)
 
-    def __call__(
-        self,
-        x: tf.Tensor,
-        posterior: Distribution,
-        frozen_posterior: Distribution,
-        prior: Distribution,
-        decode: Callable[[tf.Tensor], Distribution],
-        seed: TensorLike,
-        step: tf.Tensor,
-    ) -> dict[str, tf.Tensor]:
-        """The bound, and the means of its parts."""
-        z = posterior.sample(self.num_samples, seed=seed)
+    def __call__(self, batch: Batch) -> Terms:
+        """Compute the bound, and the means of its terms over the samples."""
+        posterior = batch.posterior
+        z = posterior.sample(self.num_samples, seed=batch.seed)
         if self.doubly_reparameterized:
-            posterior = frozen_posterior
-            z, weigh_gradient = _with_weighed_gradient(z)
-        log_likelihood = decode(z).log_prob(x)
-        log_ratio = posterior.log_prob(z) - prior.log_prob(z)
+            posterior = batch.frozen_posterior()
+            z, set_gradient_weights = _with_weighted_gradient(z)
+        log_likelihood = batch.likelihood(z).log_prob(batch.x)
+        log_ratio = posterior.log_prob(z) - batch.prior.log_prob(z)
         log_weights = log_likelihood - log_ratio  # [samples, batch]
         bound = tf.reduce_logsumexp(log_weights, axis=0) - math.log(self.num_samples)
         if self.doubly_reparameterized:
-            # log q of the frozen posterior leaves Σ_k w̃_k ∂log w_k; weighed once more on its way to z, the encoder has w̃_k²
-            weigh_gradient(tf.nn.softmax(log_weights, axis=0))
-        reconstruction_loss, kl_loss = (
-            -tf.reduce_mean(log_likelihood, axis=0),
-            tf.reduce_mean(log_ratio, axis=0),
+            # With log q of the frozen posterior, the gradient is Σ_k w̃_k ∂log w_k, where w̃ are the
+            # normalized weights. A second factor w̃_k on the way to z gives the encoder w̃_k².
+            set_gradient_weights(tf.nn.softmax(log_weights, axis=0))
+        reconstruction_loss = -tf.reduce_mean(log_likelihood, axis=0)
+        kl_loss = tf.reduce_mean(log_ratio, axis=0)
+        return Terms(
+            loss=-bound,
+            reconstruction_loss=reconstruction_loss,
+            kl_loss=kl_loss,
+            elbo=-reconstruction_loss - kl_loss,
         )
-        return {
-            "loss": -bound,
-            "reconstruction_loss": reconstruction_loss,
-            "kl_loss": kl_loss,
-            "elbo": -reconstruction_loss - kl_loss,
-        }
 
 
-def _with_weighed_gradient(z):
-    """`z`, whose gradient is multiplied by weights `[samples, batch]` known only later, and the function that takes them."""
-    known: list[tf.Tensor] = []
+def _with_weighted_gradient(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], None]]:
+    """Return `z`, and a function that sets weights by which its gradient is multiplied.
+
+    The weights `[samples, batch]` are known only after `z` has been used.
+    """
+    weights: list[tf.Tensor] = []
 
     @tf.custom_gradient
-    def identity(z):
-        return tf.identity(z), lambda gradient: gradient * tf.stop_gradient(known[0])[..., None]
+    def identity(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
+        def weighted(gradient: tf.Tensor) -> tf.Tensor:
+            return gradient * tf.stop_gradient(weights[0])[..., None]
 
-    return identity(z), known.append
+        return tf.identity(z), weighted
+
+    return identity(z), weights.append
 
 
-# === Schedules of the weight of the KL: functions of the training step, so that a resumed run goes on where it was ===
+# === Schedules of the KL weight ===
+# They are functions of the training step, so a resumed training continues where it stopped.
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LinearWarmUp(Serializable):
-    """Rises from 0 to `end` in `steps` training steps and stays there (Sønderby et al. 2016, arXiv:1602.02282).
+    """Increase the KL weight from 0 to `end` in `steps` training steps, then keep it.
+
+    The source is Sønderby et al. 2016, arXiv:1602.02282.
 
     Args:
-        steps: Training steps of the rise.
+        steps: Number of training steps until the weight is `end`.
         end: Weight from then on.
 
     Example:
@@ -178,20 +216,22 @@ class LinearWarmUp(Serializable):
 
     def __init__(self, steps: int, end: float = 1.0) -> None:
         self.steps = positive_int(self, "steps", steps)
-        self.end = _largest_weight(self, end)
+        self.end = _checked_end(self, end)
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
-        """The weight at `step`."""
+        """Return the weight at a training step."""
         return self.end * tf.minimum(tf.cast(step, tf.float32) / self.steps, 1.0)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Cyclical(Serializable):
-    """Rises from 0 to `end` in the first `rise` of each period and stays there for its rest (Fu et al. 2019, arXiv:1903.10145).
+    """Increase the KL weight from 0 to `end` at the start of each period, then keep it.
+
+    The source is Fu et al. 2019, arXiv:1903.10145.
 
     Args:
-        period: Training steps of a period.
-        rise: Share of the period that the rise takes, in (0, 1].
+        period: Number of training steps per period.
+        rise: Fraction of the period in which the weight increases, in (0, 1].
         end: Largest weight.
 
     Example:
@@ -201,30 +241,32 @@ class Cyclical(Serializable):
     """
 
     def __init__(self, period: int, rise: float = 0.5, end: float = 1.0) -> None:
-        if not _is_number(rise) or not 0 < rise <= 1:
+        if not _is_non_negative(rise) or not 0 < rise <= 1:
             raise ValueError(
-                f"`rise` of Cyclical is a share of the period in (0, 1]. Received: rise={rise!r}"
+                "`rise` of Cyclical must be a fraction of the period in (0, 1]. "
+                f"Received: rise={rise!r}"
             )
         self.period = positive_int(self, "period", period)
         self.rise = rise
-        self.end = _largest_weight(self, end)
+        self.end = _checked_end(self, end)
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
-        """The weight at `step`."""
-        within = (
-            tf.cast(tf.math.floormod(tf.cast(step, tf.int64), self.period), tf.float32)
-            / self.period
-        )
-        return self.end * tf.minimum(within / self.rise, 1.0)
+        """Return the weight at a training step."""
+        step_in_period = tf.math.floormod(tf.cast(step, tf.int64), self.period)
+        fraction = tf.cast(step_in_period, tf.float32) / self.period
+        return self.end * tf.minimum(fraction / self.rise, 1.0)
 
 
-def _largest_weight(schedule, end):
-    if not _is_number(end):
+def _checked_end(schedule: Serializable, end: float) -> float:
+    """Return the largest weight of a schedule as a float, or raise a `ValueError`."""
+    if not _is_non_negative(end):
         raise ValueError(
-            f"`end` of {type(schedule).__name__} is a number of at least 0. Received: end={end!r}"
+            f"`end` of {type(schedule).__name__} must be a number of at least 0. "
+            f"Received: end={end!r}"
         )
     return float(end)
 
 
-def _is_number(value):
+def _is_non_negative(value: object) -> bool:
+    """Return whether a value is a finite number of at least 0, and not a bool."""
     return is_real(value) and 0 <= value < math.inf

@@ -1,6 +1,7 @@
-"""Families of distributions (parameters in tensors ⇄ TFP distributions), priors and the divergence between two.
+"""Posteriors, priors and likelihoods, and the divergence between two distributions.
 
-TFP is imported where a distribution is made, not with the module: it takes a second, and `import keras_gen` should not.
+A posterior or a likelihood makes a TFP distribution from the tensor that a network outputs. Each
+function imports TFP itself, since that takes a second and `import keras_gen` should be quick.
 """
 
 from keras_gen.distributions.densities import FittedMixture

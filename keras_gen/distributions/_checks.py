@@ -1,4 +1,4 @@
-"""Checks of a prior."""
+"""Checks of a prior that a user hands over."""
 
 from __future__ import annotations
 
@@ -8,55 +8,60 @@ from keras_gen.distributions.priors import Prior
 
 
 def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
-    """Check that a prior is one, is over the latents there are and, unless `labels` are allowed, depends on none.
+    """Check that a prior is a `Prior` over the given number of latents.
 
     Args:
         prior: What the user handed over.
-        event_size: Number of latents.
-        labels: Whether it may depend on labels.
+        event_size: Number of latents of the model.
+        labels: Whether the prior may depend on labels.
 
     Raises:
-        ValueError: With what was expected, what was received and what to do.
+        ValueError: If it is something else, has another size, or depends on labels that the model
+            does not have.
     """
     if not isinstance(prior, Prior):
         raise ValueError(
-            f"`prior` is a keras_gen.distributions.Prior. Received: {prior!r}. Put a tfd distribution into one, so that it is saved "
-            "with the model:\n@keras.saving.register_keras_serializable()\nclass MyPrior(keras_gen.distributions.Prior):\n"
+            f"`prior` must be a keras_gen.distributions.Prior. Received: {prior!r}. Return a tfd "
+            "distribution from a Prior of your own, so that it is saved with the model:\n"
+            "@keras.saving.register_keras_serializable()\n"
+            "class MyPrior(keras_gen.distributions.Prior):\n"
             "    def distribution(self, condition=None):\n"
             "        return tfd.Independent(tfd.Laplace(tf.zeros(self.event_size), 1.0), 1)"
         )
     if prior.event_size != event_size:
         raise ValueError(
-            f"Expected `prior` over {event_size} latents. Received: {prior.name} with event_size={prior.event_size}. Give the prior "
-            "and the networks the same size."
+            f"`prior` must be over {event_size} latents. Received: {prior.name} with "
+            f"event_size={prior.event_size}. Give the prior and the networks the same size."
         )
     if prior.num_classes and not labels:
         raise ValueError(
-            f"Expected `prior` without a condition, since this model has no labels. Received: {prior.name}. Use a VAE for it."
+            "`prior` must not depend on labels, since this model has none. Received: "
+            f"{prior.name}. Use a VAE for it."
         )
 
 
 def check_distribution(prior: Prior) -> None:
-    """Build a prior and check that its distribution is one over vectors: `[event_size]` the event, no batch, float32.
+    """Check that a prior's distribution is over vectors, without a batch shape, in float32.
 
     Args:
-        prior: One that `check_prior` let pass.
+        prior: A prior that `check_prior` accepted. It is built if it is not yet.
 
     Raises:
-        ValueError: If its distribution is another.
+        ValueError: If the distribution has another event shape, batch shape or dtype.
     """
     if not prior.built:
         prior.build(None)
-    distribution = (
-        prior.distribution(tf.zeros(1, tf.int32))[0] if prior.num_classes else prior.distribution()
-    )
-    if (
-        distribution.event_shape != (prior.event_size,)
-        or distribution.batch_shape != ()
-        or distribution.dtype != tf.float32
-    ):
+    if prior.num_classes:
+        distribution = prior.distribution(tf.zeros(1, tf.int32))[0]
+    else:
+        distribution = prior.distribution()
+    event_shape = tuple(distribution.event_shape)
+    batch_shape = tuple(distribution.batch_shape)
+    fits = event_shape == (prior.event_size,) and batch_shape == ()
+    if not fits or distribution.dtype != tf.float32:
         raise ValueError(
-            f"Expected {prior.name}.distribution() of event shape ({prior.event_size},), without a batch, in float32. Received: event "
-            f"shape {tuple(distribution.event_shape)}, batch shape {tuple(distribution.batch_shape)}, {distribution.dtype.name}. "
-            "tfd.Independent(distribution, 1) makes one distribution of a batch."
+            f"{prior.name}.distribution() must have the event shape ({prior.event_size},), no "
+            f"batch shape, and the dtype float32. Received: event shape {event_shape}, batch shape "
+            f"{batch_shape}, {distribution.dtype.name}. tfd.Independent(distribution, 1) turns a "
+            "batch dimension into an event dimension."
         )

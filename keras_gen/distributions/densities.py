@@ -1,4 +1,4 @@
-"""Densities fitted to latents."""
+"""Densities that are fitted to the latents of a trained model."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from keras_gen.distributions.priors import Prior
 
 @keras.saving.register_keras_serializable("keras_gen")
 class FittedMixture(Prior):
-    """Σ_k π_k N(β_k, Σ_k) of full covariances, fitted to given codes and not trained: the latent density of an autoencoder.
+    """Σ_k π_k N(β_k, Σ_k) with full covariances, fitted to latents and not trained.
 
-    (Ghosh et al. 2020, arXiv:1903.12436, "ex-post density estimation".) Before `fit` it is N(0, I).
+    An autoencoder generates from it (Ghosh et al. 2020, arXiv:1903.12436, "ex-post density
+    estimation"). Before `fit` it is N(0, I).
 
     Args:
         event_size: Number of latent dimensions.
-        num_components: Number of normals in the mixture.
+        num_components: Number of Gaussians in the mixture.
         **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
     Example:
@@ -36,42 +37,47 @@ class FittedMixture(Prior):
     def __init__(self, event_size: int, num_components: int = 10, **kwargs: Any) -> None:
         super().__init__(event_size, **kwargs)
         self.num_components = positive_int(self, "num_components", num_components)
-        shape = (num_components, event_size)
-        frozen = {"trainable": False, "autocast": False}
-        self.logits = self.add_weight((num_components,), "zeros", name="logits", **frozen)
-        self.mean = self.add_weight(shape, "zeros", name="mean", **frozen)
-        self.scale_tril = self.add_weight(
-            (*shape, event_size), "zeros", name="scale_tril", **frozen
-        )
+        mean_shape = (num_components, event_size)
+        self.logits = self._add_fitted_weight("logits", (num_components,))
+        self.mean = self._add_fitted_weight("mean", mean_shape)
+        self.scale_tril = self._add_fitted_weight("scale_tril", (*mean_shape, event_size))
         self.scale_tril.assign(tf.eye(event_size, batch_shape=(num_components,)))
 
-    def fit(self, codes: npt.ArrayLike, seed: int = 0) -> None:
-        """Fit the mixture with scikit-learn's expectation maximization.
+    def _add_fitted_weight(self, name: str, shape: tuple[int, ...]) -> keras.Variable:
+        """Add a weight of zeros that training leaves alone."""
+        return self.add_weight(shape, "zeros", name=name, trainable=False, autocast=False)
+
+    def fit(self, latents: npt.ArrayLike, seed: int = 0) -> None:
+        """Fit the mixture with the expectation-maximization algorithm of scikit-learn.
 
         Args:
-            codes: Latents `[n, event_size]`, at least as many as there are components.
-            seed: Seed of the first assignment to components.
+            latents: Array `[n, event_size]`, with at least one row per component.
+            seed: Seed of the initial assignment to components.
+
+        Raises:
+            ValueError: If `latents` has another shape, or too few rows.
         """
         from sklearn.mixture import GaussianMixture
 
-        codes = np.asarray(codes, np.float64)
-        if codes.ndim != 2 or codes.shape[1] != self.event_size or len(codes) < self.num_components:
+        latents = np.asarray(latents, np.float64)
+        size_fits = latents.ndim == 2 and latents.shape[1] == self.event_size
+        if not size_fits or len(latents) < self.num_components:
             raise ValueError(
-                f"Expected codes of shape (n, {self.event_size}) with n of at least {self.num_components}, the number of components. "
-                f"Received: shape {codes.shape}."
+                f"`latents` must have the shape (n, {self.event_size}), where n is at least "
+                f"{self.num_components}, the number of components. Received: shape {latents.shape}."
             )
         mixture = GaussianMixture(
             self.num_components, covariance_type="full", random_state=seed
-        ).fit(codes)
+        ).fit(latents)
         self.logits.assign(np.log(mixture.weights_))
         self.mean.assign(mixture.means_)
         self.scale_tril.assign(np.linalg.cholesky(mixture.covariances_))
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """The mixture over `[event_size]`."""
+        """Return the mixture over `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
-        components = tfd.MultivariateNormalTriL(
-            tf.convert_to_tensor(self.mean), tf.convert_to_tensor(self.scale_tril)
-        )
-        return tfd.MixtureSameFamily(tfd.Categorical(tf.convert_to_tensor(self.logits)), components)
+        mean = tf.convert_to_tensor(self.mean)
+        components = tfd.MultivariateNormalTriL(mean, tf.convert_to_tensor(self.scale_tril))
+        weights = tfd.Categorical(tf.convert_to_tensor(self.logits))
+        return tfd.MixtureSameFamily(weights, components)

@@ -1,4 +1,4 @@
-"""Likelihoods p(x | z): the decoder's output tensor ⇄ a distribution over the data, with all its constants."""
+"""Likelihoods p(x | z), made from the tensor that a decoder outputs, with all their constants."""
 
 from __future__ import annotations
 
@@ -6,46 +6,61 @@ import functools
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import keras
 import tensorflow as tf
 
 from keras_gen._arguments import is_integer, is_real, positive_int
-from keras_gen._serialization import Serializable
+from keras_gen._serialization import SerializableLayer
 from keras_gen._typing import Distribution, TensorLike
+from keras_gen.distributions._bernoulli import bernoulli_log_prob
 from keras_gen.distributions.posteriors import positive_scale
 
-LARGEST_LOGIT = -math.log(2**-23)  # a larger one is a probability that float32 takes for 1
-NORMAL_SCALE_FLOOR = math.exp(
-    -6
-)  # as in the σ-VAE (arXiv:2006.13202): below it, constant pixels would take any likelihood
+LARGEST_LOGIT = -math.log(2**-23)
+"""Largest logit whose probability float32 can tell from 1."""
+
+SMALLEST_NORMAL_SCALE = math.exp(-6)
+"""Smallest σ of `Normal`, as in the σ-VAE (Rybkin et al. 2021, arXiv:2006.13202).
+
+With a smaller one, the likelihood of constant pixels would grow without bound.
+"""
 
 
-class Likelihood(Serializable):
-    """A family of distributions over the data, indexed by the tensor that a decoder puts out.
+class Likelihood(SerializableLayer):
+    """Base of the likelihoods, the distributions over the data given the latents.
+
+    A likelihood turns the tensor that a decoder outputs into a `tfd.Distribution`, in `__call__`.
+
+    It is a Keras layer. So it can have weights, made with `add_weight(..., autocast=False)` in its
+    constructor, and a VAE trains and saves them. Calling it returns a distribution, which is not a
+    tensor: call it in a training step, not on a symbolic `keras.Input`.
 
     Args:
         event_shape: Shape of one example, for instance `(28, 28, 1)`.
+        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
     """
 
     support: tuple[float, float] = (-math.inf, math.inf)
-    """Smallest and largest value that data may take."""
+    """Smallest and largest value that data may have."""
     levels: int | None = None
-    """How many values, evenly over the support, an element of the data can have; None for a continuum."""
-    logits = False
-    """Whether the parameters are logits, so that a decoder that ends in a sigmoid is a mistake."""
-    variables: Sequence[keras.Variable] = ()
-    """Keras variables that the family owns, which a VAE trains and saves with its own."""
+    """Number of values that an element of the data can have, evenly spaced over the support.
 
-    def __init__(self, event_shape: Sequence[int]) -> None:
+    It is None if the values are continuous.
+    """
+    logits = False
+    """Whether the parameters are logits. The decoder must not end in a sigmoid then."""
+
+    def __init__(self, event_shape: Sequence[int], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         event_shape = tuple(event_shape)
-        if not event_shape or not all(is_integer(size) and size > 0 for size in event_shape):
+        positive = [is_integer(size) and size > 0 for size in event_shape]
+        if not event_shape or not all(positive):
             raise ValueError(
-                f"`event_shape` of {type(self).__name__} is the shape of one example in positive ints, such as (28, 28, 1). "
-                f"Received: event_shape={event_shape!r}"
+                f"`event_shape` of {type(self).__name__} must be the shape of one example, in "
+                f"positive integers, such as (28, 28, 1). Received: event_shape={event_shape!r}"
             )
-        self.event_shape = tuple(map(int, event_shape))
+        self.event_shape = tuple(int(size) for size in event_shape)
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
@@ -53,30 +68,41 @@ class Likelihood(Serializable):
         return self.event_shape
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Turn `[..., *parameter_shape]` into a `tfd.Distribution` with event shape `event_shape`."""
+        """Make the distribution over `event_shape` from parameters `[..., *parameter_shape]`."""
         raise NotImplementedError(
-            f"{type(self).__name__} must turn parameters into a distribution in `__call__`."
+            f"{type(self).__name__} must define `__call__`, which turns parameters into a "
+            "distribution."
         )
 
     def fitted(self, parameters: TensorLike, x: tf.Tensor) -> Distribution:
-        """The same distribution in a training step on `x`, where a family may fit what all its members share to the batch."""
+        """Make the distribution in a training step on `x`.
+
+        A likelihood can fit here what its distributions share, such as one σ, to the batch.
+
+        Args:
+            parameters: The decoder's output, `[..., *parameter_shape]`.
+            x: The data of the step, `[batch, *event_shape]`.
+        """
         return self(parameters)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Bernoulli(Likelihood):
-    """Independent Bernoulli pixels; the parameters are logits, the data lie in [0, 1].
+    """Independent Bernoulli elements. The parameters are logits, and the data lie in [0, 1].
 
-    −log p(x | z) is the cross-entropy −Σ_d [x_d log x̂_d + (1 − x_d) log(1 − x̂_d)] in nats (MATH 1 and 2). On grey values it
-    is a loss, not a likelihood of anything: binarize the data to report log-likelihoods.
+    −log p(x | z) is the cross-entropy −Σ_d [x_d log x̂_d + (1 − x_d) log(1 − x̂_d)] in nats (MATH 1
+    and 2). For grey values between 0 and 1 it is only a loss, since a Bernoulli distribution has no
+    such values. Binarize the data before you report log-likelihoods.
 
     Args:
         event_shape: Shape of one example.
+        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
-    Example:
+    Example: 784 log(1/2).
 
     >>> likelihood = Bernoulli((28, 28, 1))
-    >>> round(float(likelihood(tf.zeros((28, 28, 1))).log_prob(tf.ones((28, 28, 1)))), 2)   # 784 log(1/2)
+    >>> log_prob = likelihood(tf.zeros((28, 28, 1))).log_prob(tf.ones((28, 28, 1)))
+    >>> round(float(log_prob), 2)
     -543.43
     """
 
@@ -85,85 +111,49 @@ class Bernoulli(Likelihood):
     logits = True
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Turn logits `[..., *event_shape]` into independent Bernoulli pixels."""
+        """Make independent Bernoulli elements from logits `[..., *event_shape]`."""
         from tensorflow_probability import distributions as tfd
 
-        pixels = tfd.Bernoulli(logits=tf.cast(parameters, tf.float32), dtype=tf.float32)
-        return _bernoulli_pixels()(pixels, len(self.event_shape))
+        elements = tfd.Bernoulli(logits=tf.cast(parameters, tf.float32), dtype=tf.float32)
+        return _independent_bernoulli()(elements, len(self.event_shape))
 
 
 @functools.cache
-def _bernoulli_pixels():
-    """Independent Bernoulli pixels whose log p(x) takes a fifth of the time of TFP's: Σ_d [(x_d − ½) l_d − log 2 cosh(l_d / 2)]."""
+def _independent_bernoulli() -> type[Distribution]:
+    """Return a subclass of `tfd.Independent` that computes log p(x) with `bernoulli_log_prob`."""
     from tensorflow_probability import distributions as tfd
 
-    class BernoulliPixels(tfd.Independent):
-        def _log_prob(self, x):
-            return _pixels_log_prob(
-                *(
-                    _flat(each, self.event_shape)
-                    for each in (tf.cast(x, tf.float32), self.distribution.logits)
-                )
-            )
+    class IndependentBernoulli(tfd.Independent):
+        def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
+            flat_x = _flatten_event(tf.cast(x, tf.float32), self.event_shape)
+            flat_logits = _flatten_event(self.distribution.logits, self.event_shape)
+            return bernoulli_log_prob(flat_x, flat_logits)
 
-    return BernoulliPixels
+    return IndependentBernoulli
 
 
-def _flat(values, event_shape):
-    """`[..., *event_shape]` as `[..., number of elements]`."""
+def _flatten_event(values: tf.Tensor, event_shape: tf.TensorShape) -> tf.Tensor:
+    """Return values `[..., *event_shape]` as `[..., number of elements]`."""
     leading = tf.shape(values)[: -event_shape.rank]
     return tf.reshape(values, tf.concat([leading, [event_shape.num_elements()]], axis=0))
 
 
-@tf.custom_gradient
-def _pixels_log_prob(x, logits):
-    """Σ_d [(x_d − ½) l_d − log 2 cosh(l_d / 2)] over the last axis, and its gradients l and x − σ(l).
-
-    log 2 cosh(l / 2) = ½ |l| − log σ(|l|), and σ(|l|) ≥ ½, so that products of 100 are in range and need one logarithm.
-    """
-    if (
-        logits.shape.rank > 1 and x.shape.num_elements() == x.shape[-1]
-    ):  # one example, many draws: a matrix product
-        linear = tf.linalg.matvec(logits, tf.reshape(x, [-1]) - 0.5)
-    else:
-        linear = tf.reduce_sum((x - 0.5) * logits, axis=-1)
-    absolute, size = tf.abs(logits), logits.shape[-1]
-    factors = max(divisor for divisor in range(1, 101) if size % divisor == 0)
-    factored = tf.reshape(
-        tf.sigmoid(absolute), tf.concat([tf.shape(logits)[:-1], [size // factors, factors]], 0)
-    )
-    logarithms = tf.math.log(tf.reduce_prod(factored, axis=-1))
-    value = linear - 0.5 * tf.reduce_sum(absolute, axis=-1) + tf.reduce_sum(logarithms, axis=-1)
-
-    def gradients(gradient):
-        of_each = gradient[..., None]
-        return _summed_to(x, of_each * logits), _summed_to(
-            logits, of_each * (x - tf.sigmoid(logits))
-        )
-
-    return value, gradients
-
-
-def _summed_to(values, gradient):
-    """The gradient summed over the axes along which `values` were repeated."""
-    if values.shape.is_fully_defined() and values.shape == gradient.shape:
-        return gradient
-    axes, _ = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(values), s1=tf.shape(gradient))
-    return tf.reshape(tf.reduce_sum(gradient, axes), tf.shape(values))
-
-
 @keras.saving.register_keras_serializable("keras_gen")
 class ContinuousBernoulli(Likelihood):
-    """Independent continuous Bernoulli pixels in [0, 1]: the cross-entropy with the constant that makes it a density.
+    """Independent continuous Bernoulli elements in [0, 1], a density for grey values.
 
-    (Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845.) The parameters are logits; log p(x | z) is in nats. Pixels of exactly 0
-    or 1 would drive the density to infinity, so the logits are bent to stay within ±15.9, probabilities of a Bernoulli that
-    float32 tells from 0 and 1, and means between 0.06 and 0.94.
+    It is the cross-entropy with the constant that makes it a density (Loaiza-Ganem & Cunningham
+    2019, arXiv:1907.06845). The parameters are logits. log p(x | z) is in nats.
+
+    Elements of exactly 0 or 1 would drive the density to infinity. So the logits are squashed to
+    ±15.9, where float32 can still tell the probabilities of a Bernoulli distribution from 0 and 1.
+    The means then lie between 0.06 and 0.94.
 
     Args:
         event_shape: Shape of one example.
+        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
-    Example: with logits of 0 it is uniform.
+    Example: with logits of 0 the distribution is uniform.
 
     >>> float(ContinuousBernoulli((2,))(tf.zeros((2,))).log_prob([0.3, 0.9]))
     0.0
@@ -173,7 +163,7 @@ class ContinuousBernoulli(Likelihood):
     logits = True
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Turn logits `[..., *event_shape]` into independent continuous Bernoulli pixels."""
+        """Make independent continuous Bernoulli elements from logits `[..., *event_shape]`."""
         from tensorflow_probability import distributions as tfd
 
         logits = LARGEST_LOGIT * tf.tanh(tf.cast(parameters, tf.float32) / LARGEST_LOGIT)
@@ -182,21 +172,29 @@ class ContinuousBernoulli(Likelihood):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Normal(Likelihood):
-    """Independent normal pixels N(x̂, σ²); the parameters are x̂, and the raw σ if each pixel has its own.
+    """Independent Gaussian elements N(x̂, σ²). The parameters are x̂, and the raw σ if per element.
 
-    −log p(x | z) = ½‖x − x̂‖²/σ² + D log σ + ½ D log 2π in nats, with the constants that a likelihood must keep (MATH 2).
+    −log p(x | z) = ½‖x − x̂‖²/σ² + D log σ + ½ D log 2π in nats, with the constants that a
+    likelihood must keep (MATH 2).
 
     Args:
         event_shape: Shape of one example.
-        scale: σ in the units of the data: a positive number; `"shared"`, one for all pixels, learned with the model; `"optimal"`,
-            the same in closed form, σ² = MSE of the batch in training and its running mean otherwise (Rybkin et al. 2021,
-            arXiv:2006.13202), to be preferred; or `"per_element"`, the notes' σ²(z), from the decoder, whose last axis is then
-            twice as long. The last has the best likelihoods and the worst samples, and warns of it.
+        scale: σ in the units of the data, as one of:
 
-    Example:
+            * a positive number.
+            * `"shared"`: one σ for all elements, learned with the model.
+            * `"optimal"`: one σ for all elements in closed form (Rybkin et al. 2021,
+              arXiv:2006.13202). In training, σ² is the mean squared error of the batch. Otherwise
+              it is the running mean of these. Prefer it to `"shared"`.
+            * `"per_element"`: one σ per element, σ(z) in the notes, which the decoder outputs. The
+              last axis of its output is then twice as long. It has the best likelihoods and the
+              worst samples, so it warns.
+        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+
+    Example: −2 log 0.5 − log 2π.
 
     >>> likelihood = Normal((2,), scale=0.5)
-    >>> round(float(likelihood(tf.zeros((2,))).log_prob([0.0, 0.0])), 4)    # -2 log 0.5 - log 2π
+    >>> round(float(likelihood(tf.zeros((2,))).log_prob([0.0, 0.0])), 4)
     -0.4516
     """
 
@@ -204,66 +202,73 @@ class Normal(Likelihood):
         self,
         event_shape: Sequence[int],
         scale: float | Literal["shared", "optimal", "per_element"] = 1.0,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(event_shape)
-        if not (is_real(scale) and 0 < scale < math.inf) and scale not in (
-            "shared",
-            "optimal",
-            "per_element",
-        ):
+        super().__init__(event_shape, **kwargs)
+        is_fixed = is_real(scale) and 0 < scale < math.inf
+        if not is_fixed and scale not in ("shared", "optimal", "per_element"):
             raise ValueError(
-                "`scale` of Normal is σ, a positive finite number, or 'shared', 'optimal' or 'per_element'. "
-                f"Received: scale={scale!r}"
+                "`scale` of Normal is σ and must be a positive, finite number, or 'shared', "
+                f"'optimal' or 'per_element'. Received: scale={scale!r}"
             )
         self.scale = float(scale) if is_real(scale) else scale
         if scale == "shared":
-            self.raw_scale = keras.Variable(0.0, name="raw_scale", autocast=False)
-            self.variables = (self.raw_scale,)
-        if scale == "optimal":
-            self.variance = keras.Variable(
-                1.0, trainable=False, name="variance", autocast=False, aggregation="mean"
+            self.raw_scale = self.add_weight(
+                (), "zeros", name="raw_scale", dtype="float32", autocast=False
             )
-            self.variables = (self.variance,)
+        if scale == "optimal":
+            self.variance = self.add_weight(
+                (),
+                "ones",
+                name="variance",
+                dtype="float32",
+                autocast=False,
+                trainable=False,
+                aggregation="mean",
+            )
         if scale == "per_element":
             warnings.warn(
-                "A scale for each element has the best likelihoods and the worst samples (on MNIST a bound of -2895 against -896 "
-                "nats but an FID of 132 against 32, arXiv:2006.13202, table 3). For samples take scale='optimal'.",
+                "scale='per_element' has the best likelihoods and the worst samples. On MNIST the "
+                "bound on −log p(x) was -2895 nats against -896 for 'optimal', but the FID 132 "
+                "against 32 (arXiv:2006.13202, table 3). Use scale='optimal' for good samples.",
                 stacklevel=2,
             )
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
-        """The shape of an example; its last axis twice as long with a scale for each element."""
+        """Shape of an example, with the last axis twice as long if σ is per element."""
         if self.scale == "per_element":
             return (*self.event_shape[:-1], 2 * self.event_shape[-1])
         return self.event_shape
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Turn `[..., *parameter_shape]` into independent normal pixels."""
+        """Make independent Gaussian elements from parameters `[..., *parameter_shape]`."""
         parameters = tf.cast(parameters, tf.float32)
         if self.scale == "per_element":
             mean, raw_scale = tf.split(parameters, 2, axis=-1)
-            return self._pixels(mean, positive_scale(raw_scale, NORMAL_SCALE_FLOOR))
+            return self._independent(mean, positive_scale(raw_scale, SMALLEST_NORMAL_SCALE))
         if self.scale == "shared":
-            return self._pixels(
-                parameters, positive_scale(tf.convert_to_tensor(self.raw_scale), NORMAL_SCALE_FLOOR)
-            )
+            raw_scale = tf.convert_to_tensor(self.raw_scale)
+            return self._independent(parameters, positive_scale(raw_scale, SMALLEST_NORMAL_SCALE))
         if self.scale == "optimal":
-            return self._pixels(parameters, tf.sqrt(tf.convert_to_tensor(self.variance)))
-        return self._pixels(parameters, self.scale)
+            return self._independent(parameters, tf.sqrt(tf.convert_to_tensor(self.variance)))
+        return self._independent(parameters, self.scale)
 
     def fitted(self, parameters: TensorLike, x: tf.Tensor) -> Distribution:
-        """With the optimal scale, σ² = MSE of this batch, through which no gradient need flow since σ is at its optimum."""
+        """Make the distribution in a training step, with σ² = MSE of the batch if it is optimal.
+
+        No gradient needs to flow through σ, since it is at its optimum.
+        """
         if self.scale != "optimal":
             return self(parameters)
         mean = tf.cast(parameters, tf.float32)
-        variance = tf.maximum(
-            tf.stop_gradient(tf.reduce_mean((x - mean) ** 2)), NORMAL_SCALE_FLOOR**2
-        )
+        squared_error = tf.stop_gradient(tf.reduce_mean((x - mean) ** 2))
+        variance = tf.maximum(squared_error, SMALLEST_NORMAL_SCALE**2)
         self.variance.assign(0.9 * self.variance + 0.1 * variance)
-        return self._pixels(mean, tf.sqrt(variance))
+        return self._independent(mean, tf.sqrt(variance))
 
-    def _pixels(self, mean, scale):
+    def _independent(self, mean: tf.Tensor, scale: tf.Tensor | float) -> Distribution:
+        """Return independent Gaussian elements over `event_shape`."""
         from tensorflow_probability import distributions as tfd
 
         return tfd.Independent(tfd.Normal(mean, scale), len(self.event_shape))
@@ -271,43 +276,47 @@ class Normal(Likelihood):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Categorical(Likelihood):
-    """Each pixel one of `num_levels` grey values, with a probability for each: a likelihood of raw pixels, for bits per dimension.
+    """Independent elements on `num_levels` values, each with a probability of its own.
 
-    The parameters are logits, `num_levels` for each element, side by side on the last axis. Data are levels divided by
-    `num_levels − 1`, so that 8-bit pixels divided by 255 are right as they are; anything between two levels has probability 0.
+    It is a likelihood of raw pixels, for bits per dimension. The parameters are logits,
+    `num_levels` per element, next to one another on the last axis. Data are levels divided by
+    `num_levels − 1`, so 8-bit pixels divided by 255 fit. A value between two levels has the
+    probability 0.
 
     Args:
         event_shape: Shape of one example.
-        num_levels: Number of grey values, 256 for 8-bit pixels.
+        num_levels: Number of levels, 256 for 8-bit pixels.
+        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
-    Example:
+    Example: 2 log(1/256).
 
     >>> likelihood = Categorical((2,), num_levels=256)
-    >>> likelihood.parameter_shape, round(float(likelihood(tf.zeros(512)).log_prob([0.0, 1.0])), 2)   # 2 log 1/256
-    ((512,), -11.09)
+    >>> likelihood.parameter_shape
+    (512,)
+    >>> round(float(likelihood(tf.zeros(512)).log_prob([0.0, 1.0])), 2)
+    -11.09
     """
 
     support = (0.0, 1.0)
     logits = True
 
-    def __init__(self, event_shape: Sequence[int], num_levels: int = 256) -> None:
-        super().__init__(event_shape)
-        self.num_levels = self.levels = positive_int(self, "num_levels", num_levels, at_least=2)
+    def __init__(self, event_shape: Sequence[int], num_levels: int = 256, **kwargs: Any) -> None:
+        super().__init__(event_shape, **kwargs)
+        self.num_levels = positive_int(self, "num_levels", num_levels, at_least=2)
+        self.levels = self.num_levels
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
-        """The shape of an example, its last axis `num_levels` times as long."""
+        """Shape of an example, with the last axis `num_levels` times as long."""
         return (*self.event_shape[:-1], self.event_shape[-1] * self.num_levels)
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Turn logits `[..., *parameter_shape]` into independent pixels on the levels."""
+        """Make independent elements on the levels from logits `[..., *parameter_shape]`."""
         from tensorflow_probability import distributions as tfd
 
         levels = tf.linspace(0.0, 1.0, self.num_levels)
         leading = tf.shape(parameters)[: -len(self.event_shape)]
-        logits = tf.reshape(
-            tf.cast(parameters, tf.float32),
-            tf.concat([leading, [*self.event_shape, self.num_levels]], 0),
-        )
-        pixels = tfd.FiniteDiscrete(levels, logits=logits, atol=0.1 / self.num_levels)
-        return tfd.Independent(pixels, len(self.event_shape))
+        shape = tf.concat([leading, [*self.event_shape, self.num_levels]], axis=0)
+        logits = tf.reshape(tf.cast(parameters, tf.float32), shape)
+        elements = tfd.FiniteDiscrete(levels, logits=logits, atol=0.1 / self.num_levels)
+        return tfd.Independent(elements, len(self.event_shape))

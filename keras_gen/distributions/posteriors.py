@@ -1,72 +1,91 @@
-"""Posterior families q(z | x): the encoder's output tensor ⇄ a distribution over the latents."""
+"""Posterior distributions q(z | x), made from the tensor that an encoder outputs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
+from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_gen._arguments import positive_int
-from keras_gen._serialization import Serializable
+from keras_gen._serialization import SerializableLayer
 from keras_gen._typing import Distribution, TensorLike
 
-SCALE_FLOOR = 1e-4
-LONGEST_ROW = 10.0
+SMALLEST_SCALE = 1e-4
+LARGEST_ROW_NORM = 10.0
 _SOFTPLUS_OF_THIS_IS_ONE = math.log(math.e - 1)
 
 
-def positive_scale(raw: tf.Tensor, floor: float = SCALE_FLOOR) -> tf.Tensor:
-    """A scale from an unbounded tensor: never below `floor`, never infinite, and 1 where `raw` is 0."""
-    return floor + (1 - floor) * tf.math.softplus(raw + _SOFTPLUS_OF_THIS_IS_ONE)
+def positive_scale(raw: tf.Tensor, smallest: float = SMALLEST_SCALE) -> tf.Tensor:
+    """Return a finite scale of at least `smallest` from an unbounded tensor.
+
+    The scale is 1 where `raw` is 0.
+    """
+    return smallest + (1 - smallest) * tf.math.softplus(raw + _SOFTPLUS_OF_THIS_IS_ONE)
 
 
-class Posterior(Serializable):
-    """A family of distributions over the latents, indexed by the tensor that an encoder puts out.
+class Posterior(SerializableLayer):
+    """Base of the posterior distributions over the latents.
 
-    A subclass says how large that tensor is (`parameter_size`) and turns it into a distribution (`__call__`).
+    A posterior turns the tensor that an encoder outputs into a `tfd.Distribution`. A subclass says
+    how large that tensor is (`parameter_size`) and makes the distribution (`__call__`).
+
+    It is a Keras layer. So it can have weights, made with `add_weight(..., autocast=False)` or by
+    sublayers in its constructor, and a VAE trains and saves them. Calling it returns a
+    distribution, which is not a tensor: call it in a training step, not on a symbolic
+    `keras.Input`.
 
     Args:
-        event_size: Number of latent dimensions, n of the notes.
+        event_size: Number of latent dimensions, n in the notes.
+        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
     """
 
-    variables: Sequence[keras.Variable] = ()
-    """Keras variables that the family owns, which a VAE trains and saves with its own."""
-
-    def __init__(self, event_size: int) -> None:
+    def __init__(self, event_size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.event_size = positive_int(self, "event_size", event_size)
 
     @property
     def parameter_size(self) -> int:
-        """Number of encoder outputs that index one distribution of the family."""
+        """Number of encoder outputs that describe one distribution."""
         raise NotImplementedError(
-            f"{type(self).__name__} must say its `parameter_size`, the size of the encoder's output."
+            f"{type(self).__name__} must define `parameter_size`, the size of the encoder's output."
         )
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """The latents that stand for a whole posterior where one value is wanted, as in a reconstruction: its mean."""
+        """Return the latents that represent a posterior where one value is needed: its mean.
+
+        A reconstruction, for instance, decodes them.
+        """
         return distribution.mean()
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
-        """The tensors that describe a posterior outside Python, by name: what the `encode` signature puts out."""
+        """Return the tensors that describe a posterior outside Python, by name.
+
+        They are the outputs of the `encode` signature.
+        """
         return {"mean": distribution.mean(), "scale": distribution.stddev()}
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Turn `[..., parameter_size]` into a `tfd.Distribution` with event shape `[event_size]`."""
+        """Make the distribution over `[event_size]` from parameters `[..., parameter_size]`."""
         raise NotImplementedError(
-            f"{type(self).__name__} must turn parameters into a distribution in `__call__`."
+            f"{type(self).__name__} must define `__call__`, which turns parameters into a "
+            "distribution."
         )
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class DiagonalNormal(Posterior):
-    """q(z | x) = N(μ(x), diag σ²(x)), independent latents (MATH 2; Kingma & Welling 2014, arXiv:1312.6114).
+    """q(z | x) = N(μ(x), diag σ²(x)), with independent latents (MATH 2).
 
-    The first half of the parameters is μ; the second, through a softplus with a floor, is σ. Parameters of 0 give N(0, I).
+    The first half of the parameters is μ. The second half becomes σ by a softplus with a smallest
+    value. Parameters of 0 give N(0, I). The source is Kingma & Welling 2014, arXiv:1312.6114.
 
     Args:
         event_size: Number of latent dimensions.
+        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
     Example:
 
@@ -83,7 +102,7 @@ class DiagonalNormal(Posterior):
         return 2 * self.event_size
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Turn `[..., 2 * event_size]` into N(μ, diag σ²) over `[event_size]`."""
+        """Make N(μ, diag σ²) over `[event_size]` from parameters `[..., 2 * event_size]`."""
         from tensorflow_probability import distributions as tfd
 
         mean, raw_scale = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
@@ -92,14 +111,19 @@ class DiagonalNormal(Posterior):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class FullCovarianceNormal(Posterior):
-    """q(z | x) = N(μ(x), L(x)L(x)ᵀ), latents that may depend on one another (MATH 3, the notes' open question).
+    """q(z | x) = N(μ(x), L(x)L(x)ᵀ), with latents that may be correlated (MATH 3).
 
-    L = diag(σ)(I + V), V strictly lower triangular. The parameters are μ and the raw σ, as for `DiagonalNormal`, then the raw V:
-    a diagonal encoder with n(n − 1)/2 outputs of 0 more is the same posterior. Each row of V is kept shorter than 10, so that
-    no latent is determined by those before it (multiple correlation below 0.995) and log-probabilities stay finite.
+    It answers the open question of the notes, whether independence was an adequate assumption.
+
+    L = diag(σ)(I + V), where V is strictly lower triangular. The parameters are μ and the raw σ, as
+    for `DiagonalNormal`, then the raw V. So a diagonal encoder with n(n − 1)/2 further outputs of 0
+    gives the same posterior. Each row of V is kept shorter than 10. Then no latent is determined by
+    the latents before it (their multiple correlation is below 0.995), and log-probabilities stay
+    finite.
 
     Args:
         event_size: Number of latent dimensions, n.
+        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
     Example:
 
@@ -112,49 +136,55 @@ class FullCovarianceNormal(Posterior):
 
     @property
     def parameter_size(self) -> int:
-        """μ, the raw σ, and the n(n − 1)/2 entries below the diagonal."""
+        """Number of entries of μ, of the raw σ, and of the n(n − 1)/2 below the diagonal."""
         return 2 * self.event_size + self.event_size * (self.event_size - 1) // 2
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """The mean, as it came from the encoder: `mean()` would broadcast it, for which ONNX has no operator."""
+        """Return the mean as the encoder output it.
+
+        TFP's `mean()` would broadcast it, and ONNX has no operator for that.
+        """
         return distribution.loc
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
-        """The mean and L."""
+        """Return the mean and L."""
         return {"mean": distribution.loc, "scale_tril": distribution.scale.to_dense()}
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Turn `[..., parameter_size]` into N(μ, LLᵀ) over `[event_size]`."""
+        """Make N(μ, LLᵀ) over `[event_size]` from parameters `[..., parameter_size]`."""
         import tensorflow_probability as tfp
 
         n = self.event_size
         mean, raw_scale, raw_below = tf.split(tf.cast(parameters, tf.float32), [n, n, -1], axis=-1)
         scale_tril = tf.eye(n)
         if n > 1:
-            below = tfp.math.fill_triangular(raw_below)
-            below *= LONGEST_ROW * tf.math.rsqrt(
-                LONGEST_ROW**2 + tf.reduce_sum(below**2, axis=-1, keepdims=True)
-            )
+            below = tfp.math.fill_triangular(raw_below)  # rows 2 to n of V, without column n
+            squared_norm = tf.reduce_sum(below**2, axis=-1, keepdims=True)
+            below *= LARGEST_ROW_NORM * tf.math.rsqrt(LARGEST_ROW_NORM**2 + squared_norm)
             scale_tril += tf.pad(below, [[0, 0]] * (below.shape.rank - 2) + [[1, 0], [0, 1]])
-        return tfp.distributions.MultivariateNormalTriL(
-            mean, positive_scale(raw_scale)[..., None] * scale_tril
-        )
+        scale_tril *= positive_scale(raw_scale)[..., None]
+        return tfp.distributions.MultivariateNormalTriL(mean, scale_tril)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class InverseAutoregressiveNormal(Posterior):
-    """A normal sent through inverse autoregressive flows (Kingma et al. 2016, arXiv:1606.04934); its KL can only be sampled.
+    """A Gaussian transformed by inverse autoregressive flows.
 
-    ε ~ N(μ(x), diag σ²(x)), then `num_flows` times z_i ← (z_i − m_i) exp(−s_i), where m_i and s_i come from z_1 … z_{i−1}
-    and the context h(x) through a masked network of one hidden layer, and the order of the latents is turned round. The
-    outputs of these networks begin at 0, the flows as the identity. The parameters are μ, the raw σ and h. Sampling is
-    parallel; the density of a z that was not drawn from the very object takes `event_size` steps.
+    The source is Kingma et al. 2016, arXiv:1606.04934. It starts from ε ~ N(μ(x), diag σ²(x)). Each
+    of `num_flows` flows replaces z_i by (z_i − m_i) exp(−s_i) and then reverses the order of the
+    latents. A masked network of one hidden layer computes m_i and s_i from z_1 … z_{i−1} and the
+    context h(x). Its outputs are 0 at first, so each flow starts as the identity. The parameters
+    are μ, the raw σ and h.
+
+    Its KL divergence has no closed form and is estimated from samples. Sampling is parallel. The
+    density of a z that the same object did not sample takes `event_size` steps.
 
     Args:
         event_size: Number of latent dimensions.
         num_flows: Number of flows.
-        hidden_size: Units of the hidden layer of each flow.
-        context_size: Size of h(x), further outputs of the encoder.
+        hidden_size: Number of units in the hidden layer of each flow.
+        context_size: Size of h(x), which the encoder outputs as well.
+        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
     Example:
 
@@ -166,46 +196,37 @@ class InverseAutoregressiveNormal(Posterior):
     """
 
     def __init__(
-        self, event_size: int, num_flows: int = 2, hidden_size: int = 64, context_size: int = 16
+        self,
+        event_size: int,
+        num_flows: int = 2,
+        hidden_size: int = 64,
+        context_size: int = 16,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(event_size)
+        super().__init__(event_size, **kwargs)
         self.num_flows = positive_int(self, "num_flows", num_flows)
         self.hidden_size = positive_int(self, "hidden_size", hidden_size)
         self.context_size = positive_int(self, "context_size", context_size)
-        n, glorot = event_size, keras.initializers.GlorotUniform()
-
-        def weights_of_a_flow():
-            return {
-                "inputs": keras.Variable(glorot((n, hidden_size)), name="inputs"),
-                "context": keras.Variable(glorot((context_size, hidden_size)), name="context"),
-                "bias": keras.Variable(
-                    keras.random.uniform((hidden_size,), -1.0, 1.0), name="bias"
-                ),
-                "outputs": keras.Variable(tf.zeros((hidden_size, 2 * n)), name="outputs"),
-            }
-
-        self._flows = [weights_of_a_flow() for _ in range(num_flows)]
-        self.variables = [variable for flow in self._flows for variable in flow.values()]
-        degrees = tf.range(1, n + 1)
-        hidden_degrees = tf.range(hidden_size) % max(n - 1, 1) + min(1, n - 1)
-        self._input_mask = tf.cast(degrees[:, None] <= hidden_degrees, tf.float32)
-        self._output_mask = tf.cast(hidden_degrees[:, None] < tf.tile(degrees, [2]), tf.float32)
+        self.networks = [
+            AutoregressiveNetwork(event_size, hidden_size, context_size, dtype="float32")
+            for _ in range(num_flows)
+        ]
 
     @property
     def parameter_size(self) -> int:
-        """μ, the raw σ and the context h."""
+        """Number of entries of μ, of the raw σ and of the context h."""
         return 2 * self.event_size + self.context_size
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """Where the flows send μ."""
+        """Return μ transformed by the flows."""
         return distribution.bijector.forward(distribution.distribution.mean())
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
-        """Where the flows send μ; a flow's own mean and scale have no closed form."""
+        """Return μ transformed by the flows, since a flow's mean and scale have no closed form."""
         return {"latents": self.point(distribution)}
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Turn `[..., parameter_size]` into a distribution over `[event_size]`."""
+        """Make the distribution over `[event_size]` from parameters `[..., parameter_size]`."""
         from tensorflow_probability import bijectors as tfb
         from tensorflow_probability import distributions as tfd
 
@@ -213,21 +234,67 @@ class InverseAutoregressiveNormal(Posterior):
         mean, raw_scale, context = tf.split(
             tf.cast(parameters, tf.float32), [n, n, self.context_size], axis=-1
         )
+        steps = []
+        for network in self.networks:
+            flow = tfb.MaskedAutoregressiveFlow(network.conditioned_on(context))
+            steps.append(tfb.Invert(flow))
+            steps.append(tfb.Permute(list(range(n))[::-1]))
+        base = tfd.Independent(tfd.Normal(mean, positive_scale(raw_scale)), 1)
+        in_order_of_composition = steps[::-1]  # a chain applies its last bijector first
+        return tfd.TransformedDistribution(base, tfb.Chain(in_order_of_composition))
 
-        def flow(weights):
-            from_context = context @ tf.convert_to_tensor(weights["context"]) + weights["bias"]
 
-            def shift_and_log_scale(z):
-                hidden = tf.tanh(z @ (weights["inputs"] * self._input_mask) + from_context)
-                shift, log_scale = tf.split(
-                    hidden @ (weights["outputs"] * self._output_mask), 2, axis=-1
-                )
-                return shift, 3 * tf.tanh(log_scale / 3)
+class AutoregressiveNetwork(keras.layers.Layer):
+    """A network that computes m_i and s_i of each latent from the latents before it and a context.
 
-            return tfb.Invert(tfb.MaskedAutoregressiveFlow(shift_and_log_scale))
+    Masks remove the other connections (MADE, Germain et al. 2015, arXiv:1502.03509).
+    """
 
-        turn_round = tfb.Permute(list(range(n))[::-1])
-        steps = [step for weights in self._flows for step in (flow(weights), turn_round)]
-        return tfd.TransformedDistribution(
-            tfd.Independent(tfd.Normal(mean, positive_scale(raw_scale)), 1), tfb.Chain(steps[::-1])
+    def __init__(self, event_size: int, hidden_size: int, context_size: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        degrees = np.arange(1, event_size + 1)
+        hidden_degrees = np.arange(hidden_size) % max(event_size - 1, 1) + min(1, event_size - 1)
+        self.hidden_layer = MaskedDense(degrees[:, None] <= hidden_degrees, dtype="float32")
+        self.context_layer = keras.layers.Dense(
+            hidden_size,
+            bias_initializer=keras.initializers.RandomUniform(-1.0, 1.0),
+            dtype="float32",
         )
+        self.output_layer = MaskedDense(
+            hidden_degrees[:, None] < np.tile(degrees, 2),
+            kernel_initializer="zeros",
+            dtype="float32",
+        )
+        self.hidden_layer.build((None, event_size))
+        self.context_layer.build((None, context_size))
+        self.output_layer.build((None, hidden_size))
+        self.built = True
+
+    def conditioned_on(
+        self, context: tf.Tensor
+    ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+        """Return the network as a function of z alone, which computes the context's part once."""
+        from_context = self.context_layer(context)
+
+        def shift_and_log_scale(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return self(z, from_context)
+
+        return shift_and_log_scale
+
+    def call(self, z: tf.Tensor, from_context: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return m and s, each `[..., event_size]`, from z and the output of `context_layer`."""
+        hidden = tf.tanh(self.hidden_layer(z) + from_context)
+        shift, log_scale = tf.split(self.output_layer(hidden), 2, axis=-1)
+        return shift, 3 * tf.tanh(log_scale / 3)  # bounded, so that exp(−s) stays finite
+
+
+class MaskedDense(keras.layers.Dense):
+    """A dense layer without a bias whose kernel is multiplied by a fixed mask `[inputs, units]`."""
+
+    def __init__(self, mask: np.ndarray, **kwargs: Any) -> None:
+        super().__init__(mask.shape[1], use_bias=False, **kwargs)
+        self.kernel_mask = mask.astype("float32")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """Return the product of the inputs and the masked kernel."""
+        return inputs @ (self.kernel * self.kernel_mask)

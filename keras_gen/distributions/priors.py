@@ -1,20 +1,24 @@
-"""Priors p(z), as Keras layers, since a prior may own weights."""
+"""Prior distributions p(z) over the latents."""
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_gen._arguments import positive_int
-from keras_gen._serialization import deserialize_arguments, serialize_arguments
+from keras_gen._serialization import SerializableLayer
 from keras_gen._typing import Distribution, TensorLike
 from keras_gen.distributions.posteriors import Posterior, positive_scale
 
 
-class Prior(keras.layers.Layer):
-    """A distribution over the latents. Derive from it to use any `tfd` distribution as a prior.
+class Prior(SerializableLayer):
+    """Base of the prior distributions over the latents.
+
+    Derive from it to use any `tfd` distribution as a prior. It is a Keras layer. So it can have
+    weights, made with `add_weight(..., autocast=False)` in its constructor, and the model that it
+    belongs to trains and saves them.
 
     Args:
         event_size: Number of latent dimensions.
@@ -32,21 +36,26 @@ class Prior(keras.layers.Layer):
     """
 
     num_classes: int | None = None
-    """Number of labels that the prior depends on; None for one that does not."""
+    """Number of classes if the prior depends on labels, else None."""
 
     def __init__(self, event_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.event_size = positive_int(self, "event_size", event_size)
-        # a lambda, since a tf.function of a method holds its object weakly and may outlive it
+        # A tf.function of a method would hold its object weakly, and may outlive it.
         self._sample_rows = tf.function(
-            lambda seeds, labels: self._draw(seeds, labels),
+            lambda seeds, labels: self._sample_each_row(seeds, labels),
             input_signature=[tf.TensorSpec((None,), tf.int64)] * 2,
         )
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """The prior as a `tfd.Distribution` with event shape `[event_size]`; one for each label of `condition` if it depends on them.
+        """Return the prior as a `tfd.Distribution` over `[event_size]`.
 
-        Build it here, not in the constructor: a distribution made once from a variable does not follow that variable.
+        Make the distribution here and not in the constructor. A distribution that was made once
+        does not follow the weights it was made from.
+
+        Args:
+            condition: Labels `[batch]`, if the prior depends on them. The distribution then has the
+                batch shape `[batch]`.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must return a `tfd.Distribution` from `distribution()`."
@@ -55,16 +64,18 @@ class Prior(keras.layers.Layer):
     def connect(
         self, encoder: keras.Model, posterior: Posterior, support: tuple[float, float]
     ) -> None:
-        """Called once by the VAE that the prior is given to; a prior that is made of the encoder keeps what it needs.
+        """Receive the encoder and the posterior of the VAE that the prior is given to.
+
+        A VAE calls it once, in its constructor. Only a prior that is made of the encoder uses it.
 
         Args:
-            encoder: The VAE's encoder.
-            posterior: Its posterior family.
-            support: Smallest and largest value that its data may take.
+            encoder: The encoder of the VAE.
+            posterior: The posterior of the VAE.
+            support: Smallest and largest value that the data may have.
         """
 
     def sample_rows(self, seeds: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
-        """One latent vector a seed, the same whatever other seeds stand beside it.
+        """Sample one latent vector per seed, independently of the other seeds in the batch.
 
         Args:
             seeds: int64 `[batch]`.
@@ -74,38 +85,29 @@ class Prior(keras.layers.Layer):
             float32 `[batch, event_size]`.
         """
         seeds = tf.cast(seeds, tf.int64)
-        return self._sample_rows(
-            seeds, tf.cast(condition, tf.int64) if self.num_classes else tf.zeros_like(seeds)
-        )
+        labels = tf.cast(condition, tf.int64) if self.num_classes else tf.zeros_like(seeds)
+        return self._sample_rows(seeds, labels)
 
-    def _draw(self, seeds, labels):
+    def _sample_each_row(self, seeds: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+        """Sample one latent vector per seed and label."""
         shared = None if self.num_classes else self.distribution()
 
-        def row(seed_and_label):
+        def sample_row(seed_and_label: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             seed, label = seed_and_label
             distribution = shared or self.distribution(label[None])[0]
             return tf.cast(distribution.sample(seed=tf.bitcast(seed, tf.int32)), tf.float32)
 
-        return tf.map_fn(
-            row, (seeds, labels), fn_output_signature=tf.TensorSpec((self.event_size,), tf.float32)
-        )
-
-    def get_build_config(self) -> None:
-        """Nothing: the model that a prior is given to builds it."""
-
-    def get_config(self) -> dict[str, Any]:
-        """The constructor's arguments and those of the layer."""
-        return {**super().get_config(), **serialize_arguments(self)}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """The prior that `get_config` describes."""
-        return cls(**deserialize_arguments(config))
+        row = tf.TensorSpec((self.event_size,), tf.float32)
+        return tf.map_fn(sample_row, (seeds, labels), fn_output_signature=row)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class StandardNormal(Prior):
     """p(z) = N(0, I) (MATH 2).
+
+    Args:
+        event_size: Number of latent dimensions.
+        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
     Example:
 
@@ -114,7 +116,7 @@ class StandardNormal(Prior):
     """
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """N(0, I) over `[event_size]`."""
+        """Return N(0, I) over `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
         return tfd.Independent(tfd.Normal(tf.zeros(self.event_size), 1.0), 1)
@@ -122,7 +124,13 @@ class StandardNormal(Prior):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LearnedNormal(Prior):
-    """p(z) = N(β, diag η²) with β and η learned with the model (MATH 3); N(0, I) at first.
+    """p(z) = N(β, diag η²), where β and η are learned with the model (MATH 3).
+
+    It starts as N(0, I).
+
+    Args:
+        event_size: Number of latent dimensions.
+        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
     Example:
 
@@ -136,27 +144,29 @@ class LearnedNormal(Prior):
         self.raw_scale = self.add_weight((event_size,), "zeros", name="raw_scale", autocast=False)
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """N(β, diag η²) over `[event_size]`."""
+        """Return N(β, diag η²) over `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
-        return tfd.Independent(
-            tfd.Normal(tf.convert_to_tensor(self.mean), positive_scale(self.raw_scale)), 1
-        )
+        mean = tf.convert_to_tensor(self.mean)
+        return tfd.Independent(tfd.Normal(mean, positive_scale(self.raw_scale)), 1)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class ConditionalNormal(Prior):
-    """p(z | y) = N(β(y), diag η²(y)) for labels y, by a network of one hidden layer: the notes' p(z | x, θ) (MATH 2).
+    """p(z | y) = N(β(y), diag η²(y)) for labels y: the notes' p(z | x, θ) (MATH 2).
+
+    A network of one hidden layer computes β and η from the label.
 
     Args:
         event_size: Number of latent dimensions.
-        num_classes: Number of labels, 0 … num_classes − 1.
-        hidden_size: Units of the hidden layer.
+        num_classes: Number of classes. Labels are 0 … num_classes − 1.
+        hidden_size: Number of units in the hidden layer.
         **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
     Example:
 
-    >>> ConditionalNormal(event_size=2, num_classes=10).distribution(tf.constant([3, 1])).batch_shape.as_list()
+    >>> prior = ConditionalNormal(event_size=2, num_classes=10)
+    >>> prior.distribution(tf.constant([3, 1])).batch_shape.as_list()
     [2]
     """
 
@@ -176,22 +186,33 @@ class ConditionalNormal(Prior):
         )
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """One N(β(y), diag η²(y)) over `[event_size]` for each label of `condition`, `[batch]`."""
+        """Return one N(β(y), diag η²(y)) over `[event_size]` per label.
+
+        Args:
+            condition: Labels `[batch]`.
+
+        Raises:
+            ValueError: If `condition` is missing.
+        """
         from tensorflow_probability import distributions as tfd
 
         if condition is None:
-            raise ValueError(f"{self.name} depends on labels: say which, distribution(condition).")
+            raise ValueError(
+                f"{self.name} depends on labels. Pass them: `distribution(condition)`."
+            )
         mean, raw_scale = tf.split(self.network(tf.cast(condition, tf.int32)), 2, axis=-1)
         return tfd.Independent(tfd.Normal(mean, positive_scale(raw_scale)), 1)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class NormalMixture(Prior):
-    """p(z) = Σ_k π_k N(β_k, diag η_k²), all learned with the model; its divergence can only be sampled.
+    """p(z) = Σ_k π_k N(β_k, diag η_k²), where π, β and η are learned with the model.
+
+    Its KL divergence has no closed form and is estimated from samples.
 
     Args:
         event_size: Number of latent dimensions.
-        num_components: Number of normals in the mixture.
+        num_components: Number of Gaussians in the mixture.
         **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
     Example:
@@ -204,32 +225,41 @@ class NormalMixture(Prior):
         super().__init__(event_size, **kwargs)
         self.num_components = positive_int(self, "num_components", num_components)
         shape = (num_components, event_size)
+        spread = keras.initializers.RandomNormal(stddev=1.0)
         self.logits = self.add_weight((num_components,), "zeros", name="logits", autocast=False)
-        self.mean = self.add_weight(
-            shape, keras.initializers.RandomNormal(stddev=1.0), name="mean", autocast=False
-        )
+        self.mean = self.add_weight(shape, spread, name="mean", autocast=False)
         self.raw_scale = self.add_weight(shape, "zeros", name="raw_scale", autocast=False)
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """The mixture over `[event_size]`."""
+        """Return the mixture over `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
         components = tfd.Normal(tf.convert_to_tensor(self.mean), positive_scale(self.raw_scale))
-        return tfd.MixtureSameFamily(
-            tfd.Categorical(tf.convert_to_tensor(self.logits)), tfd.Independent(components, 1)
-        )
+        weights = tfd.Categorical(tf.convert_to_tensor(self.logits))
+        return tfd.MixtureSameFamily(weights, tfd.Independent(components, 1))
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class VampPrior(Prior):
-    """p(z) = 1/K Σ_k q(z | u_k), the posteriors of K learned pseudo-inputs (Tomczak & Welling 2018, arXiv:1705.07120).
+    """p(z) = 1/K Σ_k q(z | u_k), the mean of the posteriors of K learned pseudo-inputs u_k.
 
-    The pseudo-inputs are made when a VAE is given the prior, and go through that VAE's encoder. Where data lie in [0, 1], they do.
+    The source is Tomczak & Welling 2018, arXiv:1705.07120. The pseudo-inputs are made when a VAE
+    receives the prior, and pass through the encoder of that VAE. If data lie in [0, 1], so do the
+    pseudo-inputs. The KL divergence has no closed form and is estimated from samples.
 
     Args:
         event_size: Number of latent dimensions.
         num_components: K, the number of pseudo-inputs.
         **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+
+    Example:
+
+    >>> from keras_gen import networks
+    >>> from keras_gen.distributions import DiagonalNormal
+    >>> prior = VampPrior(event_size=2, num_components=5)
+    >>> prior.connect(networks.mlp((28, 28, 1), (4,)), DiagonalNormal(2), support=(0.0, 1.0))
+    >>> prior.distribution().event_shape.as_list()
+    [2]
     """
 
     def __init__(self, event_size: int, num_components: int = 50, **kwargs: Any) -> None:
@@ -239,32 +269,60 @@ class VampPrior(Prior):
     def connect(
         self, encoder: keras.Model, posterior: Posterior, support: tuple[float, float]
     ) -> None:
-        """Make the pseudo-inputs and remember the way through the encoder, which stays the VAE's own layer."""
+        """Make the pseudo-inputs, and keep the function that maps them to posteriors.
+
+        The encoder stays a layer of the VAE alone.
+
+        Args:
+            encoder: The encoder of the VAE, without an input for labels.
+            posterior: The posterior of the VAE, without weights of its own.
+            support: Smallest and largest value that the data may have.
+
+        Raises:
+            ValueError: If the prior belongs to a VAE already, the posterior has weights, or the
+                encoder takes labels.
+        """
+        if hasattr(self, "raw_inputs"):
+            raise ValueError(
+                f"{self.name} belongs to a VAE already. Make a new VampPrior for each VAE."
+            )
         if posterior.variables:
             raise ValueError(
-                f"A VampPrior asks for densities of others' draws, for which flows are too slow. Received: {posterior}."
+                "`VampPrior` evaluates each component at samples from the others, which is too "
+                f"slow for flow posteriors. Received: posterior={posterior}. Use DiagonalNormal or "
+                "FullCovarianceNormal."
             )
         if isinstance(encoder.input_shape, list):
             raise ValueError(
-                "A VampPrior sends pseudo-inputs through the encoder and has no labels for them: leave them to the decoder."
+                "`VampPrior` passes pseudo-inputs through the encoder and has no labels for them. "
+                f"Received: {encoder.name}, which takes labels. Give them to the decoder only."
             )
-        shape = (self.num_components, *encoder.input_shape[1:])
         self.raw_inputs = self.add_weight(
-            shape, keras.initializers.RandomNormal(stddev=0.5), name="raw_inputs", autocast=False
+            (self.num_components, *encoder.input_shape[1:]),
+            keras.initializers.RandomNormal(stddev=0.5),
+            name="raw_inputs",
+            autocast=False,
         )
         squash = tf.sigmoid if tuple(support) == (0.0, 1.0) else tf.identity
-        self._posteriors = lambda: posterior(
-            encoder(squash(tf.convert_to_tensor(self.raw_inputs)), training=False)
-        )
+
+        def component_posteriors() -> Distribution:
+            inputs = squash(tf.convert_to_tensor(self.raw_inputs))
+            return posterior(encoder(inputs, training=False))
+
+        self._component_posteriors = component_posteriors
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """The mixture over `[event_size]`."""
+        """Return the mixture over `[event_size]`.
+
+        Raises:
+            ValueError: If no VAE has received the prior yet.
+        """
         from tensorflow_probability import distributions as tfd
 
-        if not hasattr(self, "_posteriors"):
+        if not hasattr(self, "_component_posteriors"):
             raise ValueError(
-                "A VampPrior is a mixture of its VAE's posteriors: give it to a VAE first, VAE(..., prior=prior)."
+                f"{self.name} is a mixture of the posteriors of its VAE. Give it to a VAE first: "
+                "`VAE(..., prior=prior)`."
             )
-        return tfd.MixtureSameFamily(
-            tfd.Categorical(tf.zeros(self.num_components)), self._posteriors()
-        )
+        weights = tfd.Categorical(tf.zeros(self.num_components))
+        return tfd.MixtureSameFamily(weights, self._component_posteriors())

@@ -2,46 +2,63 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_gen._arguments import positive_int
+from keras_gen._compat import all_layers
 from keras_gen._typing import Array, Distribution, Endpoint, TensorLike
 from keras_gen.distributions import Likelihood, Posterior, Prior, StandardNormal, closed_form_kl
 from keras_gen.distributions._checks import check_distribution, check_prior
 from keras_gen.fitting.data_check import DataCheck
-from keras_gen.models.base import GenerativeModel
-from keras_gen.networks._checks import check_logits, check_network, labels_of, number_of_labels
-from keras_gen.networks._copies import with_labels
-from keras_gen.objectives import ELBO, Objective
+from keras_gen.models.base import CheckedBatch, GenerativeModel
+from keras_gen.networks._checks import (
+    check_logits,
+    check_network,
+    common_num_classes,
+    num_classes_of,
+)
+from keras_gen.networks._copies import call_network
+from keras_gen.objectives import ELBO, Batch, Objective
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class VAE(GenerativeModel):
-    """q(z | x) from an encoder, p(x | z) from a decoder, a prior p(z), trained on a bound of log p(x) (MATH 2; arXiv:1312.6114).
+    """A variational autoencoder: q(z | x) from an encoder, p(x | z) from a decoder, and p(z).
+
+    It is trained on a bound on log p(x) (MATH 2; Kingma & Welling 2014, arXiv:1312.6114).
+
+    If the encoder or the decoder has an input named `condition` for labels, or the prior depends on
+    labels, the model is conditional: `fit(x, labels)`, `encode(x, labels)`,
+    `generate(n, condition=labels)`. Called as a function, it takes `(x, labels)`.
 
     Args:
-        encoder: Built Keras model from data to the posterior's parameters, `[batch, posterior.parameter_size]`.
-        decoder: Built Keras model from latents `[batch, posterior.event_size]` to the likelihood's parameters,
-            `[batch, *likelihood.parameter_shape]`.
-        posterior: Family of q, for instance `distributions.DiagonalNormal(event_size=8)`.
-        likelihood: Family of p(x | z), for instance `distributions.Bernoulli((28, 28, 1))`.
+        encoder: Built Keras model from data to the posterior's parameters
+            `[batch, posterior.parameter_size]`.
+        decoder: Built Keras model from latents `[batch, posterior.event_size]` to the likelihood's
+            parameters `[batch, *likelihood.parameter_shape]`.
+        posterior: q(z | x), for instance `distributions.DiagonalNormal(event_size=8)`.
+        likelihood: p(x | z), for instance `distributions.Bernoulli((28, 28, 1))`.
         prior: p(z), a `distributions.Prior`; `StandardNormal` if None.
-        seed: Seed of the model's noise.
+        seed: Seed of the model's noise, an int in [0, 2³¹). If None, it is drawn.
         **kwargs: `name`, `dtype` and `trainable` of the Keras model.
 
-    If the encoder or the decoder has a second input for labels, or the prior depends on them, the model is conditional:
-    `fit(x, labels)`, `generate(n, condition=labels)`, `encode(x, labels)`; called as a function it takes `(x, labels)`.
+    Raises:
+        ValueError: If an argument is of another kind, or the shapes or numbers of classes do not
+            match.
 
     Example:
 
     >>> from keras_gen import distributions, networks
-    >>> posterior, likelihood = distributions.DiagonalNormal(event_size=2), distributions.Bernoulli((28, 28, 1))
-    >>> vae = VAE(encoder=networks.mlp((28, 28, 1), (posterior.parameter_size,), hidden=(32,)),
-    ...           decoder=networks.mlp((2,), likelihood.parameter_shape, hidden=(32,)),
-    ...           posterior=posterior, likelihood=likelihood, seed=0)
+    >>> posterior = distributions.DiagonalNormal(event_size=2)
+    >>> likelihood = distributions.Bernoulli((28, 28, 1))
+    >>> vae = VAE(
+    ...     encoder=networks.mlp((28, 28, 1), (posterior.parameter_size,), hidden=(32,)),
+    ...     decoder=networks.mlp((2,), likelihood.parameter_shape, hidden=(32,)),
+    ...     posterior=posterior, likelihood=likelihood, seed=0)
     >>> vae.compile("adam")
     >>> history = vae.fit(tf.random.uniform((64, 28, 28, 1)), epochs=1, verbose=0)
     >>> vae.generate(3, seed=7).shape.as_list()
@@ -67,61 +84,35 @@ class VAE(GenerativeModel):
         seed: int | None = None,
         **kwargs: Any,
     ) -> None:
-        for argument, family, kind in (
-            ("posterior", posterior, Posterior),
-            ("likelihood", likelihood, Likelihood),
-        ):
-            if not isinstance(family, kind):
-                raise ValueError(
-                    f"`{argument}` is a keras_gen.distributions.{kind.__name__}, such as DiagonalNormal(event_size=8) or "
-                    f"Bernoulli((28, 28, 1)). Received: {family!r}"
-                )
+        if not isinstance(posterior, Posterior):
+            raise ValueError(
+                "`posterior` must be a keras_gen.distributions.Posterior, such as "
+                f"DiagonalNormal(event_size=8). Received: {posterior!r}"
+            )
+        if not isinstance(likelihood, Likelihood):
+            raise ValueError(
+                "`likelihood` must be a keras_gen.distributions.Likelihood, such as "
+                f"Bernoulli((28, 28, 1)). Received: {likelihood!r}"
+            )
         prior = StandardNormal(posterior.event_size) if prior is None else prior
         check_prior(prior, posterior.event_size, labels=True)
-        check_network(
-            "encoder",
-            encoder,
-            likelihood.event_shape,
-            why=", the `event_shape` of `likelihood`",
-            labels=True,
+        _check_networks(encoder, decoder, posterior, likelihood)
+        num_classes = common_num_classes(
+            encoder=num_classes_of(encoder),
+            decoder=num_classes_of(decoder),
+            prior=prior.num_classes,
         )
-        check_network(
-            "encoder",
-            encoder,
-            None,
-            (posterior.parameter_size,),
-            why=", the `parameter_size` of `posterior`",
-            labels=True,
-        )
-        check_network(
-            "decoder",
-            decoder,
-            (posterior.event_size,),
-            why=", the `event_size` of `posterior`",
-            labels=True,
-        )
-        check_network(
-            "decoder",
-            decoder,
-            None,
-            likelihood.parameter_shape,
-            why=", the `parameter_shape` of `likelihood`",
-            labels=True,
-        )
-        if likelihood.logits:
-            check_logits("decoder", decoder)
-        num_classes = number_of_labels(
-            encoder=labels_of(encoder), decoder=labels_of(decoder), prior=prior.num_classes
-        )
-        super().__init__(
-            DataCheck(likelihood.event_shape, *likelihood.support, num_classes), seed, **kwargs
-        )
-        self.encoder = encoder
-        self.decoder = decoder
+        low, high = likelihood.support
+        super().__init__(DataCheck(likelihood.event_shape, low, high, num_classes), seed, **kwargs)
+        # Keras lists variables in this order, which files and checkpoints of 0.1.0 have as well.
         self.posterior = posterior
         self.likelihood = likelihood
+        self.encoder = encoder
+        self.decoder = decoder
         self.prior = prior
-        self.family_variables = [*posterior.variables, *likelihood.variables]
+        for part in (posterior, likelihood):
+            if not part.built:
+                part.build(None)
         prior.connect(encoder, posterior, likelihood.support)
         check_distribution(prior)
 
@@ -131,142 +122,169 @@ class VAE(GenerativeModel):
         objective: Objective | None = None,
         **kwargs: Any,
     ) -> None:
-        """Configure for training as `keras.Model.compile`, with an `objective` in the place of `loss`.
+        """Configure the model for training as `keras.Model.compile` does.
 
         Args:
             optimizer: Keras optimizer or its name.
-            objective: What is minimized, `objectives.ELBO()` if None.
-            **kwargs: Further arguments of `keras.Model.compile`; `metrics` see the data and their reconstruction.
+            objective: The objective to minimize, `objectives.ELBO()` if None.
+            **kwargs: Further arguments of `keras.Model.compile`. The `metrics` see the data and
+                their reconstruction.
+
+        Raises:
+            ValueError: If there is a Keras loss, or the objective does not fit the posterior.
         """
         objective = ELBO() if objective is None else objective
         if kwargs.get("loss") is not None or not isinstance(objective, Objective):
             raise ValueError(
-                "A VAE minimizes an objective, not a Keras loss: compile('adam', objective=objectives.ELBO()). "
+                "A VAE minimizes an objective, not a Keras loss: "
+                "compile('adam', objective=objectives.ELBO()). "
                 f"Received: loss={kwargs.get('loss')!r}, objective={objective!r}"
             )
         if getattr(objective, "doubly_reparameterized", False) and self.posterior.variables:
             raise ValueError(
-                f"{objective} needs a posterior without weights of its own. Received: {self.posterior}."
+                f"{objective} needs a posterior without weights of its own. "
+                f"Received: {self.posterior}."
             )
         super().compile(optimizer, **kwargs)
         self.objective = objective
+        self.has_metrics = bool(kwargs.get("metrics") or kwargs.get("weighted_metrics"))
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
-        """The reconstruction of `inputs` without noise: the mean of p(x | z) at the mean of q(z | x)."""
+        """Return the reconstruction of `inputs`: the mean of p(x | z) at the mean of q(z | x)."""
         x, labels = inputs if self.num_classes else (inputs, None)
-        latents = self.posterior.point(
-            self.posterior(with_labels(self.encoder, x, labels, training))
-        )
-        return self.likelihood(with_labels(self.decoder, latents, labels, training)).mean()
+        posterior = self.posterior(call_network(self.encoder, x, labels, training))
+        latents = self.posterior.point(posterior)
+        return self.likelihood(call_network(self.decoder, latents, labels, training)).mean()
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """One step on the objective, −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)) for the ELBO."""
-        x, target, labels, sample_weight = self._unpack_labelled(data)
+        """Take one step on the objective, by default −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z))."""
+        batch = self.unpack(data)
         with tf.GradientTape() as tape:
-            terms = self._terms(x, target, labels, sample_weight, training=True)
-        terms["loss"] += self.minimize(tape, x, terms["loss"], self.trainable_variables, terms)
-        self.log(x, **terms)
-        return self._logs(x, target, labels, sample_weight)
+            terms = self._terms(batch, training=True)
+        terms["loss"] += self.minimize(
+            tape, batch.x, terms["loss"], self.trainable_variables, terms
+        )
+        return self._logs(batch, terms)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """The objective and its parts on a batch, with noise that is the same in every evaluation, and the check of the KL."""
-        x, target, labels, sample_weight = self._unpack_labelled(data)
-        terms = self._terms(x, target, labels, sample_weight, training=False)
-        self.log(x, **terms)
-        return self._logs(x, target, labels, sample_weight)
+        """Compute the objective and its terms on a batch, with the same noise in every call."""
+        batch = self.unpack(data)
+        return self._logs(batch, self._terms(batch, training=False))
 
-    def _terms(self, x, target, labels, sample_weight, training):
-        """The terms of the objective, averaged, with the regularization of the networks in the loss."""
-        parameters = with_labels(self.encoder, x, labels, training)
+    def _terms(self, batch: CheckedBatch, training: bool) -> dict[str, tf.Tensor]:
+        """Return the averaged terms of the objective, with the regularization in the loss."""
+        parameters = call_network(self.encoder, batch.x, batch.labels, training)
+
+        def frozen_posterior() -> Distribution:
+            return self.posterior(tf.stop_gradient(parameters))
+
+        def likelihood(latents: tf.Tensor) -> Distribution:
+            return self._likelihood(latents, batch.labels, batch.target if training else None)
+
         per_example = self.objective(
-            target,
-            posterior=self.posterior(parameters),
-            frozen_posterior=self.posterior(tf.stop_gradient(parameters)),
-            prior=self.prior.distribution(labels),
-            decode=lambda latents: self._likelihood(latents, labels, target if training else None),
-            seed=self.noise_seed(training),
-            step=self.optimizer.iterations,
+            Batch(
+                x=batch.target,
+                posterior=self.posterior(parameters),
+                frozen_posterior=frozen_posterior,
+                prior=self.prior.distribution(batch.labels),
+                likelihood=likelihood,
+                seed=self.noise_seed(training),
+                step=self.optimizer.iterations,
+            )
         )
-        terms = {name: self.average(values, sample_weight) for name, values in per_example.items()}
+        terms = {}
+        for field in dataclasses.fields(per_example):
+            values = getattr(per_example, field.name)
+            terms[field.name] = self.average(values, batch.sample_weight)
         terms["regularization_loss"] = self.regularization_loss()
         terms["loss"] += terms["regularization_loss"]
         return terms
 
-    def _likelihood(self, latents, labels, x=None):
-        """p(x | z) for latents `[samples, batch, n]`; in a training step on `x`, what the family fits to the batch is."""
+    def _likelihood(
+        self, latents: tf.Tensor, labels: TensorLike | None, x: tf.Tensor | None = None
+    ) -> Distribution:
+        """Return p(x | z) for latents `[samples, batch, n]`.
+
+        In a training step on `x`, the likelihood fits to the batch what it can fit.
+        """
         samples, batch = tf.unstack(tf.shape(latents)[:2])
-        labels = None if labels is None else tf.tile(labels, [samples])
-        parameters = with_labels(
-            self.decoder,
-            tf.reshape(latents, (-1, self.posterior.event_size)),
-            labels,
-            training=x is not None,
-        )
+        if labels is not None:
+            labels = tf.tile(labels, [samples])
+        flat_latents = tf.reshape(latents, (-1, self.posterior.event_size))
+        parameters = call_network(self.decoder, flat_latents, labels, training=x is not None)
         parameters = tf.reshape(parameters, (samples, batch, *self.likelihood.parameter_shape))
         return self.likelihood(parameters) if x is None else self.likelihood.fitted(parameters, x)
 
-    def _logs(self, x, target, labels, sample_weight):
-        """The logs; the reconstruction is computed only for metrics that the user compiled."""
-        wanted = any(metric.name == "compile_metrics" for metric in self.metrics)
-        reconstruction = self.reconstruct(x, labels) if wanted else None
-        return self.compute_metrics(x, target, reconstruction, sample_weight)
+    def _logs(self, batch: CheckedBatch, terms: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Update and return the logs; only the user's metrics need the reconstruction."""
+        self.log(batch.x, **terms)
+        reconstruction = self.reconstruct(batch.x, batch.labels) if self.has_metrics else None
+        return self.compute_metrics(batch.x, batch.target, reconstruction, batch.sample_weight)
 
     def encode(self, x: Array, condition: TensorLike | None = None) -> Distribution:
-        """The posterior q(z | x), a `tfd.Distribution`: `.mean()`, `.stddev()`, `.sample()`, `.log_prob(z)`."""
-        self._given(condition)
-        return self.posterior(with_labels(self.encoder, x, condition, training=False))
-
-    def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Return the point of q(z | x) that a reconstruction uses, its mean, `[batch, n]`."""
-        return self.posterior.point(self.encode(x, condition))
-
-    def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """The mean of p(x | z) for `latents` `[batch, n]`."""
-        self._given(condition)
-        return self.likelihood(with_labels(self.decoder, latents, condition, training=False)).mean()
-
-    def reconstruct(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """The mean of p(x | z) at the mean of q(z | x), without noise."""
-        return self((x, *self._given(condition)) if self.num_classes else x, training=False)
-
-    def score(
-        self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16
-    ) -> tf.Tensor:
-        """How strange each example is, `[batch]`: −ELBO in nats, a bound on −log p(x), so higher is stranger.
-
-        The expectation is over draws from the same noise for each example, whatever else is in the batch, and in every call: two
-        scores differ by their examples alone.
+        """Return the posterior q(z | x).
 
         Args:
             x: Data `[batch, *data_shape]`.
             condition: Labels `[batch]` for a conditional model.
-            num_samples: K, draws of z an example.
+
+        Returns:
+            A `tfd.Distribution` with `mean()`, `stddev()`, `sample()` and `log_prob(z)`.
+        """
+        self._condition_arguments(condition)
+        return self.posterior(call_network(self.encoder, x, condition, training=False))
+
+    def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
+        """Return the latents that a reconstruction decodes, the mean of q(z | x), `[batch, n]`."""
+        return self.posterior.point(self.encode(x, condition))
+
+    def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
+        """Return the mean of p(x | z) for latents `[batch, n]`."""
+        self._condition_arguments(condition)
+        parameters = call_network(self.decoder, latents, condition, training=False)
+        return self.likelihood(parameters).mean()
+
+    def reconstruct(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
+        """Return the mean of p(x | z) at the mean of q(z | x), without noise."""
+        labels = self._condition_arguments(condition)
+        return self((x, *labels) if labels else x, training=False)
+
+    def score(
+        self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16
+    ) -> tf.Tensor:
+        """Compute the anomaly score of each example, −ELBO in nats, `[batch]`.
+
+        It is an upper bound on −log p(x). A higher score is more anomalous. The expectation is over
+        samples from the same noise for each example, in every batch and every call. So two scores
+        differ by their examples alone.
+
+        Args:
+            x: Data `[batch, *data_shape]`.
+            condition: Labels `[batch]` for a conditional model.
+            num_samples: Number of samples of z per example.
 
         Raises:
-            ValueError: If the data have another shape or are no floats, or `num_samples` is no count.
+            ValueError: If the data have another shape or dtype, labels are missing or not allowed,
+                or `num_samples` is not a positive integer.
         """
         num_samples = positive_int(self, "num_samples", num_samples)
         x = tf.convert_to_tensor(x)
         self.data_check.check_form("x", x)
-        self._given(condition)
+        self._condition_arguments(condition)
         x = tf.cast(x, tf.float32)
-        parameters = with_labels(self.encoder, x, condition, training=False)
+        parameters = call_network(self.encoder, x, condition, training=False)
 
-        def draws(parameters_of_one):
-            posterior = self.posterior(parameters_of_one[None])
-            z = posterior.sample(num_samples, seed=(self.seed, 0))
-            return z[:, 0], posterior.log_prob(z)[:, 0]
+        def sample_one(parameters_of_one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            posterior_of_one = self.posterior(parameters_of_one[None])
+            z = posterior_of_one.sample(num_samples, seed=(self.seed, 0))
+            return z[:, 0], posterior_of_one.log_prob(z)[:, 0]
 
-        z, log_posterior = tf.vectorized_map(draws, parameters)
-        z, log_posterior = (
-            tf.transpose(z, (1, 0, 2)),
-            tf.transpose(log_posterior),
-        )  # [samples, batch, ...]
+        z, log_posterior = tf.vectorized_map(sample_one, parameters)
+        z = tf.transpose(z, (1, 0, 2))  # [samples, batch, n]
         prior = self.prior.distribution(condition)
-        posterior = self.posterior(parameters)
-        kl = closed_form_kl(posterior, prior)
+        kl = closed_form_kl(self.posterior(parameters), prior)
         if kl is None:
-            kl = tf.reduce_mean(log_posterior - prior.log_prob(z), axis=0)
+            kl = tf.reduce_mean(tf.transpose(log_posterior) - prior.log_prob(z), axis=0)
         return kl - tf.reduce_mean(self._likelihood(z, condition).log_prob(x), axis=0)
 
     def log_weights(
@@ -277,19 +295,25 @@ class VAE(GenerativeModel):
         seed: TensorLike | None = None,
         posterior: Distribution | None = None,
     ) -> tf.Tensor:
-        """log w_k = log p(x | z_k) + log p(z_k) − log q(z_k | x) with z_k ~ q(z | x), `[samples, batch]` in nats.
+        """Compute log w_k = log p(x | z_k) + log p(z_k) − log q(z_k | x) with z_k ~ q(z | x).
 
-        The mean of w is an unbiased estimate of p(x) (Burda et al. 2016, arXiv:1509.00519); `evaluation.log_likelihood` takes it.
+        The mean of w is an unbiased estimate of p(x) (Burda et al. 2016, arXiv:1509.00519).
+        `evaluation.log_likelihood` averages it.
 
         Args:
             x: Data `[batch, *data_shape]`.
             condition: Labels `[batch]` for a conditional model.
-            num_samples: K, draws of z an example.
-            seed: Stateless seed, int32 `[2]`; without it they are drawn anew each time.
-            posterior: Another q(z | x) than the encoder's, a `tfd.Distribution` with batch shape `[batch]`.
+            num_samples: K, the number of samples of z per example.
+            seed: Stateless seed, int32 `[2]`. If None, each call samples anew.
+            posterior: A `tfd.Distribution` with batch shape `[batch]` to use for q(z | x). If None,
+                it is the encoder's.
+
+        Returns:
+            Tensor `[samples, batch]`, in nats.
 
         Raises:
-            ValueError: If `num_samples` is no count, or labels are missing or too many.
+            ValueError: If `num_samples` is not a positive integer, or labels are missing or not
+                allowed.
         """
         num_samples = positive_int(self, "num_samples", num_samples)
         posterior = self.encode(x, condition) if posterior is None else posterior
@@ -298,24 +322,69 @@ class VAE(GenerativeModel):
         return self._likelihood(z, condition).log_prob(x) - log_ratio
 
     def signatures(self) -> dict[str, Endpoint]:
-        """The serving contract: `serving_default`, `encode`, `decode`, `generate` and `score`, each with a `condition` if any."""
-        latents, condition = (
-            tf.TensorSpec((None, self.posterior.event_size), tf.float32, name="latents"),
-            self._condition_specs(),
-        )
+        """Return the endpoints of the exported model, each with a `condition` if it has labels.
+
+        They are `serving_default`, `encode`, `decode`, `generate` and `score`.
+        """
+        condition = self._condition_specs()
+        data = [self._data_spec(), *condition]
+        latents = tf.TensorSpec((None, self.posterior.event_size), tf.float32, name="latents")
         return {
             "serving_default": (
                 lambda *inputs: {"reconstructions": self.reconstruct(*inputs)},
-                [self._data_spec(), *condition],
+                data,
             ),
-            "encode": (
-                lambda *inputs: self.posterior.summary(self.encode(*inputs)),
-                [self._data_spec(), *condition],
-            ),
-            "decode": (lambda *latents: {"outputs": self.decode(*latents)}, [latents, *condition]),
+            "encode": (lambda *inputs: self.posterior.summary(self.encode(*inputs)), data),
+            "decode": (lambda *inputs: {"outputs": self.decode(*inputs)}, [latents, *condition]),
             "generate": (self.generate_rows, [self._seed_spec(), *condition]),
-            "score": (
-                lambda *inputs: {"score": self.score(*inputs)},
-                [self._data_spec(), *condition],
-            ),
+            "score": (lambda *inputs: {"score": self.score(*inputs)}, data),
         }
+
+    def load_own_variables(self, store: Any) -> None:
+        """Load the variables that belong to the model itself, and to none of its layers.
+
+        In a file of version 0.1.0 these are the variables of the posterior and the likelihood,
+        which were not layers then.
+
+        Args:
+            store: The file's entries for the model itself, by number.
+        """
+        moved = [*self.posterior.weights, *self.likelihood.weights]
+        of_layers = {id(weight) for layer in self.layers for weight in layer.weights}
+        own = [weight for weight in self.weights if id(weight) not in of_layers]
+        if not moved or len(store.keys()) != len(moved) + len(own):
+            super().load_own_variables(store)
+            return
+        trainable_first = sorted([*moved, *own], key=lambda weight: not weight.trainable)
+        for index, weight in enumerate(trainable_first):
+            weight.assign(store[str(index)])
+        for part in (self.posterior, self.likelihood):
+            for layer in all_layers(part):
+                _keep_at_next_load(layer)
+
+
+def _check_networks(
+    encoder: keras.Model, decoder: keras.Model, posterior: Posterior, likelihood: Likelihood
+) -> None:
+    """Check that the networks have the shapes that the posterior and the likelihood require."""
+    data = f", the `event_shape` of `{type(likelihood).__name__}`"
+    check_network("encoder", encoder, likelihood.event_shape, why=data, labels=True)
+    size = f", the `parameter_size` of `{type(posterior).__name__}`"
+    check_network("encoder", encoder, None, (posterior.parameter_size,), why=size, labels=True)
+    latents = f", the `event_size` of `{type(posterior).__name__}`"
+    check_network("decoder", decoder, (posterior.event_size,), why=latents, labels=True)
+    shape = f", the `parameter_shape` of `{type(likelihood).__name__}`"
+    check_network("decoder", decoder, None, likelihood.parameter_shape, why=shape, labels=True)
+    if likelihood.logits:
+        check_logits("decoder", decoder)
+
+
+def _keep_at_next_load(layer: keras.layers.Layer) -> None:
+    """Make a layer keep its variables once, if a file has no entries for it."""
+
+    def load_own_variables(store: Any) -> None:
+        del layer.load_own_variables  # the layer has the method of its class again
+        if store.keys():
+            layer.load_own_variables(store)
+
+    layer.load_own_variables = load_own_variables
