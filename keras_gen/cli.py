@@ -1,47 +1,39 @@
-"""The command line: arguments → configuration → one call. TensorFlow is loaded once a command is chosen."""
+"""The command line: arguments, then a recipe or a run, then one call.
 
+TensorFlow is imported only after the arguments have been checked.
+"""
+
+from __future__ import annotations
+
+import contextlib
 import dataclasses
 import difflib
+import hashlib
 import importlib.util
 import itertools
 import os
 import pathlib
 import platform
+import re
 import signal
 import socket
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, ClassVar, TextIO, Union
 
 import tyro
 
 from keras_gen._versions import versions
-from keras_gen.runs import config
-from keras_gen.runs.config import AutoencoderConfig, GANConfig, VAEConfig
+from keras_gen.runs import RECIPES, RunConfig, RunFolder
 
-EXAMPLES = {
+_EXAMPLES: dict[str, tuple[str, ...]] = {
     "": ("keras-gen train vae", "keras-gen evaluate runs/vae", "keras-gen export runs/vae"),
     "train": (
         "keras-gen train vae",
         "keras-gen train gan --dry-run",
         "keras-gen train --resume runs/vae",
-    ),
-    "autoencoder": (
-        "keras-gen train autoencoder",
-        "keras-gen train autoencoder --data images/ --network conv --name photos",
-        "keras-gen train autoencoder --data table.csv --loss mse --contractive 0.1",
-    ),
-    "vae": (
-        "keras-gen train vae --posterior full --prior mixture --prior-components 10",
-        "keras-gen train vae --conditional --prior conditional",
-        "keras-gen train vae --data fashion_mnist --objective iwae --num-samples 5",
-    ),
-    "gan": (
-        "keras-gen train gan --conditional --ema-momentum 0.999",
-        "keras-gen train gan --loss hinge --spectral-normalization --discriminator-steps 2",
-        "keras-gen train gan --loss wasserstein --penalties gradient_penalty",
     ),
     "sample": (
         "keras-gen sample runs/vae",
@@ -56,58 +48,77 @@ EXAMPLES = {
     ),
     "verify": ("keras-gen verify savedmodels/vae/1",),
 }
-"""What the help of each subcommand ends with; "" is that of all."""
+
+# What the library says about Python arguments, and what a user of the command line does instead.
+_PATH = r"\((['\"])(.*?)\1\)"
+_TRANSLATIONS = (
+    (rf"keras_gen\.runs\.train\.resume{_PATH}", r"keras-gen train --resume \2"),
+    (rf"keras_gen\.runs\.evaluate\.export{_PATH}", r"keras-gen export \2"),
+    (r"first import the file that\s+registers it with `keras_gen\.runs\.register`",
+     "name the file that registers it: `keras-gen --import FILE …`"),
+    (r"keras\.optimizers\.Adam\(global_clipnorm=1\.0\)", "--clip-norm 1"),
+    (r"\bskip_corrupt=True", "--skip-corrupt"),
+    (r"`data_dir`", "`--data-dir`"),
+)  # fmt: skip
+
+
+def examples() -> dict[str, tuple[str, ...]]:
+    """Return the command lines that end the help of each subcommand and of each kind of model.
+
+    The key `""` is the help of `keras-gen` itself.
+    """
+    of_kinds = {kind: recipe.examples for kind, recipe in RECIPES.items()}
+    return {**_EXAMPLES, **of_kinds}
+
+
+# === Subcommands ===
 
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train a model on the embedded digits or your data."""
+    """Train a model on the embedded digits or on your own data."""
 
-    config: (
-        Annotated[AutoencoderConfig, tyro.conf.subcommand("autoencoder")]
-        | Annotated[VAEConfig, tyro.conf.subcommand("vae")]
-        | Annotated[GANConfig, tyro.conf.subcommand("gan")]
-        | Annotated[
-            None, tyro.conf.subcommand("resumed", description="What the run of --resume is.")
-        ]
-    ) = None
+    # `_train_type` makes a subclass with one subcommand per kind, where this is a field.
+
+    config: ClassVar[RunConfig | None] = None
+    """The kind of model and its settings."""
     resume: pathlib.Path | None = None
-    """Folder of a run that was stopped, to go on from its newest checkpoint."""
+    """Folder of an interrupted run. Its training continues from its newest checkpoint.
+    The kind of model can be omitted."""
     dry_run: bool = False
-    """Say what would be done: configuration, parameters, time of a step; leave nothing."""
+    """Print what the training would do: configuration, parameters, time per step.
+    No file is written."""
 
     def __call__(self) -> None:
-        """Train, and say where the run is."""
-        if self.config is None and self.resume is None:
-            raise ValueError(
-                "Expected a model: keras-gen train autoencoder, vae or gan; or keras-gen train --resume RUN."
-            )
+        """Train, or describe the training."""
+        from keras_gen.runs import train
 
-        from keras_gen.runs import train as run
-
-        if self.dry_run:
-            print(run.describe(self.config or config.read(self.resume)))  # type: ignore[arg-type]  # one of both is there
+        config = self.config
+        if self.dry_run and self.resume and config is None:
+            config = RunFolder(self.resume).read_config()
+        if self.dry_run and config is not None:
+            print(train.describe(config))
         elif self.resume:
-            run.resume(self.resume, self.config)
-        elif self.config:
-            run.train(self.config)
+            train.resume(self.resume, config)
+        elif config is not None:
+            train.train(config)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Draw samples from a trained model."""
+    """Generate samples with a trained model."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run, such as runs/vae."""
     num_samples: int = 100
-    """How many samples to draw."""
+    """Number of samples."""
     seed: int = 0
     """Seed of the samples."""
     output: pathlib.Path | None = None
-    """File to write, .png or .npy; samples.png in the run's folder if left out."""
+    """File to write, .png or .npy. Default: samples.png or samples.npy in the folder of the run."""
 
     def __call__(self) -> None:
-        """Write the samples, and say where."""
+        """Write the samples, and print the name of the file."""
         from keras_gen.runs.evaluate import sample
 
         print(sample(self.run, self.num_samples, self.seed, self.output))
@@ -115,31 +126,32 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Evaluate a trained model: scores in a table, pictures of its latents, and a report on one page."""
+    """Evaluate a trained model: a table of scores, figures of its latents, and a report."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run, such as runs/vae."""
     num_samples: int = 500
-    """Draws for the likelihood of each test example, of a VAE; 5000 for a number to publish."""
+    """Posterior samples per test example for the log-likelihood of a VAE.
+    Use 5000 for a number to publish."""
     seed: int = 0
-    """Seed of draws and samples."""
+    """Seed of all samples."""
 
     def __call__(self) -> None:
-        """Print the table; evaluation.json, pictures and report.html are left in the run's folder."""
+        """Print the table, and write evaluation.json, figures and report.html."""
         from keras_gen.runs.evaluate import evaluate
 
         print(evaluate(self.run, self.num_samples, self.seed))
-        print(f"\nThe report is {self.run / 'report.html'}.")
+        print(f"\nThe report is {RunFolder(self.run).report_file}.")
 
 
 @dataclasses.dataclass(frozen=True)
 class Explore:
-    """Explore a trained model of images in the browser: move its latents, draw what it judges."""
+    """Explore a trained model of images in the browser: move its latents, draw an image."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run, such as runs/vae."""
     port: int = 8080
-    """Port of the page, on 127.0.0.1 alone."""
+    """Port of the page. Only this machine (127.0.0.1) can open the page."""
     show: tyro.conf.FlagCreatePairsOff[bool] = False
     """Open the page in the browser."""
 
@@ -147,7 +159,8 @@ class Explore:
         """Serve the page until Ctrl-C."""
         if importlib.util.find_spec("nicegui") is None:
             raise ValueError(
-                "Expected NiceGUI, which makes the page. Received: none. Install it: pip install 'keras_gen[explore]'"
+                "`keras-gen explore` needs the package nicegui. It is not installed. "
+                "Install it: pip install 'keras_gen[explore]'"
             )
         _check_port(self.port)
 
@@ -158,21 +171,21 @@ class Explore:
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """Ask whether independent latents were adequate for a trained VAE."""
+    """Measure whether independent latents were adequate for a trained VAE."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run of a VAE with a diagonal posterior, such as runs/vae."""
     epochs: int = 10
-    """Further passes over the training data, with a diagonal and with a full covariance."""
+    """Further passes over the training data, both with a diagonal and with a full covariance."""
     num_seeds: int = 3
-    """Pairs of trainings."""
+    """Number of pairs of trainings."""
     images: int = 100
-    """Test images whose posteriors are refined one by one."""
+    """Number of test images whose posteriors are refined one by one."""
     num_samples: int = 200
-    """Draws for the likelihood of each test image."""
+    """Posterior samples per test image for the log-likelihood."""
 
     def __call__(self) -> None:
-        """Print the verdict; audit.json and correlations.png are left in the run's folder."""
+        """Print the result, and write audit.json and correlations.png."""
         from keras_gen.runs.evaluate import audit
 
         print(audit(self.run, self.epochs, self.num_seeds, self.images, self.num_samples))
@@ -185,12 +198,12 @@ class Export:
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run, such as runs/vae."""
     base: pathlib.Path | None = None
-    """Folder of the model's versions; where the run put its own if left out."""
+    """Folder of the versions of the model. Default: the folder to which the run itself exported."""
     png: bool = False
-    """Offer each signature also with images as PNG, under its name with _bytes."""
+    """Also offer each signature with images as PNG, under its name with _bytes."""
 
     def __call__(self) -> None:
-        """Export, and say where."""
+        """Export, and print the folder of the version."""
         from keras_gen.runs.evaluate import export
 
         print(export(self.run, self.base, self.png))
@@ -198,154 +211,158 @@ class Export:
 
 @dataclasses.dataclass(frozen=True)
 class Verify:
-    """Check a published SavedModel: is it whole, and does each signature answer as the Keras model did?"""
+    """Check a published SavedModel: its files, and the answer of each signature."""
 
     savedmodel: tyro.conf.Positional[pathlib.Path]
     """Folder of the version, such as savedmodels/vae/1."""
 
     def __call__(self) -> None:
-        """Print a table of the signatures; what is wrong goes to stderr, with exit code 1."""
+        """Print a table of the signatures. Problems go to stderr, with exit code 1."""
         from keras_gen.serving import verify
 
-        found = verify(self.savedmodel)
-        if found.signatures:
-            print(found)
-        for problem in found.problems:
+        verification = verify(self.savedmodel)
+        if verification.signatures:
+            print(verification)
+        for problem in verification.problems:
             print(f"keras-gen: {self.savedmodel}: {problem}", file=sys.stderr)
-        if found.problems:
+        if verification.problems:
             sys.exit(1)
 
 
-Command = (
-    Annotated[Train, tyro.conf.subcommand("train")]
-    | Annotated[Sample, tyro.conf.subcommand("sample")]
-    | Annotated[Evaluate, tyro.conf.subcommand("evaluate")]
-    | Annotated[Explore, tyro.conf.subcommand("explore")]
-    | Annotated[Audit, tyro.conf.subcommand("audit")]
-    | Annotated[Export, tyro.conf.subcommand("export")]
-    | Annotated[Verify, tyro.conf.subcommand("verify")]
-)
+_COMMANDS = {
+    "sample": Sample,
+    "evaluate": Evaluate,
+    "explore": Explore,
+    "audit": Audit,
+    "export": Export,
+    "verify": Verify,
+}
 
 
 @dataclasses.dataclass(frozen=True)
-class CommandLine:
-    """All that is typed after `keras-gen`."""
+class GlobalFlags:
+    """The flags of every subcommand; `_command_line_type` adds the subcommand itself."""
 
-    command: Command
+    imports: Annotated[
+        tyro.conf.UseAppendAction[tuple[str, ...]],
+        tyro.conf.arg(name="import", metavar="FILE|MODULE"),
+    ] = ()
+    """Python file or module to import first, for instance one that registers a kind of model."""
     debug: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Show where in the code an error came from."""
+    """Print the traceback of an error."""
     version: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Print the versions of keras_gen and of what it stands on."""
+    """Print the versions of keras_gen and of the packages that it uses."""
+
+
+def _train_type() -> type[Train]:
+    """Return `Train` with one subcommand for each registered kind of model."""
+    kinds: Any = Union[  # noqa: UP007  # of a number of types that is known only now
+        tuple(
+            Annotated[recipe.config, tyro.conf.subcommand(kind)] for kind, recipe in RECIPES.items()
+        )
+    ]
+    return dataclasses.make_dataclass(
+        "Train",
+        [("config", kinds, dataclasses.field())],
+        bases=(Train,),
+        namespace={"__doc__": Train.__doc__, "__module__": __name__},
+        frozen=True,
+        kw_only=True,
+    )
+
+
+def _command_line_type(args: Sequence[str]) -> type[Any]:
+    """Return the dataclass of everything that is typed after `keras-gen`."""
+    train = Train if _resumes_without_kind(args) else _train_type()
+    commands: Any = Union[  # noqa: UP007
+        tuple(
+            Annotated[command, tyro.conf.subcommand(name)]
+            for name, command in {"train": train, **_COMMANDS}.items()
+        )
+    ]
+    return dataclasses.make_dataclass(
+        "CommandLine",
+        [("command", commands, dataclasses.field())],
+        bases=(GlobalFlags,),
+        namespace={"__module__": __name__},
+        frozen=True,
+        kw_only=True,
+    )
+
+
+def _resumes_without_kind(args: Sequence[str]) -> bool:
+    """Return whether the arguments have `--resume RUN` and no kind of model."""
+    if not any(argument.partition("=")[0] == "--resume" for argument in args):
+        return False
+    for before, argument in itertools.pairwise(args):
+        if argument in RECIPES and before != "--resume":
+            return False
+    return True
+
+
+# === The program ===
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command that `args`, or `sys.argv`, name, and exit with a code that says how it ended.
+    """Run the command that the arguments name, and exit with a code that says how it ended.
 
-    0: it is done. 1: training or writing failed. 2: a mistake of the caller. 130: stopped by Ctrl-C. 143: stopped by SIGTERM. Of an
-    error there is one line on stderr; `--debug` puts its traceback before it.
+    The codes are 0 for success, 1 if training or writing failed, 2 for a mistake of the user, 130
+    after Ctrl-C and 143 after SIGTERM. An error prints one line to stderr; `--debug` prints its
+    traceback first.
+
+    Args:
+        args: The arguments; `sys.argv[1:]` if None.
     """
     args = sys.argv[1:] if args is None else list(args)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    warnings.formatwarning = lambda message, *_, **__: f"keras-gen: warning: {message}\n"
-    # tyro looks at stdout alone, though it writes errors to stderr
-    tyro._experimental_options["ansi_codes"] = sys.stderr.isatty() and not os.environ.get(
-        "NO_COLOR"
-    )
-    try:
-        if "--version" in args:  # tyro would ask for a command
-            print(_versions())
-            return
-        command = _parse(args).command
-        if isinstance(command, Train) and command.resume:
-            _check_folder(command.resume, "config.yaml", "a run")
-            if command.config:  # flags that are not given are as they were
-                saved = dataclasses.replace(command, config=config.read(command.resume))
-                if type(saved.config) is type(command.config):
-                    command = _parse(args, default=CommandLine(saved)).command
-        if hasattr(command, "run"):
-            _check_folder(command.run, "model.keras", "a finished run")
-        command()
-    except SystemExit as error:
-        _say(*getattr(error, "__notes__", ()))
-        raise
-    except KeyboardInterrupt as error:
-        _say(str(error) or "stopped", *getattr(error, "__notes__", ()))
-        sys.exit(130)
-    except Exception as error:
-        if "--debug" in args:
-            traceback.print_exc()
-        if isinstance(error, ValueError) or _is_failure(error):
-            _say(f"error: {error}", *getattr(error, "__notes__", ()))
-        else:
-            _say(
-                f"error: {type(error).__name__}: {error}",
-                "This was not foreseen. With --debug it shows where in the code.",
-            )
-        sys.exit(2 if isinstance(error, ValueError) else 1)
+    # tyro has no public setting for this; it looks at stdout only, although it prints to stderr
+    tyro._experimental_options["ansi_codes"] = _colors_are_wanted()
+    with _warnings_in_one_line():
+        try:
+            _run(args)
+        except SystemExit as error:
+            _print_error(*getattr(error, "__notes__", ()))
+            raise
+        except KeyboardInterrupt as error:
+            _print_error(str(error) or "stopped", *getattr(error, "__notes__", ()))
+            sys.exit(130)
+        except Exception as error:
+            if "--debug" in args:
+                traceback.print_exc()
+            _print_error(*_describe(error), *getattr(error, "__notes__", ()))
+            sys.exit(2 if isinstance(error, ValueError) else 1)
 
 
-def _say(*lines):
-    for line in lines:
-        print(f"keras-gen: {line}", file=sys.stderr)
+def _run(args: list[str]) -> None:
+    if "--version" in args:  # tyro would require a command
+        print(_versions())
+        return
+    imports, args = _split_imports(args)
+    for name in imports:
+        _import(name)
+    parsed = _parse(args)
+    command = parsed.command
+    if isinstance(command, Train) and command.resume:
+        folder = RunFolder(command.resume)
+        folder.check_exists()
+        if command.config is not None:
+            # flags that are not given have the value that they had when the run was started
+            saved = folder.read_config()
+            if type(saved) is type(command.config):
+                default = dataclasses.replace(command, config=saved)
+                command = _parse(args, dataclasses.replace(parsed, command=default)).command
+    if hasattr(command, "run"):
+        RunFolder(command.run).check_finished()
+    command()
 
 
-def _versions():
-    return "\n".join(
-        f"{name} {version}"
-        for name, version in {**versions(), "python": platform.python_version()}.items()
-    )
-
-
-def _check_folder(folder, file, what):
-    """Refuse a folder without `file`, before TensorFlow is loaded, and name one that may have been meant."""
-    if not (folder / file).is_file():
-        found = itertools.chain(
-            folder.parent.parent.glob(f"*/*/{file}"), folder.parent.glob(f"*/{file}")
-        )
-        folders = {path.parent.name: path.parent for path in found}
-        meant = "".join(
-            f". Did you mean {folders[name]}?"
-            for name in difflib.get_close_matches(folder.name, folders, n=1)
-        )
-        raise ValueError(
-            f"Expected the folder of {what}, with {file} in it. Received: {folder}{meant}"
-        )
-
-
-def _check_port(port):
-    """Refuse a port that cannot be listened at, before TensorFlow is loaded."""
-    try:
-        with socket.socket() as listener:
-            # as the server has it, or one that ended stays for a minute
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", port))
-    except (OSError, OverflowError) as error:
-        raise ValueError(
-            f"Expected a port that is free. Received: {port} ({error}). Take another with --port."
-        ) from None
-
-
-def _is_failure(error):
-    """Whether an exception is of the machine or the training, in words meant for the user, rather than of this program."""
-    if "tensorflow" not in sys.modules:  # perhaps because it cannot be imported
-        return isinstance(error, OSError)
-
-    import tensorflow as tf
-
-    from keras_gen.fitting import CheckpointError, NonFiniteError
-    from keras_gen.serving import PublishError
-
-    return isinstance(
-        error,
-        (OSError, tf.errors.ResourceExhaustedError, CheckpointError, NonFiniteError, PublishError),
-    )
-
-
-def _parse(args, **kwargs):
+def _parse(args: Sequence[str], default: Any = None) -> Any:
+    """Return the parsed arguments, where flags that are not given are as in `default`."""
+    defaults = {} if default is None else {"default": default}
     try:
         return tyro.cli(
-            CommandLine,
+            _command_line_type(args) if default is None else type(default),
             args=args,
             prog="keras-gen",
             description="Regularized autoencoders, variational autoencoders and GANs.",
@@ -354,19 +371,170 @@ def _parse(args, **kwargs):
                 tyro.conf.OmitArgPrefixes,
                 tyro.conf.CascadeSubcommandArgs,
             ),
-            **kwargs,
+            **defaults,
         )
     except SystemExit as stopped:
-        if (
-            stopped.code == 2
-        ):  # tyro has named the flags and choices that are near, but no subcommand
-            words = itertools.takewhile(
-                lambda word: not word.startswith("-"), (word for word in args if word != "--debug")
-            )
-            for word in (word for word in words if word not in EXAMPLES):
-                for name in difflib.get_close_matches(word, EXAMPLES, n=1):
-                    stopped.add_note(f"Did you mean {name}?")
+        if stopped.code == 2:
+            for hint in _hints(args):
+                stopped.add_note(hint)
         elif {"-h", "--help"} & set(args):
-            command = next((word for word in reversed(args) if word in EXAMPLES), "")
-            print("Examples:", *EXAMPLES[command], sep="\n  ")
+            by_command = examples()
+            command = next((word for word in reversed(args) if word in by_command), "")
+            if by_command[command]:
+                print("Examples:", *by_command[command], sep="\n  ")
         raise
+
+
+def _hints(args: Sequence[str]) -> Iterator[str]:
+    """Yield what may be wrong with the subcommands; tyro says it for flags and their values."""
+    known = examples()
+    words = [word for word in args if word != "--debug"]
+    subcommands = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    for word in subcommands:
+        if word not in known:
+            for match in difflib.get_close_matches(word, known, n=1):
+                yield f"Did you mean {match}?"
+    if subcommands[:1] == ["train"] and not set(subcommands) & RECIPES.keys():
+        yield (
+            f"`keras-gen train` needs a kind of model: {', '.join(RECIPES)}. For a kind of your "
+            "own, name the file that registers it: `keras-gen --import FILE train KIND`."
+        )
+
+
+# === Imports of the user ===
+
+
+def _split_imports(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the values of `--import`, and all other arguments."""
+    imports = []
+    others = []
+    remaining = iter(args)
+    for argument in remaining:
+        if argument.startswith("--import="):
+            imports.append(argument.removeprefix("--import="))
+        elif argument == "--import":
+            value = next(remaining, None)
+            if value is None:
+                others.append(argument)  # tyro says that its value is missing
+            else:
+                imports.append(value)
+        else:
+            others.append(argument)
+    return imports, others
+
+
+def _import(name: str) -> None:
+    """Import a Python file or a module, once per process."""
+    try:
+        if name.endswith(".py"):
+            _import_file(pathlib.Path(name).resolve())
+        else:
+            importlib.import_module(name)
+    except Exception as error:
+        raise ValueError(
+            "`--import` must name a Python file (*.py) or a module that can be imported. "
+            f"Received: {name}, which raises {type(error).__name__}: {error}"
+        ) from error
+
+
+def _import_file(path: pathlib.Path) -> None:
+    # a name of its own, so that the file neither hides an installed module nor another file
+    name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no loader for {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+
+
+# === Output ===
+
+
+def _colors_are_wanted() -> bool:
+    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+
+
+@contextlib.contextmanager
+def _warnings_in_one_line() -> Iterator[None]:
+    """Print warnings as lines of this program, without the place in the code."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        _print_error(f"warning: {message}")
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+def _print_error(*lines: str) -> None:
+    for line in lines:
+        print(f"keras-gen: {_translate(line)}", file=sys.stderr)
+
+
+def _translate(message: str) -> str:
+    """Replace Python arguments in a message of the library by flags of the command line."""
+    for pattern, replacement in _TRANSLATIONS:
+        message = re.sub(pattern, replacement, message)
+    return message
+
+
+def _describe(error: Exception) -> list[str]:
+    """Return the lines that tell the user about an error."""
+    if isinstance(error, ValueError) or _is_failure(error):
+        return [f"error: {error}"]
+    return [
+        f"error: {type(error).__name__}: {error}",
+        "This error is unexpected. With --debug, its traceback is printed.",
+    ]
+
+
+def _is_failure(error: Exception) -> bool:
+    """Return whether an error of the machine or the training has a message for the user."""
+    if "tensorflow" not in sys.modules:  # perhaps because it cannot be imported
+        return isinstance(error, OSError)
+
+    import tensorflow as tf
+
+    from keras_gen.fitting import CheckpointError, NonFiniteError
+    from keras_gen.serving import PublishError
+
+    failures = (
+        OSError,
+        tf.errors.ResourceExhaustedError,
+        CheckpointError,
+        NonFiniteError,
+        PublishError,
+    )
+    return isinstance(error, failures)
+
+
+def _versions() -> str:
+    found = {**versions(), "python": platform.python_version()}
+    return "\n".join(f"{name} {version}" for name, version in found.items())
+
+
+def _check_port(port: int) -> None:
+    """Raise a `ValueError` for a port that is in use, before TensorFlow is imported."""
+    try:
+        with socket.socket() as listener:
+            # as the server sets it, or a port that was used a minute ago would be refused
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        raise ValueError(
+            f"`--port` must be a free port. Received: {port} ({error}). Choose another port."
+        ) from None

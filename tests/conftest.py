@@ -137,7 +137,7 @@ def unverified(monkeypatch):
 @pytest.fixture
 def unpublished(monkeypatch):
     """A test whose runs end without a SavedModel, which takes a second."""
-    monkeypatch.setattr(serving, "publish", lambda run, base: base)
+    monkeypatch.setattr(serving, "publish", lambda model, base, card: base)
 
 
 @pytest.fixture(scope="session")

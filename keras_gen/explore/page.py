@@ -1,9 +1,13 @@
-"""The page of `keras-gen explore`: sliders for the latents of a trained model, and a canvas whose drawing it judges."""
+"""The page of `keras-gen explore`: sliders for the latents, and a canvas with an anomaly score."""
+
+from __future__ import annotations
 
 import base64
 import functools
 import io
 import random
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from nicegui import app, ui
@@ -13,16 +17,17 @@ from keras_gen._files import PathLike
 from keras_gen.data import as_arrays
 from keras_gen.evaluation.figures import grid
 from keras_gen.explore.exploration import Canvas, Exploration
-from keras_gen.runs.config import as_dict, read
-from keras_gen.runs.folder import load_run
-from keras_gen.runs.report import describe
+from keras_gen.runs import RunFolder
+from keras_gen.runs.report import subtitle
 from keras_gen.runs.train import load_data
 
-_SLIDERS = 10  # latents that have one
-_REACH = 3  # standard deviations, to either side
-_EXAMPLES = 1000  # test images at most
-_EVERY = 0.05  # seconds between two looks at what has changed
+_MAX_SLIDERS = 10
+_RANGE = 3  # of a slider, in standard deviations to either side
+_MAX_TEST_IMAGES = 1000
+_UPDATE_INTERVAL = 0.05  # in seconds
+_NUM_BARS = 40
 _BLUE = "#2f5d8a"
+_GREY = "#d8dbe0"
 _HINT = '<text x="50%" y="52%" fill="#888" font-size="9%" text-anchor="middle">{}</text>'
 _STYLE = """
 body { font-family: system-ui, sans-serif; color: #1c2026; }
@@ -38,30 +43,41 @@ body { font-family: system-ui, sans-serif; color: #1c2026; }
 .pixels img { image-rendering: pixelated; border-radius: .3rem; }
 .canvas img { touch-action: none; cursor: crosshair; }
 .rest { flex: 2 1 16rem; gap: .75rem; }
-.sliders { display: grid; gap: 0 .8rem; width: 100%; grid-template-columns: auto 1fr 3rem; align-items: center; }
+.sliders {
+  display: grid; gap: 0 .8rem; width: 100%; align-items: center;
+  grid-template-columns: auto 1fr 3rem;
+}
 .histogram { width: 100%; height: 6rem; }
 """
 
 
 def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
-    """Serve a page on which a run's model is explored, to this machine alone, until Ctrl-C.
+    """Serve a page that explores the model of a run, until Ctrl-C.
 
     Args:
         run: Folder of the run.
-        port: Port of 127.0.0.1.
-        show: Open the page in the browser.
+        port: Port on 127.0.0.1; other machines cannot open the page.
+        show: Whether to open the page in the browser.
 
     Raises:
-        ValueError: If the model is not one of images.
+        ValueError: If the run is not finished, or its model is not one of images.
     """
-    config, model = read(run), load_run(run)
-    x, labels = as_arrays(load_data(config)[1])
-    exploration = Exploration(model, x[:_EXAMPLES], None if labels is None else labels[:_EXAMPLES])
-    app.on_startup(
-        lambda: print(f"The page is http://127.0.0.1:{port}. Ctrl-C ends it.", flush=True)
-    )
+    folder = RunFolder(run)
+    config = folder.read_config()
+    model = folder.load_model()
+    _, test_data = load_data(config)
+    x, labels = as_arrays(test_data, _MAX_TEST_IMAGES)
+    exploration = Exploration(model, x, labels)
+
+    def announce() -> None:
+        print(f"The page is http://127.0.0.1:{port}. Ctrl-C ends it.", flush=True)
+
+    def build_page() -> None:
+        Page(exploration, config.name, subtitle(config))
+
+    app.on_startup(announce)
     ui.run(
-        lambda: Page(exploration, config.name, describe(as_dict(config))) and None,
+        build_page,
         host="127.0.0.1",
         port=port,
         title=config.name,
@@ -73,196 +89,217 @@ def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
 
 
 class Page:
-    """What one browser shows, and what is done in it.
+    """The page of one browser.
 
     Args:
-        exploration: The model as an `Exploration`.
-        title: The line on top.
+        exploration: The model.
+        title: The first line.
         subtitle: The line below it.
     """
 
     def __init__(self, exploration: Exploration, title: str, subtitle: str) -> None:
-        self.exploration, num_classes = exploration, exploration.model.num_classes
-        self.encodes, self.draws = (
-            "encode" in exploration.signatures,
-            "generate" in exploration.signatures,
-        )
+        num_classes = exploration.model.num_classes
+        self.exploration = exploration
+        self.can_encode = "encode" in exploration.signatures
+        self.can_generate = "generate" in exploration.signatures
         self.labels = np.array([0]) if num_classes else None
         self.units = np.zeros((1, exploration.size))
-        self.canvas = Canvas(
-            exploration.x.shape[1:], binary=bool(np.isin(exploration.x, (0, 1)).all())
-        )
-        self.last: tuple[float, float] | None = None  # where the pen was, while it is down
+        height, width, channels = exploration.x.shape[1:]
+        is_binary = bool(np.isin(exploration.x, (0, 1)).all())
+        self.canvas = Canvas((height, width, channels), is_binary)
+        self.pen: tuple[float, float] | None = None  # its last position while it is down
         self.changed = {"latents", "canvas"}
         ui.colors(primary=_BLUE)
         ui.add_css(_STYLE)
         ui.label(title).classes("title").props("role=heading aria-level=1")
         ui.label(subtitle).classes("soft")
         if num_classes:
-            kind = ui.toggle if num_classes <= _SLIDERS else ui.select
-            self.label = kind(list(range(num_classes)), value=0, on_change=self._choose).props(
-                "unelevated role=group aria-label=class"
-            )
+            choice = ui.toggle if num_classes <= _MAX_SLIDERS else ui.select
+            self.label = choice(list(range(num_classes)), value=0, on_change=self._choose_label)
+            self.label.props("unelevated role=group aria-label=class")
         with _section("Latents"):
-            self._make_sliders()
+            self._add_sliders()
         with _section("Draw"):
-            self._make_canvas()
-        if self.draws:
-            self._draw_latents(seed=0)
-        ui.timer(_EVERY, self._update)
+            self._add_canvas()
+        if self.can_generate:
+            self._sample_latents(seed=0)
+        ui.timer(_UPDATE_INTERVAL, self._update)
 
-    # === What there is ===
+    # === Elements ===
 
-    def _make_sliders(self):
-        self.sliders, others = {}, self.exploration.size - _SLIDERS
-        self.picture = _image("what the latents make")
+    def _add_sliders(self) -> None:
+        self.sliders: dict[int, _Slider] = {}
+        self.decoded = _image("decoded image")
         with ui.column().classes("rest"):
             with ui.element().classes("sliders"):
-                for latent in map(int, self.exploration.order[:_SLIDERS]):
-                    ui.label(f"z{latent}")
-                    slider = _Slider(
-                        min=-_REACH,
-                        max=_REACH,
-                        step=0.05,
-                        value=0,
-                        on_change=functools.partial(self._move, latent),
-                    )
-                    slider.props(f"aria-label=z{latent} selection-color=transparent")
-                    ui.label().bind_text_from(
-                        slider, "value", lambda value: f"{value:+.2f}".replace("-", "−")
-                    )
-                    self.sliders[latent] = slider
+                for latent in self.exploration.order[:_MAX_SLIDERS].tolist():
+                    self.sliders[latent] = self._add_slider(latent)
             with ui.row():
-                if self.draws:
-                    _button("Random", lambda: self._draw_latents(random.getrandbits(31)))
-                _button("Reset to zero", lambda: self._set(np.zeros_like(self.units)))
-            rest = f" The other {others} have no slider." if others > 0 else ""
-            ui.label(
-                f"In standard deviations from the mean; first the latent that changes the image most.{rest}"
-            ).classes("soft")
+                if self.can_generate:
+                    _button("Random", lambda: self._sample_latents(random.getrandbits(31)))
+                _button("Reset to zero", lambda: self._set_latents(np.zeros_like(self.units)))
+            text = (
+                "Values are in standard deviations from the mean. The first latent changes the "
+                "image most."
+            )
+            others = self.exploration.size - _MAX_SLIDERS
+            if others > 0:
+                text += f" The other {others} latents have no slider."
+            ui.label(text).classes("soft")
 
-    def _make_canvas(self):
-        self.drawing = _image(
-            "what you draw", self._draw, ["pointerdown", "pointermove", "pointerleave"]
-        ).classes("canvas")
-        if self.encodes:
-            self.reconstruction = _image("its reconstruction")
+    def _add_slider(self, latent: int) -> _Slider:
+        ui.label(f"z{latent}")
+        slider = _Slider(
+            min=-_RANGE,
+            max=_RANGE,
+            step=0.05,
+            value=0,
+            on_change=functools.partial(self._move_slider, latent),
+        )
+        slider.props(f"aria-label=z{latent} selection-color=transparent")
+        ui.label().bind_text_from(slider, "value", _signed)
+        return slider
+
+    def _add_canvas(self) -> None:
+        events = ["pointerdown", "pointermove", "pointerleave"]
+        self.drawing = _image("drawing", self._draw, events).classes("canvas")
+        if self.can_encode:
+            self.reconstruction = _image("reconstruction of the drawing")
         with ui.column().classes("rest"):
             with ui.row():
                 _button("Clear", self._clear)
                 _button("Test image", self._show_test_image)
-                if self.encodes:
-                    _button(
-                        "To the sliders",
-                        lambda: self._set(
-                            self.exploration.encode(self.canvas.image[None], self.labels)
-                        ),
-                    )
-            self.words = ui.label().classes("words")
+                if self.can_encode:
+                    _button("Copy to sliders", self._encode_drawing)
+            self.score = ui.label().classes("score")
             self.histogram = ui.html(sanitize=False).classes("histogram")
             ui.label(
-                f"{len(self.exploration.x):,} test images from usual to strange, blue those that are less strange."
+                f"Scores of {len(self.exploration.x):,} test images, more anomalous to the right. "
+                "Blue: less anomalous than the drawing."
             ).classes("soft")
 
-    # === What is done ===
+    # === Events ===
 
-    def _choose(self, event):
+    def _choose_label(self, event: Any) -> None:
         self.labels = np.array([event.value])
         self.changed |= {"latents", "canvas"}
 
-    def _move(self, latent, event):
+    def _move_slider(self, latent: int, event: Any) -> None:
         self.units[0, latent] = event.value
         self.changed.add("latents")
 
-    def _set(self, units):
-        self.units = np.clip(units, -_REACH, _REACH)
+    def _set_latents(self, units: np.ndarray) -> None:
+        self.units = np.clip(units, -_RANGE, _RANGE)
         for latent, slider in self.sliders.items():
             slider.value = round(float(self.units[0, latent]), 2)
         self.changed.add("latents")
 
-    def _draw_latents(self, seed):
-        self._set(self.exploration.draw([seed], self.labels))
+    def _sample_latents(self, seed: int) -> None:
+        self._set_latents(self.exploration.sample_latents([seed], self.labels))
 
-    def _draw(self, event):
-        here = (
-            (event.image_x, event.image_y)
-            if event.buttons and event.type != "pointerleave"
-            else None
-        )
-        if here:
-            self.canvas.line(self.last or here, here)
+    def _encode_drawing(self) -> None:
+        self._set_latents(self.exploration.encode(self.canvas.image[None], self.labels))
+
+    def _draw(self, event: Any) -> None:
+        position = None
+        if event.buttons and event.type != "pointerleave":
+            position = (event.image_x, event.image_y)
+            self.canvas.line(self.pen or position, position)
             self.changed.add("canvas")
-        self.last = here
+        self.pen = position
 
-    def _clear(self):
+    def _clear(self) -> None:
         self.canvas.clear()
         self.changed.add("canvas")
 
-    def _show_test_image(self):
+    def _show_test_image(self) -> None:
         index = random.randrange(len(self.exploration.x))
         self.canvas.show(self.exploration.x[index])
         if self.exploration.labels is not None:
             self.label.value = int(self.exploration.labels[index])
         self.changed.add("canvas")
 
-    # === What follows from it ===
+    # === Updates ===
 
-    def _update(self):
-        """Show what has changed since the last time, so that a quick hand does not wait for images that it has passed."""
-        changed, self.changed = self.changed, set()
+    def _update(self) -> None:
+        """Show the changes since the last update.
+
+        During a fast movement, only the images of its last position are computed.
+        """
+        changed = self.changed
+        self.changed = set()
         if "latents" in changed:
-            self.picture.set_source(_png(self.exploration.decode(self.units, self.labels)))
+            self.decoded.set_source(_png(self.exploration.decode(self.units, self.labels)))
         if "canvas" in changed:
-            x, blank = self.canvas.image[None], self.canvas.blank
-            strangeness = (
-                -np.inf if blank else float(self.exploration.strangeness(x, self.labels)[0])
-            )
-            self.words.text = (
-                "Draw, or take a test image." if blank else self.exploration.words(strangeness)
-            )
-            self.histogram.content = _histogram(self.exploration.of_test, strangeness)
-            self.drawing.set_source(_png(x))
-            self.drawing.content = _HINT.format("draw here") if blank else ""
-            if self.encodes:
-                self.reconstruction.set_source(
-                    _png(x if blank else self.exploration.reconstruct(x, self.labels))
-                )
-                self.reconstruction.content = _HINT.format("its reconstruction") if blank else ""
+            self._update_canvas()
+
+    def _update_canvas(self) -> None:
+        x = self.canvas.image[None]
+        blank = self.canvas.blank
+        score = -np.inf
+        text = "Draw, or take a test image."
+        if not blank:
+            score = float(self.exploration.anomaly_score(x, self.labels)[0])
+            text = self.exploration.describe_score(score)
+        self.score.text = text
+        self.histogram.content = _histogram(self.exploration.test_scores, score)
+        self.drawing.set_source(_png(x))
+        self.drawing.content = _HINT.format("draw here") if blank else ""
+        if self.can_encode:
+            image = x if blank else self.exploration.reconstruct(x, self.labels)
+            self.reconstruction.set_source(_png(image))
+            self.reconstruction.content = _HINT.format("its reconstruction") if blank else ""
 
 
 class _Slider(ui.slider):
-    LOOPBACK = False  # its values are not sent back to the browser: late, they would take the handle out of the hand
+    """A slider whose values are not sent back to the browser.
+
+    A value that comes back late would move the handle while the user drags it.
+    """
+
+    LOOPBACK = False
 
 
-def _section(heading):
-    """A card under a heading, whose parts lie beside each other where there is room."""
+def _section(heading: str) -> ui.element:
+    """Add a card with a heading, and return its content, parts beside each other if they fit."""
     with ui.card().props("flat bordered"):
         ui.label(heading).classes("heading").props("role=heading aria-level=2")
         return ui.element().classes("parts")
 
 
-def _button(text, on_click):
+def _button(text: str, on_click: Callable[[], None]) -> ui.button:
     return ui.button(text, on_click=on_click).props("no-caps unelevated outline")
 
 
-def _image(name, on_mouse=None, events=()):
+def _image(
+    name: str, on_mouse: Callable[[Any], None] | None = None, events: Sequence[str] = ()
+) -> ui.interactive_image:
     image = ui.interactive_image(on_mouse=on_mouse, events=list(events), sanitize=False)
     return image.classes("pixels").props(f'role=img aria-label="{name}"')
 
 
-def _histogram(values, below):
-    """An SVG of how often which values are, those in blue that are below one of them."""
-    high = np.quantile(values, 0.995)  # of the few above, the rest would become too small to see
-    counts, edges = np.histogram(np.minimum(values, high), 40)
-    bars = [
-        f'<rect x="{place}" y="{1 - count}" width=".85" height="{count}" fill="{_BLUE if edge < below else "#d8dbe0"}"/>'
-        for place, (count, edge) in enumerate(zip(counts / counts.max(), edges[:-1], strict=True))
-    ]
-    return f'<svg viewBox="0 0 40 1" preserveAspectRatio="none" width="100%" height="100%">{"".join(bars)}</svg>'
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
 
 
-def _png(images):
-    """One image `[1, height, width, channels]` as the `src` of an `img`."""
+def _histogram(scores: np.ndarray, score: float) -> str:
+    """Return an SVG histogram of scores, with the bars below `score` in blue."""
+    largest = np.quantile(scores, 0.995)  # a few outliers would make all other bars narrow
+    counts, edges = np.histogram(np.minimum(scores, largest), _NUM_BARS)
+    bars = []
+    for place, height in enumerate(counts / counts.max()):
+        color = _BLUE if edges[place] < score else _GREY
+        bars.append(
+            f'<rect x="{place}" y="{1 - height}" width=".85" height="{height}" fill="{color}"/>'
+        )
+    return (
+        f'<svg viewBox="0 0 {_NUM_BARS} 1" preserveAspectRatio="none" width="100%" '
+        f'height="100%">{"".join(bars)}</svg>'
+    )
+
+
+def _png(images: np.ndarray) -> str:
+    """Return one image `[1, height, width, channels]` as the `src` of an `img`."""
     file = io.BytesIO()
     Image.fromarray(grid(images, 1).squeeze()).save(file, "png")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

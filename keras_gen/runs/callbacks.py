@@ -1,9 +1,10 @@
-"""Keras callbacks that leave something in the folder of a run."""
+"""Keras callbacks that write files into the folder of a run."""
 
 from __future__ import annotations
 
 import csv
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -12,18 +13,16 @@ import tensorflow as tf
 
 from keras_gen._arguments import positive_int
 from keras_gen._files import PathLike, atomic_write
-from keras_gen._typing import Examples
-from keras_gen.evaluation import latent_report
+from keras_gen.evaluation import generate_samples, latent_report
 from keras_gen.evaluation.figures import are_images, grid, save_grid
-from keras_gen.evaluation.quality import draw_samples
-from keras_gen.fitting.multi_worker import outside
-from keras_gen.models import VAE
+from keras_gen.fitting.multi_worker import without_strategy
+from keras_gen.runs.folder import RunFolder
 
 
 class MetricsFile(keras.callbacks.History):
-    """The history of a training, also as a CSV file with a row an epoch, the number of the epoch first.
+    """The logs of `fit` as a CSV file with one row per epoch and the column `epoch` first.
 
-    Unlike Keras's `CSVLogger` it has each epoch once, however often the training was stopped and resumed.
+    Unlike Keras's `CSVLogger`, it has each epoch once, however often the training was resumed.
 
     Args:
         path: The file.
@@ -34,86 +33,99 @@ class MetricsFile(keras.callbacks.History):
         self.path = pathlib.Path(path)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write the file anew, with the row of this epoch."""
+        """Rewrite the file with the row of this epoch."""
         super().on_epoch_end(epoch, logs)
         names = sorted(self.history)
+        columns = [self.history[name] for name in names]
         with atomic_write(self.path) as unfinished, unfinished.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["epoch", *names])
-            writer.writerows(zip(self.epoch, *(self.history[name] for name in names), strict=True))
+            writer.writerows(zip(self.epoch, *columns, strict=True))
 
 
-class Pictures(keras.callbacks.Callback):
-    """Writes samples, and reconstructions below their originals, as PNG files every few epochs and at the end of training.
+class ImageSamples(keras.callbacks.Callback):
+    """Write samples and reconstructions as PNG files, every few epochs and after the last epoch.
+
+    Each row of ten test images is followed by the row of their reconstructions. A model without
+    `reconstruct` has samples only.
 
     Args:
-        folder: Where `samples-<epoch>.png` and `reconstructions-<epoch>.png` go.
-        images: Images to reconstruct, `[n, height, width, channels]` in [0, 1]; a pair of images and labels for a conditional model,
-            whose samples then show each label in turn.
-        data: Data to whose codes an autoencoder's latent density is fitted before it draws samples.
-        every: Epochs between two pictures.
-        num_samples: How many samples to draw; with the same seed every time, so that pictures can be compared.
+        folder: Folder of the run, which names the files.
+        images: Images to reconstruct, `[n, height, width, channels]` in [0, 1]. For a conditional
+            model a pair of images and labels; its samples then show each label in turn.
+        before_sampling: Function of the model that completes it before it generates samples. For
+            instance, it fits the latent density of an autoencoder.
+        every: Epochs between two sets of images.
+        num_samples: Number of samples. They have the same seed each time, so that images of
+            different epochs can be compared.
         seed: Seed of the samples.
 
     Raises:
-        ValueError: If `every` or `num_samples` is no count.
+        ValueError: If `every` or `num_samples` is not a positive integer.
     """
 
     def __init__(
         self,
-        folder: PathLike,
+        folder: RunFolder,
         images: np.ndarray | tuple[np.ndarray, np.ndarray],
-        data: Examples,
+        before_sampling: Callable[[Any], None] | None = None,
         every: int = 10,
         num_samples: int = 100,
         seed: int = 0,
     ) -> None:
         super().__init__()
-        self.folder = pathlib.Path(folder)
-        self.labels: list[np.ndarray]
+        self.folder = folder
         self.images, *self.labels = images if isinstance(images, tuple) else (images,)
-        self.data = data
+        self.before_sampling = before_sampling
         self.every = positive_int(self, "every", every)
         self.num_samples = positive_int(self, "num_samples", num_samples)
         self.seed = seed
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write the pictures of epoch `epoch + 1` if it is their turn; those of the last wait for the end of training."""
+        """Write the images of every `every`-th epoch; `on_train_end` writes those of the last."""
         if (epoch + 1) % self.every == 0 and epoch + 1 < self.params["epochs"]:
             self._write(epoch + 1)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Write the pictures of the last epoch, of the best weights where `EarlyStopping` restores them."""
+        """Write the images of the last epoch, with the weights that `EarlyStopping` restored."""
         self._write(self.model.history.epoch[-1] + 1)
 
-    def _write(self, epoch):
-        model = outside(self.model)
-        if hasattr(model, "fit_latent_density"):
-            model.fit_latent_density(self.data)
-        save_grid(
-            self.folder / f"samples-{epoch:03d}.png",
-            draw_samples(model, self.num_samples, self.seed),
-        )
+    def _write(self, epoch: int) -> None:
+        model: Any = without_strategy(self.model)
+        if self.before_sampling is not None:
+            self.before_sampling(model)
+        samples = generate_samples(model, self.num_samples, self.seed)
+        save_grid(self.folder.samples_file(epoch), samples)
         if hasattr(model, "reconstruct"):
             reconstructions = np.asarray(model.reconstruct(self.images, *self.labels))
-            rows = [slice(start, start + 10) for start in range(0, len(self.images), 10)]
-            pairs = np.concatenate(
-                [side[row] for row in rows for side in (self.images, reconstructions)]
-            )
-            save_grid(self.folder / f"reconstructions-{epoch:03d}.png", pairs)
+            pairs = _in_alternating_rows(self.images, reconstructions)
+            save_grid(self.folder.reconstructions_file(epoch), pairs)
+
+
+def _in_alternating_rows(
+    images: np.ndarray, reconstructions: np.ndarray, columns: int = 10
+) -> np.ndarray:
+    """Return the images of a grid: a row of images, the row of their reconstructions, and so on."""
+    rows = []
+    for start in range(0, len(images), columns):
+        rows.append(images[start : start + columns])
+        rows.append(reconstructions[start : start + columns])
+    return np.concatenate(rows)
 
 
 class Summaries(keras.callbacks.TensorBoard):
-    """What Keras's TensorBoard callback writes, and pictures of samples and, for a VAE, the KL of each latent dimension in nats.
+    """Keras's TensorBoard callback, with images of samples and the KL of each latent dimension.
+
+    The KL is in nats; only models with an estimate of log p(x), such as a VAE, have it.
 
     Args:
-        folder: Where TensorBoard looks: `tensorboard --logdir folder`.
-        examples: Examples for the KL, at least two, or a pair of examples and labels.
-        every: Epochs between two pictures.
+        folder: Folder that TensorBoard reads: `tensorboard --logdir folder`.
+        examples: At least two examples, for the KL, or a pair of examples and labels.
+        every: Epochs between two images of samples.
         seed: Seed of the samples.
 
     Raises:
-        ValueError: If `every` is no count.
+        ValueError: If `every` is not a positive integer.
     """
 
     def __init__(
@@ -135,16 +147,16 @@ class Summaries(keras.callbacks.TensorBoard):
         self.writer = tf.summary.create_file_writer(str(self.folder / "examples"))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write the epoch."""
+        """Write the summaries of the epoch."""
         super().on_epoch_end(epoch, logs)
         with self.writer.as_default(step=epoch):
-            if isinstance(self.model, VAE):
-                for dimension, value in enumerate(
-                    latent_report(self.model, *self.examples).kl_per_dimension
-                ):
+            if self.model.has_log_likelihood:
+                divergences = latent_report(self.model, *self.examples).kl_per_dimension
+                for dimension, value in enumerate(divergences):
                     tf.summary.scalar(f"kl_per_dimension/{dimension:03d}", value)
             if are_images(self.examples[0]) and (epoch + 1) % self.every == 0:
-                tf.summary.image("samples", grid(draw_samples(self.model, 100, self.seed))[None])
+                samples = generate_samples(self.model, 100, self.seed)
+                tf.summary.image("samples", grid(samples)[None])
         self.writer.flush()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:

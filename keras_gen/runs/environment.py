@@ -1,10 +1,13 @@
-"""What a run was made with: versions, devices, git commit."""
+"""The environment of a run: versions, devices, git commit."""
+
+from __future__ import annotations
 
 import datetime
 import pathlib
 import platform
 import subprocess
 import warnings
+from typing import Any
 
 import tensorflow as tf
 import yaml
@@ -13,43 +16,56 @@ from keras_gen._files import PathLike, atomic_write
 from keras_gen._versions import versions
 
 
-def record_environment(folder: PathLike) -> None:
-    """Append the environment of this start to `folder/environment.yaml`, and warn if a version is another than at the one before.
+def record_environment(path: PathLike) -> None:
+    """Append the environment of this start of the training to a YAML file.
+
+    A warning says if a version differs from that of the previous start.
 
     Args:
-        folder: Folder of a run.
+        path: The file, `environment.yaml` of a run.
     """
-    path = pathlib.Path(folder) / "environment.yaml"
-    before = yaml.safe_load(path.read_text()) if path.is_file() else []
-    now = {
+    path = pathlib.Path(path)
+    starts = yaml.safe_load(path.read_text()) if path.is_file() else []
+    start: dict[str, Any] = {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git_commit": _git_commit(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "devices": [
-            f"{device.device_type}:{_details(device)}"
-            for device in tf.config.list_physical_devices()
-        ],
+        "devices": _devices(),
         "versions": versions(),
     }
-    for name, version in now["versions"].items():
-        if before and before[-1]["versions"].get(name) != version:
-            warnings.warn(
-                f"The run had {name} {before[-1]['versions'].get(name)} and goes on with {version}, so not to the last bit.",
-                stacklevel=2,
-            )
+    if starts:
+        _warn_of_changes(starts[-1]["versions"], start["versions"])
     with atomic_write(path) as unfinished:
-        unfinished.write_text(yaml.safe_dump([*before, now], sort_keys=False))
+        unfinished.write_text(yaml.safe_dump([*starts, start], sort_keys=False))
 
 
-def _details(device):
-    return tf.config.experimental.get_device_details(device).get("device_name", platform.machine())
+def _warn_of_changes(before: dict[str, str], now: dict[str, str]) -> None:
+    for name, version in now.items():
+        if before.get(name) != version:
+            warnings.warn(
+                f"The run was started with {name} {before.get(name)} and is resumed with "
+                f"{version}, so it may not be bit-for-bit identical to an uninterrupted run.",
+                stacklevel=3,
+            )
 
 
-def _git_commit():
-    """The commit of the working directory, with `-dirty` if files differ from it; None outside a repository."""
+def _devices() -> list[str]:
+    """Return the type and the name of each device."""
+    names = []
+    for device in tf.config.list_physical_devices():
+        details = tf.config.experimental.get_device_details(device)
+        names.append(f"{device.device_type}:{details.get('device_name', platform.machine())}")
+    return names
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the working directory, or None outside a repository.
+
+    It ends in `-dirty` if a file differs from the commit.
+    """
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return None

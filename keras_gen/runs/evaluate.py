@@ -1,8 +1,11 @@
-"""What is done with a finished run: samples, evaluation, the audit of independence, export."""
+"""Work on a finished run: samples, evaluation, audit of independence, export."""
+
+from __future__ import annotations
 
 import dataclasses
 import json
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -10,102 +13,136 @@ from keras_gen import evaluation, serving
 from keras_gen._files import PathLike, atomic_write
 from keras_gen.data import as_arrays
 from keras_gen.evaluation.figures import are_images, save_grid, save_matrix
-from keras_gen.evaluation.quality import draw_samples
-from keras_gen.evaluation.summary import Evaluation, draw_latents, summarize
-from keras_gen.models import GAN
-from keras_gen.runs.config import VAEConfig, as_dict, read
-from keras_gen.runs.folder import load_run
+from keras_gen.runs.folder import RunFolder
+from keras_gen.runs.recipes import RunConfig
+from keras_gen.runs.recipes.recipe import adam
 from keras_gen.runs.report import write_report
-from keras_gen.runs.train import adam, load_data
+from keras_gen.runs.train import load_data
 
 
 def sample(
     run: PathLike, num_samples: int = 100, seed: int = 0, output: PathLike | None = None
 ) -> pathlib.Path:
-    """Write samples of a run's model as one picture, or as an .npy of rows if they are no images.
+    """Write samples of the model of a run to a file.
+
+    Samples of images become one PNG file with a grid of all samples. Other samples, and all
+    samples with an output named `*.npy`, become a NumPy array with one sample per row.
 
     Args:
         run: Folder of the run.
-        num_samples: How many.
-        seed: Their seed.
-        output: File to write; `samples.png` or `samples.npy` in the run's folder if None.
+        num_samples: Number of samples.
+        seed: Seed of the samples.
+        output: The file. `samples.png` or `samples.npy` in the folder of the run if None.
 
     Returns:
         Path of the file.
+
+    Raises:
+        ValueError: If the run is not finished, or its model cannot generate.
     """
-    samples = np.asarray(draw_samples(load_run(run), num_samples, seed))
-    output = pathlib.Path(
-        output or pathlib.Path(run) / ("samples.png" if are_images(samples) else "samples.npy")
-    )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    if are_images(samples) and output.suffix != ".npy":
-        save_grid(output, samples)
+    folder = RunFolder(run)
+    samples = np.asarray(evaluation.generate_samples(folder.load_model(), num_samples, seed))
+    if output is None:
+        path = folder.samples_file(suffix=".png" if are_images(samples) else ".npy")
     else:
-        np.save(output, samples)
-    return output
+        path = pathlib.Path(output)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if are_images(samples) and path.suffix != ".npy":
+        save_grid(path, samples)
+    else:
+        np.save(path, samples)
+    return path
 
 
-def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> Evaluation:
-    """Evaluate a run's model on its test data, and leave `evaluation.json`, pictures of the latents and `report.html` in its folder.
+def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation.Evaluation:
+    """Evaluate the model of a run on its test data.
+
+    It writes `evaluation.json`, figures of the latents and `report.html` into the folder.
 
     Args:
         run: Folder of the run.
-        num_samples: Draws for the likelihood of each test example, of a VAE.
-        seed: Seed of draws and samples.
+        num_samples: Posterior samples per test example for log p(x), of models that estimate it.
+        seed: Seed of all samples.
 
     Returns:
-        `evaluation.Evaluation`.
+        The scores, an `evaluation.Evaluation`.
+
+    Raises:
+        ValueError: If the run is not finished, or its data are missing or have changed shape.
     """
-    folder, config, model = pathlib.Path(run), read(run), load_run(run)
-    try:
-        train_data, test_data = load_data(
-            config, labels=True
-        )  # if there are any, they colour the map
-    except ValueError:
-        train_data, test_data = load_data(config)
+    folder = RunFolder(run)
+    config = folder.read_config()
+    model = folder.load_model()
+    train_data, test_data = _load_with_labels_if_any(config)
     test, labels = as_arrays(test_data)
-    given = labels if model.num_classes else None
-    if config.binarize and not isinstance(
-        model, GAN
-    ):  # its samples are the pixels' probabilities: as grey as the images were
+    real = test
+    split = "test"
+    if config.binarize and model.generates_means:
+        # generated means are probabilities of binary pixels, comparable with grey values
         train_data, test_data = load_data(dataclasses.replace(config, binarize=False))
-        real, split = as_arrays(test_data)[0], "test in grey values"
-    else:
-        real, split = test, "test"
-    others = as_arrays(train_data, len(test))[0]
-    found = summarize(model, test, given, others, num_samples, seed=seed, real=real, split=split)
-    found.save(folder / "evaluation.json")
-    draw_latents(model, folder, test, labels, seed)
+        real, _ = as_arrays(test_data)
+        split = "test in grey values"
+    other_real, _ = as_arrays(train_data, len(test))
+    result = evaluation.summarize(
+        model,
+        test,
+        labels if model.num_classes else None,
+        other_real,
+        num_samples,
+        seed=seed,
+        real=real,
+        split=split,
+    )
+    result.save(folder.evaluation_file)
+    evaluation.save_latent_figures(model, folder.path, test, labels, seed)
     write_report(folder)
-    return found
+    return result
+
+
+def _load_with_labels_if_any(config: RunConfig) -> Any:
+    """Load `(train, test)` with labels, which color the plot of the latents, if there are any."""
+    try:
+        return load_data(config, labels=True)
+    except ValueError:
+        return load_data(config)
 
 
 def audit(
     run: PathLike, epochs: int = 10, num_seeds: int = 3, images: int = 100, num_samples: int = 200
 ) -> evaluation.IndependenceAudit:
-    """Ask of a run's VAE whether independent latents were adequate, and leave `audit.json` and `correlations.png` in its folder.
+    """Measure whether independent latents were adequate for the VAE of a run.
+
+    It writes `audit.json`, `correlations.png` and `report.html` into the folder. The model of the
+    run stays as it is.
 
     Args:
         run: Folder of the run of a VAE with a diagonal posterior.
-        epochs: Further passes over the training data, with the run's learning rate falling to 0 along a cosine.
-        num_seeds: Pairs of trainings.
-        images: Test images whose posteriors are refined.
-        num_samples: Draws for the likelihood of each test image.
+        epochs: Number of further passes over the training data. The learning rate of the run
+            falls to 0 along a cosine.
+        num_seeds: Number of pairs of trainings.
+        images: Number of test images whose posteriors are refined.
+        num_samples: Posterior samples per test image for log p(x).
 
     Returns:
-        `evaluation.IndependenceAudit`.
+        The result, an `evaluation.IndependenceAudit`.
+
+    Raises:
+        ValueError: If the run is not that of a VAE with a diagonal posterior.
     """
-    folder, config, model = pathlib.Path(run), read(run), load_run(run)
-    if not isinstance(config, VAEConfig):
+    folder = RunFolder(run)
+    config = folder.read_config()
+    model: Any = folder.load_model()
+    learning_rate = getattr(config, "learning_rate", None)
+    if not model.has_log_likelihood or learning_rate is None:
         raise ValueError(
-            f"Expected the run of a VAE. Received: {run}, of a {as_dict(config)['model']}."
+            "`run` must be the folder of the run of a VAE, with one learning rate. "
+            f"Received: {folder.path}, the run of a {type(model).__name__}."
         )
     train_data, test_data = load_data(config)
     test, labels = as_arrays(test_data)
-    model.compile(
-        adam(config, epochs * len(train_data), config.learning_rate), objective=model.objective
-    )
-    found = evaluation.audit_independence(
+    steps = epochs * len(train_data)
+    model.compile(adam(config, steps, learning_rate), objective=model.objective)
+    result = evaluation.audit_independence(
         model,
         lambda: load_data(config)[0],
         test,
@@ -115,27 +152,35 @@ def audit(
         images=images,
         num_samples=num_samples,
     )
-    content = {**dataclasses.asdict(found), "words": str(found).split("\n")}
-    with atomic_write(folder / "audit.json") as unfinished:
+    content = {**dataclasses.asdict(result), "words": str(result).split("\n")}
+    with atomic_write(folder.audit_file) as unfinished:
         unfinished.write_text(json.dumps(content, indent=1, default=np.ndarray.tolist) + "\n")
-    save_matrix(folder / "correlations.png", found.correlations)
+    save_matrix(folder.correlations_file, result.correlations)
     write_report(folder)
-    return found
+    return result
 
 
 def export(run: PathLike, base: PathLike | None = None, png: bool = False) -> pathlib.Path:
-    """Publish a run's model as the next version.
+    """Publish the model of a run as the next version of a SavedModel.
 
     Args:
         run: Folder of the run.
-        base: Folder of the model's versions; where the run put its own if None.
-        png: Offer each signature also with images as PNG.
+        base: Folder of the versions of the model. If None, the folder that the configuration of
+            the run names, or `savedmodels/<name of the folder>` if it has no configuration.
+        png: Whether each signature is also offered with images as PNG.
 
     Returns:
         Path of the version.
+
+    Raises:
+        ValueError: If the run is not finished, or its data are not images and `png` is True.
+        PublishError: If the SavedModel cannot be written or verified.
     """
-    if base is None and (pathlib.Path(run) / "config.yaml").is_file():
-        config = read(run)
+    folder = RunFolder(run)
+    model = folder.load_model()
+    if base is None and folder.config_file.is_file():
+        config = folder.read_config()
         base = config.savedmodels / config.name
-    base = base or pathlib.Path("savedmodels") / pathlib.Path(run).name
-    return serving.publish(load_run(run), base, png)
+    elif base is None:
+        base = pathlib.Path("savedmodels") / folder.path.name
+    return serving.publish(model, base, png, card=folder.training_card())

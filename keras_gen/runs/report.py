@@ -1,134 +1,158 @@
-"""The report of a run: one page, with everything in it, from what lies in the run's folder."""
+"""The report of a run: one self-contained HTML page, made from the files of the run."""
+
+from __future__ import annotations
 
 import base64
-import csv
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
 
 from keras_gen._files import PathLike, atomic_write
+from keras_gen.evaluation import format_number
 from keras_gen.evaluation.figures import curves
-from keras_gen.evaluation.summary import shown
+from keras_gen.runs import config_file
+from keras_gen.runs.folder import RunFolder
+from keras_gen.runs.recipes import RECIPES, RunConfig, kind_of
 
 _TEMPLATE = pathlib.Path(__file__).parent / "report.html.jinja"
-_KINDS = {
-    "autoencoder": "A regularized autoencoder",
-    "vae": "A variational autoencoder",
-    "gan": "A generative adversarial network",
-}
-_PICTURES = {  # the last of its kind by name, whether its pixels are to be seen, and what it shows
-    "samples-*.png": ("pixels", "Samples"),
-    "reconstructions-*.png": ("pixels", "Test images, and their reconstructions below"),
-    "traversals.png": (
+_CAPTIONS = {  # by the name of the figure: whether its pixels are shown enlarged, and its caption
+    "samples": ("pixels", "Samples"),
+    "reconstructions": ("pixels", "Test images, with their reconstructions in the row below"),
+    "traversals": (
         "pixels",
-        "Traversals: each row one latent, from its 1st to its 99th percentile, the others at their means",
+        "Traversals: each row varies one latent from its 1st to its 99th percentile and keeps the "
+        "others at their means",
     ),
-    "interpolations.png": ("pixels", "Interpolations: each row from one code to another"),
-    "codes.png": (
+    "interpolations": ("pixels", "Interpolations: each row goes from one latent vector to another"),
+    "latents": (
         "",
-        "A map of the codes: t-SNE, unless they are two numbers; neighbours are alike, distances of groups mean little",
+        "t-SNE plot of the latents, or the latents themselves if they have two dimensions. "
+        "Neighbours are similar; distances between groups mean little",
     ),
 }
 
 
 def write_report(run: PathLike) -> pathlib.Path:
-    """Write `report.html` into the folder of a run, from what is there: configuration, metrics, pictures, evaluation, audit.
+    """Write `report.html` into the folder of a run.
 
-    The page has everything in it and asks for nothing from elsewhere.
+    The page shows what the folder has: configuration, metrics, figures, evaluation, audit. It
+    needs no other file and no network.
 
     Args:
         run: Folder of the run.
 
     Returns:
         Path of the page.
+
+    Raises:
+        ValueError: If there is no run, or its kind of model is not registered.
     """
     import jinja2
 
-    folder = pathlib.Path(run)
-    config = yaml.safe_load((folder / "config.yaml").read_text())
-    evaluation, audit = (_json(folder / f"{name}.json") for name in ("evaluation", "audit"))
-    environment = _environment(folder / "environment.yaml")
+    folder = RunFolder(run)
+    config = folder.read_config()
+    evaluation = _read_json(folder.evaluation_file)
     html = jinja2.Environment(autoescape=True, trim_blocks=True, undefined=jinja2.StrictUndefined)
     page = html.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
-        name=config["name"],
-        subtitle=describe(config),
-        folder=folder,
-        shown=shown,
+        name=config.name,
+        subtitle=subtitle(config),
+        folder=folder.path,
+        format_number=format_number,
         scores=evaluation.get("scores"),
-        words=[line for words in evaluation.get("words", []) for line in words.split("\n")],
-        pictures=list(_pictures(folder)),
-        audit=audit.get("words"),
-        correlations=_source(folder / "correlations.png"),
-        curves=_curves(folder / "metrics.csv"),
-        serving=_serving(folder, config),
-        config=yaml.safe_dump(config, sort_keys=False).strip(),
-        environment=environment,
+        sentences=_lines(evaluation.get("words", [])),
+        figures=list(_figures(folder)),
+        audit=_read_json(folder.audit_file).get("words"),
+        correlations=_image_source(folder.correlations_file),
+        curves=_curves(folder),
+        serving=_serving_commands(folder, config),
+        config=config_file.to_yaml(config).strip(),
+        environment=_environment(folder.environment_file),
     )
-    with atomic_write(folder / "report.html") as unfinished:
+    with atomic_write(folder.report_file) as unfinished:
         unfinished.write_text(page, encoding="utf-8")
-    return folder / "report.html"
+    return folder.report_file
 
 
-def describe(config: dict[str, Any]) -> str:
-    """One line on a run, from what its `config.yaml` holds."""
-    return f"{_KINDS[config['model']]}, trained on {config['data']} for {config['epochs']} epochs."
+def subtitle(config: RunConfig) -> str:
+    """Return one sentence about a run.
+
+    Args:
+        config: The configuration of the run.
+
+    Example:
+
+    >>> from keras_gen.runs.recipes import VAEConfig
+    >>> subtitle(VAEConfig(epochs=5))
+    'A variational autoencoder, trained on mnist_mini for 5 epochs.'
+    """
+    title = RECIPES[kind_of(config)].title
+    return f"{title}, trained on {config.data} for {config.epochs} epochs."
 
 
-def _json(path):
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def _pictures(folder):
-    """The pictures that are there, each with its source, how it is shown, and its caption."""
-    for pattern, (kind, caption) in _PICTURES.items():
-        for path in sorted(folder.glob(pattern), key=lambda path: (len(path.name), path.name))[
-            -1:
-        ]:  # the last of numbered ones
-            yield {"source": _source(path), "kind": kind, "caption": caption}
+def _lines(texts: list[str]) -> list[str]:
+    return [line for text in texts for line in text.split("\n")]
 
 
-def _source(path):
-    """A picture as the `src` of an `img`; None if it is not there."""
-    return _data(path.read_bytes(), "png") if path.is_file() else None
+def _figures(folder: RunFolder) -> Iterator[dict[str, str | None]]:
+    """Yield the source, the CSS class and the caption of each figure that exists."""
+    figures = folder.figures()
+    for name, (css_class, caption) in _CAPTIONS.items():
+        if name in figures:
+            source = _image_source(figures[name])
+            yield {"source": source, "css_class": css_class, "caption": caption}
 
 
-def _data(content, kind):
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+def _image_source(path: pathlib.Path) -> str | None:
+    """Return a PNG file as the `src` of an `img`, or None if there is no file."""
+    return _data_url(path.read_bytes(), "png") if path.is_file() else None
 
 
-def _curves(path):
-    """The charts of metrics.csv by name, as sources."""
-    if not path.is_file():
+def _data_url(content: bytes, image_type: str) -> str:
+    return f"data:image/{image_type};base64,{base64.b64encode(content).decode()}"
+
+
+def _curves(folder: RunFolder) -> dict[str, str]:
+    """Return the charts of the metrics by name, each as the `src` of an `img`."""
+    rows = folder.read_metrics()
+    if len(rows) < 2:
         return {}
-    with path.open() as file:
-        rows = list(csv.DictReader(file))
-    history = (
-        {name: [float(row[name]) for row in rows] for name in rows[0]} if len(rows) > 1 else {}
-    )
-    return {name: _data(chart.encode(), "svg+xml") for name, chart in curves(history).items()}
+    history = {name: [float(row[name]) for row in rows] for name in rows[0]}
+    charts = curves(history)
+    return {name: _data_url(chart.encode(), "svg+xml") for name, chart in charts.items()}
 
 
-def _environment(path):
-    """One line on the last start of the run."""
+def _environment(path: pathlib.Path) -> str | None:
+    """Return one sentence about the last start of the training."""
     if not path.is_file():
         return None
-    last = yaml.safe_load(path.read_text())[-1]
-    versions = ", ".join(f"{name} {version}" for name, version in last["versions"].items())
-    return f"Started {last['started']} with {versions}, Python {last['python']}, on {last['platform']} ({', '.join(last['devices'])})."
+    start = yaml.safe_load(path.read_text())[-1]
+    versions = ", ".join(f"{name} {version}" for name, version in start["versions"].items())
+    devices = ", ".join(start["devices"])
+    return (
+        f"Started {start['started']} with {versions}, Python {start['python']}, on "
+        f"{start['platform']} ({devices})."
+    )
 
 
-def _serving(folder, config):
-    """The commands that publish the model and ask it for samples."""
-    name = config["name"]
+def _serving_commands(folder: RunFolder, config: RunConfig) -> str:
+    """Return the commands that publish the model, serve it and request samples from it."""
+    name = config.name
     inputs = '"seed": [0, 1, 2]'
-    if config.get("conditional") or config.get("prior") == "conditional":
+    if config.needs_labels:
         inputs += ', "condition": [0, 1, 2]'
+    request = f'{{"signature_name": "generate", "inputs": {{{inputs}}}}}'
     return "\n".join(
         [
-            f"keras-gen export {folder}",
-            f'docker run -p 8501:8501 -v "$PWD/{config["savedmodels"]}/{name}:/models/{name}" -e MODEL_NAME={name} tensorflow/serving',
-            f'curl -d \'{{"signature_name": "generate", "inputs": {{{inputs}}}}}\' http://localhost:8501/v1/models/{name}:predict',
+            f"keras-gen export {folder.path}",
+            f'docker run -p 8501:8501 -v "$PWD/{config.savedmodels}/{name}:/models/{name}" '
+            f"-e MODEL_NAME={name} tensorflow/serving",
+            f"curl -d '{request}' http://localhost:8501/v1/models/{name}:predict",
         ]
     )

@@ -1,178 +1,201 @@
-"""One training run: data, model, `fit`, and what is left in its folder."""
+"""A training run: load the data, build the model, `fit`, and save everything in a folder."""
+
+from __future__ import annotations
 
 import contextlib
-import functools
 import importlib.util
-import itertools
 import pathlib
 import sys
 import time
 import warnings
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
-import yaml
 
-from keras_gen import data, distributions, losses, networks, objectives, regularizers, serving
-from keras_gen._files import PathLike, atomic_write, folder_lock
+from keras_gen import data, serving
+from keras_gen._files import PathLike
 from keras_gen._serialization import constructor_arguments
 from keras_gen.evaluation.figures import are_images
 from keras_gen.fitting import CheckpointError, Checkpoints
-from keras_gen.fitting.multi_worker import heeding_workers, outside
-from keras_gen.models import GAN, VAE, GenerativeModel, RegularizedAutoencoder
-from keras_gen.runs.callbacks import MetricsFile, Pictures, Summaries
-from keras_gen.runs.config import (
-    AutoencoderConfig,
-    GANConfig,
-    RunConfig,
-    VAEConfig,
-    as_dict,
-    first_difference,
-    read,
-)
+from keras_gen.fitting.multi_worker import without_strategy, worker_errors
+from keras_gen.models import GenerativeModel
+from keras_gen.runs import config_file
+from keras_gen.runs.callbacks import ImageSamples, MetricsFile, Summaries
 from keras_gen.runs.environment import record_environment
-from keras_gen.runs.folder import load_run
+from keras_gen.runs.folder import RunFolder
+from keras_gen.runs.recipes import RECIPES, RunConfig, build, kind_of
 from keras_gen.runs.report import write_report
-from keras_gen.runs.strategies import from_chief, is_chief, strategy_of
+from keras_gen.runs.strategies import broadcast_from_chief, create_strategy, is_chief
 
-_SHOWN = (
-    2**28
-)  # bytes of training examples at most that pictures of an autoencoder's samples are made with
+_TIMED_STEPS = 20
+_MAX_EXAMPLES = 10_000  # that complete a model before it generates images during the training
+_MAX_BYTES = 2**28  # of these examples
+
+
+class _Prepared(NamedTuple):
+    """What `fit` needs: a compiled model and batches of data."""
+
+    model: GenerativeModel
+    train_data: tf.data.Dataset
+    test_data: tf.data.Dataset
 
 
 def train(config: RunConfig) -> pathlib.Path:
-    """Train what `config` describes and leave a folder.
+    """Train the model that `config` describes, and save everything in a new folder.
 
-    The folder holds `config.yaml`, `environment.yaml` (versions, devices, git commit), `metrics.csv`, `checkpoints/`, `model.keras`,
-    for images `samples-*.png` and `reconstructions-*.png`, `report.html`, and where TensorBoard is installed `tensorboard/`. The
-    SavedModel goes to `config.savedmodels/config.name/<next integer>`.
+    The folder holds `config.yaml`, `environment.yaml` (versions, devices, git commit),
+    `metrics.csv`, `checkpoints/`, `model.keras` and `report.html`; for images `samples-*.png` and
+    `reconstructions-*.png`; and `tensorboard/` if TensorBoard is installed. The SavedModel becomes
+    the next version in `config.savedmodels/config.name`.
 
     Args:
-        config: `AutoencoderConfig`, `VAEConfig` or `GANConfig`.
+        config: The configuration of a registered kind, for instance `VAEConfig()`.
 
     Returns:
         Path of the folder.
 
     Raises:
-        ValueError: If the data or a setting cannot be; nothing is left then.
-        NonFiniteError, CheckpointError, PublishError, OSError: If training, or writing what it leaves, cannot go on; `resume` can.
+        ValueError: If the data or a setting is invalid. In that case nothing is written.
+        NonFiniteError: If the loss or a gradient becomes NaN or infinite.
+        CheckpointError, PublishError, OSError: If a file cannot be written. `resume` continues
+            the training.
     """
-    strategy = strategy_of(config.strategy)
-    model, train_data, test_data = _prepare(config, strategy)
-    with heeding_workers(strategy):
-        folder = _new_folder(config, strategy)
-        with folder_lock(folder) if is_chief(strategy) else contextlib.nullcontext():
-            return _run(config, folder, strategy, model, train_data, test_data)
+    strategy = create_strategy(config.strategy)
+    prepared = _prepare(config, strategy)
+    with worker_errors(strategy):
+        folder = _create_folder(config, strategy)
+        with _locked_by_chief(folder, strategy, wait=True):
+            _fit_and_save(config, folder, strategy, prepared)
+    return folder.path
 
 
 def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
-    """Go on with a run that was stopped, from its newest checkpoint, as if it had not been.
+    """Resume an interrupted run from its newest checkpoint.
 
     Args:
         run: Folder of the run.
-        config: What the run's configuration is thought to be; whatever its `config.yaml` says if None.
+        config: The configuration that the run is expected to have; it is not checked if None.
 
     Returns:
         Path of the folder.
 
     Raises:
-        ValueError: If the folder has no run, or one that is finished, in use, or of another configuration.
-        Others: As `train`.
+        ValueError: If the folder has no run, the run is finished or in use, or it has another
+            configuration than `config`.
+        NonFiniteError, CheckpointError, PublishError, OSError: As for `train`.
     """
-    folder, saved = pathlib.Path(run), read(run)
-    different = config and first_difference(saved, config)
-    if different:
-        field, there, here = different
+    folder = RunFolder(run)
+    saved = folder.read_config()
+    if config is not None:
+        _check_same(saved, config, folder)
+    strategy = create_strategy(saved.strategy)
+    with worker_errors(strategy), _locked_by_chief(folder, strategy):
+        if folder.is_finished:
+            raise ValueError(
+                f"The run must be unfinished to be resumed. Received: {folder.path}, which is "
+                f"finished. {_call('evaluate.export', folder)} publishes its model."
+            )
+        _fit_and_save(saved, folder, strategy, _prepare(saved, strategy))
+    return folder.path
+
+
+def _check_same(saved: RunConfig, config: RunConfig, folder: RunFolder) -> None:
+    difference = config_file.first_difference(saved, config)
+    if difference is not None:
+        field, old, new = difference
         raise ValueError(
-            f"Expected the configuration of {folder}, in which {field} is {there!r}. Received: {here!r}. Leave it out to go on, or "
-            "train anew without --resume."
+            f"The configuration must be that of {folder.path}, in which {field} is {old!r}. "
+            f"Received: {new!r}. Omit `{field}` to resume the run, or start a new run."
         )
-    strategy = strategy_of(saved.strategy)
-    try:
-        with (
-            heeding_workers(strategy),
-            alone(folder, wait=False) if is_chief(strategy) else contextlib.nullcontext(),
-        ):
-            if (folder / "model.keras").exists():
-                raise ValueError(
-                    f"Expected a run that was stopped. Received: {folder}, which is finished. `keras-gen export {folder}` publishes "
-                    "its model."
-                )
-            return _run(saved, folder, strategy, *_prepare(saved, strategy))
-    except BlockingIOError:
-        raise ValueError(
-            f"Expected a run that was stopped. Received: {folder}, which another process is training."
-        ) from None
 
 
 def describe(config: RunConfig) -> str:
-    """What `train` would do, in words: the configuration, data, parameters, and the time of a step, which is measured. Leaves nothing.
+    """Describe what `train` would do: configuration, data, parameters and time per step.
+
+    It trains a few steps to measure their time, and writes no file.
 
     Args:
-        config: `AutoencoderConfig`, `VAEConfig` or `GANConfig`.
+        config: The configuration of a registered kind, for instance `VAEConfig()`.
+
+    Raises:
+        ValueError: If the data or a setting is invalid.
     """
-    model, train_data, test_data = _prepare(
-        config, strategy_of("mirrored" if config.strategy == "mirrored" else "single")
-    )
-    steps, counted = len(train_data), 20
-    ends = [time.perf_counter()]
+    strategy = create_strategy("mirrored" if config.strategy == "mirrored" else "single")
+    model, train_data, test_data = _prepare(config, strategy)
+    first, step = _time_steps(model, train_data)
+    steps = len(train_data)
+    total = config.epochs * steps
+    lines = [
+        config_file.to_yaml(config),
+        f"examples    {_count(train_data):,} to train with, {_count(test_data):,} to validate, "
+        f"each {model.data_shape}",
+        f"steps       {steps:,} per epoch, {total:,} in total",
+    ]
+    parameters = _count_parameters(model)
+    for name, count in parameters.items():
+        lines.append(f"parameters  {count:>12,} in {name}")
+    lines += [
+        f"parameters  {sum(parameters.values()):>12,} in total",
+        f"time        {1000 * step:.1f} ms per step (median of {_TIMED_STEPS}), the first step "
+        f"{first:.1f} s",
+        f"            {total * step / 60:.1f} min in total, without validation and images",
+    ]
+    return "\n".join(lines)
+
+
+def _time_steps(model: GenerativeModel, train_data: tf.data.Dataset) -> tuple[float, float]:
+    """Return the seconds of the first training step and of the median step after it."""
+    times = [time.perf_counter()]
     clock = keras.callbacks.LambdaCallback(
-        on_train_batch_end=lambda batch, logs: ends.append(time.perf_counter())
+        on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of a training that is none
-        model.fit(train_data.repeat(), steps_per_epoch=1 + counted, verbose=0, callbacks=[clock])
-    first, step = ends[1] - ends[0], float(np.median(np.diff(ends[1:])))
-    parts = constructor_arguments(model).items()
-    parameters = {
-        name: part.count_params() for name, part in parts if isinstance(part, keras.layers.Layer)
-    }
-    return "\n".join(
-        [
-            yaml.safe_dump(as_dict(config), sort_keys=False),
-            f"examples    {_count(train_data):,} to train with, {_count(test_data):,} to validate, each {model.data_check.shape}",
-            f"steps       {steps:,} an epoch, {config.epochs * steps:,} in all",
-            *(f"parameters  {count:>12,} in {name}" for name, count in parameters.items()),
-            f"parameters  {sum(parameters.values()):>12,} in all",
-            f"time        {1000 * step:.1f} ms a step (median of {counted}), the first {first:.1f} s",
-            f"            {config.epochs * steps * step / 60:.1f} min in all, without validation and pictures",
-        ]
-    )
-
-
-def _prepare(config, strategy):
-    """`(model, train, test)`: seeded, compiled for the devices of a strategy, and data that have been looked at."""
-    keras.utils.set_random_seed(config.seed)
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
-    train_data, test_data = load_data(config)
-    labels = isinstance(train_data.element_spec, tuple)
-    data_shape = tuple(
-        (train_data.element_spec[0] if labels else train_data.element_spec).shape[1:]
-    )
-    num_classes = 1 + max(int(y.numpy().max()) for _, y in train_data) if labels else None
-    with strategy.scope():
-        return (
-            build(config, data_shape, config.epochs * len(train_data), num_classes),
-            train_data,
-            test_data,
+        warnings.simplefilter("ignore")  # they concern a training that is discarded
+        model.fit(
+            train_data.repeat(),
+            steps_per_epoch=1 + _TIMED_STEPS,
+            verbose=0,
+            callbacks=[clock],
         )
+    return times[1] - times[0], float(np.median(np.diff(times[1:])))
+
+
+def _count(dataset: tf.data.Dataset) -> int:
+    """Return the number of examples of a data set of batches."""
+    return sum(len(tf.nest.flatten(batch)[0]) for batch in dataset)
+
+
+def _count_parameters(model: GenerativeModel) -> dict[str, int]:
+    """Return the number of parameters of each part of the model that has weights of its own."""
+    counts = {}
+    for name, part in constructor_arguments(model).items():
+        if isinstance(part, keras.Model) or (
+            isinstance(part, keras.layers.Layer) and part.count_params()
+        ):
+            counts[name] = part.count_params()
+    return counts
 
 
 def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-    """`(train, test)` of a configuration, with labels where its model sees them, or they are asked for."""
-    labels = (
-        labels
-        or getattr(config, "conditional", False)
-        or getattr(config, "prior", None) == "conditional"
-    )
+    """Load the data of a configuration.
+
+    Args:
+        config: Names the data.
+        labels: Whether to load labels even if the model does not need them.
+
+    Returns:
+        `(train, test)`, batches of examples, or of pairs of examples and labels.
+
+    Raises:
+        ValueError: If the data are missing or invalid, or labels are needed and missing.
+    """
     return data.load(
         config.data,
         config.batch_size,
-        labels,
+        labels or config.needs_labels,
         config.data_dir,
         seed=config.seed,
         skip_corrupt=config.skip_corrupt,
@@ -180,286 +203,173 @@ def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset,
     )
 
 
-def _run(config, folder, strategy, model, train_data, test_data):
-    """Train from the newest checkpoint, if any, and leave everything in the folder."""
-    callbacks, chief = [], is_chief(strategy)
-    if getattr(config, "patience", None):
-        monitor, mode = (
-            ("val_elbo", "max") if isinstance(config, VAEConfig) else ("val_loss", "min")
-        )
-        callbacks.append(
-            keras.callbacks.EarlyStopping(
-                monitor, patience=config.patience, mode=mode, restore_best_weights=True
-            )
-        )
+def _prepare(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
+    """Seed everything, load and check the data, and build the model for the strategy."""
+    keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    train_data, test_data = load_data(config)
+    x = tf.nest.flatten(train_data.element_spec)[0]
+    steps = config.epochs * len(train_data)
+    num_classes = _num_classes(config, train_data, test_data) if config.needs_labels else None
+    with strategy.scope():
+        model = build(config, tuple(x.shape[1:]), steps, num_classes)
+    _early_stopping(config, model)  # an invalid setting is an error before a file is written
+    return _Prepared(model, train_data, test_data)
+
+
+def _num_classes(config: RunConfig, train_data: tf.data.Dataset, test_data: tf.data.Dataset) -> int:
+    """Return the number of classes, from metadata or else from the labels of both splits."""
+    known = data.number_of_classes(config.data, config.data_dir)
+    if known is not None:
+        return known
+    largest = 0
+    for split in (train_data, test_data):
+        for _, labels in split:
+            largest = max(largest, int(tf.reduce_max(labels)))
+    return 1 + largest
+
+
+def _create_folder(config: RunConfig, strategy: tf.distribute.Strategy) -> RunFolder:
+    """Create the folder of a new run; all workers use the folder of the chief."""
+    number = 0
+    if is_chief(strategy):
+        _, number = RunFolder.create(config)
+    folder = RunFolder.numbered(config, broadcast_from_chief(strategy, number))
+    if not folder.config_file.exists():  # this worker has a disk of its own
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.write_config(config)
+    return folder
+
+
+def _locked_by_chief(
+    folder: RunFolder, strategy: tf.distribute.Strategy, wait: bool = False
+) -> contextlib.AbstractContextManager[None]:
+    """Lock the folder against other processes; other workers of the same run do not lock it."""
+    return folder.lock(wait) if is_chief(strategy) else contextlib.nullcontext()
+
+
+def _fit_and_save(
+    config: RunConfig, folder: RunFolder, strategy: tf.distribute.Strategy, prepared: _Prepared
+) -> None:
+    """Train from the newest checkpoint, if there is one, and save and publish the model."""
+    model, train_data, test_data = prepared
+    after_fit = RECIPES[kind_of(config)].after_fit
+    chief = is_chief(strategy)
     if chief:
-        record_environment(folder)
-        callbacks += _records(config, folder, train_data, test_data)
-    callbacks.append(Checkpoints(folder / "checkpoints", config.checkpoint_every))
-    verbose = (
-        0 if not chief else "auto" if sys.stdout.isatty() else 2
-    )  # a progress bar is for a terminal
-    with _advice(folder):
+        record_environment(folder.environment_file)
+    with _hint_to_resume(folder):
         model.fit(
             train_data,
             validation_data=test_data,
             epochs=config.epochs,
-            callbacks=callbacks,
-            verbose=verbose,
+            callbacks=_callbacks(config, folder, chief, prepared),
+            verbose=_verbosity(chief),
         )
         if not chief:
-            return folder
-        model = outside(model)
-        if isinstance(model, RegularizedAutoencoder):
-            model.fit_latent_density(train_data)
-        with atomic_write(folder / "model.keras") as unfinished:
-            model.save(unfinished)
+            return
+        model = without_strategy(model)
+        if after_fit is not None:
+            after_fit(model, train_data)
+        folder.save_model(model)
         write_report(folder)
-    try:
-        version = serving.publish(load_run(folder), config.savedmodels / config.name)
-    except serving.PublishError as error:
-        raise serving.PublishError(
-            f"{error} The model is trained: `keras-gen export {folder}` publishes it."
-        ) from error
-    print(f"\nThe run is in {folder}, the SavedModel in {version}.")
-    return folder
+    _publish(config, folder)
 
 
-def _records(config, folder, train_data, test_data):
-    """The callbacks that leave something for the eye in the folder."""
-    examples = next(test_data.unbatch().batch(500).as_numpy_iterator())
-    callbacks = [MetricsFile(folder / "metrics.csv")]
-    if are_images(tf.nest.flatten(examples)[0]):
-        shown = tf.nest.map_structure(lambda values: values[:50], examples)
-        callbacks.append(Pictures(folder, shown, _some(train_data), config.pictures_every))
-    if importlib.util.find_spec("tensorboard"):
-        callbacks.append(Summaries(folder / "tensorboard", examples, config.pictures_every))
+def _verbosity(chief: bool) -> Any:
+    """Return `verbose` of `fit`: a progress bar on a terminal, a line per epoch elsewhere."""
+    if not chief:
+        return 0
+    return "auto" if sys.stdout.isatty() else 2
+
+
+def _callbacks(
+    config: RunConfig, folder: RunFolder, chief: bool, prepared: _Prepared
+) -> list[keras.callbacks.Callback]:
+    """Return the callbacks of `fit`."""
+    callbacks = _early_stopping(config, prepared.model)
+    if chief:
+        callbacks += _recording_callbacks(config, folder, prepared)
+    callbacks.append(Checkpoints(folder.checkpoints, config.checkpoint_every))
     return callbacks
 
 
+def _early_stopping(config: RunConfig, model: GenerativeModel) -> list[keras.callbacks.Callback]:
+    """Return the callback of early stopping, if the configuration has a patience."""
+    patience = getattr(config, "patience", None)
+    if patience is None:
+        return []
+    if model.monitor is None:
+        raise ValueError(
+            "`patience` needs a model whose `monitor` names a logged value. Received: "
+            f"patience={patience!r} for a {type(model).__name__}, whose `monitor` is None."
+        )
+    monitor, mode = model.monitor
+    return [
+        keras.callbacks.EarlyStopping(
+            monitor, patience=patience, mode=mode, restore_best_weights=True
+        )
+    ]
+
+
+def _recording_callbacks(
+    config: RunConfig, folder: RunFolder, prepared: _Prepared
+) -> list[keras.callbacks.Callback]:
+    """Return the callbacks that write metrics, images and TensorBoard summaries."""
+    examples = next(prepared.test_data.unbatch().batch(500).as_numpy_iterator())
+    callbacks: list[keras.callbacks.Callback] = [MetricsFile(folder.metrics_file)]
+    if are_images(tf.nest.flatten(examples)[0]):
+        images = tf.nest.map_structure(lambda values: values[:50], examples)
+        before_sampling = _before_sampling(config, prepared.train_data)
+        callbacks.append(ImageSamples(folder, images, before_sampling, config.images_every))
+    if importlib.util.find_spec("tensorboard"):
+        callbacks.append(Summaries(folder.tensorboard, examples, config.images_every))
+    return callbacks
+
+
+def _before_sampling(
+    config: RunConfig, train_data: tf.data.Dataset
+) -> Callable[[GenerativeModel], None] | None:
+    """Return the function that completes a model before it generates images, if there is one."""
+    after_fit = RECIPES[kind_of(config)].after_fit
+    if after_fit is None:
+        return None
+    x = _some_examples(train_data)
+    return lambda model: after_fit(model, x)
+
+
+def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:
+    """Return up to 10,000 examples of a data set of batches, as many as fit into 256 MiB.
+
+    They are an array, because reading the data set again would change the order of its examples.
+    """
+    x = tf.nest.flatten(dataset.element_spec)[0]
+    count = min(_MAX_EXAMPLES, _MAX_BYTES // (4 * x.shape[1:].num_elements()))
+    examples = dataset.map(lambda x, *_: x).unbatch().batch(count)
+    return next(examples.as_numpy_iterator())
+
+
 @contextlib.contextmanager
-def _advice(folder):
-    """Say how to go on, if training is stopped by what may be over the next time."""
+def _hint_to_resume(folder: RunFolder) -> Iterator[None]:
+    """Add to an error the call that continues the training, where that can help."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, OSError, CheckpointError) as error:
-        error.add_note(f"`keras-gen train --resume {folder}` goes on.")
+        error.add_note(f"{_call('train.resume', folder)} continues the training.")
         raise
 
 
-def _some(dataset):
-    """Up to 10,000 examples of a data set as an array, as many as fit; the data set's own order is that of training alone."""
-    spec = (
-        dataset.element_spec[0] if isinstance(dataset.element_spec, tuple) else dataset.element_spec
-    )
-    count = min(10_000, _SHOWN // (4 * spec.shape[1:].num_elements()))
-    x = dataset.map(lambda x, *_: x).unbatch().batch(count)
-    return next(x.as_numpy_iterator())
+def _publish(config: RunConfig, folder: RunFolder) -> None:
+    base = config.savedmodels / config.name
+    try:
+        version = serving.publish(folder.load_model(), base, card=folder.training_card())
+    except serving.PublishError as error:
+        raise serving.PublishError(
+            f"{error} The model is trained: {_call('evaluate.export', folder)} publishes it."
+        ) from error
+    print(f"\nThe run is in {folder.path}, the SavedModel in {version}.")
 
 
-def _count(dataset):
-    return sum(len(tf.nest.flatten(batch)[0]) for batch in dataset)
-
-
-@functools.singledispatch
-def build(
-    config: RunConfig, data_shape: tuple[int, ...], steps: int, num_classes: int | None = None
-) -> GenerativeModel:
-    """The compiled model that `config` describes.
-
-    Args:
-        config: `AutoencoderConfig`, `VAEConfig` or `GANConfig`.
-        data_shape: Shape of one example.
-        steps: Training steps of the whole run, for the learning-rate schedule.
-        num_classes: Number of labels of a conditional VAE or GAN.
-    """
-    raise ValueError(f"Expected an AutoencoderConfig, VAEConfig or GANConfig. Received: {config!r}")
-
-
-@build.register
-def _(config: AutoencoderConfig, data_shape, steps, num_classes=None):
-    encoder, decoder = _networks(config.network)
-    l2, latent_shape = keras.regularizers.L2(config.l2), (config.latent_size,)
-    model = RegularizedAutoencoder(
-        encoder(data_shape, latent_shape, kernel_regularizer=l2),
-        decoder(latent_shape, data_shape, kernel_regularizer=l2, output_activation="sigmoid"),
-        prior=distributions.FittedMixture(config.latent_size),
-        seed=config.seed,
-        name=config.name,
-    )
-    of_latents = {
-        regularizers.LatentL1: config.latent_l1,
-        regularizers.LatentL2: config.latent_l2,
-        regularizers.Contractive: config.contractive,
-    }
-    chosen = [kind(weight) for kind, weight in of_latents.items() if weight]
-    optimizer = adam(config, steps, config.learning_rate)
-    model.compile(
-        optimizer,
-        loss=config.loss,
-        regularizers=chosen,
-        steps_per_execution=config.steps_per_execution,
-    )
-    return model
-
-
-@build.register
-def _(config: VAEConfig, data_shape, steps, num_classes=None):
-    encoder, decoder = _networks(config.network)
-    posteriors: dict[str, Callable[..., distributions.Posterior]] = {
-        "diagonal": distributions.DiagonalNormal,
-        "full": distributions.FullCovarianceNormal,
-        "flow": distributions.InverseAutoregressiveNormal,
-    }
-    posterior = posteriors[config.posterior](config.latent_size)
-    likelihoods: dict[str, Callable[..., distributions.Likelihood]] = {
-        "bernoulli": distributions.Bernoulli,
-        "continuous_bernoulli": distributions.ContinuousBernoulli,
-        "normal": functools.partial(distributions.Normal, scale=config.scale),
-        "categorical": distributions.Categorical,
-    }
-    likelihood = likelihoods[config.likelihood](data_shape)
-    priors: dict[str, Callable[..., distributions.Prior]] = {
-        "standard": distributions.StandardNormal,
-        "learned": distributions.LearnedNormal,
-        "mixture": functools.partial(
-            distributions.NormalMixture, num_components=config.prior_components
-        ),
-        "conditional": functools.partial(distributions.ConditionalNormal, num_classes=num_classes),
-        "vamp": functools.partial(distributions.VampPrior, num_components=config.prior_components),
-    }
-    prior = priors[config.prior](config.latent_size)
-    if config.objective == "iwae":
-        objective: objectives.Objective = objectives.IWAE(config.num_samples)
-    else:
-        kl_weight = (
-            objectives.LinearWarmUp(config.kl_warm_up, config.kl_weight)
-            if config.kl_warm_up
-            else config.kl_weight
-        )
-        objective = objectives.ELBO(kl_weight, config.num_samples, config.free_bits)
-    model = VAE(
-        encoder(
-            data_shape,
-            (posterior.parameter_size,),
-            num_classes=num_classes if config.conditional else None,
-        ),
-        decoder(
-            (config.latent_size,),
-            likelihood.parameter_shape,
-            num_classes=num_classes if config.conditional else None,
-        ),
-        posterior,
-        likelihood,
-        prior,
-        seed=config.seed,
-        name=config.name,
-    )
-    optimizer = adam(config, steps, config.learning_rate)
-    model.compile(optimizer, objective=objective, steps_per_execution=config.steps_per_execution)
-    return model
-
-
-@build.register
-def _(config: GANConfig, data_shape, steps, num_classes=None):
-    num_classes = num_classes if config.conditional else None
-    if config.label_smoothing and config.loss not in ("non_saturating", "minimax"):
-        raise ValueError(
-            f"Expected label smoothing with the loss non_saturating or minimax. Received: loss {config.loss}."
-        )
-    chosen: dict[str, Callable[[], losses.AdversarialLoss]] = {
-        "non_saturating": functools.partial(losses.NonSaturating, config.label_smoothing),
-        "minimax": functools.partial(losses.Minimax, config.label_smoothing),
-        "least_squares": losses.LeastSquares,
-        "hinge": losses.Hinge,
-        "wasserstein": losses.Wasserstein,
-        "relativistic": losses.RelativisticPairing,
-    }
-    loss = chosen[config.loss]()
-    penalty = {
-        "gradient_penalty": losses.GradientPenalty,
-        "dragan": losses.DRAGAN,
-        "r1": losses.R1,
-        "r2": losses.R2,
-    }
-    model = GAN(
-        networks.dcgan_generator(config.latent_size, data_shape, num_classes=num_classes),
-        networks.dcgan_discriminator(
-            data_shape,
-            num_classes=num_classes,
-            spectral_normalization=config.spectral_normalization,
-        ),
-        seed=config.seed,
-        name=config.name,
-    )
-    model.compile(
-        adam(config, steps, config.generator_learning_rate, beta_1=config.beta_1),
-        adam(
-            config,
-            config.discriminator_steps * steps,
-            config.discriminator_learning_rate,
-            beta_1=config.beta_1,
-        ),
-        loss,
-        [
-            penalty[name](config.penalty_weight, every=config.penalty_every)
-            for name in config.penalties
-        ],
-        config.discriminator_steps,
-        config.ema_momentum,
-        steps_per_execution=config.steps_per_execution,
-    )
-    return model
-
-
-def _networks(network):
-    if network == "mlp":
-        wide = functools.partial(networks.mlp, hidden=(512, 256))
-        return wide, functools.partial(networks.mlp, hidden=(256, 512))
-    return networks.conv_encoder, networks.conv_decoder
-
-
-def adam(
-    config: RunConfig, steps: int, learning_rate: float, **kwargs: Any
-) -> keras.optimizers.Adam:
-    """Adam with the learning rate's schedule, of `steps` in all, and the clipping of a configuration."""
-    if config.schedule == "cosine" or config.warm_up:
-        learning_rate = keras.optimizers.schedules.CosineDecay(
-            0.0 if config.warm_up else learning_rate,
-            max(steps - config.warm_up, 1),
-            alpha=0.0 if config.schedule == "cosine" else 1.0,
-            warmup_target=learning_rate if config.warm_up else None,
-            warmup_steps=config.warm_up,
-        )
-    return keras.optimizers.Adam(learning_rate, global_clipnorm=config.clip_norm, **kwargs)
-
-
-def _new_folder(config, strategy):
-    """`runs/name`, or the first of `name-2`, `name-3`, … that is free, with the configuration; all workers have the chief's."""
-    number = 0
-    if is_chief(strategy):
-        number = _free(config.runs, config.name)
-        _write_config(config, _numbered(config.runs, config.name, number))
-    folder = _numbered(config.runs, config.name, from_chief(strategy, number))
-    if not (folder / "config.yaml").exists():  # of a worker with a disk of its own
-        folder.mkdir(parents=True, exist_ok=True)
-        _write_config(config, folder)
-    return folder
-
-
-def _write_config(config, folder):
-    with atomic_write(folder / "config.yaml") as unfinished:
-        unfinished.write_text(yaml.safe_dump(as_dict(config), sort_keys=False))
-
-
-def _free(runs, name):
-    """The first number whose folder could be created."""
-    for number in itertools.count(1):
-        with contextlib.suppress(FileExistsError):
-            _numbered(runs, name, number).mkdir(parents=True)
-            return number
-    raise AssertionError  # the numbers do not end
-
-
-def _numbered(runs, name, number):
-    return runs / (name if number == 1 else f"{name}-{number}")
+def _call(function: str, folder: RunFolder) -> str:
+    """Return a call of a function of `keras_gen.runs` as text; the command line translates it."""
+    return f"`keras_gen.runs.{function}({str(folder.path)!r})`"

@@ -97,8 +97,8 @@ def _check_model(model: object) -> None:
         return
     advice = ""
     if isinstance(model, (str, os.PathLike)):
-        file = os.path.join(os.fspath(model), "model.keras")
-        advice = f" Load the model first, for instance with `keras.saving.load_model({file!r})`."
+        call = f"keras_gen.runs.RunFolder({os.fspath(model)!r}).load_model()"
+        advice = f" Load the model first: `{call}`."
     raise ValueError(f"`model` must be a keras_gen model. Received: {model!r}.{advice}")
 
 

@@ -14,12 +14,12 @@ from keras.utils import load_img
 
 from keras_gen import data, evaluation
 from keras_gen.evaluation.figures import save_grid
+from keras_gen.runs import RunFolder, config_file
 from keras_gen.runs import evaluate as finished
 from keras_gen.runs import train as run
-from keras_gen.runs.callbacks import Pictures, Summaries
-from keras_gen.runs.config import AutoencoderConfig, GANConfig, VAEConfig, as_dict, read
+from keras_gen.runs.callbacks import ImageSamples, Summaries
 from keras_gen.runs.environment import record_environment
-from keras_gen.runs.folder import load_run
+from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, build
 
 pytestmark = pytest.mark.usefixtures("unverified")
 CONFIGS = {
@@ -40,7 +40,7 @@ def digits(tmp_path_factory):
 def config(kind, digits, tmp_path):
     folders = {"runs": tmp_path / "runs", "savedmodels": tmp_path / "savedmodels"}
     return dataclasses.replace(
-        CONFIGS[kind], data=str(digits), epochs=3, batch_size=16, pictures_every=2, **folders
+        CONFIGS[kind], data=str(digits), epochs=3, batch_size=16, images_every=2, **folders
     )
 
 
@@ -60,13 +60,13 @@ def test_a_run_leaves_all_it_should(kind, config, tmp_path, capsys):
     assert [row["epoch"] for row in rows] == ["0", "1", "2"]
     assert all(np.isfinite(float(value)) for row in rows for value in row.values())
     assert (folder / "report.html").is_file()
-    pictures = {path.name for path in folder.glob("*.png")}
+    images = {path.name for path in folder.glob("*.png")}
     kinds = {
         "autoencoder": ["reconstructions", "samples"],
         "vae": ["reconstructions", "samples"],
         "gan": ["samples"],
     }[kind]
-    assert pictures == {f"{name}-00{epoch}.png" for name in kinds for epoch in (2, 3)}
+    assert images == {f"{name}-00{epoch}.png" for name in kinds for epoch in (2, 3)}
     model = keras.saving.load_model(folder / "model.keras")
     assert int(model.optimizer.iterations) == 9
     assert (
@@ -84,7 +84,7 @@ def test_a_run_leaves_all_it_should(kind, config, tmp_path, capsys):
         assert list(csv.DictReader(file)) == rows  # the same seed, the same run
 
 
-def test_rows_that_are_no_images_train_without_pictures(tmp_path):
+def test_rows_that_are_no_images_train_without_images(tmp_path):
     np.savetxt(tmp_path / "table.csv", np.random.default_rng(0).random((40, 5)), delimiter=",")
     config = VAEConfig(
         data=str(tmp_path / "table.csv"),
@@ -116,7 +116,7 @@ def test_every_setting_reaches_the_model():
         "likelihood": "normal",
         "scale": 0.25,
     }
-    vae = run.build(VAEConfig(latent_size=5, **bound, **families), image, 10)
+    vae = build(VAEConfig(latent_size=5, **bound, **families), image, 10)
     assert (
         repr(vae.objective)
         == "ELBO(kl_weight=LinearWarmUp(steps=7, end=0.5), num_samples=3, free_bits=2.0)"
@@ -124,10 +124,10 @@ def test_every_setting_reaches_the_model():
     assert repr(vae.posterior) == "FullCovarianceNormal(event_size=5)"
     assert (vae.prior.num_components, vae.likelihood.scale, vae.seed) == (4, 0.25, 9)
     assert float(vae.optimizer.learning_rate) == 0.125
-    assert repr(
-        run.build(VAEConfig(objective="iwae", num_samples=5), image, 10).objective
-    ).startswith("IWAE(num_samples=5")
-    autoencoder = run.build(
+    assert repr(build(VAEConfig(objective="iwae", num_samples=5), image, 10).objective).startswith(
+        "IWAE(num_samples=5"
+    )
+    autoencoder = build(
         AutoencoderConfig(l2=0.5, loss="mse", learning_rate=0.25, latent_size=3), image, 10
     )
     kernels = [
@@ -141,7 +141,7 @@ def test_every_setting_reaches_the_model():
         float(autoencoder.optimizer.learning_rate),
         autoencoder.latent_shape,
     ) == ("mse", 0.25, (3,))
-    gan = run.build(
+    gan = build(
         GANConfig(
             generator_learning_rate=0.5,
             discriminator_learning_rate=0.25,
@@ -174,7 +174,7 @@ def test_every_setting_reaches_the_model():
         "spectral_normalization": True,
         "conditional": True,
     }
-    gan = run.build(GANConfig(**game, **more), image, 10, num_classes=3)
+    gan = build(GANConfig(**game, **more), image, 10, num_classes=3)
     assert repr(gan.loss) == "Minimax(label_smoothing=0.1)"
     assert (
         repr(gan.penalties)
@@ -184,7 +184,7 @@ def test_every_setting_reaches_the_model():
     assert any(
         isinstance(layer, keras.layers.SpectralNormalization) for layer in gan.discriminator.layers
     )
-    autoencoder = run.build(
+    autoencoder = build(
         AutoencoderConfig(latent_l1=0.5, latent_l2=0.25, contractive=0.125), image, 10
     )
     assert (
@@ -206,7 +206,7 @@ def test_every_prior_and_likelihood_trains_and_comes_back(prior, likelihood, tmp
     config = VAEConfig(
         prior=prior, likelihood=likelihood, prior_components=3, latent_size=2, network="conv"
     )
-    model = run.build(config, (8, 8, 1), 10)
+    model = build(config, (8, 8, 1), 10)
     model.run_eagerly = True
     x = (np.random.default_rng(0).integers(0, 256, size=(12, 8, 8, 1)) / 255).astype("float32")
     assert np.isfinite(model.fit(x, validation_data=x, verbose=0).history["val_loss"][0])
@@ -235,11 +235,11 @@ def test_a_conditional_run_shows_each_label_in_turn(kind, tmp_path):
         config, data=str(tmp_path / "labelled.npz"), conditional=True, epochs=1, **folders
     )
     folder = run.train(config)
-    pictures = (
+    images = (
         {"samples-001.png", "reconstructions-001.png"} if kind == "vae" else {"samples-001.png"}
     )
-    assert {path.name for path in folder.glob("*.png")} == pictures
-    model = load_run(folder)
+    assert {path.name for path in folder.glob("*.png")} == images
+    model = RunFolder(folder).load_model()
     assert model.num_classes == 3
     samples = np.load(finished.sample(folder, 4, seed=5, output=tmp_path / "x.npy"))
     np.testing.assert_allclose(
@@ -253,15 +253,15 @@ def test_samples_of_a_run_are_those_of_its_model(digits, tmp_path):
         CONFIGS["vae"], data=str(digits), epochs=1, runs=tmp_path, savedmodels=tmp_path / "s"
     )
     folder = run.train(config)
-    expected = load_run(folder).generate(12, seed=5)
+    expected = RunFolder(folder).load_model().generate(12, seed=5)
     np.testing.assert_array_equal(
         np.load(finished.sample(folder, 12, seed=5, output=tmp_path / "a" / "x.npy")), expected
     )
     assert load_img(finished.sample(folder, 12, seed=5)).size == (10 * 12 * 2, 2 * 12 * 2)
     with pytest.raises(
-        ValueError, match=r"Expected the folder of a finished run, with model\.keras in it"
+        ValueError, match=r"The folder of a finished run must contain model\.keras\. Received"
     ):
-        load_run(tmp_path)
+        RunFolder(tmp_path).load_model()
 
 
 def test_a_grid_shows_each_image_in_its_place(tmp_path):
@@ -274,23 +274,24 @@ def test_a_grid_shows_each_image_in_its_place(tmp_path):
 
 @pytest.mark.parametrize("kind", [AutoencoderConfig, VAEConfig, GANConfig])
 def test_several_steps_in_one_go_are_for_one_device(kind):
-    assert run.build(kind(steps_per_execution=5), (8, 8, 1), 10).steps_per_execution == 5
+    assert build(kind(steps_per_execution=5), (8, 8, 1), 10).steps_per_execution == 5
     with pytest.raises(
         ValueError,
-        match=r"Expected .steps_per_execution. 1 .* Received: 5\. Or use .strategy. 'single'",
+        match=r"`steps_per_execution` must be 1 .* Received: .*=5 .* Use .* strategy='single'",
     ):
         kind(steps_per_execution=5, strategy="mirrored")
 
 
 def test_a_configuration_of_another_kind_is_refused():
-    with pytest.raises(ValueError, match="Expected an AutoencoderConfig, VAEConfig or GANConfig"):
-        run.build({"epochs": 1}, (28, 28, 1), steps=1)
+    expected = "`config` must be .* of a registered kind: AutoencoderConfig, VAEConfig, GANConfig"
+    with pytest.raises(ValueError, match=expected):
+        build({"epochs": 1}, (28, 28, 1), steps=1)
 
 
 @pytest.mark.usefixtures("unpublished")
 def test_schedule_and_clipping_reach_every_optimizer(digits, tmp_path):
     def rates(steps, **settings):
-        adam = run.build(
+        adam = build(
             VAEConfig(network="mlp", learning_rate=0.5, clip_norm=2.0, **settings), (8, 8, 1), 10
         ).optimizer
         assert adam.global_clipnorm == 2.0
@@ -317,7 +318,7 @@ def test_schedule_and_clipping_reach_every_optimizer(digits, tmp_path):
         batch_size=16,
     )
     config = dataclasses.replace(config, epochs=2, runs=tmp_path, savedmodels=tmp_path / "s")
-    optimizers = load_run(run.train(config)).optimizer.optimizers
+    optimizers = RunFolder(run.train(config)).load_model().optimizer.optimizers
     assert [(float(each.learning_rate), each.global_clipnorm) for each in optimizers] == [
         (0.0, 2.0),
         (0.0, 2.0),
@@ -342,7 +343,7 @@ def test_patience_ends_a_training_with_its_best_weights(digits, tmp_path):
     best = int(np.argmax(elbos))
     assert len(elbos) == best + 3 < 20
     _, test = run.data.load(digits)
-    evaluated = load_run(folder).evaluate(test, verbose=0, return_dict=True)
+    evaluated = RunFolder(folder).load_model().evaluate(test, verbose=0, return_dict=True)
     assert evaluated["elbo"] == pytest.approx(elbos[best], rel=1e-5)
     assert {path.name for path in folder.glob("samples-*.png")} == {f"samples-{len(elbos):03d}.png"}
 
@@ -354,10 +355,10 @@ def test_a_dry_run_describes_and_leaves_nothing(digits, tmp_path, monkeypatch):
     )
     assert "latent_size: 2\n" in words
     assert "36 to train with, 4 to validate, each (12, 12, 1)" in words
-    assert "3 an epoch, 21 in all" in words
+    assert "3 per epoch, 21 in total" in words
     encoder = 144 * 512 + 512 + 512 * 256 + 256 + 256 * 4 + 4
     assert f"{encoder:,} in encoder" in words
-    assert re.search(r"time +\d+\.\d ms a step \(median of 20\), the first \d+\.\d s", words)
+    assert re.search(r"time +\d+\.\d ms per step \(median of 20\), the first step \d+\.\d s", words)
     assert not list(tmp_path.iterdir())
 
 
@@ -366,7 +367,7 @@ def test_tensorboard_has_curves_samples_and_the_kl_of_each_dimension(digits, tmp
     folders = {"runs": tmp_path, "savedmodels": tmp_path / "s"}
     folder = run.train(
         VAEConfig(
-            network="mlp", latent_size=3, data=str(digits), epochs=2, pictures_every=2, **folders
+            network="mlp", latent_size=3, data=str(digits), epochs=2, images_every=2, **folders
         )
     )
     found = {}
@@ -391,19 +392,19 @@ def test_tensorboard_has_curves_samples_and_the_kl_of_each_dimension(digits, tmp
     assert ("examples", "samples", 0) not in found
 
 
-@pytest.mark.parametrize("make", [functools.partial(Pictures, data=None), Summaries])
-def test_how_often_pictures_are_written_is_checked_before_the_training(make, images, tmp_path):
+@pytest.mark.parametrize("callback", [ImageSamples, Summaries])
+def test_how_often_images_are_written_is_checked_before_the_training(callback, images, tmp_path):
     with pytest.raises(
         ValueError,
-        match=r"`every` of (Pictures|Summaries) must be an integer of at least 1\. Received: every=0",
+        match=rf"`every` of {callback.__name__} must be an integer of at least 1\. Received: every=0",
     ):
-        make(tmp_path, images, every=0)
+        callback(RunFolder(tmp_path), images, every=0)
 
 
 def test_a_run_notes_what_it_was_made_with(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(run.pathlib.Path(__file__).parent)
-        record_environment(tmp_path)
+        record_environment(tmp_path / "environment.yaml")
     (first,) = yaml.safe_load((tmp_path / "environment.yaml").read_text())
     assert first["versions"]["tensorflow"] == tf.__version__
     head = subprocess.run(
@@ -418,9 +419,10 @@ def test_a_run_notes_what_it_was_made_with(tmp_path):
     first["versions"]["keras"] = "3.0.0"
     (tmp_path / "environment.yaml").write_text(yaml.safe_dump([first]))
     with pytest.warns(
-        UserWarning, match=rf"The run had keras 3\.0\.0 and goes on with {keras.__version__}"
+        UserWarning,
+        match=rf"started with keras 3\.0\.0 and is resumed with {keras.__version__}",
     ):
-        record_environment(tmp_path)
+        record_environment(tmp_path / "environment.yaml")
     assert len(yaml.safe_load((tmp_path / "environment.yaml").read_text())) == 2
 
 
@@ -435,8 +437,9 @@ def test_a_run_notes_what_it_was_made_with(tmp_path):
     ],
 )
 def test_a_configuration_comes_back_from_its_file(config, tmp_path):
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(as_dict(config)))
-    assert read(tmp_path) == config
+    RunFolder(tmp_path).write_config(config)
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == config_file.to_dict(config)
+    assert RunFolder(tmp_path).read_config() == config
 
 
 @pytest.mark.parametrize(
@@ -452,13 +455,15 @@ def test_a_configuration_comes_back_from_its_file(config, tmp_path):
     ],
 )
 def test_settings_that_cannot_be_are_refused(setting):
-    with pytest.raises(ValueError, match=f"Expected `{setting}` above 0. Received: 0"):
+    with pytest.raises(
+        ValueError, match=f"`{setting}` must be greater than 0. Received: {setting}=0"
+    ):
         VAEConfig(**{setting: 0})
 
 
 @pytest.mark.usefixtures("unpublished")
 @pytest.mark.filterwarnings("ignore:.*is not a likelihood")
-def test_an_evaluation_leaves_its_table_pictures_and_report_in_the_folder(tmp_path, monkeypatch):
+def test_an_evaluation_writes_its_table_figures_and_report_in_the_folder(tmp_path, monkeypatch):
     np.savez(
         tmp_path / "x.npz",
         x=np.random.default_rng(0).random((100, 8, 8)).astype("float32"),
@@ -475,7 +480,7 @@ def test_an_evaluation_leaves_its_table_pictures_and_report_in_the_folder(tmp_pa
     folder = run.train(config)
     found = finished.evaluate(folder, num_samples=5)
     model, test = (
-        load_run(folder),
+        RunFolder(folder).load_model(),
         np.concatenate(list(data.load(config.data, 100)[1].as_numpy_iterator())),
     )
     losses = model.evaluate(test, verbose=0, return_dict=True)
@@ -490,7 +495,7 @@ def test_an_evaluation_leaves_its_table_pictures_and_report_in_the_folder(tmp_pa
     }
     assert "traversals" in (folder / "report.html").read_text().lower()
     (folder / "evaluation.json").unlink()
-    monkeypatch.setattr(finished, "draw_latents", lambda folder, *args: 1 / 0)
+    monkeypatch.setattr(evaluation, "save_latent_figures", lambda model, *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         finished.evaluate(folder, num_samples=5)
     assert (folder / "evaluation.json").is_file()  # whatever cannot be drawn
@@ -518,7 +523,7 @@ def test_an_audit_leaves_its_verdict_in_the_folder(tmp_path, monkeypatch):
             config, binarize=True, epochs=1, runs=tmp_path, savedmodels=tmp_path / "s"
         )
     )
-    weights = load_run(folder).get_weights()
+    weights = RunFolder(folder).load_model().get_weights()
     found = finished.audit(folder, epochs=1, num_seeds=2, images=3, num_samples=20)
     saved = json.loads((folder / "audit.json").read_text())
     assert saved["elbo_gain"] == list(found.elbo_gain)
@@ -526,11 +531,12 @@ def test_an_audit_leaves_its_verdict_in_the_folder(tmp_path, monkeypatch):
     assert "Was independence adequate?" in (folder / "report.html").read_text()
     assert load_img(folder / "correlations.png").size[0] > 100
     assert all(
-        np.array_equal(a, b) for a, b in zip(weights, load_run(folder).get_weights(), strict=True)
+        np.array_equal(a, b)
+        for a, b in zip(weights, RunFolder(folder).load_model().get_weights(), strict=True)
     )
     seen = {}
     monkeypatch.setattr(
-        finished,
+        evaluation,
         "summarize",
         lambda *args, **kwargs: seen.update(kwargs, test=args[1], others=args[3]),
     )
@@ -541,6 +547,7 @@ def test_an_audit_leaves_its_verdict_in_the_folder(tmp_path, monkeypatch):
         min(len(np.unique(seen[name])) for name in ("real", "others")) > 2
     )  # as grey as what a VAE of binarized pixels generates
     assert seen["split"] == "test in grey values"
-    (folder / "config.yaml").write_text(yaml.safe_dump(as_dict(GANConfig())))
-    with pytest.raises(ValueError, match="Expected the run of a VAE"):
+    (folder / "model.keras").unlink()
+    RunFolder(folder).save_model(build(GANConfig(latent_size=2), (8, 8, 1), 10))
+    with pytest.raises(ValueError, match="the run of a VAE.* Received: .*, the run of a GAN"):
         finished.audit(folder)

@@ -138,7 +138,7 @@ def test_a_folder_is_refused_with_the_way_to_load_its_model(tmp_path):
     with pytest.raises(
         ValueError,
         match=r"`model` must be a keras_gen model\. Received: .*run'\)\. Load the model first.*"
-        + re.escape(repr(str(folder / "model.keras"))),
+        + re.escape(f"RunFolder({str(folder)!r}).load_model()"),
     ):
         serving.publish(folder, tmp_path / "savedmodels" / "mine")
     assert not (tmp_path / "savedmodels").exists()

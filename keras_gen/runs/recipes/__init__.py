@@ -1,1 +1,128 @@
-"""Recipes."""
+"""The registry of recipes: one entry for each kind of model that `keras-gen train` knows."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from keras_gen.runs.recipes import autoencoder, gan, vae
+from keras_gen.runs.recipes.autoencoder import AutoencoderConfig
+from keras_gen.runs.recipes.gan import GANConfig
+from keras_gen.runs.recipes.recipe import Recipe, RunConfig
+from keras_gen.runs.recipes.vae import VAEConfig
+
+if TYPE_CHECKING:
+    from keras_gen.models import GenerativeModel
+
+__all__ = [
+    "RECIPES",
+    "AutoencoderConfig",
+    "GANConfig",
+    "Recipe",
+    "RunConfig",
+    "VAEConfig",
+    "build",
+    "kind_of",
+    "register",
+]
+
+RECIPES: dict[str, Recipe] = {
+    "autoencoder": autoencoder.RECIPE,
+    "vae": vae.RECIPE,
+    "gan": gan.RECIPE,
+}
+"""The recipe of each kind of model: `keras-gen train KIND` runs `RECIPES[KIND]`."""
+
+
+def register(kind: str, recipe: Recipe) -> None:
+    """Register a kind of model, so that `keras-gen train KIND` trains it.
+
+    Call it in a file of your own, and name this file to the command line:
+    `keras-gen --import FILE train KIND`.
+
+    Args:
+        kind: Name of the subcommand, in lower-case letters, digits, `_` and `-`.
+        recipe: The recipe.
+
+    Raises:
+        ValueError: If the name is invalid or already registered.
+
+    Example:
+
+    >>> import dataclasses
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class SmallConfig(RunConfig):
+    ...     '''Train a small model.'''
+    >>> def build(config, data_shape, steps, num_classes):
+    ...     ...  # make and compile a GenerativeModel here
+    >>> register("small", Recipe("A small model", SmallConfig, build))
+    >>> sorted(RECIPES)
+    ['autoencoder', 'gan', 'small', 'vae']
+    >>> del RECIPES["small"]
+    """
+    if not isinstance(kind, str) or not re.fullmatch("[a-z][a-z0-9_-]*", kind):
+        raise ValueError(
+            "`kind` must consist of lower-case letters, digits, `_` and `-`, and start with a "
+            f"letter. Received: kind={kind!r}."
+        )
+    if kind in RECIPES:
+        raise ValueError(
+            f"`kind` must be a new name. Received: kind={kind!r}, which is registered already. "
+            f"Choose another name, or remove the old recipe: `del RECIPES[{kind!r}]`."
+        )
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"`recipe` must be a keras_gen.runs.Recipe. Received: recipe={recipe!r}.")
+    if recipe.config in [known.config for known in RECIPES.values()]:
+        raise ValueError(
+            "Each kind must have a configuration class of its own. "
+            f"Received: {recipe.config.__name__}, which another kind uses."
+        )
+    RECIPES[kind] = recipe
+
+
+def kind_of(config: RunConfig) -> str:
+    """Return the kind whose recipe has this class of configuration.
+
+    Args:
+        config: A configuration, for instance `VAEConfig()`.
+
+    Raises:
+        ValueError: If no recipe has this class.
+
+    Example:
+
+    >>> kind_of(VAEConfig())
+    'vae'
+    """
+    for kind, recipe in RECIPES.items():
+        if type(config) is recipe.config:
+            return kind
+    known = ", ".join(recipe.config.__name__ for recipe in RECIPES.values())
+    raise ValueError(
+        f"`config` must be the configuration of a registered kind: {known}. "
+        f"Received: config={config!r}. `keras_gen.runs.register` registers a kind of your own."
+    )
+
+
+def build(
+    config: RunConfig, data_shape: tuple[int, ...], steps: int, num_classes: int | None = None
+) -> GenerativeModel:
+    """Build and compile the model that `config` describes.
+
+    Args:
+        config: The configuration of a registered kind, for instance `VAEConfig()`.
+        data_shape: Shape of one example.
+        steps: Number of training steps of the whole run, for the learning-rate schedule.
+        num_classes: Number of labels, for a conditional model.
+
+    Raises:
+        ValueError: If the kind is not registered, or a setting is invalid.
+
+    Example:
+
+    >>> model = build(VAEConfig(network="mlp", latent_size=2), data_shape=(8, 8, 1), steps=100)
+    >>> model.generate(3, seed=0).shape.as_list()
+    [3, 8, 8, 1]
+    """
+    recipe = RECIPES[kind_of(config)]
+    return recipe.build(config, data_shape, steps, num_classes)

@@ -1,0 +1,155 @@
+"""`config.yaml`: a configuration as text, and back."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import io
+import itertools
+import pathlib
+import typing
+from typing import Any
+
+import tyro
+import yaml
+
+from keras_gen.runs.recipes import RECIPES, RunConfig, kind_of
+
+_RENAMED = {"pictures_every": "images_every"}  # fields of version 0.1.0 that have a new name
+_NOT_COMPARED = ("runs", "name")  # they say where the run is, not what is trained
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """Return a configuration as `config.yaml` holds it: `model`, the kind, and then the fields."""
+    fields: dict[str, Any] = {"model": kind_of(config)}
+    for name, value in dataclasses.asdict(config).items():
+        if isinstance(value, pathlib.Path):
+            value = str(value)
+        if isinstance(value, tuple):
+            value = list(value)
+        fields[name] = value
+    return fields
+
+
+def to_yaml(config: RunConfig) -> str:
+    """Return the text of `config.yaml`.
+
+    Args:
+        config: The configuration of a registered kind.
+
+    Example:
+
+    >>> from keras_gen.runs.recipes import GANConfig
+    >>> print(to_yaml(GANConfig(epochs=3))[:35])
+    model: gan
+    data: mnist_mini
+    data_dir
+    """
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def from_yaml(text: str, source: object) -> RunConfig:
+    """Return the configuration that the text of a `config.yaml` describes.
+
+    Fields that are missing have their default. Fields that were renamed since version 0.1.0 are
+    accepted under their old name.
+
+    Args:
+        text: The text.
+        source: Name of the file, for the error message.
+
+    Raises:
+        ValueError: If the text is no YAML, the kind is not registered, or a field is unknown or
+            has an invalid value. The message names the field.
+
+    Example:
+
+    >>> from_yaml("model: gan\\nepochs: 3", source="config.yaml").epochs
+    3
+    """
+    fields = _parse(text, source)
+    recipe = RECIPES[_kind(fields, source)]
+    del fields["model"]
+    arguments = {}
+    for name, value in fields.items():
+        arguments[name] = _as_arguments(_RENAMED.get(name, name), value)
+    values = _parse_arguments(recipe.config, [*itertools.chain(*arguments.values())])
+    if values is not None:
+        return recipe.config(**values)
+    for name, argument in arguments.items():
+        if _parse_arguments(recipe.config, argument) is None:
+            raise ValueError(
+                f"Each field of {source} must be a field of {recipe.config.__name__} with a valid "
+                f"value. Received: {name}: {fields[name]!r}."
+            )
+    raise ValueError(f"The fields of {source} must be valid together. Received: {fields}.")
+
+
+def check_kind(text: str, source: object) -> None:
+    """Raise a `ValueError` unless the kind of the `config.yaml` with this text is registered."""
+    _kind(_parse(text, source), source)
+
+
+def first_difference(saved: RunConfig, config: RunConfig) -> tuple[str, Any, Any] | None:
+    """Find the first field in which two configurations differ, except for the folder of the run.
+
+    Returns:
+        `(field, value in saved, value in config)`, or None if there is no difference. The kind of
+        model is the field `"model"`.
+    """
+    old = to_dict(saved)
+    new = to_dict(config)
+    for name in old:
+        if name in new and name not in _NOT_COMPARED and old[name] != new[name]:
+            return name, old[name], new[name]
+    return None
+
+
+def _parse(text: str, source: object) -> dict[str, Any]:
+    try:
+        fields = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{source} must be a YAML file. Received: {reason}.") from error
+    if not isinstance(fields, dict) or "model" not in fields:
+        raise ValueError(
+            f"{source} must begin with `model: KIND`, where KIND is one of {', '.join(RECIPES)}. "
+            f"Received: {str(fields)[:40]!r}."
+        )
+    return fields
+
+
+def _kind(fields: dict[str, Any], source: object) -> str:
+    kind = fields["model"]
+    if kind not in RECIPES:
+        raise ValueError(
+            f"`model` in {source} must be a registered kind: {', '.join(RECIPES)}. "
+            f"Received: model: {kind}. If it is a kind of your own, first import the file that "
+            "registers it with `keras_gen.runs.register`."
+        )
+    return kind
+
+
+def _as_arguments(name: str, value: Any) -> list[str]:
+    """Return a field of `config.yaml` as arguments of the command line, which check its value."""
+    flag = name.replace("_", "-")
+    if value is True:
+        return [f"--{flag}"]
+    if value is False:
+        return [f"--no-{flag}"]
+    if isinstance(value, list):
+        return [f"--{flag}", *map(str, value)]
+    return [f"--{flag}", str(value)]
+
+
+def _parse_arguments(config: type[RunConfig], arguments: list[str]) -> dict[str, Any] | None:
+    """Return the values of fields of a configuration class, or None if one is invalid."""
+    types = typing.get_type_hints(config, include_extras=True)
+    fields = {field.name: types[field.name] for field in dataclasses.fields(config)}
+    # mypy wants the fields of a TypedDict to be written out
+    values: Any = typing.TypedDict("values", fields, total=False)  # type: ignore[operator]
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            return tyro.cli(values, args=arguments, console_outputs=False)
+    except SystemExit:
+        return None

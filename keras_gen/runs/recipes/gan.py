@@ -1,0 +1,156 @@
+"""The recipe of the generative adversarial network."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+from keras_gen.runs.recipes.recipe import Recipe, RunConfig, adam
+
+if TYPE_CHECKING:
+    from keras_gen import losses
+    from keras_gen.models import GAN
+
+
+@dataclasses.dataclass(frozen=True)
+class GANConfig(RunConfig):
+    """Train a GAN: a DCGAN generator and discriminator, each with its own optimizer."""
+
+    name: str = "gan"
+    """Name of the run and of the SavedModel."""
+    batch_size: int = 64
+    """Examples per training step, summed over all devices."""
+    epochs: int = 45
+    """Number of passes over the training data."""
+    latent_size: int = 64
+    """Number of latent dimensions."""
+    conditional: bool = False
+    """Condition the generator and the discriminator on the labels of the data."""
+    loss: Literal[
+        "non_saturating", "minimax", "least_squares", "hinge", "wasserstein", "relativistic"
+    ] = "non_saturating"
+    """Adversarial loss of the generator and the discriminator."""
+    label_smoothing: float = 0.0
+    """One-sided label smoothing for real examples.
+    It needs the loss non_saturating or minimax."""
+    penalties: tuple[Literal["gradient_penalty", "dragan", "r1", "r2"], ...] = ()
+    """Penalties on the gradient norm of the discriminator."""
+    penalty_weight: float = 10.0
+    """Weight of the penalties."""
+    penalty_every: int = 1
+    """Training steps from one use of the penalties to the next."""
+    spectral_normalization: bool = False
+    """Keep the spectral norm of each kernel of the discriminator at 1."""
+    discriminator_steps: int = 1
+    """Discriminator updates per generator update."""
+    ema_momentum: float | None = None
+    """Momentum of the EMA generator, for instance 0.999. Default: no EMA generator.
+    The EMA generator generates the samples.
+    Its weights are the exponential moving average of the generator's weights."""
+    generator_learning_rate: float = 1e-3
+    """Initial learning rate of the generator's Adam."""
+    discriminator_learning_rate: float = 4e-4
+    """Initial learning rate of the discriminator's Adam."""
+    beta_1: float = 0.5
+    """First momentum of Adam, for the generator and the discriminator."""
+    schedule: Literal["cosine", "constant"] = "constant"
+    """Schedule of both learning rates: cosine decay to 0, or constant."""
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the generator and the discriminator depend on the labels of the data."""
+        return self.conditional
+
+
+def build(
+    config: GANConfig,
+    data_shape: tuple[int, ...],
+    steps: int,
+    num_classes: int | None = None,
+) -> GAN:
+    """Build and compile the GAN that `config` describes.
+
+    Args:
+        config: The settings.
+        data_shape: Shape of one example, an image.
+        steps: Number of training steps of the whole run, for the learning-rate schedules.
+        num_classes: Number of labels, for a conditional model.
+
+    Raises:
+        ValueError: If the loss has no label smoothing and `label_smoothing` is not 0.
+    """
+    from keras_gen import losses, networks
+    from keras_gen.models import GAN
+
+    labels = num_classes if config.conditional else None
+    loss = _loss(config)
+    penalties = {
+        "gradient_penalty": losses.GradientPenalty,
+        "dragan": losses.DRAGAN,
+        "r1": losses.R1,
+        "r2": losses.R2,
+    }
+    model = GAN(
+        generator=networks.dcgan_generator(config.latent_size, data_shape, num_classes=labels),
+        discriminator=networks.dcgan_discriminator(
+            data_shape,
+            num_classes=labels,
+            spectral_normalization=config.spectral_normalization,
+        ),
+        seed=config.seed,
+        name=config.name,
+    )
+    model.compile(
+        generator_optimizer=adam(
+            config, steps, config.generator_learning_rate, beta_1=config.beta_1
+        ),
+        discriminator_optimizer=adam(
+            config,
+            config.discriminator_steps * steps,
+            config.discriminator_learning_rate,
+            beta_1=config.beta_1,
+        ),
+        loss=loss,
+        penalties=[
+            penalties[name](config.penalty_weight, every=config.penalty_every)
+            for name in config.penalties
+        ],
+        discriminator_steps=config.discriminator_steps,
+        ema_momentum=config.ema_momentum,
+        steps_per_execution=config.steps_per_execution,
+    )
+    return model
+
+
+def _loss(config: GANConfig) -> losses.AdversarialLoss:
+    from keras_gen import losses
+
+    if config.loss == "non_saturating":
+        return losses.NonSaturating(config.label_smoothing)
+    if config.loss == "minimax":
+        return losses.Minimax(config.label_smoothing)
+    if config.label_smoothing:
+        raise ValueError(
+            "`label_smoothing` must be 0 unless `loss` is 'non_saturating' or 'minimax'. "
+            f"Received: label_smoothing={config.label_smoothing!r} with loss={config.loss!r}."
+        )
+    if config.loss == "least_squares":
+        return losses.LeastSquares()
+    if config.loss == "hinge":
+        return losses.Hinge()
+    if config.loss == "wasserstein":
+        return losses.Wasserstein()
+    return losses.RelativisticPairing()
+
+
+RECIPE = Recipe(
+    title="A generative adversarial network",
+    config=GANConfig,
+    build=build,
+    examples=(
+        "keras-gen train gan --conditional --ema-momentum 0.999",
+        "keras-gen train gan --loss hinge --spectral-normalization --discriminator-steps 2",
+        "keras-gen train gan --loss wasserstein --penalties gradient_penalty",
+    ),
+)
+"""The recipe of `keras-gen train gan`."""

@@ -1,0 +1,165 @@
+"""The recipe of the variational autoencoder."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Literal
+
+from keras_gen.runs.recipes.recipe import Recipe, RunConfig, adam, encoder_and_decoder
+
+if TYPE_CHECKING:
+    from keras_gen import distributions, objectives
+    from keras_gen.models import VAE
+
+
+@dataclasses.dataclass(frozen=True)
+class VAEConfig(RunConfig):
+    """Train a variational autoencoder: -E[log p(x|z)] + KL(q(z|x) || p(z))."""
+
+    name: str = "vae"
+    """Name of the run and of the SavedModel."""
+    network: Literal["mlp", "conv"] = "conv"
+    """Networks: multilayer perceptrons, or convolutions of stride 2."""
+    latent_size: int = 10
+    """Number of latent dimensions."""
+    posterior: Literal["diagonal", "full", "flow"] = "diagonal"
+    """Posterior q(z|x): a normal distribution with independent latents or with a full covariance.
+    flow transforms a normal distribution by inverse autoregressive flows."""
+    conditional: bool = False
+    """Condition the encoder and the decoder on the labels of the data."""
+    prior: Literal["standard", "learned", "mixture", "vamp", "conditional"] = "standard"
+    """Prior p(z): N(0, I), a learned normal distribution, or a mixture of normal distributions.
+    vamp is a mixture of the posteriors of pseudo-inputs (VampPrior).
+    conditional has one normal distribution per label."""
+    prior_components: int = 20
+    """Number of components of the mixture, or of pseudo-inputs."""
+    likelihood: Literal["bernoulli", "continuous_bernoulli", "normal", "categorical"] = "bernoulli"
+    """Likelihood p(x|z) of a pixel. categorical has a probability for each of 256 grey values."""
+    scale: float | Literal["shared", "optimal", "per_element"] = "optimal"
+    """Scale of the normal likelihood: a number, one learned number, or the closed-form optimum.
+    With per_element, the decoder outputs a scale for each pixel."""
+    objective: Literal["elbo", "iwae"] = "elbo"
+    """Lower bound of log p(x) that is maximized."""
+    num_samples: int = 1
+    """Samples of z per example. More samples tighten the IWAE bound.
+    For the ELBO they only reduce noise."""
+    kl_weight: float = 1.0
+    """Factor of the KL in the ELBO. A factor other than 1 gives a beta-VAE."""
+    kl_warm_up: int = 0
+    """Training steps during which that factor rises from 0."""
+    free_bits: float = 0.0
+    """KL in nats that is not penalized."""
+    learning_rate: float = 2e-3
+    """Initial learning rate of Adam."""
+    patience: int | None = None
+    """Early stopping: the number of epochs without a higher `val_elbo` after which training stops.
+    The best weights are restored."""
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether the networks or the prior depend on the labels of the data."""
+        return self.conditional or self.prior == "conditional"
+
+
+def build(
+    config: VAEConfig,
+    data_shape: tuple[int, ...],
+    steps: int,
+    num_classes: int | None = None,
+) -> VAE:
+    """Build and compile the VAE that `config` describes.
+
+    Args:
+        config: The settings.
+        data_shape: Shape of one example.
+        steps: Number of training steps of the whole run, for the learning-rate schedule.
+        num_classes: Number of labels, for a conditional model.
+    """
+    from keras_gen.models import VAE
+
+    posterior = _posterior(config)
+    likelihood = _likelihood(config, data_shape)
+    prior = _prior(config, num_classes)
+    make_encoder, make_decoder = encoder_and_decoder(config.network)
+    labels = num_classes if config.conditional else None
+    model = VAE(
+        encoder=make_encoder(data_shape, (posterior.parameter_size,), num_classes=labels),
+        decoder=make_decoder((config.latent_size,), likelihood.parameter_shape, num_classes=labels),
+        posterior=posterior,
+        likelihood=likelihood,
+        prior=prior,
+        seed=config.seed,
+        name=config.name,
+    )
+    model.compile(
+        adam(config, steps, config.learning_rate),
+        objective=_objective(config),
+        steps_per_execution=config.steps_per_execution,
+    )
+    return model
+
+
+def _posterior(config: VAEConfig) -> distributions.Posterior:
+    from keras_gen import distributions
+
+    if config.posterior == "diagonal":
+        return distributions.DiagonalNormal(config.latent_size)
+    if config.posterior == "full":
+        return distributions.FullCovarianceNormal(config.latent_size)
+    return distributions.InverseAutoregressiveNormal(config.latent_size)
+
+
+def _likelihood(config: VAEConfig, data_shape: tuple[int, ...]) -> distributions.Likelihood:
+    from keras_gen import distributions
+
+    if config.likelihood == "bernoulli":
+        return distributions.Bernoulli(data_shape)
+    if config.likelihood == "continuous_bernoulli":
+        return distributions.ContinuousBernoulli(data_shape)
+    if config.likelihood == "normal":
+        return distributions.Normal(data_shape, scale=config.scale)
+    return distributions.Categorical(data_shape)
+
+
+def _prior(config: VAEConfig, num_classes: int | None) -> distributions.Prior:
+    from keras_gen import distributions
+
+    size = config.latent_size
+    if config.prior == "standard":
+        return distributions.StandardNormal(size)
+    if config.prior == "learned":
+        return distributions.LearnedNormal(size)
+    if config.prior == "mixture":
+        return distributions.NormalMixture(size, num_components=config.prior_components)
+    if config.prior == "vamp":
+        return distributions.VampPrior(size, num_components=config.prior_components)
+    if num_classes is None:
+        raise ValueError(
+            "`num_classes` must be the number of labels for prior='conditional'. "
+            "Received: num_classes=None."
+        )
+    return distributions.ConditionalNormal(size, num_classes=num_classes)
+
+
+def _objective(config: VAEConfig) -> objectives.Objective:
+    from keras_gen import objectives
+
+    if config.objective == "iwae":
+        return objectives.IWAE(config.num_samples)
+    kl_weight: float | objectives.LinearWarmUp = config.kl_weight
+    if config.kl_warm_up:
+        kl_weight = objectives.LinearWarmUp(config.kl_warm_up, config.kl_weight)
+    return objectives.ELBO(kl_weight, config.num_samples, config.free_bits)
+
+
+RECIPE = Recipe(
+    title="A variational autoencoder",
+    config=VAEConfig,
+    build=build,
+    examples=(
+        "keras-gen train vae --posterior full --prior mixture --prior-components 10",
+        "keras-gen train vae --conditional --prior conditional",
+        "keras-gen train vae --data fashion_mnist --objective iwae --num-samples 5",
+    ),
+)
+"""The recipe of `keras-gen train vae`."""
