@@ -1,5 +1,6 @@
 import re
 
+import keras
 import numpy as np
 import pytest
 import scipy.integrate
@@ -26,10 +27,8 @@ def test_bernoulli_is_the_cross_entropy_in_nats():
 
 @pytest.mark.parametrize("size", [784, 101, 1])  # many groups of factors, none, one
 def test_bernoulli_is_tfps_with_both_gradients_and_curvature(size):
-    logits, x = (
-        tf.constant(10 * RANDOM.normal(size=(3, 2, size)), tf.float32),
-        tf.constant(RANDOM.random((2, size)), tf.float32),
-    )
+    logits = tf.constant(10 * RANDOM.normal(size=(3, 2, size)), tf.float32)
+    x = tf.constant(RANDOM.random((2, size)), tf.float32)
 
     def derivatives(distribution):
         with tf.GradientTape() as outer:
@@ -48,7 +47,7 @@ def test_bernoulli_is_tfps_with_both_gradients_and_curvature(size):
     np.testing.assert_allclose(
         Bernoulli((size,))(logits[0, 0]).log_prob(x[0]), of_tfp[0][0, 0], rtol=1e-5, atol=1e-5
     )
-    alone = Bernoulli((size,))(logits).log_prob(x[:1])  # one example for all draws
+    alone = Bernoulli((size,))(logits).log_prob(x[:1])  # one example for all samples
     np.testing.assert_allclose(
         alone,
         Bernoulli((size,))(logits).log_prob(tf.repeat(x[:1], 2, axis=0)),
@@ -72,12 +71,9 @@ def test_normal_keeps_all_its_constants(scale):
 
 
 def test_continuous_bernoulli_is_a_density_proportional_to_the_cross_entropy():
-    likelihood, parameters = (
-        ContinuousBernoulli((1,)),
-        np.array([-30.0, -2.0, -1e-3, 0.0, 0.5, 30.0], np.float32),
-    )
+    likelihood = ContinuousBernoulli((1,))
     largest = -np.log(np.finfo(np.float32).eps)
-    for parameter in parameters:
+    for parameter in np.array([-30.0, -2.0, -1e-3, 0.0, 0.5, 30.0], np.float32):
         logit = largest * np.tanh(parameter / largest)
         density = scipy.integrate.quad(lambda x, logit=logit: np.exp(x * np.float64(logit)), 0, 1)[
             0
@@ -100,10 +96,41 @@ def test_normal_with_a_learned_shared_scale():
     )
     with tf.GradientTape() as tape:
         loss = -tf.reduce_sum(likelihood(PARAMETERS).log_prob(X))
-    (gradient,) = tape.gradient(loss, [v.value for v in likelihood.variables])
+    (gradient,) = tape.gradient(loss, [variable.value for variable in likelihood.variables])
     scaled = [scipy.stats.norm(PARAMETERS, scale).logpdf(X).sum() for scale in (1 - 1e-4, 1 + 1e-4)]
-    slope = (1 - np.exp(-6)) * (1 - np.exp(-1))  # of the scale in its raw value, at 0
-    assert float(gradient) == pytest.approx(-(scaled[1] - scaled[0]) / 2e-4 * slope, rel=1e-3)
+    derivative = (1 - np.exp(-6)) * (1 - np.exp(-1))  # of the scale in its raw value, at 0
+    assert float(gradient) == pytest.approx(-(scaled[1] - scaled[0]) / 2e-4 * derivative, rel=1e-3)
+
+
+@pytest.mark.parametrize(("scale", "trainable"), [("shared", True), ("optimal", False)])
+def test_normal_owns_the_weight_of_its_scale(scale, trainable):
+    likelihood = Normal(SHAPE, scale)
+    assert isinstance(likelihood, keras.layers.Layer)
+    assert likelihood.built
+    (weight,) = likelihood.weights
+    assert (weight.shape, weight.dtype, weight.trainable) == ((), "float32", trainable)
+    assert weight.aggregation == ("none" if trainable else "mean")  # over replicas
+    assert Normal(SHAPE, 1.0).weights == []
+
+
+class Caller(keras.layers.Layer):
+    """A layer that reads the likelihood's weight inside of its call, as a VAE does."""
+
+    def __init__(self, likelihood):
+        super().__init__()
+        self.likelihood = likelihood
+
+    def call(self, parameters):
+        return self.likelihood(parameters).stddev()
+
+
+@pytest.mark.parametrize("scale", ["shared", "optimal"])
+def test_the_scale_of_normal_is_float32_under_mixed_precision(scale):
+    keras.config.set_dtype_policy("mixed_float16")
+    likelihood = Normal(SHAPE, scale)
+    likelihood.weights[0].assign(0.3)
+    expected = likelihood(PARAMETERS).stddev()
+    np.testing.assert_array_equal(Caller(likelihood)(PARAMETERS), expected)
 
 
 def test_normal_with_the_optimal_scale_is_at_the_maximum_of_the_likelihood():
@@ -122,7 +149,7 @@ def test_normal_with_the_optimal_scale_is_at_the_maximum_of_the_likelihood():
 
 def test_normal_with_a_scale_for_each_element_warns_and_is_scipys():
     with pytest.warns(
-        UserWarning, match=r"best likelihoods and the worst samples .* scale='optimal'"
+        UserWarning, match=r"best likelihoods and the worst samples\. .* scale='optimal'"
     ):
         likelihood = Normal(SHAPE, "per_element")
     assert likelihood.parameter_shape == (4, 5, 2)
@@ -136,10 +163,8 @@ def test_normal_with_a_scale_for_each_element_warns_and_is_scipys():
 
 def test_categorical_is_the_log_softmax_of_the_level():
     likelihood = Categorical((3,), num_levels=256)
-    logits, levels = (
-        RANDOM.normal(size=(5, 3, 256)).astype("float32"),
-        RANDOM.integers(0, 256, size=(5, 3)),
-    )
+    logits = RANDOM.normal(size=(5, 3, 256)).astype("float32")
+    levels = RANDOM.integers(0, 256, size=(5, 3))
     expected = np.take_along_axis(
         scipy.special.log_softmax(logits, axis=-1), levels[..., None], axis=-1
     ).sum(axis=(1, 2))
@@ -150,10 +175,11 @@ def test_categorical_is_the_log_softmax_of_the_level():
     )
     mean = scipy.special.softmax(logits, axis=-1) @ np.arange(256) / 255
     np.testing.assert_allclose(likelihood(logits.reshape(5, 768)).mean(), mean, rtol=1e-4)
-    assert (
-        float(likelihood(logits[0].reshape(768)).log_prob([0.5, 0.5, 0.5])) == -np.inf
-    )  # 127.5 of 255 is no level
-    with pytest.raises(ValueError, match="`num_levels` of Categorical must be an integer of at least 2"):
+    between_levels = likelihood(logits[0].reshape(768)).log_prob([0.5, 0.5, 0.5])  # 127.5 of 255
+    assert float(between_levels) == -np.inf
+    with pytest.raises(
+        ValueError, match="`num_levels` of Categorical must be an integer of at least 2"
+    ):
         Categorical((3,), num_levels=1)
 
 
@@ -165,18 +191,18 @@ def test_support_and_parameter_shape():
 
 @pytest.mark.parametrize("shape", [(), (28, 0), (28.0,), (None, 28), (True, 28)])
 def test_event_shape_is_checked(shape):
-    with pytest.raises(ValueError, match="`event_shape` of Bernoulli is the shape of one example"):
+    message = "`event_shape` of Bernoulli must be the shape of one example"
+    with pytest.raises(ValueError, match=message):
         Bernoulli(shape)
 
 
 @pytest.mark.parametrize("scale", [0, -1.0, float("inf"), float("nan"), "1", True, None])
 def test_scale_is_checked(scale):
-    with pytest.raises(
-        ValueError, match=re.escape("`scale` of Normal is σ, a positive finite number, or")
-    ):
+    message = re.escape("`scale` of Normal is σ and must be a positive, finite number, or")
+    with pytest.raises(ValueError, match=message):
         Normal(SHAPE, scale)
 
 
-def test_a_family_of_ones_own_says_what_it_lacks():
-    with pytest.raises(NotImplementedError, match="__call__"):
+def test_a_likelihood_of_ones_own_says_what_it_lacks():
+    with pytest.raises(NotImplementedError, match="must define `__call__`"):
         Likelihood(SHAPE)(PARAMETERS)

@@ -44,23 +44,20 @@ def test_diagonal_normal_samples_have_its_moments():
 @pytest.mark.parametrize("signs", ["same", "random"])
 @pytest.mark.parametrize("event_size", [1, 2, 50])
 @pytest.mark.parametrize(
-    "family", [DiagonalNormal, FullCovarianceNormal, InverseAutoregressiveNormal]
+    "make", [DiagonalNormal, FullCovarianceNormal, InverseAutoregressiveNormal]
 )
-def test_every_family_stays_finite(family, event_size, signs):
-    family, raw = family(event_size), np.float32([-1e4, -50, 0, 50, 1e4])
-    sign = (
-        1
-        if signs == "same"
-        else np.random.default_rng(0).choice([-1, 1], size=(1, family.parameter_size))
-    )
-    parameters = tf.Variable(
-        np.repeat(raw[:, None], family.parameter_size, axis=1) * sign, dtype=tf.float32
-    )
+def test_every_posterior_stays_finite(make, event_size, signs):
+    posterior = make(event_size)
+    sign = np.ones((1, posterior.parameter_size))
+    if signs == "random":
+        sign = np.random.default_rng(0).choice([-1, 1], size=(1, posterior.parameter_size))
+    raw = np.array([[-1e4], [-50], [0], [50], [1e4]])
+    parameters = tf.Variable(raw * sign, dtype=tf.float32)
     standard = StandardNormal(event_size).distribution()
     with tf.GradientTape() as tape:
-        posterior = family(parameters)
-        z = posterior.sample(seed=(0, 0))
-        values = [z, posterior.log_prob(z), kl_divergence(posterior, standard).value]
+        q = posterior(parameters)
+        z = q.sample(seed=(0, 0))
+        values = [z, q.log_prob(z), kl_divergence(q, standard).value]
         total = sum(tf.reduce_sum(value) for value in values)
     for value in [*values, tape.gradient(total, parameters)]:
         assert np.all(np.isfinite(value))
@@ -94,8 +91,11 @@ def test_full_covariance_normal_with_nothing_below_the_diagonal_is_the_diagonal_
     np.testing.assert_allclose(full.log_prob(z), diagonal.log_prob(z), rtol=1e-5)
 
 
-def test_a_full_covariance_fits_a_correlated_posterior_and_a_diagonal_one_is_left_with_the_cost_of_independence():
-    """The best diagonal q has KL(q ‖ p) = ½ [Σ log (Λ_ii) + log det Σ], Λ = Σ⁻¹: the closed-form cost of independence."""
+def test_a_full_covariance_fits_a_correlated_posterior_and_a_diagonal_one_does_not():
+    """The best diagonal q has KL(q ‖ p) = ½ [Σ log (Λ_ii) + log det Σ], with Λ = Σ⁻¹.
+
+    It is the closed-form cost of the assumption of independence.
+    """
     covariance = np.array([[1.0, 0.8, 0.2], [0.8, 1.5, -0.3], [0.2, -0.3, 0.7]])
     mean = np.array([0.5, -1.0, 2.0])
     target = tfp.distributions.MultivariateNormalTriL(
@@ -104,14 +104,14 @@ def test_a_full_covariance_fits_a_correlated_posterior_and_a_diagonal_one_is_lef
     cost = 0.5 * (
         np.log(np.diag(np.linalg.inv(covariance))).sum() + np.linalg.slogdet(covariance)[1]
     )
-    for family, left in ((FullCovarianceNormal(3), 0), (DiagonalNormal(3), cost)):
-        parameters = tf.Variable(tf.zeros(family.parameter_size))
+    for posterior, left in ((FullCovarianceNormal(3), 0), (DiagonalNormal(3), cost)):
+        parameters = tf.Variable(tf.zeros(posterior.parameter_size))
         optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.1, 600))
 
         @tf.function
-        def step(family=family, parameters=parameters, optimizer=optimizer):
+        def step(posterior=posterior, parameters=parameters, optimizer=optimizer):
             with tf.GradientTape() as tape:
-                kl = kl_divergence(family(parameters), target).value
+                kl = kl_divergence(posterior(parameters), target).value
             optimizer.apply([tape.gradient(kl, parameters)], [parameters])
             return kl
 
@@ -119,39 +119,38 @@ def test_a_full_covariance_fits_a_correlated_posterior_and_a_diagonal_one_is_lef
             kl = step()
         assert float(kl) == pytest.approx(left, abs=1e-4)
     assert cost > 0.3
-    np.testing.assert_allclose(family(parameters).mean(), mean, atol=1e-2)
+    np.testing.assert_allclose(posterior(parameters).mean(), mean, atol=1e-2)
 
 
-def stirred_flow(event_size=4):
-    """A flow that is not the identity."""
-    family, random = (
-        InverseAutoregressiveNormal(event_size, hidden_size=16, context_size=3),
-        np.random.default_rng(0),
-    )
-    for variable in family.variables:
+def random_flow(event_size=4):
+    """A flow that is not the identity, and parameters for it."""
+    posterior = InverseAutoregressiveNormal(event_size, hidden_size=16, context_size=3)
+    random = np.random.default_rng(0)
+    for variable in posterior.variables:
         variable.assign(random.normal(size=variable.shape))
-    return family, random.normal(size=(1, family.parameter_size)).astype("float32")
+    return posterior, random.normal(size=(1, posterior.parameter_size)).astype("float32")
 
 
 def test_the_flow_is_the_change_of_variables_of_its_normal():
-    family, parameters = stirred_flow()
-    posterior, base = family(parameters), DiagonalNormal(4)(parameters[:, :8])
+    posterior, parameters = random_flow()
+    q = posterior(parameters)
+    base = DiagonalNormal(4)(parameters[:, :8])
     noise = base.sample(seed=(1, 2))
     with tf.GradientTape() as tape:
         tape.watch(noise)
-        z = posterior.bijector.forward(noise)
+        z = q.bijector.forward(noise)
     jacobian = tape.jacobian(z, noise)[0, :, 0, :].numpy()
     expected = base.log_prob(noise)[0] - np.linalg.slogdet(jacobian)[1]
-    np.testing.assert_allclose(
-        family(parameters).log_prob(tf.identity(z))[0], expected, rtol=1e-4
-    )  # by the way back, step by step
+    not_sampled_here = tf.identity(z)  # its density is found by inverting the flows
+    found = posterior(parameters).log_prob(not_sampled_here)[0]
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
     assert np.abs(jacobian - np.diag(np.diag(jacobian))).max() > 0.1
-    np.testing.assert_allclose(family.point(posterior), posterior.bijector.forward(base.mean()))
+    np.testing.assert_allclose(posterior.point(q), q.bijector.forward(base.mean()))
 
 
 def test_each_flow_is_autoregressive_and_begins_as_the_identity():
-    family, parameters = stirred_flow()
-    flow = family(parameters).bijector.bijectors[-1]  # of a chain, the last is applied first
+    posterior, parameters = random_flow()
+    flow = posterior(parameters).bijector.bijectors[-1]  # of a chain, the last is applied first
     with tf.GradientTape() as tape:
         z = tf.constant([[0.3, -0.5, 0.1, 0.9]])
         tape.watch(z)
@@ -163,23 +162,59 @@ def test_each_flow_is_autoregressive_and_begins_as_the_identity():
     np.testing.assert_allclose(fresh(parameters).bijector.forward(z), z)
 
 
+def test_the_flow_owns_its_weights_in_the_order_of_the_first_version():
+    posterior = InverseAutoregressiveNormal(3, num_flows=2, hidden_size=400, context_size=300)
+    of_one_flow = [(3, 400), (300, 400), (400,), (400, 6)]
+    assert [variable.shape for variable in posterior.variables] == 2 * of_one_flow
+    assert posterior.count_params() == 2 * sum(np.prod(shape) for shape in of_one_flow)
+    for start in (0, 4):
+        inputs, context, bias, outputs = posterior.get_weights()[start : start + 4]
+        for kernel in (inputs, context):  # uniform with the limit of Glorot & Bengio 2010
+            limit = np.sqrt(6 / sum(kernel.shape))
+            assert scipy.stats.kstest(kernel.ravel() / limit, "uniform", (-1, 2)).pvalue > 1e-3
+        assert scipy.stats.kstest(bias, "uniform", (-1, 2)).pvalue > 1e-3
+        np.testing.assert_array_equal(outputs, 0)
+    assert not np.array_equal(posterior.get_weights()[0], posterior.get_weights()[4])
+
+
+class Caller(keras.layers.Layer):
+    """A layer that reads the posterior's weights inside of its call, as a VAE does."""
+
+    def __init__(self, posterior):
+        super().__init__()
+        self.posterior = posterior
+
+    def call(self, parameters):
+        return self.posterior.point(self.posterior(parameters))
+
+
+def test_the_flow_computes_in_float32_under_mixed_precision():
+    float32_flow, parameters = random_flow()
+    expected = Caller(float32_flow)(parameters)
+    keras.config.set_dtype_policy("mixed_float16")
+    flow, _ = random_flow()
+    rounded = parameters.astype("float16").astype("float32")
+    found = Caller(flow)(rounded)
+    assert found.dtype == tf.float32
+    np.testing.assert_array_equal(found, float32_flow.point(float32_flow(rounded)))
+    assert not np.array_equal(found, expected)
+
+
 def test_a_flow_fits_what_a_normal_cannot():
-    """z_1 ~ N(0, 1), z_2 | z_1 ~ N(z_1², 0.3²): bent, so that no normal posterior has a small divergence."""
+    """z_1 ~ N(0, 1), z_2 | z_1 ~ N(z_1², 0.3²): no normal posterior has a small divergence."""
     bent = tfp.distributions.JointDistributionSequential(
         [tfp.distributions.Normal(0.0, 1.0), lambda z1: tfp.distributions.Normal(z1**2, 0.3)]
     )
 
-    def divergence(family):
-        parameters, optimizer = (
-            tf.Variable(tf.zeros((1, family.parameter_size))),
-            keras.optimizers.Adam(0.03),
-        )
-        variables = [parameters, *(variable.value for variable in family.variables)]
+    def divergence(posterior):
+        parameters = tf.Variable(tf.zeros((1, posterior.parameter_size)))
+        optimizer = keras.optimizers.Adam(0.03)
+        variables = [parameters, *(variable.value for variable in posterior.variables)]
 
         @tf.function
         def step(i):
             with tf.GradientTape() as tape:
-                q = family(parameters)
+                q = posterior(parameters)
                 z = q.sample(256, seed=tf.stack([i, 0]))
                 kl = tf.reduce_mean(q.log_prob(z)[:, 0] - bent.log_prob([z[:, 0, 0], z[:, 0, 1]]))
             optimizer.apply(tape.gradient(kl, variables), variables)
@@ -188,10 +223,8 @@ def test_a_flow_fits_what_a_normal_cannot():
         return np.mean([float(step(tf.constant(i))) for i in range(1000)][-50:])
 
     keras.utils.set_random_seed(0)
-    flow, full = (
-        divergence(InverseAutoregressiveNormal(2, hidden_size=32, context_size=1)),
-        divergence(FullCovarianceNormal(2)),
-    )
+    flow = divergence(InverseAutoregressiveNormal(2, hidden_size=32, context_size=1))
+    full = divergence(FullCovarianceNormal(2))
     assert full > 0.5
     assert flow < 0.5 * full
 
@@ -199,24 +232,25 @@ def test_a_flow_fits_what_a_normal_cannot():
 FLOW = functools.partial(InverseAutoregressiveNormal, hidden_size=8, context_size=2)
 
 
-@pytest.mark.parametrize("family", [DiagonalNormal, FullCovarianceNormal, FLOW])
-def test_gradients_under_xla_with_an_unknown_batch_are_those_without(family):
-    family, standard = family(3), StandardNormal(3).distribution()
+@pytest.mark.parametrize("make", [DiagonalNormal, FullCovarianceNormal, FLOW])
+def test_gradients_under_xla_with_an_unknown_batch_are_those_without(make):
+    posterior = make(3)
+    standard = StandardNormal(3).distribution()
 
     def gradient(parameters):
         with tf.GradientTape() as tape:
             tape.watch(parameters)
-            posterior = family(parameters)
-            z = family.point(posterior) + 0.1
-            loss = posterior.log_prob(z)
-            if family.variables == ():  # a sampled divergence has other noise under XLA
-                loss += kl_divergence(posterior, standard).value
+            q = posterior(parameters)
+            z = posterior.point(q) + 0.1
+            loss = q.log_prob(z)
+            if make is not FLOW:  # a sampled divergence has other noise under XLA
+                loss += kl_divergence(q, standard).value
         return tape.gradient(loss, parameters)
 
     parameters = tf.constant(
-        np.random.default_rng(0).normal(size=(4, family.parameter_size)), tf.float32
+        np.random.default_rng(0).normal(size=(4, posterior.parameter_size)), tf.float32
     )
-    signature = [tf.TensorSpec((None, family.parameter_size))]
+    signature = [tf.TensorSpec((None, posterior.parameter_size))]
     compiled = tf.function(gradient, input_signature=signature, jit_compile=True)
     np.testing.assert_allclose(compiled(parameters), gradient(parameters), rtol=1e-4, atol=1e-5)
 
@@ -227,12 +261,69 @@ def test_float16_parameters_make_a_float32_distribution():
 
 @pytest.mark.parametrize("event_size", [0, -1, 2.0, "2", None])
 def test_event_size_is_checked(event_size):
-    with pytest.raises(ValueError, match="`event_size` of DiagonalNormal must be an integer of at least 1"):
+    message = "`event_size` of DiagonalNormal must be an integer of at least 1"
+    with pytest.raises(ValueError, match=message):
         DiagonalNormal(event_size)
 
 
-def test_a_family_of_ones_own_says_what_it_lacks():
-    with pytest.raises(NotImplementedError, match="parameter_size"):
+def test_a_posterior_of_ones_own_says_what_it_lacks():
+    with pytest.raises(NotImplementedError, match="must define `parameter_size`"):
         Posterior(2).parameter_size  # noqa: B018
-    with pytest.raises(NotImplementedError, match="__call__"):
+    with pytest.raises(NotImplementedError, match="must define `__call__`"):
         Posterior(2)(tf.zeros((1, 2)))
+
+
+@keras.saving.register_keras_serializable("tests")
+class Scaled(Posterior):
+    """N(μ, s² I) with one learned s, written without the arguments of a Keras layer."""
+
+    def __init__(self, event_size, start="ones"):
+        super().__init__(event_size)
+        self.start = start
+        self.spread = self.add_weight((), start, name="spread", autocast=False)
+
+    @property
+    def parameter_size(self):
+        return self.event_size
+
+    def __call__(self, parameters):
+        spread = tf.convert_to_tensor(self.spread)
+        normal = tfp.distributions.Normal(tf.cast(parameters, tf.float32), tf.abs(spread))
+        return tfp.distributions.Independent(normal, 1)
+
+
+def test_a_posterior_is_a_layer_and_gives_its_distribution():
+    posterior = Scaled(3)
+    assert isinstance(posterior, keras.layers.Layer)
+    assert posterior.built
+    assert isinstance(posterior(tf.zeros((2, 3))), tfp.distributions.Distribution)
+    assert [variable.name for variable in posterior.trainable_variables] == ["spread"]
+    assert posterior.count_params() == 1
+    assert DiagonalNormal(3).variables == []
+
+
+def test_a_configuration_has_only_what_the_constructor_accepts():
+    assert Scaled(3, start="zeros").get_config() == {"event_size": 3, "start": "zeros"}
+    again = Scaled.from_config(Scaled(3, start="zeros").get_config())
+    assert (again.event_size, again.start) == (3, "zeros")
+    config = DiagonalNormal(3, name="mine", trainable=False).get_config()
+    assert config.keys() == {"event_size", "name", "trainable", "dtype"}
+    again = DiagonalNormal.from_config(config)
+    assert (again.event_size, again.name, again.trainable) == (3, "mine", False)
+
+
+def test_a_posterior_shows_the_call_that_makes_it():
+    assert repr(FullCovarianceNormal(event_size=5)) == "FullCovarianceNormal(event_size=5)"
+    assert str(Scaled(3, "zeros")) == "Scaled(event_size=3, start='zeros')"
+
+
+def test_a_posterior_that_overrides_build_is_not_built_by_its_constructor():
+    class Later(DiagonalNormal):
+        def build(self, input_shape):
+            self.extra = self.add_weight((), "ones", name="extra")
+
+    posterior = Later(2)
+    assert not posterior.built
+    posterior.build(None)
+    assert posterior.built
+    assert posterior.count_params() == 1

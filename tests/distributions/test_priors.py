@@ -16,6 +16,7 @@ from keras_gen.distributions import (
     StandardNormal,
     VampPrior,
 )
+from keras_gen.distributions._checks import check_distribution
 
 RANDOM = np.random.default_rng(0)
 
@@ -43,11 +44,8 @@ def test_learned_normal_is_scipys_at_its_weights():
 
 def test_normal_mixture_is_the_sum_of_its_components():
     prior = NormalMixture(2, num_components=3)
-    logits, mean, raw = (
-        RANDOM.normal(size=3),
-        RANDOM.normal(size=(3, 2)),
-        RANDOM.normal(size=(3, 2)),
-    )
+    logits = RANDOM.normal(size=3)
+    mean, raw = RANDOM.normal(size=(2, 3, 2))
     prior.set_weights([logits, mean, raw])
     z = RANDOM.normal(size=(5, 1, 2))
     densities = scipy.stats.norm(mean, softplus_scale(raw)).pdf(z).prod(axis=-1)
@@ -55,27 +53,35 @@ def test_normal_mixture_is_the_sum_of_its_components():
     np.testing.assert_allclose(prior.distribution().log_prob(z[:, 0]), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", [DiagonalNormal(2), FullCovarianceNormal(2)])
-def test_vamp_prior_is_the_mean_of_the_posteriors_of_its_pseudo_inputs(family):
-    encoder = networks.mlp((4,), (family.parameter_size,), hidden=(3,))
+@pytest.mark.parametrize("posterior", [DiagonalNormal(2), FullCovarianceNormal(2)])
+def test_vamp_prior_is_the_mean_of_the_posteriors_of_its_pseudo_inputs(posterior):
+    encoder = networks.mlp((4,), (posterior.parameter_size,), hidden=(3,))
     prior = VampPrior(2, num_components=6)
-    with pytest.raises(ValueError, match="give it to a VAE first"):
+    with pytest.raises(ValueError, match="Give it to a VAE first"):
         prior.distribution()
-    prior.connect(encoder, family, support=(0.0, 1.0))
-    assert [variable.path.split("/")[-1] for variable in prior.trainable_variables] == [
-        "raw_inputs"
-    ]
+    prior.connect(encoder, posterior, support=(0.0, 1.0))
+    names = [variable.path.split("/")[-1] for variable in prior.trainable_variables]
+    assert names == ["raw_inputs"]
     inputs = scipy.special.expit(prior.raw_inputs.numpy())
     z = RANDOM.normal(size=(5, 2)).astype("float32")
     densities = np.mean(
-        [np.exp(family(encoder(inputs[k : k + 1])).log_prob(z)) for k in range(6)], axis=0
+        [np.exp(posterior(encoder(inputs[k : k + 1])).log_prob(z)) for k in range(6)], axis=0
     )
     np.testing.assert_allclose(prior.distribution().log_prob(z), np.log(densities), rtol=1e-4)
 
 
+def test_a_vamp_prior_belongs_to_one_vae():
+    prior = VampPrior(2, num_components=6)
+    encoder = networks.mlp((4,), (4,), hidden=(3,))
+    prior.connect(encoder, DiagonalNormal(2), support=(0.0, 1.0))
+    with pytest.raises(ValueError, match="belongs to a VAE already"):
+        prior.connect(encoder, DiagonalNormal(2), support=(0.0, 1.0))
+
+
 @pytest.mark.parametrize("make", [LearnedNormal, NormalMixture, VampPrior])
 def test_gradients_reach_every_weight(make):
-    prior, encoder = make(2), networks.mlp((4,), (4,), hidden=(3,))
+    prior = make(2)
+    encoder = networks.mlp((4,), (4,), hidden=(3,))
     prior.connect(encoder, DiagonalNormal(2), support=(0.0, 1.0))
     with tf.GradientTape() as tape:
         loss = prior.distribution().log_prob(tf.fill((3, 2), 2.0))
@@ -103,7 +109,7 @@ def test_a_row_depends_on_its_seed_alone():
     assert prior.sample_rows(np.zeros(0, np.int64)).shape == (0, 4)
 
 
-def test_rows_of_consecutive_seeds_are_draws_of_the_prior():
+def test_rows_of_consecutive_seeds_are_samples_of_the_prior():
     rows = StandardNormal(2).sample_rows(np.arange(5000)).numpy()
     assert scipy.stats.kstest(rows.ravel(), "norm").pvalue > 1e-3
     assert abs(np.corrcoef(rows.T)[0, 1]) < 4 / np.sqrt(len(rows))
@@ -129,6 +135,23 @@ def test_a_prior_of_ones_own_round_trips_and_samples():
     assert (prior.event_size, prior.width, prior.name) == (2, 0.5, "mine")
     rows = prior.sample_rows(np.arange(4000)).numpy()
     assert scipy.stats.kstest(rows.ravel(), scipy.stats.laplace(scale=0.5).cdf).pvalue > 1e-3
+
+
+def test_a_prior_that_makes_its_weights_in_build_is_built_by_the_check():
+    class Built(Prior):
+        def build(self, input_shape):
+            self.mean = self.add_weight((self.event_size,), "zeros", name="mean", autocast=False)
+
+        def distribution(self, condition=None):
+            normal = tfp.distributions.Normal(tf.convert_to_tensor(self.mean), 1.0)
+            return tfp.distributions.Independent(normal, 1)
+
+    assert StandardNormal(2).built
+    prior = Built(2)
+    assert not prior.built
+    check_distribution(prior)
+    assert prior.built
+    assert prior.count_params() == 2
 
 
 def test_errors_say_what_to_do():
