@@ -1,4 +1,9 @@
-"""On a linear-Gaussian model, where the posterior and log p(x) are known: z ~ N(0, I), x | z ~ N(Wz, σ²I)."""
+"""Objectives on a linear-Gaussian model: z ~ N(0, I), x | z ~ N(Wz, σ²I).
+
+There the posterior p(z | x) and log p(x) are known in closed form.
+"""
+
+import dataclasses
 
 import numpy as np
 import pytest
@@ -6,15 +11,13 @@ import scipy.stats
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_gen.objectives import ELBO, IWAE, Cyclical, LinearWarmUp, Objective
+from keras_gen.objectives import ELBO, IWAE, Batch, Cyclical, LinearWarmUp, Objective, Terms
 
 tfd = tfp.distributions
 SCALE = 0.5
-W = np.array(
-    [[1.0, 0.0], [0.0, -2.0], [0.0, 0.5]]
-)  # orthogonal columns: the exact posterior is diagonal
+W = np.array([[1, 0], [0, -2], [0, 0.5]])  # of orthogonal columns: p(z | x) is diagonal
 X = np.array([0.7, -1.0, 0.3])
-DRAWS = 20_000
+ROWS = 20_000
 
 
 def exact_posterior():
@@ -29,28 +32,34 @@ def normal(mean, scale):
     return tfd.Independent(tfd.Normal(tf.cast(mean, tf.float32), tf.cast(scale, tf.float32)), 1)
 
 
-def bound(objective, mean, scale, w=W, step=0, seed=(1, 2), draws=DRAWS):
-    """The terms of `objective` for `draws` copies of X, as tensors."""
-    mean, scale = (tf.cast(value, tf.float32) + tf.zeros((draws, 2)) for value in (mean, scale))
+def likelihood_of(w):
+    return lambda z: normal(tf.linalg.matvec(tf.cast(w, tf.float32), z), SCALE)
 
-    def decode(z):
-        return normal(tf.linalg.matvec(tf.cast(w, tf.float32), z), SCALE)
 
-    frozen = normal(tf.stop_gradient(mean), tf.stop_gradient(scale))
-    return objective(
-        tf.constant(X, tf.float32),
-        normal(mean, scale),
-        frozen,
-        PRIOR,
-        decode,
-        tf.constant(seed),
-        step,
+def batch_of(mean, scale, w=W, step=0, seed=(1, 2), rows=ROWS):
+    """A batch of copies of X, each with the posterior N(mean, diag scale²)."""
+    mean = tf.cast(mean, tf.float32) + tf.zeros((rows, 2))
+    scale = tf.cast(scale, tf.float32) + tf.zeros((rows, 2))
+
+    def frozen_posterior():
+        return normal(tf.stop_gradient(mean), tf.stop_gradient(scale))
+
+    return Batch(
+        x=tf.constant(X, tf.float32),
+        posterior=normal(mean, scale),
+        frozen_posterior=frozen_posterior,
+        prior=PRIOR,
+        likelihood=likelihood_of(w),
+        seed=tf.constant(seed),
+        step=step,
     )
 
 
 def terms(mean, scale, objective=None, **arguments):
-    values = bound(objective or ELBO(), mean, scale, **arguments)
-    return {name: np.asarray(value, np.float64) for name, value in values.items()}
+    """The terms of an objective, in float64."""
+    values = (objective or ELBO())(batch_of(mean, scale, **arguments))
+    assert isinstance(values, Terms)
+    return {name: np.asarray(value, np.float64) for name, value in vars(values).items()}
 
 
 def mean_within(values, expected):
@@ -66,7 +75,10 @@ def test_at_the_exact_posterior_the_elbo_is_the_evidence():
 
 
 class SigmaPoints:
-    """N(μ, diag σ²) whose draws are μ ± √n σ_i e_i: means over them of quadratics, as all terms here are, are exact."""
+    """N(μ, diag σ²) with the samples μ ± √n σ_i e_i.
+
+    All terms here are quadratic, and the mean of a quadratic over these samples is exact.
+    """
 
     def __init__(self, mean, scale):
         self.exact = normal(mean, scale)
@@ -85,16 +97,15 @@ class SigmaPoints:
     ("shift", "stretch"), [([0, 0], [1, 1]), ([0.3, -0.2], [2.0, 0.5]), ([-1, 1], [0.2, 3.0])]
 )
 def test_the_identity_of_the_notes_holds_to_1e_4(shift, stretch):
-    """KL(q ‖ p(z | x)) = KL(q ‖ p(z)) − E_q[log p(x | z)] + log p(x), each side in closed form or exact."""
+    """KL(q ‖ p(z | x)) = KL(q ‖ p(z)) − E_q[log p(x | z)] + log p(x), with each term exact."""
     mean, scale = exact_posterior()
-    q_mean, q_scale = mean + np.array(shift), scale * np.array(stretch)
-    q = SigmaPoints(q_mean[None].repeat(1, 0)[0], q_scale)
-
-    def decode(z):
-        return normal(tf.linalg.matvec(tf.cast(W, tf.float32), z), SCALE)
-
-    values = ELBO(num_samples=4)(tf.constant(X, tf.float32), q, None, PRIOR, decode, None, 0)
-    kl, reconstruction = float(values["kl_loss"]), float(values["reconstruction_loss"][0])
+    q_mean = mean + np.array(shift)
+    q_scale = scale * np.array(stretch)
+    batch = batch_of(q_mean, q_scale, rows=1)
+    batch = dataclasses.replace(batch, posterior=SigmaPoints(q_mean, q_scale), seed=None)
+    values = ELBO(num_samples=4)(batch)
+    kl = float(values.kl_loss)
+    reconstruction = float(values.reconstruction_loss[0])
     to_posterior = 0.5 * np.sum(
         np.log(scale**2 / q_scale**2) + q_scale**2 / scale**2 + (q_mean - mean) ** 2 / scale**2 - 1
     )
@@ -106,20 +117,21 @@ def test_the_identity_of_the_notes_holds_to_1e_4(shift, stretch):
     )
     assert reconstruction == pytest.approx(expected, rel=1e-5)
     assert kl + reconstruction + evidence() == pytest.approx(to_posterior, abs=1e-4)
-    assert -float(values["elbo"][0]) == pytest.approx(kl + reconstruction, rel=1e-6)
+    assert -float(values.elbo[0]) == pytest.approx(kl + reconstruction, rel=1e-6)
 
 
 def test_elsewhere_the_gap_is_the_divergence_to_the_exact_posterior():
     """log p(x) − ELBO = KL(q ‖ p(z | x)), the identity of MATH 2."""
     mean, scale = exact_posterior()
-    q_mean, q_scale = mean + np.array([0.3, -0.2]), scale * [2.0, 0.5]
+    q_mean = mean + np.array([0.3, -0.2])
+    q_scale = scale * [2.0, 0.5]
     gap = 0.5 * np.sum(
         np.log(scale**2 / q_scale**2) + q_scale**2 / scale**2 + (q_mean - mean) ** 2 / scale**2 - 1
     )
     assert mean_within(terms(q_mean, q_scale)["elbo"], evidence() - gap)
 
 
-def test_the_loss_is_the_sum_with_the_kl_weighed():
+def test_the_loss_is_the_sum_with_the_kl_weighted():
     values = terms(*exact_posterior(), objective=ELBO(kl_weight=4.0))
     np.testing.assert_allclose(
         values["loss"], values["reconstruction_loss"] + 4 * values["kl_loss"], rtol=1e-6
@@ -127,14 +139,13 @@ def test_the_loss_is_the_sum_with_the_kl_weighed():
     np.testing.assert_allclose(
         values["elbo"], -values["reconstruction_loss"] - values["kl_loss"], rtol=1e-6
     )
-    assert all(value.shape == (DRAWS,) for value in values.values())
+    assert all(value.shape == (ROWS,) for value in values.values())
 
 
 @pytest.mark.parametrize("kl_weight", [-1, "1", None, True])
 def test_kl_weight_is_checked(kl_weight):
-    with pytest.raises(
-        ValueError, match="`kl_weight` of ELBO is a number of at least 0 or a schedule"
-    ):
+    message = "`kl_weight` of ELBO must be a number of at least 0, or a schedule"
+    with pytest.raises(ValueError, match=message):
         ELBO(kl_weight)
 
 
@@ -143,7 +154,7 @@ def test_several_samples_estimate_the_same_with_less_noise():
         terms(*exact_posterior(), objective=ELBO(num_samples=k))["reconstruction_loss"]
         for k in (1, 10)
     )
-    assert abs(one.mean() - ten.mean()) < 4 * one.std() / np.sqrt(DRAWS)
+    assert abs(one.mean() - ten.mean()) < 4 * one.std() / np.sqrt(ROWS)
     assert ten.std() == pytest.approx(one.std() / np.sqrt(10), rel=0.05)
 
 
@@ -180,7 +191,7 @@ def test_the_iwae_bound_is_log_mean_of_the_weights():
         + norm.logpdf(z).sum(-1)
         - norm(mean, scale).logpdf(z).sum(-1)
     )  # [samples, batch]
-    values = terms(mean, scale, objective=IWAE(num_samples=7), draws=50)
+    values = terms(mean, scale, objective=IWAE(num_samples=7), rows=50)
     np.testing.assert_allclose(-values["loss"], np.log(np.exp(log_weights).mean(axis=0)), rtol=1e-4)
     np.testing.assert_allclose(values["elbo"], log_weights.mean(axis=0), rtol=1e-4)
 
@@ -202,7 +213,7 @@ def test_at_the_exact_posterior_every_weight_is_the_evidence(doubly_reparameteri
     np.testing.assert_allclose(-values["loss"], evidence(), rtol=1e-5)
 
 
-def gradients(objective, draws):
+def gradients(objective, rows):
     mean, scale = exact_posterior()
     variables = [
         tf.Variable(mean + 0.3, dtype=tf.float32),
@@ -210,15 +221,13 @@ def gradients(objective, draws):
         tf.Variable(W, dtype=tf.float32),
     ]
     with tf.GradientTape() as tape:
-        per_example = bound(objective, variables[0], variables[1], w=variables[2], draws=draws)[
-            "loss"
-        ]
-        loss = tf.reduce_mean(per_example)
+        batch = batch_of(variables[0], variables[1], w=variables[2], rows=rows)
+        loss = tf.reduce_mean(objective(batch).loss)
     return [gradient.numpy() for gradient in tape.gradient(loss, variables)]
 
 
 def test_the_doubly_reparameterized_gradient_is_the_same_in_the_mean_and_less_noisy():
-    plain, doubly = (gradients(IWAE(10, flag), draws=200_000) for flag in (False, True))
+    plain, doubly = (gradients(IWAE(10, flag), rows=200_000) for flag in (False, True))
     for one, other in zip(plain, doubly, strict=True):
         np.testing.assert_allclose(one, other, atol=0.02)
     np.testing.assert_array_equal(plain[2], doubly[2])  # the decoder's gradient is the plain one
@@ -233,7 +242,7 @@ def gradients_of_rows(objective, rows):
         tf.Variable(np.tile(value, (rows, 1)), dtype=tf.float32) for value in (mean, scale * 1.2)
     ]
     with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(bound(objective, *variables, draws=rows)["loss"])
+        loss = tf.reduce_sum(objective(batch_of(*variables, rows=rows)).loss)
     return np.concatenate(tape.gradient(loss, variables), axis=1)
 
 
@@ -241,18 +250,21 @@ def gradients_of_rows(objective, rows):
     ("make", "message"),
     [
         (lambda: ELBO(num_samples=0), "`num_samples` of ELBO must be an integer of at least 1"),
-        (lambda: ELBO(free_bits=-1), "`free_bits` of ELBO is a number of nats"),
+        (lambda: ELBO(free_bits=-1), "`free_bits` of ELBO must be a number of nats of at least 0"),
         (lambda: IWAE(num_samples=1.5), "`num_samples` of IWAE must be an integer of at least 1"),
         (lambda: LinearWarmUp(steps=0), "`steps` of LinearWarmUp must be an integer of at least 1"),
         (lambda: Cyclical(period=None), "`period` of Cyclical must be an integer of at least 1"),
-        (lambda: Cyclical(period=10, rise=0), "`rise` of Cyclical is a share of the period"),
+        (
+            lambda: Cyclical(period=10, rise=0),
+            "`rise` of Cyclical must be a fraction of the period",
+        ),
         (
             lambda: LinearWarmUp(steps=10, end="1"),
-            "`end` of LinearWarmUp is a number of at least 0. Received: end='1'",
+            "`end` of LinearWarmUp must be a number of at least 0. Received: end='1'",
         ),
         (
             lambda: Cyclical(period=10, end=-1.0),
-            "`end` of Cyclical is a number of at least 0. Received: end=-1.0",
+            "`end` of Cyclical must be a number of at least 0. Received: end=-1.0",
         ),
     ],
 )
@@ -269,6 +281,37 @@ def test_the_largest_weight_of_a_schedule_is_kept_as_a_float():
         )
 
 
+def test_only_the_objective_that_needs_it_makes_the_frozen_posterior():
+    def refuse():
+        raise AssertionError("no frozen posterior is needed")
+
+    batch = dataclasses.replace(batch_of(*exact_posterior(), rows=2), frozen_posterior=refuse)
+    for objective in (ELBO(), IWAE(3)):
+        objective(batch)
+    with pytest.raises(AssertionError, match="no frozen posterior is needed"):
+        IWAE(3, doubly_reparameterized=True)(batch)
+
+
+class CappedELBO(ELBO):
+    """An objective of one's own, as in docs/extending.md."""
+
+    def __init__(self, cap, **kwargs):
+        super().__init__(**kwargs)
+        self.cap = cap
+
+    def __call__(self, batch):
+        values = super().__call__(batch)
+        return dataclasses.replace(values, loss=tf.minimum(values.loss, self.cap))
+
+
+def test_an_objective_of_ones_own_changes_the_terms_of_another():
+    plain = terms(*exact_posterior(), rows=100)
+    cap = np.median(plain["loss"])
+    capped = terms(*exact_posterior(), objective=CappedELBO(cap=cap), rows=100)
+    np.testing.assert_allclose(capped["loss"], np.minimum(plain["loss"], cap), rtol=1e-6)
+    np.testing.assert_array_equal(capped["elbo"], plain["elbo"])
+
+
 def test_an_objective_of_ones_own_says_what_it_lacks():
     with pytest.raises(NotImplementedError, match="__call__"):
-        Objective()(None, None, None, None, None, None, None)
+        Objective()(batch_of(*exact_posterior(), rows=1))
