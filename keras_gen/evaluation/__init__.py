@@ -1,9 +1,10 @@
-"""What a model is worth: log-likelihood, the quality of its samples, the use of its latents."""
+"""Evaluation of a trained model: log-likelihood, quality of samples, use of the latents."""
 
 from keras_gen.evaluation.features import Extractor, inception, mnist_classifier
 from keras_gen.evaluation.frechet import KernelDistance, frechet_distance, kernel_distance
 from keras_gen.evaluation.independence import IndependenceAudit, Interval, audit_independence
-from keras_gen.evaluation.latent_space import codes, interpolate, map_codes, traverse
+from keras_gen.evaluation.kl_check import KLCheck, check_kl
+from keras_gen.evaluation.latent_space import interpolate, latents, traverse, tsne
 from keras_gen.evaluation.latent_usage import LatentReport, latent_report
 from keras_gen.evaluation.likelihood import LogLikelihood, log_likelihood
 from keras_gen.evaluation.manifold import (
@@ -12,8 +13,19 @@ from keras_gen.evaluation.manifold import (
     density_coverage,
     precision_recall,
 )
-from keras_gen.evaluation.quality import QualityLogs, SampleQuality, sample_quality
-from keras_gen.evaluation.summary import Evaluation, Score, summarize
+from keras_gen.evaluation.quality import (
+    QualityLogs,
+    SampleQuality,
+    generate_samples,
+    sample_quality,
+)
+from keras_gen.evaluation.summary import (
+    Evaluation,
+    Score,
+    format_number,
+    save_latent_figures,
+    summarize,
+)
 
 __all__ = [
     "DensityCoverage",
@@ -21,6 +33,7 @@ __all__ = [
     "Extractor",
     "IndependenceAudit",
     "Interval",
+    "KLCheck",
     "KernelDistance",
     "LatentReport",
     "LogLikelihood",
@@ -29,18 +42,22 @@ __all__ = [
     "SampleQuality",
     "Score",
     "audit_independence",
-    "codes",
+    "check_kl",
     "density_coverage",
+    "format_number",
     "frechet_distance",
+    "generate_samples",
     "inception",
     "interpolate",
     "kernel_distance",
     "latent_report",
+    "latents",
     "log_likelihood",
-    "map_codes",
     "mnist_classifier",
     "precision_recall",
     "sample_quality",
+    "save_latent_figures",
     "summarize",
     "traverse",
+    "tsne",
 ]

@@ -1,4 +1,4 @@
-"""What images are compared by: the features of a network, under a name and a hash that go with every number made from them."""
+"""Feature extractors for images. A name and a hash identify each of them in every result."""
 
 from __future__ import annotations
 
@@ -14,19 +14,24 @@ import tensorflow as tf
 from keras_gen._typing import TensorLike
 
 CLASSIFIER = pathlib.Path(__file__).parent / "mnist_classifier.keras"
+"""File of the bundled classifier of digits."""
 
 
 class Extractor:
-    """Features of images.
+    """A network that computes features of images.
 
     Args:
         network: Built Keras model from images to features `[batch, d]`.
-        name: What it is called in results.
-        prepare: Function from images in [0, 1] to what the network wants; the identity if None.
+        name: Name of the extractor in results.
+        prepare: Function from images in [0, 1] to the network's input; the identity if None.
+
+    Raises:
+        ValueError: If the network's output is not a vector.
 
     Example:
 
-    >>> pixels = Extractor(keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten()]), "pixels")
+    >>> flatten = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten()])
+    >>> pixels = Extractor(flatten, "pixels")
     >>> pixels(np.zeros((3, 2, 2, 1))).shape
     (3, 4)
     """
@@ -39,7 +44,8 @@ class Extractor:
     ) -> None:
         if len(network.output_shape) != 2:
             raise ValueError(
-                f"Expected a network to features (batch, d). Received: output shape {network.output_shape}."
+                "`network` must output features of shape (batch, d). "
+                f"Received: output shape {network.output_shape}. Add a pooling or flatten layer."
             )
         self.network = network
         self.name = name
@@ -50,39 +56,44 @@ class Extractor:
         self.hash = digest.hexdigest()[:12]
 
     def __call__(self, images: npt.ArrayLike, batch_size: int = 256) -> np.ndarray:
-        """Features `[n, d]`, float64, of images `[n, height, width, channels]` in [0, 1]."""
+        """Return the features of images.
+
+        Args:
+            images: Images `[n, height, width, channels]` with values in [0, 1].
+            batch_size: Number of images that are computed together.
+
+        Returns:
+            Features `[n, d]`, float64.
+        """
         images = np.asarray(images, np.float32)
         parts = []
         for start in range(0, len(images), batch_size):
-            part = images[start : start + batch_size]
-            parts.append(
-                np.asarray(
-                    self.network(self.prepare(part) if self.prepare else part, training=False),
-                    np.float64,
-                )
-            )
+            batch = images[start : start + batch_size]
+            inputs = self.prepare(batch) if self.prepare else batch
+            parts.append(np.asarray(self.network(inputs, training=False), np.float64))
         return np.concatenate(parts)
 
     def __repr__(self) -> str:
-        """Name and hash."""
+        """Return the name and the hash of the weights."""
         return f"{self.name} ({self.hash})"
 
 
 def mnist_classifier() -> Extractor:
-    """The 64 features before the logits of the bundled classifier of digits, for images of 28×28 grey pixels.
+    """Return the bundled classifier of digits, for grey images of 28×28 pixels.
 
-    A small convolutional network that `scripts/build_mnist_classifier.py` made; `mnist_classifier.md` beside it has its test accuracy.
+    The 64 features are the inputs of its last layer. The script `scripts/build_mnist_classifier.py`
+    trained this small convolutional network; `mnist_classifier.md` gives its test accuracy.
     """
     classifier = keras.saving.load_model(CLASSIFIER, compile=False)
-    return Extractor(
-        keras.Model(classifier.inputs[0], classifier.layers[-2].output), "mnist_classifier"
-    )
+    features = keras.Model(classifier.inputs[0], classifier.layers[-2].output)
+    return Extractor(features, "mnist_classifier")
 
 
 def inception() -> Extractor:
-    """The 2,048 features of Inception's last pooling, with Keras's ImageNet weights; images of any size, grey or coloured.
+    """Return Inception with Keras's ImageNet weights, for grey or colour images of any size.
 
-    The FID of papers uses another port of these weights and another resizing: compare such numbers with those made here alone.
+    The 2,048 features are the outputs of its last pooling layer. Published FIDs use another port of
+    these weights and another resizing, so compare these numbers only with each other.
 
     Raises:
         ValueError: If the weights are not in Keras's cache and cannot be downloaded.
@@ -91,13 +102,13 @@ def inception() -> Extractor:
         network = keras.applications.InceptionV3(
             include_top=False, pooling="avg", weights="imagenet"
         )
-    except Exception as error:  # whatever the download raises
+    except Exception as error:  # a download raises many kinds of errors
         raise ValueError(
-            "The Inception weights are not in Keras's cache and cannot be downloaded from here. Use evaluation.mnist_classifier(), or "
-            "an Extractor of a network of your own."
+            "The Inception weights are not in Keras's cache and cannot be downloaded: "
+            f"{error}. Use evaluation.mnist_classifier(), or an Extractor of your own network."
         ) from error
 
-    def prepare(images):
+    def prepare(images: np.ndarray) -> tf.Tensor:
         coloured = tf.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
         return 2 * tf.image.resize(coloured, (299, 299)) - 1
 

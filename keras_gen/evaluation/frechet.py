@@ -1,4 +1,4 @@
-"""Distances between two sets of features: of their means and covariances (FID), and of all their moments to the third (KID)."""
+"""Distances between two sets of features: Fréchet distance (FID) and kernel distance (KID)."""
 
 from __future__ import annotations
 
@@ -9,27 +9,34 @@ import numpy.typing as npt
 
 from keras_gen._arguments import positive_int
 
+_LARGEST_SUBSET = 1000
+
 
 class KernelDistance(NamedTuple):
-    """An unbiased estimate and its error."""
+    """An unbiased estimate and its standard error."""
 
     value: float
-    """Squared maximum mean discrepancy; 0 in expectation for two samples of one distribution, so it may be below."""
+    """Squared maximum mean discrepancy, lower is better. Its expectation is 0 for two samples of
+    the same distribution, so the value can be negative."""
     standard_error: float
-    """Of the value, by subsampling: how far it may lie from that of infinitely many features. NaN if the subsets are the sets."""
+    """Standard error of the value, estimated by subsampling. It is NaN if the subsets are the
+    whole sets."""
 
 
 def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
-    """‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) of two sets of features (Heusel et al. 2017, arXiv:1706.08500, eq. 6).
+    """Return the Fréchet distance of two sets of features, lower is better.
 
-    With features of Inception's last pooling it is the FID. It is biased: the fewer features, the larger; compare numbers of equal
-    sizes only, and with that of two halves of the real data.
+    It is ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) (Heusel et al. 2017, arXiv:1706.08500,
+    equation 6). With the features of Inception it is called FID. It is biased: fewer features give
+    a larger distance. So compare only numbers from equally many features, and compare them with the
+    distance between two halves of the real data.
 
     Args:
-        a, b: Features `[n, d]` and `[m, d]`, each of at least two rows.
+        a: Features `[n, d]`, at least two rows.
+        b: Features `[m, d]`, at least two rows.
 
     Raises:
-        ValueError: If they are no such matrices, or not finite.
+        ValueError: If the features have other shapes or are not finite.
 
     Example:
 
@@ -38,17 +45,16 @@ def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     3.0
     """
     a, b = checked_features(a, b)
-    mean_a, mean_b = a.mean(axis=0), b.mean(axis=0)
-    covariance_a, covariance_b = (np.atleast_2d(np.cov(x, rowvar=False)) for x in (a, b))
-    # tr (Σ_a Σ_b)^½ from the eigenvalues of the symmetric Σ_a^½ Σ_b Σ_a^½, which are those of Σ_a Σ_b
+    mean_a = a.mean(axis=0)
+    mean_b = b.mean(axis=0)
+    covariance_a = np.atleast_2d(np.cov(a, rowvar=False))
+    covariance_b = np.atleast_2d(np.cov(b, rowvar=False))
+    # tr (Σ_a Σ_b)^½ from the eigenvalues of the symmetric Σ_a^½ Σ_b Σ_a^½, which are the same.
     values, vectors = np.linalg.eigh(covariance_a)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    products = np.linalg.eigvalsh(root @ covariance_b @ root)
-    traces = (
-        np.trace(covariance_a)
-        + np.trace(covariance_b)
-        - 2 * np.sum(np.sqrt(np.maximum(products, 0)))
-    )
+    eigenvalues = np.linalg.eigvalsh(root @ covariance_b @ root)
+    trace_of_root = np.sum(np.sqrt(np.maximum(eigenvalues, 0)))
+    traces = np.trace(covariance_a) + np.trace(covariance_b) - 2 * trace_of_root
     return float(np.sum((mean_a - mean_b) ** 2) + max(traces, 0.0))
 
 
@@ -59,19 +65,24 @@ def kernel_distance(
     subset_size: int | None = None,
     seed: int = 0,
 ) -> KernelDistance:
-    """The unbiased squared maximum mean discrepancy under (x·y/d + 1)³ (Bińkowski et al. 2018, arXiv:1801.01401, section 4): KID.
+    """Estimate the squared maximum mean discrepancy of two sets of features, lower is better.
+
+    The kernel is (x·y/d + 1)³ (Bińkowski et al. 2018, arXiv:1801.01401, section 4). With the
+    features of Inception the estimate is called KID. It is unbiased.
 
     Args:
-        a, b: Features `[n, d]` and `[m, d]`, each of at least two rows.
-        num_subsets: How many pairs of subsets, drawn without replacement, are averaged.
-        subset_size: Features in each; half of the smaller set, but 1,000 at most, if None.
+        a: Features `[n, d]`, at least two rows.
+        b: Features `[m, d]`, at least two rows.
+        num_subsets: Number of pairs of subsets that are averaged, sampled without replacement.
+        subset_size: Features per subset; half of the smaller set, but at most 1,000, if None.
         seed: Seed of the subsets.
 
     Returns:
         `KernelDistance(value, standard_error)`.
 
     Raises:
-        ValueError: If the features are no such matrices, or not finite, or there are no subsets of at least two.
+        ValueError: If the features have other shapes or are not finite, `num_subsets` is not a
+            positive integer, or `subset_size` is below two.
 
     Example:
 
@@ -81,46 +92,70 @@ def kernel_distance(
     """
     num_subsets = positive_int(None, "num_subsets", num_subsets)
     a, b = checked_features(a, b)
-    count, random = min(len(a), len(b)), np.random.default_rng(seed)
-    wanted = (
-        min(1000, count // 2)
-        if subset_size is None
-        else positive_int(None, "subset_size", subset_size, at_least=2)
-    )
-    size = min(max(2, wanted), count)
+    count = min(len(a), len(b))
+    if subset_size is None:
+        subset_size = max(2, min(_LARGEST_SUBSET, count // 2))
+    size = min(positive_int(None, "subset_size", subset_size, at_least=2), count)
+    random = np.random.default_rng(seed)
 
-    def one():
-        x, y = (of[random.choice(len(of), size, replace=False)] for of in (a, b))
+    def distance_of_subsets() -> float:
+        x = a[random.choice(len(a), size, replace=False)]
+        y = b[random.choice(len(b), size, replace=False)]
         within = sum(np.sum(kernel) - np.trace(kernel) for kernel in (_cubic(x, x), _cubic(y, y)))
         return within / (size * (size - 1)) - 2 * np.mean(_cubic(x, y))
 
-    values = [one() for _ in range(num_subsets)]
-    # subsets vary by V (1/size − 1/n) around the whole sets, which vary by V/n; their mean varies by a share of the former
-    of_one = np.sqrt(size / (count - size) + 1 / num_subsets) if size < count else np.nan
-    error = np.std(values, ddof=1) * of_one if num_subsets > 1 else np.nan
-    return KernelDistance(float(np.mean(values)), float(error))
+    values = [distance_of_subsets() for _ in range(num_subsets)]
+    return KernelDistance(
+        float(np.mean(values)), _standard_error_of_mean(np.asarray(values), size, count)
+    )
 
 
-def _cubic(x, y):
+def _standard_error_of_mean(values: np.ndarray, size: int, count: int) -> float:
+    """Return the standard error of the mean of estimates from subsets.
+
+    For a variance V per feature, an estimate from a subset varies around the one from the whole set
+    by V (1/size − 1/count). The one from the whole set varies by V/count, and the mean over the
+    subsets by a share of the former.
+
+    Args:
+        values: Estimates `[subsets]`.
+        size: Features per subset.
+        count: Features in the smaller set.
+    """
+    if len(values) == 1 or size == count:
+        return float("nan")
+    per_subset = np.std(values, ddof=1)
+    return float(per_subset * np.sqrt(size / (count - size) + 1 / len(values)))
+
+
+def _cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Return the kernel (x·y/d + 1)³ between all rows, `[len(x), len(y)]`."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def checked_features(
     a: npt.ArrayLike, b: npt.ArrayLike, more_than: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both sets as float64 `[n, d]`.
+    """Return two sets of features as float64 arrays `[n, d]` and `[m, d]`.
+
+    Args:
+        a: First set.
+        b: Second set.
+        more_than: Each set must have more rows than this number.
 
     Raises:
-        ValueError: If they are no such matrices, have no more rows than `more_than`, or are not finite.
+        ValueError: If the features have other shapes, too few rows, or are not finite.
     """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    a = np.asarray(a, np.float64)
+    b = np.asarray(b, np.float64)
     if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1] or min(len(a), len(b)) <= more_than:
         raise ValueError(
-            f"Expected features (n, d) and (m, d), n and m more than {more_than}. Received: shapes {a.shape} and {b.shape}."
+            f"Features must have shapes (n, d) and (m, d), with n and m larger than {more_than}. "
+            f"Received: shapes {a.shape} and {b.shape}."
         )
     for name, x in (("first", a), ("second", b)):
         if not np.isfinite(x).all():
             raise ValueError(
-                f"Expected finite features. Received: NaN or infinite ones in the {name} set."
+                f"Features must be finite. Received: NaN or infinite values in the {name} set."
             )
     return a, b

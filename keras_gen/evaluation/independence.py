@@ -1,4 +1,4 @@
-"""Was assuming independent latents adequate? What a full covariance of the posterior would gain, in training and for single images."""
+"""An audit of independent latents: what a full-covariance posterior would gain."""
 
 from __future__ import annotations
 
@@ -14,90 +14,110 @@ import scipy.stats
 import tensorflow as tf
 
 from keras_gen._arguments import positive_int
-from keras_gen._typing import Data, TensorLike
-from keras_gen.distributions import DiagonalNormal, FullCovarianceNormal
-from keras_gen.evaluation.likelihood import draws_at_once, log_likelihood
+from keras_gen._typing import Data, Distribution, TensorLike
+from keras_gen.distributions import DiagonalNormal, FullCovarianceNormal, Posterior
+from keras_gen.evaluation.likelihood import log_likelihood, samples_per_chunk
 from keras_gen.models import VAE
-from keras_gen.networks._copies import copy_of, with_labels
+from keras_gen.networks._copies import call_network, copy_of
 
 _NEGLIGIBLE = 0.1  # nats
-_LATE = 2**30  # a training step by which schedules have come to their end
+_LATE_STEP = 2**30  # a training step after the end of every schedule
+_LEARNING_RATE = 0.03  # of the refinement of posteriors
+_REFINEMENT_SAMPLES = 8
 
 
 class Interval(NamedTuple):
-    """A mean and its 95 % interval, by Student's t."""
+    """A mean and its 95 % interval by Student's t distribution."""
 
     mean: float
-    """The mean."""
+    """Mean."""
     low: float
-    """Lower end."""
+    """Lower end of the interval."""
     high: float
-    """Upper end."""
+    """Upper end of the interval."""
 
     @classmethod
     def of(cls, values: npt.ArrayLike) -> Self:
-        """The mean and interval of independent values, two at least."""
+        """Return the mean and the interval of independent values, at least two.
+
+        Example:
+
+        >>> print(Interval.of([1.0, 2.0, 3.0]))
+        +2.000 (95 %: -0.484 to +4.484)
+        """
         values = np.asarray(values, np.float64)
-        width = (
-            scipy.stats.t.ppf(0.975, len(values) - 1)
-            * np.std(values, ddof=1)
-            / np.sqrt(len(values))
-        )
-        return cls(float(values.mean()), float(values.mean() - width), float(values.mean() + width))
+        quantile = scipy.stats.t.ppf(0.975, len(values) - 1)
+        width = quantile * np.std(values, ddof=1) / np.sqrt(len(values))
+        mean = values.mean()
+        return cls(float(mean), float(mean - width), float(mean + width))
 
     def __str__(self) -> str:
-        """The three numbers."""
+        """Return the three numbers."""
         return f"{self.mean:+.3f} (95 %: {self.low:+.3f} to {self.high:+.3f})"
 
 
 @dataclasses.dataclass(frozen=True)
 class IndependenceAudit:
-    """What independent latents cost, in nats an example. `print` shows it in words."""
+    """The cost of independent latents, in nats per example. `print` shows a summary.
+
+    The three gaps add up to log p(x) minus the ELBO of the encoder's posterior, per image.
+    """
 
     elbo_gain: Interval
-    """ELBO of the full posterior less that of the diagonal one on the test data, trained alike from the same weights."""
+    """ELBO of the full-covariance posterior minus that of the diagonal one on the test data. Both
+    were trained in the same way from the same weights."""
     log_likelihood_gain: Interval
-    """The same of log p(x), by importance sampling."""
+    """The same difference of log p(x), estimated by importance sampling."""
     amortization_gap: Interval
-    """What the encoder loses: ELBO of the best diagonal posterior of each image less that of the encoder's."""
-    family_gap: Interval
-    """What independence loses: ELBO of the best full posterior of each image less that of the best diagonal one."""
-    rest: Interval
-    """What a normal loses: log p(x) less the ELBO of the best full posterior."""
+    """Cost of the encoder: ELBO of the best diagonal posterior per image minus that of the
+    encoder's posterior."""
+    independence_gap: Interval
+    """Cost of independence: ELBO of the best full-covariance posterior per image minus that of the
+    best diagonal one."""
+    normality_gap: Interval
+    """Cost of normality: log p(x) minus the ELBO of the best full-covariance posterior."""
     correlations: np.ndarray
-    """Root mean square over the images of the correlations in their best full posteriors, `[n, n]`."""
+    """Root mean square over the images of the correlations in their best full-covariance
+    posteriors, `[n, n]`."""
     seeds: tuple[int, ...]
-    """Seeds of the trainings; with one, the first two intervals are over the test images rather than over trainings."""
+    """Seeds of the trainings. With a single seed, the first two intervals are over the test images
+    rather than over the trainings."""
     images: int
-    """How many images were refined."""
+    """Number of images whose posteriors were refined."""
 
     @property
     def adequate(self) -> bool:
-        """Whether less than a tenth of a nat is lost, at the upper end of the intervals of the family gap and the ELBO's gain."""
-        return max(self.family_gap.high, self.elbo_gain.high) < _NEGLIGIBLE
+        """Whether independence costs less than 0.1 nats.
+
+        The upper ends of the intervals of `independence_gap` and `elbo_gain` decide.
+        """
+        return max(self.independence_gap.high, self.elbo_gain.high) < _NEGLIGIBLE
 
     def __str__(self) -> str:
-        """The verdict and its numbers."""
+        """Return the verdict and its numbers."""
         if self.adequate:
             verdict = (
                 "Independent latents were adequate: a full covariance gains less than 0.1 nats."
             )
-        elif self.elbo_gain.low > 0 or self.family_gap.low > _NEGLIGIBLE:
+        elif self.elbo_gain.low > 0 or self.independence_gap.low > _NEGLIGIBLE:
             verdict = (
-                "Independent latents cost something: a full covariance fits the posterior better."
+                "Independent latents have a cost: a full covariance fits the posterior better."
             )
         else:
-            verdict = "Undecided: the intervals hold both no cost and more than 0.1 nats. Use more seeds or images."
-        strongest = np.max(np.abs(self.correlations - np.diag(np.diag(self.correlations))))
-        return "\n".join(
-            [
-                verdict,
-                f"Trained with a full covariance, over {len(self.seeds)} seed(s): ELBO {self.elbo_gain}, log p(x) "
-                f"{self.log_likelihood_gain} nats.",
-                f"Of single images, {self.images} of them, the gap between log p(x) and the ELBO is {self.amortization_gap} from the "
-                f"encoder, {self.family_gap} from independence, {self.rest} from normality.",
-                f"The strongest correlation of two latents is {strongest:.2f}.",
-            ]
+            verdict = (
+                "Undecided: the intervals contain both 0 and more than 0.1 nats. Use more seeds or "
+                "images."
+            )
+        off_diagonal = self.correlations - np.diag(np.diag(self.correlations))
+        return (
+            f"{verdict}\n"
+            f"Gain by training with a full covariance, over {len(self.seeds)} seed(s): "
+            f"ELBO {self.elbo_gain} nats, log p(x) {self.log_likelihood_gain} nats.\n"
+            f"Gap between log p(x) and the ELBO, over {self.images} single images: "
+            f"{self.amortization_gap} nats from the encoder, "
+            f"{self.independence_gap} nats from independence, "
+            f"{self.normality_gap} nats from normality.\n"
+            f"The strongest correlation of two latents is {np.max(np.abs(off_diagonal)):.2f}."
         )
 
 
@@ -113,186 +133,274 @@ def audit_independence(
     refinement_steps: int = 1000,
     **fit: Any,
 ) -> IndependenceAudit:
-    """Train diagonal and full-covariance posteriors alike from a trained VAE, and refine the posteriors of single images.
+    """Measure what a diagonal posterior costs a trained VAE, compared with a full covariance.
 
-    For each seed two copies of the VAE go on training, one as it is and one whose encoder has n(n − 1)/2 more outputs that begin at 0,
-    so that both begin with the same posterior; order and noise are the same, and a schedule of the KL's weight is at its end.
-    The gap of single images is split as by Cremer et al. 2018 (arXiv:1801.03558): the posterior of each image is optimized by itself,
-    first diagonal, and from there as long again, once diagonal and once with a full covariance.
-    What is not `trainable` in the VAE, its decoder for instance, stays as it is.
+    For each seed, two copies of the VAE continue the training. One keeps its posterior. The encoder
+    of the other gets n(n − 1)/2 further outputs that start at 0, so that both copies start with the
+    same posterior. The order of the data and the noise are the same, and a schedule of the KL's
+    weight is at its end.
+
+    Then the posterior of each single image is optimized by itself, first a diagonal one. From there
+    the optimization continues for as many steps again, once with a diagonal and once with a full
+    covariance. This splits the gap between log p(x) and the ELBO (Cremer et al. 2018,
+    arXiv:1801.03558). Networks that are not `trainable`, for instance a fixed decoder, stay
+    unchanged.
 
     Args:
         vae: A trained and compiled `VAE` with a `DiagonalNormal` posterior of at least two latents.
-        train: Training data, as for `fit`, or a function that returns them, called for each training: of a `tf.data.Dataset` that is
-            made anew, shuffled by its seed, both see the same order, as of arrays.
-        test: Test examples, an array `[n, *data_shape]`.
+        train: Training data as for `fit`, or a function that returns them and is called per
+            training. Such a function can build and shuffle a `tf.data.Dataset` anew, so that both
+            copies see the data in the same order. Arrays have the same order anyway.
+        test: Test examples `[n, *data_shape]`, or a `tf.data.Dataset` of batches of them.
         condition: Labels of the test examples for a conditional model.
-        epochs: Further passes over the training data.
-        seeds: Of the pairs of trainings.
-        images: How many test examples are refined.
-        num_samples: Draws for the likelihood of each test example.
-        refinement_steps: Optimization steps of the posterior of a single image, twice.
+        epochs: Number of further passes over the training data.
+        seeds: Seeds, one per pair of trainings.
+        images: Number of test examples whose posteriors are refined.
+        num_samples: Number of samples per test example for log p(x).
+        refinement_steps: Number of optimization steps per refinement.
         **fit: Further arguments of `fit`, such as `batch_size`.
 
     Returns:
         `IndependenceAudit`.
 
     Raises:
-        ValueError: If the VAE is not compiled, or has another posterior or a single latent, if its encoder cannot be extended, if
-            numbers are no counts, or seeds are none or alike.
+        ValueError: If the VAE is not compiled, has another posterior or a single latent, its
+            encoder cannot be extended, an argument is not a positive integer, or the seeds are
+            empty or not distinct.
     """
-    if (
-        not isinstance(vae, VAE)
-        or not isinstance(vae.posterior, DiagonalNormal)
-        or vae.posterior.event_size < 2
-    ):
-        raise ValueError(
-            f"Expected a VAE with a DiagonalNormal posterior of at least two latents. Received: {vae!r}."
-        )
-    if not vae.compiled:
-        raise ValueError(
-            "Expected a compiled VAE, whose optimizer and objective the audit uses. Received: one that is not."
-        )
+    _check_vae(vae)
     if not seeds or len(set(seeds)) < len(seeds):
-        raise ValueError(f"Expected at least one seed, no two alike. Received: seeds={seeds!r}.")
+        raise ValueError(
+            f"`seeds` must be at least one seed, all distinct. Received: seeds={seeds!r}."
+        )
     images = positive_int(None, "images", images, at_least=2)
-    epochs, num_samples = (
-        positive_int(None, "epochs", epochs),
-        positive_int(None, "num_samples", num_samples),
-    )
+    epochs = positive_int(None, "epochs", epochs)
+    num_samples = positive_int(None, "num_samples", num_samples)
     refinement_steps = positive_int(None, "refinement_steps", refinement_steps)
     test, condition = vae.data_check.examples(test, condition, at_least=2)
     fit = {"verbose": 0, **fit}
-    elbos, likelihoods = [], []
+    elbo_gains = []
+    likelihood_gains = []
     for seed in seeds:
-        pair = []
+        estimates = []
         for full in (False, True):
             keras.utils.set_random_seed(seed)
             trained = _copy(vae, seed, full)
             trained.fit(train() if callable(train) else train, epochs=epochs, **fit)
-            pair.append(log_likelihood(trained, test, condition, num_samples, seed=seed, verbose=0))
-        elbos.append(pair[1].elbos - pair[0].elbos)
-        likelihoods.append(pair[1].values - pair[0].values)
-    some, labels = test[:images], None if condition is None else condition[:images]
-    gaps, correlations = _refine(
-        _copy(vae, vae.seed, full=False), some, labels, refinement_steps, num_samples
-    )
-    amortization, family, rest = map(Interval.of, gaps)
-    over = (
-        (lambda values: values[0]) if len(seeds) == 1 else (lambda values: np.mean(values, axis=1))
+            estimates.append(
+                log_likelihood(trained, test, condition, num_samples, seed=seed, verbose=0)
+            )
+        diagonal, full_covariance = estimates
+        elbo_gains.append(full_covariance.elbos - diagonal.elbos)
+        likelihood_gains.append(full_covariance.values - diagonal.values)
+    refined = _refine(
+        _copy(vae, vae.seed, full=False),
+        test[:images],
+        None if condition is None else condition[:images],
+        refinement_steps,
+        num_samples,
     )
     return IndependenceAudit(
-        Interval.of(over(elbos)),
-        Interval.of(over(likelihoods)),
-        amortization,
-        family,
-        rest,
-        correlations,
-        tuple(seeds),
-        len(some),
+        elbo_gain=_interval_of_gains(elbo_gains),
+        log_likelihood_gain=_interval_of_gains(likelihood_gains),
+        amortization_gap=Interval.of(refined.amortization),
+        independence_gap=Interval.of(refined.independence),
+        normality_gap=Interval.of(refined.normality),
+        correlations=refined.correlations,
+        seeds=tuple(seeds),
+        images=len(test[:images]),
     )
 
 
-def _copy(vae, seed, full):
-    """A copy of a VAE with weights of its own, compiled alike; with `full`, its posterior has a covariance that begins diagonal."""
+def _check_vae(vae: VAE) -> None:
+    """Raise a `ValueError` unless the audit can train copies of a VAE."""
+    posterior = getattr(vae, "posterior", None)
+    if not isinstance(posterior, DiagonalNormal) or posterior.event_size < 2:
+        raise ValueError(
+            "`vae` must be a VAE with a DiagonalNormal posterior of at least two latents. "
+            f"Received: {vae!r}, with posterior={posterior!r}."
+        )
+    if not vae.compiled:
+        raise ValueError(
+            "`vae` must be compiled, since the audit uses its optimizer and objective. "
+            "Received: a VAE that is not compiled. Call vae.compile(...)."
+        )
+
+
+def _interval_of_gains(gains: list[np.ndarray]) -> Interval:
+    """Return the interval of gains over the seeds, or over the examples if there is one seed.
+
+    Args:
+        gains: Gains `[examples]` per seed.
+    """
+    if len(gains) == 1:
+        return Interval.of(gains[0])
+    return Interval.of(np.mean(gains, axis=1))
+
+
+def _copy(vae: VAE, seed: int, full: bool) -> VAE:
+    """Return a compiled copy of a VAE with weights of its own.
+
+    Args:
+        vae: The VAE.
+        seed: Seed of the copy.
+        full: Whether the posterior of the copy has a full covariance, which starts diagonal.
+    """
     made = type(vae).from_config({**vae.get_config(), "seed": seed})
     made.set_weights(vae.get_weights())
     if full:
         posterior = FullCovarianceNormal(vae.posterior.event_size)
-        made = VAE(
-            extended(made.encoder, posterior),
-            made.decoder,
-            posterior,
-            made.likelihood,
-            made.prior,
-            seed=seed,
-        )
-    made.encoder.trainable, made.decoder.trainable = vae.encoder.trainable, vae.decoder.trainable
-    objective = copy.copy(vae.objective)
-    weight = getattr(objective, "kl_weight", None)
-    if callable(weight):  # or the steps of the copy, from 0, would begin the schedule again
-        objective.kl_weight = weight.end if hasattr(weight, "end") else float(weight(_LATE))
-    made.compile(type(vae.optimizer).from_config(vae.optimizer.get_config()), objective=objective)
+        encoder = extended(made.encoder, posterior)
+        made = VAE(encoder, made.decoder, posterior, made.likelihood, made.prior, seed=seed)
+    made.encoder.trainable = vae.encoder.trainable
+    made.decoder.trainable = vae.decoder.trainable
+    optimizer = type(vae.optimizer).from_config(vae.optimizer.get_config())
+    made.compile(optimizer, objective=_objective_after_schedules(vae.objective))
     return made
 
 
+def _objective_after_schedules(objective: Any) -> Any:
+    """Return a copy of an objective whose weight of the KL has its final value.
+
+    The steps of a copied VAE start at 0, so that a schedule would start again.
+    """
+    objective = copy.copy(objective)
+    weight = getattr(objective, "kl_weight", None)
+    if callable(weight):
+        objective.kl_weight = weight.end if hasattr(weight, "end") else float(weight(_LATE_STEP))
+    return objective
+
+
 def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Model:
-    """The encoder of a `DiagonalNormal` posterior as one of a full covariance, whose new outputs are 0: the posterior stays the same.
+    """Return a copy of a diagonal posterior's encoder with outputs for a full covariance.
+
+    The new outputs are 0, so that the posterior stays the same. They depend on the inputs of the
+    last layer with weights.
 
     Args:
-        encoder: Keras model; what its last layer with weights sees, the new outputs see, too. Weights and layers are copied.
-        posterior: The full covariance, of as many latents.
+        encoder: Keras model that outputs the parameters of a `DiagonalNormal`.
+        posterior: Full covariance with the same number of latents.
 
     Raises:
-        ValueError: If the encoder is not made of Keras layers.
+        ValueError: If the encoder does not consist of Keras layers.
     """
     try:
         last = [layer for layer in encoder.layers if layer.weights][-1]
-        more = keras.layers.Dense(
+        new_outputs = keras.layers.Dense(
             posterior.parameter_size - 2 * posterior.event_size,
             kernel_initializer="zeros",
             dtype="float32",
             name="below",
         )(keras.layers.Flatten()(last.input))
-        outputs = keras.layers.Concatenate(dtype="float32")([encoder.outputs[0], more])
+        outputs = keras.layers.Concatenate(dtype="float32")([encoder.outputs[0], new_outputs])
         inputs = encoder.inputs if len(encoder.inputs) > 1 else encoder.inputs[0]
         return copy_of(keras.Model(inputs, outputs))
     except (AttributeError, IndexError, ValueError) as error:
         raise ValueError(
-            f"Expected an encoder of Keras layers, to whose last one outputs can be added. Received: {encoder!r}."
+            "`encoder` must consist of Keras layers, so that its last one can get more outputs. "
+            f"Received: {encoder!r}."
         ) from error
 
 
-def _refine(vae, x, labels, steps, num_samples):
-    """`((amortization, family, rest) of each image, correlations)`: the posterior of each image is optimized by itself."""
-    diagonal, full = vae.posterior, FullCovarianceNormal(vae.posterior.event_size)
-    labels = None if labels is None else tf.constant(labels)
+class _Refined(NamedTuple):
+    """The gaps of single images in nats, each `[images]`, and the correlations of the latents."""
+
+    amortization: np.ndarray
+    """Best diagonal posterior minus the encoder's."""
+    independence: np.ndarray
+    """Best full-covariance posterior minus the best diagonal one."""
+    normality: np.ndarray
+    """log p(x) minus the best full-covariance posterior."""
+    correlations: np.ndarray
+    """Root mean square of the correlations, `[n, n]`."""
+
+
+def _refine(
+    vae: VAE, x: np.ndarray, condition: np.ndarray | None, steps: int, num_samples: int
+) -> _Refined:
+    """Optimize the posterior of each image by itself, and measure its ELBO."""
+    diagonal = vae.posterior
+    full = FullCovarianceNormal(diagonal.event_size)
+    labels = None if condition is None else tf.constant(condition)
     x = tf.constant(x)
-    encoded = with_labels(vae.encoder, x, labels, training=False)
-    begun = _elbo(vae, diagonal(encoded), x, labels, num_samples)[0]
+    encoded = call_network(vae.encoder, x, labels, training=False)
     best = _optimized(vae, diagonal, encoded, x, labels, steps)
-    again = _optimized(vae, diagonal, best, x, labels, steps)  # as long as the full one below
-    of_diagonal = _elbo(vae, diagonal(again), x, labels, num_samples)[0]
-    below = tf.zeros((len(x), full.parameter_size - diagonal.parameter_size))
-    best = full(_optimized(vae, full, tf.concat([best, below], axis=1), x, labels, steps))
-    of_full, values = _elbo(vae, best, x, labels, num_samples)
-    covariance = np.asarray(best.covariance())
-    scales = np.sqrt(np.diagonal(covariance, axis1=1, axis2=2))
-    correlations = covariance / (scales[:, :, None] * scales[:, None, :])
-    gaps = of_diagonal - begun, of_full - of_diagonal, values - of_full
-    return gaps, np.sqrt(np.mean(correlations**2, axis=0))
+    # The diagonal posterior gets as many steps as the full one. Otherwise too few steps would look
+    # like a cost of independence.
+    best_diagonal = _optimized(vae, diagonal, best, x, labels, steps)
+    no_covariance = tf.zeros((len(x), full.parameter_size - diagonal.parameter_size))
+    best_full = _optimized(vae, full, tf.concat([best, no_covariance], axis=1), x, labels, steps)
+    encoder_elbo, _ = _elbo(vae, diagonal(encoded), x, labels, num_samples)
+    diagonal_elbo, _ = _elbo(vae, diagonal(best_diagonal), x, labels, num_samples)
+    full_elbo, log_likelihoods = _elbo(vae, full(best_full), x, labels, num_samples)
+    return _Refined(
+        amortization=diagonal_elbo - encoder_elbo,
+        independence=full_elbo - diagonal_elbo,
+        normality=log_likelihoods - full_elbo,
+        correlations=_mean_correlations(np.asarray(full(best_full).covariance())),
+    )
 
 
-def _elbo(vae, posterior, x, labels, num_samples):
-    """ELBO and log p(x) of each image, `[batch]`, from the same draws."""
-    draws = draws_at_once(vae.decoder, rows=len(x))
-    parts = [
-        vae.log_weights(
-            x,
-            labels,
-            min(draws, num_samples - first),
-            seed=(vae.seed, -1 - first),
-            posterior=posterior,
-        )
-        for first in range(0, num_samples, draws)
-    ]
+def _mean_correlations(covariances: np.ndarray) -> np.ndarray:
+    """Return the root mean square of the correlations in covariances `[images, n, n]`."""
+    scales = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
+    correlations = covariances / (scales[:, :, None] * scales[:, None, :])
+    return np.sqrt(np.mean(correlations**2, axis=0))
+
+
+def _elbo(
+    vae: VAE,
+    posterior: Distribution,
+    x: tf.Tensor,
+    labels: tf.Tensor | None,
+    num_samples: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the ELBO and log p(x) of each image, each `[images]`, from the same samples."""
+    chunk = samples_per_chunk(vae.decoder, rows=len(x))
+    parts = []
+    for first in range(0, num_samples, chunk):
+        size = min(chunk, num_samples - first)
+        seed = (vae.seed, -1 - first)
+        parts.append(vae.log_weights(x, labels, size, seed=seed, posterior=posterior))
     log_weights = np.concatenate(parts).astype(np.float64)
-    return log_weights.mean(axis=0), np.logaddexp.reduce(log_weights, axis=0) - np.log(num_samples)
+    log_likelihoods = np.logaddexp.reduce(log_weights, axis=0) - np.log(num_samples)
+    return log_weights.mean(axis=0), log_likelihoods
 
 
-def _optimized(vae, family, parameters, x, labels, steps, draws=8):
-    """Parameters of the family, one row an image, whose ELBO is the highest that Adam finds."""
+def _optimized(
+    vae: VAE,
+    posterior: Posterior,
+    parameters: tf.Tensor,
+    x: tf.Tensor,
+    labels: tf.Tensor | None,
+    steps: int,
+) -> tf.Tensor:
+    """Maximize the ELBO of each image over the parameters of its posterior, by Adam.
+
+    Args:
+        vae: The VAE.
+        posterior: The posterior distribution that the parameters describe.
+        parameters: First parameters, one row per image.
+        x: Images `[images, *data_shape]`.
+        labels: Labels `[images]` for a conditional model.
+        steps: Number of steps.
+
+    Returns:
+        The last parameters, one row per image.
+    """
     parameters = tf.Variable(parameters)
-    optimizer = keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.03, steps))
+    schedule = keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, steps)
+    optimizer = keras.optimizers.Adam(schedule)
     optimizer.build([parameters])
 
     @tf.function
-    def step(number):
+    def step(number: tf.Tensor) -> None:
+        seed = tf.stack([tf.cast(vae.seed, tf.int32), number])
         with tf.GradientTape() as tape:
-            seed = tf.stack([tf.cast(vae.seed, tf.int32), number])
-            loss = -tf.reduce_sum(
-                tf.reduce_mean(vae.log_weights(x, labels, draws, seed, family(parameters)), axis=0)
+            log_weights = vae.log_weights(
+                x, labels, _REFINEMENT_SAMPLES, seed, posterior(parameters)
             )
+            loss = -tf.reduce_sum(tf.reduce_mean(log_weights, axis=0))
         optimizer.apply(tape.gradient(loss, [parameters]), [parameters])
 
     for number in tf.range(steps):

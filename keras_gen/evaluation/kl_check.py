@@ -1,82 +1,170 @@
-"""The cross-check of the KL during evaluation: its closed form beside an estimate from samples (MATH 3)."""
+"""The cross-check of a VAE's KL divergence: its closed form against an estimate from samples."""
 
 from __future__ import annotations
 
-import warnings
+import dataclasses
+import math
 
-import keras
+import numpy as np
 import tensorflow as tf
 
-from keras_gen._typing import Distribution, TensorLike
-from keras_gen.distributions import Posterior, cross_check
+from keras_gen._arguments import positive_int
+from keras_gen._typing import TensorLike
+from keras_gen.distributions import closed_form_kl, cross_check
+from keras_gen.models import VAE, GenerativeModel
+from keras_gen.networks._copies import call_network
 
-LARGEST_Z_SCORE = 4
-FEWEST_EXAMPLES = 100  # of fewer, the standard error itself is not known
-NUM_SAMPLES = 8  # draws an example
-
-
-class ZScore(keras.metrics.Metric):
-    """How many standard errors the mean of all values is from 0; differences of rounding count as 0."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name=name)
-        self.sums = self.add_variable((3,), "zeros", name="sums")
-
-    def update_state(self, values: tf.Tensor) -> None:
-        """Take in values `[batch]`."""
-        self.sums.assign_add(
-            tf.stack(
-                [
-                    tf.cast(tf.size(values), tf.float32),
-                    tf.reduce_sum(values),
-                    tf.reduce_sum(values**2),
-                ]
-            )
-        )
-
-    def result(self) -> tf.Tensor:
-        """The mean over its standard error; 0 before any value."""
-        count, total, squares = tf.unstack(tf.convert_to_tensor(self.sums))
-        mean, mean_square = (
-            tf.math.divide_no_nan(total, count),
-            tf.math.divide_no_nan(squares, count),
-        )
-        standard_error = tf.sqrt(
-            tf.math.divide_no_nan(tf.maximum(mean_square - mean**2, 0.0), count)
-        )
-        return tf.math.divide_no_nan(mean, standard_error + 1e-5)
+LARGEST_Z_SCORE = 4.0
+FEWEST_EXAMPLES = 100  # the standard error of fewer examples is itself too uncertain
+_ROUNDING = 1e-5  # nats, the difference that rounding alone may make
 
 
+@dataclasses.dataclass(frozen=True)
 class KLCheck:
-    """Running means of both, and how many standard errors lie between them and between their gradients."""
+    """KL(q(z | x) ‖ p(z)) in closed form and from samples. `print` shows a sentence."""
 
-    names = ("kl_analytic", "kl_sampled", "kl_z_score", "kl_gradient_z_score")
-
-    def __init__(self) -> None:
-        means = [keras.metrics.Mean(name=name) for name in self.names[:2]]
-        self.metrics = [*means, *(ZScore(name=name) for name in self.names[2:])]
-
-    def update(
-        self, family: Posterior, parameters: tf.Tensor, prior: Distribution, seed: TensorLike
-    ) -> None:
-        """Take in a batch: the encoder's output `[batch, parameter_size]` and the prior's distribution."""
-        seed = tf.random.experimental.stateless_fold_in(seed, 1)  # not the draws of the objective
-        for metric, values in zip(
-            self.metrics, cross_check(family, parameters, prior, NUM_SAMPLES, seed), strict=True
-        ):
-            metric.update_state(values)
+    pair: str
+    """The two distributions."""
+    analytic: float
+    """Mean of the closed form over the examples, in nats."""
+    sampled: float
+    """Mean of the estimate from samples over the examples, in nats."""
+    z_score: float
+    """Mean difference between both, in standard errors over the examples."""
+    gradient_z_score: float
+    """The same for the gradients with respect to the encoder's output."""
+    num_examples: int
+    """Number of examples."""
+    num_samples: int
+    """Number of samples per example."""
 
     @property
-    def examples(self) -> float:
-        """On how many examples the KL has been checked since the metrics were last reset."""
-        return float(tf.convert_to_tensor(self.metrics[0].count.value))
+    def agrees(self) -> bool:
+        """Whether the values and the gradients each differ by at most 4 standard errors."""
+        scores = (self.z_score, self.gradient_z_score)
+        return all(abs(score) <= LARGEST_Z_SCORE for score in scores)
 
-    def warn(self, pair: str) -> None:
-        """Warn, naming the pair, if the two lie too far apart."""
-        scores = {metric.name: float(metric.result()) for metric in self.metrics[2:]}
-        if self.examples >= FEWEST_EXAMPLES and max(map(abs, scores.values())) > LARGEST_Z_SCORE:
-            warnings.warn(
-                f"The closed form of the KL between {pair} and its estimate from samples disagree: {scores}, in standard errors. "
-                "One of the two distributions has a wrong density, divergence or sampler.",
-                stacklevel=3,
-            )
+    def __str__(self) -> str:
+        """Return the verdict and its numbers."""
+        numbers = (
+            f"{self.analytic:.4g} and {self.sampled:.4g} nats, which differ by "
+            f"{abs(self.z_score):.1f} standard errors (gradients by "
+            f"{abs(self.gradient_z_score):.1f}), from {self.num_examples:,} examples with "
+            f"{self.num_samples} samples each"
+        )
+        subject = f"closed form of the KL between {self.pair} and its estimate from samples"
+        if self.agrees:
+            return f"The {subject} agree: {numbers}."
+        return (
+            f"Warning: the {subject} disagree: {numbers}. One of the two distributions has a wrong "
+            "density, divergence or sampler."
+        )
+
+
+def check_kl(
+    vae: VAE,
+    x: TensorLike | tf.data.Dataset,
+    condition: TensorLike | None = None,
+    num_samples: int = 8,
+    batch_size: int = 500,
+    seed: int = 0,
+) -> KLCheck:
+    """Compare the closed form of KL(q(z | x) ‖ p(z)) with an estimate from samples (MATH 3).
+
+    A wrong density, sampler or closed form of a posterior or a prior makes the two disagree. If
+    both are right, each z-score is approximately standard normal. The gradients are compared along
+    the gradient of the closed form.
+
+    Args:
+        vae: A `VAE` whose posterior and prior have a closed form.
+        x: Examples `[n, *data_shape]`, at least 100, or a `tf.data.Dataset` of batches of them.
+        condition: Labels `[n]` for a conditional model.
+        num_samples: Number of posterior samples per example.
+        batch_size: Number of examples that are computed together.
+        seed: Seed of the samples, an integer.
+
+    Returns:
+        `KLCheck`, whose `agrees` is the verdict.
+
+    Raises:
+        ValueError: If the model has no posterior, the pair has no closed form, there are fewer
+            than 100 examples, or the examples do not fit the model.
+
+    Example:
+
+    >>> from keras_gen import VAE, distributions, networks
+    >>> posterior = distributions.DiagonalNormal(2)
+    >>> likelihood = distributions.Bernoulli((4,))
+    >>> vae = VAE(networks.mlp((4,), (4,)), networks.mlp((2,), (4,)), posterior, likelihood, seed=0)
+    >>> check_kl(vae, np.random.default_rng(0).random((200, 4))).agrees
+    True
+    """
+    _check_posterior(vae)
+    num_samples = positive_int(None, "num_samples", num_samples)
+    batch_size = positive_int(None, "batch_size", batch_size)
+    x, condition = vae.data_check.examples(x, condition, at_least=FEWEST_EXAMPLES)
+    if not has_closed_form_kl(vae, x, condition):
+        raise ValueError(
+            f"The pair of {vae.posterior} and {vae.prior} must have a KL divergence in closed "
+            "form. Received a pair without one, so that training already estimates it from "
+            "samples and there is nothing to compare."
+        )
+    parts = []
+    for start in range(0, len(x), batch_size):
+        rows = slice(start, start + batch_size)
+        labels = None if condition is None else tf.constant(condition[rows])
+        parameters = call_network(vae.encoder, tf.constant(x[rows]), labels, training=False)
+        noise = tf.random.experimental.stateless_fold_in((seed, 0), start)
+        prior = vae.prior.distribution(labels)
+        parts.append(cross_check(vae.posterior, parameters, prior, num_samples, noise))
+    analytic, sampled, difference, gradient_difference = (
+        np.concatenate(part).astype(np.float64) for part in zip(*parts, strict=True)
+    )
+    return KLCheck(
+        pair=f"{vae.posterior} and {vae.prior}",
+        analytic=float(analytic.mean()),
+        sampled=float(sampled.mean()),
+        z_score=z_score(difference),
+        gradient_z_score=z_score(gradient_difference),
+        num_examples=len(x),
+        num_samples=num_samples,
+    )
+
+
+def has_closed_form_kl(vae: VAE, x: np.ndarray, condition: np.ndarray | None = None) -> bool:
+    """Return whether the KL of a VAE's posterior and prior has a closed form.
+
+    Args:
+        vae: A `VAE`.
+        x: Examples `[n, *data_shape]`, at least one.
+        condition: Labels `[n]` for a conditional model.
+    """
+    labels = None if condition is None else tf.constant(condition[:1])
+    posterior = vae.encode(tf.constant(x[:1]), labels)
+    return closed_form_kl(posterior, vae.prior.distribution(labels)) is not None
+
+
+def z_score(differences: np.ndarray) -> float:
+    """Return the mean of some values divided by its standard error.
+
+    1e-5 nats are added to the standard error, since rounding alone may make such a difference.
+
+    Args:
+        differences: Values `[n]`, at least two, in nats.
+
+    Example:
+
+    >>> round(z_score(np.array([1.0, 2.0, 3.0])), 3)
+    3.464
+    """
+    standard_error = np.std(differences, ddof=1) / math.sqrt(len(differences))
+    return float(np.mean(differences) / (standard_error + _ROUNDING))
+
+
+def _check_posterior(model: GenerativeModel) -> None:
+    """Raise a `ValueError` unless a model has a posterior distribution and a prior."""
+    if getattr(model, "posterior", None) is None or model.prior is None:
+        raise ValueError(
+            "`vae` must be a model with a posterior distribution q(z | x) and a prior p(z), such "
+            f"as a `VAE`. Received: {type(model).__name__}."
+        )

@@ -1,4 +1,4 @@
-"""The codes of examples: where they lie, and what lies along a latent and between two of them."""
+"""The latent space: the latents of examples, traversals of one latent, interpolations, t-SNE."""
 
 from __future__ import annotations
 
@@ -8,104 +8,112 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from keras_gen._arguments import positive_int
 from keras_gen._typing import TensorLike
-from keras_gen.models import VAE, GenerativeModel, RegularizedAutoencoder
+from keras_gen.models import GenerativeModel
 
-_SHOWN = 10  # latents at most, where none are named
+_TRAVERSED = 10  # latents at most, if the caller names none
 
 
-def codes(
-    model: RegularizedAutoencoder | VAE,
+def latents(
+    model: GenerativeModel,
     x: TensorLike | tf.data.Dataset,
     condition: TensorLike | None = None,
     batch_size: int = 500,
 ) -> np.ndarray:
-    """The code of each example, `[n, latents]`: of an autoencoder what its encoder puts out, of a VAE the mean of q(z | x).
+    """Return the latents of each example, `[n, latents]`.
+
+    They are the output of an autoencoder's encoder, flattened, or the mean of a VAE's q(z | x).
 
     Args:
-        model: A `RegularizedAutoencoder` or a `VAE`.
-        x: Examples `[n, *data_shape]`.
+        model: A keras_gen model with an encoder.
+        x: Examples `[n, *data_shape]`, or a `tf.data.Dataset` of batches of them.
         condition: Labels `[n]` for a conditional model.
-        batch_size: Examples at a time.
+        batch_size: Number of examples that are computed together.
 
     Raises:
-        ValueError: If the examples are of another shape, out of range or none, or their labels are missing or too many.
+        ValueError: If the model has no encoder, there are no examples, they have the wrong shape or
+            values out of range, or labels are missing or not expected.
 
     Example:
 
     >>> from keras_gen import RegularizedAutoencoder, networks
     >>> autoencoder = RegularizedAutoencoder(networks.mlp((4,), (2,)), networks.mlp((2,), (4,)))
-    >>> codes(autoencoder, np.eye(4)).shape
+    >>> latents(autoencoder, np.eye(4)).shape
     (4, 2)
     """
+    batch_size = positive_int(None, "batch_size", batch_size)
     x, condition = model.data_check.examples(x, condition)
     parts = []
     for start in range(0, len(x), batch_size):
-        labels = () if condition is None else (tf.constant(condition[start : start + batch_size]),)
-        code = model.encode(tf.constant(x[start : start + batch_size]), *labels)
-        parts.append(
-            np.asarray(model.posterior.point(code) if hasattr(model, "posterior") else code)
-        )
-    return np.concatenate(parts).reshape(len(x), -1)
+        rows = slice(start, start + batch_size)
+        labels = None if condition is None else tf.constant(condition[rows])
+        parts.append(np.asarray(model.latents(tf.constant(x[rows]), labels)))
+    return np.concatenate(parts)
 
 
-def map_codes(codes: npt.ArrayLike, seed: int = 0) -> np.ndarray:
-    """Codes `[n, latents]` in the plane, `[n, 2]`: as they are if they are two, or by t-SNE, which keeps neighbours together.
+def tsne(latents: npt.ArrayLike, seed: int = 0) -> np.ndarray:
+    """Embed latents `[n, latents]` in the plane by t-SNE, `[n, 2]`.
 
-    (van der Maaten & Hinton 2008; scikit-learn's, from the principal components.) Distances between groups mean little.
+    t-SNE keeps neighbours together; distances between groups have little meaning (van der Maaten &
+    Hinton 2008). It starts from the principal components. One or two latents per example are
+    returned unchanged, one with a second coordinate of 0.
 
     Args:
-        codes: At least 5 of them.
+        latents: Latents `[n, latents]` of at least 5 examples.
         seed: Seed of t-SNE.
 
     Raises:
-        ValueError: If they are no such array, or not finite.
+        ValueError: If the latents have another shape or are not finite.
 
     Example:
 
-    >>> map_codes(np.random.default_rng(0).normal(size=(20, 5))).shape
+    >>> tsne(np.random.default_rng(0).normal(size=(20, 5))).shape
     (20, 2)
     """
-    codes = np.asarray(codes)
-    if codes.ndim != 2 or len(codes) < 5:
+    latents = np.asarray(latents)
+    if latents.ndim != 2 or len(latents) < 5:
         raise ValueError(
-            f"Expected at least 5 codes, an array (n, latents). Received: shape {codes.shape}."
+            "`latents` must be an array (n, latents) of at least 5 examples. "
+            f"Received: shape {latents.shape}."
         )
-    if not np.isfinite(codes).all():
-        raise ValueError("Expected finite codes. Received: NaN or infinite ones.")
-    if codes.shape[1] <= 2:
-        return np.hstack([codes, np.zeros((len(codes), 2 - codes.shape[1]))])
-    spread = np.ptp(codes, axis=0).max()
-    if spread == 0:  # which t-SNE does not survive
-        return np.zeros((len(codes), 2))
+    if not np.isfinite(latents).all():
+        raise ValueError("`latents` must be finite. Received: NaN or infinite values.")
+    if latents.shape[1] <= 2:
+        return np.hstack([latents, np.zeros((len(latents), 2 - latents.shape[1]))])
+    spread = np.ptp(latents, axis=0).max()
+    if spread == 0:  # scikit-learn ends the process
+        return np.zeros((len(latents), 2))
     from sklearn.manifold import TSNE
 
-    return TSNE(
-        perplexity=min(30, (len(codes) - 1) / 4), init="pca", random_state=seed
-    ).fit_transform(codes / spread)
+    perplexity = min(30, (len(latents) - 1) / 4)
+    embedding = TSNE(perplexity=perplexity, init="pca", random_state=seed)
+    return np.asarray(embedding.fit_transform(latents / spread))
 
 
 def traverse(
     model: GenerativeModel,
-    codes: npt.ArrayLike,
+    latents: npt.ArrayLike,
     dimensions: Sequence[int] | np.ndarray | None = None,
     num_steps: int = 11,
     condition: int | None = None,
 ) -> np.ndarray:
-    """What each latent does: it goes through the values that it has among the codes, while the others stay at their means.
+    """Decode a walk along one latent after the other, with the others at their means.
+
+    A latent goes from its 1st to its 99th percentile.
 
     Args:
-        model: A keras_gen model that can `decode`.
-        codes: Codes of examples `[n, latents]`, or draws from the prior; a latent goes from their 1st to their 99th percentile.
-        dimensions: Which latents; the ten of the largest variance among the codes if None.
-        num_steps: Values of each.
+        model: A keras_gen model.
+        latents: Latents of examples, or samples of the prior, `[n, latents]`.
+        dimensions: Indices of the latents to traverse; the ten with the largest variance if None.
+        num_steps: Number of steps per latent.
         condition: A label for a conditional model.
 
     Returns:
-        `[dimensions, num_steps, *data_shape]`.
+        Decoded data `[dimensions, num_steps, *data_shape]`.
 
     Raises:
-        ValueError: If the codes are no such array, or a label is missing or too many.
+        ValueError: If the latents have another shape, or a label is missing or not expected.
 
     Example:
 
@@ -114,20 +122,20 @@ def traverse(
     >>> traverse(autoencoder, np.eye(2)).shape
     (2, 11, 4)
     """
-    codes = np.asarray(codes, np.float32)
-    if codes.ndim != 2 or not len(codes):
+    latents = np.asarray(latents, np.float32)
+    if latents.ndim != 2 or not len(latents):
         raise ValueError(
-            f"Expected at least one code, an array (n, latents). Received: shape {codes.shape}."
+            "`latents` must be an array (n, latents) of at least one example. "
+            f"Received: shape {latents.shape}."
         )
     if dimensions is None:
-        dimensions = np.argsort(-codes.var(axis=0), kind="stable")[:_SHOWN]
-    latents = np.tile(codes.mean(axis=0), (len(dimensions), num_steps, 1))
-    for row, dimension in zip(latents, dimensions, strict=True):
-        low, high = np.quantile(codes[:, dimension], [0.01, 0.99])
-        row[:, dimension] = np.linspace(low, high, num_steps)
-    return _decoded(
-        model, latents, None if condition is None else np.full(len(dimensions), condition)
-    )
+        dimensions = np.argsort(-latents.var(axis=0), kind="stable")[:_TRAVERSED]
+    walks = np.tile(latents.mean(axis=0), (len(dimensions), num_steps, 1))
+    for walk, dimension in zip(walks, dimensions, strict=True):
+        low, high = np.quantile(latents[:, dimension], [0.01, 0.99])
+        walk[:, dimension] = np.linspace(low, high, num_steps)
+    labels = None if condition is None else np.full(len(dimensions), condition)
+    return _decode_walks(model, walks, labels)
 
 
 def interpolate(
@@ -138,21 +146,23 @@ def interpolate(
     condition: npt.ArrayLike | None = None,
     spherical: bool = False,
 ) -> np.ndarray:
-    """What lies between two codes.
+    """Decode the way from some latents to others.
 
     Args:
-        model: A keras_gen model that can `decode`.
-        start, end: Codes `[n, latents]`.
-        num_steps: Images of each row, both ends included.
+        model: A keras_gen model.
+        start: Latents `[n, latents]` where the ways start.
+        end: Latents `[n, latents]` where the ways end.
+        num_steps: Number of steps per way, both ends included.
         condition: Labels `[n]` for a conditional model.
-        spherical: Go along the great circle, where draws of a normal prior lie in high dimensions (White 2016,
-            arXiv:1609.04468), rather than straight.
+        spherical: Whether to follow the great circle rather than the straight line. Samples of a
+            normal prior in high dimensions lie near a sphere (White 2016, arXiv:1609.04468).
 
     Returns:
-        `[n, num_steps, *data_shape]`.
+        Decoded data `[n, num_steps, *data_shape]`.
 
     Raises:
-        ValueError: If both sides are no such arrays of one shape, or labels are missing or too many.
+        ValueError: If `start` and `end` differ in shape or are not matrices, or labels are missing
+            or not expected.
 
     Example:
 
@@ -161,33 +171,52 @@ def interpolate(
     >>> interpolate(autoencoder, [[0.0, 1.0]], [[1.0, 0.0]], num_steps=5).shape
     (1, 5, 4)
     """
-    start, end = np.asarray(start, np.float32), np.asarray(end, np.float32)
+    start = np.asarray(start, np.float32)
+    end = np.asarray(end, np.float32)
     if start.shape != end.shape or start.ndim != 2:
         raise ValueError(
-            f"Expected as many starts as ends, arrays (n, latents). Received: shapes {start.shape} and {end.shape}."
+            "`start` and `end` must be arrays (n, latents) of the same shape. "
+            f"Received: shapes {start.shape} and {end.shape}."
         )
-    start, end = start[:, None], end[:, None]
+    start = start[:, None]
+    end = end[:, None]
     share = np.linspace(0, 1, num_steps)[:, None]
-    from_start, from_end = 1 - share, share
     if spherical:
-        lengths = np.linalg.norm(start, axis=-1, keepdims=True) * np.linalg.norm(
-            end, axis=-1, keepdims=True
-        )
-        angle = np.arccos(
-            np.clip(np.sum(start * end, axis=-1, keepdims=True) / np.maximum(lengths, 1e-30), -1, 1)
-        )
-        straight = np.sin(angle) < 1e-4  # and no one circle
-        sine = np.where(straight, 1, np.sin(angle))
-        from_start, from_end = (
-            np.where(straight, weight, np.sin(weight * angle) / sine)
-            for weight in (from_start, from_end)
-        )
-    return _decoded(model, from_start * start + from_end * end, condition)
+        walks = _along_great_circle(start, end, share)
+    else:
+        walks = (1 - share) * start + share * end
+    return _decode_walks(model, walks, condition)
 
 
-def _decoded(model, latents, condition):
-    """Decoded latents `[rows, steps, n]`, each row under its own label if any."""
-    rows, steps, size = latents.shape
+def _along_great_circle(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Interpolate along the great circle, or straight between parallel vectors.
+
+    Args:
+        start: Latents `[n, 1, latents]`.
+        end: Latents `[n, 1, latents]`.
+        share: Share of the way, `[steps, 1]`, from 0 to 1.
+
+    Returns:
+        Latents `[n, steps, latents]`.
+    """
+    start_length = np.linalg.norm(start, axis=-1, keepdims=True)
+    end_length = np.linalg.norm(end, axis=-1, keepdims=True)
+    product = np.sum(start * end, axis=-1, keepdims=True)
+    cosine = product / np.maximum(start_length * end_length, 1e-30)
+    angle = np.arccos(np.clip(cosine, -1, 1))
+    sine = np.sin(angle)
+    straight = sine < 1e-4  # the great circle is not unique, or is a point
+    sine = np.where(straight, 1, sine)
+    start_weight = np.where(straight, 1 - share, np.sin((1 - share) * angle) / sine)
+    end_weight = np.where(straight, share, np.sin(share * angle) / sine)
+    return start_weight * start + end_weight * end
+
+
+def _decode_walks(
+    model: GenerativeModel, walks: np.ndarray, condition: npt.ArrayLike | None
+) -> np.ndarray:
+    """Decode latents `[rows, steps, n]`, with one label per row for a conditional model."""
+    rows, steps, size = walks.shape
     labels = () if condition is None else (tf.constant(np.repeat(condition, steps)),)
-    decoded = np.asarray(model.decode(tf.constant(latents.reshape(-1, size), tf.float32), *labels))
+    decoded = np.asarray(model.decode(tf.constant(walks.reshape(-1, size), tf.float32), *labels))
     return decoded.reshape(rows, steps, *decoded.shape[1:])

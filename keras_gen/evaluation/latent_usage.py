@@ -1,4 +1,4 @@
-"""What a VAE does with its latents: which it uses, how much they say, how far all codes together are from the prior."""
+"""How a VAE uses its latents: which ones, how much, and how far they all are from the prior."""
 
 from __future__ import annotations
 
@@ -9,54 +9,58 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_gen._arguments import positive_int
 from keras_gen._typing import Distribution, TensorLike
 from keras_gen.models import VAE
 
-_ACTIVE = 0.01  # (Burda et al. 2016, arXiv:1509.00519, section 5.2)
-_DRAWS = 64  # for moments that have no closed form
+_ACTIVE_VARIANCE = 0.01  # (Burda et al. 2016, arXiv:1509.00519, section 5.2)
+_NUM_SAMPLES = 64  # for moments without a closed form
+_LISTED = 10  # latents at most
 
 
 @dataclasses.dataclass(frozen=True)
 class LatentReport:
-    """How the latents are used. `print` shows it in words."""
+    """How a VAE uses its latents. `print` shows a summary."""
 
     kl_per_dimension: np.ndarray
-    """KL(q(z_i | x) ‖ p(z_i)) of the marginals, in the mean over the examples, in nats, `[n]`."""
+    """KL(q(z_i | x) ‖ p(z_i)) of the marginals, averaged over the examples, in nats, `[n]`."""
     variance_of_means: np.ndarray
-    """Variance over the examples of the posterior mean, `[n]`."""
+    """Variance of the posterior mean over the examples, `[n]`."""
     aggregate_mean: np.ndarray
-    """Mean of the aggregate posterior, the mixture of all q(z | x), `[n]`."""
+    """Mean of the aggregate posterior, the mixture of q(z | x) over the examples, `[n]`."""
     aggregate_covariance: np.ndarray
-    """Its covariance, `[n, n]`."""
+    """Covariance of the aggregate posterior, `[n, n]`."""
     aggregate_kl: float
-    """KL of the normal with these moments to the normal with the prior's, in nats: 0 if they agree."""
+    """KL in nats from the normal with these moments to the normal with the prior's moments. It is 0
+    if the moments agree."""
 
     @property
     def active(self) -> np.ndarray:
-        """Which dimensions are used, `[n]` of bool: those whose posterior mean has a variance over 0.01."""
-        return self.variance_of_means > _ACTIVE
+        """Whether the VAE uses each latent, bool `[n]`: its mean has a variance above 0.01."""
+        return self.variance_of_means > _ACTIVE_VARIANCE
 
     @property
     def collapsed(self) -> bool:
-        """Whether none is used: the decoder does without the latents."""
+        """Whether the VAE uses no latent, so that the decoder ignores all of them."""
         return not self.active.any()
 
     def __str__(self) -> str:
-        """Three lines of words."""
+        """Return a summary of three lines."""
         if self.collapsed:
-            used = (
-                "The posterior has collapsed: no latent varies with the data. Try a KL warm-up, free bits, a smaller decoder, or a "
-                "smaller scale of the likelihood."
+            usage = (
+                "The posterior has collapsed: no latent varies with the data. Try a KL warm-up, "
+                "free bits, a smaller decoder, or a smaller scale of the likelihood."
             )
         else:
-            used = f"{self.active.sum()} of {len(self.active)} latents are used."
-        order = np.argsort(-self.kl_per_dimension)[:10]
-        largest = ", ".join(
-            f"z{dimension} {self.kl_per_dimension[dimension]:.2f}" for dimension in order
-        )
+            usage = f"{self.active.sum()} of {len(self.active)} latents are used."
+        largest = np.argsort(-self.kl_per_dimension)[:_LISTED]
+        listed = ", ".join(f"z{latent} {self.kl_per_dimension[latent]:.2f}" for latent in largest)
         return (
-            f"{used}\nKL in nats, the largest: {largest}; {self.kl_per_dimension.sum():.2f} over all marginals.\n"
-            f"All codes together lie {self.aggregate_kl:.3f} nats from the prior, by mean and covariance."
+            f"{usage}\n"
+            f"Largest KL in nats: {listed}. Sum over all marginals: "
+            f"{self.kl_per_dimension.sum():.2f}.\n"
+            f"KL from the aggregate posterior to the prior, by mean and covariance: "
+            f"{self.aggregate_kl:.3f} nats."
         )
 
 
@@ -66,65 +70,66 @@ def latent_report(
     condition: TensorLike | None = None,
     batch_size: int = 500,
 ) -> LatentReport:
-    """Which latents a VAE uses for some data, and how far the aggregate posterior is from the prior.
+    """Report which latents a VAE uses, and how far the aggregate posterior is from the prior.
 
-    Exact for normal posteriors and priors; others are taken as normals of the same moments, from draws where there is no closed form.
+    The numbers are exact for normal posteriors and priors. Other distributions are replaced by
+    normals with the same moments, which come from samples if they have no closed form.
 
     Args:
         vae: A `VAE`.
-        x: Examples `[n, *data_shape]`, at least two.
+        x: Examples `[n, *data_shape]`, at least two, or a `tf.data.Dataset` of batches of them.
         condition: Labels `[n]` for a conditional model.
-        batch_size: Examples at a time.
+        batch_size: Number of examples that are computed together.
 
     Returns:
         `LatentReport`.
 
     Raises:
-        ValueError: If the examples are of another shape or out of range, or fewer than two.
+        ValueError: If there are fewer than two examples, or they have the wrong shape or values
+            out of range.
 
     Example:
 
     >>> from keras_gen import VAE, distributions, networks
-    >>> posterior, likelihood = distributions.DiagonalNormal(2), distributions.Bernoulli((4,))
+    >>> posterior = distributions.DiagonalNormal(2)
+    >>> likelihood = distributions.Bernoulli((4,))
     >>> vae = VAE(networks.mlp((4,), (4,)), networks.mlp((2,), (4,)), posterior, likelihood)
     >>> latent_report(vae, np.eye(4)).kl_per_dimension.shape
     (2,)
     """
+    batch_size = positive_int(None, "batch_size", batch_size)
     x, condition = vae.data_check.examples(x, condition, at_least=2)
-    means, prior_means, kls = [], [], []
-    covariance, prior_covariance, error = (
-        0.0,
-        0.0,
-        0.0,
-    )  # sums, since there is a matrix for each example
+    kls = []
+    means = []
+    prior_means = []
+    # Covariances are summed batch by batch, since there is one matrix per example.
+    sum_of_covariances = np.zeros(())
+    sum_of_prior_covariances = np.zeros(())
+    sum_of_errors = np.zeros(())
     for start in range(0, len(x), batch_size):
-        labels = None if condition is None else tf.constant(condition[start : start + batch_size])
-        q = mean_and_covariance(vae.encode(x[start : start + batch_size], labels))
+        rows = slice(start, start + batch_size)
+        labels = None if condition is None else tf.constant(condition[rows])
+        q = mean_and_covariance(vae.encode(x[rows], labels))
         p = mean_and_covariance(vae.prior.distribution(labels))
-        variances, prior_variances = (
-            np.diagonal(each.covariance, axis1=-2, axis2=-1) for each in (q, p)
-        )
-        ratios = variances / prior_variances
-        kls.append(0.5 * (ratios + (q.mean - p.mean) ** 2 / prior_variances - 1 - np.log(ratios)))
+        kls.append(_marginal_kl(q, p))
         means.append(q.mean)
         prior_means.append(np.broadcast_to(p.mean, q.mean.shape))
-        covariance += q.covariance.sum(axis=0)
-        prior_covariance += np.broadcast_to(p.covariance, q.covariance.shape).sum(axis=0)
-        error += q.covariance.sum(axis=0) / q.draws
-    mean, of_means = _moments(np.concatenate(means))
-    prior_mean, of_prior_means = _moments(np.concatenate(prior_means))
-    of_means = of_means - error / len(x)
-    covariance, prior_covariance = (
-        of_means + covariance / len(x),
-        of_prior_means + prior_covariance / len(x),
-    )
-    aggregate_kl = _normal_kl(mean, covariance, prior_mean, prior_covariance)
+        prior_covariances = np.broadcast_to(p.covariance, q.covariance.shape)
+        sum_of_covariances = sum_of_covariances + q.covariance.sum(axis=0)
+        sum_of_prior_covariances = sum_of_prior_covariances + prior_covariances.sum(axis=0)
+        sum_of_errors = sum_of_errors + q.covariance.sum(axis=0) / q.num_samples
+    mean, covariance_of_means = _mean_and_covariance_of(np.concatenate(means))
+    prior_mean, covariance_of_prior_means = _mean_and_covariance_of(np.concatenate(prior_means))
+    # Means from samples vary by themselves, which is no use of a latent.
+    covariance_of_means = covariance_of_means - sum_of_errors / len(x)
+    covariance = covariance_of_means + sum_of_covariances / len(x)
+    prior_covariance = covariance_of_prior_means + sum_of_prior_covariances / len(x)
     return LatentReport(
-        np.concatenate(kls).mean(axis=0),
-        np.maximum(np.diag(of_means), 0),
-        mean,
-        covariance,
-        aggregate_kl,
+        kl_per_dimension=np.concatenate(kls).mean(axis=0),
+        variance_of_means=np.maximum(np.diag(covariance_of_means), 0),
+        aggregate_mean=mean,
+        aggregate_covariance=covariance,
+        aggregate_kl=_normal_kl(mean, covariance, prior_mean, prior_covariance),
     )
 
 
@@ -135,20 +140,23 @@ class Moments(NamedTuple):
     """Mean, `[..., n]`."""
     covariance: np.ndarray
     """Covariance, `[..., n, n]`."""
-    draws: float
-    """How many draws they are from; infinitely many if they have a closed form."""
+    num_samples: float
+    """Number of samples that the moments come from; infinity for a closed form."""
 
 
 def mean_and_covariance(distribution: Distribution) -> Moments:
-    """The moments in closed form, or from draws where there is none."""
+    """Return the moments of a distribution in closed form, or from samples if it has none.
+
+    Args:
+        distribution: A `tfd.Distribution` over vectors `[n]`.
+    """
     try:
         mean = np.asarray(distribution.mean(), np.float64)
     except NotImplementedError:
-        z = np.asarray(distribution.sample(_DRAWS, seed=(0, 0)), np.float64)
+        z = np.asarray(distribution.sample(_NUM_SAMPLES, seed=(0, 0)), np.float64)
         mean = z.mean(axis=0)
-        return Moments(
-            mean, np.einsum("s...i,s...j->...ij", z - mean, z - mean) / (_DRAWS - 1), _DRAWS
-        )
+        products = np.einsum("s...i,s...j->...ij", z - mean, z - mean)
+        return Moments(mean, products / (_NUM_SAMPLES - 1), _NUM_SAMPLES)
     try:
         covariance = distribution.covariance()
     except NotImplementedError:
@@ -156,24 +164,27 @@ def mean_and_covariance(distribution: Distribution) -> Moments:
     return Moments(mean, np.asarray(covariance, np.float64), math.inf)
 
 
-def _moments(rows):
-    """Mean and covariance of rows."""
+def _marginal_kl(q: Moments, p: Moments) -> np.ndarray:
+    """Return KL(q_i ‖ p_i) of the normals with the marginal moments, in nats, `[batch, n]`."""
+    variance = np.diagonal(q.covariance, axis1=-2, axis2=-1)
+    prior_variance = np.diagonal(p.covariance, axis1=-2, axis2=-1)
+    ratio = variance / prior_variance
+    return 0.5 * (ratio + (q.mean - p.mean) ** 2 / prior_variance - 1 - np.log(ratio))
+
+
+def _mean_and_covariance_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean `[n]` and the covariance `[n, n]` of rows `[examples, n]`."""
     mean = rows.mean(axis=0)
     return mean, (rows - mean).T @ (rows - mean) / len(rows)
 
 
-def _normal_kl(mean, covariance, prior_mean, prior_covariance):
-    """KL(N(mean, covariance) ‖ N(prior)), in nats."""
-    difference, size = prior_mean - mean, len(mean)
+def _normal_kl(
+    mean: np.ndarray, covariance: np.ndarray, prior_mean: np.ndarray, prior_covariance: np.ndarray
+) -> float:
+    """Return KL(N(mean, covariance) ‖ N(prior_mean, prior_covariance)), in nats (MATH 3)."""
+    difference = prior_mean - mean
     quadratic = difference @ np.linalg.solve(prior_covariance, difference)
     trace = np.trace(np.linalg.solve(prior_covariance, covariance))
-    return float(
-        0.5
-        * (
-            trace
-            + quadratic
-            - size
-            + np.linalg.slogdet(prior_covariance)[1]
-            - np.linalg.slogdet(covariance)[1]
-        )
-    )
+    _, log_determinant = np.linalg.slogdet(covariance)
+    _, prior_log_determinant = np.linalg.slogdet(prior_covariance)
+    return float(0.5 * (trace + quadratic - len(mean) + prior_log_determinant - log_determinant))

@@ -1,4 +1,4 @@
-"""log p(x) of a VAE by importance sampling, with its error."""
+"""Estimates of log p(x) of a VAE by importance sampling, with their error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import dataclasses
 import functools
 import math
 import warnings
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -16,109 +17,124 @@ from keras_gen._arguments import positive_int
 from keras_gen._typing import TensorLike
 from keras_gen.models import VAE
 
-MEMORY = 2**26  # bytes of one chunk of what the decoder's widest layer puts out
-_AT_ONCE = 50  # examples from one word of progress to the next
-_SLOWEST = 1.1  # how much less a doubling of the draws brings than the one before, at least
-_CURVE = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
+MEMORY = 2**26
+"""Bytes that the widest layer of the decoder may output per chunk of samples."""
+
+_EXAMPLES_PER_UPDATE = 50  # of the progress bar
+_SMALLEST_RATIO = 1.1  # of the gain from one doubling of the samples to that of the next
+_SAMPLE_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 
 
 @dataclasses.dataclass(frozen=True)
 class LogLikelihood:
-    """log p(x) of examples in nats, estimated. `print` shows it in words."""
+    """Estimates of log p(x) in nats, higher is better. `print` shows a summary."""
 
     values: np.ndarray
-    """log p(x) of each example, `[n]`."""
+    """Estimate of log p(x) per example, `[n]`."""
     variances: np.ndarray
-    """Variance of each value over the draws, `[n]`, by the delta method: 1/ESS − 1/K; NaN of one draw."""
+    """Variance of each value over the samples, `[n]`, by the delta method: 1/ESS − 1/K. It is NaN
+    for a single sample."""
     halved: np.ndarray
-    """log p(x) from half of the draws and from a quarter of them, `[n, 2]`, each the mean over such parts; NaN if they are too few."""
+    """Estimates of log p(x) from half and from a quarter of the samples, `[n, 2]`. Each is the mean
+    over all halves or quarters, and NaN if there are too few samples."""
     elbos: np.ndarray
-    """ELBO of each example, the mean of the log-weights, `[n]`."""
+    """ELBO per example, the mean of the log-weights, `[n]`."""
     effective_sample_sizes: np.ndarray
-    """ESS of each example, `[n]`, between 1 and K: how many draws from p(z | x) would do as well."""
+    """Effective sample size (ESS) per example, `[n]`, between 1 and K: the number of samples from
+    p(z | x) that would be as accurate."""
     curve: dict[int, float]
-    """The mean over the examples after fewer draws, by their number."""
+    """Mean estimate over the examples from fewer samples: number of samples → nats."""
     data_size: int
-    """Numbers an example."""
+    """Number of values per example."""
     measure: Literal["probability", "density", "none"]
-    """What p(x) is: `probability` of discrete data or `density`; `none` if the loss is no likelihood of these data."""
+    """What p(x) is: a `"probability"` for discrete data, a `"density"` for continuous data, or
+    `"none"` if the reconstruction loss is not a likelihood of these data."""
 
     @property
     def mean(self) -> float:
-        """Mean log p(x) over the examples, in nats."""
+        """Mean estimate of log p(x) over the examples, in nats."""
         return float(np.mean(self.values))
 
     @property
     def standard_error(self) -> float:
-        """Of the mean, from the draws: how far it may lie from its expectation, a bound, for these examples."""
+        """Standard error of the mean that comes from the samples, for these examples, in nats."""
         return math.sqrt(np.sum(self.variances)) / len(self.values)
 
     @property
     def standard_error_of_data(self) -> float:
-        """Of the mean, from the examples: how far it may lie from that of infinitely many examples."""
-        return (
-            float(np.std(self.values, ddof=1) / math.sqrt(len(self.values)))
-            if len(self.values) > 1
-            else math.nan
-        )
+        """Standard error of the mean that comes from the choice of the examples, in nats."""
+        if len(self.values) == 1:
+            return math.nan
+        return float(np.std(self.values, ddof=1) / math.sqrt(len(self.values)))
 
     @property
     def bias(self) -> float:
-        """How much too low the mean is expected to be, in nats: the logarithm of an average is below the average logarithm.
+        """Expected underestimation of the mean, in nats.
 
-        By how it rose from a quarter of the draws to half of them and to all, as if it went on like that (Richardson's extrapolation
-        with the order of convergence from the same three numbers, 1/K at best). The delta method, half the variance, would say too
-        little where few draws have most of the weight.
+        The estimate is too low on average, since the logarithm of an average is at least the
+        average logarithm. The bias is extrapolated from the estimates with a quarter, half and all
+        of the samples by Richardson's method. The order of convergence comes from the same three
+        numbers and is at most 1/K. Half the variance, the bias by the delta method, would be too
+        small where a few samples have most of the weight.
         """
         return self._bias_and_error[0]
 
     @property
     def interval(self) -> tuple[float, float]:
-        """`(low, high)` that holds the exact mean log p(x) of these examples in 95 of 100 cases, the bias taken into account."""
+        """The 95 % interval `(low, high)` for the exact mean log p(x) of these examples.
+
+        It accounts for the bias.
+        """
         bias, error = self._bias_and_error
-        return self.mean - 1.96 * self.standard_error, self.mean + bias + 1.96 * math.hypot(
-            self.standard_error, error
-        )
+        low = self.mean - 1.96 * self.standard_error
+        high = self.mean + bias + 1.96 * math.hypot(self.standard_error, error)
+        return low, high
 
     @property
-    def _bias_and_error(self):
-        """The bias and its standard error, by the influence of each example."""
-        rises, before = self.values - self.halved[:, 0], self.halved[:, 0] - self.halved[:, 1]
-        rise = np.mean(rises)
-        ratio = np.mean(before) / max(rise, 1e-12)
-        slowed = np.clip(ratio, _SLOWEST, 2) - 1
-        influences = rises / slowed
-        if slowed == ratio - 1:
-            influences = influences + (ratio * rises - before) / slowed**2
-        error = (
-            np.std(influences, ddof=1) / math.sqrt(len(rises)) if len(rises) > 1 else rise / slowed
-        )
-        return float(rise / slowed), float(error)
+    def _bias_and_error(self) -> tuple[float, float]:
+        """The bias and its standard error, from the influence of each example."""
+        last_gains = self.values - self.halved[:, 0]
+        first_gains = self.halved[:, 0] - self.halved[:, 1]
+        last_gain = np.mean(last_gains)
+        ratio = np.mean(first_gains) / max(last_gain, 1e-12)
+        slope = np.clip(ratio, _SMALLEST_RATIO, 2) - 1
+        influences = last_gains / slope
+        if slope == ratio - 1:
+            influences = influences + (ratio * last_gains - first_gains) / slope**2
+        if len(influences) > 1:
+            error = np.std(influences, ddof=1) / math.sqrt(len(influences))
+        else:
+            error = last_gain / slope
+        return float(last_gain / slope), float(error)
 
     @property
     def bits_per_dimension(self) -> float | None:
-        """−log₂ p(x) over the number of dimensions, for probabilities of discrete data; None for a density."""
-        return (
-            -self.mean / (self.data_size * math.log(2)) if self.measure == "probability" else None
-        )
+        """−log₂ p(x) per value of an example, lower is better; None for continuous data."""
+        if self.measure != "probability":
+            return None
+        return -self.mean / (self.data_size * math.log(2))
 
     def __str__(self) -> str:
-        """All of it, in five lines of words."""
+        """Return a summary of five lines."""
         count = max(self.curve)
+        low, high = self.interval
+        sizes = self.effective_sample_sizes
+        fewer = ", ".join(f"{number:,}: {value:.2f}" for number, value in self.curve.items())
         lines = [
-            f"log p(x) = {self.mean:.2f} nats, the mean of {len(self.values):,} examples with {count:,} draws each",
-            f"  ± {self.standard_error:.3f} from the draws (95%: {self.interval[0]:.2f} to {self.interval[1]:.2f}), "
+            f"log p(x) = {self.mean:.2f} nats, the mean of {len(self.values):,} examples with "
+            f"{count:,} samples each",
+            f"  ± {self.standard_error:.3f} from the samples (95 %: {low:.2f} to {high:.2f}), "
             f"± {self.standard_error_of_data:.2f} from the examples",
-            f"  effective sample size: median {np.median(self.effective_sample_sizes):.0f}, least "
-            f"{np.min(self.effective_sample_sizes):.1f} of {count:,}",
-            "  after fewer draws: "
-            + ", ".join(f"{draws:,}: {value:.2f}" for draws, value in self.curve.items()),
+            f"  effective sample size: median {np.median(sizes):.0f}, smallest "
+            f"{np.min(sizes):.1f} of {count:,}",
+            f"  with fewer samples: {fewer}",
         ]
         if self.bits_per_dimension is not None:
             lines.append(f"  {self.bits_per_dimension:.3f} bits per dimension")
         if self.measure == "none":
             lines.append(
-                "  no likelihood: a cross-entropy on grey values; binarize the data to report one"
+                "  not a likelihood: a cross-entropy on grey values. Binarize the data to report a "
+                "likelihood."
             )
         return "\n".join(lines)
 
@@ -132,130 +148,174 @@ def log_likelihood(
     memory: int = MEMORY,
     verbose: Literal[0, 1] = 1,
 ) -> LogLikelihood:
-    """log p(x) ≈ log 1/K Σ_k p(x | z_k) p(z_k) / q(z_k | x) with z_k ~ q(z | x) (Burda et al. 2016, arXiv:1509.00519, section 5).
+    """Estimate log p(x) per example by importance sampling.
 
-    In expectation it is below log p(x), and the nearer the larger K is.
+    The estimate is log 1/K Σ_k p(x | z_k) p(z_k) / q(z_k | x) with z_k ~ q(z | x) (Burda et al.
+    2016, arXiv:1509.00519, section 5). It is a lower bound in expectation and becomes exact as the
+    number of samples K grows.
 
     Args:
-        vae: A `VAE`.
-        x: Examples `[n, *data_shape]`.
-        condition: Labels `[n]` for a conditional model: log p(x | y).
-        num_samples: K, draws of z an example.
-        seed: Seed of the draws.
-        memory: Bytes that the widest layer of the decoder may put out for a chunk of the draws; a few chunks are at work at once.
-        verbose: 1 for a progress bar, 0 for silence.
+        vae: A trained `VAE`.
+        x: Examples `[n, *data_shape]`, or a `tf.data.Dataset` of batches of them.
+        condition: Labels `[n]` for a conditional model. The estimate is then of log p(x | y).
+        num_samples: K, the number of samples of z per example.
+        seed: Seed of the samples.
+        memory: Bytes that the widest layer of the decoder may output per chunk of samples. A few
+            chunks are computed at the same time.
+        verbose: 1 shows a progress bar, 0 shows nothing.
 
     Returns:
         `LogLikelihood`.
 
     Raises:
-        ValueError: If the examples are of another shape, out of range, not finite or none, or `num_samples` is no count.
+        ValueError: If there are no examples, they have the wrong shape, values outside the
+            likelihood's support or NaN, or `num_samples` is not a positive integer.
 
     Example:
 
     >>> from keras_gen import VAE, distributions, networks
-    >>> posterior, likelihood = distributions.DiagonalNormal(2), distributions.Bernoulli((4,))
+    >>> posterior = distributions.DiagonalNormal(2)
+    >>> likelihood = distributions.Bernoulli((4,))
     >>> vae = VAE(networks.mlp((4,), (4,)), networks.mlp((2,), (4,)), posterior, likelihood)
-    >>> estimate = log_likelihood(vae, np.eye(4, dtype="float32"), num_samples=100, verbose=0)
-    >>> estimate.values.shape, list(estimate.curve)
-    ((4,), [1, 2, 5, 10, 20, 50, 100])
+    >>> x = np.eye(4, dtype="float32")
+    >>> estimate = log_likelihood(vae, x, num_samples=100, verbose=0)
+    >>> estimate.values.shape
+    (4,)
+    >>> list(estimate.curve)
+    [1, 2, 5, 10, 20, 50, 100]
     """
     num_samples = positive_int(None, "num_samples", num_samples)
     x, condition = vae.data_check.examples(x, condition)
     measure = _measure(vae, x)
-    draws = min(num_samples, draws_at_once(vae.decoder, memory))
-    counts = [count for count in _CURVE if count < num_samples] + [num_samples]
-    parts, weigh = [], tf.function(functools.partial(_log_weights, vae), reduce_retracing=True)
+    chunk = min(num_samples, samples_per_chunk(vae.decoder, memory))
+    counts = [count for count in _SAMPLE_COUNTS if count < num_samples]
+    counts.append(num_samples)
+    chunk_of_log_weights = tf.function(functools.partial(_log_weights, vae), reduce_retracing=True)
+    parts = []
     progress = keras.utils.Progbar(len(x), verbose=verbose, unit_name="example")
-    for start in range(0, len(x), _AT_ONCE):
-        some = slice(start, start + _AT_ONCE)
-        labels = None if condition is None else tf.constant(condition[some])
+    for start in range(0, len(x), _EXAMPLES_PER_UPDATE):
+        rows = slice(start, start + _EXAMPLES_PER_UPDATE)
+        labels = None if condition is None else tf.constant(condition[rows])
         log_weights = [
-            weigh(
-                tf.constant(x[some]),
+            chunk_of_log_weights(
+                tf.constant(x[rows]),
                 labels,
-                min(draws, num_samples - first),
+                min(chunk, num_samples - first),
                 tf.constant((seed, first)),
                 tf.constant(start),
             )
-            for first in range(0, num_samples, draws)
+            for first in range(0, num_samples, chunk)
         ]
-        parts.append(_summary(tf.concat(log_weights, axis=1), counts))
-        progress.update(start + len(x[some]))
-    values, halved, elbos, effective_sample_sizes, curve = (
-        np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)
-    )
+        parts.append(_estimates(tf.concat(log_weights, axis=1), counts))
+        progress.update(start + len(x[rows]))
+    estimates = _Estimates(*(np.concatenate(part, axis=-1) for part in zip(*parts, strict=True)))
+    smallest_variance = 0.0 if num_samples > 1 else np.nan
     return LogLikelihood(
-        values,
-        np.maximum(
-            1 / effective_sample_sizes - 1 / num_samples, 0.0 if num_samples > 1 else np.nan
-        ),
-        halved.T,
-        elbos,
-        effective_sample_sizes,
-        dict(zip(counts, curve.mean(axis=1).tolist(), strict=True)),
-        math.prod(x.shape[1:]),
-        measure,
+        values=estimates.by_count[-1],
+        variances=np.maximum(1 / estimates.sizes - 1 / num_samples, smallest_variance),
+        halved=estimates.halved.T,
+        elbos=estimates.elbos,
+        effective_sample_sizes=estimates.sizes,
+        curve=dict(zip(counts, estimates.by_count.mean(axis=1).tolist(), strict=True)),
+        data_size=math.prod(x.shape[1:]),
+        measure=measure,
     )
 
 
-def draws_at_once(decoder: keras.Model, memory: int = MEMORY, rows: int = 1) -> int:
-    """How many draws the widest layer of a decoder can take for each of so many rows within so many bytes; 1 at least."""
-    shapes = [layer.output.shape for layer in decoder.layers if hasattr(layer, "output")] + [
-        decoder.output_shape
-    ]
+def samples_per_chunk(decoder: keras.Model, memory: int = MEMORY, rows: int = 1) -> int:
+    """Return how many samples of each example a decoder can decode within a memory limit.
+
+    Args:
+        decoder: Built Keras model.
+        memory: Bytes that the widest layer may output.
+        rows: Number of examples that are computed together.
+
+    Returns:
+        The number of samples, at least 1.
+    """
+    shapes = [layer.output.shape for layer in decoder.layers if hasattr(layer, "output")]
+    shapes.append(decoder.output_shape)
     widest = max(math.prod(shape[1:]) for shape in shapes)
     return max(1, memory // (4 * widest * rows))
 
 
-def _log_weights(vae, x, labels, draws, seed, start):
-    """`[batch, draws]`, one example after the other, each with noise of its own whatever else is in the batch."""
+def _log_weights(
+    vae: VAE,
+    x: tf.Tensor,
+    labels: tf.Tensor | None,
+    num_samples: int,
+    seed: tf.Tensor,
+    start: tf.Tensor,
+) -> tf.Tensor:
+    """Return log-weights `[batch, num_samples]`, one example after the other.
 
-    def of_one(number):
-        label = None if labels is None else labels[number, None]
-        noise = tf.random.experimental.stateless_fold_in(seed, start + number)
-        return vae.log_weights(x[number, None], label, draws, noise)[:, 0]
+    The noise of an example depends on its position `start + i` alone, and not on the batch.
+    """
+
+    def of_one(index: tf.Tensor) -> tf.Tensor:
+        label = None if labels is None else labels[index, None]
+        noise = tf.random.experimental.stateless_fold_in(seed, start + index)
+        return vae.log_weights(x[index, None], label, num_samples, noise)[:, 0]
 
     return tf.map_fn(of_one, tf.range(len(x)), fn_output_signature=tf.float32)
 
 
-def _summary(log_weights, counts):
-    """What a `LogLikelihood` has of each example, and log p(x) after each of `counts` draws, of log-weights `[batch, samples]`."""
+class _Estimates(NamedTuple):
+    """Estimates from the log-weights of a batch. The last axis is the batch."""
+
+    by_count: np.ndarray
+    """log p(x) from the first samples, `[counts, batch]`."""
+    halved: np.ndarray
+    """log p(x) from halves and quarters of the samples, `[2, batch]`."""
+    elbos: np.ndarray
+    """Means of the log-weights, `[batch]`."""
+    sizes: np.ndarray
+    """Effective sample sizes, `[batch]`."""
+
+
+def _estimates(log_weights: tf.Tensor, counts: Sequence[int]) -> _Estimates:
+    """Return the estimates from log-weights `[batch, samples]`."""
     log_weights = np.asarray(log_weights, np.float64)
     largest = log_weights.max(axis=1, keepdims=True)
     weights = np.exp(log_weights - largest)
     sums = np.cumsum(weights, axis=1)
-    curve = np.stack([largest[:, 0] + np.log(sums[:, count - 1] / count) for count in counts])
-    halved = []
-    for parts in (2, 4):
-        size = weights.shape[1] // parts
-        means = (
-            weights[:, : parts * size].reshape(len(weights), parts, -1).mean(axis=2)
-            if size
-            else np.full((len(weights), 1), np.nan)
-        )
-        halved.append(
-            largest[:, 0] + np.log(np.maximum(means, np.finfo(np.float64).tiny)).mean(axis=1)
-        )
-    return (
-        curve[-1],
-        np.stack(halved),
-        log_weights.mean(axis=1),
-        sums[:, -1] ** 2 / np.sum(weights**2, axis=1),
-        curve,
+    by_count = [largest[:, 0] + np.log(sums[:, count - 1] / count) for count in counts]
+    return _Estimates(
+        by_count=np.stack(by_count),
+        halved=np.stack([largest[:, 0] + _mean_log_of_parts(weights, parts) for parts in (2, 4)]),
+        elbos=log_weights.mean(axis=1),
+        sizes=sums[:, -1] ** 2 / np.sum(weights**2, axis=1),
     )
 
 
-def _measure(vae, x):
-    """What p(x) is of these data."""
+def _mean_log_of_parts(weights: np.ndarray, parts: int) -> np.ndarray:
+    """Return the mean over `parts` equal parts of the logarithm of the mean weight of each.
+
+    Args:
+        weights: Positive weights, `[batch, samples]`.
+        parts: Number of parts.
+
+    Returns:
+        One value per example, `[batch]`; NaN if there are fewer samples than parts.
+    """
+    size = weights.shape[1] // parts
+    if not size:
+        return np.full(len(weights), np.nan)
+    means = weights[:, : parts * size].reshape(len(weights), parts, size).mean(axis=2)
+    return np.log(np.maximum(means, np.finfo(np.float64).tiny)).mean(axis=1)
+
+
+def _measure(vae: VAE, x: np.ndarray) -> Literal["probability", "density", "none"]:
+    """Return what p(x) is for some data."""
     levels = vae.likelihood.levels
     if levels is None:
         return "density"
     if np.allclose(x * (levels - 1), np.round(x * (levels - 1)), atol=1e-3):
         return "probability"
     warnings.warn(
-        f"{vae.likelihood} of data between its {levels} levels: a cross-entropy on grey values is not a likelihood. Binarize the data "
-        "(data.load(..., binarize=True)), or take the number as a loss.",
+        f"{vae.likelihood} received data between its {levels} levels. Its cross-entropy on grey "
+        "values is not a likelihood. Binarize the data (data.load(..., binarize=True)), or report "
+        "the number as a loss.",
         stacklevel=3,
     )
     return "none"

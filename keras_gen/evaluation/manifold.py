@@ -1,7 +1,8 @@
-"""How many generated examples look real, and how many real ones the generator covers, by nearest neighbours of features."""
+"""Precision, recall, density and coverage: nearest neighbours of real and generated features."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -11,36 +12,42 @@ from sklearn.neighbors import NearestNeighbors
 from keras_gen._arguments import positive_int
 from keras_gen.evaluation.frechet import checked_features
 
+_ROWS_PER_CHUNK = 1000
+
 
 class PrecisionRecall(NamedTuple):
-    """Two shares in [0, 1]."""
+    """Two shares in [0, 1], higher is better."""
 
     precision: float
-    """Of generated examples that lie among the real ones."""
+    """Share of the generated examples that lie among the real ones: how realistic they are."""
     recall: float
-    """Of real examples that lie among the generated ones."""
+    """Share of the real examples that lie among the generated ones: how varied these are."""
 
 
 class DensityCoverage(NamedTuple):
-    """Two numbers that outliers do not spoil."""
+    """Two numbers that are robust to outliers, higher is better."""
 
     density: float
-    """How many real neighbourhoods hold a generated example, over k: 1 in the mean if they are alike, and may be above."""
+    """Number of real neighbourhoods that contain a generated example, divided by k. Its expectation
+    is 1 if both distributions are equal, and it can be larger."""
     coverage: float
-    """Share of real examples whose neighbourhood holds a generated one."""
+    """Share of the real examples whose neighbourhood contains a generated one, in [0, 1]."""
 
 
 def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) -> PrecisionRecall:
-    """Improved precision and recall (Kynkäänniemi et al. 2019, arXiv:1904.06991, eq. 1 and 2).
+    """Return improved precision and recall.
 
-    An example lies among others if it is in the ball of at least one of them, whose radius is the distance to its k-th neighbour.
+    An example lies among others if at least one of them has it in its neighbourhood: the ball up to
+    the k-th nearest neighbour (Kynkäänniemi et al. 2019, arXiv:1904.06991, equations 1 and 2).
 
     Args:
-        real, generated: Features `[n, d]` and `[m, d]`, each of more than `k` rows.
-        k: Which neighbour makes the radius.
+        real: Features of real examples, `[n, d]`, more than `k` rows.
+        generated: Features of generated examples, `[m, d]`, more than `k` rows.
+        k: Number of the neighbour that defines the radius.
 
     Raises:
-        ValueError: If the features are no such matrices, or not finite, or `k` is no count.
+        ValueError: If the features have other shapes, too few rows or are not finite, or `k` is not
+            a positive integer.
 
     Example:
 
@@ -50,20 +57,22 @@ def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) 
     """
     k = positive_int(None, "k", k)
     real, generated = checked_features(real, generated, more_than=k)
-    precision = np.mean([inside.any() for inside in _inside(generated, real, k)])
-    recall = np.mean([inside.any() for inside in _inside(real, generated, k)])
-    return PrecisionRecall(float(precision), float(recall))
+    among_real = [inside.any() for inside in _in_neighbourhoods(generated, real, k)]
+    among_generated = [inside.any() for inside in _in_neighbourhoods(real, generated, k)]
+    return PrecisionRecall(float(np.mean(among_real)), float(np.mean(among_generated)))
 
 
 def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) -> DensityCoverage:
-    """Density and coverage (Naeem et al. 2020, arXiv:2002.09797, eq. 4 and 5).
+    """Return density and coverage (Naeem et al. 2020, arXiv:2002.09797, equations 4 and 5).
 
     Args:
-        real, generated: Features `[n, d]` and `[m, d]`, each of more than `k` rows.
-        k: Which neighbour makes the radius of a real example's ball.
+        real: Features of real examples, `[n, d]`, more than `k` rows.
+        generated: Features of generated examples, `[m, d]`, more than `k` rows.
+        k: Number of the neighbour that defines the radius of a real example's neighbourhood.
 
     Raises:
-        ValueError: If the features are no such matrices, or not finite, or `k` is no count.
+        ValueError: If the features have other shapes, too few rows or are not finite, or `k` is not
+            a positive integer.
 
     Example:
 
@@ -73,22 +82,22 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
     """
     k = positive_int(None, "k", k)
     real, generated = checked_features(real, generated, more_than=k)
-    covered, held = np.zeros(len(real), bool), 0
-    for inside in _inside(generated, real, k):
+    covered = np.zeros(len(real), bool)
+    neighbourhoods = 0
+    for inside in _in_neighbourhoods(generated, real, k):
         covered |= inside
-        held += inside.sum()
-    return DensityCoverage(float(held / (k * len(generated))), float(covered.mean()))
+        neighbourhoods += int(inside.sum())
+    density = neighbourhoods / (k * len(generated))
+    return DensityCoverage(float(density), float(covered.mean()))
 
 
-def _inside(points, centers, k):
-    """For each point, whether it is in the ball of each center, `[len(centers)]`."""
-    neighbours = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(
-        centers
-    )  # the first is the center itself
+def _in_neighbourhoods(points: np.ndarray, centers: np.ndarray, k: int) -> Iterator[np.ndarray]:
+    """Yield, per point, whether it lies in each center's neighbourhood, bool `[centers]`."""
+    # The nearest neighbour of a center is the center itself.
+    neighbours = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(centers)
     radii = neighbours.kneighbors(centers)[0][:, -1]
-    for start in range(0, len(points), 1000):
-        part = points[start : start + 1000]
-        squares = (
-            np.sum(part**2, axis=1)[:, None] + np.sum(centers**2, axis=1) - 2 * part @ centers.T
-        )
+    center_norms = np.sum(centers**2, axis=1)
+    for start in range(0, len(points), _ROWS_PER_CHUNK):
+        chunk = points[start : start + _ROWS_PER_CHUNK]
+        squares = np.sum(chunk**2, axis=1)[:, None] + center_norms - 2 * chunk @ centers.T
         yield from np.sqrt(np.maximum(squares, 0)) <= radii

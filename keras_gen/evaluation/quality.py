@@ -1,4 +1,4 @@
-"""The quality of a model's samples in six numbers and their protocol, once or every few epochs."""
+"""The quality of a model's samples: FID, KID, precision, recall, density, coverage."""
 
 from __future__ import annotations
 
@@ -17,32 +17,37 @@ from keras_gen.evaluation.frechet import frechet_distance, kernel_distance
 from keras_gen.evaluation.manifold import density_coverage, precision_recall
 from keras_gen.models import GenerativeModel
 
-_AT_LEAST = 10  # images
+_FEWEST_IMAGES = 10
 _ROUNDING = 1e-4
 
 
 @dataclasses.dataclass(frozen=True)
 class SampleQuality:
-    """How near generated examples are to real ones. Compare numbers of one protocol only; `print` shows it."""
+    """How similar generated images are to real ones. `print` shows a summary.
+
+    Compare only numbers with the same protocol.
+    """
 
     fid: float
-    """Fréchet distance of the features; 0 is best, `floor` is as good as real."""
+    """Fréchet distance of the features, lower is better. Real images have `real_fid`."""
     kid: float
-    """Kernel distance of the features, unbiased; as good as real is 0."""
+    """Kernel distance of the features, unbiased, lower is better. Real images have 0."""
     kid_error: float
-    """Its standard error."""
+    """Standard error of `kid`."""
     precision: float
-    """Share of generated examples among the real ones."""
+    """Share of the generated images that lie among the real ones, higher is better."""
     recall: float
-    """Share of real examples among the generated ones."""
+    """Share of the real images that lie among the generated ones, higher is better."""
     density: float
-    """Real neighbourhoods a generated example is in, over k; 1 is as good as real."""
+    """Real neighbourhoods that contain a generated image, divided by k. Real images have 1."""
     coverage: float
-    """Share of real examples with a generated one nearby."""
-    floor: float
-    """The Fréchet distance of real from other real examples."""
+    """Share of the real images with a generated image nearby, higher is better."""
+    real_fid: float
+    """Fréchet distance between the real images and other real images, or between two halves of the
+    real images."""
     protocol: dict[str, str | int]
-    """Extractor and hash, numbers of examples, the split they are of, and what the floor was made from."""
+    """Extractor and hash of its weights, numbers of images, split of the data, and what `real_fid`
+    compares."""
 
     @property
     def scores(self) -> dict[str, float]:
@@ -50,11 +55,14 @@ class SampleQuality:
         return {key: value for key, value in dataclasses.asdict(self).items() if key != "protocol"}
 
     def __str__(self) -> str:
-        """Two lines: numbers, protocol."""
+        """Return two lines: the numbers and the protocol."""
+        protocol = ", ".join(f"{name}: {value}" for name, value in self.protocol.items())
         return (
-            f"FID {self.fid:.2f} (real against real: {self.floor:.2f}), KID {self.kid:.4f} ± {self.kid_error:.4f}, precision "
-            f"{self.precision:.3f}, recall {self.recall:.3f}, density {self.density:.3f}, coverage {self.coverage:.3f}\n"
-            f"  {', '.join(f'{name}: {value}' for name, value in self.protocol.items())}"
+            f"FID {self.fid:.2f} (real images: {self.real_fid:.2f}), "
+            f"KID {self.kid:.4f} ± {self.kid_error:.4f}, "
+            f"precision {self.precision:.3f}, recall {self.recall:.3f}, "
+            f"density {self.density:.3f}, coverage {self.coverage:.3f}\n"
+            f"  {protocol}"
         )
 
 
@@ -66,67 +74,75 @@ def sample_quality(
     split: str = "test",
     seed: int = 0,
 ) -> SampleQuality:
-    """Compare as many samples of a model as there are real images with these.
+    """Compare samples of a model with real images.
+
+    The model generates as many images as there are real ones.
 
     Args:
-        model: A keras_gen model that can `generate`; a conditional one is asked for each label in turn.
-        real: Real images `[n, height, width, channels]` in [0, 1], n at least 10, or a `tf.data.Dataset` of batches of them. Of a model
-            of binarized pixels, whose samples are their probabilities, the grey ones.
-        other_real: As many others, for the floor; the halves of `real` are compared if None, which makes the floor higher.
-        extractor: `Extractor`; `mnist_classifier()` if None.
-        split: What the real images are, for the protocol.
+        model: A keras_gen model that can `generate`. A conditional model generates each label in
+            turn.
+        real: Real images `[n, height, width, channels]` with values in [0, 1], at least 10, or a
+            `tf.data.Dataset` of batches of them. For a model of binarized pixels, which generates
+            their probabilities, use the grey images.
+        other_real: As many other real images, for `real_fid`. If None, `real_fid` compares two
+            halves of `real`, which makes it larger.
+        extractor: The features; `mnist_classifier()` if None.
+        split: Name of the split of `real`, for the protocol.
         seed: Seed of the samples.
 
     Returns:
         `SampleQuality`.
 
     Raises:
-        ValueError: If there are too few images, or they are no floats in [0, 1], or fit neither the extractor nor each other.
+        ValueError: If there are fewer than 10 images, they are not floats in [0, 1], or their shape
+            fits neither the extractor nor the other images.
     """
     reference = _Reference.of(real, other_real, extractor, split)
-    return SampleQuality(
-        **reference.scores(model, seed), floor=reference.floor, protocol=reference.protocol
-    )
+    scores = reference.compare(model, seed)
+    return SampleQuality(**scores, real_fid=reference.real_fid, protocol=reference.protocol)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Reference:
-    """What samples are compared with, and the protocol of it."""
+    """Features of real images, with which samples are compared, and the protocol."""
 
     features: np.ndarray
     extractor: Extractor
-    floor: float
+    real_fid: float
     protocol: dict[str, str | int]
 
     @classmethod
-    def of(cls, real, other_real, extractor, split):
-        """The reference of real images, and others for the floor if there are any."""
+    def of(
+        cls,
+        real: Examples,
+        other_real: Examples | None,
+        extractor: Extractor | None,
+        split: str,
+    ) -> _Reference:
+        """Compute the features of real images, and their Fréchet distance to other real images."""
         extractor = extractor or mnist_classifier()
-        real = _checked_images("real", real)
-        features = extractor(real)
+        images = _checked_images("real", real)
+        features = extractor(images)
         if other_real is None:
-            floor, made_from = (
-                frechet_distance(features[::2], features[1::2]),
-                "halves of the real images",
-            )
+            real_fid = frechet_distance(features[::2], features[1::2])
+            compared = "halves of the real images"
         else:
-            other_real = _checked_images("other real", other_real, real.shape[1:])
-            floor, made_from = (
-                frechet_distance(features, extractor(other_real)),
-                f"{len(other_real)} other real images",
-            )
-        protocol = {
+            other_images = _checked_images("other real", other_real, images.shape[1:])
+            real_fid = frechet_distance(features, extractor(other_images))
+            compared = f"{len(other_images)} other real images"
+        protocol: dict[str, str | int] = {
             "extractor": extractor.name,
             "weights": extractor.hash,
-            "real": f"{len(real)} of {split}",
-            "generated": len(real),
-            "floor": made_from,
+            "real": f"{len(images)} of {split}",
+            "generated": len(images),
+            "real_fid": compared,
         }
-        return cls(features, extractor, floor, protocol)
+        return cls(features, extractor, real_fid, protocol)
 
-    def scores(self, model, seed):
-        """The numbers of `SampleQuality` that compare as many samples with the features of real images."""
-        generated = self.extractor(draw_samples(model, len(self.features), seed))
+    def compare(self, model: GenerativeModel, seed: int) -> dict[str, float]:
+        """Return the numbers of `SampleQuality` that depend on the samples."""
+        samples = generate_samples(model, len(self.features), seed)
+        generated = self.extractor(samples)
         distance = kernel_distance(self.features, generated, seed=seed)
         return {
             "fid": frechet_distance(self.features, generated),
@@ -137,61 +153,91 @@ class _Reference:
         }
 
 
-def _checked_images(name, images, shape=None):
-    """Images as an array that has been looked at."""
+def _checked_images(
+    name: str, images: Examples, shape: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """Return images as an array.
+
+    Args:
+        name: Name of the images in error messages.
+        images: An array, or a `tf.data.Dataset` of batches.
+        shape: Expected shape of one image; any if None.
+
+    Raises:
+        ValueError: If the images have another shape, are too few, or are not floats in [0, 1].
+    """
     if isinstance(images, tf.data.Dataset):
         images, _ = as_arrays(images)
     images = np.asarray(images)
-    expected = "n, height, width, channels" if shape is None else f"n, {str(shape)[1:-1]}"
     if images.ndim != 4 or images.shape[1:] != (shape or images.shape[1:]):
+        expected = "height, width, channels" if shape is None else str(shape)[1:-1]
         raise ValueError(
-            f"Expected {name} images of shape ({expected}). Received: shape {images.shape}."
+            f"Expected {name} images of shape (n, {expected}). Received: shape {images.shape}."
         )
-    if len(images) < _AT_LEAST:
-        raise ValueError(f"Expected at least {_AT_LEAST} {name} images. Received: {len(images)}.")
-    what = f"Expected {name} images as floats in [0, 1]."
+    if len(images) < _FEWEST_IMAGES:
+        raise ValueError(
+            f"Expected at least {_FEWEST_IMAGES} {name} images. Received: {len(images)}."
+        )
+    expectation = f"Expected {name} images as floats in [0, 1]."
     if images.dtype.kind != "f":
         raise ValueError(
-            f"{what} Received: dtype {images.dtype}. Divide pixels of 0 to 255: images.astype('float32') / 255."
+            f"{expectation} Received: dtype {images.dtype}. Divide pixels from 0 to 255 by 255: "
+            "images.astype('float32') / 255."
         )
-    if not (images.min() >= -_ROUNDING and images.max() <= 1 + _ROUNDING):
+    low = images.min()
+    high = images.max()
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # also for NaN
         raise ValueError(
-            f"{what} Received: values from {images.min():g} to {images.max():g}. Scale them."
+            f"{expectation} Received: values from {low:g} to {high:g}. Rescale the images."
         )
     return images
 
 
-def draw_samples(model: GenerativeModel, num_samples: int, seed: int) -> tf.Tensor:
-    """Samples of a model, of a conditional one each label in turn."""
+def generate_samples(model: GenerativeModel, num_samples: int, seed: int) -> tf.Tensor:
+    """Generate samples of a model; a conditional model generates each label in turn.
+
+    Args:
+        model: A keras_gen model that can `generate`.
+        num_samples: Number of samples.
+        seed: Seed of the samples.
+
+    Returns:
+        Samples `[num_samples, *data_shape]`.
+    """
     labels = np.arange(num_samples) % model.num_classes if model.num_classes else None
     return model.generate(num_samples, seed=seed, condition=labels)
 
 
 class QualityLogs(keras.callbacks.Callback):
-    """Puts `fid`, `kid`, `precision`, `recall`, `density` and `coverage` into the logs of `fit`, for all callbacks after it.
+    """Add the quality of samples to the logs of `fit`, for all callbacks after this one.
 
-    An epoch whose turn it is not repeats the numbers before, so that every epoch has them. `protocol` and `floor` are what they are
-    for `sample_quality`.
+    The logs get `fid`, `kid`, `precision`, `recall`, `density` and `coverage`. Epochs without a
+    comparison repeat the last numbers, so that every epoch has them. The attributes `protocol` and
+    `real_fid` have the same meaning as for `sample_quality`.
 
     Args:
-        real: Real images, as for `sample_quality`; as many are generated.
-        extractor: `Extractor`; `mnist_classifier()` if None.
-        every: Epochs from one comparison to the next; the first epoch has one.
-        seed: Seed of the samples, the same each time.
-        split: What the real images are, for the protocol.
+        real: Real images, as for `sample_quality`. The model generates as many.
+        extractor: The features; `mnist_classifier()` if None.
+        every: Number of epochs from one comparison to the next. The first epoch has one.
+        seed: Seed of the samples, the same for each comparison.
+        split: Name of the split of `real`, for the protocol.
 
     Raises:
-        ValueError: If `every` is no count or the images cannot be compared; by `fit`, before it trains, if the model cannot `generate`.
+        ValueError: If `every` is not a positive integer or the images are invalid. `fit` raises it
+            before it trains if the model cannot `generate`.
 
     Example:
 
     >>> import keras_gen
-    >>> from keras_gen import evaluation, networks
-    >>> pixels = evaluation.Extractor(keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()]), "pixels")
-    >>> gan = keras_gen.GAN(networks.dcgan_generator(2, (8, 8, 1)), networks.dcgan_discriminator((8, 8, 1)))
+    >>> from keras_gen import networks
+    >>> flatten = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+    >>> gan = keras_gen.GAN(
+    ...     networks.dcgan_generator(2, (8, 8, 1)), networks.dcgan_discriminator((8, 8, 1))
+    ... )
     >>> gan.compile()
     >>> images = np.random.default_rng(0).random((20, 8, 8, 1))
-    >>> "fid" in gan.fit(images, verbose=0, callbacks=[QualityLogs(images, pixels)]).history
+    >>> logs = QualityLogs(images, Extractor(flatten, "pixels"))
+    >>> "fid" in gan.fit(images, verbose=0, callbacks=[logs]).history
     True
     """
 
@@ -206,18 +252,19 @@ class QualityLogs(keras.callbacks.Callback):
         super().__init__()
         self.every = positive_int(self, "every", every)
         self._reference = _Reference.of(real, None, extractor, split)
-        self.protocol, self.floor = self._reference.protocol, self._reference.floor
+        self.protocol = self._reference.protocol
+        self.real_fid = self._reference.real_fid
         self.seed = seed
         self.last: dict[str, float] | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Let a model that cannot generate say so."""
-        draw_samples(self.model, 1, self.seed)
+        """Generate one sample, so that a model that cannot generate raises its error now."""
+        generate_samples(self.model, 1, self.seed)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Compare, if it is the epoch's turn, and log."""
+        """Compare samples with the real images, if this epoch has a comparison, and log."""
         if self.last is None or epoch % self.every == 0:
-            scores = self._reference.scores(self.model, self.seed)
+            scores = self._reference.compare(self.model, self.seed)
             del scores["kid_error"]
             self.last = scores
         if logs is not None:

@@ -1,4 +1,4 @@
-"""All that can be said of a trained model in numbers, in one table, and its latents in pictures."""
+"""One table with all scores of a trained model, and figures of its latent space."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pathlib
 import sys
+from typing import TypeGuard
 
 import numpy as np
 import tensorflow as tf
@@ -13,49 +14,59 @@ import tensorflow as tf
 from keras_gen._files import PathLike, atomic_write
 from keras_gen._typing import TensorLike
 from keras_gen.evaluation.features import Extractor, mnist_classifier
-from keras_gen.evaluation.figures import are_images, save_grid, save_map
-from keras_gen.evaluation.latent_space import codes, interpolate, map_codes, traverse
+from keras_gen.evaluation.figures import are_images, save_grid, save_scatter
+from keras_gen.evaluation.kl_check import FEWEST_EXAMPLES, KLCheck, check_kl, has_closed_form_kl
+from keras_gen.evaluation.latent_space import interpolate, latents, traverse, tsne
 from keras_gen.evaluation.latent_usage import latent_report
 from keras_gen.evaluation.likelihood import log_likelihood
-from keras_gen.evaluation.quality import sample_quality
-from keras_gen.models import GAN, VAE, GenerativeModel
+from keras_gen.evaluation.quality import SampleQuality, sample_quality
+from keras_gen.models import VAE, GenerativeModel
 
-_MAPPED = 2000  # codes on the map at most
-_ROWS = 5  # interpolations
+_PLOTTED = 2000  # examples in the t-SNE plot at most
+_INTERPOLATIONS = 5
+_QUALITY_NAMES = {
+    "fid": "FID",
+    "real_fid": "FID of real images",
+    "kid": "KID",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """A number, and what it was made from."""
+    """A number with its unit, error and protocol."""
 
     name: str
-    """What it is."""
+    """Name of the score."""
     value: float
     """The number."""
     unit: str = ""
-    """Its unit."""
+    """Unit of the number, such as `"nats"`."""
     error: float | None = None
-    """Its standard error, if known."""
+    """Standard error of the number, if known."""
     protocol: str = ""
-    """From what and how."""
+    """The data and the method behind the number."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The scores of a model and what they mean. `print` shows a table."""
+    """The scores of a model and comments on them. `print` shows a table."""
 
     scores: list[Score]
-    """The numbers."""
-    words: list[str]
-    """Sentences about them."""
+    """The scores."""
+    comments: list[str]
+    """Sentences about the model and its scores."""
 
     def __str__(self) -> str:
-        """A table, and the sentences below it."""
+        """Return a table of the scores, and the comments below it."""
         rows = [
             (
                 score.name,
-                shown(score.value),
-                "± " + shown(score.error) if score.error is not None else "",
+                format_number(score.value),
+                "" if score.error is None else f"± {format_number(score.error)}",
                 score.unit,
                 score.protocol,
             )
@@ -63,19 +74,33 @@ class Evaluation:
         ]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [
-            f"{name:<{widths[0]}}  {value:>{widths[1]}} {error:<{widths[2]}} {unit:<{widths[3]}}  {protocol}"
+            f"{name:<{widths[0]}}  {value:>{widths[1]}} {error:<{widths[2]}} {unit:<{widths[3]}}  "
+            f"{protocol}"
             for name, value, error, unit, protocol in rows
         ]
-        return "\n".join([*(line.rstrip() for line in lines), "", *self.words])
+        return "\n".join([*(line.rstrip() for line in lines), "", *self.comments])
 
     def save(self, path: PathLike) -> None:
-        """Write it as JSON."""
+        """Write the evaluation as JSON, with the keys `scores` and `words`.
+
+        Args:
+            path: The file. An existing file stays unchanged if the new one cannot be written.
+        """
+        # Reports of version 0.1.0 read the comments under the key `words`.
+        scores = [dataclasses.asdict(score) for score in self.scores]
+        content = {"scores": scores, "words": self.comments}
         with atomic_write(path) as unfinished:
-            unfinished.write_text(json.dumps(dataclasses.asdict(self), indent=1) + "\n")
+            unfinished.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def shown(value: float) -> str:
-    """A number with four digits."""
+def format_number(value: float) -> str:
+    """Return a number with four significant digits.
+
+    Example:
+
+    >>> format_number(3.14159), format_number(1234567)
+    ('3.142', '1,234,567')
+    """
     return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"
 
 
@@ -90,19 +115,25 @@ def summarize(
     real: np.ndarray | None = None,
     split: str = "test",
 ) -> Evaluation:
-    """Evaluate a trained model on test data: losses, log p(x) and latents of a VAE, and samples where there is an extractor for them.
+    """Evaluate a trained model on test data with everything that applies to it.
+
+    These are its losses, log p(x), the use of its latents and the cross-check of its KL, and the
+    quality of its samples if there is an extractor for the data.
 
     Args:
         model: A compiled and trained keras_gen model.
-        test: Test examples `[n, *data_shape]`, at least ten.
-        labels: Their labels `[n]` for a conditional model.
-        train: As many other real examples, for the floor of the FID; the halves of the real ones are compared if None.
-        num_samples: Draws an example for log p(x).
-        extractor: `Extractor` for the quality of samples; for images of 28×28 grey pixels the bundled classifier of digits if None.
-        seed: Seed of samples and draws.
-        real: Images that samples are compared with, where they are not `test`: the grey ones of binarized pixels, whose probabilities
-            a model generates.
-        split: What these are, for the protocol.
+        test: Test examples `[n, *data_shape]`, at least ten, or a `tf.data.Dataset` of batches of
+            them.
+        labels: Labels `[n]` for a conditional model.
+        train: As many other real examples, for the FID of real images. If None, that FID compares
+            two halves of the real examples.
+        num_samples: Number of samples per example for log p(x).
+        extractor: Features for the quality of samples. If None, grey images of 28×28 pixels use
+            the bundled classifier of digits, and other data have no such scores.
+        seed: Seed of all samples.
+        real: Real images to compare samples with, if these are not `test`. A model of binarized
+            pixels generates their probabilities, so compare its samples with the grey images.
+        split: Name of the split of these images, for the protocol.
 
     Returns:
         `Evaluation`.
@@ -119,77 +150,100 @@ def summarize(
     ['loss', 'reconstruction_loss']
     """
     test, labels = model.data_check.examples(test, labels, at_least=10)
-    of_test = f"{len(test):,} test examples"
-    scores, words = [], []
-    if not isinstance(model, GAN):  # whose losses say nothing by themselves
-        losses = model.evaluate(test, labels, verbose=0, return_dict=True)
-        names, unit = (
-            (model.loss_parts, "nats")
-            if isinstance(model, VAE)
-            else (("loss", *model.loss_parts), "")
-        )
-        scores += [
-            Score(name, losses[name], unit, protocol=of_test) for name in names if losses[name]
-        ]
-    if isinstance(model, VAE):
-        scores, words = (
-            scores + _of_likelihood(model, test, labels, num_samples, seed),
-            [str(latent_report(model, test, labels))],
-        )
+    scores = _loss_scores(model, test, labels)
+    comments = []
+    if _is_vae(model):
+        scores += _likelihood_scores(model, test, labels, num_samples, seed)
+        comments.append(str(latent_report(model, test, labels)))
+        if len(test) >= FEWEST_EXAMPLES and has_closed_form_kl(model, test, labels):
+            check = check_kl(model, test, labels, seed=seed)
+            scores += _kl_scores(check)
+            comments.append(str(check))
     if extractor is None and model.data_shape == (28, 28, 1):
         extractor = mnist_classifier()
-    if extractor and model.prior:
-        scores += _of_samples(
-            sample_quality(model, test if real is None else real, train, extractor, split, seed)
+    if extractor is None:
+        comments.append(
+            "The samples were not compared with real ones. Only grey images of 28×28 pixels have a "
+            "default extractor of features; evaluation.sample_quality accepts another extractor."
         )
-    elif extractor:
-        words.append(
-            "There are no samples: the autoencoder has no density of its codes. fit_latent_density makes one."
+    elif model.prior is None:
+        comments.append(
+            "There are no samples to evaluate: the model has no density of its latents. "
+            "fit_latent_density(x) fits one."
         )
     else:
-        words.append(
-            "The samples were not compared with real ones: there is an extractor of features for images of 28×28 grey pixels alone. "
-            "evaluation.sample_quality takes one of your own."
-        )
-    return Evaluation(scores, words)
+        images = test if real is None else real
+        quality = sample_quality(model, images, train, extractor, split, seed)
+        scores += _quality_scores(quality)
+    return Evaluation(scores, comments)
 
 
-def _of_likelihood(vae, x, labels, num_samples, seed):
-    """The scores of `log_likelihood`."""
+def _is_vae(model: GenerativeModel) -> TypeGuard[VAE]:
+    """Return whether a model has a posterior, so that it has log p(x) and a KL."""
+    return model.has_log_likelihood
+
+
+def _loss_scores(model: GenerativeModel, x: np.ndarray, labels: np.ndarray | None) -> list[Score]:
+    """Return the losses that compare models, without those that are 0."""
+    if not model.evaluated_losses:
+        return []
+    losses = model.evaluate(x, labels, verbose=0, return_dict=True)
+    protocol = f"{len(x):,} test examples"
+    return [
+        Score(name, losses[name], model.loss_unit, protocol=protocol)
+        for name in model.evaluated_losses
+        if losses[name]
+    ]
+
+
+def _likelihood_scores(
+    vae: VAE,
+    x: np.ndarray,
+    labels: np.ndarray | None,
+    num_samples: int,
+    seed: int,
+) -> list[Score]:
+    """Return the scores of `log_likelihood`."""
     found = log_likelihood(
         vae, x, labels, num_samples, seed=seed, verbose=1 if sys.stdout.isatty() else 0
     )
-    name = (
-        "bound (grey values: no likelihood)"
-        if found.measure == "none"
-        else "log p(x | y)"
-        if vae.num_classes
-        else "log p(x)"
+    if found.measure == "none":
+        name = "bound (grey values: no likelihood)"
+    elif vae.num_classes:
+        name = "log p(x | y)"
+    else:
+        name = "log p(x)"
+    protocol = (
+        f"{len(x):,} test examples, {num_samples:,} samples each "
+        f"(± {found.standard_error:.2g} from the samples)"
     )
-    of_draws = f"{len(x):,} test examples, {num_samples:,} draws each (± {found.standard_error:.2g} from the draws)"
-    scores = [Score(name, found.mean, "nats", found.standard_error_of_data, of_draws)]
+    scores = [Score(name, found.mean, "nats", found.standard_error_of_data, protocol)]
     if found.bits_per_dimension is not None:
-        scores.append(
-            Score("bits per dimension", found.bits_per_dimension, "bits", protocol=of_draws)
-        )
+        bits = Score("bits per dimension", found.bits_per_dimension, "bits", protocol=protocol)
+        scores.append(bits)
     return scores
 
 
-def _of_samples(quality):
-    """The scores of `sample_quality`, under the names of its fields."""
+def _kl_scores(check: KLCheck) -> list[Score]:
+    """Return the scores of `check_kl`."""
+    examples = f"{check.num_examples:,} test examples"
+    samples = f"{examples}, {check.num_samples} samples each"
+    difference = f"{samples}, difference between both in standard errors"
+    return [
+        Score("KL, closed form", check.analytic, "nats", protocol=examples),
+        Score("KL, sampled", check.sampled, "nats", protocol=samples),
+        Score("KL, z-score", check.z_score, protocol=difference),
+        Score("KL, z-score of gradients", check.gradient_z_score, protocol=difference),
+    ]
+
+
+def _quality_scores(quality: SampleQuality) -> list[Score]:
+    """Return the scores of `sample_quality`."""
     protocol = ", ".join(
-        f"{name} {value}" for name, value in quality.protocol.items() if name != "floor"
+        f"{name} {value}" for name, value in quality.protocol.items() if name != "real_fid"
     )
-    names = {
-        "fid": "FID",
-        "floor": "FID of real images",
-        "kid": "KID",
-        "precision": "precision",
-        "recall": "recall",
-    }
-    names |= {"density": "density", "coverage": "coverage"}
+    protocols = {"real_fid": str(quality.protocol["real_fid"])}
     errors = {"kid": quality.kid_error}
-    protocols = {"floor": quality.protocol["floor"]}
     return [
         Score(
             name,
@@ -197,54 +251,65 @@ def _of_samples(quality):
             error=errors.get(field),
             protocol=protocols.get(field, protocol),
         )
-        for field, name in names.items()
+        for field, name in _QUALITY_NAMES.items()
     ]
 
 
-def draw_latents(
+def save_latent_figures(
     model: GenerativeModel,
     folder: PathLike,
     x: np.ndarray,
     labels: np.ndarray | None = None,
     seed: int = 0,
 ) -> None:
-    """Write what the latents of a model do as PNGs: `traversals`, `interpolations` and, if it encodes, `codes`, a map of them.
+    """Write figures of the latent space as PNG files.
+
+    `codes.png` is the t-SNE plot of the latents, if the model has an encoder. `traversals.png` and
+    `interpolations.png` show decoded latents, if the data are images. The latents are those of the
+    examples, or samples of the prior if the model has no encoder.
 
     Args:
-        model: A trained keras_gen model of images, or of rows, of which there is the map alone.
-        folder: Where the pictures go.
+        model: A trained keras_gen model.
+        folder: Folder of the files.
         x: Examples `[n, *data_shape]`, at least ten.
-        labels: Their labels `[n]`: for a conditional model, and to colour the map.
-        seed: Seed of a GAN's draws.
+        labels: Labels `[n]`, for a conditional model and for the colours of the plot.
+        seed: Seed of t-SNE, or of the samples of the prior.
     """
-    folder, x = pathlib.Path(folder), np.asarray(x[:_MAPPED], np.float32)
-    labels = None if labels is None else np.asarray(labels[:_MAPPED])
-    given = labels if model.num_classes else None
-    if isinstance(model, GAN):
-        found = np.asarray(
-            model.prior.sample_rows(
-                np.arange(seed, seed + len(x)), *([] if given is None else [given])
-            )
-        )
+    folder = pathlib.Path(folder)
+    x = np.asarray(x[:_PLOTTED], np.float32)
+    labels = None if labels is None else np.asarray(labels[:_PLOTTED])
+    condition = labels if model.num_classes else None
+    if model.has_encoder:
+        found = latents(model, x, condition)
+        save_scatter(folder / "codes.png", tsne(found, seed), labels)
     else:
-        found = codes(model, x, given)
-        save_map(folder / "codes.png", map_codes(found, seed), labels)
+        found = _prior_samples(model, len(x), seed, condition)
     if not are_images(x):
         return
-    label = None if given is None else given[0]
-    rows = {
-        "traversals": traverse(
-            model, found if given is None else found[given == label], condition=label
-        ),
-        "interpolations": interpolate(
-            model,
-            found[:_ROWS],
-            found[_ROWS : 2 * _ROWS],
-            condition=None if given is None else given[:_ROWS],
-            spherical=isinstance(model, GAN),
-        ),
-    }
-    for name, images in rows.items():
-        save_grid(
-            folder / f"{name}.png", images.reshape(-1, *images.shape[2:]), columns=images.shape[1]
-        )
+    traversed = found if condition is None else found[condition == condition[0]]
+    label = None if condition is None else condition[0]
+    _save_rows(folder / "traversals.png", traverse(model, traversed, condition=label))
+    interpolations = interpolate(
+        model,
+        start=found[:_INTERPOLATIONS],
+        end=found[_INTERPOLATIONS : 2 * _INTERPOLATIONS],
+        condition=None if condition is None else condition[:_INTERPOLATIONS],
+        spherical=not model.has_encoder,
+    )
+    _save_rows(folder / "interpolations.png", interpolations)
+
+
+def _prior_samples(
+    model: GenerativeModel, num_samples: int, seed: int, condition: np.ndarray | None
+) -> np.ndarray:
+    """Return samples of the prior, `[num_samples, n]`, each from a seed of its own."""
+    if model.prior is None:
+        raise ValueError(f"The model must have a prior. Received: {model.name}, which has none.")
+    seeds = np.arange(seed, seed + num_samples)
+    given = () if condition is None else (condition,)
+    return np.asarray(model.prior.sample_rows(seeds, *given))
+
+
+def _save_rows(path: pathlib.Path, images: np.ndarray) -> None:
+    """Write images `[rows, columns, height, width, channels]` as a grid."""
+    save_grid(path, images.reshape(-1, *images.shape[2:]), columns=images.shape[1])

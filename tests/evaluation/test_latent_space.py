@@ -1,4 +1,4 @@
-"""Codes and walks among them, for models whose decoder is linear, so that what they show is known."""
+"""The latent space of models with a linear decoder, for which each decoded image is known."""
 
 import re
 
@@ -11,11 +11,9 @@ import keras_gen
 from keras_gen import distributions, evaluation, networks
 
 RANDOM = np.random.default_rng(0)
-WEIGHTS, BIAS = (
-    RANDOM.normal(size=(3, 4)).astype("float32"),
-    RANDOM.normal(size=4).astype("float32"),
-)
-CODES = (RANDOM.normal(size=(300, 3)) * [1, 5, 2] + [0, 1, 2]).astype("float32")
+WEIGHTS = RANDOM.normal(size=(3, 4)).astype("float32")
+BIAS = RANDOM.normal(size=4).astype("float32")
+LATENTS = (RANDOM.normal(size=(300, 3)) * [1, 5, 2] + [0, 1, 2]).astype("float32")
 
 
 @pytest.fixture(scope="module")
@@ -28,18 +26,18 @@ def autoencoder():
 
 
 def test_a_traversal_moves_one_latent_through_its_values(autoencoder):
-    images = evaluation.traverse(autoencoder, CODES, num_steps=5)
+    images = evaluation.traverse(autoencoder, LATENTS, num_steps=5)
     assert images.shape == (3, 5, 4)
     for row, dimension in enumerate([1, 2, 0]):  # the largest variance first
-        ends = np.quantile(CODES[:, dimension], [0.01, 0.99])
-        latents = np.tile(CODES.mean(axis=0), (5, 1))
+        ends = np.quantile(LATENTS[:, dimension], [0.01, 0.99])
+        latents = np.tile(LATENTS.mean(axis=0), (5, 1))
         latents[:, dimension] = np.linspace(*ends, 5)
         np.testing.assert_allclose(images[row], latents @ WEIGHTS + BIAS, atol=1e-4)
-    assert evaluation.traverse(autoencoder, CODES, dimensions=[2]).shape == (1, 11, 4)
+    assert evaluation.traverse(autoencoder, LATENTS, dimensions=[2]).shape == (1, 11, 4)
 
 
 def test_an_interpolation_is_straight_or_along_the_great_circle(autoencoder):
-    start, end = CODES[:2], CODES[2:4]
+    start, end = LATENTS[:2], LATENTS[2:4]
     straight = evaluation.interpolate(autoencoder, start, end, num_steps=3)
     np.testing.assert_allclose(straight[:, 1], (start + end) / 2 @ WEIGHTS + BIAS, atol=1e-4)
     right_angle = evaluation.interpolate(
@@ -61,7 +59,7 @@ def test_an_interpolation_is_straight_or_along_the_great_circle(autoencoder):
             images, np.repeat((same @ WEIGHTS + BIAS)[:, None], 3, axis=1), atol=1e-4
         )
     for sides in ((start, end[:1]), (start, end[:, :2]), (start[0], end[0])):
-        with pytest.raises(ValueError, match="as many starts as ends") as caught:
+        with pytest.raises(ValueError, match="`start` and `end` must be arrays") as caught:
             evaluation.interpolate(autoencoder, *sides)
         assert str(caught.value).endswith(
             "Received: shapes {} and {}.".format(*(side.shape for side in sides))
@@ -69,11 +67,12 @@ def test_an_interpolation_is_straight_or_along_the_great_circle(autoencoder):
 
 
 @pytest.mark.parametrize("shape", [(3,), (0, 3), (2, 3, 4)])
-def test_what_are_no_codes_is_not_traversed(shape, autoencoder):
+def test_latents_of_another_shape_are_not_traversed(shape, autoencoder):
     with pytest.raises(
         ValueError,
         match=re.escape(
-            f"Expected at least one code, an array (n, latents). Received: shape {shape}."
+            "`latents` must be an array (n, latents) of at least one example. "
+            f"Received: shape {shape}."
         ),
     ):
         evaluation.traverse(autoencoder, np.zeros(shape))
@@ -83,13 +82,13 @@ def test_examples_are_checked_before_they_are_encoded(autoencoder, models):
     with pytest.raises(
         ValueError, match=re.escape("Expected `x` of shape (batch, 4). Received: shape (2, 5).")
     ):
-        evaluation.codes(autoencoder, np.zeros((2, 5)))
+        evaluation.latents(autoencoder, np.zeros((2, 5)))
     with pytest.raises(
         ValueError, match=re.escape("Expected at least 1 example. Received: 0 examples.")
     ):
-        evaluation.codes(autoencoder, np.zeros((0, 4)))
+        evaluation.latents(autoencoder, np.zeros((0, 4)))
     with pytest.raises(ValueError, match="Expected labels as `y`"):
-        evaluation.codes(models["conditional_vae"], np.zeros((2, 8, 8, 1)))
+        evaluation.latents(models["conditional_vae"], np.zeros((2, 8, 8, 1)))
 
 
 def test_each_row_has_its_label():
@@ -105,28 +104,28 @@ def test_each_row_has_its_label():
     np.testing.assert_allclose(walk[0, 0], images[1, 0], atol=1e-6)
     x = RANDOM.normal(size=(7, 4)).astype("float32")
     np.testing.assert_allclose(
-        evaluation.codes(vae, x, np.arange(7) % 3, batch_size=2), vae.encoder(x)[:, :2], atol=1e-6
+        evaluation.latents(vae, x, np.arange(7) % 3, batch_size=2), vae.encoder(x)[:, :2], atol=1e-6
     )
 
 
-def test_the_map_keeps_groups_together():
+def test_tsne_keeps_groups_together():
     centres = 8 * RANDOM.normal(size=(4, 6))
     labels = np.arange(120) % 4
-    points = evaluation.map_codes(centres[labels] + RANDOM.normal(size=(120, 6)))
+    points = evaluation.tsne(centres[labels] + RANDOM.normal(size=(120, 6)))
     assert points.shape == (120, 2)
     assert (
         KNeighborsClassifier(5).fit(points[:60], labels[:60]).score(points[60:], labels[60:]) == 1
     )
-    np.testing.assert_array_equal(evaluation.map_codes(CODES[:, :2]), CODES[:, :2])
+    np.testing.assert_array_equal(evaluation.tsne(LATENTS[:, :2]), LATENTS[:, :2])
     np.testing.assert_array_equal(
-        evaluation.map_codes(CODES[:, :1]), np.hstack([CODES[:, :1], np.zeros((300, 1))])
+        evaluation.tsne(LATENTS[:, :1]), np.hstack([LATENTS[:, :1], np.zeros((300, 1))])
     )
     np.testing.assert_array_equal(
-        evaluation.map_codes(np.full((20, 3), 0.3, np.float32)), np.zeros((20, 2))
-    )  # collapsed
+        evaluation.tsne(np.full((20, 3), 0.3, np.float32)), np.zeros((20, 2))
+    )  # a collapsed posterior
     nearly = np.full((20, 3), 1e-30) * np.arange(20)[:, None]
-    assert np.isfinite(evaluation.map_codes(nearly)).all()
-    with pytest.raises(ValueError, match="Expected finite codes"):
-        evaluation.map_codes(np.full((20, 3), np.nan))
-    with pytest.raises(ValueError, match="at least 5 codes"):
-        evaluation.map_codes(CODES[:3])
+    assert np.isfinite(evaluation.tsne(nearly)).all()
+    with pytest.raises(ValueError, match="`latents` must be finite"):
+        evaluation.tsne(np.full((20, 3), np.nan))
+    with pytest.raises(ValueError, match="of at least 5 examples"):
+        evaluation.tsne(LATENTS[:3])

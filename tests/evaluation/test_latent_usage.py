@@ -38,8 +38,8 @@ def test_the_dimensions_add_up_to_the_kl_of_independent_normals(prior):
     )
 
 
-def test_with_the_exact_posterior_all_codes_together_are_the_prior():
-    """∫ p(z | x) p(x) dx = p(z): of a linear-Gaussian model that knows its posterior, and of one whose mean is wrong."""
+def test_with_the_exact_posterior_the_aggregate_posterior_is_the_prior():
+    """∫ p(z | x) p(x) dx = p(z), with the exact posterior of a linear-Gaussian model."""
     vae, density = linear_gaussian(full=True)
     x = density.rvs(20_000, random_state=0).astype("float32")
     report = evaluation.latent_report(vae, x)
@@ -51,7 +51,7 @@ def test_with_the_exact_posterior_all_codes_together_are_the_prior():
     assert wrong.aggregate_kl == pytest.approx(LATENTS * 0.5**2 / 2, rel=0.1)
 
 
-def test_collapse_is_said_in_words():
+def test_a_collapsed_posterior_is_reported():
     vae = vae_of(distributions.DiagonalNormal)
     assert "of 3 latents are used" in str(evaluation.latent_report(vae, IMAGES))
     last = [layer for layer in vae.encoder.layers if isinstance(layer, keras.layers.Dense)][-1]
@@ -82,45 +82,45 @@ def test_collapse_is_said_in_words():
         ),
     ],
 )
-def test_other_families_are_taken_by_their_moments(posterior, prior):
+def test_other_distributions_are_replaced_by_normals_with_their_moments(posterior, prior):
     report = evaluation.latent_report(vae_of(posterior, prior(3)), IMAGES)
     assert np.all(report.kl_per_dimension >= 0)
     assert np.isfinite(report.aggregate_kl)
 
 
 def test_a_flow_can_collapse():
-    """Its means are from draws, whose own variance is no use of a latent."""
+    """Its means come from samples, whose own variance is no use of a latent."""
     vae = vae_of(distributions.InverseAutoregressiveNormal)
     vae.encoder.set_weights([np.zeros_like(weight) for weight in vae.encoder.get_weights()])
     assert evaluation.latent_report(vae, IMAGES).collapsed
-    exact, drawn = (vae_of(distributions.DiagonalNormal) for _ in range(2))
+    exact, sampled = (vae_of(distributions.DiagonalNormal) for _ in range(2))
     last = [layer for layer in exact.encoder.layers if isinstance(layer, keras.layers.Dense)][-1]
     last.kernel.assign(10 * last.kernel.numpy())
-    drawn.encoder.set_weights(exact.encoder.get_weights())
-    drawn.posterior = WithoutMoments(3)
-    exact, drawn = (evaluation.latent_report(vae, IMAGES) for vae in (exact, drawn))
+    sampled.encoder.set_weights(exact.encoder.get_weights())
+    sampled.posterior = WithoutMoments(3)
+    exact, sampled = (evaluation.latent_report(vae, IMAGES) for vae in (exact, sampled))
     np.testing.assert_allclose(
-        drawn.variance_of_means, exact.variance_of_means, rtol=0.3, atol=0.02
+        sampled.variance_of_means, exact.variance_of_means, rtol=0.3, atol=0.02
     )
     np.testing.assert_allclose(
-        drawn.aggregate_covariance, exact.aggregate_covariance, rtol=0.3, atol=0.2
+        sampled.aggregate_covariance, exact.aggregate_covariance, rtol=0.3, atol=0.2
     )
 
 
 class WithoutMoments(distributions.DiagonalNormal):
-    """A normal posterior that does not say its mean."""
+    """A normal posterior whose moments have no closed form."""
 
     def __call__(self, parameters):
         known = super().__call__(parameters)
 
-        class Drawn:
+        class Sampled:
             def sample(self, *args, **kwargs):
                 return known.sample(*args, **kwargs)
 
             def mean(self):
                 raise NotImplementedError
 
-        return Drawn()
+        return Sampled()
 
 
 def test_one_example_is_refused():

@@ -16,9 +16,9 @@ SIZE, LATENTS, SCALE = 5, 2, 0.7
 
 
 def linear_gaussian(wrong=0.0, full=False):
-    """A VAE with p(x | z) = N(Wz + b, s²), and its exact p(x) = N(b, WWᵀ + s²).
+    """Return a VAE with p(x | z) = N(Wz + b, s²), and its exact p(x) = N(b, WWᵀ + s²).
 
-    q(z | x) is p(z | x) if `full`, and has scales of 1 otherwise; its mean is `wrong` by so much.
+    q(z | x) is p(z | x) if `full`, and has scales of 1 otherwise. `wrong` is added to its mean.
     """
     random = np.random.default_rng(0)
     weights, bias = random.normal(size=(LATENTS, SIZE)) / 2, random.normal(size=SIZE)
@@ -46,7 +46,7 @@ def linear_gaussian(wrong=0.0, full=False):
 
 
 def scale_parameters(posterior, parameters, scale_tril):
-    """Parameters after the mean that give a full-covariance posterior this scale, found by Newton's method."""
+    """Return the parameters after the mean for a scale, by Newton's method."""
     found = parameters.astype("float64")
     lower = np.tril_indices(LATENTS)
 
@@ -66,7 +66,7 @@ def scale_parameters(posterior, parameters, scale_tril):
     return found[0, LATENTS:]
 
 
-def test_with_the_exact_posterior_each_draw_is_exact():
+def test_with_the_exact_posterior_each_sample_is_exact():
     vae, density = linear_gaussian(full=True)
     x = density.rvs(20, random_state=1).astype("float32")
     estimate = evaluation.log_likelihood(vae, x, num_samples=3, verbose=0)
@@ -78,14 +78,14 @@ def test_with_the_exact_posterior_each_draw_is_exact():
 
 
 def hundred(of_all):
-    """A hundred estimates of one whose examples are a hundred copies of some."""
+    """Split an estimate on a hundred copies of some examples into a hundred estimates."""
     fields = ("values", "variances", "halved")
     parts = zip(*(np.split(getattr(of_all, name), 100) for name in fields), strict=True)
     return [dataclasses.replace(of_all, **dict(zip(fields, part, strict=True))) for part in parts]
 
 
 def test_the_interval_covers_the_exact_value_in_93_of_100_seeds():
-    """The seeds of 100 estimates, in one call: each example has noise of its own, so 100 copies of the examples are as many seeds."""
+    """Each example has noise of its own, so 100 copies of the examples stand for 100 seeds."""
     vae, density = linear_gaussian(wrong=0.5)
     x = density.rvs(200, random_state=1).astype("float32")
     truth = density.logpdf(x).mean()
@@ -105,7 +105,7 @@ def test_the_interval_covers_the_exact_value_in_93_of_100_seeds():
 
 
 def test_the_interval_reaches_up_to_the_exact_value_where_the_weights_have_a_heavy_tail():
-    """q has the covariance of p(z | x) and a wrong mean: log w is normal, with a standard deviation of 2.5."""
+    """q has the covariance of p(z | x) and a wrong mean, so that log w is normal with scale 2.5."""
     vae, density = linear_gaussian(full=True)
     scale_tril = np.linalg.cholesky(
         np.asarray(vae.encode(np.zeros((1, SIZE), "float32")).covariance())[0]
@@ -126,7 +126,7 @@ def test_the_interval_reaches_up_to_the_exact_value_where_the_weights_have_a_hea
     assert missing < of_all.bias < 1.5 * missing
 
 
-def test_of_too_few_draws_there_is_no_interval():
+def test_too_few_samples_have_no_interval():
     vae, density = linear_gaussian(wrong=0.5)
     x = density.rvs(5, random_state=1).astype("float32")
     one, three, four = (
@@ -139,13 +139,13 @@ def test_of_too_few_draws_there_is_no_interval():
     assert four.interval[0] < four.mean < four.interval[1]
 
 
-def test_a_chunk_is_cut_by_the_widest_layer():
+def test_the_widest_layer_decides_the_size_of_a_chunk():
     decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(100), keras.layers.Dense(10)])
-    assert evaluation.likelihood.draws_at_once(decoder, memory=4 * 100 * 30, rows=3) == 10
-    assert evaluation.likelihood.draws_at_once(decoder, memory=1) == 1
+    assert evaluation.likelihood.samples_per_chunk(decoder, memory=4 * 100 * 30, rows=3) == 10
+    assert evaluation.likelihood.samples_per_chunk(decoder, memory=1) == 1
 
 
-def test_more_draws_come_nearer_and_the_curve_shows_it():
+def test_more_samples_come_nearer_and_the_curve_shows_it():
     vae, density = linear_gaussian(wrong=1.0)
     x = density.rvs(100, random_state=1).astype("float32")
     estimate = evaluation.log_likelihood(vae, x, num_samples=2000, verbose=0)
@@ -159,8 +159,8 @@ def test_more_draws_come_nearer_and_the_curve_shows_it():
     )
 
 
-def test_however_little_memory_there_is():
-    """Draws are cut into parts; each has noise of its own, and so the estimates agree within their errors."""
+def test_the_estimate_does_not_depend_on_the_memory_limit():
+    """Each chunk of samples has noise of its own, and the estimates agree within their errors."""
     vae, density = linear_gaussian(wrong=0.5)
     x = density.rvs(30, random_state=1).astype("float32")
     estimates = [
@@ -173,10 +173,10 @@ def test_however_little_memory_there_is():
     np.testing.assert_array_equal(again.values, estimates[1].values)
     assert len(set(estimates[1].curve.values())) == len(
         estimates[1].curve
-    )  # no part repeats the draws of another
+    )  # no chunk repeats the samples of another
 
 
-def test_an_example_has_its_value_whatever_else_there_is():
+def test_an_estimate_does_not_depend_on_the_other_examples():
     vae, density = linear_gaussian(wrong=0.5)
     x = density.rvs(30, random_state=1).astype("float32")
     values = evaluation.log_likelihood(vae, x, num_samples=50, verbose=0).values
@@ -186,12 +186,11 @@ def test_an_example_has_its_value_whatever_else_there_is():
         rtol=1e-6,
     )
     twice = evaluation.log_likelihood(vae, x[[0, 0]], num_samples=50, verbose=0).values
-    assert (
-        twice[0] != twice[1]
-    )  # the noise is of the place, or errors of equal examples would not average out
+    # Noise depends on the position, so that errors of equal examples average out.
+    assert twice[0] != twice[1]
 
 
-def test_of_binary_pixels_it_is_a_probability_and_of_grey_ones_no_likelihood():
+def test_binary_pixels_have_a_probability_and_grey_ones_no_likelihood():
     """With a decoder that ignores z, p(x) is known: 64 fair coins."""
     posterior, likelihood = (
         distributions.DiagonalNormal(LATENTS),
@@ -206,13 +205,13 @@ def test_of_binary_pixels_it_is_a_probability_and_of_grey_ones_no_likelihood():
     assert estimate.mean == pytest.approx(-64 * math.log(2), abs=0.05)
     assert estimate.bits_per_dimension == pytest.approx(1, abs=1e-3)
     assert "bits per dimension" in str(estimate)
-    with pytest.warns(UserWarning, match="a cross-entropy on grey values is not a likelihood"):
+    with pytest.warns(UserWarning, match="cross-entropy on grey values is not a likelihood"):
         grey = evaluation.log_likelihood(vae, binary / 2, num_samples=10, verbose=0)
     assert grey.bits_per_dimension is None
-    assert "no likelihood: a cross-entropy on grey values" in str(grey)
+    assert "not a likelihood: a cross-entropy on grey values" in str(grey)
 
 
-def test_examples_may_be_a_data_set(models, images):
+def test_examples_may_be_a_dataset(models, images):
     images, labels = np.round(images), np.arange(20) % 4
     dataset = tf.data.Dataset.from_tensor_slices((images, labels)).batch(8)
     for name, given in (("vae", None), ("conditional_vae", labels)):
@@ -228,12 +227,13 @@ def test_examples_may_be_a_data_set(models, images):
             evaluation.latent_report(models[name], dataset).aggregate_mean, report.aggregate_mean
         )
         np.testing.assert_array_equal(
-            evaluation.codes(models[name], dataset), evaluation.codes(models[name], images, given)
+            evaluation.latents(models[name], dataset),
+            evaluation.latents(models[name], images, given),
         )
 
 
-def test_of_a_conditional_model_it_is_that_given_the_label():
-    """The prior is N(label, 1) in all but name: its mean moves with the label, and so must log p(x | y)."""
+def test_a_conditional_model_has_log_p_given_the_label():
+    """The mean of the prior depends on the label, and so does log p(x | y)."""
     vae, density = linear_gaussian(wrong=0.3)
     prior = distributions.ConditionalNormal(LATENTS, num_classes=2)
     prior.network.layers[0].set_weights(
@@ -265,6 +265,6 @@ def test_of_a_conditional_model_it_is_that_given_the_label():
         (np.zeros((3, SIZE)), {"condition": [0, 1, 0]}, "condition"),
     ],
 )
-def test_what_cannot_be_estimated_is_refused(x, arguments, message):
+def test_invalid_arguments_are_refused(x, arguments, message):
     with pytest.raises(ValueError, match=message):
         evaluation.log_likelihood(linear_gaussian()[0], x.astype("float32"), verbose=0, **arguments)

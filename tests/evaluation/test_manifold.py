@@ -11,9 +11,8 @@ GENERATED = RANDOM.normal(size=(50, 3)) + np.array([1.0, 0, 0])
 
 
 def radius(points, i, k):
-    return np.sort([np.linalg.norm(points[i] - other) for other in points])[
-        k
-    ]  # the nearest is the point itself
+    distances = [np.linalg.norm(points[i] - other) for other in points]
+    return np.sort(distances)[k]  # the nearest is the point itself
 
 
 def test_each_is_its_definition():
@@ -34,29 +33,29 @@ def test_each_is_its_definition():
     assert coverage == pytest.approx(np.mean(np.any(among_real, axis=0)))
 
 
-def test_they_tell_low_quality_from_missing_modes():
-    """Two clusters of real data; a generator that makes one of them alone, and one that makes both with strangers between."""
+def test_they_distinguish_low_quality_from_missing_modes():
+    """Real data are two clusters. One generator makes one of them; another adds outliers."""
     modes = np.concatenate([RANDOM.normal(size=(500, 2)), RANDOM.normal(size=(500, 2)) + 20])
     one = RANDOM.normal(size=(1000, 2))
-    strangers = np.concatenate(
+    with_outliers = np.concatenate(
         [
             RANDOM.normal(size=(400, 2)),
             RANDOM.normal(size=(400, 2)) + 20,
             RANDOM.normal(size=(200, 2)) + 10,
         ]
     )
-    alike = np.concatenate([RANDOM.normal(size=(500, 2)), RANDOM.normal(size=(500, 2)) + 20])
+    equal = np.concatenate([RANDOM.normal(size=(500, 2)), RANDOM.normal(size=(500, 2)) + 20])
     assert precision_recall(modes, one).precision > 0.9
     assert precision_recall(modes, one).recall < 0.6
     assert density_coverage(modes, one).coverage < 0.55
-    assert precision_recall(modes, strangers).precision == pytest.approx(0.8, abs=0.06)
-    assert precision_recall(modes, strangers).recall > 0.9
-    assert density_coverage(modes, alike).density == pytest.approx(1, abs=0.1)
-    assert density_coverage(modes, alike).coverage > 0.9
+    assert precision_recall(modes, with_outliers).precision == pytest.approx(0.8, abs=0.06)
+    assert precision_recall(modes, with_outliers).recall > 0.9
+    assert density_coverage(modes, equal).density == pytest.approx(1, abs=0.1)
+    assert density_coverage(modes, equal).coverage > 0.9
 
 
 def test_too_few_are_refused():
-    with pytest.raises(ValueError, match="n and m more than 3"):
+    with pytest.raises(ValueError, match="with n and m larger than 3"):
         precision_recall(REAL[:3], GENERATED)
 
 

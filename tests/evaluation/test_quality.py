@@ -1,4 +1,4 @@
-"""The quality of samples: real ones are as good as real, noise is not; the bundled classifier; the logs of `fit`."""
+"""The quality of samples, the bundled classifier, and the logs of `fit`."""
 
 import csv
 import re
@@ -44,15 +44,14 @@ def test_the_bundled_classifier_knows_digits(classifier):
     labelled = list(data.load("mnist_mini", 500, labels=True)[1].as_numpy_iterator())
     x, y = (np.concatenate(part) for part in zip(*labelled, strict=True))
     whole = keras.saving.load_model(evaluation.features.CLASSIFIER, compile=False)
-    assert (
-        np.mean(np.argmax(whole(x, training=False), axis=1) == y) >= 0.985
-    )  # of 2,000; of all 10,000 its note says 0.99
+    accuracy = np.mean(np.argmax(whole(x, training=False), axis=1) == y)
+    assert accuracy >= 0.985  # of 2,000 images; mnist_classifier.md says 0.99 of all 10,000
     assert evaluation.features.CLASSIFIER.stat().st_size <= 2**20
     assert classifier(x[:7]).shape == (7, 64)
     assert repr(classifier) == f"mnist_classifier ({classifier.hash})"
 
 
-def test_real_images_are_as_good_as_real_and_worse_ones_are_told(classifier):
+def test_real_images_score_as_real_and_worse_ones_score_worse(classifier):
     real, others = digits(1, 2000)[::2], digits(0, 2000)
     others, more = others[:1000], others[1000:]
     noise = np.random.default_rng(0)
@@ -64,7 +63,7 @@ def test_real_images_are_as_good_as_real_and_worse_ones_are_told(classifier):
         classifier,
     )
     few = evaluation.sample_quality(Copies(others[np.arange(1000) % 10]), real, None, classifier)
-    assert good.fid < 4 * good.floor
+    assert good.fid < 4 * good.real_fid
     assert abs(good.kid) < 4 * good.kid_error
     assert blurred.kid > 10 * blurred.kid_error
     assert min(good.precision, good.recall, good.density, good.coverage) > 0.8
@@ -75,7 +74,7 @@ def test_real_images_are_as_good_as_real_and_worse_ones_are_told(classifier):
         "weights": classifier.hash,
         "real": "1000 of test",
         "generated": 1000,
-        "floor": "1000 other real images",
+        "real_fid": "1000 other real images",
     }
     assert f"weights: {classifier.hash}" in str(good)
 
@@ -98,7 +97,7 @@ def test_the_logs_of_fit_have_it_for_the_callbacks_after(kind, images, pixels, t
     assert history["fid"][2] == evaluation.sample_quality(model, images, None, pixels).fid
 
 
-def test_what_cannot_be_compared_is_refused(pixels, images):
+def test_images_that_do_not_fit_are_refused(pixels, images):
     with pytest.raises(ValueError, match="at least 10 real images"):
         evaluation.sample_quality(Copies(images), images[:5], None, pixels)
     with pytest.raises(
@@ -108,7 +107,7 @@ def test_what_cannot_be_compared_is_refused(pixels, images):
         evaluation.sample_quality(
             Copies(images), images[:20], np.zeros(20), pixels
         )  # labels, for instance
-    with pytest.raises(ValueError, match="Expected a network to features"):
+    with pytest.raises(ValueError, match="`network` must output features of shape"):
         evaluation.Extractor(keras.Sequential([keras.Input(IMAGE), keras.layers.ReLU()]), "images")
 
 
@@ -123,7 +122,7 @@ def test_what_cannot_be_compared_is_refused(pixels, images):
         (np.zeros((9, *IMAGE)), "9"),
     ],
 )
-def test_what_are_no_real_images_is_refused_before_the_training(pixels, images, real, received):
+def test_invalid_real_images_are_refused_before_the_training(pixels, images, real, received):
     for compare in (
         evaluation.QualityLogs,
         lambda real, pixels: evaluation.sample_quality(Copies(images), real, None, pixels),
@@ -142,21 +141,22 @@ def test_a_model_that_cannot_generate_is_refused_before_the_training(pixels, ima
     assert all(map(np.array_equal, before, model.get_weights()))
 
 
-def test_real_images_may_be_a_data_set(pixels, images):
+def test_real_images_may_be_a_dataset(pixels, images):
     dataset = tf.data.Dataset.from_tensor_slices((images, np.arange(20))).batch(8)
     expected = evaluation.sample_quality(Copies(images), images, images, pixels)
     assert evaluation.sample_quality(Copies(images), dataset, dataset, pixels) == expected
 
 
-def test_the_logs_have_a_protocol_and_a_floor(pixels, images):
+def test_the_logs_have_a_protocol_and_the_fid_of_real_images(pixels, images):
     logs = evaluation.QualityLogs(images, pixels, split="validation")
     expected = evaluation.sample_quality(Copies(images), images, None, pixels, split="validation")
-    assert (logs.protocol, logs.floor) == (expected.protocol, expected.floor)
+    assert (logs.protocol, logs.real_fid) == (expected.protocol, expected.real_fid)
 
 
 def test_how_often_it_is_compared_is_checked_before_the_training(pixels, images):
     with pytest.raises(
-        ValueError, match=r"`every` of QualityLogs must be an integer of at least 1\. Received: every=0"
+        ValueError,
+        match=r"`every` of QualityLogs must be an integer of at least 1\. Received: every=0",
     ):
         evaluation.QualityLogs(images, pixels, every=0)
 

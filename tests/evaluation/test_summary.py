@@ -1,4 +1,4 @@
-"""One table for each kind of model, whose numbers are those of the functions that it gathers."""
+"""The table of scores for each kind of model, against the functions that it calls."""
 
 import json
 
@@ -9,8 +9,7 @@ from keras.utils import load_img
 from support import tiny
 
 from keras_gen import evaluation
-from keras_gen.evaluation import Evaluation, Score, summarize
-from keras_gen.evaluation.summary import draw_latents
+from keras_gen.evaluation import Evaluation, Score, save_latent_figures, summarize
 
 PIXELS = evaluation.Extractor(
     keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()]), "pixels"
@@ -19,7 +18,7 @@ PIXELS = evaluation.Extractor(
 
 @pytest.mark.filterwarnings("ignore:.*is not a likelihood")
 @pytest.mark.parametrize("name", ["autoencoder", "vae", "conditional_vae", "conditional_gan"])
-def test_the_numbers_are_those_of_each_function_and_the_pictures_are_there(
+def test_the_numbers_are_those_of_each_function_and_the_figures_are_written(
     name, models, images, tmp_path
 ):
     model = models[name]
@@ -32,7 +31,7 @@ def test_the_numbers_are_those_of_each_function_and_the_pictures_are_there(
     assert (values["FID"], values["KID"], values["FID of real images"]) == (
         quality.fid,
         quality.kid,
-        quality.floor,
+        quality.real_fid,
     )
     assert all(
         quality.protocol["weights"] in score.protocol
@@ -44,7 +43,7 @@ def test_the_numbers_are_those_of_each_function_and_the_pictures_are_there(
         given = "bound (grey values: no likelihood)" if name == "vae" else "log p(x | y)"
         assert values[given] == likelihood.mean
         assert values["elbo"] == model.evaluate(images, labels, verbose=0, return_dict=True)["elbo"]
-        assert found.words == [str(evaluation.latent_report(model, images, labels))]
+        assert found.comments == [str(evaluation.latent_report(model, images, labels))]
     elif name == "autoencoder":
         assert values["loss"] == model.evaluate(images, verbose=0, return_dict=True)["loss"]
     assert {line[:3] for line in str(found).splitlines()} >= {"FID", "KID", "rec"}
@@ -53,10 +52,10 @@ def test_the_numbers_are_those_of_each_function_and_the_pictures_are_there(
         json.loads((tmp_path / "evaluation.json").read_text())["scores"][0]["value"]
         == found.scores[0].value
     )
-    draw_latents(model, tmp_path, images, labels)
-    pictures = {path.name: load_img(path).size for path in tmp_path.glob("*.png")}
-    assert pictures.pop("codes.png", None) if "gan" not in name else "codes.png" not in pictures
-    assert pictures == {
+    save_latent_figures(model, tmp_path, images, labels)
+    figures = {path.name: load_img(path).size for path in tmp_path.glob("*.png")}
+    assert figures.pop("codes.png", None) if "gan" not in name else "codes.png" not in figures
+    assert figures == {
         "traversals.png": (11 * 16, 3 * 16),
         "interpolations.png": (11 * 16, 5 * 16),
     }
@@ -68,6 +67,6 @@ def test_without_an_extractor_it_says_so(models, images):
     assert "not compared with real ones" in str(found)
 
 
-def test_without_a_density_of_the_codes_it_says_so(images):
+def test_without_a_density_of_the_latents_it_says_so(images):
     model = tiny("autoencoder")
-    assert "no density of its codes" in str(summarize(model, images, extractor=PIXELS))
+    assert "no density of its latents" in str(summarize(model, images, extractor=PIXELS))
