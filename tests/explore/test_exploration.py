@@ -7,7 +7,7 @@ from support import CLASSES, IMAGE, LATENTS, SERVED, tiny
 
 import keras_gen
 from keras_gen import distributions, networks
-from keras_gen.evaluation import codes
+from keras_gen.evaluation import latents
 from keras_gen.explore.exploration import Canvas, Exploration
 
 
@@ -42,7 +42,7 @@ def test_latents_are_decoded_drawn_and_found_as_the_model_does(explored, images)
     if isinstance(model, keras_gen.GAN):
         return
     found = exploration.encode(images, labels)
-    np.testing.assert_allclose(mean + found * deviation, codes(model, images, labels), atol=1e-4)
+    np.testing.assert_allclose(mean + found * deviation, latents(model, images, labels), atol=1e-4)
     np.testing.assert_allclose(
         exploration.reconstruct(images, labels), model.reconstruct(images, *given), atol=1e-5
     )
@@ -88,7 +88,7 @@ def test_the_latents_that_change_the_image_most_come_first():
 def test_without_a_density_the_codes_of_the_test_images_are_the_measure(images):
     autoencoder = tiny("autoencoder")
     assert autoencoder.prior is None
-    exploration, found = Exploration(autoencoder, images), codes(autoencoder, images)
+    exploration, found = Exploration(autoencoder, images), latents(autoencoder, images)
     np.testing.assert_allclose(
         exploration.decode([[0, 1, -1]])[0],
         autoencoder.decode(found.mean(0) + [[0, 1, -1]] * found.std(0))[0],
