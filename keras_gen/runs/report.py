@@ -13,7 +13,6 @@ import yaml
 from keras_gen._files import PathLike, atomic_write
 from keras_gen.evaluation import format_number
 from keras_gen.evaluation.figures import curves
-from keras_gen.runs import config_file
 from keras_gen.runs.folder import RunFolder
 from keras_gen.runs.recipes import RECIPES, RunConfig, kind_of
 
@@ -68,7 +67,7 @@ def write_report(run: PathLike) -> pathlib.Path:
         correlations=_image_source(folder.correlations_file),
         curves=_curves(folder),
         serving=_serving_commands(folder, config),
-        config=config_file.to_yaml(config).strip(),
+        config=folder.config_file.read_text().strip(),
         environment=_environment(folder.environment_file),
     )
     with atomic_write(folder.report_file) as unfinished:

@@ -1,4 +1,7 @@
-"""`keras-gen` in processes of its own, forked from one that has imported everything, and what can be done to them there."""
+"""`keras-gen` in processes of their own, and the failures that tests inject into them.
+
+The processes are forked from one that has imported everything, so that they start at once.
+"""
 
 import dataclasses
 import importlib
@@ -9,14 +12,18 @@ import resource
 import signal
 import time
 
-os.environ.setdefault(
-    "TF_CPP_MIN_LOG_LEVEL", "2"
-)  # as `keras-gen` has it, for the process that imports TensorFlow before
+# as `keras-gen` sets it, for the process that imports TensorFlow before
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 PROCESSES = multiprocessing.get_context("forkserver")
-MODULES = ["tensorflow_probability", "tensorboard.summary", "sklearn.mixture", "keras_gen.cli"]
 PROCESSES.set_forkserver_preload(
-    ["keras_gen.runs.train", *MODULES]
-)  # the first imports TensorFlow, as TFP asks for
+    [
+        "keras_gen.runs.train",  # first, because TFP must be imported after TensorFlow
+        "tensorflow_probability",
+        "tensorboard.summary",
+        "sklearn.mixture",
+        "keras_gen.cli",
+    ]
+)
 
 
 @dataclasses.dataclass
@@ -24,15 +31,15 @@ class Ended:
     """How a process ended."""
 
     code: int
-    """Exit code; −9 if it was killed."""
+    """Exit code; −9 if the process was killed."""
     output: str
     """What it wrote to stdout."""
     error: str
-    """And to stderr, without TensorFlow's own lines."""
+    """What it wrote to stderr, without the lines of TensorFlow."""
 
 
 class Forked:
-    """A function, called in a folder by a process of its own."""
+    """A process that calls a function in a folder."""
 
     def __init__(self, folder, function, *arguments):
         self.folder = pathlib.Path(folder)
@@ -40,7 +47,7 @@ class Forked:
         self.process.start()
 
     def ended(self, seconds=100):
-        """Wait for the end; that it comes is part of every test."""
+        """Wait for the end of the process; every test requires that it ends."""
         self.process.join(seconds)
         hung = self.process.exitcode is None
         self.process.kill()
@@ -49,15 +56,12 @@ class Forked:
 
     def _read(self, what):
         lines = (self.folder / f"{what}.txt").read_text().splitlines()
-        return "\n".join(
-            line
-            for line in lines
-            if not line.startswith(("I0000", "W0000", "E0000", "WARNING: All log"))
-        )
+        of_tensorflow = ("I0000", "W0000", "E0000", "WARNING: All log")
+        return "\n".join(line for line in lines if not line.startswith(of_tensorflow))
 
 
 class Command(Forked):
-    """`keras-gen` with arguments, in a folder, after `injections`, functions that spoil something in its process."""
+    """`keras-gen` with arguments, in a folder, with failures injected into its process."""
 
     def __init__(self, folder, arguments, *injections):
         super().__init__(folder, _main, list(map(str, arguments)), injections)
@@ -76,11 +80,12 @@ def _call(folder, function, arguments):
 
 
 def _main(arguments, injections):
-    from keras_gen import cli, serving
+    from keras_gen import cli
     from keras_gen.runs import train as run
 
-    serving.publish = lambda run, base: base  # which has its own tests
-    run.write_report = lambda folder: None  # and so has this
+    # both have tests of their own
+    run._publish = lambda config, folder: None
+    run.write_report = lambda folder: None
     for inject in injections:
         inject()
     cli.main(arguments)
@@ -91,7 +96,7 @@ def _main(arguments, injections):
 
 @dataclasses.dataclass
 class Worker:
-    """Makes a process one of the workers."""
+    """Makes a process one of several workers."""
 
     config: str
 
@@ -104,9 +109,10 @@ class Worker:
 
 @dataclasses.dataclass
 class AtStep:
-    """Does something at the beginning of a training step, counted over all epochs, or of the first validation."""
+    """Does something at the start of a training step, or of the first validation step."""
 
     step: int | None
+    """Number of the training step, counted from 0 over all epochs; None for the validation."""
     action: object
 
     def __call__(self):
@@ -118,38 +124,36 @@ class AtStep:
             if self.step is None or next(steps) == self.step:
                 self.action()
 
-        setattr(
-            MetricsFile,
-            "on_test_batch_begin" if self.step is None else "on_train_batch_begin",
-            on_batch_begin,
-        )
+        method = "on_test_batch_begin" if self.step is None else "on_train_batch_begin"
+        setattr(MetricsFile, method, on_batch_begin)
 
 
 @dataclasses.dataclass
 class AtCall:
-    """Does something before a function of a module is called."""
+    """Does something before a call of a function of a module."""
 
     module: str
     function: str
     action: object
     call: int = 0
-    """Which call, from 0."""
+    """Number of the call, from 0."""
 
     def __call__(self):
         module = importlib.import_module(self.module)
-        function, calls = getattr(module, self.function), iter(range(10**6))
+        function = getattr(module, self.function)
+        calls = iter(range(10**6))
 
-        def spoilt(*args, **kwargs):
+        def patched(*args, **kwargs):
             if next(calls) == self.call:
                 self.action()
             return function(*args, **kwargs)
 
-        setattr(module, self.function, spoilt)
+        setattr(module, self.function, patched)
 
 
 @dataclasses.dataclass
 class Send:
-    """Sends signals to the own process."""
+    """Sends signals to its own process."""
 
     number: int
     times: int = 1
@@ -162,7 +166,7 @@ class Send:
 
 @dataclasses.dataclass
 class FullDisk:
-    """Lets no file grow beyond so many bytes."""
+    """Makes every write beyond a file size fail, as on a full disk."""
 
     size: int = 100_000
 

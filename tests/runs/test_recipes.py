@@ -90,7 +90,7 @@ def test_early_stopping_needs_a_model_with_a_monitor(tmp_path):
     """The error comes before a file is written."""
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((20, 8, 8)))
     config = TinyConfig(data=str(tmp_path / "x.npz"), patience=3, runs=tmp_path / "runs")
-    with pytest.raises(ValueError, match="`patience` needs a model .* Received: patience=3"):
+    with pytest.raises(ValueError, match=r"`patience` needs a model .* Received: patience=3"):
         run.train(config)
     assert not (tmp_path / "runs").exists()
     stopping = run._early_stopping(VAEConfig(patience=3), tiny("vae"))

@@ -1,4 +1,4 @@
-"""The report of a run, read as text and looked at in a real browser."""
+"""The report of a run, as text and in a real browser."""
 
 import html.parser
 import json
@@ -10,18 +10,18 @@ import pytest
 import yaml
 from PIL import Image
 
-from keras_gen.evaluation import report
-from keras_gen.evaluation.figures import save_grid, save_map, save_matrix
-from keras_gen.evaluation.summary import Evaluation, Score
+from keras_gen.evaluation import Evaluation, Score
+from keras_gen.evaluation.figures import save_grid, save_matrix, save_scatter
+from keras_gen.runs import RunFolder, report
 from keras_gen.runs.report import write_report
 
 CHROMIUM = shutil.which("chromium")
-LONG = "a_name_without_a_place_to_break_it_" * 4
+LONG = "a_name_that_cannot_be_broken_into_lines_" * 4
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run with all that a run can have, and names that are hard to show."""
+    """A run with every file that a report shows, and names that are difficult to show."""
     folder = tmp_path_factory.mktemp("runs") / "vae"
     folder.mkdir()
     config = {
@@ -60,13 +60,13 @@ def run(tmp_path_factory):
         "interpolations",
     ):
         save_grid(folder / f"{name}.png", random.random((50, 8, 8, 1)))
-    save_map(folder / "codes.png", random.normal(size=(50, 2)), np.arange(50) % 10)
+    save_scatter(folder / "codes.png", random.normal(size=(50, 2)), np.arange(50) % 10)
     save_matrix(folder / "correlations.png", np.eye(4))
     return folder
 
 
 class Page(html.parser.HTMLParser):
-    """The text of a page and where its parts come from."""
+    """The text of a page, and the sources of its images and links."""
 
     def __init__(self, path):
         super().__init__()
@@ -81,14 +81,14 @@ class Page(html.parser.HTMLParser):
         self.text.append(data)
 
 
-def test_of_numbered_pictures_the_last_is_shown(tmp_path):
+def test_the_last_of_numbered_images_is_shown(tmp_path):
     for name in ("samples-990", "samples-1000"):
         save_grid(tmp_path / f"{name}.png", np.full((4, 8, 8, 1), int(name[8:]) / 1000))
-    (picture,) = report._pictures(tmp_path)
-    assert picture["source"] == report._source(tmp_path / "samples-1000.png")
+    (figure,) = report._figures(RunFolder(tmp_path))
+    assert figure["source"] == report._image_source(tmp_path / "samples-1000.png")
 
 
-def test_everything_is_in_it_and_nothing_comes_from_elsewhere(run):
+def test_the_page_contains_everything_and_loads_nothing(run):
     page = Page(write_report(run))
     text = " ".join(" ".join(page.text).split())
     for words in (
@@ -103,15 +103,13 @@ def test_everything_is_in_it_and_nothing_comes_from_elsewhere(run):
         assert words in text
     assert all(source.startswith("data:") for source in page.sources)
     assert not re.search(r"url\(|@import", run.joinpath("report.html").read_text(encoding="utf-8"))
-    assert (
-        sum(source.startswith("data:image/png") for source in page.sources) == 6
-    )  # of two samples, the later ones
-    assert (
-        sum(source.startswith("data:image/svg") for source in page.sources) == 1
-    )  # zero never changes
+    images = [source for source in page.sources if source.startswith("data:image/png")]
+    assert len(images) == 6  # of the two files of samples, only the later one
+    charts = [source for source in page.sources if source.startswith("data:image/svg")]
+    assert len(charts) == 1  # the metric `zero` is constant
 
 
-def test_of_a_run_that_has_nothing_yet(tmp_path):
+def test_a_run_that_was_only_started_has_a_report(tmp_path):
     (tmp_path / "config.yaml").write_text(
         yaml.safe_dump(
             {"model": "gan", "name": "gan", "data": "x", "epochs": 1, "savedmodels": "s"}
@@ -126,15 +124,17 @@ def test_of_a_run_that_has_nothing_yet(tmp_path):
 def test_in_a_browser_it_fits_a_phone_and_paper(run, tmp_path):
     from playwright.sync_api import sync_playwright
 
-    path, asked, said = write_report(run), [], []
+    path = write_report(run)
+    requests = []
+    messages = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]
         )
         for width in (360, 1200):
             page = browser.new_page(viewport={"width": width, "height": 800})
-            page.on("request", lambda request: asked.append(request.url))
-            page.on("console", lambda message: said.append(message.text))
+            page.on("request", lambda request: requests.append(request.url))
+            page.on("console", lambda message: messages.append(message.text))
             page.goto(path.as_uri())
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             assert page.evaluate(
@@ -143,15 +143,14 @@ def test_in_a_browser_it_fits_a_phone_and_paper(run, tmp_path):
             left = page.evaluate(
                 "[...document.images].map(image => image.getBoundingClientRect().left)"
             )
-            assert (len(set(left)) == 1) == (width == 360)  # below each other, or side by side
+            assert (len(set(left)) == 1) == (width == 360)  # one column, or several
             page.screenshot(path=tmp_path / f"{width}.png", full_page=True)
         pages = page.pdf(format="A4").count(b"/Type /Page\n")
         browser.close()
-    assert said == []
-    assert all(url.startswith(("file:", "data:")) for url in asked)
+    assert messages == []
+    assert all(url.startswith(("file:", "data:")) for url in requests)
     assert 1 <= pages <= 4
-    picture = np.asarray(Image.open(tmp_path / "360.png").convert("L"))
-    assert picture.shape[0] > 2 * picture.shape[1]
-    assert (picture < 128).any(
-        axis=1
-    ).mean() > 0.5  # rows with something dark in them: text and pictures, no empty page
+    screenshot = np.asarray(Image.open(tmp_path / "360.png").convert("L"))
+    assert screenshot.shape[0] > 2 * screenshot.shape[1]
+    dark_rows = (screenshot < 128).any(axis=1)  # rows with text or an image
+    assert dark_rows.mean() > 0.5

@@ -1,4 +1,4 @@
-"""Several devices: two logical ones in this process, and two real processes on this machine."""
+"""Several devices: two logical devices in this process, and two processes on this machine."""
 
 import dataclasses
 import json
@@ -16,12 +16,13 @@ from support import tiny
 
 from keras_gen.runs import strategies
 from keras_gen.runs import train as run
-from keras_gen.runs.config import AutoencoderConfig
+from keras_gen.runs.recipes import AutoencoderConfig
 
 
 def free_ports():
+    """Return two free ports."""
     with socket.create_server(("", 0)) as first, socket.create_server(("", 0)) as second:
-        return [each.getsockname()[1] for each in (first, second)]
+        return [first.getsockname()[1], second.getsockname()[1]]
 
 
 def tf_config(ports, index, **changes):
@@ -34,8 +35,9 @@ def tf_config(ports, index, **changes):
 
 @pytest.fixture(scope="module")
 def two_workers(tmp_path_factory):
-    """The folder that two workers left, which trained an autoencoder and a GAN together."""
-    folder, ports = tmp_path_factory.mktemp("workers"), free_ports()
+    """The results of two workers that trained an autoencoder and a GAN together."""
+    folder = tmp_path_factory.mktemp("workers")
+    ports = free_ports()
     processes = []
     for index in (0, 1):
         (folder / str(index)).mkdir()
@@ -48,17 +50,18 @@ def two_workers(tmp_path_factory):
     return folder
 
 
-def left(folder, kind, index):
+def results(folder, kind, index):
+    """Return the weights and the logs of a worker."""
     with np.load(folder / f"{kind}-{index}.npz") as arrays:
         return list(arrays.values()), json.loads((folder / f"{kind}-{index}.json").read_text())
 
 
 def test_two_workers_end_where_one_process_with_the_doubled_batch_does(two_workers, images):
-    model = tiny("autoencoder")  # the one without noise and without batch normalization
+    model = tiny("autoencoder")  # it has neither noise nor batch normalization
     data = tf.data.Dataset.from_tensor_slices(images).batch(8)
     history = model.fit(data, validation_data=data, epochs=2, verbose=0).history
     for index in (0, 1):
-        weights, logs = left(two_workers, "autoencoder", index)
+        weights, logs = results(two_workers, "autoencoder", index)
         for mine, theirs in zip(model.get_weights(), weights, strict=True):
             np.testing.assert_allclose(theirs, mine, atol=1e-5)
         assert logs["history"].keys() == history.keys()
@@ -70,20 +73,19 @@ def test_two_workers_end_where_one_process_with_the_doubled_batch_does(two_worke
 
 
 @pytest.mark.parametrize("kind", ["autoencoder", "gan"])
-def test_workers_have_the_same_weights_and_logs_and_noise_of_their_own(two_workers, kind):
-    (weights, logs), (others, logs_of_other) = (left(two_workers, kind, index) for index in (0, 1))
+def test_workers_have_the_same_weights_and_logs_and_different_noise(two_workers, kind):
+    weights, logs = results(two_workers, kind, 0)
+    other_weights, other_logs = results(two_workers, kind, 1)
     names = [variable.path for variable in tiny(kind).weights]
-    for name, mine, theirs in zip(names, weights, others, strict=True):
-        if (
-            "moving_" not in name
-        ):  # statistics of batch normalization, of which Keras keeps each replica's own
+    for name, mine, theirs in zip(names, weights, other_weights, strict=True):
+        if "moving_" not in name:  # Keras keeps the statistics of batch normalization per replica
             np.testing.assert_array_equal(mine, theirs)
-    assert logs["history"] == logs_of_other["history"]
-    assert logs["seed"] != logs_of_other["seed"]
+    assert logs["history"] == other_logs["history"]
+    assert logs["seed"] != other_logs["seed"]
 
 
 def start(folder, ports, *arguments, injections=((), ())):
-    """Both workers of a `keras-gen` command."""
+    """Start both workers of a `keras-gen` command."""
     workers = []
     for index in (1, 0):
         (folder / str(index)).mkdir(exist_ok=True)
@@ -110,7 +112,7 @@ def test_a_killed_worker_ends_the_other_and_both_resume(tmp_path, images):
     runs = tmp_path / "killed"
     killed = AtCall(
         "keras_gen.fitting.checkpoints", "write_checksums", KILL, call=1
-    )  # the chief has two checkpoints then, this one one
+    )  # at this time the chief has two checkpoints, this worker one
     chief, other = start(tmp_path, free_ports(), *train, "--runs", runs, injections=((), (killed,)))
     assert other.ended().code == -signal.SIGKILL
     (tmp_path / "unbroken").mkdir()
@@ -122,7 +124,8 @@ def test_a_killed_worker_ends_the_other_and_both_resume(tmp_path, images):
     ended = chief.ended(seconds=30)
     assert ended.code == 1
     assert "keras-gen: error: Another worker ended, or cannot be reached" in ended.error
-    assert f"`keras-gen train --resume {runs / 'autoencoder'}` goes on." in ended.error
+    hint = f"`keras-gen train --resume {runs / 'autoencoder'}` continues the training."
+    assert hint in ended.error
     assert "Traceback" not in ended.error
     resumed = [
         worker.ended()
@@ -149,12 +152,13 @@ def test_a_killed_worker_ends_the_other_and_both_resume(tmp_path, images):
         }
 
 
-def test_a_mirrored_run_ends_where_a_single_one_does(
+def test_a_mirrored_run_has_the_weights_of_a_run_on_one_device(
     tmp_path, images, two_replicas, unpublished, monkeypatch
 ):
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: two_replicas)
     np.savez(tmp_path / "x.npz", x=images)
-    # one batch an epoch: of two replicas Keras reads a batch to build the metrics, and the order of the others is another
+    # One batch per epoch: on two replicas Keras reads one batch to build the metrics, which
+    # changes the order of the others.
     config = AutoencoderConfig(
         data=str(tmp_path / "x.npz"),
         batch_size=18,
@@ -177,11 +181,11 @@ def test_a_mirrored_run_ends_where_a_single_one_does(
         ("{", "JSONDecodeError"),
         ("{}", "KeyError: 'cluster'"),
         ("[]", "TypeError"),
-        (tf_config([1, 2], 5), "of 2 workers, index 5"),
+        (tf_config([1, 2], 5), "with 2 workers and index 5"),
         (tf_config([1, "x"], 0), "ValueError"),
         (
             tf_config([1, 2], 0, task={"type": "chief", "index": 0}),
-            "There are workers alone; worker 0 is the chief",
+            "Only tasks of type worker are supported; worker 0 is the chief",
         ),
     ],
 )
@@ -191,28 +195,28 @@ def test_a_wrong_tf_config_is_explained(config, received, monkeypatch):
         monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(
         ValueError,
-        match=rf"Expected TF_CONFIG in the environment of each worker.*{re.escape(received)}",
+        match=rf"variable TF_CONFIG of each worker must be set.*{re.escape(received)}",
     ):
-        strategies.strategy_of("multiworker")
+        strategies.create_strategy("multiworker")
 
 
-def test_a_worker_that_does_not_come_is_named(monkeypatch):
-    monkeypatch.setattr(strategies, "SECONDS_TO_MEET", 0.5)
+def test_a_missing_worker_is_named(monkeypatch):
+    monkeypatch.setattr(strategies, "CONNECT_TIMEOUT", 0.5)
     ports = free_ports()
     monkeypatch.setenv("TF_CONFIG", tf_config(ports, 0))
     with pytest.raises(
         ValueError,
-        match=rf"Expected worker 1 of TF_CONFIG to answer at localhost:{ports[1]} within 0.5 seconds",
+        match=rf"Worker 1 of TF_CONFIG must answer at localhost:{ports[1]} within 0\.5 seconds",
     ):
-        strategies.strategy_of("multiworker")
+        strategies.create_strategy("multiworker")
     with (
         socket.create_server(("", ports[0])),
-        pytest.raises(ValueError, match=rf"Expected port {ports[0]} .* to be free"),
+        pytest.raises(ValueError, match=rf"Port {ports[0]} .* must be free"),
     ):
-        strategies.strategy_of("multiworker")
+        strategies.create_strategy("multiworker")
 
 
-def test_several_steps_an_execution_are_refused_on_several_replicas(images, two_replicas):
+def test_several_steps_per_execution_are_refused_on_several_replicas(images, two_replicas):
     with two_replicas.scope():
         model = tiny("autoencoder", steps_per_execution=2)
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""What each of two workers does in the tests of `MultiWorkerMirroredStrategy`: trains tiny models, and leaves weights and logs."""
+"""The program of each worker in the tests of `MultiWorkerMirroredStrategy`."""
 
 import json
 import pathlib
@@ -7,7 +7,14 @@ import numpy as np
 
 
 def train(folder, worker):
-    """Train a model of each kind inside the scope, as a script of one's own would, in a process that `worker` makes one of two."""
+    """Train tiny models in the scope of the strategy, as a user's script would.
+
+    The weights and the logs are written into `folder`.
+
+    Args:
+        folder: A folder.
+        worker: Function that makes this process one of the workers.
+    """
     worker()
     import keras
     import tensorflow as tf
@@ -21,13 +28,10 @@ def train(folder, worker):
         with strategy.scope():
             model, arguments = MODELS[kind]()
             model.compile(**arguments)
-        data = tf.data.Dataset.from_tensor_slices(x).batch(
-            8
-        )  # of the last batch each worker has two
+        data = tf.data.Dataset.from_tensor_slices(x).batch(8)  # each worker has 2 of the last 4
         history = model.fit(data, validation_data=data, epochs=2, verbose=0).history
-        seed = strategy.experimental_local_results(
-            strategy.run(lambda model=model: model.noise_seed(training=True))
-        )[0]
+        seeds = strategy.run(lambda model=model: model.noise_seed(training=True))
+        seed = strategy.experimental_local_results(seeds)[0]
         np.savez(f"{folder}/{kind}-{index}.npz", *model.get_weights())
         result = {
             "history": history,
