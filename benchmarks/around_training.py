@@ -1,4 +1,8 @@
-"""What is timed beside training: batches alone, fresh processes, and answers from Keras, Python's SavedModel and the C++ loader."""
+"""Work that is timed besides training: reading batches, starting processes, and inference.
+
+Inference is timed with Keras, with the SavedModel in Python, and with the SavedModel in the C++
+loader of TensorFlow Serving. `speed.py` runs each function in a process of its own.
+"""
 
 import importlib.util
 import pathlib
@@ -12,7 +16,11 @@ CPP_LOADER = FOLDER.parent / "tests" / "serving" / "cpp_loader.py"
 
 
 def prepared(folder):
-    """Write what others read: `digits.npy`, an untrained MLP VAE as `vae.keras`, and its SavedModel in `vae/1`."""
+    """Write the files that the other functions read.
+
+    These are the training images as `digits.npy`, an untrained MLP VAE as `vae.keras`, and its
+    SavedModel in `vae/1`.
+    """
     from steps_keras_gen import batches, mlp_vae
 
     np.save(folder / "digits.npy", np.concatenate(list(batches(100)(100).as_numpy_iterator())))
@@ -25,71 +33,72 @@ def prepared(folder):
 
 
 def pipeline(batch_size):
-    """The batches of `data.load`."""
+    """Return a function that reads a number of batches of `data.load`."""
     from steps_keras_gen import batches
 
     first_batches = batches(batch_size)
-    return lambda number: _drain(first_batches(number))
+    return lambda number: _read_all(first_batches(number))
 
 
 def plain_pipeline(batch_size, digits):
-    """The batches of `tf.data` from the array in memory."""
+    """Return a function that reads a number of batches with `tf.data` from an array in memory."""
     import tensorflow as tf
 
     x = np.load(digits)
-    examples = (
-        tf.data.Dataset.from_tensor_slices(x)
-        .shuffle(len(x))
-        .batch(batch_size, drop_remainder=True)
-        .prefetch(2)
-    )
-    return lambda number: _drain(examples.repeat().take(number))
+    examples = tf.data.Dataset.from_tensor_slices(x).shuffle(len(x))
+    batches = examples.batch(batch_size, drop_remainder=True).prefetch(2)
+    return lambda number: _read_all(batches.repeat().take(number))
 
 
-def _drain(batches):
+def _read_all(batches):
     for _ in batches:
         pass
 
 
-# === Fresh processes ===
+# === New processes ===
 
 
 def python(code, needs="keras_gen", prints_seconds=False):
-    """Python code in a fresh process that sees this folder; where it prints seconds, these count."""
+    """Return a function that runs Python code in new processes.
+
+    Args:
+        code: The code. It can import the modules of this folder.
+        needs: A package without which the code cannot run.
+        prints_seconds: Whether the code prints its own time in seconds, which replaces the time of
+            the whole process.
+    """
     command = [sys.executable, "-c", code]
     if not importlib.util.find_spec(needs):
         raise ImportError(f"No module named {needs!r}")
 
     def run(times):
-        printed = [
-            subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=FOLDER).stdout
-            for _ in range(times)
-        ]
-        return {"seconds": sum(map(float, printed))} if prints_seconds else {}
+        outputs = []
+        for _ in range(times):
+            process = subprocess.run(command, stdout=subprocess.PIPE, check=True, cwd=FOLDER)
+            outputs.append(process.stdout)
+        return {"seconds": sum(map(float, outputs))} if prints_seconds else {}
 
     return run
 
 
-# === Answers: `images` at a call ===
+# === Inference: `images` per call ===
 
 
 def keras_model(folder, signature, images):
-    """The answers of the model that Keras loads."""
+    """Return a function that calls the model in Keras a number of times."""
     import keras
 
     import keras_gen  # noqa: F401  registers its classes
 
-    vae, seeds, x = (
-        keras.saving.load_model(folder / "vae.keras"),
-        np.arange(images),
-        _inputs(images)["encode"]["inputs"],
-    )
+    vae = keras.saving.load_model(folder / "vae.keras")
+    seeds = np.arange(images)
+    x = _inputs(images)["encode"]["inputs"]
     calls = {"generate": lambda: vae.generate(seed=seeds), "encode": lambda: vae.encode(x).mean()}
-    return _calls(lambda: calls[signature]().numpy())
+    return _repeated(lambda: calls[signature]().numpy())
 
 
 def saved_model(folder, signature, images):
-    """The answers of the SavedModel in Python."""
+    """Return a function that calls the SavedModel in Python a number of times."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(str(folder / "vae" / "1"))
@@ -97,24 +106,22 @@ def saved_model(folder, signature, images):
     inputs = _inputs(images)[signature]
 
     def call():
-        answer = function(**{name: tf.constant(values) for name, values in inputs.items()})
-        return {
-            name: values.numpy() for name, values in answer.items()
-        }, loaded  # which must outlive its signatures
+        outputs = function(**{name: tf.constant(values) for name, values in inputs.items()})
+        arrays = {name: values.numpy() for name, values in outputs.items()}
+        return arrays, loaded  # `loaded` must live as long as its signatures
 
-    return _calls(call)
+    return _repeated(call)
 
 
 def cpp_loader(folder, signature, images):
-    """The answers of the SavedModel in the C++ loader that TensorFlow Serving uses."""
-    inputs = _inputs(images)[
-        signature
-    ]  # before the loader, whose libraries numpy.random must not meet half loaded
+    """Return a function that calls the SavedModel in the C++ loader a number of times."""
+    # numpy.random must be imported before the libraries of the loader.
+    inputs = _inputs(images)[signature]
     specification = importlib.util.spec_from_file_location("cpp_loader", CPP_LOADER)
     loader = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(loader)
     loaded = loader.SavedModel(folder / "vae" / "1")
-    return _calls(lambda: loaded.run(signature, inputs))
+    return _repeated(lambda: loaded.run(signature, inputs))
 
 
 def _inputs(images):
@@ -122,7 +129,7 @@ def _inputs(images):
     return {"generate": {"seed": np.arange(images, dtype=np.int64)}, "encode": {"inputs": x}}
 
 
-def _calls(call):
+def _repeated(call):
     def run(times):
         for _ in range(times):
             call()

@@ -1,4 +1,4 @@
-"""A competitor in a process of its own, so that frameworks do not fight over threads; it works only while it is asked to."""
+"""Run a competitor in a process of its own, so that frameworks do not compete for threads."""
 
 import importlib
 import multiprocessing
@@ -8,12 +8,15 @@ import time
 
 
 class Competitor:
-    """A child process that makes a piece of work once and does some of it whenever it is called.
+    """A child process that prepares some work once, and does part of it at each call.
+
+    Between the calls, the process waits and uses no processor time.
 
     Args:
-        maker: `"module:function"`; the function returns the work, a function of an amount, which may return a dictionary.
-        environment: Further environment variables of its process.
-        **arguments: What the maker is given.
+        maker: `"module:function"`. The function returns the work: a function of an amount, which
+            may return a dictionary.
+        environment: Further environment variables of the process.
+        **arguments: Arguments of the maker.
     """
 
     def __init__(self, maker, environment=None, **arguments):
@@ -23,20 +26,30 @@ class Competitor:
         self.process = None
 
     def start(self, threads):
-        """Start the process, which may use so many threads; returns why the work cannot be done here, None if it can."""
+        """Start the process with a number of threads.
+
+        Returns:
+            None, or the reason why the work is impossible on this machine.
+        """
         context = multiprocessing.get_context("spawn")
-        self.connection, theirs = context.Pipe()
+        self.connection, child_connection = context.Pipe()
         self.process = context.Process(
             target=_serve,
-            args=(theirs, threads, self.environment, self.maker, self.arguments),
+            args=(child_connection, threads, self.environment, self.maker, self.arguments),
             daemon=True,
         )
         self.process.start()
-        theirs.close()  # so that the death of the child ends the wait for its answer
+        # Otherwise `recv` would wait forever if the child process dies.
+        child_connection.close()
         return self._answer()
 
     def __call__(self, amount):
-        """Do so much; returns `seconds`, the process's peak `memory` in bytes, and what the work has to tell."""
+        """Do an amount of the work.
+
+        Returns:
+            A dictionary of `seconds`, the peak `memory` of the process in bytes, and the results
+            of the work.
+        """
         self.connection.send(amount)
         return self._answer()
 
@@ -47,23 +60,21 @@ class Competitor:
 
     def _answer(self):
         try:
-            answer = self.connection.recv()
+            return self.connection.recv()
         except EOFError:
             raise RuntimeError(
-                f"The process of {self.maker} with {self.arguments} ended; its error is above."
+                f"The process of {self.maker} with {self.arguments} ended. Its error is above."
             ) from None
-        return answer
 
 
 def _serve(connection, threads, environment, maker, arguments):
-    """Run in the child: make the work, then do what is asked for until the pipe is closed."""
-    number = str(threads)
-    os.environ |= {
-        "OMP_NUM_THREADS": number,
-        "TF_NUM_INTRAOP_THREADS": number,
-        "TF_NUM_INTEROP_THREADS": number,
-    }
-    os.environ |= {"TF_CPP_MIN_LOG_LEVEL": "2", "CUDA_VISIBLE_DEVICES": "", **environment}
+    """Prepare the work in the child process, and do it when asked, until the pipe is closed."""
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    os.environ["TF_NUM_INTRAOP_THREADS"] = str(threads)
+    os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "2"
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ.update(environment)
     module, function = maker.split(":")
     try:
         work = getattr(importlib.import_module(module), function)(**arguments)
@@ -76,8 +87,8 @@ def _serve(connection, threads, environment, maker, arguments):
             amount = connection.recv()
         except EOFError:
             return
-        began = time.perf_counter()
-        told = work(amount) or {}
-        seconds = time.perf_counter() - began
+        start = time.perf_counter()
+        results = work(amount) or {}
+        seconds = time.perf_counter() - start
         memory = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        connection.send({"seconds": seconds, "memory": memory, **told})
+        connection.send({"seconds": seconds, "memory": memory, **results})

@@ -1,7 +1,9 @@
-"""Does a conditional model draw the digit that it is asked for? A classifier trained on the real training images reads its samples.
+"""Measure how often a conditional model generates the digit that was requested.
 
-keras-gen train gan --conditional --ema-momentum 0.999 --epochs 30 --name conditional
-python benchmarks/conditional_gan.py runs/conditional
+A classifier, trained on the real training images, classifies the samples.
+
+    keras-gen train gan --conditional --ema-momentum 0.999 --epochs 30 --name conditional
+    python benchmarks/conditional_gan.py runs/conditional
 """
 
 import dataclasses
@@ -21,29 +23,32 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 @dataclasses.dataclass
 class Settings:
-    """What to read."""
+    """Which model is measured."""
 
     folder: Annotated[pathlib.Path, tyro.conf.Positional]
     """Folder of the run of a conditional model."""
     samples: int = 2000
-    """Samples to read, each digit as often."""
+    """Number of samples, the same for each digit."""
     seed: int = 1
+    """Seed of the samples."""
     output: pathlib.Path = ROOT / "benchmarks" / "results" / "conditional_gan.json"
+    """File to write."""
 
 
-def build_mnist_classifier(train):
-    """A convolutional network, ten epochs."""
+def train_classifier(train):
+    """Train a convolutional classifier for ten epochs."""
     keras.utils.set_random_seed(0)
     layers = keras.layers
     classifier = keras.Sequential(
         [
             keras.Input((28, 28, 1)),
-            *(
-                layers.Conv2D(32, 3, activation="relu"),
-                layers.MaxPooling2D(),
-                layers.Conv2D(64, 3, activation="relu"),
-            ),
-            *(layers.MaxPooling2D(), layers.Flatten(), layers.Dropout(0.5), layers.Dense(10)),
+            layers.Conv2D(32, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Conv2D(64, 3, activation="relu"),
+            layers.MaxPooling2D(),
+            layers.Flatten(),
+            layers.Dropout(0.5),
+            layers.Dense(10),
         ]
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -53,25 +58,25 @@ def build_mnist_classifier(train):
 
 
 def main(settings: Settings):
-    """Train the classifier, read the samples, print and save."""
+    """Train the classifier, classify the samples, print and write the accuracies."""
     train, test = data.load("mnist_mini", labels=True)
-    classifier = build_mnist_classifier(train)
-    on_test = classifier.evaluate(test, verbose=0, return_dict=True)["accuracy"]
-    asked = np.arange(settings.samples) % 10
+    classifier = train_classifier(train)
+    test_accuracy = classifier.evaluate(test, verbose=0, return_dict=True)["accuracy"]
+    requested = np.arange(settings.samples) % 10
     model = run.load_run(settings.folder)
-    samples = np.concatenate(
-        [
-            model.generate(100, seed=settings.seed * 1000 + i, condition=labels)
-            for i, labels in enumerate(asked.reshape(-1, 100))
-        ]
-    )
-    read = classifier.predict(samples, verbose=0).argmax(axis=1)
-    by_digit = {
-        str(digit): round(float(np.mean(read[asked == digit] == digit)), 4) for digit in range(10)
-    }
+    batches = []
+    for i, labels in enumerate(requested.reshape(-1, 100)):
+        seed = settings.seed * 1000 + i
+        batches.append(model.generate(100, seed=seed, condition=labels))
+    samples = np.concatenate(batches)
+    predicted = classifier.predict(samples, verbose=0).argmax(axis=1)
+    by_digit = {}
+    for digit in range(10):
+        correct = np.mean(predicted[requested == digit] == digit)
+        by_digit[str(digit)] = round(float(correct), 4)
     result = {
-        "classifier_test_accuracy": round(on_test, 4),
-        "read_as_asked": float(np.mean(read == asked)),
+        "classifier_test_accuracy": round(test_accuracy, 4),
+        "read_as_asked": float(np.mean(predicted == requested)),
         "by_digit": by_digit,
     }
     settings.output.parent.mkdir(parents=True, exist_ok=True)
@@ -80,4 +85,4 @@ def main(settings: Settings):
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Settings))
+    main(tyro.cli(Settings, description=__doc__))

@@ -1,10 +1,12 @@
-"""How much longer log p(x) by importance sampling takes than the matrix products of its decoder: 5,000 draws of 50-200-200-784.
+"""Compare the time of estimating log p(x) with that of the matrix multiplications of its decoder.
 
-    python benchmarks/likelihood.py                            # 1,000 images a round: three minutes
-    python benchmarks/likelihood.py --images 10000 --rounds 1  # all of MNIST's test images: a quarter of an hour
+    python benchmarks/likelihood.py                            # 1,000 images: three minutes
+    python benchmarks/likelihood.py --images 10000 --rounds 1  # MNIST's test set: 15 minutes
 
-All take turns in the same process, so that what else the machine does meets all alike; the medians of the rounds are compared. The
-products are timed one image after the other, each on all cores, and with several images at once. Writes
+The decoder is 50-200-200-784, and importance sampling takes 5,000 samples per image. The matrix
+multiplications are timed in two ways: image after image, each on all cores, and with several images
+at once. All competitors take turns in the same process, so that other work of the machine affects
+them equally. The medians over the rounds are compared and written to
 `benchmarks/results/likelihood.json`.
 """
 
@@ -29,46 +31,50 @@ class Settings:
     """What is timed."""
 
     images: int = 1000
-    """Images a round, but for the first, which is to warm up."""
+    """Images per round."""
     num_samples: int = 5000
-    """Draws an image."""
+    """Samples per image."""
     rounds: int = 3
-    """Rounds."""
+    """Number of rounds, after one round for warm-up."""
 
 
 def competitors(images, num_samples):
-    """What is timed, by name: functions without arguments."""
+    """Return what is timed, by name: functions without arguments."""
     keras.utils.set_random_seed(0)
-    image, wide = (28, 28, 1), {"hidden": (200, 200), "activation": "tanh"}
-    posterior, likelihood = distributions.DiagonalNormal(50), distributions.Bernoulli(image)
+    image = (28, 28, 1)
+    wide = {"hidden": (200, 200), "activation": "tanh"}
+    posterior = distributions.DiagonalNormal(50)
+    likelihood = distributions.Bernoulli(image)
     encoder = networks.mlp(image, (posterior.parameter_size,), **wide)
     vae = VAE(encoder, networks.mlp((50,), image, **wide), posterior, likelihood)
     x = (np.random.default_rng(0).random((images, *image)) < 0.2).astype("float32")
     kernels = [weight for weight in vae.decoder.get_weights() if weight.ndim == 2]
 
     @tf.function
-    def products(z, at_once):
-        def of_one(number):
-            hidden = z + tf.cast(number, tf.float32)  # or they would be computed once for all
+    def multiply(z, at_once):
+        def of_image(number):
+            # The input differs per image, because TensorFlow would multiply equal inputs only once.
+            hidden = z + tf.cast(number, tf.float32)
             for kernel in kernels:
                 hidden = tf.matmul(hidden, kernel)
             return hidden[0, 0]
 
         return tf.map_fn(
-            of_one, tf.range(images), fn_output_signature=tf.float32, parallel_iterations=at_once
+            of_image, tf.range(images), fn_output_signature=tf.float32, parallel_iterations=at_once
         )
+
+    def products(at_once):
+        return multiply(tf.random.normal((num_samples, 50)), at_once)
 
     return {
         "likelihood": lambda: evaluation.log_likelihood(vae, x, num_samples=num_samples, verbose=0),
-        "products": lambda: products(tf.random.normal((num_samples, 50)), 1),
-        "overlapping_products": lambda: products(
-            tf.random.normal((num_samples, 50)), 10
-        ),  # as map_fn has them by itself
+        "products": lambda: products(1),
+        "overlapping_products": lambda: products(10),  # the default of `tf.map_fn`
     }
 
 
 def work(name, images, num_samples):
-    """One of the competitors, for `speed.py`: a function that does it so many times."""
+    """Return one of the competitors for `speed.py`: a function of a number of repetitions."""
     once = competitors(images, num_samples)[name]
 
     def repeat(times):
@@ -79,20 +85,19 @@ def work(name, images, num_samples):
 
 
 def main(settings: Settings):
-    """Time both, print and write."""
+    """Time, print and write."""
     timed = competitors(settings.images, settings.num_samples)
     seconds = {name: [] for name in timed}
-    for number in range(settings.rounds + 1):  # the first is to warm up
+    for number in range(settings.rounds + 1):  # the first round is for warm-up
         for name, once in timed.items():
-            began = time.perf_counter()
+            start = time.perf_counter()
             once()
             if number:
-                seconds[name].append(time.perf_counter() - began)
+                seconds[name].append(time.perf_counter() - start)
     medians = {name: statistics.median(times) for name, times in seconds.items()}
-    result = {
-        **dataclasses.asdict(settings),
-        **{f"{name}_seconds": round(value, 2) for name, value in medians.items()},
-    }
+    result = dataclasses.asdict(settings)
+    for name, median in medians.items():
+        result[f"{name}_seconds"] = round(median, 2)
     for name in ("products", "overlapping_products"):
         result[f"ratio_to_{name}"] = round(medians["likelihood"] / medians[name], 2)
     print(json.dumps(result, indent=1))

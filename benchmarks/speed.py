@@ -1,18 +1,21 @@
-"""How fast: training steps, batches, start-up, answers and log p(x), each beside its competitors, in one table.
+"""Time keras_gen and its competitors: training, batches, start-up, inference and log p(x).
 
-    python benchmarks/speed.py                        # all of it
+    python benchmarks/speed.py                        # all rows of the table
     python benchmarks/speed.py --rows mlp_vae import  # some rows
 
-Every competitor has a process of its own with the same number of threads. In each round all competitors of a row take their turn, one
-at a time, so that what else the machine does meets all alike. The table has the medians of the rounds, and the median over the rounds
-of the ratio of ours to each competitor: below 1, ours is quicker. PyTorch (the extra `bench`) and pythae are skipped where they are not
-installed. The hand-written and PyTorch trainings must have as many parameters as ours and a loss within a tenth of ours over their
-first steps. Writes `benchmarks/results/speed.json`.
+Every competitor has a process of its own with the same number of threads. In each round, all
+competitors of a row take turns, so that other work of the machine affects them equally. The table
+has the medians over the rounds, and the median over the rounds of the ratio of our time to that of
+each competitor; below 1, ours is faster. PyTorch (the extra `bench`) and pythae are skipped if they
+are not installed. The hand-written and PyTorch trainings must have the same number of parameters as
+ours, and over the first steps a loss within a tenth of ours. The results are written to
+`benchmarks/results/speed.json`.
 """
 
 import dataclasses
 import importlib.metadata
 import json
+import operator
 import os
 import pathlib
 import platform
@@ -23,16 +26,14 @@ import tempfile
 from competitor import Competitor
 
 RESULT = pathlib.Path(__file__).parent / "results" / "speed.json"
-TRAININGS = {
-    "mlp_vae": (100, 10),
-    "conv_vae": (128, 1),
-    "dcgan": (64, 1),
-}  # batch size; how often the steps of the settings
+# Per model: the batch size, and a factor of the number of steps, because steps of MLPs are short.
+TRAININGS = {"mlp_vae": (100, 10), "conv_vae": (128, 1), "dcgan": (64, 1)}
 SINGLE = "single-threaded operations"
-CHECKED_STEPS = 10  # later, two games of the same GAN differ by several percent
-HELP = "import sys; sys.argv = ['keras-gen', '--help']; from keras_gen.cli import main; main()"  # as the command itself does
+CHECKED_STEPS = 10  # after more steps, two trainings of the same GAN differ by several percent
+# The code of the command `keras-gen`.
+HELP = "import sys; sys.argv = ['keras-gen', '--help']; from keras_gen.cli import main; main()"
 IMPORT = (
-    "import time, {}; began = time.perf_counter(); import {}; print(time.perf_counter() - began)"
+    "import time, {}; start = time.perf_counter(); import {}; print(time.perf_counter() - start)"
 )
 
 
@@ -41,15 +42,15 @@ class Settings:
     """What is timed."""
 
     rows: tuple[str, ...] = ()
-    """Names of rows; all if left out."""
+    """Names of the rows of the table. Default: all."""
     rounds: int = 5
-    """Rounds."""
+    """Number of rounds."""
     steps: int = 100
-    """Training steps and batches a round; ten times as many of the MLP VAE, whose steps are short."""
+    """Training steps or batches per round; ten times as many for the MLP VAE."""
     steps_per_execution: int = 50
-    """Of the second `fit`; the first has 1."""
+    """Argument of the second `fit`; the first uses 1."""
     images: int = 100
-    """Images of a call to generate or encode; five times as many a round have their log p(x) estimated from 5,000 draws."""
+    """Images per call of generate and encode; log p(x) is estimated for five times as many."""
     threads: int = 2
     """Threads of each process."""
     output: pathlib.Path = RESULT
@@ -58,24 +59,24 @@ class Settings:
 
 @dataclasses.dataclass
 class Row:
-    """What is timed against what."""
+    """One row of the table: competitors that do the same work."""
 
     unit: str
-    """What takes the milliseconds."""
+    """The work whose milliseconds are reported."""
     competitors: dict[str, Competitor]
-    """By name, ours first."""
+    """Competitors by name, ours first."""
     ours: int = 1
-    """How many of them are ours."""
+    """How many of the competitors are ours."""
     amount: int = 1
-    """What each is asked for in a round."""
+    """Amount of work per round."""
     units: int = 1
-    """Units in one of the amount."""
+    """Number of units in an amount of 1."""
     is_training: bool = False
-    """Whether they are to agree in parameters and loss."""
+    """Whether the competitors must agree in the number of parameters and in the loss."""
 
 
 def all_rows(settings, folder):
-    """The rows by name; `folder` has what `around_training.prepared` writes."""
+    """Return the rows by name. `folder` contains the files of `around_training.prepared`."""
     rows = {model: _training(model, settings, folder / "digits.npy") for model in TRAININGS}
     rows["pipeline"] = Row(
         "batch of 128",
@@ -90,7 +91,7 @@ def all_rows(settings, folder):
     first_step = "import {0}; {0}.{1}('mlp_vae', 100{2})(1)"
     digits = f", {str(folder / 'digits.npy')!r}"
     rows["start_up"] = Row(
-        "fresh process to its first step",
+        "new process until its first step",
         {
             "keras_gen fit": _python(first_step.format("steps_keras_gen", "fit", "")),
             "hand-written loop": _python(first_step.format("steps_plain", "loop", "")),
@@ -125,9 +126,12 @@ def all_rows(settings, folder):
                 for name, maker in sources.items()
             }
             rows[f"{signature}_{images}"] = Row(
-                f"image, {images} a call", competitors, amount=50, units=images
+                f"image, {images} per call", competitors, amount=50, units=images
             )
-    names = {"keras_gen log_likelihood": "likelihood", "its decoder's products": "products"}
+    names = {
+        "keras_gen log_likelihood": "likelihood",
+        "its decoder's matrix multiplications": "products",
+    }
     competitors = {
         name: Competitor("likelihood:work", name=work, images=5 * settings.images, num_samples=5000)
         for name, work in names.items()
@@ -137,68 +141,68 @@ def all_rows(settings, folder):
 
 
 def _training(model, settings, digits):
-    batch_size, times = TRAININGS[model]
+    """Return the row of the training steps of a model."""
+    batch_size, factor = TRAININGS[model]
     several = settings.steps_per_execution
-    made_by = {
+    with_several = ("steps_keras_gen:fit", {"steps_per_execution": several})
+    makers = {
         "keras_gen fit": ("steps_keras_gen:fit", {}),
-        f"keras_gen fit, {several} steps per execution": (
-            "steps_keras_gen:fit",
-            {"steps_per_execution": several},
-        ),
-        f"keras_gen fit, {several} steps, {SINGLE}": (
-            "steps_keras_gen:fit",
-            {"steps_per_execution": several},
-        ),
+        f"keras_gen fit, {several} steps per execution": with_several,
+        f"keras_gen fit, {several} steps, {SINGLE}": with_several,
         "hand-written loop": ("steps_plain:loop", {}),
         "hand-written loop in the graph": ("steps_plain:loop", {"in_graph": True}),
         "PyTorch": ("steps_torch:loop", {"digits": digits}),
         "PyTorch, torch.compile": ("steps_torch:loop", {"digits": digits, "compiled": True}),
         "pythae": ("steps_torch:pythae", {"digits": digits}),
-        "its products alone": ("steps_plain:products", {}),
+        "its matrix multiplications alone": ("steps_plain:products", {}),
     }
     if model == "dcgan":
-        del made_by["pythae"]  # which has no GAN
+        del makers["pythae"]  # pythae has no GAN
     one_thread = {
         "TF_NUM_INTRAOP_THREADS": "1",
         "TF_NUM_INTEROP_THREADS": str(settings.threads + 1),
     }
-    competitors = {
-        name: Competitor(
-            maker,
-            one_thread if name.endswith(SINGLE) else None,
-            model=model,
-            batch_size=batch_size,
-            **arguments,
+    competitors = {}
+    for name, (maker, arguments) in makers.items():
+        environment = one_thread if name.endswith(SINGLE) else None
+        competitors[name] = Competitor(
+            maker, environment, model=model, batch_size=batch_size, **arguments
         )
-        for name, (maker, arguments) in made_by.items()
-    }
     return Row(
         f"step of {batch_size}",
         competitors,
         ours=3,
-        amount=times * settings.steps,
+        amount=factor * settings.steps,
         is_training=True,
     )
 
 
 def _python(code, **arguments):
+    """Return a competitor that runs Python code in a new process."""
     return Competitor("around_training:python", code=code, **arguments)
 
 
 def measure(row, rounds, threads):
-    """The milliseconds of each round by competitor, and the reasons why others are missing."""
-    reasons = {name: competitor.start(threads) for name, competitor in row.competitors.items()}
-    missing = {name: reason for name, reason in reasons.items() if reason}
-    running = {
-        name: competitor for name, competitor in row.competitors.items() if name not in missing
-    }
+    """Measure a row.
+
+    Returns:
+        `(times, missing)`: the milliseconds of each round by competitor, and the reasons why the
+        other competitors are skipped.
+    """
+    running = {}
+    missing = {}
+    for name, competitor in row.competitors.items():
+        reason = competitor.start(threads)
+        if reason:
+            missing[name] = reason
+        else:
+            running[name] = competitor
     try:
         if set(list(row.competitors)[: row.ours]) & set(missing):
             raise ImportError(f"Expected keras_gen to be installed. Received: {missing}.")
-        first = {
-            name: work(CHECKED_STEPS if row.is_training else row.amount)
-            for name, work in running.items()
-        }  # to warm up
+        # The first calls are for warm-up.
+        amount = CHECKED_STEPS if row.is_training else row.amount
+        first = {name: work(amount) for name, work in running.items()}
         if row.is_training:
             check(first)
         times = {name: [] for name in running}
@@ -211,29 +215,29 @@ def measure(row, rounds, threads):
             competitor.stop()
 
 
-def check(told):
-    """Assert that the trainings are of the same model: as many parameters, and a loss within a tenth over the first steps."""
-    ours, *others = ((name, answer) for name, answer in told.items() if "loss" in answer)
-    for name, answer in others:
-        assert answer["parameters"] == ours[1]["parameters"], (
-            f"Expected {ours[1]['parameters']} parameters. {name}: {answer}"
+def check(answers):
+    """Assert that all trainings have as many parameters as the first, and a similar loss."""
+    trainings = {name: answer for name, answer in answers.items() if "loss" in answer}
+    ours = next(iter(trainings.values()))
+    for name, answer in trainings.items():
+        assert answer["parameters"] == ours["parameters"], (
+            f"Expected {ours['parameters']} parameters. {name}: {answer}"
         )
-        assert abs(answer["loss"] / ours[1]["loss"] - 1) < 0.1, (
-            f"Expected a loss near {ours[1]['loss']}. {name}: {answer}"
+        assert abs(answer["loss"] / ours["loss"] - 1) < 0.1, (
+            f"Expected a loss near {ours['loss']}. {name}: {answer}"
         )
 
 
 def summary(row, times, missing):
-    """A row of the table, as it is written."""
+    """Return a row of the table for the results file."""
     medians = {name: statistics.median(values) for name, values in times.items()}
-    ratios = {
-        ours: {
-            name: statistics.median(map(_ratio, times[ours], values))
-            for name, values in times.items()
-            if name != ours
+    ratios = {}
+    for ours in list(row.competitors)[: row.ours]:
+        others = {name: values for name, values in times.items() if name != ours}
+        ratios[ours] = {
+            name: statistics.median(map(operator.truediv, times[ours], values))
+            for name, values in others.items()
         }
-        for ours in list(row.competitors)[: row.ours]
-    }
     return {
         "milliseconds_of": row.unit,
         "medians": medians,
@@ -243,12 +247,8 @@ def summary(row, times, missing):
     }
 
 
-def _ratio(a, b):
-    return a / b
-
-
 def lines(name, result):
-    """A row of the table, as it is printed: a line for each competitor."""
+    """Yield the printed lines of a row of the table, one per competitor."""
     yield f"\n{name}: milliseconds per {result['milliseconds_of']}"
     for competitor, median in result["medians"].items():
         ratios = [ratios.get(competitor) for ratios in result["ratios"].values()]
@@ -259,14 +259,13 @@ def lines(name, result):
 
 
 def machine(threads):
-    """What the times depend on."""
+    """Return the properties of the machine and the versions, on which the times depend."""
     packages = ("tensorflow", "keras", "tensorflow-probability", "numpy", "torch", "pythae")
-    installed = {
-        distribution.name: distribution.version
-        for distribution in importlib.metadata.distributions()
-    }
+    installed = {}
+    for distribution in importlib.metadata.distributions():
+        installed[distribution.name] = distribution.version
     versions = {name: installed[name] for name in packages if name in installed}
-    load = round(os.getloadavg()[0], 2)  # of the last minute, before the first row
+    load = round(os.getloadavg()[0], 2)  # over the last minute, before the first row
     return {
         "cores": os.cpu_count(),
         "load": load,
@@ -277,7 +276,7 @@ def machine(threads):
 
 
 def main(settings: Settings):
-    """Time, print and write."""
+    """Time all rows, print and write the table."""
     settings.output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -294,16 +293,15 @@ def main(settings: Settings):
         results = {"machine": machine(settings.threads), "rows": {}}
         for name in settings.rows or rows:
             print(name, file=sys.stderr, flush=True)
-            results["rows"][name] = summary(
-                rows[name], *measure(rows[name], settings.rounds, settings.threads)
-            )
+            times, missing = measure(rows[name], settings.rounds, settings.threads)
+            results["rows"][name] = summary(rows[name], times, missing)
             settings.output.write_text(json.dumps(results, indent=1) + "\n")
-    print(f"{'':58}{'median':>11}   ratio of ours to it")
+    print(f"{'':58}{'median':>11}   ratio of our time to it")
     for name, result in results["rows"].items():
         print(*lines(name, result), sep="\n")
 
 
 if __name__ == "__main__":
-    import tyro  # not above: the processes of the competitors import this file, too
+    import tyro  # not at the top, because the processes of the competitors import this file, too
 
     main(tyro.cli(Settings, description=__doc__))

@@ -1,4 +1,4 @@
-"""The training steps that are timed, with the models of keras_gen and `fit`, as a user would write them."""
+"""Training with keras_gen and `fit`, as a user would write it."""
 
 import math
 
@@ -9,31 +9,31 @@ from keras_gen import GAN, VAE, data, distributions, networks
 IMAGE = (28, 28, 1)
 
 
-def mlp_vae(latents=50, family="DiagonalNormal", **compile_arguments):
-    """784-200-200-50 and back, tanh, Bernoulli."""
-    posterior, likelihood = getattr(distributions, family)(latents), distributions.Bernoulli(IMAGE)
+def mlp_vae(latents=50, posterior="DiagonalNormal", **compile_arguments):
+    """Return a VAE of 784-200-200-50 and 50-200-200-784 tanh units, with a Bernoulli likelihood."""
+    posterior = getattr(distributions, posterior)(latents)
+    likelihood = distributions.Bernoulli(IMAGE)
     wide = {"hidden": (200, 200), "activation": "tanh"}
     encoder = networks.mlp(IMAGE, (posterior.parameter_size,), **wide)
-    vae = VAE(
-        encoder, networks.mlp((latents,), likelihood.parameter_shape, **wide), posterior, likelihood
-    )
+    decoder = networks.mlp((latents,), likelihood.parameter_shape, **wide)
+    vae = VAE(encoder, decoder, posterior, likelihood)
     vae.compile("adam", **compile_arguments)
     return vae
 
 
 def conv_vae(**compile_arguments):
-    """The convolutional pair with its defaults and 10 latents, Bernoulli."""
-    posterior, likelihood = distributions.DiagonalNormal(10), distributions.Bernoulli(IMAGE)
+    """Return a VAE of convolutional networks with 10 latents and a Bernoulli likelihood."""
+    posterior = distributions.DiagonalNormal(10)
+    likelihood = distributions.Bernoulli(IMAGE)
     encoder = networks.conv_encoder(IMAGE, (posterior.parameter_size,))
-    vae = VAE(
-        encoder, networks.conv_decoder((10,), likelihood.parameter_shape), posterior, likelihood
-    )
+    decoder = networks.conv_decoder((10,), likelihood.parameter_shape)
+    vae = VAE(encoder, decoder, posterior, likelihood)
     vae.compile("adam", **compile_arguments)
     return vae
 
 
 def dcgan(**compile_arguments):
-    """The DCGAN pair with its defaults and 64 latents, non-saturating loss."""
+    """Return a GAN of DCGAN networks with 64 latents and the non-saturating loss."""
     gan = GAN(networks.dcgan_generator(64, IMAGE), networks.dcgan_discriminator(IMAGE))
     gan.compile(
         keras.optimizers.Adam(1e-3, 0.5), keras.optimizers.Adam(4e-4, 0.5), **compile_arguments
@@ -45,18 +45,18 @@ MODELS = {"mlp_vae": mlp_vae, "conv_vae": conv_vae, "dcgan": dcgan}
 
 
 def batches(batch_size, source="mnist_mini", images=10_000):
-    """Function from a number of steps to so many whole batches, shuffled anew in each epoch."""
+    """Return a function from a number of steps to as many batches, reshuffled every epoch."""
     train, _ = data.load(source, batch_size=batch_size)
     return train.take(images // batch_size).repeat().take
 
 
 def size(variables):
-    """How many numbers there are in variables."""
+    """Return the number of parameters in variables."""
     return sum(math.prod(variable.shape) for variable in variables)
 
 
 def fit(model, batch_size, source="mnist_mini", images=10_000, **arguments):
-    """The training by `fit`."""
+    """Return a function that trains for a number of steps with `fit`."""
     keras.utils.set_random_seed(0)
     model = MODELS[model](**arguments)
     first_batches = batches(batch_size, source, images)

@@ -1,4 +1,7 @@
-"""The training steps by hand: plain Keras layers, the loss written out, a loop over a `tf.function`; and their products alone."""
+"""Training by hand, with Keras layers, written-out losses and a loop over a `tf.function`.
+
+`products` does only the matrix multiplications and convolutions of a step.
+"""
 
 import math
 
@@ -7,24 +10,21 @@ import tensorflow as tf
 from keras import layers
 from steps_keras_gen import IMAGE, batches, size
 
-RAW_SCALE_OF_ONE = math.log(math.e - 1)
+RAW_SCALE_OF_ONE = math.log(math.e - 1)  # softplus of it is 1
 
-# === Networks, in pairs: encoder and decoder, or generator and discriminator ===
+# === Pairs of networks: encoder and decoder, or generator and discriminator ===
 
 
 def mlp_vae():
-    """784-200-200-50 and back."""
+    """Return an encoder of 784-200-200-50 units and a decoder of 50-200-200-784."""
     hidden = [layers.Dense(200, "tanh") for _ in range(4)]
-    encoder = keras.Sequential(
-        [keras.Input(IMAGE), layers.Flatten(), *hidden[:2], layers.Dense(100)]
-    )
-    return encoder, keras.Sequential(
-        [keras.Input((50,)), *hidden[2:], layers.Dense(784), layers.Reshape(IMAGE)]
-    )
+    encoder = [keras.Input(IMAGE), layers.Flatten(), *hidden[:2], layers.Dense(100)]
+    decoder = [keras.Input((50,)), *hidden[2:], layers.Dense(784), layers.Reshape(IMAGE)]
+    return keras.Sequential(encoder), keras.Sequential(decoder)
 
 
 def conv_vae():
-    """Two convolutions of stride 2 and back, 10 latents."""
+    """Return networks of two convolutions with stride 2 each, for 10 latents."""
     halvings = [layers.Conv2D(channels, 3, 2, "same", activation="relu") for channels in (32, 64)]
     doublings = [layers.Conv2DTranspose(32, 3, 2, "same", activation="relu") for _ in range(2)]
     encoder = keras.Sequential([keras.Input(IMAGE), *halvings, layers.Flatten(), layers.Dense(20)])
@@ -33,7 +33,7 @@ def conv_vae():
 
 
 def dcgan():
-    """A generator with batch normalization and a discriminator without, 64 latents."""
+    """Return a generator with batch normalization, and a discriminator without, for 64 latents."""
     normalized = [[layers.BatchNormalization(momentum=0.9), layers.ReLU()] for _ in range(2)]
     grid = [
         keras.Input((64,)),
@@ -43,21 +43,20 @@ def dcgan():
     first = layers.Conv2DTranspose(32, 4, 2, "same", use_bias=False)
     last = layers.Conv2DTranspose(1, 4, 2, "same", activation="sigmoid")
     generator = keras.Sequential([*grid, *normalized[0], first, *normalized[1], last])
-    halvings = [
-        layer
-        for channels in (64, 128)
-        for layer in (layers.Conv2D(channels, 4, 2, "same"), layers.LeakyReLU(0.2))
-    ]
-    return generator, keras.Sequential(
-        [keras.Input(IMAGE), *halvings, layers.Flatten(), layers.Dense(1)]
-    )
+    discriminator = keras.Sequential([keras.Input(IMAGE)])
+    for channels in (64, 128):
+        discriminator.add(layers.Conv2D(channels, 4, 2, "same"))
+        discriminator.add(layers.LeakyReLU(0.2))
+    discriminator.add(layers.Flatten())
+    discriminator.add(layers.Dense(1))
+    return generator, discriminator
 
 
-# === Steps: a function from a batch to the loss, after which the weights have moved ===
+# === Training steps: functions of a batch that update the weights and return the loss ===
 
 
 def vae_step(encoder, decoder):
-    """−E_q[log p(x | z)] + KL(q(z | x) ‖ N(0, I)), minimized by Adam."""
+    """Return a step that minimizes −E_q[log p(x | z)] + KL(q(z | x) ‖ N(0, I)) with Adam."""
     variables = encoder.trainable_variables + decoder.trainable_variables
     optimizer = _adam(variables)
 
@@ -77,15 +76,14 @@ def vae_step(encoder, decoder):
 
 
 def gan_step(generator, discriminator):
-    """The discriminator's move, then the generator's, each by its own Adam; the loss is the sum of both."""
-    of_generator, of_discriminator = (
-        generator.trainable_variables,
-        discriminator.trainable_variables,
-    )
-    move_generator, move_discriminator = (
-        _adam(of_generator, 1e-3, 0.5),
-        _adam(of_discriminator, 4e-4, 0.5),
-    )
+    """Return a step that updates the discriminator, then the generator, with one Adam each.
+
+    Its loss is the sum of both losses.
+    """
+    generator_variables = generator.trainable_variables
+    discriminator_variables = discriminator.trainable_variables
+    generator_optimizer = _adam(generator_variables, 1e-3, 0.5)
+    discriminator_optimizer = _adam(discriminator_variables, 4e-4, 0.5)
 
     def generated(x):
         return generator(tf.random.normal((tf.shape(x)[0], 64)), training=True)
@@ -94,21 +92,18 @@ def gan_step(generator, discriminator):
     def step(x):
         fake = generated(x)
         with tf.GradientTape() as tape:
-            real_logits, fake_logits = (
-                discriminator(x, training=True),
-                discriminator(fake, training=True),
-            )
+            real_logits = discriminator(x, training=True)
+            fake_logits = discriminator(fake, training=True)
             discriminator_loss = tf.reduce_mean(
                 tf.math.softplus(-real_logits) + tf.math.softplus(fake_logits)
             )
-        move_discriminator.apply(
-            tape.gradient(discriminator_loss, of_discriminator), of_discriminator
-        )
+        gradients = tape.gradient(discriminator_loss, discriminator_variables)
+        discriminator_optimizer.apply(gradients, discriminator_variables)
         with tf.GradientTape() as tape:
-            generator_loss = tf.reduce_mean(
-                tf.math.softplus(-discriminator(generated(x), training=True))
-            )
-        move_generator.apply(tape.gradient(generator_loss, of_generator), of_generator)
+            fake_logits = discriminator(generated(x), training=True)
+            generator_loss = tf.reduce_mean(tf.math.softplus(-fake_logits))
+        gradients = tape.gradient(generator_loss, generator_variables)
+        generator_optimizer.apply(gradients, generator_variables)
         return discriminator_loss + generator_loss
 
     return step
@@ -126,22 +121,28 @@ MODELS = {
     "dcgan": (dcgan, gan_step),
 }
 
-# === What competes ===
+# === Competitors ===
 
 
 def loop(model, batch_size, in_graph=False):
-    """The training by a loop over a `tf.function`, in Python or inside the graph, on the batches that `fit` has."""
+    """Return a function that trains for a number of steps on the batches of `fit`.
+
+    With `in_graph`, the loop over the batches is part of the graph; otherwise it is in Python.
+    """
     keras.utils.set_random_seed(0)
     networks, make_step = MODELS[model]
     pair = networks()
-    step, first_batches = make_step(*pair), batches(batch_size)
+    step = make_step(*pair)
+    first_batches = batches(batch_size)
     parameters = sum(size(network.trainable_variables) for network in pair)
 
     @tf.function
     def epoch(dataset):
-        total, steps = 0.0, 0.0
+        total = 0.0
+        steps = 0.0
         for x in dataset:
-            total, steps = total + step(x), steps + 1
+            total += step(x)
+            steps += 1
         return total / steps
 
     def train(steps):
@@ -153,31 +154,32 @@ def loop(model, batch_size, in_graph=False):
 
 
 def products(model, batch_size):
-    """The floor: the matrix products or convolutions of a step, forward and backward, and nothing else."""
+    """Return a function that does only the matrix multiplications or convolutions of a step.
+
+    It does those of the forward and of the backward pass, which is a lower bound of the time.
+    """
+    make_networks, _ = MODELS[model]
     pair = [
-        keras.models.clone_model(network, clone_function=_product) for network in MODELS[model][0]()
+        keras.models.clone_model(network, clone_function=_product) for network in make_networks()
     ]
     gradients = gan_products if model == "dcgan" else vae_products
 
     @tf.function
     def run(steps):
-        x, latents, total = (
-            tf.random.normal((batch_size, *IMAGE)),
-            tf.random.normal((2, batch_size, 64)),
-            0.0,
-        )
+        x = tf.random.normal((batch_size, *IMAGE))
+        latents = tf.random.normal((2, batch_size, 64))
+        total = 0.0
         for _ in tf.range(steps):
-            total += tf.add_n(
-                [tf.reshape(gradient, [-1])[0] for gradient in gradients(*pair, x, latents)]
-            )
-            x += 1e-30 * total  # one step after the other, and none of it can be left out
+            first_elements = [tf.reshape(each, [-1])[0] for each in gradients(*pair, x, latents)]
+            total += tf.add_n(first_elements)
+            x += 1e-30 * total  # so that each step depends on all of the previous one
         return total
 
     return lambda steps: run(tf.constant(steps)) and None
 
 
 def vae_products(encoder, decoder, x, _):
-    """Gradients of all kernels of a VAE without biases and activations."""
+    """Return the gradients of all kernels of a VAE without biases and activations."""
     kernels = encoder.trainable_variables + decoder.trainable_variables
     with tf.GradientTape() as tape:
         outputs = decoder(encoder(x)[:, : decoder.input_shape[1]])
@@ -185,28 +187,26 @@ def vae_products(encoder, decoder, x, _):
 
 
 def gan_products(generator, discriminator, x, latents):
-    """Gradients of all kernels of a GAN without biases, activations and normalization."""
+    """Return the gradients of all kernels of a GAN, which has only its kernels."""
     fake = generator(latents[0])
     with tf.GradientTape() as tape:
         logits = [discriminator(x), discriminator(fake)]
-    of_discriminator = tape.gradient(
+    discriminator_gradients = tape.gradient(
         logits, discriminator.trainable_variables, output_gradients=logits
     )
     with tf.GradientTape() as tape:
         logits = discriminator(generator(latents[1]))
-    return of_discriminator + tape.gradient(
+    generator_gradients = tape.gradient(
         logits, generator.trainable_variables, output_gradients=logits
     )
+    return discriminator_gradients + generator_gradients
 
 
 def _product(layer):
-    """A layer reduced to its product; one that has none reduced to nothing, unless it changes the shape."""
+    """Return a copy of a layer that only multiplies or reshapes, and otherwise the identity."""
+    config = layer.get_config()
     if hasattr(layer, "kernel"):
-        return type(layer).from_config(
-            {**layer.get_config(), "activation": "linear", "use_bias": False}
-        )
-    return (
-        type(layer).from_config(layer.get_config())
-        if isinstance(layer, (layers.Flatten, layers.Reshape))
-        else layers.Identity()
-    )
+        return type(layer).from_config({**config, "activation": "linear", "use_bias": False})
+    if isinstance(layer, (layers.Flatten, layers.Reshape)):
+        return type(layer).from_config(config)
+    return layers.Identity()

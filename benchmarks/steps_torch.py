@@ -1,4 +1,4 @@
-"""The training steps in PyTorch, eager and compiled, and by pythae."""
+"""Training with PyTorch, eager and compiled, and with pythae."""
 
 import math
 import os
@@ -9,13 +9,13 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-RAW_SCALE_OF_ONE = math.log(math.e - 1)
+RAW_SCALE_OF_ONE = math.log(math.e - 1)  # softplus of it is 1
 
-# === Networks, in pairs: encoder and decoder, or generator and discriminator ===
+# === Pairs of networks: encoder and decoder, or generator and discriminator ===
 
 
 def mlp_vae():
-    """784-200-200-50 and back."""
+    """Return an encoder of 784-200-200-50 units and a decoder of 50-200-200-784."""
     encoder = nn.Sequential(
         nn.Flatten(),
         nn.Linear(784, 200),
@@ -36,7 +36,7 @@ def mlp_vae():
 
 
 def conv_vae():
-    """Two convolutions of stride 2 and back, 10 latents."""
+    """Return networks of two convolutions with stride 2 each, for 10 latents."""
     halvings = [nn.Conv2d(1, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU()]
     grid = [nn.Linear(10, 7 * 7 * 64), nn.ReLU(), nn.Unflatten(1, (64, 7, 7))]
     doublings = [
@@ -50,7 +50,7 @@ def conv_vae():
 
 
 def dcgan():
-    """A generator with batch normalization and a discriminator without, 64 latents."""
+    """Return a generator with batch normalization, and a discriminator without, for 64 latents."""
     grid = [nn.Linear(64, 7 * 7 * 64, bias=False), nn.Unflatten(1, (64, 7, 7))]
     first = [
         nn.BatchNorm2d(64, eps=1e-3),
@@ -69,24 +69,23 @@ def dcgan():
         nn.Conv2d(64, 128, 4, 2, 1),
         nn.LeakyReLU(0.2),
     ]
-    return nn.Sequential(*grid, *first, *last), nn.Sequential(
-        *halvings, nn.Flatten(), nn.Linear(7 * 7 * 128, 1)
-    )
+    generator = nn.Sequential(*grid, *first, *last)
+    return generator, nn.Sequential(*halvings, nn.Flatten(), nn.Linear(7 * 7 * 128, 1))
 
 
-def as_in_keras(module):
-    """Begin with the weights that Keras begins with: Glorot's uniform distribution, biases of 0."""
+def initialize_as_keras(module):
+    """Initialize weights as Keras does: Glorot's uniform distribution, and biases of 0."""
     if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.xavier_uniform_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
 
-# === Steps: a function from a batch to the loss, after which the weights have moved ===
+# === Training steps: functions of a batch that update the weights and return the loss ===
 
 
 def vae_step(encoder, decoder, compiled):
-    """−E_q[log p(x | z)] + KL(q(z | x) ‖ N(0, I)), minimized by Adam."""
+    """Return a step that minimizes −E_q[log p(x | z)] + KL(q(z | x) ‖ N(0, I)) with Adam."""
 
     @compiled
     def loss(x):
@@ -101,11 +100,12 @@ def vae_step(encoder, decoder, compiled):
 
 
 def gan_step(generator, discriminator, compiled):
-    """The discriminator's move, then the generator's, each by its own Adam; the loss is the sum of both."""
-    move_generator, move_discriminator = (
-        _adam(generator.parameters(), 1e-3, 0.5),
-        _adam(discriminator.parameters(), 4e-4, 0.5),
-    )
+    """Return a step that updates the discriminator, then the generator, with one Adam each.
+
+    Its loss is the sum of both losses.
+    """
+    generator_optimizer = _adam(generator.parameters(), 1e-3, 0.5)
+    discriminator_optimizer = _adam(discriminator.parameters(), 4e-4, 0.5)
 
     @compiled
     def generate(latents):
@@ -113,9 +113,9 @@ def gan_step(generator, discriminator, compiled):
 
     @compiled
     def discriminator_loss(x, fake):
-        return (
-            functional.softplus(-discriminator(x)) + functional.softplus(discriminator(fake))
-        ).mean()
+        real_loss = functional.softplus(-discriminator(x))
+        fake_loss = functional.softplus(discriminator(fake))
+        return (real_loss + fake_loss).mean()
 
     @compiled
     def generator_loss(latents):
@@ -124,11 +124,12 @@ def gan_step(generator, discriminator, compiled):
     def step(x):
         with torch.no_grad():
             fake = generate(torch.randn(len(x), 64))
-        of_discriminator = _minimize(move_discriminator, discriminator_loss(x, fake))
-        discriminator.requires_grad_(False)  # the generator's move needs no gradient of its kernels
-        of_generator = _minimize(move_generator, generator_loss(torch.randn(len(x), 64)))
+        first_loss = _minimize(discriminator_optimizer, discriminator_loss(x, fake))
+        # The generator's update needs no gradients of the discriminator's parameters.
+        discriminator.requires_grad_(False)
+        second_loss = _minimize(generator_optimizer, generator_loss(torch.randn(len(x), 64)))
         discriminator.requires_grad_(True)
-        return of_discriminator + of_generator
+        return first_loss + second_loss
 
     return step
 
@@ -150,25 +151,24 @@ MODELS = {
     "dcgan": (dcgan, gan_step),
 }
 
-# === What competes ===
+# === Competitors ===
 
 
 def loop(model, batch_size, digits, compiled=False):
-    """The training by a loop over batches that are cut out of the digits in memory."""
+    """Return a function that trains for a number of steps, on slices of images in memory."""
     if compiled and not shutil.which(os.environ.get("CXX", "g++")):
         raise ImportError("torch.compile needs g++")
-    order_of_axes = (
-        torch.contiguous_format if compiled else torch.channels_last
-    )  # what is quicker for each
-    pair, make_step = (
-        [network.to(memory_format=order_of_axes) for network in _pair(model)],
-        MODELS[model][1],
-    )
+    # The faster format of each.
+    memory_format = torch.contiguous_format if compiled else torch.channels_last
+    pair = [network.to(memory_format=memory_format) for network in _pair(model)]
+    _, make_step = MODELS[model]
     step = make_step(*pair, torch.compile if compiled else lambda function: function)
-    x, parameters = _images(digits).contiguous(memory_format=order_of_axes), _size(pair)
+    x = _images(digits).contiguous(memory_format=memory_format)
+    parameters = _size(pair)
 
     def train(steps):
-        losses, order = [], torch.empty(0, dtype=torch.int64)
+        losses = []
+        order = torch.empty(0, dtype=torch.int64)
         for _ in range(steps):
             if len(order) < batch_size:
                 order = torch.randperm(len(x))
@@ -180,7 +180,10 @@ def loop(model, batch_size, digits, compiled=False):
 
 
 def pythae(model, batch_size, digits):
-    """The training by pythae's trainer, whose VAE has a log-variance and probabilities in the place of a softplus and logits."""
+    """Return a function that trains for a number of steps with pythae.
+
+    Its VAE uses a log-variance and probabilities, where ours uses a softplus and logits.
+    """
     from pythae.data.datasets import BaseDataset
     from pythae.models import VAE, VAEConfig
     from pythae.models.base.base_utils import ModelOutput
@@ -207,7 +210,8 @@ def pythae(model, batch_size, digits):
         def forward(self, z):
             return ModelOutput(reconstruction=torch.sigmoid(self.network(z)))
 
-    x, latents = _images(digits), {"mlp_vae": 50, "conv_vae": 10}[model]
+    x = _images(digits)
+    latents = {"mlp_vae": 50, "conv_vae": 10}[model]
     vae = VAE(
         VAEConfig(input_dim=tuple(x.shape[1:]), latent_dim=latents, reconstruction_loss="bce"),
         Encoder(),
@@ -237,7 +241,7 @@ def pythae(model, batch_size, digits):
 
 def _pair(model):
     torch.manual_seed(0)
-    return [network.apply(as_in_keras) for network in MODELS[model][0]()]
+    return [network.apply(initialize_as_keras) for network in MODELS[model][0]()]
 
 
 def _images(digits):

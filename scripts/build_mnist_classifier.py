@@ -1,9 +1,11 @@
-"""Train the classifier of digits whose features samples are compared by, `keras_gen/evaluation/mnist_classifier.keras`.
+"""Train the bundled classifier of digits, `keras_gen/evaluation/mnist_classifier.keras`.
 
     python scripts/build_mnist_classifier.py --data-dir ~/tensorflow_datasets
 
-Takes the 60,000 training images of MNIST, moved and turned a little; writes the network and, beside it, its accuracy on the 10,000
-test images. Takes four minutes on two cores.
+`keras_gen.evaluation` compares images by the features of this classifier. It is trained on the
+60,000 training images of MNIST, with small random translations and rotations. The script writes the
+network, and beside it a note with its accuracy on the 10,000 test images. It takes four minutes on
+two cores.
 """
 
 import dataclasses
@@ -18,25 +20,26 @@ from keras_gen.evaluation.features import CLASSIFIER
 
 NOTE = """# mnist_classifier.keras
 
-A convolutional classifier of MNIST's digits, whose {features} features before the logits samples are compared by. Made by
-`scripts/build_mnist_classifier.py`; {parameters:,} parameters; accuracy on the 10,000 test images: {accuracy:.2%}.
+A convolutional classifier of the digits of MNIST with {parameters:,} parameters. Its {features}
+features before the logits are used to compare images. `scripts/build_mnist_classifier.py` trained
+it. Its accuracy on the 10,000 test images is {accuracy:.2%}.
 """
 
 
 @dataclasses.dataclass
 class Settings:
-    """Where the data lie, and how long to train."""
+    """Location of the data, length of the training, and output."""
 
     data_dir: str | None = None
-    """Where TFDS keeps MNIST."""
+    """Folder of all TFDS data sets, with MNIST."""
     epochs: int = 12
-    """Passes over the training images."""
+    """Number of epochs of the training images."""
     output: pathlib.Path = CLASSIFIER
-    """Where the network goes."""
+    """File to write the network to."""
 
 
 def build():
-    """Three convolutions, 64 features, ten logits."""
+    """Return a network of three convolutions, 64 features and ten logits."""
     model = keras.Sequential([keras.Input((28, 28, 1))])
     for filters in (16, 32, 64):
         model.add(layers.Conv2D(filters, 3, padding="same", use_bias=False))
@@ -50,10 +53,10 @@ def build():
 
 
 def main(settings: Settings):
-    """Train, test and write."""
+    """Train and test the classifier, and write it."""
     keras.utils.set_random_seed(0)
     train, test = data.load("mnist", 128, labels=True, data_dir=settings.data_dir)
-    moved = keras.Sequential(
+    augment = keras.Sequential(
         [layers.RandomTranslation(0.08, 0.08, fill_mode="constant"), layers.RandomRotation(0.03)]
     )
     model = build()
@@ -61,7 +64,7 @@ def main(settings: Settings):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(schedule), loss=loss, metrics=["accuracy"])
     model.fit(
-        train.map(lambda x, y: (moved(x, training=True), y)),
+        train.map(lambda x, y: (augment(x, training=True), y)),
         validation_data=test,
         epochs=settings.epochs,
         verbose=2,

@@ -1,9 +1,9 @@
-"""Build the embedded `mnist_mini` from the complete MNIST, class by class.
+"""Build the embedded data set `mnist_mini` from MNIST.
 
     python scripts/build_mnist_mini.py --data-dir ~/tensorflow_datasets
 
-Takes the first 1,000 training and the first 200 test images of each digit, in TFDS's own order, and writes
-them in TFDS's prepared form to `keras_gen/data/mnist_mini/`.
+The script selects the first 1,000 training images and the first 200 test images of each digit, in
+the order of TFDS. It writes them to `keras_gen/data/mnist_mini/`, as a data set prepared by TFDS.
 """
 
 import collections
@@ -24,16 +24,16 @@ CITATION = """@article{lecun1998gradient,
 
 @dataclasses.dataclass
 class Config:
-    """Where the complete MNIST lies and where the small one goes."""
+    """Location of MNIST and of the output."""
 
     data_dir: str
-    """Folder that holds MNIST as prepared by `tfds.load`."""
+    """Folder of all TFDS data sets, with MNIST."""
     output: pathlib.Path = data.MNIST_MINI.parents[1]
-    """Folder that will hold `mnist_mini/1.0.0/`."""
+    """Folder in which `mnist_mini/1.0.0/` is written."""
 
 
 def first_of_each_class(examples, count):
-    """The first `count` examples of each label, in their order, numbered."""
+    """Yield `(number, example)` for the first `count` examples of each label, in their order."""
     seen = collections.Counter()
     for example in examples:
         label = int(example["label"])
@@ -59,7 +59,10 @@ def main(config: Config):
             "train": first_of_each_class(tfds.as_numpy(full["train"]), 1000),
             "test": first_of_each_class(tfds.as_numpy(full["test"]), 200),
         },
-        description="MNIST cut down: the first 1,000 training and 200 test images of each digit. Licence: CC BY-SA 3.0.",
+        description=(
+            "A part of MNIST: the first 1,000 training images and 200 test images of each digit. "
+            "Licence: CC BY-SA 3.0."
+        ),
         homepage=HOMEPAGE,
         citation=CITATION,
         disable_shuffling=True,
@@ -67,4 +70,4 @@ def main(config: Config):
 
 
 if __name__ == "__main__":
-    main(tyro.cli(Config))
+    main(tyro.cli(Config, description=__doc__))

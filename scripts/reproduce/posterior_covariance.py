@@ -1,14 +1,16 @@
-"""Was assuming independent latents adequate? VAEs with a diagonal and a full covariance of q(z | x), trained alike, over paired seeds.
+"""Compare VAEs with a diagonal and a full covariance of q(z | x), in pairs with the same seed.
 
     python scripts/reproduce/posterior_covariance.py --data-dir ~/tensorflow_datasets
 
-MNIST with dynamic binarization, 784-200-200-n tanh units. Both of a pair begin with the same posterior: the full covariance has the
-weights of the diagonal one, and outputs of 0 below the diagonal; order and noise are the same. ELBO and log p(x), by its bound with
-500 draws, of all 10,000 test images. There is no target: no table of this is published. The budget is 90 minutes on two cores.
+The comparison shows whether assuming independent latents was adequate. MNIST is binarized
+dynamically, and the encoder has 784-200-200-n tanh units. Both VAEs of a pair start from the same
+posterior: the full covariance has the weights of the diagonal one, and outputs 0 below the
+diagonal. The order of the data and the noise are the same. The script reports the ELBO and a lower
+bound of log p(x), from 500 samples per image, for all 10,000 test images. There is no target,
+because no such table is published. The budget is 90 minutes on two cores.
 """
 
 import dataclasses
-import itertools
 import time
 
 import keras
@@ -20,39 +22,39 @@ from keras_gen import VAE, data, distributions, evaluation, networks
 from keras_gen.data import as_arrays
 from keras_gen.evaluation.independence import extended
 
-IMAGE, TABLE = (28, 28, 1), "posterior_covariance"
-FAMILIES = ("diagonal", "full")
+IMAGE = (28, 28, 1)
+TABLE = "posterior_covariance"
+COVARIANCES = ("diagonal", "full")
 
 
 @dataclasses.dataclass
 class Settings:
-    """What is compared."""
+    """Which trainings are compared."""
 
     data_dir: str | None = None
-    """Where TFDS keeps MNIST."""
+    """Folder of all TFDS data sets, with MNIST."""
     latents: tuple[int, ...] = (10, 50)
     """Numbers of latents."""
     seeds: int = 5
-    """Pairs of trainings."""
+    """Number of pairs of trainings."""
     epochs: int = 60
-    """Passes over the 60,000 training images."""
+    """Number of epochs of the 60,000 training images."""
     learning_rate: float = 2e-3
-    """Adam's; it falls to 0 along a cosine."""
+    """Initial learning rate of Adam, with cosine decay to 0."""
     num_samples: int = 500
-    """Draws for the likelihood of each test image."""
+    """Samples per test image for the log-likelihood."""
 
 
-def train(settings, latents, family, seed):
-    """One training and what it reached."""
+def train(settings, latents, covariance, seed):
+    """Train once, and return the results."""
     keras.utils.set_random_seed(seed)
     training, test = data.load("mnist", 100, data_dir=settings.data_dir, seed=seed, binarize=True)
-    posterior, likelihood = distributions.DiagonalNormal(latents), distributions.Bernoulli(IMAGE)
+    posterior = distributions.DiagonalNormal(latents)
+    likelihood = distributions.Bernoulli(IMAGE)
     wide = {"hidden": (200, 200), "activation": "tanh"}
-    encoder, decoder = (
-        networks.mlp(IMAGE, (posterior.parameter_size,), **wide),
-        networks.mlp((latents,), IMAGE, **wide),
-    )
-    if family == "full":
+    encoder = networks.mlp(IMAGE, (posterior.parameter_size,), **wide)
+    decoder = networks.mlp((latents,), IMAGE, **wide)
+    if covariance == "full":
         posterior = distributions.FullCovarianceNormal(latents)
         encoder = extended(encoder, posterior)
     vae = VAE(encoder, decoder, posterior, likelihood, seed=seed)
@@ -60,14 +62,14 @@ def train(settings, latents, family, seed):
         settings.learning_rate, settings.epochs * len(training)
     )
     vae.compile(keras.optimizers.Adam(schedule), steps_per_execution=100, jit_compile=False)
-    began = time.perf_counter()
+    start = time.perf_counter()
     vae.fit(training, epochs=settings.epochs, verbose=0)
-    minutes = (time.perf_counter() - began) / 60
+    minutes = (time.perf_counter() - start) / 60
     x, _ = as_arrays(test)
     found = evaluation.log_likelihood(vae, x, num_samples=settings.num_samples, verbose=0)
     return {
         "latents": latents,
-        "family": family,
+        "family": covariance,
         "seed": seed,
         "elbo": round(float(np.mean(found.elbos)), 3),
         "log_likelihood": round(found.mean, 3),
@@ -78,56 +80,56 @@ def train(settings, latents, family, seed):
 
 
 def table():
-    """The comparison in words and numbers."""
-    found, rows = list(results.load(TABLE).values()), []
-    draws = f"log p(x), {found[0]['num_samples']} draws"
-    for latents in sorted({each["latents"] for each in found}):
-        sides = [
-            sorted(
-                (each for each in found if (each["latents"], each["family"]) == (latents, family)),
-                key=lambda each: each["seed"],
-            )
-            for family in FAMILIES
-        ]
-        pairs = min(map(len, sides))
+    """Return the section of `docs/results.md`."""
+    found = list(results.load(TABLE).values())
+    num_samples = found[0]["num_samples"]
+    scores = {"elbo": "ELBO", "log_likelihood": f"log p(x), {num_samples} samples"}
+    lines = []
+    for latents in sorted({row["latents"] for row in found}):
+        rows = {covariance: [] for covariance in COVARIANCES}
+        for row in sorted(found, key=lambda row: row["seed"]):
+            if row["latents"] == latents:
+                rows[row["family"]].append(row)
+        pairs = min(map(len, rows.values()))
         if pairs < 2:
             continue
-        for name in ("elbo", "log_likelihood"):
-            diagonal, full = ([each[name] for each in side] for side in sides)
-            gain = evaluation.Interval.of([b - a for a, b in zip(diagonal, full, strict=False)])
-            rows.append(
-                [
-                    f"{latents}, {pairs} pairs",
-                    {"elbo": "ELBO", "log_likelihood": draws}[name],
-                    *map(results.spread, (diagonal, full)),
-                    f"**{gain}**",
-                ]
-            )
-        units = [results.spread([each["active_units"] for each in side], 1) for side in sides]
-        rows.append([f"{latents}, {pairs} pairs", "active units", *units, ""])
-    minutes = sum(each["minutes"] for each in found)
+        for score, name in scores.items():
+            diagonal = results.column(rows["diagonal"], score)
+            full = results.column(rows["full"], score)
+            gains = [b - a for a, b in zip(diagonal, full, strict=False)]
+            interval = evaluation.Interval.of(gains)
+            means = [results.spread(diagonal), results.spread(full)]
+            lines.append([f"{latents}, {pairs} pairs", name, *means, f"**{interval}**"])
+        units = [results.column(rows[covariance], "active_units") for covariance in COVARIANCES]
+        means = [results.spread(values, 1) for values in units]
+        lines.append([f"{latents}, {pairs} pairs", "active units", *means, ""])
     head = ["latents", "", "diagonal", "full covariance", "gain, paired (95 %)"]
     return f"""`python scripts/reproduce/posterior_covariance.py`, {found[0]["epochs"]} epochs each,
-{minutes:.0f} minutes of training, each on one core beside another (budget: 90 on both).
-MNIST with dynamic binarization, all 10,000 test images, nats; log p(x) is its lower bound with so many draws. Both of a pair
-begin with the same weights, those of the covariances being 0, and see the same order and noise; ± is the standard deviation over
-seeds, the interval is Student's for the mean of the paired differences. No such table is published elsewhere, so there is no target.
+{sum(results.column(found, "minutes")):.0f} minutes of training in total, with two trainings at a
+time, each on one core (budget: 90). MNIST is binarized dynamically, and all 10,000 test images are
+used. The scores are in nats, higher is better; log p(x) is a lower bound. Both VAEs of a pair start
+from the same weights, with covariances of 0, and see the same order of the data and the same noise.
+± is the standard deviation over seeds. The interval is Student's, for the mean of the paired
+differences. There is no target, because no such table is published.
 
-{results.markdown(head, rows)}
+{results.markdown(head, lines)}
 """
 
 
 def main(settings: Settings):
-    """Train what is missing, and write the table."""
-    cases = itertools.product(settings.latents, range(settings.seeds), FAMILIES)
-    named = {
-        f"{latents}-{family}-{seed}": (settings, latents, family, seed)
-        for latents, seed, family in cases
-    }
+    """Train the missing cases, and write the table."""
+    cases = {}
+    for latents in settings.latents:
+        for seed in range(settings.seeds):
+            for covariance in COVARIANCES:
+                case = (settings, latents, covariance, seed)
+                cases[f"{latents}-{covariance}-{seed}"] = case
     protocol = {
-        name: getattr(settings, name) for name in ("epochs", "learning_rate", "num_samples")
+        "epochs": settings.epochs,
+        "learning_rate": settings.learning_rate,
+        "num_samples": settings.num_samples,
     }
-    results.complete(TABLE, named, train, **protocol)
+    results.complete(TABLE, cases, train, **protocol)
     results.write_section("Was independence adequate? Diagonal against full covariance", table())
 
 

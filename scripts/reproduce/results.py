@@ -1,4 +1,4 @@
-"""Where the reproductions keep what they found: a JSON file a training, and a section of `docs/results.md` a table."""
+"""Store results: one JSON file per training, one section of `docs/results.md` per table."""
 
 import json
 import pathlib
@@ -8,28 +8,36 @@ DOCS = pathlib.Path(__file__).parents[2] / "docs"
 
 
 def save(table, case, result):
-    """Keep the result of one training of a table."""
+    """Write the result of one training of a table."""
     path = DOCS / "results" / f"{table}-{case}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n")
 
 
 def load(table):
-    """All results of a table so far, by case."""
+    """Return all results of a table so far, by case."""
     paths = sorted((DOCS / "results").glob(f"{table}-*.json"))
     return {path.stem.removeprefix(f"{table}-"): json.loads(path.read_text()) for path in paths}
 
 
 def complete(table, cases, train, **protocol):
-    """Train the cases that have no result yet, a name and the arguments of `train` each, and keep what it returns.
+    """Train all cases that have no result yet, and write their results.
 
-    Each result has the `protocol` with it; one that is there and has another is an error, since a table is of one.
+    Args:
+        table: Name of the table.
+        cases: The arguments of `train`, by name of the case.
+        train: Function that trains and returns a result as a dictionary.
+        **protocol: Settings that are stored with each result.
+
+    Raises:
+        ValueError: If a result exists that has another protocol.
     """
     for case, result in load(table).items():
-        made = {name: result.get(name) for name in protocol}
-        if case in cases and made != protocol:
+        received = {name: result.get(name) for name in protocol}
+        if case in cases and received != protocol:
             raise ValueError(
-                f"Expected {table}-{case}.json of {protocol}. Received: one of {made}. Remove it, to train it anew."
+                f"Expected {table}-{case}.json with the protocol {protocol}. Received: {received}. "
+                "Remove the file to train the case again."
             )
     for case, arguments in cases.items():
         if case not in load(table):
@@ -39,25 +47,28 @@ def complete(table, cases, train, **protocol):
 
 
 def spread(values, digits=2):
-    """Mean and standard deviation over seeds, or the number if it is one."""
+    """Return the mean ± the standard deviation, or only the mean of a single value."""
     mean = f"{statistics.mean(values):.{digits}f}"
     return f"{mean} ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else mean
 
 
+def column(rows, name):
+    """Return the values of one key."""
+    return [row[name] for row in rows]
+
+
 def markdown(head, rows):
-    """A table."""
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
 def write_section(title, text):
-    """Put a section into `docs/results.md`, in the place of the one with its title if there is one."""
+    """Write a section of `docs/results.md`, in place of an earlier one with the same title."""
     path = DOCS / "results.md"
     head, *sections = path.read_text().split("\n## ")
-    section, titles = (
-        f"{title}\n\n{text.strip()}\n",
-        [section.split("\n")[0] for section in sections],
-    )
+    section = f"{title}\n\n{text.strip()}\n"
+    titles = [section.split("\n")[0] for section in sections]
     if title in titles:
         sections[titles.index(title)] = section
     else:
