@@ -1,5 +1,6 @@
 """One TensorFlow with two logical devices, tiny images and one tiny model of each kind."""
 
+import ctypes
 import fcntl
 import functools
 import gc
@@ -14,6 +15,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import ops
 
 from keras_gen import serving
 
@@ -33,7 +35,7 @@ from support import IMAGE, MODELS, SERVED, serving_models, tiny, trained, withou
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Print the table of the faults that test_faults.py injected: what was done, how it ended, what was left."""
+    """Print the failures that test_faults.py injected: what happened, exit code, what was left."""
     reports = [
         report
         for outcome in ("passed", "failed")
@@ -52,19 +54,39 @@ def pytest_terminal_summary(terminalreporter):
 
 
 _tests = itertools.count()
+_libc = ctypes.CDLL(None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _frozen_imports():
+    """Let the garbage collector skip what the imports made, so that it is quick after each test."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def _fixed_start():
-    """Every test starts from the same random state and leaves float32 behind."""
+    """Start every test from the same random state; free its graphs and restore float32 after it."""
     keras.utils.set_random_seed(0)
     yield
     keras.config.set_dtype_policy("float32")
-    if (
-        next(_tests) % 20 == 0
-    ):  # TensorFlow keeps each graph for good; the collector need not look through them ever again
+    _free_graphs()
+
+
+def _free_graphs():
+    """Let Python and the operating system take back the memory of graphs that a test traced.
+
+    Keras's optimizers reduce gradients by a function with a custom gradient. TensorFlow registers
+    that gradient for the life of the process, and with it the graph that it belongs to. XLA frees
+    its memory, but the C library keeps it until it is asked.
+    """
+    registry = ops.gradient_registry._registry
+    for name in [name for name in registry if name.startswith("CustomGradient")]:
+        del registry[name]
+    if next(_tests) % 4 == 0:
         gc.collect()
-        gc.freeze()
+        if hasattr(_libc, "malloc_trim"):
+            _libc.malloc_trim(0)
 
 
 @pytest.fixture(params=MODELS)
@@ -75,13 +97,13 @@ def kind(request):
 
 @pytest.fixture
 def make_model(kind):
-    """A function that makes the same tiny model each time it is called, compiled with what it is given."""
+    """Return a function that makes the same tiny model in each call, compiled as asked."""
     return functools.partial(tiny, kind)
 
 
 @pytest.fixture
 def keras_own_adam(monkeypatch):
-    """Models whose Adam is not fused, so that they can be compared with plain Keras models to the last bit."""
+    """Turn the fused Adam off, for bit-for-bit comparisons with plain Keras models."""
     monkeypatch.setattr("keras_gen.models.base.fuse", lambda optimizer: optimizer)
 
 
@@ -93,7 +115,10 @@ def images():
 
 @pytest.fixture(scope="session")
 def two_replicas():
-    """Two logical CPUs. One strategy for the whole session: a second one would use the collective keys of the first again."""
+    """Return a strategy of two logical CPUs.
+
+    It is the same for the whole session: a second one would reuse the collective keys of the first.
+    """
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
