@@ -1,4 +1,7 @@
-"""Every posterior with every prior, likelihoods in turn, and a selection that has each once in other modes of execution."""
+"""Every posterior with every prior, and likelihoods in turn.
+
+A selection, which has each of them once, runs in the other modes of execution as well.
+"""
 
 import functools
 import itertools
@@ -37,8 +40,10 @@ LIKELIHOODS = {
     "categorical": functools.partial(distributions.Categorical, num_levels=5),
 }
 PAIRS = [
-    pair for pair in itertools.product(POSTERIORS, PRIORS) if pair != ("flow", "vamp")
-]  # which is refused
+    pair
+    for pair in itertools.product(POSTERIORS, PRIORS)
+    if pair != ("flow", "vamp")  # which is refused
+]
 SELECTION = [
     ("full", "standard", "bernoulli"),
     ("diagonal", "learned", "continuous"),
@@ -55,14 +60,10 @@ WEIGHTS = np.linspace(0.5, 1.5, 8, dtype="float32")
 def vae_of(posterior, prior, likelihood):
     keras.utils.set_random_seed(0)
     posterior = POSTERIORS[posterior](LATENTS)
-    with warnings.catch_warnings(
-        action="ignore"
-    ):  # of the scale for each element, tested elsewhere
+    with warnings.catch_warnings(action="ignore"):  # of scale="per_element", tested elsewhere
         likelihood = LIKELIHOODS[likelihood](IMAGE)
-    encoder, decoder = (
-        normalized(IMAGE, (posterior.parameter_size,)),
-        normalized((LATENTS,), likelihood.parameter_shape),
-    )
+    encoder = normalized(IMAGE, (posterior.parameter_size,))
+    decoder = normalized((LATENTS,), likelihood.parameter_shape)
     return keras_gen.VAE(encoder, decoder, posterior, likelihood, PRIORS[prior](LATENTS), seed=3)
 
 
@@ -71,7 +72,7 @@ def target_of(model):
 
 
 def of_every_pair(count):
-    """Each pair with `count` likelihoods, in turn."""
+    """Each pair with the next `count` likelihoods."""
     turn = itertools.cycle(LIKELIHOODS)
     return [(*pair, tuple(itertools.islice(turn, count))) for pair in PAIRS]
 
@@ -160,5 +161,5 @@ def check_mode(triple, mode, two_replicas, objective=None):
 
 
 def test_a_flow_in_a_vamp_prior_is_refused():
-    with pytest.raises(ValueError, match="for which flows are too slow"):
+    with pytest.raises(ValueError, match="is too slow for flow posteriors"):
         vae_of("flow", "vamp", "bernoulli")

@@ -15,28 +15,21 @@ LABELS = np.arange(20) % 4
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
 
 
-def vae_of(*seeing, **arguments):
-    """A tiny VAE of which the parts named, or else all, see the labels."""
-    seeing = seeing or ("encoder", "decoder", "prior")
+def vae_of(*parts, **arguments):
+    """A tiny VAE whose named parts, or all of them if none is named, take labels."""
+    parts = parts or ("encoder", "decoder", "prior")
+    classes = {part: 4 if part in parts else None for part in ("encoder", "decoder")}
     keras.utils.set_random_seed(0)
-    posterior, likelihood = distributions.DiagonalNormal(3), distributions.Bernoulli(IMAGE)
-    return keras_gen.VAE(
-        **{
-            "encoder": networks.mlp(
-                IMAGE, (6,), hidden=(5,), num_classes=4 if "encoder" in seeing else None
-            ),
-            "decoder": networks.conv_decoder(
-                (3,), IMAGE, filters=(4,), num_classes=4 if "decoder" in seeing else None
-            ),
-            "posterior": posterior,
-            "likelihood": likelihood,
-            "prior": distributions.ConditionalNormal(3, num_classes=4, hidden_size=5)
-            if "prior" in seeing
-            else None,
-            "seed": 0,
-            **arguments,
-        }
-    )
+    defaults = {
+        "encoder": networks.mlp(IMAGE, (6,), hidden=(5,), num_classes=classes["encoder"]),
+        "decoder": networks.conv_decoder((3,), IMAGE, filters=(4,), num_classes=classes["decoder"]),
+        "posterior": distributions.DiagonalNormal(3),
+        "likelihood": distributions.Bernoulli(IMAGE),
+        "seed": 0,
+    }
+    if "prior" in parts:
+        defaults["prior"] = distributions.ConditionalNormal(3, num_classes=4, hidden_size=5)
+    return keras_gen.VAE(**{**defaults, **arguments})
 
 
 @pytest.mark.parametrize("parts", [(), ("encoder",), ("decoder",), ("prior",)])
@@ -82,8 +75,8 @@ def test_the_kl_is_that_of_two_diagonal_normals_each_with_its_label(images):
     np.testing.assert_allclose(beta[0], beta[4])
 
 
-def test_the_decoder_sees_the_label_of_its_example_in_every_draw(images):
-    """A decoder that knows the label alone: its loss is the mean over labels, however many draws there are."""
+def test_the_decoder_sees_the_label_of_its_example_in_every_sample(images):
+    """A decoder that knows the label alone: its loss is the mean over labels for any samples."""
     latents, labels = keras.Input((3,)), keras.Input((), dtype="int32")
     logits = keras.layers.Embedding(4, 64, embeddings_initializer="random_normal")(labels)
     decoder = keras.Model([latents, labels], keras.layers.Reshape(IMAGE)(logits))
@@ -131,21 +124,26 @@ def test_labels_that_are_none_are_refused_with_advice(compiled, images):
             model.fit(x, y, verbose=0)
 
 
-def test_conditions_are_asked_for_and_refused():
+def test_missing_and_unexpected_labels_are_refused(images):
     conditional, plain = vae_of(), vae_of("nothing")
-    with pytest.raises(
-        ValueError, match=r"Expected as `condition` of .* a label from 0 to 3 for each example"
-    ):
+    needed = r"Expected as `condition` of .* a label from 0 to 3 for each example"
+    with pytest.raises(ValueError, match=needed):
         conditional.generate(3)
+    for method in (conditional.reconstruct, conditional.score, conditional.encode):
+        with pytest.raises(ValueError, match=needed):
+            method(images)
     with pytest.raises(ValueError, match=r"Expected as `condition` of .* none"):
         plain.generate(3, condition=1)
-    with pytest.raises(ValueError, match="one number of labels"):
+    for method in (plain.reconstruct, plain.score, plain.encode):
+        with pytest.raises(ValueError, match=r"Expected as `condition` of .* none"):
+            method(images, LABELS)
+    with pytest.raises(ValueError, match="must have the same number of classes"):
         vae_of(prior=distributions.ConditionalNormal(3, num_classes=5))
-    with pytest.raises(ValueError, match="VampPrior sends pseudo-inputs"):
+    with pytest.raises(ValueError, match="passes pseudo-inputs through the encoder"):
         vae_of("encoder", prior=distributions.VampPrior(3))
-    with pytest.raises(ValueError, match="depends on labels: say which"):
+    with pytest.raises(ValueError, match=r"depends on labels. Pass them: `distribution\(condition"):
         distributions.ConditionalNormal(3, num_classes=5).distribution()
-    with pytest.raises(ValueError, match=r"Expected `encoder` with one input\. "):
+    with pytest.raises(ValueError, match="`encoder` must have one input"):
         keras_gen.RegularizedAutoencoder(
             networks.mlp(IMAGE, (3,), num_classes=4), networks.mlp((3,), IMAGE)
         )

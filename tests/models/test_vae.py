@@ -141,7 +141,9 @@ def test_generate_is_checked_and_shows_what_it_was_given(arguments):
     model, _ = tiny_vae()
     with pytest.raises(
         ValueError,
-        match=re.escape("`generate` takes a number of samples and an int seed in [0, 2**31)"),
+        match=re.escape(
+            "`generate` needs a positive number of samples with an integer seed in [0, 2**31)"
+        ),
     ) as caught:
         model.generate(**arguments)
     assert str(caught.value).endswith(
@@ -236,7 +238,7 @@ def test_the_logs_are_the_loss_and_its_terms(images):
         ({"prior": tfd.Normal(0.0, 1.0)}, "`prior` must be a keras_gen.distributions.Prior."),
         (
             {"decoder": networks.mlp((3,), IMAGE, output_activation="sigmoid")},
-            "`decoder` must end in logits.",
+            "`decoder` must output logits.",
         ),
         (
             {"prior": Unready(3)},
@@ -377,8 +379,17 @@ def test_posteriors_and_likelihoods_of_ones_own_are_saved_with_their_weights(ima
         np.testing.assert_array_equal(ours, theirs)
 
 
+@keras.saving.register_keras_serializable("tests")
+class Tempered(keras_gen.VAE):
+    """A model of one's own, with a variable of its own."""
+
+    def __init__(self, encoder, decoder, posterior, likelihood, prior=None, seed=None, **kwargs):
+        super().__init__(encoder, decoder, posterior, likelihood, prior, seed, **kwargs)
+        self.temperature = self.add_weight((), "ones", name="temperature", trainable=False)
+
+
 def test_a_model_of_ones_own_has_variables_of_its_own(images, tmp_path):
-    """Their number is that of a file of version 0.1.0 only by accident; then they are as many."""
+    """One variable, as many as a file of version 0.1.0 has for this likelihood."""
     model = Tempered(
         networks.mlp(IMAGE, (6,)),
         networks.mlp((3,), IMAGE),
@@ -393,13 +404,6 @@ def test_a_model_of_ones_own_has_variables_of_its_own(images, tmp_path):
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     for ours, theirs in zip(loaded.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-
-
-@keras.saving.register_keras_serializable("tests")
-class Tempered(keras_gen.VAE):
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.temperature = self.add_weight((), "ones", name="temperature", trainable=False)
 
 
 class BuiltLater(LearnedScale):
