@@ -11,7 +11,7 @@ import tensorflow as tf
 __all__ = ["Array", "Data", "Distribution", "Endpoint", "Examples", "TensorLike"]
 
 if TYPE_CHECKING:
-    from tensorflow_probability.python.distributions import Distribution
+    from tensorflow_probability.distributions import Distribution
 else:
     Distribution = Any  # a `tfd.Distribution`; importing TFP takes a second, so it waits
 
