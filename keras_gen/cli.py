@@ -83,11 +83,9 @@ class Train:
     config: ClassVar[RunConfig | None] = None
     """The kind of model and its settings."""
     resume: pathlib.Path | None = None
-    """Folder of an interrupted run. Its training continues from its newest checkpoint.
-    The kind of model can be omitted."""
+    """Folder of an interrupted run, to continue from its newest checkpoint. It needs no KIND."""
     dry_run: bool = False
-    """Print what the training would do: configuration, parameters, time per step.
-    No file is written."""
+    """Print configuration, parameters and time per step of the training, and write no file."""
 
     def __call__(self) -> None:
         """Train, or describe the training."""
@@ -131,8 +129,7 @@ class Evaluate:
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run, such as runs/vae."""
     num_samples: int = 500
-    """Posterior samples per test example for the log-likelihood of a VAE.
-    Use 5000 for a number to publish."""
+    """Posterior samples per test example for log p(x) of a VAE. Publish numbers from 5000."""
     seed: int = 0
     """Seed of all samples."""
 

@@ -1,3 +1,5 @@
+"""The command line: help, examples, errors, completion; each command has tests of its own."""
+
 import contextlib
 import importlib.metadata
 import io
@@ -11,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import warnings
 
 import numpy as np
 import pytest
@@ -18,12 +21,19 @@ from keras.utils import load_img
 from support import without_verifying
 
 from keras_gen import cli
-from keras_gen.runs import config
+from keras_gen.fitting import NonFiniteError
+from keras_gen.runs import RECIPES, RunFolder
 from keras_gen.runs import train as run
+from keras_gen.runs.recipes import VAEConfig
 
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "command-line.md"
 
-HELP = "import sys; sys.argv[0] = '/usr/bin/keras-gen'; from keras_gen.cli import main{}\nassert 'tensorflow' not in sys.modules"
+HELP = """
+import sys
+sys.argv[0] = '/usr/bin/keras-gen'
+from keras_gen.cli import main{}
+assert not {{'tensorflow', 'keras'}} & sys.modules.keys()
+"""
 
 
 @pytest.fixture
@@ -36,7 +46,7 @@ def in_folder(tmp_path, monkeypatch):
 
 
 def test_train_sample_export(in_folder, capsys):
-    """What the export publishes is verified for real."""
+    """The export is verified in a process of its own, as a user's is."""
     with pytest.MonkeyPatch.context() as patch:
         without_verifying(patch)
         cli.main(
@@ -55,8 +65,8 @@ def test_train_sample_export(in_folder, capsys):
         )
     assert (in_folder / "runs" / "mine" / "model.keras").is_file()
     assert (in_folder / "savedmodels" / "mine" / "1" / "saved_model.pb").is_file()
-    cli.main(["sample", "runs/mine", "--num-samples", "20", "--output", "new/picture.png"])
-    assert load_img("new/picture.png").size == (240, 48)
+    cli.main(["sample", "runs/mine", "--num-samples", "20", "--output", "new/image.png"])
+    assert load_img("new/image.png").size == (240, 48)
     capsys.readouterr()
     cli.main(["export", "runs/mine"])
     assert capsys.readouterr().out.strip() == "savedmodels/mine/2"
@@ -67,7 +77,7 @@ def test_train_sample_export(in_folder, capsys):
     [
         (
             ["sample", "nowhere"],
-            "Expected the folder of a finished run, with model.keras in it. Received: nowhere",
+            "The folder of a finished run must contain model.keras. Received: nowhere",
         ),
         (["train", "gan", "--data", "none.npz"], "Received: none.npz, which does not exist"),
     ],
@@ -85,7 +95,7 @@ def test_a_mistake_is_one_line_and_exit_code_2(in_folder, capsys, arguments, mes
 def test_help_lists_every_flag_with_its_default_and_needs_no_tensorflow():
     for arguments, expected in (
         ([], ["train", "sample", "export"]),
-        (["train"], ["autoencoder", "vae", "gan"]),
+        (["train"], ["autoencoder Train a", "vae Train a", "gan Train a"]),
         (
             ["train", "vae"],
             [
@@ -97,7 +107,8 @@ def test_help_lists_every_flag_with_its_default_and_needs_no_tensorflow():
         ),
         (["sample"], ["--num-samples INT"]),
     ):
-        call = f"\ntry: main({[*arguments, '--help']})\nexcept SystemExit as stop: assert stop.code == 0"
+        call = f"\ntry: main({[*arguments, '--help']})"
+        call += "\nexcept SystemExit as stop: assert stop.code == 0"
         result = subprocess.run(
             [sys.executable, "-c", HELP.format(call)], capture_output=True, text=True, check=True
         )
@@ -113,9 +124,9 @@ def ended(arguments, code=2):
     assert (stopped.value.code or 0) == code
 
 
-@pytest.mark.parametrize("command", ["", *cli.EXAMPLES])
+@pytest.mark.parametrize("command", cli.examples())
 def test_help_ends_with_examples_that_can_be_typed(command, capsys):
-    words = ["train", command] if command in config.KINDS else command.split()
+    words = ["train", command] if command in RECIPES else command.split()
     ended([*words, "--help"], 0)
     examples = [
         line.strip() for line in capsys.readouterr().out.split("Examples:\n")[1].splitlines()
@@ -126,7 +137,7 @@ def test_help_ends_with_examples_that_can_be_typed(command, capsys):
         cli._parse(shlex.split(example)[1:])
 
 
-def test_the_page_lists_commands_that_can_be_typed():
+def test_the_commands_of_the_page_can_be_typed():
     lines = re.findall(r"^    keras-gen (.*)$", PAGE.read_text(), re.MULTILINE)
     lines = [line for line in lines if not re.search("--(help|version|tyro)", line)]
     assert len(lines) > 5
@@ -223,10 +234,16 @@ def test_a_misspelt_name_has_a_suggestion(arguments, suggestion, in_folder, caps
     assert error.count("Did you mean") == suggestion.count("Did you mean")
 
 
-def test_nothing_is_suggested_for_what_is_like_nothing(in_folder, capsys):
+def test_without_a_similar_name_nothing_is_suggested(in_folder, capsys):
     for arguments in (["frobnicate"], ["evaluate", "nowhere"], ["train", "vae", "--nmae", "vea"]):
         ended(arguments)
         assert "Did you mean" not in capsys.readouterr().err
+
+
+def test_help_of_train_has_the_registered_kinds_and_no_other_subcommand(capsys):
+    ended(["train", "--help"], 0)
+    usage = capsys.readouterr().out.splitlines()[0]
+    assert usage.endswith("{" + ",".join(RECIPES) + "}")
 
 
 @pytest.mark.parametrize(
@@ -238,7 +255,7 @@ def test_a_mistake_that_needs_no_tensorflow_does_not_wait_for_it(arguments, in_f
 
 
 def shown(arguments, on_terminal, **environment):
-    """What `keras-gen` writes, stdout to a terminal, stderr to one too if `on_terminal`."""
+    """Return what `keras-gen` writes to a terminal if `on_terminal`, or else to stderr."""
     reader, terminal = pty.openpty()
     call = f"\ntry: main({arguments})\nexcept SystemExit: pass"
     environment = {
@@ -273,12 +290,13 @@ COMPLETE = """source {script}
 COMP_WORDS=(keras-gen "$@") COMP_CWORD=$#
 _keras_gen
 printf '%s\n' "${{COMPREPLY[@]}}"
-[[ ${{#COMPREPLY[@]}} > 0 ]] || complete -p keras-gen  # nothing: then bash has its own, the names of files
+# without completions of its own, bash completes the names of files
+[[ ${{#COMPREPLY[@]}} > 0 ]] || complete -p keras-gen
 """
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
-def test_bash_completes_after_what_the_page_says(tmp_path):
+def test_bash_completes_after_the_commands_of_the_page(tmp_path):
     block = next(
         block
         for block in re.findall(r"((?:^    .*\n)+)", PAGE.read_text(), re.MULTILINE)
@@ -304,8 +322,149 @@ def test_bash_completes_after_what_the_page_says(tmp_path):
         assert set(completed.stdout.split()) == expected
 
 
-def test_the_script_that_completes_is_all_that_is_written():
+def test_printing_the_completion_script_prints_nothing_else():
     with contextlib.redirect_stdout(io.StringIO()) as output:
         ended(["--tyro-print-completion", "zsh"], 0)
     assert output.getvalue().startswith("#compdef keras-gen")
     assert "Examples:" not in output.getvalue()
+
+
+# === Library messages, in the terms of the command line ===
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (ValueError("Pass `skip_corrupt=True`."), "error: Pass `--skip-corrupt`."),
+        (ValueError("Pass it as `data_dir`."), "error: Pass it as `--data-dir`."),
+        (NonFiniteError.of(3, {"loss": np.nan}), "or clip the gradients: --clip-norm 1."),
+    ],
+)
+def test_python_arguments_are_translated_into_flags(error, expected, monkeypatch, capsys):
+    def fails(config):
+        raise error
+
+    monkeypatch.setattr(run, "train", fails)
+    ended(["train", "vae"], 2 if isinstance(error, ValueError) else 1)
+    assert expected in capsys.readouterr().err
+
+
+def test_notes_name_the_command_that_resumes_a_run(monkeypatch, capsys):
+    def stops(config):
+        with run._hint_to_resume(RunFolder("runs/it's mine")):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(run, "train", stops)
+    ended(["train", "vae"], 130)
+    assert capsys.readouterr().err.splitlines() == [
+        "keras-gen: stopped",
+        "keras-gen: `keras-gen train --resume runs/it's mine` continues the training.",
+    ]
+
+
+def test_warnings_are_one_line_and_only_while_a_command_runs(monkeypatch, capsys):
+    before = (warnings.showwarning, warnings.formatwarning)
+    monkeypatch.setattr(run, "train", lambda config: warnings.warn("the weather", stacklevel=1))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        cli.main(["train", "vae"])
+    assert capsys.readouterr().err == "keras-gen: warning: the weather\n"
+    assert (warnings.showwarning, warnings.formatwarning) == before
+
+
+# === Resuming, and kinds of the user ===
+
+
+def test_flags_of_a_resumed_run_default_to_its_configuration(in_folder, monkeypatch, capsys):
+    folder, _ = RunFolder.create(VAEConfig(latent_size=7, epochs=3))
+    calls = []
+    monkeypatch.setattr(run, "resume", lambda path, config: calls.append((path, config)))
+    cli.main(["train", "--resume", "runs/vae"])
+    cli.main(["train", "vae", "--resume", "runs/vae", "--epochs", "9"])
+    assert calls == [
+        (folder.path, None),
+        (folder.path, VAEConfig(latent_size=7, epochs=9)),
+    ]
+    os.chdir("runs")  # where the name of the run is that of a kind
+    cli.main(["train", "--resume", "vae"])
+    assert calls[-1] == (pathlib.Path("vae"), None)
+
+
+KIND = """
+import dataclasses
+from keras_gen.runs import Recipe, RunConfig, register
+
+@dataclasses.dataclass(frozen=True)
+class MineConfig(RunConfig):
+    '''Train a model of mine.'''
+    depth: int = 2
+    '''Number of layers.'''
+
+def build(config, data_shape, steps, num_classes):
+    raise ValueError("the depth is " + str(config.depth))
+
+register("my_kind", Recipe("My model", MineConfig, build, examples=("keras-gen train my_kind",)))
+"""
+
+
+@pytest.fixture
+def my_kind(in_folder):
+    """A file that registers `my_kind`."""
+    path = in_folder / "my_kind.py"
+    path.write_text(KIND)
+    yield str(path)
+    RECIPES.pop("my_kind", None)
+    for name in [name for name in sys.modules if name.startswith("my_kind")]:
+        del sys.modules[name]
+
+
+@pytest.mark.parametrize(
+    "before", [["--import", "my_kind.py"], ["--import=my_kind.py"], ["--import", "my_kind"]]
+)
+def test_an_imported_file_or_module_registers_a_kind(before, my_kind, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(pathlib.Path(my_kind).parent)
+    ended([*before, "train", "my_kind", "--data", "digits.npz", "--depth", "5"])
+    assert capsys.readouterr().err.startswith("keras-gen: error: the depth is 5")
+    ended([*before, "train", "my_kind", "--help"], 0)  # imported once per process
+    output = capsys.readouterr().out
+    assert re.search(r"--depth INT +Number of layers\. \(default: 2\)", output)
+    assert "Examples:\n  keras-gen train my_kind\n" in output
+    ended(["train", "--help"], 0)
+    assert "my_kind" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("nowhere.py", "FileNotFoundError"),
+        ("no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("broken.py", "NameError: name 'undefined' is not defined"),
+    ],
+)
+def test_an_import_that_fails_says_why(name, reason, in_folder, capsys):
+    (in_folder / "broken.py").write_text("undefined")
+    ended(["--import", name, "train", "vae"])
+    error = capsys.readouterr().err
+    assert error.startswith("keras-gen: error: `--import` must name a Python file")
+    assert f"Received: {name}, which raises {reason}" in error
+    assert len(error.splitlines()) == 1
+    ended(["train", "vae", "--import"])
+    assert "Missing value for argument '--import" in re.sub(r"[\s│]+", " ", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["sample"], ["export"], ["train", "--resume"]])
+def test_a_run_of_an_unknown_kind_says_what_to_import(command, my_kind, capsys):
+    run_folder = RunFolder("runs/mine")
+    run_folder.path.mkdir(parents=True)
+    run_folder.config_file.write_text("model: my_kind\n")
+    if command[0] != "train":
+        run_folder.model_file.touch()
+    ended([*command, "runs/mine"])
+    error = capsys.readouterr().err
+    assert "must be a registered kind: autoencoder, vae, gan. Received: model: my_kind" in error
+    assert "name the file that registers it: `keras-gen --import FILE …`" in error
+
+
+def test_a_kind_that_is_not_registered_is_explained(capsys):
+    ended(["train", "my_kind"])
+    assert "`keras-gen --import FILE train KIND`" in capsys.readouterr().err

@@ -1,6 +1,9 @@
 """Registering kinds of models, and what `train` asks a configuration and a model."""
 
+import ast
 import dataclasses
+import inspect
+import itertools
 
 import keras
 import numpy as np
@@ -72,6 +75,19 @@ class Undecorated(RunConfig):
 def test_a_recipe_needs_a_configuration_class(config):
     with pytest.raises(ValueError, match=r"must be a dataclass derived from .*RunConfig.*Received"):
         Recipe("A model", config, build_tiny)
+
+
+@pytest.mark.parametrize("kind", RECIPES)
+def test_the_help_of_each_field_is_one_line(kind):
+    """Line breaks in a help text break the script that completes commands in bash."""
+    for config in (RunConfig, RECIPES[kind].config):
+        (tree,) = ast.parse(inspect.getsource(config)).body
+        documented = []
+        for field, docstring in itertools.pairwise(tree.body):
+            if isinstance(field, ast.AnnAssign):
+                assert "\n" not in docstring.value.value
+                documented.append(field.target.id)
+        assert documented == list(config.__annotations__)
 
 
 def test_the_configuration_says_whether_the_model_needs_labels():

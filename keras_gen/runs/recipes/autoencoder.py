@@ -39,8 +39,7 @@ class AutoencoderConfig(RunConfig):
     learning_rate: float = 1e-3
     """Initial learning rate of Adam."""
     patience: int | None = None
-    """Early stopping: the number of epochs without a lower `val_loss` after which training stops.
-    The best weights are restored."""
+    """Stop after this many epochs without a lower val_loss, and restore the best weights."""
 
 
 def build(

@@ -31,8 +31,7 @@ class GANConfig(RunConfig):
     ] = "non_saturating"
     """Adversarial loss of the generator and the discriminator."""
     label_smoothing: float = 0.0
-    """One-sided label smoothing for real examples.
-    It needs the loss non_saturating or minimax."""
+    """One-sided label smoothing for real examples (only non_saturating and minimax)."""
     penalties: tuple[Literal["gradient_penalty", "dragan", "r1", "r2"], ...] = ()
     """Penalties on the gradient norm of the discriminator."""
     penalty_weight: float = 10.0
@@ -44,9 +43,7 @@ class GANConfig(RunConfig):
     discriminator_steps: int = 1
     """Discriminator updates per generator update."""
     ema_momentum: float | None = None
-    """Momentum of the EMA generator, for instance 0.999. Default: no EMA generator.
-    The EMA generator generates the samples.
-    Its weights are the exponential moving average of the generator's weights."""
+    """Momentum of the EMA generator, which then generates, such as 0.999. Default: none."""
     generator_learning_rate: float = 1e-3
     """Initial learning rate of the generator's Adam."""
     discriminator_learning_rate: float = 4e-4

@@ -34,9 +34,9 @@ _POSITIVE = (
 class RunConfig:
     """The settings that every training run has.
 
-    Each field is a flag of `keras-gen train`, its docstring is the help text of the flag, and
-    `config.yaml` holds its value. A recipe derives its configuration from this class. A field
-    named `patience`, if there is one, is the patience of early stopping in epochs.
+    Each field is a flag of `keras-gen train`, its docstring of one line is the help text of the
+    flag, and `config.yaml` holds its value. A recipe derives its configuration from this class. A
+    field named `patience`, if there is one, is the patience of early stopping in epochs.
 
     Raises:
         ValueError: If a number is not positive, or settings exclude each other.
@@ -49,11 +49,9 @@ class RunConfig:
     batch_size: int = 128
     """Examples per training step, summed over all devices."""
     steps_per_execution: int = 1
-    """Training steps per call of the compiled function. More are faster for small networks.
-    Progress, checkpoints and Ctrl-C wait for the end of the call."""
+    """Training steps per compiled call. More are faster; progress and Ctrl-C wait for its end."""
     strategy: Literal["single", "mirrored", "multiworker"] = "single"
-    """Devices to train on: one device, all local GPUs, or all workers of TF_CONFIG.
-    With multiworker, start the same command on each worker."""
+    """One device, all local GPUs, or all workers of TF_CONFIG (start the command on each)."""
     epochs: int = 40
     """Number of passes over the training data."""
     seed: int = 0
@@ -69,14 +67,11 @@ class RunConfig:
     checkpoint_every: int | None = None
     """Training steps between two checkpoints. Each epoch ends with a checkpoint in any case."""
     deterministic: bool = False
-    """Use deterministic operations.
-    On the same machine and versions, runs with the same seed are then bit-for-bit identical.
-    This includes runs that are interrupted and resumed."""
+    """Make runs with the same seed bit-for-bit identical, on the same machine and versions."""
     skip_corrupt: bool = False
     """Skip the image files that cannot be read, and report how many."""
     binarize: bool = False
-    """Binarize pixels: sample each pixel as 0 or 1 with its grey value as probability.
-    Training images are resampled every epoch; test images are sampled once."""
+    """Sample pixels as 0 or 1 by their grey value. Training images are resampled each epoch."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Schedule of the learning rate: cosine decay to 0, or constant."""
     warm_up: int = 0

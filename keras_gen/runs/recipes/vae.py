@@ -23,26 +23,21 @@ class VAEConfig(RunConfig):
     latent_size: int = 10
     """Number of latent dimensions."""
     posterior: Literal["diagonal", "full", "flow"] = "diagonal"
-    """Posterior q(z|x): a normal distribution with independent latents or with a full covariance.
-    flow transforms a normal distribution by inverse autoregressive flows."""
+    """q(z|x): normal with independent latents or full covariance, or autoregressive flows."""
     conditional: bool = False
     """Condition the encoder and the decoder on the labels of the data."""
     prior: Literal["standard", "learned", "mixture", "vamp", "conditional"] = "standard"
-    """Prior p(z): N(0, I), a learned normal distribution, or a mixture of normal distributions.
-    vamp is a mixture of the posteriors of pseudo-inputs (VampPrior).
-    conditional has one normal distribution per label."""
+    """p(z): N(0, I), learned normal, normal mixture, VampPrior, or one normal per label."""
     prior_components: int = 20
     """Number of components of the mixture, or of pseudo-inputs."""
     likelihood: Literal["bernoulli", "continuous_bernoulli", "normal", "categorical"] = "bernoulli"
     """Likelihood p(x|z) of a pixel. categorical has a probability for each of 256 grey values."""
     scale: float | Literal["shared", "optimal", "per_element"] = "optimal"
-    """Scale of the normal likelihood: a number, one learned number, or the closed-form optimum.
-    With per_element, the decoder outputs a scale for each pixel."""
+    """Scale of the normal likelihood: a number, learned, optimal, or a decoder output per pixel."""
     objective: Literal["elbo", "iwae"] = "elbo"
     """Lower bound of log p(x) that is maximized."""
     num_samples: int = 1
-    """Samples of z per example. More samples tighten the IWAE bound.
-    For the ELBO they only reduce noise."""
+    """Samples of z per example. They tighten the IWAE bound, and reduce the noise of the ELBO."""
     kl_weight: float = 1.0
     """Factor of the KL in the ELBO. A factor other than 1 gives a beta-VAE."""
     kl_warm_up: int = 0
@@ -52,8 +47,7 @@ class VAEConfig(RunConfig):
     learning_rate: float = 2e-3
     """Initial learning rate of Adam."""
     patience: int | None = None
-    """Early stopping: the number of epochs without a higher `val_elbo` after which training stops.
-    The best weights are restored."""
+    """Stop after this many epochs without a higher val_elbo, and restore the best weights."""
 
     @property
     def needs_labels(self) -> bool:
