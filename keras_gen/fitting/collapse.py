@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 _FEWEST_EXAMPLES = 1000  # an epoch of fewer examples says little
+_NEVER = 2**62  # a step that no training reaches
 _NEAR = 0.1  # share of the usual distance between a real example and its nearest neighbour
 
 
@@ -52,32 +53,38 @@ def _squared_distance_to_nearest(x: tf.Tensor) -> tf.Tensor:
 class CollapseWarning(keras.callbacks.Callback):
     """Warns, once per `fit` and sign, if the logs of an epoch show a GAN that has failed.
 
-    The callback also chooses when the model counts near-duplicates, which costs O(batch²): in the
-    last step but one of each epoch. The last step may have a partial batch. If the number of steps
-    is unknown, the model counts them in every step.
+    Counting near-duplicates costs O(batch²). So the callback chooses one step per epoch for it: the
+    last but one, since the last may have a partial batch. If the number of steps is unknown, the
+    model counts them in every step.
     """
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Forget the warnings of an earlier `fit`."""
         self.warned: set[str] = set()
         self.examples: int | None = None
+        steps = (self.params or {}).get("steps")
+        self.chosen_step = None if steps is None else max(steps - 2, 0)
+        self.step = None if steps is None else _NEVER
+        self.model.near_duplicate_step = self.step
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Let the model count near-duplicates in every step again, for `train_on_batch`."""
-        self._count_near_duplicates(True)
+        self.model.near_duplicate_step = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Forget the number of examples of the epoch before."""
         self.examples = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Choose whether the steps of the next execution count near-duplicates."""
-        steps = (self.params or {}).get("steps")
-        if steps is None:
-            self._count_near_duplicates(True)
+        """Choose the step, if it is one of the steps of the next execution."""
+        if self.chosen_step is None:
             return
-        chosen = max(steps - 2, 0)
-        self._count_near_duplicates(batch <= chosen < batch + self.model.steps_per_execution)
+        step = _NEVER
+        ahead = self.chosen_step - batch
+        if 0 <= ahead < self.model.steps_per_execution:
+            step = int(tf.convert_to_tensor(self.model.optimizer.iterations)) + ahead
+        if step != self.step:
+            self.step = self.model.near_duplicate_step = step
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Note how many examples the epoch had, before validation counts its own."""
@@ -106,10 +113,6 @@ class CollapseWarning(keras.callbacks.Callback):
                 "little from it. Try a penalty such as losses.R1, label smoothing, or a lower "
                 "learning rate of the discriminator.",
             )
-
-    def _count_near_duplicates(self, value: bool) -> None:
-        if value != self.model.counts_near_duplicates:
-            self.model.counts_near_duplicates = value
 
     def _examples_so_far(self) -> int:
         return int(tf.convert_to_tensor(self.model.part_trackers[0].count.value))

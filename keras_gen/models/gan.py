@@ -25,6 +25,8 @@ from keras_gen.networks._checks import (
 )
 from keras_gen.networks._copies import call_network, copy_of, float32_function, network_inputs
 
+_EVERY_STEP = -1
+
 
 class GANOptimizer(keras.optimizers.MultiOptimizer):
     """The optimizers of the generator and the discriminator as one Keras optimizer.
@@ -173,7 +175,8 @@ class GAN(GenerativeModel):
         self.discriminator = discriminator
         self.prior = prior
         self.averaged_generator = averaged_generator
-        self._counts_near_duplicates = tf.Variable(True, trainable=False)
+        every_step = tf.constant(_EVERY_STEP, tf.int64)
+        self._near_duplicate_step = tf.Variable(every_step, trainable=False)
 
     def compile(  # type: ignore[override]  # two optimizers instead of one
         self,
@@ -262,13 +265,17 @@ class GAN(GenerativeModel):
         return config
 
     @property
-    def counts_near_duplicates(self) -> bool:
-        """Whether training steps count near-duplicates. `fit` changes it, once per epoch."""
-        return bool(tf.convert_to_tensor(self._counts_near_duplicates))
+    def near_duplicate_step(self) -> int | None:
+        """The training step that counts near-duplicates, or None if every step does.
 
-    @counts_near_duplicates.setter
-    def counts_near_duplicates(self, value: bool) -> None:
-        self._counts_near_duplicates.assign(value)
+        `fit` sets it, to one step per epoch.
+        """
+        step = int(tf.convert_to_tensor(self._near_duplicate_step))
+        return None if step == _EVERY_STEP else step
+
+    @near_duplicate_step.setter
+    def near_duplicate_step(self, step: int | None) -> None:
+        self._near_duplicate_step.assign(_EVERY_STEP if step is None else step)
 
     def fit(
         self,
@@ -336,13 +343,16 @@ class GAN(GenerativeModel):
         generator_loss += self.minimize(tape, x, loss, variables, terms)
 
         self._update_averaged_generator()
+        step = tf.cast(self.optimizer.iterations, tf.int64)
+        chosen = tf.convert_to_tensor(self._near_duplicate_step)
+        count_near_duplicates = tf.equal(chosen, step) | tf.equal(chosen, _EVERY_STEP)
         self.optimizer.iterations.assign_add(1)
         return self._logs(
             x,
             generated,
             real_logits,
             fake_logits,
-            self._counts_near_duplicates,
+            count_near_duplicates,
             generator_loss=generator_loss,
             discriminator_loss=discriminator_loss,
             penalty_loss=penalty_loss,
@@ -498,10 +508,9 @@ class GAN(GenerativeModel):
         def share() -> tf.Tensor:
             return self.average(near_duplicates(generated, x)) * self._replicas
 
-        counted = tf.convert_to_tensor(count_near_duplicates)
-        value = tf.cond(counted, share, lambda: tf.zeros(()))
+        value = tf.cond(count_near_duplicates, share, lambda: tf.zeros(()))
         tracker = self.part_trackers[self.loss_parts.index("duplicates")]
-        tracker.update_state(value, tf.where(counted, examples, 0))
+        tracker.update_state(value, tf.where(count_near_duplicates, examples, 0))
 
     def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Map latents `[batch, n]` to data, by the EMA generator if there is one."""

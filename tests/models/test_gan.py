@@ -556,3 +556,22 @@ def test_a_healthy_game_is_not_warned_of():
     model = tanh_gan()
     model.compile(keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.0))
     model.fit(model.generate(1000, seed=1), verbose=0, callbacks=keras.callbacks.TerminateOnNaN())
+
+
+@pytest.mark.parametrize(("rows", "batch_size", "chosen"), [(20, 8, 1), (8, 8, 0)])
+def test_near_duplicates_are_counted_in_one_step_per_epoch(images, rows, batch_size, chosen):
+    """In the last step but one, since the last may have a partial batch; else in every step."""
+    model = tanh_gan()
+    model.compile("adam", "adam")
+    tracker = model.part_trackers[model.loss_parts.index("duplicates")]
+    examples = []
+    see = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: examples.append(float(tracker.count.value))
+    )
+    model.fit(images[:rows], batch_size=batch_size, epochs=2, verbose=0, callbacks=[see])
+    steps = -(-rows // batch_size)
+    assert examples == 2 * [0.0 if step < chosen else 8.0 for step in range(steps)]
+    assert model.near_duplicate_step is None
+    model.reset_metrics()
+    model.train_on_batch(images[:8])
+    assert float(tracker.count.value) == 8
