@@ -124,7 +124,7 @@ def two_replicas():
 
 @pytest.fixture(scope="session")
 def once(tmp_path_factory):
-    """A function from a name, and a function that fills a folder, to that folder, filled once for all processes of the tests."""
+    """Return a function that fills a folder once for all test processes, by name and recipe."""
     base = tmp_path_factory.getbasetemp()
     root = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
@@ -167,7 +167,7 @@ def unpublished(monkeypatch):
 
 @pytest.fixture(scope="session")
 def published(once, models):
-    """The folder `savedmodels` of all, each as version 1 with PNG endpoints; test_verify.py verifies them."""
+    """Return a folder with each model published as version 1; test_verify.py verifies them."""
 
     def publish(folder):
         with pytest.MonkeyPatch.context() as patch:

@@ -23,7 +23,7 @@ CLASSES = 4
 
 
 def normalized(input_shape, output_shape, output_activation=None):
-    """A network with batch normalization and L2, which show whether training mode and regularization are what they should be."""
+    """Make a network with batch normalization and L2, to test training mode and regularization."""
     l2 = keras.regularizers.L2(1e-2)
     return keras.Sequential(
         [
@@ -128,7 +128,7 @@ SERVED = {
 
 
 def trained(name, images):
-    """The model of that name after a pass over some images, the autoencoder with a density and a threshold."""
+    """Return the trained model of a name; the autoencoder has a latent density and a threshold."""
     keras.utils.set_random_seed(0)
     model, arguments = SERVED[name]()
     model.compile(**arguments)
@@ -143,7 +143,7 @@ def trained(name, images):
 
 
 def verified_here(folder):
-    """What `serving.verify` finds in a whole SavedModel, without a process of its own, which takes five seconds."""
+    """Return what `serving.verify` finds, computed in this process, which saves five seconds."""
     return serving.Verification(pathlib.Path(folder), **clean_check.check(pathlib.Path(folder)))
 
 
@@ -161,7 +161,7 @@ def compiled_for_publishing(make=tiny_autoencoder):
 
 @contextlib.contextmanager
 def serving_models(folder):
-    """A server of all that is published in `folder`; gives its ports, `{"rest": port, "grpc": port}`."""
+    """Serve all models in `folder`; yield the ports, `{"rest": port, "grpc": port}`."""
     command = [
         sys.executable,
         str(pathlib.Path(__file__).parent / "serving" / "conformance_server.py"),

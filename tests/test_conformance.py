@@ -31,7 +31,7 @@ def optimizer_state(model):
 
 @functools.cache
 def trained_eagerly(kind, count):
-    """A model after a `fit` on the first images without a graph, and its history: what the other modes are compared with."""
+    """Return a model trained eagerly, and its history, to compare the other modes with."""
     model, images = (
         tiny(kind, run_eagerly=True),
         np.random.default_rng(0).random((count, *IMAGE), dtype=np.float32),
@@ -46,7 +46,7 @@ def for_mode(mode, images):
 
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "eager"])
 def test_every_execution_mode_is_the_same_training(make_model, kind, images, mode):
-    """As the eager one, up to the noise under XLA, whose random numbers are others; the autoencoder has none."""
+    """It agrees with the eager training; under XLA, random numbers differ (autoencoder: none)."""
     images = for_mode(mode, images)
     reference, expected = trained_eagerly(kind, len(images))
     model = make_model(**MODES[mode])
@@ -73,7 +73,7 @@ def test_every_execution_mode_is_the_same_training(make_model, kind, images, mod
     "form", ["data set of unknown length", "generator with weights and no target"]
 )
 def test_the_quick_training_function_does_what_keras_own_does(images, form, monkeypatch):
-    """To the last bit, over a partial batch, the end of the data, and `train_on_batch` in between."""
+    """They agree bit-for-bit, over a partial batch, the end of data and `train_on_batch`."""
 
     def batches():
         for start in (0, 8, 16):
@@ -194,7 +194,7 @@ def test_validation_split_and_train_on_batch(make_model, images):
 
 
 def test_weights_of_zero_are_examples_left_out(make_model, kind, images):
-    """Ten examples of weight 2 and ten of weight 0 give the mean loss of the ten alone, in whichever form they come."""
+    """Ten examples of weight 2 and ten of weight 0 give the mean loss of the first ten."""
     weighted_part = {
         "autoencoder": "reconstruction_loss",
         "vae": "reconstruction_loss",
@@ -289,7 +289,7 @@ def test_a_learning_rate_schedule_of_steps_works(make_model, images):
 
 
 def test_two_replicas_see_the_whole_batch(kind, images, two_replicas):
-    """Logs are those of the whole batch, and the training is that of one device up to the noise, which differs by replica."""
+    """Logs are those of the whole batch; the training agrees up to the noise of the replicas."""
     _, expected = trained_eagerly(kind, len(images))
     with two_replicas.scope():
         model = tiny(kind)

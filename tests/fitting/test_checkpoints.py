@@ -1,4 +1,4 @@
-"""A training that was stopped goes on as if it had not been; what is damaged or belongs to another training is found out."""
+"""A stopped training continues as if it had not stopped; damage and other trainings are found."""
 
 import os
 import pathlib
@@ -149,7 +149,7 @@ def test_every_mode_of_execution_resumes(mode, tmp_path):
 
 
 def noisy(seed=None):
-    """An autoencoder with a layer that has a random state of its own, and whose seed is drawn unless it is given."""
+    """Make an autoencoder with a random layer, whose seed is drawn unless it is given."""
     network = [
         keras.Input((8, 8, 1)),
         keras.layers.Flatten(),
@@ -255,7 +255,8 @@ def test_a_damaged_checkpoint_is_renamed_and_the_one_before_is_used(damage, tmp_
     with pytest.warns(
         UserWarning,
         match=re.escape(
-            f"The checkpoint {last} is damaged and was renamed to damaged-{last.name}: {file.name} is"
+            f"The checkpoint {last} is damaged and was renamed to damaged-{last.name}: "
+            f"{file.name} is"
         ),
     ):
         model, history = fit(tmp_path / "broken", epochs=3)

@@ -1,4 +1,4 @@
-"""Losses and gradients that are no numbers do not reach the weights, whoever's they are and however the step is run."""
+"""Losses and gradients that are not finite never reach the weights, in every execution mode."""
 
 import itertools
 import re
@@ -26,7 +26,7 @@ SPOILS = {"loss": lambda x: x * np.nan, "gradient": bad_gradient}
 
 @keras.saving.register_keras_serializable("keras_gen_tests")
 class Poison(keras.layers.Layer):
-    """Hands values on until the training has come to a step; then it spoils them or their gradient."""
+    """A layer that passes values on until a step, and then spoils them or their gradient."""
 
     def __init__(self, step, spoil, **kwargs):
         super().__init__(**kwargs)

@@ -190,7 +190,7 @@ def test_a_fitted_density_generates_saves_and_exports(images, tmp_path):
         model.fit_latent_density(images, num_components=3)
     with pytest.raises(
         ValueError,
-        match=r"`latents` must have the shape \(n, 3\), where n is at least 2, the number of components",
+        match=r"`latents` must have the shape \(n, 3\), where n is at least 2, the number of",
     ):
         model.fit_latent_density(images[:1], num_components=2)
 
@@ -323,7 +323,7 @@ def test_regularizers_are_saved_with_the_model_and_count_once_on_two_replicas(
 def test_regularizers_of_weights_belong_in_the_layers():
     with pytest.raises(
         ValueError,
-        match=r"`regularizers` must be regularizers of latents, such as .* of weights to the layers",
+        match=r"`regularizers` must be regularizers of latents, such as .* to the layers",
     ):
         tiny_autoencoder()[0].compile(
             "adam", loss="mse", regularizers=[keras.regularizers.L2(1e-4)]
@@ -335,7 +335,7 @@ def test_regularizers_of_weights_belong_in_the_layers():
 
 def test_scores_are_the_loss_of_each_example_and_a_quantile_of_them_the_threshold(images, tmp_path):
     model, _ = tiny_autoencoder()
-    with pytest.raises(ValueError, match="has no loss to score with. Compile it"):
+    with pytest.raises(ValueError, match=r"has no loss to score with\. Compile it"):
         model.score(images)
     model.compile("adam", loss="mse")
     expected = np.mean((images - model.predict(images, verbose=0)) ** 2, axis=(1, 2, 3))

@@ -16,7 +16,7 @@ FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
 
 
 def gan_of(generator=4, discriminator=4, prior=None, filters=(4,), **arguments):
-    """A tiny GAN whose players take labels of these numbers, with all that a conditional GAN can have."""
+    """Make a tiny conditional GAN with all options, whose networks know these numbers of labels."""
     keras.utils.set_random_seed(0)
     model = keras_gen.GAN(
         networks.dcgan_generator(3, IMAGE, filters, num_classes=generator),
@@ -75,7 +75,7 @@ def test_it_trains_saves_and_draws_the_same_again(compiled, images, tmp_path):
 
 
 def test_the_players_see_the_label_of_each_example(images):
-    """The logs of an evaluation, against each example and generated one judged alone with its label."""
+    """The logs of an evaluation agree with one example at a time, each with its label."""
     model = gan_of()
     logs = model.evaluate(images, LABELS, batch_size=20, verbose=0, return_dict=True)
     model.reset_metrics()
@@ -170,7 +170,7 @@ def test_labels_that_one_player_alone_would_see_are_refused(images):
     for condition in (4, -1, 1.5, [1, 2]):
         with pytest.raises(
             ValueError,
-            match="Expected `condition` as one integer from 0 to 3, or one for each of the 3 samples",
+            match="Expected `condition` as one integer from 0 to 3, or one for each of the 3",
         ):
             gan_of().generate(3, condition=condition)
     with pytest.raises(ValueError, match="a label from 0 to 3 for each example"):

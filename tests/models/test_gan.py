@@ -46,7 +46,7 @@ def normalized_gan():
 
 @pytest.mark.parametrize("complete", [False, True], ids=["as the notes", "with all there is"])
 def test_a_step_is_that_of_two_players_written_by_hand(images, complete):
-    """With all there is: relativistic pairs, R1 and R2 each with its own schedule, two moves of the discriminator."""
+    """With all options: paired losses, R1 and R2 on schedules, two discriminator updates."""
     model, by_hand = normalized_gan(), normalized_gan()
     weights = np.random.default_rng(1).random(20).astype("float32")
     by_hand.set_weights(model.get_weights())
@@ -297,7 +297,7 @@ def test_any_prior_of_the_right_size_is_taken():
         keras_gen.GAN(generator, discriminator, prior=distributions.StandardNormal(2, name="two"))
     with pytest.raises(
         ValueError,
-        match=r"Expected an input for labels both .* Received: generator None, prior 2, discriminator None",
+        match=r"Expected an input for labels both .* generator None, prior 2, discriminator None",
     ):
         keras_gen.GAN(
             generator, discriminator, prior=distributions.ConditionalNormal(3, num_classes=2)
@@ -311,7 +311,8 @@ def test_any_prior_of_the_right_size_is_taken():
     [
         (
             networks.mlp(IMAGE, (2,)),
-            "`discriminator` must have outputs of shape (1,), the outputs of `generator` and one logit.",
+            "`discriminator` must have outputs of shape (1,), the outputs of `generator` and one "
+            "logit.",
         ),
         (
             networks.mlp(IMAGE, (1,), output_activation="sigmoid"),
@@ -319,7 +320,8 @@ def test_any_prior_of_the_right_size_is_taken():
         ),
         (
             networks.mlp((64,), (1,)),
-            "`discriminator` must have inputs of shape (8, 8, 1), the outputs of `generator` and one logit.",
+            "`discriminator` must have inputs of shape (8, 8, 1), the outputs of `generator` and one "
+            "logit.",
         ),
     ],
 )
@@ -357,7 +359,8 @@ def test_compile_is_checked():
     with pytest.raises(
         ValueError,
         match=re.escape(
-            "`discriminator_steps` of GAN must be an integer of at least 1. Received: discriminator_steps=0"
+            "`discriminator_steps` of GAN must be an integer of at least 1. "
+            "Received: discriminator_steps=0"
         ),
     ):
         model.compile(discriminator_steps=0)

@@ -69,7 +69,8 @@ def test_a_logit_does_not_depend_on_the_batch():
     [
         (
             lambda: networks.mlp(784, (2,)),
-            "`input_shape` must be a tuple of positive integers, such as (28, 28, 1) or (32,). Received: input_shape=784",
+            "`input_shape` must be a tuple of positive integers, such as (28, 28, 1) or (32,). "
+            "Received: input_shape=784",
         ),
         (lambda: networks.mlp((784,), (0,)), "`output_shape` must be a tuple of positive integers"),
         (
@@ -103,7 +104,10 @@ BUILDERS = {
 @pytest.mark.parametrize("filters", [(), (4, 0), (4, True), 4])
 @pytest.mark.parametrize("name", list(BUILDERS)[1:])
 def test_filters_are_checked(name, filters):
-    expected = f"`filters` must be a tuple of one or more positive integers, such as (64, 32). Received: filters={filters!r}"
+    expected = (
+        "`filters` must be a tuple of one or more positive integers, such as (64, 32). "
+        f"Received: filters={filters!r}"
+    )
     with pytest.raises(ValueError, match=re.escape(expected)):
         BUILDERS[name](filters=filters)
 
