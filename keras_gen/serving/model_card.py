@@ -7,6 +7,7 @@ import pathlib
 import platform
 from typing import Any
 
+import keras
 import numpy as np
 import yaml
 
@@ -112,6 +113,6 @@ def _in_a_word(value: Any) -> int | float | str:
     """Return a number or a text as it is, and a short description of anything else."""
     if isinstance(value, (int, float, str)):
         return value
-    if hasattr(value, "count_params") and hasattr(value, "layers"):
+    if isinstance(value, keras.Model):
         return f"{value.name}, {value.count_params()} parameters"
-    return getattr(value, "name", None) or str(value)
+    return str(value)

@@ -1,8 +1,10 @@
-"""A server that answers as TensorFlow Serving does, over its C++ loader: REST and gRPC on real sockets, for the tests of the clients.
+"""A server that answers as TensorFlow Serving does, by its C++ loader, for tests of the clients.
 
-`python conformance_server.py FOLDER` serves what FOLDER/models.config names, prints its ports as JSON and ends with its standard input.
-Of the rules at https://www.tensorflow.org/tfx/serving/api_rest it follows: paths, versions and labels, status, metadata,
-row and column format, base64, what is left out of an answer with one output, error texts and codes. It serves no other verbs.
+It serves REST and gRPC on real sockets. `python conformance_server.py FOLDER` serves the models of
+FOLDER/models.config, prints its ports as JSON, and ends when its standard input ends. It follows
+these rules of https://www.tensorflow.org/tfx/serving/api_rest: paths, versions and labels, status,
+metadata, row and column format, base64, the omitted name of a single output, error texts and codes.
+It serves no verb but `predict`.
 """
 
 import base64
@@ -48,13 +50,14 @@ def refuse(code, message):
 
 
 class Models:
-    """What models.config says is to be served, loaded and warmed up."""
+    """The models of models.config, loaded and warmed up."""
 
     def __init__(self, folder):
         config = text_format.Parse(
             (folder / "models.config").read_text(), model_server_config_pb2.ModelServerConfig()
         )
-        self.versions, self.labels = {}, {}
+        self.versions = {}
+        self.labels = {}
         for model in config.model_config_list.config:
             base = folder / pathlib.PurePosixPath(model.base_path).relative_to("/models")
             found = sorted(int(path.name) for path in base.iterdir() if path.name.isdecimal())
@@ -73,12 +76,10 @@ class Models:
                     loaded.run(signature, inputs)
 
     def find(self, name, version=None, label=None):
-        """(version, model); as in TensorFlow Serving the latest is meant if nothing is said."""
+        """Return (version, model), the latest version by default."""
         if name not in self.versions:
-            refuse(
-                "NOT_FOUND",
-                f"Servable not found for request: {f'Specific({name}, {version})' if version else f'Latest({name})'}",
-            )
+            wanted = f"Specific({name}, {version})" if version else f"Latest({name})"
+            refuse("NOT_FOUND", f"Servable not found for request: {wanted}")
         if label:
             if label not in self.labels[name]:
                 refuse("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
@@ -106,10 +107,8 @@ class Models:
 
     def metadata(self, name, version=None, label=None):
         version, model = self.find(name, version, label)
-        answer, signatures = (
-            get_model_metadata_pb2.GetModelMetadataResponse(),
-            get_model_metadata_pb2.SignatureDefMap(),
-        )
+        answer = get_model_metadata_pb2.GetModelMetadataResponse()
+        signatures = get_model_metadata_pb2.SignatureDefMap()
         answer.model_spec.name, answer.model_spec.version.value = name, version
         for key, definition in model.definitions.items():
             signatures.signature_def[key].CopyFrom(definition)
@@ -119,11 +118,12 @@ class Models:
     def predict(self, model, signature, inputs):
         definition = definition_of(model, signature)
         if set(inputs) != set(definition.inputs):
+            extra = ",".join(sorted(set(inputs) - set(definition.inputs)))
+            missing = ",".join(sorted(set(definition.inputs) - set(inputs)))
             refuse(
                 "INVALID_ARGUMENT",
-                f"input size does not match signature: {len(inputs)}!={len(definition.inputs)} Sent extra: "
-                f"{{{','.join(sorted(set(inputs) - set(definition.inputs)))}}}. Missing but required: "
-                f"{{{','.join(sorted(set(definition.inputs) - set(inputs)))}}}.",
+                f"input size does not match signature: {len(inputs)}!={len(definition.inputs)} "
+                f"Sent extra: {{{extra}}}. Missing but required: {{{missing}}}.",
             )
         return model.run(signature, inputs)
 
@@ -140,7 +140,7 @@ def definition_of(model, signature):
 
 
 def predict_json(models, model, body):
-    """The answer to `POST …:predict`."""
+    """Return the answer to `POST …:predict`."""
     try:
         request = json.loads(body)
     except ValueError as error:
@@ -187,14 +187,16 @@ def row_inputs(instances, dtypes):
     if not named and len(dtypes) > 1:
         refuse(
             "INVALID_ARGUMENT",
-            "instances is a plain list, but expecting list of objects as multiple input tensors required",
+            "instances is a plain list, but expecting list of objects as multiple input tensors "
+            "required",
         )
     rows = instances if named else [{next(iter(dtypes)): instance} for instance in instances]
     for number, row in enumerate(rows):
         if set(row) != set(dtypes):
             refuse(
                 "INVALID_ARGUMENT",
-                f"Failed to process element: {number} of 'instances' list: must only have keys: {','.join(dtypes)}",
+                f"Failed to process element: {number} of 'instances' list: must only have keys: "
+                f"{','.join(dtypes)}",
             )
     columns = {name: [tensor(row[name], dtype) for row in rows] for name, dtype in dtypes.items()}
     for column in columns.values():
@@ -208,20 +210,24 @@ def column_inputs(inputs, dtypes):
         if len(dtypes) > 1:
             refuse(
                 "INVALID_ARGUMENT",
-                "inputs is a plain value/list, but expecting an object as multiple input tensors required",
+                "inputs is a plain value/list, but expecting an object as multiple input tensors "
+                "required",
             )
         inputs = {next(iter(dtypes)): inputs}
     for name in dtypes:
         if name not in inputs:
             refuse("INVALID_ARGUMENT", f"Missing named input: {name} in 'inputs' object.")
-    return {
-        name: tensor(inputs[name], dtype) for name, dtype in dtypes.items()
-    }  # extra names are not looked at
+    return {name: tensor(inputs[name], dtype) for name, dtype in dtypes.items()}  # ignores others
 
 
 def tensor(value, dtype):
-    """A JSON value as a tensor: numbers as they are, no integer from a float, bytes from base64, lists of one length at each level."""
-    shape, level = [], value
+    """Return a JSON value as a tensor.
+
+    Numbers keep their type: a float is no integer. Bytes come from base64. All lists of a level
+    must have the same length.
+    """
+    shape = []
+    level = value
     while isinstance(level, list):
         shape.append(len(level))
         level = level[0] if level else None
@@ -252,13 +258,9 @@ def tensor(value, dtype):
 
 def leaf(value, dtype):
     if dtype.kind == "O":
-        return (
-            base64.b64decode(value["b64"])
-            if is_base64(value)
-            else value.encode()
-            if isinstance(value, str)
-            else wrong(value, dtype)
-        )
+        if is_base64(value):
+            return base64.b64decode(value["b64"])
+        return value.encode() if isinstance(value, str) else wrong(value, dtype)
     kinds = {"f": (int, float), "i": (int,), "b": (bool,)}[dtype.kind]
     if isinstance(value, bool) != (dtype.kind == "b") or not isinstance(value, kinds):
         wrong(value, dtype)
@@ -266,14 +268,14 @@ def leaf(value, dtype):
 
 
 def wrong(value, dtype):
+    expected = "string" if dtype.kind == "O" else dtype.name
     refuse(
-        "INVALID_ARGUMENT",
-        f"JSON Value: {json.dumps(value)} is not of expected type: {'string' if dtype.kind == 'O' else dtype.name}",
+        "INVALID_ARGUMENT", f"JSON Value: {json.dumps(value)} is not of expected type: {expected}"
     )
 
 
 def plain(name, value):
-    """An array as JSON; bytes whose name ends in _bytes as base64."""
+    """Return an array as JSON; bytes whose name ends in _bytes as base64."""
     if isinstance(value, bytes):
         return (
             {"b64": base64.b64encode(value).decode()} if name.endswith("_bytes") else value.decode()
@@ -284,7 +286,7 @@ def plain(name, value):
 
 
 def shortest(value):
-    """Floats with the digits that float32 needs and no more."""
+    """Return floats with the digits that float32 needs and no more."""
     if isinstance(value, list):
         return [shortest(part) for part in value]
     return float(str(np.float32(value))) if math.isfinite(value) else value
@@ -314,7 +316,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def respond(self, body):
-        match, models = PATH.fullmatch(self.path), self.server.models
+        match = PATH.fullmatch(self.path)
+        models = self.server.models
         if not match:
             refuse("INVALID_ARGUMENT", f"Malformed request: {self.command} {self.path}")
         name, version, label, metadata, verb = match.groups()

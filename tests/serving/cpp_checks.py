@@ -1,6 +1,6 @@
-"""What the C++ loader makes of exported models: run by test_cpp_loader.py in a process without Python's TensorFlow.
+"""Checks of exported models in the C++ loader, run by test_cpp_loader.py in a separate process.
 
-`python cpp_checks.py FOLDER ...` prints its findings as JSON, name of the model → finding → value.
+`python cpp_checks.py CALLS FOLDER ...` prints its findings as JSON: model → finding → value.
 """
 
 import concurrent.futures
@@ -13,10 +13,11 @@ import tempfile
 import cpp_loader
 import numpy as np
 
-CALLS, THREADS = 1000, 8
+THREADS = 8
 
 
-def findings(folder):
+def findings(folder, calls):
+    """Return what the loader makes of a SavedModel; each thread makes `calls` requests."""
     model = cpp_loader.SavedModel(folder)
     records = list(cpp_loader.warm_up_records(folder))
     found = {
@@ -33,26 +34,24 @@ def findings(folder):
             model.run(signature, {name: x[i : i + 1] for name, x in inputs.items()})
             for i in range(3)
         ]
+        empty = model.run(signature, {name: x[:0] for name, x in inputs.items()})
         found["differences"][signature] = max(
             gap(whole[name], value) for name, value in expected.items()
         )
         found["splits"][signature] = max(
             gap(np.concatenate([row[name] for row in rows]), whole[name]) for name in whole
         )
-        empty = model.run(signature, {name: x[:0] for name, x in inputs.items()})
         found["empty"][signature] = all(
             empty[name].shape == (0, *whole[name].shape[1:]) for name in whole
         )
+        wrong_dtype = {name: np.ones(x.shape, np.int32) for name, x in inputs.items()}
+        wrong_rank = {name: x[..., None] for name, x in inputs.items()}
         found["errors"][signature] = {
-            "wrong dtype": refusal(
-                model, signature, {name: np.ones(x.shape, np.int32) for name, x in inputs.items()}
-            ),
-            "wrong rank": refusal(
-                model, signature, {name: x[..., None] for name, x in inputs.items()}
-            ),
+            "wrong dtype": refusal(model, signature, wrong_dtype),
+            "wrong rank": refusal(model, signature, wrong_rank),
         }
         if signature == "generate":
-            found["threads"][signature] = wrong_in_threads(model, signature, inputs)
+            found["threads"][signature] = wrong_in_threads(model, signature, inputs, calls)
     found["damage"] = {
         how: reaction(folder, how) for how in ("flipped bit", "no variables", "no graph")
     }
@@ -60,12 +59,14 @@ def findings(folder):
 
 
 def gap(a, b):
+    """Return the largest difference of two arrays; for bytes 0 if they are equal, or 1."""
     if b.dtype.kind == "O":
         return 0.0 if a.tolist() == b.tolist() else 1.0
     return float(np.max(np.abs(a.astype(float) - b)))
 
 
 def refusal(model, signature, inputs):
+    """Return the first line of the error of a request, or "none"."""
     try:
         model.run(signature, inputs)
     except cpp_loader.LoaderError as error:
@@ -73,31 +74,31 @@ def refusal(model, signature, inputs):
     return "none"
 
 
-def wrong_in_threads(model, signature, inputs):
-    """How many of 8 × 1,000 concurrent answers are not bit for bit those of one thread."""
-    requests = [
-        {name: np.roll(x, i, 0) if x.dtype != np.int64 else x + i for name, x in inputs.items()}
-        for i in range(CALLS)
-    ]
-    if "condition" in inputs:
-        requests = [{**request, "condition": inputs["condition"]} for request in requests]
-    alone = [model.run(signature, request) for request in requests]
+def wrong_in_threads(model, signature, inputs, calls):
+    """Return how many concurrent answers are not bit-for-bit identical to those of one thread."""
+    requests = []
+    for i in range(calls):
+        request = {
+            name: x + i if x.dtype == np.int64 else np.roll(x, i, 0) for name, x in inputs.items()
+        }
+        if "condition" in inputs:
+            request["condition"] = inputs["condition"]
+        requests.append(request)
+    expected = [model.run(signature, request) for request in requests]
 
-    def calls(_):
-        return sum(
-            any(not np.array_equal(answer[name], expected[name]) for name in expected)
-            for answer, expected in (
-                (model.run(signature, request), expected)
-                for request, expected in zip(requests, alone, strict=True)
-            )
-        )
+    def count_wrong(_):
+        wrong = 0
+        for request, answer in zip(requests, expected, strict=True):
+            found = model.run(signature, request)
+            wrong += any(not np.array_equal(found[name], answer[name]) for name in answer)
+        return wrong
 
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
-        return sum(pool.map(calls, range(THREADS)))
+        return sum(pool.map(count_wrong, range(THREADS)))
 
 
 def reaction(folder, how):
-    """What happens to a damaged copy: when it is loaded, or when it is first run."""
+    """Return what happens to a damaged copy: when it is loaded, or when it is first run."""
     with tempfile.TemporaryDirectory() as temporary:
         copy = pathlib.Path(temporary) / "1"
         shutil.copytree(folder, copy)
@@ -119,6 +120,6 @@ def reaction(folder, how):
 
 
 if __name__ == "__main__":
-    print(
-        json.dumps({pathlib.Path(folder).parent.name: findings(folder) for folder in sys.argv[1:]})
-    )
+    calls, *folders = sys.argv[1:]
+    found = {pathlib.Path(folder).parent.name: findings(folder, int(calls)) for folder in folders}
+    print(json.dumps(found))

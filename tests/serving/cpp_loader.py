@@ -1,6 +1,6 @@
-"""The loader of TensorFlow Serving, driven by ctypes: the C API of the tensorflow wheel, without Python's TensorFlow.
+"""The C++ loader of TensorFlow Serving, called by ctypes through the C API of the tensorflow wheel.
 
-Not imported where TensorFlow is: it runs in processes of its own, which know nothing of Keras or keras_gen either.
+It runs in separate processes, which import neither Python's TensorFlow nor Keras nor keras_gen.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import types
 import numpy as np
 
 WHEEL = pathlib.Path(importlib.util.find_spec("tensorflow").origin).parent
-CODES = [
+CODES = [  # of TF_Code, in its order
     "OK",
     "CANCELLED",
     "UNKNOWN",
@@ -23,8 +23,6 @@ CODES = [
     "NOT_FOUND",
     "ALREADY_EXISTS",
     "PERMISSION_DENIED",
-]
-CODES += [
     "RESOURCE_EXHAUSTED",
     "FAILED_PRECONDITION",
     "ABORTED",
@@ -44,7 +42,7 @@ DTYPES = {
 NUMBERS = {dtype: number for number, dtype in DTYPES.items()}
 STRING_SIZE = 24  # sizeof(TF_TString)
 
-# the messages of the package, without the package: its __init__ would load Python's TensorFlow
+# The protocol messages without the package, whose __init__ would load Python's TensorFlow.
 sys.modules["tensorflow"] = types.ModuleType("tensorflow")
 sys.modules["tensorflow"].__path__ = [str(WHEEL)]
 from tensorflow.core.framework import tensor_pb2  # noqa: E402
@@ -73,7 +71,7 @@ RESULTS = {
 
 
 class Library:
-    """The functions of the C API, each of which returns a pointer unless RESULTS says otherwise."""
+    """The functions of the C API. Each returns a pointer unless RESULTS says otherwise."""
 
     def __init__(self):
         self.framework = ctypes.CDLL(
@@ -115,10 +113,8 @@ class SavedModel:
     """A SavedModel as TensorFlow Serving loads it."""
 
     def __init__(self, folder):
-        self.graph, options = (
-            ctypes.c_void_p(tf.TF_NewGraph()),
-            ctypes.c_void_p(tf.TF_NewSessionOptions()),
-        )
+        self.graph = ctypes.c_void_p(tf.TF_NewGraph())
+        options = ctypes.c_void_p(tf.TF_NewSessionOptions())
         meta_graph = tf.TF_NewBuffer()
         tags = (ctypes.c_char_p * 1)(b"serve")
         with Status() as status:
@@ -133,15 +129,14 @@ class SavedModel:
         }
 
     def run(self, signature, inputs):
-        """Answer arrays with arrays, by name; safe to call from several threads."""
+        """Return the outputs of a signature, by name. Several threads may call this method."""
         definition = self.definitions[signature]
-        sides = [sorted(inputs), sorted(definition.outputs)]
-        given = (
-            [definition.inputs[name].name for name in sides[0]],
-            [definition.outputs[name].name for name in sides[1]],
-        )
-        ins, outs = ((Output * len(names))(*map(self._output, names)) for names in given)
-        values = (ctypes.c_void_p * len(ins))(*(_tensor(inputs[name]) for name in sides[0]))
+        input_names = sorted(inputs)
+        output_names = sorted(definition.outputs)
+        ins = self._outputs(definition.inputs[name].name for name in input_names)
+        outs = self._outputs(definition.outputs[name].name for name in output_names)
+        tensors = [_tensor(inputs[name]) for name in input_names]
+        values = (ctypes.c_void_p * len(ins))(*tensors)
         answers = (ctypes.c_void_p * len(outs))()
         try:
             with Status() as status:
@@ -161,16 +156,21 @@ class SavedModel:
                 )
             return {
                 name: _array(ctypes.c_void_p(answer))
-                for name, answer in zip(sides[1], answers, strict=True)
+                for name, answer in zip(output_names, answers, strict=True)
             }
         finally:
             for tensor in (*values, *answers):
                 if tensor:
                     tf.TF_DeleteTensor(ctypes.c_void_p(tensor))
 
-    def _output(self, name):
-        operation, _, index = name.partition(":")
-        return Output(tf.TF_GraphOperationByName(self.graph, operation.encode()), int(index or 0))
+    def _outputs(self, names):
+        """Return the outputs of operations by names such as `"operation:0"`, as an array of C."""
+        outputs = []
+        for name in names:
+            operation, _, index = name.partition(":")
+            pointer = tf.TF_GraphOperationByName(self.graph, operation.encode())
+            outputs.append(Output(pointer, int(index or 0)))
+        return (Output * len(outputs))(*outputs)
 
 
 def _tensor(array):
@@ -207,21 +207,21 @@ def _array(tensor):
 
 
 def to_array(proto):
-    """A TensorProto as an array."""
-    dtype, shape = DTYPES[proto.dtype], [dim.size for dim in proto.tensor_shape.dim]
+    """Return a TensorProto as an array."""
+    dtype = DTYPES[proto.dtype]
+    shape = [dim.size for dim in proto.tensor_shape.dim]
     if dtype.kind == "O":
         return np.array(list(proto.string_val), object).reshape(shape)
     if proto.tensor_content:
         return np.frombuffer(proto.tensor_content, dtype).reshape(shape)
-    values = list(
-        {1: proto.float_val, 3: proto.int_val, 9: proto.int64_val, 10: proto.bool_val}[proto.dtype]
-    )
-    missing = math.prod(shape) - len(values)  # the last one stands for all that follow
+    fields = {1: proto.float_val, 3: proto.int_val, 9: proto.int64_val, 10: proto.bool_val}
+    values = list(fields[proto.dtype])
+    missing = math.prod(shape) - len(values)  # the last value stands for all that follow
     return np.array(values + values[-1:] * missing, dtype).reshape(shape)
 
 
 def to_proto(array):
-    """An array as a TensorProto."""
+    """Return an array as a TensorProto."""
     proto = tensor_pb2.TensorProto(dtype=NUMBERS[array.dtype])
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
@@ -233,7 +233,7 @@ def to_proto(array):
 
 
 def warm_up_records(folder):
-    """The requests and recorded answers of a SavedModel: (signature, inputs, outputs)."""
+    """Yield the warm-up records of a SavedModel: (signature, inputs, outputs)."""
     from tensorflow_serving.apis import prediction_log_pb2
 
     content = (pathlib.Path(folder) / "assets.extra" / "tf_serving_warmup_requests").read_bytes()
@@ -241,8 +241,6 @@ def warm_up_records(folder):
         (length,) = struct.unpack("<Q", content[:8])
         log = prediction_log_pb2.PredictionLog.FromString(content[12 : 12 + length]).predict_log
         content = content[16 + length :]
-        sides = [
-            {name: to_array(value) for name, value in side.items()}
-            for side in (log.request.inputs, log.response.outputs)
-        ]
-        yield log.request.model_spec.signature_name, *sides
+        inputs = {name: to_array(value) for name, value in log.request.inputs.items()}
+        outputs = {name: to_array(value) for name, value in log.response.outputs.items()}
+        yield log.request.model_spec.signature_name, inputs, outputs

@@ -1,4 +1,4 @@
-"""The clients, over real sockets, against a server that follows the rules of TensorFlow Serving."""
+"""The clients, on real sockets, against a server that follows the rules of TensorFlow Serving."""
 
 import pathlib
 import re
@@ -17,7 +17,7 @@ from keras_gen.serving.client import Tensor, Version
 
 @pytest.fixture(params=["rest", "grpc"])
 def client(request, server):
-    """A function from the name of a model to a client of it, in each way there is to ask."""
+    """A function that makes a client of a model by its name, over REST and over gRPC."""
 
     def connect(name, **arguments):
         if request.param == "grpc":
@@ -49,19 +49,19 @@ def test_every_method_answers_as_the_model_does(client, models, images):
             ask.reconstruct(x, condition), model.reconstruct(x, *given), atol=1e-6
         )
         np.testing.assert_allclose(ask.score(x, condition).score, model.score(x, *given), rtol=1e-5)
-        code = ask.encode(x, condition)
+        encoded = ask.encode(x, condition)
         if name == "autoencoder":
-            np.testing.assert_allclose(code["latents"], model.encode(x), atol=1e-6)
+            np.testing.assert_allclose(encoded["latents"], model.encode(x), atol=1e-6)
             np.testing.assert_array_equal(ask.score(x).anomaly, model.is_anomaly(x))
             assert ask.score(x).anomaly.dtype == bool
         else:
             assert ask.score(x, condition).anomaly is None
-            np.testing.assert_allclose(code["mean"], model.encode(x, *given).mean(), atol=1e-6)
-            assert ("scale_tril" in code) == (name == "conditional_vae")
-        assert code[next(iter(code))].dtype == np.float32
+            np.testing.assert_allclose(encoded["mean"], model.encode(x, *given).mean(), atol=1e-6)
+            assert ("scale_tril" in encoded) == (name == "conditional_vae")
+        assert encoded[next(iter(encoded))].dtype == np.float32
 
 
-def test_images_go_and_come_as_png(client, models, images):
+def test_images_are_sent_and_received_as_png(client, models, images):
     files = np.array(
         [tf.io.encode_png(np.uint8(255 * image)).numpy() for image in images[:3]], object
     )
@@ -88,7 +88,7 @@ def test_images_go_and_come_as_png(client, models, images):
             vae.predict("encode_bytes", inputs_bytes=[wrong])
 
 
-def test_what_the_server_knows_is_typed(client):
+def test_status_and_signatures_are_typed(client):
     ask = client("conditional_vae")
     assert ask.status() == [Version(1, "AVAILABLE", "")]
     score = ask.signatures()["score"]
@@ -100,7 +100,7 @@ def test_what_the_server_knows_is_typed(client):
     assert ask.signatures()["generate_bytes"].outputs["outputs_bytes"] == Tensor("object", (None,))
 
 
-def test_what_does_not_fit_is_refused_before_it_is_sent(client, images):
+def test_invalid_requests_are_refused_before_they_are_sent(client, images):
     ask = client("vae")
     for call, said in (
         (
@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_refused_before_it_is_sent(client, images):
             call()
 
 
-def test_an_empty_batch_goes_over_grpc_alone(server, images):
+def test_only_grpc_accepts_an_empty_batch(server, images):
     empty = GRPCClient(f"localhost:{server['grpc']}", "vae").encode(images[:0])
     assert empty["mean"].shape == (0, 3)
     with pytest.raises(ValueError, match="REST cannot carry an empty batch"):
@@ -164,7 +164,7 @@ def test_errors_of_the_server_name_their_code_and_what_to_do(client):
 
 
 @pytest.mark.parametrize("kind", ["rest", "grpc"])
-def test_no_server_and_a_silent_one_are_told_apart_and_nothing_waits_for_ever(kind):
+def test_no_server_and_a_silent_server_give_different_errors_in_time(kind):
     with socket.socket() as silent:
         silent.bind(("localhost", 0))
         silent.listen()
@@ -184,8 +184,8 @@ def test_no_server_and_a_silent_one_are_told_apart_and_nothing_waits_for_ever(ki
     assert time.monotonic() - began < 10
 
 
-def test_rest_as_curl_would_speak_it(server):
-    """The rules of the interface itself: what is left out with one input or output, base64, and what is an error."""
+def test_the_rest_interface_as_curl_uses_it(server):
+    """The rules of the interface: omitted names of single inputs and outputs, base64, errors."""
     base = f"http://localhost:{server['rest']}/v1/models/vae"
 
     def post(body):
@@ -223,7 +223,7 @@ def test_rest_as_curl_would_speak_it(server):
     assert requests.get(f"{base}:explain", timeout=30).status_code == 400
 
 
-def test_the_smoke_script_finds_nothing_wrong(server, capsys):
+def test_the_smoke_script_finds_no_difference(server, capsys):
     main = runpy.run_path(
         str(pathlib.Path(__file__).parents[2] / "scripts" / "smoke_test_server.py")
     )["main"]

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -23,7 +24,7 @@ from support import (
 )
 
 from keras_gen import RegularizedAutoencoder, serving
-from keras_gen._files import damaged_files
+from keras_gen._files import damaged_files, folder_lock
 from keras_gen._versions import versions
 from keras_gen.serving.model_card import CARD, write_card
 from keras_gen.serving.server_config import write_server_config
@@ -31,7 +32,7 @@ from keras_gen.serving.verify import CHECKSUMS
 
 
 @pytest.mark.usefixtures("unverified")
-def test_versions_count_up_and_the_earlier_stay(images, tmp_path):
+def test_versions_count_up_and_earlier_ones_stay(images, tmp_path):
     model = compiled_for_publishing()
     base = tmp_path / "models" / "digits"
     assert serving.publish(model, base) == base / "1"
@@ -52,7 +53,7 @@ def test_versions_count_up_and_the_earlier_stay(images, tmp_path):
     assert not np.allclose(after[1], before)
 
 
-def test_what_verifying_finds_wrong_is_not_published(tmp_path, monkeypatch):
+def test_a_model_with_a_problem_is_not_published(tmp_path, monkeypatch):
     without_verifying(monkeypatch, verified_here)
     model = compiled_for_publishing()
     score = model.score
@@ -87,8 +88,8 @@ def test_a_failed_export_leaves_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.usefixtures("unverified")
-def test_a_full_disk_is_an_error_and_the_earlier_versions_stay(tmp_path):
-    """No file may grow beyond a limit, which the graph, the weights or the warm-up requests hit."""
+def test_a_full_disk_is_an_error_and_earlier_versions_stay(tmp_path):
+    """No file may exceed a limit, which the graph, the weights or the warm-up records do."""
     model, base = compiled_for_publishing(tiny_vae), tmp_path / "digits"
     serving.publish(model, base)
     unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -116,6 +117,8 @@ def test_the_card_describes_the_model_and_its_training(tmp_path):
     assert own in card
     assert "## Training\n\nTrained for 3 epochs.\n\n## Limits" in card
     assert "posterior: DiagonalNormal(event_size=3)" in card
+    assert "prior: StandardNormal(event_size=3)" in card
+    assert f"encoder: {model.encoder.name}, {model.encoder.count_params()} parameters" in card
     assert (
         "| `encode` | `inputs` float32 [batch, 8, 8, 1] | `mean` float32 [batch, 3], "
         "`scale` float32 [batch, 3] |"
@@ -154,7 +157,7 @@ def test_the_endpoints_are_built_once(tmp_path, monkeypatch):
     assert built == [1]
 
 
-def test_a_class_of_ones_own_needs_no_docstring_for_its_card(tmp_path):
+def test_a_user_defined_class_needs_no_docstring_for_its_card(tmp_path):
     class Mine(RegularizedAutoencoder):
         pass
 
@@ -163,7 +166,7 @@ def test_a_class_of_ones_own_needs_no_docstring_for_its_card(tmp_path):
     assert "z = encoder(x), x̂ = decoder(z)" in (tmp_path / CARD).read_text()
 
 
-def test_the_server_configuration_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+def test_the_server_configuration_is_flushed_to_disk_before_it_is_renamed(tmp_path, monkeypatch):
     (tmp_path / "vae" / "1").mkdir(parents=True)
     synced = []
     monkeypatch.setattr("keras_gen._files._sync", lambda path: synced.append(path.name))
@@ -171,7 +174,7 @@ def test_the_server_configuration_is_on_the_disk_before_it_has_its_name(tmp_path
     assert {"unfinished-models.config", "unfinished-batching_parameters.txt"} < set(synced)
 
 
-def test_the_server_configuration_names_all_models_and_keeps_what_was_changed(tmp_path):
+def test_the_server_configuration_names_all_models_and_keeps_changes(tmp_path):
     for version in ("vae/1", "vae/2", "gan/1", "notes/old", "empty"):
         (tmp_path / version).mkdir(parents=True)
     write_server_config(tmp_path)
@@ -212,7 +215,7 @@ def test_the_server_configuration_names_all_models_and_keeps_what_was_changed(tm
     config.write_text("model_config_list { config {")
     with pytest.raises(
         ValueError,
-        match=r"(?s)models\.config must hold a valid ModelServerConfig.*Correct the file or remove it",
+        match=r"(?s)models\.config must hold a valid ModelServerConfig.*Correct the file or remove",
     ):
         serving.publish(compiled_for_publishing(), tmp_path / "vae")
     assert sorted(path.name for path in (tmp_path / "vae").iterdir()) == ["1", "2"]
@@ -220,11 +223,85 @@ def test_the_server_configuration_names_all_models_and_keeps_what_was_changed(tm
 
 # === Killed at any moment ===
 
+STEPS = ("write_saved_model", "write_records", "write_card", "write_checksums", "verify")
+
+
+class Killed(BaseException):
+    pass
+
+
+def snapshot(folder):
+    """Return the files of a folder with the times at which they were changed."""
+    return {path.name: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+def write_few_files(endpoints, folder):
+    folder.mkdir()
+    (folder / "saved_model.pb").write_text("a graph")
+    (folder / "variables").mkdir()
+    (folder / "variables" / "variables.index").write_text("weights")
+
+
+@pytest.fixture
+def quick_publishing(monkeypatch):
+    """The module of `publish`, which writes a few small files in place of a SavedModel."""
+    module = importlib.import_module("keras_gen.serving.publish")
+    monkeypatch.setattr(module, "write_saved_model", write_few_files)
+    monkeypatch.setattr(module, "write_records", lambda endpoints, model, folder: {})
+    monkeypatch.setattr(module, "verify", lambda folder: serving.Verification(folder, {}, 0, []))
+    return module
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_stopped_at_any_step_it_leaves_the_old_version_and_the_next_call_continues(
+    step, tmp_path, monkeypatch, quick_publishing
+):
+    """A process that is killed during a step leaves its unfinished folder."""
+    model = compiled_for_publishing()
+    base = tmp_path / "digits"
+    serving.publish(model, base)
+    old = snapshot(base / "1")
+    original = getattr(quick_publishing, step)
+
+    def stop(*arguments):
+        original(*arguments)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(quick_publishing, step, stop)
+        patch.setattr("keras_gen._files.remove", lambda path: None)
+        with pytest.raises(Killed):
+            serving.publish(model, base)
+    assert sorted(path.name for path in base.iterdir()) == ["1", "unfinished-2"]
+    assert snapshot(base / "1") == old
+    assert damaged_files(base / "1", CHECKSUMS) == []
+    assert serving.publish(model, base) == base / "2"
+    assert sorted(path.name for path in base.iterdir()) == ["1", "2"]
+    assert snapshot(base / "1") == old
+    assert damaged_files(base / "2", CHECKSUMS) == []
+
+
+@pytest.mark.usefixtures("quick_publishing")
+def test_two_that_publish_to_one_folder_wait_for_each_other(tmp_path):
+    model = compiled_for_publishing()
+    base = tmp_path / "digits"
+    base.mkdir()
+    other = threading.Thread(target=serving.publish, args=(model, base))
+    with folder_lock(base):
+        other.start()
+        other.join(timeout=0.3)
+        assert other.is_alive()
+        assert list(base.iterdir()) == []
+    other.join(timeout=60)
+    assert [path.name for path in base.iterdir()] == ["1"]
+
+
 KILLS = 50
 PUBLISHERS = """
 import os, sys, time
 sys.path.insert(0, sys.argv[1])
-from support import compiled_for_publishing, without_verifying  # imported, nothing computed: forks are safe
+# Imported, and nothing computed, so that forks are safe.
+from support import compiled_for_publishing, without_verifying
 for line in sys.stdin:  # a folder to publish to
     child = os.fork()
     if child:
@@ -249,15 +326,20 @@ def wait_for(path, seconds=60):
         time.sleep(0.001)
 
 
-def test_killed_at_any_moment_it_leaves_the_old_versions_or_a_whole_new_one(tmp_path):
-    """A process that publishes is killed −9 at moments spread over all that it does, verifying apart, which writes nothing."""
+@pytest.mark.slow
+def test_killed_at_any_moment_it_leaves_the_old_versions_or_a_complete_new_one(tmp_path):
+    """A process that publishes is killed by SIGKILL at moments spread over all its work.
+
+    It does not verify, which writes nothing.
+    """
     model = compiled_for_publishing()
     with pytest.MonkeyPatch.context() as patch:
         without_verifying(patch)
         serving.publish(model, tmp_path / "first")
-    old = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "first" / "1").rglob("*")}
+    old = snapshot(tmp_path / "first" / "1")
     command = [sys.executable, "-c", PUBLISHERS, str(pathlib.Path(__file__).parents[1])]
-    lengths, outcomes = [], []
+    lengths = []
+    outcomes = []
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as publishers:
@@ -269,7 +351,7 @@ def test_killed_at_any_moment_it_leaves_the_old_versions_or_a_whole_new_one(tmp_
             child = int(publishers.stdout.readline())
             wait_for(base.with_name("digits.ready"))
             began = time.monotonic()
-            if number < 2:  # how long one takes that is left alone
+            if number < 2:  # how long it takes without a kill
                 wait_for(base.with_name("digits.done"))
                 lengths.append(time.monotonic() - began)
                 continue
@@ -279,7 +361,7 @@ def test_killed_at_any_moment_it_leaves_the_old_versions_or_a_whole_new_one(tmp_
             outcomes.append(len(versions))
             assert versions in (["1"], ["1", "2"])
             assert all(damaged_files(base / version, CHECKSUMS) == [] for version in versions)
-            assert {path.name: path.stat().st_mtime_ns for path in (base / "1").rglob("*")} == old
+            assert snapshot(base / "1") == old
             assert all(path.name in (*versions, "unfinished-2") for path in base.iterdir())
         together = tmp_path / "together" / "digits"  # three at once wait for one another
         shutil.copytree(tmp_path / "first", together)
@@ -293,10 +375,8 @@ def test_killed_at_any_moment_it_leaves_the_old_versions_or_a_whole_new_one(tmp_
     assert set(outcomes) == {1, 2}
     with pytest.MonkeyPatch.context() as patch:
         without_verifying(patch)
-        for number in range(2, 6):  # and the next call goes on as if nothing had been
+        for number in range(2, 6):  # the next call continues as if nothing had happened
             base = tmp_path / f"models-{number}" / "digits"
-            expected = str(
-                max(int(path.name) for path in base.iterdir() if path.name.isdecimal()) + 1
-            )
-            assert serving.publish(model, base).name == expected
+            newest = max(int(path.name) for path in base.iterdir() if path.name.isdecimal())
+            assert serving.publish(model, base).name == str(newest + 1)
             assert not list(base.glob("unfinished-*"))

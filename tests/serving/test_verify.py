@@ -1,5 +1,6 @@
-"""What `keras-gen verify` says of published models, whole, damaged, and made wrong on purpose."""
+"""The verification of published models that are correct, damaged, or wrong on purpose."""
 
+import importlib
 import itertools
 import pathlib
 import re
@@ -38,7 +39,7 @@ def test_the_command_prints_every_signature_and_exits_with_0(published, capsys):
 
 
 @pytest.mark.parametrize("name", SERVED)
-def test_every_model_is_without_fault(published, models, name):
+def test_every_model_has_no_problem(published, models, name):
     found = clean_check.check(published / name / "1")
     assert found["problems"] == []
     assert sorted(found["signatures"]) == sorted(
@@ -77,13 +78,39 @@ def test_damage_to_any_file_is_named_and_exits_with_1(published, tmp_path, capsy
         assert file in line, (how, line)
 
 
-def test_what_cannot_be_loaded_is_a_problem_and_no_folder_is_a_mistake(published, tmp_path, capsys):
+@pytest.mark.slow
+def test_a_model_that_cannot_be_loaded_is_a_problem(published, tmp_path):
     folder = tmp_path / "1"
     shutil.copytree(published / "gan" / "1", folder)
     (folder / "variables" / "variables.index").write_bytes(b"nothing")
     write_checksums(folder, CHECKSUMS)  # as if it had been so from the beginning
     [problem] = serving.verify(folder).problems
     assert problem.startswith("it cannot be run: ")
+
+
+@pytest.mark.parametrize(
+    ("program", "said"),
+    [
+        ("raise ValueError('no weights')", "it cannot be run: ValueError: no weights"),
+        ("import os; os._exit(3)", "it cannot be run: exit code 3"),
+        ("import time; time.sleep(60)", "it did not answer within 0.5 s"),
+        ("import keras_gen", "it cannot be run: ModuleNotFoundError: .*keras_gen"),
+    ],
+)
+def test_a_check_that_fails_or_does_not_end_is_a_problem(
+    program, said, published, tmp_path, monkeypatch
+):
+    """With a small program in place of the check, which loads TensorFlow."""
+    check = tmp_path / "check.py"
+    check.write_text(f"import sys\nsys.modules['keras_gen'] = None\n{program}\n")
+    verification = importlib.import_module("keras_gen.serving.verify")
+    monkeypatch.setattr(verification, "_CHECK", check)
+    monkeypatch.setattr(verification, "_TIMEOUT", 0.5 if "sleep" in program else 60)
+    [problem] = serving.verify(published / "gan" / "1").problems
+    assert re.match(said, problem)
+
+
+def test_a_missing_folder_is_an_error_and_an_empty_one_a_problem(tmp_path, capsys):
     with pytest.raises(SystemExit) as caught:
         cli.main(["verify", str(tmp_path / "nowhere")])
     assert caught.value.code == 2
@@ -97,10 +124,8 @@ class Faulty(tf.Module):
 
     def __init__(self, fault):
         super().__init__()
-        self.weights, self.again = (
-            tf.Variable([2.0, 3.0]),
-            tf.Variable([2.0, 3.0]) if fault == "twice" else None,
-        )
+        self.weights = tf.Variable([2.0, 3.0])
+        self.again = tf.Variable([2.0, 3.0]) if fault == "twice" else None
         self.fault = fault
 
     @tf.function(input_signature=[tf.TensorSpec((None, 2), tf.float32, name="x")])
@@ -113,13 +138,8 @@ class Faulty(tf.Module):
         elif self.fault == "batch":
             y += 0.5 * tf.cast(tf.shape(x)[0] > 1, tf.float32)
         elif self.fault == "path":
-            y += (
-                tf.cast(
-                    tf.strings.length(tf.constant(str(pathlib.Path(__file__).resolve()))),
-                    tf.float32,
-                )
-                * 0
-            )
+            path = tf.constant(str(pathlib.Path(__file__).resolve()))
+            y += 0 * tf.cast(tf.strings.length(path), tf.float32)
         return {"y": y}
 
 
@@ -131,7 +151,8 @@ class Faulty(tf.Module):
         ("python", "operator PyFunc calls Python"),
         (
             "batch",
-            "signature serving_default: y of two concatenated batches differs|y of a row depends on the batch",
+            "signature serving_default: y of two concatenated batches differs|"
+            "y of a row depends on the batch",
         ),
         ("path", "the path .*test_verify.py of the machine that wrote it is in it"),
         ("twice", "4 numbers are stored, 2 are served"),
@@ -162,7 +183,7 @@ def test_each_fault_is_found(fault, said, tmp_path):
         assert all(re.search(said, problem) for problem in problems), problems
 
 
-def test_mixed_precision_is_compared_with_what_it_can_keep(tmp_path, images):
+def test_mixed_precision_has_a_larger_tolerance(tmp_path, images):
     keras.config.set_dtype_policy("mixed_float16")
     model, arguments = tiny_vae()
     model.compile(**arguments)
@@ -179,11 +200,9 @@ def test_mixed_precision_is_compared_with_what_it_can_keep(tmp_path, images):
 
 
 def test_a_categorical_likelihood_whose_scores_may_be_infinite_is_verified(tmp_path):
-    for levels in (256, 16):  # the warm-up images have values of 256 levels, which 16 do not know
-        posterior, likelihood = (
-            distributions.DiagonalNormal(2),
-            distributions.Categorical(IMAGE, levels),
-        )
+    for levels in (256, 16):  # the warm-up images have 256 levels, most of which 16 do not include
+        posterior = distributions.DiagonalNormal(2)
+        likelihood = distributions.Categorical(IMAGE, levels)
         encoder = networks.mlp(IMAGE, (posterior.parameter_size,), hidden=(4,))
         model = keras_gen.VAE(
             encoder,
