@@ -162,9 +162,9 @@ class Page:
 
     def _add_canvas(self) -> None:
         events = ["pointerdown", "pointermove", "pointerleave"]
-        self.drawing = _image("drawing", self._draw, events).classes("canvas")
+        self.drawing = _image("canvas", self._draw, events).classes("canvas")
         if self.can_encode:
-            self.reconstruction = _image("reconstruction of the drawing")
+            self.reconstruction = _image("reconstruction")
         with ui.column().classes("rest"):
             with ui.row():
                 _button("Clear", self._clear)
