@@ -16,7 +16,7 @@ import numpy as np
 import tyro
 
 from keras_gen import data
-from keras_gen.runs import train as run
+from keras_gen.runs import RunFolder
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -63,7 +63,7 @@ def main(settings: Settings):
     classifier = train_classifier(train)
     test_accuracy = classifier.evaluate(test, verbose=0, return_dict=True)["accuracy"]
     requested = np.arange(settings.samples) % 10
-    model = run.load_run(settings.folder)
+    model = RunFolder(settings.folder).load_model()
     batches = []
     for i, labels in enumerate(requested.reshape(-1, 100)):
         seed = settings.seed * 1000 + i

@@ -21,8 +21,7 @@ import tyro
 from keras_gen import data, evaluation
 from keras_gen.data import as_arrays
 from keras_gen.models import RegularizedAutoencoder
-from keras_gen.runs.config import AutoencoderConfig, GANConfig, VAEConfig
-from keras_gen.runs.train import build
+from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, build
 
 IMAGE = (28, 28, 1)
 TABLE = "gan_losses"
@@ -99,8 +98,8 @@ def table():
 time, each on one core (budget: 120). The data are MNIST; 10,000 samples are compared with the
 10,000 test images. The FID uses features of {protocol["extractor"]} ({protocol["weights"]}), and is
 not comparable with Inception FIDs. The FID between two halves of the real data is
-{found[0]["real_fid"]:.2f}. ± is the standard deviation over seeds. The target is this order: the best
-GAN before the RAE before the VAE. {reached}.
+{found[0]["real_fid"]:.2f}. ± is the standard deviation over seeds. The target is this order: the
+best GAN before the RAE before the VAE. {reached}.
 
 {results.markdown(head, lines)}
 """
