@@ -1,12 +1,14 @@
-"""The documentation's site: `sphinx-build -W docs site`."""
+"""Configuration of the documentation: `sphinx-build -W docs site`."""
 
 import inspect
 import logging
 
 import keras_gen
 
-logging.getLogger("absl").setLevel("WARNING")  # TFDS says what it reads
-project, author, release = "keras_gen", "the keras_gen developers", keras_gen.__version__
+logging.getLogger("absl").setLevel("WARNING")  # TFDS logs every file that it reads
+project = "keras_gen"
+author = "the keras_gen developers"
+release = keras_gen.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
@@ -16,14 +18,14 @@ extensions = [
 ]
 html_theme = "furo"
 html_title = f"keras_gen {release}"
-exclude_patterns = ["tutorials/*.rst"]  # the gallery makes its own
-default_role = "code"  # docstrings have `code` in single backticks
+exclude_patterns = ["tutorials/*.rst"]  # the gallery writes its own pages
+default_role = "code"  # docstrings write `code` in single backticks
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_heading_anchors = 3
 autodoc_default_options = {"members": True, "show-inheritance": True}
 autodoc_member_order = "bysource"
-autodoc_typehints = "none"  # `Args:` has them in words
+autodoc_typehints = "none"  # the section `Args:` describes the types
 napoleon_use_rtype = False
 
 sphinx_gallery_conf = {
@@ -40,13 +42,13 @@ sphinx_gallery_conf = {
 
 
 def setup(app):
-    """Show the constructors of models and layers, which Keras hides behind its own."""
+    """Show the constructors of models and layers, which Keras hides behind its own signature."""
 
     def constructor(app, what, name, obj, options, signature, returned):
         if what != "class" or not hasattr(obj, "get_config"):
             return None
-        shown = inspect.signature(obj.__init__).parameters.values()
-        parameters = [parameter.replace(annotation=parameter.empty) for parameter in shown][1:]
-        return str(inspect.Signature(parameters)), returned
+        _, *parameters = inspect.signature(obj.__init__).parameters.values()
+        untyped = [parameter.replace(annotation=parameter.empty) for parameter in parameters]
+        return str(inspect.Signature(untyped)), returned
 
     app.connect("autodoc-process-signature", constructor)

@@ -1,3 +1,5 @@
+"""Configurations of objects, and the checks of their constructor arguments."""
+
 import re
 
 import keras
@@ -33,38 +35,34 @@ from keras_gen._arguments import positive_float, positive_int
     ],
     ids=lambda instance: type(instance).__name__,
 )
-def test_every_object_comes_back_from_its_configuration(instance):
+def test_every_object_is_restored_from_its_configuration(instance):
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(instance))
     assert type(again) is type(instance)
     assert again.get_config() == instance.get_config()
 
 
 @pytest.mark.parametrize("count", [3, np.int64(3), np.uint8(3)])
-def test_a_count_is_an_int_of_python_or_numpy(count):
+def test_positive_integers_of_python_and_numpy_become_ints(count):
     assert type(positive_int(None, "every", count)) is int
     assert positive_int(None, "every", count, at_least=3) == 3
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.0, np.float32(2), True, np.True_, "1", None])
-def test_what_is_no_count_is_refused_by_the_names_of_owner_and_argument(count):
-    with pytest.raises(
-        ValueError,
-        match=re.escape(f"`every` of R1 must be an integer of at least 1. Received: every={count!r}"),
-    ):
+def test_other_values_are_rejected_with_the_names_of_owner_and_argument(count):
+    message = f"`every` of R1 must be an integer of at least 1. Received: every={count!r}"
+    with pytest.raises(ValueError, match=re.escape(message)):
         losses.R1(1.0, every=count)
-    with pytest.raises(
-        ValueError, match=re.escape(f"`every` must be an integer of at least 1. Received: every={count!r}")
-    ):
+    message = f"`every` must be an integer of at least 1. Received: every={count!r}"
+    with pytest.raises(ValueError, match=re.escape(message)):
         positive_int(None, "every", count)
 
 
-def test_a_truth_value_is_no_number():
-    with pytest.raises(
-        ValueError, match=re.escape("`weight` of R1 must be a positive number. Received: weight=True")
-    ):
+def test_a_bool_is_not_a_number():
+    message = "`weight` of R1 must be a positive number. Received: weight=True"
+    with pytest.raises(ValueError, match=re.escape(message)):
         losses.R1(True)
     assert positive_float(None, "weight", np.float32(0.5)) == 0.5
 
 
-def test_an_object_shows_how_it_was_made():
+def test_the_repr_shows_the_constructor_arguments():
     assert repr(distributions.Normal((7,), scale=0.25)) == "Normal(event_shape=(7,), scale=0.25)"
