@@ -275,6 +275,7 @@ def test_stopped_at_any_step_it_leaves_the_old_version_and_the_next_call_continu
     assert sorted(path.name for path in base.iterdir()) == ["1", "unfinished-2"]
     assert snapshot(base / "1") == old
     assert damaged_files(base / "1", CHECKSUMS) == []
+    (base / "unfinished-7").mkdir()
     assert serving.publish(model, base) == base / "2"
     assert sorted(path.name for path in base.iterdir()) == ["1", "2"]
     assert snapshot(base / "1") == old
