@@ -1,12 +1,17 @@
-"""The house: imports, public names, scripts, and what a clean process sees."""
+"""Structure of the package: imports, private names, scripts, and the installed wheel."""
 
-import functools
+import ast
+import graphlib
+import importlib
+import inspect
 import os
 import pathlib
 import runpy
 import subprocess
 import sys
+import textwrap
 
+import grimp
 import numpy as np
 import pytest
 from importlinter.cli import lint_imports
@@ -15,6 +20,7 @@ from support import tiny_vae
 import keras_gen
 
 ROOT = pathlib.Path(__file__).parents[1]
+PACKAGE = ROOT / "keras_gen"
 SCRIPTS = sorted(
     str(path.relative_to(ROOT / "scripts"))
     for path in (ROOT / "scripts").rglob("*.py")
@@ -22,11 +28,202 @@ SCRIPTS = sorted(
 )
 
 
-def test_imports_go_one_way():
+def test_imports_follow_the_layers_of_the_architecture():
     assert lint_imports(config_filename=str(ROOT / "pyproject.toml"), no_cache=True) == 0
 
 
-def test_public_names_are_there():
+def import_cycle(package):
+    """Return the names of modules that import each other in a circle, or None.
+
+    Imports inside functions and under `TYPE_CHECKING` count. The package itself does not, because
+    it imports its public names from all modules.
+    """
+    graph = grimp.build_graph(package, exclude_type_checking_imports=False, cache_dir=None)
+    imports = {}
+    for module in graph.modules - {package}:
+        imports[module] = graph.find_modules_directly_imported_by(module) - {package}
+    try:
+        graphlib.TopologicalSorter(imports).prepare()
+    except graphlib.CycleError as error:
+        return error.args[1]
+    return None
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    assert import_cycle("keras_gen") is None
+
+
+@pytest.mark.parametrize(
+    "back",
+    [
+        "from circle.a import x",
+        "if TYPE_CHECKING:\n    import circle.a",
+        "def f():\n    from circle import a",
+    ],
+    ids=["plain", "types", "function"],
+)
+def test_every_kind_of_circle_is_found(tmp_path, monkeypatch, back):
+    package = tmp_path / "circle"
+    package.mkdir()
+    (package / "__init__.py").write_text("from circle import a, b, c")
+    (package / "a.py").write_text("from circle import b")
+    (package / "b.py").write_text("import circle.c")
+    (package / "c.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert import_cycle("circle") is None
+    (package / "c.py").write_text(f"from typing import TYPE_CHECKING\n{back}\n")
+    assert set(import_cycle("circle")) == {"circle.a", "circle.b", "circle.c"}
+
+
+# === Private names of Keras and TensorFlow ===
+
+FRAMEWORKS = ("keras", "tensorflow", "tensorflow_datasets", "tensorflow_probability", "tf_keras")
+PRIVATE_MODULES = ("keras.src", "tensorflow.python", "tensorflow_probability.python")
+NAMEDTUPLE = ("_asdict", "_fields", "_replace")
+# There is no public list of the operations that TensorFlow registers.
+ALLOWED_IMPORTS = {"serving/_clean_check.py": "tensorflow.python.framework.op_def_registry"}
+
+
+def is_private(name):
+    return name.startswith("_") and not name.endswith("_")
+
+
+def sources():
+    """Return the syntax trees of all modules but `_compat.py`, by path in the package."""
+    paths = {str(path.relative_to(PACKAGE)): path for path in sorted(PACKAGE.rglob("*.py"))}
+    del paths["_compat.py"]
+    return {name: ast.parse(path.read_text()) for name, path in paths.items()}
+
+
+def defined_names(tree):
+    """Return all names that a module defines or assigns, and its attributes of `self` or `cls`."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
+            names.add(node.name)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif (
+            isinstance(node, ast.Attribute)
+            and isinstance(node.ctx, ast.Store)
+            and isinstance(node.value, ast.Name)
+            and node.value.id in ("self", "cls")
+        ):
+            names.add(node.attr)
+    return names
+
+
+def imported_names(tree):
+    """Yield `(line, name)` for all imports, with the full name of what is imported."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                yield node.lineno, f"{node.module}.{alias.name}"
+
+
+def other_packages(tree):
+    """Return the names under which a module imports packages other than Keras and TensorFlow."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] not in FRAMEWORKS:
+                    names.add(alias.asname or alias.name.split(".")[0])
+    return names
+
+
+def private_accesses(tree, own_names):
+    """Return `line: code` for all uses of private names that are not in `own_names`."""
+    others = other_packages(tree)
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            name = node.attr
+            if isinstance(node.value, ast.Name) and node.value.id in others:
+                continue
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id in ("getattr", "hasattr", "setattr", "delattr")
+            and isinstance(node.args[1], ast.Constant)
+        ):
+            name = node.args[1].value
+        else:
+            continue
+        if is_private(name) and name not in own_names and name not in NAMEDTUPLE:
+            found.append(f"{node.lineno}: {ast.unparse(node)}")
+    return found
+
+
+def test_only_compat_uses_private_names_of_keras_and_tensorflow():
+    trees = sources()
+    own_names = {name for tree in trees.values() for name in defined_names(tree)}
+    own_names |= {pathlib.Path(path).stem for path in trees}  # the names of modules
+    found = {}
+    for path, tree in trees.items():
+        lines = private_accesses(tree, own_names)
+        for line, name in imported_names(tree):
+            if name.startswith(PRIVATE_MODULES) and name != ALLOWED_IMPORTS.get(path):
+                lines.append(f"{line}: import of {name}")
+        if lines:
+            found[path] = lines
+    assert found == {}
+
+
+def test_the_search_finds_private_names_and_imports():
+    source = """
+import os
+import keras.src.layers
+from keras import src
+from tensorflow.python import framework
+def f(model):
+    model._own, os._exit, table._asdict(), self._own
+    model._foreign.x, super()._foreign, getattr(model, "_foreign"), keras._foreign()
+"""
+    tree = ast.parse(source)
+    assert sorted(private_accesses(tree, {"_own"})) == [
+        "8: getattr(model, '_foreign')",
+        "8: keras._foreign",
+        "8: model._foreign",
+        "8: super()._foreign",
+    ]
+    names = [name for _, name in imported_names(tree)]
+    assert names == ["os", "keras.src.layers", "keras.src", "tensorflow.python.framework"]
+
+
+def names_of_frameworks(kind):
+    """Return the private names that the Keras and TensorFlow base classes of a class define."""
+    names = set()
+    for base in inspect.getmro(kind):
+        if base.__module__.split(".")[0] in FRAMEWORKS:
+            names |= defined_names(ast.parse(textwrap.dedent(inspect.getsource(base))))
+    return {name for name in names if is_private(name)}
+
+
+def test_no_class_redefines_a_private_name_of_keras():
+    """Methods as well as attributes of `self`, which Keras may track or overwrite."""
+    found = {}
+    for path, tree in sources().items():
+        parts = ["keras_gen", *pathlib.Path(path).with_suffix("").parts]
+        module = importlib.import_module(".".join(parts).removesuffix(".__init__"))
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                inherited = names_of_frameworks(getattr(module, node.name))
+                redefined = defined_names(node) & inherited
+                if redefined:
+                    found[f"{path}: {node.name}"] = redefined
+    assert found == {}
+
+
+def test_the_private_names_of_keras_are_found():
+    names = names_of_frameworks(keras_gen.VAE)
+    assert names >= {"_losses", "_metrics", "_symbolic_build", "_tracker"}
+
+
+def test_public_names_exist():
     assert all(hasattr(keras_gen, name) for name in keras_gen.__all__)
 
 
@@ -36,7 +233,7 @@ def test_scripts_answer_help_and_stay_thin(script, monkeypatch, capsys):
     if script.startswith(("train", "export")):
         assert len(path.read_text().splitlines()) <= 12
     monkeypatch.setattr(sys, "argv", [str(path), "--help"])
-    monkeypatch.syspath_prepend(path.parent)  # as Python has it, for what scripts share
+    monkeypatch.syspath_prepend(path.parent)  # as Python does, because scripts share `results.py`
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(path), run_name="__main__")
     assert not stopped.value.code
@@ -52,62 +249,42 @@ def test_a_script_trains(tmp_path, monkeypatch):
     assert (tmp_path / "savedmodels" / "autoencoder" / "1").is_dir()
 
 
-def test_the_wheel_has_the_whole_package_and_is_all_that_it_needs(tmp_path):
-    """Built as an sdist, from which the wheel is built; what is installed from that loads its data and its command answers."""
-    run = functools.partial(
-        subprocess.run, check=True, capture_output=True, text=True, cwd=tmp_path
-    )
-    run(
-        [
-            sys.executable,
-            "-m",
-            "build",
-            "--no-isolation",
-            "--outdir",
-            str(tmp_path / "dist"),
-            str(ROOT),
-        ]
-    )
+def test_the_wheel_contains_the_package_and_works_alone(tmp_path):
+    """The wheel is built from the sdist. Installed, it loads its data and answers a command."""
+
+    def run(*command, env=None):
+        finished = subprocess.run(
+            command, check=True, capture_output=True, text=True, cwd=tmp_path, env=env
+        )
+        return finished.stdout
+
+    dist = tmp_path / "dist"
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(dist), str(ROOT))
     version = keras_gen.__version__
-    assert {path.name for path in (tmp_path / "dist").iterdir()} == {
-        f"keras_gen-{version}.tar.gz",
-        f"keras_gen-{version}-py3-none-any.whl",
-    }
-    wheel, installed = (
-        str(tmp_path / "dist" / f"keras_gen-{version}-py3-none-any.whl"),
-        tmp_path / "installed",
-    )
-    run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "--no-deps",
-            "--no-index",
-            "--target",
-            str(installed),
-            wheel,
-        ]
-    )
+    wheel = dist / f"keras_gen-{version}-py3-none-any.whl"
+    assert set(dist.iterdir()) == {wheel, dist / f"keras_gen-{version}.tar.gz"}
+    installed = tmp_path / "installed"
+    options = ["--no-deps", "--no-index", "--target", str(installed)]
+    run(sys.executable, "-m", "pip", "install", *options, str(wheel))
 
     def files(folder):
-        return {
-            str(path.relative_to(folder))
-            for path in folder.rglob("*")
-            if path.is_file() and "__pycache__" not in path.parts
-        }
+        paths = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+        return {str(path) for path in paths if "__pycache__" not in path.parts}
 
-    assert files(installed / "keras_gen") == files(ROOT / "keras_gen")
+    assert files(installed / "keras_gen") == files(PACKAGE)
     environment = {**os.environ, "PYTHONPATH": str(installed)}
-    said = run([str(installed / "bin" / "keras-gen"), "--version"], env=environment).stdout
-    assert said.startswith(f"keras_gen {version}\n")
+    output = run(str(installed / "bin" / "keras-gen"), "--version", env=environment)
+    assert output.startswith(f"keras_gen {version}\n")
+    # To load a saved model, importing the package is enough.
     tiny_vae()[0].save(tmp_path / "vae.keras")
-    program = (  # a saved model needs nothing but the import
-        "import keras, keras_gen; print(keras_gen.__file__, keras_gen.data.load('mnist_mini')[0].cardinality().numpy(), "
-        "keras.saving.load_model('vae.keras').__class__)"
+    program = (
+        "import keras, keras_gen\n"
+        "print(keras_gen.__file__)\n"
+        "print(int(keras_gen.data.load('mnist_mini')[0].cardinality()))\n"
+        "print(keras.saving.load_model('vae.keras').__class__)"
     )
-    where, batches, *kind = run([sys.executable, "-c", program], env=environment).stdout.split()
-    assert kind == ["<class", "'keras_gen.models.vae.VAE'>"]
-    assert pathlib.Path(where).is_relative_to(installed)
+    output = run(sys.executable, "-c", program, env=environment)
+    file, batches, kind = output.splitlines()
+    assert kind == "<class 'keras_gen.models.vae.VAE'>"
+    assert pathlib.Path(file).is_relative_to(installed)
     assert int(batches) == -(-10_000 // 128)
