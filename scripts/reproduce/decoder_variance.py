@@ -141,7 +141,7 @@ def table():
 total (budget: 30). The data are grey images of MNIST; all 10,000 test images are used.
 −ELBO is in nats, lower is better. The FID uses features of {protocol["extractor"]}
 ({protocol["weights"]}), so that only the order can be compared with the paper. By the bound, it
-{by_bound}. By the FID, it {by_fid}. The FID between two halves of the real data is
+{by_bound}. By the FID, it {by_fid}. The FID between the test images and as many training images is
 {found[0]["real_fid"]:.2f}. ± is the standard deviation over seeds.
 
 {results.markdown(head, lines)}
