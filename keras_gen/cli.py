@@ -59,6 +59,7 @@ _TRANSLATIONS = (
     (r"keras\.optimizers\.Adam\(global_clipnorm=1\.0\)", "--clip-norm 1"),
     (r"\bskip_corrupt=True", "--skip-corrupt"),
     (r"`data_dir`", "`--data-dir`"),
+    (r"Load the data with `labels=False`\.", "Train a model that needs no labels."),
 )  # fmt: skip
 
 

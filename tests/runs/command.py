@@ -166,11 +166,15 @@ class Send:
 
 @dataclasses.dataclass
 class FullDisk:
-    """Makes every write beyond a file size fail, as on a full disk."""
+    """Makes every write beyond a file size fail, as on a full disk, or kill the process."""
 
     size: int = 100_000
+    """Largest size of a file in bytes."""
+    kill: bool = False
 
     def __call__(self):
+        if self.kill:
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_FSIZE, (self.size, self.size))
 
 
