@@ -2,8 +2,10 @@
 Anomaly scores
 ==============
 
-What a model was not trained on scores higher than what it was: by the reconstruction error of an autoencoder, or by the
-negative ELBO of a VAE, in nats. Here the normal data are 0, 1, 4, 5, 6, 7 and 9, and the strangers are 2, 3 and 8.
+An anomaly score is higher for data that differ from the training data. The score of an autoencoder
+is its reconstruction error. The score of a variational autoencoder (VAE) is its negative ELBO in
+nats. In this tutorial the in-distribution digits are 0, 1, 4, 5, 6, 7 and 9. The anomalies are 2, 3
+and 8.
 """
 
 import keras
@@ -13,21 +15,25 @@ from sklearn.metrics import RocCurveDisplay
 
 from keras_gen import VAE, RegularizedAutoencoder, data, distributions, networks
 
-image, strangers = (28, 28, 1), (2, 3, 8)
+image = (28, 28, 1)
+anomalies = (2, 3, 8)
 
 
 def arrays(split):
-    return (np.concatenate(parts) for parts in zip(*split.as_numpy_iterator(), strict=True))
+    return [np.concatenate(parts) for parts in zip(*split.as_numpy_iterator(), strict=True)]
 
 
 train, test = data.load("mnist_mini", batch_size=128, labels=True)
-(x, labels), (x_test, labels_test) = arrays(train), arrays(test)
-normal, strange = x[~np.isin(labels, strangers)], np.isin(labels_test, strangers)
-held_out, x_train = normal[::10], np.delete(normal, slice(None, None, 10), axis=0)
+x, labels = arrays(train)
+x_test, labels_test = arrays(test)
+in_distribution = x[~np.isin(labels, anomalies)]
+held_out = in_distribution[::10]
+x_train = np.delete(in_distribution, slice(None, None, 10), axis=0)
+anomalous = np.isin(labels_test, anomalies)
 
 # %%
-# Two models. The autoencoder's threshold is the score that 95 % of normal images stay below, images that it was not trained
-# on.
+# Train both models on in-distribution images. Calibrate the threshold of the autoencoder so that
+# 95 % of the held-out images score below it.
 
 autoencoder = RegularizedAutoencoder(
     encoder=networks.mlp(image, (32,), kernel_regularizer=keras.regularizers.L2(1e-6)),
@@ -38,7 +44,8 @@ autoencoder.compile("adam", loss="mse")
 autoencoder.fit(x_train, epochs=20, batch_size=128, verbose=0)
 print("threshold:", autoencoder.calibrate(held_out, quantile=0.95))
 
-posterior, likelihood = distributions.DiagonalNormal(16), distributions.Bernoulli(image)
+posterior = distributions.DiagonalNormal(16)
+likelihood = distributions.Bernoulli(image)
 vae = VAE(
     encoder=networks.mlp(image, (posterior.parameter_size,)),
     decoder=networks.mlp((16,), likelihood.parameter_shape),
@@ -50,7 +57,8 @@ vae.compile("adam")
 vae.fit(x_train, epochs=20, batch_size=128, verbose=0)
 
 # %%
-# How well each score tells strangers from normal test images, at every threshold.
+# The ROC curve shows how well each score separates anomalies from in-distribution test images, over
+# all thresholds.
 
 scores = {
     "autoencoder": np.asarray(autoencoder.score(x_test)),
@@ -58,17 +66,16 @@ scores = {
 }
 axes = plt.gca()
 for name, score in scores.items():
-    RocCurveDisplay.from_predictions(strange, score, name=name, ax=axes)
+    RocCurveDisplay.from_predictions(anomalous, score, name=name, ax=axes)
 plt.show()
 
-caught = np.asarray(autoencoder.is_anomaly(x_test))
-print(
-    f"strangers caught: {caught[strange].mean():.1%}, normal images refused: {caught[~strange].mean():.1%}"
-)
+found = np.asarray(autoencoder.is_anomaly(x_test))
+print(f"anomalies found: {found[anomalous].mean():.1%}")
+print(f"false alarms: {found[~anomalous].mean():.1%}")
 
 # %%
-# The test images that the autoencoder finds strangest, above, are strangers. Those it finds least strange, below, are ones, which
-# any reconstruction finds easy.
+# The upper row shows the test images with the highest scores of the autoencoder. The lower row
+# shows those with the lowest scores: mostly ones, which are easy to reconstruct.
 
 order = np.argsort(scores["autoencoder"])
 rows = np.concatenate([order[::-1][:12], order[:12]])

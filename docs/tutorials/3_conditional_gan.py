@@ -2,7 +2,8 @@
 A conditional GAN
 =================
 
-A GAN that draws the digit it is asked for: the label is an input of both players.
+A conditional GAN generates the digit that you ask for. The label is an input of the generator and
+of the discriminator.
 """
 
 import keras
@@ -27,19 +28,20 @@ gan.compile(
 history = gan.fit(train, epochs=30, verbose=0).history
 
 # %%
-# Neither player's loss falls for good, since each gets a better opponent. What says that the game goes on is that the
-# discriminator is right more often than not, yet not always, and that generated images are no duplicates of one another.
+# The two losses do not decrease steadily, since generator and discriminator improve together. Two
+# other signs show that the training works. The discriminator is right in more than half of the
+# cases, but not always. And few generated images are near-duplicates of each other.
 
-plt.plot(history["real_accuracy"], label="real taken for real")
-plt.plot(history["fake_accuracy"], label="generated taken for generated")
-plt.plot(history["duplicates"], label="duplicates")
+plt.plot(history["real_accuracy"], label="real images classified as real")
+plt.plot(history["fake_accuracy"], label="generated images classified as generated")
+plt.plot(history["duplicates"], label="share of near-duplicates")
 plt.xlabel("epoch")
 plt.legend()
 plt.show()
 
 # %%
-# Each column was asked for one digit. The averaged generator made them: the running mean of the weights, which
-# ``ema_momentum`` asks for.
+# Each column shows one digit. The images come from the EMA generator, whose weights are an
+# exponential moving average of the generator's weights. The argument ``ema_momentum`` enables it.
 
 digits = np.asarray(gan.generate(100, seed=1, condition=np.tile(np.arange(10), 10))).reshape(
     10, 10, 28, 28
@@ -50,8 +52,8 @@ plt.axis("off")
 plt.show()
 
 # %%
-# How good are they? The distances to real images, in features of the bundled classifier of digits, with what the same number
-# of real images would score among themselves.
+# Measure the quality of the samples by the features of the bundled classifier of digits. The FID
+# between two halves of the real images is printed for comparison.
 
 real = np.concatenate([x for x, _ in test.as_numpy_iterator()])
 print(evaluation.sample_quality(gan, real))

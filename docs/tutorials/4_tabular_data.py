@@ -2,8 +2,9 @@
 Tabular data
 ============
 
-Thirty measurements of 569 cell nuclei, 212 malignant and 357 benign (the breast cancer table of Wisconsin, which comes with
-scikit-learn), through an autoencoder and a VAE. Neither sees a diagnosis.
+The Wisconsin breast cancer table, which comes with scikit-learn, has thirty measurements of 569
+cell nuclei: 212 malignant and 357 benign. This tutorial trains an autoencoder and a variational
+autoencoder (VAE) on it. Neither sees a diagnosis.
 """
 
 import keras
@@ -26,7 +27,8 @@ x, x_test = (scaler.transform(part).astype("float32") for part in (x, x_test))
 columns = x.shape[1:]
 
 # %%
-# The autoencoder, with squared error and two latents, beside the best linear one: PCA.
+# Train an autoencoder with squared error and two latents, and compare it with PCA, the best linear
+# autoencoder.
 
 autoencoder = RegularizedAutoencoder(
     encoder=networks.mlp(
@@ -42,17 +44,15 @@ autoencoder.fit(x, epochs=150, batch_size=32, verbose=0)
 
 pca = PCA(2).fit(x)
 linear = np.mean((x_test - pca.inverse_transform(pca.transform(x_test))) ** 2)
-print(
-    f"squared error of a value of the test table: PCA {linear:.3f}, autoencoder {np.mean(autoencoder.score(x_test)):.3f}"
-)
+print(f"squared error per value of the test table, PCA: {linear:.3f}")
+print(f"squared error per value, autoencoder: {np.mean(autoencoder.score(x_test)):.3f}")
 
 # %%
-# The VAE, with normal noise whose size is learned in closed form. ``latent_report`` says how much each latent carries.
+# Train a VAE with a normal likelihood, whose variance has its optimal value in closed form.
+# ``latent_report`` says how much information each latent carries.
 
-posterior, likelihood = (
-    distributions.DiagonalNormal(8),
-    distributions.Normal(columns, scale="optimal"),
-)
+posterior = distributions.DiagonalNormal(8)
+likelihood = distributions.Normal(columns, scale="optimal")
 vae = VAE(
     encoder=networks.mlp(columns, (posterior.parameter_size,), hidden=(64,)),
     decoder=networks.mlp((8,), likelihood.parameter_shape, hidden=(64,)),
@@ -66,23 +66,27 @@ print(evaluation.latent_report(vae, x_test))
 print(evaluation.log_likelihood(vae, x_test, num_samples=500, verbose=0))
 
 # %%
-# Is the diagnosis in the codes? A linear classifier on the eight latents, beside one on all thirty columns.
+# Do the latents contain the diagnosis? Compare a linear classifier of the eight latents with one of
+# all thirty columns.
 
-codes, codes_test = evaluation.codes(vae, x), evaluation.codes(vae, x_test)
-for name, inputs, tests in (("thirty columns", x, x_test), ("eight latents", codes, codes_test)):
-    classifier = LogisticRegression(max_iter=1000).fit(inputs, y)
-    print(f"right on the test table from {name}: {classifier.score(tests, y_test):.1%}")
+inputs = {
+    "thirty columns": (x, x_test),
+    "eight latents": (evaluation.latents(vae, x), evaluation.latents(vae, x_test)),
+}
+for name, (values, values_test) in inputs.items():
+    classifier = LogisticRegression(max_iter=1000).fit(values, y)
+    print(f"accuracy on the test table from {name}: {classifier.score(values_test, y_test):.1%}")
 
 # %%
-# A table of patients that are not: samples have the correlations of the real table.
+# Generate a synthetic table. Its columns have nearly the correlations of the real table.
+# ``generate`` returns the mean of p(x | z), so add the noise of the likelihood.
 
 samples = np.asarray(vae.generate(1000, seed=0))
-noise = np.sqrt(vae.likelihood.variance.numpy()) * np.random.default_rng(0).normal(
-    size=samples.shape
-)  # of p(x | z)
+scale = np.sqrt(vae.likelihood.variance.numpy())
+noise = scale * np.random.default_rng(0).normal(size=samples.shape)
 figure, axes = plt.subplots(1, 2, figsize=(8, 4), layout="constrained")
 for axis, title, values in zip(axes, ("real", "generated"), (x, samples + noise), strict=True):
-    picture = axis.imshow(np.corrcoef(values.T), vmin=-1, vmax=1, cmap="RdBu")
+    image = axis.imshow(np.corrcoef(values.T), vmin=-1, vmax=1, cmap="RdBu")
     axis.set_title(title)
-figure.colorbar(picture, ax=axes, label="correlation of two columns")
+figure.colorbar(image, ax=axes, label="correlation of two columns")
 plt.show()

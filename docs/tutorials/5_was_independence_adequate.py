@@ -2,9 +2,11 @@
 Was independence adequate?
 ==========================
 
-A VAE assumes that, given an image, its latents are independent. What does that cost? The audit trains copies with a diagonal
-and with a full covariance from the same weights, and optimizes the posteriors of single images by themselves, to say how much
-of the gap between log p(x) and the ELBO is due to independence.
+A variational autoencoder (VAE) with a diagonal posterior assumes that its latents are independent,
+given an image. What does this assumption cost? The audit continues the training of two copies from
+the same weights, one with a diagonal and one with a full covariance. It also optimizes the
+posterior of single images by itself. The result says how much of the gap between log p(x) and the
+ELBO comes from independence.
 """
 
 import matplotlib.pyplot as plt
@@ -14,7 +16,8 @@ from keras_gen import VAE, data, distributions, evaluation, networks
 
 image = (28, 28, 1)
 train, test = data.load("mnist_mini", batch_size=128, binarize=True)
-posterior, likelihood = distributions.DiagonalNormal(10), distributions.Bernoulli(image)
+posterior = distributions.DiagonalNormal(10)
+likelihood = distributions.Bernoulli(image)
 vae = VAE(
     encoder=networks.mlp(image, (posterior.parameter_size,), hidden=(200, 200)),
     decoder=networks.mlp((10,), likelihood.parameter_shape, hidden=(200, 200)),
@@ -26,14 +29,18 @@ vae.compile("adam")
 vae.fit(train, validation_data=test, epochs=30, verbose=0)
 
 # %%
-# Three pairs of copies, ten more epochs each. The verdict is in words; all intervals are at 95 %.
+# Train three pairs of copies for ten more epochs. ``print`` shows the verdict and 95 % intervals.
+# The training data come from a function, so that both copies of a pair see them in the same order.
+
+
+def load_training_data():
+    return data.load("mnist_mini", batch_size=128, binarize=True)[0]
+
 
 x_test = np.concatenate(list(test.as_numpy_iterator()))
 audit = evaluation.audit_independence(
     vae,
-    lambda: data.load("mnist_mini", batch_size=128, binarize=True)[
-        0
-    ],  # made anew for each, so that all see the same order
+    load_training_data,
     x_test,
     epochs=10,
     seeds=(0, 1, 2),
@@ -44,7 +51,8 @@ audit = evaluation.audit_independence(
 print(audit)
 
 # %%
-# The correlations that the full posteriors found, their root mean square over test images: which latents are entangled.
+# The correlations of the latents in the full-covariance posteriors, as root mean squares over the
+# test images.
 
 plt.imshow(audit.correlations, cmap="magma", vmin=0)
 plt.xlabel("latent")
