@@ -342,17 +342,25 @@ def _run(args: list[str]) -> None:
     parsed = _parse(args)
     command = parsed.command
     if isinstance(command, Train) and command.resume:
-        folder = RunFolder(command.resume)
-        folder.check_exists()
+        RunFolder(command.resume).check_exists()
         if command.config is not None:
-            # flags that are not given have the value that they had when the run was started
-            saved = folder.read_config()
-            if type(saved) is type(command.config):
-                default = dataclasses.replace(command, config=saved)
-                command = _parse(args, dataclasses.replace(parsed, command=default)).command
+            command = _parse(args, _with_saved_config(parsed)).command
     if hasattr(command, "run"):
         RunFolder(command.run).check_finished()
     command()
+
+
+def _with_saved_config(parsed: Any) -> Any:
+    """Return the arguments of `train KIND --resume RUN` with the configuration of the run.
+
+    Flags that the user does not give then have the value that they had when the run was started.
+    For a run of another kind, the arguments are returned as they are, and `resume` refuses them.
+    """
+    saved = RunFolder(parsed.command.resume).read_config()
+    if type(saved) is not type(parsed.command.config):
+        return parsed
+    command = dataclasses.replace(parsed.command, config=saved)
+    return dataclasses.replace(parsed, command=command)
 
 
 def _parse(args: Sequence[str], default: Any = None) -> Any:

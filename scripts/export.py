@@ -1,8 +1,8 @@
-"""Export a trained model as the next version of a SavedModel: `python scripts/export.py runs/vae`."""
+"""Export the model of a run as a SavedModel: `python scripts/export.py runs/vae`."""
 
-import tyro
+import sys
 
-from keras_gen.cli import Export
+from keras_gen import cli
 
 if __name__ == "__main__":
-    tyro.cli(Export, description=__doc__)()
+    cli.main(["export", *sys.argv[1:]])

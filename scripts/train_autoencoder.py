@@ -1,4 +1,4 @@
-"""Train a regularized autoencoder: `python scripts/train_autoencoder.py --help` lists the flags, each with its default."""
+"""Train a regularized autoencoder: `python scripts/train_autoencoder.py --help` lists the flags."""
 
 import sys
 

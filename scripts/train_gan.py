@@ -1,4 +1,4 @@
-"""Train a GAN: `python scripts/train_gan.py --help` lists the flags, each with its default."""
+"""Train a GAN: `python scripts/train_gan.py --help` lists the flags."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Train a variational autoencoder: `python scripts/train_vae.py --help` lists the flags, each with its default."""
+"""Train a variational autoencoder: `python scripts/train_vae.py --help` lists the flags."""
 
 import sys
 

@@ -144,9 +144,9 @@ class Exploration:
         return np.square(images[:, 1] - images[:, 0]).mean(axis=1)
 
 
-def _rows(labels: np.ndarray | None) -> npt.ArrayLike:
+def _rows(labels: np.ndarray | None) -> np.ndarray:
     """Return the row of the moments for each example."""
-    return [0] if labels is None else labels
+    return np.array([0]) if labels is None else labels
 
 
 class Canvas:

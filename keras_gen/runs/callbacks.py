@@ -75,7 +75,7 @@ class ImageSamples(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         self.folder = folder
-        self.images, *self.labels = images if isinstance(images, tuple) else (images,)
+        self.inputs = images if isinstance(images, tuple) else (images,)
         self.before_sampling = before_sampling
         self.every = positive_int(self, "every", every)
         self.num_samples = positive_int(self, "num_samples", num_samples)
@@ -97,8 +97,8 @@ class ImageSamples(keras.callbacks.Callback):
         samples = generate_samples(model, self.num_samples, self.seed)
         save_grid(self.folder.samples_file(epoch), samples)
         if hasattr(model, "reconstruct"):
-            reconstructions = np.asarray(model.reconstruct(self.images, *self.labels))
-            pairs = _in_alternating_rows(self.images, reconstructions)
+            reconstructions = np.asarray(model.reconstruct(*self.inputs))
+            pairs = _in_alternating_rows(self.inputs[0], reconstructions)
             save_grid(self.folder.reconstructions_file(epoch), pairs)
 
 
