@@ -488,7 +488,7 @@ def with_one(value):
             "nan at index [777, 3, 4] of x. NaN or infinity occurs in 1 of 1000 examples",
         ),
         ("an infinite pixel", with_one(np.inf), [], "inf at index [777, 3, 4] of x"),
-        ("pixels of 0 to 255 as floats", {"x": IMAGES * 255}, [], "Received: float32 values from 0"),
+        ("floats from 0 to 255", {"x": IMAGES * 255}, [], "Received: float32 values from 0"),
         ("no examples", {"x": IMAGES[:0]}, [], "Received: none in train"),
         ("numbers in the place of images", {"x": IMAGES[:, 0, 0]}, [], "Received: shape (1000,)"),
         (

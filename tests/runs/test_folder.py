@@ -67,15 +67,16 @@ def test_figures_are_the_last_of_numbered_files(tmp_path):
 
 
 def test_missing_files_are_named_with_a_run_of_similar_name(tmp_path):
+    runs = tmp_path / "runs"
     for name in ("vae", "other"):
-        folder = RunFolder(tmp_path / name)
-        folder.path.mkdir()
+        folder = RunFolder(runs / name)
+        folder.path.mkdir(parents=True)
         folder.write_config(VAEConfig())
     assert not folder.is_finished
     with pytest.raises(ValueError, match=r"must contain config\.yaml.*Did you mean .*vae\?"):
-        RunFolder(tmp_path / "vea").read_config()
+        RunFolder(runs / "vea").read_config()
     with pytest.raises(ValueError, match=r"must contain model\.keras\. Received: .*vae$"):
-        RunFolder(tmp_path / "vae").load_model()
+        RunFolder(runs / "vae").load_model()
 
 
 @pytest.mark.parametrize(

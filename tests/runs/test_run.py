@@ -1,3 +1,5 @@
+"""Training runs, and the work on finished ones: the files, the settings, the callbacks."""
+
 import csv
 import dataclasses
 import functools
@@ -44,7 +46,7 @@ def config(kind, digits, tmp_path):
     )
 
 
-def test_a_run_leaves_all_it_should(kind, config, tmp_path, capsys):
+def test_a_run_writes_its_files(kind, config, tmp_path, capsys):
     folder = run.train(config)
     assert folder == tmp_path / "runs" / kind
     saved = yaml.safe_load((folder / "config.yaml").read_text())
@@ -76,7 +78,7 @@ def test_a_run_leaves_all_it_should(kind, config, tmp_path, capsys):
     output = capsys.readouterr().out
     assert "Epoch 3/3" in output
     assert str(folder) in output
-    if kind != "autoencoder":  # one is enough for what follows
+    if kind != "autoencoder":  # the rest is the same for every kind
         return
     assert run.train(config).name == f"{kind}-2"
     assert sorted(path.name for path in (tmp_path / "savedmodels" / kind).iterdir()) == ["1", "2"]
@@ -84,7 +86,7 @@ def test_a_run_leaves_all_it_should(kind, config, tmp_path, capsys):
         assert list(csv.DictReader(file)) == rows  # the same seed, the same run
 
 
-def test_rows_that_are_no_images_train_without_images(tmp_path):
+def test_a_table_trains_without_images(tmp_path):
     np.savetxt(tmp_path / "table.csv", np.random.default_rng(0).random((40, 5)), delimiter=",")
     config = VAEConfig(
         data=str(tmp_path / "table.csv"),
@@ -109,14 +111,14 @@ def test_every_setting_reaches_the_model():
         "learning_rate": 0.125,
         "seed": 9,
     }
-    families = {
+    distributions = {
         "posterior": "full",
         "prior": "mixture",
         "prior_components": 4,
         "likelihood": "normal",
         "scale": 0.25,
     }
-    vae = build(VAEConfig(latent_size=5, **bound, **families), image, 10)
+    vae = build(VAEConfig(latent_size=5, **bound, **distributions), image, 10)
     assert (
         repr(vae.objective)
         == "ELBO(kl_weight=LinearWarmUp(steps=7, end=0.5), num_samples=3, free_bits=2.0)"
@@ -161,7 +163,7 @@ def test_every_setting_reaches_the_model():
         "NonSaturating(label_smoothing=0.0)",
         (),
     )
-    game = {
+    losses = {
         "loss": "minimax",
         "label_smoothing": 0.1,
         "penalties": ("r1", "dragan"),
@@ -174,7 +176,7 @@ def test_every_setting_reaches_the_model():
         "spectral_normalization": True,
         "conditional": True,
     }
-    gan = build(GANConfig(**game, **more), image, 10, num_classes=3)
+    gan = build(GANConfig(**losses, **more), image, 10, num_classes=3)
     assert repr(gan.loss) == "Minimax(label_smoothing=0.1)"
     assert (
         repr(gan.penalties)
@@ -202,7 +204,7 @@ def test_every_setting_reaches_the_model():
         ("vamp", "categorical"),
     ],
 )
-def test_every_prior_and_likelihood_trains_and_comes_back(prior, likelihood, tmp_path):
+def test_every_prior_and_likelihood_trains_and_is_saved(prior, likelihood, tmp_path):
     config = VAEConfig(
         prior=prior, likelihood=likelihood, prior_components=3, latent_size=2, network="conv"
     )
@@ -221,7 +223,7 @@ def test_every_prior_and_likelihood_trains_and_comes_back(prior, likelihood, tmp
 
 @pytest.mark.usefixtures("unpublished")
 @pytest.mark.parametrize("kind", ["vae", "gan"])
-def test_a_conditional_run_shows_each_label_in_turn(kind, tmp_path):
+def test_a_conditional_run_generates_each_label_in_turn(kind, tmp_path):
     x, y = (
         np.random.default_rng(0).integers(0, 256, size=(40, 12, 12), dtype=np.uint8),
         np.arange(40) % 3,
@@ -248,7 +250,7 @@ def test_a_conditional_run_shows_each_label_in_turn(kind, tmp_path):
 
 
 @pytest.mark.usefixtures("unpublished")
-def test_samples_of_a_run_are_those_of_its_model(digits, tmp_path):
+def test_the_samples_of_a_run_are_those_of_its_model(digits, tmp_path):
     config = dataclasses.replace(
         CONFIGS["vae"], data=str(digits), epochs=1, runs=tmp_path, savedmodels=tmp_path / "s"
     )
@@ -273,7 +275,7 @@ def test_a_grid_shows_each_image_in_its_place(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [AutoencoderConfig, VAEConfig, GANConfig])
-def test_several_steps_in_one_go_are_for_one_device(kind):
+def test_several_steps_per_execution_need_one_device(kind):
     assert build(kind(steps_per_execution=5), (8, 8, 1), 10).steps_per_execution == 5
     with pytest.raises(
         ValueError,
@@ -326,7 +328,7 @@ def test_schedule_and_clipping_reach_every_optimizer(digits, tmp_path):
 
 
 @pytest.mark.usefixtures("unpublished")
-def test_patience_ends_a_training_with_its_best_weights(digits, tmp_path):
+def test_patience_stops_a_training_and_restores_its_best_weights(digits, tmp_path):
     folders = {"runs": tmp_path, "savedmodels": tmp_path / "s"}
     config = VAEConfig(
         network="mlp",
@@ -348,17 +350,17 @@ def test_patience_ends_a_training_with_its_best_weights(digits, tmp_path):
     assert {path.name for path in folder.glob("samples-*.png")} == {f"samples-{len(elbos):03d}.png"}
 
 
-def test_a_dry_run_describes_and_leaves_nothing(digits, tmp_path, monkeypatch):
+def test_a_dry_run_describes_the_training_and_writes_nothing(digits, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    words = run.describe(
+    text = run.describe(
         VAEConfig(network="mlp", latent_size=2, data=str(digits), batch_size=16, epochs=7)
     )
-    assert "latent_size: 2\n" in words
-    assert "36 to train with, 4 to validate, each (12, 12, 1)" in words
-    assert "3 per epoch, 21 in total" in words
+    assert "latent_size: 2\n" in text
+    assert "36 to train with, 4 to validate, each (12, 12, 1)" in text
+    assert "3 per epoch, 21 in total" in text
     encoder = 144 * 512 + 512 + 512 * 256 + 256 + 256 * 4 + 4
-    assert f"{encoder:,} in encoder" in words
-    assert re.search(r"time +\d+\.\d ms per step \(median of 20\), the first step \d+\.\d s", words)
+    assert f"{encoder:,} in encoder" in text
+    assert re.search(r"time +\d+\.\d ms per step \(median of 20\), the first step \d+\.\d s", text)
     assert not list(tmp_path.iterdir())
 
 
@@ -399,7 +401,7 @@ def test_how_often_images_are_written_is_checked_before_the_training(callback, i
         callback(RunFolder(tmp_path), images, every=0)
 
 
-def test_a_run_notes_what_it_was_made_with(tmp_path):
+def test_a_run_records_its_environment(tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(run.pathlib.Path(__file__).parent)
         record_environment(tmp_path / "environment.yaml")
@@ -434,7 +436,7 @@ def test_a_run_notes_what_it_was_made_with(tmp_path):
         GANConfig(),
     ],
 )
-def test_a_configuration_comes_back_from_its_file(config, tmp_path):
+def test_a_configuration_is_read_back_from_its_file(config, tmp_path):
     RunFolder(tmp_path).write_config(config)
     assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == config_file.to_dict(config)
     assert RunFolder(tmp_path).read_config() == config
@@ -452,7 +454,7 @@ def test_a_configuration_comes_back_from_its_file(config, tmp_path):
         "steps_per_execution",
     ],
 )
-def test_settings_that_cannot_be_are_refused(setting):
+def test_settings_that_must_be_positive_are_refused(setting):
     with pytest.raises(
         ValueError, match=f"`{setting}` must be greater than 0. Received: {setting}=0"
     ):
@@ -476,18 +478,17 @@ def test_an_evaluation_writes_its_table_figures_and_report_in_the_folder(tmp_pat
         savedmodels=tmp_path / "s",
     )
     folder = run.train(config)
-    found = finished.evaluate(folder, num_samples=5)
-    model, test = (
-        RunFolder(folder).load_model(),
-        np.concatenate(list(data.load(config.data, 100)[1].as_numpy_iterator())),
-    )
+    result = finished.evaluate(folder, num_samples=5)
+    model = RunFolder(folder).load_model()
+    _, test_data = data.load(config.data, 100)
+    test = np.concatenate(list(test_data.as_numpy_iterator()))
     losses = model.evaluate(test, verbose=0, return_dict=True)
     saved = {
         score["name"]: score["value"]
         for score in json.loads((folder / "evaluation.json").read_text())["scores"]
     }
     assert saved["elbo"] == pytest.approx(losses["elbo"], rel=1e-6)
-    assert saved == {score.name: score.value for score in found.scores}
+    assert saved == {score.name: score.value for score in result.scores}
     assert {"traversals.png", "interpolations.png", "codes.png"} <= {
         path.name for path in folder.glob("*.png")
     }
@@ -496,11 +497,11 @@ def test_an_evaluation_writes_its_table_figures_and_report_in_the_folder(tmp_pat
     monkeypatch.setattr(evaluation, "save_latent_figures", lambda model, *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         finished.evaluate(folder, num_samples=5)
-    assert (folder / "evaluation.json").is_file()  # whatever cannot be drawn
+    assert (folder / "evaluation.json").is_file()  # although a figure could not be made
 
 
 @pytest.mark.usefixtures("unpublished")
-def test_an_audit_leaves_its_verdict_in_the_folder(tmp_path, monkeypatch):
+def test_an_audit_writes_its_result_into_the_folder(tmp_path, monkeypatch):
     quick = functools.partial(evaluation.audit_independence, refinement_steps=20)
     monkeypatch.setattr(evaluation, "audit_independence", quick)
     np.savez(
@@ -522,9 +523,9 @@ def test_an_audit_leaves_its_verdict_in_the_folder(tmp_path, monkeypatch):
         )
     )
     weights = RunFolder(folder).load_model().get_weights()
-    found = finished.audit(folder, epochs=1, num_seeds=2, images=3, num_samples=20)
+    result = finished.audit(folder, epochs=1, num_seeds=2, images=3, num_samples=20)
     saved = json.loads((folder / "audit.json").read_text())
-    assert saved["elbo_gain"] == list(found.elbo_gain)
+    assert saved["elbo_gain"] == list(result.elbo_gain)
     assert np.shape(saved["correlations"]) == (3, 3)
     assert "Was independence adequate?" in (folder / "report.html").read_text()
     assert load_img(folder / "correlations.png").size[0] > 100
@@ -538,12 +539,11 @@ def test_an_audit_leaves_its_verdict_in_the_folder(tmp_path, monkeypatch):
         "summarize",
         lambda *args, **kwargs: seen.update(kwargs, test=args[1], others=args[3]),
     )
-    with pytest.raises(AttributeError):  # there being no evaluation to save
+    with pytest.raises(AttributeError):  # there is no result to save
         finished.evaluate(folder)
     assert set(np.unique(seen["test"])) == {0, 1}
-    assert (
-        min(len(np.unique(seen[name])) for name in ("real", "others")) > 2
-    )  # as grey as what a VAE of binarized pixels generates
+    # a VAE of binarized pixels generates grey values, so it is compared with grey values
+    assert min(len(np.unique(seen[name])) for name in ("real", "others")) > 2
     assert seen["split"] == "test in grey values"
     (folder / "model.keras").unlink()
     RunFolder(folder).save_model(build(GANConfig(latent_size=2), (8, 8, 1), 10))
