@@ -360,6 +360,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _pass_over(self, steps: int) -> None:
         """Let the next steps of `fit` only read their batches, then restore the running means."""
+        assert self.state is not None  # else there would be no step to pass over
         train = self.model.train_function
         self.steps_to_pass = steps
         means = self.values[self.state["variables"] :][: self.state["means"]]
@@ -408,7 +409,7 @@ class Checkpoints(keras.callbacks.Callback):
             self.signal = number
             signal.signal(number, before[number])
 
-        before = {
+        before: dict[int, Any] = {
             number: signal.getsignal(number) or signal.SIG_DFL
             for number in (signal.SIGTERM, signal.SIGINT)
         }

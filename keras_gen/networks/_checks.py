@@ -104,8 +104,8 @@ def check_network(
         inputs: Any = keras.KerasTensor(shapes)
     else:
         index = condition_index(network)
-        allowed = labels and len(shapes) == 2 and index is not None
-        if not allowed or tuple(shapes[index]) != (None,):
+        two_inputs = labels and len(shapes) == 2
+        if index is None or not two_inputs or tuple(shapes[index]) != (None,):
             expected = "one input"
             if labels:
                 expected += f", or a second one for labels of shape (batch,) named {CONDITION!r}"

@@ -320,8 +320,8 @@ def test_any_prior_of_the_right_size_is_taken():
         ),
         (
             networks.mlp((64,), (1,)),
-            "`discriminator` must have inputs of shape (8, 8, 1), the outputs of `generator` and one "
-            "logit.",
+            "`discriminator` must have inputs of shape (8, 8, 1), the outputs of `generator` and "
+            "one logit.",
         ),
     ],
 )
