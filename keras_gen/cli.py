@@ -49,18 +49,19 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
     "verify": ("keras-gen verify savedmodels/vae/1",),
 }
 
-# What the library says about Python arguments, and what a user of the command line does instead.
 _PATH = r"\((['\"])(.*?)\1\)"
-_TRANSLATIONS = (
-    (rf"keras_gen\.runs\.train\.resume{_PATH}", r"keras-gen train --resume \2"),
-    (rf"keras_gen\.runs\.evaluate\.export{_PATH}", r"keras-gen export \2"),
-    (r"first import the file that\s+registers it with `keras_gen\.runs\.register`",
-     "name the file that registers it: `keras-gen --import FILE …`"),
-    (r"keras\.optimizers\.Adam\(global_clipnorm=1\.0\)", "--clip-norm 1"),
-    (r"\bskip_corrupt=True", "--skip-corrupt"),
-    (r"`data_dir`", "`--data-dir`"),
-    (r"Load the data with `labels=False`\.", "Train a model that needs no labels."),
-)  # fmt: skip
+_TRANSLATIONS = {
+    rf"keras_gen\.runs\.train\.resume{_PATH}": r"keras-gen train --resume \2",
+    rf"keras_gen\.runs\.evaluate\.export{_PATH}": r"keras-gen export \2",
+    r"first import the file that registers it with `keras_gen\.runs\.register`": (
+        "name the file that registers it: `keras-gen --import FILE …`"
+    ),
+    r"keras\.optimizers\.Adam\(global_clipnorm=1\.0\)": "--clip-norm 1",
+    r"\bskip_corrupt=True": "--skip-corrupt",
+    r"`data_dir`": "`--data-dir`",
+    r"Load the data with `labels=False`\.": "Train a model that needs no labels.",
+}
+"""Regular expressions of Python code in messages of the library, and what the command line says."""
 
 
 def examples() -> dict[str, tuple[str, ...]]:
@@ -493,7 +494,7 @@ def _print_error(*lines: str) -> None:
 
 def _translate(message: str) -> str:
     """Replace Python arguments in a message of the library by flags of the command line."""
-    for pattern, replacement in _TRANSLATIONS:
+    for pattern, replacement in _TRANSLATIONS.items():
         message = re.sub(pattern, replacement, message)
     return message
 

@@ -160,7 +160,7 @@ class RunFolder:
                 continue
             folder.write_config(config)
             return folder, number
-        raise AssertionError  # the numbers do not end
+        raise AssertionError  # itertools.count never ends
 
     @contextlib.contextmanager
     def lock(self, wait: bool = False) -> Iterator[None]:

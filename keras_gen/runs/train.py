@@ -169,12 +169,10 @@ def _count(dataset: tf.data.Dataset) -> int:
 
 
 def _count_parameters(model: GenerativeModel) -> dict[str, int]:
-    """Return the number of parameters of each part of the model that has weights of its own."""
+    """Return the number of parameters of each part of the model that has any."""
     counts = {}
     for name, part in constructor_arguments(model).items():
-        if isinstance(part, keras.Model) or (
-            isinstance(part, keras.layers.Layer) and part.count_params()
-        ):
+        if isinstance(part, keras.layers.Layer) and part.count_params():
             counts[name] = part.count_params()
     return counts
 

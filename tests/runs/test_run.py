@@ -492,6 +492,7 @@ def test_an_evaluation_writes_its_table_figures_and_report_in_the_folder(tmp_pat
     assert {"traversals.png", "interpolations.png", "codes.png"} <= {
         path.name for path in folder.glob("*.png")
     }
+    assert {"traversals", "interpolations", "latents"} <= RunFolder(folder).figures().keys()
     assert "traversals" in (folder / "report.html").read_text().lower()
     (folder / "evaluation.json").unlink()
     monkeypatch.setattr(evaluation, "save_latent_figures", lambda model, *args: 1 / 0)
