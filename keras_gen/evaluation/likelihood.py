@@ -97,15 +97,15 @@ class LogLikelihood:
         first_gains = self.halved[:, 0] - self.halved[:, 1]
         last_gain = np.mean(last_gains)
         ratio = np.mean(first_gains) / max(last_gain, 1e-12)
-        slope = np.clip(ratio, _SMALLEST_RATIO, 2) - 1
-        influences = last_gains / slope
-        if slope == ratio - 1:
-            influences = influences + (ratio * last_gains - first_gains) / slope**2
+        divisor = np.clip(ratio, _SMALLEST_RATIO, 2) - 1
+        influences = last_gains / divisor
+        if divisor == ratio - 1:
+            influences = influences + (ratio * last_gains - first_gains) / divisor**2
         if len(influences) > 1:
             error = np.std(influences, ddof=1) / math.sqrt(len(influences))
         else:
-            error = last_gain / slope
-        return float(last_gain / slope), float(error)
+            error = last_gain / divisor
+        return float(last_gain / divisor), float(error)
 
     @property
     def bits_per_dimension(self) -> float | None:
