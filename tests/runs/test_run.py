@@ -269,9 +269,9 @@ def test_the_samples_of_a_run_are_those_of_its_model(digits, tmp_path):
 def test_a_grid_shows_each_image_in_its_place(tmp_path):
     images = np.linspace(0, 1, 7)[:, None, None, None] * np.ones((7, 3, 2, 1))
     save_grid(tmp_path / "grid.png", images, columns=3, zoom=2)
-    picture = np.asarray(load_img(tmp_path / "grid.png", color_mode="grayscale"))
-    assert picture.shape == (18, 12)
-    assert picture[3::6, 2::4].ravel().tolist() == [0, 42, 85, 127, 170, 212, 255, 0, 0]
+    image = np.asarray(load_img(tmp_path / "grid.png", color_mode="grayscale"))
+    assert image.shape == (18, 12)
+    assert image[3::6, 2::4].ravel().tolist() == [0, 42, 85, 127, 170, 212, 255, 0, 0]
 
 
 @pytest.mark.parametrize("kind", [AutoencoderConfig, VAEConfig, GANConfig])
@@ -389,8 +389,8 @@ def test_tensorboard_has_curves_samples_and_the_kl_of_each_dimension(digits, tmp
             found["examples", f"kl_per_dimension/{dimension:03d}", epoch] for dimension in range(3)
         ]
         assert sum(of_dimensions) == pytest.approx(float(row["val_kl_loss"]), rel=1e-4)
-    picture = tf.io.decode_png(found["examples", "samples", 1][2])
-    assert picture.shape == (10 * 12, 10 * 12, 1)
+    image = tf.io.decode_png(found["examples", "samples", 1][2])
+    assert image.shape == (10 * 12, 10 * 12, 1)
     assert ("examples", "samples", 0) not in found
 
 
