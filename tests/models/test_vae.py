@@ -318,17 +318,17 @@ class LearnedScale(distributions.Posterior):
 
 
 @keras.saving.register_keras_serializable("tests")
-class LearnedTail(distributions.Likelihood):
-    """A likelihood of one's own: a t distribution with learned degrees of freedom."""
+class LearnedWidth(distributions.Likelihood):
+    """A likelihood of one's own: a t distribution with one learned scale."""
 
-    def __init__(self, event_shape, smallest=2.0):
+    def __init__(self, event_shape, df=3.0):
         super().__init__(event_shape)
-        self.smallest = smallest
-        self.raw = self.add_weight((), "zeros", name="raw", autocast=False)
+        self.df = df
+        self.raw_width = self.add_weight((), "zeros", name="raw_width", autocast=False)
 
     def __call__(self, parameters):
-        df = self.smallest + tf.exp(tf.convert_to_tensor(self.raw))
-        pixels = tfd.StudentT(df, tf.cast(parameters, tf.float32), 0.3)
+        width = tf.exp(tf.convert_to_tensor(self.raw_width))
+        pixels = tfd.StudentT(self.df, tf.cast(parameters, tf.float32), width)
         return tfd.Independent(pixels, len(self.event_shape))
 
 
@@ -336,7 +336,7 @@ def vae_of_ones_own():
     return vae_of(
         encoder=networks.mlp(IMAGE, (3,), hidden=(5,)),
         posterior=LearnedScale(3),
-        likelihood=LearnedTail(IMAGE, smallest=3.0),
+        likelihood=LearnedWidth(IMAGE, df=5.0),
         prior=distributions.LearnedNormal(3),
     )
 
@@ -361,7 +361,7 @@ def test_a_frozen_posterior_stays_as_it_is(images):
     model.compile("adam")
     model.fit(images, verbose=0)
     assert model.posterior.raw_scale.numpy() == 0
-    assert model.likelihood.raw.numpy() != 0
+    assert model.likelihood.raw_width.numpy() != 0
 
 
 def test_posteriors_and_likelihoods_of_ones_own_are_saved_with_their_weights(images, tmp_path):
@@ -371,7 +371,7 @@ def test_posteriors_and_likelihoods_of_ones_own_are_saved_with_their_weights(ima
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert repr(loaded.posterior) == "LearnedScale(event_size=3)"
-    assert repr(loaded.likelihood) == "LearnedTail(event_shape=(8, 8, 1), smallest=3.0)"
+    assert repr(loaded.likelihood) == "LearnedWidth(event_shape=(8, 8, 1), df=5.0)"
     np.testing.assert_allclose(loaded.score(images), model.score(images), rtol=1e-6)
     for each in (model, loaded):
         each.fit(images, verbose=0, shuffle=False)
