@@ -51,6 +51,15 @@ def test_it_loads_again_when_it_is_saved_by_this_version(tmp_path):
     check_next_epoch(model)
 
 
+def test_a_weights_file_of_the_old_version(tmp_path):
+    with zipfile.ZipFile(LEGACY / "flow_vae.keras") as archive:
+        archive.extract("model.weights.h5", tmp_path)
+    model = loaded("flow_vae")
+    model.set_weights([weight + 1 for weight in model.get_weights()])
+    model.load_weights(tmp_path / "model.weights.h5")
+    check_flow_vae(model)
+
+
 def test_weights_of_this_version_replace_those_of_the_old_file(tmp_path):
     other = loaded("flow_vae")
     other.set_weights([weight + 1 for weight in other.get_weights()])
