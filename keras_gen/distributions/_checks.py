@@ -11,7 +11,7 @@ def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
     """Check that a prior is a `Prior` over the given number of latents.
 
     Args:
-        prior: What the user handed over.
+        prior: What the user gave.
         event_size: Number of latents of the model.
         labels: Whether the prior may depend on labels.
 

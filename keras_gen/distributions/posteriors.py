@@ -16,7 +16,7 @@ from keras_gen._typing import Distribution, TensorLike
 
 SMALLEST_SCALE = 1e-4
 LARGEST_ROW_NORM = 10.0
-_SOFTPLUS_OF_THIS_IS_ONE = math.log(math.e - 1)
+_INVERSE_SOFTPLUS_OF_ONE = math.log(math.e - 1)
 
 
 def positive_scale(raw: tf.Tensor, smallest: float = SMALLEST_SCALE) -> tf.Tensor:
@@ -24,7 +24,7 @@ def positive_scale(raw: tf.Tensor, smallest: float = SMALLEST_SCALE) -> tf.Tenso
 
     The scale is 1 where `raw` is 0.
     """
-    return smallest + (1 - smallest) * tf.math.softplus(raw + _SOFTPLUS_OF_THIS_IS_ONE)
+    return smallest + (1 - smallest) * tf.math.softplus(raw + _INVERSE_SOFTPLUS_OF_ONE)
 
 
 class Posterior(SerializableLayer):

@@ -43,7 +43,7 @@ class VAE(GenerativeModel):
         posterior: q(z | x), for instance `distributions.DiagonalNormal(event_size=8)`.
         likelihood: p(x | z), for instance `distributions.Bernoulli((28, 28, 1))`.
         prior: p(z), a `distributions.Prior`; `StandardNormal` if None.
-        seed: Seed of the model's noise, an int in [0, 2³¹). If None, it is drawn.
+        seed: Seed of the model's noise, an int in [0, 2³¹). If None, it is random.
         **kwargs: `name`, `dtype` and `trainable` of the Keras model.
 
     Raises:

@@ -26,7 +26,8 @@ SIZE = 5
 
 def numerical_kl(a, b):
     """KL(a ‖ b) of two scipy distributions on the line, by quadrature."""
-    low, high = a.mean() - 12 * a.std(), a.mean() + 12 * a.std()
+    low = a.mean() - 12 * a.std()
+    high = a.mean() + 12 * a.std()
     return scipy.integrate.quad(
         lambda z: a.pdf(z) * (a.logpdf(z) - b.logpdf(z)), low, high, limit=200
     )[0]

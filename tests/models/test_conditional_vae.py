@@ -65,7 +65,8 @@ def test_the_kl_is_that_of_two_diagonal_normals_each_with_its_label(images):
     model = vae_of()
     model.compile("adam")
     logs = model.evaluate(images, LABELS, batch_size=20, verbose=0, return_dict=True)
-    q, p = model.encode(images, LABELS), model.prior.distribution(LABELS)
+    q = model.encode(images, LABELS)
+    p = model.prior.distribution(LABELS)
     (mu, sigma), (beta, eta) = ((d.mean().numpy(), d.stddev().numpy()) for d in (q, p))
     kl = 0.5 * np.sum(
         np.log(eta**2 / sigma**2) + sigma**2 / eta**2 + (mu - beta) ** 2 / eta**2 - 1, axis=1
@@ -125,7 +126,8 @@ def test_labels_that_are_none_are_refused_with_advice(compiled, images):
 
 
 def test_missing_and_unexpected_labels_are_refused(images):
-    conditional, plain = vae_of(), vae_of("nothing")
+    conditional = vae_of()
+    plain = vae_of("nothing")
     needed = r"Expected as `condition` of .* a label from 0 to 3 for each example"
     with pytest.raises(ValueError, match=needed):
         conditional.generate(3)

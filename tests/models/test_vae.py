@@ -286,7 +286,8 @@ def test_a_flow_posterior_trains_its_weights_saves_them_and_exports(images, tmp_
 def test_the_weight_of_the_kl_continues_where_it_stopped(images, tmp_path):
     schedule = objectives.ELBO(kl_weight=objectives.LinearWarmUp(steps=6))
     fit = {"batch_size": 8, "shuffle": False, "verbose": 0}
-    unbroken, half = vae_of(), vae_of()
+    unbroken = vae_of()
+    half = vae_of()
     half.set_weights(unbroken.get_weights())
     for model in (unbroken, half):
         model.compile("adam", objective=schedule)
