@@ -331,7 +331,7 @@ def test_mistakes_in_the_arguments(tmp_path):
 
 
 def test_a_checkpoint_of_version_0_1_0_continues(images, tmp_path):
-    """After two of three epochs of 0.1.0, the third ends where 0.1.0 itself ended."""
+    """The third epoch, resumed after two of version 0.1.0, ends where 0.1.0 ended it."""
     legacy = pathlib.Path(__file__).parents[1] / "legacy"
     shutil.copytree(legacy / "checkpoints", tmp_path / "checkpoints")
     expected = np.load(legacy / "resumed.npz")
