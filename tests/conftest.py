@@ -33,6 +33,7 @@ tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfigur
 # the tests themselves run side by side
 tf.config.threading.set_intra_op_parallelism_threads(1)
 
+from slow import COLLECTED, slow_of
 from support import (
     IMAGE,
     MODELS,
@@ -42,6 +43,17 @@ from support import (
     trained,
     without_verifying,
 )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """Mark the slow tests, before `-m` selects by marks."""
+    names = {item: item.nodeid.removeprefix("tests/") for item in items}
+    config.stash[COLLECTED] = list(names.values())
+    slow = slow_of(names.values())
+    for item, name in names.items():
+        if name in slow:
+            item.add_marker(pytest.mark.slow)
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -117,18 +117,14 @@ def test_commands_are_parsed(command, monkeypatch):
     assert type(parsed).__name__.lower() == words[0]
 
 
-@pytest.mark.parametrize(
-    "page",
-    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "savedmodels" / "README.md"],
-    ids=lambda page: page.name,
-)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_have_a_target(page):
-    """These pages are not part of the site, whose links Sphinx checks."""
     for link in re.findall(r"\]\(((?!https?:)[^)]+)\)", without_code(page)):
         path, _, anchor = link.partition("#")
-        assert (page.parent / path).exists(), link
+        target = page.parent / path if path else page
+        assert target.exists(), link
         if anchor:
-            headings = re.findall(r"^#+ (.*)", (page.parent / path).read_text(), re.MULTILINE)
+            headings = re.findall(r"^#+ (.*)", target.read_text(), re.MULTILINE)
             anchors = [re.sub(r"[^\w -]", "", heading.lower()) for heading in headings]
             assert anchor in [text.replace(" ", "-") for text in anchors], link
 

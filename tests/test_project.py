@@ -1,6 +1,7 @@
 """Structure of the package: imports, private names, scripts, and the installed wheel."""
 
 import ast
+import configparser
 import graphlib
 import importlib
 import inspect
@@ -15,6 +16,7 @@ import grimp
 import numpy as np
 import pytest
 from importlinter.cli import lint_imports
+from slow import COLLECTED, SLOW, matching, slow_of
 from support import tiny_vae
 
 import keras_gen
@@ -247,6 +249,44 @@ def test_a_script_trains(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["train_autoencoder.py", "--data", "x.npz", "--epochs", "1"])
     runpy.run_path(str(ROOT / "scripts" / "train_autoencoder.py"), run_name="__main__")
     assert (tmp_path / "savedmodels" / "autoencoder" / "1").is_dir()
+
+
+def test_the_package_data_name_every_file():
+    """Every file that is not a module is in `setup.cfg`, or an installation would lack it."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    patterns = {
+        package: [pattern.strip() for pattern in listed.split(",")]
+        for package, listed in config["options.package_data"].items()
+    }
+    files = subprocess.run(
+        ["git", "ls-files", "keras_gen"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for file in files:
+        path = pathlib.PurePosixPath(file)
+        if path.suffix == ".py":
+            assert (ROOT / path.parent / "__init__.py").is_file(), file
+            continue
+        named = [
+            path.is_relative_to(package.replace(".", "/"))
+            and path.relative_to(package.replace(".", "/")).match(pattern)
+            for package, listed in patterns.items()
+            for pattern in listed
+        ]
+        assert any(named), file
+
+
+def test_slow_tests_have_quick_siblings(request):
+    """Of the files that this run has collected."""
+    collected = request.config.stash[COLLECTED]
+    quick = set(collected) - slow_of(collected)
+    files = {name.partition("::")[0] for name in collected}
+    for pattern, siblings in SLOW.items():
+        for sibling in siblings:
+            if sibling.partition("::")[0] in files:
+                assert matching(sibling, quick), sibling
+        if pattern.partition("::")[0] in files:
+            assert matching(pattern, collected), pattern
 
 
 def test_the_wheel_contains_the_package_and_works_alone(tmp_path):

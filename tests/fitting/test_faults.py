@@ -216,8 +216,8 @@ def test_killed_at_random_moments(folder, finished, fault):
     while not (run / "model.keras").exists():
         started = (run / "config.yaml").exists()
         command = Command(folder, RESUME if started else train("autoencoder"))
-        # each time a bit longer, or the training might never end
-        time.sleep(moments.uniform(0.2, 1.5 + 0.6 * kills))
+        # each time longer, or the training might never end
+        time.sleep(moments.uniform(0.1, 0.4 * 1.3**kills))
         command.process.kill()
         ended = command.ended()
         kills += ended.code == -9

@@ -502,6 +502,34 @@ def test_an_evaluation_writes_its_table_figures_and_report_in_the_folder(tmp_pat
 
 
 @pytest.mark.usefixtures("unpublished")
+def test_the_files_of_an_audit(tmp_path, monkeypatch):
+    """The audit itself is tested elsewhere; here it returns what it is told."""
+    x = np.random.default_rng(0).random((20, 8, 8)).astype("float32")
+    np.savez(tmp_path / "x.npz", x=x)
+    config = VAEConfig(network="mlp", latent_size=3, data=str(tmp_path / "x.npz"), runs=tmp_path)
+    folder, _ = RunFolder.create(config)
+    folder.save_model(build(config, (8, 8, 1), 10))
+    gain = evaluation.Interval(0.5, 0.25, 0.75)
+    expected = evaluation.IndependenceAudit(gain, gain, gain, gain, gain, np.eye(3), (0, 1), 4)
+    given = {}
+
+    def audit_independence(model, train, test, labels, **arguments):
+        given.update(arguments, batches=len(train()), test=test, labels=labels)
+        return expected
+
+    monkeypatch.setattr(evaluation, "audit_independence", audit_independence)
+    result = finished.audit(folder.path, epochs=3, num_seeds=2, images=4, num_samples=20)
+    assert result is expected
+    assert given.pop("test").shape == (2, 8, 8, 1)
+    expected_arguments = {"epochs": 3, "seeds": (0, 1), "images": 4, "num_samples": 20}
+    assert given == {**expected_arguments, "batches": 1, "labels": None}
+    saved = json.loads(folder.audit_file.read_text())
+    assert saved["elbo_gain"] == [0.5, 0.25, 0.75]
+    assert saved["words"] == str(expected).split("\n")
+    assert load_img(folder.correlations_file).size[0] > 100
+    assert "Was independence adequate?" in folder.report_file.read_text()
+
+
 def test_an_audit_writes_its_result_into_the_folder(tmp_path, monkeypatch):
     quick = functools.partial(evaluation.audit_independence, refinement_steps=20)
     monkeypatch.setattr(evaluation, "audit_independence", quick)

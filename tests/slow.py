@@ -1,0 +1,104 @@
+"""The tests that take longer than a quick suite allows, each with its quick siblings.
+
+`conftest.py` marks them as `slow`. A sibling fails for the same broken line of the package, in less
+time. `test_project.py` checks that both exist.
+"""
+
+import re
+
+import pytest
+
+COLLECTED = pytest.StashKey()
+"""Key under which `conftest.py` keeps the names of all tests, before any is deselected."""
+
+MIXED = "test_conformance.py::test_mixed_precision_stays_close_to_float32"
+COMBINED = "test_combinations.py::test_a_selection_agrees_in_every_mode"
+NOT_TAKEN = "fitting/test_non_finite.py::test_the_step_is_not_taken_and_the_error_says_which"
+
+SLOW = {
+    # two processes each, several times
+    "runs/test_strategies.py::test_a_killed_worker_ends_the_other_and_both_resume": (
+        "fitting/test_multi_worker.py::test_the_end_of_another_worker_is_an_error_of_its_own*",
+        "fitting/test_multi_worker.py::test_workers_continue_from_a_checkpoint_that_all_have*",
+    ),
+    # XLA compiles for seconds; the autoencoder shows the same branches of the step
+    f"{MIXED}[vae-*-XLA]": (
+        f"{MIXED}[autoencoder-mixed_float16-XLA]",
+        f"{MIXED}[vae-mixed_float16-graph]",
+    ),
+    f"{MIXED}[gan-*-XLA]": (
+        f"{MIXED}[autoencoder-mixed_float16-XLA]",
+        f"{MIXED}[gan-mixed_float16-graph]",
+    ),
+    f"{MIXED}[*-mixed_bfloat16-graph]": (f"{MIXED}[vae-mixed_float16-graph]",),
+    "test_conformance.py::test_two_replicas_see_the_whole_batch[vae]": (
+        "test_conformance.py::test_two_replicas_see_the_whole_batch[autoencoder]",
+        f"{COMBINED}[diagonal-vamp-optimal-two replicas]",
+    ),
+    f"{COMBINED}[*-XLA]": (
+        "test_conformance.py::test_every_execution_mode_is_the_same_training[vae-XLA]",
+        "distributions/test_divergence.py::*",
+    ),
+    "test_combinations.py::test_the_doubly_reparameterized_bound_agrees_in_every_mode[XLA]": (
+        "test_combinations.py::test_the_doubly_reparameterized_bound_agrees_in_every_mode[graph]",
+    ),
+    f"{COMBINED}[full-*-two replicas]": (f"{COMBINED}[diagonal-vamp-optimal-two replicas]",),
+    "models/test_conditional_gan.py::test_two_replicas_and_mixed_precision": (
+        "models/test_conditional_vae.py::test_two_replicas_and_mixed_precision",
+        "test_conformance.py::test_two_replicas_see_the_whole_batch[gan]",
+    ),
+    "models/test_gan.py::test_the_average_is_never_trained_and_may_be_made_outside_the_scope": (
+        "models/test_gan.py::test_penalties_and_the_average_on_two_replicas_are_those_of_one",
+    ),
+    f"{NOT_TAKEN}[gan-*-XLA]": (f"{NOT_TAKEN}[autoencoder-*-XLA]",),
+    # a process of its own for each failure; the callbacks do the same in this process
+    "fitting/test_faults.py::test_stopped_in_a_step[*SIGTERM*": (
+        "fitting/test_faults.py::test_stopped_in_a_step[gan-kill -9 in a step-*",
+        "fitting/test_checkpoints.py::test_stopped_and_resumed_is_the_same_training[*",
+    ),
+    "fitting/test_faults.py::test_stopped_elsewhere[kill*": (
+        "fitting/test_faults.py::test_stopped_in_a_step[gan-kill -9 in a step-*",
+        "fitting/test_checkpoints.py::test_a_damaged_checkpoint_is_renamed_and_the_one_before_is_used*",
+    ),
+    "fitting/test_faults.py::test_stopped_elsewhere[Ctrl-C*": (
+        "fitting/test_checkpoints.py::test_ctrl_c_is_a_keyboard_interrupt_after_the_checkpoint*",
+        "fitting/test_faults.py::test_stopped_elsewhere[SIGTERM in validation-*",
+    ),
+    "fitting/test_faults.py::test_killed_at_random_moments": (
+        "fitting/test_faults.py::test_stopped_in_a_step[gan-kill -9 in a step-*",
+    ),
+    "runs/test_run.py::test_an_audit_writes_its_result_into_the_folder": (
+        "runs/test_run.py::test_the_files_of_an_audit",
+        "evaluation/test_independence.py::test_a_short_audit_comes_near_a_cost_that_is_known",
+    ),
+    "evaluation/test_independence.py::test_where_independence_costs_nothing_it_says_so": (
+        "evaluation/test_independence.py::test_a_short_audit_comes_near_a_cost_that_is_known",
+    ),
+    "test_docs.py::test_the_site_is_built_without_a_warning": (
+        "test_docs.py::test_links_have_a_target[*",
+    ),
+    "test_docs.py::test_tutorials_run[5_*": (
+        "evaluation/test_independence.py::test_a_short_audit_comes_near_a_cost_that_is_known",
+    ),
+    "test_project.py::test_the_wheel_contains_the_package_and_works_alone": (
+        "test_project.py::test_the_package_data_name_every_file",
+    ),
+    "distributions/test_posteriors.py::test_a_flow_fits_what_a_normal_cannot": (
+        "test_combinations.py::test_every_weight_learns[flow-*",
+    ),
+    "models/test_autoencoder.py::test_training_is_that_of_a_plain_keras_model[log_cosh]": (
+        "models/test_autoencoder.py::test_training_is_that_of_a_plain_keras_model[mse]",
+    ),
+}
+"""Pattern of slow tests → patterns of their quick siblings, both below `tests/`."""
+
+
+def matching(pattern, names):
+    """Return the names that match a pattern, in which `*` stands for any text."""
+    expression = re.compile(".*".join(map(re.escape, pattern.split("*"))))
+    return {name for name in names if expression.fullmatch(name)}
+
+
+def slow_of(names):
+    """Return the names of the slow tests."""
+    return set().union(*(matching(pattern, names) for pattern in SLOW))
