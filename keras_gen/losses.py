@@ -1,8 +1,9 @@
 """Adversarial losses of a GAN, and penalties on the gradient of its discriminator.
 
-Each adversarial loss has the formulas of both networks. All losses and penalties return one value
-per example; the model averages them. The discriminator returns logits D(x) of shape `[batch, 1]`,
-and γ(x) = sigmoid(D(x)) is the probability that x is a real example.
+Each adversarial loss defines the loss L_g of the generator and the loss L_d of the discriminator.
+All losses and penalties return one value per example. The model averages these values. The
+discriminator returns logits D(x) of shape `[batch, 1]`. γ(x) = sigmoid(D(x)) is the estimated
+probability that x is a real example.
 """
 
 from __future__ import annotations
@@ -19,24 +20,26 @@ from keras_gen._typing import TensorLike
 
 
 class AdversarialLoss(Serializable):
-    """Compute the losses of the generator and the discriminator: the base class of all.
+    """Base class of the adversarial losses.
 
-    A subclass implements `generator` and `discriminator`. x is a real example, and x̂ a generated
-    one.
+    A subclass implements `generator` and `discriminator`. In the formulas, x is a real example and
+    x̂ is a generated example.
     """
 
     relative = False
-    """Whether only differences between logits have a meaning. Then a single logit does not say
-    whether an example is real."""
+    """Whether only differences between logits have a meaning.
+
+    If True, the sign of a single logit does not tell whether an example is real.
+    """
     paired = False
-    """Whether the generator's loss needs the logits of real examples, too."""
+    """Whether the loss of the generator also needs the logits of real examples."""
 
     def generator(self, fake_logits: tf.Tensor, real_logits: tf.Tensor | None = None) -> tf.Tensor:
         """Return the loss of the generator, `[batch]`.
 
         Args:
             fake_logits: Logits of generated examples, `[batch, 1]`.
-            real_logits: Logits of real examples, `[batch, 1]`. The model passes them if `paired`.
+            real_logits: Logits of real examples, `[batch, 1]`, if `paired` is True. Otherwise None.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must implement `generator` and return the generator's loss."
@@ -57,8 +60,8 @@ class AdversarialLoss(Serializable):
     def boundary(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor | float:
         """Return the logit above which the discriminator classifies an example as real.
 
-        If the loss is `relative`, it is the midpoint between the mean logits of the real and of
-        the generated examples. Otherwise it is 0.
+        If `relative` is False, this logit is 0. If `relative` is True, this logit is the midpoint
+        between the mean logit of the real examples and the mean logit of the generated examples.
         """
         if self.relative:
             return (tf.reduce_mean(real_logits) + tf.reduce_mean(fake_logits)) / 2
@@ -69,16 +72,17 @@ class AdversarialLoss(Serializable):
 class NonSaturating(AdversarialLoss):
     """Compute the non-saturating loss, in nats.
 
-    The losses are L_g = −log γ(x̂) and L_d = −log γ(x) − log(1 − γ(x̂)) (MATH 4; Goodfellow et al.
-    2014, arXiv:1406.2661, section 3).
+    The losses are L_g = −log γ(x̂) and L_d = −log γ(x) − log(1 − γ(x̂)). Here γ = sigmoid(D) is the
+    estimated probability that an example is real. The sources are the lecture notes (MATH 4) and
+    Goodfellow et al. 2014, arXiv:1406.2661, section 3.
 
     Args:
         label_smoothing: One-sided label smoothing s in [0, ½) for real examples (Salimans et al.
-            2016, arXiv:1606.03498, section 3.4). The term of a real example becomes
-            −(1 − s) log γ(x) − s log(1 − γ(x)). Default: no smoothing.
+            2016, arXiv:1606.03498, section 3.4). In L_d, the term −log γ(x) becomes
+            −(1 − s) log γ(x) − s log(1 − γ(x)). Default: 0, no smoothing.
 
     Example:
-        A discriminator that cannot distinguish real from generated examples has γ = ½ everywhere.
+        If the logits are 0, γ = ½: the discriminator cannot tell real from generated examples.
 
         >>> loss = NonSaturating()
         >>> logits = tf.zeros((1, 1))
@@ -101,7 +105,7 @@ class NonSaturating(AdversarialLoss):
         return tf.squeeze(tf.math.softplus(-fake_logits), -1)
 
     def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
-        """Return −log γ(x) − log(1 − γ(x̂)), with label smoothing of the first term."""
+        """Return −log γ(x) − log(1 − γ(x̂)). Label smoothing changes the first term."""
         # −(1 − s) log γ − s log(1 − γ) = softplus(−D) + s D, since softplus(D) = softplus(−D) + D.
         real = tf.math.softplus(-real_logits) + self.label_smoothing * real_logits
         return tf.squeeze(real + tf.math.softplus(fake_logits), -1)
@@ -111,12 +115,15 @@ class NonSaturating(AdversarialLoss):
 class Minimax(NonSaturating):
     """Compute the minimax loss, in nats.
 
-    The discriminator maximizes E[log γ(x)] + E[log(1 − γ(x̂))], which the generator minimizes (MATH
-    4; Goodfellow et al. 2014, arXiv:1406.2661, equation 1). So L_g = log(1 − γ(x̂)), and L_d is that
-    of `NonSaturating`. At the optimal discriminator, the value is 2·JS(data ‖ generated) − log 4.
+    The value of the minimax problem is V = E[log γ(x)] + E[log(1 − γ(x̂))], where γ = sigmoid(D) is
+    the estimated probability that an example is real. The discriminator maximizes V and the
+    generator minimizes V. So L_g = log(1 − γ(x̂)), and L_d is the same as in `NonSaturating`. The
+    sources are the lecture notes (MATH 4) and Goodfellow et al. 2014, arXiv:1406.2661, equation 1.
+    With the optimal discriminator, V = 2·JS(data ‖ generated) − log 4, where JS is the
+    Jensen-Shannon divergence.
 
-    The gradient of the generator vanishes where the discriminator is certain. Use `NonSaturating`
-    to train.
+    The gradient of the generator vanishes when γ(x̂) is close to 0. Prefer `NonSaturating` for
+    training.
 
     Args:
         label_smoothing: One-sided label smoothing, as in `NonSaturating`.
@@ -140,9 +147,11 @@ class LeastSquares(AdversarialLoss):
 
     Args:
         fake_label: a, the target of the discriminator for generated examples.
-        real_label: b, its target for real examples. A value below 1 is label smoothing.
-        generator_label: c, the target of the generator. If b − a = 2 and b − c = 1, for example
-            with (a, b, c) = (−1, 1, 0), the generator minimizes Pearson's χ² divergence.
+        real_label: b, the target of the discriminator for real examples. A value below 1 is label
+            smoothing.
+        generator_label: c, the target of the generator for generated examples. If b − a = 2 and
+            b − c = 1, for example (a, b, c) = (−1, 1, 0), the generator minimizes Pearson's χ²
+            divergence.
 
     Example:
         >>> LeastSquares().generator(tf.zeros((1, 1))).numpy()
@@ -177,7 +186,7 @@ class LeastSquares(AdversarialLoss):
         return tf.squeeze((real + fake) / 2, -1)
 
     def boundary(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> float:
-        """Return the midpoint between the labels of real and of generated examples."""
+        """Return (a + b) / 2, the midpoint between `fake_label` and `real_label`."""
         return (self.fake_label + self.real_label) / 2
 
 
@@ -186,7 +195,7 @@ class Hinge(AdversarialLoss):
     """Compute the hinge loss.
 
     The losses are L_d = max(0, 1 − D(x)) + max(0, 1 + D(x̂)) and L_g = −D(x̂) (Lim & Ye 2017,
-    arXiv:1705.02894; used by SNGAN, Miyato et al. 2018, arXiv:1802.05957).
+    arXiv:1705.02894). SNGAN uses this loss (Miyato et al. 2018, arXiv:1802.05957).
 
     Example:
         >>> Hinge().discriminator(tf.constant([[0.25]]), tf.constant([[-3.0]])).numpy()
@@ -207,9 +216,9 @@ class Wasserstein(AdversarialLoss):
     """Compute the Wasserstein loss.
 
     The losses are L_d = D(x̂) − D(x) and L_g = −D(x̂) (Arjovsky et al. 2017, arXiv:1701.07875). If
-    D is the best 1-Lipschitz function, −E[L_d] is the earth mover's distance. The loss does not
-    keep D 1-Lipschitz: use it with `GradientPenalty`, or with spectral normalization in the
-    discriminator.
+    D minimizes E[L_d] among all 1-Lipschitz functions, −E[L_d] is the earth mover's distance
+    between real and generated examples. The loss alone does not make D 1-Lipschitz. Add a
+    `GradientPenalty`, or use spectral normalization in the discriminator.
 
     Example:
         >>> Wasserstein().discriminator(tf.constant([[2.0]]), tf.constant([[0.5]])).numpy()
@@ -232,9 +241,9 @@ class RelativisticPairing(AdversarialLoss):
     """Compute the relativistic pairing loss, in nats.
 
     The losses are L_d = −log σ(D(x) − D(x̂)) and L_g = −log σ(D(x̂) − D(x)), where σ is the sigmoid
-    (Jolicoeur-Martineau 2018, arXiv:1807.00734; used by R3GAN, Huang et al. 2025,
-    arXiv:2501.05441). Each generated example is compared with one real example. This discourages
-    the generator from omitting modes of the data. R3GAN uses the loss with both `R1` and `R2`.
+    (Jolicoeur-Martineau 2018, arXiv:1807.00734). Each generated example is compared with one real
+    example. This comparison discourages the generator from omitting modes of the data. R3GAN uses
+    this loss together with the penalties `R1` and `R2` (Huang et al. 2025, arXiv:2501.05441).
 
     Example:
         >>> RelativisticPairing().generator(tf.zeros((1, 1)), tf.zeros((1, 1))).numpy().round(4)
@@ -254,17 +263,17 @@ class RelativisticPairing(AdversarialLoss):
 
 
 class Penalty(Serializable):
-    """Penalize the gradient norm ‖∇D‖ of the discriminator: the base class of all penalties.
+    """Base class of the penalties on the gradient norm ‖∇D‖ of the discriminator.
 
-    A subclass implements `points`, where the gradient is taken, and `from_squared_norm`, the
-    penalty as a function of ‖∇D‖². The penalty is computed in float32, whatever dtype the networks
-    use.
+    A subclass implements `points`, which returns the points at which to compute the gradient. It
+    also implements `from_squared_norm`, which computes the penalty from ‖∇D‖². The penalty is
+    computed in float32, also under mixed precision.
 
     Args:
         weight: Factor of the penalty.
-        every: Apply the penalty once per `every` training steps, multiplied by `every` (lazy
-            regularization; Karras et al. 2020, arXiv:1912.04958, appendix B). Default: in every
-            step.
+        every: Number of training steps per application of the penalty. The penalty is multiplied by
+            `every` to keep its average (lazy regularization; Karras et al. 2020, arXiv:1912.04958,
+            appendix B). Default: 1, every step.
     """
 
     def __init__(self, weight: float, every: int = 1) -> None:
@@ -272,7 +281,7 @@ class Penalty(Serializable):
         self.every = positive_int(self, "every", every)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """Return the points at which to take the gradient, with the shape of `real`.
+        """Return the points at which to compute the gradient, with the shape of `real`.
 
         Args:
             real: Real examples, `[batch, ...]`.
@@ -280,12 +289,12 @@ class Penalty(Serializable):
             seed: Stateless seed, int32 `[2]`.
         """
         raise NotImplementedError(
-            f"{type(self).__name__} must implement `points` and return the points at which to take "
-            "the gradient."
+            f"{type(self).__name__} must implement `points` and return the points at which to "
+            "compute the gradient."
         )
 
     def from_squared_norm(self, squared_norm: tf.Tensor) -> tf.Tensor:
-        """Return the penalty without its weight, `[batch]`.
+        """Return the penalty, not multiplied by the weight, `[batch]`.
 
         Args:
             squared_norm: Squared gradient norms ‖∇D‖², `[batch]`.
@@ -301,10 +310,10 @@ class Penalty(Serializable):
         fake: tf.Tensor,
         seed: TensorLike,
     ) -> tf.Tensor:
-        """Return the penalty, `[batch]`.
+        """Return the penalty multiplied by the weight, `[batch]`.
 
         Args:
-            discriminator: Function from examples to logits, in float32.
+            discriminator: Function that maps examples to logits in float32.
             real: Real examples, `[batch, ...]`.
             fake: Generated examples, `[batch, ...]`.
             seed: Stateless seed, int32 `[2]`.
@@ -315,20 +324,21 @@ class Penalty(Serializable):
             logits = discriminator(points)
         gradients = tf.reshape(tape.gradient(logits, points), (tf.shape(points)[0], -1))
         squared_norm = tf.reduce_sum(gradients**2, axis=1)
-        # Subclasses written for version 0.1.0 define the method under its former name.
+        # Subclasses written for version 0.1.0 define `of_squared_slope`, the former name of
+        # `from_squared_norm`.
         from_squared_norm = getattr(self, "of_squared_slope", self.from_squared_norm)
         return self.weight * from_squared_norm(squared_norm)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class R1(Penalty):
-    """Penalize the gradient at real examples: ½ weight ‖∇D(x)‖².
+    """Penalize the gradient norm at real examples x with ½ weight ‖∇D(x)‖².
 
-    See Mescheder et al. 2018, arXiv:1801.04406, equation 9.
+    The source is Mescheder et al. 2018, arXiv:1801.04406, equation 9.
 
     Args:
         weight: Factor of the penalty, γ in the paper.
-        every: Apply the penalty once per `every` training steps, as in `Penalty`.
+        every: Number of training steps per application of the penalty, as in `Penalty`.
 
     Example:
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
@@ -347,13 +357,13 @@ class R1(Penalty):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class R2(R1):
-    """Penalize the gradient at generated examples: ½ weight ‖∇D(x̂)‖².
+    """Penalize the gradient norm at generated examples x̂ with ½ weight ‖∇D(x̂)‖².
 
-    See Mescheder et al. 2018, arXiv:1801.04406, equation 10.
+    The source is Mescheder et al. 2018, arXiv:1801.04406, equation 10.
 
     Args:
         weight: Factor of the penalty, γ in the paper.
-        every: Apply the penalty once per `every` training steps, as in `Penalty`.
+        every: Number of training steps per application of the penalty, as in `Penalty`.
 
     Example:
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
@@ -368,15 +378,15 @@ class R2(R1):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class GradientPenalty(Penalty):
-    """Penalize gradient norms other than a target: weight (‖∇D(x̃)‖ − target)².
+    """Penalize the deviation of the gradient norm from a target: weight (‖∇D(x̃)‖ − target)².
 
-    The point x̃ is sampled uniformly on the line between a real and a generated example (WGAN-GP;
+    Each point x̃ is sampled uniformly on the line between a real and a generated example (WGAN-GP;
     Gulrajani et al. 2017, arXiv:1704.00028, equation 3).
 
     Args:
         weight: Factor of the penalty, λ in the paper.
         target: Gradient norm at which the penalty is 0.
-        every: Apply the penalty once per `every` training steps, as in `Penalty`.
+        every: Number of training steps per application of the penalty, as in `Penalty`.
 
     Example:
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
@@ -401,24 +411,26 @@ class GradientPenalty(Penalty):
     def from_squared_norm(self, squared_norm: tf.Tensor) -> tf.Tensor:
         """Return (‖∇D‖ − target)².
 
-        The squared norm is at least 1e-12, because the derivative of the root is infinite at 0.
+        A squared norm below 1e-12 counts as 1e-12, because the derivative of the square root is
+        infinite at 0.
         """
         return (tf.sqrt(tf.maximum(squared_norm, 1e-12)) - self.target) ** 2
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class DRAGAN(GradientPenalty):
-    """Penalize gradient norms other than a target near real examples.
+    """Penalize the deviation of the gradient norm from a target, near real examples.
 
-    The penalty is weight (‖∇D(x̃)‖ − target)² at x̃ = x + α δ, a real example with noise (Kodali et
-    al. 2017, arXiv:1705.07215). As in the authors' code, δ is `noise` × the standard deviation of
-    the batch × uniform noise in [0, 1).
+    The penalty is weight (‖∇D(x̃)‖ − target)² at x̃ = x + α δ (Kodali et al. 2017,
+    arXiv:1705.07215). x is a real example, and α is one number per example, uniform in [0, 1). As
+    in the authors' code, δ is `noise` × the standard deviation of the batch × uniform noise in
+    [0, 1).
 
     Args:
         weight: Factor of the penalty, λ in the paper.
         target: Gradient norm at which the penalty is 0.
         noise: Scale of δ, in standard deviations of the batch.
-        every: Apply the penalty once per `every` training steps, as in `Penalty`.
+        every: Number of training steps per application of the penalty, as in `Penalty`.
 
     Example:
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
@@ -441,6 +453,6 @@ class DRAGAN(GradientPenalty):
 
 
 def _uniform_per_example(x: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-    """Sample one number per example from U(0, 1), `[batch, 1, …]` with the rank of `x`."""
+    """Sample one number per example from U(0, 1), of shape `[batch, 1, …]` and the rank of `x`."""
     shape = tf.concat([tf.shape(x)[:1], tf.ones(tf.rank(x) - 1, tf.int32)], 0)
     return tf.random.stateless_uniform(shape, seed)

@@ -1,4 +1,7 @@
-"""Objectives that a VAE minimizes, for `compile(objective=...)`, and schedules of the KL weight."""
+"""Objectives that a VAE minimizes, and schedules of the KL weight.
+
+Pass an objective to a VAE with `compile(objective=...)`.
+"""
 
 from __future__ import annotations
 
@@ -17,45 +20,49 @@ from keras_gen.distributions import kl_divergence
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """The data, the distributions and the noise of one batch, from which an objective is computed.
+    """Input of an objective: the data, the distributions and the noise seed of one batch.
 
     The distributions are `tfd.Distribution` objects.
     """
 
     x: tf.Tensor
-    """Data whose likelihood is computed, `[batch, ...]`."""
+    """Data at which the likelihood is evaluated, `[batch, ...]`."""
     posterior: Distribution
     """q(z | x), with the batch shape `[batch]`."""
     frozen_posterior: Callable[[], Distribution]
-    """Function that returns q(z | x) again, so that no gradient flows through its parameters."""
+    """Function that returns a copy of q(z | x) with parameters that stop the gradient."""
     prior: Distribution
-    """p(z), with the batch shape `[]`, or `[batch]` if it depends on labels."""
+    """p(z), with the batch shape `[]`, or `[batch]` if the prior depends on labels."""
     likelihood: Callable[[tf.Tensor], Distribution]
     """Function from latents `[samples, batch, n]` to p(x | z)."""
     seed: TensorLike
-    """Stateless seed of the noise, int32 `[2]`."""
+    """Stateless seed of the samples of z, int32 `[2]`."""
     step: tf.Tensor
-    """Number of training steps so far, an integer scalar."""
+    """Number of completed training steps, an integer scalar."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-    """The loss and the terms of a bound on log p(x) in nats, one value per example, `[batch]`."""
+    """Output of an objective: the loss and the terms of the bound on log p(x).
+
+    Each field has one value per example, `[batch]`, in nats.
+    """
 
     loss: tf.Tensor
     """The value to minimize."""
     reconstruction_loss: tf.Tensor
     """−E_q[log p(x | z)]."""
     kl_loss: tf.Tensor
-    """KL(q(z | x) ‖ p(z)), without a weight."""
+    """KL(q(z | x) ‖ p(z)), not multiplied by the KL weight."""
     elbo: tf.Tensor
     """The evidence lower bound, −(`reconstruction_loss` + `kl_loss`)."""
 
 
 class Objective(Serializable):
-    """Base of the objectives: bounds on log p(x), computed from the distributions of one batch.
+    """Base class of the objectives, the losses of a VAE.
 
-    A subclass keeps each constructor argument in an attribute of the same name, so that it is saved
+    An objective computes a bound on log p(x) from the distributions of one batch. A subclass must
+    keep each constructor argument in an attribute of the same name. Keras then saves the arguments
     with the model.
     """
 
@@ -63,10 +70,10 @@ class Objective(Serializable):
         """Compute the loss and the terms of the bound.
 
         Args:
-            batch: The data, the distributions and the noise of one batch.
+            batch: The data, the distributions and the noise seed of one batch.
 
         Returns:
-            The terms in nats, one value per example. The model averages them.
+            The terms in nats, one value per example. The model averages them over the examples.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must define `__call__`, which returns `Terms` for a `Batch`."
@@ -75,18 +82,20 @@ class Objective(Serializable):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class ELBO(Objective):
-    """−ELBO = −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)), with the expectation from samples of z.
+    """Minimize the negative evidence lower bound, −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)).
 
-    It is equation 3 of Kingma & Welling 2014, arXiv:1312.6114 (MATH 2).
+    The expectation is estimated from samples of z. The sources are Kingma & Welling 2014,
+    arXiv:1312.6114, equation 3, and the lecture notes (MATH 2).
 
     Args:
-        kl_weight: Weight of the KL in the loss: a number, or a schedule of the training step such
-            as `LinearWarmUp`. With another weight than 1 the model is a β-VAE (Higgins et al. 2017)
-            and the loss is not a bound. `kl_loss` and `elbo` in the logs are without the weight.
+        kl_weight: Weight of the KL term in the loss. The weight is a number, or a function of the
+            training step such as `LinearWarmUp`. With a weight other than 1, the model is a β-VAE
+            (Higgins et al. 2017). With a weight below 1, −loss is not a lower bound on log p(x).
+            `kl_loss` and `elbo` in the logs do not contain the weight.
         num_samples: Number of samples of z per example.
-        free_bits: Nats of KL per example that cost nothing. The loss contains max(KL, free_bits).
-            It follows Kingma et al. 2016, arXiv:1606.04934, section C.8, with all latents in one
-            group.
+        free_bits: KL per example, in nats, below which the loss does not reward a smaller KL. The
+            loss contains max(KL, free_bits) (Kingma et al. 2016, arXiv:1606.04934, section C.8,
+            with all latents in one group). Default: 0, no free bits.
 
     Example:
 
@@ -102,8 +111,8 @@ class ELBO(Objective):
     ) -> None:
         if not callable(kl_weight) and not _is_non_negative(kl_weight):
             raise ValueError(
-                "`kl_weight` of ELBO must be a number of at least 0, or a schedule. "
-                f"Received: kl_weight={kl_weight!r}"
+                "`kl_weight` of ELBO must be a number of at least 0, or a schedule such as "
+                f"LinearWarmUp(steps=1000). Received: kl_weight={kl_weight!r}"
             )
         if not _is_non_negative(free_bits):
             raise ValueError(
@@ -115,7 +124,7 @@ class ELBO(Objective):
         self.free_bits = float(free_bits)
 
     def __call__(self, batch: Batch) -> Terms:
-        """Compute −log p(x | z), the KL, their weighted sum and the ELBO."""
+        """Compute the loss, the reconstruction loss, the KL divergence and the ELBO."""
         z = batch.posterior.sample(self.num_samples, seed=batch.seed)
         reconstruction_loss = -tf.reduce_mean(batch.likelihood(z).log_prob(batch.x), axis=0)
         kl_loss = kl_divergence(batch.posterior, batch.prior, self.num_samples, batch.seed).value
@@ -130,17 +139,17 @@ class ELBO(Objective):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class IWAE(Objective):
-    """−log 1/K Σ_k w_k, with w_k = p(x | z_k) p(z_k) / q(z_k | x).
+    """Minimize −log(1/K Σ_k w_k), the negative importance-weighted bound on log p(x).
 
-    It is the importance-weighted bound of Burda et al. 2016, arXiv:1509.00519, which becomes
-    tighter as K grows. In the logs the bound is −`loss`. `reconstruction_loss`, `kl_loss` and
-    `elbo` are the means over the same K samples.
+    The weights are w_k = p(x | z_k) p(z_k) / q(z_k | x), where z_1 … z_K are samples of q(z | x)
+    (Burda et al. 2016, arXiv:1509.00519). The bound becomes tighter as K grows. In the logs, the
+    bound is −`loss`. `reconstruction_loss`, `kl_loss` and `elbo` are means over the K samples.
 
     Args:
         num_samples: K, the number of samples of z per example.
-        doubly_reparameterized: Whether to use the gradient of Tucker et al. 2019, arXiv:1810.04152,
-            equation 8, for the encoder. Its noise does not dominate as K grows. The posterior must
-            have no weights of its own.
+        doubly_reparameterized: Whether to use the doubly reparameterized gradient for the encoder
+            (Tucker et al. 2019, arXiv:1810.04152, equation 8). The signal-to-noise ratio of this
+            gradient does not fall as K grows. If True, the posterior must have no weights.
 
     Example:
 
@@ -153,7 +162,7 @@ class IWAE(Objective):
         self.doubly_reparameterized = bool(doubly_reparameterized)
 
     def __call__(self, batch: Batch) -> Terms:
-        """Compute the bound, and the means of its terms over the samples."""
+        """Compute the loss from all samples, and the means of the other terms over the samples."""
         posterior = batch.posterior
         z = posterior.sample(self.num_samples, seed=batch.seed)
         if self.doubly_reparameterized:
@@ -164,8 +173,9 @@ class IWAE(Objective):
         log_weights = log_likelihood - log_ratio  # [samples, batch]
         bound = tf.reduce_logsumexp(log_weights, axis=0) - math.log(self.num_samples)
         if self.doubly_reparameterized:
-            # With log q of the frozen posterior, the gradient is Σ_k w̃_k ∂log w_k, where w̃ are the
-            # normalized weights. A second factor w̃_k on the way to z gives the encoder w̃_k².
+            # With log q of the frozen posterior, the gradient is Σ_k w̃_k ∂log w_k, where w̃_k are
+            # the normalized weights. The gradient that flows through z_k to the encoder needs the
+            # factor w̃_k², so it is multiplied by w̃_k once more.
             set_gradient_weights(tf.nn.softmax(log_weights, axis=0))
         reconstruction_loss = -tf.reduce_mean(log_likelihood, axis=0)
         kl_loss = tf.reduce_mean(log_ratio, axis=0)
@@ -178,9 +188,10 @@ class IWAE(Objective):
 
 
 def _with_weighted_gradient(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], None]]:
-    """Return `z`, and a function that sets weights by which its gradient is multiplied.
+    """Return `z`, and a function that sets the weights by which the gradient of `z` is multiplied.
 
-    The weights `[samples, batch]` are known only after `z` has been used.
+    Call this function with weights `[samples, batch]` before the gradient is computed. The weights
+    depend on `z`, so they are not known earlier.
     """
     weights: list[tf.Tensor] = []
 
@@ -195,18 +206,18 @@ def _with_weighted_gradient(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tenso
 
 
 # === Schedules of the KL weight ===
-# They are functions of the training step, so a resumed training continues where it stopped.
+# A schedule depends only on the training step, so a resumed training continues the schedule.
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LinearWarmUp(Serializable):
-    """Increase the KL weight from 0 to `end` in `steps` training steps, then keep it.
+    """Increase the KL weight linearly from 0 to `end` in `steps` steps, then keep it constant.
 
     The source is Sønderby et al. 2016, arXiv:1602.02282.
 
     Args:
-        steps: Number of training steps until the weight is `end`.
-        end: Weight from then on.
+        steps: Number of training steps until the weight reaches `end`.
+        end: KL weight after these steps.
 
     Example:
 
@@ -219,20 +230,21 @@ class LinearWarmUp(Serializable):
         self.end = _checked_end(self, end)
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
-        """Return the weight at a training step."""
+        """Return the KL weight at a training step."""
         return self.end * tf.minimum(tf.cast(step, tf.float32) / self.steps, 1.0)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Cyclical(Serializable):
-    """Increase the KL weight from 0 to `end` at the start of each period, then keep it.
+    """Repeat the linear increase of the KL weight from 0 to `end` in every period.
 
-    The source is Fu et al. 2019, arXiv:1903.10145.
+    After the increase, the weight stays at `end` until the period ends. The source is Fu et al.
+    2019, arXiv:1903.10145.
 
     Args:
         period: Number of training steps per period.
-        rise: Fraction of the period in which the weight increases, in (0, 1].
-        end: Largest weight.
+        rise: Fraction of each period in which the weight increases, in (0, 1].
+        end: Largest KL weight.
 
     Example:
 
@@ -243,7 +255,7 @@ class Cyclical(Serializable):
     def __init__(self, period: int, rise: float = 0.5, end: float = 1.0) -> None:
         if not _is_non_negative(rise) or not 0 < rise <= 1:
             raise ValueError(
-                "`rise` of Cyclical must be a fraction of the period in (0, 1]. "
+                "`rise` of Cyclical must be a fraction of the period, a number in (0, 1]. "
                 f"Received: rise={rise!r}"
             )
         self.period = positive_int(self, "period", period)
@@ -251,14 +263,14 @@ class Cyclical(Serializable):
         self.end = _checked_end(self, end)
 
     def __call__(self, step: tf.Tensor | int) -> tf.Tensor:
-        """Return the weight at a training step."""
+        """Return the KL weight at a training step."""
         step_in_period = tf.math.floormod(tf.cast(step, tf.int64), self.period)
         fraction = tf.cast(step_in_period, tf.float32) / self.period
         return self.end * tf.minimum(fraction / self.rise, 1.0)
 
 
 def _checked_end(schedule: Serializable, end: float) -> float:
-    """Return the largest weight of a schedule as a float, or raise a `ValueError`."""
+    """Return the argument `end` of a schedule as a float. Raise a `ValueError` if it is invalid."""
     if not _is_non_negative(end):
         raise ValueError(
             f"`end` of {type(schedule).__name__} must be a number of at least 0. "
@@ -268,5 +280,5 @@ def _checked_end(schedule: Serializable, end: float) -> float:
 
 
 def _is_non_negative(value: object) -> bool:
-    """Return whether a value is a finite number of at least 0, and not a bool."""
+    """Return whether a value is a finite number of at least 0. A bool is not a number here."""
     return is_real(value) and 0 <= value < math.inf

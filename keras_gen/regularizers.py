@@ -1,7 +1,8 @@
-"""Regularizers of the latents of an autoencoder, for `compile(regularizers=[...])`.
+"""Regularizers of the latents of an autoencoder.
 
-Each returns one value per example. To regularize weights, use the regularizers of Keras in the
-layers of the networks.
+Pass regularizers to an autoencoder with `compile(regularizers=[...])`. Each regularizer returns one
+value per example. To regularize weights instead, set a Keras regularizer in the layers of the
+networks.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from keras_gen._serialization import Serializable
 
 
 class LatentRegularizer(Serializable):
-    """Compute the term that the latents add to the autoencoder's loss: the base class of all.
+    """Base class of the regularizers, which add a term to the loss of an autoencoder.
 
-    A subclass implements `__call__`.
+    A subclass implements `__call__`, which computes the term from the latents.
 
     Args:
         weight: Factor of the term.
@@ -36,7 +37,7 @@ class LatentRegularizer(Serializable):
         Args:
             latents: z = encode(x) in float32, flattened to `[batch, n]`.
             x: Input of the encoder, `[batch, ...]`.
-            encode: The encoder as a function of x, in float32.
+            encode: Function that computes the output of the encoder for x, in float32.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must implement `__call__` and return one value per example."
@@ -45,10 +46,10 @@ class LatentRegularizer(Serializable):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LatentL1(LatentRegularizer):
-    """Add weight ‖z‖₁ to the loss of a sparse autoencoder.
+    """Add weight ‖z‖₁ to the loss, for a sparse autoencoder.
 
-    Few latents differ much from 0 (Ng 2011, CS294A lecture notes, with the L1 norm as the measure
-    of sparsity).
+    The term keeps most latents of an example close to 0. The idea is that of Ng 2011, CS294A
+    lecture notes, but with the L1 norm as the measure of sparsity.
 
     Args:
         weight: Factor of the norm.
@@ -67,10 +68,10 @@ class LatentL1(LatentRegularizer):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LatentL2(LatentRegularizer):
-    """Add ½ weight ‖z‖² to the loss of a regularized autoencoder.
+    """Add ½ weight ‖z‖² to the loss, for a regularized autoencoder.
 
-    The latents stay near 0, so that a density can be fitted to them (RAE; Ghosh et al. 2020,
-    arXiv:1903.12436, equation 5).
+    The term keeps the latents close to 0, so that a density fits the latents well (RAE; Ghosh et
+    al. 2020, arXiv:1903.12436, equation 5).
 
     Args:
         weight: Factor of half the squared norm.
@@ -89,12 +90,15 @@ class LatentL2(LatentRegularizer):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Contractive(LatentRegularizer):
-    """Add weight ‖∂z/∂x‖²_F to the loss of a contractive autoencoder.
+    """Add weight ‖∂z/∂x‖²_F to the loss, for a contractive autoencoder.
 
-    Small changes of x then change the latents only little (Rifai et al. 2011, ICML, equation 2).
-    The Jacobian is exact and costs one backward pass through the encoder per latent. Do not use it
-    with batch normalization in the encoder: then the latents of an example depend on the other
-    examples of the batch, and the value is not the norm of one example's Jacobian.
+    With this term, small changes of x change the latents only slightly (Rifai et al. 2011, ICML,
+    equation 2). The Jacobian ∂z/∂x is exact. It costs one backward pass through the encoder per
+    latent dimension.
+
+    Do not use this term if the encoder contains batch normalization. With batch normalization, the
+    latents of an example depend on the other examples of the batch, and the term is not the norm of
+    one example's Jacobian.
 
     Args:
         weight: Factor of the squared Frobenius norm.

@@ -1,4 +1,4 @@
-"""Data sets: `load(source)` returns `(train, test)` as batches."""
+"""Load data sets. `load(source)` returns `(train, test)`, two data sets of batches."""
 
 from keras_gen.data.arrays import as_arrays
 from keras_gen.data.loading import MNIST_MINI, load, number_of_classes

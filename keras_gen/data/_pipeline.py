@@ -1,4 +1,4 @@
-"""Turn single examples into batches of float32 values."""
+"""Convert data sets of single examples to data sets of float32 batches."""
 
 from __future__ import annotations
 
@@ -11,60 +11,62 @@ import tensorflow as tf
 from keras_gen._errors import marked_message
 from keras_gen._files import PathLike
 
-_MEMORY_LIMIT = 2**30  # bytes of decoded examples that are kept in memory
-_SHUFFLE_BUFFER = 10_000  # examples, for data sets that are not kept in memory
+_MEMORY_LIMIT = 2**30  # largest size in bytes of a data set that is kept in memory
+_SHUFFLE_BUFFER = 10_000  # number of examples, used for data sets that are not kept in memory
 
 
 class Splits(NamedTuple):
-    """Training and test examples, each `x` or `(x, label)`, one at a time."""
+    """Training and test data sets. Each element is one example, `x` or `(x, label)`."""
 
     train: tf.data.Dataset
     test: tf.data.Dataset
 
 
 def without_labels(examples: tf.data.Dataset) -> tf.data.Dataset:
-    """Return the examples without their labels, if they have any."""
+    """Return the data set without labels. A data set without labels is returned unchanged."""
     return examples.map(lambda x, *_: x)
 
 
 def to_batches(
     examples: tf.data.Dataset, batch_size: int, *, shuffle: bool, seed: int, binarize: bool
 ) -> tf.data.Dataset:
-    """Return batches of float32 examples in [0, 1].
+    """Return a data set of batches with float32 values in [0, 1].
 
-    Examples that need at most `_MEMORY_LIMIT` bytes are decoded once and kept in memory. All other
-    examples are decoded in every epoch.
+    If all examples together need at most `_MEMORY_LIMIT` bytes, they are decoded once and kept in
+    memory. Otherwise they are decoded again in every epoch.
 
     Args:
-        examples: Single examples `x` or `(x, label)`. `x` is an integer tensor, which is divided
-            by the maximum of its dtype, or a float tensor.
+        examples: Data set of single examples `x` or `(x, label)`. If `x` is an integer tensor, it
+            is divided by the largest value of its dtype. If `x` is a float tensor, its values must
+            lie in [0, 1].
         batch_size: Examples per batch. The last batch may be smaller.
-        shuffle: Whether the order changes in every epoch.
+        shuffle: Whether to shuffle the examples, in a new order in every epoch.
         seed: Seed of the order and of the binarized pixels.
-        binarize: Sample each pixel as 0 or 1, with its value as the probability of 1. With
-            `shuffle`, the pixels are resampled in every epoch; otherwise they stay the same.
+        binarize: Whether to sample each pixel as 0 or 1, with its value as the probability of 1. If
+            `shuffle` is True, the pixels are resampled in every epoch. If `shuffle` is False, every
+            epoch has the same pixels.
     """
     options = tf.data.Options()
-    # The autotuner delayed the first batch of every other epoch by two seconds.
+    # With autotuning, the first batch of every second epoch was two seconds late.
     options.autotune.enabled = False
     count = int(examples.cardinality())
     in_memory = _fits_in_memory(examples)
     stored: Any = None
     if in_memory:
-        # `cache()` would stay truncated for all readers if the first one stopped halfway.
+        # `cache()` would stay incomplete for all readers if the first reader stopped early.
         stored = next(iter(examples.batch(count).with_options(options)))
         # Only indices pass through shuffling and batching, which is faster.
         examples = tf.data.Dataset.range(count)
     if shuffle and count != 0:
         examples = examples.shuffle(count if in_memory else _SHUFFLE_BUFFER, seed=seed)
-    # If there is no smaller last batch, the graph knows the batch size.
+    # If all batches have the same size, the graph knows the batch size.
     equal_batches = count > 0 and count % batch_size == 0
     batches = examples.batch(batch_size, drop_remainder=equal_batches)
     if binarize:
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=shuffle)
         batches = tf.data.Dataset.zip((batches, seeds))
 
-    # One function for all steps, because each call of `map` takes time in every batch.
+    # One function does all steps, because each call of `map` costs time in every batch.
     def finish(batch: Any, pixel_seed: tf.Tensor | None = None) -> Any:
         if in_memory:
             batch = tf.nest.map_structure(lambda values: tf.gather(values, batch), stored)
@@ -80,7 +82,7 @@ def to_batches(
 
 
 def _fits_in_memory(examples: tf.data.Dataset) -> bool:
-    """Return whether the examples have a known size of at most `_MEMORY_LIMIT` bytes."""
+    """Return whether all examples together have a known size of at most `_MEMORY_LIMIT` bytes."""
     count = int(examples.cardinality())
     x = tf.nest.flatten(examples.element_spec)[0]
     if count <= 0 or not x.shape.is_fully_defined():
@@ -90,17 +92,17 @@ def _fits_in_memory(examples: tf.data.Dataset) -> bool:
 
 @contextlib.contextmanager
 def reading_errors(source: PathLike) -> Iterator[None]:
-    """Raise TensorFlow's errors about damaged data as `ValueError`.
+    """Turn TensorFlow's errors about damaged data into a `ValueError`.
 
     Args:
-        source: What is read, for the error message.
+        source: Name of the data set, for the error message.
     """
     try:
         yield
     except tf.errors.DataLossError as error:
         raise ValueError(
-            f"Expected undamaged records in {source}. Received: {error.message}. Prepare the data "
-            "set again, or copy it again."
+            f"Expected undamaged records in {source}. Received: {error.message}. The files are "
+            "damaged: download or copy the data set again."
         ) from None
     except tf.errors.InvalidArgumentError as error:
         message = marked_message(error)

@@ -16,17 +16,19 @@ from keras_gen.data._pipeline import Splits, reading_errors
 def as_arrays(
     dataset: tf.data.Dataset, count: int | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Convert a data set of batches to the arrays `(x, y)`; `y` is None without labels.
+    """Convert a data set of batches to two arrays, the data `x` and the labels `y`.
 
     Args:
         dataset: Batches of `x`, `(x, y)` or `(x, y, sample_weight)`.
         count: Maximum number of examples to return. Default: all examples.
 
     Returns:
-        `(x, y)`, each with one row per example. Sample weights are omitted.
+        `(x, y)`, each with one row per example. If the data set has no labels, `y` is None. Sample
+        weights are omitted.
 
     Raises:
-        ValueError: If the data set is empty, repeats without end, or has another structure.
+        ValueError: If the data set is empty or its elements have another structure. If the data set
+            repeats without end and `count` is None.
 
     Example:
         >>> dataset = tf.data.Dataset.from_tensor_slices(([0.5, 0.25, 1.0], [0, 1, 0])).batch(2)
@@ -36,7 +38,7 @@ def as_arrays(
     if count is None and dataset.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
             "Expected a finite data set. Received: a data set that repeats without end. Use a part "
-            "of it, such as `dataset.take(100)`."
+            "of it, such as the first 100 batches: `dataset.take(100)`."
         )
     spec = dataset.element_spec
     parts = spec if isinstance(spec, tuple) else (spec,)
@@ -57,7 +59,7 @@ def as_arrays(
 
 @dataclasses.dataclass(frozen=True)
 class LabeledArray:
-    """Examples `x` with one row each, and their labels `y`, if they have any."""
+    """An array `x` with one example per row, and an optional array `y` of their labels."""
 
     x: np.ndarray
     y: np.ndarray | None = None
@@ -68,11 +70,11 @@ class LabeledArray:
 
 
 def read_npz(path: pathlib.Path, seed: int) -> Splits:
-    """Read an .npz file with `x_train` and `x_test`, or with `x`.
+    """Read an .npz file that contains the arrays `x_train` and `x_test`, or the array `x`.
 
     Args:
-        path: The file. Its labels, if any, are `y_train` and `y_test`, or `y`.
-        seed: Seed of the random choice of test examples, if the file has only `x`.
+        path: The file. Labels are optional: `y_train` and `y_test`, or `y`.
+        seed: Seed of the random choice of test examples. Only used for a file with `x`.
     """
     names = ("x", "y", "x_train", "y_train", "x_test", "y_test")
     try:
@@ -81,8 +83,8 @@ def read_npz(path: pathlib.Path, seed: int) -> Splits:
             arrays = {name: archive[name] for name in names if name in archive}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
-            f"Expected {path} to be an .npz file of numeric arrays. Received: {error}. Write the "
-            "file again with `np.savez`."
+            f"Expected {path} to be an .npz file of numeric arrays. Reading it failed: {error}. "
+            "Write the file again with `np.savez`."
         ) from error
     if "x_train" in arrays and "x_test" in arrays:
         train = LabeledArray(arrays["x_train"], arrays.get("y_train"))
@@ -97,7 +99,7 @@ def read_npz(path: pathlib.Path, seed: int) -> Splits:
 
 
 def hold_out(examples: LabeledArray, seed: int) -> Splits:
-    """Check examples, and hold out a random tenth of them as test examples."""
+    """Check the examples, and use a random tenth of the examples as test examples."""
     _check_examples("x", examples)
     order = np.random.default_rng(seed).permutation(len(examples.x))
     num_test = len(order) // 10
@@ -110,24 +112,25 @@ def to_splits(train: LabeledArray, test: LabeledArray) -> Splits:
     _check_examples("x_test", test)
     if train.x.shape[1:] != test.x.shape[1:]:
         raise ValueError(
-            "Expected x_train and x_test with examples of the same shape. Received: arrays of "
-            f"shape {train.x.shape} and {test.x.shape}."
+            "Expected x_train and x_test with examples of the same shape. Received: x_train of "
+            f"shape {train.x.shape} and x_test of shape {test.x.shape}."
         )
     return _to_datasets(train, test)
 
 
 def _to_datasets(train: LabeledArray, test: LabeledArray) -> Splits:
-    """Return the examples as data sets, images with a channel axis."""
+    """Convert training and test examples to data sets."""
     binary = max(train.x.max(initial=0), test.x.max(initial=0)) <= 1
     return Splits(_to_dataset(train, binary), _to_dataset(test, binary))
 
 
 def _to_dataset(examples: LabeledArray, binary: bool) -> tf.data.Dataset:
-    """Return the examples as a data set.
+    """Convert examples to a data set. Images without a channel axis get one.
 
     Args:
         examples: Examples of any numeric dtype.
-        binary: Whether integers are the values 0 and 1, rather than pixels from 0 to 255 or 65,535.
+        binary: Whether integers stand for the values 0 and 1. If False, integers are pixels with
+            values from 0 to 255 (uint8) or from 0 to 65,535 (uint16).
     """
     x = examples.x
     if x.dtype == bool or (binary and x.dtype.kind in "iu"):
@@ -136,7 +139,7 @@ def _to_dataset(examples: LabeledArray, binary: bool) -> tf.data.Dataset:
     if not is_pixels and x.size and not (x.min() >= 0 and x.max() <= 1):
         raise ValueError(
             "Expected numbers in [0, 1], or uint8 or uint16 pixels. Received: "
-            f"{x.dtype} values from {x.min():g} to {x.max():g}. Scale them: "
+            f"{x.dtype} values from {x.min():g} to {x.max():g}. Scale them to [0, 1]: "
             "(x - x.min()) / (x.max() - x.min())."
         )
     if x.ndim == 3:
@@ -145,22 +148,22 @@ def _to_dataset(examples: LabeledArray, binary: bool) -> tf.data.Dataset:
 
 
 def _check_examples(name: str, examples: LabeledArray) -> None:
-    """Check that the rows of an array are examples of finite numbers, each with one label.
+    """Check that an array has examples as rows, finite numbers, and one label per example.
 
     Args:
-        name: The name of the array in error messages.
-        examples: The array, and its labels.
+        name: Name of the array, for error messages.
+        examples: The array and its labels.
     """
     x = examples.x
     if x.dtype.kind not in "biuf":
         raise ValueError(
-            f"Expected {name} as numbers. Received: an array of dtype {x.dtype}. Convert it to "
-            "numbers."
+            f"Expected {name} as numbers. Received: an array of dtype {x.dtype}. Convert the array "
+            "to numbers."
         )
     if not 2 <= x.ndim <= 4 or 0 in x.shape[1:]:
         raise ValueError(
             f"Expected {name} as rows (n, columns), or as images (n, height, width) or "
-            f"(n, height, width, channels). Received: shape {x.shape}. Reshape the array."
+            f"(n, height, width, channels). Received: shape {x.shape}. Reshape {name}."
         )
     finite = np.isfinite(x)
     if not finite.all():
@@ -169,10 +172,10 @@ def _check_examples(name: str, examples: LabeledArray) -> None:
         raise ValueError(
             f"Expected finite numbers. Received: {x[tuple(index)]} at index {index.tolist()} of "
             f"{name}. NaN or infinity occurs in {num_invalid} of {len(x)} examples. Replace these "
-            "values, or remove the examples."
+            "values, or remove these examples."
         )
     if examples.y is not None and np.shape(examples.y) != (len(x),):
         raise ValueError(
-            f"Expected one label for each of the {len(x)} examples of {name}. Received: labels of "
-            f"shape {np.shape(examples.y)}."
+            f"Expected one label for each of the {len(x)} examples of {name}, an array of shape "
+            f"({len(x)},). Received: labels of shape {np.shape(examples.y)}."
         )

@@ -1,4 +1,4 @@
-"""Read folders of images."""
+"""Read data sets of images from folders."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
 @dataclasses.dataclass(frozen=True)
 class _ImageFiles:
-    """Image files below a folder, whose subfolders are the classes."""
+    """Image files below a folder. Each subfolder of the folder is one class."""
 
     root: pathlib.Path
     files: list[pathlib.Path]
 
     def class_names(self) -> list[str]:
-        """Return for each file the first folder below `root`, or "" for a file in `root`."""
+        """Return one class name per file: the first folder below `root`, or "" if there is none."""
         below = [file.relative_to(self.root) for file in self.files]
         return [path.parts[0] if len(path.parts) > 1 else "" for path in below]
 
@@ -37,14 +37,20 @@ def read_image_folder(
     seed: int,
     skip_corrupt: bool,
 ) -> Splits:
-    """Read the images of a folder, with a tenth held out if it has no `train/` and `test/`.
+    """Read the images of a folder as training and test examples.
+
+    If the folder contains the folders `train/` and `test/`, these are the training and test images.
+    Otherwise a random tenth of all images becomes the test images.
 
     Args:
         folder: The folder.
-        image_size: `(height, width)` to resize the images to. Default: the size of the first.
-        labels: Return `(image, label)`. The label is the index of the image's class folder.
+        image_size: `(height, width)` in pixels to resize the images to. Default: the size of the
+            first image.
+        labels: Whether to return `(image, label)`. The label is the index of the image's class in
+            the sorted list of classes.
         seed: Seed of the random choice of test images.
-        skip_corrupt: Skip files that cannot be decoded, with a warning that counts them.
+        skip_corrupt: Whether to skip files that cannot be decoded. A warning then states the number
+            of skipped files.
     """
     splits = _find_files(folder)
     if skip_corrupt:
@@ -59,12 +65,12 @@ def read_image_folder(
 
 
 def count_image_folder_classes(folder: pathlib.Path) -> int:
-    """Return the number of labels that `read_image_folder` assigns."""
+    """Return the number of classes that `read_image_folder` uses as labels."""
     return len(_sorted_classes(_find_files(folder)))
 
 
 def _find_files(folder: pathlib.Path) -> list[_ImageFiles]:
-    """Return the images of `train/` and `test/`, or all images if one of the two is missing."""
+    """Return the images of `train/` and of `test/`, or all images if either folder is missing."""
     roots = [folder / "train", folder / "test"]
     if not all(root.is_dir() for root in roots):
         roots = [folder]
@@ -74,19 +80,19 @@ def _find_files(folder: pathlib.Path) -> list[_ImageFiles]:
         if not files:
             raise ValueError(
                 f"Expected a folder of images ({', '.join(_SUFFIXES)}). Received: {root}, which "
-                "has none."
+                "contains no images."
             )
         splits.append(_ImageFiles(root, sorted(files)))
     return splits
 
 
 def _sorted_classes(splits: list[_ImageFiles]) -> list[str]:
-    """Return the names of the classes of all splits, in the order of their labels."""
+    """Return the sorted class names of all splits. The label of a class is its index."""
     return sorted({name for split in splits for name in split.class_names()})
 
 
 def _hold_out(split: _ImageFiles, seed: int) -> list[_ImageFiles]:
-    """Return training and test files. The test files are a random tenth."""
+    """Return training files and test files. The test files are a random tenth of all files."""
     order = np.random.default_rng(seed).permutation(len(split.files))
     num_test = len(order) // 10
     train = sorted(split.files[i] for i in order[num_test:])
@@ -99,7 +105,7 @@ def _image_shape(file: pathlib.Path, size: tuple[int, int] | None) -> tuple[int,
 
     Args:
         file: The image file.
-        size: `(height, width)` to return instead of those of the image.
+        size: `(height, width)` to return. Default: the size of the image.
     """
     image = _read_image(file)
     height, width = size or (image.height, image.width)
@@ -111,7 +117,7 @@ def _image_shape(file: pathlib.Path, size: tuple[int, int] | None) -> tuple[int,
 def _to_dataset(
     split: _ImageFiles, shape: tuple[int, int, int], class_names: list[str] | None
 ) -> tf.data.Dataset:
-    """Return uint8 images of one shape, with labels if the names of the classes are given."""
+    """Return a data set of uint8 images of one shape, with labels if `class_names` is given."""
 
     def decode(name: tf.Tensor) -> tf.Tensor:
         pixels = tf.numpy_function(
@@ -132,8 +138,8 @@ def _to_dataset(
 def _decode(file: str, shape: tuple[int, int, int]) -> np.ndarray:
     """Return an image as uint8 pixels `[height, width, channels]`.
 
-    TensorFlow calls this function. The message of its error is marked, so that it can be found in
-    TensorFlow's error.
+    TensorFlow calls this function and replaces its error by a TensorFlow error. The message is
+    marked, so that `reading_errors` finds the message inside the TensorFlow error.
     """
     height, width, channels = shape
     try:
@@ -152,7 +158,7 @@ def _read_image(file: pathlib.Path) -> PIL.Image.Image:
     try:
         with PIL.Image.open(file) as image:
             image.load()
-        if image.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
+        if image.mode.startswith("I"):  # 16 bits: Pillow's `convert` would clip values at 255
             image = PIL.Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(
@@ -171,13 +177,13 @@ def _without_corrupt_files(split: _ImageFiles) -> _ImageFiles:
     if not files:
         raise ValueError(
             f"Expected images. Received: {len(corrupt)} files, which are all damaged or not "
-            f"images, such as {corrupt[0]}."
+            f"images, for example {corrupt[0]}."
         )
     if corrupt:
         warnings.warn(
-            f"Skipped {len(corrupt)} of {len(split.files)} files, which are damaged or not "
-            f"images, such as {corrupt[0]}.",
-            stacklevel=4,  # the line that calls `load`
+            f"Skipped {len(corrupt)} of {len(split.files)} files. The skipped files are damaged or "
+            f"not images, for example {corrupt[0]}.",
+            stacklevel=4,  # the warning names the line that calls `load`
         )
     return _ImageFiles(split.root, files)
 

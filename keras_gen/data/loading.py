@@ -1,4 +1,4 @@
-"""Load data sets as batches, from any supported source."""
+"""Load a data set from any supported source, as batches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from keras_gen.data.tfds import (
 )
 
 MNIST_MINI = pathlib.Path(__file__).parent / "mnist_mini" / "1.0.0"
-"""Folder of the embedded data set, which TFDS prepared."""
+"""Folder of the data set `"mnist_mini"`, which comes with the package in the format of TFDS."""
 
 _FILE_READERS = {".npz": read_npz, ".csv": read_csv}
 
@@ -38,44 +38,49 @@ def load(
     """Load training and test data as batches of float32 values in [0, 1].
 
     Args:
-        source: The data set, which is one of the following:
+        source: The data set, one of the following:
 
             - `"mnist_mini"`: 10,000 training and 2,000 test images of MNIST. They come with the
               package.
-            - The name of a TFDS image data set, such as `"fashion_mnist"` or `"emnist/letters"`.
-            - A folder of images. If it contains `train/` and `test/`, these are the two splits.
-              The first folder on the path to an image is its class.
-            - An `.npz` file with `x_train` and `x_test`, or with `x`. Its labels, if any, are
-              `y_train` and `y_test`, or `y`.
-            - A `.csv` file of numbers, one example per row. If it has a header with a column
-              `label`, that column becomes the labels.
+            - The name of an image data set of TensorFlow Datasets (TFDS), such as
+              `"fashion_mnist"` or `"emnist/letters"`.
+            - A folder of images. If it contains the folders `train/` and `test/`, these are the
+              training and test data. Each folder directly below them is one class. In a folder
+              without `train/` and `test/`, each folder directly below it is one class.
+            - An `.npz` file that contains the arrays `x_train` and `x_test`, or the array `x`.
+              Labels are optional: `y_train` and `y_test`, or `y`.
+            - A `.csv` file of numbers, one example per row. A header line is optional. If the
+              header names a column `label`, that column becomes the labels.
 
-            If a file or folder has only one split, a random tenth of it becomes the test data.
+            If a file or folder contains no separate test data, a random tenth of the examples
+            becomes the test data.
         batch_size: Examples per batch. The last batch may be smaller.
-        labels: Return batches `(x, y)` with integer labels `y`, instead of `x`.
-        data_dir: Folder of all TFDS data sets. Default: the environment variable `TFDS_DATA_DIR`
-            if it is set, otherwise `~/tensorflow_datasets`.
+        labels: Whether to return batches `(x, y)` with integer labels `y`. If False, the batches
+            are `x` alone.
+        data_dir: Folder that contains the TFDS data sets. Default: the environment variable
+            `TFDS_DATA_DIR` if it is set, otherwise `~/tensorflow_datasets`.
         image_size: `(height, width)` in pixels to resize images to. Default: no resizing for TFDS
             data sets, and the size of the first image for a folder of images.
-        seed: Seed of the order of the training examples, which changes in every epoch, of the
-            choice of test examples, and of binarized pixels.
-        skip_corrupt: Skip the files of a folder that cannot be decoded, with a warning that counts
-            them. Default: such a file is an error.
-        binarize: Binarize pixels: sample each pixel as 0 or 1 with its grey value as the
-            probability of 1. Training images are resampled every epoch; test images are sampled
-            once. The Bernoulli likelihood is a distribution of such data, and not of grey values
-            (Burda et al. 2016, arXiv:1509.00519, section 5).
+        seed: Seed of the order of the training examples, of the choice of test examples, and of the
+            binarized pixels. The order of the training examples changes in every epoch.
+        skip_corrupt: Whether to skip files in a folder of images that cannot be decoded. A warning
+            then states the number of skipped files. If False, such a file raises an error.
+        binarize: Whether to binarize pixels, which means to sample each pixel as 0 or 1 with its
+            grey value as the probability of 1. Training images are resampled in every epoch. Test
+            images are the same in every epoch. Use binarized data with the Bernoulli likelihood,
+            which is not a distribution over grey values (Burda et al. 2016, arXiv:1509.00519,
+            section 5).
 
     Returns:
-        `(train, test)`. Images have shape `(batch, height, width, channels)`, rows of tables
-        `(batch, columns)`. Pixels of 8 or 16 bits are divided by 255 or 65,535. Integers that are
-        all 0 or 1 stay as they are. Floats must be in [0, 1].
+        `(train, test)`, two data sets of batches. Images have shape
+        `(batch, height, width, channels)`. Rows of tables have shape `(batch, columns)`. Pixels of
+        8 bits are divided by 255, and pixels of 16 bits by 65,535. If all values are the integers 0
+        and 1, they are not divided. Floats must be in [0, 1].
 
     Raises:
-        ValueError: If the source does not exist, is neither on disk nor available for download, is
-            empty or damaged, or has no labels though `labels` is True. If values are NaN, infinite
-            or outside [0, 1]. If an image file is damaged. The message names the file, or the array
-            and the index.
+        ValueError: If the source does not exist and cannot be downloaded. If the source is empty or
+            damaged. If the source has no labels and `labels` is True. If values are NaN, infinite
+            or outside [0, 1]. The message names the damaged file, or the array and the index.
 
     Example:
         >>> train, test = load("mnist_mini", batch_size=100)
@@ -104,8 +109,8 @@ def load(
     for name, examples in (("train", train), ("test", test)):
         if int(examples.cardinality()) == 0:
             raise ValueError(
-                f"Expected examples in both splits of {source}. Received: none in {name}. Each "
-                "split needs at least one example."
+                f"Expected training and test examples in {source}. Received: no examples in the "
+                f"{name} split. Each split needs at least one example."
             )
     with reading_errors(source):
         return (
@@ -117,19 +122,19 @@ def load(
 def number_of_classes(
     source: PathLike = "mnist_mini", data_dir: PathLike | None = None
 ) -> int | None:
-    """Return the number of classes of a data set, without reading any example.
+    """Return the number of classes of a data set, without reading its examples.
 
-    The labels of `load(source, labels=True)` are integers from 0 to the number of classes − 1. The
-    number is known for TFDS data sets with class labels and for folders of images. The labels of
-    `.npz` and `.csv` files have to be read to count them.
+    The number of classes is known for TFDS data sets with class labels and for folders of images.
+    `load(source, labels=True)` then returns labels from 0 to the number of classes − 1. The number
+    of classes of `.npz` and `.csv` files is not known, because only their examples contain labels.
 
     Args:
-        source: The data set, as for `load`. A TFDS data set is not downloaded.
-        data_dir: Folder of all TFDS data sets, as for `load`.
+        source: The data set, as for `load`. This function does not download TFDS data sets.
+        data_dir: Folder that contains the TFDS data sets, as for `load`.
 
     Returns:
-        The number of classes, or None if the source does not say it. Images in a folder without
-        class folders all have the same class.
+        The number of classes, or None if it is not known. In a folder of images without class
+        folders, all images have the same class, and the number is 1.
 
     Raises:
         ValueError: If the source does not exist, or is a folder without images.
@@ -152,6 +157,6 @@ def number_of_classes(
 def _check_is_file(path: pathlib.Path) -> None:
     if not path.is_file():
         raise ValueError(
-            f"Expected `source` to be a file. Received: {path}, which does not exist. Check the "
-            "path."
+            f"Expected `source` to be an existing file. Received: {path}, which does not exist. "
+            "Check the path."
         )

@@ -17,7 +17,8 @@ def read_csv(path: pathlib.Path, seed: int) -> Splits:
     """Read a .csv file of numbers, one example per row.
 
     Args:
-        path: The file. If it has a header with a column `label`, that column becomes the labels.
+        path: The file. A header line is optional. If the header names a column `label`, that
+            column becomes the labels.
         seed: Seed of the random choice of test examples.
     """
     header = _read_header(path)
@@ -27,8 +28,8 @@ def read_csv(path: pathlib.Path, seed: int) -> Splits:
         )
     except ValueError as error:
         raise ValueError(
-            f"Expected {path} to contain only numbers, below at most one header line. Received: "
-            f"{error}."
+            f"Expected {path} to contain only numbers, after an optional header line. Reading it "
+            f"failed: {error}."
         ) from error
     labels = None
     if header is not None and _LABEL in header:
@@ -41,7 +42,7 @@ def read_csv(path: pathlib.Path, seed: int) -> Splits:
 
 
 def _read_header(path: pathlib.Path) -> list[str] | None:
-    """Return the names of the columns, or None if the first line has only numbers."""
+    """Return the names of the columns, or None if the first line contains only numbers."""
     with path.open(newline="") as file:
         first_line = next(csv.reader(file), None)
     if first_line is None:

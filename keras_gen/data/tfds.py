@@ -13,54 +13,59 @@ import tensorflow as tf
 from keras_gen._files import PathLike
 from keras_gen.data._pipeline import Splits
 
-if TYPE_CHECKING:  # its import takes a second, so that functions import it when they are called
+if TYPE_CHECKING:  # importing it takes a second, so each function imports it when called
     import tensorflow_datasets as tfds
 
 _DOWNLOADS = "https://storage.googleapis.com"
 
 
 def read_tfds_folder(folder: pathlib.Path, image_size: tuple[int, int] | None) -> Splits:
-    """Read a prepared data set from the folder of its version."""
+    """Read a data set that TFDS prepared, from the folder of one version of the data set."""
     import tensorflow_datasets as tfds
 
     return _read_splits(tfds.builder_from_directory(folder), image_size)
 
 
 def read_tfds(name: str, data_dir: PathLike | None, image_size: tuple[int, int] | None) -> Splits:
-    """Read a data set by name, and download it first if it is not on disk.
+    """Read a data set by its TFDS name. If the data set is not on disk, TFDS downloads it first.
 
     Args:
         name: Name of the data set, such as `"emnist/letters"`.
-        data_dir: Folder of all TFDS data sets. Default: the folder that TFDS uses.
-        image_size: `(height, width)` to resize the images to. Default: no resizing.
+        data_dir: Folder that contains the TFDS data sets. Default: the default folder of TFDS.
+        image_size: `(height, width)` in pixels to resize the images to. Default: no resizing.
     """
     builder = _find_builder(name, data_dir)
     if not builder.is_prepared():
         if not _is_online():
             raise ValueError(
-                f"The TFDS data set {name!r} is not in {builder.data_dir} and there is no network "
-                f"to download it. Run `tfds.load({name!r})` on a machine with a network, copy the "
-                "folder to this machine, and pass its parent folder as `data_dir` (or set "
-                "TFDS_DATA_DIR). Or use the embedded data set 'mnist_mini'."
+                f"The TFDS data set {name!r} is not in {builder.data_dir}, and there is no network "
+                f"to download it. Run `tfds.load({name!r})` on a machine with a network. Copy the "
+                "folder of TFDS data sets to this machine, and pass it as `data_dir` or set the "
+                "environment variable TFDS_DATA_DIR to it. Alternatively, use 'mnist_mini', which "
+                "needs no download."
             )
         builder.download_and_prepare()
     return _read_splits(builder, image_size)
 
 
 def count_tfds_folder_classes(folder: pathlib.Path) -> int | None:
-    """Return the number of classes of a prepared data set, or None if it has no class labels."""
+    """Return the number of classes of a data set on disk, or None if it has no class labels."""
     import tensorflow_datasets as tfds
 
     return _count_classes(tfds.builder_from_directory(folder))
 
 
 def count_tfds_classes(name: str, data_dir: PathLike | None) -> int | None:
-    """Return the number of classes of a data set by name, without downloading it."""
+    """Return the number of classes of the TFDS data set `name`, without a download."""
     return _count_classes(_find_builder(name, data_dir))
 
 
 def _find_builder(name: str, data_dir: PathLike | None) -> tfds.core.DatasetBuilder:
-    """Return the TFDS builder of a data set, or raise a `ValueError` with a similar name."""
+    """Return the TFDS builder of a data set.
+
+    Raises:
+        ValueError: If TFDS has no data set of this name. The message suggests a similar name.
+    """
     import tensorflow_datasets as tfds
 
     try:
@@ -76,18 +81,18 @@ def _find_builder(name: str, data_dir: PathLike | None) -> tfds.core.DatasetBuil
 
 
 def _is_online() -> bool:
-    """Return within seconds whether TFDS can download. TFDS itself would retry for minutes."""
+    """Return whether TFDS can download, within seconds. TFDS itself would retry for minutes."""
     try:
         urllib.request.urlopen(_DOWNLOADS, timeout=3)
     except urllib.error.HTTPError:
-        return True  # the server answers, though it has no page at this address
+        return True  # the server answers, even if it has no page at this address
     except OSError:
         return False
     return True
 
 
 def _read_splits(builder: tfds.core.DatasetBuilder, image_size: tuple[int, int] | None) -> Splits:
-    """Return the images of a data set, with labels if it has class labels."""
+    """Read the images of a data set. If the data set has class labels, read them as well."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -98,8 +103,8 @@ def _read_splits(builder: tfds.core.DatasetBuilder, image_size: tuple[int, int] 
         raise ValueError(
             "Expected a TFDS data set of images with the splits train and test. Received: "
             f"{builder.info.name} with features {sorted(features)} and splits "
-            f"{sorted(builder.info.splits)}. Make a `tf.data.Dataset` from it and pass that to "
-            "`fit`."
+            f"{sorted(builder.info.splits)}. To train on this data set, convert it to a "
+            "`tf.data.Dataset` of batches and pass the result to `fit`."
         )
     if image_size is None and None in features[image_key].shape[:2]:
         raise ValueError(
@@ -121,7 +126,7 @@ def _read_splits(builder: tfds.core.DatasetBuilder, image_size: tuple[int, int] 
 
 
 def _count_classes(builder: tfds.core.DatasetBuilder) -> int | None:
-    """Return the number of classes of the label that `_read_splits` reads."""
+    """Return the number of classes of the first feature of class labels, or None."""
     import tensorflow_datasets as tfds
 
     key = _first_key(builder, tfds.features.ClassLabel)
@@ -129,11 +134,11 @@ def _count_classes(builder: tfds.core.DatasetBuilder) -> int | None:
 
 
 def _first_key(builder: tfds.core.DatasetBuilder, kind: type) -> str | None:
-    """Return the name of the first feature of a kind, or None if there is none."""
+    """Return the name of the first feature of class `kind`, or None if there is no such feature."""
     features = builder.info.features
     return next((key for key, feature in features.items() if isinstance(feature, kind)), None)
 
 
 def _resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """Resize an image of uint8 pixels to `(height, width)`."""
+    """Resize an image of uint8 pixels to `size`, which is `(height, width)`."""
     return tf.cast(tf.round(tf.image.resize(image, size, antialias=True)), tf.uint8)

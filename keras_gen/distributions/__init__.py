@@ -1,7 +1,8 @@
 """Posteriors, priors and likelihoods, and the divergence between two distributions.
 
-A posterior or a likelihood makes a TFP distribution from the tensor that a network outputs. Each
-function imports TFP itself, since that takes a second and `import keras_gen` should be quick.
+A posterior or a likelihood makes a distribution of TensorFlow Probability (TFP) from the tensor
+that a network outputs. Importing TFP takes about a second. Therefore each function imports TFP when
+it is called, and `import keras_gen` stays quick.
 """
 
 from keras_gen.distributions.densities import FittedMixture

@@ -1,4 +1,4 @@
-"""The log-probability of independent Bernoulli elements, faster than TFP's."""
+"""Compute the log-probability of independent Bernoulli elements faster than TFP does."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import tensorflow as tf
 def bernoulli_log_prob(x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Return Σ_d [(x_d − ½) l_d − log 2 cosh(l_d / 2)] over the last axis, in nats.
 
-    log 2 cosh(l / 2) = ½ |l| − log σ(|l|). Since σ(|l|) ≥ ½, a product of 100 such factors does not
-    underflow in float32. So one logarithm serves up to 100 elements. The gradients are l and
-    x − σ(l).
+    Here l are the logits, σ is the sigmoid, and log 2 cosh(l / 2) = ½ |l| − log σ(|l|). Since
+    σ(|l|) ≥ ½, a product of up to 100 values σ(|l|) does not underflow in float32. The function
+    therefore takes one logarithm per product instead of one per element. The gradient is l with
+    respect to x, and x − σ(l) with respect to l.
 
     Args:
         x: Data in [0, 1], float32 `[..., size]`.
-        logits: float32 `[..., size]`, of a shape that broadcasts with that of `x`.
+        logits: Logits, float32 `[..., size]`. The shapes of `x` and `logits` must broadcast.
 
     Returns:
-        float32 of the broadcast leading shape.
+        float32 tensor with the broadcast shape of `x` and `logits`, without the last axis.
     """
     one_example = x.shape.num_elements() == x.shape[-1]
     if one_example and logits.shape.rank > 1:
@@ -43,7 +44,7 @@ def bernoulli_log_prob(x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def _sum_to_shape_of(values: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """Return the gradient summed over the axes along which `values` were broadcast."""
+    """Sum `gradient` over the axes along which `values` was broadcast."""
     if values.shape.is_fully_defined() and values.shape == gradient.shape:
         return gradient
     axes, _ = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(values), s1=tf.shape(gradient))

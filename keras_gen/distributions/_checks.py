@@ -1,4 +1,4 @@
-"""Checks of a prior that a user hands over."""
+"""Check the prior that a user passes to a model."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from keras_gen.distributions.priors import Prior
 
 
 def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
-    """Check that a prior is a `Prior` over the given number of latents.
+    """Check that `prior` is a `Prior` with the model's number of latent dimensions.
 
     Args:
-        prior: What the user gave.
-        event_size: Number of latents of the model.
+        prior: The object that the user passed as the prior.
+        event_size: Number of latent dimensions of the model.
         labels: Whether the prior may depend on labels.
 
     Raises:
-        ValueError: If it is something else, has another size, or depends on labels that the model
-            does not have.
+        ValueError: If `prior` is not a `Prior`, if its `event_size` differs, or if it depends on
+            labels and `labels` is False.
     """
     if not isinstance(prior, Prior):
         raise ValueError(
-            f"`prior` must be a keras_gen.distributions.Prior. Received: {prior!r}. Return a tfd "
-            "distribution from a Prior of your own, so that it is saved with the model:\n"
+            f"`prior` must be a keras_gen.distributions.Prior. Received: {prior!r}. To use a tfd "
+            "distribution, return it from a subclass of Prior, which the model can save:\n"
             "@keras.saving.register_keras_serializable()\n"
             "class MyPrior(keras_gen.distributions.Prior):\n"
             "    def distribution(self, condition=None):\n"
@@ -31,23 +31,23 @@ def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
     if prior.event_size != event_size:
         raise ValueError(
             f"`prior` must be over {event_size} latents. Received: {prior.name} with "
-            f"event_size={prior.event_size}. Give the prior and the networks the same size."
+            f"event_size={prior.event_size}. Make the prior with event_size={event_size}."
         )
     if prior.num_classes and not labels:
         raise ValueError(
-            "`prior` must not depend on labels, since this model has none. Received: "
-            f"{prior.name}. Use a VAE for it."
+            "`prior` must not depend on labels, because this model takes no labels. Received: "
+            f"{prior.name}. Use this prior with a VAE or a GAN."
         )
 
 
 def check_distribution(prior: Prior) -> None:
-    """Check that a prior's distribution is over vectors, without a batch shape, in float32.
+    """Check that a prior's distribution has event shape `[event_size]`, batch shape `[]`, float32.
 
     Args:
-        prior: A prior that `check_prior` accepted. It is built if it is not yet.
+        prior: A prior that `check_prior` accepted. This function builds an unbuilt prior.
 
     Raises:
-        ValueError: If the distribution has another event shape, batch shape or dtype.
+        ValueError: If the event shape, the batch shape or the dtype of the distribution differs.
     """
     if not prior.built:
         prior.build(None)
@@ -60,8 +60,8 @@ def check_distribution(prior: Prior) -> None:
     fits = event_shape == (prior.event_size,) and batch_shape == ()
     if not fits or distribution.dtype != tf.float32:
         raise ValueError(
-            f"{prior.name}.distribution() must have the event shape ({prior.event_size},), no "
-            f"batch shape, and the dtype float32. Received: event shape {event_shape}, batch shape "
-            f"{batch_shape}, {distribution.dtype.name}. tfd.Independent(distribution, 1) turns a "
-            "batch dimension into an event dimension."
+            f"{prior.name}.distribution() must have the event shape ({prior.event_size},), the "
+            f"batch shape () and the dtype float32. Received: event shape {event_shape}, batch "
+            f"shape {batch_shape}, dtype {distribution.dtype.name}. "
+            "tfd.Independent(distribution, 1) turns a batch dimension into an event dimension."
         )

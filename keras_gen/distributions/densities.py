@@ -1,4 +1,4 @@
-"""Densities that are fitted to the latents of a trained model."""
+"""Probability densities to fit to the latents of a trained model."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from keras_gen.distributions.priors import Prior
 
 @keras.saving.register_keras_serializable("keras_gen")
 class FittedMixture(Prior):
-    """Σ_k π_k N(β_k, Σ_k) with full covariances, fitted to latents and not trained.
+    """Gaussian mixture Σ_k π_k N(β_k, C_k) with full covariances C_k, fitted to given latents.
 
-    An autoencoder generates from it (Ghosh et al. 2020, arXiv:1903.12436, "ex-post density
-    estimation"). Before `fit` it is N(0, I).
+    An autoencoder decodes samples of this mixture to generate data ("ex-post density estimation";
+    Ghosh et al. 2020, arXiv:1903.12436). Only `fit` sets the weights of the mixture. Training the
+    model does not change them. Before `fit`, the mixture equals N(0, I).
 
     Args:
         event_size: Number of latent dimensions.
@@ -44,18 +45,19 @@ class FittedMixture(Prior):
         self.scale_tril.assign(tf.eye(event_size, batch_shape=(num_components,)))
 
     def _add_fitted_weight(self, name: str, shape: tuple[int, ...]) -> keras.Variable:
-        """Add a weight of zeros that training leaves alone."""
+        """Add a non-trainable weight, filled with zeros."""
         return self.add_weight(shape, "zeros", name=name, trainable=False, autocast=False)
 
     def fit(self, latents: npt.ArrayLike, seed: int = 0) -> None:
-        """Fit the mixture with the expectation-maximization algorithm of scikit-learn.
+        """Fit the mixture to latents with scikit-learn's expectation-maximization algorithm.
 
         Args:
-            latents: Array `[n, event_size]`, with at least one row per component.
-            seed: Seed of the initial assignment to components.
+            latents: Array `[n, event_size]`, with one row per example. n must be at least
+                `num_components`.
+            seed: Seed of the initial assignment of rows to components.
 
         Raises:
-            ValueError: If `latents` has another shape, or too few rows.
+            ValueError: If `latents` has another shape, or fewer rows than components.
         """
         from sklearn.mixture import GaussianMixture
 
@@ -74,7 +76,7 @@ class FittedMixture(Prior):
         self.scale_tril.assign(np.linalg.cholesky(mixture.covariances_))
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """Return the mixture over `[event_size]`."""
+        """Return the mixture as a `tfd.Distribution` with event shape `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
         mean = tf.convert_to_tensor(self.mean)

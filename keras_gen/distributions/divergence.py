@@ -1,4 +1,4 @@
-"""The Kullback-Leibler divergence between two TFP distributions, in closed form or sampled."""
+"""Compute the Kullback-Leibler divergence between two TFP distributions."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from keras_gen.distributions.posteriors import Posterior
 
 
 class KLDivergence(NamedTuple):
-    """A divergence in nats, and how it was obtained."""
+    """A Kullback-Leibler divergence, and whether it is exact or estimated."""
 
     value: tf.Tensor
-    """KL(a ‖ b), one value per distribution of the batch."""
+    """KL(a ‖ b) in nats, one value per distribution in the batch."""
     analytic: bool
-    """True for the closed form, False for an estimate from samples."""
+    """True if `value` is a closed form, False if `value` is an estimate from samples."""
 
 
 def kl_divergence(
@@ -25,19 +25,20 @@ def kl_divergence(
 ) -> KLDivergence:
     """Return KL(a ‖ b) = E_a[log a − log b] in nats, in closed form or estimated from samples.
 
-    The expectation is under the first argument (MATH 3). Every pair of Gaussians has a closed form,
-    and so has every pair for which TFP registers one. For any other pair the result is the mean of
-    log a(z) − log b(z) over samples z ~ a. That estimate is unbiased. Gradients flow through it if
-    `a` is reparameterized.
+    The expectation is under `a` (lecture notes, MATH 3). The function uses a closed form for every
+    pair of Gaussians, and for every pair for which TFP registers a closed form. For any other pair,
+    the function returns the mean of log a(z) − log b(z) over samples z ~ a. This estimate is
+    unbiased. If `a` is reparameterized, gradients flow through the estimate.
 
     Args:
         a: A `tfd.Distribution`, the first argument of the divergence.
         b: A `tfd.Distribution` with the same event shape.
-        num_samples: Number of samples per distribution, for a pair without a closed form.
-        seed: Stateless seed of these samples, int32 `[2]`. If None, each call samples anew.
+        num_samples: Number of samples z per distribution. The function takes samples only for a
+            pair without a closed form.
+        seed: Stateless seed of the samples, int32 `[2]`. If None, each call takes new samples.
 
     Returns:
-        `KLDivergence(value, analytic)`, where `value` has the broadcast batch shape.
+        `KLDivergence(value, analytic)`. `value` has the broadcast batch shape of `a` and `b`.
 
     Raises:
         ValueError: If the event shapes differ, or `num_samples` is not a positive integer.
@@ -51,7 +52,7 @@ def kl_divergence(
     num_samples = positive_int(None, "num_samples", num_samples)
     if not a.event_shape.is_compatible_with(b.event_shape):
         raise ValueError(
-            f"Both distributions must have the same event shape. Received: {a.event_shape} and "
+            f"`a` and `b` must have the same event shape. Received: {a.event_shape} and "
             f"{b.event_shape}."
         )
     value = closed_form_kl(a, b)
@@ -62,14 +63,14 @@ def kl_divergence(
 
 
 def closed_form_kl(a: Distribution, b: Distribution) -> tf.Tensor | None:
-    """Return KL(a ‖ b) in closed form, or None for a pair without one.
+    """Return KL(a ‖ b) in closed form, or None if no closed form is known.
 
     Args:
         a: A `tfd.Distribution`, the first argument of the divergence.
         b: A `tfd.Distribution` with the same event shape.
 
     Returns:
-        The divergence in nats, of the broadcast batch shape, or None.
+        The divergence in nats, with the broadcast batch shape of `a` and `b`, or None.
 
     Example:
 
@@ -82,7 +83,7 @@ def closed_form_kl(a: Distribution, b: Distribution) -> tf.Tensor | None:
     """
     try:
         return a.kl_divergence(b)
-    except NotImplementedError:  # TFP has closed forms for pairs of one class only
+    except NotImplementedError:  # TFP has closed forms only for some pairs of classes
         first = _as_gaussian(a)
         second = _as_gaussian(b)
     if first is None or second is None:
@@ -91,14 +92,14 @@ def closed_form_kl(a: Distribution, b: Distribution) -> tf.Tensor | None:
 
 
 class _Gaussian(NamedTuple):
-    """N(m, SSᵀ) by its mean m, `[..., n]`, and its scale S, an operator `[..., n, n]`."""
+    """The mean m `[..., n]` and the scale matrix S `[..., n, n]` of a Gaussian N(m, SSᵀ)."""
 
     mean: tf.Tensor
     scale: tf.linalg.LinearOperator
 
 
 def _as_gaussian(distribution: Distribution) -> _Gaussian | None:
-    """Return the mean and the scale of a Gaussian over vectors, or None if it is not one."""
+    """Return the mean and the scale of a Gaussian over vectors, or None for other distributions."""
     from tensorflow_probability import distributions as tfd
 
     if isinstance(distribution, tfd.MultivariateNormalLinearOperator):
@@ -110,7 +111,7 @@ def _as_gaussian(distribution: Distribution) -> _Gaussian | None:
     if isinstance(distribution, tfd.Independent) and distribution.event_shape.rank == 1:
         normal = distribution.distribution
         if isinstance(normal, tfd.Normal):
-            mean = normal.loc + tf.zeros_like(normal.scale)  # so that both have one shape
+            mean = normal.loc + tf.zeros_like(normal.scale)  # the mean and the scale get one shape
             scale = normal.scale + tf.zeros_like(normal.loc)
             return _Gaussian(mean, tf.linalg.LinearOperatorDiag(scale))
     return None
@@ -119,7 +120,8 @@ def _as_gaussian(distribution: Distribution) -> _Gaussian | None:
 def _gaussian_kl(a: _Gaussian, b: _Gaussian) -> tf.Tensor:
     """Return ½ [tr(Σ_b⁻¹Σ_a) + (m_b − m_a)ᵀΣ_b⁻¹(m_b − m_a) − n + log(det Σ_b / det Σ_a)].
 
-    This is the formula of MATH 3, with Σ = SSᵀ. It costs O(n) if both scales are diagonal.
+    The formula is in the lecture notes (MATH 3). Σ = SSᵀ, and n is the number of dimensions. If
+    both scales S are diagonal, the cost is O(n).
     """
     if _is_diagonal(a.scale) and _is_diagonal(b.scale):
         whitened = (a.scale.diag_part() / b.scale.diag_part())[..., None]
@@ -133,7 +135,7 @@ def _gaussian_kl(a: _Gaussian, b: _Gaussian) -> tf.Tensor:
 
 
 def _is_diagonal(scale: tf.linalg.LinearOperator) -> bool:
-    """Return whether the type of an operator says that its matrix is diagonal."""
+    """Return whether an operator is of a class that has only diagonal matrices."""
     diagonal = (
         tf.linalg.LinearOperatorDiag,
         tf.linalg.LinearOperatorIdentity,
@@ -143,25 +145,28 @@ def _is_diagonal(scale: tf.linalg.LinearOperator) -> bool:
 
 
 def _log_abs_determinant(scale: tf.linalg.LinearOperator) -> tf.Tensor:
-    """Return log |det S|, without the compensated summation of TFP, which loops over elements."""
+    """Return log |det S|.
+
+    TFP uses a compensated summation for it, which is slow because it loops over the elements.
+    """
     if isinstance(scale, tf.linalg.LinearOperatorLowerTriangular) or _is_diagonal(scale):
         return tf.reduce_sum(tf.math.log(tf.abs(scale.diag_part())), axis=-1)
     return scale.log_abs_determinant()
 
 
 class CrossCheck(NamedTuple):
-    """The closed form of a divergence beside an estimate from samples, each `[batch]`."""
+    """KL(q ‖ p) in closed form and estimated from samples. Each field has shape `[batch]`."""
 
     analytic: tf.Tensor
     """KL(q ‖ p) in closed form, in nats."""
     sampled: tf.Tensor
     """The estimate of KL(q ‖ p) from samples, in nats."""
     difference: tf.Tensor
-    """The estimate minus the closed form. Its expectation is 0 if both are right."""
+    """`sampled` − `analytic`, in nats. If both values are correct, the expectation is 0."""
     gradient_difference: tf.Tensor
-    """The same difference of the gradients with respect to the parameters of q.
+    """Gradient of `sampled` minus gradient of `analytic`, with respect to the parameters of q.
 
-    It is the component along the gradient of the closed form.
+    The value is the component of this difference along the gradient of `analytic`.
     """
 
 
@@ -172,17 +177,18 @@ def cross_check(
     num_samples: int = 1,
     seed: TensorLike | None = None,
 ) -> CrossCheck:
-    """Compute KL(q ‖ p) and its gradient in closed form and from samples, for a comparison.
+    """Compare the closed form of KL(q ‖ p) and its gradient with estimates from samples.
 
     Args:
         posterior: The `Posterior` that makes q from its parameters.
         parameters: Tensor `[batch, posterior.parameter_size]`.
-        prior: The `tfd.Distribution` p. The pair must have a closed form.
+        prior: The `tfd.Distribution` p. KL(q ‖ p) must have a closed form.
         num_samples: Number of samples per example.
-        seed: Stateless seed, int32 `[2]`. If None, each call samples anew.
+        seed: Stateless seed of the samples, int32 `[2]`. If None, each call takes new samples.
 
     Returns:
-        A `CrossCheck`, to be averaged over many examples.
+        A `CrossCheck` with one value per example. Average the values over many examples, because
+        one estimate is noisy.
 
     Raises:
         ValueError: If the event shapes differ, or `num_samples` is not a positive integer.

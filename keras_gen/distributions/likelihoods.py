@@ -1,4 +1,7 @@
-"""Likelihoods p(x | z), made from the tensor that a decoder outputs, with all their constants."""
+"""Likelihoods p(x | z), made from the tensor that a decoder outputs.
+
+Each log-likelihood includes its normalization constant.
+"""
 
 from __future__ import annotations
 
@@ -18,23 +21,24 @@ from keras_gen.distributions._bernoulli import bernoulli_log_prob
 from keras_gen.distributions.posteriors import positive_scale
 
 LARGEST_LOGIT = -math.log(2**-23)
-"""Largest logit whose probability float32 can tell from 1."""
+"""Largest logit whose sigmoid differs from 1 in float32."""
 
 SMALLEST_NORMAL_SCALE = math.exp(-6)
 """Smallest σ of `Normal`, as in the σ-VAE (Rybkin et al. 2021, arXiv:2006.13202).
 
-With a smaller one, the likelihood of constant pixels would grow without bound.
+With a smaller limit on σ, the likelihood of constant pixels could become extremely large.
 """
 
 
 class Likelihood(SerializableLayer):
-    """Base of the likelihoods, the distributions over the data given the latents.
+    """Base class of the likelihoods p(x | z), the distributions over the data given the latents.
 
-    A likelihood turns the tensor that a decoder outputs into a `tfd.Distribution`, in `__call__`.
+    A subclass implements `__call__`, which turns the tensor that a decoder outputs into a
+    `tfd.Distribution`.
 
-    It is a Keras layer. So it can have weights, made with `add_weight(..., autocast=False)` in its
-    constructor, and a VAE trains and saves them. Calling it returns a distribution, which is not a
-    tensor: call it in a training step, not on a symbolic `keras.Input`.
+    A likelihood is a Keras layer, so it can have weights. Make each weight in the constructor, with
+    `add_weight(..., autocast=False)`. A VAE trains and saves the weights. Do not call a likelihood
+    on a symbolic `keras.Input`, because the result is a distribution and not a tensor.
 
     Args:
         event_shape: Shape of one example, for instance `(28, 28, 1)`.
@@ -44,12 +48,12 @@ class Likelihood(SerializableLayer):
     support: tuple[float, float] = (-math.inf, math.inf)
     """Smallest and largest value that data may have."""
     levels: int | None = None
-    """Number of values that an element of the data can have, evenly spaced over the support.
+    """Number of values that an element of the data can have, or None for continuous values.
 
-    It is None if the values are continuous.
+    The values are evenly spaced over the support.
     """
     logits = False
-    """Whether the parameters are logits. The decoder must not end in a sigmoid then."""
+    """Whether the parameters are logits. If True, the decoder must not end in a sigmoid."""
 
     def __init__(self, event_shape: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -57,8 +61,8 @@ class Likelihood(SerializableLayer):
         positive = [is_integer(size) and size > 0 for size in event_shape]
         if not event_shape or not all(positive):
             raise ValueError(
-                f"`event_shape` of {type(self).__name__} must be the shape of one example, in "
-                f"positive integers, such as (28, 28, 1). Received: event_shape={event_shape!r}"
+                f"`event_shape` of {type(self).__name__} must be the shape of one example, a tuple "
+                f"of positive integers such as (28, 28, 1). Received: event_shape={event_shape!r}"
             )
         self.event_shape = tuple(int(size) for size in event_shape)
 
@@ -75,30 +79,32 @@ class Likelihood(SerializableLayer):
         )
 
     def fitted(self, parameters: TensorLike, x: tf.Tensor) -> Distribution:
-        """Make the distribution in a training step on `x`.
+        """Make the distribution over `event_shape` in a training step.
 
-        A likelihood can fit here what its distributions share, such as one σ, to the batch.
+        The default implementation is the same as `__call__`. A subclass can use `x` to fit a value
+        that all elements share, such as σ.
 
         Args:
             parameters: The decoder's output, `[..., *parameter_shape]`.
-            x: The data of the step, `[batch, *event_shape]`.
+            x: The training batch, `[batch, *event_shape]`.
         """
         return self(parameters)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Bernoulli(Likelihood):
-    """Independent Bernoulli elements. The parameters are logits, and the data lie in [0, 1].
+    """Likelihood of independent Bernoulli elements. The parameters are logits.
 
-    −log p(x | z) is the cross-entropy −Σ_d [x_d log x̂_d + (1 − x_d) log(1 − x̂_d)] in nats (MATH 1
-    and 2). For grey values between 0 and 1 it is only a loss, since a Bernoulli distribution has no
-    such values. Binarize the data before you report log-likelihoods.
+    −log p(x | z) is the cross-entropy −Σ_d [x_d log x̂_d + (1 − x_d) log(1 − x̂_d)] in nats, where
+    x̂ is the sigmoid of the logits (lecture notes, MATH 1 and 2). The data must lie in [0, 1]. A
+    Bernoulli variable is 0 or 1. For grey values between 0 and 1, the cross-entropy is therefore a
+    loss but not a likelihood. Binarize the data before you report log-likelihoods.
 
     Args:
         event_shape: Shape of one example.
         **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
-    Example: 784 log(1/2).
+    Example: with logits of 0, log p(x | z) = 784 log(1/2).
 
     >>> likelihood = Bernoulli((28, 28, 1))
     >>> log_prob = likelihood(tf.zeros((28, 28, 1))).log_prob(tf.ones((28, 28, 1)))
@@ -111,7 +117,7 @@ class Bernoulli(Likelihood):
     logits = True
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make independent Bernoulli elements from logits `[..., *event_shape]`."""
+        """Make the distribution over `event_shape` from logits `[..., *event_shape]`."""
         from tensorflow_probability import distributions as tfd
 
         elements = tfd.Bernoulli(logits=tf.cast(parameters, tf.float32), dtype=tf.float32)
@@ -133,21 +139,21 @@ def _independent_bernoulli() -> type[Distribution]:
 
 
 def _flatten_event(values: tf.Tensor, event_shape: tf.TensorShape) -> tf.Tensor:
-    """Return values `[..., *event_shape]` as `[..., number of elements]`."""
+    """Reshape values from `[..., *event_shape]` to `[..., number of elements]`."""
     leading = tf.shape(values)[: -event_shape.rank]
     return tf.reshape(values, tf.concat([leading, [event_shape.num_elements()]], axis=0))
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class ContinuousBernoulli(Likelihood):
-    """Independent continuous Bernoulli elements in [0, 1], a density for grey values.
+    """Likelihood of independent continuous Bernoulli elements, for grey values in [0, 1].
 
-    It is the cross-entropy with the constant that makes it a density (Loaiza-Ganem & Cunningham
-    2019, arXiv:1907.06845). The parameters are logits. log p(x | z) is in nats.
+    −log p(x | z) is the cross-entropy plus the normalization constant of the density, in nats
+    (Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845). The parameters are logits.
 
-    Elements of exactly 0 or 1 would drive the density to infinity. So the logits are squashed to
-    ±15.9, where float32 can still tell the probabilities of a Bernoulli distribution from 0 and 1.
-    The means then lie between 0.06 and 0.94.
+    For elements of exactly 0 or 1, training could increase the density without limit. A tanh
+    therefore limits the logits to ±15.9. Within this limit, the sigmoid of a logit differs from 0
+    and 1 in float32. The means of the elements then lie between 0.06 and 0.94.
 
     Args:
         event_shape: Shape of one example.
@@ -163,7 +169,7 @@ class ContinuousBernoulli(Likelihood):
     logits = True
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make independent continuous Bernoulli elements from logits `[..., *event_shape]`."""
+        """Make the distribution over `event_shape` from logits `[..., *event_shape]`."""
         from tensorflow_probability import distributions as tfd
 
         logits = LARGEST_LOGIT * tf.tanh(tf.cast(parameters, tf.float32) / LARGEST_LOGIT)
@@ -172,26 +178,27 @@ class ContinuousBernoulli(Likelihood):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Normal(Likelihood):
-    """Independent Gaussian elements N(x̂, σ²). The parameters are x̂, and the raw σ if per element.
+    """Likelihood of independent Gaussian elements N(x̂, σ²). The parameters are the means x̂.
 
-    −log p(x | z) = ½‖x − x̂‖²/σ² + D log σ + ½ D log 2π in nats, with the constants that a
-    likelihood must keep (MATH 2).
+    −log p(x | z) = ½‖x − x̂‖²/σ² + D log σ + ½ D log 2π in nats, where D is the number of elements
+    (lecture notes, MATH 2).
 
     Args:
         event_shape: Shape of one example.
-        scale: σ in the units of the data, as one of:
+        scale: σ in the units of the data, as one of the following:
 
-            * a positive number.
-            * `"shared"`: one σ for all elements, learned with the model.
-            * `"optimal"`: one σ for all elements in closed form (Rybkin et al. 2021,
-              arXiv:2006.13202). In training, σ² is the mean squared error of the batch. Otherwise
-              it is the running mean of these. Prefer it to `"shared"`.
-            * `"per_element"`: one σ per element, σ(z) in the notes, which the decoder outputs. The
-              last axis of its output is then twice as long. It has the best likelihoods and the
-              worst samples, so it warns.
+            * A positive number: one fixed σ for all elements.
+            * `"shared"`: one σ for all elements, which is trained with the model.
+            * `"optimal"`: one σ for all elements, in closed form (Rybkin et al. 2021,
+              arXiv:2006.13202). In a training step, σ² is the mean squared error of the batch.
+              Outside of training, σ² is the running mean of these errors. Prefer `"optimal"` to
+              `"shared"`.
+            * `"per_element"`: one σ per element, σ(z) in the lecture notes. The decoder outputs x̂
+              and then the raw σ, so the last axis of its output is twice as long. This choice gives
+              the best likelihoods and the worst samples, and the constructor warns about it.
         **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
-    Example: −2 log 0.5 − log 2π.
+    Example: with x = x̂ and σ = 0.5, log p(x | z) = −2 log 0.5 − log 2π.
 
     >>> likelihood = Normal((2,), scale=0.5)
     >>> round(float(likelihood(tf.zeros((2,))).log_prob([0.0, 0.0])), 4)
@@ -208,8 +215,8 @@ class Normal(Likelihood):
         is_fixed = is_real(scale) and 0 < scale < math.inf
         if not is_fixed and scale not in ("shared", "optimal", "per_element"):
             raise ValueError(
-                "`scale` of Normal is σ and must be a positive, finite number, or 'shared', "
-                f"'optimal' or 'per_element'. Received: scale={scale!r}"
+                "`scale` of Normal is σ and must be a positive, finite number, or one of 'shared', "
+                f"'optimal' and 'per_element'. Received: scale={scale!r}"
             )
         self.scale = float(scale) if is_real(scale) else scale
         if scale == "shared":
@@ -228,21 +235,25 @@ class Normal(Likelihood):
             )
         if scale == "per_element":
             warnings.warn(
-                "scale='per_element' has the best likelihoods and the worst samples. On MNIST the "
-                "bound on −log p(x) was -2895 nats against -896 for 'optimal', but the FID 132 "
-                "against 32 (arXiv:2006.13202, table 3). Use scale='optimal' for good samples.",
+                "scale='per_element' has the best likelihoods and the worst samples. On MNIST, the "
+                "bound on −log p(x) is -2895 nats with 'per_element' and -896 nats with 'optimal'. "
+                "The FID is 132 with 'per_element' and 32 with 'optimal'. Lower is better for both "
+                "(arXiv:2006.13202, table 3). Use scale='optimal' for good samples.",
                 stacklevel=2,
             )
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
-        """Shape of an example, with the last axis twice as long if σ is per element."""
+        """Shape of the decoder's output for one example.
+
+        The last axis is twice as long as that of `event_shape` if `scale` is `"per_element"`.
+        """
         if self.scale == "per_element":
             return (*self.event_shape[:-1], 2 * self.event_shape[-1])
         return self.event_shape
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make independent Gaussian elements from parameters `[..., *parameter_shape]`."""
+        """Make the distribution over `event_shape` from parameters `[..., *parameter_shape]`."""
         parameters = tf.cast(parameters, tf.float32)
         if self.scale == "per_element":
             mean, raw_scale = tf.split(parameters, 2, axis=-1)
@@ -255,9 +266,10 @@ class Normal(Likelihood):
         return self._independent(parameters, self.scale)
 
     def fitted(self, parameters: TensorLike, x: tf.Tensor) -> Distribution:
-        """Make the distribution in a training step, with σ² = MSE of the batch if it is optimal.
+        """Make the distribution over `event_shape` in a training step.
 
-        No gradient needs to flow through σ, since it is at its optimum.
+        If `scale` is `"optimal"`, σ² is the mean squared error of the batch. The gradient does not
+        flow through this σ, because the derivative of the loss with respect to σ is 0 there.
         """
         if self.scale != "optimal":
             return self(parameters)
@@ -268,7 +280,7 @@ class Normal(Likelihood):
         return self._independent(mean, tf.sqrt(variance))
 
     def _independent(self, mean: tf.Tensor, scale: tf.Tensor | float) -> Distribution:
-        """Return independent Gaussian elements over `event_shape`."""
+        """Make the distribution over `event_shape` from means and standard deviations."""
         from tensorflow_probability import distributions as tfd
 
         return tfd.Independent(tfd.Normal(mean, scale), len(self.event_shape))
@@ -276,19 +288,19 @@ class Normal(Likelihood):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Categorical(Likelihood):
-    """Independent elements on `num_levels` values, each with a probability of its own.
+    """Likelihood of independent elements with `num_levels` possible values each.
 
-    It is a likelihood of raw pixels, for bits per dimension. The parameters are logits,
-    `num_levels` per element, next to one another on the last axis. Data are levels divided by
-    `num_levels − 1`, so 8-bit pixels divided by 255 fit. A value between two levels has the
-    probability 0.
+    Use this likelihood to measure bits per dimension of raw pixels. The parameters are
+    `num_levels` logits per element. On the last axis, the logits of an element follow one another.
+    The possible values of an element are k / (num_levels − 1) for k = 0 … num_levels − 1. For
+    example, 8-bit pixels divided by 255 are such values. All other values have probability 0.
 
     Args:
         event_shape: Shape of one example.
-        num_levels: Number of levels, 256 for 8-bit pixels.
+        num_levels: Number of possible values per element, 256 for 8-bit pixels.
         **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
-    Example: 2 log(1/256).
+    Example: with logits of 0, log p(x | z) = 2 log(1/256).
 
     >>> likelihood = Categorical((2,), num_levels=256)
     >>> likelihood.parameter_shape
@@ -307,11 +319,14 @@ class Categorical(Likelihood):
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
-        """Shape of an example, with the last axis `num_levels` times as long."""
+        """Shape of the decoder's output for one example.
+
+        The last axis is `num_levels` times as long as that of `event_shape`.
+        """
         return (*self.event_shape[:-1], self.event_shape[-1] * self.num_levels)
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make independent elements on the levels from logits `[..., *parameter_shape]`."""
+        """Make the distribution over `event_shape` from logits `[..., *parameter_shape]`."""
         from tensorflow_probability import distributions as tfd
 
         levels = tf.linspace(0.0, 1.0, self.num_levels)

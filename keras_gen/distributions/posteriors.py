@@ -20,26 +20,23 @@ _INVERSE_SOFTPLUS_OF_ONE = math.log(math.e - 1)
 
 
 def positive_scale(raw: tf.Tensor, smallest: float = SMALLEST_SCALE) -> tf.Tensor:
-    """Return a finite scale of at least `smallest` from an unbounded tensor.
-
-    The scale is 1 where `raw` is 0.
-    """
+    """Map an unbounded tensor to scales of at least `smallest`. A `raw` of 0 gives a scale of 1."""
     return smallest + (1 - smallest) * tf.math.softplus(raw + _INVERSE_SOFTPLUS_OF_ONE)
 
 
 class Posterior(SerializableLayer):
-    """Base of the posterior distributions over the latents.
+    """Base class of the posteriors q(z | x), the distributions over the latents given the data.
 
-    A posterior turns the tensor that an encoder outputs into a `tfd.Distribution`. A subclass says
-    how large that tensor is (`parameter_size`) and makes the distribution (`__call__`).
+    A subclass defines `parameter_size`, the size of the encoder's output. It also implements
+    `__call__`, which turns that output into a `tfd.Distribution`.
 
-    It is a Keras layer. So it can have weights, made with `add_weight(..., autocast=False)` or by
-    sublayers in its constructor, and a VAE trains and saves them. Calling it returns a
-    distribution, which is not a tensor: call it in a training step, not on a symbolic
-    `keras.Input`.
+    A posterior is a Keras layer, so it can have weights. Make each weight in the constructor, with
+    `add_weight(..., autocast=False)` or with sublayers. A VAE trains and saves the weights. Do not
+    call a posterior on a symbolic `keras.Input`, because the result is a distribution and not a
+    tensor.
 
     Args:
-        event_size: Number of latent dimensions, n in the notes.
+        event_size: Number of latent dimensions, n in the lecture notes.
         **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
     """
 
@@ -49,22 +46,22 @@ class Posterior(SerializableLayer):
 
     @property
     def parameter_size(self) -> int:
-        """Number of encoder outputs that describe one distribution."""
+        """Size of the encoder's output for one example."""
         raise NotImplementedError(
             f"{type(self).__name__} must define `parameter_size`, the size of the encoder's output."
         )
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """Return the latents that represent a posterior where one value is needed: its mean.
+        """Return the latent vector that represents a posterior, by default the mean.
 
-        A reconstruction, for instance, decodes them.
+        For instance, `VAE.reconstruct` decodes this vector. The shape is `[batch, event_size]`.
         """
         return distribution.mean()
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
-        """Return the tensors that describe a posterior outside Python, by name.
+        """Return a dictionary of tensors that describe a posterior, by default mean and scale.
 
-        They are the outputs of the `encode` signature.
+        These tensors are the outputs of the method `encode` in an exported model.
         """
         return {"mean": distribution.mean(), "scale": distribution.stddev()}
 
@@ -78,10 +75,11 @@ class Posterior(SerializableLayer):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class DiagonalNormal(Posterior):
-    """q(z | x) = N(μ(x), diag σ²(x)), with independent latents (MATH 2).
+    """Posterior q(z | x) = N(μ(x), diag σ²(x)) with independent latents.
 
-    The first half of the parameters is μ. The second half becomes σ by a softplus with a smallest
-    value. Parameters of 0 give N(0, I). The source is Kingma & Welling 2014, arXiv:1312.6114.
+    The sources are Kingma & Welling 2014, arXiv:1312.6114, and the lecture notes (MATH 2). The
+    first half of the parameters is μ. The second half is the raw σ, from which a softplus computes
+    σ ≥ 0.0001. If all parameters are 0, the posterior is N(0, I).
 
     Args:
         event_size: Number of latent dimensions.
@@ -98,11 +96,11 @@ class DiagonalNormal(Posterior):
 
     @property
     def parameter_size(self) -> int:
-        """Twice the number of latents: μ, then the raw σ."""
+        """Size of the encoder's output for one example: 2 `event_size`, for μ and the raw σ."""
         return 2 * self.event_size
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make N(μ, diag σ²) over `[event_size]` from parameters `[..., 2 * event_size]`."""
+        """Make N(μ, diag σ²) over `[event_size]` from parameters `[..., parameter_size]`."""
         from tensorflow_probability import distributions as tfd
 
         mean, raw_scale = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
@@ -111,15 +109,16 @@ class DiagonalNormal(Posterior):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class FullCovarianceNormal(Posterior):
-    """q(z | x) = N(μ(x), L(x)L(x)ᵀ), with latents that may be correlated (MATH 3).
+    """Posterior q(z | x) = N(μ(x), L(x)L(x)ᵀ) with latents that may be correlated.
 
-    It answers the open question of the notes, whether independence was an adequate assumption.
+    The lecture notes (MATH 3) ask whether independent latents are an adequate assumption. Compare
+    this posterior with `DiagonalNormal` to answer that question.
 
     L = diag(σ)(I + V), where V is strictly lower triangular. The parameters are μ and the raw σ, as
-    for `DiagonalNormal`, then the raw V. So a diagonal encoder with n(n − 1)/2 further outputs of 0
-    gives the same posterior. Each row of V is kept shorter than 10. Then no latent is determined by
-    the latents before it (their multiple correlation is below 0.995), and log-probabilities stay
-    finite.
+    for `DiagonalNormal`, and then n(n − 1)/2 entries of the raw V. If the raw V is 0, the posterior
+    is that of `DiagonalNormal`. The norm of each row of V is limited to less than 10. The multiple
+    correlation of a latent with the latents before it is therefore below 0.996, and
+    log-probabilities stay finite.
 
     Args:
         event_size: Number of latent dimensions, n.
@@ -136,18 +135,18 @@ class FullCovarianceNormal(Posterior):
 
     @property
     def parameter_size(self) -> int:
-        """Number of entries of μ, of the raw σ, and of the n(n − 1)/2 below the diagonal."""
+        """Size of the encoder's output for one example: n + n + n(n − 1)/2 for μ, raw σ, raw V."""
         return 2 * self.event_size + self.event_size * (self.event_size - 1) // 2
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """Return the mean as the encoder output it.
+        """Return the mean μ, `[batch, event_size]`.
 
-        TFP's `mean()` would broadcast it, and ONNX has no operator for that.
+        ONNX has no operator for the broadcast that TFP's `mean()` applies to μ.
         """
         return distribution.loc
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
-        """Return the mean and L."""
+        """Return the mean μ as `mean` and the matrix L as `scale_tril`."""
         return {"mean": distribution.loc, "scale_tril": distribution.scale.to_dense()}
 
     def __call__(self, parameters: TensorLike) -> Distribution:
@@ -168,22 +167,24 @@ class FullCovarianceNormal(Posterior):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class InverseAutoregressiveNormal(Posterior):
-    """A Gaussian transformed by inverse autoregressive flows.
+    """Posterior q(z | x) of a Gaussian transformed by inverse autoregressive flows.
 
-    The source is Kingma et al. 2016, arXiv:1606.04934. It starts from ε ~ N(μ(x), diag σ²(x)). Each
-    of `num_flows` flows replaces z_i by (z_i − m_i) exp(−s_i) and then reverses the order of the
-    latents. A masked network of one hidden layer computes m_i and s_i from z_1 … z_{i−1} and the
-    context h(x). Its outputs are 0 at first, so each flow starts as the identity. The parameters
-    are μ, the raw σ and h.
+    The source is Kingma et al. 2016, arXiv:1606.04934. A sample z of N(μ(x), diag σ²(x)) passes
+    through `num_flows` flows. Each flow replaces z_i by (z_i − m_i) exp(−s_i) and then reverses the
+    order of the latents. In each flow, a masked network of one hidden layer computes m_i and s_i
+    from z_1 … z_{i−1} and the context h(x). The network outputs 0 before training, so m_i and s_i
+    start at 0. The parameters are μ, the raw σ and h.
 
-    Its KL divergence has no closed form and is estimated from samples. Sampling is parallel. The
-    density of a z that the same object did not sample takes `event_size` steps.
+    The KL divergence of this posterior has no closed form and is estimated from samples. Sampling
+    computes all latents in parallel. TFP remembers the density of a sample as long as you use the
+    distribution that made the sample. The density of any other z takes `event_size` sequential
+    steps per flow.
 
     Args:
         event_size: Number of latent dimensions.
         num_flows: Number of flows.
         hidden_size: Number of units in the hidden layer of each flow.
-        context_size: Size of h(x), which the encoder outputs as well.
+        context_size: Number of encoder outputs for the context h(x).
         **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
     Example:
@@ -214,15 +215,15 @@ class InverseAutoregressiveNormal(Posterior):
 
     @property
     def parameter_size(self) -> int:
-        """Number of entries of μ, of the raw σ and of the context h."""
+        """Size of the encoder's output for one example: the entries of μ, the raw σ and h."""
         return 2 * self.event_size + self.context_size
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """Return μ transformed by the flows."""
+        """Return μ after all flows, `[batch, event_size]`."""
         return distribution.bijector.forward(distribution.distribution.mean())
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
-        """Return μ transformed by the flows, since a flow's mean and scale have no closed form."""
+        """Return μ after all flows as `latents`. The mean and the scale have no closed form."""
         return {"latents": self.point(distribution)}
 
     def __call__(self, parameters: TensorLike) -> Distribution:
@@ -245,9 +246,9 @@ class InverseAutoregressiveNormal(Posterior):
 
 
 class AutoregressiveNetwork(keras.layers.Layer):
-    """A network that computes m_i and s_i of each latent from the latents before it and a context.
+    """Layer that computes m_i and s_i of each latent z_i from z_1 … z_{i−1} and a context.
 
-    Masks remove the other connections (MADE, Germain et al. 2015, arXiv:1502.03509).
+    Masks remove all other connections (MADE; Germain et al. 2015, arXiv:1502.03509).
     """
 
     def __init__(self, event_size: int, hidden_size: int, context_size: int, **kwargs: Any) -> None:
@@ -273,7 +274,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
     def conditioned_on(
         self, context: tf.Tensor
     ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        """Return the network as a function of z alone, which computes the context's part once."""
+        """Return a function from z to (m, s) for a fixed context, which is processed only once."""
         from_context = self.context_layer(context)
 
         def shift_and_log_scale(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -282,14 +283,14 @@ class AutoregressiveNetwork(keras.layers.Layer):
         return shift_and_log_scale
 
     def call(self, z: tf.Tensor, from_context: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return m and s, each `[..., event_size]`, from z and the output of `context_layer`."""
+        """Return m and s, each `[..., event_size]`, given z and the output of `context_layer`."""
         hidden = tf.tanh(self.hidden_layer(z) + from_context)
         shift, log_scale = tf.split(self.output_layer(hidden), 2, axis=-1)
         return shift, 3 * tf.tanh(log_scale / 3)  # bounded, so that exp(−s) stays finite
 
 
 class MaskedDense(keras.layers.Dense):
-    """A dense layer without a bias whose kernel is multiplied by a fixed mask `[inputs, units]`."""
+    """Dense layer without bias. A fixed mask `[inputs, units]` multiplies the kernel."""
 
     def __init__(self, mask: np.ndarray, **kwargs: Any) -> None:
         super().__init__(mask.shape[1], use_bias=False, **kwargs)

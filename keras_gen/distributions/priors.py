@@ -14,17 +14,18 @@ from keras_gen.distributions.posteriors import Posterior, positive_scale
 
 
 class Prior(SerializableLayer):
-    """Base of the prior distributions over the latents.
+    """Base class of the priors p(z), the distributions over the latents.
 
-    Derive from it to use any `tfd` distribution as a prior. It is a Keras layer. So it can have
-    weights, made with `add_weight(..., autocast=False)` in its constructor, and the model that it
-    belongs to trains and saves them.
+    Derive a class from `Prior` to use any `tfd` distribution as a prior. A prior is a Keras layer,
+    so it can have weights. Make each weight in the constructor, with
+    `add_weight(..., autocast=False)`. The model that you pass the prior to trains and saves the
+    weights.
 
     Args:
         event_size: Number of latent dimensions.
         **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
-    Example: a prior of your own, saved and loaded with the model.
+    Example: a custom prior, which Keras can save and load with a model.
 
     >>> from tensorflow_probability import distributions as tfd
     >>> @keras.saving.register_keras_serializable()
@@ -36,12 +37,13 @@ class Prior(SerializableLayer):
     """
 
     num_classes: int | None = None
-    """Number of classes if the prior depends on labels, else None."""
+    """Number of classes if the prior depends on labels, otherwise None."""
 
     def __init__(self, event_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.event_size = positive_int(self, "event_size", event_size)
-        # A tf.function of a method would hold its object weakly, and may outlive it.
+        # A tf.function of a method holds only a weak reference to the object of the method. The
+        # lambda keeps the object alive.
         self._sample_rows = tf.function(
             lambda seeds, labels: self._sample_each_row(seeds, labels),
             input_signature=[tf.TensorSpec((None,), tf.int64)] * 2,
@@ -50,12 +52,12 @@ class Prior(SerializableLayer):
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
         """Return the prior as a `tfd.Distribution` over `[event_size]`.
 
-        Make the distribution here and not in the constructor. A distribution that was made once
-        does not follow the weights it was made from.
+        In a subclass, make the distribution in this method and not in the constructor. A
+        distribution made in the constructor does not change when training changes the weights.
 
         Args:
-            condition: Labels `[batch]`, if the prior depends on them. The distribution then has the
-                batch shape `[batch]`.
+            condition: Labels `[batch]` if the prior depends on labels, otherwise None. With labels,
+                the distribution has the batch shape `[batch]`.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must return a `tfd.Distribution` from `distribution()`."
@@ -64,9 +66,10 @@ class Prior(SerializableLayer):
     def connect(
         self, encoder: keras.Model, posterior: Posterior, support: tuple[float, float]
     ) -> None:
-        """Receive the encoder and the posterior of the VAE that the prior is given to.
+        """Receive the encoder and the posterior of a VAE.
 
-        A VAE calls it once, in its constructor. Only a prior that is made of the encoder uses it.
+        The constructor of the VAE calls this method once. The default implementation does nothing.
+        Override this method in a prior that needs the encoder, such as `VampPrior`.
 
         Args:
             encoder: The encoder of the VAE.
@@ -79,7 +82,7 @@ class Prior(SerializableLayer):
 
         Args:
             seeds: int64 `[batch]`.
-            condition: Labels `[batch]`, if the prior depends on them.
+            condition: Labels `[batch]` if the prior depends on labels. Ignored otherwise.
 
         Returns:
             float32 `[batch, event_size]`.
@@ -89,7 +92,7 @@ class Prior(SerializableLayer):
         return self._sample_rows(seeds, labels)
 
     def _sample_each_row(self, seeds: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Sample one latent vector per seed and label."""
+        """Sample one latent vector per pair of a seed and a label."""
         shared = None if self.num_classes else self.distribution()
 
         def sample_row(seed_and_label: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
@@ -103,7 +106,7 @@ class Prior(SerializableLayer):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class StandardNormal(Prior):
-    """p(z) = N(0, I) (MATH 2).
+    """Standard normal prior p(z) = N(0, I) (lecture notes, MATH 2).
 
     Args:
         event_size: Number of latent dimensions.
@@ -124,9 +127,9 @@ class StandardNormal(Prior):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LearnedNormal(Prior):
-    """p(z) = N(β, diag η²), where β and η are learned with the model (MATH 3).
+    """Normal prior p(z) = N(β, diag η²) with trainable β and η (lecture notes, MATH 3).
 
-    It starts as N(0, I).
+    Before training, the prior is N(0, I).
 
     Args:
         event_size: Number of latent dimensions.
@@ -153,13 +156,14 @@ class LearnedNormal(Prior):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class ConditionalNormal(Prior):
-    """p(z | y) = N(β(y), diag η²(y)) for labels y: the notes' p(z | x, θ) (MATH 2).
+    """Normal prior p(z | y) = N(β(y), diag η²(y)) for labels y.
 
-    A network of one hidden layer computes β and η from the label.
+    The lecture notes write this prior as p(z | x, θ) (MATH 2). A network with one hidden layer
+    computes β and η from the label.
 
     Args:
         event_size: Number of latent dimensions.
-        num_classes: Number of classes. Labels are 0 … num_classes − 1.
+        num_classes: Number of classes. Labels are integers from 0 to num_classes − 1.
         hidden_size: Number of units in the hidden layer.
         **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
 
@@ -186,13 +190,13 @@ class ConditionalNormal(Prior):
         )
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """Return one N(β(y), diag η²(y)) over `[event_size]` per label.
+        """Return N(β(y), diag η²(y)) over `[event_size]`, one distribution per label.
 
         Args:
             condition: Labels `[batch]`.
 
         Raises:
-            ValueError: If `condition` is missing.
+            ValueError: If `condition` is None.
         """
         from tensorflow_probability import distributions as tfd
 
@@ -206,9 +210,9 @@ class ConditionalNormal(Prior):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class NormalMixture(Prior):
-    """p(z) = Σ_k π_k N(β_k, diag η_k²), where π, β and η are learned with the model.
+    """Gaussian mixture prior p(z) = Σ_k π_k N(β_k, diag η_k²) with trainable π, β and η.
 
-    Its KL divergence has no closed form and is estimated from samples.
+    The KL divergence from this prior has no closed form and is estimated from samples.
 
     Args:
         event_size: Number of latent dimensions.
@@ -231,7 +235,7 @@ class NormalMixture(Prior):
         self.raw_scale = self.add_weight(shape, "zeros", name="raw_scale", autocast=False)
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """Return the mixture over `[event_size]`."""
+        """Return the mixture as a `tfd.Distribution` over `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
         components = tfd.Normal(tf.convert_to_tensor(self.mean), positive_scale(self.raw_scale))
@@ -241,11 +245,13 @@ class NormalMixture(Prior):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class VampPrior(Prior):
-    """p(z) = 1/K Σ_k q(z | u_k), the mean of the posteriors of K learned pseudo-inputs u_k.
+    """VampPrior p(z) = 1/K Σ_k q(z | u_k), a mixture of the posteriors of K pseudo-inputs u_k.
 
-    The source is Tomczak & Welling 2018, arXiv:1705.07120. The pseudo-inputs are made when a VAE
-    receives the prior, and pass through the encoder of that VAE. If data lie in [0, 1], so do the
-    pseudo-inputs. The KL divergence has no closed form and is estimated from samples.
+    The source is Tomczak & Welling 2018, arXiv:1705.07120. Pseudo-inputs are trainable weights with
+    the shape of one example. The prior makes the pseudo-inputs when you pass it to a VAE. The
+    encoder of this VAE computes their posteriors. If the data lie in [0, 1], the pseudo-inputs also
+    lie in [0, 1]. The KL divergence from this prior has no closed form and is estimated from
+    samples.
 
     Args:
         event_size: Number of latent dimensions.
@@ -269,18 +275,18 @@ class VampPrior(Prior):
     def connect(
         self, encoder: keras.Model, posterior: Posterior, support: tuple[float, float]
     ) -> None:
-        """Make the pseudo-inputs, and keep the function that maps them to posteriors.
+        """Make the pseudo-inputs, and keep a function that computes their posteriors.
 
-        The encoder stays a layer of the VAE alone.
+        The prior does not track the encoder as a sublayer. Only the VAE does.
 
         Args:
             encoder: The encoder of the VAE, without an input for labels.
-            posterior: The posterior of the VAE, without weights of its own.
+            posterior: The posterior of the VAE. The posterior must have no weights.
             support: Smallest and largest value that the data may have.
 
         Raises:
-            ValueError: If the prior belongs to a VAE already, the posterior has weights, or the
-                encoder takes labels.
+            ValueError: If the prior already belongs to a VAE, if the posterior has weights, or if
+                the encoder has an input for labels.
         """
         if hasattr(self, "raw_inputs"):
             raise ValueError(
@@ -288,14 +294,14 @@ class VampPrior(Prior):
             )
         if posterior.variables:
             raise ValueError(
-                "`VampPrior` evaluates each component at samples from the others, which is too "
-                f"slow for flow posteriors. Received: posterior={posterior}. Use DiagonalNormal or "
-                "FullCovarianceNormal."
+                "`VampPrior` evaluates each component at samples from other components, which is "
+                f"too slow for flow posteriors. Received: posterior={posterior}. Use "
+                "DiagonalNormal or FullCovarianceNormal."
             )
         if isinstance(encoder.input_shape, list):
             raise ValueError(
                 "`VampPrior` passes pseudo-inputs through the encoder and has no labels for them. "
-                f"Received: {encoder.name}, which takes labels. Give them to the decoder only."
+                f"Received: {encoder.name}, which takes labels. Give labels to the decoder only."
             )
         self.raw_inputs = self.add_weight(
             (self.num_components, *encoder.input_shape[1:]),
@@ -312,16 +318,16 @@ class VampPrior(Prior):
         self._component_posteriors = component_posteriors
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """Return the mixture over `[event_size]`.
+        """Return the mixture as a `tfd.Distribution` over `[event_size]`.
 
         Raises:
-            ValueError: If no VAE has received the prior yet.
+            ValueError: If the prior does not belong to a VAE yet.
         """
         from tensorflow_probability import distributions as tfd
 
         if not hasattr(self, "_component_posteriors"):
             raise ValueError(
-                f"{self.name} is a mixture of the posteriors of its VAE. Give it to a VAE first: "
+                f"{self.name} is a mixture of the posteriors of a VAE. Give it to a VAE first: "
                 "`VAE(..., prior=prior)`."
             )
         weights = tfd.Categorical(tf.zeros(self.num_components))

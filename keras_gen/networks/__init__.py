@@ -1,6 +1,6 @@
-"""Builders of ordinary, built Keras models.
+"""Functions that build Keras models: encoders, decoders, generators and discriminators.
 
-You can use any built Keras model whose input and output shapes match instead.
+Instead of these models, you can use any built Keras model with matching input and output shapes.
 """
 
 from keras_gen.networks.conv import conv_decoder, conv_encoder

@@ -1,4 +1,4 @@
-"""Checks of the networks that a user hands over, and what their layers say about them."""
+"""Check the networks that a user passes to a model, and read properties from their layers."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ CONDITION = "condition"
 """Name of the input of a network that takes labels."""
 
 UNKNOWN_NUMBER = np.iinfo(np.int32).max
-"""Number of classes of a network that does not say how many labels it knows."""
+"""Number of classes of a network that takes labels but has no embedding layer."""
 
 _ANY_RANGE = (-math.inf, math.inf)
 
 
 def condition_index(network: keras.Model) -> int | None:
-    """Return which input of a network takes labels, or None if none does.
+    """Return the index of the network's input for labels, or None if there is no such input.
 
-    It is the input named `condition`. Networks of version 0.1.0 have no such name: there it is the
-    second of two inputs, if that has the shape `(batch,)`.
+    The input for labels has the name `condition`. Networks of version 0.1.0 do not use this name.
+    In a network without an input named `condition`, the second of two inputs takes labels if its
+    shape is `(batch,)`.
     """
     shapes = getattr(network, "input_shape", None)
     if not isinstance(shapes, list):
@@ -34,29 +35,30 @@ def condition_index(network: keras.Model) -> int | None:
 
 
 def num_classes_of(network: keras.Model) -> int | None:
-    """Return how many labels a network knows.
+    """Return the number of classes that a network takes as labels.
 
     Returns:
-        The size of the network's first embedding, `UNKNOWN_NUMBER` if it has none, or None if the
-        network has no input for labels.
+        The input size of the network's first embedding layer. If the network has no embedding
+        layer, `UNKNOWN_NUMBER`. If the network has no input for labels, None.
     """
     if condition_index(network) is None:
         return None
     unwrapped = [getattr(layer, "layer", layer) for layer in network.layers]
-    for layer in unwrapped:  # a wrapper is, for instance, spectral normalization
+    for layer in unwrapped:  # spectral normalization, for instance, wraps a layer
         if isinstance(layer, keras.layers.Embedding):
             return layer.input_dim
     return UNKNOWN_NUMBER
 
 
 def common_num_classes(**parts: int | None) -> int | None:
-    """Return the number of classes that the parts of a model share, or None if no part has labels.
+    """Return the common number of classes of a model's parts, or None if no part takes labels.
 
     Args:
-        **parts: What `num_classes_of` returned for each part, by its name in the message.
+        **parts: Number of classes of each part, as `num_classes_of` returns it. The error message
+            contains the names of the arguments.
 
     Raises:
-        ValueError: If two parts know different numbers of classes.
+        ValueError: If two parts have different numbers of classes.
     """
     known = {number for number in parts.values() if number is not None}
     if len(known - {UNKNOWN_NUMBER}) > 1:
@@ -80,15 +82,15 @@ def check_network(
     """Check that a network is built and has the required shapes.
 
     Args:
-        argument: Name of the argument, for the message.
-        network: What the user handed over.
-        input_shape: Required shape of one input, or None for any.
-        output_shape: Required shape of one output, or None for any.
-        why: Where the required shape comes from, for the message.
-        labels: Whether a second input for labels `[batch]` is allowed.
+        argument: Name of the argument, for the error message.
+        network: The object that the user passed as the network.
+        input_shape: Required input shape of one example, or None for any shape.
+        output_shape: Required output shape of one example, or None for any shape.
+        why: Reason for the required shape. The error message contains this text after the shape.
+        labels: Whether the network may have a second input for labels `[batch]`.
 
     Returns:
-        `(input_shape, output_shape)` of one example.
+        `(input_shape, output_shape)` of the network for one example.
 
     Raises:
         ValueError: If the network is not built, or has other inputs or outputs.
@@ -108,7 +110,7 @@ def check_network(
         if index is None or not two_inputs or tuple(shapes[index]) != (None,):
             expected = "one input"
             if labels:
-                expected += f", or a second one for labels of shape (batch,) named {CONDITION!r}"
+                expected += f", and optionally an input {CONDITION!r} for labels of shape (batch,)"
             raise ValueError(
                 f"`{argument}` must have {expected}. "
                 f"Received: {network.name} with inputs of shape {shapes}."
@@ -122,14 +124,18 @@ def check_network(
             to_change = "input" if side == "inputs" else "last layer"
             raise ValueError(
                 f"`{argument}` must have {side} of shape {tuple(expected_shape)}{why}. Received: "
-                f"{network.name} with {side} of shape {received[side]}. Change its {to_change}, or "
-                "what it must match."
+                f"{network.name} with {side} of shape {received[side]}. Change the {to_change} of "
+                f"{network.name}, or the part of the model that requires this shape."
             )
     return received["inputs"], received["outputs"]
 
 
 def _built_input_shapes(argument: str, network: keras.layers.Layer) -> Any:
-    """Return the shape of a network's input, or the list of several; raise if it is not built."""
+    """Return the input shape of a network, or a list of shapes if the network has several inputs.
+
+    Raises:
+        ValueError: If the network is not built.
+    """
     shapes = None
     if network.built:
         shapes = getattr(network, "input_shape", None)
@@ -146,7 +152,8 @@ def _built_input_shapes(argument: str, network: keras.layers.Layer) -> Any:
 def output_range(network: keras.Model) -> tuple[float, float]:
     """Return the smallest and largest value that a network can output.
 
-    They follow from the activation of its last layer. They are infinite where it is not known.
+    The function knows these values if the last activation is a sigmoid or tanh. For all other
+    networks, it returns (−∞, ∞).
 
     Example:
         >>> output_range(keras.Sequential(
@@ -168,13 +175,14 @@ def output_range(network: keras.Model) -> tuple[float, float]:
 
 
 def check_logits(argument: str, network: keras.Model) -> None:
-    """Check that a network whose outputs are taken as logits ends without a sigmoid or tanh.
+    """Check that a network that must output logits does not end in a sigmoid or tanh.
 
-    The loss applies the sigmoid itself. A second one would be silently wrong.
+    The loss applies a sigmoid to the logits. With a second sigmoid in the network, the loss would
+    be wrong without an error.
 
     Args:
-        argument: Name of the argument, for the message.
-        network: What the user handed over, built.
+        argument: Name of the argument, for the error message.
+        network: The built network that the user passed.
 
     Raises:
         ValueError: If the network ends in a sigmoid or tanh.

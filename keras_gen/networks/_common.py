@@ -1,4 +1,4 @@
-"""What the builders of networks share."""
+"""Layers and checks that the functions that build networks share."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ from keras_gen._arguments import is_integer, positive_int
 from keras_gen.networks._checks import CONDITION
 
 Activation = str | Callable[[keras.KerasTensor], keras.KerasTensor] | None
-"""A Keras activation by name or as a function."""
+"""A Keras activation: a name, a function, or None for no activation."""
 
 
 def label_input() -> keras.KerasTensor:
-    """Make the input of a network for labels `[batch]`, which models find by its name."""
+    """Make an input for labels `[batch]`. Models find this input by the name `condition`."""
     return keras.Input((), dtype="int32", name=CONDITION)
 
 
 def concatenate_labels(
     inputs: keras.KerasTensor, x: keras.KerasTensor, num_classes: int | None
 ) -> tuple[Any, keras.KerasTensor]:
-    """Concatenate one-hot labels with features.
+    """Add an input for labels to a network, and concatenate embedded labels with features.
+
+    The embedding is trainable. Before training, the embedding of a label is its one-hot vector.
 
     Args:
         inputs: Input of the network.
-        x: Features `[batch, n]` computed from it.
+        x: Features `[batch, n]`, computed from `inputs`.
         num_classes: Number of classes, or None for a network without labels.
 
     Returns:
-        `(inputs, features)`: all inputs of the network, and features `[batch, n + num_classes]`.
-        The embedding of the labels is trainable and starts as the identity.
+        `(inputs, features)`: all inputs of the network, and features `[batch, n + num_classes]`. If
+        `num_classes` is None, the function returns its arguments `inputs` and `x`.
     """
     if num_classes is None:
         return inputs, x
@@ -58,16 +60,22 @@ def dense_grid(
     kernel_regularizer: keras.regularizers.Regularizer | None = None,
     use_bias: bool = True,
 ) -> keras.KerasTensor:
-    """Map features to the smallest grid that `doublings` make at least as large as the image.
+    """Apply a dense layer to features and reshape the result to a grid.
+
+    The grid has the smallest height and width that are at least those of the image after
+    `doublings` doublings.
 
     Args:
         x: Features `[batch, n]`.
         image_shape: Shape of the image, `(height, width, channels)`.
-        channels: Channels of the grid.
-        doublings: How often height and width are doubled afterwards.
+        channels: Number of channels of the grid.
+        doublings: Number of times that later layers double the height and width.
         activation: Activation of the dense layer.
-        kernel_regularizer: Keras regularizer of its kernel.
-        use_bias: Whether it has a bias.
+        kernel_regularizer: Keras regularizer of the dense kernel.
+        use_bias: Whether the dense layer has a bias.
+
+    Returns:
+        Grid `[batch, grid_height, grid_width, channels]`.
     """
     height = math.ceil(image_shape[0] / 2**doublings)
     width = math.ceil(image_shape[1] / 2**doublings)

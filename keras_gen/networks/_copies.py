@@ -1,4 +1,4 @@
-"""Networks that are called with labels, copied, or computed in float32."""
+"""Call networks with labels, copy networks, and compute networks in float32."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from keras_gen.networks._checks import condition_index
 
 
 def network_inputs(network: keras.Model, x: Array, condition: TensorLike | None) -> Any:
-    """Return the inputs of a network: `x`, with the labels if the network has an input for them.
+    """Return the inputs to call a network with: `x`, or a list of `x` and the labels.
 
     Args:
         network: A built Keras model.
         x: Data or latents `[batch, ...]`.
-        condition: Labels `[batch]`, which a network without such an input ignores.
+        condition: Labels `[batch]`. Ignored if the network has no input for labels.
     """
     index = condition_index(network)
     if index is None:
@@ -32,51 +32,52 @@ def network_inputs(network: keras.Model, x: Array, condition: TensorLike | None)
 def call_network(
     network: keras.Model, x: Array, condition: TensorLike | None, training: bool
 ) -> tf.Tensor:
-    """Call a network on `x`, and on the labels if it has an input for them."""
+    """Call a network on `x`, and on the labels if the network has an input for labels."""
     return network(network_inputs(network, x, condition), training=training)
 
 
 def copy_of(network: keras.Model, policy: str | None = None) -> keras.Model:
-    """Copy a network: same configuration, own weights of the same values.
+    """Return a copy of a network, with its own weights of the same values.
 
     Args:
         network: A built Keras model.
-        policy: Name of the dtype policy of all layers of the copy. If None, each layer keeps its
-            own.
+        policy: Name of the dtype policy of all layers of the copy. If None, each layer of the copy
+            has the dtype policy of the original layer.
 
     Raises:
-        ValueError: If Keras cannot make the network again from its configuration.
+        ValueError: If Keras cannot rebuild the network from its `get_config()`.
     """
     known = {type(layer).__name__: type(layer) for layer in all_layers(network)}
-    global_policy = keras.config.dtype_policy()  # of nested models, whose configuration has none
+    global_policy = keras.config.dtype_policy()  # nested models use it: they save no policy
     try:
         config = keras.saving.serialize_keras_object(network)
         if policy:
             keras.config.set_dtype_policy(policy)
             config = _with_policy(config, policy)
-        # the objects are in memory already, so deserializing them runs no foreign code
+        # The objects are already in memory, so deserializing them runs no untrusted code.
         copy = keras.saving.deserialize_keras_object(config, custom_objects=known, safe_mode=False)
         copy.set_weights(network.get_weights())
     except (NotImplementedError, TypeError, ValueError) as error:
         raise ValueError(
-            "Expected a network that Keras can make again from its configuration. Received: "
-            f"{network.name}, which it cannot: {error} Give the network, and each layer of your "
-            "own, a `get_config` that names all constructor arguments."
+            "Expected a network that Keras can rebuild from its `get_config()`. Received: "
+            f"{network.name}. Rebuilding it failed: {error} Give the network, and each layer of "
+            "your own, a `get_config` that returns all constructor arguments."
         ) from error
     finally:
         keras.config.set_dtype_policy(global_policy)
     for layer in all_layers(copy):
         if hasattr(layer, "finalize_state"):
-            layer.finalize_state()  # Normalization, for instance, computes with derived values
+            layer.finalize_state()  # `Normalization`, for instance, derives values from weights
     return copy
 
 
 def float32_function(network: keras.Model) -> Callable[..., tf.Tensor]:
-    """Make a function `(inputs, training)` that computes a network in float32.
+    """Return a function `(inputs, training)` that computes a network in float32.
 
-    Gradients reach the network's own variables. No variable is changed. The call adds nothing to
-    the network's `losses`, but clears them: read them before. Under mixed precision, the gradient
-    of a float16 gradient overflows and lowers the loss scale (tensorflow/tensorflow#48662).
+    Losses that contain a gradient need this function. Under mixed precision, the gradient of a
+    float16 gradient overflows and lowers the loss scale (tensorflow/tensorflow#48662). Gradients of
+    the function reach the variables of `network`. The function changes no variable. A call clears
+    `network.losses`, so read the losses before the call.
     """
     in_float32 = {layer.compute_dtype for layer in all_layers(network)} == {"float32"}
     copy = network if in_float32 else copy_of(network, "float32")
@@ -93,7 +94,7 @@ def float32_function(network: keras.Model) -> Callable[..., tf.Tensor]:
 
 
 def _with_policy(config: Any, policy: str) -> Any:
-    """Replace the dtype policy of every layer in a serialized network."""
+    """Return a serialized network in which every layer has the dtype policy `policy`."""
     if isinstance(config, dict):
         if config.get("class_name") == "DTypePolicy":
             return {**config, "config": {**config["config"], "name": policy}}

@@ -1,4 +1,4 @@
-"""A convolutional encoder and decoder."""
+"""Build convolutional encoders and decoders."""
 
 import math
 from collections.abc import Sequence
@@ -26,14 +26,17 @@ def conv_encoder(
 ) -> keras.Model:
     """Build a convolutional encoder: 3×3 convolutions of stride 2, then a dense layer.
 
+    Each convolution halves the height and width.
+
     Args:
-        input_shape: Shape of an image, `(height, width, channels)`.
-        output_shape: Shape of the output, for instance `(posterior.parameter_size,)`.
-        filters: Number of channels after each halving of height and width.
+        input_shape: Shape of one input image, `(height, width, channels)`.
+        output_shape: Output shape for one example, for instance `(posterior.parameter_size,)`.
+        filters: Number of output channels of each convolution.
         activation: Activation of the convolutions.
-        kernel_regularizer: Keras regularizer of every kernel.
-        num_classes: Number of classes. If given, the network has a second input named `condition`
-            for labels 0 … num_classes − 1 of shape `[batch]`.
+        kernel_regularizer: Keras regularizer of every kernel. Default: none.
+        num_classes: Number of classes. If given, the network has a second input named `condition`.
+            This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
+            no labels.
 
     Raises:
         ValueError: If a shape, `filters` or `num_classes` is invalid.
@@ -67,15 +70,20 @@ def conv_decoder(
 ) -> keras.Model:
     """Build a convolutional decoder: a dense layer, then 3×3 transposed convolutions of stride 2.
 
+    Each transposed convolution doubles the height and width. At the end, the network crops the
+    images to `output_shape`, and a 3×3 convolution of stride 1 computes the output.
+
     Args:
-        input_shape: Shape of the latents, for instance `(8,)`.
-        output_shape: Shape of an image, `(height, width, channels)`, of any height and width.
-        filters: Number of channels before each doubling of height and width.
+        input_shape: Shape of the latents of one example, for instance `(8,)`.
+        output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
+            are allowed.
+        filters: Number of input channels of each transposed convolution.
         activation: Activation of the hidden layers.
-        kernel_regularizer: Keras regularizer of every kernel.
+        kernel_regularizer: Keras regularizer of every kernel. Default: none.
         output_activation: Activation of the output. Default: none.
-        num_classes: Number of classes. If given, the network has a second input named `condition`
-            for labels 0 … num_classes − 1 of shape `[batch]`.
+        num_classes: Number of classes. If given, the network has a second input named `condition`.
+            This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
+            no labels.
 
     Raises:
         ValueError: If a shape, `filters` or `num_classes` is invalid.

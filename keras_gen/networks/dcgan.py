@@ -1,4 +1,4 @@
-"""The generator and the discriminator of DCGAN."""
+"""Build the generator and the discriminator of DCGAN."""
 
 from collections.abc import Sequence
 
@@ -24,15 +24,19 @@ def dcgan_generator(
 ) -> keras.Model:
     """Build the generator of DCGAN (Radford et al. 2016, arXiv:1511.06434).
 
-    A dense layer, then 4×4 transposed convolutions of stride 2, with batch normalization and ReLU
-    between them. The output is a sigmoid: images in [0, 1].
+    The network consists of a dense layer and 4×4 transposed convolutions of stride 2. Batch
+    normalization and a ReLU precede each transposed convolution. The last activation is a sigmoid,
+    so the images lie in [0, 1].
 
     Args:
         input_size: Number of latent dimensions.
-        output_shape: Shape of an image, `(height, width, channels)`, of any height and width.
-        filters: Number of channels before each doubling of height and width.
-        num_classes: Number of classes. If given, the network has a second input named `condition`
-            for labels 0 … num_classes − 1 of shape `[batch]`.
+        output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
+            are allowed.
+        filters: Number of input channels of each transposed convolution, which doubles the height
+            and width.
+        num_classes: Number of classes. If given, the network has a second input named `condition`.
+            This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
+            no labels.
 
     Raises:
         ValueError: If `input_size`, `output_shape`, `filters` or `num_classes` is invalid.
@@ -62,20 +66,22 @@ def dcgan_discriminator(
     num_classes: int | None = None,
     spectral_normalization: bool = False,
 ) -> keras.Model:
-    """Build the discriminator of DCGAN: 4×4 convolutions of stride 2, then one logit.
+    """Build the discriminator of DCGAN (Radford et al. 2016, arXiv:1511.06434).
 
-    (Radford et al. 2016, arXiv:1511.06434.) It has leaky ReLUs and no batch normalization. So the
-    logit of an example does not depend on its batch, and gradient penalties are well defined.
+    The network consists of 4×4 convolutions of stride 2 with leaky ReLUs, and a dense layer that
+    outputs one logit. Unlike the original, the network has no batch normalization. The logit of an
+    example therefore does not depend on other examples, and gradient penalties are well defined.
 
     Args:
-        input_shape: Shape of an image, `(height, width, channels)`.
-        filters: Number of channels after each halving of height and width.
-        num_classes: Number of classes. If given, the network has a second input named `condition`
-            for labels 0 … num_classes − 1 of shape `[batch]`, and its logit is w·φ(x) + v_y·φ(x)
-            with one vector v per label (projection; Miyato & Koyama 2018, arXiv:1802.05637,
-            equation 4).
-        spectral_normalization: Whether to keep the spectral norm of every kernel at 1 (Miyato et
-            al. 2018, arXiv:1802.05957).
+        input_shape: Shape of one input image, `(height, width, channels)`.
+        filters: Number of output channels of each convolution, which halves the height and width.
+        num_classes: Number of classes. If given, the network has a second input named `condition`.
+            This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. The logit
+            for label y is then w·φ(x) + b + v_y·φ(x). Here φ(x) are the features before the dense
+            layer, w and b are its weights, and v_y is a trainable vector per label (projection;
+            Miyato & Koyama 2018, arXiv:1802.05637, equation 4). Default: no labels.
+        spectral_normalization: Whether to normalize every kernel, and the matrix of the vectors
+            v_y, to spectral norm 1 (Miyato et al. 2018, arXiv:1802.05957).
 
     Raises:
         ValueError: If `input_shape`, `filters` or `num_classes` is invalid.
@@ -101,7 +107,7 @@ def dcgan_discriminator(
     num_classes = positive_int(None, "num_classes", num_classes)
     labels = label_input()
     embedding = normalized(layers.Embedding(num_classes, features.shape[-1], dtype="float32"))
-    # SpectralNormalization returns the dtype that it received
+    # SpectralNormalization casts its output to the dtype of its input.
     of_label = embedding(keras.ops.cast(labels, "float32"))
     projection = keras.ops.sum(of_label * features, axis=1, keepdims=True)
     return keras.Model([inputs, labels], layers.Add(dtype="float32")([logit, projection]))

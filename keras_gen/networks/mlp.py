@@ -1,4 +1,4 @@
-"""Multilayer perceptrons."""
+"""Build multilayer perceptrons."""
 
 import math
 from collections.abc import Sequence
@@ -18,20 +18,22 @@ def mlp(
     output_activation: Activation = None,
     num_classes: int | None = None,
 ) -> keras.Model:
-    """Build a multilayer perceptron from tensors of one shape to tensors of another.
+    """Build a multilayer perceptron with the given input shape, output shape and hidden layers.
 
-    The last layer computes in float32, so that losses stay exact under mixed precision.
+    The last layer computes in float32, so that losses stay accurate under mixed precision.
 
     Args:
-        input_shape: Shape of one input, for instance `(28, 28, 1)`. The network flattens it.
-        output_shape: Shape of one output, for instance `(32,)`.
-        hidden: Number of units of each hidden layer, in order.
+        input_shape: Input shape of one example, for instance `(28, 28, 1)`. The network flattens
+            the input.
+        output_shape: Output shape of one example, for instance `(32,)`.
+        hidden: Number of units of each hidden layer, from the input to the output.
         activation: Activation of the hidden layers.
         kernel_regularizer: Keras regularizer of every kernel, for instance
-            `keras.regularizers.L2(1e-4)`.
+            `keras.regularizers.L2(1e-4)`. Default: none.
         output_activation: Activation of the output, for instance `"sigmoid"`. Default: none.
-        num_classes: Number of classes. If given, the network has a second input named `condition`
-            for labels 0 … num_classes − 1 of shape `[batch]`.
+        num_classes: Number of classes. If given, the network has a second input named `condition`.
+            This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
+            no labels.
 
     Returns:
         A built `keras.Model`.

@@ -203,7 +203,7 @@ def test_an_unavailable_tfds_data_set_without_a_network_fails_quickly(tmp_path, 
     monkeypatch.setattr("keras_gen.data.tfds._DOWNLOADS", unreachable)
     start = time.monotonic()
     message = (
-        r"'fashion_mnist' is not in .* and there is no network.*`data_dir`.*TFDS_DATA_DIR.*"
+        r"'fashion_mnist' is not in .*, and there is no network.*`data_dir`.*TFDS_DATA_DIR.*"
         r"'mnist_mini'"
     )
     with pytest.raises(ValueError, match=message):
@@ -228,7 +228,7 @@ def test_the_number_of_classes_is_read_without_decoding(tmp_path):
     (tmp_path / "empty").mkdir()
     for source, message in (
         ("none.npz", "Received: none.npz, which does not exist"),
-        (tmp_path / "empty", "which has none"),
+        (tmp_path / "empty", "which contains no images"),
         ("fashon_mnist", r"which is none of these\. Did you mean 'fashion_mnist'\?"),
     ):
         with pytest.raises(ValueError, match=message):
@@ -250,7 +250,7 @@ def test_invalid_sources_are_rejected_with_advice(tmp_path):
             "Received: float64 values from -1 to",
         ),
         (tmp_path / "words.csv", {}, "to contain only numbers"),
-        (tmp_path / "empty", {}, "which has none"),
+        (tmp_path / "empty", {}, "which contains no images"),
         ("no_such_data_set", {}, "Received: 'no_such_data_set', which is none of these"),
         ("fashon_mnist", {}, r"which is none of these\. Did you mean 'fashion_mnist'\?"),
         (
@@ -288,8 +288,8 @@ IMAGES = RANDOM.random((20, 4, 4)).astype(np.float32)
 @pytest.mark.parametrize(
     ("arrays", "message"),
     [
-        ({"x": np.zeros((0, 4, 4), np.float32)}, "Expected examples in both splits"),
-        ({"x": IMAGES[:5]}, "none in test"),
+        ({"x": np.zeros((0, 4, 4), np.float32)}, "Expected training and test examples in"),
+        ({"x": IMAGES[:5]}, "no examples in the test split"),
         ({"x": IMAGES[:, 0, 0]}, "Expected x as rows (n, columns), or as images"),
         ({"x": IMAGES[None, :, :, None]}, "Received: shape (1, 20, 4, 1, 4)"),
         (
@@ -363,7 +363,9 @@ def test_a_corrupt_image_is_named_or_skipped_and_counted(tmp_path, monkeypatch, 
         identity.fit(data.load(tmp_path)[0], verbose=0)
     messages = [CORRUPT_IMAGE.format(tmp_path / name) for name in ("13.png", "14.jpg")]
     assert str(raised.value) in messages
-    warning = f"Skipped 2 of 21 files, which are damaged or not images, such as {broken}."
+    warning = (
+        f"Skipped 2 of 21 files. The skipped files are damaged or not images, for example {broken}."
+    )
     with pytest.warns(UserWarning, match=re.escape(warning)) as warned:
         train, test = data.load(tmp_path, skip_corrupt=True)
     assert warned[0].filename == __file__

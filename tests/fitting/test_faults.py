@@ -489,13 +489,14 @@ def with_one(value):
         ),
         ("an infinite pixel", with_one(np.inf), [], "inf at index [777, 3, 4] of x"),
         ("floats from 0 to 255", {"x": IMAGES * 255}, [], "Received: float32 values from 0"),
-        ("no examples", {"x": IMAGES[:0]}, [], "Received: none in train"),
+        ("no examples", {"x": IMAGES[:0]}, [], "no examples in the train split"),
         ("numbers in the place of images", {"x": IMAGES[:, 0, 0]}, [], "Received: shape (1000,)"),
         (
             "another shape in the test set",
             {"x_train": IMAGES, "x_test": IMAGES[:, :4]},
             [],
-            "of the same shape. Received: arrays of shape (1000, 8, 8) and (1000, 4, 8)",
+            "of the same shape. Received: x_train of shape (1000, 8, 8) and x_test of shape "
+            "(1000, 4, 8).",
         ),
         (
             "colour in the test set alone",
@@ -555,7 +556,7 @@ def test_a_corrupt_image(folder, fault):
     fault("a corrupt image", ended, "nothing was written")
     ended = keras_gen(folder, *train(x="."), "--skip-corrupt")
     assert ended.code == 0
-    assert "Skipped 1 of 40 files, which are damaged or not images, such as " in ended.error
+    assert "Skipped 1 of 40 files. The skipped files are damaged or not images, for " in ended.error
     fault("a corrupt image, --skip-corrupt", ended, "trained on 39")
 
 
