@@ -59,7 +59,7 @@ def as_arrays(
 
 @dataclasses.dataclass(frozen=True)
 class LabeledArray:
-    """An array `x` with one example per row, and an optional array `y` of their labels."""
+    """An array `x` with one example per row, and an optional array `y` of labels."""
 
     x: np.ndarray
     y: np.ndarray | None = None
@@ -83,7 +83,7 @@ def read_npz(path: pathlib.Path, seed: int) -> Splits:
             arrays = {name: archive[name] for name in names if name in archive}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
-            f"Expected {path} to be an .npz file of numeric arrays. Reading it failed: {error}. "
+            f"Expected {path} to be an .npz file of numeric arrays. Reading the file failed: {error}. "
             "Write the file again with `np.savez`."
         ) from error
     if "x_train" in arrays and "x_test" in arrays:

@@ -44,9 +44,9 @@ def load(
               package.
             - The name of an image data set of TensorFlow Datasets (TFDS), such as
               `"fashion_mnist"` or `"emnist/letters"`.
-            - A folder of images. If it contains the folders `train/` and `test/`, these are the
-              training and test data. Each folder directly below them is one class. In a folder
-              without `train/` and `test/`, each folder directly below it is one class.
+            - A folder of images. Each subfolder is one class. If the folder contains `train/` and
+              `test/`, these two folders contain the training and test data, and their subfolders
+              are the classes.
             - An `.npz` file that contains the arrays `x_train` and `x_test`, or the array `x`.
               Labels are optional: `y_train` and `y_test`, or `y`.
             - A `.csv` file of numbers, one example per row. A header line is optional. If the
@@ -133,8 +133,8 @@ def number_of_classes(
         data_dir: Folder that contains the TFDS data sets, as for `load`.
 
     Returns:
-        The number of classes, or None if it is not known. In a folder of images without class
-        folders, all images have the same class, and the number is 1.
+        The number of classes, or None if the number is not known. In a folder of images without
+        class folders, all images have the same class, and the number is 1.
 
     Raises:
         ValueError: If the source does not exist, or is a folder without images.

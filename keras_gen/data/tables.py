@@ -28,8 +28,8 @@ def read_csv(path: pathlib.Path, seed: int) -> Splits:
         )
     except ValueError as error:
         raise ValueError(
-            f"Expected {path} to contain only numbers, after an optional header line. Reading it "
-            f"failed: {error}."
+            f"Expected {path} to contain only numbers, after an optional header line. Reading the "
+            f"file failed: {error}."
         ) from error
     labels = None
     if header is not None and _LABEL in header:

@@ -27,7 +27,7 @@ def read_tfds_folder(folder: pathlib.Path, image_size: tuple[int, int] | None) -
 
 
 def read_tfds(name: str, data_dir: PathLike | None, image_size: tuple[int, int] | None) -> Splits:
-    """Read a data set by its TFDS name. If the data set is not on disk, TFDS downloads it first.
+    """Read a TFDS data set by name. TFDS downloads a data set that is not on disk.
 
     Args:
         name: Name of the data set, such as `"emnist/letters"`.
@@ -40,9 +40,9 @@ def read_tfds(name: str, data_dir: PathLike | None, image_size: tuple[int, int] 
             raise ValueError(
                 f"The TFDS data set {name!r} is not in {builder.data_dir}, and there is no network "
                 f"to download it. Run `tfds.load({name!r})` on a machine with a network. Copy the "
-                "folder of TFDS data sets to this machine, and pass it as `data_dir` or set the "
-                "environment variable TFDS_DATA_DIR to it. Alternatively, use 'mnist_mini', which "
-                "needs no download."
+                "folder of TFDS data sets to this machine, and pass the path of the copy as "
+                "`data_dir` or in the environment variable TFDS_DATA_DIR. Alternatively, use "
+                "'mnist_mini', which needs no download."
             )
         builder.download_and_prepare()
     return _read_splits(builder, image_size)
@@ -92,7 +92,7 @@ def _is_online() -> bool:
 
 
 def _read_splits(builder: tfds.core.DatasetBuilder, image_size: tuple[int, int] | None) -> Splits:
-    """Read the images of a data set. If the data set has class labels, read them as well."""
+    """Read the images of a data set, and the labels if the data set has class labels."""
     import tensorflow_datasets as tfds
 
     features = builder.info.features
@@ -103,8 +103,8 @@ def _read_splits(builder: tfds.core.DatasetBuilder, image_size: tuple[int, int] 
         raise ValueError(
             "Expected a TFDS data set of images with the splits train and test. Received: "
             f"{builder.info.name} with features {sorted(features)} and splits "
-            f"{sorted(builder.info.splits)}. To train on this data set, convert it to a "
-            "`tf.data.Dataset` of batches and pass the result to `fit`."
+            f"{sorted(builder.info.splits)}. To train on this data set, make a "
+            "`tf.data.Dataset` of batches from it and pass these batches to `fit`."
         )
     if image_size is None and None in features[image_key].shape[:2]:
         raise ValueError(

@@ -16,7 +16,7 @@ def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
         labels: Whether the prior may depend on labels.
 
     Raises:
-        ValueError: If `prior` is not a `Prior`, if its `event_size` differs, or if it depends on
+        ValueError: If `prior` is not a `Prior` or has another `event_size`. If the prior depends on
             labels and `labels` is False.
     """
     if not isinstance(prior, Prior):

@@ -147,7 +147,7 @@ def _is_diagonal(scale: tf.linalg.LinearOperator) -> bool:
 def _log_abs_determinant(scale: tf.linalg.LinearOperator) -> tf.Tensor:
     """Return log |det S|.
 
-    TFP uses a compensated summation for it, which is slow because it loops over the elements.
+    The method of TFP uses a compensated summation, a slow loop over the elements.
     """
     if isinstance(scale, tf.linalg.LinearOperatorLowerTriangular) or _is_diagonal(scale):
         return tf.reduce_sum(tf.math.log(tf.abs(scale.diag_part())), axis=-1)

@@ -1,4 +1,4 @@
-"""Layers and checks that the functions that build networks share."""
+"""Layers and checks that `mlp`, `conv` and `dcgan` share."""
 
 from __future__ import annotations
 
