@@ -83,8 +83,8 @@ def read_npz(path: pathlib.Path, seed: int) -> Splits:
             arrays = {name: archive[name] for name in names if name in archive}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(
-            f"Expected {path} to be an .npz file of numeric arrays. Reading the file failed: {error}. "
-            "Write the file again with `np.savez`."
+            f"Expected {path} to be an .npz file of numeric arrays. Reading the file failed: "
+            f"{error}. Write the file again with `np.savez`."
         ) from error
     if "x_train" in arrays and "x_test" in arrays:
         train = LabeledArray(arrays["x_train"], arrays.get("y_train"))
