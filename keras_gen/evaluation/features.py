@@ -1,4 +1,4 @@
-"""Feature extractors for images. A name and a hash identify each of them in every result."""
+"""Feature extractors for images. Results state the extractor's name and a hash of its weights."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ import tensorflow as tf
 from keras_gen._typing import TensorLike
 
 CLASSIFIER = pathlib.Path(__file__).parent / "mnist_classifier.keras"
-"""File of the bundled classifier of digits."""
+"""Path of the bundled classifier of digits."""
 
 
 class Extractor:
     """A network that computes features of images.
 
     Args:
-        network: Built Keras model from images to features `[batch, d]`.
+        network: Built Keras model that maps images to features `[batch, d]`.
         name: Name of the extractor in results.
-        prepare: Function from images in [0, 1] to the network's input; the identity if None.
+        prepare: Function that converts images in [0, 1] to inputs of the network. If None, the
+            network receives the images unchanged.
 
     Raises:
-        ValueError: If the network's output is not a vector.
+        ValueError: If the network's output is not one vector per image.
 
     Example:
 
@@ -60,7 +61,7 @@ class Extractor:
 
         Args:
             images: Images `[n, height, width, channels]` with values in [0, 1].
-            batch_size: Number of images that are computed together.
+            batch_size: Number of images per forward pass.
 
         Returns:
             Features `[n, d]`, float64.
@@ -74,15 +75,16 @@ class Extractor:
         return np.concatenate(parts)
 
     def __repr__(self) -> str:
-        """Return the name and the hash of the weights."""
+        """Return the extractor's name and the hash of its weights."""
         return f"{self.name} ({self.hash})"
 
 
 def mnist_classifier() -> Extractor:
-    """Return the bundled classifier of digits, for grey images of 28×28 pixels.
+    """Return the bundled classifier of digits as an extractor, for grey images of 28×28 pixels.
 
-    The 64 features are the inputs of its last layer. The script `scripts/build_mnist_classifier.py`
-    trained this small convolutional network; `mnist_classifier.md` gives its test accuracy.
+    The 64 features are the inputs of the classifier's last layer. The classifier is a small
+    convolutional network that `scripts/build_mnist_classifier.py` trained. The file
+    `mnist_classifier.md` states its test accuracy.
     """
     classifier = keras.saving.load_model(CLASSIFIER, compile=False)
     features = keras.Model(classifier.inputs[0], classifier.layers[-2].output)
@@ -90,10 +92,12 @@ def mnist_classifier() -> Extractor:
 
 
 def inception() -> Extractor:
-    """Return Inception with Keras's ImageNet weights, for grey or colour images of any size.
+    """Return Inception v3 with Keras's ImageNet weights as an extractor of 2,048 features.
 
-    The 2,048 features are the outputs of its last pooling layer. Published FIDs use another port of
-    these weights and another resizing, so compare these numbers only with each other.
+    The images can be grey or colour, and of any size. The extractor resizes the images to 299×299
+    pixels. The features are the outputs of the network's last pooling layer. Published FIDs use
+    other weights and another resizing method. Do not compare published FIDs with FIDs of this
+    extractor.
 
     Raises:
         ValueError: If the weights are not in Keras's cache and cannot be downloaded.
@@ -102,10 +106,10 @@ def inception() -> Extractor:
         network = keras.applications.InceptionV3(
             include_top=False, pooling="avg", weights="imagenet"
         )
-    except Exception as error:  # a download raises many kinds of errors
+    except Exception as error:  # a failed download can raise many types of errors
         raise ValueError(
             "The Inception weights are not in Keras's cache and cannot be downloaded: "
-            f"{error}. Use evaluation.mnist_classifier(), or an Extractor of your own network."
+            f"{error}. Use evaluation.mnist_classifier(), or an Extractor with your own network."
         ) from error
 
     def prepare(images: np.ndarray) -> tf.Tensor:

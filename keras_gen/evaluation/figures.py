@@ -1,4 +1,4 @@
-"""Figures: grids of images, scatter plots, matrices, and the curves of a training."""
+"""Figures: grids of images, scatter plots, matrices, and training curves."""
 
 from __future__ import annotations
 
@@ -16,25 +16,28 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_WIDTH = 4.0  # inches of a figure
+_WIDTH = 4.0  # width of a figure in inches
 _DPI = 150
 
 
 def are_images(examples: np.ndarray) -> bool:
-    """Return whether an array can be shown as images: `[n, height, width, 1 or 3]`."""
+    """Return whether an array has the shape of images, `[n, height, width, 1 or 3]`."""
     return len(examples.shape) == 4 and examples.shape[-1] in (1, 3)
 
 
 def grid(images: npt.ArrayLike, columns: int = 10, zoom: int = 1) -> np.ndarray:
-    """Arrange images in a grid, row by row, as one image of uint8 `[height, width, 1 or 3]`.
+    """Arrange images row by row in a grid, and return the grid as one image.
 
-    Empty places of the last row are black.
+    Empty places in the last row are black.
 
     Args:
-        images: Images `[n, height, width, 1 or 3]` with values in [0, 1]. Values outside are
-            clipped.
+        images: Images `[n, height, width, 1 or 3]` with values in [0, 1]. Values outside
+            this range are clipped.
         columns: Number of images per row.
-        zoom: Width and height of each pixel in the result.
+        zoom: Enlargement factor. Each pixel of an image becomes `zoom` × `zoom` pixels.
+
+    Returns:
+        uint8 array `[height, width, 1 or 3]`.
 
     Example:
 
@@ -54,10 +57,10 @@ def save_grid(path: PathLike, images: npt.ArrayLike, columns: int = 10, zoom: in
     """Write a grid of images as a PNG file.
 
     Args:
-        path: The file. An existing file stays unchanged if the new one cannot be written.
+        path: Path of the file. If writing fails, an existing file stays unchanged.
         images: Images `[n, height, width, 1 or 3]` with values in [0, 1].
         columns: Number of images per row.
-        zoom: Width and height of each pixel in the result.
+        zoom: Enlargement factor. Each pixel of an image becomes `zoom` × `zoom` pixels.
 
     Raises:
         OSError: If the file cannot be written.
@@ -70,9 +73,10 @@ def save_scatter(path: PathLike, points: np.ndarray, labels: np.ndarray | None =
     """Write a scatter plot as a PNG file.
 
     Args:
-        path: The file. An existing file stays unchanged if the new one cannot be written.
+        path: Path of the file. If writing fails, an existing file stays unchanged.
         points: Points `[n, 2]`.
-        labels: Integers `[n]` that colour the points; one colour if None.
+        labels: Integers `[n]` that select the colours of the points. If None, all points have the
+            same colour.
 
     Raises:
         OSError: If the file cannot be written.
@@ -92,12 +96,12 @@ def save_scatter(path: PathLike, points: np.ndarray, labels: np.ndarray | None =
 
 
 def save_matrix(path: PathLike, matrix: npt.ArrayLike, largest: float = 1.0) -> None:
-    """Write a matrix of the latents as a PNG file, with a colour bar.
+    """Plot a matrix with one row and one column per latent, and write the plot as a PNG file.
 
     Args:
-        path: The file. An existing file stays unchanged if the new one cannot be written.
-        matrix: Values `[n, n]`, one row and one column per latent.
-        largest: Upper end of the colour scale, which starts at 0.
+        path: Path of the file. If writing fails, an existing file stays unchanged.
+        matrix: Values `[n, n]` for n latents.
+        largest: Upper end of the colour scale. The lower end is 0.
 
     Raises:
         OSError: If the file cannot be written.
@@ -109,14 +113,17 @@ def save_matrix(path: PathLike, matrix: npt.ArrayLike, largest: float = 1.0) -> 
 
 
 def curves(history: Mapping[str, Sequence[float]]) -> dict[str, str]:
-    """Plot each logged value of a training, together with its value on the validation data.
+    """Plot the training curve and the validation curve of each metric.
+
+    Curves with a constant value are omitted. A metric with only constant curves has no figure.
 
     Args:
-        history: Values per epoch by name, including `"epoch"` and, if there are validation data,
-            `"val_NAME"`. Constant values are omitted.
+        history: Dictionary from the name of each metric to its values, one per epoch. The key
+            `"epoch"` must hold the epoch numbers, counted from 0. The optional key `"val_NAME"`
+            holds the validation values of the metric `"NAME"`.
 
     Returns:
-        Name → figure as SVG text.
+        Dictionary from the name of each plotted metric to its figure as SVG text.
     """
     figures = {}
     for name, values in history.items():
@@ -141,8 +148,8 @@ def curves(history: Mapping[str, Sequence[float]]) -> dict[str, str]:
 
 
 def _new_figure(width: float, height: float) -> tuple[Figure, Axes]:
-    """Return an empty figure and its axes, `width` and `height` in inches."""
-    import matplotlib.figure  # takes half a second, so that only callers who plot wait for it
+    """Return an empty figure and its axes. `width` and `height` are in inches."""
+    import matplotlib.figure  # imported here, because the import takes half a second
 
     figure = matplotlib.figure.Figure((width, height), layout="constrained")
     axes = figure.add_subplot()

@@ -1,4 +1,4 @@
-"""Distances between two sets of features: Fréchet distance (FID) and kernel distance (KID)."""
+"""Two distances between sets of features: Fréchet distance (FID) and kernel distance (KID)."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ _LARGEST_SUBSET = 1000
 
 
 class KernelDistance(NamedTuple):
-    """An unbiased estimate and its standard error."""
+    """An estimate of the kernel distance, and its standard error."""
 
     value: float
-    """Squared maximum mean discrepancy, lower is better. Its expectation is 0 for two samples of
-    the same distribution, so the value can be negative."""
+    """Unbiased estimate of the squared maximum mean discrepancy, lower is better. The expectation
+    is 0 for two samples of the same distribution, so the estimate can be negative."""
     standard_error: float
-    """Standard error of the value, estimated by subsampling. It is NaN if the subsets are the
-    whole sets."""
+    """Standard error of the value, estimated from the subsets. It is NaN for a single pair of
+    subsets, or if a subset is as large as the smaller set."""
 
 
 def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
-    """Return the Fréchet distance of two sets of features, lower is better.
+    """Return the Fréchet distance between two sets of features, lower is better.
 
-    It is ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½) (Heusel et al. 2017, arXiv:1706.08500,
-    equation 6). With the features of Inception it is called FID. It is biased: fewer features give
-    a larger distance. So compare only numbers from equally many features, and compare them with the
-    distance between two halves of the real data.
+    The distance is ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), where μ is the mean and Σ the
+    covariance of a set (Heusel et al. 2017, arXiv:1706.08500, equation 6). With features of
+    Inception, the distance is called FID. The distance is biased: fewer rows give a larger
+    distance. Compare only distances between sets of the same sizes. The distance between two halves
+    of the real data is a useful baseline.
 
     Args:
-        a: Features `[n, d]`, at least two rows.
-        b: Features `[m, d]`, at least two rows.
+        a: First set of features, `[n, d]`, at least two rows.
+        b: Second set of features, `[m, d]`, at least two rows.
 
     Raises:
-        ValueError: If the features have other shapes or are not finite.
+        ValueError: If the features have other shapes, fewer than two rows, or NaN or infinite
+            values.
 
     Example:
 
@@ -49,7 +51,7 @@ def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     mean_b = b.mean(axis=0)
     covariance_a = np.atleast_2d(np.cov(a, rowvar=False))
     covariance_b = np.atleast_2d(np.cov(b, rowvar=False))
-    # tr (Σ_a Σ_b)^½ from the eigenvalues of the symmetric Σ_a^½ Σ_b Σ_a^½, which are the same.
+    # Σ_a Σ_b has the same eigenvalues as the symmetric matrix Σ_a^½ Σ_b Σ_a^½.
     values, vectors = np.linalg.eigh(covariance_a)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     eigenvalues = np.linalg.eigvalsh(root @ covariance_b @ root)
@@ -67,22 +69,24 @@ def kernel_distance(
 ) -> KernelDistance:
     """Estimate the squared maximum mean discrepancy of two sets of features, lower is better.
 
-    The kernel is (x·y/d + 1)³ (Bińkowski et al. 2018, arXiv:1801.01401, section 4). With the
-    features of Inception the estimate is called KID. It is unbiased.
+    The kernel is (x·y/d + 1)³ (Bińkowski et al. 2018, arXiv:1801.01401, section 4). With features
+    of Inception, the estimate is called KID. The estimate is unbiased.
 
     Args:
-        a: Features `[n, d]`, at least two rows.
-        b: Features `[m, d]`, at least two rows.
-        num_subsets: Number of pairs of subsets that are averaged, sampled without replacement.
-        subset_size: Features per subset; half of the smaller set, but at most 1,000, if None.
-        seed: Seed of the subsets.
+        a: First set of features, `[n, d]`, at least two rows.
+        b: Second set of features, `[m, d]`, at least two rows.
+        num_subsets: Number of pairs of random subsets. The result is the mean over the pairs.
+        subset_size: Number of rows per subset, sampled without replacement. If None, half of the
+            smaller set, but at most 1,000. A size above the smaller set is reduced to that set.
+        seed: Seed of the random subsets.
 
     Returns:
         `KernelDistance(value, standard_error)`.
 
     Raises:
-        ValueError: If the features have other shapes or are not finite, `num_subsets` is not a
-            positive integer, or `subset_size` is below two.
+        ValueError: If the features have other shapes, fewer than two rows, or NaN or infinite
+            values. If `num_subsets` is not a positive integer, or `subset_size` is not an integer
+            of at least 2.
 
     Example:
 
@@ -113,14 +117,14 @@ def kernel_distance(
 def _standard_error_of_mean(values: np.ndarray, size: int, count: int) -> float:
     """Return the standard error of the mean of estimates from subsets.
 
-    For a variance V per feature, an estimate from a subset varies around the one from the whole set
-    by V (1/size − 1/count). The one from the whole set varies by V/count, and the mean over the
-    subsets by a share of the former.
+    Let V be the variance per row. Around the estimate from the whole set, an estimate from a subset
+    has the variance V (1/size − 1/count). The mean over k subsets has 1/k of this variance. The
+    estimate from the whole set adds its own variance V/count.
 
     Args:
-        values: Estimates `[subsets]`.
-        size: Features per subset.
-        count: Features in the smaller set.
+        values: Estimates `[k]`, one per subset.
+        size: Number of rows per subset.
+        count: Number of rows in the smaller set.
     """
     if len(values) == 1 or size == count:
         return float("nan")
@@ -129,14 +133,14 @@ def _standard_error_of_mean(values: np.ndarray, size: int, count: int) -> float:
 
 
 def _cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the kernel (x·y/d + 1)³ between all rows, `[len(x), len(y)]`."""
+    """Return the kernel (x·y/d + 1)³ of each row of x with each row of y, `[len(x), len(y)]`."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
 def checked_features(
     a: npt.ArrayLike, b: npt.ArrayLike, more_than: int = 1
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return two sets of features as float64 arrays `[n, d]` and `[m, d]`.
+    """Check two sets of features, and return them as float64 arrays `[n, d]` and `[m, d]`.
 
     Args:
         a: First set.
@@ -144,7 +148,7 @@ def checked_features(
         more_than: Each set must have more rows than this number.
 
     Raises:
-        ValueError: If the features have other shapes, too few rows, or are not finite.
+        ValueError: If the features have other shapes, too few rows, or NaN or infinite values.
     """
     a = np.asarray(a, np.float64)
     b = np.asarray(b, np.float64)

@@ -1,4 +1,4 @@
-"""An audit of independent latents: what a full-covariance posterior would gain."""
+"""Audit of independent latents: compare a diagonal with a full-covariance posterior."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from keras_gen.networks._copies import call_network, copy_of
 
 _NEGLIGIBLE = 0.1  # nats
 _LATE_STEP = 2**30  # a training step after the end of every schedule
-_LEARNING_RATE = 0.03  # of the refinement of posteriors
+_LEARNING_RATE = 0.03  # initial learning rate for single posteriors
 _REFINEMENT_SAMPLES = 8
 
 
 class Interval(NamedTuple):
-    """A mean and its 95 % interval by Student's t distribution."""
+    """A mean and its 95 % confidence interval, by Student's t distribution."""
 
     mean: float
     """Mean."""
@@ -38,7 +38,7 @@ class Interval(NamedTuple):
 
     @classmethod
     def of(cls, values: npt.ArrayLike) -> Self:
-        """Return the mean and the interval of independent values, at least two.
+        """Return the mean of at least two independent values, with its interval.
 
         Example:
 
@@ -52,49 +52,53 @@ class Interval(NamedTuple):
         return cls(float(mean), float(mean - width), float(mean + width))
 
     def __str__(self) -> str:
-        """Return the three numbers."""
+        """Return the mean and the two ends of the interval as text."""
         return f"{self.mean:+.3f} (95 %: {self.low:+.3f} to {self.high:+.3f})"
 
 
 @dataclasses.dataclass(frozen=True)
 class IndependenceAudit:
-    """The cost of independent latents, in nats per example. `print` shows a summary.
+    """The result of `audit_independence`, in nats per example. `print` shows a summary.
 
-    The three gaps add up to log p(x) minus the ELBO of the encoder's posterior, per image.
+    For each image, `amortization_gap`, `independence_gap` and `normality_gap` add up to log p(x)
+    minus the ELBO of the encoder's posterior. The ELBO is a lower bound on log p(x).
     """
 
     elbo_gain: Interval
-    """ELBO of the full-covariance posterior minus that of the diagonal one on the test data. Both
-    were trained in the same way from the same weights."""
+    """Gain of training with a full covariance, on the test data: ELBO of the full-covariance VAE
+    minus ELBO of the diagonal VAE. The two VAEs are trained in the same way from the same
+    weights."""
     log_likelihood_gain: Interval
-    """The same difference of log p(x), estimated by importance sampling."""
+    """log p(x) of the full-covariance VAE minus log p(x) of the diagonal VAE, on the test data.
+    Each log p(x) is estimated by importance sampling."""
     amortization_gap: Interval
-    """Cost of the encoder: ELBO of the best diagonal posterior per image minus that of the
+    """Cost of the encoder: ELBO of the best diagonal posterior of each image minus ELBO of the
     encoder's posterior."""
     independence_gap: Interval
-    """Cost of independence: ELBO of the best full-covariance posterior per image minus that of the
-    best diagonal one."""
+    """Cost of independence: ELBO of the best full-covariance posterior of each image minus ELBO of
+    the best diagonal posterior."""
     normality_gap: Interval
     """Cost of normality: log p(x) minus the ELBO of the best full-covariance posterior."""
     correlations: np.ndarray
-    """Root mean square over the images of the correlations in their best full-covariance
-    posteriors, `[n, n]`."""
+    """Correlations of the n latents in the best full-covariance posteriors, `[n, n]`: the root mean
+    square over the images."""
     seeds: tuple[int, ...]
-    """Seeds of the trainings. With a single seed, the first two intervals are over the test images
-    rather than over the trainings."""
+    """Seeds of the trainings. With several seeds, the intervals of `elbo_gain` and
+    `log_likelihood_gain` describe the variation between seeds. With a single seed, they describe
+    the variation between test images."""
     images: int
-    """Number of images whose posteriors were refined."""
+    """Number of test images whose posteriors were optimized separately."""
 
     @property
     def adequate(self) -> bool:
         """Whether independence costs less than 0.1 nats.
 
-        The upper ends of the intervals of `independence_gap` and `elbo_gain` decide.
+        This is true if the intervals of `independence_gap` and `elbo_gain` end below 0.1.
         """
         return max(self.independence_gap.high, self.elbo_gain.high) < _NEGLIGIBLE
 
     def __str__(self) -> str:
-        """Return the verdict and its numbers."""
+        """Return a summary: the verdict, the gains, the gaps, and the strongest correlation."""
         if self.adequate:
             verdict = (
                 "Independent latents were adequate: a full covariance gains less than 0.1 nats."
@@ -105,8 +109,8 @@ class IndependenceAudit:
             )
         else:
             verdict = (
-                "Undecided: the intervals contain both 0 and more than 0.1 nats. Use more seeds or "
-                "images."
+                "Undecided: an interval contains values below and above 0.1 nats. Use more seeds "
+                "or images."
             )
         off_diagonal = self.correlations - np.diag(np.diag(self.correlations))
         return (
@@ -133,45 +137,48 @@ def audit_independence(
     refinement_steps: int = 1000,
     **fit: Any,
 ) -> IndependenceAudit:
-    """Measure what a diagonal posterior costs a trained VAE, compared with a full covariance.
+    """Measure how much a VAE loses by a diagonal posterior, compared with a full covariance.
 
-    For each seed, two copies of the VAE continue the training. One keeps its posterior. The encoder
-    of the other gets n(n − 1)/2 further outputs that start at 0, so that both copies start with the
-    same posterior. The order of the data and the noise are the same, and a schedule of the KL's
-    weight is at its end.
-
-    Then the posterior of each single image is optimized by itself, first a diagonal one. From there
-    the optimization continues for as many steps again, once with a diagonal and once with a full
-    covariance. This splits the gap between log p(x) and the ELBO (Cremer et al. 2018,
-    arXiv:1801.03558). Networks that are not `trainable`, for instance a fixed decoder, stay
+    For each seed, two copies of the VAE continue the training. The first copy keeps the diagonal
+    posterior. The second copy has a full covariance: its encoder gets n(n − 1)/2 additional outputs
+    for n latents. These outputs start at 0, so the two copies start with the same posterior. The
+    two copies use the same order of the data and the same noise. A schedule of the KL weight is
+    replaced by its final value. Networks with `trainable=False`, for instance a fixed decoder, stay
     unchanged.
+
+    Then the function optimizes the posterior of each test image separately, starting with a
+    diagonal posterior. From the result, two further optimizations of the same length start: one
+    with a diagonal and one with a full covariance. The resulting ELBOs split the gap between
+    log p(x) and the encoder's ELBO into three parts (Cremer et al. 2018, arXiv:1801.03558).
 
     Args:
         vae: A trained and compiled `VAE` with a `DiagonalNormal` posterior of at least two latents.
-        train: Training data as for `fit`, or a function that returns them and is called per
-            training. Such a function can build and shuffle a `tf.data.Dataset` anew, so that both
-            copies see the data in the same order. Arrays have the same order anyway.
-        test: Test examples `[n, *data_shape]`, or a `tf.data.Dataset` of batches of them.
-        condition: Labels of the test examples for a conditional model.
-        epochs: Number of further passes over the training data.
+        train: Training data in any form that `fit` takes, or a function that returns such data. The
+            function is called once per training. For a shuffled `tf.data.Dataset`, pass a
+            function that builds the data set, so that the two copies see the same order. Arrays
+            always have the same order.
+        test: Test examples `[n, *data_shape]`, at least two, or a `tf.data.Dataset` of batches of
+            such examples.
+        condition: Labels of the test examples if the model is conditional, otherwise None.
+        epochs: Number of additional passes over the training data.
         seeds: Seeds, one per pair of trainings.
-        images: Number of test examples whose posteriors are refined.
-        num_samples: Number of samples per test example for log p(x).
-        refinement_steps: Number of optimization steps per refinement.
+        images: Number of test examples whose posteriors are optimized separately, at least two.
+        num_samples: Number of samples per test example for the estimate of log p(x).
+        refinement_steps: Number of steps of each separate optimization.
         **fit: Further arguments of `fit`, such as `batch_size`.
 
     Returns:
         `IndependenceAudit`.
 
     Raises:
-        ValueError: If the VAE is not compiled, has another posterior or a single latent, its
-            encoder cannot be extended, an argument is not a positive integer, or the seeds are
-            empty or not distinct.
+        ValueError: If the VAE is not compiled, or has another posterior or a single latent. If the
+            encoder does not consist of Keras layers. If a number is not an integer or is too
+            small. If `seeds` is empty or contains a seed twice. If the test examples are invalid.
     """
     _check_vae(vae)
     if not seeds or len(set(seeds)) < len(seeds):
         raise ValueError(
-            f"`seeds` must be at least one seed, all distinct. Received: seeds={seeds!r}."
+            f"`seeds` must contain at least one seed, and no seed twice. Received: seeds={seeds!r}."
         )
     images = positive_int(None, "images", images, at_least=2)
     epochs = positive_int(None, "epochs", epochs)
@@ -222,16 +229,16 @@ def _check_vae(vae: VAE) -> None:
         )
     if not vae.compiled:
         raise ValueError(
-            "`vae` must be compiled, since the audit uses its optimizer and objective. "
+            "`vae` must be compiled, because its copies use the same optimizer and objective. "
             "Received: a VAE that is not compiled. Call vae.compile(...)."
         )
 
 
 def _interval_of_gains(gains: list[np.ndarray]) -> Interval:
-    """Return the interval of gains over the seeds, or over the examples if there is one seed.
+    """Return the mean gain and its interval, over the seeds or, for one seed, over the examples.
 
     Args:
-        gains: Gains `[examples]` per seed.
+        gains: One array of gains `[examples]` per seed.
     """
     if len(gains) == 1:
         return Interval.of(gains[0])
@@ -239,12 +246,13 @@ def _interval_of_gains(gains: list[np.ndarray]) -> Interval:
 
 
 def _copy(vae: VAE, seed: int, full: bool) -> VAE:
-    """Return a compiled copy of a VAE with weights of its own.
+    """Return a compiled copy of a VAE. The copy has its own weights.
 
     Args:
         vae: The VAE.
         seed: Seed of the copy.
-        full: Whether the posterior of the copy has a full covariance, which starts diagonal.
+        full: Whether the copy has a full-covariance posterior. This posterior starts equal to the
+            diagonal posterior of `vae`.
     """
     made = type(vae).from_config({**vae.get_config(), "seed": seed})
     made.set_weights(vae.get_weights())
@@ -260,9 +268,9 @@ def _copy(vae: VAE, seed: int, full: bool) -> VAE:
 
 
 def _objective_after_schedules(objective: Any) -> Any:
-    """Return a copy of an objective whose weight of the KL has its final value.
+    """Return a copy of an objective with a constant KL weight, the final value of its schedule.
 
-    The steps of a copied VAE start at 0, so that a schedule would start again.
+    The step counter of a copied VAE starts at 0, so a schedule would start again.
     """
     objective = copy.copy(objective)
     weight = getattr(objective, "kl_weight", None)
@@ -272,14 +280,14 @@ def _objective_after_schedules(objective: Any) -> Any:
 
 
 def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Model:
-    """Return a copy of a diagonal posterior's encoder with outputs for a full covariance.
+    """Return a copy of an encoder with additional outputs for a full covariance.
 
-    The new outputs are 0, so that the posterior stays the same. They depend on the inputs of the
-    last layer with weights.
+    A new dense layer computes the additional outputs from the input of the last layer that has
+    weights. The outputs are 0 at first, so the posterior stays the same.
 
     Args:
         encoder: Keras model that outputs the parameters of a `DiagonalNormal`.
-        posterior: Full covariance with the same number of latents.
+        posterior: The new posterior, with the same number of latents.
 
     Raises:
         ValueError: If the encoder does not consist of Keras layers.
@@ -297,36 +305,36 @@ def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Mod
         return copy_of(keras.Model(inputs, outputs))
     except (AttributeError, IndexError, ValueError) as error:
         raise ValueError(
-            "`encoder` must consist of Keras layers, so that its last one can get more outputs. "
+            "`encoder` must consist of Keras layers, so that it can be extended. "
             f"Received: {encoder!r}."
         ) from error
 
 
 class _Refined(NamedTuple):
-    """The gaps of single images in nats, each `[images]`, and the correlations of the latents."""
+    """Gaps per image in nats, arrays `[images]`, and the correlations of the latents."""
 
     amortization: np.ndarray
-    """Best diagonal posterior minus the encoder's."""
+    """ELBO of the best diagonal posterior minus ELBO of the encoder's posterior."""
     independence: np.ndarray
-    """Best full-covariance posterior minus the best diagonal one."""
+    """ELBO of the best full-covariance posterior minus ELBO of the best diagonal posterior."""
     normality: np.ndarray
-    """log p(x) minus the best full-covariance posterior."""
+    """log p(x) minus ELBO of the best full-covariance posterior."""
     correlations: np.ndarray
-    """Root mean square of the correlations, `[n, n]`."""
+    """Root mean square of the correlations over the images, `[n, n]`."""
 
 
 def _refine(
     vae: VAE, x: np.ndarray, condition: np.ndarray | None, steps: int, num_samples: int
 ) -> _Refined:
-    """Optimize the posterior of each image by itself, and measure its ELBO."""
+    """Optimize the posterior of each image separately, and return the gaps."""
     diagonal = vae.posterior
     full = FullCovarianceNormal(diagonal.event_size)
     labels = None if condition is None else tf.constant(condition)
     x = tf.constant(x)
     encoded = call_network(vae.encoder, x, labels, training=False)
     best = _optimized(vae, diagonal, encoded, x, labels, steps)
-    # The diagonal posterior gets as many steps as the full one. Otherwise too few steps would look
-    # like a cost of independence.
+    # The diagonal posterior gets as many steps as the full-covariance posterior. Otherwise the
+    # additional steps alone would increase the independence gap.
     best_diagonal = _optimized(vae, diagonal, best, x, labels, steps)
     no_covariance = tf.zeros((len(x), full.parameter_size - diagonal.parameter_size))
     best_full = _optimized(vae, full, tf.concat([best, no_covariance], axis=1), x, labels, steps)
@@ -342,7 +350,7 @@ def _refine(
 
 
 def _mean_correlations(covariances: np.ndarray) -> np.ndarray:
-    """Return the root mean square of the correlations in covariances `[images, n, n]`."""
+    """Return the root mean square over the images of the correlations in `[images, n, n]`."""
     scales = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
     correlations = covariances / (scales[:, :, None] * scales[:, None, :])
     return np.sqrt(np.mean(correlations**2, axis=0))
@@ -355,7 +363,7 @@ def _elbo(
     labels: tf.Tensor | None,
     num_samples: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the ELBO and log p(x) of each image, each `[images]`, from the same samples."""
+    """Estimate the ELBO and log p(x) per image from the same samples, two arrays `[images]`."""
     chunk = samples_per_chunk(vae.decoder, rows=len(x))
     parts = []
     for first in range(0, num_samples, chunk):
@@ -375,18 +383,18 @@ def _optimized(
     labels: tf.Tensor | None,
     steps: int,
 ) -> tf.Tensor:
-    """Maximize the ELBO of each image over the parameters of its posterior, by Adam.
+    """Maximize the ELBO of each image with Adam, over the parameters of the image's posterior.
 
     Args:
         vae: The VAE.
         posterior: The posterior distribution that the parameters describe.
-        parameters: First parameters, one row per image.
+        parameters: Initial parameters, one row per image.
         x: Images `[images, *data_shape]`.
-        labels: Labels `[images]` for a conditional model.
+        labels: Labels `[images]` if the VAE is conditional, otherwise None.
         steps: Number of steps.
 
     Returns:
-        The last parameters, one row per image.
+        The final parameters, one row per image.
     """
     parameters = tf.Variable(parameters)
     schedule = keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, steps)

@@ -1,4 +1,4 @@
-"""The cross-check of a VAE's KL divergence: its closed form against an estimate from samples."""
+"""Check of a VAE's KL divergence: compare its closed form with an estimate from samples."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from keras_gen.models import VAE, GenerativeModel
 from keras_gen.networks._copies import call_network
 
 LARGEST_Z_SCORE = 4.0
-FEWEST_EXAMPLES = 100  # the standard error of fewer examples is itself too uncertain
-_ROUNDING = 1e-5  # nats, the difference that rounding alone may make
+FEWEST_EXAMPLES = 100  # with fewer examples, the standard error is too uncertain
+_ROUNDING = 1e-5  # in nats; rounding alone can cause such a difference
 
 
 @dataclasses.dataclass(frozen=True)
 class KLCheck:
-    """KL(q(z | x) ‖ p(z)) in closed form and from samples. `print` shows a sentence."""
+    """The result of `check_kl`. `print` shows a summary."""
 
     pair: str
-    """The two distributions."""
+    """Names of the posterior and the prior."""
     analytic: float
-    """Mean of the closed form over the examples, in nats."""
+    """Closed form of the KL, averaged over the examples, in nats."""
     sampled: float
-    """Mean of the estimate from samples over the examples, in nats."""
+    """Estimate of the KL from samples, averaged over the examples, in nats."""
     z_score: float
-    """Mean difference between both, in standard errors over the examples."""
+    """Mean of estimate minus closed form over the examples, divided by its standard error."""
     gradient_z_score: float
-    """The same for the gradients with respect to the encoder's output."""
+    """The same z-score for the gradients of the KL with respect to the encoder's output."""
     num_examples: int
     """Number of examples."""
     num_samples: int
@@ -40,12 +40,12 @@ class KLCheck:
 
     @property
     def agrees(self) -> bool:
-        """Whether the values and the gradients each differ by at most 4 standard errors."""
+        """Whether `z_score` and `gradient_z_score` are each between −4 and 4."""
         scores = (self.z_score, self.gradient_z_score)
         return all(abs(score) <= LARGEST_Z_SCORE for score in scores)
 
     def __str__(self) -> str:
-        """Return the verdict and its numbers."""
+        """Return one sentence with the verdict and the numbers."""
         numbers = (
             f"{self.analytic:.4g} and {self.sampled:.4g} nats, which differ by "
             f"{abs(self.z_score):.1f} standard errors (gradients by "
@@ -69,26 +69,28 @@ def check_kl(
     batch_size: int = 500,
     seed: int = 0,
 ) -> KLCheck:
-    """Compare the closed form of KL(q(z | x) ‖ p(z)) with an estimate from samples (MATH 3).
+    """Compare the closed form of KL(q(z | x) ‖ p(z)) with an estimate from samples.
 
-    A wrong density, sampler or closed form of a posterior or a prior makes the two disagree. If
-    both are right, each z-score is approximately standard normal. The gradients are compared along
-    the gradient of the closed form.
+    The closed form is the equation of the lecture notes, MATH 3. If the posterior or the prior has
+    a wrong density, sampler or closed form, the closed form and the estimate disagree. If the
+    posterior and the prior are correct, each z-score is approximately standard normal. The check
+    also compares the gradients, in the direction of the gradient of the closed form.
 
     Args:
-        vae: A `VAE` whose posterior and prior have a closed form.
-        x: Examples `[n, *data_shape]`, at least 100, or a `tf.data.Dataset` of batches of them.
-        condition: Labels `[n]` for a conditional model.
+        vae: A `VAE` for whose posterior and prior the KL has a closed form.
+        x: Examples `[n, *data_shape]`, at least 100, or a `tf.data.Dataset` of batches of such
+            examples.
+        condition: Labels `[n]` if the model is conditional, otherwise None.
         num_samples: Number of posterior samples per example.
-        batch_size: Number of examples that are computed together.
+        batch_size: Number of examples per forward pass.
         seed: Seed of the samples, an integer.
 
     Returns:
-        `KLCheck`, whose `agrees` is the verdict.
+        A `KLCheck`. Its property `agrees` is the verdict.
 
     Raises:
-        ValueError: If the model has no posterior, the pair has no closed form, there are fewer
-            than 100 examples, or the examples do not fit the model.
+        ValueError: If the model has no posterior, the KL has no closed form, there are fewer than
+            100 examples, or the examples do not fit the model.
 
     Example:
 
@@ -106,8 +108,8 @@ def check_kl(
     if not has_closed_form_kl(vae, x, condition):
         raise ValueError(
             f"The pair of {vae.posterior} and {vae.prior} must have a KL divergence in closed "
-            "form. Received a pair without one, so that training already estimates it from "
-            "samples and there is nothing to compare."
+            "form. Received: a pair without a closed form. Training already estimates the KL of "
+            "this pair from samples, so there is nothing to compare."
         )
     parts = []
     for start in range(0, len(x), batch_size):
@@ -132,12 +134,12 @@ def check_kl(
 
 
 def has_closed_form_kl(vae: VAE, x: np.ndarray, condition: np.ndarray | None = None) -> bool:
-    """Return whether the KL of a VAE's posterior and prior has a closed form.
+    """Return whether the KL between a VAE's posterior and prior has a closed form.
 
     Args:
         vae: A `VAE`.
-        x: Examples `[n, *data_shape]`, at least one.
-        condition: Labels `[n]` for a conditional model.
+        x: Examples `[n, *data_shape]`, at least one. Only the first example is used.
+        condition: Labels `[n]` if the model is conditional, otherwise None.
     """
     labels = None if condition is None else tf.constant(condition[:1])
     posterior = vae.encode(tf.constant(x[:1]), labels)
@@ -145,12 +147,12 @@ def has_closed_form_kl(vae: VAE, x: np.ndarray, condition: np.ndarray | None = N
 
 
 def z_score(differences: np.ndarray) -> float:
-    """Return the mean of some values divided by its standard error.
+    """Return the mean of the differences, divided by the standard error of this mean.
 
-    1e-5 nats are added to the standard error, since rounding alone may make such a difference.
+    1e-5 nats are added to the standard error, because rounding alone can cause such a difference.
 
     Args:
-        differences: Values `[n]`, at least two, in nats.
+        differences: Differences `[n]` in nats, at least two.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""The latent space: the latents of examples, traversals of one latent, interpolations, t-SNE."""
+"""The latent space: latents of examples, traversals of single latents, interpolations, t-SNE."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from keras_gen._arguments import positive_int
 from keras_gen._typing import TensorLike
 from keras_gen.models import GenerativeModel
 
-_TRAVERSED = 10  # latents at most, if the caller names none
+_TRAVERSED = 10  # largest number of latents if the caller selects none
 
 
 def latents(
@@ -23,17 +23,18 @@ def latents(
 ) -> np.ndarray:
     """Return the latents of each example, `[n, latents]`.
 
-    They are the output of an autoencoder's encoder, flattened, or the mean of a VAE's q(z | x).
+    For an autoencoder, the latents are the flattened output of the encoder. For a VAE, they are the
+    mean of q(z | x). If q(z | x) is a flow, they are the transformed mean of its base distribution.
 
     Args:
         model: A keras_gen model with an encoder.
-        x: Examples `[n, *data_shape]`, or a `tf.data.Dataset` of batches of them.
-        condition: Labels `[n]` for a conditional model.
-        batch_size: Number of examples that are computed together.
+        x: Examples `[n, *data_shape]`, or a `tf.data.Dataset` of batches of such examples.
+        condition: Labels `[n]` if the model is conditional, otherwise None.
+        batch_size: Number of examples per forward pass.
 
     Raises:
-        ValueError: If the model has no encoder, there are no examples, they have the wrong shape or
-            values out of range, or labels are missing or not expected.
+        ValueError: If the model has no encoder. If there are no examples, or the examples have the
+            wrong shape or values out of range. If labels are missing or not expected.
 
     Example:
 
@@ -53,18 +54,21 @@ def latents(
 
 
 def tsne(latents: npt.ArrayLike, seed: int = 0) -> np.ndarray:
-    """Embed latents `[n, latents]` in the plane by t-SNE, `[n, 2]`.
+    """Embed latents in two dimensions with t-SNE.
 
-    t-SNE keeps neighbours together; distances between groups have little meaning (van der Maaten &
-    Hinton 2008). It starts from the principal components. One or two latents per example are
-    returned unchanged, one with a second coordinate of 0.
+    t-SNE keeps neighbours together (van der Maaten & Hinton 2008). Distances between groups have
+    little meaning. The embedding starts from the principal components. Examples with one or two
+    latents are returned unchanged. For one latent, the second coordinate is 0.
 
     Args:
         latents: Latents `[n, latents]` of at least 5 examples.
         seed: Seed of t-SNE.
 
+    Returns:
+        Points `[n, 2]`.
+
     Raises:
-        ValueError: If the latents have another shape or are not finite.
+        ValueError: If the latents have another shape, or NaN or infinite values.
 
     Example:
 
@@ -82,7 +86,7 @@ def tsne(latents: npt.ArrayLike, seed: int = 0) -> np.ndarray:
     if latents.shape[1] <= 2:
         return np.hstack([latents, np.zeros((len(latents), 2 - latents.shape[1]))])
     spread = np.ptp(latents, axis=0).max()
-    if spread == 0:  # scikit-learn ends the process
+    if spread == 0:  # scikit-learn would terminate the process
         return np.zeros((len(latents), 2))
     from sklearn.manifold import TSNE
 
@@ -98,16 +102,18 @@ def traverse(
     num_steps: int = 11,
     condition: int | None = None,
 ) -> np.ndarray:
-    """Decode a walk along one latent after the other, with the others at their means.
+    """Vary one latent at a time, and decode the results.
 
-    A latent goes from its 1st to its 99th percentile.
+    The varied latent goes from its 1st to its 99th percentile. All other latents stay at their
+    means.
 
     Args:
         model: A keras_gen model.
         latents: Latents of examples, or samples of the prior, `[n, latents]`.
-        dimensions: Indices of the latents to traverse; the ten with the largest variance if None.
-        num_steps: Number of steps per latent.
-        condition: A label for a conditional model.
+        dimensions: Indices of the latents to vary. If None, the ten latents with the largest
+            variance.
+        num_steps: Number of values per latent.
+        condition: One label if the model is conditional, otherwise None.
 
     Returns:
         Decoded data `[dimensions, num_steps, *data_shape]`.
@@ -146,22 +152,22 @@ def interpolate(
     condition: npt.ArrayLike | None = None,
     spherical: bool = False,
 ) -> np.ndarray:
-    """Decode the way from some latents to others.
+    """Decode the latents on a path between two examples, for each pair of examples.
 
     Args:
         model: A keras_gen model.
-        start: Latents `[n, latents]` where the ways start.
-        end: Latents `[n, latents]` where the ways end.
-        num_steps: Number of steps per way, both ends included.
-        condition: Labels `[n]` for a conditional model.
-        spherical: Whether to follow the great circle rather than the straight line. Samples of a
+        start: Latents `[n, latents]` at the start of each path.
+        end: Latents `[n, latents]` at the end of each path.
+        num_steps: Number of points per path, including start and end.
+        condition: Labels `[n]` if the model is conditional, otherwise None.
+        spherical: Whether to follow the great circle instead of the straight line. Samples of a
             normal prior in high dimensions lie near a sphere (White 2016, arXiv:1609.04468).
 
     Returns:
         Decoded data `[n, num_steps, *data_shape]`.
 
     Raises:
-        ValueError: If `start` and `end` differ in shape or are not matrices, or labels are missing
+        ValueError: If `start` and `end` are not matrices of the same shape. If labels are missing
             or not expected.
 
     Example:
@@ -189,12 +195,12 @@ def interpolate(
 
 
 def _along_great_circle(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Interpolate along the great circle, or straight between parallel vectors.
+    """Interpolate along great circles. Between parallel vectors, interpolate linearly.
 
     Args:
         start: Latents `[n, 1, latents]`.
         end: Latents `[n, 1, latents]`.
-        share: Share of the way, `[steps, 1]`, from 0 to 1.
+        share: Fractions of the path, `[steps, 1]`, from 0 to 1.
 
     Returns:
         Latents `[n, steps, latents]`.
@@ -205,7 +211,7 @@ def _along_great_circle(start: np.ndarray, end: np.ndarray, share: np.ndarray) -
     cosine = product / np.maximum(start_length * end_length, 1e-30)
     angle = np.arccos(np.clip(cosine, -1, 1))
     sine = np.sin(angle)
-    straight = sine < 1e-4  # the great circle is not unique, or is a point
+    straight = sine < 1e-4  # the great circle is not unique, or the angle is 0
     sine = np.where(straight, 1, sine)
     start_weight = np.where(straight, 1 - share, np.sin((1 - share) * angle) / sine)
     end_weight = np.where(straight, share, np.sin(share * angle) / sine)
@@ -215,7 +221,7 @@ def _along_great_circle(start: np.ndarray, end: np.ndarray, share: np.ndarray) -
 def _decode_walks(
     model: GenerativeModel, walks: np.ndarray, condition: npt.ArrayLike | None
 ) -> np.ndarray:
-    """Decode latents `[rows, steps, n]`, with one label per row for a conditional model."""
+    """Decode latents `[rows, steps, n]`. A conditional model needs one label per row."""
     rows, steps, size = walks.shape
     labels = () if condition is None else (tf.constant(np.repeat(condition, steps)),)
     decoded = np.asarray(model.decode(tf.constant(walks.reshape(-1, size), tf.float32), *labels))

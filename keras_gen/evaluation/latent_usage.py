@@ -1,4 +1,4 @@
-"""How a VAE uses its latents: which ones, how much, and how far they all are from the prior."""
+"""Report on the latents of a VAE: which latents are used, and how far they are from the prior."""
 
 from __future__ import annotations
 
@@ -14,34 +14,38 @@ from keras_gen._typing import Distribution, TensorLike
 from keras_gen.models import VAE
 
 _ACTIVE_VARIANCE = 0.01  # (Burda et al. 2016, arXiv:1509.00519, section 5.2)
-_NUM_SAMPLES = 64  # for moments without a closed form
-_LISTED = 10  # latents at most
+_NUM_SAMPLES = 64  # for means and covariances without a closed form
+_LISTED = 10  # largest number of latents in the summary
 
 
 @dataclasses.dataclass(frozen=True)
 class LatentReport:
-    """How a VAE uses its latents. `print` shows a summary."""
+    """The result of `latent_report` for a VAE with n latents. `print` shows a summary."""
 
     kl_per_dimension: np.ndarray
-    """KL(q(z_i | x) ‖ p(z_i)) of the marginals, averaged over the examples, in nats, `[n]`."""
+    """KL(q(z_i | x) ‖ p(z_i)) of each latent z_i, averaged over the examples, in nats, `[n]`."""
     variance_of_means: np.ndarray
-    """Variance of the posterior mean over the examples, `[n]`."""
+    """Variance of the posterior mean of each latent over the examples, `[n]`."""
     aggregate_mean: np.ndarray
-    """Mean of the aggregate posterior, the mixture of q(z | x) over the examples, `[n]`."""
+    """Mean of the aggregate posterior, `[n]`. The aggregate posterior is the mixture of q(z | x)
+    over all examples."""
     aggregate_covariance: np.ndarray
     """Covariance of the aggregate posterior, `[n, n]`."""
     aggregate_kl: float
-    """KL in nats from the normal with these moments to the normal with the prior's moments. It is 0
-    if the moments agree."""
+    """KL in nats from the aggregate posterior to the prior. For this number, a normal distribution
+    with the same mean and covariance replaces each of the two distributions."""
 
     @property
     def active(self) -> np.ndarray:
-        """Whether the VAE uses each latent, bool `[n]`: its mean has a variance above 0.01."""
+        """Whether the VAE uses each latent, bool `[n]`.
+
+        A latent is used if its `variance_of_means` is above 0.01.
+        """
         return self.variance_of_means > _ACTIVE_VARIANCE
 
     @property
     def collapsed(self) -> bool:
-        """Whether the VAE uses no latent, so that the decoder ignores all of them."""
+        """Whether the VAE uses no latent. The decoder then ignores all latents."""
         return not self.active.any()
 
     def __str__(self) -> str:
@@ -72,21 +76,23 @@ def latent_report(
 ) -> LatentReport:
     """Report which latents a VAE uses, and how far the aggregate posterior is from the prior.
 
-    The numbers are exact for normal posteriors and priors. Other distributions are replaced by
-    normals with the same moments, which come from samples if they have no closed form.
+    The numbers are exact for normal posteriors and priors. Any other distribution is replaced by
+    the normal distribution with the same mean and covariance. A mean or covariance without a closed
+    form is estimated from samples.
 
     Args:
         vae: A `VAE`.
-        x: Examples `[n, *data_shape]`, at least two, or a `tf.data.Dataset` of batches of them.
-        condition: Labels `[n]` for a conditional model.
-        batch_size: Number of examples that are computed together.
+        x: Examples `[n, *data_shape]`, at least two, or a `tf.data.Dataset` of batches of such
+            examples.
+        condition: Labels `[n]` if the model is conditional, otherwise None.
+        batch_size: Number of examples per forward pass.
 
     Returns:
         `LatentReport`.
 
     Raises:
-        ValueError: If there are fewer than two examples, or they have the wrong shape or values
-            out of range.
+        ValueError: If there are fewer than two examples, or the examples have the wrong shape or
+            values out of range. If labels are missing or not expected.
 
     Example:
 
@@ -102,7 +108,7 @@ def latent_report(
     kls = []
     means = []
     prior_means = []
-    # Covariances are summed batch by batch, since there is one matrix per example.
+    # Covariances are summed per batch, because one matrix per example would need much memory.
     sum_of_covariances = np.zeros(())
     sum_of_prior_covariances = np.zeros(())
     sum_of_errors = np.zeros(())
@@ -120,7 +126,7 @@ def latent_report(
         sum_of_errors = sum_of_errors + q.covariance.sum(axis=0) / q.num_samples
     mean, covariance_of_means = _mean_and_covariance_of(np.concatenate(means))
     prior_mean, covariance_of_prior_means = _mean_and_covariance_of(np.concatenate(prior_means))
-    # Means from samples vary by themselves, which is no use of a latent.
+    # Subtract the sampling variance of estimated means, which does not show that a latent is used.
     covariance_of_means = covariance_of_means - sum_of_errors / len(x)
     covariance = covariance_of_means + sum_of_covariances / len(x)
     prior_covariance = covariance_of_prior_means + sum_of_prior_covariances / len(x)
@@ -134,18 +140,18 @@ def latent_report(
 
 
 class Moments(NamedTuple):
-    """The first two moments of a distribution, float64."""
+    """The mean and the covariance of a distribution, float64."""
 
     mean: np.ndarray
     """Mean, `[..., n]`."""
     covariance: np.ndarray
     """Covariance, `[..., n, n]`."""
     num_samples: float
-    """Number of samples that the moments come from; infinity for a closed form."""
+    """Number of samples behind the estimates; infinity for a closed form."""
 
 
 def mean_and_covariance(distribution: Distribution) -> Moments:
-    """Return the moments of a distribution in closed form, or from samples if it has none.
+    """Return the mean and covariance of a distribution, from samples if there is no closed form.
 
     Args:
         distribution: A `tfd.Distribution` over vectors `[n]`.
@@ -165,7 +171,7 @@ def mean_and_covariance(distribution: Distribution) -> Moments:
 
 
 def _marginal_kl(q: Moments, p: Moments) -> np.ndarray:
-    """Return KL(q_i ‖ p_i) of the normals with the marginal moments, in nats, `[batch, n]`."""
+    """Return the KL of each latent in nats, `[batch, n]`, for normals with the given moments."""
     variance = np.diagonal(q.covariance, axis1=-2, axis2=-1)
     prior_variance = np.diagonal(p.covariance, axis1=-2, axis2=-1)
     ratio = variance / prior_variance
@@ -181,7 +187,10 @@ def _mean_and_covariance_of(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _normal_kl(
     mean: np.ndarray, covariance: np.ndarray, prior_mean: np.ndarray, prior_covariance: np.ndarray
 ) -> float:
-    """Return KL(N(mean, covariance) ‖ N(prior_mean, prior_covariance)), in nats (MATH 3)."""
+    """Return KL(N(mean, covariance) ‖ N(prior_mean, prior_covariance)) in nats.
+
+    This is the equation of the lecture notes, MATH 3.
+    """
     difference = prior_mean - mean
     quadratic = difference @ np.linalg.solve(prior_covariance, difference)
     trace = np.trace(np.linalg.solve(prior_covariance, covariance))

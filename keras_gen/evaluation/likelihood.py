@@ -1,4 +1,4 @@
-"""Estimates of log p(x) of a VAE by importance sampling, with their error."""
+"""Estimates of log p(x) of a VAE by importance sampling, with error estimates."""
 
 from __future__ import annotations
 
@@ -18,37 +18,41 @@ from keras_gen._typing import TensorLike
 from keras_gen.models import VAE
 
 MEMORY = 2**26
-"""Bytes that the widest layer of the decoder may output per chunk of samples."""
+"""Default memory limit: bytes that the decoder's widest layer may output per chunk of samples."""
 
-_EXAMPLES_PER_UPDATE = 50  # of the progress bar
-_SMALLEST_RATIO = 1.1  # of the gain from one doubling of the samples to that of the next
+_EXAMPLES_PER_UPDATE = 50  # number of examples between two updates of the progress bar
+_SMALLEST_RATIO = 1.1  # of the gains of two successive doublings of the number of samples
 _SAMPLE_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 
 
 @dataclasses.dataclass(frozen=True)
 class LogLikelihood:
-    """Estimates of log p(x) in nats, higher is better. `print` shows a summary."""
+    """Estimates of log p(x) in nats, higher is better. `print` shows a summary.
+
+    K is the number of samples per example. The effective sample size (ESS) is the number of samples
+    of p(z | x) that would give the same accuracy.
+    """
 
     values: np.ndarray
     """Estimate of log p(x) per example, `[n]`."""
     variances: np.ndarray
-    """Variance of each value over the samples, `[n]`, by the delta method: 1/ESS − 1/K. It is NaN
-    for a single sample."""
+    """Variance of each value due to the random samples, `[n]`: 1/ESS − 1/K, by the delta method.
+    It is NaN for a single sample."""
     halved: np.ndarray
-    """Estimates of log p(x) from half and from a quarter of the samples, `[n, 2]`. Each is the mean
-    over all halves or quarters, and NaN if there are too few samples."""
+    """Estimates of log p(x) from half and from a quarter of the samples, `[n, 2]`. Each estimate is
+    the mean over the two halves or the four quarters. It is NaN if there are too few samples."""
     elbos: np.ndarray
-    """ELBO per example, the mean of the log-weights, `[n]`."""
+    """ELBO per example, `[n]`: the mean of the log-weights log p(x | z) p(z) / q(z | x)."""
     effective_sample_sizes: np.ndarray
-    """Effective sample size (ESS) per example, `[n]`, between 1 and K: the number of samples from
-    p(z | x) that would be as accurate."""
+    """ESS per example, `[n]`, between 1 and K."""
     curve: dict[int, float]
-    """Mean estimate over the examples from fewer samples: number of samples → nats."""
+    """Dictionary from numbers of samples, up to K, to the mean estimate from so many samples, in
+    nats."""
     data_size: int
     """Number of values per example."""
     measure: Literal["probability", "density", "none"]
-    """What p(x) is: a `"probability"` for discrete data, a `"density"` for continuous data, or
-    `"none"` if the reconstruction loss is not a likelihood of these data."""
+    """Type of p(x): `"probability"` for discrete data, `"density"` for continuous data, or `"none"`
+    if the reconstruction loss is not a likelihood of these data."""
 
     @property
     def mean(self) -> float:
@@ -57,12 +61,12 @@ class LogLikelihood:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the mean that comes from the samples, for these examples, in nats."""
+        """Standard error of the mean due to the random samples, for fixed examples, in nats."""
         return math.sqrt(np.sum(self.variances)) / len(self.values)
 
     @property
     def standard_error_of_data(self) -> float:
-        """Standard error of the mean that comes from the choice of the examples, in nats."""
+        """Standard error of the mean due to the choice of the examples, in nats."""
         if len(self.values) == 1:
             return math.nan
         return float(np.std(self.values, ddof=1) / math.sqrt(len(self.values)))
@@ -71,11 +75,11 @@ class LogLikelihood:
     def bias(self) -> float:
         """Expected underestimation of the mean, in nats.
 
-        The estimate is too low on average, since the logarithm of an average is at least the
-        average logarithm. The bias is extrapolated from the estimates with a quarter, half and all
-        of the samples by Richardson's method. The order of convergence comes from the same three
-        numbers and is at most 1/K. Half the variance, the bias by the delta method, would be too
-        small where a few samples have most of the weight.
+        The estimate is too low on average, because the logarithm of a mean is at least the mean of
+        the logarithms. Richardson extrapolation yields the bias from the estimates with a quarter,
+        half and all of the samples. These three estimates also determine the order of convergence,
+        which is at most 1/K. The delta method would give half the variance as the bias. That value
+        is too small if a few samples have most of the weight.
         """
         return self._bias_and_error[0]
 
@@ -83,7 +87,7 @@ class LogLikelihood:
     def interval(self) -> tuple[float, float]:
         """The 95 % interval `(low, high)` for the exact mean log p(x) of these examples.
 
-        It accounts for the bias.
+        The interval accounts for the bias.
         """
         bias, error = self._bias_and_error
         low = self.mean - 1.96 * self.standard_error
@@ -92,7 +96,7 @@ class LogLikelihood:
 
     @property
     def _bias_and_error(self) -> tuple[float, float]:
-        """The bias and its standard error, from the influence of each example."""
+        """The bias and its standard error, computed from the influence of each example."""
         last_gains = self.values - self.halved[:, 0]
         first_gains = self.halved[:, 0] - self.halved[:, 1]
         last_gain = np.mean(last_gains)
@@ -109,13 +113,16 @@ class LogLikelihood:
 
     @property
     def bits_per_dimension(self) -> float | None:
-        """−log₂ p(x) per value of an example, lower is better; None for continuous data."""
+        """Mean of −log₂ p(x) divided by the number of values per example, lower is better.
+
+        It is None unless `measure` is `"probability"`.
+        """
         if self.measure != "probability":
             return None
         return -self.mean / (self.data_size * math.log(2))
 
     def __str__(self) -> str:
-        """Return a summary of five lines."""
+        """Return a summary of several lines."""
         count = max(self.curve)
         low, high = self.interval
         sizes = self.effective_sample_sizes
@@ -151,25 +158,26 @@ def log_likelihood(
     """Estimate log p(x) per example by importance sampling.
 
     The estimate is log 1/K Σ_k p(x | z_k) p(z_k) / q(z_k | x) with z_k ~ q(z | x) (Burda et al.
-    2016, arXiv:1509.00519, section 5). It is a lower bound in expectation and becomes exact as the
-    number of samples K grows.
+    2016, arXiv:1509.00519, section 5). The expected estimate is a lower bound on log p(x). The
+    estimate becomes exact as the number of samples K grows.
 
     Args:
         vae: A trained `VAE`.
-        x: Examples `[n, *data_shape]`, or a `tf.data.Dataset` of batches of them.
-        condition: Labels `[n]` for a conditional model. The estimate is then of log p(x | y).
+        x: Examples `[n, *data_shape]`, or a `tf.data.Dataset` of batches of such examples.
+        condition: Labels `[n]` if the model is conditional, otherwise None. For a conditional
+            model, the function estimates log p(x | y).
         num_samples: K, the number of samples of z per example.
         seed: Seed of the samples.
-        memory: Bytes that the widest layer of the decoder may output per chunk of samples. A few
-            chunks are computed at the same time.
+        memory: Bytes that the decoder's widest layer may output per chunk of samples. The total
+            memory is larger, because a few chunks are computed at the same time.
         verbose: 1 shows a progress bar, 0 shows nothing.
 
     Returns:
         `LogLikelihood`.
 
     Raises:
-        ValueError: If there are no examples, they have the wrong shape, values outside the
-            likelihood's support or NaN, or `num_samples` is not a positive integer.
+        ValueError: If there are no examples. If the examples have the wrong shape, NaN, or values
+            outside the likelihood's support. If `num_samples` is not a positive integer.
 
     Example:
 
@@ -223,12 +231,12 @@ def log_likelihood(
 
 
 def samples_per_chunk(decoder: keras.Model, memory: int = MEMORY, rows: int = 1) -> int:
-    """Return how many samples of each example a decoder can decode within a memory limit.
+    """Return how many samples per example a decoder can process at once within a memory limit.
 
     Args:
         decoder: Built Keras model.
         memory: Bytes that the widest layer may output.
-        rows: Number of examples that are computed together.
+        rows: Number of examples per forward pass.
 
     Returns:
         The number of samples, at least 1.
@@ -247,9 +255,10 @@ def _log_weights(
     seed: tf.Tensor,
     start: tf.Tensor,
 ) -> tf.Tensor:
-    """Return log-weights `[batch, num_samples]`, one example after the other.
+    """Compute log-weights `[batch, num_samples]`, one example at a time.
 
-    The noise of an example depends on its position `start + i` alone, and not on the batch.
+    The random samples for an example depend on the seed and on the example's position `start + i`.
+    They do not depend on the other examples of the batch.
     """
 
     def of_one(index: tf.Tensor) -> tf.Tensor:
@@ -261,10 +270,10 @@ def _log_weights(
 
 
 class _Estimates(NamedTuple):
-    """Estimates from the log-weights of a batch. The last axis is the batch."""
+    """Estimates from the log-weights of a batch. The last axis of each array is the batch."""
 
     by_count: np.ndarray
-    """log p(x) from the first samples, `[counts, batch]`."""
+    """log p(x) from the first samples, `[counts, batch]`, with one row per number of samples."""
     halved: np.ndarray
     """log p(x) from halves and quarters of the samples, `[2, batch]`."""
     elbos: np.ndarray
@@ -289,7 +298,7 @@ def _estimates(log_weights: tf.Tensor, counts: Sequence[int]) -> _Estimates:
 
 
 def _mean_log_of_parts(weights: np.ndarray, parts: int) -> np.ndarray:
-    """Return the mean over `parts` equal parts of the logarithm of the mean weight of each.
+    """Split the samples into equal parts, and average the logarithms of the parts' mean weights.
 
     Args:
         weights: Positive weights, `[batch, samples]`.
@@ -306,16 +315,16 @@ def _mean_log_of_parts(weights: np.ndarray, parts: int) -> np.ndarray:
 
 
 def _measure(vae: VAE, x: np.ndarray) -> Literal["probability", "density", "none"]:
-    """Return what p(x) is for some data."""
+    """Return the type of p(x) for the data, and warn if p(x) is not a likelihood."""
     levels = vae.likelihood.levels
     if levels is None:
         return "density"
     if np.allclose(x * (levels - 1), np.round(x * (levels - 1)), atol=1e-3):
         return "probability"
     warnings.warn(
-        f"{vae.likelihood} received data between its {levels} levels. Its cross-entropy on grey "
+        f"{vae.likelihood} received values between its {levels} levels. The cross-entropy on grey "
         "values is not a likelihood. Binarize the data (data.load(..., binarize=True)), or report "
-        "the number as a loss.",
+        "the result as a loss.",
         stacklevel=3,
     )
     return "none"

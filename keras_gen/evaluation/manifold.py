@@ -1,4 +1,4 @@
-"""Precision, recall, density and coverage: nearest neighbours of real and generated features."""
+"""Precision, recall, density and coverage, computed from nearest neighbours of features."""
 
 from __future__ import annotations
 
@@ -16,38 +16,42 @@ _ROWS_PER_CHUNK = 1000
 
 
 class PrecisionRecall(NamedTuple):
-    """Two shares in [0, 1], higher is better."""
+    """Precision and recall of generated examples, each from 0 to 1, higher is better."""
 
     precision: float
-    """Share of the generated examples that lie among the real ones: how realistic they are."""
+    """Fraction of the generated examples that lie in the neighbourhood of a real example. It
+    measures how realistic the generated examples are."""
     recall: float
-    """Share of the real examples that lie among the generated ones: how varied these are."""
+    """Fraction of the real examples that lie in the neighbourhood of a generated example. It
+    measures how varied the generated examples are."""
 
 
 class DensityCoverage(NamedTuple):
-    """Two numbers that are robust to outliers, higher is better."""
+    """Density and coverage of generated examples, robust to outliers, higher is better."""
 
     density: float
-    """Number of real neighbourhoods that contain a generated example, divided by k. Its expectation
-    is 1 if both distributions are equal, and it can be larger."""
+    """Mean number of real examples whose neighbourhood contains a generated example, divided by k.
+    The mean is over the generated examples. The expectation is 1 if the real and the generated
+    distribution are equal. The density can be larger than 1."""
     coverage: float
-    """Share of the real examples whose neighbourhood contains a generated one, in [0, 1]."""
+    """Fraction of real examples whose neighbourhood contains a generated example, from 0 to 1."""
 
 
 def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) -> PrecisionRecall:
     """Return improved precision and recall.
 
-    An example lies among others if at least one of them has it in its neighbourhood: the ball up to
-    the k-th nearest neighbour (Kynkäänniemi et al. 2019, arXiv:1904.06991, equations 1 and 2).
+    The neighbourhood of an example is a ball around the example. The radius is the distance to the
+    k-th nearest neighbour in the same set (Kynkäänniemi et al. 2019, arXiv:1904.06991, equations 1
+    and 2).
 
     Args:
         real: Features of real examples, `[n, d]`, more than `k` rows.
         generated: Features of generated examples, `[m, d]`, more than `k` rows.
-        k: Number of the neighbour that defines the radius.
+        k: Rank of the neighbour whose distance is the radius.
 
     Raises:
-        ValueError: If the features have other shapes, too few rows or are not finite, or `k` is not
-            a positive integer.
+        ValueError: If the features have other shapes, too few rows, or NaN or infinite values. If
+            `k` is not a positive integer.
 
     Example:
 
@@ -65,14 +69,17 @@ def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) 
 def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) -> DensityCoverage:
     """Return density and coverage (Naeem et al. 2020, arXiv:2002.09797, equations 4 and 5).
 
+    The neighbourhood of a real example is a ball around the example. The radius is the distance to
+    the k-th nearest neighbour among the real examples.
+
     Args:
         real: Features of real examples, `[n, d]`, more than `k` rows.
         generated: Features of generated examples, `[m, d]`, more than `k` rows.
-        k: Number of the neighbour that defines the radius of a real example's neighbourhood.
+        k: Rank of the neighbour whose distance is the radius.
 
     Raises:
-        ValueError: If the features have other shapes, too few rows or are not finite, or `k` is not
-            a positive integer.
+        ValueError: If the features have other shapes, too few rows, or NaN or infinite values. If
+            `k` is not a positive integer.
 
     Example:
 
@@ -92,8 +99,8 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
 
 
 def _in_neighbourhoods(points: np.ndarray, centers: np.ndarray, k: int) -> Iterator[np.ndarray]:
-    """Yield, per point, whether it lies in each center's neighbourhood, bool `[centers]`."""
-    # The nearest neighbour of a center is the center itself.
+    """Yield a bool array `[centers]` per point: which neighbourhoods contain the point."""
+    # The first of the k + 1 nearest neighbours of a center is the center itself.
     neighbours = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(centers)
     radii = neighbours.kneighbors(centers)[0][:, -1]
     center_norms = np.sum(centers**2, axis=1)

@@ -23,35 +23,37 @@ _ROUNDING = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class SampleQuality:
-    """How similar generated images are to real ones. `print` shows a summary.
+    """Similarity of generated images to real images. `print` shows a summary.
 
     Compare only numbers with the same protocol.
     """
 
     fid: float
-    """Fréchet distance of the features, lower is better. Real images have `real_fid`."""
+    """Fréchet distance of the features, lower is better. Real images have the value `real_fid`."""
     kid: float
-    """Kernel distance of the features, unbiased, lower is better. Real images have 0."""
+    """Kernel distance of the features, unbiased, lower is better. Real images have the
+    expectation 0."""
     kid_error: float
     """Standard error of `kid`."""
     precision: float
-    """Share of the generated images that lie among the real ones, higher is better."""
+    """Fraction of the generated images near a real image, higher is better."""
     recall: float
-    """Share of the real images that lie among the generated ones, higher is better."""
+    """Fraction of the real images near a generated image, higher is better."""
     density: float
-    """Real neighbourhoods that contain a generated image, divided by k. Real images have 1."""
+    """Mean number of real neighbourhoods that contain a generated image, divided by k. The
+    expectation for real images is 1."""
     coverage: float
-    """Share of the real images with a generated image nearby, higher is better."""
+    """Fraction of the real neighbourhoods that contain a generated image, higher is better."""
     real_fid: float
-    """Fréchet distance between the real images and other real images, or between two halves of the
-    real images."""
+    """Fréchet distance between the real images and `other_real`. Without `other_real`, the distance
+    between two halves of the real images."""
     protocol: dict[str, str | int]
-    """Extractor and hash of its weights, numbers of images, split of the data, and what `real_fid`
-    compares."""
+    """Name of the extractor, hash of its weights, numbers of images, data split, and the images
+    that `real_fid` compares."""
 
     @property
     def scores(self) -> dict[str, float]:
-        """The numbers by name, without the protocol."""
+        """All numbers by name, without the protocol."""
         return {key: value for key, value in dataclasses.asdict(self).items() if key != "protocol"}
 
     def __str__(self) -> str:
@@ -76,26 +78,26 @@ def sample_quality(
 ) -> SampleQuality:
     """Compare samples of a model with real images.
 
-    The model generates as many images as there are real ones.
+    The model generates as many images as there are in `real`.
 
     Args:
-        model: A keras_gen model that can `generate`. A conditional model generates each label in
-            turn.
+        model: A keras_gen model that can `generate`. A conditional model generates the labels 0, 1,
+            2, … in turn.
         real: Real images `[n, height, width, channels]` with values in [0, 1], at least 10, or a
-            `tf.data.Dataset` of batches of them. For a model of binarized pixels, which generates
-            their probabilities, use the grey images.
-        other_real: As many other real images, for `real_fid`. If None, `real_fid` compares two
-            halves of `real`, which makes it larger.
-        extractor: The features; `mnist_classifier()` if None.
-        split: Name of the split of `real`, for the protocol.
+            `tf.data.Dataset` of batches of such images. A model of binarized pixels generates
+            probabilities, so compare its samples with the grey images.
+        other_real: Other real images for `real_fid`, as many as in `real`. If None, `real_fid`
+            compares two halves of `real`, which gives a larger distance.
+        extractor: The extractor of the features. If None, `mnist_classifier()`.
+        split: Name of the data split of `real`, for the protocol.
         seed: Seed of the samples.
 
     Returns:
         `SampleQuality`.
 
     Raises:
-        ValueError: If there are fewer than 10 images, they are not floats in [0, 1], or their shape
-            fits neither the extractor nor the other images.
+        ValueError: If there are fewer than 10 images, or the images are not floats in [0, 1]. If
+            the shapes of the images and of the extractor differ. If the model cannot `generate`.
     """
     reference = _Reference.of(real, other_real, extractor, split)
     scores = reference.compare(model, seed)
@@ -104,7 +106,7 @@ def sample_quality(
 
 @dataclasses.dataclass(frozen=True)
 class _Reference:
-    """Features of real images, with which samples are compared, and the protocol."""
+    """Features of the real images, and the protocol of a comparison with samples."""
 
     features: np.ndarray
     extractor: Extractor
@@ -119,7 +121,7 @@ class _Reference:
         extractor: Extractor | None,
         split: str,
     ) -> _Reference:
-        """Compute the features of real images, and their Fréchet distance to other real images."""
+        """Compute the features of real images and `real_fid`."""
         extractor = extractor or mnist_classifier()
         images = _checked_images("real", real)
         features = extractor(images)
@@ -161,10 +163,11 @@ def _checked_images(
     Args:
         name: Name of the images in error messages.
         images: An array, or a `tf.data.Dataset` of batches.
-        shape: Expected shape of one image; any if None.
+        shape: Expected shape of one image. If None, any shape is accepted.
 
     Raises:
-        ValueError: If the images have another shape, are too few, or are not floats in [0, 1].
+        ValueError: If the images have another shape or are not floats in [0, 1], or if there are
+            too few.
     """
     if isinstance(images, tf.data.Dataset):
         images, _ = as_arrays(images)
@@ -186,7 +189,7 @@ def _checked_images(
         )
     low = images.min()
     high = images.max()
-    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # also for NaN
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # also true for NaN
         raise ValueError(
             f"{expectation} Received: values from {low:g} to {high:g}. Rescale the images."
         )
@@ -194,7 +197,7 @@ def _checked_images(
 
 
 def generate_samples(model: GenerativeModel, num_samples: int, seed: int) -> tf.Tensor:
-    """Generate samples of a model; a conditional model generates each label in turn.
+    """Generate samples of a model. A conditional model generates the labels 0, 1, 2, … in turn.
 
     Args:
         model: A keras_gen model that can `generate`.
@@ -209,22 +212,22 @@ def generate_samples(model: GenerativeModel, num_samples: int, seed: int) -> tf.
 
 
 class QualityLogs(keras.callbacks.Callback):
-    """Add the quality of samples to the logs of `fit`, for all callbacks after this one.
+    """A Keras callback that adds the quality of samples to the logs of `fit`.
 
-    The logs get `fid`, `kid`, `precision`, `recall`, `density` and `coverage`. Epochs without a
-    comparison repeat the last numbers, so that every epoch has them. The attributes `protocol` and
-    `real_fid` have the same meaning as for `sample_quality`.
+    The logs get `fid`, `kid`, `precision`, `recall`, `density` and `coverage`. Later callbacks in
+    the list can use these numbers. Epochs without a comparison repeat the last numbers, so every
+    epoch has numbers. The attributes `protocol` and `real_fid` are those of `SampleQuality`.
 
     Args:
-        real: Real images, as for `sample_quality`. The model generates as many.
-        extractor: The features; `mnist_classifier()` if None.
-        every: Number of epochs from one comparison to the next. The first epoch has one.
+        real: Real images, as for `sample_quality`. The model generates as many images.
+        extractor: The extractor of the features. If None, `mnist_classifier()`.
+        every: Number of epochs between two comparisons. The first comparison is in the first epoch.
         seed: Seed of the samples, the same for each comparison.
-        split: Name of the split of `real`, for the protocol.
+        split: Name of the data split of `real`, for the protocol.
 
     Raises:
-        ValueError: If `every` is not a positive integer or the images are invalid. `fit` raises it
-            before it trains if the model cannot `generate`.
+        ValueError: If `every` is not a positive integer, or the images are invalid. If the model
+            cannot `generate`, `fit` raises the error before training.
 
     Example:
 
@@ -258,11 +261,11 @@ class QualityLogs(keras.callbacks.Callback):
         self.last: dict[str, float] | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Generate one sample, so that a model that cannot generate raises its error now."""
+        """Generate one sample. A model that cannot generate raises its error before training."""
         generate_samples(self.model, 1, self.seed)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Compare samples with the real images, if this epoch has a comparison, and log."""
+        """Log the last numbers. If this epoch has a comparison, compute new numbers first."""
         if self.last is None or epoch % self.every == 0:
             scores = self._reference.compare(self.model, self.seed)
             del scores["kid_error"]

@@ -22,7 +22,7 @@ from keras_gen.evaluation.likelihood import log_likelihood
 from keras_gen.evaluation.quality import SampleQuality, sample_quality
 from keras_gen.models import VAE, GenerativeModel
 
-_PLOTTED = 2000  # examples in the t-SNE plot at most
+_PLOTTED = 2000  # largest number of examples in the t-SNE plot
 _INTERPOLATIONS = 5
 _QUALITY_NAMES = {
     "fid": "FID",
@@ -46,9 +46,9 @@ class Score:
     unit: str = ""
     """Unit of the number, such as `"nats"`."""
     error: float | None = None
-    """Standard error of the number, if known."""
+    """Standard error of the number, None if unknown."""
     protocol: str = ""
-    """The data and the method behind the number."""
+    """Description of the data and the method."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,12 +81,12 @@ class Evaluation:
         return "\n".join([*(line.rstrip() for line in lines), "", *self.comments])
 
     def save(self, path: PathLike) -> None:
-        """Write the evaluation as JSON, with the keys `scores` and `words`.
+        """Write the evaluation as JSON, with the keys `scores` and `words` (the comments).
 
         Args:
-            path: The file. An existing file stays unchanged if the new one cannot be written.
+            path: Path of the file. If writing fails, an existing file stays unchanged.
         """
-        # Reports of version 0.1.0 read the comments under the key `words`.
+        # Version 0.1.0 reads the comments from the key `words`.
         scores = [dataclasses.asdict(score) for score in self.scores]
         content = {"scores": scores, "words": self.comments}
         with atomic_write(path) as unfinished:
@@ -94,7 +94,7 @@ class Evaluation:
 
 
 def format_number(value: float) -> str:
-    """Return a number with four significant digits.
+    """Return a number as text with four significant digits, or without decimals from 1,000.
 
     Example:
 
@@ -115,31 +115,31 @@ def summarize(
     real: np.ndarray | None = None,
     split: str = "test",
 ) -> Evaluation:
-    """Evaluate a trained model on test data with everything that applies to it.
+    """Evaluate a trained model on test data with all scores that apply to the model.
 
-    These are its losses, log p(x), the use of its latents and the cross-check of its KL, and the
-    quality of its samples if there is an extractor for the data.
+    The scores are the losses and, if there is an extractor for the data, the quality of samples. A
+    VAE also gets log p(x), a comment on the use of its latents, and the check of its KL.
 
     Args:
         model: A compiled and trained keras_gen model.
         test: Test examples `[n, *data_shape]`, at least ten, or a `tf.data.Dataset` of batches of
-            them.
-        labels: Labels `[n]` for a conditional model.
-        train: As many other real examples, for the FID of real images. If None, that FID compares
-            two halves of the real examples.
-        num_samples: Number of samples per example for log p(x).
-        extractor: Features for the quality of samples. If None, grey images of 28×28 pixels use
-            the bundled classifier of digits, and other data have no such scores.
+            such examples.
+        labels: Labels `[n]` if the model is conditional, otherwise None.
+        train: Other real images for the FID of real images, as many as are compared with samples.
+            If None, this FID compares two halves of the real images.
+        num_samples: Number of samples per example for the estimate of log p(x).
+        extractor: The extractor of features for the quality of samples. If None, grey images of
+            28×28 pixels use the bundled classifier of digits, and other data get no such scores.
         seed: Seed of all samples.
-        real: Real images to compare samples with, if these are not `test`. A model of binarized
-            pixels generates their probabilities, so compare its samples with the grey images.
-        split: Name of the split of these images, for the protocol.
+        real: Real images to compare samples with. If None, `test`. A model of binarized pixels
+            generates probabilities, so compare its samples with the grey images.
+        split: Name of the data split of the real images, for the protocol.
 
     Returns:
         `Evaluation`.
 
     Raises:
-        ValueError: If there are fewer than ten examples, or they do not fit the model.
+        ValueError: If there are fewer than ten examples, or the examples do not fit the model.
 
     Example:
 
@@ -163,13 +163,14 @@ def summarize(
         extractor = mnist_classifier()
     if extractor is None:
         comments.append(
-            "The samples were not compared with real ones. Only grey images of 28×28 pixels have a "
-            "default extractor of features; evaluation.sample_quality accepts another extractor."
+            "The samples were not compared with real examples. Only grey images of 28×28 pixels "
+            "have a default extractor of features. Pass another extractor of features to "
+            "evaluation.sample_quality."
         )
     elif model.prior is None:
         comments.append(
             "There are no samples to evaluate: the model has no density of its latents. "
-            "fit_latent_density(x) fits one."
+            "Call fit_latent_density(x) to fit a density."
         )
     else:
         images = test if real is None else real
@@ -179,12 +180,12 @@ def summarize(
 
 
 def _is_vae(model: GenerativeModel) -> TypeGuard[VAE]:
-    """Return whether a model has a posterior, so that it has log p(x) and a KL."""
+    """Return whether a model is a VAE, with a posterior, log p(x) and a KL."""
     return model.has_log_likelihood
 
 
 def _loss_scores(model: GenerativeModel, x: np.ndarray, labels: np.ndarray | None) -> list[Score]:
-    """Return the losses that compare models, without those that are 0."""
+    """Return the losses that are useful for comparing models. Losses of 0 are omitted."""
     if not model.evaluated_losses:
         return []
     losses = model.evaluate(x, labels, verbose=0, return_dict=True)
@@ -228,7 +229,7 @@ def _kl_scores(check: KLCheck) -> list[Score]:
     """Return the scores of `check_kl`."""
     examples = f"{check.num_examples:,} test examples"
     samples = f"{examples}, {check.num_samples} samples each"
-    difference = f"{samples}, difference between both in standard errors"
+    difference = f"{samples}, difference from the closed form in standard errors"
     return [
         Score("KL, closed form", check.analytic, "nats", protocol=examples),
         Score("KL, sampled", check.sampled, "nats", protocol=samples),
@@ -264,15 +265,16 @@ def save_latent_figures(
 ) -> None:
     """Write figures of the latent space as PNG files.
 
-    `codes.png` is the t-SNE plot of the latents, if the model has an encoder. `traversals.png` and
-    `interpolations.png` show decoded latents, if the data are images. The latents are those of the
-    examples, or samples of the prior if the model has no encoder.
+    If the model has an encoder, `codes.png` is a t-SNE plot of the latents of the examples. If the
+    data are images, `traversals.png` and `interpolations.png` show decoded latents. If the model
+    has no encoder, samples of the prior replace the latents of the examples.
 
     Args:
         model: A trained keras_gen model.
         folder: Folder of the files.
         x: Examples `[n, *data_shape]`, at least ten.
-        labels: Labels `[n]`, for a conditional model and for the colours of the plot.
+        labels: Labels `[n]`. A conditional model needs labels. For other models, labels only colour
+            the t-SNE plot.
         seed: Seed of t-SNE, or of the samples of the prior.
     """
     folder = pathlib.Path(folder)
@@ -302,9 +304,9 @@ def save_latent_figures(
 def _prior_samples(
     model: GenerativeModel, num_samples: int, seed: int, condition: np.ndarray | None
 ) -> np.ndarray:
-    """Return samples of the prior, `[num_samples, n]`, each from a seed of its own."""
+    """Return samples of the prior, `[num_samples, n]`. Each sample has its own seed."""
     if model.prior is None:
-        raise ValueError(f"The model must have a prior. Received: {model.name}, which has none.")
+        raise ValueError(f"The model must have a prior. Received: {model.name}, without prior.")
     seeds = np.arange(seed, seed + num_samples)
     given = () if condition is None else (condition,)
     return np.asarray(model.prior.sample_rows(seeds, *given))

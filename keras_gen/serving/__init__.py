@@ -1,4 +1,4 @@
-"""The way from a trained model to a server: publish, verify, call."""
+"""Serve a trained model with TensorFlow Serving: publish, verify and call the model."""
 
 from keras_gen.serving.client import GRPCClient, RESTClient, ServingError
 from keras_gen.serving.publish import PublishError, publish

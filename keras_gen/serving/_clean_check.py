@@ -1,7 +1,7 @@
-"""Check whether a SavedModel answers by itself as the Keras model did.
+"""Check that a SavedModel gives the same answers as the Keras model, without Keras and keras_gen.
 
-`verify` runs this file in a separate process that cannot import keras_gen. It stands alone:
-`python _clean_check.py FOLDER` prints its findings as JSON.
+`verify` runs this file in a separate process that cannot import keras_gen or Keras. The command
+`python _clean_check.py FOLDER` prints the result as JSON.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from tensorflow.python.framework import op_def_registry
 from tensorflow_serving.apis import prediction_log_pb2
 
 TOLERANCE = 1e-4
-"""Largest difference from Keras: absolute for numbers up to 1, relative for larger ones."""
+"""Largest difference from Keras: absolute for numbers up to 1, relative for larger numbers."""
 TOLERANCE_16_BITS = 1e-2
-"""The same for models whose layers compute in 16 bits."""
+"""The tolerance for models with layers that compute in 16 bits."""
 LATENCY_RUNS = 20
 
 Tensors = dict[str, np.ndarray]
@@ -37,8 +37,8 @@ def check(folder: pathlib.Path) -> dict[str, Any]:
         folder: The SavedModel.
 
     Returns:
-        A dictionary with `signatures` (name → `inputs`, `outputs`, `difference`, `milliseconds`),
-        `parameters` (number of stored values) and `problems` (one sentence each).
+        A dictionary with the attributes of `Verification`: `signatures`, `parameters` and
+        `problems`.
     """
     saved_model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     [graph] = saved_model.meta_graphs
@@ -50,8 +50,8 @@ def check(folder: pathlib.Path) -> dict[str, Any]:
     stored = _count_stored_values(folder)
     if served != stored:
         problems.append(
-            f"{stored:,} numbers are stored, {served:,} are served: each weight must be stored "
-            "once, and nothing else"
+            f"the SavedModel stores {stored:,} numbers, but its signatures use {served:,}: each "
+            "weight must be stored once, and nothing else"
         )
     rows = {}
     signatures = tf.saved_model.load(str(folder)).signatures
@@ -74,7 +74,7 @@ def _computes_in_16_bits(nodes: list[Any]) -> bool:
 
 
 def _read_records(folder: pathlib.Path) -> Iterator[tuple[str, Tensors, Tensors]]:
-    """Yield the signature, the inputs and the answers of Keras of each warm-up record."""
+    """Yield the signature name, the inputs and the Keras outputs of each warm-up record."""
     path = folder / "assets.extra" / "tf_serving_warmup_requests"
     for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
         log = prediction_log_pb2.PredictionLog.FromString(record).predict_log
@@ -86,20 +86,20 @@ def _read_records(folder: pathlib.Path) -> Iterator[tuple[str, Tensors, Tensors]
 def _check_signature(
     function: Any, inputs: Tensors, expected: Tensors, tolerance: float
 ) -> tuple[dict[str, Any], list[str]]:
-    """Send a request whole, row by row, doubled and empty.
+    """Call a signature with a whole batch, with each row, with the batch twice, and without rows.
 
     Returns:
-        The row of the signature in the table of `verify`, and its problems.
+        The entry of the signature in `Verification.signatures`, and the problems found.
     """
     specs = function.structured_input_signature[1]
     problems = [
-        f"input {key} of shape {spec.shape} has no free batch dimension"
+        f"input {key} has shape {spec.shape}, but its first dimension must be None"
         for key, spec in specs.items()
         if spec.shape.rank < 1 or spec.shape[0] is not None
     ]
     whole = _run(function, inputs)
     if sorted(whole) != sorted(expected):
-        return {}, [f"it returns {sorted(whole)}, Keras {sorted(expected)}"]
+        return {}, [f"it returns {sorted(whole)}, but Keras returned {sorted(expected)}"]
     number_of_rows = len(next(iter(inputs.values())))
     single_rows = [
         _run(function, {key: x[row : row + 1] for key, x in inputs.items()})
@@ -111,21 +111,21 @@ def _check_signature(
     for key, answer in expected.items():
         allowed = tolerance
         if answer.dtype == object:
-            allowed += 1 / 255  # a pixel of a PNG may be rounded either way
+            allowed += 1 / 255  # rounding may change a pixel of a PNG by 1/255
         numbers = _as_numbers(answer)
         scale = np.where(np.isfinite(numbers), np.maximum(1, np.abs(numbers)), 1)
         difference = float(np.max(_distance(whole[key], numbers) / scale))
         largest_difference = max(largest_difference, difference)
         if not difference <= allowed:
-            problems.append(f"{key} differs from that of Keras by {difference:.2g}")
+            problems.append(f"{key} differs from the Keras output by {difference:.2g}")
         of_rows = np.concatenate([row[key] for row in single_rows])
         if not np.all(_distance(of_rows, whole[key]) <= allowed * scale):
-            problems.append(f"{key} of a row depends on the batch that it is in")
+            problems.append(f"{key} of a row depends on the other rows of its batch")
         of_halves = doubled[key].reshape(2, *whole[key].shape)
         if not np.all(_distance(of_halves, whole[key]) <= allowed * scale):
-            problems.append(f"{key} of two concatenated batches differs from theirs")
+            problems.append(f"{key} of a doubled batch differs from {key} of the batch")
         if len(empty[key]):
-            problems.append(f"{key} of an empty batch has shape {empty[key].shape}")
+            problems.append(f"{key} of an empty batch has rows: shape {empty[key].shape}")
     outputs = sorted(function.structured_outputs.items())
     row_of_table = {
         "inputs": {key: _described(spec) for key, spec in specs.items()},
@@ -143,7 +143,7 @@ def _run(function: Callable[..., Any], batch: Tensors) -> Tensors:
 
 
 def _median_milliseconds(function: Callable[..., Any], inputs: Tensors) -> float:
-    """Return the median time of a request."""
+    """Return the median time of a request in milliseconds."""
     tensors = {key: tf.constant(x) for key, x in inputs.items()}
     times = []
     for _ in range(LATENCY_RUNS):
@@ -155,13 +155,13 @@ def _median_milliseconds(function: Callable[..., Any], inputs: Tensors) -> float
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return |a − b|, and 0 for equal infinities, such as the scores of impossible data."""
+    """Return |a − b|, or 0 for two equal infinities, such as the scores of impossible data."""
     a, b = np.broadcast_arrays(a, b)
     return np.abs(np.subtract(a, b, out=np.zeros(a.shape), where=a != b))
 
 
 def _as_numbers(value: Any) -> np.ndarray:
-    """Return a tensor as float64; PNG files as their pixels in [0, 1]."""
+    """Return a tensor as float64. PNG files become pixels in [0, 1]."""
     value = np.asarray(value)
     if value.dtype != object:
         return value.astype(np.float64)
@@ -169,13 +169,13 @@ def _as_numbers(value: Any) -> np.ndarray:
 
 
 def _described(spec: Any) -> str:
-    """Return dtype and shape of a tensor or a spec, such as `float32 [batch, 8]`."""
+    """Return the dtype and shape of a tensor or a spec as text, such as `float32 [batch, 8]`."""
     sizes = ("batch" if size is None else str(size) for size in spec.shape)
     return f"{spec.dtype.name} [{', '.join(sizes)}]"
 
 
 def _count_served_values(graph: Any) -> int:
-    """Return the number of values in the variables that an output of a signature depends on."""
+    """Return the number of values in all variables that the outputs of signatures depend on."""
     nodes = {node.name: node for node in graph.graph_def.node}
     waiting = [
         output.name
@@ -185,7 +185,7 @@ def _count_served_values(graph: Any) -> int:
     seen = set()
     while waiting:
         name = waiting.pop().lstrip("^").split(":")[0]
-        if name in nodes and name not in seen:  # the signature of initialization has no node
+        if name in nodes and name not in seen:  # the initialization signature has no node
             seen.add(name)
             waiting += nodes[name].input
     variables = [nodes[name] for name in seen if nodes[name].op == "VarHandleOp"]
@@ -199,7 +199,7 @@ def _count_stored_values(folder: pathlib.Path) -> int:
 
 
 def _unservable_operators(nodes: list[Any]) -> Iterator[str]:
-    """Yield the operators that call Python or draw random numbers from a state."""
+    """Yield one problem per operator that calls Python or samples from a random state."""
     for op in sorted({node.op for node in nodes}):
         if "PyFunc" in op:
             yield f"operator {op} calls Python, which a server does not have"
@@ -208,13 +208,13 @@ def _unservable_operators(nodes: list[Any]) -> Iterator[str]:
         random = "Random" in op or "Rng" in op or op == "Multinomial"
         if random and definition and definition.is_stateful:
             yield (
-                f"operator {op} draws from a state of the server: the same request would get "
-                "different answers"
+                f"operator {op} samples from a random state of the server, so the same request "
+                "would get different answers"
             )
 
 
 def _absolute_paths(message: Message) -> Iterator[str]:
-    """Yield the texts anywhere in a message that are paths of the machine that wrote it."""
+    """Yield one problem per absolute path anywhere in a protocol message."""
     for field, value in message.ListFields():
         if isinstance(value, (Message, str, bytes, int, float)):
             value = [value]
@@ -224,17 +224,17 @@ def _absolute_paths(message: Message) -> Iterator[str]:
             elif isinstance(part, (str, bytes)) and field.name != "tensor_content":
                 text = part.decode(errors="replace") if isinstance(part, bytes) else part
                 if _is_absolute_path(text):
-                    yield f"the path {text} of the machine that wrote it is in it"
+                    yield f"the graph contains {text}, a path on the machine that wrote the graph"
 
 
 def _is_absolute_path(text: str) -> bool:
-    """Return whether a text is a path of a file, and not the name of a device."""
+    """Return whether a text is an absolute file path. A device name is not a path."""
     is_path = text[:1] == "/" or text[1:3] == ":\\"
     return is_path and not text.startswith(("/device:", "/job:"))
 
 
 if __name__ == "__main__":
-    # Any import of these packages fails from here on.
+    # From here on, any import of these packages fails.
     sys.modules["keras_gen"] = None  # type: ignore[assignment]
     sys.modules["keras"] = None  # type: ignore[assignment]
     print(json.dumps(check(pathlib.Path(sys.argv[1]))))

@@ -1,7 +1,7 @@
-"""Clients of TensorFlow Serving, over REST and gRPC, that know the signatures of keras_gen.
+"""REST and gRPC clients for keras_gen models in TensorFlow Serving.
 
-This file stands alone. You can copy it to a machine that has only numpy and requests, or for gRPC
-tensorflow-serving-api.
+This file does not import keras_gen, so you can copy this file to another machine. `RESTClient`
+needs numpy and requests. `GRPCClient` needs tensorflow-serving-api.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-# Canonical codes by HTTP status. Where several codes share a status, the most common one.
+# gRPC error codes by HTTP status. If several codes share a status, the most common code is used.
 _CODES = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
@@ -28,12 +28,12 @@ _CODES = {
     504: "DEADLINE_EXCEEDED",
 }
 _ADVICE = {
-    "UNAVAILABLE": "Is the server running there, and has it loaded the model? Call status().",
+    "UNAVAILABLE": "Is the server running there? Has it loaded the model? Call status().",
     "NOT_FOUND": (
-        "The server takes the names of its models from models.config, and their versions from "
-        "the folders of each model."
+        "Check the name and the version of the model. The server reads the names of models from "
+        "models.config, and the versions from the folder of each model."
     ),
-    "DEADLINE_EXCEEDED": "Send fewer rows per request, or give the client a longer timeout.",
+    "DEADLINE_EXCEEDED": "Send fewer rows per request, or create a client with a longer timeout.",
 }
 _NUMPY_DTYPES = {
     "DT_FLOAT": "float32",
@@ -49,7 +49,7 @@ class ServingError(RuntimeError):
     """The server refused a request, failed, or could not be reached.
 
     Args:
-        code: Canonical code, such as `"NOT_FOUND"`.
+        code: gRPC error code, such as `"NOT_FOUND"`.
         message: The message of the server.
     """
 
@@ -63,60 +63,61 @@ class Tensor:
     """Dtype and shape of an input or output of a signature."""
 
     dtype: str
-    """Name of the NumPy dtype; `"object"` for bytes."""
+    """Name of the NumPy dtype. Bytes have the dtype `"object"`."""
     shape: tuple[int | None, ...]
-    """Shape, with None for a dimension of any size."""
+    """Shape. None stands for a dimension of any size."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """An endpoint of a model."""
+    """Inputs and outputs of a signature, a function of a model that the server can call."""
 
     inputs: dict[str, Tensor]
-    """Its inputs, by name."""
+    """Inputs by name."""
     outputs: dict[str, Tensor]
-    """Its outputs, by name."""
+    """Outputs by name."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Version:
-    """A version of a model that the server has or had."""
+    """A version of a model that the server has loaded or tried to load."""
 
     number: int
-    """Its number."""
+    """Version number, the name of the version's folder."""
     state: str
-    """`"AVAILABLE"` while it is served; `"START"`, `"LOADING"`, `"UNLOADING"` or `"END"`."""
+    """`"AVAILABLE"` if the server answers requests for this version. Other states are `"START"`,
+    `"LOADING"`, `"UNLOADING"` and `"END"`."""
     error: str
-    """Why the server could not load it; empty if it could."""
+    """Error message if the server could not load this version, otherwise empty."""
 
 
 class Generated(NamedTuple):
-    """The answer of `generate`, one row per seed."""
+    """The answer of the signature `generate`, one row per seed."""
 
     outputs: np.ndarray
-    """The data, `[batch, *data_shape]`."""
+    """Generated data, `[batch, *data_shape]`."""
     latents: np.ndarray
-    """The latents of these data, `[batch, n]`."""
+    """Latents of the generated data, `[batch, n]`."""
 
 
 class Scored(NamedTuple):
-    """The answer of `score`, one value per row."""
+    """The answer of the signature `score`, one value per row."""
 
     score: np.ndarray
     """Anomaly score, `[batch]`: higher is more anomalous."""
     anomaly: np.ndarray | None
-    """Whether the score is above the threshold, bool `[batch]`; None for a model without one."""
+    """Whether the score is above the threshold, bool `[batch]`. None without a threshold."""
 
 
 class _Client:
-    """Base of both clients: the signatures of keras_gen, and checks of a request.
+    """Base class of the clients: one method per signature of keras_gen, and checks of requests.
 
     Args:
         address: Address of the server.
-        model: Name of the model.
-        version: Version of the model; the latest if None.
-        label: Label of a version, such as `"stable"`, in place of its number.
-        timeout: Seconds to wait for an answer.
+        model: Name of the model in the server.
+        version: Version number of the model. If `version` and `label` are None, the latest version.
+        label: Label of a version in the server, such as `"stable"`, instead of `version`.
+        timeout: Largest number of seconds to wait for an answer.
 
     Raises:
         ValueError: If both a version and a label are given.
@@ -143,7 +144,7 @@ class _Client:
         self._signatures: dict[str, Signature] | None = None
 
     def signatures(self) -> dict[str, Signature]:
-        """Return the endpoints of the model, name → `Signature`. The server is asked once."""
+        """Return the signatures of the model by name. Only the first call asks the server."""
         if self._signatures is None:
             self._signatures = self._request_signatures()
         return self._signatures
@@ -151,18 +152,19 @@ class _Client:
     def predict(
         self, signature: str = "serving_default", **inputs: npt.ArrayLike
     ) -> dict[str, np.ndarray]:
-        """Call any signature.
+        """Call any signature of the model.
 
         Args:
             signature: Name of the signature.
-            **inputs: One array per input, by name. Its first dimension is the batch. PNG files
-                are bytes.
+            **inputs: One array per input of the signature. The first dimension of each array is
+                the batch. A PNG file is a `bytes` object.
 
         Returns:
-            One array per output, by name, of the signature's dtype.
+            Dictionary from the name of each output to its array.
 
         Raises:
-            ValueError: If the model has no such signature, or the signature has other inputs.
+            ValueError: If the model has no such signature. If the inputs have other names, dtypes,
+                shapes or batch sizes, or contain NaN or infinite values.
             ServingError: If the server refuses the request, fails, or cannot be reached.
         """
         signatures = self.signatures()
@@ -188,18 +190,22 @@ class _Client:
     def reconstruct(
         self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None
     ) -> np.ndarray:
-        """Return the reconstructions of data, `[batch, *data_shape]`."""
+        """Reconstruct data. The inputs and the result have shape `[batch, *data_shape]`."""
         outputs = self.predict("serving_default", inputs=inputs, **_optional(condition))
         return outputs["reconstructions"]
 
     def encode(
         self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None
     ) -> dict[str, np.ndarray]:
-        """Return `latents`, or the `mean` and the `scale` or `scale_tril` of the latents."""
+        """Encode data `[batch, *data_shape]`, and return the outputs by name.
+
+        The outputs are `mean` and `scale` for a VAE with a diagonal posterior, `mean` and
+        `scale_tril` for a full covariance, and `latents` for any other model.
+        """
         return self.predict("encode", inputs=inputs, **_optional(condition))
 
     def decode(self, latents: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> np.ndarray:
-        """Return the data `[batch, *data_shape]` of latents `[batch, n]`."""
+        """Decode latents `[batch, n]` to data `[batch, *data_shape]`."""
         return self.predict("decode", latents=latents, **_optional(condition))["outputs"]
 
     def generate(self, seed: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> Generated:
@@ -207,38 +213,38 @@ class _Client:
         return Generated(**self.predict("generate", seed=seed, **_optional(condition)))
 
     def score(self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> Scored:
-        """Return the anomaly score of data, and whether it is above the threshold."""
+        """Return the anomaly score per example, and whether the score is above the threshold."""
         outputs = self.predict("score", inputs=inputs, **_optional(condition))
         return Scored(outputs["score"], outputs.get("anomaly"))
 
     def discriminate(
         self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None
     ) -> np.ndarray:
-        """Return the probability that data are real by the discriminator of a GAN, `[batch]`."""
+        """Return a GAN discriminator's probability that each example is real, `[batch]`."""
         return self.predict("discriminate", inputs=inputs, **_optional(condition))["probability"]
 
     def _request_signatures(self) -> dict[str, Signature]:
-        """Ask the server for the endpoints of the model."""
+        """Ask the server for the signatures of the model."""
         raise NotImplementedError
 
     def _predict(
         self, signature: str, arrays: dict[str, np.ndarray], outputs: dict[str, Tensor]
     ) -> dict[str, np.ndarray]:
-        """Send a request that has been checked, and return the answer by name of the output."""
+        """Send a checked request, and return one array per output, by name."""
         raise NotImplementedError
 
 
 class RESTClient(_Client):
     """A client of the REST interface of TensorFlow Serving, by default on port 8501.
 
-    JSON cannot carry an empty batch.
+    A request must have at least one row.
 
     Args:
         address: Address of the server, such as `"http://localhost:8501"`.
-        model: Name of the model.
-        version: Version of the model; the latest if None.
-        label: Label of a version, such as `"stable"`, in place of its number.
-        timeout: Seconds to wait for an answer.
+        model: Name of the model in the server.
+        version: Version number of the model. If `version` and `label` are None, the latest version.
+        label: Label of a version in the server, such as `"stable"`, instead of `version`.
+        timeout: Largest number of seconds to wait for an answer.
 
     Raises:
         ValueError: If both a version and a label are given.
@@ -252,7 +258,7 @@ class RESTClient(_Client):
 
     @property
     def url(self) -> str:
-        """Address of the model and version."""
+        """URL of the model, with the version or label if given."""
         url = f"{self.address.rstrip('/')}/v1/models/{urllib.parse.quote(self.model, safe='')}"
         if self.version is not None:
             return f"{url}/versions/{self.version}"
@@ -261,7 +267,7 @@ class RESTClient(_Client):
         return url
 
     def status(self) -> list[Version]:
-        """Return the versions that the server knows of the model."""
+        """Return all versions of the model that the server knows."""
         entries = self._request("get", "")["model_version_status"]
         return [
             Version(int(entry["version"]), entry["state"], entry["status"].get("error_message", ""))
@@ -281,8 +287,8 @@ class RESTClient(_Client):
     ) -> dict[str, np.ndarray]:
         if not len(next(iter(arrays.values()))):
             raise ValueError(
-                "REST cannot carry an empty batch. Received: no rows. Skip the request, or use "
-                "GRPCClient."
+                "A REST request must have at least one row. Received: an empty batch. Skip the "
+                "request, or use GRPCClient."
             )
         inputs = {name: _to_json(array) for name, array in arrays.items()}
         body = {"signature_name": signature, "inputs": inputs}
@@ -306,7 +312,7 @@ class RESTClient(_Client):
                 "DEADLINE_EXCEEDED", f"{self.url} did not answer within {self.timeout:g} s."
             ) from error
         except requests.RequestException as error:
-            raise ServingError("UNAVAILABLE", f"no server at {self.address}: {error}.") from error
+            raise ServingError("UNAVAILABLE", f"cannot reach {self.address}: {error}.") from error
         try:
             answer = response.json()
         except ValueError as error:
@@ -322,14 +328,15 @@ class RESTClient(_Client):
 class GRPCClient(_Client):
     """A client of the gRPC interface of TensorFlow Serving, by default on port 8500.
 
-    The format is binary, which suits large batches. It needs tensorflow-serving-api.
+    gRPC has a binary format, which suits large batches. This client needs the package
+    tensorflow-serving-api.
 
     Args:
         address: Address of the server, such as `"localhost:8500"`.
-        model: Name of the model.
-        version: Version of the model; the latest if None.
-        label: Label of a version, such as `"stable"`, in place of its number.
-        timeout: Seconds to wait for an answer.
+        model: Name of the model in the server.
+        version: Version number of the model. If `version` and `label` are None, the latest version.
+        label: Label of a version in the server, such as `"stable"`, instead of `version`.
+        timeout: Largest number of seconds to wait for an answer.
 
     Raises:
         ValueError: If both a version and a label are given.
@@ -357,7 +364,7 @@ class GRPCClient(_Client):
         self._channel.close()
 
     def status(self) -> list[Version]:
-        """Return the versions that the server knows of the model."""
+        """Return all versions of the model that the server knows."""
         from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
         service = model_service_pb2_grpc.ModelServiceStub(self._channel)
@@ -425,7 +432,7 @@ class GRPCClient(_Client):
 
 
 def _tensors_of(infos: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors that JSON metadata describe, by name."""
+    """Return the dtype and shape of each tensor in JSON metadata, by name."""
     tensors = {}
     for name, info in infos.items():
         sizes = [int(dimension["size"]) for dimension in info["tensor_shape"].get("dim", [])]
@@ -435,7 +442,7 @@ def _tensors_of(infos: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _tensors_of_message(infos: Any) -> dict[str, Tensor]:
-    """Return the tensors that protobuf metadata describe, by name."""
+    """Return the dtype and shape of each tensor in protobuf metadata, by name."""
     import tensorflow as tf
 
     tensors = {}
@@ -447,15 +454,15 @@ def _tensors_of_message(infos: Any) -> dict[str, Tensor]:
 
 
 def _optional(condition: npt.ArrayLike | None) -> dict[str, npt.ArrayLike]:
-    """Return the condition as an input by name, if there is one."""
+    """Return `{"condition": condition}`, or an empty dictionary if `condition` is None."""
     return {} if condition is None else {"condition": condition}
 
 
 def _as_array(name: str, values: npt.ArrayLike, tensor: Tensor) -> np.ndarray:
-    """Return values as an array of the signature's dtype.
+    """Return values as an array of the dtype that a signature's input needs.
 
     Raises:
-        ValueError: If the values have another kind or shape, or are not finite.
+        ValueError: If the values have another kind of dtype or another shape, or are not finite.
     """
     is_bytes = tensor.dtype == "object"
     array = np.asarray(values, object if is_bytes else None)
@@ -472,7 +479,7 @@ def _as_array(name: str, values: npt.ArrayLike, tensor: Tensor) -> np.ndarray:
 
 
 def _has_shape(array: np.ndarray, shape: tuple[int | None, ...]) -> bool:
-    """Return whether an array has a shape in which None stands for any size."""
+    """Return whether an array has the given shape. None in `shape` allows any size."""
     if len(array.shape) != len(shape):
         return False
     sizes = zip(shape, array.shape, strict=True)
@@ -482,7 +489,7 @@ def _has_shape(array: np.ndarray, shape: tuple[int | None, ...]) -> bool:
 def _has_kind(array: np.ndarray, dtype: str) -> bool:
     """Return whether an array can be cast to a dtype without losing its meaning.
 
-    Integers of 8 bits are refused as floats: they are pixels from 0 to 255, not in [0, 1].
+    8-bit integers cannot be cast to float32, because such pixels are from 0 to 255, not in [0, 1].
     """
     if dtype == "object":
         return all(isinstance(value, bytes) for value in array.ravel())
@@ -492,7 +499,7 @@ def _has_kind(array: np.ndarray, dtype: str) -> bool:
 
 
 def _to_json(array: np.ndarray) -> list[Any]:
-    """Return an array as lists; bytes in base64."""
+    """Return an array as nested lists. Bytes are encoded in base64."""
     if array.dtype == object:
         return [{"b64": base64.b64encode(value).decode()} for value in array]
     values: list[Any] = array.tolist()
@@ -500,7 +507,7 @@ def _to_json(array: np.ndarray) -> list[Any]:
 
 
 def _from_json(values: Any, tensor: Tensor) -> np.ndarray:
-    """Return lists as an array of the signature's dtype; base64 as bytes."""
+    """Return lists as an array of the tensor's dtype. Text in base64 is decoded to bytes."""
     if tensor.dtype == "object":
         return np.array([base64.b64decode(value["b64"]) for value in values], object)
     return np.asarray(values, tensor.dtype)

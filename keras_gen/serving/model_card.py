@@ -1,4 +1,4 @@
-"""The model card that is published with a model."""
+"""The model card: a Markdown file that is published with a model."""
 
 import datetime
 import inspect
@@ -28,15 +28,16 @@ def write_card(
     exchanges: Exchanges,
     training: str = "",
 ) -> None:
-    """Write what a model is, how to call it, and how it was trained.
+    """Write a model card that describes a model, its signatures and its training.
 
     Args:
         model: The model that was exported.
         folder: The SavedModel.
         name: Name of the model in the server.
-        version: Its version in the server.
-        exchanges: Requests and answers of its signatures, as `write_records` returns them.
-        training: Markdown text for the section "Training", which is omitted if it is empty.
+        version: Version of the model in the server.
+        exchanges: Requests and answers of the signatures, as `write_records` returns them.
+        training: Markdown text for the section "Training". If the text is empty, the card has no
+            such section.
     """
     own, *stack = (f"{package} {release}" for package, release in versions().items())
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -47,8 +48,8 @@ def write_card(
         summary,
         f"Published {today} by {own} ({', '.join(stack)}, Python {platform.python_version()}).",
         f"## Signatures\n\n{_signature_table(exchanges)}",
-        "A batch may have any number of rows, including none. `keras-gen verify` compares every "
-        "signature with the answers of the Keras model.",
+        "A batch may have any number of rows, including none. `keras-gen verify` compares the "
+        "answers of every signature with the answers of the Keras model.",
     ]
     if "generate" in exchanges:
         sections.append(_generate_example(name, exchanges))
@@ -73,7 +74,7 @@ def _signature_table(exchanges: Exchanges) -> str:
 
 
 def _described(tensors: dict[str, np.ndarray]) -> str:
-    """Return the name, dtype and shape of each array."""
+    """Return the name, dtype and shape of each array as Markdown."""
     described = []
     for name, array in tensors.items():
         dtype = "string" if array.dtype == object else array.dtype.name
@@ -83,14 +84,15 @@ def _described(tensors: dict[str, np.ndarray]) -> str:
 
 
 def _generate_example(name: str, exchanges: Exchanges) -> str:
-    """Return what `generate` promises, and a request to it."""
+    """Return Markdown text about the signature `generate`, with an example request."""
     inputs, _ = exchanges["generate"]
     request = {
         "inputs": {key: array.tolist() for key, array in inputs.items()},
         "signature_name": "generate",
     }
     return (
-        "`generate` returns the same row for the same `seed`, whatever else is in the batch.\n\n"
+        "For the same `seed`, `generate` always returns the same row. The other rows of the batch "
+        "do not matter.\n\n"
         f"    curl -d '{json.dumps(request)}' http://localhost:8501/v1/models/{name}:predict"
     )
 
@@ -110,7 +112,7 @@ def _parts(model: GenerativeModel) -> dict[str, Any]:
 
 
 def _in_a_word(value: Any) -> int | float | str:
-    """Return a number or a text as it is, and a short description of anything else."""
+    """Return a number or a text unchanged, and a short description of any other value."""
     if isinstance(value, (int, float, str)):
         return value
     if isinstance(value, keras.Model):

@@ -1,4 +1,4 @@
-"""Publishing: write the next version of a model, verify it, and only then make it visible."""
+"""Publish a model: write the next version, verify the version, then make it visible."""
 
 import os
 import pathlib
@@ -22,7 +22,7 @@ from keras_gen.serving.warm_up import write_records
 
 
 class PublishError(RuntimeError):
-    """A model could not be published. The earlier versions are unchanged."""
+    """A model could not be published. Earlier versions of the model are unchanged."""
 
 
 def publish(
@@ -30,26 +30,27 @@ def publish(
 ) -> pathlib.Path:
     """Export a model as the next version in `base`, the folder that TensorFlow Serving watches.
 
-    The server loads every folder with an integer name. Therefore this function writes the
-    SavedModel, its warm-up requests, model card and checksums under another name, verifies them,
-    and renames the folder when it is complete. Earlier versions are never touched. A killed
-    process may leave a folder `base/unfinished-…`, which the server ignores and the next call
-    removes. The function also writes `models.config` and `batching_parameters.txt`, the
-    configuration of the server, next to `base`.
+    The server loads every folder in `base` with an integer name. Therefore this function first
+    writes to a folder with another name. The folder gets the SavedModel, warm-up requests, a model
+    card and checksums. The function verifies the folder, and then renames it. Earlier versions stay
+    unchanged. A killed process may leave a folder `base/unfinished-…`. The server ignores this
+    folder, and the next call removes the folder. The function also updates the configuration files
+    of the server next to `base`, `models.config` and `batching_parameters.txt`.
 
     Args:
         model: A keras_gen model.
         base: Folder of the model's versions, such as `savedmodels/vae`.
-        png: Whether to add an endpoint `NAME_bytes` per signature, with images as PNG files.
+        png: Whether to add a signature `NAME_bytes` for each signature `NAME` of the SavedModel.
+            The inputs and outputs of `NAME_bytes` that are images are PNG files.
         card: Markdown text for the section "Training" of the model card, for instance the
-            settings and the final metrics. The section is omitted if it is empty.
+            settings and the final metrics. If the text is empty, the card has no such section.
 
     Returns:
         Path of the new version, `base/<next integer>`.
 
     Raises:
-        ValueError: If `model` is not a keras_gen model, `base` is a file, `png` is true and the
-            data are not images with values in [0, 1], or `models.config` next to `base` is
+        ValueError: If `model` is not a keras_gen model, or `base` is a file. If `png` is true and
+            the data are not images with values in [0, 1]. If `models.config` next to `base` is
             invalid.
         PublishError: If writing or verifying fails.
     """
@@ -62,7 +63,7 @@ def publish(
         )
     endpoints = model.endpoints(png)
     models = base.resolve().parent
-    read_server_config(models)  # an invalid one is an error before any work is done
+    read_server_config(models)  # an invalid file raises an error before any work
     base.mkdir(parents=True, exist_ok=True)
     with folder_lock(base):
         for left_over in base.glob(f"{UNFINISHED}*"):
@@ -103,6 +104,6 @@ def _check_model(model: object) -> None:
 
 
 def _newest_version(base: pathlib.Path) -> int:
-    """Return the largest integer that names a folder in `base`, 0 if there is none."""
+    """Return the largest integer that names a folder in `base`, or 0 without such a folder."""
     versions = [int(folder.name) for folder in base.iterdir() if folder.name.isdecimal()]
     return max(versions, default=0)

@@ -1,4 +1,4 @@
-"""The configuration files of TensorFlow Serving: which models it serves, and how it batches."""
+"""Configuration files of TensorFlow Serving: the list of models, and the batching of requests."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ _MOUNTED_AT = "/models"  # where the server's Docker image expects the models
 _BATCHING_PARAMETERS = """\
 # tensorflow_model_server --enable_batching \
 --batching_parameters_file=/models/batching_parameters.txt
-# The server computes the rows of several requests together, at most this number of rows.
+# Largest number of rows per batch. The server combines rows of several requests in one batch.
 max_batch_size { value: 128 }
-# The first request waits at most this long for others.
+# Longest time in microseconds that the first request of a batch waits for other requests.
 batch_timeout_micros { value: 1000 }
-# Number of batches that are computed at the same time: the number of cores.
+# Number of batches that are computed at the same time. Set it to the number of cores.
 num_batch_threads { value: 2 }
-# Number of batches that may wait. The server refuses further requests as UNAVAILABLE.
+# Largest number of waiting batches. Further requests get the error UNAVAILABLE.
 max_enqueued_batches { value: 1000 }
 """
 
 
 def read_server_config(folder: PathLike) -> ModelServerConfig:
-    """Return the `ModelServerConfig` of a folder of models, empty if there is no `models.config`.
+    """Read `models.config` in a folder of models. Without this file, the result is empty.
 
     Args:
         folder: Folder of the models, such as `savedmodels`.
@@ -49,18 +49,18 @@ def read_server_config(folder: PathLike) -> ModelServerConfig:
     except text_format.ParseError as error:
         raise ValueError(
             f"{path} must hold a valid ModelServerConfig in protobuf text format. "
-            f"Received an invalid one: {error}. Correct the file or remove it."
+            f"Received: an invalid file, {error}. Correct the file or remove the file."
         ) from error
 
 
 def write_server_config(folder: PathLike) -> None:
-    """Add the models of a folder to `models.config`, and write `batching_parameters.txt` once.
+    """Add the models of a folder to `models.config`, and write `batching_parameters.txt`.
 
-    Entries that `models.config` already has keep their versions, labels and paths. An existing
-    `batching_parameters.txt` is not changed.
+    Existing entries of `models.config` stay unchanged. An existing `batching_parameters.txt` stays
+    unchanged, too.
 
     Args:
-        folder: Folder of the models, such as `savedmodels`, which the server sees as `/models`.
+        folder: Folder of the models, such as `savedmodels`. Its path in the server is `/models`.
     """
     from google.protobuf import text_format
 

@@ -1,4 +1,4 @@
-"""Verification: whether a published SavedModel is complete and answers as the Keras model did."""
+"""Verify that a published SavedModel is complete and gives the same answers as the Keras model."""
 
 from __future__ import annotations
 
@@ -21,20 +21,24 @@ _TIMEOUT = 600  # seconds
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """The result of `verify`. `print` shows it as a table."""
+    """The result of `verify`. `print` shows a table of the signatures, without the problems."""
 
     folder: pathlib.Path
     """The SavedModel."""
     signatures: dict[str, dict[str, Any]]
-    """Per signature: `inputs` and `outputs`, each name → dtype and shape; `difference`, the largest
-    difference from the Keras model; `milliseconds`, the time of a request of three rows."""
+    """A dictionary per signature of the SavedModel. `inputs` and `outputs` are dictionaries from
+    names to dtype and shape. `difference` is the largest difference from the Keras model.
+    `milliseconds` is the median time of a request of three rows."""
     parameters: int
-    """Number of stored values. A signature uses each of them."""
+    """Number of values that the SavedModel stores."""
     problems: list[str]
-    """One sentence per problem; empty if there is none."""
+    """One sentence per problem. The list is empty if the SavedModel is correct."""
 
     def __str__(self) -> str:
-        """Return a table of the signatures, and the number of parameters."""
+        """Return a table of the signatures, and the number of parameters.
+
+        Without signatures, the text is empty.
+        """
         table = [("signature", "inputs", "outputs", "difference", "ms")]
         for name, row in self.signatures.items():
             if row:
@@ -59,20 +63,24 @@ def _described(specs: dict[str, str]) -> str:
 def verify(folder: PathLike) -> Verification:
     """Compare a published SavedModel with its checksums and with the answers of the Keras model.
 
-    The SavedModel runs in a separate process that cannot import keras_gen. Each signature gets its
-    warm-up request four times: whole, row by row, doubled and empty. Its answers must equal those
-    that the Keras model gave when it was published, within 1e-4 (absolute for numbers up to 1,
-    relative for larger ones), or 1e-2 if layers compute in 16 bits. A signature must use every
-    stored value. No operator may draw random numbers from a state or call Python, and the graph
-    must not contain a path of the machine that wrote it.
+    The SavedModel runs in a separate process that cannot import keras_gen. The process calls each
+    signature, a function that the server offers, with the stored warm-up request of the signature.
+    The calls use the whole batch, each row alone, the batch twice, and an empty batch. The answers
+    must equal the answers that the Keras model gave when `publish` wrote the version. The tolerance
+    is 1e-4, or 1e-2 if layers compute in 16 bits. The tolerance is absolute for numbers up to 1,
+    and relative for larger numbers. The pixels of PNG files may differ by a further 1/255.
+
+    Every stored value must be used by a signature. No operator may call Python or sample from a
+    random state. The graph must not contain a path on the machine that wrote the graph.
 
     Args:
-        folder: A version that `publish` wrote, such as `savedmodels/vae/1`. It is a program, and
-            this function runs it: verify only a SavedModel that you trust.
+        folder: Folder of a version that `publish` wrote, such as `savedmodels/vae/1`. A SavedModel
+            is a program, and this function runs the program. Verify only a SavedModel that you
+            trust.
 
     Returns:
-        `Verification`, with an empty list of `problems` if the SavedModel is correct. A damaged
-        SavedModel is not run.
+        A `Verification`. Its list `problems` is empty if the SavedModel is correct. If a file is
+        missing or damaged, the SavedModel is not run.
 
     Raises:
         ValueError: If the folder does not exist.
@@ -93,8 +101,8 @@ def verify(folder: PathLike) -> Verification:
             command, capture_output=True, text=True, check=False, timeout=_TIMEOUT, env=environment
         )
     except subprocess.TimeoutExpired:
-        return Verification(folder, {}, 0, [f"it did not answer within {_TIMEOUT} s"])
+        return Verification(folder, {}, 0, [f"the check did not end within {_TIMEOUT} s"])
     if process.returncode:
         reason = (process.stderr.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-        return Verification(folder, {}, 0, [f"it cannot be run: {reason}"])
+        return Verification(folder, {}, 0, [f"the SavedModel cannot be run: {reason}"])
     return Verification(folder, **json.loads(process.stdout.splitlines()[-1]))

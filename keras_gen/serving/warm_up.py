@@ -1,6 +1,7 @@
 """Warm-up records: requests that TensorFlow Serving replays before it serves a version.
 
-Each record also holds the answers of the Keras model, with which `verify` compares the SavedModel.
+Each record also holds the answers of the Keras model. `verify` compares the SavedModel with these
+answers.
 """
 
 import pathlib
@@ -15,28 +16,31 @@ from keras_gen._typing import Endpoint
 from keras_gen.models.base import GenerativeModel
 
 Exchanges = dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]
-"""Requests and answers: signature → (inputs, outputs), each a dictionary name → array."""
+"""Dictionary from the name of a signature to its request and answer. The request and the answer
+are dictionaries from names to arrays."""
 
 RECORDS = "assets.extra/tf_serving_warmup_requests"
-"""Path of the records inside a SavedModel, which TensorFlow Serving prescribes."""
+"""Path of the records inside a SavedModel. TensorFlow Serving requires this path."""
 
-_ROWS = 3  # per request
+_ROWS = 3  # number of rows per request
 
 
 def write_records(
     endpoints: Mapping[str, Endpoint], model: GenerativeModel, folder: PathLike
 ) -> Exchanges:
-    """Write one request per endpoint of a SavedModel, with the answer of the Keras model.
+    """Write one request per signature of a SavedModel, with the answer of the Keras model.
 
     The server replays the requests and ignores the answers.
 
     Args:
-        endpoints: The endpoints of the SavedModel, as `model.endpoints` returns them.
+        endpoints: The functions and input specs of the signatures, as `model.endpoints` returns
+            them.
         model: The model that was exported.
         folder: The SavedModel.
 
     Returns:
-        Requests and answers: signature → (inputs, outputs), each a dictionary name → array.
+        Dictionary from the name of each signature to its request and answer. The request and the
+        answer are dictionaries from names to arrays.
     """
     from tensorflow_serving.apis import prediction_log_pb2
 
@@ -46,7 +50,7 @@ def write_records(
     with tf.io.TFRecordWriter(str(path)) as writer:
         for name, (function, specs) in endpoints.items():
             inputs = {spec.name: _example(model, spec) for spec in specs}
-            with tf.device("CPU"):  # where `verify` runs; a GPU may round to fewer digits
+            with tf.device("CPU"):  # as in `verify`; a GPU may be less precise
                 answers = function(*map(tf.constant, inputs.values()))
             outputs = {key: np.asarray(answers[key]) for key in sorted(answers)}
             exchanges[name] = inputs, outputs
@@ -61,13 +65,13 @@ def write_records(
 
 
 def _add_tensors(message: Any, tensors: dict[str, np.ndarray]) -> None:
-    """Copy arrays into a protocol message's map from names to tensors."""
+    """Copy arrays into a protocol message that maps names to tensors."""
     for key, value in tensors.items():
         message[key].CopyFrom(tf.make_tensor_proto(value))
 
 
 def _example(model: GenerativeModel, spec: tf.TensorSpec) -> np.ndarray:
-    """Return a batch of examples for one input of an endpoint."""
+    """Return an example batch for one input of a signature."""
     random = np.random.default_rng(0)
     if spec.name == "seed":
         return np.arange(_ROWS, dtype=np.int64)
@@ -75,7 +79,7 @@ def _example(model: GenerativeModel, spec: tf.TensorSpec) -> np.ndarray:
         return np.arange(_ROWS, dtype=np.int64) % model.num_classes
     if spec.name == "latents":
         return random.standard_normal((_ROWS, *spec.shape[1:]), np.float32)
-    # Integer levels of grey: a categorical likelihood accepts no other values.
+    # Use integer grey levels, because a categorical likelihood accepts no other values.
     levels = random.integers(0, 256, (_ROWS, *model.data_shape), np.uint8)
     if spec.dtype == tf.string:
         return np.array([tf.io.encode_png(image).numpy() for image in levels], object)

@@ -186,7 +186,7 @@ def test_what_cannot_be_audited_is_refused(images):
     for seeds in ((), (0, 0)):
         with pytest.raises(
             ValueError,
-            match=rf"`seeds` must be at least one seed, all distinct\. "
+            match=rf"`seeds` must contain at least one seed, and no seed twice\. "
             rf"Received: seeds={re.escape(str(seeds))}",
         ):
             evaluation.audit_independence(vae, images, images, seeds=seeds)

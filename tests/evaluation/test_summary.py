@@ -64,7 +64,7 @@ def test_the_numbers_are_those_of_each_function_and_the_figures_are_written(
 def test_without_an_extractor_it_says_so(models, images):
     found = summarize(models["gan"], images)
     assert found.scores == []
-    assert "not compared with real ones" in str(found)
+    assert "not compared with real examples" in str(found)
 
 
 def test_without_a_density_of_the_latents_it_says_so(images):

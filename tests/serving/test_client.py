@@ -142,7 +142,7 @@ def test_invalid_requests_are_refused_before_they_are_sent(client, images):
 def test_only_grpc_accepts_an_empty_batch(server, images):
     empty = GRPCClient(f"localhost:{server['grpc']}", "vae").encode(images[:0])
     assert empty["mean"].shape == (0, 3)
-    with pytest.raises(ValueError, match="REST cannot carry an empty batch"):
+    with pytest.raises(ValueError, match="A REST request must have at least one row"):
         RESTClient(f"http://localhost:{server['rest']}", "vae").encode(images[:0])
 
 

@@ -85,16 +85,16 @@ def test_a_model_that_cannot_be_loaded_is_a_problem(published, tmp_path):
     (folder / "variables" / "variables.index").write_bytes(b"nothing")
     write_checksums(folder, CHECKSUMS)  # as if it had been so from the beginning
     [problem] = serving.verify(folder).problems
-    assert problem.startswith("it cannot be run: ")
+    assert problem.startswith("the SavedModel cannot be run: ")
 
 
 @pytest.mark.parametrize(
     ("program", "said"),
     [
-        ("raise ValueError('no weights')", "it cannot be run: ValueError: no weights"),
-        ("import os; os._exit(3)", "it cannot be run: exit code 3"),
-        ("import time; time.sleep(60)", "it did not answer within 0.5 s"),
-        ("import keras_gen", "it cannot be run: ModuleNotFoundError: .*keras_gen"),
+        ("raise ValueError('no weights')", "the SavedModel cannot be run: ValueError: no weights"),
+        ("import os; os._exit(3)", "the SavedModel cannot be run: exit code 3"),
+        ("import time; time.sleep(60)", "the check did not end within 0.5 s"),
+        ("import keras_gen", "the SavedModel cannot be run: ModuleNotFoundError: .*keras_gen"),
     ],
 )
 def test_a_check_that_fails_or_does_not_end_is_a_problem(
@@ -147,18 +147,18 @@ class Faulty(tf.Module):
     ("fault", "said"),
     [
         (None, None),
-        ("noise", "operator RandomStandardNormal draws from a state of the server"),
+        ("noise", "operator RandomStandardNormal samples from a random state of the server"),
         ("python", "operator PyFunc calls Python"),
         (
             "batch",
-            "signature serving_default: y of two concatenated batches differs|"
-            "y of a row depends on the batch",
+            "signature serving_default: y of a doubled batch differs from y of the batch|"
+            "y of a row depends on the other rows of its batch",
         ),
-        ("path", "the path .*test_verify.py of the machine that wrote it is in it"),
-        ("twice", "4 numbers are stored, 2 are served"),
-        ("answer", "signature serving_default: y differs from that of Keras by 0.0"),
+        ("path", "the graph contains .*test_verify.py, a path on the machine that wrote the graph"),
+        ("twice", "the SavedModel stores 4 numbers, but its signatures use 2"),
+        ("answer", "signature serving_default: y differs from the Keras output by 0.0"),
         ("unasked", "signature serving_default has no warm-up record"),
-        ("renamed", "signature serving_default: it returns .'y'., Keras .'z'."),
+        ("renamed", "signature serving_default: it returns .'y'., but Keras returned .'z'."),
     ],
 )
 def test_each_fault_is_found(fault, said, tmp_path):
@@ -194,7 +194,7 @@ def test_mixed_precision_has_a_larger_tolerance(tmp_path, images):
     model.set_weights([1.1 * weights for weights in model.get_weights()])
     write_records(endpoints, model, tmp_path)
     assert any(
-        "differs from that of Keras" in problem
+        "differs from the Keras output" in problem
         for problem in clean_check.check(tmp_path)["problems"]
     )
 
