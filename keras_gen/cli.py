@@ -1,6 +1,6 @@
-"""The command line: arguments, then a recipe or a run, then one call.
+"""The command `keras-gen`. Each subcommand checks its arguments and calls one function.
 
-TensorFlow is imported only after the arguments have been checked.
+TensorFlow is imported only after the check of the arguments.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ _TRANSLATIONS = {
     r"`data_dir`": "`--data-dir`",
     r"Load the data with `labels=False`\.": "Train a model that needs no labels.",
 }
-"""Regular expressions of Python code in messages of the library, and what the command line says."""
+"""Patterns of Python code in messages of the library, with the text that replaces each match."""
 
 
 def examples() -> dict[str, tuple[str, ...]]:
-    """Return the command lines that end the help of each subcommand and of each kind of model.
+    """Return the example commands of each subcommand and of each kind of model.
 
-    The key `""` is the help of `keras-gen` itself.
+    The help text ends with these examples. The key `""` has the examples of `keras-gen --help`.
     """
     of_kinds = {kind: recipe.examples for kind, recipe in RECIPES.items()}
     return {**_EXAMPLES, **of_kinds}
@@ -80,14 +80,14 @@ def examples() -> dict[str, tuple[str, ...]]:
 class Train:
     """Train a model on the embedded digits or on your own data."""
 
-    # `_train_type` makes a subclass with one subcommand per kind, where this is a field.
+    # `_train_type` makes a subclass in which `config` is a field with one subcommand per kind.
 
     config: ClassVar[RunConfig | None] = None
     """The kind of model and its settings."""
     resume: pathlib.Path | None = None
-    """Folder of an interrupted run, to continue from its newest checkpoint. It needs no KIND."""
+    """Resume the interrupted run in this folder from its newest checkpoint. KIND can be omitted."""
     dry_run: bool = False
-    """Print configuration, parameters and time per step of the training, and write no file."""
+    """Print the configuration, the parameters and the time per step, and write no file."""
 
     def __call__(self) -> None:
         """Train, or describe the training."""
@@ -126,12 +126,12 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Evaluate a trained model: a table of scores, figures of its latents, and a report."""
+    """Compute scores of a trained model, and write figures of its latents and a report."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run, such as runs/vae."""
     num_samples: int = 500
-    """Posterior samples per test example for log p(x) of a VAE. Publish numbers from 5000."""
+    """Posterior samples per test example for log p(x) of a VAE. For publications, at least 5000."""
     seed: int = 0
     """Seed of all samples."""
 
@@ -145,7 +145,7 @@ class Evaluate:
 
 @dataclasses.dataclass(frozen=True)
 class Explore:
-    """Explore a trained model of images in the browser: move its latents, draw an image."""
+    """Explore a trained image model in the browser: change latents, or draw an image to score."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run, such as runs/vae."""
@@ -158,8 +158,8 @@ class Explore:
         """Serve the page until Ctrl-C."""
         if importlib.util.find_spec("nicegui") is None:
             raise ValueError(
-                "`keras-gen explore` needs the package nicegui. It is not installed. "
-                "Install it: pip install 'keras_gen[explore]'"
+                "`keras-gen explore` needs the package nicegui, which is not installed. "
+                "Install nicegui: pip install 'keras_gen[explore]'"
             )
         _check_port(self.port)
 
@@ -170,18 +170,18 @@ class Explore:
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """Measure whether independent latents were adequate for a trained VAE."""
+    """Measure whether independent latents (diagonal posterior) were adequate for a trained VAE."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run of a VAE with a diagonal posterior, such as runs/vae."""
     epochs: int = 10
-    """Further passes over the training data, both with a diagonal and with a full covariance."""
+    """Number of epochs for which each copy of the VAE is trained further."""
     num_seeds: int = 3
-    """Number of pairs of trainings."""
+    """Number of seeds. Each seed trains a diagonal and a full-covariance copy of the VAE."""
     images: int = 100
-    """Number of test images whose posteriors are refined one by one."""
+    """Number of test images whose posteriors are optimized one by one."""
     num_samples: int = 200
-    """Posterior samples per test image for the log-likelihood."""
+    """Posterior samples per test image for log p(x)."""
 
     def __call__(self) -> None:
         """Print the result, and write audit.json and correlations.png."""
@@ -197,9 +197,9 @@ class Export:
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run, such as runs/vae."""
     base: pathlib.Path | None = None
-    """Folder of the versions of the model. Default: the folder to which the run itself exported."""
+    """Folder that contains the versions. Default: the folder to which the training exported."""
     png: bool = False
-    """Also offer each signature with images as PNG, under its name with _bytes."""
+    """For each signature NAME, add a signature NAME_bytes that takes and returns images as PNG."""
 
     def __call__(self) -> None:
         """Export, and print the folder of the version."""
@@ -210,7 +210,7 @@ class Export:
 
 @dataclasses.dataclass(frozen=True)
 class Verify:
-    """Check a published SavedModel: its files, and the answer of each signature."""
+    """Check the files of a published SavedModel, and the output of each signature."""
 
     savedmodel: tyro.conf.Positional[pathlib.Path]
     """Folder of the version, such as savedmodels/vae/1."""
@@ -240,13 +240,13 @@ _COMMANDS = {
 
 @dataclasses.dataclass(frozen=True)
 class GlobalFlags:
-    """The flags of every subcommand; `_command_line_type` adds the subcommand itself."""
+    """The flags of every subcommand. `_command_line_type` adds the field of the subcommand."""
 
     imports: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(name="import", metavar="FILE|MODULE"),
     ] = ()
-    """Python file or module to import first, for instance one that registers a kind of model."""
+    """Python file or module to import first, for instance to register a kind of model."""
     debug: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the traceback of an error."""
     version: tyro.conf.FlagCreatePairsOff[bool] = False
@@ -255,7 +255,7 @@ class GlobalFlags:
 
 def _train_type() -> type[Train]:
     """Return `Train` with one subcommand for each registered kind of model."""
-    kinds: Any = Union[  # noqa: UP007  # of a number of types that is known only now
+    kinds: Any = Union[  # noqa: UP007  # the types are known only at run time
         tuple(
             Annotated[recipe.config, tyro.conf.subcommand(kind)] for kind, recipe in RECIPES.items()
         )
@@ -271,7 +271,7 @@ def _train_type() -> type[Train]:
 
 
 def _command_line_type(args: Sequence[str]) -> type[Any]:
-    """Return the dataclass of everything that is typed after `keras-gen`."""
+    """Return the dataclass of all command-line arguments."""
     train = Train if _resumes_without_kind(args) else _train_type()
     commands: Any = Union[  # noqa: UP007
         tuple(
@@ -303,19 +303,19 @@ def _resumes_without_kind(args: Sequence[str]) -> bool:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command that the arguments name, and exit with a code that says how it ended.
+    """Run `keras-gen` with the given arguments. If the command fails, exit with an exit code.
 
-    The codes are 0 for success, 1 if training or writing failed, 2 for a mistake of the user, 130
-    after Ctrl-C and 143 after SIGTERM. An error prints one line to stderr; `--debug` prints its
-    traceback first.
+    The exit code is 1 if training or writing failed or the error is unexpected, 2 for a mistake of
+    the user, 130 after Ctrl-C and 143 after SIGTERM. An error prints one line to stderr. With
+    `--debug`, the traceback is printed before this line.
 
     Args:
-        args: The arguments; `sys.argv[1:]` if None.
+        args: The arguments. Default: `sys.argv[1:]`.
     """
     args = sys.argv[1:] if args is None else list(args)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    # tyro has no public setting for this; it looks at stdout only, although it prints to stderr
+    # tyro has no public setting for colors. It checks only stdout, but it prints to stderr.
     tyro._experimental_options["ansi_codes"] = _colors_are_wanted()
     with _warnings_in_one_line():
         try:
@@ -334,7 +334,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _run(args: list[str]) -> None:
-    if "--version" in args:  # tyro would require a command
+    if "--version" in args:  # tyro would also require a subcommand
         print(_versions())
         return
     imports, args = _split_imports(args)
@@ -352,10 +352,11 @@ def _run(args: list[str]) -> None:
 
 
 def _with_saved_config(parsed: Any) -> Any:
-    """Return the arguments of `train KIND --resume RUN` with the configuration of the run.
+    """Return the arguments of `train KIND --resume RUN` with the configuration of the saved run.
 
-    Flags that the user does not give then have the value that they had when the run was started.
-    For a run of another kind, the arguments are returned as they are, and `resume` refuses them.
+    The result supplies the defaults when the command line is parsed again. A flag that the user
+    omits then has the value of the saved run. If KIND is not the kind of the run, return the
+    arguments unchanged. `resume` then raises an error.
     """
     saved = RunFolder(parsed.command.resume).read_config()
     if type(saved) is not type(parsed.command.config):
@@ -365,7 +366,7 @@ def _with_saved_config(parsed: Any) -> Any:
 
 
 def _parse(args: Sequence[str], default: Any = None) -> Any:
-    """Return the parsed arguments, where flags that are not given are as in `default`."""
+    """Parse the arguments. If `default` is given, omitted flags have their value in `default`."""
     defaults = {} if default is None else {"default": default}
     try:
         return tyro.cli(
@@ -393,7 +394,7 @@ def _parse(args: Sequence[str], default: Any = None) -> Any:
 
 
 def _hints(args: Sequence[str]) -> Iterator[str]:
-    """Yield what may be wrong with the subcommands; tyro says it for flags and their values."""
+    """Yield hints about wrong subcommands. tyro prints the hints about flags and their values."""
     known = examples()
     words = [word for word in args if word != "--debug"]
     subcommands = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
@@ -422,7 +423,7 @@ def _split_imports(args: Sequence[str]) -> tuple[list[str], list[str]]:
         elif argument == "--import":
             value = next(remaining, None)
             if value is None:
-                others.append(argument)  # tyro says that its value is missing
+                others.append(argument)  # tyro prints the error of the missing value
             else:
                 imports.append(value)
         else:
@@ -445,7 +446,7 @@ def _import(name: str) -> None:
 
 
 def _import_file(path: pathlib.Path) -> None:
-    # a name of its own, so that the file neither hides an installed module nor another file
+    # a unique name, so that the file hides neither an installed module nor another file
     name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return
@@ -470,7 +471,7 @@ def _colors_are_wanted() -> bool:
 
 @contextlib.contextmanager
 def _warnings_in_one_line() -> Iterator[None]:
-    """Print warnings as lines of this program, without the place in the code."""
+    """Print each warning in one line, without the file name and the line number."""
 
     def show(
         message: Warning | str,
@@ -493,25 +494,25 @@ def _print_error(*lines: str) -> None:
 
 
 def _translate(message: str) -> str:
-    """Replace Python arguments in a message of the library by flags of the command line."""
+    """Replace Python code in a message of the library by flags and commands."""
     for pattern, replacement in _TRANSLATIONS.items():
         message = re.sub(pattern, replacement, message)
     return message
 
 
 def _describe(error: Exception) -> list[str]:
-    """Return the lines that tell the user about an error."""
+    """Return the lines that are printed for an error."""
     if isinstance(error, ValueError) or _is_failure(error):
         return [f"error: {error}"]
     return [
         f"error: {type(error).__name__}: {error}",
-        "This error is unexpected. With --debug, its traceback is printed.",
+        "This error is unexpected. Add --debug to the command to print the traceback.",
     ]
 
 
 def _is_failure(error: Exception) -> bool:
-    """Return whether an error of the machine or the training has a message for the user."""
-    if "tensorflow" not in sys.modules:  # perhaps because it cannot be imported
+    """Return whether an error is an expected failure of the machine or of the training."""
+    if "tensorflow" not in sys.modules:  # for instance because its import failed
         return isinstance(error, OSError)
 
     import tensorflow as tf
@@ -535,10 +536,10 @@ def _versions() -> str:
 
 
 def _check_port(port: int) -> None:
-    """Raise a `ValueError` for a port that is in use, before TensorFlow is imported."""
+    """Raise a `ValueError` if a port is in use. This check does not import TensorFlow."""
     try:
         with socket.socket() as listener:
-            # as the server sets it, or a port that was used a minute ago would be refused
+            # The server sets this option, too. Without it, a port that was just closed is refused.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", port))
     except (OSError, OverflowError) as error:

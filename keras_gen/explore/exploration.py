@@ -1,4 +1,4 @@
-"""The computations of `keras-gen explore`: images of latents, anomaly scores, a canvas."""
+"""The computations of `keras-gen explore`: decoded images, anomaly scores, a canvas."""
 
 from __future__ import annotations
 
@@ -13,26 +13,29 @@ from keras_gen.evaluation.latent_usage import mean_and_covariance
 from keras_gen.models import GenerativeModel
 
 _BATCH_SIZE = 250
-_POINTS_PER_PIXEL = 8  # resolution of the pen, on each axis
-_PEN_WIDTH = 0.09  # in heights of the image, about the width of the strokes in MNIST
+_POINTS_PER_PIXEL = 8  # resolution of the pen in each direction
+_PEN_WIDTH = 0.09  # fraction of the image height, similar to the strokes in MNIST
 
 
 class Exploration:
-    """A trained model of images, with latents in units of their standard deviations.
+    """A trained model of images whose latents are measured in standard deviations.
 
-    The value 0 of a latent is its mean, the value 1 is one standard deviation above. Means and
-    standard deviations are those of the prior, per label if the prior depends on labels. For an
-    autoencoder without a latent density they are those of the latents of the test images.
-    All answers come from the `signatures()` of the model, as from a server. All methods take a
-    batch, and labels `[batch]` if the model is conditional.
+    The value 0 of a latent is its mean, and the value 1 is one standard deviation above the mean.
+    Means and standard deviations are those of the prior. If the prior depends on labels, each label
+    has its own means and standard deviations. For an autoencoder without a prior, they are computed
+    from the latents of the test images.
+
+    `decode`, `sample_latents`, `reconstruct` and `anomaly_score` call the functions that the model
+    exports as signatures of a SavedModel. Inputs are batches. A conditional model also needs labels
+    `[batch]`.
 
     Args:
         model: A compiled and trained keras_gen model of images.
         x: Test images `[n, height, width, 1 or 3]` in [0, 1].
-        labels: Their labels `[n]`, for a conditional model.
+        labels: Labels `[n]` of the test images, for a conditional model.
 
     Raises:
-        ValueError: If the examples are not images.
+        ValueError: If `x` does not contain images.
     """
 
     def __init__(
@@ -40,8 +43,8 @@ class Exploration:
     ) -> None:
         if not are_images(x):
             raise ValueError(
-                "The model must be one of images of shape (height, width, 1 or 3). "
-                f"Received: a model of examples of shape {x.shape[1:]}. "
+                "The model must be trained on images of shape (height, width, 1 or 3). "
+                f"Received: a model trained on examples of shape {x.shape[1:]}. "
                 "`keras_gen.runs.evaluate` works with all models."
             )
         self.model = model
@@ -54,22 +57,22 @@ class Exploration:
         self.means, self.deviations = self._moments()
         self.size = self.means.shape[-1]
         self.order = np.argsort(-self._effects(), kind="stable")
-        """Indices of the latents; the latent that changes the image most comes first."""
+        """Indices of the latents. The latent that changes the image most comes first."""
         self.test_scores = self.anomaly_score(self.x, labels)
 
     def decode(self, units: npt.ArrayLike, labels: np.ndarray | None = None) -> np.ndarray:
-        """Return the images `[batch, height, width, channels]` of latents `[batch, size]`."""
+        """Decode latents `[batch, size]` to images `[batch, height, width, channels]`."""
         rows = _rows(labels)
         latents = np.asarray(units) * self.deviations[rows] + self.means[rows]
         return self._call("decode", "outputs", latents.astype(np.float32), labels)
 
     def sample_latents(self, seeds: npt.ArrayLike, labels: np.ndarray | None = None) -> np.ndarray:
-        """Sample latents from the prior, `[batch, size]`, one vector per seed `[batch]`."""
+        """Sample latents `[batch, size]` from the prior, one latent vector per seed."""
         latents = self._call("generate", "latents", np.asarray(seeds, np.int64), labels)
         return self._to_units(latents, labels)
 
     def encode(self, x: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
-        """Return the latents of images, `[batch, size]`."""
+        """Encode images to latents `[batch, size]`."""
         return self._to_units(evaluation.latents(self.model, x, labels), labels)
 
     def reconstruct(self, x: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
@@ -77,10 +80,10 @@ class Exploration:
         return self._call("serving_default", "reconstructions", x, labels)
 
     def anomaly_score(self, x: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
-        """Return the anomaly score of each image, `[batch]`; higher is more anomalous.
+        """Return one anomaly score per image, `[batch]`. Higher is more anomalous.
 
-        It is the `score` of the model. For a model without one, a GAN, it is the negative
-        probability of being real that the discriminator assigns.
+        The score is the output of the signature `score` of the model. A GAN has no such signature.
+        For a GAN, the score is minus the discriminator's probability that the image is real.
         """
         if "score" in self.signatures:
             return self._call("score", "score", x, labels)
@@ -111,7 +114,7 @@ class Exploration:
         return (latents - self.means[rows]) / self.deviations[rows]
 
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the means and the standard deviations of the latents, `[num_classes or 1, n]`."""
+        """Return means and standard deviations of the latents, each `[num_classes or 1, size]`."""
         num_classes = self.model.num_classes
         if self.model.prior is None:
             latents = evaluation.latents(self.model, self.x)
@@ -126,10 +129,10 @@ class Exploration:
         return np.broadcast_to(mean, shape), np.broadcast_to(deviation, shape)
 
     def _effects(self, num_samples: int = 4) -> np.ndarray:
-        """Return by how much the image changes as each latent goes from −1 to 1, `[size]`.
+        """Return the effect of each latent on the image, `[size]`.
 
-        It is the mean squared difference, averaged over pixels and over samples of the other
-        latents.
+        The effect is the mean squared difference between the image with the latent at −1 and the
+        image with the latent at 1. The mean is over pixels and over samples of the other latents.
         """
         others = np.random.default_rng(0).normal(size=(num_samples, self.size))
         units = np.tile(others, (self.size, 2, 1, 1))
@@ -145,16 +148,16 @@ class Exploration:
 
 
 def _rows(labels: np.ndarray | None) -> np.ndarray:
-    """Return the row of the moments for each example."""
+    """Return, for each example, the row of its label in the means and deviations."""
     return np.array([0]) if labels is None else labels
 
 
 class Canvas:
-    """An image on which a soft pen draws, white on black.
+    """A black image on which the user draws with a soft white pen.
 
     Args:
         shape: Shape of the image, `(height, width, 1 or 3)`.
-        binary: Whether pixels are only 0 or 1, for a model of binary images.
+        binary: Whether each pixel is rounded to 0 or 1, for a model of binary images.
     """
 
     def __init__(self, shape: tuple[int, int, int], binary: bool = False) -> None:
@@ -173,7 +176,7 @@ class Canvas:
         self.blank = False
 
     def line(self, start: tuple[float, float], end: tuple[float, float]) -> None:
-        """Draw a line from one point `(x, y)` to another, in pixels."""
+        """Draw a line between two points `(x, y)`, in pixels."""
         ends = _POINTS_PER_PIXEL * np.array([start, end])
         radius = _POINTS_PER_PIXEL * _PEN_WIDTH * self.shape[0] / 2
         white = (255,) * self.shape[-1]

@@ -1,4 +1,4 @@
-"""The page of `keras-gen explore`: sliders for the latents, and a canvas with an anomaly score."""
+"""The web page of `keras-gen explore`: sliders for latents, and a canvas with an anomaly score."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from keras_gen.runs.report import subtitle
 from keras_gen.runs.train import load_data
 
 _MAX_SLIDERS = 10
-_RANGE = 3  # of a slider, in standard deviations to either side
+_RANGE = 3  # a slider goes from -3 to 3 standard deviations
 _MAX_TEST_IMAGES = 1000
 _UPDATE_INTERVAL = 0.05  # in seconds
 _NUM_BARS = 40
@@ -52,15 +52,15 @@ body { font-family: system-ui, sans-serif; color: #1c2026; }
 
 
 def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
-    """Serve a page that explores the model of a run, until Ctrl-C.
+    """Serve a web page for exploring the model of a run. Ctrl-C stops the server.
 
     Args:
         run: Folder of the run.
-        port: Port on 127.0.0.1; other machines cannot open the page.
+        port: Port on 127.0.0.1. Other machines cannot open the page.
         show: Whether to open the page in the browser.
 
     Raises:
-        ValueError: If the run is not finished, or its model is not one of images.
+        ValueError: If the run is not finished, or the model was not trained on images.
     """
     folder = RunFolder(run)
     config = folder.read_config()
@@ -70,7 +70,7 @@ def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
     exploration = Exploration(model, x, labels)
 
     def announce() -> None:
-        print(f"The page is http://127.0.0.1:{port}. Ctrl-C ends it.", flush=True)
+        print(f"The page is http://127.0.0.1:{port}. Ctrl-C stops the server.", flush=True)
 
     def build_page() -> None:
         Page(exploration, config.name, subtitle(config))
@@ -89,12 +89,12 @@ def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
 
 
 class Page:
-    """The page of one browser.
+    """The web page in one browser, with its own latents and drawing.
 
     Args:
-        exploration: The model.
-        title: The first line.
-        subtitle: The line below it.
+        exploration: The model and its test images.
+        title: Heading of the page.
+        subtitle: Text below the heading.
     """
 
     def __init__(self, exploration: Exploration, title: str, subtitle: str) -> None:
@@ -107,7 +107,7 @@ class Page:
         height, width, channels = exploration.x.shape[1:]
         is_binary = bool(np.isin(exploration.x, (0, 1)).all())
         self.canvas = Canvas((height, width, channels), is_binary)
-        self.pen: tuple[float, float] | None = None  # its last position while it is down
+        self.pen: tuple[float, float] | None = None  # last position while the user draws
         self.changed = {"latents", "canvas"}
         ui.colors(primary=_BLUE)
         ui.add_css(_STYLE)
@@ -174,8 +174,8 @@ class Page:
             self.score = ui.label().classes("score")
             self.histogram = ui.html(sanitize=False).classes("histogram")
             ui.label(
-                f"Scores of {len(self.exploration.x):,} test images, more anomalous to the right. "
-                "Blue: less anomalous than the drawing."
+                f"Histogram of the scores of {len(self.exploration.x):,} test images. Higher "
+                "scores are more anomalous. Blue bars are below the score of the drawing."
             ).classes("soft")
 
     # === Events ===
@@ -224,7 +224,7 @@ class Page:
     def _update(self) -> None:
         """Show the changes since the last update.
 
-        During a fast movement, only the images of its last position are computed.
+        If a slider moved several times, only the image of the last position is computed.
         """
         changed = self.changed
         self.changed = set()
@@ -237,7 +237,7 @@ class Page:
         x = self.canvas.image[None]
         blank = self.canvas.blank
         score = -np.inf
-        text = "Draw, or take a test image."
+        text = "Draw an image, or take a test image."
         if not blank:
             score = float(self.exploration.anomaly_score(x, self.labels)[0])
             text = self.exploration.describe_score(score)
@@ -248,20 +248,20 @@ class Page:
         if self.can_encode:
             image = x if blank else self.exploration.reconstruct(x, self.labels)
             self.reconstruction.set_source(_png(image))
-            self.reconstruction.content = _HINT.format("its reconstruction") if blank else ""
+            self.reconstruction.content = _HINT.format("reconstruction") if blank else ""
 
 
 class _Slider(ui.slider):
     """A slider whose values are not sent back to the browser.
 
-    A value that comes back late would move the handle while the user drags it.
+    A late value from the server would move the handle while the user drags the handle.
     """
 
     LOOPBACK = False
 
 
 def _section(heading: str) -> ui.element:
-    """Add a card with a heading, and return its content, parts beside each other if they fit."""
+    """Add a card with a heading. Return the element that contains the parts of the card."""
     with ui.card().props("flat bordered"):
         ui.label(heading).classes("heading").props("role=heading aria-level=2")
         return ui.element().classes("parts")
@@ -299,7 +299,7 @@ def _histogram(scores: np.ndarray, score: float) -> str:
 
 
 def _png(images: np.ndarray) -> str:
-    """Return one image `[1, height, width, channels]` as the `src` of an `img`."""
+    """Return one image `[1, height, width, channels]` as the `src` of an HTML `img`."""
     file = io.BytesIO()
     Image.fromarray(grid(images, 1).squeeze()).save(file, "png")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,7 +1,7 @@
-"""Training runs: a recipe and its configuration become a trained model in a folder of its own.
+"""Training runs. A run trains one model and saves the model in a new folder.
 
-`keras_gen.runs` imports neither Keras nor TensorFlow. Its modules `train` and `evaluate` do the
-work.
+`keras_gen.runs` imports neither Keras nor TensorFlow. The modules `keras_gen.runs.train` and
+`keras_gen.runs.evaluate` import both and do the work.
 """
 
 from keras_gen.runs.folder import RunFolder

@@ -20,12 +20,13 @@ from keras_gen.runs.folder import RunFolder
 
 
 class MetricsFile(keras.callbacks.History):
-    """The logs of `fit` as a CSV file with one row per epoch and the column `epoch` first.
+    """Write the logs of `fit` to a CSV file, one row per epoch. The first column is `epoch`.
 
-    Unlike Keras's `CSVLogger`, it has each epoch once, however often the training was resumed.
+    Unlike the file of Keras's `CSVLogger`, this file has each epoch only once, even if the training
+    was resumed.
 
     Args:
-        path: The file.
+        path: Path of the file.
     """
 
     def __init__(self, path: PathLike) -> None:
@@ -33,7 +34,7 @@ class MetricsFile(keras.callbacks.History):
         self.path = pathlib.Path(path)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Rewrite the file with the row of this epoch."""
+        """Write the whole file again, with the row of this epoch."""
         super().on_epoch_end(epoch, logs)
         names = sorted(self.history)
         columns = [self.history[name] for name in names]
@@ -46,17 +47,18 @@ class MetricsFile(keras.callbacks.History):
 class ImageSamples(keras.callbacks.Callback):
     """Write samples and reconstructions as PNG files, every few epochs and after the last epoch.
 
-    Each row of ten test images is followed by the row of their reconstructions. A model without
-    `reconstruct` has samples only.
+    In the file of reconstructions, each row of ten images is followed by a row of their
+    reconstructions. For a model without the method `reconstruct`, only samples are written. Samples
+    of a conditional model have the labels 0, 1, 2, … in turn.
 
     Args:
-        folder: Folder of the run, which names the files.
+        folder: Folder of the run, in which the files are written.
         images: Images to reconstruct, `[n, height, width, channels]` in [0, 1]. For a conditional
-            model a pair of images and labels; its samples then show each label in turn.
-        before_sampling: Function of the model that completes it before it generates samples. For
-            instance, it fits the latent density of an autoencoder.
-        every: Epochs between two sets of images.
-        num_samples: Number of samples. They have the same seed each time, so that images of
+            model, a pair of images and labels.
+        before_sampling: Function that receives the model and prepares it for sampling, or None. For
+            instance, the function fits the latent density of an autoencoder.
+        every: Number of epochs from one set of images to the next.
+        num_samples: Number of samples. The seed is the same in all epochs, so that samples of
             different epochs can be compared.
         seed: Seed of the samples.
 
@@ -82,12 +84,12 @@ class ImageSamples(keras.callbacks.Callback):
         self.seed = seed
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write the images of every `every`-th epoch; `on_train_end` writes those of the last."""
+        """Write the images after every `every`-th epoch, except after the last epoch."""
         if (epoch + 1) % self.every == 0 and epoch + 1 < self.params["epochs"]:
             self._write(epoch + 1)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Write the images of the last epoch, with the weights that `EarlyStopping` restored."""
+        """Write the images with the final weights, which `EarlyStopping` may have restored."""
         self._write(self.model.history.epoch[-1] + 1)
 
     def _write(self, epoch: int) -> None:
@@ -105,7 +107,7 @@ class ImageSamples(keras.callbacks.Callback):
 def _in_alternating_rows(
     images: np.ndarray, reconstructions: np.ndarray, columns: int = 10
 ) -> np.ndarray:
-    """Return the images of a grid: a row of images, the row of their reconstructions, and so on."""
+    """Return images for a grid in which rows of images and of reconstructions alternate."""
     rows = []
     for start in range(0, len(images), columns):
         rows.append(images[start : start + columns])
@@ -114,14 +116,16 @@ def _in_alternating_rows(
 
 
 class Summaries(keras.callbacks.TensorBoard):
-    """Keras's TensorBoard callback, with images of samples and the KL of each latent dimension.
+    """Write TensorBoard summaries: those of Keras, samples, and the KL of each latent dimension.
 
-    The KL is in nats; only models with an estimate of log p(x), such as a VAE, have it.
+    The KL, in nats, is written only for models that can estimate log p(x), such as a VAE.
+    Samples are written only if the data are images.
 
     Args:
         folder: Folder that TensorBoard reads: `tensorboard --logdir folder`.
-        examples: At least two examples, for the KL, or a pair of examples and labels.
-        every: Epochs between two images of samples.
+        examples: At least two examples, from which the KL is computed. For a conditional model, a
+            pair of examples and labels.
+        every: Number of epochs from one image of samples to the next.
         seed: Seed of the samples.
 
     Raises:

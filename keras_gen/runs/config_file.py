@@ -1,4 +1,4 @@
-"""`config.yaml`: a configuration as text, and back."""
+"""Conversion of a configuration to the text of `config.yaml`, and back."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ import yaml
 from keras_gen.runs.recipes import RECIPES, RunConfig, kind_of
 
 _RENAMED = {"pictures_every": "images_every"}  # fields of version 0.1.0 that have a new name
-_NOT_COMPARED = ("runs", "name")  # they say where the run is, not what is trained
+_NOT_COMPARED = ("runs", "name")  # these name the folder of the run and do not change the training
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """Return a configuration as `config.yaml` holds it: `model`, the kind, and then the fields."""
+    """Return a configuration as a dictionary: first the kind as `model`, then all fields."""
     fields: dict[str, Any] = {"model": kind_of(config)}
     for name, value in dataclasses.asdict(config).items():
         if isinstance(value, pathlib.Path):
@@ -49,16 +49,16 @@ def to_yaml(config: RunConfig) -> str:
 def from_yaml(text: str, source: object) -> RunConfig:
     """Return the configuration that the text of a `config.yaml` describes.
 
-    Fields that are missing have their default. Fields that were renamed since version 0.1.0 are
-    accepted under their old name.
+    A missing field has its default value. A field that was renamed since version 0.1.0 is also
+    accepted under its old name.
 
     Args:
-        text: The text.
+        text: Content of the file.
         source: Name of the file, for the error message.
 
     Raises:
-        ValueError: If the text is no YAML, the kind is not registered, or a field is unknown or
-            has an invalid value. The message names the field.
+        ValueError: If the text is not valid YAML, the kind is not registered, or a field is unknown
+            or has an invalid value. The message names the field.
 
     Example:
 
@@ -84,12 +84,14 @@ def from_yaml(text: str, source: object) -> RunConfig:
 
 
 def check_kind(text: str, source: object) -> None:
-    """Raise a `ValueError` unless the kind of the `config.yaml` with this text is registered."""
+    """Raise a `ValueError` if the kind in the text of a `config.yaml` is not registered."""
     _kind(_parse(text, source), source)
 
 
 def first_difference(saved: RunConfig, config: RunConfig) -> tuple[str, Any, Any] | None:
-    """Find the first field in which two configurations differ, except for the folder of the run.
+    """Find the first field in which two configurations differ.
+
+    The fields `runs` and `name` are not compared, because they only name the folder of the run.
 
     Returns:
         `(field, value in saved, value in config)`, or None if there is no difference. The kind of
@@ -129,7 +131,7 @@ def _kind(fields: dict[str, Any], source: object) -> str:
 
 
 def _as_arguments(name: str, value: Any) -> list[str]:
-    """Return a field of `config.yaml` as arguments of the command line, which check its value."""
+    """Return a field of `config.yaml` as command-line arguments, so that tyro checks the value."""
     flag = name.replace("_", "-")
     if value is True:
         return [f"--{flag}"]
@@ -141,10 +143,10 @@ def _as_arguments(name: str, value: Any) -> list[str]:
 
 
 def _parse_arguments(config: type[RunConfig], arguments: list[str]) -> dict[str, Any] | None:
-    """Return the values of fields of a configuration class, or None if one is invalid."""
+    """Parse arguments into values of configuration fields. Return None if one is invalid."""
     types = typing.get_type_hints(config, include_extras=True)
     fields = {field.name: types[field.name] for field in dataclasses.fields(config)}
-    make_type: Any = typing.TypedDict  # its fields are known only now, which mypy does not accept
+    make_type: Any = typing.TypedDict  # mypy does not accept fields that are known only at run time
     values = make_type("values", fields, total=False)
     try:
         with contextlib.redirect_stderr(io.StringIO()):

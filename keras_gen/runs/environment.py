@@ -17,12 +17,12 @@ from keras_gen._versions import versions
 
 
 def record_environment(path: PathLike) -> None:
-    """Append the environment of this start of the training to a YAML file.
+    """Append the current environment to a YAML file, which has one entry per start of a run.
 
-    A warning says if a version differs from that of the previous start.
+    Warn about each package whose version differs from the version at the previous start.
 
     Args:
-        path: The file, `environment.yaml` of a run.
+        path: Path of the file, `environment.yaml` in the folder of a run.
     """
     path = pathlib.Path(path)
     starts = yaml.safe_load(path.read_text()) if path.is_file() else []
@@ -44,14 +44,14 @@ def _warn_of_changes(before: dict[str, str], now: dict[str, str]) -> None:
     for name, version in now.items():
         if before.get(name) != version:
             warnings.warn(
-                f"The run was started with {name} {before.get(name)} and is resumed with "
-                f"{version}, so it may not be bit-for-bit identical to an uninterrupted run.",
+                f"The run was last started with {name} {before.get(name)} and is resumed with "
+                f"{version}. The result may differ from that of an uninterrupted run.",
                 stacklevel=3,
             )
 
 
 def _devices() -> list[str]:
-    """Return the type and the name of each device."""
+    """Return the type and the name of each device as `TYPE:NAME`."""
     names = []
     for device in tf.config.list_physical_devices():
         details = tf.config.experimental.get_device_details(device)
@@ -60,9 +60,9 @@ def _devices() -> list[str]:
 
 
 def _git_commit() -> str | None:
-    """Return the commit of the working directory, or None outside a repository.
+    """Return the git commit of the working directory, or None outside a git repository.
 
-    It ends in `-dirty` if a file differs from the commit.
+    The result ends in `-dirty` if a tracked file differs from the commit.
     """
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

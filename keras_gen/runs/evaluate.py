@@ -1,4 +1,4 @@
-"""Work on a finished run: samples, evaluation, audit of independence, export."""
+"""Functions for a finished run: sample, evaluate, audit the latents, and export."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from keras_gen.runs.train import load_data
 def sample(
     run: PathLike, num_samples: int = 100, seed: int = 0, output: PathLike | None = None
 ) -> pathlib.Path:
-    """Write samples of the model of a run to a file.
+    """Generate samples with the model of a run, and write them to a file.
 
-    Samples of images become one PNG file with a grid of all samples. Other samples, and all
-    samples with an output named `*.npy`, become a NumPy array with one sample per row.
+    Images are written as one PNG file with a grid of all samples. If the samples are not images, or
+    if `output` ends in `.npy`, the file contains a NumPy array `[num_samples, *data_shape]`.
 
     Args:
         run: Folder of the run.
         num_samples: Number of samples.
         seed: Seed of the samples.
-        output: The file. `samples.png` or `samples.npy` in the folder of the run if None.
+        output: Path of the file. Default: `samples.png` or `samples.npy` in the folder of the run.
 
     Returns:
         Path of the file.
 
     Raises:
-        ValueError: If the run is not finished, or its model cannot generate.
+        ValueError: If the run is not finished, or the model cannot generate samples.
     """
     folder = RunFolder(run)
     samples = np.asarray(evaluation.generate_samples(folder.load_model(), num_samples, seed))
@@ -57,18 +57,20 @@ def sample(
 def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation.Evaluation:
     """Evaluate the model of a run on its test data.
 
-    It writes `evaluation.json`, figures of the latents and `report.html` into the folder.
+    Write `evaluation.json`, figures of the latents and `report.html` into the folder of the run.
 
     Args:
         run: Folder of the run.
-        num_samples: Posterior samples per test example for log p(x), of models that estimate it.
+        num_samples: Number of posterior samples per test example for log p(x). Models that cannot
+            estimate log p(x) ignore this number.
         seed: Seed of all samples.
 
     Returns:
         The scores, an `evaluation.Evaluation`.
 
     Raises:
-        ValueError: If the run is not finished, or its data are missing or have changed shape.
+        ValueError: If the run is not finished, the data are missing, or the shape of the data has
+            changed.
     """
     folder = RunFolder(run)
     config = folder.read_config()
@@ -78,7 +80,7 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
     real = test
     split = "test"
     if config.binarize and model.generates_means:
-        # generated means are probabilities of binary pixels, comparable with grey values
+        # the model generates probabilities of binary pixels; compare these with grey values
         train_data, test_data = load_data(dataclasses.replace(config, binarize=False))
         real, _ = as_arrays(test_data)
         split = "test in grey values"
@@ -100,7 +102,7 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
 
 
 def _load_with_labels_if_any(config: RunConfig) -> Any:
-    """Load `(train, test)` with labels, which color the plot of the latents, if there are any."""
+    """Load `(train, test)`, with labels if the data have labels. Labels color the latent plot."""
     try:
         return load_data(config, labels=True)
     except ValueError:
@@ -110,24 +112,26 @@ def _load_with_labels_if_any(config: RunConfig) -> Any:
 def audit(
     run: PathLike, epochs: int = 10, num_seeds: int = 3, images: int = 100, num_samples: int = 200
 ) -> evaluation.IndependenceAudit:
-    """Measure whether independent latents were adequate for the VAE of a run.
+    """Measure whether a diagonal posterior (independent latents) was adequate for a VAE.
 
-    It writes `audit.json`, `correlations.png` and `report.html` into the folder. The model of the
-    run stays as it is.
+    For each seed, train two copies of the VAE further: one with a diagonal posterior, one with a
+    full covariance. `evaluation.audit_independence` explains the method. Write `audit.json`,
+    `correlations.png` and `report.html` into the folder of the run. The model of the run does not
+    change.
 
     Args:
         run: Folder of the run of a VAE with a diagonal posterior.
-        epochs: Number of further passes over the training data. The learning rate of the run
-            falls to 0 along a cosine.
-        num_seeds: Number of pairs of trainings.
-        images: Number of test images whose posteriors are refined.
-        num_samples: Posterior samples per test image for log p(x).
+        epochs: Number of further epochs for each copy. The learning-rate schedule of the run starts
+            again and covers these epochs.
+        num_seeds: Number of seeds, at least 1.
+        images: Number of test examples whose posteriors are optimized one by one, at least 2.
+        num_samples: Number of posterior samples per test example for log p(x).
 
     Returns:
         The result, an `evaluation.IndependenceAudit`.
 
     Raises:
-        ValueError: If the run is not that of a VAE with a diagonal posterior.
+        ValueError: If the run is not finished, or the model is not a VAE with a diagonal posterior.
     """
     folder = RunFolder(run)
     config = folder.read_config()
@@ -135,7 +139,7 @@ def audit(
     learning_rate = getattr(config, "learning_rate", None)
     if not model.has_log_likelihood or learning_rate is None:
         raise ValueError(
-            "`run` must be the folder of the run of a VAE, with one learning rate. "
+            "`run` must be the folder of the run of a VAE with the setting `learning_rate`. "
             f"Received: {folder.path}, the run of a {type(model).__name__}."
         )
     train_data, test_data = load_data(config)
@@ -165,15 +169,17 @@ def export(run: PathLike, base: PathLike | None = None, png: bool = False) -> pa
 
     Args:
         run: Folder of the run.
-        base: Folder of the versions of the model. If None, the folder that the configuration of
-            the run names, or `savedmodels/<name of the folder>` if it has no configuration.
-        png: Whether each signature is also offered with images as PNG.
+        base: Folder that contains the versions of the model. Default: the folder in the
+            configuration of the run, or `savedmodels/<name of the run folder>` if the run has no
+            configuration.
+        png: Whether to add a signature `NAME_bytes` for each signature `NAME` of the SavedModel.
+            The added signatures take and return images as PNG files.
 
     Returns:
         Path of the version.
 
     Raises:
-        ValueError: If the run is not finished, or its data are not images and `png` is True.
+        ValueError: If the run is not finished, or `png` is True and the data are not images.
         PublishError: If the SavedModel cannot be written or verified.
     """
     folder = RunFolder(run)

@@ -34,7 +34,7 @@ _FIGURES = {
 class RunFolder:
     """The folder of a training run.
 
-    This class knows the name of every file of a run. Other modules ask it for their paths.
+    This class defines the names of all files of a run. All other modules get the paths from here.
 
     Args:
         path: Path of the folder, such as `runs/vae`. It does not have to exist.
@@ -52,82 +52,83 @@ class RunFolder:
         self.path = pathlib.Path(path)
 
     def __fspath__(self) -> str:
-        """Return the path, so that a `RunFolder` can stand where a path is expected."""
+        """Return the path. Functions that expect a path therefore accept a `RunFolder`."""
         return os.fspath(self.path)
 
     def __repr__(self) -> str:
-        """Return the call that makes an equal object."""
+        """Return the Python code that creates this object."""
         return f"RunFolder({str(self.path)!r})"
 
     # === Names ===
 
     @property
     def config_file(self) -> pathlib.Path:
-        """The configuration."""
+        """Path of the file with the configuration."""
         return self.path / _CONFIG
 
     @property
     def environment_file(self) -> pathlib.Path:
-        """Versions, devices and git commit of each start of the training."""
+        """Path of the file with versions, devices and git commit of each start of the training."""
         return self.path / "environment.yaml"
 
     @property
     def metrics_file(self) -> pathlib.Path:
-        """The logs of `fit`, one row per epoch."""
+        """Path of the file with the logs of `fit`, one row per epoch."""
         return self.path / "metrics.csv"
 
     @property
     def model_file(self) -> pathlib.Path:
-        """The trained model. The run is finished when this file exists."""
+        """Path of the trained model. The run is finished if and only if this file exists."""
         return self.path / _MODEL
 
     @property
     def report_file(self) -> pathlib.Path:
-        """The report, one HTML page."""
+        """Path of the report, an HTML page."""
         return self.path / "report.html"
 
     @property
     def evaluation_file(self) -> pathlib.Path:
-        """The scores of `evaluate`."""
+        """Path of the file with the scores that `evaluate` computes."""
         return self.path / "evaluation.json"
 
     @property
     def audit_file(self) -> pathlib.Path:
-        """The result of `audit`."""
+        """Path of the file with the result of `audit`."""
         return self.path / "audit.json"
 
     @property
     def correlations_file(self) -> pathlib.Path:
-        """The correlations of the latents that `audit` finds, as a figure."""
+        """Path of the figure with the correlations of latents that `audit` measures."""
         return self.path / "correlations.png"
 
     @property
     def checkpoints(self) -> pathlib.Path:
-        """The folder of the checkpoints."""
+        """Path of the folder with the checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def tensorboard(self) -> pathlib.Path:
-        """The folder that `tensorboard --logdir` reads."""
+        """Path of the folder that `tensorboard --logdir` reads."""
         return self.path / "tensorboard"
 
     def samples_file(self, epoch: int | None = None, suffix: str = ".png") -> pathlib.Path:
-        """Return the file of the samples of an epoch, counted from 1, or of `sample` if None."""
+        """Return the path of the samples of epoch 1, 2, …, or of `sample` if `epoch` is None."""
         number = "" if epoch is None else f"-{epoch:03d}"
         return self.path / f"samples{number}{suffix}"
 
     def reconstructions_file(self, epoch: int) -> pathlib.Path:
-        """Return the file of the reconstructions of an epoch, counted from 1."""
+        """Return the path of the reconstructions of an epoch. Epochs are counted from 1."""
         return self.path / f"reconstructions-{epoch:03d}.png"
 
     def figures(self) -> dict[str, pathlib.Path]:
-        """Return the figures that exist, by name; of numbered files only the last.
+        """Return a dictionary from the name of each existing figure to its path.
 
-        The names are `samples`, `reconstructions`, `traversals`, `interpolations` and `latents`.
+        The names are `samples`, `reconstructions`, `traversals`, `interpolations` and `latents`. If
+        a figure has one file per epoch, the path is that of the last epoch.
         """
         figures = {}
         for name, pattern in _FIGURES.items():
-            # a longer number is a later epoch
+            # a longer file name has a larger epoch
             paths = sorted(self.path.glob(pattern), key=lambda path: (len(path.name), path.name))
             if paths:
                 figures[name] = paths[-1]
@@ -137,20 +138,20 @@ class RunFolder:
 
     @classmethod
     def numbered(cls, config: RunConfig, number: int) -> RunFolder:
-        """Return the folder of run `number`: `runs/name` for 1, `runs/name-2` for 2, …"""
+        """Return the folder of a run by number: `runs/name` for 1, `runs/name-2` for 2, …"""
         name = config.name if number == 1 else f"{config.name}-{number}"
         return cls(config.runs / name)
 
     @classmethod
     def create(cls, config: RunConfig) -> tuple[RunFolder, int]:
-        """Create the folder of a new run, with its `config.yaml`.
+        """Create the folder of a new run, and write `config.yaml` into the folder.
 
         Args:
             config: The configuration of the run.
 
         Returns:
-            `(folder, number)`, where `number` is the first for which there was no folder. Other
-            workers call `numbered` with it.
+            `(folder, number)`. `number` is the first number for which no folder existed. Other
+            workers get the same folder from `numbered(config, number)`.
         """
         for number in itertools.count(1):
             folder = cls.numbered(config, number)
@@ -167,7 +168,7 @@ class RunFolder:
         """Lock the folder against other processes.
 
         Args:
-            wait: Whether to wait for another process that has the lock.
+            wait: Whether to wait until another process releases the lock.
 
         Raises:
             ValueError: If another process has the lock and `wait` is False.
@@ -185,16 +186,16 @@ class RunFolder:
     # === Configuration ===
 
     def check_exists(self) -> None:
-        """Raise a `ValueError` if there is no run in the folder.
+        """Raise a `ValueError` if the folder contains no run.
 
-        The message names an existing run with a similar name.
+        The message suggests an existing run with a similar name, if any.
         """
         self._check_file(_CONFIG, "a run")
 
     def check_finished(self) -> None:
-        """Raise a `ValueError` if there is no finished run in the folder.
+        """Raise a `ValueError` if the folder contains no finished run.
 
-        The message names a finished run with a similar name.
+        The message suggests a finished run with a similar name, if any.
         """
         self._check_file(_MODEL, "a finished run")
 
@@ -214,7 +215,7 @@ class RunFolder:
         """Read `config.yaml`.
 
         Raises:
-            ValueError: If there is no such file, its kind of model is not registered, or a field
+            ValueError: If the file does not exist, the kind of model is not registered, or a field
                 is unknown or has an invalid value. The message names the field.
         """
         self.check_exists()
@@ -229,18 +230,18 @@ class RunFolder:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the training ended and its model was saved."""
+        """Whether the training has ended and the trained model is saved."""
         return self.model_file.is_file()
 
     def load_model(self) -> GenerativeModel:
         """Load the trained model.
 
         Raises:
-            ValueError: If the run is not finished, or its kind of model is not registered.
+            ValueError: If the run is not finished, or the kind of model is not registered.
         """
         self.check_finished()
         if self.config_file.is_file():
-            # an error here says more than Keras's about an unknown class
+            # for an unknown class, this error says more than the error of Keras
             config_file.check_kind(self.config_file.read_text(), self.config_file)
         import keras
 
@@ -254,17 +255,18 @@ class RunFolder:
     # === Metrics and model card ===
 
     def read_metrics(self) -> list[dict[str, str]]:
-        """Read `metrics.csv`: one row per epoch, empty if there is no file."""
+        """Return the rows of `metrics.csv`, one per epoch. Without the file, the list is empty."""
         if not self.metrics_file.is_file():
             return []
         with self.metrics_file.open(newline="") as file:
             return list(csv.DictReader(file))
 
     def training_card(self) -> str:
-        """Return the training section of a model card as Markdown: configuration, last metrics.
+        """Return the section of a model card that describes the training, as Markdown text.
 
-        Of absolute paths, which would reveal the machine, only the last part is shown. The section
-        is empty if the folder has neither a configuration nor metrics.
+        The section shows the configuration and the metrics of the last epoch. An absolute path
+        would reveal folders of the machine. Therefore only the last part of the path is shown. The
+        text is empty if the folder contains neither a configuration nor metrics.
         """
         text = ""
         if self.config_file.is_file():
@@ -280,5 +282,5 @@ class RunFolder:
 
 
 def _without_folder(value: Any) -> Any:
-    """Return the last part of an absolute path, and any other value as it is."""
+    """Return the last part of an absolute path. Return any other value unchanged."""
     return pathlib.Path(value).name if str(value).startswith("/") else value

@@ -17,19 +17,19 @@ from keras_gen.runs.folder import RunFolder
 from keras_gen.runs.recipes import RECIPES, RunConfig, kind_of
 
 _TEMPLATE = pathlib.Path(__file__).parent / "report.html.jinja"
-_CAPTIONS = {  # by the name of the figure: whether its pixels are shown enlarged, and its caption
+_CAPTIONS = {  # name of a figure: (CSS class, caption); the class `pixels` enlarges pixels
     "samples": ("pixels", "Samples"),
-    "reconstructions": ("pixels", "Test images, with their reconstructions in the row below"),
+    "reconstructions": ("pixels", "Rows of test images, each followed by a row of reconstructions"),
     "traversals": (
         "pixels",
-        "Traversals: each row varies one latent from its 1st to its 99th percentile and keeps the "
-        "others at their means",
+        "Traversals: each row varies one latent from its 1st to its 99th percentile. The other "
+        "latents stay at their means",
     ),
     "interpolations": ("pixels", "Interpolations: each row goes from one latent vector to another"),
     "latents": (
         "",
-        "t-SNE plot of the latents, or the latents themselves if they have two dimensions. "
-        "Neighbours are similar; distances between groups mean little",
+        "Latents of the test examples in two dimensions, computed by t-SNE if there are more than "
+        "two latents. Near points have similar latents. Distances between groups mean little",
     ),
 }
 
@@ -37,8 +37,8 @@ _CAPTIONS = {  # by the name of the figure: whether its pixels are shown enlarge
 def write_report(run: PathLike) -> pathlib.Path:
     """Write `report.html` into the folder of a run.
 
-    The page shows what the folder has: configuration, metrics, figures, evaluation, audit. It
-    needs no other file and no network.
+    The page shows the configuration, metrics, figures, scores and audit that the folder contains.
+    The page needs no other file and no network access.
 
     Args:
         run: Folder of the run.
@@ -47,7 +47,7 @@ def write_report(run: PathLike) -> pathlib.Path:
         Path of the page.
 
     Raises:
-        ValueError: If there is no run, or its kind of model is not registered.
+        ValueError: If the folder contains no run, or the kind of model is not registered.
     """
     import jinja2
 
@@ -76,7 +76,7 @@ def write_report(run: PathLike) -> pathlib.Path:
 
 
 def subtitle(config: RunConfig) -> str:
-    """Return one sentence about a run.
+    """Return one sentence with the kind of model, the data and the number of epochs of a run.
 
     Args:
         config: The configuration of the run.
@@ -100,7 +100,7 @@ def _lines(texts: list[str]) -> list[str]:
 
 
 def _figures(folder: RunFolder) -> Iterator[dict[str, str | None]]:
-    """Yield the source, the CSS class and the caption of each figure that exists."""
+    """Yield the source, the CSS class and the caption of each existing figure."""
     figures = folder.figures()
     for name, (css_class, caption) in _CAPTIONS.items():
         if name in figures:
@@ -109,7 +109,7 @@ def _figures(folder: RunFolder) -> Iterator[dict[str, str | None]]:
 
 
 def _image_source(path: pathlib.Path) -> str | None:
-    """Return a PNG file as the `src` of an `img`, or None if there is no file."""
+    """Return a PNG file as the `src` of an HTML `img`, or None if the file does not exist."""
     return _data_url(path.read_bytes(), "png") if path.is_file() else None
 
 
@@ -118,7 +118,7 @@ def _data_url(content: bytes, image_type: str) -> str:
 
 
 def _curves(folder: RunFolder) -> dict[str, str]:
-    """Return the charts of the metrics by name, each as the `src` of an `img`."""
+    """Return the charts of the metrics. Keys are names, values are the `src` of an HTML `img`."""
     rows = folder.read_metrics()
     if len(rows) < 2:
         return {}
@@ -128,7 +128,7 @@ def _curves(folder: RunFolder) -> dict[str, str]:
 
 
 def _environment(path: pathlib.Path) -> str | None:
-    """Return one sentence about the last start of the training."""
+    """Return one sentence about the last start of the training, or None without the file."""
     if not path.is_file():
         return None
     start = yaml.safe_load(path.read_text())[-1]
@@ -141,7 +141,7 @@ def _environment(path: pathlib.Path) -> str | None:
 
 
 def _serving_commands(folder: RunFolder, config: RunConfig) -> str:
-    """Return the commands that publish the model, serve it and request samples from it."""
+    """Return shell commands that publish the model, start a server and request samples."""
     name = config.name
     inputs = '"seed": [0, 1, 2]'
     if config.needs_labels:

@@ -1,4 +1,4 @@
-"""The devices of a run: one device, all local GPUs, or all workers of `TF_CONFIG`."""
+"""The `tf.distribute.Strategy` of a run: one device, all local GPUs, or several workers."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _EXAMPLE = (
     """"task": {"type": "worker", "index": 0}}'"""
 )
 _EXPECTED = (
-    f"The environment variable TF_CONFIG of each worker must be set like {_EXAMPLE}, each worker "
-    "with its own index."
+    f"The environment variable TF_CONFIG of each worker must be set as in {_EXAMPLE}. Each worker "
+    "must have its own index."
 )
 
 
 def create_strategy(name: Literal["single", "mirrored", "multiworker"]) -> tf.distribute.Strategy:
-    """Create the strategy of a configuration.
+    """Create the `tf.distribute.Strategy` of a run.
 
     Args:
         name: `"single"` for one device, `"mirrored"` for all local GPUs, `"multiworker"` for all
             workers of `TF_CONFIG`.
 
     Raises:
-        ValueError: If `TF_CONFIG` is missing or wrong, or not all workers have started within
-            `CONNECT_TIMEOUT` seconds.
+        ValueError: For `"multiworker"`, if `TF_CONFIG` is missing or invalid, the port of this
+            worker is in use, or another worker does not start within `CONNECT_TIMEOUT` seconds.
     """
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
@@ -51,12 +51,12 @@ def create_strategy(name: Literal["single", "mirrored", "multiworker"]) -> tf.di
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether this process writes the files of a run."""
+    """Return whether this process is the chief, which writes the files of a run."""
     return not several_workers(strategy) or worker_index(strategy) == 0
 
 
 def broadcast_from_chief(strategy: tf.distribute.Strategy, number: int) -> int:
-    """Return the `number` of the chief, on every worker."""
+    """Return the value of `number` on the chief. Every worker must call this function."""
     if not several_workers(strategy):
         return number
     mine = float(number) if is_chief(strategy) else 0.0
@@ -69,13 +69,13 @@ def broadcast_from_chief(strategy: tf.distribute.Strategy, number: int) -> int:
 
 
 def read_tf_config() -> tuple[list[str], int]:
-    """Read `TF_CONFIG`.
+    """Read the addresses of all workers from `TF_CONFIG`.
 
     Returns:
         `(addresses of all workers, index of this worker)`.
 
     Raises:
-        ValueError: If the variable is missing or wrong.
+        ValueError: If `TF_CONFIG` is missing or invalid.
     """
     text = os.environ.get("TF_CONFIG")
     if not text:
@@ -92,25 +92,27 @@ def read_tf_config() -> tuple[list[str], int]:
         ) from error
     if task.get("type") != "worker" or set(config["cluster"]) != {"worker"}:
         raise ValueError(
-            f"{_EXPECTED} Received: {text}. Only tasks of type worker are supported; worker 0 is "
+            f"{_EXPECTED} Received: {text}. Only tasks of type worker are supported. Worker 0 is "
             "the chief."
         )
     if not 0 <= index < len(addresses) or not all(0 < port < 2**16 for port in ports):
         raise ValueError(
-            f"{_EXPECTED} Received: {text}, with {len(addresses)} workers and index {index}."
+            f"{_EXPECTED} Received: {text}, with {len(addresses)} workers and index {index}. The "
+            "first index is 0, and ports are between 1 and 65535."
         )
     return addresses, index
 
 
 def _wait_for_workers(addresses: list[str], index: int) -> None:
-    """Wait until all workers answer, because TensorFlow would wait for them forever."""
+    """Wait for all workers, at most `CONNECT_TIMEOUT` seconds. TensorFlow would wait forever."""
     end = time.monotonic() + CONNECT_TIMEOUT
     own_port = int(addresses[index].rpartition(":")[2])
     try:
         listener = socket.create_server(("", own_port), reuse_port=True)
     except OSError as error:
         raise ValueError(
-            f"Port {own_port} of worker {index} in TF_CONFIG must be free. Received: {error}."
+            f"Port {own_port} of worker {index} in TF_CONFIG must be free. Received: {error}. "
+            "Choose another port."
         ) from error
     with listener:
         for number, address in enumerate(addresses):
@@ -120,7 +122,7 @@ def _wait_for_workers(addresses: list[str], index: int) -> None:
                     raise ValueError(
                         f"Worker {number} of TF_CONFIG must answer at {address} within "
                         f"{CONNECT_TIMEOUT} seconds. Received: no answer. Start the same command "
-                        "there, with its own index in TF_CONFIG."
+                        f"on that worker, with index {number} in its TF_CONFIG."
                     )
                 time.sleep(0.2)
 
@@ -134,9 +136,10 @@ def _is_reachable(host: str, port: int) -> bool:
 
 
 def _exit_unless(connected: threading.Event) -> None:
-    """Exit if a worker disappears before TensorFlow has connected to it.
+    """End this process if the workers are not connected after `CONNECT_TIMEOUT` seconds.
 
-    TensorFlow then waits forever, where no signal and no exception reaches it.
+    If a worker disappears before TensorFlow has connected to it, TensorFlow waits forever. Neither
+    a signal nor an exception can interrupt this wait.
     """
     if not connected.wait(CONNECT_TIMEOUT):
         message = f"The workers of TF_CONFIG did not connect within {CONNECT_TIMEOUT} seconds.\n"

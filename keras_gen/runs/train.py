@@ -1,4 +1,4 @@
-"""A training run: load the data, build the model, `fit`, and save everything in a folder."""
+"""A training run: load the data, build the model, train it, and save everything in a folder."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ from keras_gen.runs.report import write_report
 from keras_gen.runs.strategies import broadcast_from_chief, create_strategy, is_chief
 
 _TIMED_STEPS = 20
-_MAX_EXAMPLES = 10_000  # that complete a model before it generates images during the training
+_MAX_EXAMPLES = 10_000  # for `after_fit` of a recipe, before images are written during training
 _MAX_BYTES = 2**28  # of these examples
 
 
 class _Prepared(NamedTuple):
-    """What `fit` needs: a compiled model and batches of data."""
+    """A compiled model, and batches of training and test data."""
 
     model: GenerativeModel
     train_data: tf.data.Dataset
@@ -46,10 +46,11 @@ class _Prepared(NamedTuple):
 def train(config: RunConfig) -> pathlib.Path:
     """Train the model that `config` describes, and save everything in a new folder.
 
-    The folder holds `config.yaml`, `environment.yaml` (versions, devices, git commit),
-    `metrics.csv`, `checkpoints/`, `model.keras` and `report.html`; for images `samples-*.png` and
-    `reconstructions-*.png`; and `tensorboard/` if TensorBoard is installed. The SavedModel becomes
-    the next version in `config.savedmodels/config.name`.
+    The folder contains `config.yaml`, `environment.yaml` (versions, devices, git commit),
+    `metrics.csv`, `checkpoints/`, `model.keras` and `report.html`. If the data are images, the
+    folder also contains `samples-*.png`, and `reconstructions-*.png` for models that reconstruct.
+    If TensorBoard is installed, the folder also contains `tensorboard/`. The trained model is also
+    exported as a SavedModel, the next version in the folder `config.savedmodels/config.name`.
 
     Args:
         config: The configuration of a registered kind, for instance `VAEConfig()`.
@@ -60,8 +61,9 @@ def train(config: RunConfig) -> pathlib.Path:
     Raises:
         ValueError: If the data or a setting is invalid. In that case nothing is written.
         NonFiniteError: If the loss or a gradient becomes NaN or infinite.
-        CheckpointError, PublishError, OSError: If a file cannot be written. `resume` continues
-            the training.
+        CheckpointError, OSError: If a file cannot be written. `resume` continues the training.
+        PublishError: If the SavedModel cannot be written or verified. `evaluate.export` exports the
+            trained model again.
     """
     strategy = create_strategy(config.strategy)
     prepared = _prepare(config, strategy)
@@ -77,14 +79,14 @@ def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
 
     Args:
         run: Folder of the run.
-        config: The configuration that the run is expected to have; it is not checked if None.
+        config: Expected configuration of the run. If None, the configuration is not checked.
 
     Returns:
         Path of the folder.
 
     Raises:
-        ValueError: If the folder has no run, the run is finished or in use, or it has another
-            configuration than `config`.
+        ValueError: If the folder contains no run, the run is finished or in use, or the
+            configuration of the run differs from `config`.
         NonFiniteError, CheckpointError, PublishError, OSError: As for `train`.
     """
     folder = RunFolder(run)
@@ -95,8 +97,8 @@ def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
     with worker_errors(strategy), _locked_by_chief(folder, strategy):
         if folder.is_finished:
             raise ValueError(
-                f"The run must be unfinished to be resumed. Received: {folder.path}, which is "
-                f"finished. {_call('evaluate.export', folder)} publishes its model."
+                f"Only an unfinished run can be resumed. Received: {folder.path}, which is "
+                f"finished. {_call('evaluate.export', folder)} publishes the trained model."
             )
         _fit_and_save(saved, folder, strategy, _prepare(saved, strategy))
     return folder.path
@@ -107,15 +109,15 @@ def _check_same(saved: RunConfig, config: RunConfig, folder: RunFolder) -> None:
     if difference is not None:
         field, old, new = difference
         raise ValueError(
-            f"The configuration must be that of {folder.path}, in which {field} is {old!r}. "
+            f"`{field}` must be {old!r}, as in the configuration of {folder.path}. "
             f"Received: {new!r}. Omit `{field}` to resume the run, or start a new run."
         )
 
 
 def describe(config: RunConfig) -> str:
-    """Describe what `train` would do: configuration, data, parameters and time per step.
+    """Return a text with the configuration, the data, the parameters and the time per step.
 
-    It trains a few steps to measure their time, and writes no file.
+    This function trains a few steps to measure the time per step. It writes no file.
 
     Args:
         config: The configuration of a registered kind, for instance `VAEConfig()`.
@@ -147,13 +149,13 @@ def describe(config: RunConfig) -> str:
 
 
 def _time_steps(model: GenerativeModel, train_data: tf.data.Dataset) -> tuple[float, float]:
-    """Return the seconds of the first training step and of the median step after it."""
+    """Return the seconds of the first training step, and the median seconds of the later steps."""
     times = [time.perf_counter()]
     clock = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they concern a training that is discarded
+        warnings.simplefilter("ignore")  # the result of this training is discarded
         model.fit(
             train_data.repeat(),
             steps_per_epoch=1 + _TIMED_STEPS,
@@ -164,12 +166,12 @@ def _time_steps(model: GenerativeModel, train_data: tf.data.Dataset) -> tuple[fl
 
 
 def _count(dataset: tf.data.Dataset) -> int:
-    """Return the number of examples of a data set of batches."""
+    """Return the number of examples in a `tf.data.Dataset` of batches."""
     return sum(len(tf.nest.flatten(batch)[0]) for batch in dataset)
 
 
 def _count_parameters(model: GenerativeModel) -> dict[str, int]:
-    """Return the number of parameters of each part of the model that has any."""
+    """Return the number of parameters per part of the model, without parts that have none."""
     counts = {}
     for name, part in constructor_arguments(model).items():
         if isinstance(part, keras.layers.Layer) and part.count_params():
@@ -181,14 +183,14 @@ def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset,
     """Load the data of a configuration.
 
     Args:
-        config: Names the data.
-        labels: Whether to load labels even if the model does not need them.
+        config: The configuration of the run.
+        labels: Whether to load labels even if the model does not need labels.
 
     Returns:
-        `(train, test)`, batches of examples, or of pairs of examples and labels.
+        `(train, test)`, as `tf.data.Dataset`. Each batch is `examples`, or `(examples, labels)`.
 
     Raises:
-        ValueError: If the data are missing or invalid, or labels are needed and missing.
+        ValueError: If the data are missing or invalid, or required labels are missing.
     """
     return data.load(
         config.data,
@@ -202,7 +204,7 @@ def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset,
 
 
 def _prepare(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
-    """Seed everything, load and check the data, and build the model for the strategy."""
+    """Set the seeds, load the data, and build the model in the scope of the strategy."""
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -212,12 +214,12 @@ def _prepare(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
     num_classes = _num_classes(config, train_data, test_data) if config.needs_labels else None
     with strategy.scope():
         model = build(config, tuple(x.shape[1:]), steps, num_classes)
-    _early_stopping(config, model)  # an invalid setting is an error before a file is written
+    _early_stopping(config, model)  # checks the setting before any file is written
     return _Prepared(model, train_data, test_data)
 
 
 def _num_classes(config: RunConfig, train_data: tf.data.Dataset, test_data: tf.data.Dataset) -> int:
-    """Return the number of classes, from metadata or else from the labels of both splits."""
+    """Return the number of classes: from the metadata, or else 1 plus the largest label."""
     known = data.number_of_classes(config.data, config.data_dir)
     if known is not None:
         return known
@@ -229,12 +231,12 @@ def _num_classes(config: RunConfig, train_data: tf.data.Dataset, test_data: tf.d
 
 
 def _create_folder(config: RunConfig, strategy: tf.distribute.Strategy) -> RunFolder:
-    """Create the folder of a new run; all workers use the folder of the chief."""
+    """Create the folder of a new run. All workers use the folder name of the chief."""
     number = 0
     if is_chief(strategy):
         _, number = RunFolder.create(config)
     folder = RunFolder.numbered(config, broadcast_from_chief(strategy, number))
-    if not folder.config_file.exists():  # this worker has a disk of its own
+    if not folder.config_file.exists():  # the disk of this worker is not that of the chief
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.write_config(config)
     return folder
@@ -243,14 +245,14 @@ def _create_folder(config: RunConfig, strategy: tf.distribute.Strategy) -> RunFo
 def _locked_by_chief(
     folder: RunFolder, strategy: tf.distribute.Strategy, wait: bool = False
 ) -> contextlib.AbstractContextManager[None]:
-    """Lock the folder against other processes; other workers of the same run do not lock it."""
+    """Lock the folder if this process is the chief. Other workers of the run hold no lock."""
     return folder.lock(wait) if is_chief(strategy) else contextlib.nullcontext()
 
 
 def _fit_and_save(
     config: RunConfig, folder: RunFolder, strategy: tf.distribute.Strategy, prepared: _Prepared
 ) -> None:
-    """Train from the newest checkpoint, if there is one, and save and publish the model."""
+    """Train the model (from the newest checkpoint, if any), save the model, and publish it."""
     model, train_data, test_data = prepared
     after_fit = RECIPES[kind_of(config)].after_fit
     chief = is_chief(strategy)
@@ -275,7 +277,7 @@ def _fit_and_save(
 
 
 def _verbosity(chief: bool) -> Any:
-    """Return `verbose` of `fit`: a progress bar on a terminal, a line per epoch elsewhere."""
+    """Return `verbose` for `fit`: a progress bar on a terminal, otherwise one line per epoch."""
     if not chief:
         return 0
     return "auto" if sys.stdout.isatty() else 2
@@ -293,14 +295,15 @@ def _callbacks(
 
 
 def _early_stopping(config: RunConfig, model: GenerativeModel) -> list[keras.callbacks.Callback]:
-    """Return the callback of early stopping, if the configuration has a patience."""
+    """Return the early-stopping callback in a list, which is empty without a patience."""
     patience = getattr(config, "patience", None)
     if patience is None:
         return []
     if model.monitor is None:
         raise ValueError(
             "`patience` needs a model whose `monitor` names a logged value. Received: "
-            f"patience={patience!r} for a {type(model).__name__}, whose `monitor` is None."
+            f"patience={patience!r} for a {type(model).__name__}, whose `monitor` is None. Omit "
+            "`patience`, or set `monitor` in the model class."
         )
     monitor, mode = model.monitor
     return [
@@ -328,7 +331,7 @@ def _recording_callbacks(
 def _before_sampling(
     config: RunConfig, train_data: tf.data.Dataset
 ) -> Callable[[GenerativeModel], None] | None:
-    """Return the function that completes a model before it generates images, if there is one."""
+    """Return a function that calls `after_fit` of the recipe, or None if the recipe has none."""
     after_fit = RECIPES[kind_of(config)].after_fit
     if after_fit is None:
         return None
@@ -337,9 +340,10 @@ def _before_sampling(
 
 
 def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:
-    """Return up to 10,000 examples of a data set of batches, as many as fit into 256 MiB.
+    """Return an array of at most 10,000 examples and 256 MiB from a `tf.data.Dataset` of batches.
 
-    They are an array, because reading the data set again would change the order of its examples.
+    The array is read once, because reading the dataset between epochs would change the order of the
+    training examples.
     """
     x = tf.nest.flatten(dataset.element_spec)[0]
     count = min(_MAX_EXAMPLES, _MAX_BYTES // (4 * x.shape[1:].num_elements()))
@@ -349,7 +353,7 @@ def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:
 
 @contextlib.contextmanager
 def _hint_to_resume(folder: RunFolder) -> Iterator[None]:
-    """Add to an error the call that continues the training, where that can help."""
+    """If the run can be resumed after an error, add a note with the call that resumes it."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, OSError, CheckpointError) as error:
@@ -363,11 +367,12 @@ def _publish(config: RunConfig, folder: RunFolder) -> None:
         version = serving.publish(folder.load_model(), base, card=folder.training_card())
     except serving.PublishError as error:
         raise serving.PublishError(
-            f"{error} The model is trained: {_call('evaluate.export', folder)} publishes it."
+            f"{error} The model is trained and saved. {_call('evaluate.export', folder)} publishes "
+            "the model."
         ) from error
     print(f"\nThe run is in {folder.path}, the SavedModel in {version}.")
 
 
 def _call(function: str, folder: RunFolder) -> str:
-    """Return a call of a function of `keras_gen.runs` as text; the command line translates it."""
+    """Return a Python call as text. `keras-gen` prints the equivalent command instead."""
     return f"`keras_gen.runs.{function}({str(folder.path)!r})`"

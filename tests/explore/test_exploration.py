@@ -102,8 +102,8 @@ def test_data_other_than_images_are_refused():
     )
     autoencoder.compile(loss="mse")
     message = (
-        "The model must be one of images of shape (height, width, 1 or 3). "
-        "Received: a model of examples of shape (4,)."
+        "The model must be trained on images of shape (height, width, 1 or 3). "
+        "Received: a model trained on examples of shape (4,)."
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         Exploration(autoencoder, np.zeros((5, 4)))

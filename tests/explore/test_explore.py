@@ -108,7 +108,7 @@ def test_in_a_browser_sliders_classes_and_strokes_change_the_images(trained, por
     test, labels = next(run.load_data(folder.read_config())[1].as_numpy_iterator())
     with exploring(trained, port) as process, sync_playwright() as playwright:
         announced = process.stdout.readline()
-        assert announced == f"The page is http://127.0.0.1:{port}. Ctrl-C ends it.\n"
+        assert announced == f"The page is http://127.0.0.1:{port}. Ctrl-C stops the server.\n"
         wait(lambda: listening(port))
         browser = playwright.chromium.launch(
             executable_path=CHROMIUM, args=["--no-sandbox", "--disable-background-networking"]

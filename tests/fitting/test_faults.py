@@ -353,14 +353,14 @@ def damage_all(run):
             None,
             ["train", "gan", *RESUME[1:]],
             2,
-            "in which model is 'vae'. Received: 'gan'",
+            "`model` must be 'vae', as in the configuration of runs/run. Received: 'gan'",
         ),
         (
             "another setting",
             None,
             [*RESUME, "vae", "--epochs", 9],
             2,
-            "in which epochs is 4. Received: 9",
+            "`epochs` must be 4, as in the configuration of runs/run. Received: 9",
         ),
         (
             "an unknown value in config.yaml",

@@ -185,7 +185,7 @@ def test_a_mirrored_run_has_the_weights_of_a_run_on_one_device(
         (tf_config([1, "x"], 0), "ValueError"),
         (
             tf_config([1, 2], 0, task={"type": "chief", "index": 0}),
-            "Only tasks of type worker are supported; worker 0 is the chief",
+            "Only tasks of type worker are supported. Worker 0 is the chief",
         ),
     ],
 )

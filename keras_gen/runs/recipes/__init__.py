@@ -1,4 +1,4 @@
-"""The registry of recipes: one entry for each kind of model that `keras-gen train` knows."""
+"""The registry of recipes: one recipe for each kind of model that `keras-gen train` can train."""
 
 from __future__ import annotations
 
@@ -31,21 +31,23 @@ RECIPES: dict[str, Recipe] = {
     "vae": vae.RECIPE,
     "gan": gan.RECIPE,
 }
-"""The recipe of each kind of model: `keras-gen train KIND` runs `RECIPES[KIND]`."""
+"""The recipe of each kind of model. `keras-gen train KIND` uses `RECIPES[KIND]`."""
 
 
 def register(kind: str, recipe: Recipe) -> None:
     """Register a kind of model, so that `keras-gen train KIND` trains it.
 
-    Call it in a file of your own, and name this file to the command line:
-    `keras-gen --import FILE train KIND`.
+    Call `register` in a file of your own. `keras-gen --import FILE train KIND` then imports this
+    file and trains the model.
 
     Args:
-        kind: Name of the subcommand, in lower-case letters, digits, `_` and `-`.
+        kind: Name of the subcommand. It starts with a lower-case letter and consists of lower-case
+            letters, digits, `_` and `-`.
         recipe: The recipe.
 
     Raises:
-        ValueError: If the name is invalid or already registered.
+        ValueError: If `kind` is invalid or already registered, `recipe` is not a `Recipe`, or
+            another kind uses the same configuration class.
 
     Example:
 
@@ -81,13 +83,13 @@ def register(kind: str, recipe: Recipe) -> None:
 
 
 def kind_of(config: RunConfig) -> str:
-    """Return the kind whose recipe has this class of configuration.
+    """Return the name of the kind of model that `config` configures.
 
     Args:
         config: A configuration, for instance `VAEConfig()`.
 
     Raises:
-        ValueError: If no recipe has this class.
+        ValueError: If no registered recipe uses the class of `config`.
 
     Example:
 
@@ -99,7 +101,7 @@ def kind_of(config: RunConfig) -> str:
             return kind
     known = ", ".join(recipe.config.__name__ for recipe in RECIPES.values())
     raise ValueError(
-        f"`config` must be the configuration of a registered kind: {known}. "
+        f"`config` must be an instance of the configuration class of a registered kind: {known}. "
         f"Received: config={config!r}. `keras_gen.runs.register` registers a kind of your own."
     )
 
@@ -112,11 +114,11 @@ def build(
     Args:
         config: The configuration of a registered kind, for instance `VAEConfig()`.
         data_shape: Shape of one example.
-        steps: Number of training steps of the whole run, for the learning-rate schedule.
-        num_classes: Number of labels, for a conditional model.
+        steps: Number of training steps of the whole run. The learning-rate schedule needs it.
+        num_classes: Number of classes for a conditional model, otherwise None.
 
     Raises:
-        ValueError: If the kind is not registered, or a setting is invalid.
+        ValueError: If the kind of model is not registered, or a setting is invalid.
 
     Example:
 

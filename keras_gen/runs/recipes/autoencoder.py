@@ -16,26 +16,26 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class AutoencoderConfig(RunConfig):
-    """Train a regularized autoencoder: E[L(x, x̂)] + λ‖W‖²."""
+    """Train a regularized autoencoder: minimize E[L(x, x̂)] + λ‖W‖²."""
 
     name: str = "autoencoder"
     """Name of the run and of the SavedModel."""
     epochs: int = 30
     """Number of passes over the training data."""
     network: Literal["mlp", "conv"] = "mlp"
-    """Networks: multilayer perceptrons, or convolutions of stride 2."""
+    """Encoder and decoder: multilayer perceptrons (mlp), or convolutions of stride 2 (conv)."""
     latent_size: int = 32
     """Number of latent dimensions."""
     l2: float = 1e-6
-    """λ, the weight of the squared kernels."""
+    """Weight λ of the sum of the squared kernel weights."""
     latent_l1: float = 0.0
-    """Weight of the absolute values of the latents (sparse autoencoder)."""
+    """Weight of the sum of the absolute latents (sparse autoencoder)."""
     latent_l2: float = 0.0
-    """Weight of the squared latents (RAE)."""
+    """Weight of half the sum of the squared latents (RAE)."""
     contractive: float = 0.0
-    """Weight of the squared Jacobian of the encoder (contractive autoencoder)."""
+    """Weight of the squared norm of the Jacobian of the encoder (contractive autoencoder)."""
     loss: str = "binary_crossentropy"
-    """Reconstruction loss L, the name of a Keras loss."""
+    """Reconstruction loss L: the name of a Keras loss, such as mse."""
     learning_rate: float = 1e-3
     """Initial learning rate of Adam."""
     patience: int | None = None
@@ -53,8 +53,8 @@ def build(
     Args:
         config: The settings.
         data_shape: Shape of one example.
-        steps: Number of training steps of the whole run, for the learning-rate schedule.
-        num_classes: Unused: an autoencoder is not conditional.
+        steps: Number of training steps of the whole run. The learning-rate schedule needs it.
+        num_classes: Unused, because the autoencoder is not conditional.
     """
     import keras
 
@@ -88,7 +88,7 @@ def build(
 
 
 def fit_latent_density(model: RegularizedAutoencoder, data: np.ndarray | tf.data.Dataset) -> None:
-    """Fit the prior to the latents of `data`, so that the autoencoder can generate samples."""
+    """Fit the prior to the latents of `data`. Then the autoencoder can generate samples."""
     model.fit_latent_density(data)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class GANConfig(RunConfig):
-    """Train a GAN: a DCGAN generator and discriminator, each with its own optimizer."""
+    """Train a GAN with a DCGAN generator and a DCGAN discriminator, each with its own optimizer."""
 
     name: str = "gan"
     """Name of the run and of the SavedModel."""
@@ -31,25 +31,25 @@ class GANConfig(RunConfig):
     ] = "non_saturating"
     """Adversarial loss of the generator and the discriminator."""
     label_smoothing: float = 0.0
-    """One-sided label smoothing for real examples (only non_saturating and minimax)."""
+    """One-sided label smoothing for real examples (only with loss non_saturating or minimax)."""
     penalties: tuple[Literal["gradient_penalty", "dragan", "r1", "r2"], ...] = ()
     """Penalties on the gradient norm of the discriminator."""
     penalty_weight: float = 10.0
     """Weight of the penalties."""
     penalty_every: int = 1
-    """Training steps from one use of the penalties to the next."""
+    """Interval in training steps between uses of the penalties."""
     spectral_normalization: bool = False
     """Keep the spectral norm of each kernel of the discriminator at 1."""
     discriminator_steps: int = 1
     """Discriminator updates per generator update."""
     ema_momentum: float | None = None
-    """Momentum of the EMA generator, which then generates, such as 0.999. Default: none."""
+    """Generate samples with averaged generator weights (EMA) of this momentum, such as 0.999."""
     generator_learning_rate: float = 1e-3
-    """Initial learning rate of the generator's Adam."""
+    """Initial learning rate of Adam for the generator."""
     discriminator_learning_rate: float = 4e-4
-    """Initial learning rate of the discriminator's Adam."""
+    """Initial learning rate of Adam for the discriminator."""
     beta_1: float = 0.5
-    """First momentum of Adam, for the generator and the discriminator."""
+    """beta_1 of Adam (decay of the mean gradient), for the generator and the discriminator."""
     schedule: Literal["cosine", "constant"] = "constant"
     """Schedule of both learning rates: cosine decay to 0, or constant."""
 
@@ -69,12 +69,12 @@ def build(
 
     Args:
         config: The settings.
-        data_shape: Shape of one example, an image.
-        steps: Number of training steps of the whole run, for the learning-rate schedules.
-        num_classes: Number of labels, for a conditional model.
+        data_shape: Shape of one image, `(height, width, channels)`.
+        steps: Number of training steps of the whole run. The learning-rate schedules need it.
+        num_classes: Number of classes for a conditional model, otherwise None.
 
     Raises:
-        ValueError: If the loss has no label smoothing and `label_smoothing` is not 0.
+        ValueError: If `label_smoothing` is not 0 and the loss does not support label smoothing.
     """
     from keras_gen import losses, networks
     from keras_gen.models import GAN

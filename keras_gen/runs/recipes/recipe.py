@@ -1,7 +1,7 @@
-"""A recipe: the configuration of one kind of model, and the functions that build and complete it.
+"""`RunConfig`, the settings of a training run, and `Recipe`, the description of a kind of model.
 
-The recipe modules are imported by `keras-gen --help`, so they import Keras and TensorFlow only
-inside functions.
+`keras-gen --help` imports all recipe modules and must be fast. These modules therefore import Keras
+and TensorFlow only inside functions.
 """
 
 from __future__ import annotations
@@ -34,50 +34,53 @@ _POSITIVE = (
 class RunConfig:
     """The settings that every training run has.
 
-    Each field is a flag of `keras-gen train`, its docstring of one line is the help text of the
-    flag, and `config.yaml` holds its value. A recipe derives its configuration from this class. A
-    field named `patience`, if there is one, is the patience of early stopping in epochs.
+    Each field is a flag of `keras-gen train`. The docstring below a field is the help text of the
+    flag, and must be one line long. `config.yaml` contains the value of each field.
+
+    The configuration class of each recipe derives from this class. A derived class can have a field
+    `patience`: the number of epochs without improvement after which early stopping ends `fit`.
 
     Raises:
-        ValueError: If a number is not positive, or settings exclude each other.
+        ValueError: If a setting must be positive and is not, or if `steps_per_execution` is greater
+            than 1 on several devices.
     """
 
     data: str = "mnist_mini"
-    """The embedded mnist_mini, a TFDS data set by name, a folder of images, a .npz or .csv file."""
+    """mnist_mini (embedded), a TFDS data set by name, an image folder, a .npz or a .csv file."""
     data_dir: str | None = None
-    """Folder where TFDS keeps its data. Default: TFDS_DATA_DIR or ~/tensorflow_datasets."""
+    """Folder of all TFDS data sets. Default: TFDS_DATA_DIR if set, else ~/tensorflow_datasets."""
     batch_size: int = 128
     """Examples per training step, summed over all devices."""
     steps_per_execution: int = 1
-    """Training steps per compiled call. More are faster; progress and Ctrl-C wait for its end."""
+    """Training steps per compiled call. More steps are faster but delay progress and Ctrl-C."""
     strategy: Literal["single", "mirrored", "multiworker"] = "single"
-    """One device, all local GPUs, or all workers of TF_CONFIG (start the command on each)."""
+    """single: one device. mirrored: all local GPUs. multiworker: all workers of TF_CONFIG."""
     epochs: int = 40
     """Number of passes over the training data."""
     seed: int = 0
-    """Seed of the initial weights, of the order of the data and of all noise."""
+    """Seed of the initial weights, the order of the data and all noise."""
     runs: pathlib.Path = pathlib.Path("runs")
-    """Folder of all runs. The new run is its subfolder NAME, or NAME-2, … if NAME exists."""
+    """Folder of all runs. The new run is the subfolder NAME, or NAME-2, … if NAME exists."""
     name: str = "model"
     """Name of the run and of the SavedModel."""
     savedmodels: pathlib.Path = pathlib.Path("savedmodels")
-    """Folder of all SavedModels. The new version is its subfolder NAME/<next integer>."""
+    """Folder of all SavedModels. The new version is the subfolder NAME/<next integer>."""
     images_every: int = 10
-    """Epochs between two images of samples and reconstructions. The last epoch always has them."""
+    """Interval in epochs between images of samples. The last epoch always writes images."""
     checkpoint_every: int | None = None
-    """Training steps between two checkpoints. Each epoch ends with a checkpoint in any case."""
+    """Interval in training steps between checkpoints. Each epoch also ends with a checkpoint."""
     deterministic: bool = False
-    """Make runs with the same seed bit-for-bit identical, on the same machine and versions."""
+    """Make runs with the same seed bit-for-bit identical on the same machine and versions."""
     skip_corrupt: bool = False
-    """Skip the image files that cannot be read, and report how many."""
+    """Skip image files that cannot be read, and warn how many were skipped."""
     binarize: bool = False
-    """Sample pixels as 0 or 1 by their grey value. Training images are resampled each epoch."""
+    """Sample pixels as 0 or 1 (grey value = probability of 1). Training resamples each epoch."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Schedule of the learning rate: cosine decay to 0, or constant."""
     warm_up: int = 0
     """Training steps during which the learning rate rises from 0 to its initial value."""
     clip_norm: float | None = None
-    """Largest norm of the gradient. A gradient with a larger norm is scaled down to it."""
+    """Largest norm of the gradient. A gradient with a larger norm is scaled down to this norm."""
 
     def __post_init__(self) -> None:
         """Check the values."""
@@ -98,28 +101,30 @@ class RunConfig:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether the model is conditional, so that it is trained with the labels of the data."""
+        """Whether training needs the labels of the data, as for a conditional model."""
         return False
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How to train one kind of model: `keras_gen.runs.register(name, recipe)` registers it.
+    """A kind of model for `keras-gen train`: its settings, and the function that builds the model.
 
-    `RECIPES` feeds the subcommands of `keras-gen train`, their help, and the report of a run.
+    `keras_gen.runs.register(kind, recipe)` adds the recipe to `RECIPES`. From `RECIPES`,
+    `keras-gen train` makes its subcommands and their help.
 
     Args:
         title: Name of the kind for the report, such as `"A variational autoencoder"`.
-        config: Frozen dataclass derived from `RunConfig`. Its docstring is the help of the
-            subcommand, its fields are the flags.
+        config: Frozen dataclass derived from `RunConfig`. The docstring of the class is the help of
+            the subcommand, and the fields are its flags.
         build: Function `(config, data_shape, steps, num_classes)` that returns a compiled
-            `GenerativeModel`. `data_shape` is the shape of one example, `steps` the number of
-            training steps of the whole run, for the learning-rate schedule. `num_classes` is None
-            unless `config.needs_labels`.
-        after_fit: Function `(model, data)` that completes a trained model before it generates
-            samples or is saved, for instance by fitting a density to its latents. `data` are
-            training examples, an array or a `tf.data.Dataset`.
-        examples: Up to three command lines that end the help of the subcommand.
+            `GenerativeModel`. `data_shape` is the shape of one example. `steps` is the number of
+            training steps of the whole run, which the learning-rate schedule needs. `num_classes`
+            is None if `config.needs_labels` is False.
+        after_fit: Function `(model, data)` that changes the model in place, or None. For instance,
+            the function fits a density to the latents. `after_fit` is called before the model
+            generates samples and before the trained model is saved. `data` contains training
+            examples, as an array or a `tf.data.Dataset`.
+        examples: Up to three command lines, shown at the end of the help of the subcommand.
 
     Raises:
         ValueError: If `config` is not a dataclass derived from `RunConfig`.
@@ -163,9 +168,9 @@ def adam(
     """Return Adam with the learning-rate schedule and the gradient clipping of a configuration.
 
     Args:
-        config: Supplies `schedule`, `warm_up` and `clip_norm`.
-        steps: Number of training steps of the schedule, warm-up included.
-        learning_rate: Learning rate at the end of the warm-up.
+        config: Configuration with the fields `schedule`, `warm_up` and `clip_norm`.
+        steps: Number of training steps of the schedule, including the warm-up.
+        learning_rate: Learning rate after the warm-up, or at the first step without warm-up.
         **kwargs: Further arguments of `keras.optimizers.Adam`.
     """
     import keras
@@ -185,7 +190,7 @@ def adam(
 def encoder_and_decoder(
     network: Literal["mlp", "conv"],
 ) -> tuple[Callable[..., keras.Model], Callable[..., keras.Model]]:
-    """Return the functions of `keras_gen.networks` that build an encoder and a decoder."""
+    """Return two functions of `keras_gen.networks`: for the encoder, and for the decoder."""
     from keras_gen import networks
 
     if network == "mlp":

@@ -14,36 +14,36 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class VAEConfig(RunConfig):
-    """Train a variational autoencoder: -E[log p(x|z)] + KL(q(z|x) || p(z))."""
+    """Train a variational autoencoder: minimize -E[log p(x|z)] + KL(q(z|x) || p(z))."""
 
     name: str = "vae"
     """Name of the run and of the SavedModel."""
     network: Literal["mlp", "conv"] = "conv"
-    """Networks: multilayer perceptrons, or convolutions of stride 2."""
+    """Encoder and decoder: multilayer perceptrons (mlp), or convolutions of stride 2 (conv)."""
     latent_size: int = 10
     """Number of latent dimensions."""
     posterior: Literal["diagonal", "full", "flow"] = "diagonal"
-    """q(z|x): normal with independent latents or full covariance, or autoregressive flows."""
+    """Posterior q(z|x): normal with diagonal or full covariance, or autoregressive flows."""
     conditional: bool = False
     """Condition the encoder and the decoder on the labels of the data."""
     prior: Literal["standard", "learned", "mixture", "vamp", "conditional"] = "standard"
-    """p(z): N(0, I), learned normal, normal mixture, VampPrior, or one normal per label."""
+    """Prior p(z): N(0, I), learned normal, normal mixture, VampPrior, or one normal per label."""
     prior_components: int = 20
-    """Number of components of the mixture, or of pseudo-inputs."""
+    """Number of components of the mixture prior or the VampPrior."""
     likelihood: Literal["bernoulli", "continuous_bernoulli", "normal", "categorical"] = "bernoulli"
-    """Likelihood p(x|z) of a pixel. categorical has a probability for each of 256 grey values."""
+    """Likelihood p(x|z) of each pixel. categorical: one probability per grey value (256)."""
     scale: float | Literal["shared", "optimal", "per_element"] = "optimal"
-    """Scale of the normal likelihood: a number, learned, optimal, or a decoder output per pixel."""
+    """σ of the normal likelihood: a number, learned (shared), optimal, or decoded (per_element)."""
     objective: Literal["elbo", "iwae"] = "elbo"
-    """Lower bound of log p(x) that is maximized."""
+    """Lower bound of log p(x) that the training maximizes."""
     num_samples: int = 1
-    """Samples of z per example. They tighten the IWAE bound, and reduce the noise of the ELBO."""
+    """Samples of z per example. More samples tighten the IWAE bound and reduce ELBO noise."""
     kl_weight: float = 1.0
-    """Factor of the KL in the ELBO. A factor other than 1 gives a beta-VAE."""
+    """Weight of the KL in the ELBO. A weight other than 1 gives a beta-VAE."""
     kl_warm_up: int = 0
-    """Training steps during which that factor rises from 0."""
+    """Training steps during which the weight of the KL rises from 0 to kl_weight."""
     free_bits: float = 0.0
-    """KL in nats that is not penalized."""
+    """Nats of KL per example without penalty. Only a KL above this value increases the loss."""
     learning_rate: float = 2e-3
     """Initial learning rate of Adam."""
     patience: int | None = None
@@ -66,8 +66,11 @@ def build(
     Args:
         config: The settings.
         data_shape: Shape of one example.
-        steps: Number of training steps of the whole run, for the learning-rate schedule.
-        num_classes: Number of labels, for a conditional model.
+        steps: Number of training steps of the whole run. The learning-rate schedule needs it.
+        num_classes: Number of classes for a conditional model, otherwise None.
+
+    Raises:
+        ValueError: If the prior is conditional and `num_classes` is None, or a setting is invalid.
     """
     from keras_gen.models import VAE
 
@@ -129,7 +132,7 @@ def _prior(config: VAEConfig, num_classes: int | None) -> distributions.Prior:
         return distributions.VampPrior(size, num_components=config.prior_components)
     if num_classes is None:
         raise ValueError(
-            "`num_classes` must be the number of labels for prior='conditional'. "
+            "`num_classes` must be the number of classes for prior='conditional'. "
             "Received: num_classes=None."
         )
     return distributions.ConditionalNormal(size, num_classes=num_classes)
