@@ -1,8 +1,8 @@
 """Generative models for Keras 3: regularized autoencoders, variational autoencoders and GANs.
 
-Importing the package registers its classes with Keras, so that `keras.saving.load_model` finds
-them. Neither Keras nor TensorFlow is imported before it is needed: public names are imported at
-their first use, and the classes are registered as soon as Keras is imported.
+The package registers its classes with Keras, so that `keras.saving.load_model` finds them.
+`import keras_gen` alone imports neither Keras nor TensorFlow. A public name is imported at its
+first use. The classes are registered when Keras is imported.
 """
 
 import importlib
@@ -72,10 +72,11 @@ def __dir__() -> list[str]:
 
 
 def _register_classes(module: types.ModuleType) -> None:
-    """Import all modules with classes that Keras saves, once none of them is half-imported.
+    """Import all modules whose classes Keras can save, after the outermost import.
 
-    `wrapt` calls this after the import of Keras and of each of these modules. The outermost import
-    is that of the first of them in `sys.modules`, or that of Keras if there is none.
+    `wrapt` calls this function after the import of Keras and of each module in `_WITH_CLASSES`.
+    These imports can be nested. The outermost import is the import of the first module of
+    `_WITH_CLASSES` in `sys.modules`. If `sys.modules` has no such module, it is that of Keras.
     """
     outermost = next((name for name in sys.modules if name in _WITH_CLASSES), "keras")
     if module.__name__ == outermost:

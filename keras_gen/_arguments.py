@@ -1,4 +1,4 @@
-"""Checks of arguments, each with an error that names the argument."""
+"""Checks of arguments. Each error message names the argument."""
 
 import math
 import numbers
@@ -16,12 +16,12 @@ def is_integer(value: object) -> TypeGuard[int]:
 
 
 def positive_float(owner: object, argument: str, value: float) -> float:
-    """Return `value` as a float.
+    """Check that `value` is positive and finite, and return `value` as a float.
 
     Args:
-        owner: The object whose constructor argument it is.
+        owner: The object whose constructor has the argument.
         argument: Name of the argument.
-        value: What the user gave.
+        value: The value that the user passed.
 
     Raises:
         ValueError: If `value` is not a positive, finite number.
@@ -35,12 +35,12 @@ def positive_float(owner: object, argument: str, value: float) -> float:
 
 
 def positive_int(owner: object, argument: str, value: int, at_least: int = 1) -> int:
-    """Return `value` as an int.
+    """Check that `value` is an integer of at least `at_least`, and return `value` as an int.
 
     Args:
-        owner: The object whose constructor argument it is, or None for a function's argument.
+        owner: The object whose constructor or method has the argument. None for a function.
         argument: Name of the argument.
-        value: What the user gave.
+        value: The value that the user passed.
         at_least: Smallest allowed value.
 
     Raises:

@@ -1,8 +1,8 @@
 """The only module that uses private names of Keras and TensorFlow.
 
-Each use is guarded: where the private name is missing, the function takes a slower public way or
-raises an error that names the supported versions. `tests/test_compat.py` has one canary test per
-name, which fails when a new version of Keras changes its meaning.
+If a version of Keras does not have a private name, the function uses public names instead, and may
+be slower. `tests/test_compat.py` has one test per private name. The test fails if a new version of
+Keras changes the meaning of the name.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ import tensorflow as tf
 
 
 def all_layers(network: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """Return a network and all layers inside it, nested and wrapped ones included."""
+    """Return a network and all its layers, including nested and wrapped layers."""
     if hasattr(network, "_flatten_layers"):
         return list(network._flatten_layers())
     return list(_public_layers(network))
 
 
 def _public_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """Yield a layer and its sublayers, as far as public attributes show them."""
+    """Yield a layer and the sublayers that its public attributes contain."""
     yield layer
     for inner in [*getattr(layer, "layers", []), getattr(layer, "layer", None)]:
         if isinstance(inner, keras.layers.Layer):
@@ -30,19 +30,19 @@ def _public_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
 
 
 def step_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
-    """Return the variable that counts every call of `apply`, also while gradients accumulate.
+    """Return the variable that counts all calls of `optimizer.apply`.
 
-    The public `iterations` counts updates of the weights. It stands still while gradients
-    accumulate.
+    The public `iterations` counts only updates of the weights. With gradient accumulation, some
+    calls of `apply` do not update the weights.
     """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # inside a LossScaleOptimizer
     return getattr(inner, "_iterations", inner.iterations)
 
 
 def adam_slots(
     optimizer: keras.optimizers.Adam, variable: keras.Variable
 ) -> tuple[keras.Variable, keras.Variable] | None:
-    """Return the first and second moment that Adam keeps for a variable, or None if unknown."""
+    """Return Adam's first and second moment of a variable, or None without the private names."""
     names = ("_get_variable_index", "_momentums", "_velocities")
     if not all(hasattr(optimizer, name) for name in names):
         return None
@@ -53,15 +53,15 @@ def adam_slots(
 def one_step_function(
     model: keras.Model, keras_function: Callable[[Any], Any]
 ) -> Callable[[Any], Any]:
-    """Return a training function that passes logs directly, for one device and one step.
+    """Return a training function that is faster than the function of Keras.
 
     Keras wraps the data and the logs of each step in a `tf.experimental.Optional`. For a small
-    network that takes about a tenth of the step.
+    network, this takes about a tenth of the time of a step. The faster function wraps nothing.
 
     Args:
-        model: A model that trains in a graph, on one device, one step per execution.
-        keras_function: The training function that Keras made. It is used for data that are not a
-            `tf.data.Iterator`, and where Keras has changed.
+        model: A model that trains in a graph, on one device, with one step per execution.
+        keras_function: The training function of Keras. It is used for data that are not a
+            `tf.data.Iterator`, and for versions of Keras without the private name.
     """
     if not hasattr(model, "_autoconvert_optionals"):
         return keras_function
@@ -82,7 +82,7 @@ def one_step_function(
 
 
 def several_workers(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether a strategy trains in several processes."""
+    """Return whether a `tf.distribute` strategy trains on several workers."""
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return False
     return bool(strategy.cluster_resolver.cluster_spec().jobs)
@@ -91,8 +91,8 @@ def several_workers(strategy: tf.distribute.Strategy) -> bool:
 class MultiWorkerModel(keras.Model):
     """A Keras model whose `fit` and `evaluate` work under `MultiWorkerMirroredStrategy`.
 
-    Keras 3.15 fails there for two reasons (github.com/keras-team/keras/issues/20585). Each method
-    below repairs one of them, and leaves every other version of Keras alone.
+    In Keras 3.15, both fail for two reasons (github.com/keras-team/keras/issues/20585). Each method
+    below repairs one reason. With other versions of Keras, the methods change nothing.
     """
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> Any:
@@ -109,9 +109,9 @@ class MultiWorkerModel(keras.Model):
             return self._symbolic_build(data_batch=batch)
 
     def _make_function(self, step_function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Make a step whose logs are vectors of one number.
+        """Make the function of a step whose logs have shape `(1,)`.
 
-        Keras averages logs over the workers along an axis, which scalars do not have.
+        Keras averages the logs of the workers along the first axis, but scalars have no axis.
         """
         if not _NEEDS_REPAIR or not several_workers(self.distribute_strategy):
             return super()._make_function(step_function)

@@ -1,12 +1,12 @@
-"""Messages that survive the way through a TensorFlow graph.
+"""Marks around error messages, which make it possible to find a message in a TensorFlow error.
 
-An error inside a graph reaches Python as a TensorFlow error, with the message somewhere in its
-text. A marked message can be found again there.
+An error inside a TensorFlow graph reaches Python as a TensorFlow error. The text of the TensorFlow
+error contains the original message, but also other text.
 """
 
 import re
 
-# Invisible separators: where nobody removes the marks, the user does not see them either.
+# These characters are invisible, so a user does not see marks that remain in a message.
 _MARK = "\u2063\u2063"
 _MARKED = re.compile(rf"{_MARK}(.*?){_MARK}(?:\] \[(\d+))?", re.DOTALL)
 
@@ -19,8 +19,8 @@ def mark(message: str) -> str:
 def marked_message(error: Exception) -> str | None:
     """Return the marked message inside an error, or None if there is none.
 
-    A `#` in the message stands for the number that follows it in the data of an assertion, for
-    instance the index of an example in its batch.
+    If a number follows the message in the error, the number replaces each `#` in the message. The
+    number is, for instance, the index of an example in its batch.
 
     Example:
         >>> marked_message(ValueError("assertion failed: [" + mark("Bad example #.") + "] [3]"))

@@ -1,7 +1,7 @@
-"""Export of endpoints as a SavedModel, with PNG on request, or of one of them as ONNX or LiteRT.
+"""Export of endpoints as a SavedModel, or of one endpoint as an ONNX or LiteRT file.
 
-An endpoint is a function from tensors to a dictionary of tensors, with the specs of its inputs.
-This module knows endpoints and a description of the data, and no model.
+An endpoint is a pair of a function and the specs of its inputs. The function takes tensors and
+returns a dictionary of tensors. This module does not depend on the models.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from keras_gen._files import PathLike
 from keras_gen._typing import Endpoint
 
 IMAGE_OUTPUTS = ("reconstructions", "outputs")
-"""Names of the outputs that are data, which PNG endpoints encode."""
+"""Names of the outputs that contain data. PNG endpoints encode these outputs as PNG files."""
 
 _SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
 _NOT_FLOAT32 = (
@@ -37,19 +37,20 @@ def serving_endpoints(
     value_range: tuple[float, float],
     png: bool = False,
 ) -> dict[str, Endpoint]:
-    """Return the endpoints of a SavedModel: the signatures, which also accept empty batches.
+    """Return the endpoints of a SavedModel, which also accept empty batches.
 
     Args:
-        signatures: Name → (function of tensors to a dictionary of tensors, input specs).
+        signatures: Endpoints of the model by name.
         data_shape: Shape of one example, such as `(28, 28, 1)`.
         value_range: Smallest and largest value of the data.
-        png: Whether to add an endpoint `NAME_bytes` per signature, with images as PNG files.
+        png: Whether to add an endpoint `NAME_bytes` for each endpoint NAME. The added endpoint
+            receives and returns images as PNG files.
 
     Returns:
-        Name → (function of tensors to a dictionary of tensors, input specs).
+        Endpoints of the SavedModel by name.
 
     Raises:
-        ValueError: If `png` is true and the data are not images with values in [0, 1].
+        ValueError: If `png` is True and the data are not images with values in [0, 1].
     """
     endpoints = {
         name: (_accept_empty_batches(function), specs)
@@ -69,8 +70,8 @@ def write_saved_model(
     """Write endpoints as a SavedModel that stores each weight once.
 
     Args:
-        endpoints: Name → (function of tensors to a dictionary of tensors, input specs). The first
-            one is the default of TensorFlow Serving if it is called `serving_default`.
+        endpoints: Endpoints by name. TensorFlow Serving uses the endpoint `serving_default` if a
+            request names no endpoint.
         filepath: Folder to write.
         verbose: Whether to print the endpoints.
     """
@@ -88,19 +89,19 @@ def write_signature(
     model_name: str,
     **kwargs: Any,
 ) -> None:
-    """Write one signature as a file for ONNX Runtime or LiteRT.
+    """Write one endpoint as a file for ONNX Runtime or LiteRT.
 
     Args:
-        signatures: Name → (function of tensors to a dictionary of tensors, input specs).
-        signature: Name of the signature to write.
+        signatures: Endpoints of the model by name.
+        signature: Name of the endpoint to write.
         filepath: File to write, `*.onnx` or `*.tflite`.
         format: `"onnx"` or `"litert"`.
         model_name: Name of the model in error messages.
-        **kwargs: Further arguments of `keras.Model.export`.
+        **kwargs: Other arguments of `keras.Model.export`.
 
     Raises:
-        ValueError: If there is no such signature, the file has another suffix, or the runtime has
-            no operator that the signature needs. In that case no file is written.
+        ValueError: If no endpoint has the name `signature`, if the file has the wrong suffix, or if
+            ONNX Runtime or LiteRT cannot run the endpoint. In that case no file remains.
         ImportError: If the packages for ONNX are not installed.
     """
     path = pathlib.Path(filepath)
@@ -121,26 +122,26 @@ def write_signature(
         path.unlink(missing_ok=True)
         raise ValueError(
             f"{format} cannot run `{signature}` of {model_name}: {problem}. Export `encode` or "
-            "`decode`, and sample or score in your own code; a SavedModel runs every signature."
+            "`decode`, and write the rest in your own code. A SavedModel can run all functions."
         )
 
 
 def _known_limit(
     format: str, function: Callable[..., Any], specs: Sequence[tf.TensorSpec]
 ) -> str | None:
-    """Return why a runtime cannot run a signature, if that is known before the conversion."""
+    """Return why a format cannot run a function, or None if no reason is known in advance."""
     if any(spec.name == "seed" for spec in specs):
-        return "it has no stateless random numbers"
+        return f"{format} has no stateless random numbers"
     if format == "litert" and not _computes_in_float32(function, specs):
         return (
-            "it computes in float32 alone. Build the model under the float32 policy and load "
-            "the weights into it"
+            "litert computes only in float32. Build the model under the float32 policy, and load "
+            "the weights into the new model"
         )
     return None
 
 
 def _computes_in_float32(function: Callable[..., Any], specs: Sequence[tf.TensorSpec]) -> bool:
-    """Return whether no operator of a function computes in another floating-point type."""
+    """Return whether all floating-point operators of a function use float32."""
     graph = tf.function(function).get_concrete_function(*specs).graph.as_graph_def()
     nodes = [*graph.node, *(node for part in graph.library.function for node in part.node_def)]
     return not any(node.attr["T"].type in _NOT_FLOAT32 for node in nodes)
@@ -154,7 +155,7 @@ def _convert(
     specs: Sequence[tf.TensorSpec],
     kwargs: dict[str, Any],
 ) -> str | None:
-    """Write a signature with the converter of its format; return what the runtime lacks, if any."""
+    """Write an endpoint with the converter of the format. Return the problem, or None."""
     if format == "litert":
         kwargs.setdefault("target_spec", {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]})
     try:
@@ -166,28 +167,28 @@ def _convert(
         return _flaw_of_onnx_file(path, specs) if format == "onnx" else None
     except ImportError as error:
         raise ImportError(
-            f"{error} Install what ONNX needs: pip install 'keras_gen[onnx]'."
+            f"{error} Install the packages for ONNX: pip install 'keras_gen[onnx]'."
         ) from error
-    except Exception as error:  # each converter raises errors of its own
+    except Exception as error:  # each converter raises its own kinds of errors
         missing = set(re.findall(r'fused\["(\w+):', str(error))) - {"StatefulPartitionedCall"}
         if missing:
-            return f"it has no {', '.join(sorted(missing))}"
+            return f"{format} has no {', '.join(sorted(missing))}"
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _flaw_of_onnx_file(path: pathlib.Path, specs: Sequence[tf.TensorSpec]) -> str | None:
-    """Return why ONNX Runtime cannot run a file of tf2onnx, which also writes unknown operators."""
+    """Check a file of tf2onnx, which can write invalid files. Return the problem, or None."""
     import onnx
 
     onnx.checker.check_model(os.fspath(path), full_check=True)
     inputs = {value.name for value in onnx.load(os.fspath(path)).graph.input}
     if inputs != {spec.name for spec in specs}:
-        return "tf2onnx could not convert a constant of it"
+        return "tf2onnx could not convert a constant of the function"
     return None
 
 
 class _SignatureModel(keras.Model):
-    """A signature as a Keras model, whose `export` writes files for other runtimes."""
+    """A Keras model that calls one function, so that `export` can write this function."""
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         super().__init__(name=name)
@@ -201,14 +202,15 @@ class _SignatureModel(keras.Model):
 def _accept_empty_batches(
     function: Callable[..., dict[str, tf.Tensor]],
 ) -> Callable[..., dict[str, tf.Tensor]]:
-    """Return `function` with an empty batch padded to one row, which is removed from its outputs.
+    """Return a function that also accepts an empty batch.
 
-    oneDNN's convolution gives an empty batch the shape of its input (TensorFlow 2.21).
+    The function adds one row to an empty batch, and removes this row from the outputs. In
+    TensorFlow 2.21, the output of a oneDNN convolution of an empty batch has the wrong shape.
     """
 
     def padded(x: tf.Tensor, missing_rows: tf.Tensor) -> tf.Tensor:
         shape = x.shape
-        x = tf.ensure_shape(x, shape)  # or `tf.pad` would complain of a wrong rank
+        x = tf.ensure_shape(x, shape)  # `tf.pad` needs a known rank
         paddings = [[0, missing_rows]] + [[0, 0]] * (shape.rank - 1)
         return tf.ensure_shape(tf.pad(x, paddings), shape)
 
@@ -227,9 +229,9 @@ def _check_images(data_shape: tuple[int, ...], value_range: tuple[float, float])
     is_image = len(data_shape) == 3 and data_shape[-1] in (1, 3, 4)
     if not is_image or (low < 0 and high < math.inf):
         raise ValueError(
-            "PNG endpoints are for images (height, width, 1, 3 or 4 channels) with values in "
-            f"[0, 1]. Received: data of shape {data_shape} with values in [{low:g}, {high:g}]. "
-            "Export without `png`."
+            "PNG endpoints need images of shape (height, width, channels), with 1, 3 or 4 channels "
+            f"and values in [0, 1]. Received: data of shape {data_shape} with values in "
+            f"[{low:g}, {high:g}]. Export without `png`."
         )
 
 
@@ -238,9 +240,10 @@ def _with_png(
     specs: Sequence[tf.TensorSpec],
     data_shape: tuple[int, ...],
 ) -> Endpoint:
-    """Return an endpoint that takes and gives images as PNG files, one per row.
+    """Return an endpoint that receives and returns images as PNG files, one file per row.
 
-    The input `inputs` becomes `inputs_bytes`. An output NAME that is data becomes `NAME_bytes`.
+    The new name of the input `inputs` is `inputs_bytes`. The new name of an output NAME in
+    `IMAGE_OUTPUTS` is `NAME_bytes`.
     """
     specs = [
         tf.TensorSpec((None,), tf.string, name="inputs_bytes") if spec.name == "inputs" else spec

@@ -19,15 +19,15 @@ UNFINISHED = "unfinished-"
 def atomic_write(path: PathLike) -> Iterator[pathlib.Path]:
     """Write a file or a folder completely or not at all.
 
-    The caller writes to a temporary path beside `path`. Afterwards that file or folder is flushed
-    to disk and renamed to `path`. If anything fails before, `path` stays as it was. The next call
-    removes what a killed process left behind.
+    The caller writes to a temporary path in the same folder. Then the temporary file or folder is
+    flushed to disk and renamed to `path`. If an error occurs earlier, `path` does not change. If
+    the process is killed, the next call for `path` removes the temporary file or folder.
 
     Args:
-        path: The file, which may exist already, or the folder, which must not exist.
+        path: Path of the file or folder. An existing file is replaced. A folder must not exist yet.
 
     Yields:
-        The temporary path.
+        The temporary path to write to.
 
     Example:
         >>> import tempfile
@@ -54,11 +54,11 @@ def atomic_write(path: PathLike) -> Iterator[pathlib.Path]:
 def folder_lock(folder: PathLike, wait: bool = True) -> Iterator[None]:
     """Hold an exclusive lock on a folder.
 
-    The operating system releases the lock of a process that is killed.
+    If the process is killed, the operating system releases the lock.
 
     Args:
         folder: An existing folder.
-        wait: Whether to wait until another process releases the lock.
+        wait: Whether to wait while another process holds the lock.
 
     Raises:
         BlockingIOError: If another process holds the lock and `wait` is False.
@@ -83,7 +83,8 @@ def remove(path: PathLike) -> None:
 def write_checksums(folder: PathLike, name: str) -> None:
     """Write the SHA-256 checksums of all files of a folder into `folder/name`.
 
-    `sha256sum -c` reads the file, too. Its first line is the checksum of the lines after it.
+    You can check the files with `sha256sum -c`. The first line of `folder/name` is a comment with
+    the checksum of all other lines.
     """
     folder = pathlib.Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / name)
@@ -95,11 +96,11 @@ def damaged_files(folder: PathLike, name: str) -> list[str]:
     """Compare a folder with the checksums that `write_checksums` wrote into `folder/name`.
 
     Returns:
-        One sentence per file that is missing or damaged; an empty list if all files are intact.
+        A list with one sentence per missing or damaged file, empty if all files are intact.
     """
     folder = pathlib.Path(folder)
     if not (folder / name).is_file():
-        return [f"{name} is missing: was the whole folder written and copied?"]
+        return [f"{name} is missing, so the folder is perhaps incomplete"]
     first, _, lines = (folder / name).read_bytes().partition(b"\n")
     if first != f"# {hashlib.sha256(lines).hexdigest()}".encode():
         return [f"{name} is damaged: its content has changed since it was written"]

@@ -1,7 +1,7 @@
-"""Objects whose constructor arguments are their configuration.
+"""Saving of objects by their constructor arguments.
 
 Every public object of the package keeps each constructor argument in an attribute of the same
-name. So its Keras configuration can be read from its signature, and no argument is forgotten.
+name. So `get_config` can read all arguments from the attributes, and no argument is forgotten.
 """
 
 import inspect
@@ -11,10 +11,12 @@ import keras
 
 
 def constructor_arguments(instance: object) -> dict[str, Any]:
-    """Return the constructor's own arguments by name, read from the attributes of the same name.
+    """Return the constructor arguments by name, except `**kwargs`.
+
+    Each value is read from the attribute with the name of the argument.
 
     Raises:
-        ValueError: If the instance lacks the attribute of an argument.
+        ValueError: If the instance has no attribute with the name of an argument.
     """
     parameters = inspect.signature(type(instance).__init__).parameters.values()
     names = [
@@ -26,20 +28,20 @@ def constructor_arguments(instance: object) -> dict[str, Any]:
     missing = [name for name in names if not hasattr(instance, name)]
     if missing:
         raise ValueError(
-            f"{type(instance).__name__} cannot be saved: it must keep each constructor argument in "
-            f"an attribute of the same name. Missing: {', '.join(missing)}."
+            f"{type(instance).__name__} must keep each constructor argument in an attribute of the "
+            f"same name, so that Keras can save it. Missing: {', '.join(missing)}."
         )
     return {name: getattr(instance, name) for name in names}
 
 
 def serialize_arguments(instance: object) -> dict[str, Any]:
-    """Return `constructor_arguments` in Keras's serialized form."""
+    """Return the constructor arguments by name, in Keras's serialized form."""
     arguments = constructor_arguments(instance)
     return {name: keras.saving.serialize_keras_object(value) for name, value in arguments.items()}
 
 
 def deserialize_arguments(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments that `serialize_arguments` serialized."""
+    """Restore the arguments from the result of `serialize_arguments`."""
     return {name: keras.saving.deserialize_keras_object(value) for name, value in config.items()}
 
 
@@ -51,19 +53,19 @@ def constructor_call(instance: object) -> str:
 
 
 class Serializable:
-    """Base of the plain objects that Keras can save, such as losses and objectives.
+    """The base class of losses, objectives and other objects that Keras can save.
 
-    A subclass keeps each constructor argument in an attribute of the same name. Decorate your own
-    with `keras.saving.register_keras_serializable()`, so that Keras finds it when it loads a model.
+    A subclass must keep each constructor argument in an attribute of the same name. Decorate your
+    own subclass with `keras.saving.register_keras_serializable()`, so that Keras can load it.
     """
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments in Keras's serialized form."""
+        """Return the constructor arguments by name, in Keras's serialized form."""
         return serialize_arguments(self)
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Make the object that `get_config` describes."""
+        """Make an object from the result of `get_config`."""
         return cls(**deserialize_arguments(config))
 
     def __repr__(self) -> str:
@@ -72,14 +74,14 @@ class Serializable:
 
 
 class SerializableLayer(keras.layers.Layer):
-    """Base of the Keras layers whose configuration is their constructor's arguments.
+    """The base class of Keras layers that are saved by their constructor arguments.
 
-    A subclass keeps each constructor argument in an attribute of the same name, and makes its
-    weights in its constructor. It counts as built from then on, unless it overrides `build`.
+    A subclass must keep each constructor argument in an attribute of the same name. It must make
+    its weights in the constructor, or override `build`.
 
     Args:
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer. A subclass may leave them out
-            of its constructor.
+        **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype` and `trainable`. The
+            constructor of a subclass does not need to accept them.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -87,10 +89,10 @@ class SerializableLayer(keras.layers.Layer):
         self.built = type(self).build is keras.layers.Layer.build
 
     def get_build_config(self) -> None:
-        """Return nothing to build from, since the constructor makes all weights."""
+        """Return None, because loading a layer does not need to build the layer."""
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments, and those of the Keras layer that it accepts."""
+        """Return all arguments that the constructor accepts, including those of the Keras layer."""
         parameters = inspect.signature(type(self).__init__).parameters
         any_name = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
         of_layer = super().get_config().items()
@@ -99,7 +101,7 @@ class SerializableLayer(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """Make the layer that `get_config` describes."""
+        """Make a layer from the result of `get_config`."""
         return cls(**deserialize_arguments(config))
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Names of the types that recur in signatures."""
+"""Names for the types in annotations."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -13,7 +13,7 @@ __all__ = ["Array", "Data", "Distribution", "Endpoint", "Examples", "TensorLike"
 if TYPE_CHECKING:
     from tensorflow_probability.distributions import Distribution
 else:
-    Distribution = Any  # a `tfd.Distribution`; importing TFP takes a second, so it waits
+    Distribution = Any  # a `tfd.Distribution`. The import of TFP takes a second.
 
 Array = tf.Tensor | np.ndarray
 """A tensor or an array."""
@@ -25,8 +25,8 @@ Examples = tf.data.Dataset | Array
 """A `tf.data.Dataset` or an array."""
 
 Data = Examples | keras.utils.PyDataset | Iterator[Any]
-"""What `fit` takes: a `tf.data.Dataset`, an array, a `keras.utils.PyDataset`, or a generator."""
+"""Data for `fit`: a `tf.data.Dataset`, an array, a `keras.utils.PyDataset`, or a generator."""
 
 Endpoint = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
-"""An endpoint of an exported model: a function of tensors to a dictionary of tensors, and the
-specs of its inputs."""
+"""A function of an exported model, and the specs of its inputs. The function takes tensors and
+returns a dictionary of tensors."""

@@ -13,5 +13,5 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of keras_gen and its main dependencies, without importing them."""
+    """Return the versions of keras_gen and its main dependencies, without importing any of them."""
     return {name: importlib.metadata.version(name) for name in _PACKAGES}

@@ -337,8 +337,8 @@ def test_labels_shapes_dtypes_and_ranges_are_refused_with_advice(kind, make_mode
     model = make_model(run_eagerly=kind != "autoencoder")
     for call in (functools.partial(model.fit, shuffle=False), model.evaluate):
         for x, y, expected in (
-            (images, labels, r"leave them out: fit\(x\)"),
-            (dataset, None, r"leave them out: fit\(x\)"),
+            (images, labels, r"omit them, because this model is not conditional: fit\(x\)"),
+            (dataset, None, r"omit them, because this model is not conditional: fit\(x\)"),
             (images[..., 0], None, r"x\[\.\.\., None\]"),
             (
                 images.reshape(20, 4, 16, 1),
@@ -349,7 +349,7 @@ def test_labels_shapes_dtypes_and_ranges_are_refused_with_advice(kind, make_mode
             (
                 images * 255,
                 None,
-                r"Expected data in \[0, 1\].*Scale pixels of 0 to 255 into it: x / 255",
+                r"Expected data in \[0, 1\].*Scale pixels of 0 to 255 to this range: x / 255",
             ),
             (
                 tf.data.Dataset.from_tensor_slices(images * 255).batch(8),

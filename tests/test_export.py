@@ -83,13 +83,13 @@ def test_other_runtimes_compute_what_keras_computes(make, signatures, runtime, i
             tiny_vae,
             "onnx",
             "generate",
-            "onnx cannot run `generate` of {model}: it has no stateless random numbers",
+            "onnx cannot run `generate` of {model}: onnx has no stateless random numbers",
         ),
         (
             tiny_vae,
             "litert",
             "generate",
-            "litert cannot run `generate` of {model}: it has no stateless random numbers",
+            "litert cannot run `generate` of {model}: litert has no stateless random numbers",
         ),
         (
             tiny_vae,
@@ -97,7 +97,7 @@ def test_other_runtimes_compute_what_keras_computes(make, signatures, runtime, i
             "score",
             "onnx cannot run `score` of {model}: No Op registered for Expm1",
         ),
-        (tiny_vae, "litert", "score", "litert cannot run `score` of {model}: it has no "),
+        (tiny_vae, "litert", "score", "litert cannot run `score` of {model}: litert has no "),
         (
             tiny_vae,
             "onnx",
@@ -143,7 +143,7 @@ def test_an_onnx_file_with_an_input_of_its_own_is_refused_and_removed(tmp_path, 
 def test_litert_refuses_other_types_than_float32(tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     with pytest.raises(
-        ValueError, match=r"litert cannot run `encode` of .*: it computes in float32 alone"
+        ValueError, match=r"litert cannot run `encode` of .*: litert computes only in float32"
     ):
         tiny_vae()[0].export(tmp_path / "model.tflite", format="litert", signature="encode")
 
@@ -155,7 +155,7 @@ def test_png_is_for_images_in_0_to_1(shape, tmp_path):
         networks.mlp(shape, (3,)), networks.mlp((3,), shape, output_activation=activation)
     )
     with pytest.raises(
-        ValueError, match=r"PNG endpoints are for images .*in \[0, 1\]\. Received: data of shape"
+        ValueError, match=r"PNG endpoints need images of .*in \[0, 1\]\. Received: data of shape"
     ):
         model.export(tmp_path / "model", png=True)
     assert not (tmp_path / "model").exists()

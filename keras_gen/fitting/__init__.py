@@ -1,4 +1,4 @@
-"""What `fit` needs beyond Keras: checks of data, errors from the graph, checkpoints, workers."""
+"""Extensions of `fit`: data checks, errors of a step, checkpoints, training on several workers."""
 
 from keras_gen.fitting.checkpoints import CheckpointError, Checkpoints
 from keras_gen.fitting.errors import NonFiniteError

@@ -1,4 +1,4 @@
-"""Checkpoints of `fit`, from which the same `fit` continues bit-for-bit."""
+"""A callback that saves checkpoints of `fit`, and continues training from a checkpoint."""
 
 from __future__ import annotations
 
@@ -40,50 +40,51 @@ _CALLBACK_STATE = (  # attributes of Keras's callbacks
     "stopped_epoch",
     "wait",
 )
-_WITHOUT_EFFECT = ("run_eagerly", "steps_per_execution")  # on the numbers of a training
+_WITHOUT_EFFECT = ("run_eagerly", "steps_per_execution")  # these do not change the results
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written or found. Earlier checkpoints are unchanged."""
+    """A checkpoint could not be written, or no checkpoint can be used."""
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Keeps the state of `fit` in a folder, from which the same `fit` continues.
+    """A Keras callback that saves the state of training, and resumes an interrupted training.
 
-    On the same machine and versions, with operations that are deterministic there, a resumed
-    training is bit-for-bit identical to an uninterrupted one.
+    To resume, call `fit` again with the same arguments and the same folder. On the same machine and
+    versions, with deterministic operations, a resumed training is bit-for-bit identical to an
+    uninterrupted training.
 
-    A checkpoint holds the weights and moving statistics, the state of all optimizers and Keras
-    layers, the seed and the step of all schedules, the running means of an unfinished epoch, the
-    history, and the state of `EarlyStopping` and `ReduceLROnPlateau`. `fit` writes a checkpoint
-    at the end of each epoch, and when SIGTERM or SIGINT (Ctrl-C) arrives. The signal stops the
-    training at the end of the step: SIGTERM with exit code 143, SIGINT as a KeyboardInterrupt. A
-    second signal stops it at once.
+    A checkpoint contains the weights, the moving statistics, the state of the optimizers and of all
+    Keras layers, the seed, the step counter, the running means of an unfinished epoch, the history,
+    and the state of `EarlyStopping` and `ReduceLROnPlateau`. `fit` writes a checkpoint at the end
+    of each epoch, and when SIGTERM or SIGINT (Ctrl-C) arrives. After such a signal, training stops
+    at the end of the step. SIGTERM ends the process with exit code 143. SIGINT raises a
+    KeyboardInterrupt. A second signal stops the process at once.
 
-    Each checkpoint is written to a temporary folder, flushed to disk, and then renamed. Before it
-    is used, it is compared with its checksums. A damaged checkpoint is renamed with a warning, and
-    the one before it is used.
+    Each checkpoint is written to a temporary folder, flushed to disk, and then renamed. `fit`
+    verifies the checksums of a checkpoint before it uses the checkpoint. If a checkpoint is
+    damaged, `fit` renames this checkpoint with a warning, and uses the previous checkpoint.
 
-    The order of the data continues, too: of arrays; of a `tf.data.Dataset` whose `shuffle` has a
-    seed, if nothing else reads it between epochs; of a generator with `steps_per_epoch`. A resumed
-    `fit` passes over the finished steps of an epoch without training, so that data and progress bar
-    continue.
+    A resumed `fit` continues the order of the data. This is true for arrays, and for a generator
+    with `steps_per_epoch`. It is also true for a `tf.data.Dataset` whose `shuffle` has a seed, if
+    no other code reads this data set between epochs. In an unfinished epoch, a resumed `fit` reads
+    the batches of the finished steps again, but does not train on these batches.
 
-    Of several workers, each has its own checkpoints in `folder/worker-<index>`. All of them
-    continue from the newest checkpoint that all have. A signal stops a worker without another
-    checkpoint, and the other workers with it.
+    With several workers, each worker writes checkpoints to `folder/worker-<index>`. All workers
+    continue from the newest checkpoint that every worker has. A signal to one worker stops all
+    workers. In that case no checkpoint is written.
 
     Args:
         folder: Folder of the checkpoints. Each training needs a folder of its own.
-        every: Number of training steps between two checkpoints. Default: only the ends of epochs
-            have checkpoints.
-        keep: How many of the newest checkpoints to keep.
+        every: Number of training steps between two checkpoints. If None, `fit` writes checkpoints
+            only at the end of each epoch and after a signal.
+        keep: Number of checkpoints to keep. Older checkpoints are removed.
 
     Raises:
-        ValueError: By `fit`, if the model, its optimizer or the data differ from those of the
-            checkpoint. The message names the difference.
-        CheckpointError: By `fit`, if a checkpoint cannot be written, for instance on a full disk,
-            or if all are damaged.
+        ValueError: If the model, the optimizer or the data differ from those of the checkpoint.
+            `fit` raises this error. The message names the difference.
+        CheckpointError: If a checkpoint cannot be written, for instance on a full disk, or if no
+            checkpoint can be used. `fit` raises this error.
 
     Example:
         >>> import tempfile
@@ -110,7 +111,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.keep = positive_int(self, "keep", keep)
         self.signal: int | None = None
 
-    # === What `fit` calls ===
+    # === Methods that `fit` calls ===
 
     @contextlib.contextmanager
     def around(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
@@ -121,7 +122,7 @@ class Checkpoints(keras.callbacks.Callback):
             arguments: The arguments of `fit` by name.
 
         Yields:
-            The arguments of `keras.Model.fit` that continue from the checkpoint.
+            The arguments for `keras.Model.fit`, changed to continue from the checkpoint.
         """
         self.variables = _unique([*model.variables, *model.optimizer.variables])
         self.settings = _settings(model)
@@ -138,7 +139,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.others = [callback for callback in callbacks if callback is not self]
         if not any(isinstance(callback, keras.callbacks.History) for callback in self.others):
             self.others.append(keras.callbacks.History())
-        callbacks[:] = [*self.others, self]  # last, so that it saves the state after the others
+        callbacks[:] = [*self.others, self]  # last, to save the final state of the others
         finished_epochs = 0
         if self.state:
             model.seed = self.state["seed"]
@@ -164,7 +165,7 @@ class Checkpoints(keras.callbacks.Callback):
                     "number of steps per epoch", self.state["steps"], self.params["steps"]
                 )
             )
-        # Keras has run a step to build metrics, so the variables are restored only now
+        # earlier, Keras may run a step to build the metrics, which would change the variables
         for variable, value in zip(self.variables, self.values, strict=False):
             variable.assign(value)
         arrays = self.values[self.state["variables"] + self.state["means"] :]
@@ -179,19 +180,19 @@ class Checkpoints(keras.callbacks.Callback):
                     setattr(others[name], attribute, value)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Count the steps of the epoch; pass over those that the checkpoint has."""
+        """Start an epoch. Skip the steps of the epoch that the checkpoint contains."""
         self.epoch = epoch
         self.means_of_epoch = None
         if self.steps_done:
             self._pass_over(self.steps_done)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write a checkpoint if `every` steps have passed, or a signal arrived."""
+        """Write a checkpoint if `every` steps have passed, or if a signal arrived."""
         if self.passing:
             self._stop_on_signal(write=False)
             return
         done = batch + 1
-        if self.params["steps"]:  # the last of several steps per execution may be missing
+        if self.params["steps"]:  # the last execution may have fewer steps than the others
             done = min(done, self.params["steps"])
         self.steps_since_write += done - self.steps_done
         self.steps_done = done
@@ -200,7 +201,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._stop_on_signal()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Keep the running means of training, since validation uses the same variables."""
+        """Keep the running means of training, because validation overwrites these variables."""
         self.means_of_epoch = self._means()
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -208,7 +209,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._stop_on_signal()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write the checkpoint of the epoch."""
+        """Write a checkpoint at the end of the epoch."""
         self.epoch = epoch + 1
         self.steps_done = 0
         self._write(self.epoch, 0)
@@ -217,7 +218,7 @@ class Checkpoints(keras.callbacks.Callback):
     # === Files ===
 
     def _all(self) -> list[pathlib.Path]:
-        """Return the checkpoints, the oldest first."""
+        """Return the folders of all checkpoints, the oldest first."""
         return sorted(folder for folder in self.folder.glob("epoch-*") if folder.is_dir())
 
     def _last_checkpoint(self) -> str:
@@ -240,8 +241,8 @@ class Checkpoints(keras.callbacks.Callback):
         common = common_numbers(strategy, own, self.keep)
         if own and not common:
             raise CheckpointError(
-                f"No checkpoint in {self.folder} is one that all workers have. Remove the folders "
-                "of all workers to train from the start."
+                f"Expected a checkpoint that all workers have. Received: none in {self.folder}. "
+                "Remove the checkpoints of all workers to train from the start."
             )
         for number, folder in own.items():
             if number > max(common):
@@ -249,7 +250,7 @@ class Checkpoints(keras.callbacks.Callback):
         return own[max(common)] if common else None
 
     def _undamaged(self) -> Iterator[pathlib.Path]:
-        """Yield the intact checkpoints, the newest first, and rename the damaged ones."""
+        """Yield the intact checkpoints, the newest first, and rename damaged checkpoints."""
         found = self._all()
         intact = 0
         for folder in reversed(found):
@@ -268,12 +269,12 @@ class Checkpoints(keras.callbacks.Callback):
             )
         if found and not intact:
             raise CheckpointError(
-                f"All checkpoints in {self.folder} are damaged; they were renamed to {_DAMAGED}…. "
+                f"All checkpoints in {self.folder} are damaged. Their new names are {_DAMAGED}…. "
                 "Remove the folder to train from the start."
             )
 
     def _read(self, folder: pathlib.Path | None) -> tuple[dict[str, Any] | None, Sequence[Any]]:
-        """Return the state and the values of a checkpoint, or `(None, [])` without one."""
+        """Return the state and the values of a checkpoint, or `(None, [])` if `folder` is None."""
         if folder is None:
             return None, []
         state = json.loads((folder / "state.json").read_text())
@@ -281,7 +282,7 @@ class Checkpoints(keras.callbacks.Callback):
         return state, _read_values(folder / "state", len(state["shapes"]))
 
     def _check(self, state: dict[str, Any]) -> None:
-        """Compare model, optimizer and variables with those of a checkpoint."""
+        """Raise a `ValueError` if settings or variables differ from those of a checkpoint."""
         different = _first_difference(state["settings"], self.settings)
         if different:
             raise ValueError(self._difference(*different))
@@ -296,16 +297,16 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _difference(self, what: str, there: Any, here: Any) -> str:
         return (
-            f"Expected the training of the checkpoints in {self.folder}. Received: another {what}, "
-            f"{here!r} in the place of {there!r}. Continue with the same settings, or give the new "
-            "training a folder of its own."
+            f"The training must match the checkpoints in {self.folder}. "
+            f"Expected {what}: {there!r}. Received: {here!r}. "
+            "Use the same settings and data, or another folder for a new training."
         )
 
     def _write(self, epoch: int, step: int) -> None:
-        """Write a checkpoint, and remove old ones."""
+        """Write a checkpoint, and remove old checkpoints."""
         folder = self.folder / f"epoch-{epoch:06d}-step-{step:09d}"
         self.steps_since_write = 0
-        if folder.exists():  # training continued from it and stopped at once
+        if folder.exists():  # training was resumed from this checkpoint and stopped at once
             return
         means = self._means() if self.means_of_epoch is None else self.means_of_epoch
         values = [*map(tf.convert_to_tensor, self.variables), *means]
@@ -350,7 +351,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     @property
     def passing(self) -> bool:
-        """Whether `fit` passes over steps that the checkpoint has."""
+        """Whether `fit` is skipping steps that the checkpoint contains."""
         return self.steps_to_pass > 0
 
     def _means(self) -> list[tf.Tensor]:
@@ -359,8 +360,8 @@ class Checkpoints(keras.callbacks.Callback):
         return [tf.convert_to_tensor(variable) for variable in variables]
 
     def _pass_over(self, steps: int) -> None:
-        """Let the next steps of `fit` only read their batches, then restore the running means."""
-        assert self.state is not None  # else there would be no step to pass over
+        """Let the next `steps` steps only read batches, then restore the running means."""
+        assert self.state is not None  # without a checkpoint, there is no step to skip
         train = self.model.train_function
         self.steps_to_pass = steps
         means = self.values[self.state["variables"] :][: self.state["means"]]
@@ -372,7 +373,7 @@ class Checkpoints(keras.callbacks.Callback):
             if self.passing:
                 return {}
             if len(_unique(self.model.metrics_variables)) < len(means):
-                # the first step builds compiled metrics
+                # the first step makes the variables of the metrics given to `compile`
                 self.model.distribute_strategy.run(self.model.test_step, (batch,))
             for variable, value in zip(_unique(self.model.metrics_variables), means, strict=True):
                 variable.assign(value)
@@ -382,15 +383,15 @@ class Checkpoints(keras.callbacks.Callback):
         self.model.train_function = read_batches
 
     def _stop_on_signal(self, write: bool = True) -> None:
-        """Stop the training if a signal arrived, after a checkpoint if wanted."""
+        """Stop training if a signal arrived. If `write`, write a checkpoint first."""
         if self.signal is None:
             return
-        if write and not self.several_workers:  # they would have to write together
+        if write and not self.several_workers:  # all workers would have to write a checkpoint
             self._write(self.epoch, self.steps_done)
         kept = self._all()
         message = f"Stopped by {signal.Signals(self.signal).name}. "
         if kept:
-            message += f"The state is in {kept[-1]}: the same `fit` continues from there."
+            message += f"The last checkpoint is {kept[-1]}. Call `fit` again to continue."
         else:
             message += "There is no checkpoint yet."
         if self.signal == signal.SIGINT:
@@ -400,9 +401,9 @@ class Checkpoints(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def _signal_handlers(self) -> Iterator[None]:
-        """Note SIGTERM and SIGINT for the end of the step. A second one has its usual effect."""
+        """Record the first SIGTERM or SIGINT. A second signal has its usual effect."""
         if threading.current_thread() is not threading.main_thread():
-            yield  # Python allows handlers only in the main thread
+            yield  # Python allows signal handlers only in the main thread
             return
 
         def note(number: int, frame: Any) -> None:
@@ -423,15 +424,15 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 def _write_values(prefix: pathlib.Path, values: Sequence[tf.Tensor]) -> None:
-    """Write tensors by position, as a TensorFlow checkpoint.
+    """Write tensors as a TensorFlow checkpoint, with positions instead of names.
 
-    Names differ between two processes. The order in which a program makes its variables does not.
+    The names of variables can differ between two processes, but their order is the same.
     """
     tf.train.Checkpoint(values=[tf.Variable(value) for value in values]).write(str(prefix))
 
 
 def _read_values(prefix: pathlib.Path, count: int) -> list[Any]:
-    """Read the tensors that `_write_values`, or version 0.1.0, wrote."""
+    """Read `count` tensors that `_write_values` wrote, here or in version 0.1.0."""
     reader = tf.train.load_checkpoint(str(prefix))
     first = "values/0/.ATTRIBUTES/VARIABLE_VALUE"
     name = first if reader.has_tensor(first) else "0"
@@ -439,7 +440,7 @@ def _read_values(prefix: pathlib.Path, count: int) -> list[Any]:
 
 
 def _number(folder: pathlib.Path) -> int:
-    """Return the digits of a checkpoint's name, epoch and step, as one number."""
+    """Return one number from the epoch and the step in the name of a checkpoint."""
     return int("".join(filter(str.isdigit, folder.name)))
 
 
@@ -451,7 +452,7 @@ def _callback_state(callback: keras.callbacks.Callback) -> dict[str, Any]:
 
 
 def _settings(model: keras.Model) -> Any:
-    """Return what identifies a training: distributions, seed, optimizer, objective and losses."""
+    """Return the settings that must be the same when training is resumed, such as the loss."""
     settings: dict[str, Any] = {"model": type(model).__name__}
     for name, value in constructor_arguments(model).items():
         own_seed = name == "seed" and not model.seed_was_drawn
@@ -467,10 +468,10 @@ def _settings(model: keras.Model) -> Any:
 
 
 def _first_difference(there: Any, here: Any, path: str = "") -> tuple[str, Any, Any] | None:
-    """Return `(path, value there, value here)` of the first difference of two JSON structures."""
+    """Return the path of the first difference and both values, or None without a difference."""
     if not (isinstance(there, dict) and isinstance(here, dict)):
         return None if there == here else (path, there, here)
-    for key in sorted({*there, *here} - {"name"}):  # Keras numbers the names within a process
+    for key in sorted({*there, *here} - {"name"}):  # Keras adds numbers to names
         inner = f"{path}.{key}" if path else key
         found = _first_difference(there.get(key), here.get(key), inner)
         if found:
@@ -481,7 +482,7 @@ def _first_difference(there: Any, here: Any, path: str = "") -> tuple[str, Any, 
 def _by_name(
     callbacks: Iterable[keras.callbacks.Callback],
 ) -> dict[str, keras.callbacks.Callback]:
-    """Name each callback by its class and the number of earlier ones of that class."""
+    """Name each callback by its class and the number of earlier callbacks of the same class."""
     named: dict[str, keras.callbacks.Callback] = {}
     for callback in callbacks:
         kind = type(callback).__name__

@@ -1,4 +1,4 @@
-"""Signs that the training of a GAN has failed: near-duplicate samples, a perfect discriminator."""
+"""Warnings if the training of a GAN has failed: near-duplicates, or a perfect discriminator."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-_FEWEST_EXAMPLES = 1000  # an epoch of fewer examples says little
+_FEWEST_EXAMPLES = 1000  # an epoch with fewer examples is too short to judge
 _NEVER = 2**62  # a step that no training reaches
-_NEAR = 0.1  # share of the usual distance between a real example and its nearest neighbour
+_NEAR = 0.1  # fraction of the median distance between nearest neighbours in the real data
 
 
 def near_duplicates(generated: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
     """Mark the generated examples that have a near-duplicate in their batch.
 
-    Two examples are near-duplicates if their distance is below a tenth of the usual distance
-    between a real example and its nearest neighbour (the median over a batch of the same size).
-    So data that form narrow clusters are no near-duplicates of each other.
+    Two generated examples are near-duplicates if their distance is below a tenth of d. d is the
+    median distance between a real example and its nearest neighbour in the batch of real examples.
+    If the real data form narrow clusters, d is small. Examples of such a cluster are then not
+    near-duplicates.
 
     Args:
-        generated, real: Batches of the same shape, `[batch, ...]`.
+        generated: Generated examples, `[batch, ...]`.
+        real: Real examples of the same shape.
 
     Returns:
-        float32 `[batch]` of 0 and 1.
+        float32 `[batch]`, 1 for an example that has a near-duplicate and 0 for any other example.
 
     Example:
         >>> generated = tf.constant([[0.0], [0.01], [5.0]])
@@ -51,15 +53,16 @@ def _squared_distance_to_nearest(x: tf.Tensor) -> tf.Tensor:
 
 
 class CollapseWarning(keras.callbacks.Callback):
-    """Warns, once per `fit` and sign, if the logs of an epoch show a GAN that has failed.
+    """A Keras callback that warns if the logs of an epoch show that a GAN has failed.
 
-    Counting near-duplicates costs O(batch²). So the callback chooses one step per epoch for it: the
-    last but one, since the last may have a partial batch. If the number of steps is unknown, the
-    model counts them in every step.
+    `fit` gives each of the two warnings at most once. Counting near-duplicates costs O(batch²), so
+    the GAN counts near-duplicates in only one step per epoch. That step is the second to last,
+    because the last batch may be partial. If the number of steps is unknown, the GAN counts
+    near-duplicates in every step.
     """
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Forget the warnings of an earlier `fit`."""
+        """Reset the state of an earlier `fit`."""
         self.warned: set[str] = set()
         self.examples: int | None = None
         steps = (self.params or {}).get("steps")
@@ -72,11 +75,11 @@ class CollapseWarning(keras.callbacks.Callback):
         self.model.near_duplicate_step = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Forget the number of examples of the epoch before."""
+        """Reset the number of examples."""
         self.examples = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Choose the step, if it is one of the steps of the next execution."""
+        """Tell the GAN which step of the next execution counts near-duplicates, if any."""
         if self.chosen_step is None:
             return
         step = _NEVER
@@ -87,16 +90,16 @@ class CollapseWarning(keras.callbacks.Callback):
             self.step = self.model.near_duplicate_step = step
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Note how many examples the epoch had, before validation counts its own."""
+        """Record the number of training examples, because validation resets the counter."""
         if self.examples is None:
             self.examples = self._examples_so_far()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Read the logs of an epoch."""
+        """Warn if the logs of the epoch show that the GAN has failed."""
         examples = self._examples_so_far() if self.examples is None else self.examples
         if examples < _FEWEST_EXAMPLES:
             return
-        logs = logs or {}  # a user's own step may log other values
+        logs = logs or {}  # a subclass with its own step may log other values
         duplicates = logs.get("duplicates", 0.0)
         if duplicates > 0.5:
             self._warn(
@@ -110,7 +113,7 @@ class CollapseWarning(keras.callbacks.Callback):
             self._warn(
                 "discriminator",
                 f"The discriminator was never wrong in epoch {epoch + 1}, so the generator learns "
-                "little from it. Try a penalty such as losses.R1, label smoothing, or a lower "
+                "little. Try a penalty such as losses.R1, label smoothing, or a lower "
                 "learning rate of the discriminator.",
             )
 

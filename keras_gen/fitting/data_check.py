@@ -1,4 +1,4 @@
-"""The check of the data that a model is given."""
+"""Checks of the data that a model receives."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from keras_gen._errors import mark
 from keras_gen._typing import Array, Data, TensorLike
 from keras_gen.data import as_arrays
 
-_TOLERANCE = 1e-4  # of rounding, for data at the ends of their range
+_TOLERANCE = 1e-4  # for rounding errors at the ends of the range
 
 
 class DataCheck:
-    """Checks that data are floats of one shape, within the range that a model can output.
+    """Checks that data are floats of the right shape, with values that the model can output.
 
     Args:
         shape: Shape of one example.
         low, high: Smallest and largest value that the model can output.
-        num_classes: Number of classes of a conditional model, whose labels come as `y`. None for a
-            model without labels.
+        num_classes: Number of classes of a conditional model, which receives labels as `y`. None
+            for a model without labels.
     """
 
     def __init__(
@@ -40,20 +40,21 @@ class DataCheck:
         self.num_classes = num_classes
 
     def before_work(self, x: Data | None, y: Array | None = None, name: str = "x") -> None:
-        """Check what `fit` was given, before it starts.
+        """Check the data of `fit` before training starts.
 
-        Arrays are checked as a whole, data sets by their element spec.
+        The shapes, dtypes and values of arrays are checked. Only the shapes and dtypes of a
+        `tf.data.Dataset` are checked. Data of other types are not checked here: `in_step` checks
+        the batches.
 
         Args:
-            x: An array, a `tf.data.Dataset`, or anything else that `fit` takes. The last is left to
-                `in_step`.
-            y: The target or the labels, if any.
-            name: Name of the data in messages.
+            x: The data, of any type that `fit` accepts.
+            y: The target, or the labels of a conditional model.
+            name: Name of `x` in error messages.
 
         Raises:
-            ValueError: For a wrong shape or dtype; for a value that is NaN or out of range; for
-                labels in the place of the target; for labels that are missing, are no integers or
-                lie outside 0 … num_classes − 1.
+            ValueError: If `x` or the target has the wrong shape or dtype, or a value that is NaN or
+                out of range. If labels are missing, are not integers, or lie outside
+                0 … num_classes − 1.
         """
         if isinstance(x, tf.data.Dataset):
             x, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
@@ -79,16 +80,16 @@ class DataCheck:
         """Return examples and their labels as checked arrays.
 
         Args:
-            x: Examples `[n, *shape]`, or a data set of batches of them, with their labels or not.
-            labels: Labels `[n]` for a conditional model, None for any other model.
-            at_least: Smallest number of examples.
+            x: Examples `[n, *shape]`, or a `tf.data.Dataset` of batches, with or without labels.
+            labels: Labels `[n]` for a conditional model. If None, the labels of the data set.
+            at_least: Smallest allowed number of examples.
 
         Returns:
-            `(x, labels)`: float32 `[n, *shape]`, and `[n]` or None.
+            The examples, float32 `[n, *shape]`, and the labels, `[n]` or None.
 
         Raises:
-            ValueError: As `before_work`; if there are fewer examples; for labels that the model
-                has no use for.
+            ValueError: If the data are invalid, as in `before_work`. If there are fewer than
+                `at_least` examples. If `labels` are given, but the model is not conditional.
         """
         if isinstance(x, tf.data.Dataset):
             x, y = as_arrays(x)
@@ -109,16 +110,16 @@ class DataCheck:
         return x, labels
 
     def in_pipeline(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """Return the data set with a check of all values.
+        """Return the data set with a check of the values of each batch.
 
-        A step that XLA compiles cannot check values itself.
+        This is for XLA, because a step that XLA compiles cannot check values.
 
         Args:
-            dataset: Batches in one of the forms that `fit` takes.
+            dataset: Batches `x`, `(x, y)` or `(x, y, sample_weight)`.
 
         Raises:
-            ValueError: For a wrong shape or dtype. For a wrong value, when the data set is read
-                inside `step_errors`.
+            ValueError: If the data have the wrong shape or dtype. Invalid values raise an error
+                later, when the data set is read inside `step_errors`.
         """
 
         def checked(*batch: Any) -> Any:
@@ -133,18 +134,20 @@ class DataCheck:
         return dataset.map(checked)
 
     def in_step(self, x: tf.Tensor, y: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-        """Check a batch inside the step, its values too. XLA omits the check of values.
+        """Check the shapes, dtypes and values of a batch inside a step.
+
+        XLA omits the check of the values.
 
         Args:
             x: A batch `[batch, *shape]`.
             y: The target, of the same shape, or the labels `[batch]` of a conditional model.
 
         Returns:
-            `(x, target)` as float32. The target is `x` where `y` is None or holds labels. What
-            depends on the target does not run before its values are checked.
+            `(x, target)` as float32. If `y` is None or contains labels, the target is `x`. In a
+            graph, operations that use the target run only after the check of its values.
 
         Raises:
-            ValueError: As `before_work`. In a graph, `step_errors` raises the error for a value.
+            ValueError: As in `before_work`. In a graph, `step_errors` raises the error for values.
         """
         given = self._target(x, y)
         x = tf.ensure_shape(tf.cast(x, tf.float32), (None, *self.shape))
@@ -155,7 +158,7 @@ class DataCheck:
         # the batch of a replica may be empty
         within = tf.concat([high_enough & low_enough, [True]], axis=0)
         first = tf.argmin(tf.cast(within, tf.int32))
-        message = self._range_message("other values, first in example # of its batch")
+        message = self._range_message("other values, first in example # of the batch")
         if tf.executing_eagerly() and not tf.reduce_all(within):
             raise ValueError(message.replace("#", str(int(first))))
         with tf.control_dependencies(
@@ -164,19 +167,20 @@ class DataCheck:
             return x, tf.identity(target)
 
     def check_form(self, name: str, values: Any) -> None:
-        """Check that `values` are floats of the shape of the data.
+        """Check that `values` is one array of floats with the shape of the data.
 
         Args:
-            name: Name of the values in messages: `y` for a target, which may be meant as labels.
+            name: Name of `values` in error messages. If it is `y`, the message for a wrong shape
+                also says what to do with labels.
             values: An array, a tensor or a spec.
 
         Raises:
-            ValueError: If they are several arrays, or have another shape or dtype.
+            ValueError: If `values` is several arrays, or has the wrong shape or dtype.
         """
         if isinstance(values, (dict, list, tuple)):
             raise ValueError(
                 f"Expected `{name}` as one array. "
-                f"Received: a {type(values).__name__} of {len(values)}."
+                f"Received: a {type(values).__name__} of length {len(values)}."
             )
         shape = tf.TensorShape(values.shape)
         if not shape.is_compatible_with((None, *self.shape)):
@@ -188,12 +192,13 @@ class DataCheck:
         dtype = tf.as_dtype(values.dtype)
         if not dtype.is_floating:
             raise ValueError(
-                f"Expected `{name}` as floats, pixels in [0, 1]. Received: dtype {dtype.name}. "
+                f"Expected `{name}` as floats, such as pixels in [0, 1]. "
+                f"Received: dtype {dtype.name}. "
                 "Divide pixels of 0 to 255 by 255: x.astype('float32') / 255."
             )
 
     def _target(self, x: Any, y: Any) -> Any:
-        """Return what the model must output for `x`, after a check of shapes, dtypes and labels."""
+        """Check shapes, dtypes and labels, and return the target for `x`."""
         if self.num_classes:
             self._check_labels(y, self.num_classes)
         target = x if y is None or self.num_classes else y
@@ -202,14 +207,14 @@ class DataCheck:
         return target
 
     def _check_labels(self, y: Any, num_classes: int) -> None:
-        """Check that `y`, an array, a tensor or a spec, holds labels."""
+        """Check that the array, tensor or spec `y` contains valid labels."""
         expected = (
             f"Expected labels as `y`, integers of shape (batch,) from 0 to {num_classes - 1}, for "
             "this conditional model."
         )
         if y is None:
             raise ValueError(
-                f"{expected} Received: none. Pass them: fit(x, labels), or a data set of pairs."
+                f"{expected} Received: none. Call fit(x, labels), or use a data set of pairs."
             )
         if not hasattr(y, "dtype"):
             raise ValueError(
@@ -224,19 +229,19 @@ class DataCheck:
             raise ValueError(f"{expected} Received: values from {y.min()} to {y.max()}.")
 
     def _shape_advice(self, name: str, shape: tf.TensorShape) -> str:
-        """Return what to do about a wrong shape."""
+        """Return the advice for an array of a wrong shape."""
         if name == "y":
             return (
-                "If these are labels: a model without a condition learns from x alone, so leave "
-                "them out: fit(x), or fit(dataset.map(lambda x, y: x))."
+                "If `y` contains labels, omit them, because this model is not conditional: "
+                "fit(x), or fit(dataset.map(lambda x, y: x))."
             )
         if (*shape[1:], 1) == self.shape:
-            return "Add the axis of the channel: x[..., None]."
-        return "Reshape the data, or build the networks for their shape."
+            return "Add a channel axis: x[..., None]."
+        return "Reshape the data, or build the networks for the shape of the data."
 
     def _range_message(self, received: str) -> str:
         scaled = ": x / 255" if (self.low, self.high) == (0, 1) else ""
         return (
-            f"Expected data in [{self.low:g}, {self.high:g}], the range of the model's output, and "
-            f"no NaN. Received: {received}. Scale pixels of 0 to 255 into it{scaled}."
+            f"Expected data in [{self.low:g}, {self.high:g}], the range of the model's output, "
+            f"without NaN. Received: {received}. Scale pixels of 0 to 255 to this range{scaled}."
         )

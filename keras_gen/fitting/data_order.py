@@ -1,4 +1,4 @@
-"""Data whose order continues where an interrupted training stopped."""
+"""Continue the order of the data after an interruption of training."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ import tensorflow as tf
 
 
 def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str, Any]:
-    """Return the arguments of `fit` with data in the order of an uninterrupted training.
+    """Return the arguments of `fit`, changed so that the order of the data continues.
+
+    The order is then the same as in an uninterrupted training.
 
     Args:
         arguments: The arguments of `fit` by name.
         epoch: Number of finished epochs.
-        seed: Seed of the order of arrays.
+        seed: Seed for shuffling arrays.
     """
     x = arguments["x"]
     steps = arguments.get("steps_per_epoch")
@@ -27,7 +29,7 @@ def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str
         return {**arguments, "x": x.skip(epoch * steps)}
     if isinstance(x, tf.data.Dataset):
         for _ in range(epoch):
-            iter(x)  # a new iterator draws the seeds of one epoch
+            iter(x)  # each new iterator uses the shuffle seed of one epoch
         return {**arguments, "x": _with_lazy_iterators(x)}
     if isinstance(x, types.GeneratorType) and steps:
         for _ in range(epoch * steps):
@@ -36,19 +38,19 @@ def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str
 
 
 def _with_lazy_iterators(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Return the data set with iterators that draw the seeds of an epoch only when they are read.
+    """Return the data set with iterators that use a shuffle seed only if they are read.
 
-    Keras makes more iterators than it reads.
+    Keras makes more iterators than it reads. The unused iterators must not change the order.
     """
     lazy = tf.data.Dataset.range(1).flat_map(lambda _: dataset)
-    lazy = lazy.with_options(dataset.options())  # `flat_map` hides them
+    lazy = lazy.with_options(dataset.options())  # `flat_map` drops the options
     return lazy.apply(tf.data.experimental.assert_cardinality(dataset.cardinality()))
 
 
 def _arrays_as_dataset(arguments: dict[str, Any], seed: int) -> dict[str, Any]:
     """Return the arguments of `fit` with a shuffled `tf.data.Dataset` instead of arrays.
 
-    Examples are held out for validation as `validation_split` of Keras does it.
+    `validation_split` holds out the last examples for validation, as in Keras.
     """
     given = [arguments[name] for name in ("x", "y", "sample_weight")]
     examples: list[Any] = [None if part is None else np.asarray(part) for part in given]

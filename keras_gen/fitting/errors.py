@@ -12,29 +12,29 @@ import tensorflow as tf
 
 from keras_gen._errors import marked_message
 
-_NAMES = "<keras_gen names>"  # encloses the names of the numbers that follow in an assertion
+_NAMES = "<keras_gen names>"  # stands before and after the names of the values in an assertion
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss or a gradient became NaN or infinite. It did not change the weights."""
+    """A loss or a gradient is NaN or infinite. The step with this value changed no weights."""
 
     @classmethod
     def of(cls, step: int, values: dict[str, float]) -> Self:
-        """Make the error of a step that was not taken.
+        """Make the error for a training step.
 
         Args:
             step: Number of the step, from 1.
-            values: The logged losses of the step by name. If all are finite, the gradient of the
-                first one is not.
+            values: The logged losses of the step by name. If all losses are finite, the message
+                names the gradient of the first loss.
         """
         flawed = {name: value for name, value in values.items() if not math.isfinite(value)}
         if len(flawed) > 1:
-            flawed.pop("loss", None)  # the sum says less than the term
+            flawed.pop("loss", None)  # the sum of the other losses
         received = " and ".join(f"{name} = {value}" for name, value in flawed.items())
         return cls(
-            f"Expected finite numbers. Received: in step {step}, "
-            f"{received or f'the gradient of {next(iter(values))}'}. This step did not change the "
-            "weights. Lower the learning rate, or clip the gradients: "
+            f"Expected finite losses and gradients. Received: in step {step}, "
+            f"{received or f'a non-finite gradient of {next(iter(values))}'}. This step did not "
+            "change the weights. Lower the learning rate, or clip the gradients: "
             "keras.optimizers.Adam(global_clipnorm=1.0)."
         )
 
@@ -42,15 +42,17 @@ class NonFiniteError(ArithmeticError):
 def assert_finite(
     finite: tf.Tensor, step: tf.Tensor, values: dict[str, tf.Tensor]
 ) -> tf.Operation | None:
-    """Make an operation that fails unless `finite`; `step_errors` turns it into an error.
+    """Make an operation that fails if `finite` is false.
+
+    `step_errors` turns this failure into a `NonFiniteError`.
 
     Args:
-        finite: Scalar bool.
+        finite: Scalar bool, whether the losses and gradients are finite.
         step: Number of the training step, from 1.
         values: The logged losses of the step by name.
 
     Raises:
-        NonFiniteError: In eager execution, if not `finite`.
+        NonFiniteError: In eager execution, if `finite` is false.
     """
     if tf.executing_eagerly() and not finite:
         raise NonFiniteError.of(int(step), {name: float(value) for name, value in values.items()})
@@ -60,7 +62,7 @@ def assert_finite(
 
 @contextlib.contextmanager
 def step_errors() -> Iterator[None]:
-    """Turn the failure of a check inside the graph into the error that it stands for.
+    """Turn the TensorFlow error of a failed check inside a graph into a Python error.
 
     Raises:
         NonFiniteError: If `assert_finite` failed.
@@ -78,7 +80,7 @@ def step_errors() -> Iterator[None]:
 
 
 def _non_finite_error(text: str) -> NonFiniteError:
-    """Read the names and values that `assert_finite` put into the text of a TensorFlow error."""
+    """Make the error from the text of the TensorFlow error that `assert_finite` raised."""
     _, listed, rest = text.split(_NAMES)[:3]
     names = listed.split(",")
     step, *values = re.findall(r"\[([^\[\]]*)\]", rest)[: 1 + len(names)]

@@ -7,13 +7,14 @@ from keras_gen._compat import adam_slots
 
 
 def fuse(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Let Keras's own Adam update each variable of a single device by one fused operation.
+    """Make Keras's Adam update each variable with one fused TensorFlow operation.
 
-    The update rule, the configuration and the saved state stay the same. The updates agree to the
-    rounding of 1 − β₂ᵗ, a relative difference of about 1e-5.
+    This is for training on a single device. The update rule, the saved arguments and the saved
+    state stay the same. The relative difference of the updates is about 1e-5, from the rounding of
+    1 − β₂ᵗ.
 
     Args:
-        optimizer: Any Keras optimizer. Others than a plain Adam are left as they are.
+        optimizer: Any Keras optimizer. Only `keras.optimizers.Adam` without `amsgrad` is changed.
 
     Returns:
         The same optimizer.
@@ -27,7 +28,7 @@ def fuse(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
         learning_rate: tf.Tensor,
     ) -> tf.Operation | None:
         slots = adam_slots(optimizer, variable)
-        sparse = isinstance(gradient, tf.IndexedSlices)  # of an embedding
+        sparse = isinstance(gradient, tf.IndexedSlices)  # the gradient of an embedding
         if slots is None or sparse:
             return type(optimizer).update_step(optimizer, gradient, variable, learning_rate)
         first_moment, second_moment = slots

@@ -1,4 +1,4 @@
-"""What `fit` needs on several workers."""
+"""Functions for training on several workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_gen._compat import several_workers
 
-_FROM_OTHER_WORKERS = (  # what TensorFlow raises here when another worker ends
+_FROM_OTHER_WORKERS = (  # errors of TensorFlow when another worker ends
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -26,19 +26,21 @@ class WorkerLostError(ConnectionError):
 
 
 def worker_index(strategy: tf.distribute.Strategy) -> int:
-    """Return the index of this worker; the chief has index 0."""
+    """Return the index of this worker. The chief worker has index 0."""
     return strategy.cluster_resolver.task_id
 
 
 def common_numbers(
     strategy: tf.distribute.Strategy, numbers: Iterable[int], at_most: int
 ) -> list[int]:
-    """Return the numbers that all workers have. Every worker must call this at the same time.
+    """Return the numbers that all workers have.
+
+    Every worker must call this function at the same time.
 
     Args:
-        strategy: The strategy of all workers.
-        numbers: The numbers of this worker, none of them negative.
-        at_most: Largest number of numbers that a worker may have.
+        strategy: The `tf.distribute` strategy of the workers.
+        numbers: The numbers of this worker. Negative numbers are not allowed.
+        at_most: Maximum length of `numbers` on each worker.
     """
     padded = tf.constant([*numbers, *[-1] * at_most][:at_most], tf.int64)
     local = strategy.experimental_distribute_values_from_function(lambda context: padded)
@@ -49,10 +51,10 @@ def common_numbers(
 
 
 def without_strategy(model: keras.Model) -> keras.Model:
-    """Return a copy of the model outside the strategy of several workers.
+    """Return a copy of the model that one worker can use without the other workers.
 
-    One worker can use the copy alone. With the model itself, the others would have to take part in
-    every change of a variable. On one worker, this is the model itself.
+    In the original model, all workers must take part in each change of a variable. If there is only
+    one worker, the function returns the original model.
     """
     if not several_workers(model.distribute_strategy):
         return model
@@ -63,7 +65,7 @@ def without_strategy(model: keras.Model) -> keras.Model:
 
 @contextlib.contextmanager
 def worker_errors(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Turn what TensorFlow raises when another worker ends into a `WorkerLostError`."""
+    """Turn the errors of TensorFlow when another worker ends into a `WorkerLostError`."""
     try:
         yield
     except _FROM_OTHER_WORKERS as error:
@@ -71,6 +73,6 @@ def worker_errors(strategy: tf.distribute.Strategy) -> Iterator[None]:
             raise
         raise WorkerLostError(
             "Another worker ended, or cannot be reached: "
-            f"{str(error).strip().splitlines()[-1]} Start all workers again. With Checkpoints they "
-            "continue from the newest checkpoint that all of them have."
+            f"{str(error).strip().splitlines()[-1]} Start all workers again. With Checkpoints, "
+            "training continues from the newest checkpoint that all workers have."
         ) from None

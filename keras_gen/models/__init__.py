@@ -1,4 +1,4 @@
-"""The models, one per file."""
+"""The models. Each file defines one model."""
 
 from keras_gen.models.autoencoder import RegularizedAutoencoder
 from keras_gen.models.base import GenerativeModel

@@ -1,4 +1,4 @@
-"""The regularized autoencoder (MATH 1)."""
+"""The regularized autoencoder (lecture notes, MATH 1)."""
 
 from __future__ import annotations
 
@@ -25,21 +25,25 @@ _AVERAGED = ("sum_over_batch_size", "mean", "none", None)  # reductions of Keras
 
 @keras.saving.register_keras_serializable("keras_gen")
 class RegularizedAutoencoder(GenerativeModel):
-    """z = encoder(x), x̂ = decoder(z), trained on E_x[L(x, x̂)] + λ‖W‖² (MATH 1).
+    """An autoencoder with regularizers of its weights and its latents.
 
-    L is any Keras loss given to `compile(loss=)`. λ‖W‖² comes from the kernel regularizers of the
-    networks; it counts once and is logged as `regularization_loss`. Regularizers of the latents are
-    given to `compile(regularizers=)` and logged as `penalty_loss`.
+    The encoder maps data x to latents z. The decoder maps z to a reconstruction x̂. Training
+    minimizes E_x[L(x, x̂)] + λ‖W‖² (lecture notes, MATH 1). L is the Keras loss that you pass to
+    `compile`. λ‖W‖² is the sum of the kernel regularizers of both networks, and is logged as
+    `regularization_loss`. `compile` also accepts regularizers of the latents. Their sum is added
+    to the loss, and is logged as `penalty_loss`.
 
     Args:
-        encoder: Built Keras model from data to latents.
-        decoder: Built Keras model from latents to data. If it ends in a sigmoid, data outside
-            [0, 1] are an error.
-        prior: The distribution of the latents that `generate` samples from; None until
-            `fit_latent_density` makes one.
-        threshold: Anomaly score above which data are anomalous; None until `calibrate` finds it.
-        seed: Seed of the model's noise.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras model.
+        encoder: Built Keras model that maps data to latents.
+        decoder: Built Keras model that maps latents to data. If the last activation is a sigmoid,
+            data must lie in [0, 1]. If the last activation is tanh, data must lie in [-1, 1].
+        prior: Distribution from which `generate` samples latents. If None, call
+            `fit_latent_density` before `generate`.
+        threshold: Anomaly score above which an example is an anomaly. If None, call `calibrate`
+            to compute the threshold.
+        seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, the seed is
+            random.
+        **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`.
 
     Example:
         >>> from keras_gen import networks
@@ -76,7 +80,7 @@ class RegularizedAutoencoder(GenerativeModel):
         self.latent_shape = latent_shape
         if threshold is not None and not is_real(threshold):
             raise ValueError(
-                "`threshold` must be a number or None; `calibrate` finds one. "
+                "`threshold` must be a number or None. Call `calibrate` to compute it. "
                 f"Received: threshold={threshold!r}"
             )
         self.threshold = threshold
@@ -97,19 +101,20 @@ class RegularizedAutoencoder(GenerativeModel):
         regularizers: LatentRegularizer | Sequence[LatentRegularizer] | None = (),
         **kwargs: Any,
     ) -> None:
-        """Configure the model for training as `keras.Model.compile` does.
+        """Configure the model for training, like `keras.Model.compile`.
 
         Args:
             optimizer: Keras optimizer or its name.
-            loss: L, a Keras loss by name, function or object, with Keras's default reduction.
-            regularizers: Regularizers of the latents, for instance
+            loss: Reconstruction loss L: a `keras.losses.Loss`, a loss function, or the name of a
+                Keras loss. The reduction must be an average over the batch, the default of Keras.
+            regularizers: One `LatentRegularizer` or a list of them, for instance
                 `[regularizers.Contractive(1e-3)]`.
-            **kwargs: Further arguments of `keras.Model.compile`. The `metrics` see the data and
-                their reconstruction.
+            **kwargs: Other arguments of `keras.Model.compile`. `metrics` compare the data with the
+                reconstruction.
 
         Raises:
-            ValueError: If `loss` is missing or is not averaged over the batch, or if a regularizer
-                is not one of latents.
+            ValueError: If `loss` is None or is not averaged over the batch, or if `regularizers`
+                contains an object that is not a `LatentRegularizer`.
         """
         if loss is None:
             raise ValueError(
@@ -129,7 +134,7 @@ class RegularizedAutoencoder(GenerativeModel):
         if not all(isinstance(regularizer, LatentRegularizer) for regularizer in regularizers):
             raise ValueError(
                 "`regularizers` must be regularizers of latents, such as "
-                "[keras_gen.regularizers.Contractive(1e-3)]. Give regularizers of weights to the "
+                "[keras_gen.regularizers.Contractive(1e-3)]. Pass regularizers of weights to the "
                 f"layers of the networks. Received: {regularizers!r}"
             )
         cross_entropy = function is keras.losses.binary_crossentropy
@@ -137,7 +142,7 @@ class RegularizedAutoencoder(GenerativeModel):
             self.data_check = DataCheck(self.data_shape, 0.0, 1.0)
         super().compile(optimizer, **kwargs)
         if self.loss is not None and loss != self.loss:
-            self.threshold = None  # it was a quantile of other scores
+            self.threshold = None  # the old loss gave other scores
         self.loss = loss  # not passed to Keras, which would require a target
         self.regularizers = regularizers
         with self.distribute_strategy.scope():
@@ -148,7 +153,7 @@ class RegularizedAutoencoder(GenerativeModel):
         return self.decoder(self.encoder(inputs, training=training), training=training)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Take one step on E_x[L(x, x̂)] + λ‖W‖² plus the regularizers of the latents."""
+        """Take one optimizer step on one batch, and return the logs."""
         batch = self.unpack(data)
         with tf.GradientTape() as tape:
             terms, reconstruction = self._terms(batch, training=True)
@@ -158,13 +163,13 @@ class RegularizedAutoencoder(GenerativeModel):
         return self._logs(batch, terms, reconstruction)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Compute the losses of a batch."""
+        """Compute the losses of one batch, and return the logs."""
         batch = self.unpack(data)
         terms, reconstruction = self._terms(batch, training=False)
         return self._logs(batch, terms, reconstruction)
 
     def _terms(self, batch: CheckedBatch, training: bool) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Return the averaged terms of the loss by name, and the reconstruction."""
+        """Return the loss and its terms by name, averaged over the batch, and x̂."""
         latents = self.encoder(batch.x, training=training)
         reconstruction = self.decoder(latents, training=training)
         error = self.reconstruction_error(batch.target, reconstruction)
@@ -183,7 +188,7 @@ class RegularizedAutoencoder(GenerativeModel):
         return self.compute_metrics(batch.x, batch.target, reconstruction, batch.sample_weight)
 
     def _penalty(self, latents: tf.Tensor, x: tf.Tensor, training: bool) -> tf.Tensor:
-        """Return the sum of the regularizers of the latents, `[batch]`."""
+        """Return the sum of the latent regularizers for each example, `[batch]`."""
 
         def encode(inputs: tf.Tensor) -> tf.Tensor:
             return self.encoder_in_float32(inputs, training=training)
@@ -195,25 +200,25 @@ class RegularizedAutoencoder(GenerativeModel):
         return total
 
     def reconstruction_error(self, target: tf.Tensor, reconstruction: tf.Tensor) -> tf.Tensor:
-        """Return L(x, x̂) of each example, `[batch]`.
+        """Return the reconstruction loss of each example, `[batch]`.
 
-        L is the compiled loss. As in Keras, it is averaged over the axes after the batch.
+        The loss is the one passed to `compile`, averaged over all axes except the batch axis.
         """
         loss = keras.losses.get(self.loss)
         values = getattr(loss, "call", loss)(target, tf.cast(reconstruction, tf.float32))
         return tf.reduce_mean(tf.reshape(values, (tf.shape(target)[0], -1)), axis=1)
 
     def encode(self, x: Array) -> tf.Tensor:
-        """Map data to latents `[batch, *latent_shape]`."""
+        """Map data `[batch, *data_shape]` to latents `[batch, *latent_shape]`."""
         return self.encoder(x, training=False)
 
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Return `encode(x)`, flattened to `[batch, n]`."""
+        """Return `encode(x)`, flattened to one vector per example, `[batch, n]`."""
         self._condition_arguments(condition)
         return tf.reshape(self.encode(x), (-1, math.prod(self.latent_shape)))
 
     def decode(self, latents: Array) -> tf.Tensor:
-        """Map latents to data `[batch, *data_shape]`."""
+        """Map latents `[batch, *latent_shape]` to data `[batch, *data_shape]`."""
         return self.decoder(latents, training=False)
 
     def reconstruct(self, x: Array) -> tf.Tensor:
@@ -221,17 +226,18 @@ class RegularizedAutoencoder(GenerativeModel):
         return self(x, training=False)
 
     def score(self, x: TensorLike) -> tf.Tensor:
-        """Compute the anomaly score of each example, `[batch]`: its reconstruction error.
+        """Compute the anomaly score of each example, `[batch]`.
 
-        The error is the compiled loss. A higher score is more anomalous.
+        The score is the reconstruction error of the example, measured with the loss passed to
+        `compile`. A higher score means a more anomalous example.
 
         Raises:
-            ValueError: If the model is not compiled, or the data have another shape or dtype.
+            ValueError: If the model is not compiled, or `x` has the wrong shape or dtype.
         """
         if self.loss is None:
             raise ValueError(
-                f"{self.name} has no loss to score with. Compile it, for instance "
-                "compile(loss='mse')."
+                f"{self.name} has no loss, so it cannot compute scores. Compile the model, for "
+                "instance compile(loss='mse')."
             )
         x = tf.convert_to_tensor(x)
         self.data_check.check_form("x", x)
@@ -239,25 +245,25 @@ class RegularizedAutoencoder(GenerativeModel):
         return self.reconstruction_error(x, self.reconstruct(x))
 
     def calibrate(self, x: Examples, quantile: float = 0.99) -> float:
-        """Set the threshold above which an anomaly score marks an anomaly.
+        """Compute the threshold for `is_anomaly` from in-distribution data, and store it.
 
-        The threshold is a quantile of the scores of in-distribution data that the model was not
-        trained on. Of further such data, a share of about 1 − `quantile` will be marked as
-        anomalous. The threshold is part of the model, of its `.keras` file and of its exported
-        `score` signature, which then returns `anomaly`, too. Compiling with another loss drops it.
+        The threshold is the `quantile` of the anomaly scores of `x`. Use data that the model was
+        not trained on. A fraction of about 1 − `quantile` of new in-distribution data will then
+        have a score above the threshold. The `.keras` file contains the threshold. After `export`,
+        the exported function `score` also returns `anomaly`. If you later compile the model with
+        another loss, the threshold is removed.
 
         Args:
-            x: In-distribution data: an array, or a `tf.data.Dataset` of batches, also of pairs
-                (noisy, clean). For an accurate threshold, at least a hundred examples should lie
-                above it.
-            quantile: Share of in-distribution data that are not marked, in (0, 1).
+            x: In-distribution data: an array, or a `tf.data.Dataset` of batches. A batch can also
+                be a pair (noisy data, clean data). For an accurate threshold, at least a hundred
+                examples should have a score above the threshold.
+            quantile: Fraction of `x` with a score of at most the threshold, between 0 and 1.
 
         Returns:
             The threshold.
 
         Raises:
-            ValueError: If there are no data or data of another form, or `quantile` is not between
-                0 and 1.
+            ValueError: If `x` is empty or not valid data, or if `quantile` is not between 0 and 1.
         """
         if not is_real(quantile) or not 0 < quantile < 1:
             raise ValueError(
@@ -275,37 +281,37 @@ class RegularizedAutoencoder(GenerativeModel):
             error = self.reconstruction_error(batch.target, self.reconstruct(batch.x))
             scores.extend(error.numpy())
         if not scores:
-            raise ValueError("Expected in-distribution data to calibrate on. Received: none.")
+            raise ValueError("Expected at least one in-distribution example. Received: none.")
         self.threshold = float(np.quantile(scores, quantile))
         return self.threshold
 
     def is_anomaly(self, x: TensorLike) -> tf.Tensor:
-        """Return whether the anomaly score of each example is above the threshold, bool `[batch]`.
+        """Return True for each example with a score above the threshold, bool `[batch]`.
 
         Raises:
-            ValueError: If the model has no threshold yet.
+            ValueError: If the model has no threshold yet, or if `score` raises an error.
         """
         if self.threshold is None:
             raise ValueError(
                 f"{self.name} has no threshold yet. Call calibrate(x) with in-distribution data "
-                "that it was not trained on."
+                "that the model was not trained on."
             )
         return self.score(x) > self.threshold
 
     def fit_latent_density(self, x: Examples, num_components: int = 10) -> None:
-        """Fit a mixture of normals to the latents of `x`, so that the autoencoder can `generate`.
+        """Fit a mixture of normal distributions to the latents of `x`.
 
-        (Ghosh et al. 2020, arXiv:1903.12436.) Call it after training. The density is part of the
-        model, of its `.keras` file and of its exported `generate` signature. A second call fits it
-        again.
+        `generate` samples latents from this mixture (Ghosh et al. 2020, arXiv:1903.12436). Call
+        this method after training. A second call replaces the first fit. The `.keras` file and the
+        exported function `generate` contain the mixture.
 
         Args:
             x: Data, an array or a `tf.data.Dataset` of batches.
             num_components: Number of components of the mixture.
 
         Raises:
-            ValueError: If the latents are not vectors, or the model has a prior of another kind or
-                with another number of components.
+            ValueError: If the latents are not vectors, or if the model already has another kind of
+                prior or a mixture with another number of components.
         """
         if len(self.latent_shape) != 1:
             raise ValueError(
@@ -320,17 +326,17 @@ class RegularizedAutoencoder(GenerativeModel):
         mixture = isinstance(self.prior, FittedMixture)
         if not mixture or self.prior.num_components != num_components:
             raise ValueError(
-                f"{self.name} has a prior already, {self.prior.name}, which is not a mixture of "
-                f"{num_components} components. Make another model of the same networks: "
+                f"{self.name} already has the prior {self.prior.name}, which is not a mixture of "
+                f"{num_components} components. Make another model from the same networks: "
                 "RegularizedAutoencoder(autoencoder.encoder, autoencoder.decoder)."
             )
         self.prior.fit(latents, self.seed)
 
     def signatures(self) -> dict[str, Endpoint]:
-        """Return the endpoints of the exported model.
+        """Return the functions that `export` writes, with the specs of their inputs, by name.
 
-        They are `serving_default`, `encode` and `decode`; `score` if there is a loss or threshold;
-        `generate` if there is a latent density.
+        The names are `serving_default`, `encode` and `decode`. A model with a loss or a threshold
+        also has `score`. A model with a prior also has `generate`.
         """
         data = [self._data_spec()]
         latents = [tf.TensorSpec((None, *self.latent_shape), tf.float32, name="latents")]
@@ -349,7 +355,7 @@ class RegularizedAutoencoder(GenerativeModel):
         return endpoints
 
     def _score_outputs(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return the outputs of the `score` signature."""
+        """Return `score`, and also `anomaly` if the model has a threshold."""
         score = self.score(inputs)
         if self.threshold is None:
             return {"score": score}
@@ -357,7 +363,7 @@ class RegularizedAutoencoder(GenerativeModel):
 
 
 def _batches(x: Examples) -> tf.data.Dataset:
-    """Return the batches of a data set, or of an array."""
+    """Return `x` as a data set of batches."""
     if isinstance(x, tf.data.Dataset):
         return x
     return tf.data.Dataset.from_tensor_slices(x).batch(256)

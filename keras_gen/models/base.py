@@ -1,4 +1,4 @@
-"""What the generative models share: configuration, `fit`, noise, one optimizer step, generation."""
+"""The base class of all models: saving, training, random seeds, generation and export."""
 
 from __future__ import annotations
 
@@ -28,49 +28,52 @@ from keras_gen.fitting.multi_worker import worker_errors
 
 
 class CheckedBatch(NamedTuple):
-    """A batch of `fit` after the check of its data."""
+    """One batch, after its data have been checked."""
 
     x: tf.Tensor
     """Data `[batch, *data_shape]`, float32."""
     target: tf.Tensor
-    """What the model must output for `x`; `x` itself if no target was given."""
+    """The output that the model should produce for `x`. Without a target, this is `x` itself."""
     labels: tf.Tensor | None
-    """Labels `[batch]` of a conditional model, None for any other."""
+    """Labels `[batch]` for a conditional model, None for any other model."""
     sample_weight: tf.Tensor | None
-    """Weights `[batch]`, or None."""
+    """Weights of the examples, `[batch]`, or None."""
 
 
 class GenerativeModel(MultiWorkerModel):
-    """Base of all models. A subclass names the parts of its loss and writes its steps.
+    """The base class of all models.
+
+    A subclass sets `loss_parts` and implements `train_step` and `test_step`.
 
     Args:
-        data_check: The `DataCheck` of what `fit` is given.
-        seed: Seed of all noise of the model, an int in [0, 2³¹). If None, it is drawn with Python's
-            `random`, which `keras.utils.set_random_seed` seeds.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras model.
+        data_check: A `DataCheck` for the data that `fit` receives.
+        seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, Python's
+            `random` module chooses the seed. `keras.utils.set_random_seed` makes this choice
+            reproducible.
+        **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`.
     """
 
     loss_parts: tuple[str, ...] = ()
-    """Names of the logged parts of the loss, apart from `loss` itself."""
+    """Names of the logged values other than `loss`, such as the terms of the loss."""
     compile_arguments: tuple[str, ...] = ()
-    """Arguments of `compile` beyond those of Keras. Each is kept in the attribute of the same name
-    and saved with the model."""
+    """Arguments of `compile` that `keras.Model.compile` does not have. Each argument is kept in an
+    attribute of the same name, and is saved with the model."""
     monitor: tuple[str, Literal["min", "max"]] | None = ("val_loss", "min")
-    """The logged value that early stopping watches, and whether it should fall or rise. None if no
-    value shows how good the model is."""
+    """Name of the logged value for early stopping, and `"min"` if a low value is good or `"max"` if
+    a high value is good. None if no logged value measures the quality of the model."""
     evaluated_losses: tuple[str, ...] = ()
-    """Names of the losses that compare models, so that an evaluation reports them."""
+    """Names of the losses that an evaluation reports, in order to compare models."""
     loss_unit = ""
     """Unit of the losses, for instance `"nats"`."""
     has_encoder = True
-    """Whether the model maps data to latents, so that it answers `encode` and `latents`."""
+    """Whether the model can map data to latents."""
     has_log_likelihood = False
-    """Whether log p(x) can be estimated by importance sampling, from `log_weights`."""
+    """Whether the model has a method `log_weights`, from which log p(x) can be estimated."""
     generates_means = True
     """Whether `generate` returns means of p(x | z), such as the probabilities of binary pixels."""
     train_function: Any  # Keras declares no type
     prior: Prior | None = None
-    """The distribution of the latents that `generate` samples from."""
+    """Distribution from which `generate` samples latents."""
 
     def __init__(self, data_check: DataCheck, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -88,7 +91,7 @@ class GenerativeModel(MultiWorkerModel):
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes of a conditional model, whose labels are `y`; None for any other."""
+        """Number of classes of a conditional model, None for any other model."""
         return self.data_check.num_classes
 
     @property
@@ -96,22 +99,22 @@ class GenerativeModel(MultiWorkerModel):
         """Shape of one example."""
         return self.data_check.shape
 
-    # === Configuration ===
+    # === Saving and compiling ===
 
     def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments and those of the Keras model."""
+        """Return the arguments of the constructor, including those of `keras.Model`."""
         return {**super().get_config(), **serialize_arguments(self)}
 
     @classmethod
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Self:
-        """Make the untrained model that `get_config` describes."""
+        """Make a new, untrained model from the result of `get_config`."""
         with keras.saving.custom_object_scope(custom_objects or {}):
             return cls(**deserialize_arguments(config))
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """Return the arguments of `compile`, or None for a model that is not compiled."""
+        """Return the arguments of `compile`, or None if the model is not compiled."""
         config = super().get_compile_config()
         if not config:
             return config
@@ -126,14 +129,15 @@ class GenerativeModel(MultiWorkerModel):
         loss_weights: Any = None,
         **kwargs: Any,
     ) -> None:
-        """Configure the model for training as `keras.Model.compile` does.
+        """Configure the model for training, like `keras.Model.compile`.
 
-        All variables of the optimizer are made here, so that a saved model can restore them.
+        This method also makes the variables of the optimizer, so that a saved file can restore
+        these variables.
         """
         if loss_weights is not None:
             raise ValueError(
                 f"{type(self).__name__} has no `loss_weights`. Received: {loss_weights!r}. Set the "
-                "weights of the terms of the loss themselves."
+                "weight of each term in the object that defines it, such as R1(weight=10.0)."
             )
         super().compile(optimizer, **kwargs)
         self.optimizer.build(self.trainable_variables)
@@ -143,10 +147,10 @@ class GenerativeModel(MultiWorkerModel):
                 fuse(one_optimizer)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile the model as the saved one was compiled."""
+        """Compile the model with the arguments that `get_compile_config` returned."""
         self.compile(**keras.saving.deserialize_keras_object(config))
 
-    # === What the user passes to `fit` and `evaluate` ===
+    # === Training and evaluation ===
 
     def fit(
         self,
@@ -163,29 +167,30 @@ class GenerativeModel(MultiWorkerModel):
         sample_weight: TensorLike | None = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """Train the model as `keras.Model.fit` does.
+        """Train the model, like `keras.Model.fit`.
 
-        Weights of examples count without `y`, too. With `Checkpoints` among the callbacks, training
-        continues from the newest checkpoint.
+        Unlike in Keras, `sample_weight` also works without `y`. If `callbacks` contains
+        `Checkpoints`, training continues from the newest checkpoint.
 
         Raises:
-            ValueError: If data are invalid. In that case nothing is trained.
-            NonFiniteError: If a loss or gradient becomes NaN or infinite. It does not change the
-                weights.
+            ValueError: If an argument or the data are invalid. Arrays are checked before training
+                starts. The values of other data are checked batch by batch.
+            NonFiniteError: If a loss or a gradient is NaN or infinite. The step with this value
+                does not change the weights.
         """
         if class_weight is not None:
             raise ValueError(
-                f"{type(self).__name__} learns no classes. "
+                f"{type(self).__name__} does not accept `class_weight`. "
                 f"Received: class_weight={class_weight!r}. Use `sample_weight`."
             )
         if self.distribute_strategy.num_replicas_in_sync > 1 and self.steps_per_execution > 1:
             raise ValueError(
-                "Expected steps_per_execution=1 on several replicas "
+                "Expected steps_per_execution=1 on several replicas, because of a bug in Keras "
                 "(github.com/keras-team/keras/issues/19246). "
                 f"Received: steps_per_execution={self.steps_per_execution}. Compile without it."
             )
         if isinstance(x, (tf.data.Dataset, types.GeneratorType)):
-            shuffle = False  # Keras would warn that it does not shuffle them
+            shuffle = False  # Keras would warn that it cannot shuffle these data
         x, y, sample_weight = self._checked(x, y, sample_weight)
         if isinstance(validation_data, (tuple, list)):
             parts = keras.utils.unpack_x_y_sample_weight(tuple(validation_data))
@@ -228,33 +233,33 @@ class GenerativeModel(MultiWorkerModel):
         sample_weight: TensorLike | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Evaluate the model as `keras.Model.evaluate` does.
+        """Compute the losses and metrics of data, like `keras.Model.evaluate`.
 
-        Weights of examples count without `y`, too.
+        Unlike in Keras, `sample_weight` also works without `y`.
 
         Raises:
-            ValueError: If data are invalid.
+            ValueError: If the data are invalid.
         """
         x, y, sample_weight = self._checked(x, y, sample_weight)
         with step_errors(), worker_errors(self.distribute_strategy):
             return super().evaluate(x, y, *args, sample_weight=sample_weight, **kwargs)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """Train on one batch as `keras.Model.train_on_batch`; errors are those of `fit`."""
+        """Train on one batch, like `keras.Model.train_on_batch`, with the same errors as `fit`."""
         with step_errors():
             return super().train_on_batch(*args, **kwargs)
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate one batch as `keras.Model.test_on_batch`; errors are those of `evaluate`."""
+        """Evaluate one batch, like `keras.Model.test_on_batch`, with the errors of `evaluate`."""
         with step_errors():
             return super().test_on_batch(*args, **kwargs)
 
     def _checked(
         self, x: Any, y: Any = None, sample_weight: Any = None, *, name: str = "x"
     ) -> tuple[Any, Any, Any]:
-        """Check data and return them as Keras receives them.
+        """Check the data, and return `(x, y, sample_weight)` for Keras.
 
-        Keras drops weights where there is no target. There, `x` becomes its own target.
+        Keras ignores `sample_weight` if `y` is None. In that case, this method returns `x` as `y`.
         """
         self.data_check.before_work(x, y, name)
         if isinstance(x, tf.data.Dataset):
@@ -267,18 +272,19 @@ class GenerativeModel(MultiWorkerModel):
         return x, y, sample_weight
 
     def unpack(self, data: Any) -> CheckedBatch:
-        """Check a batch of `fit` and split it.
+        """Split a batch of `fit` into its parts, and check each part.
 
         Args:
-            data: `x`, `(x, target)` or `(x, target, sample_weight)`; of a conditional model
+            data: `x`, `(x, target)` or `(x, target, sample_weight)`. For a conditional model:
                 `(x, labels)` or `(x, labels, sample_weight)`.
 
         Returns:
-            A `CheckedBatch`. What depends on its target does not run before the values are checked.
+            A `CheckedBatch`. In a graph, operations that use `target` run only after the check of
+            its values.
 
         Raises:
-            ValueError: For labels in the place of the target, a wrong shape, integer pixels, or
-                weights of a shape other than `(batch,)`.
+            ValueError: If `x` or the target has the wrong shape, dtype or values, if labels are
+                missing or invalid, or if `sample_weight` does not have one weight per example.
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x, target = self.data_check.in_step(x, y)
@@ -287,19 +293,19 @@ class GenerativeModel(MultiWorkerModel):
             shape = tf.TensorShape(sample_weight.shape)
             if not (shape.is_compatible_with((None,)) or shape.is_compatible_with((None, 1))):
                 raise ValueError(
-                    "`sample_weight` must have one weight for each example, shape (batch,). "
+                    "`sample_weight` must have shape (batch,), one weight for each example. "
                     f"Received: shape {shape}"
                 )
             sample_weight = tf.reshape(tf.cast(sample_weight, tf.float32), (-1,))
         return CheckedBatch(x, target, labels, sample_weight)
 
-    # === The step ===
+    # === The training step ===
 
     def make_train_function(self, force: bool = False) -> None:
-        """Make the function from a data iterator to the logs of one step.
+        """Make the function that takes a data iterator, runs a step, and returns the logs.
 
         Args:
-            force: Whether to make it again if there is one.
+            force: Whether to replace a function that exists already.
         """
         if self.train_function is not None and not force:
             return
@@ -309,11 +315,13 @@ class GenerativeModel(MultiWorkerModel):
             self.train_function = one_step_function(self, self.train_function)
 
     def noise_seed(self, training: bool) -> tf.Tensor:
-        """Return a stateless seed, int32 `[2]`, which differs by step, replica and purpose.
+        """Return a seed for the stateless random functions of TensorFlow, int32 `[2]`.
 
-        In training, the seed depends on the optimizer's count of steps. That count is saved, so a
-        resumed training continues with the noise of an uninterrupted one. In evaluation, it depends
-        on the number of examples so far, so that batches differ and two evaluations agree.
+        The seed differs between steps, between replicas, and between training and evaluation. In
+        training, the seed depends on the optimizer's step counter. A checkpoint contains the step
+        counter, so a resumed training uses the same noise as an uninterrupted training. In
+        evaluation, the seed depends on the number of examples evaluated so far. So each batch has
+        different noise, but two evaluations use the same noise.
         """
         seen = self.part_trackers[0].count
         step = step_counter(self.optimizer) if training else seen
@@ -323,9 +331,11 @@ class GenerativeModel(MultiWorkerModel):
         return tf.random.experimental.stateless_fold_in(seed, replica)
 
     def average(self, values: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
-        """Reduce one value per example `[batch]` to their weighted mean, a scalar.
+        """Average one value per example, `[batch]`, to a scalar.
 
-        This is the only reduction of losses. As in Keras, all replicas count alike.
+        Each value is multiplied by the weight of its example. As in Keras, the sum is divided by
+        the number of examples, not by the sum of the weights. The result is also divided by the
+        number of replicas, because TensorFlow sums the gradients over the replicas.
         """
         if sample_weight is not None:
             values = values * sample_weight
@@ -333,12 +343,13 @@ class GenerativeModel(MultiWorkerModel):
         return tf.math.divide_no_nan(tf.reduce_sum(values), examples)
 
     def regularization_loss(self, network: keras.Model | None = None) -> tf.Tensor:
-        """Return the sum of the losses that layers add, such as kernel regularizers.
+        """Return the sum of the losses that layers add, such as kernel regularizers, a scalar.
 
-        Summed over all replicas, it counts once.
+        The sum is divided by the number of replicas, because TensorFlow sums the gradients over
+        the replicas.
 
         Args:
-            network: Whose layers; all networks of the model if None.
+            network: The network whose layers count. If None, all networks of the model count.
         """
         losses = (self if network is None else network).losses
         if not losses:
@@ -355,24 +366,25 @@ class GenerativeModel(MultiWorkerModel):
     ) -> tf.Tensor | float:
         """Take one optimizer step on `variables`, if the loss and its gradient are finite.
 
-        Under mixed precision the loss scale multiplies the gradient of the loss. A gradient that
-        overflows for that reason is left to Keras, which lowers the scale.
+        Under mixed precision, the optimizer scales the loss, and the gradient can overflow. This is
+        not an error: Keras then skips the step and lowers the scale.
 
         Args:
-            tape: Records the computation of the loss.
-            x: The batch. A replica may have none of the examples of a partial batch, and with batch
-                normalization no gradient then.
-            loss: A scalar.
+            tape: The gradient tape that recorded the computation of the loss.
+            x: The batch. On several replicas, the batch of one replica can be empty. Its gradients
+                are then set to zero, because batch normalization can make them NaN.
+            loss: The loss, a scalar.
             variables: The variables that the step changes.
-            parts: Logged terms of the loss by name, for the error; the first names the gradient.
+            parts: Logged terms of the loss by name, for the error message. If only the gradient is
+                not finite, the message names the first term.
 
         Returns:
-            What to add to the logged loss: 0. Under XLA, which cannot raise errors, NaN after a
-            step that was not taken.
+            A number to add to the logged loss. The number is 0. With XLA, which cannot raise
+            errors, the number is NaN if the step was skipped.
 
         Raises:
-            NonFiniteError: By `fit` and, without XLA, by `train_on_batch`, if the loss or the
-                gradient is not finite.
+            NonFiniteError: If the loss or the gradient is not finite. With XLA, `fit` raises this
+                error after the step, and `train_on_batch` does not raise it.
         """
         if not variables:
             return 0.0
@@ -392,11 +404,11 @@ class GenerativeModel(MultiWorkerModel):
         return 0.0
 
     def log(self, x: tf.Tensor, **values: tf.Tensor) -> None:
-        """Update the running means of the epoch.
+        """Update the running means of the epoch with the values of one batch.
 
         Args:
-            x: The batch, whose size is the weight of the values.
-            **values: The loss and its parts, as `average` returned them.
+            x: The batch. The number of its examples is the weight of the values.
+            **values: The loss and its terms by name, as `average` returned them.
         """
         examples = tf.shape(x)[0]
         for metric in self.metrics:
@@ -410,9 +422,9 @@ class GenerativeModel(MultiWorkerModel):
         y_pred: tf.Tensor | None,
         sample_weight: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
-        """Update the metrics given to `compile` and return all logs.
+        """Update the metrics that were passed to `compile`, and return all logs.
 
-        The target of data without one are the data themselves.
+        If `y` is None, `x` is the target of the metrics.
         """
         return super().compute_metrics(x, x if y is None else y, y_pred, sample_weight)
 
@@ -430,7 +442,7 @@ class GenerativeModel(MultiWorkerModel):
             condition: Labels `[batch]` for a conditional model.
 
         Returns:
-            Tensor `[batch, n]`.
+            Tensor `[batch, n]`, where n is the number of latents.
 
         Raises:
             ValueError: If the model has no encoder.
@@ -439,7 +451,7 @@ class GenerativeModel(MultiWorkerModel):
 
     def decode(self, latents: Array) -> tf.Tensor:
         """Map latents `[batch, n]` to data `[batch, *data_shape]`."""
-        raise NotImplementedError(f"{type(self).__name__} must map latents to data in `decode`.")
+        raise NotImplementedError(f"{type(self).__name__} must implement `decode`.")
 
     def generate(
         self,
@@ -447,14 +459,17 @@ class GenerativeModel(MultiWorkerModel):
         seed: int | TensorLike | None = None,
         condition: TensorLike | None = None,
     ) -> tf.Tensor:
-        """Generate data: sample latents from the prior, and decode them without further noise.
+        """Generate data from latents that are sampled from the prior.
+
+        The decoder adds no noise.
 
         Args:
-            num_samples: Number of samples.
-            seed: An int in [0, 2³¹) for reproducible samples; None for new ones in every call. Or
-                int64 `[num_samples]`, one seed per sample, as in the `generate` signature of the
-                exported model: sample i of `seed` has the seed `seed * 2**32 + i`.
-            condition: For a conditional model one label, or one label per sample.
+            num_samples: Number of samples. Can be None if `seed` has one seed per sample.
+            seed: An int in [0, 2³¹) makes the samples reproducible. None gives new samples in every
+                call. An int64 vector `[num_samples]` gives one seed per sample, as for the exported
+                function `generate`. Sample i of an int `seed` has the seed `seed * 2**32 + i`.
+            condition: One label for all samples, or one label per sample. Only for a conditional
+                model.
 
         Returns:
             Tensor `[num_samples, *data_shape]`.
@@ -468,8 +483,8 @@ class GenerativeModel(MultiWorkerModel):
             seeds = (int(seeds) << 32) + tf.range(num_samples, dtype=tf.int64)
         elif not np.ndim(seeds) or num_samples not in (None, len(seeds)):
             raise ValueError(
-                "`generate` needs a positive number of samples with an integer seed in [0, 2**31), "
-                "or a vector with one seed per sample. "
+                "`num_samples` must be a positive integer, and `seed` must be None or an integer "
+                "in [0, 2**31), unless `seed` is a vector with one seed per sample. "
                 f"Received: num_samples={num_samples!r}, seed={seed!r}"
             )
         seeds = tf.cast(seeds, tf.int64)
@@ -480,31 +495,32 @@ class GenerativeModel(MultiWorkerModel):
     def _label_per_sample(
         self, condition: TensorLike, num_samples: int, num_classes: int
     ) -> tf.Tensor:
-        """Return checked labels `[num_samples]`, int64, from one label or one label per sample."""
+        """Check the labels, and return one label per sample, int64 `[num_samples]`."""
         labels = np.asarray(condition)
         known = np.issubdtype(labels.dtype, np.integer) and np.all(
             (labels >= 0) & (labels < num_classes)
         )
         if not known or labels.shape not in ((), (num_samples,)):
             raise ValueError(
-                f"Expected `condition` as one integer from 0 to {num_classes - 1}, or one for each "
-                f"of the {num_samples} samples. Received: {labels!r}"
+                f"`condition` must be an integer from 0 to {num_classes - 1}, or {num_samples} "
+                f"such integers, one per sample. Received: {labels!r}"
             )
         return tf.broadcast_to(tf.constant(labels, tf.int64), (num_samples,))
 
     def generate_rows(
         self, seed: TensorLike, condition: TensorLike | None = None
     ) -> dict[str, tf.Tensor]:
-        """Generate one sample per seed: the `generate` signature.
+        """Generate one sample per seed. This is the exported function `generate`.
 
-        A sample does not depend on the other seeds of its batch.
+        A sample does not depend on the other seeds in the batch.
 
         Args:
             seed: int64 `[batch]`.
             condition: Labels `[batch]` for a conditional model.
 
         Returns:
-            `{"outputs": [batch, *data_shape], "latents": [batch, n]}`.
+            A dictionary with the generated data `outputs`, `[batch, *data_shape]`, and their
+            `latents`, `[batch, n]`.
 
         Raises:
             ValueError: If the model has no prior, or labels are missing or not allowed.
@@ -519,38 +535,37 @@ class GenerativeModel(MultiWorkerModel):
         return {"outputs": self.decode(latents, *labels), "latents": latents}
 
     def _condition_arguments(self, condition: TensorLike | None) -> tuple[TensorLike, ...]:
-        """Return the labels as further arguments: one for a conditional model, none for any other.
+        """Return the labels as a tuple of arguments, which is empty if there are no labels.
 
         Raises:
             ValueError: If labels are missing or not allowed.
         """
         if (condition is None) == bool(self.num_classes):
-            expected = "none"
+            expected = "be None, because the model is not conditional"
             if self.num_classes:
-                expected = f"a label from 0 to {self.num_classes - 1} for each example"
+                expected = f"be a label from 0 to {self.num_classes - 1} for each example"
             raise ValueError(
-                f"Expected as `condition` of {self.name} {expected}. "
-                f"Received: condition={condition!r}"
+                f"`condition` of {self.name} must {expected}. Received: condition={condition!r}"
             )
         return () if condition is None else (condition,)
 
     # === Export ===
 
     def signatures(self) -> dict[str, Endpoint]:
-        """Return the endpoints of an exported model by name.
+        """Return the functions that `export` writes, with the specs of their inputs, by name.
 
-        An endpoint is a pair: a function of tensors that returns a dictionary of tensors, and the
-        specs of its inputs.
+        Each function takes tensors and returns a dictionary of tensors.
         """
-        raise NotImplementedError(
-            f"{type(self).__name__} must name its endpoints in `signatures()`."
-        )
+        raise NotImplementedError(f"{type(self).__name__} must implement `signatures`.")
 
     def endpoints(self, png: bool = False) -> dict[str, Endpoint]:
-        """Return the endpoints of the SavedModel: the signatures, which also accept empty batches.
+        """Return the functions of the SavedModel, with the specs of their inputs, by name.
+
+        These are the functions of `signatures`, changed so that they also accept empty batches.
 
         Args:
-            png: Whether to add an endpoint `NAME_bytes` per signature, with images as PNG files.
+            png: Whether to add a function `NAME_bytes` for each function NAME. The added function
+                receives and returns images as PNG files.
 
         Raises:
             ValueError: If `png` is true and the data are not images with values in [0, 1].
@@ -567,26 +582,26 @@ class GenerativeModel(MultiWorkerModel):
         signature: str = "serving_default",
         **kwargs: Any,
     ) -> None:
-        """Write the signatures as a SavedModel for TensorFlow Serving, or one as ONNX or LiteRT.
+        """Export the model as a SavedModel, an ONNX file or a LiteRT file.
 
-        The SavedModel stores each weight once.
+        A SavedModel contains all functions of `signatures`, for instance for TensorFlow Serving.
+        The functions share the weights. An ONNX or LiteRT file contains one function.
 
         Args:
-            filepath: Folder to write, for TensorFlow Serving `BASE/<integer>`; a file `*.onnx` or
-                `*.tflite` for these formats.
-            format: `"tf_saved_model"` writes all signatures. `"onnx"` and `"litert"` write one
-                signature, which accepts batches of at least one row. Further formats of
-                `keras.Model.export` write `call` alone.
-            verbose: Whether to print the endpoints of the SavedModel.
-            png: Whether to add an endpoint `NAME_bytes` per signature to the SavedModel, with
-                images as PNG files.
-            signature: Name of the signature to write as ONNX or LiteRT.
-            **kwargs: Further arguments of `keras.Model.export` for formats other than the
-                SavedModel.
+            filepath: For a SavedModel, the folder to write. TensorFlow Serving needs a folder
+                `BASE/<integer>`. For ONNX, a file `*.onnx`. For LiteRT, a file `*.tflite`.
+            format: `"tf_saved_model"`, `"onnx"` or `"litert"`. A function in an ONNX or LiteRT
+                file needs batches of at least one row. Another format of `keras.Model.export`
+                writes only `call`.
+            verbose: Whether to print the functions of the SavedModel.
+            png: Whether to add a function `NAME_bytes` to the SavedModel for each function NAME.
+                The added function receives and returns images as PNG files.
+            signature: Name of the function to write as ONNX or LiteRT.
+            **kwargs: Other arguments of `keras.Model.export`. A SavedModel ignores them.
 
         Raises:
-            ValueError: If the runtime cannot run the signature, or `png` is true and the data are
-                not images with values in [0, 1].
+            ValueError: If ONNX Runtime or LiteRT cannot run the function, or if `png` is True and
+                the data are not images with values in [0, 1].
         """
         if format == "tf_saved_model":
             write_saved_model(self.endpoints(png), filepath, verbose)
@@ -606,14 +621,14 @@ class GenerativeModel(MultiWorkerModel):
 
 
 def _zero_unless(condition: tf.Tensor, gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
-    """Replace all gradients by zero unless the condition holds."""
+    """Return the gradients if the condition is true, otherwise zeros."""
     return [
         gradient if gradient is None else tf.where(condition, gradient, 0) for gradient in gradients
     ]
 
 
 class _StopAtNonFinite(keras.callbacks.Callback):
-    """Raises after a step whose loss is not finite, for XLA, which omits the check in the step."""
+    """Raises a `NonFiniteError` after a step with XLA, which cannot raise errors inside a step."""
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}

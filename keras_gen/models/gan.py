@@ -1,4 +1,4 @@
-"""The generative adversarial network (MATH 4)."""
+"""The generative adversarial network (lecture notes, MATH 4)."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ _EVERY_STEP = -1
 
 
 class GANOptimizer(keras.optimizers.MultiOptimizer):
-    """The optimizers of the generator and the discriminator as one Keras optimizer.
+    """A Keras optimizer that contains the optimizers of the generator and the discriminator.
 
-    Keras and its callbacks know one optimizer per model. `keras.optimizers.MultiOptimizer` applies
-    the gradients of all variables at once; here each `apply` updates one of the two networks. The
-    model counts training steps in `iterations`.
+    Keras and its callbacks expect one optimizer per model. A call of
+    `keras.optimizers.MultiOptimizer.apply` updates all variables. A call of `GANOptimizer.apply`
+    updates one of the two networks. The GAN itself increases `iterations`, once per training step.
 
     Args:
         generator_optimizer: Keras optimizer of the generator.
         discriminator_optimizer: Keras optimizer of the discriminator.
-        discriminator: The network whose variables the second optimizer updates.
+        discriminator: The network that `discriminator_optimizer` updates.
     """
 
     def __init__(
@@ -65,14 +65,14 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
 
     @property
     def learning_rate(self) -> keras.Variable:
-        """The learning rate of the generator, for callbacks that show one.
+        """Learning rate of the generator, for callbacks that show one learning rate.
 
-        Keras's own callbacks change both learning rates.
+        The callbacks of Keras that change the learning rate change it in both optimizers.
         """
         return self.optimizers[0].learning_rate
 
     def get_config(self) -> dict[str, Any]:
-        """Return both optimizers under their names in `GAN.compile`."""
+        """Return both optimizers in serialized form, by their argument names in `GAN.compile`."""
         generator_optimizer, discriminator_optimizer = self.optimizers
         return {
             "generator_optimizer": keras.saving.serialize_keras_object(generator_optimizer),
@@ -82,31 +82,39 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class GAN(GenerativeModel):
-    """x̂ = generator(h) with h ~ p(h), and a discriminator γ = sigmoid(logit) (MATH 4).
+    """A generative adversarial network (lecture notes, MATH 4).
 
-    The generator and the discriminator are updated in turn, each on its own loss. `gan(latents)`
-    and `predict(latents)` return generated data. Of a pair `(x, target)` in `fit`, the GAN learns
-    the target. A prior that has weights learns them with the generator.
+    The generator maps latents h to data. The latents are sampled from a prior p(h). The
+    discriminator outputs a logit, and γ = sigmoid(logit) is its probability that an example is
+    real. Each training step updates the discriminator and then the generator, each with its own
+    loss. A prior with weights is trained together with the generator.
 
-    The logs have both losses. `real_accuracy` and `fake_accuracy` are the shares of real and of
-    generated examples that the discriminator classifies correctly. `duplicates` is the share of
-    generated examples that have a near-duplicate in their batch; `fit` counts them once per epoch.
-    `fit` warns if these values show that the training has failed.
+    `gan(latents)` and `gan.predict(latents)` return generated data. If `fit` receives pairs
+    `(x, target)`, the GAN learns to generate the targets.
+
+    The logs contain both losses. `real_accuracy` and `fake_accuracy` are the fractions of real and
+    of generated examples that the discriminator classifies correctly. `duplicates` is the fraction
+    of generated examples that have a near-duplicate in their batch. `fit` computes `duplicates` in
+    one step per epoch, if the number of steps is known. `fit` warns if these values show that
+    training has failed.
+
+    The GAN is conditional if the discriminator has an input `condition`, and the generator or the
+    prior depends on labels, too. Pass the labels as in `fit(x, labels)`,
+    `generate(n, condition=labels)`, `discriminate(x, labels)` and `gan((latents, labels))`.
 
     Args:
-        generator: Built Keras model from latents `[batch, prior.event_size]` to data. If it ends in
-            a sigmoid, data outside [0, 1] are an error.
-        discriminator: Built Keras model from data to one logit, `[batch, 1]`.
-        prior: p(h), a `distributions.Prior`. Default: `StandardNormal` of the generator's input
-            size.
-        averaged_generator: The EMA generator: a running average of the generator's weights, which
-            generates, evaluates and is exported. None until `compile(ema_momentum=...)` makes one.
-        seed: Seed of the model's noise.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras model.
-
-    If the discriminator and the generator, or the prior, have an input for labels, the GAN is
-    conditional: `fit(x, labels)`, `generate(n, condition=labels)`, `discriminate(x, labels)`.
-    Called as a function it takes `(latents, labels)`.
+        generator: Built Keras model that maps latents `[batch, prior.event_size]` to data. If the
+            last activation is a sigmoid, data must lie in [0, 1]. If the last activation is tanh,
+            data must lie in [-1, 1].
+        discriminator: Built Keras model that maps data to one logit per example, `[batch, 1]`.
+        prior: p(h), a `distributions.Prior`. If None, a `distributions.StandardNormal` with the
+            input size of the generator.
+        averaged_generator: The EMA generator, whose weights are an exponential moving average of
+            the generator's weights. If the GAN has an EMA generator, generation, evaluation and
+            export use it. If None, `compile(ema_momentum=...)` makes an EMA generator.
+        seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, the seed is
+            random.
+        **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`.
 
     Example:
         >>> from keras_gen import losses, networks
@@ -153,7 +161,7 @@ class GAN(GenerativeModel):
         prior = StandardNormal(latent_shape[0]) if prior is None else prior
         check_prior(prior, latent_shape[0], labels=True)
         check_distribution(prior)
-        why = ", the outputs of `generator` and one logit"
+        why = ", because it maps the outputs of `generator` to one logit"
         check_network("discriminator", discriminator, data_shape, (1,), why=why, labels=True)
         check_logits("discriminator", discriminator)
         num_classes = _common_num_classes(generator, discriminator, prior)
@@ -188,23 +196,24 @@ class GAN(GenerativeModel):
         ema_momentum: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """Configure the model for training as `keras.Model.compile`, with two optimizers.
+        """Configure the model for training, like `keras.Model.compile`, with two optimizers.
 
         Args:
             generator_optimizer: Keras optimizer of the generator, or its name.
-            discriminator_optimizer: Keras optimizer of the discriminator, or its name; another
-                object than the first.
-            loss: The losses of both networks, a `losses.AdversarialLoss`. Default:
-                `losses.NonSaturating()`.
-            penalties: Penalties on the discriminator's gradient, for instance `[losses.R1(10.0)]`.
-            discriminator_steps: Updates of the discriminator per update of the generator, on the
-                same real examples with newly sampled latents.
+            discriminator_optimizer: Keras optimizer of the discriminator, or its name. It must not
+                be the same object as `generator_optimizer`.
+            loss: The `losses.AdversarialLoss` of both networks. If None, `losses.NonSaturating()`.
+            penalties: One `losses.Penalty` on the gradient of the discriminator, or a list of them,
+                for instance `[losses.R1(10.0)]`.
+            discriminator_steps: Number of discriminator updates per generator update. All updates
+                of a training step use the same real examples, but each samples new latents.
             ema_momentum: Momentum m of the EMA generator, such as 0.999 (Yazıcı et al. 2019,
-                arXiv:1806.04498): average ← m average + (1 − m) weights. At first m is smaller,
-                min(m, (1 + step)/(10 + step)), with the steps since this call. None for no EMA
-                generator; a model that has one keeps it equal to the generator then.
-            **kwargs: `run_eagerly`, `steps_per_execution`, `jit_compile` and `auto_scale_loss` of
-                `keras.Model.compile`.
+                arXiv:1806.04498). Each step computes average ← m · average + (1 − m) · weights.
+                In the first steps, the smaller value (1 + step) / (10 + step) replaces m. If None,
+                `compile` makes no EMA generator, and an existing EMA generator is kept equal to the
+                generator.
+            **kwargs: Arguments of `keras.Model.compile`: `run_eagerly`, `steps_per_execution`,
+                `jit_compile` and `auto_scale_loss`.
 
         Raises:
             ValueError: If an argument is invalid.
@@ -240,7 +249,7 @@ class GAN(GenerativeModel):
             )
         if kwargs.get("metrics") or kwargs.get("weighted_metrics"):
             raise ValueError(
-                "A GAN has no target that `metrics` could be computed from. Leave out `metrics`."
+                "A GAN cannot compute `metrics`, since it has no target. Leave out `metrics`."
             )
         with self.distribute_strategy.scope():
             if ema_momentum is not None and self.averaged_generator is None:
@@ -249,7 +258,7 @@ class GAN(GenerativeModel):
             if penalties:
                 self.discriminator_in_float32 = float32_function(self.discriminator)
         if self.averaged_generator is not None:
-            self.averaged_generator.trainable = False  # again, if the whole model's was changed
+            self.averaged_generator.trainable = False  # the user may have changed it
         optimizer = GANOptimizer(generator_optimizer, discriminator_optimizer, self.discriminator)
         super().compile(optimizer, **kwargs)
         self.loss = loss
@@ -258,7 +267,7 @@ class GAN(GenerativeModel):
         self.ema_momentum = ema_momentum
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """Return the arguments of `compile`, or None for a model that is not compiled."""
+        """Return the arguments of `compile`, or None if the model is not compiled."""
         config = super().get_compile_config()
         if config:
             config.update(config.pop("optimizer")["config"])
@@ -266,9 +275,9 @@ class GAN(GenerativeModel):
 
     @property
     def near_duplicate_step(self) -> int | None:
-        """The training step that counts near-duplicates, or None if every step does.
+        """Number of the training step that counts near-duplicates, or None if every step does.
 
-        `fit` sets it, to one step per epoch.
+        `fit` chooses one step per epoch.
         """
         step = int(tf.convert_to_tensor(self._near_duplicate_step))
         return None if step == _EVERY_STEP else step
@@ -288,9 +297,9 @@ class GAN(GenerativeModel):
         *args: Any,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """Train as `GenerativeModel.fit` does, and warn if the training has failed.
+        """Train the model, like `GenerativeModel.fit`, and warn if training has failed.
 
-        A warning tells that the generator collapsed, or that the discriminator is never wrong.
+        A warning says that the generator has collapsed, or that the discriminator is never wrong.
         """
         warning = CollapseWarning()
         if not isinstance(callbacks, keras.callbacks.CallbackList):
@@ -301,16 +310,16 @@ class GAN(GenerativeModel):
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
-        """Map latents `[batch, n]`, or a pair of latents and labels, to data."""
+        """Generate data from latents `[batch, n]`, or from a pair `(latents, labels)`."""
         latents, labels = inputs if self.num_classes else (inputs, None)
         if training:
             return call_network(self.generator, latents, labels, training=True)
         return self.decode(latents, labels)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Update the discriminator on L_d, then the generator on L_g."""
+        """Update the discriminator, then the generator, on one batch, and return the logs."""
         batch = self.unpack(data)
-        x = batch.target  # what is learned
+        x = batch.target  # the GAN learns to generate targets
         labels = batch.labels
         weight = batch.sample_weight
         *discriminator_seeds, generator_seed = self._seeds(
@@ -360,7 +369,7 @@ class GAN(GenerativeModel):
         )
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Compute both losses on a batch, without penalties.
+        """Compute both losses on one batch, without penalties, and return the logs.
 
         The noise is the same in every evaluation.
         """
@@ -390,16 +399,17 @@ class GAN(GenerativeModel):
         )
 
     def _seeds(self, x: tf.Tensor, number: int, training: bool) -> list[tf.Tensor]:
-        """Return one seed per update.
+        """Return `number` seeds, one per update.
 
-        They depend on the checks of `x`, so that invalid data do not even change moving averages.
+        In a graph, the seeds are computed after the check of `x`. So a step with invalid data
+        changes no variable, not even a moving average.
         """
         with tf.control_dependencies([x]):
             seed = self.noise_seed(training)
             return tf.unstack(tf.random.experimental.stateless_split(seed, number))
 
     def _sample_latents(self, x: tf.Tensor, labels: tf.Tensor | None, seed: tf.Tensor) -> tf.Tensor:
-        """Sample one latent vector per example of `x`, under its label if the prior has labels."""
+        """Sample one latent vector per example of `x`, given its label if the prior uses labels."""
         if self.prior.num_classes:
             return self.prior.distribution(labels).sample(seed=seed)
         return self.prior.distribution().sample(tf.shape(x)[0], seed=seed)
@@ -415,9 +425,10 @@ class GAN(GenerativeModel):
         sample_weight: tf.Tensor | None,
         training: bool,
     ) -> tf.Tensor:
-        """Return L_g, averaged.
+        """Return the loss of the generator, averaged over the batch.
 
-        A loss that compares with real examples has the weight of the real one of each pair.
+        A paired loss compares each generated example with one real example. The loss of this pair
+        is multiplied by the weight of the real example.
         """
         logits = self._logits(generated, labels, training)
         if not self.loss.paired:
@@ -428,9 +439,9 @@ class GAN(GenerativeModel):
     def _penalty(
         self, x: tf.Tensor, generated: tf.Tensor, labels: tf.Tensor | None, seed: tf.Tensor
     ) -> tf.Tensor:
-        """Return the sum of the penalties, `[batch]`.
+        """Return the sum of the penalties for each example, `[batch]`.
 
-        A penalty that is due every n steps has n times its weight in these.
+        A penalty that is computed only every n steps is multiplied by n.
         """
 
         def logits(points: tf.Tensor) -> tf.Tensor:
@@ -454,7 +465,7 @@ class GAN(GenerativeModel):
         return total
 
     def _update_averaged_generator(self) -> None:
-        """Move the EMA generator, its moving statistics too, towards the generator."""
+        """Update the weights and moving statistics of the EMA generator."""
         if self.averaged_generator is None:
             return
         step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.float32)
@@ -486,7 +497,7 @@ class GAN(GenerativeModel):
         count_near_duplicates: tf.Tensor,
         **losses: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """Log the losses, the accuracies and, if wanted, the share of near-duplicates."""
+        """Update and return the logs. Count near-duplicates only if `count_near_duplicates`."""
         boundary = self.loss.boundary(real_logits, fake_logits)
         correct_real = tf.cast(real_logits > boundary, tf.float32)[:, 0]
         correct_fake = tf.cast(fake_logits < boundary, tf.float32)[:, 0]
@@ -513,13 +524,13 @@ class GAN(GenerativeModel):
         tracker.update_state(value, tf.where(count_near_duplicates, examples, 0))
 
     def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Map latents `[batch, n]` to data, by the EMA generator if there is one."""
+        """Map latents `[batch, n]` to data, with the EMA generator if the GAN has one."""
         self._condition_arguments(condition)
         generator = self.averaged_generator or self.generator
         return call_network(generator, latents, condition, training=False)
 
     def discriminate(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Return γ ∈ [0, 1], `[batch]`: the discriminator's probability that each example is real.
+        """Return the discriminator's probability γ that each example is real, `[batch]`.
 
         Args:
             x: Data `[batch, *data_shape]`.
@@ -529,10 +540,10 @@ class GAN(GenerativeModel):
         return tf.squeeze(tf.sigmoid(self._logits(x, condition, training=False)), -1)
 
     def signatures(self) -> dict[str, Endpoint]:
-        """Return the endpoints of the exported model.
+        """Return the functions that `export` writes, with the specs of their inputs, by name.
 
-        They are `serving_default` (the same as `generate`), `decode`, `generate` and
-        `discriminate`. Those of a conditional model have a `condition`, too.
+        The names are `serving_default` (the same function as `generate`), `decode`, `generate` and
+        `discriminate`. If the model is conditional, each function also has an input `condition`.
         """
         condition = self._condition_specs()
         seed = [self._seed_spec(), *condition]
@@ -552,13 +563,14 @@ class GAN(GenerativeModel):
 def _common_num_classes(
     generator: keras.Model, discriminator: keras.Model, prior: Prior
 ) -> int | None:
-    """Return the number of classes of a GAN's parts, or None if none has labels."""
+    """Return the number of classes of a GAN, or None if the GAN is not conditional."""
     of_discriminator = num_classes_of(discriminator)
     generating = common_num_classes(generator=num_classes_of(generator), prior=prior.num_classes)
     if (generating is None) != (of_discriminator is None):
         raise ValueError(
-            "Expected an input for labels both in the discriminator and in the generator or its "
-            f"prior, or in none of them. Received: generator {num_classes_of(generator)}, prior "
-            f"{prior.num_classes}, discriminator {of_discriminator}."
+            "If the discriminator uses labels, the generator or the prior must use labels, and "
+            "vice versa. Received numbers of classes: "
+            f"generator {num_classes_of(generator)}, prior {prior.num_classes}, "
+            f"discriminator {of_discriminator}."
         )
     return common_num_classes(generator=generating, discriminator=of_discriminator)

@@ -1,4 +1,4 @@
-"""The variational autoencoder (MATH 2)."""
+"""The variational autoencoder (lecture notes, MATH 2)."""
 
 from __future__ import annotations
 
@@ -27,27 +27,29 @@ from keras_gen.objectives import ELBO, Batch, Objective
 
 @keras.saving.register_keras_serializable("keras_gen")
 class VAE(GenerativeModel):
-    """A variational autoencoder: q(z | x) from an encoder, p(x | z) from a decoder, and p(z).
+    """A variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114; lecture notes, MATH 2).
 
-    It is trained on a bound on log p(x) (MATH 2; Kingma & Welling 2014, arXiv:1312.6114).
+    The encoder maps data x to a posterior q(z | x) of the latents z. The decoder maps z to a
+    likelihood p(x | z). The prior is p(z). Training maximizes a lower bound of log p(x).
 
-    If the encoder or the decoder has an input named `condition` for labels, or the prior depends on
-    labels, the model is conditional: `fit(x, labels)`, `encode(x, labels)`,
-    `generate(n, condition=labels)`. Called as a function, it takes `(x, labels)`.
+    The model is conditional if the encoder or the decoder has an input named `condition`, or if the
+    prior depends on labels. Pass the labels as in `fit(x, labels)`, `encode(x, labels)`,
+    `generate(n, condition=labels)` and `vae((x, labels))`.
 
     Args:
-        encoder: Built Keras model from data to the posterior's parameters
+        encoder: Built Keras model that maps data to the parameters of the posterior,
             `[batch, posterior.parameter_size]`.
-        decoder: Built Keras model from latents `[batch, posterior.event_size]` to the likelihood's
-            parameters `[batch, *likelihood.parameter_shape]`.
+        decoder: Built Keras model that maps latents `[batch, posterior.event_size]` to the
+            parameters of the likelihood, `[batch, *likelihood.parameter_shape]`.
         posterior: q(z | x), for instance `distributions.DiagonalNormal(event_size=8)`.
         likelihood: p(x | z), for instance `distributions.Bernoulli((28, 28, 1))`.
-        prior: p(z), a `distributions.Prior`; `StandardNormal` if None.
-        seed: Seed of the model's noise, an int in [0, 2³¹). If None, it is random.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras model.
+        prior: p(z), a `distributions.Prior`. If None, a `distributions.StandardNormal`.
+        seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, the seed is
+            random.
+        **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`.
 
     Raises:
-        ValueError: If an argument is of another kind, or the shapes or numbers of classes do not
+        ValueError: If an argument has the wrong type, or if shapes or numbers of classes do not
             match.
 
     Example:
@@ -104,7 +106,7 @@ class VAE(GenerativeModel):
         )
         low, high = likelihood.support
         super().__init__(DataCheck(likelihood.event_shape, low, high, num_classes), seed, **kwargs)
-        # Keras lists variables in this order, which files and checkpoints of 0.1.0 have as well.
+        # The order of these lines is the order of the variables in files of version 0.1.0.
         self.posterior = posterior
         self.likelihood = likelihood
         self.encoder = encoder
@@ -122,16 +124,17 @@ class VAE(GenerativeModel):
         objective: Objective | None = None,
         **kwargs: Any,
     ) -> None:
-        """Configure the model for training as `keras.Model.compile` does.
+        """Configure the model for training, like `keras.Model.compile`.
 
         Args:
             optimizer: Keras optimizer or its name.
-            objective: The objective to minimize, `objectives.ELBO()` if None.
-            **kwargs: Further arguments of `keras.Model.compile`. The `metrics` see the data and
-                their reconstruction.
+            objective: The objective to minimize. If None, `objectives.ELBO()`.
+            **kwargs: Other arguments of `keras.Model.compile`. `metrics` compare the data with the
+                reconstruction.
 
         Raises:
-            ValueError: If there is a Keras loss, or the objective does not fit the posterior.
+            ValueError: If a Keras `loss` is given, if `objective` is not an `Objective`, or if the
+                objective cannot be used with the posterior.
         """
         objective = ELBO() if objective is None else objective
         if kwargs.get("loss") is not None or not isinstance(objective, Objective):
@@ -150,14 +153,17 @@ class VAE(GenerativeModel):
         self.has_metrics = bool(kwargs.get("metrics") or kwargs.get("weighted_metrics"))
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
-        """Return the reconstruction of `inputs`: the mean of p(x | z) at the mean of q(z | x)."""
+        """Return the mean of p(x | z), where z is the mean of q(z | x)."""
         x, labels = inputs if self.num_classes else (inputs, None)
         posterior = self.posterior(call_network(self.encoder, x, labels, training))
         latents = self.posterior.point(posterior)
         return self.likelihood(call_network(self.decoder, latents, labels, training)).mean()
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Take one step on the objective, by default −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z))."""
+        """Take one optimizer step on one batch, and return the logs.
+
+        The default objective is −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)).
+        """
         batch = self.unpack(data)
         with tf.GradientTape() as tape:
             terms = self._terms(batch, training=True)
@@ -167,12 +173,15 @@ class VAE(GenerativeModel):
         return self._logs(batch, terms)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Compute the objective and its terms on a batch, with the same noise in every call."""
+        """Compute the objective and its terms on one batch, and return the logs.
+
+        The noise is the same in every evaluation.
+        """
         batch = self.unpack(data)
         return self._logs(batch, self._terms(batch, training=False))
 
     def _terms(self, batch: CheckedBatch, training: bool) -> dict[str, tf.Tensor]:
-        """Return the averaged terms of the objective, with the regularization in the loss."""
+        """Return the loss and its terms by name, averaged over the batch."""
         parameters = call_network(self.encoder, batch.x, batch.labels, training)
 
         def frozen_posterior() -> Distribution:
@@ -205,7 +214,8 @@ class VAE(GenerativeModel):
     ) -> Distribution:
         """Return p(x | z) for latents `[samples, batch, n]`.
 
-        In a training step on `x`, the likelihood fits to the batch what it can fit.
+        If `x` is given, this is a training step. The likelihood may then fit its shared parameters,
+        such as one σ, to `x`.
         """
         samples, batch = tf.unstack(tf.shape(latents)[:2])
         if labels is not None:
@@ -216,7 +226,7 @@ class VAE(GenerativeModel):
         return self.likelihood(parameters) if x is None else self.likelihood.fitted(parameters, x)
 
     def _logs(self, batch: CheckedBatch, terms: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Update and return the logs; only the user's metrics need the reconstruction."""
+        """Update and return the logs. Reconstruct the batch only if the user gave metrics."""
         self.log(batch.x, **terms)
         reconstruction = self.reconstruct(batch.x, batch.labels) if self.has_metrics else None
         return self.compute_metrics(batch.x, batch.target, reconstruction, batch.sample_weight)
@@ -235,7 +245,10 @@ class VAE(GenerativeModel):
         return self.posterior(call_network(self.encoder, x, condition, training=False))
 
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Return the latents that a reconstruction decodes, the mean of q(z | x), `[batch, n]`."""
+        """Return the mean of q(z | x), `[batch, n]`.
+
+        For a flow posterior, return the transformed mean of the base distribution instead.
+        """
         return self.posterior.point(self.encode(x, condition))
 
     def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
@@ -245,7 +258,7 @@ class VAE(GenerativeModel):
         return self.likelihood(parameters).mean()
 
     def reconstruct(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Return the mean of p(x | z) at the mean of q(z | x), without noise."""
+        """Return the mean of p(x | z), where z is `latents(x)`. No noise is added."""
         labels = self._condition_arguments(condition)
         return self((x, *labels) if labels else x, training=False)
 
@@ -254,9 +267,9 @@ class VAE(GenerativeModel):
     ) -> tf.Tensor:
         """Compute the anomaly score of each example, −ELBO in nats, `[batch]`.
 
-        It is an upper bound on −log p(x). A higher score is more anomalous. The expectation is over
-        samples from the same noise for each example, in every batch and every call. So two scores
-        differ by their examples alone.
+        In expectation, the score is an upper bound of −log p(x). A higher score means a more
+        anomalous example. The score is an average over `num_samples` samples of z. All examples and
+        all calls use the same noise. So a difference between two scores comes from the examples.
 
         Args:
             x: Data `[batch, *data_shape]`.
@@ -264,8 +277,8 @@ class VAE(GenerativeModel):
             num_samples: Number of samples of z per example.
 
         Raises:
-            ValueError: If the data have another shape or dtype, labels are missing or not allowed,
-                or `num_samples` is not a positive integer.
+            ValueError: If `x` has the wrong shape or dtype, labels are missing or not allowed, or
+                `num_samples` is not a positive integer.
         """
         num_samples = positive_int(self, "num_samples", num_samples)
         x = tf.convert_to_tensor(x)
@@ -295,21 +308,23 @@ class VAE(GenerativeModel):
         seed: TensorLike | None = None,
         posterior: Distribution | None = None,
     ) -> tf.Tensor:
-        """Compute log w_k = log p(x | z_k) + log p(z_k) − log q(z_k | x) with z_k ~ q(z | x).
+        """Compute the log importance weights of samples z_k from q(z | x).
 
-        The mean of w is an unbiased estimate of p(x) (Burda et al. 2016, arXiv:1509.00519).
-        `evaluation.log_likelihood` averages it.
+        log w_k = log p(x | z_k) + log p(z_k) − log q(z_k | x). The mean of w_k over k is an
+        unbiased estimate of p(x) (Burda et al. 2016, arXiv:1509.00519).
+        `evaluation.log_likelihood` computes this mean.
 
         Args:
             x: Data `[batch, *data_shape]`.
             condition: Labels `[batch]` for a conditional model.
-            num_samples: K, the number of samples of z per example.
-            seed: Stateless seed, int32 `[2]`. If None, each call samples anew.
-            posterior: A `tfd.Distribution` with batch shape `[batch]` to use for q(z | x). If None,
-                it is the encoder's.
+            num_samples: Number of samples of z per example.
+            seed: Seed for the stateless random functions of TensorFlow, int32 `[2]`. If None, each
+                call uses new samples.
+            posterior: q(z | x), a `tfd.Distribution` with batch shape `[batch]`. If None,
+                `encode(x, condition)`.
 
         Returns:
-            Tensor `[samples, batch]`, in nats.
+            The log weights, `[num_samples, batch]`, in nats.
 
         Raises:
             ValueError: If `num_samples` is not a positive integer, or labels are missing or not
@@ -322,9 +337,10 @@ class VAE(GenerativeModel):
         return self._likelihood(z, condition).log_prob(x) - log_ratio
 
     def signatures(self) -> dict[str, Endpoint]:
-        """Return the endpoints of the exported model, each with a `condition` if it has labels.
+        """Return the functions that `export` writes, with the specs of their inputs, by name.
 
-        They are `serving_default`, `encode`, `decode`, `generate` and `score`.
+        The names are `serving_default`, `encode`, `decode`, `generate` and `score`. If the model is
+        conditional, each function also has an input `condition`.
         """
         condition = self._condition_specs()
         data = [self._data_spec(), *condition]
@@ -341,13 +357,13 @@ class VAE(GenerativeModel):
         }
 
     def load_own_variables(self, store: Any) -> None:
-        """Load the variables that belong to the model itself, and to none of its layers.
+        """Load the variables that belong to the model itself and not to a layer.
 
-        In a file of version 0.1.0 these are the variables of the posterior and the likelihood,
-        which were not layers then.
+        A file of version 0.1.0 also stores the variables of the posterior and the likelihood with
+        the model, since posteriors and likelihoods were not layers in that version.
 
         Args:
-            store: The file's entries for the model itself, by number.
+            store: The stored values of these variables, by number.
         """
         moved = [*self.posterior.weights, *self.likelihood.weights]
         of_layers = {id(weight) for layer in self.layers for weight in layer.weights}
@@ -366,7 +382,7 @@ class VAE(GenerativeModel):
 def _check_networks(
     encoder: keras.Model, decoder: keras.Model, posterior: Posterior, likelihood: Likelihood
 ) -> None:
-    """Check that the networks have the shapes that the posterior and the likelihood require."""
+    """Raise a `ValueError` if a network does not fit the posterior or the likelihood."""
     data = f", the `event_shape` of `{type(likelihood).__name__}`"
     check_network("encoder", encoder, likelihood.event_shape, why=data, labels=True)
     size = f", the `parameter_size` of `{type(posterior).__name__}`"
@@ -380,10 +396,10 @@ def _check_networks(
 
 
 def _keep_at_next_load(layer: keras.layers.Layer) -> None:
-    """Make a layer keep its variables once, if a file has no entries for it."""
+    """Let the next load keep the variables of a layer if the file has none for this layer."""
 
     def load_own_variables(store: Any) -> None:
-        del layer.load_own_variables  # the layer has the method of its class again
+        del layer.load_own_variables  # restores the method of the class
         if store.keys():
             layer.load_own_variables(store)
 

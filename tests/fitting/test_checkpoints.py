@@ -198,7 +198,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_after_the_checkpoint_and_handlers_come_b
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(
         KeyboardInterrupt,
-        match=re.escape("epoch-000000-step-000000002: the same `fit` continues from there"),
+        match=re.escape("epoch-000000-step-000000002. Call `fit` again to continue"),
     ):
         fit(tmp_path, callbacks=[SendSignal(step=1, number=signal.SIGINT)])
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
@@ -300,20 +300,20 @@ def test_another_training_is_refused_by_the_name_of_what_differs(tmp_path):
     for arguments, message in (
         (
             {"optimizer": keras.optimizers.Adam(0.5)},
-            "another optimizer.config.learning_rate, 0.5 in the place of 0.001",
+            "Expected optimizer.config.learning_rate: 0.001. Received: 0.5",
         ),
-        ({"optimizer": "sgd"}, "another optimizer.class_name, 'SGD' in the place of 'Adam'"),
-        ({"loss": "mse"}, "another loss, 'mse' in the place of 'binary_crossentropy'"),
-        ({"make": wider}, "kernel, [[64, 7], 'float32'] in the place of [[64, 6], 'float32']"),
-        ({"make": MODELS["vae"]}, "in the place of"),
+        ({"optimizer": "sgd"}, "Expected optimizer.class_name: 'Adam'. Received: 'SGD'"),
+        ({"loss": "mse"}, "Expected loss: 'binary_crossentropy'. Received: 'mse'"),
+        ({"make": wider}, "kernel: [[64, 6], 'float32']. Received: [[64, 7], 'float32']"),
+        ({"make": MODELS["vae"]}, "The training must match the checkpoints in"),
         (
             {"data": tf.data.Dataset.from_tensors(np.zeros((4, 8, 8, 1), "float32"))},
-            "number of steps per epoch, 1 in the place of 3",
+            "Expected number of steps per epoch: 3. Received: 1",
         ),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             fit(tmp_path, **({"epochs": 3} | arguments))
-    with pytest.raises(ValueError, match="Expected the training of the checkpoints in"):
+    with pytest.raises(ValueError, match="The training must match the checkpoints in"):
         fit(tmp_path, make=of_other_depth)
     assert sorted(path.name[:12] for path in tmp_path.iterdir()) == ["epoch-000001", "epoch-000002"]
 

@@ -59,7 +59,7 @@ def test_workers_continue_from_a_checkpoint_that_all_have(of_other, resumed, tmp
     numbers = tf.constant([*of_other, -1, -1][:2], tf.int64)
     monkeypatch.setattr(checkpoints, "common_numbers", multi_worker.common_numbers)
     if resumed is None:
-        with pytest.raises(keras_gen.CheckpointError, match="is one that all workers have"):
+        with pytest.raises(keras_gen.CheckpointError, match="a checkpoint that all workers have"):
             callback._newest(Workers(numbers))
         return
     assert callback._newest(Workers(numbers)).name == resumed

@@ -335,7 +335,7 @@ def test_regularizers_of_weights_belong_in_the_layers():
 
 def test_scores_are_the_loss_of_each_example_and_a_quantile_of_them_the_threshold(images, tmp_path):
     model, _ = tiny_autoencoder()
-    with pytest.raises(ValueError, match=r"has no loss to score with\. Compile it"):
+    with pytest.raises(ValueError, match=r"has no loss, so it cannot compute scores\. Compile the"):
         model.score(images)
     model.compile("adam", loss="mse")
     expected = np.mean((images - model.predict(images, verbose=0)) ** 2, axis=(1, 2, 3))
@@ -374,7 +374,7 @@ def test_what_calibrate_and_score_are_given_is_checked(images):
             (batch for batch in [images]),
             "Expected `x` as an array or a tf.data.Dataset. Received: generator.",
         ),
-        (images[:0], "Expected in-distribution data to calibrate on. Received: none."),
+        (images[:0], "Expected at least one in-distribution example. Received: none."),
         (images[..., 0], "Expected `x` of shape (batch, 8, 8, 1)"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):

@@ -152,7 +152,10 @@ def test_labels_may_enter_by_the_prior(images):
 
 def test_labels_that_one_player_alone_would_see_are_refused(images):
     for generator, discriminator in ((4, None), (None, 4)):
-        message = f"Received: generator {generator}, prior None, discriminator {discriminator}."
+        message = (
+            "Received numbers of classes: "
+            f"generator {generator}, prior None, discriminator {discriminator}."
+        )
         with pytest.raises(ValueError, match=re.escape(message)):
             gan_of(generator, discriminator)
     with pytest.raises(
@@ -160,7 +163,7 @@ def test_labels_that_one_player_alone_would_see_are_refused(images):
     ):
         gan_of(4, 5)
     for y, message in (
-        (None, "Received: none. Pass them: fit(x, labels)"),
+        (None, "Received: none. Call fit(x, labels)"),
         (LABELS + 1, "Received: values from 1 to 4."),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
@@ -170,7 +173,7 @@ def test_labels_that_one_player_alone_would_see_are_refused(images):
     for condition in (4, -1, 1.5, [1, 2]):
         with pytest.raises(
             ValueError,
-            match="Expected `condition` as one integer from 0 to 3, or one for each of the 3",
+            match="`condition` must be an integer from 0 to 3, or 3 such integers, one per sample",
         ):
             gan_of().generate(3, condition=condition)
     with pytest.raises(ValueError, match="a label from 0 to 3 for each example"):

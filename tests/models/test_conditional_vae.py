@@ -109,7 +109,7 @@ def test_labels_that_are_none_are_refused_with_advice(compiled, images):
     model = vae_of()
     model.compile("adam", **compiled)
     for x, y, expected in (
-        (images, None, "Received: none. Pass them: fit(x, labels), or a data set of pairs."),
+        (images, None, "Received: none. Call fit(x, labels), or use a data set of pairs."),
         (images, images, "integers of shape (batch,) from 0 to 3"),
         (images, LABELS.astype("float32"), "Received: shape (20,) of float32."),
         (images, LABELS + 1, "Received: values from 1 to 4."),
@@ -128,16 +128,16 @@ def test_labels_that_are_none_are_refused_with_advice(compiled, images):
 def test_missing_and_unexpected_labels_are_refused(images):
     conditional = vae_of()
     plain = vae_of("nothing")
-    needed = r"Expected as `condition` of .* a label from 0 to 3 for each example"
+    needed = r"`condition` of .* must be a label from 0 to 3 for each example"
     with pytest.raises(ValueError, match=needed):
         conditional.generate(3)
     for method in (conditional.reconstruct, conditional.score, conditional.encode):
         with pytest.raises(ValueError, match=needed):
             method(images)
-    with pytest.raises(ValueError, match=r"Expected as `condition` of .* none"):
+    with pytest.raises(ValueError, match=r"`condition` of .* must be None, because"):
         plain.generate(3, condition=1)
     for method in (plain.reconstruct, plain.score, plain.encode):
-        with pytest.raises(ValueError, match=r"Expected as `condition` of .* none"):
+        with pytest.raises(ValueError, match=r"`condition` of .* must be None, because"):
             method(images, LABELS)
     with pytest.raises(ValueError, match="must have the same number of classes"):
         vae_of(prior=distributions.ConditionalNormal(3, num_classes=5))

@@ -297,7 +297,7 @@ def test_any_prior_of_the_right_size_is_taken():
         keras_gen.GAN(generator, discriminator, prior=distributions.StandardNormal(2, name="two"))
     with pytest.raises(
         ValueError,
-        match=r"Expected an input for labels both .* generator None, prior 2, discriminator None",
+        match=r"If the discriminator uses labels, .* generator None, prior 2, discriminator None",
     ):
         keras_gen.GAN(
             generator, discriminator, prior=distributions.ConditionalNormal(3, num_classes=2)
@@ -311,8 +311,8 @@ def test_any_prior_of_the_right_size_is_taken():
     [
         (
             networks.mlp(IMAGE, (2,)),
-            "`discriminator` must have outputs of shape (1,), the outputs of `generator` and one "
-            "logit.",
+            "`discriminator` must have outputs of shape (1,), because it maps the outputs of "
+            "`generator` to one logit.",
         ),
         (
             networks.mlp(IMAGE, (1,), output_activation="sigmoid"),
@@ -320,8 +320,8 @@ def test_any_prior_of_the_right_size_is_taken():
         ),
         (
             networks.mlp((64,), (1,)),
-            "`discriminator` must have inputs of shape (8, 8, 1), the outputs of `generator` and "
-            "one logit.",
+            "`discriminator` must have inputs of shape (8, 8, 1), because it maps the outputs of "
+            "`generator` to one logit.",
         ),
     ],
 )

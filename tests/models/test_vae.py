@@ -142,7 +142,8 @@ def test_generate_is_checked_and_shows_what_it_was_given(arguments):
     with pytest.raises(
         ValueError,
         match=re.escape(
-            "`generate` needs a positive number of samples with an integer seed in [0, 2**31)"
+            "`num_samples` must be a positive integer, and `seed` must be None or an integer in "
+            "[0, 2**31), unless `seed` is a vector"
         ),
     ) as caught:
         model.generate(**arguments)
