@@ -74,3 +74,19 @@ def test_the_methods_that_several_workers_repair_are_there(name, parameters):
 def test_one_process_is_not_several_workers(two_replicas):
     assert not _compat.several_workers(tf.distribute.get_strategy())
     assert not _compat.several_workers(two_replicas)
+
+
+def test_the_repairs_for_several_workers_do_what_they_say(monkeypatch, images):
+    """In one process: logs become vectors, and metrics are built from one worker's batch."""
+    model = tiny("autoencoder")
+    local = tf.data.Dataset.from_tensors(images[:8])
+    expected = model.test_on_batch(images[:8], return_dict=True)
+    model.reset_metrics()
+    monkeypatch.setattr(_compat, "several_workers", lambda strategy: True)
+    logs = model._make_function(model.test_step)(iter(local))
+    assert {value.shape for value in logs.values()} == {(1,)}
+    assert {name: float(value[0]) for name, value in logs.items()} == pytest.approx(expected)
+    built = []
+    monkeypatch.setattr(model, "_symbolic_build", lambda data_batch: built.append(data_batch))
+    model._maybe_symbolic_build(iterator=iter([(0, None, iter(local))]))
+    assert [batch.shape for batch in built] == [(8, 8, 8, 1)]

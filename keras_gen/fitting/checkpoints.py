@@ -298,7 +298,7 @@ class Checkpoints(keras.callbacks.Callback):
     def _difference(self, what: str, there: Any, here: Any) -> str:
         return (
             f"The training must match the checkpoints in {self.folder}. "
-            f"Expected {what}: {there!r}. Received: {here!r}. "
+            f"Expected {what}: {_format(there)}. Received: {_format(here)}. "
             "Use the same settings and data, or another folder for a new training."
         )
 
@@ -437,6 +437,11 @@ def _read_values(prefix: pathlib.Path, count: int) -> list[Any]:
     first = "values/0/.ATTRIBUTES/VARIABLE_VALUE"
     name = first if reader.has_tensor(first) else "0"
     return [reader.get_tensor(name.replace("0", str(number), 1)) for number in range(count)]
+
+
+def _format(value: Any) -> str:
+    """Return a value for a message; of a number the seven digits that float32 has."""
+    return f"{value:.7g}" if isinstance(value, float) else repr(value)
 
 
 def _number(folder: pathlib.Path) -> int:

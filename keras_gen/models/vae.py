@@ -22,7 +22,7 @@ from keras_gen.networks._checks import (
     num_classes_of,
 )
 from keras_gen.networks._copies import call_network
-from keras_gen.objectives import ELBO, Batch, Objective
+from keras_gen.objectives import ELBO, Batch, Objective, Terms
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -201,6 +201,11 @@ class VAE(GenerativeModel):
                 step=self.optimizer.iterations,
             )
         )
+        if not isinstance(per_example, Terms):
+            raise ValueError(
+                "`objective` must return keras_gen.objectives.Terms. "
+                f"Received: a {type(per_example).__name__} from {self.objective!r}."
+            )
         terms = {}
         for field in dataclasses.fields(per_example):
             values = getattr(per_example, field.name)

@@ -168,7 +168,7 @@ def test_in_a_browser_sliders_classes_and_strokes_change_the_images(trained, por
         classes.get_by_role("button", name="2").click()
         wait(lambda: brightest_quarter() == 2)
         # === A stroke ===
-        assert page.get_by_text("Draw, or take").is_visible()
+        assert page.get_by_text("Draw an image, or take").is_visible()
         assert not shown("canvas").any()
         box = page.get_by_label("canvas").bounding_box()
         page.mouse.move(box["x"] + 0.1 * box["width"], box["y"] + 0.25 * box["height"])

@@ -483,3 +483,17 @@ def test_scores_are_the_same_alone_and_among_others_and_the_elbo_in_the_mean(arg
     assert float(np.mean(model.score(images, *labels, num_samples=500))) == pytest.approx(
         -elbo, abs=0.15
     )
+
+
+def test_an_objective_that_returns_a_dictionary_as_in_0_1_0_is_refused(images):
+    class OfOldForm(objectives.Objective):
+        def __call__(self, batch):
+            return {"loss": batch.posterior.log_prob(batch.posterior.sample())}
+
+    model = vae_of()
+    model.compile("adam", objective=OfOldForm(), run_eagerly=True)
+    message = (
+        r"`objective` must return keras_gen\.objectives\.Terms\. Received: a dict from OfOldForm"
+    )
+    with pytest.raises(ValueError, match=message):
+        model.fit(images, verbose=0)
