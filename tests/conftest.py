@@ -106,7 +106,7 @@ def _free_graphs():
     for name, entry in list(registry.items()):
         if name.startswith("CustomGradient") and _keeps_a_step(entry["type"]):
             del registry[name]
-    if next(_tests) % 12 == 0:
+    if next(_tests) % 8 == 0:
         gc.collect()
         if hasattr(_libc, "malloc_trim"):
             _libc.malloc_trim(0)

@@ -332,7 +332,7 @@ def damage_all(run):
             set_in_config("free_bits", 0.25),
             RESUME,
             2,
-            "Expected objective.config.free_bits: 0.0. Received: 0.25",
+            "Expected objective.config.free_bits: 0. Received: 0.25",
         ),
         (
             "another clipping",
