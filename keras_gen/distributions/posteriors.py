@@ -141,7 +141,8 @@ class FullCovarianceNormal(Posterior):
     def point(self, distribution: Distribution) -> tf.Tensor:
         """Return the mean μ, `[batch, event_size]`.
 
-        ONNX has no operator for the broadcast that TFP's `mean()` applies to μ.
+        The method reads `loc` instead of calling `mean()`. TFP's `mean()` broadcasts μ, and ONNX
+        has no operator for that broadcast.
         """
         return distribution.loc
 

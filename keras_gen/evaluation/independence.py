@@ -235,7 +235,9 @@ def _check_vae(vae: VAE) -> None:
 
 
 def _interval_of_gains(gains: list[np.ndarray]) -> Interval:
-    """Return the mean gain and its interval, over the seeds or, for one seed, over the examples.
+    """Return the mean gain with its 95 % interval.
+
+    The interval is over the seeds. If there is only one seed, the interval is over the examples.
 
     Args:
         gains: One array of gains `[examples]` per seed.

@@ -197,7 +197,9 @@ def _checked_images(
 
 
 def generate_samples(model: GenerativeModel, num_samples: int, seed: int) -> tf.Tensor:
-    """Generate samples of a model. A conditional model generates the labels 0, 1, 2, … in turn.
+    """Generate samples of a model.
+
+    Of a conditional model, the samples have the labels 0, 1, 2, … in turn.
 
     Args:
         model: A keras_gen model that can `generate`.
