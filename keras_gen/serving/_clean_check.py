@@ -1,4 +1,4 @@
-"""Check that a SavedModel gives the same answers as the Keras model, without Keras and keras_gen.
+"""Run a SavedModel without Keras and keras_gen, and compare its answers with the Keras model's.
 
 `verify` runs this file in a separate process that cannot import keras_gen or Keras. The command
 `python _clean_check.py FOLDER` prints the result as JSON.
@@ -22,19 +22,22 @@ from tensorflow.python.framework import op_def_registry
 from tensorflow_serving.apis import prediction_log_pb2
 
 TOLERANCE = 1e-4
-"""Largest difference from Keras: absolute for numbers up to 1, relative for larger numbers."""
+"""Largest allowed difference from an answer of the Keras model. The difference is absolute for
+numbers up to 1, and relative for larger numbers."""
 TOLERANCE_16_BITS = 1e-2
-"""The tolerance for models with layers that compute in 16 bits."""
+"""Largest allowed difference for a model in which any layer computes in 16 bits."""
 LATENCY_RUNS = 20
 
 Tensors = dict[str, np.ndarray]
 
 
 def check(folder: pathlib.Path) -> dict[str, Any]:
-    """Call every signature with its warm-up request, and inspect the graph.
+    """Call every signature of a SavedModel with its stored request, and inspect the graph.
+
+    A signature is a function that the server offers.
 
     Args:
-        folder: The SavedModel.
+        folder: Folder of the SavedModel.
 
     Returns:
         A dictionary with the attributes of `Verification`: `signatures`, `parameters` and
@@ -68,13 +71,16 @@ def check(folder: pathlib.Path) -> dict[str, Any]:
 
 
 def _computes_in_16_bits(nodes: list[Any]) -> bool:
-    """Return whether any operator computes in float16 or bfloat16."""
+    """Return whether any operator of a graph computes in float16 or bfloat16."""
     types = (tf.half.as_datatype_enum, tf.bfloat16.as_datatype_enum)
     return any(node.attr["T"].type in types for node in nodes)
 
 
 def _read_records(folder: pathlib.Path) -> Iterator[tuple[str, Tensors, Tensors]]:
-    """Yield the signature name, the inputs and the Keras outputs of each warm-up record."""
+    """Yield `(signature, inputs, outputs)` for each stored request of a signature.
+
+    `outputs` is the answer of the Keras model to the request `inputs`.
+    """
     path = folder / "assets.extra" / "tf_serving_warmup_requests"
     for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
         log = prediction_log_pb2.PredictionLog.FromString(record).predict_log
@@ -86,10 +92,11 @@ def _read_records(folder: pathlib.Path) -> Iterator[tuple[str, Tensors, Tensors]
 def _check_signature(
     function: Any, inputs: Tensors, expected: Tensors, tolerance: float
 ) -> tuple[dict[str, Any], list[str]]:
-    """Call a signature with a whole batch, with each row, with the batch twice, and without rows.
+    """Call a signature with a batch, its single rows, the batch repeated twice, and an empty batch.
 
     Returns:
-        The entry of the signature in `Verification.signatures`, and the problems found.
+        `(entry, problems)`. `entry` is the value of `Verification.signatures` for the signature.
+        `problems` has one sentence per problem.
     """
     specs = function.structured_input_signature[1]
     problems = [
@@ -137,13 +144,13 @@ def _check_signature(
 
 
 def _run(function: Callable[..., Any], batch: Tensors) -> Tensors:
-    """Return the outputs of a signature as numbers."""
+    """Call a signature with a batch, and return its outputs by name as float64 arrays."""
     outputs = function(**{key: tf.constant(x) for key, x in batch.items()})
     return {key: _as_numbers(value) for key, value in outputs.items()}
 
 
 def _median_milliseconds(function: Callable[..., Any], inputs: Tensors) -> float:
-    """Return the median time of a request in milliseconds."""
+    """Return the median time of `LATENCY_RUNS` calls of a signature, in milliseconds."""
     tensors = {key: tf.constant(x) for key, x in inputs.items()}
     times = []
     for _ in range(LATENCY_RUNS):
@@ -155,7 +162,7 @@ def _median_milliseconds(function: Callable[..., Any], inputs: Tensors) -> float
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return |a − b|, or 0 for two equal infinities, such as the scores of impossible data."""
+    """Return |a − b| per element. The distance between two equal infinite numbers is 0."""
     a, b = np.broadcast_arrays(a, b)
     return np.abs(np.subtract(a, b, out=np.zeros(a.shape), where=a != b))
 
@@ -185,7 +192,7 @@ def _count_served_values(graph: Any) -> int:
     seen = set()
     while waiting:
         name = waiting.pop().lstrip("^").split(":")[0]
-        if name in nodes and name not in seen:  # the initialization signature has no node
+        if name in nodes and name not in seen:  # the initialization has no node
             seen.add(name)
             waiting += nodes[name].input
     variables = [nodes[name] for name in seen if nodes[name].op == "VarHandleOp"]
@@ -199,7 +206,7 @@ def _count_stored_values(folder: pathlib.Path) -> int:
 
 
 def _unservable_operators(nodes: list[Any]) -> Iterator[str]:
-    """Yield one problem per operator that calls Python or samples from a random state."""
+    """Yield one sentence per operator that calls Python or that samples from a random state."""
     for op in sorted({node.op for node in nodes}):
         if "PyFunc" in op:
             yield f"operator {op} calls Python, which a server does not have"
@@ -214,7 +221,7 @@ def _unservable_operators(nodes: list[Any]) -> Iterator[str]:
 
 
 def _absolute_paths(message: Message) -> Iterator[str]:
-    """Yield one problem per absolute path anywhere in a protocol message."""
+    """Yield one sentence per absolute path that a protocol message contains, at any depth."""
     for field, value in message.ListFields():
         if isinstance(value, (Message, str, bytes, int, float)):
             value = [value]
@@ -228,7 +235,10 @@ def _absolute_paths(message: Message) -> Iterator[str]:
 
 
 def _is_absolute_path(text: str) -> bool:
-    """Return whether a text is an absolute file path. A device name is not a path."""
+    """Return whether a text is an absolute file path.
+
+    A device name such as `/device:CPU:0` is not a path.
+    """
     is_path = text[:1] == "/" or text[1:3] == ":\\"
     return is_path and not text.startswith(("/device:", "/job:"))
 

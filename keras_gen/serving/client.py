@@ -60,7 +60,7 @@ class ServingError(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-    """Dtype and shape of an input or output of a signature."""
+    """Dtype and shape of one input or one output of a function that the server offers."""
 
     dtype: str
     """Name of the NumPy dtype. Bytes have the dtype `"object"`."""
@@ -70,7 +70,7 @@ class Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """Inputs and outputs of a signature, a function of a model that the server can call."""
+    """Inputs and outputs of a signature. A signature is a function that the server offers."""
 
     inputs: dict[str, Tensor]
     """Inputs by name."""
@@ -83,7 +83,7 @@ class Version:
     """A version of a model that the server has loaded or tried to load."""
 
     number: int
-    """Version number, the name of the version's folder."""
+    """Version number, which is also the name of the version's folder."""
     state: str
     """`"AVAILABLE"` if the server answers requests for this version. Other states are `"START"`,
     `"LOADING"`, `"UNLOADING"` and `"END"`."""
@@ -97,7 +97,7 @@ class Generated(NamedTuple):
     outputs: np.ndarray
     """Generated data, `[batch, *data_shape]`."""
     latents: np.ndarray
-    """Latents of the generated data, `[batch, n]`."""
+    """Latents from which the data were generated, `[batch, n]` for n latent dimensions."""
 
 
 class Scored(NamedTuple):
@@ -106,17 +106,18 @@ class Scored(NamedTuple):
     score: np.ndarray
     """Anomaly score, `[batch]`: higher is more anomalous."""
     anomaly: np.ndarray | None
-    """Whether the score is above the threshold, bool `[batch]`. None without a threshold."""
+    """Whether the score is above the threshold, bool `[batch]`. None if no threshold is set."""
 
 
 class _Client:
-    """Base class of the clients: one method per signature of keras_gen, and checks of requests.
+    """Base class of the clients. It has a method per signature of keras_gen, and checks requests.
 
     Args:
         address: Address of the server.
         model: Name of the model in the server.
-        version: Version number of the model. If `version` and `label` are None, the latest version.
-        label: Label of a version in the server, such as `"stable"`, instead of `version`.
+        version: Version number of the model. If `version` and `label` are None, the server uses the
+            latest version.
+        label: Label of a version in the server, such as `"stable"`. It replaces `version`.
         timeout: Largest number of seconds to wait for an answer.
 
     Raises:
@@ -144,7 +145,7 @@ class _Client:
         self._signatures: dict[str, Signature] | None = None
 
     def signatures(self) -> dict[str, Signature]:
-        """Return the signatures of the model by name. Only the first call asks the server."""
+        """Return the signatures of the model by name. Only the first call sends a request."""
         if self._signatures is None:
             self._signatures = self._request_signatures()
         return self._signatures
@@ -163,8 +164,9 @@ class _Client:
             Dictionary from the name of each output to its array.
 
         Raises:
-            ValueError: If the model has no such signature. If the inputs have other names, dtypes,
-                shapes or batch sizes, or contain NaN or infinite values.
+            ValueError: If the model has no such signature. If the names, dtypes or shapes of the
+                inputs differ from those of the signature. If the inputs have different batch sizes,
+                or contain NaN or infinite values.
             ServingError: If the server refuses the request, fails, or cannot be reached.
         """
         signatures = self.signatures()
@@ -199,8 +201,9 @@ class _Client:
     ) -> dict[str, np.ndarray]:
         """Encode data `[batch, *data_shape]`, and return the outputs by name.
 
-        The outputs are `mean` and `scale` for a VAE with a diagonal posterior, `mean` and
-        `scale_tril` for a full covariance, and `latents` for any other model.
+        If the model is a VAE with a diagonal posterior, the outputs are `mean` and `scale`. If the
+        posterior of the VAE has a full covariance, the outputs are `mean` and `scale_tril`. For any
+        other model, the only output is `latents`.
         """
         return self.predict("encode", inputs=inputs, **_optional(condition))
 
@@ -213,7 +216,7 @@ class _Client:
         return Generated(**self.predict("generate", seed=seed, **_optional(condition)))
 
     def score(self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> Scored:
-        """Return the anomaly score per example, and whether the score is above the threshold."""
+        """Return the anomaly score of each example, and whether the score exceeds the threshold."""
         outputs = self.predict("score", inputs=inputs, **_optional(condition))
         return Scored(outputs["score"], outputs.get("anomaly"))
 
@@ -230,20 +233,21 @@ class _Client:
     def _predict(
         self, signature: str, arrays: dict[str, np.ndarray], outputs: dict[str, Tensor]
     ) -> dict[str, np.ndarray]:
-        """Send a checked request, and return one array per output, by name."""
+        """Send a checked request, and return the outputs by name."""
         raise NotImplementedError
 
 
 class RESTClient(_Client):
-    """A client of the REST interface of TensorFlow Serving, by default on port 8501.
+    """A client of the REST interface of TensorFlow Serving. The default port of REST is 8501.
 
     A request must have at least one row.
 
     Args:
         address: Address of the server, such as `"http://localhost:8501"`.
         model: Name of the model in the server.
-        version: Version number of the model. If `version` and `label` are None, the latest version.
-        label: Label of a version in the server, such as `"stable"`, instead of `version`.
+        version: Version number of the model. If `version` and `label` are None, the server uses the
+            latest version.
+        label: Label of a version in the server, such as `"stable"`. It replaces `version`.
         timeout: Largest number of seconds to wait for an answer.
 
     Raises:
@@ -258,7 +262,7 @@ class RESTClient(_Client):
 
     @property
     def url(self) -> str:
-        """URL of the model, with the version or label if given."""
+        """URL of the model. If the client has a version or a label, it is part of the URL."""
         url = f"{self.address.rstrip('/')}/v1/models/{urllib.parse.quote(self.model, safe='')}"
         if self.version is not None:
             return f"{url}/versions/{self.version}"
@@ -326,16 +330,17 @@ class RESTClient(_Client):
 
 
 class GRPCClient(_Client):
-    """A client of the gRPC interface of TensorFlow Serving, by default on port 8500.
+    """A client of the gRPC interface of TensorFlow Serving. The default port of gRPC is 8500.
 
-    gRPC has a binary format, which suits large batches. This client needs the package
-    tensorflow-serving-api.
+    gRPC sends arrays in a binary format, so prefer this client for large batches. This client needs
+    the package tensorflow-serving-api.
 
     Args:
         address: Address of the server, such as `"localhost:8500"`.
         model: Name of the model in the server.
-        version: Version number of the model. If `version` and `label` are None, the latest version.
-        label: Label of a version in the server, such as `"stable"`, instead of `version`.
+        version: Version number of the model. If `version` and `label` are None, the server uses the
+            latest version.
+        label: Label of a version in the server, such as `"stable"`. It replaces `version`.
         timeout: Largest number of seconds to wait for an answer.
 
     Raises:
@@ -409,7 +414,7 @@ class GRPCClient(_Client):
         return prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def _address(self, request: Any) -> Any:
-        """Write the model and its version or label into a request, and return the request."""
+        """Write the model's name, and a given version or label, into a request, and return it."""
         request.model_spec.name = self.model
         if self.version is not None:
             request.model_spec.version.value = self.version
@@ -432,7 +437,7 @@ class GRPCClient(_Client):
 
 
 def _tensors_of(infos: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the dtype and shape of each tensor in JSON metadata, by name."""
+    """Return the inputs or outputs that JSON metadata of a signature describe, by name."""
     tensors = {}
     for name, info in infos.items():
         sizes = [int(dimension["size"]) for dimension in info["tensor_shape"].get("dim", [])]
@@ -442,7 +447,7 @@ def _tensors_of(infos: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _tensors_of_message(infos: Any) -> dict[str, Tensor]:
-    """Return the dtype and shape of each tensor in protobuf metadata, by name."""
+    """Return the inputs or outputs that protobuf metadata of a signature describe, by name."""
     import tensorflow as tf
 
     tensors = {}
@@ -462,7 +467,8 @@ def _as_array(name: str, values: npt.ArrayLike, tensor: Tensor) -> np.ndarray:
     """Return values as an array of the dtype that a signature's input needs.
 
     Raises:
-        ValueError: If the values have another kind of dtype or another shape, or are not finite.
+        ValueError: If the values have the wrong kind of dtype or the wrong shape. If the values are
+            not finite.
     """
     is_bytes = tensor.dtype == "object"
     array = np.asarray(values, object if is_bytes else None)
@@ -487,9 +493,10 @@ def _has_shape(array: np.ndarray, shape: tuple[int | None, ...]) -> bool:
 
 
 def _has_kind(array: np.ndarray, dtype: str) -> bool:
-    """Return whether an array can be cast to a dtype without losing its meaning.
+    """Return whether an array keeps its meaning when it is cast to a dtype.
 
-    8-bit integers cannot be cast to float32, because such pixels are from 0 to 255, not in [0, 1].
+    8-bit integers lose their meaning as float32: they are pixels from 0 to 255, but float32 pixels
+    must be in [0, 1].
     """
     if dtype == "object":
         return all(isinstance(value, bytes) for value in array.ravel())
@@ -507,7 +514,7 @@ def _to_json(array: np.ndarray) -> list[Any]:
 
 
 def _from_json(values: Any, tensor: Tensor) -> np.ndarray:
-    """Return lists as an array of the tensor's dtype. Text in base64 is decoded to bytes."""
+    """Return nested lists as an array with the dtype of `tensor`. Text in base64 becomes bytes."""
     if tensor.dtype == "object":
         return np.array([base64.b64decode(value["b64"]) for value in values], object)
     return np.asarray(values, tensor.dtype)

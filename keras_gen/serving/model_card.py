@@ -17,7 +17,7 @@ from keras_gen.models.base import GenerativeModel
 from keras_gen.serving.warm_up import Exchanges
 
 CARD = "assets.extra/MODEL_CARD.md"
-"""Path of the card inside a SavedModel."""
+"""Path of the model card inside the folder of a SavedModel."""
 
 
 def write_card(
@@ -32,10 +32,10 @@ def write_card(
 
     Args:
         model: The model that was exported.
-        folder: The SavedModel.
+        folder: Folder of the SavedModel.
         name: Name of the model in the server.
         version: Version of the model in the server.
-        exchanges: Requests and answers of the signatures, as `write_records` returns them.
+        exchanges: One request and its answer per signature, as `write_records` returns them.
         training: Markdown text for the section "Training". If the text is empty, the card has no
             such section.
     """

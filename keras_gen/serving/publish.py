@@ -1,4 +1,4 @@
-"""Publish a model: write the next version, verify the version, then make it visible."""
+"""Publish a model: write the next version, verify the version, then let the server load it."""
 
 import os
 import pathlib
@@ -30,18 +30,22 @@ def publish(
 ) -> pathlib.Path:
     """Export a model as the next version in `base`, the folder that TensorFlow Serving watches.
 
-    The server loads every folder in `base` with an integer name. Therefore this function first
-    writes to a folder with another name. The folder gets the SavedModel, warm-up requests, a model
-    card and checksums. The function verifies the folder, and then renames it. Earlier versions stay
-    unchanged. A killed process may leave a folder `base/unfinished-…`. The server ignores this
-    folder, and the next call removes the folder. The function also updates the configuration files
-    of the server next to `base`, `models.config` and `batching_parameters.txt`.
+    The server loads every folder in `base` whose name is an integer. Therefore this function first
+    writes to a folder with another name. The folder gets the SavedModel, warm-up requests, which
+    are example requests for the server's start, a model card and checksums. The function verifies
+    the folder, and then renames it to the version number. Earlier versions stay unchanged.
+
+    If the process is killed, a folder `base/unfinished-…` may remain. The server ignores this
+    folder, and the next call of `publish` removes the folder. The function also updates two
+    configuration files of the server, `models.config` and `batching_parameters.txt`. These files
+    are in the folder that contains `base`.
 
     Args:
         model: A keras_gen model.
         base: Folder of the model's versions, such as `savedmodels/vae`.
-        png: Whether to add a signature `NAME_bytes` for each signature `NAME` of the SavedModel.
-            The inputs and outputs of `NAME_bytes` that are images are PNG files.
+        png: Whether to add a signature `NAME_bytes` for each signature `NAME` of the SavedModel. A
+            signature is a function that the server offers. If an input or an output of `NAME` is
+            images, `NAME_bytes` has PNG files in its place.
         card: Markdown text for the section "Training" of the model card, for instance the
             settings and the final metrics. If the text is empty, the card has no such section.
 
@@ -52,7 +56,7 @@ def publish(
         ValueError: If `model` is not a keras_gen model, or `base` is a file. If `png` is true and
             the data are not images with values in [0, 1]. If `models.config` next to `base` is
             invalid.
-        PublishError: If writing or verifying fails.
+        PublishError: If the version cannot be written, or if its verification fails.
     """
     _check_model(model)
     base = pathlib.Path(base)
@@ -104,6 +108,6 @@ def _check_model(model: object) -> None:
 
 
 def _newest_version(base: pathlib.Path) -> int:
-    """Return the largest integer that names a folder in `base`, or 0 without such a folder."""
+    """Return the largest integer that names a folder in `base`, or 0 if there is none."""
     versions = [int(folder.name) for folder in base.iterdir() if folder.name.isdecimal()]
     return max(versions, default=0)

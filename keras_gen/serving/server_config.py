@@ -29,7 +29,7 @@ max_enqueued_batches { value: 1000 }
 
 
 def read_server_config(folder: PathLike) -> ModelServerConfig:
-    """Read `models.config` in a folder of models. Without this file, the result is empty.
+    """Read `models.config` in a folder of models. If there is no such file, the result is empty.
 
     Args:
         folder: Folder of the models, such as `savedmodels`.
@@ -56,11 +56,11 @@ def read_server_config(folder: PathLike) -> ModelServerConfig:
 def write_server_config(folder: PathLike) -> None:
     """Add the models of a folder to `models.config`, and write `batching_parameters.txt`.
 
-    Existing entries of `models.config` stay unchanged. An existing `batching_parameters.txt` stays
-    unchanged, too.
+    Both files are in `folder`. Existing entries of `models.config` stay unchanged. If
+    `batching_parameters.txt` exists, it stays unchanged, too.
 
     Args:
-        folder: Folder of the models, such as `savedmodels`. Its path in the server is `/models`.
+        folder: Folder of the models, such as `savedmodels`. The server sees it as `/models`.
     """
     from google.protobuf import text_format
 

@@ -21,13 +21,14 @@ _TIMEOUT = 600  # seconds
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """The result of `verify`. `print` shows a table of the signatures, without the problems."""
+    """The result of `verify`. `print` shows a table of the signatures, but not `problems`."""
 
     folder: pathlib.Path
-    """The SavedModel."""
+    """Folder of the SavedModel."""
     signatures: dict[str, dict[str, Any]]
-    """A dictionary per signature of the SavedModel. `inputs` and `outputs` are dictionaries from
-    names to dtype and shape. `difference` is the largest difference from the Keras model.
+    """For each signature, a function that the server offers, a dictionary with four entries.
+    `inputs` and `outputs` are dictionaries from a name to the dtype and shape as text. `difference`
+    is the largest difference between answers of the SavedModel and of the Keras model.
     `milliseconds` is the median time of a request of three rows."""
     parameters: int
     """Number of values that the SavedModel stores."""
@@ -37,7 +38,7 @@ class Verification:
     def __str__(self) -> str:
         """Return a table of the signatures, and the number of parameters.
 
-        Without signatures, the text is empty.
+        If the dictionary `signatures` is empty, the text is empty.
         """
         table = [("signature", "inputs", "outputs", "difference", "ms")]
         for name, row in self.signatures.items():
@@ -63,15 +64,17 @@ def _described(specs: dict[str, str]) -> str:
 def verify(folder: PathLike) -> Verification:
     """Compare a published SavedModel with its checksums and with the answers of the Keras model.
 
-    The SavedModel runs in a separate process that cannot import keras_gen. The process calls each
-    signature, a function that the server offers, with the stored warm-up request of the signature.
-    The calls use the whole batch, each row alone, the batch twice, and an empty batch. The answers
-    must equal the answers that the Keras model gave when `publish` wrote the version. The tolerance
-    is 1e-4, or 1e-2 if layers compute in 16 bits. The tolerance is absolute for numbers up to 1,
-    and relative for larger numbers. The pixels of PNG files may differ by a further 1/255.
+    The SavedModel runs in a separate process that cannot import keras_gen. A signature is a
+    function that the server offers. `publish` stored one request per signature, a batch of three
+    rows, with the Keras model's answer. The process calls each signature with this batch, with each
+    row alone, with the batch repeated twice, and with an empty batch. The answers must equal the
+    answer of the Keras model. The largest allowed difference is 1e-4, or 1e-2 if any layer computes
+    in 16 bits. The difference is absolute for numbers up to 1, and relative for larger numbers. The
+    pixels of PNG files may differ by a further 1/255.
 
-    Every stored value must be used by a signature. No operator may call Python or sample from a
-    random state. The graph must not contain a path on the machine that wrote the graph.
+    Every stored value must be used by a signature. No operator of the graph may call Python or
+    sample from a random state. The graph must not contain a path on the machine that wrote the
+    graph.
 
     Args:
         folder: Folder of a version that `publish` wrote, such as `savedmodels/vae/1`. A SavedModel

@@ -1,7 +1,7 @@
 """Warm-up records: requests that TensorFlow Serving replays before it serves a version.
 
-Each record also holds the answers of the Keras model. `verify` compares the SavedModel with these
-answers.
+Each record also holds the Keras model's answer to the request. `verify` compares the answers of the
+SavedModel with these answers.
 """
 
 import pathlib
@@ -16,11 +16,11 @@ from keras_gen._typing import Endpoint
 from keras_gen.models.base import GenerativeModel
 
 Exchanges = dict[str, tuple[dict[str, np.ndarray], dict[str, np.ndarray]]]
-"""Dictionary from the name of a signature to its request and answer. The request and the answer
-are dictionaries from names to arrays."""
+"""Dictionary from the name of a signature to `(request, answer)`. A request is a dictionary from
+the names of inputs to arrays. An answer is a dictionary from the names of outputs to arrays."""
 
 RECORDS = "assets.extra/tf_serving_warmup_requests"
-"""Path of the records inside a SavedModel. TensorFlow Serving requires this path."""
+"""Path of the records inside the folder of a SavedModel. TensorFlow Serving requires this path."""
 
 _ROWS = 3  # number of rows per request
 
@@ -36,11 +36,11 @@ def write_records(
         endpoints: The functions and input specs of the signatures, as `model.endpoints` returns
             them.
         model: The model that was exported.
-        folder: The SavedModel.
+        folder: Folder of the SavedModel.
 
     Returns:
-        Dictionary from the name of each signature to its request and answer. The request and the
-        answer are dictionaries from names to arrays.
+        Dictionary from the name of each signature to `(request, answer)`. The request maps the
+        names of inputs to arrays. The answer maps the names of outputs to arrays.
     """
     from tensorflow_serving.apis import prediction_log_pb2
 
@@ -50,7 +50,7 @@ def write_records(
     with tf.io.TFRecordWriter(str(path)) as writer:
         for name, (function, specs) in endpoints.items():
             inputs = {spec.name: _example(model, spec) for spec in specs}
-            with tf.device("CPU"):  # as in `verify`; a GPU may be less precise
+            with tf.device("CPU"):  # like `verify`; a GPU may be less precise
                 answers = function(*map(tf.constant, inputs.values()))
             outputs = {key: np.asarray(answers[key]) for key in sorted(answers)}
             exchanges[name] = inputs, outputs
