@@ -22,8 +22,9 @@ from keras_gen._typing import TensorLike
 class AdversarialLoss(Serializable):
     """Base class of the adversarial losses.
 
-    A subclass implements `generator` and `discriminator`. In the formulas, x is a real example and
-    x̂ is a generated example.
+    A subclass implements `generator` and `discriminator`. In the formulas of the subclasses, D(x)
+    is the logit that the discriminator D returns for a real example x, and D(x̂) is its logit for a
+    generated example x̂.
     """
 
     relative = False
@@ -72,14 +73,15 @@ class AdversarialLoss(Serializable):
 class NonSaturating(AdversarialLoss):
     """Compute the non-saturating loss, in nats.
 
-    The losses are L_g = −log γ(x̂) and L_d = −log γ(x) − log(1 − γ(x̂)). Here γ = sigmoid(D) is the
-    estimated probability that an example is real. The sources are the lecture notes (MATH 4) and
-    Goodfellow et al. 2014, arXiv:1406.2661, section 3.
+    For a real example x and a generated example x̂, the loss of the generator is
+    L_g = −log γ(x̂). The loss of the discriminator D is L_d = −log γ(x) − log(1 − γ(x̂)). Here
+    γ = sigmoid(D) is the probability, as D estimates it, that an example is real. The sources are
+    section MATH 4 of the lecture notes and section 3 of Goodfellow et al. 2014, arXiv:1406.2661.
 
     Args:
-        label_smoothing: One-sided label smoothing s in [0, ½) for real examples (Salimans et al.
-            2016, arXiv:1606.03498, section 3.4). In L_d, the term −log γ(x) becomes
-            −(1 − s) log γ(x) − s log(1 − γ(x)). Default: 0, no smoothing.
+        label_smoothing: A number s in [0, ½) for one-sided label smoothing, which changes the loss
+            of real examples only (Salimans et al. 2016, arXiv:1606.03498, section 3.4). In L_d, the
+            term −log γ(x) becomes −(1 − s) log γ(x) − s log(1 − γ(x)). Default: 0, no smoothing.
 
     Example:
         If the logits are 0, γ = ½: the discriminator cannot tell real from generated examples.
@@ -115,18 +117,19 @@ class NonSaturating(AdversarialLoss):
 class Minimax(NonSaturating):
     """Compute the minimax loss, in nats.
 
-    The value of the minimax problem is V = E[log γ(x)] + E[log(1 − γ(x̂))], where γ = sigmoid(D) is
-    the estimated probability that an example is real. The discriminator maximizes V and the
-    generator minimizes V. So L_g = log(1 − γ(x̂)), and L_d is the same as in `NonSaturating`. The
-    sources are the lecture notes (MATH 4) and Goodfellow et al. 2014, arXiv:1406.2661, equation 1.
-    With the optimal discriminator, V = 2·JS(data ‖ generated) − log 4, where JS is the
-    Jensen-Shannon divergence.
+    The value of the minimax problem is V = E[log γ(x)] + E[log(1 − γ(x̂))] for real examples x and
+    generated examples x̂. Here γ = sigmoid(D) is the probability, as the discriminator D estimates
+    it, that an example is real. The discriminator maximizes V and the generator minimizes V.
+    Therefore the loss of the generator is L_g = log(1 − γ(x̂)), and the loss of the discriminator is
+    the same as in `NonSaturating`. The sources are section MATH 4 of the lecture notes and equation
+    1 of Goodfellow et al. 2014, arXiv:1406.2661. If D is optimal, V = 2·JS − log 4, where JS is the
+    Jensen-Shannon divergence between the distributions of x and x̂.
 
-    The gradient of the generator vanishes when γ(x̂) is close to 0. Prefer `NonSaturating` for
+    The gradient of L_g vanishes when γ(x̂) is close to 0. Therefore prefer `NonSaturating` for
     training.
 
     Args:
-        label_smoothing: One-sided label smoothing, as in `NonSaturating`.
+        label_smoothing: Amount of one-sided label smoothing, as in `NonSaturating`.
 
     Example:
         >>> Minimax().generator(tf.zeros((1, 1))).numpy().round(4)
@@ -142,16 +145,17 @@ class Minimax(NonSaturating):
 class LeastSquares(AdversarialLoss):
     """Compute the least-squares loss of the logits.
 
-    The losses are L_d = ½(D(x) − b)² + ½(D(x̂) − a)² and L_g = ½(D(x̂) − c)² (Mao et al. 2017,
-    arXiv:1611.04076, equation 2).
+    D(x) is the logit of a real example x, and D(x̂) is the logit of a generated example x̂. The loss
+    of the discriminator is L_d = ½(D(x) − b)² + ½(D(x̂) − a)². The loss of the generator is
+    L_g = ½(D(x̂) − c)² (Mao et al. 2017, arXiv:1611.04076, equation 2).
 
     Args:
-        fake_label: a, the target of the discriminator for generated examples.
-        real_label: b, the target of the discriminator for real examples. A value below 1 is label
-            smoothing.
-        generator_label: c, the target of the generator for generated examples. If b − a = 2 and
-            b − c = 1, for example (a, b, c) = (−1, 1, 0), the generator minimizes Pearson's χ²
-            divergence.
+        fake_label: a, the logit that the discriminator should return for generated examples.
+        real_label: b, the logit that the discriminator should return for real examples. A value
+            below 1 is label smoothing.
+        generator_label: c, the logit that the generator tries to get for generated examples. If
+            b − a = 2 and b − c = 1, the generator minimizes Pearson's χ² divergence. An example is
+            (a, b, c) = (−1, 1, 0).
 
     Example:
         >>> LeastSquares().generator(tf.zeros((1, 1))).numpy()
@@ -194,8 +198,10 @@ class LeastSquares(AdversarialLoss):
 class Hinge(AdversarialLoss):
     """Compute the hinge loss.
 
-    The losses are L_d = max(0, 1 − D(x)) + max(0, 1 + D(x̂)) and L_g = −D(x̂) (Lim & Ye 2017,
-    arXiv:1705.02894). SNGAN uses this loss (Miyato et al. 2018, arXiv:1802.05957).
+    D(x) is the logit of a real example x, and D(x̂) is the logit of a generated example x̂. The loss
+    of the discriminator is L_d = max(0, 1 − D(x)) + max(0, 1 + D(x̂)), and the loss of the generator
+    is L_g = −D(x̂) (Lim & Ye 2017, arXiv:1705.02894). SNGAN, the GAN with spectral normalization,
+    uses this loss (Miyato et al. 2018, arXiv:1802.05957).
 
     Example:
         >>> Hinge().discriminator(tf.constant([[0.25]]), tf.constant([[-3.0]])).numpy()
@@ -215,10 +221,11 @@ class Hinge(AdversarialLoss):
 class Wasserstein(AdversarialLoss):
     """Compute the Wasserstein loss.
 
-    The losses are L_d = D(x̂) − D(x) and L_g = −D(x̂) (Arjovsky et al. 2017, arXiv:1701.07875). If
-    D minimizes E[L_d] among all 1-Lipschitz functions, −E[L_d] is the earth mover's distance
-    between real and generated examples. The loss alone does not make D 1-Lipschitz. Add a
-    `GradientPenalty`, or use spectral normalization in the discriminator.
+    D(x) is the logit of a real example x, and D(x̂) is the logit of a generated example x̂. The loss
+    of the discriminator D is L_d = D(x̂) − D(x), and the loss of the generator is L_g = −D(x̂)
+    (Arjovsky et al. 2017, arXiv:1701.07875). If D minimizes E[L_d] among all 1-Lipschitz functions,
+    −E[L_d] is the earth mover's distance between the distributions of x and x̂. The loss alone does
+    not make D 1-Lipschitz. Therefore add a `GradientPenalty`, or use spectral normalization in D.
 
     Example:
         >>> Wasserstein().discriminator(tf.constant([[2.0]]), tf.constant([[0.5]])).numpy()
@@ -240,10 +247,12 @@ class Wasserstein(AdversarialLoss):
 class RelativisticPairing(AdversarialLoss):
     """Compute the relativistic pairing loss, in nats.
 
-    The losses are L_d = −log σ(D(x) − D(x̂)) and L_g = −log σ(D(x̂) − D(x)), where σ is the sigmoid
-    (Jolicoeur-Martineau 2018, arXiv:1807.00734). Each generated example is compared with one real
-    example. This comparison discourages the generator from omitting modes of the data. R3GAN uses
-    this loss together with the penalties `R1` and `R2` (Huang et al. 2025, arXiv:2501.05441).
+    D(x) is the logit of a real example x, D(x̂) is the logit of a generated example x̂, and σ is the
+    sigmoid. The loss of the discriminator is L_d = −log σ(D(x) − D(x̂)), and the loss of the
+    generator is L_g = −log σ(D(x̂) − D(x)) (Jolicoeur-Martineau 2018, arXiv:1807.00734). Each
+    generated example is compared with one real example. This comparison discourages the generator
+    from omitting modes of the data. The GAN R3GAN uses this loss together with the penalties `R1`
+    and `R2` (Huang et al. 2025, arXiv:2501.05441).
 
     Example:
         >>> RelativisticPairing().generator(tf.zeros((1, 1)), tf.zeros((1, 1))).numpy().round(4)
@@ -263,17 +272,18 @@ class RelativisticPairing(AdversarialLoss):
 
 
 class Penalty(Serializable):
-    """Base class of the penalties on the gradient norm ‖∇D‖ of the discriminator.
+    """Base class of the penalties on ‖∇D‖, the norm of the gradient of the discriminator D.
 
-    A subclass implements `points`, which returns the points at which to compute the gradient. It
-    also implements `from_squared_norm`, which computes the penalty from ‖∇D‖². The penalty is
-    computed in float32, also under mixed precision.
+    A subclass implements `points`, which returns the points at which to compute the gradient. The
+    subclass also implements `from_squared_norm`, which computes the penalty from ‖∇D‖². The penalty
+    is computed in float32, also under mixed precision.
 
     Args:
         weight: Factor of the penalty.
-        every: Number of training steps per application of the penalty. The penalty is multiplied by
-            `every` to keep its average (lazy regularization; Karras et al. 2020, arXiv:1912.04958,
-            appendix B). Default: 1, every step.
+        every: Number of training steps per application of the penalty. When the penalty is applied,
+            it is multiplied by `every`, so that its average over all steps stays the same. The
+            source is the lazy regularization of Karras et al. 2020, arXiv:1912.04958, appendix B.
+            Default: 1, every step.
     """
 
     def __init__(self, weight: float, every: int = 1) -> None:
@@ -281,7 +291,7 @@ class Penalty(Serializable):
         self.every = positive_int(self, "every", every)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """Return the points at which to compute the gradient, with the shape of `real`.
+        """Return points at which to compute the gradient, a tensor with the shape of `real`.
 
         Args:
             real: Real examples, `[batch, ...]`.
@@ -294,7 +304,7 @@ class Penalty(Serializable):
         )
 
     def from_squared_norm(self, squared_norm: tf.Tensor) -> tf.Tensor:
-        """Return the penalty, not multiplied by the weight, `[batch]`.
+        """Return the penalty before the multiplication by the weight, `[batch]`.
 
         Args:
             squared_norm: Squared gradient norms ‖∇D‖², `[batch]`.
@@ -332,9 +342,9 @@ class Penalty(Serializable):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class R1(Penalty):
-    """Penalize the gradient norm at real examples x with ½ weight ‖∇D(x)‖².
+    """Penalize the gradient norm at real examples x with ½ · weight · ‖∇D(x)‖².
 
-    The source is Mescheder et al. 2018, arXiv:1801.04406, equation 9.
+    D is the discriminator. The source is Mescheder et al. 2018, arXiv:1801.04406, equation 9.
 
     Args:
         weight: Factor of the penalty, γ in the paper.
@@ -357,9 +367,9 @@ class R1(Penalty):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class R2(R1):
-    """Penalize the gradient norm at generated examples x̂ with ½ weight ‖∇D(x̂)‖².
+    """Penalize the gradient norm at generated examples x̂ with ½ · weight · ‖∇D(x̂)‖².
 
-    The source is Mescheder et al. 2018, arXiv:1801.04406, equation 10.
+    D is the discriminator. The source is Mescheder et al. 2018, arXiv:1801.04406, equation 10.
 
     Args:
         weight: Factor of the penalty, γ in the paper.
@@ -378,10 +388,11 @@ class R2(R1):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class GradientPenalty(Penalty):
-    """Penalize the deviation of the gradient norm from a target: weight (‖∇D(x̃)‖ − target)².
+    """Penalize the deviation of the gradient norm from a target: weight · (‖∇D(x̃)‖ − target)².
 
-    Each point x̃ is sampled uniformly on the line between a real and a generated example (WGAN-GP;
-    Gulrajani et al. 2017, arXiv:1704.00028, equation 3).
+    D is the discriminator. Each point x̃ is sampled uniformly on the line between a real
+    example and a generated example. The source is WGAN-GP (Gulrajani et al. 2017, arXiv:1704.00028,
+    equation 3).
 
     Args:
         weight: Factor of the penalty, λ in the paper.
@@ -404,7 +415,7 @@ class GradientPenalty(Penalty):
         self.target = float(target)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """Return ε x + (1 − ε) x̂ with one ε ~ U(0, 1) per example."""
+        """Return ε x + (1 − ε) x̂, where ε is one number per example, uniform in [0, 1)."""
         share = _uniform_per_example(real, seed)
         return share * real + (1 - share) * fake
 
@@ -419,12 +430,12 @@ class GradientPenalty(Penalty):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class DRAGAN(GradientPenalty):
-    """Penalize the deviation of the gradient norm from a target, near real examples.
+    """Penalize, near real examples, the deviation of the gradient norm from a target.
 
-    The penalty is weight (‖∇D(x̃)‖ − target)² at x̃ = x + α δ (Kodali et al. 2017,
-    arXiv:1705.07215). x is a real example, and α is one number per example, uniform in [0, 1). As
-    in the authors' code, δ is `noise` × the standard deviation of the batch × uniform noise in
-    [0, 1).
+    The penalty is weight · (‖∇D(x̃)‖ − target)² for the discriminator D, at the point x̃ = x + α δ
+    (Kodali et al. 2017, arXiv:1705.07215). x is a real example, and α is one number per example,
+    uniform in [0, 1). As in the authors' code, δ = noise · s · u. Here s is the standard deviation
+    of the batch of real examples, and the elements of u are uniform in [0, 1).
 
     Args:
         weight: Factor of the penalty, λ in the paper.
@@ -445,7 +456,7 @@ class DRAGAN(GradientPenalty):
         self.noise = positive_float(self, "noise", noise)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """Return x + α δ with one α ~ U(0, 1) per example."""
+        """Return x + α δ, where α is one number per example, uniform in [0, 1)."""
         delta_seed, alpha_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
         uniform = tf.random.stateless_uniform(tf.shape(real), delta_seed)
         delta = self.noise * tf.math.reduce_std(real) * uniform
@@ -453,6 +464,6 @@ class DRAGAN(GradientPenalty):
 
 
 def _uniform_per_example(x: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-    """Sample one number per example from U(0, 1), of shape `[batch, 1, …]` and the rank of `x`."""
+    """Sample one number in [0, 1) per example, as a tensor `[batch, 1, …]` of the rank of `x`."""
     shape = tf.concat([tf.shape(x)[:1], tf.ones(tf.rank(x) - 1, tf.int32)], 0)
     return tf.random.stateless_uniform(shape, seed)

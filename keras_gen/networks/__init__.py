@@ -1,6 +1,7 @@
 """Functions that build Keras models: encoders, decoders, generators and discriminators.
 
-Instead of these models, you can use any built Keras model with matching input and output shapes.
+Instead of these models, you can use any built Keras model with the input and output shapes that
+your keras_gen model needs.
 """
 
 from keras_gen.networks.conv import conv_decoder, conv_encoder

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 
 CONDITION = "condition"
-"""Name of the input of a network that takes labels."""
+"""Name of the input for labels, in a network that has such an input."""
 
 UNKNOWN_NUMBER = np.iinfo(np.int32).max
-"""Number of classes of a network that takes labels but has no embedding layer."""
+"""Stands for the number of classes if a network takes labels but has no embedding layer."""
 
 _ANY_RANGE = (-math.inf, math.inf)
 
@@ -22,8 +22,8 @@ def condition_index(network: keras.Model) -> int | None:
     """Return the index of the network's input for labels, or None if there is no such input.
 
     The input for labels has the name `condition`. Networks of version 0.1.0 do not use this name.
-    In a network without an input named `condition`, the second of two inputs takes labels if its
-    shape is `(batch,)`.
+    Therefore, if a network has two inputs and none is named `condition`, the second input counts as
+    the input for labels if its shape is `(batch,)`.
     """
     shapes = getattr(network, "input_shape", None)
     if not isinstance(shapes, list):
@@ -35,27 +35,27 @@ def condition_index(network: keras.Model) -> int | None:
 
 
 def num_classes_of(network: keras.Model) -> int | None:
-    """Return the number of classes that a network takes as labels.
+    """Return the number of classes of the labels that a network takes.
 
     Returns:
-        The input size of the network's first embedding layer. If the network has no embedding
-        layer, `UNKNOWN_NUMBER`. If the network has no input for labels, None.
+        None if the network has no input for labels. Otherwise the input size of the network's first
+        embedding layer, or `UNKNOWN_NUMBER` if the network has no embedding layer.
     """
     if condition_index(network) is None:
         return None
     unwrapped = [getattr(layer, "layer", layer) for layer in network.layers]
-    for layer in unwrapped:  # spectral normalization, for instance, wraps a layer
+    for layer in unwrapped:  # a layer may be wrapped, as by spectral normalization
         if isinstance(layer, keras.layers.Embedding):
             return layer.input_dim
     return UNKNOWN_NUMBER
 
 
 def common_num_classes(**parts: int | None) -> int | None:
-    """Return the common number of classes of a model's parts, or None if no part takes labels.
+    """Return the number of classes of a model's parts, or None if no part takes labels.
 
     Args:
         **parts: Number of classes of each part, as `num_classes_of` returns it. The error message
-            contains the names of the arguments.
+            contains the names of these arguments.
 
     Raises:
         ValueError: If two parts have different numbers of classes.
@@ -82,7 +82,7 @@ def check_network(
     """Check that a network is built and has the required shapes.
 
     Args:
-        argument: Name of the argument, for the error message.
+        argument: Name of the argument that received the network, for the error message.
         network: The object that the user passed as the network.
         input_shape: Required input shape of one example, or None for any shape.
         output_shape: Required output shape of one example, or None for any shape.
@@ -93,7 +93,7 @@ def check_network(
         `(input_shape, output_shape)` of the network for one example.
 
     Raises:
-        ValueError: If the network is not built, or has other inputs or outputs.
+        ValueError: If the network is not built, or its inputs or outputs are not as required.
     """
     if not isinstance(network, keras.layers.Layer):
         raise ValueError(
@@ -152,8 +152,8 @@ def _built_input_shapes(argument: str, network: keras.layers.Layer) -> Any:
 def output_range(network: keras.Model) -> tuple[float, float]:
     """Return the smallest and largest value that a network can output.
 
-    The function knows these values if the last activation is a sigmoid or tanh. For all other
-    networks, it returns (−∞, ∞).
+    These two values are known if the last activation is a sigmoid or tanh. For all other networks,
+    the function returns (−∞, ∞).
 
     Example:
         >>> output_range(keras.Sequential(
@@ -177,11 +177,11 @@ def output_range(network: keras.Model) -> tuple[float, float]:
 def check_logits(argument: str, network: keras.Model) -> None:
     """Check that a network that must output logits does not end in a sigmoid or tanh.
 
-    The loss applies a sigmoid to the logits. With a second sigmoid in the network, the loss would
-    be wrong without an error.
+    The loss applies a sigmoid to the logits. If the network already ended in a sigmoid or
+    tanh, the loss would be wrong, but no error would appear.
 
     Args:
-        argument: Name of the argument, for the error message.
+        argument: Name of the argument that received the network, for the error message.
         network: The built network that the user passed.
 
     Raises:

@@ -24,7 +24,7 @@ def label_input() -> keras.KerasTensor:
 def concatenate_labels(
     inputs: keras.KerasTensor, x: keras.KerasTensor, num_classes: int | None
 ) -> tuple[Any, keras.KerasTensor]:
-    """Add an input for labels to a network, and concatenate embedded labels with features.
+    """Add an input for labels to a network, and concatenate their embeddings with features.
 
     The embedding is trainable. Before training, the embedding of a label is its one-hot vector.
 
@@ -62,8 +62,8 @@ def dense_grid(
 ) -> keras.KerasTensor:
     """Apply a dense layer to features and reshape the result to a grid.
 
-    The grid has the smallest height and width that are at least those of the image after
-    `doublings` doublings.
+    Later layers double the height and width of the grid `doublings` times. The function makes the
+    smallest grid that is then at least as high and as wide as the image.
 
     Args:
         x: Features `[batch, n]`.
@@ -85,7 +85,7 @@ def dense_grid(
 
 
 def checked_filters(filters: Sequence[int]) -> tuple[int, ...]:
-    """Return `filters` as a tuple of ints, or raise a `ValueError`."""
+    """Return `filters` as a tuple of ints, or raise a `ValueError` if `filters` is invalid."""
     if not _are_sizes(filters) or not filters:
         raise ValueError(
             "`filters` must be a tuple of one or more positive integers, such as (64, 32). "
@@ -95,7 +95,7 @@ def checked_filters(filters: Sequence[int]) -> tuple[int, ...]:
 
 
 def checked_shape(argument: str, shape: Sequence[int]) -> tuple[int, ...]:
-    """Return a shape as a tuple of ints, or raise a `ValueError`."""
+    """Return a shape as a tuple of ints, or raise a `ValueError` if the shape is invalid."""
     if not _are_sizes(shape):
         raise ValueError(
             f"`{argument}` must be a tuple of positive integers, such as (28, 28, 1) or (32,). "
@@ -105,7 +105,7 @@ def checked_shape(argument: str, shape: Sequence[int]) -> tuple[int, ...]:
 
 
 def checked_image_shape(argument: str, shape: Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of an image as a tuple of ints, or raise a `ValueError`."""
+    """Return an image shape as a tuple of ints, or raise a `ValueError` if the shape is invalid."""
     shape = checked_shape(argument, shape)
     if len(shape) != 3:
         raise ValueError(

@@ -14,12 +14,12 @@ from keras_gen.networks._checks import condition_index
 
 
 def network_inputs(network: keras.Model, x: Array, condition: TensorLike | None) -> Any:
-    """Return the inputs to call a network with: `x`, or a list of `x` and the labels.
+    """Return the argument for a call of a network: `x`, or a list that contains `x` and labels.
 
     Args:
         network: A built Keras model.
         x: Data or latents `[batch, ...]`.
-        condition: Labels `[batch]`. Ignored if the network has no input for labels.
+        condition: Labels `[batch]`. They are ignored if the network has no input for labels.
     """
     index = condition_index(network)
     if index is None:
@@ -37,7 +37,7 @@ def call_network(
 
 
 def copy_of(network: keras.Model, policy: str | None = None) -> keras.Model:
-    """Return a copy of a network, with its own weights of the same values.
+    """Return a copy of a network. The copy has variables of its own, with the same values.
 
     Args:
         network: A built Keras model.
@@ -48,13 +48,13 @@ def copy_of(network: keras.Model, policy: str | None = None) -> keras.Model:
         ValueError: If Keras cannot rebuild the network from its `get_config()`.
     """
     known = {type(layer).__name__: type(layer) for layer in all_layers(network)}
-    global_policy = keras.config.dtype_policy()  # nested models use it: they save no policy
+    global_policy = keras.config.dtype_policy()  # for nested models, which save no policy
     try:
         config = keras.saving.serialize_keras_object(network)
         if policy:
             keras.config.set_dtype_policy(policy)
             config = _with_policy(config, policy)
-        # The objects are already in memory, so deserializing them runs no untrusted code.
+        # This runs no untrusted code, because `config` comes from a network in memory.
         copy = keras.saving.deserialize_keras_object(config, custom_objects=known, safe_mode=False)
         copy.set_weights(network.get_weights())
     except (NotImplementedError, TypeError, ValueError) as error:
@@ -74,10 +74,11 @@ def copy_of(network: keras.Model, policy: str | None = None) -> keras.Model:
 def float32_function(network: keras.Model) -> Callable[..., tf.Tensor]:
     """Return a function `(inputs, training)` that computes a network in float32.
 
-    Losses that contain a gradient need this function. Under mixed precision, the gradient of a
-    float16 gradient overflows and lowers the loss scale (tensorflow/tensorflow#48662). Gradients of
-    the function reach the variables of `network`. The function changes no variable. A call clears
-    `network.losses`, so read the losses before the call.
+    A loss that contains a gradient, such as a gradient penalty, needs this function. Under mixed
+    precision, the gradient of a float16 gradient overflows and lowers the loss scale
+    (tensorflow/tensorflow#48662). The gradients of the returned function are gradients for the
+    variables of `network`. The returned function changes no variable. A call of the returned
+    function clears `network.losses`, so read these losses before the call.
     """
     in_float32 = {layer.compute_dtype for layer in all_layers(network)} == {"float32"}
     copy = network if in_float32 else copy_of(network, "float32")

@@ -71,7 +71,8 @@ def conv_decoder(
     """Build a convolutional decoder: a dense layer, then 3×3 transposed convolutions of stride 2.
 
     Each transposed convolution doubles the height and width. At the end, the network crops the
-    images to `output_shape`, and a 3×3 convolution of stride 1 computes the output.
+    result to the height and width of `output_shape`. A 3×3 convolution of stride 1 then computes
+    the output.
 
     Args:
         input_shape: Shape of the latents of one example, for instance `(8,)`.

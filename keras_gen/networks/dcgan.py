@@ -26,14 +26,14 @@ def dcgan_generator(
 
     The network consists of a dense layer and 4×4 transposed convolutions of stride 2. Batch
     normalization and a ReLU precede each transposed convolution. The last activation is a sigmoid,
-    so the images lie in [0, 1].
+    so the pixels of the images lie in [0, 1].
 
     Args:
         input_size: Number of latent dimensions.
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
-        filters: Number of input channels of each transposed convolution, which doubles the height
-            and width.
+        filters: Number of input channels of each transposed convolution. Each transposed
+            convolution doubles the height and width.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
             no labels.
@@ -69,19 +69,23 @@ def dcgan_discriminator(
     """Build the discriminator of DCGAN (Radford et al. 2016, arXiv:1511.06434).
 
     The network consists of 4×4 convolutions of stride 2 with leaky ReLUs, and a dense layer that
-    outputs one logit. Unlike the original, the network has no batch normalization. The logit of an
-    example therefore does not depend on other examples, and gradient penalties are well defined.
+    outputs one logit. Unlike the original, the network has no batch normalization. Therefore
+    the logit of an example does not depend on the other examples of its batch. This makes the
+    gradient of the logit, which gradient penalties use, well defined for each example.
 
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`.
-        filters: Number of output channels of each convolution, which halves the height and width.
+        filters: Number of output channels of each convolution. Each convolution halves the height
+            and width.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. The logit
-            for label y is then w·φ(x) + b + v_y·φ(x). Here φ(x) are the features before the dense
-            layer, w and b are its weights, and v_y is a trainable vector per label (projection;
-            Miyato & Koyama 2018, arXiv:1802.05637, equation 4). Default: no labels.
-        spectral_normalization: Whether to normalize every kernel, and the matrix of the vectors
-            v_y, to spectral norm 1 (Miyato et al. 2018, arXiv:1802.05957).
+            for label y is then w·φ(x) + b + v_y·φ(x). Here φ(x) are the inputs of the dense
+            layer, w and b are the weights of this layer, and v_y is a trainable vector for the
+            label y. The source is the projection of Miyato & Koyama 2018, arXiv:1802.05637,
+            equation 4. Default: no labels.
+        spectral_normalization: Whether to divide every kernel by its spectral norm, which is its
+            largest singular value (Miyato et al. 2018, arXiv:1802.05957). The matrix whose rows are
+            the vectors v_y is treated as a kernel.
 
     Raises:
         ValueError: If `input_shape`, `filters` or `num_classes` is invalid.
@@ -107,7 +111,7 @@ def dcgan_discriminator(
     num_classes = positive_int(None, "num_classes", num_classes)
     labels = label_input()
     embedding = normalized(layers.Embedding(num_classes, features.shape[-1], dtype="float32"))
-    # SpectralNormalization casts its output to the dtype of its input.
+    # SpectralNormalization casts its output to the dtype of its input: here float32, not int.
     of_label = embedding(keras.ops.cast(labels, "float32"))
     projection = keras.ops.sum(of_label * features, axis=1, keepdims=True)
     return keras.Model([inputs, labels], layers.Add(dtype="float32")([logit, projection]))
