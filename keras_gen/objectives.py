@@ -1,6 +1,7 @@
-"""Objectives that a VAE minimizes, and schedules of the KL weight.
+"""Objectives, the losses that a variational autoencoder (VAE) minimizes.
 
-Pass an objective to a VAE with `compile(objective=...)`.
+The module also has schedules, which change the weight of the Kullback-Leibler (KL) term of a loss
+during training. Pass an objective to a VAE with `compile(objective=...)`.
 """
 
 from __future__ import annotations
@@ -22,36 +23,36 @@ from keras_gen.distributions import kl_divergence
 class Batch:
     """Input of an objective: the data, the distributions and the noise seed of one batch.
 
-    The distributions are `tfd.Distribution` objects.
+    The distributions are `tfd.Distribution` objects of TensorFlow Probability.
     """
 
     x: tf.Tensor
-    """Data at which the likelihood is evaluated, `[batch, ...]`."""
+    """Data x at which p(x | z) is evaluated, `[batch, ...]`."""
     posterior: Distribution
-    """q(z | x), with the batch shape `[batch]`."""
+    """q(z | x). Its batch shape is `[batch]`."""
     frozen_posterior: Callable[[], Distribution]
-    """Function that returns a copy of q(z | x) with parameters that stop the gradient."""
+    """Function that returns a copy of q(z | x). No gradient flows to the parameters of the copy."""
     prior: Distribution
-    """p(z), with the batch shape `[]`, or `[batch]` if the prior depends on labels."""
+    """p(z). Its batch shape is `[batch]` if the prior depends on labels, and `[]` otherwise."""
     likelihood: Callable[[tf.Tensor], Distribution]
-    """Function from latents `[samples, batch, n]` to p(x | z)."""
+    """Function that turns latents z `[samples, batch, n]` into p(x | z)."""
     seed: TensorLike
-    """Stateless seed of the samples of z, int32 `[2]`."""
+    """Seed with which z is sampled, int32 `[2]`. The same seed gives the same samples."""
     step: tf.Tensor
     """Number of completed training steps, an integer scalar."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Terms:
-    """Output of an objective: the loss and the terms of the bound on log p(x).
+    """Output of an objective: the loss, and the terms of a lower bound on log p(x).
 
-    Each field has one value per example, `[batch]`, in nats.
+    Each field is a tensor `[batch]` with one value per example, in nats.
     """
 
     loss: tf.Tensor
     """The value to minimize."""
     reconstruction_loss: tf.Tensor
-    """−E_q[log p(x | z)]."""
+    """−E_q[log p(x | z)], where z is sampled from q(z | x)."""
     kl_loss: tf.Tensor
     """KL(q(z | x) ‖ p(z)), not multiplied by the KL weight."""
     elbo: tf.Tensor
@@ -61,19 +62,20 @@ class Terms:
 class Objective(Serializable):
     """Base class of the objectives, the losses of a VAE.
 
-    An objective computes a bound on log p(x) from the distributions of one batch. A subclass must
-    keep each constructor argument in an attribute of the same name. Keras then saves the arguments
-    with the model.
+    An objective computes a loss and a lower bound on log p(x) from the distributions of one batch.
+    A subclass must keep each constructor argument in an attribute of the same name. Keras then
+    saves the arguments with the model.
     """
 
     def __call__(self, batch: Batch) -> Terms:
-        """Compute the loss and the terms of the bound.
+        """Compute the loss, and the terms of a lower bound on log p(x).
 
         Args:
             batch: The data, the distributions and the noise seed of one batch.
 
         Returns:
-            The terms in nats, one value per example. The model averages them over the examples.
+            `Terms` in nats, with one value per example. The model averages the values over the
+            examples.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must define `__call__`, which returns `Terms` for a `Batch`."
@@ -84,18 +86,21 @@ class Objective(Serializable):
 class ELBO(Objective):
     """Minimize the negative evidence lower bound, −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)).
 
-    The expectation is estimated from samples of z. The sources are Kingma & Welling 2014,
-    arXiv:1312.6114, equation 3, and the lecture notes (MATH 2).
+    The expectation E_q is estimated from samples of z. KL is the Kullback-Leibler divergence. The
+    sources are Kingma & Welling 2014 (arXiv:1312.6114, equation 3) and section MATH 2 of the
+    lecture notes.
 
     Args:
-        kl_weight: Weight of the KL term in the loss. The weight is a number, or a function of the
-            training step such as `LinearWarmUp`. With a weight other than 1, the model is a β-VAE
-            (Higgins et al. 2017). With a weight below 1, −loss is not a lower bound on log p(x).
-            `kl_loss` and `elbo` in the logs do not contain the weight.
+        kl_weight: Weight of the KL term in the loss. The weight is a number, or a function that
+            computes the weight from the training step. `LinearWarmUp` is such a function. With a
+            weight other than 1, the model is a β-VAE (Higgins et al. 2017). With a weight below 1,
+            −loss is not a lower bound on log p(x). In the logs, `kl_loss` and `elbo` are computed
+            without the weight.
         num_samples: Number of samples of z per example.
-        free_bits: KL per example, in nats, below which the loss does not reward a smaller KL. The
-            loss contains max(KL, free_bits) (Kingma et al. 2016, arXiv:1606.04934, section C.8,
-            with all latents in one group). Default: 0, no free bits.
+        free_bits: Threshold in nats. If the KL of an example is below the threshold, the loss does
+            not reward a smaller KL, because the KL term is max(KL, free_bits). In the source, each
+            group of latents has its own term (Kingma et al. 2016, arXiv:1606.04934, section C.8).
+            Here all latents are one group. The default 0 sets no threshold.
 
     Example:
 
@@ -139,17 +144,20 @@ class ELBO(Objective):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class IWAE(Objective):
-    """Minimize −log(1/K Σ_k w_k), the negative importance-weighted bound on log p(x).
+    """Minimize −log(1/K Σ_k w_k), the negative importance-weighted lower bound on log p(x).
 
     The weights are w_k = p(x | z_k) p(z_k) / q(z_k | x), where z_1 … z_K are samples of q(z | x)
-    (Burda et al. 2016, arXiv:1509.00519). The bound becomes tighter as K grows. In the logs, the
-    bound is −`loss`. `reconstruction_loss`, `kl_loss` and `elbo` are means over the K samples.
+    (Burda et al. 2016, arXiv:1509.00519). The bound becomes tighter as K grows. In the logs,
+    −`loss` is this bound. The other terms `reconstruction_loss`, `kl_loss` and `elbo` are means
+    over the K samples.
 
     Args:
         num_samples: K, the number of samples of z per example.
-        doubly_reparameterized: Whether to use the doubly reparameterized gradient for the encoder
-            (Tucker et al. 2019, arXiv:1810.04152, equation 8). The signal-to-noise ratio of this
-            gradient does not fall as K grows. If True, the posterior must have no weights.
+        doubly_reparameterized: Whether to train the encoder with the doubly reparameterized
+            gradient (Tucker et al. 2019, arXiv:1810.04152, equation 8). As K grows, the
+            signal-to-noise ratio of the usual gradient falls, but that of the doubly
+            reparameterized gradient does not. If True, the `Posterior` layer of the VAE must have
+            no weights.
 
     Example:
 
@@ -162,7 +170,7 @@ class IWAE(Objective):
         self.doubly_reparameterized = bool(doubly_reparameterized)
 
     def __call__(self, batch: Batch) -> Terms:
-        """Compute the loss from all samples, and the means of the other terms over the samples."""
+        """Compute the loss from all samples, and each other term as its mean over the samples."""
         posterior = batch.posterior
         z = posterior.sample(self.num_samples, seed=batch.seed)
         if self.doubly_reparameterized:
@@ -174,8 +182,8 @@ class IWAE(Objective):
         bound = tf.reduce_logsumexp(log_weights, axis=0) - math.log(self.num_samples)
         if self.doubly_reparameterized:
             # With log q of the frozen posterior, the gradient is Σ_k w̃_k ∂log w_k, where w̃_k are
-            # the normalized weights. The gradient that flows through z_k to the encoder needs the
-            # factor w̃_k², so it is multiplied by w̃_k once more.
+            # the normalized weights. The part of the gradient that reaches the encoder through z_k
+            # needs the factor w̃_k² instead. Therefore this part is multiplied by w̃_k once more.
             set_gradient_weights(tf.nn.softmax(log_weights, axis=0))
         reconstruction_loss = -tf.reduce_mean(log_likelihood, axis=0)
         kl_loss = tf.reduce_mean(log_ratio, axis=0)
@@ -188,10 +196,10 @@ class IWAE(Objective):
 
 
 def _with_weighted_gradient(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], None]]:
-    """Return `z`, and a function that sets the weights by which the gradient of `z` is multiplied.
+    """Return `(z, set_weights)`. The gradient with respect to `z` is multiplied by weights.
 
-    Call this function with weights `[samples, batch]` before the gradient is computed. The weights
-    depend on `z`, so they are not known earlier.
+    Call `set_weights(weights)` with weights `[samples, batch]` before the gradient is computed. The
+    weights depend on `z`. Therefore they cannot be an argument of this function.
     """
     weights: list[tf.Tensor] = []
 
@@ -206,18 +214,19 @@ def _with_weighted_gradient(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tenso
 
 
 # === Schedules of the KL weight ===
-# A schedule depends only on the training step, so a resumed training continues the schedule.
+# A schedule computes the KL weight from the training step alone. A checkpoint contains the training
+# step, so a resumed training continues the schedule.
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LinearWarmUp(Serializable):
-    """Increase the KL weight linearly from 0 to `end` in `steps` steps, then keep it constant.
+    """Increase the KL weight linearly from 0 to `end` in `steps` steps. Then keep it at `end`.
 
     The source is Sønderby et al. 2016, arXiv:1602.02282.
 
     Args:
         steps: Number of training steps until the weight reaches `end`.
-        end: KL weight after these steps.
+        end: KL weight after `steps` training steps.
 
     Example:
 
@@ -236,14 +245,14 @@ class LinearWarmUp(Serializable):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Cyclical(Serializable):
-    """Repeat the linear increase of the KL weight from 0 to `end` in every period.
+    """Increase the KL weight linearly from 0 to `end` at the start of every period.
 
     After the increase, the weight stays at `end` until the period ends. The source is Fu et al.
     2019, arXiv:1903.10145.
 
     Args:
         period: Number of training steps per period.
-        rise: Fraction of each period in which the weight increases, in (0, 1].
+        rise: Length of the increase as a fraction of the period, a number in (0, 1].
         end: Largest KL weight.
 
     Example:
@@ -270,7 +279,7 @@ class Cyclical(Serializable):
 
 
 def _checked_end(schedule: Serializable, end: float) -> float:
-    """Return the argument `end` of a schedule as a float. Raise a `ValueError` if it is invalid."""
+    """Check that the argument `end` of a schedule is at least 0, and return it as a float."""
     if not _is_non_negative(end):
         raise ValueError(
             f"`end` of {type(schedule).__name__} must be a number of at least 0. "
@@ -280,5 +289,5 @@ def _checked_end(schedule: Serializable, end: float) -> float:
 
 
 def _is_non_negative(value: object) -> bool:
-    """Return whether a value is a finite number of at least 0. A bool is not a number here."""
+    """Return whether a value is a finite number of at least 0. For a bool, return False."""
     return is_real(value) and 0 <= value < math.inf

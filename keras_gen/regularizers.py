@@ -1,8 +1,8 @@
-"""Regularizers of the latents of an autoencoder.
+"""Regularizers of the latents z, which the encoder of an autoencoder outputs.
 
 Pass regularizers to an autoencoder with `compile(regularizers=[...])`. Each regularizer returns one
-value per example. To regularize weights instead, set a Keras regularizer in the layers of the
-networks.
+value per example. To regularize the weights of a network instead, pass Keras regularizers to the
+layers of the network.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from keras_gen._serialization import Serializable
 
 
 class LatentRegularizer(Serializable):
-    """Base class of the regularizers, which add a term to the loss of an autoencoder.
+    """Base class of the regularizers. Each regularizer adds a term to the loss of an autoencoder.
 
     A subclass implements `__call__`, which computes the term from the latents.
 
     Args:
-        weight: Factor of the term.
+        weight: Positive number by which the term is multiplied.
     """
 
     def __init__(self, weight: float) -> None:
@@ -32,12 +32,13 @@ class LatentRegularizer(Serializable):
     def __call__(
         self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]
     ) -> tf.Tensor:
-        """Return the regularization term, `[batch]`.
+        """Return the regularization term of each example, `[batch]`.
 
         Args:
-            latents: z = encode(x) in float32, flattened to `[batch, n]`.
+            latents: z = `encode(x)`, float32, flattened to `[batch, n]`.
             x: Input of the encoder, `[batch, ...]`.
-            encode: Function that computes the output of the encoder for x, in float32.
+            encode: Function that computes the output of the encoder from `x`. The output is
+                float32 and not flattened.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must implement `__call__` and return one value per example."
@@ -46,13 +47,13 @@ class LatentRegularizer(Serializable):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LatentL1(LatentRegularizer):
-    """Add weight ‖z‖₁ to the loss, for a sparse autoencoder.
+    """Add `weight` ‖z‖₁ to the loss, for a sparse autoencoder.
 
-    The term keeps most latents of an example close to 0. The idea is that of Ng 2011, CS294A
-    lecture notes, but with the L1 norm as the measure of sparsity.
+    The term keeps most latents of an example close to 0. Ng 2011 (lecture notes of CS294A) has the
+    same aim, but uses a KL divergence instead of the L1 norm.
 
     Args:
-        weight: Factor of the norm.
+        weight: Positive number by which the norm is multiplied.
 
     Example:
         >>> LatentL1(0.5)(tf.constant([[3.0, -4.0]]), x=None, encode=None).numpy()
@@ -62,19 +63,19 @@ class LatentL1(LatentRegularizer):
     def __call__(
         self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]
     ) -> tf.Tensor:
-        """Return weight Σ_j |z_j|, `[batch]`."""
+        """Return `weight` Σ_j |z_j| of each example, `[batch]`."""
         return self.weight * tf.reduce_sum(tf.abs(latents), axis=1)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LatentL2(LatentRegularizer):
-    """Add ½ weight ‖z‖² to the loss, for a regularized autoencoder.
+    """Add ½ `weight` ‖z‖² to the loss, for a regularized autoencoder (RAE).
 
-    The term keeps the latents close to 0, so that a density fits the latents well (RAE; Ghosh et
-    al. 2020, arXiv:1903.12436, equation 5).
+    The term keeps the latents close to 0 (Ghosh et al. 2020, arXiv:1903.12436, equation 5). After
+    training, a density such as `FittedMixture` then fits the latents well.
 
     Args:
-        weight: Factor of half the squared norm.
+        weight: Positive number by which ½ ‖z‖² is multiplied.
 
     Example:
         >>> LatentL2(0.5)(tf.constant([[3.0, -4.0]]), x=None, encode=None).numpy()
@@ -84,24 +85,24 @@ class LatentL2(LatentRegularizer):
     def __call__(
         self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]
     ) -> tf.Tensor:
-        """Return ½ weight Σ_j z_j², `[batch]`."""
+        """Return ½ `weight` Σ_j z_j² of each example, `[batch]`."""
         return self.weight / 2 * tf.reduce_sum(latents**2, axis=1)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Contractive(LatentRegularizer):
-    """Add weight ‖∂z/∂x‖²_F to the loss, for a contractive autoencoder.
+    """Add `weight` ‖∂z/∂x‖²_F to the loss, for a contractive autoencoder.
 
     With this term, small changes of x change the latents only slightly (Rifai et al. 2011, ICML,
-    equation 2). The Jacobian ∂z/∂x is exact. It costs one backward pass through the encoder per
-    latent dimension.
+    equation 2). The Jacobian ∂z/∂x is computed exactly, with one backward pass through the encoder
+    for each latent dimension.
 
     Do not use this term if the encoder contains batch normalization. With batch normalization, the
-    latents of an example depend on the other examples of the batch, and the term is not the norm of
-    one example's Jacobian.
+    latents of an example depend on the other examples of the batch. The term is then not the norm
+    of one example's Jacobian.
 
     Args:
-        weight: Factor of the squared Frobenius norm.
+        weight: Positive number by which the squared Frobenius norm ‖∂z/∂x‖²_F is multiplied.
 
     Example:
         >>> x = tf.ones((1, 2))
@@ -113,7 +114,7 @@ class Contractive(LatentRegularizer):
     def __call__(
         self, latents: tf.Tensor, x: tf.Tensor, encode: Callable[[tf.Tensor], tf.Tensor]
     ) -> tf.Tensor:
-        """Return weight Σ_ij (∂z_j/∂x_i)², `[batch]`."""
+        """Return `weight` Σ_ij (∂z_j/∂x_i)² of each example, `[batch]`."""
         with tf.GradientTape(persistent=True) as tape:
             tape.watch(x)
             z = encode(x)

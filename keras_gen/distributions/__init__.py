@@ -1,8 +1,8 @@
-"""Posteriors, priors and likelihoods, and the divergence between two distributions.
+"""Posteriors q(z | x), priors p(z), likelihoods p(x | z), and the Kullback-Leibler divergence.
 
 A posterior or a likelihood makes a distribution of TensorFlow Probability (TFP) from the tensor
-that a network outputs. Importing TFP takes about a second. Therefore each function imports TFP when
-it is called, and `import keras_gen` stays quick.
+that a network outputs. Importing TFP takes about a second. Each function that needs
+TFP therefore imports it only when the function is called, and `import keras_gen` stays quick.
 """
 
 from keras_gen.distributions.densities import FittedMixture

@@ -1,4 +1,4 @@
-"""Compute the log-probability of independent Bernoulli elements faster than TFP does."""
+"""Compute the log-probability of independent Bernoulli elements faster than `tfd.Bernoulli`."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ import tensorflow as tf
 
 @tf.custom_gradient
 def bernoulli_log_prob(x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Return Σ_d [(x_d − ½) l_d − log 2 cosh(l_d / 2)] over the last axis, in nats.
+    """Return Σ_d [(x_d − ½) l_d − log(2 cosh(l_d / 2))] over the last axis, in nats.
 
-    Here l are the logits, σ is the sigmoid, and log 2 cosh(l / 2) = ½ |l| − log σ(|l|). Since
-    σ(|l|) ≥ ½, a product of up to 100 values σ(|l|) does not underflow in float32. The function
-    therefore takes one logarithm per product instead of one per element. The gradient is l with
-    respect to x, and x − σ(l) with respect to l.
+    This is the log-probability of x for Bernoulli elements with the logits l. The function uses
+    log(2 cosh(l / 2)) = ½ |l| − log σ(|l|), where σ is the sigmoid. Since σ(|l|) ≥ ½, a product of
+    up to 100 values σ(|l|) does not underflow in float32. The function therefore takes one
+    logarithm per product instead of one per element. The gradient with respect to x is l. The
+    gradient with respect to l is x − σ(l).
 
     Args:
         x: Data in [0, 1], float32 `[..., size]`.
-        logits: Logits, float32 `[..., size]`. The shapes of `x` and `logits` must broadcast.
+        logits: Logits, float32 `[..., size]`. It must be possible to broadcast `x` and
+            `logits` to one shape.
 
     Returns:
-        float32 tensor with the broadcast shape of `x` and `logits`, without the last axis.
+        float32 tensor. Its shape is this broadcast shape without the last axis.
     """
     one_example = x.shape.num_elements() == x.shape[-1]
     if one_example and logits.shape.rank > 1:
@@ -44,7 +46,7 @@ def bernoulli_log_prob(x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def _sum_to_shape_of(values: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """Sum `gradient` over the axes along which `values` was broadcast."""
+    """Sum `gradient` over the axes along which `values` was broadcast to the gradient's shape."""
     if values.shape.is_fully_defined() and values.shape == gradient.shape:
         return gradient
     axes, _ = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(values), s1=tf.shape(gradient))

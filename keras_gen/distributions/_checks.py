@@ -16,8 +16,8 @@ def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
         labels: Whether the prior may depend on labels.
 
     Raises:
-        ValueError: If `prior` is not a `Prior` or has another `event_size`. If the prior depends on
-            labels and `labels` is False.
+        ValueError: If `prior` is not a `Prior`, if `prior.event_size` differs from `event_size`, or
+            if the prior depends on labels although `labels` is False.
     """
     if not isinstance(prior, Prior):
         raise ValueError(
@@ -41,13 +41,17 @@ def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
 
 
 def check_distribution(prior: Prior) -> None:
-    """Check that a prior's distribution has event shape `[event_size]`, batch shape `[]`, float32.
+    """Check the event shape, the batch shape and the dtype of a prior's distribution.
+
+    They must be `[event_size]`, `[]` and float32. If the prior depends on labels, the distribution
+    for one label is checked.
 
     Args:
-        prior: A prior that `check_prior` accepted. This function builds an unbuilt prior.
+        prior: A prior that `check_prior` accepted. If its layer is not built yet, this function
+            builds it.
 
     Raises:
-        ValueError: If the event shape, the batch shape or the dtype of the distribution differs.
+        ValueError: If the event shape, the batch shape or the dtype is a different one.
     """
     if not prior.built:
         prior.build(None)

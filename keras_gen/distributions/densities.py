@@ -1,4 +1,4 @@
-"""Probability densities to fit to the latents of a trained model."""
+"""Probability densities that you fit to the latents of a trained model."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from keras_gen.distributions.priors import Prior
 
 @keras.saving.register_keras_serializable("keras_gen")
 class FittedMixture(Prior):
-    """Gaussian mixture Σ_k π_k N(β_k, C_k) with full covariances C_k, fitted to given latents.
+    """Gaussian mixture Σ_k π_k N(β_k, C_k) that is fitted to given latents.
 
-    An autoencoder decodes samples of this mixture to generate data ("ex-post density estimation";
-    Ghosh et al. 2020, arXiv:1903.12436). Only `fit` sets the weights of the mixture. Training the
-    model does not change them. Before `fit`, the mixture equals N(0, I).
+    Each C_k is a full covariance matrix. To generate data, an autoencoder decodes samples of this
+    mixture ("ex-post density estimation", Ghosh et al. 2020, arXiv:1903.12436). Only `fit` changes
+    π, β and C. Training the model does not change them. Before `fit`, the mixture is N(0, I).
 
     Args:
         event_size: Number of latent dimensions.
         num_components: Number of Gaussians in the mixture.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example:
 
@@ -49,15 +49,16 @@ class FittedMixture(Prior):
         return self.add_weight(shape, "zeros", name=name, trainable=False, autocast=False)
 
     def fit(self, latents: npt.ArrayLike, seed: int = 0) -> None:
-        """Fit the mixture to latents with scikit-learn's expectation-maximization algorithm.
+        """Fit the mixture to latents. scikit-learn's expectation-maximization algorithm fits it.
 
         Args:
             latents: Array `[n, event_size]`, with one row per example. n must be at least
                 `num_components`.
-            seed: Seed of the initial assignment of rows to components.
+            seed: Seed of the random start, which assigns each row to a component.
 
         Raises:
-            ValueError: If `latents` has another shape, or fewer rows than components.
+            ValueError: If `latents` does not have the shape `[n, event_size]`, or if n is smaller
+                than `num_components`.
         """
         from sklearn.mixture import GaussianMixture
 
