@@ -33,11 +33,11 @@ class CheckedBatch(NamedTuple):
     x: tf.Tensor
     """Data `[batch, *data_shape]`, float32."""
     target: tf.Tensor
-    """The output that the model should produce for `x`. Without a target, this is `x` itself."""
+    """The output that the model should produce for `x`. This is `x` if the data have no target."""
     labels: tf.Tensor | None
-    """Labels `[batch]` for a conditional model, None for any other model."""
+    """Labels `[batch]` if the model is conditional, otherwise None."""
     sample_weight: tf.Tensor | None
-    """Weights of the examples, `[batch]`, or None."""
+    """One weight per example, `[batch]`. None if the data have no weights."""
 
 
 class GenerativeModel(MultiWorkerModel):
@@ -46,7 +46,7 @@ class GenerativeModel(MultiWorkerModel):
     A subclass sets `loss_parts` and implements `train_step` and `test_step`.
 
     Args:
-        data_check: A `DataCheck` for the data that `fit` receives.
+        data_check: A `DataCheck`. It checks the data that the model receives.
         seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, Python's
             `random` module chooses the seed. `keras.utils.set_random_seed` makes this choice
             reproducible.
@@ -56,24 +56,27 @@ class GenerativeModel(MultiWorkerModel):
     loss_parts: tuple[str, ...] = ()
     """Names of the logged values other than `loss`, such as the terms of the loss."""
     compile_arguments: tuple[str, ...] = ()
-    """Arguments of `compile` that `keras.Model.compile` does not have. Each argument is kept in an
-    attribute of the same name, and is saved with the model."""
+    """Names of the arguments that the model's `compile` has in addition to those of
+    `keras.Model.compile`. The model keeps each additional argument in an attribute of the same
+    name, and saves it."""
     monitor: tuple[str, Literal["min", "max"]] | None = ("val_loss", "min")
-    """Name of the logged value for early stopping, and `"min"` if a low value is good or `"max"` if
-    a high value is good. None if no logged value measures the quality of the model."""
+    """A pair: the name of the logged value that early stopping watches, and the direction. The
+    direction is `"min"` if a low value is good, and `"max"` if a high value is good. `monitor` is
+    None if no logged value measures the quality of the model."""
     evaluated_losses: tuple[str, ...] = ()
-    """Names of the losses that an evaluation reports, in order to compare models."""
+    """Names of the losses by which models can be compared. An evaluation reports these losses."""
     loss_unit = ""
     """Unit of the losses, for instance `"nats"`."""
     has_encoder = True
     """Whether the model can map data to latents."""
     has_log_likelihood = False
-    """Whether the model has a method `log_weights`, from which log p(x) can be estimated."""
+    """Whether the model has a method `log_weights`. Its results give an estimate of log p(x)."""
     generates_means = True
-    """Whether `generate` returns means of p(x | z), such as the probabilities of binary pixels."""
+    """Whether `generate` returns means of p(x | z), the distribution of data x given latents z. If
+    pixels are binary, the mean of a pixel is the probability of the value 1."""
     train_function: Any  # Keras declares no type
     prior: Prior | None = None
-    """Distribution from which `generate` samples latents."""
+    """Distribution from which `generate` samples latents. If None, `generate` raises an error."""
 
     def __init__(self, data_check: DataCheck, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -91,7 +94,7 @@ class GenerativeModel(MultiWorkerModel):
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes of a conditional model, None for any other model."""
+        """Number of classes if the model is conditional, that is, uses labels. Otherwise None."""
         return self.data_check.num_classes
 
     @property
@@ -131,8 +134,8 @@ class GenerativeModel(MultiWorkerModel):
     ) -> None:
         """Configure the model for training, like `keras.Model.compile`.
 
-        This method also makes the variables of the optimizer, so that a saved file can restore
-        these variables.
+        This method also makes the variables of the optimizer, so that values from a file can later
+        be loaded into these variables.
         """
         if loss_weights is not None:
             raise ValueError(
@@ -169,14 +172,14 @@ class GenerativeModel(MultiWorkerModel):
     ) -> keras.callbacks.History:
         """Train the model, like `keras.Model.fit`.
 
-        Unlike in Keras, `sample_weight` also works without `y`. If `callbacks` contains
-        `Checkpoints`, training continues from the newest checkpoint.
+        Unlike in Keras, `sample_weight` also works without `y`. If `callbacks` contains a
+        `Checkpoints` callback, training continues from the newest checkpoint.
 
         Raises:
             ValueError: If an argument or the data are invalid. Arrays are checked before training
-                starts. The values of other data are checked batch by batch.
-            NonFiniteError: If a loss or a gradient is NaN or infinite. The step with this value
-                does not change the weights.
+                starts. The values of other data are checked batch by batch during training.
+            NonFiniteError: If a loss or a gradient is NaN or infinite. A training step with such a
+                loss or gradient does not change the weights.
         """
         if class_weight is not None:
             raise ValueError(
@@ -245,21 +248,28 @@ class GenerativeModel(MultiWorkerModel):
             return super().evaluate(x, y, *args, sample_weight=sample_weight, **kwargs)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """Train on one batch, like `keras.Model.train_on_batch`, with the same errors as `fit`."""
+        """Train on one batch, like `keras.Model.train_on_batch`.
+
+        Invalid data raise the same errors as in `fit`.
+        """
         with step_errors():
             return super().train_on_batch(*args, **kwargs)
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate one batch, like `keras.Model.test_on_batch`, with the errors of `evaluate`."""
+        """Evaluate the model on one batch, like `keras.Model.test_on_batch`.
+
+        Invalid data raise the same errors as in `evaluate`.
+        """
         with step_errors():
             return super().test_on_batch(*args, **kwargs)
 
     def _checked(
         self, x: Any, y: Any = None, sample_weight: Any = None, *, name: str = "x"
     ) -> tuple[Any, Any, Any]:
-        """Check the data, and return `(x, y, sample_weight)` for Keras.
+        """Check the data, and return the `(x, y, sample_weight)` to pass to Keras.
 
-        Keras ignores `sample_weight` if `y` is None. In that case, this method returns `x` as `y`.
+        Keras ignores `sample_weight` if `y` is None. So this method returns `x` as `y` if weights
+        are given without `y`.
         """
         self.data_check.before_work(x, y, name)
         if isinstance(x, tf.data.Dataset):
@@ -272,15 +282,15 @@ class GenerativeModel(MultiWorkerModel):
         return x, y, sample_weight
 
     def unpack(self, data: Any) -> CheckedBatch:
-        """Split a batch of `fit` into its parts, and check each part.
+        """Split one batch of data into its parts, and check each part.
 
         Args:
             data: `x`, `(x, target)` or `(x, target, sample_weight)`. For a conditional model:
                 `(x, labels)` or `(x, labels, sample_weight)`.
 
         Returns:
-            A `CheckedBatch`. In a graph, operations that use `target` run only after the check of
-            its values.
+            A `CheckedBatch`. In a TensorFlow graph, an operation that uses its `target` runs only
+            after the values have been checked.
 
         Raises:
             ValueError: If `x` or the target has the wrong shape, dtype or values, if labels are
@@ -302,10 +312,10 @@ class GenerativeModel(MultiWorkerModel):
     # === The training step ===
 
     def make_train_function(self, force: bool = False) -> None:
-        """Make the function that takes a data iterator, runs a step, and returns the logs.
+        """Make `train_function`. Given an iterator over batches, it trains and returns the logs.
 
         Args:
-            force: Whether to replace a function that exists already.
+            force: Whether to replace a `train_function` that exists already.
         """
         if self.train_function is not None and not force:
             return
@@ -317,11 +327,12 @@ class GenerativeModel(MultiWorkerModel):
     def noise_seed(self, training: bool) -> tf.Tensor:
         """Return a seed for the stateless random functions of TensorFlow, int32 `[2]`.
 
-        The seed differs between steps, between replicas, and between training and evaluation. In
-        training, the seed depends on the optimizer's step counter. A checkpoint contains the step
-        counter, so a resumed training uses the same noise as an uninterrupted training. In
-        evaluation, the seed depends on the number of examples evaluated so far. So each batch has
-        different noise, but two evaluations use the same noise.
+        The seed differs between steps, between training and evaluation, and between replicas. A
+        replica is a copy of the model on one of several devices. In training, the seed depends on
+        the optimizer's step counter. A checkpoint contains the step counter, so a resumed training
+        uses the same noise as an uninterrupted training. In evaluation, the seed depends on the
+        number of examples evaluated so far. So the batches of an evaluation have different noise,
+        but a second evaluation of the same batches has the same noise as the first evaluation.
         """
         seen = self.part_trackers[0].count
         step = step_counter(self.optimizer) if training else seen
@@ -331,11 +342,12 @@ class GenerativeModel(MultiWorkerModel):
         return tf.random.experimental.stateless_fold_in(seed, replica)
 
     def average(self, values: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
-        """Average one value per example, `[batch]`, to a scalar.
+        """Return the mean of `values`, which are one value per example, `[batch]`.
 
-        Each value is multiplied by the weight of its example. As in Keras, the sum is divided by
-        the number of examples, not by the sum of the weights. The result is also divided by the
-        number of replicas, because TensorFlow sums the gradients over the replicas.
+        If `sample_weight` is given, each value is multiplied by the weight of its example. As in
+        Keras, the sum is divided by the number of examples, not by the sum of the weights. The
+        result is also divided by the number of replicas, the copies of the model on several
+        devices. The reason is that TensorFlow adds the gradients of all replicas.
         """
         if sample_weight is not None:
             values = values * sample_weight
@@ -343,13 +355,14 @@ class GenerativeModel(MultiWorkerModel):
         return tf.math.divide_no_nan(tf.reduce_sum(values), examples)
 
     def regularization_loss(self, network: keras.Model | None = None) -> tf.Tensor:
-        """Return the sum of the losses that layers add, such as kernel regularizers, a scalar.
+        """Return the sum of the losses that layers add. A kernel regularizer adds such a loss.
 
-        The sum is divided by the number of replicas, because TensorFlow sums the gradients over
-        the replicas.
+        The sum is divided by the number of replicas, the copies of the model on several devices.
+        The reason is that TensorFlow adds the gradients of all replicas.
 
         Args:
-            network: The network whose layers count. If None, all networks of the model count.
+            network: The network whose layers are included. If None, the layers of all networks of
+                the model are included.
         """
         losses = (self if network is None else network).losses
         if not losses:
@@ -366,21 +379,23 @@ class GenerativeModel(MultiWorkerModel):
     ) -> tf.Tensor | float:
         """Take one optimizer step on `variables`, if the loss and its gradient are finite.
 
-        Under mixed precision, the optimizer scales the loss, and the gradient can overflow. This is
-        not an error: Keras then skips the step and lowers the scale.
+        Under mixed precision, the optimizer multiplies the loss by a scale, and the scaled gradient
+        can become infinite. This raises no error: Keras skips the step and lowers the scale.
 
         Args:
             tape: The gradient tape that recorded the computation of the loss.
-            x: The batch. On several replicas, the batch of one replica can be empty. Its gradients
-                are then set to zero, because batch normalization can make them NaN.
+            x: The batch. If the model trains on several devices, the batch of one device can be
+                empty. The gradients of an empty batch are set to zero, because batch normalization
+                can make them NaN.
             loss: The loss, a scalar.
             variables: The variables that the step changes.
-            parts: Logged terms of the loss by name, for the error message. If only the gradient is
-                not finite, the message names the first term.
+            parts: Logged terms of the loss by name. The error message names a term from `parts`. If
+                all terms are finite and the gradient is not, the message names the first term.
 
         Returns:
-            A number to add to the logged loss. The number is 0. With XLA, which cannot raise
-            errors, the number is NaN if the step was skipped.
+            A number that the caller adds to the logged loss. Without the compiler XLA, the number
+            is 0. With XLA, a step cannot raise errors. Instead, the number is NaN if the loss or
+            the gradient is not finite, and 0 otherwise.
 
         Raises:
             NonFiniteError: If the loss or the gradient is not finite. With XLA, `fit` raises this
@@ -407,8 +422,8 @@ class GenerativeModel(MultiWorkerModel):
         """Update the running means of the epoch with the values of one batch.
 
         Args:
-            x: The batch. The number of its examples is the weight of the values.
-            **values: The loss and its terms by name, as `average` returned them.
+            x: The batch. The number of its examples is the weight of `values` in the running means.
+            **values: The loss and its terms by name. Each value is a result of `average`.
         """
         examples = tf.shape(x)[0]
         for metric in self.metrics:
@@ -424,7 +439,7 @@ class GenerativeModel(MultiWorkerModel):
     ) -> dict[str, tf.Tensor]:
         """Update the metrics that were passed to `compile`, and return all logs.
 
-        If `y` is None, `x` is the target of the metrics.
+        The metrics compare `y_pred` with `y`. If `y` is None, they compare `y_pred` with `x`.
         """
         return super().compute_metrics(x, x if y is None else y, y_pred, sample_weight)
 
@@ -439,10 +454,10 @@ class GenerativeModel(MultiWorkerModel):
 
         Args:
             x: Data `[batch, *data_shape]`.
-            condition: Labels `[batch]` for a conditional model.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Returns:
-            Tensor `[batch, n]`, where n is the number of latents.
+            Tensor `[batch, n]`, where n is the size of a latent vector.
 
         Raises:
             ValueError: If the model has no encoder.
@@ -461,21 +476,22 @@ class GenerativeModel(MultiWorkerModel):
     ) -> tf.Tensor:
         """Generate data from latents that are sampled from the prior.
 
-        The decoder adds no noise.
+        No noise is added to the decoder's outputs.
 
         Args:
-            num_samples: Number of samples. Can be None if `seed` has one seed per sample.
+            num_samples: Number of samples. Can be None if `seed` is a vector.
             seed: An int in [0, 2³¹) makes the samples reproducible. None gives new samples in every
-                call. An int64 vector `[num_samples]` gives one seed per sample, as for the exported
-                function `generate`. Sample i of an int `seed` has the seed `seed * 2**32 + i`.
-            condition: One label for all samples, or one label per sample. Only for a conditional
-                model.
+                call. An int64 vector `[num_samples]` contains one seed per sample, like the input
+                of the exported function `generate`. If `seed` is an int, the seed of sample i is
+                `seed * 2**32 + i`.
+            condition: One label for all samples, or one label per sample. None if the model is not
+                conditional.
 
         Returns:
             Tensor `[num_samples, *data_shape]`.
 
         Raises:
-            ValueError: If the model has no prior, or an argument is invalid.
+            ValueError: If the model has no prior, or if an argument is invalid.
         """
         seeds: Any = random.getrandbits(31) if seed is None else seed
         one_seed = is_integer(seeds) and 0 <= seeds < 2**31
@@ -510,20 +526,21 @@ class GenerativeModel(MultiWorkerModel):
     def generate_rows(
         self, seed: TensorLike, condition: TensorLike | None = None
     ) -> dict[str, tf.Tensor]:
-        """Generate one sample per seed. This is the exported function `generate`.
+        """Generate one sample per seed. `export` writes this method as the function `generate`.
 
-        A sample does not depend on the other seeds in the batch.
+        A sample depends on its own seed, but not on the other seeds in the batch.
 
         Args:
-            seed: int64 `[batch]`.
-            condition: Labels `[batch]` for a conditional model.
+            seed: One seed per sample, int64 `[batch]`.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Returns:
-            A dictionary with the generated data `outputs`, `[batch, *data_shape]`, and their
-            `latents`, `[batch, n]`.
+            A dictionary. `outputs` are the generated data, `[batch, *data_shape]`. `latents` are
+            the latents that were decoded, `[batch, n]`.
 
         Raises:
-            ValueError: If the model has no prior, or labels are missing or not allowed.
+            ValueError: If the model has no prior, if a conditional model gets no labels, or if a
+                model that is not conditional gets labels.
         """
         labels = self._condition_arguments(condition)
         if self.prior is None:
@@ -535,10 +552,11 @@ class GenerativeModel(MultiWorkerModel):
         return {"outputs": self.decode(latents, *labels), "latents": latents}
 
     def _condition_arguments(self, condition: TensorLike | None) -> tuple[TensorLike, ...]:
-        """Return the labels as a tuple of arguments, which is empty if there are no labels.
+        """Return `(condition,)`, or an empty tuple if `condition` is None.
 
         Raises:
-            ValueError: If labels are missing or not allowed.
+            ValueError: If a conditional model gets no labels, or if a model that is not conditional
+                gets labels.
         """
         if (condition is None) == bool(self.num_classes):
             expected = "be None, because the model is not conditional"
@@ -552,23 +570,25 @@ class GenerativeModel(MultiWorkerModel):
     # === Export ===
 
     def signatures(self) -> dict[str, Endpoint]:
-        """Return the functions that `export` writes, with the specs of their inputs, by name.
+        """Return a dictionary of the functions that `export` writes, and their input specs.
 
-        Each function takes tensors and returns a dictionary of tensors.
+        A key is the name of a function. A value is a pair: the function, and the list of the
+        `tf.TensorSpec` of its inputs. Each function takes tensors and returns a dictionary of
+        tensors.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `signatures`.")
 
     def endpoints(self, png: bool = False) -> dict[str, Endpoint]:
-        """Return the functions of the SavedModel, with the specs of their inputs, by name.
+        """Return a dictionary of the functions in the SavedModel, and their input specs.
 
-        These are the functions of `signatures`, changed so that they also accept empty batches.
+        The functions are those of `signatures`, changed so that they also accept empty batches.
 
         Args:
             png: Whether to add a function `NAME_bytes` for each function NAME. The added function
                 receives and returns images as PNG files.
 
         Raises:
-            ValueError: If `png` is true and the data are not images with values in [0, 1].
+            ValueError: If `png` is True, but the data are not images with values in [0, 1].
         """
         value_range = (self.data_check.low, self.data_check.high)
         return serving_endpoints(self.signatures(), self.data_shape, value_range, png)
@@ -584,24 +604,25 @@ class GenerativeModel(MultiWorkerModel):
     ) -> None:
         """Export the model as a SavedModel, an ONNX file or a LiteRT file.
 
-        A SavedModel contains all functions of `signatures`, for instance for TensorFlow Serving.
-        The functions share the weights. An ONNX or LiteRT file contains one function.
+        A SavedModel contains all functions of `signatures`, and stores the weights once.
+        TensorFlow Serving can load it. An ONNX or LiteRT file contains one function.
 
         Args:
-            filepath: For a SavedModel, the folder to write. TensorFlow Serving needs a folder
-                `BASE/<integer>`. For ONNX, a file `*.onnx`. For LiteRT, a file `*.tflite`.
-            format: `"tf_saved_model"`, `"onnx"` or `"litert"`. A function in an ONNX or LiteRT
-                file needs batches of at least one row. Another format of `keras.Model.export`
-                writes only `call`.
+            filepath: For a SavedModel, the folder to write. TensorFlow Serving needs a folder whose
+                name is an integer, such as `models/1`. For ONNX, a file `*.onnx`. For LiteRT, a
+                file `*.tflite`.
+            format: `"tf_saved_model"`, `"onnx"`, `"litert"`, or another format of
+                `keras.Model.export`. A function in an ONNX or LiteRT file does not accept empty
+                batches. A file in another format contains only the method `call`.
             verbose: Whether to print the functions of the SavedModel.
             png: Whether to add a function `NAME_bytes` to the SavedModel for each function NAME.
                 The added function receives and returns images as PNG files.
-            signature: Name of the function to write as ONNX or LiteRT.
-            **kwargs: Other arguments of `keras.Model.export`. A SavedModel ignores them.
+            signature: Name of the function to write into an ONNX or LiteRT file.
+            **kwargs: Other arguments of `keras.Model.export`. They do not change a SavedModel.
 
         Raises:
-            ValueError: If ONNX Runtime or LiteRT cannot run the function, or if `png` is True and
-                the data are not images with values in [0, 1].
+            ValueError: If ONNX Runtime or LiteRT cannot run the function. Also if `png` is True,
+                but the data are not images with values in [0, 1].
         """
         if format == "tf_saved_model":
             write_saved_model(self.endpoints(png), filepath, verbose)
@@ -628,7 +649,7 @@ def _zero_unless(condition: tf.Tensor, gradients: list[tf.Tensor | None]) -> lis
 
 
 class _StopAtNonFinite(keras.callbacks.Callback):
-    """Raises a `NonFiniteError` after a step with XLA, which cannot raise errors inside a step."""
+    """Raises a `NonFiniteError` after a step, because XLA cannot raise errors inside a step."""
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}

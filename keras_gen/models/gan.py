@@ -31,9 +31,10 @@ _EVERY_STEP = -1
 class GANOptimizer(keras.optimizers.MultiOptimizer):
     """A Keras optimizer that contains the optimizers of the generator and the discriminator.
 
-    Keras and its callbacks expect one optimizer per model. A call of
-    `keras.optimizers.MultiOptimizer.apply` updates all variables. A call of `GANOptimizer.apply`
-    updates one of the two networks. The GAN itself increases `iterations`, once per training step.
+    Keras and its callbacks expect one optimizer per model. The base class
+    `keras.optimizers.MultiOptimizer` updates all variables in each call of `apply`. This class
+    updates only one of the two networks in each call. `apply` does not change the step counter
+    `iterations`. The GAN increases it once per training step.
 
     Args:
         generator_optimizer: Keras optimizer of the generator.
@@ -60,19 +61,19 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
     def apply(
         self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable]
     ) -> None:
-        """Apply the gradients of one network with the optimizer of that network."""
+        """Update one of the two networks with the optimizer of that network."""
         self.owner(trainable_variables[0]).apply(grads, trainable_variables)
 
     @property
     def learning_rate(self) -> keras.Variable:
-        """Learning rate of the generator, for callbacks that show one learning rate.
+        """Learning rate of the generator's optimizer. Callbacks that log a learning rate read it.
 
-        The callbacks of Keras that change the learning rate change it in both optimizers.
+        A Keras callback that changes the learning rate changes it in both optimizers.
         """
         return self.optimizers[0].learning_rate
 
     def get_config(self) -> dict[str, Any]:
-        """Return both optimizers in serialized form, by their argument names in `GAN.compile`."""
+        """Return the serialized optimizers. The keys are the argument names of `GAN.compile`."""
         generator_optimizer, discriminator_optimizer = self.optimizers
         return {
             "generator_optimizer": keras.saving.serialize_keras_object(generator_optimizer),
@@ -86,20 +87,20 @@ class GAN(GenerativeModel):
 
     The generator maps latents h to data. The latents are sampled from a prior p(h). The
     discriminator outputs a logit, and γ = sigmoid(logit) is its probability that an example is
-    real. Each training step updates the discriminator and then the generator, each with its own
-    loss. A prior with weights is trained together with the generator.
+    real. The two networks have different losses. Each training step updates the discriminator
+    first and the generator second. A prior with weights is trained together with the generator.
 
     `gan(latents)` and `gan.predict(latents)` return generated data. If `fit` receives pairs
-    `(x, target)`, the GAN learns to generate the targets.
+    `(x, target)`, the GAN learns to generate data like the targets.
 
-    The logs contain both losses. `real_accuracy` and `fake_accuracy` are the fractions of real and
-    of generated examples that the discriminator classifies correctly. `duplicates` is the fraction
-    of generated examples that have a near-duplicate in their batch. `fit` computes `duplicates` in
-    one step per epoch, if the number of steps is known. `fit` warns if these values show that
-    training has failed.
+    The logs contain the losses of both networks. `real_accuracy` is the fraction of real examples
+    that the discriminator classifies correctly. `fake_accuracy` is the same for generated examples.
+    `duplicates` is the fraction of generated examples that are almost equal to another generated
+    example of their batch. If the number of steps per epoch is known, `fit` computes `duplicates`
+    in only one step of each epoch. `fit` warns if the logs show that training has failed.
 
-    The GAN is conditional if the discriminator has an input `condition`, and the generator or the
-    prior depends on labels, too. Pass the labels as in `fit(x, labels)`,
+    The GAN is conditional if the discriminator has an input `condition` for labels. Then the
+    generator, the prior or both must also depend on labels. Pass the labels as in `fit(x, labels)`,
     `generate(n, condition=labels)`, `discriminate(x, labels)` and `gan((latents, labels))`.
 
     Args:
@@ -107,11 +108,12 @@ class GAN(GenerativeModel):
             last activation is a sigmoid, data must lie in [0, 1]. If the last activation is tanh,
             data must lie in [-1, 1].
         discriminator: Built Keras model that maps data to one logit per example, `[batch, 1]`.
-        prior: p(h), a `distributions.Prior`. If None, a `distributions.StandardNormal` with the
-            input size of the generator.
-        averaged_generator: The EMA generator, whose weights are an exponential moving average of
-            the generator's weights. If the GAN has an EMA generator, generation, evaluation and
-            export use it. If None, `compile(ema_momentum=...)` makes an EMA generator.
+        prior: p(h), a `distributions.Prior`. If None, a `distributions.StandardNormal` whose size
+            is the input size of the generator.
+        averaged_generator: The EMA generator. Its weights are an exponential moving average (EMA)
+            of the generator's weights. If the GAN has an EMA generator, generation, evaluation and
+            export use it. If None, `compile` makes an EMA generator, but only if you pass
+            `ema_momentum`.
         seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, the seed is
             random.
         **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`.
@@ -196,22 +198,25 @@ class GAN(GenerativeModel):
         ema_momentum: float | None = None,
         **kwargs: Any,
     ) -> None:
-        """Configure the model for training, like `keras.Model.compile`, with two optimizers.
+        """Configure the model for training, like `keras.Model.compile`, but with two optimizers.
 
         Args:
-            generator_optimizer: Keras optimizer of the generator, or its name.
-            discriminator_optimizer: Keras optimizer of the discriminator, or its name. It must not
-                be the same object as `generator_optimizer`.
-            loss: The `losses.AdversarialLoss` of both networks. If None, `losses.NonSaturating()`.
-            penalties: One `losses.Penalty` on the gradient of the discriminator, or a list of them,
-                for instance `[losses.R1(10.0)]`.
+            generator_optimizer: Keras optimizer of the generator, or the name of a Keras optimizer.
+            discriminator_optimizer: Keras optimizer of the discriminator, or the name of a Keras
+                optimizer. The two optimizers must not be the same object.
+            loss: A `losses.AdversarialLoss`, which defines the losses of both networks. If None,
+                `losses.NonSaturating()`.
+            penalties: One `losses.Penalty`, or a list of penalties, for instance
+                `[losses.R1(10.0)]`. A penalty is a term of the discriminator's loss, computed from
+                the gradient of the discriminator.
             discriminator_steps: Number of discriminator updates per generator update. All updates
-                of a training step use the same real examples, but each samples new latents.
+                of a training step use the same real examples, but each update samples new latents.
             ema_momentum: Momentum m of the EMA generator, such as 0.999 (Yazıcı et al. 2019,
-                arXiv:1806.04498). Each step computes average ← m · average + (1 − m) · weights.
-                In the first steps, the smaller value (1 + step) / (10 + step) replaces m. If None,
-                `compile` makes no EMA generator, and an existing EMA generator is kept equal to the
-                generator.
+                arXiv:1806.04498). The EMA generator is an average of the generator over the
+                training steps. Each step computes average ← m · average + (1 − m) · weights. In the
+                first steps, (1 + step) / (10 + step) is smaller than m, and replaces m. If None,
+                `compile` makes no EMA generator. If the GAN already has an EMA generator and the
+                momentum is None, each step copies the generator's weights to the EMA generator.
             **kwargs: Arguments of `keras.Model.compile`: `run_eagerly`, `steps_per_execution`,
                 `jit_compile` and `auto_scale_loss`.
 
@@ -258,7 +263,7 @@ class GAN(GenerativeModel):
             if penalties:
                 self.discriminator_in_float32 = float32_function(self.discriminator)
         if self.averaged_generator is not None:
-            self.averaged_generator.trainable = False  # the user may have changed it
+            self.averaged_generator.trainable = False  # the user may have set it to True
         optimizer = GANOptimizer(generator_optimizer, discriminator_optimizer, self.discriminator)
         super().compile(optimizer, **kwargs)
         self.loss = loss
@@ -275,9 +280,10 @@ class GAN(GenerativeModel):
 
     @property
     def near_duplicate_step(self) -> int | None:
-        """Number of the training step that counts near-duplicates, or None if every step does.
+        """Number of the step in which near-duplicates are counted, or None for every step.
 
-        `fit` chooses one step per epoch.
+        Near-duplicates are generated examples of a batch that are almost equal. `fit` chooses one
+        step per epoch, if the number of steps is known.
         """
         step = int(tf.convert_to_tensor(self._near_duplicate_step))
         return None if step == _EVERY_STEP else step
@@ -299,7 +305,8 @@ class GAN(GenerativeModel):
     ) -> keras.callbacks.History:
         """Train the model, like `GenerativeModel.fit`, and warn if training has failed.
 
-        A warning says that the generator has collapsed, or that the discriminator is never wrong.
+        One warning says that the generator has collapsed: it generates almost equal examples. The
+        other warning says that the discriminator is never wrong.
         """
         warning = CollapseWarning()
         if not isinstance(callbacks, keras.callbacks.CallbackList):
@@ -310,14 +317,14 @@ class GAN(GenerativeModel):
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
-        """Generate data from latents `[batch, n]`, or from a pair `(latents, labels)`."""
+        """Generate data from latents `[batch, n]`, or `(latents, labels)` if conditional."""
         latents, labels = inputs if self.num_classes else (inputs, None)
         if training:
             return call_network(self.generator, latents, labels, training=True)
         return self.decode(latents, labels)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Update the discriminator, then the generator, on one batch, and return the logs."""
+        """Update the discriminator and then the generator with one batch. Return the logs."""
         batch = self.unpack(data)
         x = batch.target  # the GAN learns to generate targets
         labels = batch.labels
@@ -369,9 +376,9 @@ class GAN(GenerativeModel):
         )
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Compute both losses on one batch, without penalties, and return the logs.
+        """Compute the losses of both networks on one batch, and return the logs.
 
-        The noise is the same in every evaluation.
+        Penalties are not computed. Every evaluation of the same data uses the same latents.
         """
         batch = self.unpack(data)
         x = batch.target
@@ -399,17 +406,20 @@ class GAN(GenerativeModel):
         )
 
     def _seeds(self, x: tf.Tensor, number: int, training: bool) -> list[tf.Tensor]:
-        """Return `number` seeds, one per update.
+        """Return `number` seeds, one seed per update of a network.
 
-        In a graph, the seeds are computed after the check of `x`. So a step with invalid data
-        changes no variable, not even a moving average.
+        In a TensorFlow graph, the seeds are computed after the check of `x`, and each update needs
+        its seed. So a step with invalid data changes no variable, not even a moving average.
         """
         with tf.control_dependencies([x]):
             seed = self.noise_seed(training)
             return tf.unstack(tf.random.experimental.stateless_split(seed, number))
 
     def _sample_latents(self, x: tf.Tensor, labels: tf.Tensor | None, seed: tf.Tensor) -> tf.Tensor:
-        """Sample one latent vector per example of `x`, given its label if the prior uses labels."""
+        """Sample one latent vector per example of `x`.
+
+        If the prior uses labels, each vector is sampled from the prior given the example's label.
+        """
         if self.prior.num_classes:
             return self.prior.distribution(labels).sample(seed=seed)
         return self.prior.distribution().sample(tf.shape(x)[0], seed=seed)
@@ -427,8 +437,8 @@ class GAN(GenerativeModel):
     ) -> tf.Tensor:
         """Return the loss of the generator, averaged over the batch.
 
-        A paired loss compares each generated example with one real example. The loss of this pair
-        is multiplied by the weight of the real example.
+        A paired loss compares each generated example with one real example. The loss of each pair
+        is multiplied by the weight of its real example. Other losses do not use the weights.
         """
         logits = self._logits(generated, labels, training)
         if not self.loss.paired:
@@ -439,9 +449,10 @@ class GAN(GenerativeModel):
     def _penalty(
         self, x: tf.Tensor, generated: tf.Tensor, labels: tf.Tensor | None, seed: tf.Tensor
     ) -> tf.Tensor:
-        """Return the sum of the penalties for each example, `[batch]`.
+        """Return one value per example, `[batch]`: the sum of all penalties.
 
-        A penalty that is computed only every n steps is multiplied by n.
+        A penalty that is computed only every n steps is multiplied by n, so that its mean over the
+        steps does not depend on n.
         """
 
         def logits(points: tf.Tensor) -> tf.Tensor:
@@ -465,7 +476,7 @@ class GAN(GenerativeModel):
         return total
 
     def _update_averaged_generator(self) -> None:
-        """Update the weights and moving statistics of the EMA generator."""
+        """Update the EMA generator: its weights, and its statistics in batch normalization."""
         if self.averaged_generator is None:
             return
         step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.float32)
@@ -497,7 +508,7 @@ class GAN(GenerativeModel):
         count_near_duplicates: tf.Tensor,
         **losses: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """Update and return the logs. Count near-duplicates only if `count_near_duplicates`."""
+        """Update and return the logs. Count near-duplicates if `count_near_duplicates` is true."""
         boundary = self.loss.boundary(real_logits, fake_logits)
         correct_real = tf.cast(real_logits > boundary, tf.float32)[:, 0]
         correct_fake = tf.cast(fake_logits < boundary, tf.float32)[:, 0]
@@ -524,26 +535,29 @@ class GAN(GenerativeModel):
         tracker.update_state(value, tf.where(count_near_duplicates, examples, 0))
 
     def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Map latents `[batch, n]` to data, with the EMA generator if the GAN has one."""
+        """Map latents `[batch, n]` to data. If the GAN has an EMA generator, use this generator."""
         self._condition_arguments(condition)
         generator = self.averaged_generator or self.generator
         return call_network(generator, latents, condition, training=False)
 
     def discriminate(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Return the discriminator's probability γ that each example is real, `[batch]`.
+        """Return one probability γ per example, `[batch]`.
+
+        γ is the probability, according to the discriminator, that the example is real.
 
         Args:
             x: Data `[batch, *data_shape]`.
-            condition: Labels `[batch]` for a conditional model.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
         """
         self._condition_arguments(condition)
         return tf.squeeze(tf.sigmoid(self._logits(x, condition, training=False)), -1)
 
     def signatures(self) -> dict[str, Endpoint]:
-        """Return the functions that `export` writes, with the specs of their inputs, by name.
+        """Return a dictionary of the functions that `export` writes, and their input specs.
 
-        The names are `serving_default` (the same function as `generate`), `decode`, `generate` and
-        `discriminate`. If the model is conditional, each function also has an input `condition`.
+        The keys are `serving_default`, `decode`, `generate` and `discriminate`. `serving_default`
+        is the same function as `generate`. If the model is conditional, each function also has an
+        input `condition`.
         """
         condition = self._condition_specs()
         seed = [self._seed_spec(), *condition]

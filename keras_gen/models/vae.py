@@ -49,8 +49,8 @@ class VAE(GenerativeModel):
         **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`.
 
     Raises:
-        ValueError: If an argument has the wrong type, or if shapes or numbers of classes do not
-            match.
+        ValueError: If an argument has the wrong type, or if the shapes or the numbers of classes of
+            two arguments do not match.
 
     Example:
 
@@ -106,7 +106,7 @@ class VAE(GenerativeModel):
         )
         low, high = likelihood.support
         super().__init__(DataCheck(likelihood.event_shape, low, high, num_classes), seed, **kwargs)
-        # The order of these lines is the order of the variables in files of version 0.1.0.
+        # Do not reorder: files of version 0.1.0 contain the variables in the order of these lines.
         self.posterior = posterior
         self.likelihood = likelihood
         self.encoder = encoder
@@ -128,7 +128,8 @@ class VAE(GenerativeModel):
 
         Args:
             optimizer: Keras optimizer or its name.
-            objective: The objective to minimize. If None, `objectives.ELBO()`.
+            objective: The `objectives.Objective` that training minimizes. If None,
+                `objectives.ELBO()`.
             **kwargs: Other arguments of `keras.Model.compile`. `metrics` compare the data with the
                 reconstruction.
 
@@ -162,7 +163,8 @@ class VAE(GenerativeModel):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Take one optimizer step on one batch, and return the logs.
 
-        The default objective is −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)).
+        By default, training minimizes −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)), where q is the
+        posterior q(z | x).
         """
         batch = self.unpack(data)
         with tf.GradientTape() as tape:
@@ -175,13 +177,13 @@ class VAE(GenerativeModel):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Compute the objective and its terms on one batch, and return the logs.
 
-        The noise is the same in every evaluation.
+        Every evaluation of the same data uses the same noise to sample latents.
         """
         batch = self.unpack(data)
         return self._logs(batch, self._terms(batch, training=False))
 
     def _terms(self, batch: CheckedBatch, training: bool) -> dict[str, tf.Tensor]:
-        """Return the loss and its terms by name, averaged over the batch."""
+        """Return a dictionary of the loss and its terms. Each value is averaged over the batch."""
         parameters = call_network(self.encoder, batch.x, batch.labels, training)
 
         def frozen_posterior() -> Distribution:
@@ -219,8 +221,8 @@ class VAE(GenerativeModel):
     ) -> Distribution:
         """Return p(x | z) for latents `[samples, batch, n]`.
 
-        If `x` is given, this is a training step. The likelihood may then fit its shared parameters,
-        such as one σ, to `x`.
+        The caller passes `x` only in a training step. The likelihood can then fit a parameter that
+        all pixels share, such as σ, to `x`.
         """
         samples, batch = tf.unstack(tf.shape(latents)[:2])
         if labels is not None:
@@ -241,10 +243,11 @@ class VAE(GenerativeModel):
 
         Args:
             x: Data `[batch, *data_shape]`.
-            condition: Labels `[batch]` for a conditional model.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Returns:
-            A `tfd.Distribution` with `mean()`, `stddev()`, `sample()` and `log_prob(z)`.
+            A distribution of TensorFlow Probability, with `mean()`, `stddev()`, `sample()` and
+            `log_prob(z)`.
         """
         self._condition_arguments(condition)
         return self.posterior(call_network(self.encoder, x, condition, training=False))
@@ -252,7 +255,8 @@ class VAE(GenerativeModel):
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return the mean of q(z | x), `[batch, n]`.
 
-        For a flow posterior, return the transformed mean of the base distribution instead.
+        The mean of a flow posterior has no closed form. So a flow posterior returns the mean of its
+        base distribution, transformed by all flows.
         """
         return self.posterior.point(self.encode(x, condition))
 
@@ -263,27 +267,29 @@ class VAE(GenerativeModel):
         return self.likelihood(parameters).mean()
 
     def reconstruct(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Return the mean of p(x | z), where z is `latents(x)`. No noise is added."""
+        """Return the mean of p(x | z), without added noise. z is `latents(x)`."""
         labels = self._condition_arguments(condition)
         return self((x, *labels) if labels else x, training=False)
 
     def score(
         self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16
     ) -> tf.Tensor:
-        """Compute the anomaly score of each example, −ELBO in nats, `[batch]`.
+        """Compute the anomaly score of each example, `[batch]`.
 
-        In expectation, the score is an upper bound of −log p(x). A higher score means a more
-        anomalous example. The score is an average over `num_samples` samples of z. All examples and
-        all calls use the same noise. So a difference between two scores comes from the examples.
+        The score is −ELBO in nats, where ELBO is the evidence lower bound. In expectation, the
+        score is an upper bound of −log p(x). A higher score means a more anomalous example. The
+        score is an average over `num_samples` samples of z. The samples are made from the same
+        noise for all examples and in all calls. So different noise cannot be the reason why two
+        scores differ.
 
         Args:
             x: Data `[batch, *data_shape]`.
-            condition: Labels `[batch]` for a conditional model.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
             num_samples: Number of samples of z per example.
 
         Raises:
-            ValueError: If `x` has the wrong shape or dtype, labels are missing or not allowed, or
-                `num_samples` is not a positive integer.
+            ValueError: If `x` has the wrong shape or dtype, if a conditional model gets no
+                labels, if another model gets labels, or if `num_samples` is not a positive integer.
         """
         num_samples = positive_int(self, "num_samples", num_samples)
         x = tf.convert_to_tensor(x)
@@ -313,27 +319,27 @@ class VAE(GenerativeModel):
         seed: TensorLike | None = None,
         posterior: Distribution | None = None,
     ) -> tf.Tensor:
-        """Compute the log importance weights of samples z_k from q(z | x).
+        """Compute log w_k, where w_k is the importance weight of a sample z_k from q(z | x).
 
         log w_k = log p(x | z_k) + log p(z_k) − log q(z_k | x). The mean of w_k over k is an
         unbiased estimate of p(x) (Burda et al. 2016, arXiv:1509.00519).
-        `evaluation.log_likelihood` computes this mean.
+        `evaluation.log_likelihood` uses this mean.
 
         Args:
             x: Data `[batch, *data_shape]`.
-            condition: Labels `[batch]` for a conditional model.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
             num_samples: Number of samples of z per example.
             seed: Seed for the stateless random functions of TensorFlow, int32 `[2]`. If None, each
                 call uses new samples.
-            posterior: q(z | x), a `tfd.Distribution` with batch shape `[batch]`. If None,
-                `encode(x, condition)`.
+            posterior: q(z | x), a distribution of TensorFlow Probability with batch shape
+                `[batch]`. If None, `encode(x, condition)`.
 
         Returns:
             The log weights, `[num_samples, batch]`, in nats.
 
         Raises:
-            ValueError: If `num_samples` is not a positive integer, or labels are missing or not
-                allowed.
+            ValueError: If `num_samples` is not a positive integer. Also if a conditional model gets
+                no labels, or if a model that is not conditional gets labels.
         """
         num_samples = positive_int(self, "num_samples", num_samples)
         posterior = self.encode(x, condition) if posterior is None else posterior
@@ -342,9 +348,9 @@ class VAE(GenerativeModel):
         return self._likelihood(z, condition).log_prob(x) - log_ratio
 
     def signatures(self) -> dict[str, Endpoint]:
-        """Return the functions that `export` writes, with the specs of their inputs, by name.
+        """Return a dictionary of the functions that `export` writes, and their input specs.
 
-        The names are `serving_default`, `encode`, `decode`, `generate` and `score`. If the model is
+        The keys are `serving_default`, `encode`, `decode`, `generate` and `score`. If the model is
         conditional, each function also has an input `condition`.
         """
         condition = self._condition_specs()
@@ -364,11 +370,11 @@ class VAE(GenerativeModel):
     def load_own_variables(self, store: Any) -> None:
         """Load the variables that belong to the model itself and not to a layer.
 
-        A file of version 0.1.0 also stores the variables of the posterior and the likelihood with
-        the model, since posteriors and likelihoods were not layers in that version.
+        In version 0.1.0, posteriors and likelihoods were not layers. So a file of version 0.1.0
+        also stores their variables as variables of the model itself.
 
         Args:
-            store: The stored values of these variables, by number.
+            store: The stored values. The keys are the numbers of the variables, as strings.
         """
         moved = [*self.posterior.weights, *self.likelihood.weights]
         of_layers = {id(weight) for layer in self.layers for weight in layer.weights}
@@ -401,7 +407,7 @@ def _check_networks(
 
 
 def _keep_at_next_load(layer: keras.layers.Layer) -> None:
-    """Let the next load keep the variables of a layer if the file has none for this layer."""
+    """Let `layer` keep its variables in the next load if the file has no variables of `layer`."""
 
     def load_own_variables(store: Any) -> None:
         del layer.load_own_variables  # restores the method of the class
