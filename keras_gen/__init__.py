@@ -2,7 +2,7 @@
 
 The package registers its classes with Keras, so that `keras.saving.load_model` finds them.
 `import keras_gen` alone imports neither Keras nor TensorFlow. A public name is imported at its
-first use. The classes are registered when Keras is imported.
+first use. The classes are registered as soon as the program has imported Keras, too.
 """
 
 import importlib
@@ -72,11 +72,12 @@ def __dir__() -> list[str]:
 
 
 def _register_classes(module: types.ModuleType) -> None:
-    """Import all modules whose classes Keras can save, after the outermost import.
+    """Import all modules in `_WITH_CLASSES` as soon as the outermost import has ended.
 
-    `wrapt` calls this function after the import of Keras and of each module in `_WITH_CLASSES`.
-    These imports can be nested. The outermost import is the import of the first module of
-    `_WITH_CLASSES` in `sys.modules`. If `sys.modules` has no such module, it is that of Keras.
+    `wrapt` calls this function after the import of Keras, and after the import of each module in
+    `_WITH_CLASSES`. These imports can be nested, because a module imports other modules. The
+    outermost import began first. So its module is the first module of `_WITH_CLASSES` in
+    `sys.modules`. If `sys.modules` has no module of `_WITH_CLASSES`, it is the import of Keras.
     """
     outermost = next((name for name in sys.modules if name in _WITH_CLASSES), "keras")
     if module.__name__ == outermost:

@@ -6,12 +6,12 @@ from typing import TypeGuard
 
 
 def is_real(value: object) -> TypeGuard[float]:
-    """Return whether a value is a real number of Python or NumPy, and not a bool."""
+    """Return whether a value is a Python or NumPy real number. A bool does not count."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def is_integer(value: object) -> TypeGuard[int]:
-    """Return whether a value is an integer of Python or NumPy, and not a bool."""
+    """Return whether a value is a Python or NumPy integer. A bool does not count."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
@@ -38,13 +38,14 @@ def positive_int(owner: object, argument: str, value: int, at_least: int = 1) ->
     """Check that `value` is an integer of at least `at_least`, and return `value` as an int.
 
     Args:
-        owner: The object whose constructor or method has the argument. None for a function.
+        owner: The object whose constructor or method has the argument. None if the argument belongs
+            to a function.
         argument: Name of the argument.
         value: The value that the user passed.
         at_least: Smallest allowed value.
 
     Raises:
-        ValueError: If `value` is not an integer, or smaller than `at_least`.
+        ValueError: If `value` is not an integer, or is smaller than `at_least`.
     """
     if not is_integer(value) or value < at_least:
         of_owner = "" if owner is None else f" of {type(owner).__name__}"

@@ -1,8 +1,8 @@
 """The only module that uses private names of Keras and TensorFlow.
 
-If a version of Keras does not have a private name, the function uses public names instead, and may
-be slower. `tests/test_compat.py` has one test per private name. The test fails if a new version of
-Keras changes the meaning of the name.
+If a version of Keras lacks a private name, the functions of this module use public names instead,
+and may be slower. `tests/test_compat.py` has one test per private name. The test fails if a new
+version of Keras changes the meaning of the name.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ def _public_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
 def step_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     """Return the variable that counts all calls of `optimizer.apply`.
 
-    The public `iterations` counts only updates of the weights. With gradient accumulation, some
-    calls of `apply` do not update the weights.
+    With gradient accumulation, some calls of `apply` do not update the weights. The public
+    `iterations` does not count such calls.
     """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)  # inside a LossScaleOptimizer
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
     return getattr(inner, "_iterations", inner.iterations)
 
 
 def adam_slots(
     optimizer: keras.optimizers.Adam, variable: keras.Variable
 ) -> tuple[keras.Variable, keras.Variable] | None:
-    """Return Adam's first and second moment of a variable, or None without the private names."""
+    """Return Adam's first and second moment of a variable. None if Keras lacks a private name."""
     names = ("_get_variable_index", "_momentums", "_velocities")
     if not all(hasattr(optimizer, name) for name in names):
         return None
@@ -56,12 +56,14 @@ def one_step_function(
     """Return a training function that is faster than the function of Keras.
 
     Keras wraps the data and the logs of each step in a `tf.experimental.Optional`. For a small
-    network, this takes about a tenth of the time of a step. The faster function wraps nothing.
+    network, wrapping takes about a tenth of the time of a step. The faster function does not wrap.
 
     Args:
-        model: A model that trains in a graph, on one device, with one step per execution.
-        keras_function: The training function of Keras. It is used for data that are not a
-            `tf.data.Iterator`, and for versions of Keras without the private name.
+        model: A model that trains in a TensorFlow graph, on one device, with one step per
+            execution.
+        keras_function: The training function of Keras. The returned function calls it if the data
+            are not a `tf.data.Iterator`. If Keras lacks the private name, the training function of
+            Keras is returned.
     """
     if not hasattr(model, "_autoconvert_optionals"):
         return keras_function
@@ -91,14 +93,16 @@ def several_workers(strategy: tf.distribute.Strategy) -> bool:
 class MultiWorkerModel(keras.Model):
     """A Keras model whose `fit` and `evaluate` work under `MultiWorkerMirroredStrategy`.
 
-    In Keras 3.15, both fail for two reasons (github.com/keras-team/keras/issues/20585). Each method
-    below repairs one reason. With other versions of Keras, the methods change nothing.
+    In Keras 3.15, `fit` and `evaluate` fail under this strategy, for two reasons that
+    github.com/keras-team/keras/issues/20585 describes. Each of the two methods below removes one
+    reason. With other versions of Keras, the methods change nothing.
     """
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> Any:
-        """Build metrics from this worker's part of a batch.
+        """Build the metrics from the part of a batch that this worker has.
 
-        Keras would average batches over the workers, which fails.
+        Keras would build the metrics from an average of the batches of all workers. Computing this
+        average fails.
         """
         if not _NEEDS_REPAIR or iterator is None or not several_workers(self.distribute_strategy):
             return super()._maybe_symbolic_build(iterator, data_batch)
@@ -109,9 +113,10 @@ class MultiWorkerModel(keras.Model):
             return self._symbolic_build(data_batch=batch)
 
     def _make_function(self, step_function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Make the function of a step whose logs have shape `(1,)`.
+        """Make the function that runs a step, but with logs of shape `(1,)` instead of scalars.
 
-        Keras averages the logs of the workers along the first axis, but scalars have no axis.
+        Keras averages the logs of the workers along the first axis. For scalars, this fails,
+        because a scalar has no axis.
         """
         if not _NEEDS_REPAIR or not several_workers(self.distribute_strategy):
             return super()._make_function(step_function)

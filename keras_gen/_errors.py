@@ -1,4 +1,4 @@
-"""Marks around error messages, which make it possible to find a message in a TensorFlow error.
+"""Marks around error messages. A marked message can be found inside a TensorFlow error.
 
 An error inside a TensorFlow graph reaches Python as a TensorFlow error. The text of the TensorFlow
 error contains the original message, but also other text.
@@ -17,7 +17,7 @@ def mark(message: str) -> str:
 
 
 def marked_message(error: Exception) -> str | None:
-    """Return the marked message inside an error, or None if there is none.
+    """Return the marked message inside an error, or None if the error has no marked message.
 
     If a number follows the message in the error, the number replaces each `#` in the message. The
     number is, for instance, the index of an example in its batch.

@@ -1,7 +1,7 @@
 """Export of endpoints as a SavedModel, or of one endpoint as an ONNX or LiteRT file.
 
-An endpoint is a pair of a function and the specs of its inputs. The function takes tensors and
-returns a dictionary of tensors. This module does not depend on the models.
+An endpoint is a pair: a function, and a list with the `tf.TensorSpec` of each input. The function
+takes tensors and returns a dictionary of tensors. This module does not import `keras_gen.models`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from keras_gen._files import PathLike
 from keras_gen._typing import Endpoint
 
 IMAGE_OUTPUTS = ("reconstructions", "outputs")
-"""Names of the outputs that contain data. PNG endpoints encode these outputs as PNG files."""
+"""Names of the outputs that contain examples, such as images. An endpoint for PNG files encodes
+these outputs as PNG files."""
 
 _SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
 _NOT_FLOAT32 = (
@@ -37,7 +38,7 @@ def serving_endpoints(
     value_range: tuple[float, float],
     png: bool = False,
 ) -> dict[str, Endpoint]:
-    """Return the endpoints of a SavedModel, which also accept empty batches.
+    """Return the endpoints of a SavedModel. Unlike `signatures`, they also accept empty batches.
 
     Args:
         signatures: Endpoints of the model by name.
@@ -50,7 +51,7 @@ def serving_endpoints(
         Endpoints of the SavedModel by name.
 
     Raises:
-        ValueError: If `png` is True and the data are not images with values in [0, 1].
+        ValueError: If `png` is True, but the data are not images with values in [0, 1].
     """
     endpoints = {
         name: (_accept_empty_batches(function), specs)
@@ -101,7 +102,7 @@ def write_signature(
 
     Raises:
         ValueError: If no endpoint has the name `signature`, if the file has the wrong suffix, or if
-            ONNX Runtime or LiteRT cannot run the endpoint. In that case no file remains.
+            ONNX Runtime or LiteRT cannot run the endpoint. In the last case, the file is removed.
         ImportError: If the packages for ONNX are not installed.
     """
     path = pathlib.Path(filepath)
@@ -129,7 +130,7 @@ def write_signature(
 def _known_limit(
     format: str, function: Callable[..., Any], specs: Sequence[tf.TensorSpec]
 ) -> str | None:
-    """Return why a format cannot run a function, or None if no reason is known in advance."""
+    """Return why a format cannot run a function. None if no reason is known before conversion."""
     if any(spec.name == "seed" for spec in specs):
         return f"{format} has no stateless random numbers"
     if format == "litert" and not _computes_in_float32(function, specs):
@@ -155,11 +156,11 @@ def _convert(
     specs: Sequence[tf.TensorSpec],
     kwargs: dict[str, Any],
 ) -> str | None:
-    """Write an endpoint with the converter of the format. Return the problem, or None."""
+    """Convert an endpoint, and write the file. Return the problem if this fails, or else None."""
     if format == "litert":
         kwargs.setdefault("target_spec", {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]})
     try:
-        # The converters warn about their own internals.
+        # The converters warn about their own internals, which users cannot change.
         with warnings.catch_warnings(action="ignore"):
             _SignatureModel(signature, function).export(
                 os.fspath(path), format=format, input_signature=specs, verbose=False, **kwargs
@@ -177,7 +178,7 @@ def _convert(
 
 
 def _flaw_of_onnx_file(path: pathlib.Path, specs: Sequence[tf.TensorSpec]) -> str | None:
-    """Check a file of tf2onnx, which can write invalid files. Return the problem, or None."""
+    """Return what is invalid in an ONNX file of the converter tf2onnx. None if it is valid."""
     import onnx
 
     onnx.checker.check_model(os.fspath(path), full_check=True)
@@ -204,8 +205,9 @@ def _accept_empty_batches(
 ) -> Callable[..., dict[str, tf.Tensor]]:
     """Return a function that also accepts an empty batch.
 
-    The function adds one row to an empty batch, and removes this row from the outputs. In
-    TensorFlow 2.21, the output of a oneDNN convolution of an empty batch has the wrong shape.
+    In TensorFlow 2.21, a convolution that uses the library oneDNN returns the wrong shape for an
+    empty batch. Therefore the returned function adds one row to an empty batch, and removes this
+    row from the outputs.
     """
 
     def padded(x: tf.Tensor, missing_rows: tf.Tensor) -> tf.Tensor:

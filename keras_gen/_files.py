@@ -1,4 +1,4 @@
-"""Atomic writes of files and folders, locks, and checksums that detect damage."""
+"""Locks of folders, checksums that detect damage, and atomic writes of files and folders."""
 
 import contextlib
 import fcntl
@@ -20,8 +20,9 @@ def atomic_write(path: PathLike) -> Iterator[pathlib.Path]:
     """Write a file or a folder completely or not at all.
 
     The caller writes to a temporary path in the same folder. Then the temporary file or folder is
-    flushed to disk and renamed to `path`. If an error occurs earlier, `path` does not change. If
-    the process is killed, the next call for `path` removes the temporary file or folder.
+    flushed to disk and renamed to `path`. If an error occurs before the renaming, `path` does not
+    change. If the process is killed, the next call with the same `path` removes the temporary file
+    or folder.
 
     Args:
         path: Path of the file or folder. An existing file is replaced. A folder must not exist yet.
@@ -81,10 +82,10 @@ def remove(path: PathLike) -> None:
 
 
 def write_checksums(folder: PathLike, name: str) -> None:
-    """Write the SHA-256 checksums of all files of a folder into `folder/name`.
+    """Write the file `folder/name`, with the SHA-256 checksums of all other files in the folder.
 
-    You can check the files with `sha256sum -c`. The first line of `folder/name` is a comment with
-    the checksum of all other lines.
+    The command `sha256sum -c` can check the files. The first line of `folder/name` is a comment. It
+    contains the checksum of all other lines.
     """
     folder = pathlib.Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / name)
@@ -93,10 +94,10 @@ def write_checksums(folder: PathLike, name: str) -> None:
 
 
 def damaged_files(folder: PathLike, name: str) -> list[str]:
-    """Compare a folder with the checksums that `write_checksums` wrote into `folder/name`.
+    """Compare the files in a folder with the checksums that `write_checksums` wrote.
 
     Returns:
-        A list with one sentence per missing or damaged file, empty if all files are intact.
+        One sentence per missing or damaged file. The list is empty if all files are intact.
     """
     folder = pathlib.Path(folder)
     if not (folder / name).is_file():
@@ -120,7 +121,7 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _sync(path: pathlib.Path) -> None:
-    """Wait until the operating system has written a file or folder to the disk."""
+    """Make the operating system write a file or folder to the disk, and wait until it has."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -11,12 +11,12 @@ import keras
 
 
 def constructor_arguments(instance: object) -> dict[str, Any]:
-    """Return the constructor arguments by name, except `**kwargs`.
+    """Return a dictionary of the constructor arguments of an object, without `**kwargs`.
 
-    Each value is read from the attribute with the name of the argument.
+    The value of an argument is read from the attribute that has the same name.
 
     Raises:
-        ValueError: If the instance has no attribute with the name of an argument.
+        ValueError: If an argument has no attribute of the same name.
     """
     parameters = inspect.signature(type(instance).__init__).parameters.values()
     names = [
@@ -46,7 +46,7 @@ def deserialize_arguments(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def constructor_call(instance: object) -> str:
-    """Return the Python expression that makes an equal object, for `__repr__`."""
+    """Return the constructor call that makes an equal object, as text for `__repr__`."""
     arguments = constructor_arguments(instance).items()
     listed = ", ".join(f"{name}={value!r}" for name, value in arguments)
     return f"{type(instance).__name__}({listed})"
@@ -76,8 +76,8 @@ class Serializable:
 class SerializableLayer(keras.layers.Layer):
     """The base class of Keras layers that are saved by their constructor arguments.
 
-    A subclass must keep each constructor argument in an attribute of the same name. It must make
-    its weights in the constructor, or override `build`.
+    A subclass must keep each constructor argument in an attribute of the same name. A subclass must
+    make its weights in the constructor or in its own `build`.
 
     Args:
         **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype` and `trainable`. The
@@ -89,7 +89,7 @@ class SerializableLayer(keras.layers.Layer):
         self.built = type(self).build is keras.layers.Layer.build
 
     def get_build_config(self) -> None:
-        """Return None, because loading a layer does not need to build the layer."""
+        """Return None, so that Keras does not build the layer when it loads the layer."""
 
     def get_config(self) -> dict[str, Any]:
         """Return all arguments that the constructor accepts, including those of the Keras layer."""

@@ -13,7 +13,7 @@ __all__ = ["Array", "Data", "Distribution", "Endpoint", "Examples", "TensorLike"
 if TYPE_CHECKING:
     from tensorflow_probability.distributions import Distribution
 else:
-    Distribution = Any  # a `tfd.Distribution`. The import of TFP takes a second.
+    Distribution = Any  # a distribution of TensorFlow Probability, which takes a second to import
 
 Array = tf.Tensor | np.ndarray
 """A tensor or an array."""
@@ -28,5 +28,5 @@ Data = Examples | keras.utils.PyDataset | Iterator[Any]
 """Data for `fit`: a `tf.data.Dataset`, an array, a `keras.utils.PyDataset`, or a generator."""
 
 Endpoint = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
-"""A function of an exported model, and the specs of its inputs. The function takes tensors and
-returns a dictionary of tensors."""
+"""A pair: a function of an exported model, and a list with the `tf.TensorSpec` of each input. The
+function takes tensors and returns a dictionary of tensors."""

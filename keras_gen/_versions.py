@@ -1,4 +1,4 @@
-"""The package versions that runs, model cards and the command line report."""
+"""The package versions that are reported in runs, in model cards and on the command line."""
 
 import importlib.metadata
 
@@ -13,5 +13,5 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of keras_gen and its main dependencies, without importing any of them."""
+    """Return the versions of keras_gen and of its main dependencies, without importing them."""
     return {name: importlib.metadata.version(name) for name in _PACKAGES}

@@ -20,7 +20,7 @@ from keras_gen.networks._checks import check_network, output_range
 from keras_gen.networks._copies import float32_function
 from keras_gen.regularizers import LatentRegularizer
 
-_AVERAGED = ("sum_over_batch_size", "mean", "none", None)  # reductions of Keras losses
+_AVERAGED = ("sum_over_batch_size", "mean", "none", None)  # reductions that are accepted
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -39,8 +39,8 @@ class RegularizedAutoencoder(GenerativeModel):
             data must lie in [0, 1]. If the last activation is tanh, data must lie in [-1, 1].
         prior: Distribution from which `generate` samples latents. If None, call
             `fit_latent_density` before `generate`.
-        threshold: Anomaly score above which an example is an anomaly. If None, call `calibrate`
-            to compute the threshold.
+        threshold: An example is an anomaly if its anomaly score is above this number. If None, call
+            `calibrate` to compute the threshold.
         seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, the seed is
             random.
         **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`.
@@ -106,7 +106,7 @@ class RegularizedAutoencoder(GenerativeModel):
         Args:
             optimizer: Keras optimizer or its name.
             loss: Reconstruction loss L: a `keras.losses.Loss`, a loss function, or the name of a
-                Keras loss. The reduction must be an average over the batch, the default of Keras.
+                Keras loss. It must be averaged over the batch, as Keras losses are by default.
             regularizers: One `LatentRegularizer` or a list of them, for instance
                 `[regularizers.Contractive(1e-3)]`.
             **kwargs: Other arguments of `keras.Model.compile`. `metrics` compare the data with the
@@ -142,7 +142,7 @@ class RegularizedAutoencoder(GenerativeModel):
             self.data_check = DataCheck(self.data_shape, 0.0, 1.0)
         super().compile(optimizer, **kwargs)
         if self.loss is not None and loss != self.loss:
-            self.threshold = None  # the old loss gave other scores
+            self.threshold = None  # it belongs to scores of the old loss
         self.loss = loss  # not passed to Keras, which would require a target
         self.regularizers = regularizers
         with self.distribute_strategy.scope():
@@ -169,7 +169,7 @@ class RegularizedAutoencoder(GenerativeModel):
         return self._logs(batch, terms, reconstruction)
 
     def _terms(self, batch: CheckedBatch, training: bool) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Return the loss and its terms by name, averaged over the batch, and x̂."""
+        """Return a pair: the batch means of the loss and its terms by name, and x̂."""
         latents = self.encoder(batch.x, training=training)
         reconstruction = self.decoder(latents, training=training)
         error = self.reconstruction_error(batch.target, reconstruction)
@@ -188,7 +188,7 @@ class RegularizedAutoencoder(GenerativeModel):
         return self.compute_metrics(batch.x, batch.target, reconstruction, batch.sample_weight)
 
     def _penalty(self, latents: tf.Tensor, x: tf.Tensor, training: bool) -> tf.Tensor:
-        """Return the sum of the latent regularizers for each example, `[batch]`."""
+        """Return one value per example, `[batch]`: the sum of all latent regularizers."""
 
         def encode(inputs: tf.Tensor) -> tf.Tensor:
             return self.encoder_in_float32(inputs, training=training)
@@ -202,7 +202,7 @@ class RegularizedAutoencoder(GenerativeModel):
     def reconstruction_error(self, target: tf.Tensor, reconstruction: tf.Tensor) -> tf.Tensor:
         """Return the reconstruction loss of each example, `[batch]`.
 
-        The loss is the one passed to `compile`, averaged over all axes except the batch axis.
+        The loss that was passed to `compile` is averaged over all axes except the batch axis.
         """
         loss = keras.losses.get(self.loss)
         values = getattr(loss, "call", loss)(target, tf.cast(reconstruction, tf.float32))
@@ -228,11 +228,11 @@ class RegularizedAutoencoder(GenerativeModel):
     def score(self, x: TensorLike) -> tf.Tensor:
         """Compute the anomaly score of each example, `[batch]`.
 
-        The score is the reconstruction error of the example, measured with the loss passed to
-        `compile`. A higher score means a more anomalous example.
+        The score of an example is its reconstruction loss, computed with the loss that was passed
+        to `compile`. A higher score means a more anomalous example.
 
         Raises:
-            ValueError: If the model is not compiled, or `x` has the wrong shape or dtype.
+            ValueError: If the model is not compiled, or if `x` has the wrong shape or dtype.
         """
         if self.loss is None:
             raise ValueError(
@@ -245,25 +245,27 @@ class RegularizedAutoencoder(GenerativeModel):
         return self.reconstruction_error(x, self.reconstruct(x))
 
     def calibrate(self, x: Examples, quantile: float = 0.99) -> float:
-        """Compute the threshold for `is_anomaly` from in-distribution data, and store it.
+        """Compute and store the threshold of `is_anomaly`, given data `x` without anomalies.
 
         The threshold is the `quantile` of the anomaly scores of `x`. Use data that the model was
-        not trained on. A fraction of about 1 − `quantile` of new in-distribution data will then
-        have a score above the threshold. The `.keras` file contains the threshold. After `export`,
-        the exported function `score` also returns `anomaly`. If you later compile the model with
-        another loss, the threshold is removed.
+        not trained on. Then about a fraction 1 − `quantile` of new data without anomalies will have
+        a score above the threshold. The `.keras` file contains the threshold. If the model has a
+        threshold, the exported function `score` also returns `anomaly`. If you later compile the
+        model with another loss, the threshold is removed.
 
         Args:
-            x: In-distribution data: an array, or a `tf.data.Dataset` of batches. A batch can also
-                be a pair (noisy data, clean data). For an accurate threshold, at least a hundred
-                examples should have a score above the threshold.
-            quantile: Fraction of `x` with a score of at most the threshold, between 0 and 1.
+            x: Data without anomalies: an array, or a `tf.data.Dataset` of batches. A batch can also
+                be a pair (noisy data, clean data). For an accurate threshold, pass at least
+                100 / (1 − `quantile`) examples. About a hundred of them then have a score above the
+                threshold.
+            quantile: Fraction of the examples whose score is at most the threshold. A number
+                between 0 and 1.
 
         Returns:
             The threshold.
 
         Raises:
-            ValueError: If `x` is empty or not valid data, or if `quantile` is not between 0 and 1.
+            ValueError: If `x` is empty or invalid, or if `quantile` is not between 0 and 1.
         """
         if not is_real(quantile) or not 0 < quantile < 1:
             raise ValueError(
@@ -286,7 +288,7 @@ class RegularizedAutoencoder(GenerativeModel):
         return self.threshold
 
     def is_anomaly(self, x: TensorLike) -> tf.Tensor:
-        """Return True for each example with a score above the threshold, bool `[batch]`.
+        """Return whether the score of each example is above the threshold, bool `[batch]`.
 
         Raises:
             ValueError: If the model has no threshold yet, or if `score` raises an error.
@@ -310,8 +312,8 @@ class RegularizedAutoencoder(GenerativeModel):
             num_components: Number of components of the mixture.
 
         Raises:
-            ValueError: If the latents are not vectors, or if the model already has another kind of
-                prior or a mixture with another number of components.
+            ValueError: If the latents are not vectors, if the model already has a prior of another
+                kind, or if it already has a mixture with another number of components.
         """
         if len(self.latent_shape) != 1:
             raise ValueError(
@@ -333,10 +335,10 @@ class RegularizedAutoencoder(GenerativeModel):
         self.prior.fit(latents, self.seed)
 
     def signatures(self) -> dict[str, Endpoint]:
-        """Return the functions that `export` writes, with the specs of their inputs, by name.
+        """Return a dictionary of the functions that `export` writes, and their input specs.
 
-        The names are `serving_default`, `encode` and `decode`. A model with a loss or a threshold
-        also has `score`. A model with a prior also has `generate`.
+        The keys are `serving_default`, `encode` and `decode`. If the model has a loss or a
+        threshold, `score` is also a key. If the model has a prior, `generate` is also a key.
         """
         data = [self._data_spec()]
         latents = [tf.TensorSpec((None, *self.latent_shape), tf.float32, name="latents")]
@@ -355,7 +357,7 @@ class RegularizedAutoencoder(GenerativeModel):
         return endpoints
 
     def _score_outputs(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return `score`, and also `anomaly` if the model has a threshold."""
+        """Return a dictionary with `score`. If the model has a threshold, add `anomaly`."""
         score = self.score(inputs)
         if self.threshold is None:
             return {"score": score}
