@@ -1,4 +1,4 @@
-"""Evaluation of a trained model: log-likelihood, quality of samples, use of the latents."""
+"""Evaluate a trained model: its log-likelihood, its samples, and which latents it uses."""
 
 from keras_gen.evaluation.features import Extractor, inception, mnist_classifier
 from keras_gen.evaluation.frechet import KernelDistance, frechet_distance, kernel_distance

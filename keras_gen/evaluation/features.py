@@ -1,4 +1,4 @@
-"""Feature extractors for images. Results state the extractor's name and a hash of its weights."""
+"""Extractors: networks that compute features of images. Each has a name and a hash for results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import tensorflow as tf
 from keras_gen._typing import TensorLike
 
 CLASSIFIER = pathlib.Path(__file__).parent / "mnist_classifier.keras"
-"""Path of the bundled classifier of digits."""
+"""Path of the digit classifier that is part of keras_gen."""
 
 
 class Extractor:
@@ -22,9 +22,9 @@ class Extractor:
 
     Args:
         network: Built Keras model that maps images to features `[batch, d]`.
-        name: Name of the extractor in results.
-        prepare: Function that converts images in [0, 1] to inputs of the network. If None, the
-            network receives the images unchanged.
+        name: Name that results show for the extractor.
+        prepare: Function that converts images with values in [0, 1] to inputs of the network. If
+            None, the network receives the images unchanged.
 
     Raises:
         ValueError: If the network's output is not one vector per image.
@@ -80,11 +80,11 @@ class Extractor:
 
 
 def mnist_classifier() -> Extractor:
-    """Return the bundled classifier of digits as an extractor, for grey images of 28×28 pixels.
+    """Return an extractor for grey images of 28×28 pixels: a digit classifier of keras_gen.
 
     The 64 features are the inputs of the classifier's last layer. The classifier is a small
     convolutional network that `scripts/build_mnist_classifier.py` trained. The file
-    `mnist_classifier.md` states its test accuracy.
+    `mnist_classifier.md` beside this module states the test accuracy of the classifier.
     """
     classifier = keras.saving.load_model(CLASSIFIER, compile=False)
     features = keras.Model(classifier.inputs[0], classifier.layers[-2].output)
@@ -92,12 +92,12 @@ def mnist_classifier() -> Extractor:
 
 
 def inception() -> Extractor:
-    """Return Inception v3 with Keras's ImageNet weights as an extractor of 2,048 features.
+    """Return an extractor of 2,048 features: Inception v3 with Keras's ImageNet weights.
 
     The images can be grey or colour, and of any size. The extractor resizes the images to 299×299
-    pixels. The features are the outputs of the network's last pooling layer. Published FIDs use
-    other weights and another resizing method. Do not compare published FIDs with FIDs of this
-    extractor.
+    pixels. The features are the outputs of the network's last pooling layer. Published values of
+    the Fréchet Inception distance use other weights and another resizing method. Therefore do not
+    compare published values with values from this extractor.
 
     Raises:
         ValueError: If the weights are not in Keras's cache and cannot be downloaded.
@@ -106,7 +106,7 @@ def inception() -> Extractor:
         network = keras.applications.InceptionV3(
             include_top=False, pooling="avg", weights="imagenet"
         )
-    except Exception as error:  # a failed download can raise many types of errors
+    except Exception as error:  # a failed download can raise errors of many types
         raise ValueError(
             "The Inception weights are not in Keras's cache and cannot be downloaded: "
             f"{error}. Use evaluation.mnist_classifier(), or an Extractor with your own network."

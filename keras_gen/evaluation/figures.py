@@ -75,8 +75,8 @@ def save_scatter(path: PathLike, points: np.ndarray, labels: np.ndarray | None =
     Args:
         path: Path of the file. If writing fails, an existing file stays unchanged.
         points: Points `[n, 2]`.
-        labels: Integers `[n]` that select the colours of the points. If None, all points have the
-            same colour.
+        labels: Integers `[n]`, one per point. Points with the same integer have the same colour.
+            If None, all points have the same colour.
 
     Raises:
         OSError: If the file cannot be written.
@@ -113,17 +113,18 @@ def save_matrix(path: PathLike, matrix: npt.ArrayLike, largest: float = 1.0) -> 
 
 
 def curves(history: Mapping[str, Sequence[float]]) -> dict[str, str]:
-    """Plot the training curve and the validation curve of each metric.
+    """Plot one figure per metric, with its training curve and its validation curve.
 
-    Curves with a constant value are omitted. A metric with only constant curves has no figure.
+    A curve whose values are all equal is omitted. A metric with only such curves has no figure.
 
     Args:
-        history: Dictionary from the name of each metric to its values, one per epoch. The key
-            `"epoch"` must hold the epoch numbers, counted from 0. The optional key `"val_NAME"`
-            holds the validation values of the metric `"NAME"`.
+        history: Dictionary of lists with one value per epoch. Each key `"NAME"` of a metric holds
+            its training values. The optional key `"val_NAME"` holds its validation values. The
+            key `"epoch"` must hold the epoch numbers, counted from 0.
 
     Returns:
-        Dictionary from the name of each plotted metric to its figure as SVG text.
+        Dictionary. Each key is the name of a plotted metric, and its value is the figure as SVG
+        text.
     """
     figures = {}
     for name, values in history.items():

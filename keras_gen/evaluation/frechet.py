@@ -1,4 +1,4 @@
-"""Two distances between sets of features: Fréchet distance (FID) and kernel distance (KID)."""
+"""Fréchet distance and kernel distance between two sets of features."""
 
 from __future__ import annotations
 
@@ -13,32 +13,35 @@ _LARGEST_SUBSET = 1000
 
 
 class KernelDistance(NamedTuple):
-    """An estimate of the kernel distance, and its standard error."""
+    """An estimate of the kernel distance, and the standard error of the estimate."""
 
     value: float
-    """Unbiased estimate of the squared maximum mean discrepancy, lower is better. The expectation
-    is 0 for two samples of the same distribution, so the estimate can be negative."""
+    """Unbiased estimate of the squared maximum mean discrepancy, lower is better. If the two sets
+    come from the same distribution, the expectation of the estimate is 0. Therefore a single
+    estimate can be negative."""
     standard_error: float
-    """Standard error of the value, estimated from the subsets. It is NaN for a single pair of
-    subsets, or if a subset is as large as the smaller set."""
+    """Standard error of `value`, estimated from the differences between pairs of random subsets. It
+    is NaN if there is only one pair. It is also NaN if the subsets have as many rows as the smaller
+    of the two sets."""
 
 
 def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """Return the Fréchet distance between two sets of features, lower is better.
 
     The distance is ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), where μ is the mean and Σ the
-    covariance of a set (Heusel et al. 2017, arXiv:1706.08500, equation 6). With features of
-    Inception, the distance is called FID. The distance is biased: fewer rows give a larger
-    distance. Compare only distances between sets of the same sizes. The distance between two halves
-    of the real data is a useful baseline.
+    covariance of a set (Heusel et al. 2017, arXiv:1706.08500, equation 6). With features of the
+    Inception network, the distance is called Fréchet Inception distance (FID). The distance is
+    biased: fewer rows give a larger distance. Therefore compare two distances only if their sets
+    have the same numbers of rows. The distance between two halves of the real data is a useful
+    baseline.
 
     Args:
         a: First set of features, `[n, d]`, at least two rows.
         b: Second set of features, `[m, d]`, at least two rows.
 
     Raises:
-        ValueError: If the features have other shapes, fewer than two rows, or NaN or infinite
-            values.
+        ValueError: If the shapes are not `[n, d]` and `[m, d]`, a set has fewer than two rows, or a
+            value is NaN or infinite.
 
     Example:
 
@@ -51,7 +54,8 @@ def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     mean_b = b.mean(axis=0)
     covariance_a = np.atleast_2d(np.cov(a, rowvar=False))
     covariance_b = np.atleast_2d(np.cov(b, rowvar=False))
-    # Σ_a Σ_b has the same eigenvalues as the symmetric matrix Σ_a^½ Σ_b Σ_a^½.
+    # Σ_a Σ_b and the symmetric matrix Σ_a^½ Σ_b Σ_a^½ have the same eigenvalues. Therefore the
+    # square roots of these two matrices have the same trace.
     values, vectors = np.linalg.eigh(covariance_a)
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     eigenvalues = np.linalg.eigvalsh(root @ covariance_b @ root)
@@ -69,24 +73,27 @@ def kernel_distance(
 ) -> KernelDistance:
     """Estimate the squared maximum mean discrepancy of two sets of features, lower is better.
 
-    The kernel is (x·y/d + 1)³ (Bińkowski et al. 2018, arXiv:1801.01401, section 4). With features
-    of Inception, the estimate is called KID. The estimate is unbiased.
+    The kernel of two rows x and y with d features is (x·y/d + 1)³ (Bińkowski et al. 2018,
+    arXiv:1801.01401, section 4). With features of the Inception network, the estimate is called
+    kernel Inception distance (KID). The estimate is unbiased.
 
     Args:
         a: First set of features, `[n, d]`, at least two rows.
         b: Second set of features, `[m, d]`, at least two rows.
-        num_subsets: Number of pairs of random subsets. The result is the mean over the pairs.
+        num_subsets: Number of pairs of random subsets. Each pair has one subset of `a` and one of
+            `b`. The result is the mean of the estimates from the pairs.
         subset_size: Number of rows per subset, sampled without replacement. If None, half of the
-            smaller set, but at most 1,000. A size above the smaller set is reduced to that set.
+            rows of the smaller set, but at most 1,000. A number above the rows of the smaller set
+            is reduced to the rows of the smaller set.
         seed: Seed of the random subsets.
 
     Returns:
         `KernelDistance(value, standard_error)`.
 
     Raises:
-        ValueError: If the features have other shapes, fewer than two rows, or NaN or infinite
-            values. If `num_subsets` is not a positive integer, or `subset_size` is not an integer
-            of at least 2.
+        ValueError: If the shapes are not `[n, d]` and `[m, d]`, a set has fewer than two rows, or a
+            value is NaN or infinite. If `num_subsets` is not a positive integer. If `subset_size`
+            is neither None nor an integer of at least 2.
 
     Example:
 
@@ -115,11 +122,11 @@ def kernel_distance(
 
 
 def _standard_error_of_mean(values: np.ndarray, size: int, count: int) -> float:
-    """Return the standard error of the mean of estimates from subsets.
+    """Return the standard error of the mean of several estimates, each from a random subset.
 
-    Let V be the variance per row. Around the estimate from the whole set, an estimate from a subset
-    has the variance V (1/size − 1/count). The mean over k subsets has 1/k of this variance. The
-    estimate from the whole set adds its own variance V/count.
+    Let V/count be the variance of the estimate from the whole set. An estimate from a subset varies
+    around the estimate from the whole set with the variance V (1/size − 1/count). The mean of k
+    such estimates has 1/k of this variance. The variance V/count is then added.
 
     Args:
         values: Estimates `[k]`, one per subset.
@@ -133,7 +140,7 @@ def _standard_error_of_mean(values: np.ndarray, size: int, count: int) -> float:
 
 
 def _cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the kernel (x·y/d + 1)³ of each row of x with each row of y, `[len(x), len(y)]`."""
+    """Return the matrix `[len(x), len(y)]` of (x_i·y_j/d + 1)³ for all rows x_i and y_j."""
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
@@ -148,7 +155,8 @@ def checked_features(
         more_than: Each set must have more rows than this number.
 
     Raises:
-        ValueError: If the features have other shapes, too few rows, or NaN or infinite values.
+        ValueError: If the shapes are not `[n, d]` and `[m, d]`, a set has too few rows, or a value
+            is NaN or infinite.
     """
     a = np.asarray(a, np.float64)
     b = np.asarray(b, np.float64)

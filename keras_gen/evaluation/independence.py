@@ -1,4 +1,4 @@
-"""Audit of independent latents: compare a diagonal with a full-covariance posterior."""
+"""Measure what a VAE loses because its posterior assumes that the latents are independent."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from keras_gen.evaluation.likelihood import log_likelihood, samples_per_chunk
 from keras_gen.models import VAE
 from keras_gen.networks._copies import call_network, copy_of
 
-_NEGLIGIBLE = 0.1  # nats
-_LATE_STEP = 2**30  # a training step after the end of every schedule
-_LEARNING_RATE = 0.03  # initial learning rate for single posteriors
+_NEGLIGIBLE = 0.1  # in nats; a smaller loss is negligible
+_LATE_STEP = 2**30  # a training step after the end of every KL weight schedule
+_LEARNING_RATE = 0.03  # initial learning rate for the posteriors of single images
 _REFINEMENT_SAMPLES = 8
 
 
 class Interval(NamedTuple):
-    """A mean and its 95 % confidence interval, by Student's t distribution."""
+    """A mean and its 95 % confidence interval, computed with Student's t distribution."""
 
     mean: float
     """Mean."""
@@ -38,7 +38,7 @@ class Interval(NamedTuple):
 
     @classmethod
     def of(cls, values: npt.ArrayLike) -> Self:
-        """Return the mean of at least two independent values, with its interval.
+        """Return the mean of two or more independent values, and the interval of this mean.
 
         Example:
 
@@ -60,40 +60,43 @@ class Interval(NamedTuple):
 class IndependenceAudit:
     """The result of `audit_independence`, in nats per example. `print` shows a summary.
 
-    For each image, `amortization_gap`, `independence_gap` and `normality_gap` add up to log p(x)
-    minus the ELBO of the encoder's posterior. The ELBO is a lower bound on log p(x).
+    The ELBO (evidence lower bound) is a lower bound on log p(x). The sum of `amortization_gap`,
+    `independence_gap` and `normality_gap` is log p(x) minus the ELBO of the encoder's posterior.
     """
 
     elbo_gain: Interval
-    """Gain of training with a full covariance, on the test data: ELBO of the full-covariance VAE
-    minus ELBO of the diagonal VAE. The two VAEs are trained in the same way from the same
-    weights."""
+    """ELBO of a VAE with a full-covariance posterior minus ELBO of a VAE with a diagonal posterior,
+    on the test data. The training of the two VAEs starts from the same weights, and differs only in
+    the posterior."""
     log_likelihood_gain: Interval
-    """log p(x) of the full-covariance VAE minus log p(x) of the diagonal VAE, on the test data.
-    Each log p(x) is estimated by importance sampling."""
+    """The difference between the same two VAEs in log p(x): full covariance minus diagonal. Each
+    log p(x) of the test data is estimated by importance sampling."""
     amortization_gap: Interval
-    """Cost of the encoder: ELBO of the best diagonal posterior of each image minus ELBO of the
-    encoder's posterior."""
+    """Loss because one encoder computes the posteriors of all images: ELBO of the best diagonal
+    posterior of each image minus ELBO of the encoder's posterior. The best posterior of an image is
+    found by optimization for this image alone."""
     independence_gap: Interval
-    """Cost of independence: ELBO of the best full-covariance posterior of each image minus ELBO of
-    the best diagonal posterior."""
+    """Loss because the latents are independent: ELBO of the best full-covariance posterior of each
+    image minus ELBO of the best diagonal posterior of this image."""
     normality_gap: Interval
-    """Cost of normality: log p(x) minus the ELBO of the best full-covariance posterior."""
+    """Loss because the posterior is normal: log p(x) of each image minus the ELBO of the best
+    full-covariance posterior of this image."""
     correlations: np.ndarray
-    """Correlations of the n latents in the best full-covariance posteriors, `[n, n]`: the root mean
-    square over the images."""
+    """Correlations of each pair of the n latents, `[n, n]`. An entry is the root mean square of the
+    pair's correlations in the best full-covariance posteriors of all images."""
     seeds: tuple[int, ...]
     """Seeds of the trainings. With several seeds, the intervals of `elbo_gain` and
-    `log_likelihood_gain` describe the variation between seeds. With a single seed, they describe
-    the variation between test images."""
+    `log_likelihood_gain` describe the variation between seeds. With a single seed, these two
+    intervals describe the variation between test images."""
     images: int
-    """Number of test images whose posteriors were optimized separately."""
+    """Number of test images from which the three gaps were computed."""
 
     @property
     def adequate(self) -> bool:
-        """Whether independence costs less than 0.1 nats.
+        """Whether the VAE loses less than 0.1 nats because its posterior is diagonal.
 
-        This is true if the intervals of `independence_gap` and `elbo_gain` end below 0.1.
+        This is true if the interval of `independence_gap` and the interval of `elbo_gain` both have
+        an upper end below 0.1.
         """
         return max(self.independence_gap.high, self.elbo_gain.high) < _NEGLIGIBLE
 
@@ -137,43 +140,46 @@ def audit_independence(
     refinement_steps: int = 1000,
     **fit: Any,
 ) -> IndependenceAudit:
-    """Measure how much a VAE loses by a diagonal posterior, compared with a full covariance.
+    """Measure how much a VAE loses because its posterior has no full covariance.
 
-    For each seed, two copies of the VAE continue the training. The first copy keeps the diagonal
-    posterior. The second copy has a full covariance: its encoder gets n(n − 1)/2 additional outputs
-    for n latents. These outputs start at 0, so the two copies start with the same posterior. The
-    two copies use the same order of the data and the same noise. A schedule of the KL weight is
-    replaced by its final value. Networks with `trainable=False`, for instance a fixed decoder, stay
-    unchanged.
+    For each seed, two copies of the VAE are trained further. The first copy keeps the diagonal
+    posterior. The second copy has a full-covariance posterior: for n latents, its encoder gets
+    n(n − 1)/2 additional outputs. These outputs are 0 at first, which means no correlations.
+    Therefore the two copies start with the same posterior. The two copies see the training data in
+    the same order, and use the same random noise. If the KL weight follows a schedule, the copies
+    use the schedule's final value. Networks with `trainable=False`, for instance a fixed decoder,
+    stay unchanged.
 
-    Then the function optimizes the posterior of each test image separately, starting with a
-    diagonal posterior. From the result, two further optimizations of the same length start: one
-    with a diagonal and one with a full covariance. The resulting ELBOs split the gap between
-    log p(x) and the encoder's ELBO into three parts (Cremer et al. 2018, arXiv:1801.03558).
+    Then the function optimizes a diagonal posterior for each test image separately. It uses the
+    networks of `vae` as they were before the further training. From the optimized posterior, two
+    more optimizations with equal numbers of steps start: one of a diagonal posterior, and one of a
+    full-covariance posterior. With the resulting ELBOs, log p(x) minus the ELBO of the encoder's
+    posterior is split into three gaps (Cremer et al. 2018, arXiv:1801.03558).
 
     Args:
         vae: A trained and compiled `VAE` with a `DiagonalNormal` posterior of at least two latents.
         train: Training data in any form that `fit` takes, or a function that returns such data. The
-            function is called once per training. For a shuffled `tf.data.Dataset`, pass a
-            function that builds the data set, so that the two copies see the same order. Arrays
-            always have the same order.
+            function is called before each training. If the data are a shuffled `tf.data.Dataset`,
+            pass a function that builds the data set anew, so that the two copies see the same
+            order. Arrays do not need a function.
         test: Test examples `[n, *data_shape]`, at least two, or a `tf.data.Dataset` of batches of
             such examples.
         condition: Labels of the test examples if the model is conditional, otherwise None.
         epochs: Number of additional passes over the training data.
-        seeds: Seeds, one per pair of trainings.
+        seeds: Seeds. For each seed, each of the two copies is trained once.
         images: Number of test examples whose posteriors are optimized separately, at least two.
-        num_samples: Number of samples per test example for the estimate of log p(x).
-        refinement_steps: Number of steps of each separate optimization.
+        num_samples: Number of samples per test example to estimate log p(x).
+        refinement_steps: Number of steps of each optimization of the posterior of a single image.
         **fit: Further arguments of `fit`, such as `batch_size`.
 
     Returns:
         `IndependenceAudit`.
 
     Raises:
-        ValueError: If the VAE is not compiled, or has another posterior or a single latent. If the
-            encoder does not consist of Keras layers. If a number is not an integer or is too
-            small. If `seeds` is empty or contains a seed twice. If the test examples are invalid.
+        ValueError: If the VAE is not compiled, has another posterior than a `DiagonalNormal`, or
+            has a single latent. If the encoder does not consist of Keras layers. If an argument
+            that is a number is not an integer or is too small. If `seeds` is empty or contains a
+            seed twice. If the test examples are invalid.
     """
     _check_vae(vae)
     if not seeds or len(set(seeds)) < len(seeds):
@@ -220,7 +226,7 @@ def audit_independence(
 
 
 def _check_vae(vae: VAE) -> None:
-    """Raise a `ValueError` unless the audit can train copies of a VAE."""
+    """Raise a `ValueError` if `audit_independence` does not accept a VAE."""
     posterior = getattr(vae, "posterior", None)
     if not isinstance(posterior, DiagonalNormal) or posterior.event_size < 2:
         raise ValueError(
@@ -235,9 +241,10 @@ def _check_vae(vae: VAE) -> None:
 
 
 def _interval_of_gains(gains: list[np.ndarray]) -> Interval:
-    """Return the mean gain with its 95 % interval.
+    """Return the mean gain and the 95 % interval of this mean.
 
-    The interval is over the seeds. If there is only one seed, the interval is over the examples.
+    With several seeds, the interval describes the variation between the seeds. With one seed, it
+    describes the variation between the examples.
 
     Args:
         gains: One array of gains `[examples]` per seed.
@@ -253,8 +260,8 @@ def _copy(vae: VAE, seed: int, full: bool) -> VAE:
     Args:
         vae: The VAE.
         seed: Seed of the copy.
-        full: Whether the copy has a full-covariance posterior. This posterior starts equal to the
-            diagonal posterior of `vae`.
+        full: Whether the copy has a full-covariance posterior. At first, this posterior equals
+            the diagonal posterior of `vae`.
     """
     made = type(vae).from_config({**vae.get_config(), "seed": seed})
     made.set_weights(vae.get_weights())
@@ -270,9 +277,9 @@ def _copy(vae: VAE, seed: int, full: bool) -> VAE:
 
 
 def _objective_after_schedules(objective: Any) -> Any:
-    """Return a copy of an objective with a constant KL weight, the final value of its schedule.
+    """Copy an objective, and replace a schedule of its KL weight by the schedule's final value.
 
-    The step counter of a copied VAE starts at 0, so a schedule would start again.
+    A copied VAE counts its training steps from 0. Therefore a schedule would start again.
     """
     objective = copy.copy(objective)
     weight = getattr(objective, "kl_weight", None)
@@ -284,12 +291,13 @@ def _objective_after_schedules(objective: Any) -> Any:
 def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Model:
     """Return a copy of an encoder with additional outputs for a full covariance.
 
-    A new dense layer computes the additional outputs from the input of the last layer that has
-    weights. The outputs are 0 at first, so the posterior stays the same.
+    A new dense layer computes the additional outputs. Its input is the input of the encoder's last
+    layer that has weights. The additional outputs are 0 at first, which means no correlations.
+    Therefore the posterior stays the same until the copy is trained.
 
     Args:
         encoder: Keras model that outputs the parameters of a `DiagonalNormal`.
-        posterior: The new posterior, with the same number of latents.
+        posterior: The full-covariance posterior, with as many latents as the `DiagonalNormal`.
 
     Raises:
         ValueError: If the encoder does not consist of Keras layers.
@@ -313,7 +321,7 @@ def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Mod
 
 
 class _Refined(NamedTuple):
-    """Gaps per image in nats, arrays `[images]`, and the correlations of the latents."""
+    """Three arrays `[images]` of gaps in nats, and one matrix of correlations of the latents."""
 
     amortization: np.ndarray
     """ELBO of the best diagonal posterior minus ELBO of the encoder's posterior."""
@@ -322,13 +330,13 @@ class _Refined(NamedTuple):
     normality: np.ndarray
     """log p(x) minus ELBO of the best full-covariance posterior."""
     correlations: np.ndarray
-    """Root mean square of the correlations over the images, `[n, n]`."""
+    """For each pair of latents, root mean square of its correlations in all images, `[n, n]`."""
 
 
 def _refine(
     vae: VAE, x: np.ndarray, condition: np.ndarray | None, steps: int, num_samples: int
 ) -> _Refined:
-    """Optimize the posterior of each image separately, and return the gaps."""
+    """Optimize the posterior of each image separately. Return the gaps and the correlations."""
     diagonal = vae.posterior
     full = FullCovarianceNormal(diagonal.event_size)
     labels = None if condition is None else tf.constant(condition)
@@ -336,7 +344,7 @@ def _refine(
     encoded = call_network(vae.encoder, x, labels, training=False)
     best = _optimized(vae, diagonal, encoded, x, labels, steps)
     # The diagonal posterior gets as many steps as the full-covariance posterior. Otherwise the
-    # additional steps alone would increase the independence gap.
+    # full-covariance posterior would gain from its additional steps, even without correlations.
     best_diagonal = _optimized(vae, diagonal, best, x, labels, steps)
     no_covariance = tf.zeros((len(x), full.parameter_size - diagonal.parameter_size))
     best_full = _optimized(vae, full, tf.concat([best, no_covariance], axis=1), x, labels, steps)
@@ -352,7 +360,7 @@ def _refine(
 
 
 def _mean_correlations(covariances: np.ndarray) -> np.ndarray:
-    """Return the root mean square over the images of the correlations in `[images, n, n]`."""
+    """Return the root mean square of all images' correlations, given covariances."""
     scales = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
     correlations = covariances / (scales[:, :, None] * scales[:, None, :])
     return np.sqrt(np.mean(correlations**2, axis=0))
@@ -365,7 +373,7 @@ def _elbo(
     labels: tf.Tensor | None,
     num_samples: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Estimate the ELBO and log p(x) per image from the same samples, two arrays `[images]`."""
+    """Return two arrays `[images]`, estimated from the same samples: the ELBO, and log p(x)."""
     chunk = samples_per_chunk(vae.decoder, rows=len(x))
     parts = []
     for first in range(0, num_samples, chunk):
@@ -385,15 +393,15 @@ def _optimized(
     labels: tf.Tensor | None,
     steps: int,
 ) -> tf.Tensor:
-    """Maximize the ELBO of each image with Adam, over the parameters of the image's posterior.
+    """For each image, find posterior parameters that maximize the ELBO, with the Adam optimizer.
 
     Args:
         vae: The VAE.
-        posterior: The posterior distribution that the parameters describe.
+        posterior: The `Posterior` that converts parameters to a distribution.
         parameters: Initial parameters, one row per image.
         x: Images `[images, *data_shape]`.
         labels: Labels `[images]` if the VAE is conditional, otherwise None.
-        steps: Number of steps.
+        steps: Number of optimizer steps.
 
     Returns:
         The final parameters, one row per image.

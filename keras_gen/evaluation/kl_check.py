@@ -16,7 +16,7 @@ from keras_gen.networks._copies import call_network
 
 LARGEST_Z_SCORE = 4.0
 FEWEST_EXAMPLES = 100  # with fewer examples, the standard error is too uncertain
-_ROUNDING = 1e-5  # in nats; rounding alone can cause such a difference
+_ROUNDING = 1e-5  # difference in nats that rounding alone can cause
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,17 +26,18 @@ class KLCheck:
     pair: str
     """Names of the posterior and the prior."""
     analytic: float
-    """Closed form of the KL, averaged over the examples, in nats."""
+    """Closed form of the KL divergence, averaged over the examples, in nats."""
     sampled: float
-    """Estimate of the KL from samples, averaged over the examples, in nats."""
+    """Estimate of the KL divergence from samples, averaged over the examples, in nats."""
     z_score: float
-    """Mean of estimate minus closed form over the examples, divided by its standard error."""
+    """Mean of the difference estimate − closed form, divided by the standard error of this mean."""
     gradient_z_score: float
-    """The same z-score for the gradients of the KL with respect to the encoder's output."""
+    """The same z-score for the gradients of the KL divergence. Gradients are with respect to the
+    encoder's output."""
     num_examples: int
     """Number of examples."""
     num_samples: int
-    """Number of samples per example."""
+    """Number of posterior samples per example."""
 
     @property
     def agrees(self) -> bool:
@@ -71,13 +72,15 @@ def check_kl(
 ) -> KLCheck:
     """Compare the closed form of KL(q(z | x) ‖ p(z)) with an estimate from samples.
 
-    The closed form is the equation of the lecture notes, MATH 3. If the posterior or the prior has
-    a wrong density, sampler or closed form, the closed form and the estimate disagree. If the
-    posterior and the prior are correct, each z-score is approximately standard normal. The check
-    also compares the gradients, in the direction of the gradient of the closed form.
+    The closed form is the equation in the lecture notes, section MATH 3. The two values disagree if
+    the closed form, a density or a sampler is wrong. The z-score is the mean difference of the two
+    values, divided by the standard error of this mean. If nothing is wrong, the z-score is
+    approximately standard normal. The check also computes a z-score of the difference between the
+    gradients of the two values. Only the component of this difference along the gradient of the
+    closed form is used.
 
     Args:
-        vae: A `VAE` for whose posterior and prior the KL has a closed form.
+        vae: A `VAE`. The KL between its posterior and its prior must have a closed form.
         x: Examples `[n, *data_shape]`, at least 100, or a `tf.data.Dataset` of batches of such
             examples.
         condition: Labels `[n]` if the model is conditional, otherwise None.
@@ -134,7 +137,7 @@ def check_kl(
 
 
 def has_closed_form_kl(vae: VAE, x: np.ndarray, condition: np.ndarray | None = None) -> bool:
-    """Return whether the KL between a VAE's posterior and prior has a closed form.
+    """Return whether the KL between the posterior and the prior of a VAE has a closed form.
 
     Args:
         vae: A `VAE`.
@@ -149,7 +152,7 @@ def has_closed_form_kl(vae: VAE, x: np.ndarray, condition: np.ndarray | None = N
 def z_score(differences: np.ndarray) -> float:
     """Return the mean of the differences, divided by the standard error of this mean.
 
-    1e-5 nats are added to the standard error, because rounding alone can cause such a difference.
+    1e-5 nats are added to the standard error, because rounding alone can cause a mean of 1e-5 nats.
 
     Args:
         differences: Differences `[n]` in nats, at least two.

@@ -12,7 +12,7 @@ from keras_gen._arguments import positive_int
 from keras_gen._typing import TensorLike
 from keras_gen.models import GenerativeModel
 
-_TRAVERSED = 10  # largest number of latents if the caller selects none
+_TRAVERSED = 10  # `traverse` varies at most so many latents if the caller selects none
 
 
 def latents(
@@ -23,8 +23,9 @@ def latents(
 ) -> np.ndarray:
     """Return the latents of each example, `[n, latents]`.
 
-    For an autoencoder, the latents are the flattened output of the encoder. For a VAE, they are the
-    mean of q(z | x). If q(z | x) is a flow, they are the transformed mean of its base distribution.
+    For an autoencoder, the latents are the flattened output of the encoder. For a VAE, the latents
+    are the mean of the posterior q(z | x). If q(z | x) is a normalizing flow, the latents are not
+    this mean, but the mean of the flow's base distribution, transformed by the flow.
 
     Args:
         model: A keras_gen model with an encoder.
@@ -56,9 +57,10 @@ def latents(
 def tsne(latents: npt.ArrayLike, seed: int = 0) -> np.ndarray:
     """Embed latents in two dimensions with t-SNE.
 
-    t-SNE keeps neighbours together (van der Maaten & Hinton 2008). Distances between groups have
-    little meaning. The embedding starts from the principal components. Examples with one or two
-    latents are returned unchanged. For one latent, the second coordinate is 0.
+    t-SNE (van der Maaten & Hinton 2008) places neighbours close together. Distances between groups
+    of points have little meaning. The optimization starts from the first two principal components
+    of the latents. If each example has only two latents, they are returned unchanged. If each
+    example has one latent, it is the first coordinate, and the second coordinate is 0.
 
     Args:
         latents: Latents `[n, latents]` of at least 5 examples.
@@ -86,7 +88,7 @@ def tsne(latents: npt.ArrayLike, seed: int = 0) -> np.ndarray:
     if latents.shape[1] <= 2:
         return np.hstack([latents, np.zeros((len(latents), 2 - latents.shape[1]))])
     spread = np.ptp(latents, axis=0).max()
-    if spread == 0:  # scikit-learn would terminate the process
+    if spread == 0:  # for equal examples, scikit-learn would end the process
         return np.zeros((len(latents), 2))
     from sklearn.manifold import TSNE
 
@@ -104,16 +106,16 @@ def traverse(
 ) -> np.ndarray:
     """Vary one latent at a time, and decode the results.
 
-    The varied latent goes from its 1st to its 99th percentile. All other latents stay at their
-    means.
+    The varied latent goes from its 1st to its 99th percentile in the argument `latents`. All other
+    latents stay at their means over the rows of `latents`.
 
     Args:
         model: A keras_gen model.
         latents: Latents of examples, or samples of the prior, `[n, latents]`.
         dimensions: Indices of the latents to vary. If None, the ten latents with the largest
-            variance.
+            variance are varied.
         num_steps: Number of values per latent.
-        condition: One label if the model is conditional, otherwise None.
+        condition: The label of all decoded data if the model is conditional, otherwise None.
 
     Returns:
         Decoded data `[dimensions, num_steps, *data_shape]`.
@@ -152,16 +154,17 @@ def interpolate(
     condition: npt.ArrayLike | None = None,
     spherical: bool = False,
 ) -> np.ndarray:
-    """Decode the latents on a path between two examples, for each pair of examples.
+    """For each pair of a start and an end, decode the latents on the path between the two.
 
     Args:
         model: A keras_gen model.
         start: Latents `[n, latents]` at the start of each path.
         end: Latents `[n, latents]` at the end of each path.
         num_steps: Number of points per path, including start and end.
-        condition: Labels `[n]` if the model is conditional, otherwise None.
-        spherical: Whether to follow the great circle instead of the straight line. Samples of a
-            normal prior in high dimensions lie near a sphere (White 2016, arXiv:1609.04468).
+        condition: Labels `[n]`, one per path, if the model is conditional, otherwise None.
+        spherical: Whether each path is a part of a great circle instead of a straight line. This is
+            useful for samples of a normal prior, because in high dimensions these samples lie near
+            a sphere (White 2016, arXiv:1609.04468).
 
     Returns:
         Decoded data `[n, num_steps, *data_shape]`.
@@ -200,7 +203,7 @@ def _along_great_circle(start: np.ndarray, end: np.ndarray, share: np.ndarray) -
     Args:
         start: Latents `[n, 1, latents]`.
         end: Latents `[n, 1, latents]`.
-        share: Fractions of the path, `[steps, 1]`, from 0 to 1.
+        share: Positions on the path, `[steps, 1]`. The start has position 0, and the end 1.
 
     Returns:
         Latents `[n, steps, latents]`.
@@ -211,7 +214,7 @@ def _along_great_circle(start: np.ndarray, end: np.ndarray, share: np.ndarray) -
     cosine = product / np.maximum(start_length * end_length, 1e-30)
     angle = np.arccos(np.clip(cosine, -1, 1))
     sine = np.sin(angle)
-    straight = sine < 1e-4  # the great circle is not unique, or the angle is 0
+    straight = sine < 1e-4  # opposite vectors (no unique circle), or angle 0
     sine = np.where(straight, 1, sine)
     start_weight = np.where(straight, 1 - share, np.sin((1 - share) * angle) / sine)
     end_weight = np.where(straight, share, np.sin(share * angle) / sine)

@@ -1,4 +1,4 @@
-"""Report on the latents of a VAE: which latents are used, and how far they are from the prior."""
+"""Report which latents a VAE uses, and how far the distribution of latents is from the prior."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from keras_gen._arguments import positive_int
 from keras_gen._typing import Distribution, TensorLike
 from keras_gen.models import VAE
 
-_ACTIVE_VARIANCE = 0.01  # (Burda et al. 2016, arXiv:1509.00519, section 5.2)
-_NUM_SAMPLES = 64  # for means and covariances without a closed form
-_LISTED = 10  # largest number of latents in the summary
+_ACTIVE_VARIANCE = 0.01  # threshold of Burda et al. 2016, arXiv:1509.00519, section 5.2
+_NUM_SAMPLES = 64  # to estimate means and covariances without a closed form
+_LISTED = 10  # largest number of latents that the summary lists
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,19 +25,19 @@ class LatentReport:
     kl_per_dimension: np.ndarray
     """KL(q(z_i | x) ‖ p(z_i)) of each latent z_i, averaged over the examples, in nats, `[n]`."""
     variance_of_means: np.ndarray
-    """Variance of the posterior mean of each latent over the examples, `[n]`."""
+    """For each latent, the variance of its posterior mean between the examples, `[n]`."""
     aggregate_mean: np.ndarray
-    """Mean of the aggregate posterior, `[n]`. The aggregate posterior is the mixture of q(z | x)
-    over all examples."""
+    """Mean of the aggregate posterior, `[n]`. The aggregate posterior is the mixture of the
+    posteriors q(z | x) of all examples."""
     aggregate_covariance: np.ndarray
     """Covariance of the aggregate posterior, `[n, n]`."""
     aggregate_kl: float
-    """KL in nats from the aggregate posterior to the prior. For this number, a normal distribution
-    with the same mean and covariance replaces each of the two distributions."""
+    """KL divergence from the aggregate posterior to the prior, in nats. Before it is computed, each
+    of these two distributions is replaced by a normal distribution with its mean and covariance."""
 
     @property
     def active(self) -> np.ndarray:
-        """Whether the VAE uses each latent, bool `[n]`.
+        """For each latent, whether the VAE uses it, bool `[n]`.
 
         A latent is used if its `variance_of_means` is above 0.01.
         """
@@ -76,9 +76,9 @@ def latent_report(
 ) -> LatentReport:
     """Report which latents a VAE uses, and how far the aggregate posterior is from the prior.
 
-    The numbers are exact for normal posteriors and priors. Any other distribution is replaced by
-    the normal distribution with the same mean and covariance. A mean or covariance without a closed
-    form is estimated from samples.
+    The aggregate posterior is the mixture of the posteriors q(z | x) of all examples. Each
+    distribution that is not normal is replaced by the normal distribution with the same mean and
+    covariance. If its mean or covariance has no closed form, the value is estimated from samples.
 
     Args:
         vae: A `VAE`.
@@ -108,7 +108,7 @@ def latent_report(
     kls = []
     means = []
     prior_means = []
-    # Covariances are summed per batch, because one matrix per example would need much memory.
+    # Only sums of covariances are kept, because one matrix per example would need much memory.
     sum_of_covariances = np.zeros(())
     sum_of_prior_covariances = np.zeros(())
     sum_of_errors = np.zeros(())
@@ -126,7 +126,8 @@ def latent_report(
         sum_of_errors = sum_of_errors + q.covariance.sum(axis=0) / q.num_samples
     mean, covariance_of_means = _mean_and_covariance_of(np.concatenate(means))
     prior_mean, covariance_of_prior_means = _mean_and_covariance_of(np.concatenate(prior_means))
-    # Subtract the sampling variance of estimated means, which does not show that a latent is used.
+    # A mean that is estimated from samples varies between examples even if the latent is not used.
+    # Therefore subtract the variance that the sampling adds.
     covariance_of_means = covariance_of_means - sum_of_errors / len(x)
     covariance = covariance_of_means + sum_of_covariances / len(x)
     prior_covariance = covariance_of_prior_means + sum_of_prior_covariances / len(x)
@@ -147,11 +148,11 @@ class Moments(NamedTuple):
     covariance: np.ndarray
     """Covariance, `[..., n, n]`."""
     num_samples: float
-    """Number of samples behind the estimates; infinity for a closed form."""
+    """Number of samples from which the moments were estimated, or infinity for a closed form."""
 
 
 def mean_and_covariance(distribution: Distribution) -> Moments:
-    """Return the mean and covariance of a distribution, from samples if there is no closed form.
+    """Return a distribution's mean and covariance, estimated from samples if no closed form exists.
 
     Args:
         distribution: A `tfd.Distribution` over vectors `[n]`.
@@ -171,7 +172,7 @@ def mean_and_covariance(distribution: Distribution) -> Moments:
 
 
 def _marginal_kl(q: Moments, p: Moments) -> np.ndarray:
-    """Return the KL of each latent in nats, `[batch, n]`, for normals with the given moments."""
+    """Return KL(q(z_i) ‖ p(z_i)) of each latent z_i in nats, `[batch, n]`, for normal q and p."""
     variance = np.diagonal(q.covariance, axis1=-2, axis2=-1)
     prior_variance = np.diagonal(p.covariance, axis1=-2, axis2=-1)
     ratio = variance / prior_variance
@@ -189,7 +190,7 @@ def _normal_kl(
 ) -> float:
     """Return KL(N(mean, covariance) ‖ N(prior_mean, prior_covariance)) in nats.
 
-    This is the equation of the lecture notes, MATH 3.
+    N is the normal distribution. The equation is in the lecture notes, section MATH 3.
     """
     difference = prior_mean - mean
     quadratic = difference @ np.linalg.solve(prior_covariance, difference)

@@ -1,4 +1,4 @@
-"""Estimates of log p(x) of a VAE by importance sampling, with error estimates."""
+"""Estimate log p(x) under a VAE by importance sampling, and the errors of the estimates."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from keras_gen._typing import TensorLike
 from keras_gen.models import VAE
 
 MEMORY = 2**26
-"""Default memory limit: bytes that the decoder's widest layer may output per chunk of samples."""
+"""Default limit, in bytes, on the output of the decoder's widest layer. Samples are decoded in
+    chunks that do not exceed this limit."""
 
 _EXAMPLES_PER_UPDATE = 50  # number of examples between two updates of the progress bar
-_SMALLEST_RATIO = 1.1  # of the gains of two successive doublings of the number of samples
+_SMALLEST_RATIO = 1.1  # lower limit on first gain / second gain when the samples are doubled twice
 _SAMPLE_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 50_000)
 
 
@@ -29,30 +30,32 @@ _SAMPLE_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 
 class LogLikelihood:
     """Estimates of log p(x) in nats, higher is better. `print` shows a summary.
 
-    K is the number of samples per example. The effective sample size (ESS) is the number of samples
-    of p(z | x) that would give the same accuracy.
+    K is the number of samples of q(z | x) per example. The effective sample size (ESS) of an
+    example is the number of samples of p(z | x) that would give the same accuracy as the K samples.
     """
 
     values: np.ndarray
     """Estimate of log p(x) per example, `[n]`."""
     variances: np.ndarray
-    """Variance of each value due to the random samples, `[n]`: 1/ESS − 1/K, by the delta method.
-    It is NaN for a single sample."""
+    """Variance of each entry of `values` due to the random samples, `[n]`. By the delta method, it
+    is 1/ESS − 1/K. It is NaN if K is 1."""
     halved: np.ndarray
-    """Estimates of log p(x) from half and from a quarter of the samples, `[n, 2]`. Each estimate is
-    the mean over the two halves or the four quarters. It is NaN if there are too few samples."""
+    """Estimates of log p(x) from fewer samples, `[n, 2]`. Column 0 is the mean of two estimates,
+    one from each half of the samples. Column 1 is the mean of four estimates, one from each
+    quarter. A column is NaN if there are too few samples."""
     elbos: np.ndarray
-    """ELBO per example, `[n]`: the mean of the log-weights log p(x | z) p(z) / q(z | x)."""
+    """ELBO per example, `[n]`: the mean over the samples of log(p(x | z) p(z) / q(z | x))."""
     effective_sample_sizes: np.ndarray
     """ESS per example, `[n]`, between 1 and K."""
     curve: dict[int, float]
-    """Dictionary from numbers of samples, up to K, to the mean estimate from so many samples, in
-    nats."""
+    """Dictionary whose keys are numbers of samples, up to K. Each value is the estimate of log p(x)
+    from so many samples, averaged over the examples, in nats."""
     data_size: int
-    """Number of values per example."""
+    """Number of data values in one example, such as the number of pixels of an image."""
     measure: Literal["probability", "density", "none"]
-    """Type of p(x): `"probability"` for discrete data, `"density"` for continuous data, or `"none"`
-    if the reconstruction loss is not a likelihood of these data."""
+    """Type of p(x): `"probability"` for a discrete likelihood, `"density"` for a continuous
+    likelihood. It is `"none"` if the data lie between the levels of a discrete likelihood, because
+    p(x) is then not a likelihood."""
 
     @property
     def mean(self) -> float:
@@ -61,25 +64,26 @@ class LogLikelihood:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of the mean due to the random samples, for fixed examples, in nats."""
+        """Standard error of `mean` in nats, due to the random samples. The examples are fixed."""
         return math.sqrt(np.sum(self.variances)) / len(self.values)
 
     @property
     def standard_error_of_data(self) -> float:
-        """Standard error of the mean due to the choice of the examples, in nats."""
+        """Standard error of `mean` in nats, due to the choice of the examples."""
         if len(self.values) == 1:
             return math.nan
         return float(np.std(self.values, ddof=1) / math.sqrt(len(self.values)))
 
     @property
     def bias(self) -> float:
-        """Expected underestimation of the mean, in nats.
+        """Amount in nats by which `mean` is expected to be below the exact mean log p(x).
 
         The estimate is too low on average, because the logarithm of a mean is at least the mean of
-        the logarithms. Richardson extrapolation yields the bias from the estimates with a quarter,
-        half and all of the samples. These three estimates also determine the order of convergence,
-        which is at most 1/K. The delta method would give half the variance as the bias. That value
-        is too small if a few samples have most of the weight.
+        the logarithms. Richardson extrapolation computes the bias from three estimates: with a
+        quarter, with half, and with all of the samples. It assumes that the bias is proportional to
+        K^−r. The three estimates also determine r, which is limited to at most 1. The delta method
+        would give another bias, half of the variance. That bias is too small if a few samples have
+        most of the weight.
         """
         return self._bias_and_error[0]
 
@@ -87,7 +91,7 @@ class LogLikelihood:
     def interval(self) -> tuple[float, float]:
         """The 95 % interval `(low, high)` for the exact mean log p(x) of these examples.
 
-        The interval accounts for the bias.
+        The upper end includes `bias`.
         """
         bias, error = self._bias_and_error
         low = self.mean - 1.96 * self.standard_error
@@ -96,7 +100,7 @@ class LogLikelihood:
 
     @property
     def _bias_and_error(self) -> tuple[float, float]:
-        """The bias and its standard error, computed from the influence of each example."""
+        """The bias, and the standard error of the bias, computed from each example's influence."""
         last_gains = self.values - self.halved[:, 0]
         first_gains = self.halved[:, 0] - self.halved[:, 1]
         last_gain = np.mean(last_gains)
@@ -113,7 +117,7 @@ class LogLikelihood:
 
     @property
     def bits_per_dimension(self) -> float | None:
-        """Mean of −log₂ p(x) divided by the number of values per example, lower is better.
+        """Mean of −log₂ p(x) over the examples, divided by `data_size`. Lower is better.
 
         It is None unless `measure` is `"probability"`.
         """
@@ -157,19 +161,20 @@ def log_likelihood(
 ) -> LogLikelihood:
     """Estimate log p(x) per example by importance sampling.
 
-    The estimate is log 1/K Σ_k p(x | z_k) p(z_k) / q(z_k | x) with z_k ~ q(z | x) (Burda et al.
-    2016, arXiv:1509.00519, section 5). The expected estimate is a lower bound on log p(x). The
-    estimate becomes exact as the number of samples K grows.
+    The estimate is log((1/K) Σ_k p(x | z_k) p(z_k) / q(z_k | x)) with K samples z_k ~ q(z | x)
+    (Burda et al. 2016, arXiv:1509.00519, section 5). The expectation of the estimate is a lower
+    bound on log p(x). The estimate converges to log p(x) as K grows.
 
     Args:
         vae: A trained `VAE`.
         x: Examples `[n, *data_shape]`, or a `tf.data.Dataset` of batches of such examples.
-        condition: Labels `[n]` if the model is conditional, otherwise None. For a conditional
+        condition: Labels y `[n]` if the model is conditional, otherwise None. For a conditional
             model, the function estimates log p(x | y).
         num_samples: K, the number of samples of z per example.
         seed: Seed of the samples.
-        memory: Bytes that the decoder's widest layer may output per chunk of samples. The total
-            memory is larger, because a few chunks are computed at the same time.
+        memory: Limit, in bytes, on the output of the decoder's widest layer. The samples are
+            decoded in chunks that do not exceed this limit. The function needs more memory than
+            the limit, because a few chunks are computed at the same time.
         verbose: 1 shows a progress bar, 0 shows nothing.
 
     Returns:
@@ -231,7 +236,7 @@ def log_likelihood(
 
 
 def samples_per_chunk(decoder: keras.Model, memory: int = MEMORY, rows: int = 1) -> int:
-    """Return how many samples per example a decoder can process at once within a memory limit.
+    """Return how many samples per example a decoder can decode at once within a memory limit.
 
     Args:
         decoder: Built Keras model.
@@ -255,10 +260,10 @@ def _log_weights(
     seed: tf.Tensor,
     start: tf.Tensor,
 ) -> tf.Tensor:
-    """Compute log-weights `[batch, num_samples]`, one example at a time.
+    """Compute the log-weights log(p(x | z) p(z) / q(z | x)), `[batch, num_samples]`.
 
-    The random samples for an example depend on the seed and on the example's position `start + i`.
-    They do not depend on the other examples of the batch.
+    The examples are processed one at a time. The example with index i in the batch has the position
+    `start + i` in the data. Its random samples depend only on the seed and this position.
     """
 
     def of_one(index: tf.Tensor) -> tf.Tensor:
@@ -273,9 +278,10 @@ class _Estimates(NamedTuple):
     """Estimates from the log-weights of a batch. The last axis of each array is the batch."""
 
     by_count: np.ndarray
-    """log p(x) from the first samples, `[counts, batch]`, with one row per number of samples."""
+    """log p(x), `[counts, batch]`. Each row is estimated from another number of samples."""
     halved: np.ndarray
-    """log p(x) from halves and quarters of the samples, `[2, batch]`."""
+    """log p(x), `[2, batch]`. Row 0 is estimated from halves of the samples, and row 1 from
+    quarters."""
     elbos: np.ndarray
     """Means of the log-weights, `[batch]`."""
     sizes: np.ndarray
@@ -298,7 +304,7 @@ def _estimates(log_weights: tf.Tensor, counts: Sequence[int]) -> _Estimates:
 
 
 def _mean_log_of_parts(weights: np.ndarray, parts: int) -> np.ndarray:
-    """Split the samples into equal parts, and average the logarithms of the parts' mean weights.
+    """Split the samples into equal parts, and return the mean over the parts of log(mean weight).
 
     Args:
         weights: Positive weights, `[batch, samples]`.
@@ -315,7 +321,7 @@ def _mean_log_of_parts(weights: np.ndarray, parts: int) -> np.ndarray:
 
 
 def _measure(vae: VAE, x: np.ndarray) -> Literal["probability", "density", "none"]:
-    """Return the type of p(x) for the data, and warn if p(x) is not a likelihood."""
+    """Return the `measure` of `LogLikelihood` for the data x. Warn if it is `"none"`."""
     levels = vae.likelihood.levels
     if levels is None:
         return "density"

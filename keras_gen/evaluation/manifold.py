@@ -27,31 +27,31 @@ class PrecisionRecall(NamedTuple):
 
 
 class DensityCoverage(NamedTuple):
-    """Density and coverage of generated examples, robust to outliers, higher is better."""
+    """Density and coverage of generated examples. Both are robust to outliers. Higher is better."""
 
     density: float
-    """Mean number of real examples whose neighbourhood contains a generated example, divided by k.
-    The mean is over the generated examples. The expectation is 1 if the real and the generated
-    distribution are equal. The density can be larger than 1."""
+    """For each generated example, count the real examples whose neighbourhood contains it. The
+    density is the mean of these counts, divided by k. Its expectation is 1 if the distributions of
+    real and generated examples are equal. A density can be larger than 1."""
     coverage: float
-    """Fraction of real examples whose neighbourhood contains a generated example, from 0 to 1."""
+    """Fraction of the real examples whose neighbourhood contains at least one generated example."""
 
 
 def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) -> PrecisionRecall:
-    """Return improved precision and recall.
+    """Return the precision and recall of generated examples.
 
-    The neighbourhood of an example is a ball around the example. The radius is the distance to the
-    k-th nearest neighbour in the same set (Kynkäänniemi et al. 2019, arXiv:1904.06991, equations 1
-    and 2).
+    The neighbourhood of an example is a ball around the example. The radius is the distance from
+    the example to its k-th nearest neighbour in the same set (Kynkäänniemi et al. 2019,
+    arXiv:1904.06991, equations 1 and 2).
 
     Args:
         real: Features of real examples, `[n, d]`, more than `k` rows.
         generated: Features of generated examples, `[m, d]`, more than `k` rows.
-        k: Rank of the neighbour whose distance is the radius.
+        k: The k-th nearest neighbour determines the radius. 1 is the nearest.
 
     Raises:
-        ValueError: If the features have other shapes, too few rows, or NaN or infinite values. If
-            `k` is not a positive integer.
+        ValueError: If the shapes are not `[n, d]` and `[m, d]`, a set has too few rows, or a value
+            is NaN or infinite. If `k` is not a positive integer.
 
     Example:
 
@@ -69,17 +69,17 @@ def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) 
 def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) -> DensityCoverage:
     """Return density and coverage (Naeem et al. 2020, arXiv:2002.09797, equations 4 and 5).
 
-    The neighbourhood of a real example is a ball around the example. The radius is the distance to
-    the k-th nearest neighbour among the real examples.
+    The neighbourhood of a real example is a ball around the example. The radius is the distance
+    from the example to its k-th nearest neighbour among the real examples.
 
     Args:
         real: Features of real examples, `[n, d]`, more than `k` rows.
         generated: Features of generated examples, `[m, d]`, more than `k` rows.
-        k: Rank of the neighbour whose distance is the radius.
+        k: The k-th nearest neighbour determines the radius. 1 is the nearest.
 
     Raises:
-        ValueError: If the features have other shapes, too few rows, or NaN or infinite values. If
-            `k` is not a positive integer.
+        ValueError: If the shapes are not `[n, d]` and `[m, d]`, a set has too few rows, or a value
+            is NaN or infinite. If `k` is not a positive integer.
 
     Example:
 
@@ -99,7 +99,7 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
 
 
 def _in_neighbourhoods(points: np.ndarray, centers: np.ndarray, k: int) -> Iterator[np.ndarray]:
-    """Yield a bool array `[centers]` per point: which neighbourhoods contain the point."""
+    """For each point, yield a bool array `[centers]`: whose neighbourhoods contain the point."""
     # The first of the k + 1 nearest neighbours of a center is the center itself.
     neighbours = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(centers)
     radii = neighbours.kneighbors(centers)[0][:, -1]

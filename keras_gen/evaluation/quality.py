@@ -1,4 +1,4 @@
-"""The quality of a model's samples: FID, KID, precision, recall, density, coverage."""
+"""Measure the quality of a model's samples, by comparison with real images."""
 
 from __future__ import annotations
 
@@ -25,35 +25,40 @@ _ROUNDING = 1e-4
 class SampleQuality:
     """Similarity of generated images to real images. `print` shows a summary.
 
-    Compare only numbers with the same protocol.
+    Compare the numbers of two models only if the two results have the same `protocol`.
     """
 
     fid: float
-    """Fréchet distance of the features, lower is better. Real images have the value `real_fid`."""
+    """Fréchet distance between the features of real and generated images, lower is better. For
+    comparison, `real_fid` is a distance between real images."""
     kid: float
-    """Kernel distance of the features, unbiased, lower is better. Real images have the
-    expectation 0."""
+    """Unbiased kernel distance between the features of real and generated images, lower is better.
+    Its expectation is 0 if both kinds of images have the same distribution."""
     kid_error: float
     """Standard error of `kid`."""
     precision: float
-    """Fraction of the generated images near a real image, higher is better."""
+    """Fraction of the generated images that lie in the neighbourhood of a real image, higher is
+    better. `precision_recall` defines the neighbourhoods."""
     recall: float
-    """Fraction of the real images near a generated image, higher is better."""
+    """Fraction of the real images that lie in the neighbourhood of a generated image, higher is
+    better. `precision_recall` defines the neighbourhoods."""
     density: float
-    """Mean number of real neighbourhoods that contain a generated image, divided by k. The
-    expectation for real images is 1."""
+    """Density, as defined in `density_coverage`, higher is better. Its expectation is 1 if both
+    kinds of images have the same distribution."""
     coverage: float
-    """Fraction of the real neighbourhoods that contain a generated image, higher is better."""
+    """Fraction of the real images whose neighbourhood contains a generated image, higher is better.
+    `density_coverage` defines the neighbourhoods."""
     real_fid: float
-    """Fréchet distance between the real images and `other_real`. Without `other_real`, the distance
-    between two halves of the real images."""
+    """Fréchet distance between the real images and other real images. If there are no other real
+    images, it is the distance between two halves of the real images."""
     protocol: dict[str, str | int]
-    """Name of the extractor, hash of its weights, numbers of images, data split, and the images
-    that `real_fid` compares."""
+    """How the numbers were computed: name of the extractor, hash of the extractor's weights, number
+    and data split of the real images, number of the generated images, and a description of the
+    images that `real_fid` compares."""
 
     @property
     def scores(self) -> dict[str, float]:
-        """All numbers by name, without the protocol."""
+        """Dictionary of all attributes except `protocol`."""
         return {key: value for key, value in dataclasses.asdict(self).items() if key != "protocol"}
 
     def __str__(self) -> str:
@@ -81,15 +86,17 @@ def sample_quality(
     The model generates as many images as there are in `real`.
 
     Args:
-        model: A keras_gen model that can `generate`. A conditional model generates the labels 0, 1,
-            2, … in turn.
+        model: A keras_gen model that can `generate`. A conditional model generates images with the
+            labels 0, 1, 2, … in turn.
         real: Real images `[n, height, width, channels]` with values in [0, 1], at least 10, or a
-            `tf.data.Dataset` of batches of such images. A model of binarized pixels generates
-            probabilities, so compare its samples with the grey images.
-        other_real: Other real images for `real_fid`, as many as in `real`. If None, `real_fid`
-            compares two halves of `real`, which gives a larger distance.
-        extractor: The extractor of the features. If None, `mnist_classifier()`.
-        split: Name of the data split of `real`, for the protocol.
+            `tf.data.Dataset` of batches of such images. If the model was trained on pixels that
+            were rounded to 0 or 1, it generates pixel values between 0 and 1. In this case, pass
+            the real images before rounding.
+        other_real: Other real images, as many as in `real`. `real_fid` compares them with `real`.
+            If None, `real_fid` compares two halves of `real`. Fewer images give a larger distance.
+        extractor: The network that computes the features. If None, `mnist_classifier()`.
+        split: Name of the data split that contains `real`, such as `"test"`. The attribute
+            `protocol` of the result states this name.
         seed: Seed of the samples.
 
     Returns:
@@ -97,7 +104,8 @@ def sample_quality(
 
     Raises:
         ValueError: If there are fewer than 10 images, or the images are not floats in [0, 1]. If
-            the shapes of the images and of the extractor differ. If the model cannot `generate`.
+            the images do not have the shape that the extractor expects. If the model cannot
+            `generate`.
     """
     reference = _Reference.of(real, other_real, extractor, split)
     scores = reference.compare(model, seed)
@@ -106,7 +114,7 @@ def sample_quality(
 
 @dataclasses.dataclass(frozen=True)
 class _Reference:
-    """Features of the real images, and the protocol of a comparison with samples."""
+    """Features of the real images, and the `protocol` for `SampleQuality`."""
 
     features: np.ndarray
     extractor: Extractor
@@ -121,7 +129,7 @@ class _Reference:
         extractor: Extractor | None,
         split: str,
     ) -> _Reference:
-        """Compute the features of real images and `real_fid`."""
+        """Compute `real_fid`, and the features of the real images."""
         extractor = extractor or mnist_classifier()
         images = _checked_images("real", real)
         features = extractor(images)
@@ -166,8 +174,8 @@ def _checked_images(
         shape: Expected shape of one image. If None, any shape is accepted.
 
     Raises:
-        ValueError: If the images have another shape or are not floats in [0, 1], or if there are
-            too few.
+        ValueError: If the images have another shape, are not floats in [0, 1], or are fewer than
+            10.
     """
     if isinstance(images, tf.data.Dataset):
         images, _ = as_arrays(images)
@@ -189,7 +197,7 @@ def _checked_images(
         )
     low = images.min()
     high = images.max()
-    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # also true for NaN
+    if not (low >= -_ROUNDING and high <= 1 + _ROUNDING):  # if a value is NaN, this is also true
         raise ValueError(
             f"{expectation} Received: values from {low:g} to {high:g}. Rescale the images."
         )
@@ -199,7 +207,7 @@ def _checked_images(
 def generate_samples(model: GenerativeModel, num_samples: int, seed: int) -> tf.Tensor:
     """Generate samples of a model.
 
-    Of a conditional model, the samples have the labels 0, 1, 2, … in turn.
+    If the model is conditional, the samples have the labels 0, 1, 2, … in turn.
 
     Args:
         model: A keras_gen model that can `generate`.
@@ -216,20 +224,21 @@ def generate_samples(model: GenerativeModel, num_samples: int, seed: int) -> tf.
 class QualityLogs(keras.callbacks.Callback):
     """A Keras callback that adds the quality of samples to the logs of `fit`.
 
-    The logs get `fid`, `kid`, `precision`, `recall`, `density` and `coverage`. Later callbacks in
-    the list can use these numbers. Epochs without a comparison repeat the last numbers, so every
-    epoch has numbers. The attributes `protocol` and `real_fid` are those of `SampleQuality`.
+    The logs get `fid`, `kid`, `precision`, `recall`, `density` and `coverage`. A callback can use
+    these numbers if it stands later in the list of callbacks. In an epoch without a comparison of
+    samples with real images, the logs get the numbers of the last comparison. The attributes
+    `protocol` and `real_fid` mean the same as in `SampleQuality`.
 
     Args:
-        real: Real images, as for `sample_quality`. The model generates as many images.
-        extractor: The extractor of the features. If None, `mnist_classifier()`.
-        every: Number of epochs between two comparisons. The first comparison is in the first epoch.
+        real: Real images, as for `sample_quality`. Each comparison generates equally many samples.
+        extractor: The network that computes the features. If None, `mnist_classifier()`.
+        every: Number of epochs from one comparison to the next. The first is in the first epoch.
         seed: Seed of the samples, the same for each comparison.
-        split: Name of the data split of `real`, for the protocol.
+        split: Name of the data split that contains `real`. The attribute `protocol` states it.
 
     Raises:
         ValueError: If `every` is not a positive integer, or the images are invalid. If the model
-            cannot `generate`, `fit` raises the error before training.
+            cannot `generate`, `fit` raises this error before training.
 
     Example:
 
@@ -263,7 +272,7 @@ class QualityLogs(keras.callbacks.Callback):
         self.last: dict[str, float] | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Generate one sample. A model that cannot generate raises its error before training."""
+        """Generate one sample. If the model cannot generate, raise the error before training."""
         generate_samples(self.model, 1, self.seed)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

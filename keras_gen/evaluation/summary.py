@@ -22,7 +22,7 @@ from keras_gen.evaluation.likelihood import log_likelihood
 from keras_gen.evaluation.quality import SampleQuality, sample_quality
 from keras_gen.models import VAE, GenerativeModel
 
-_PLOTTED = 2000  # largest number of examples in the t-SNE plot
+_PLOTTED = 2000  # largest number of examples that `save_latent_figures` uses
 _INTERPOLATIONS = 5
 _QUALITY_NAMES = {
     "fid": "FID",
@@ -37,7 +37,7 @@ _QUALITY_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """A number with its unit, error and protocol."""
+    """A number with its unit and its standard error, and a description of how it was computed."""
 
     name: str
     """Name of the score."""
@@ -48,7 +48,7 @@ class Score:
     error: float | None = None
     """Standard error of the number, None if unknown."""
     protocol: str = ""
-    """Description of the data and the method."""
+    """Description of how the number was computed, such as the data and the number of samples."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Evaluation:
     """Sentences about the model and its scores."""
 
     def __str__(self) -> str:
-        """Return a table of the scores, and the comments below it."""
+        """Return a table of the scores, followed by the comments."""
         rows = [
             (
                 score.name,
@@ -81,12 +81,12 @@ class Evaluation:
         return "\n".join([*(line.rstrip() for line in lines), "", *self.comments])
 
     def save(self, path: PathLike) -> None:
-        """Write the evaluation as JSON, with the keys `scores` and `words` (the comments).
+        """Write the evaluation as JSON. `scores` is the key of the scores, `words` of the comments.
 
         Args:
             path: Path of the file. If writing fails, an existing file stays unchanged.
         """
-        # Version 0.1.0 reads the comments from the key `words`.
+        # The key is not `comments`, because version 0.1.0 of keras_gen reads `words`.
         scores = [dataclasses.asdict(score) for score in self.scores]
         content = {"scores": scores, "words": self.comments}
         with atomic_write(path) as unfinished:
@@ -94,7 +94,7 @@ class Evaluation:
 
 
 def format_number(value: float) -> str:
-    """Return a number as text with four significant digits, or without decimals from 1,000.
+    """Return a number as text: four significant digits below 1,000, no decimals from 1,000 on.
 
     Example:
 
@@ -115,25 +115,29 @@ def summarize(
     real: np.ndarray | None = None,
     split: str = "test",
 ) -> Evaluation:
-    """Evaluate a trained model on test data with all scores that apply to the model.
+    """Compute all scores that apply to a trained model, on test data.
 
-    The scores are the losses and, if there is an extractor for the data, the quality of samples. A
-    VAE also gets log p(x), a comment on the use of its latents, and the check of its KL.
+    The scores are the losses. If there is an extractor of features for the data, the scores of
+    `sample_quality` are added. For a VAE, the scores of `log_likelihood` and `check_kl` are added,
+    and the text of `latent_report` becomes a comment.
 
     Args:
         model: A compiled and trained keras_gen model.
         test: Test examples `[n, *data_shape]`, at least ten, or a `tf.data.Dataset` of batches of
             such examples.
         labels: Labels `[n]` if the model is conditional, otherwise None.
-        train: Other real images for the FID of real images, as many as are compared with samples.
-            If None, this FID compares two halves of the real images.
-        num_samples: Number of samples per example for the estimate of log p(x).
-        extractor: The extractor of features for the quality of samples. If None, grey images of
-            28×28 pixels use the bundled classifier of digits, and other data get no such scores.
+        train: Other real images, as many as in `real`. The score "FID of real images" is the
+            Fréchet distance between these images and `real`. If None, it is the distance between
+            two halves of `real`.
+        num_samples: Number of samples per example to estimate log p(x).
+        extractor: The network that computes features for `sample_quality`. If None, it is
+            `mnist_classifier()` for grey images of 28×28 pixels. For other data, the scores of
+            `sample_quality` are then omitted.
         seed: Seed of all samples.
-        real: Real images to compare samples with. If None, `test`. A model of binarized pixels
-            generates probabilities, so compare its samples with the grey images.
-        split: Name of the data split of the real images, for the protocol.
+        real: Real images that are compared with samples. If None, `test`. If the model was trained
+            on pixels that were rounded to 0 or 1, it generates pixel values between 0 and 1. In
+            this case, pass the real images before rounding.
+        split: Name of the data split that contains `real`. The `protocol` of scores states it.
 
     Returns:
         `Evaluation`.
@@ -180,7 +184,7 @@ def summarize(
 
 
 def _is_vae(model: GenerativeModel) -> TypeGuard[VAE]:
-    """Return whether a model is a VAE, with a posterior, log p(x) and a KL."""
+    """Return whether a model is a VAE, the only kind of model with a posterior and log p(x)."""
     return model.has_log_likelihood
 
 
@@ -265,9 +269,10 @@ def save_latent_figures(
 ) -> None:
     """Write figures of the latent space as PNG files.
 
-    If the model has an encoder, `codes.png` is a t-SNE plot of the latents of the examples. If the
-    data are images, `traversals.png` and `interpolations.png` show decoded latents. If the model
-    has no encoder, samples of the prior replace the latents of the examples.
+    If the model has an encoder, the latents are those of the examples, and `codes.png` is a t-SNE
+    plot of these latents. If the model has no encoder, the latents are samples of the prior, and
+    there is no `codes.png`. If the data are images, `traversals.png` and `interpolations.png` show
+    images that are decoded from latents.
 
     Args:
         model: A trained keras_gen model.
@@ -275,7 +280,7 @@ def save_latent_figures(
         x: Examples `[n, *data_shape]`, at least ten.
         labels: Labels `[n]`. A conditional model needs labels. For other models, labels only colour
             the t-SNE plot.
-        seed: Seed of t-SNE, or of the samples of the prior.
+        seed: Seed of t-SNE. If the model has no encoder, seed of the samples of the prior.
     """
     folder = pathlib.Path(folder)
     x = np.asarray(x[:_PLOTTED], np.float32)
@@ -313,5 +318,5 @@ def _prior_samples(
 
 
 def _save_rows(path: pathlib.Path, images: np.ndarray) -> None:
-    """Write images `[rows, columns, height, width, channels]` as a grid."""
+    """Write images `[rows, columns, height, width, channels]` as a grid in a PNG file."""
     save_grid(path, images.reshape(-1, *images.shape[2:]), columns=images.shape[1])
