@@ -1,4 +1,4 @@
-"""Extensions of `fit`: data checks, errors of a step, checkpoints, training on several workers."""
+"""Parts of `fit`: checks of data, errors of a step, checkpoints, and the use of several workers."""
 
 from keras_gen.fitting.checkpoints import CheckpointError, Checkpoints
 from keras_gen.fitting.errors import NonFiniteError

@@ -1,4 +1,4 @@
-"""The protocol of callbacks that wrap a whole call of `fit`."""
+"""The interface of callbacks that wrap a whole call of `fit`."""
 
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
@@ -8,14 +8,14 @@ import keras
 
 @runtime_checkable
 class WrapsFit(Protocol):
-    """A Keras callback that can change the arguments of `fit`, and can clean up after `fit`."""
+    """A Keras callback that can change the arguments of `fit`, and can run code after `fit`."""
 
     def around(
         self, model: keras.Model, arguments: dict[str, Any]
     ) -> AbstractContextManager[dict[str, Any]]:
         """Return a context manager that yields the arguments for `keras.Model.fit`.
 
-        `keras.Model.fit` runs inside this context manager.
+        `fit` of a keras_gen model calls `keras.Model.fit` inside this context manager.
 
         Args:
             model: The model that `fit` trains.

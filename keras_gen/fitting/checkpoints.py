@@ -1,4 +1,4 @@
-"""A callback that saves checkpoints of `fit`, and continues training from a checkpoint."""
+"""A callback that saves checkpoints during `fit`, and continues training from a checkpoint."""
 
 from __future__ import annotations
 
@@ -40,39 +40,41 @@ _CALLBACK_STATE = (  # attributes of Keras's callbacks
     "stopped_epoch",
     "wait",
 )
-_WITHOUT_EFFECT = ("run_eagerly", "steps_per_execution")  # these do not change the results
+_WITHOUT_EFFECT = ("run_eagerly", "steps_per_execution")  # on the results of training
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written, or no checkpoint can be used."""
+    """A checkpoint could not be written, or there are checkpoints, but none can be used."""
 
 
 class Checkpoints(keras.callbacks.Callback):
     """A Keras callback that saves the state of training, and resumes an interrupted training.
 
-    To resume, call `fit` again with the same arguments and the same folder. On the same machine and
-    versions, with deterministic operations, a resumed training is bit-for-bit identical to an
-    uninterrupted training.
+    To resume, call `fit` again with the same arguments and the same folder. If the machine
+    and the software versions are the same, and all operations are deterministic, a resumed training
+    gives exactly the same bits as an uninterrupted training.
 
-    A checkpoint contains the weights, the moving statistics, the state of the optimizers and of all
-    Keras layers, the seed, the step counter, the running means of an unfinished epoch, the history,
-    and the state of `EarlyStopping` and `ReduceLROnPlateau`. `fit` writes a checkpoint at the end
-    of each epoch, and when SIGTERM or SIGINT (Ctrl-C) arrives. After such a signal, training stops
-    at the end of the step. SIGTERM ends the process with exit code 143. SIGINT raises a
-    KeyboardInterrupt. A second signal stops the process at once.
+    A checkpoint contains the variables of the model, of its layers and of its optimizers. It also
+    contains the seed, the step counter, the running means of the metrics in an unfinished epoch,
+    the training history, and the state of the callbacks `EarlyStopping` and `ReduceLROnPlateau`. `fit`
+    writes a checkpoint at the end of each epoch, and also when the process receives the signal
+    SIGTERM or SIGINT. Ctrl-C sends SIGINT. After the first signal, training stops at the end of the
+    current step: SIGTERM ends the process with exit code 143, and SIGINT raises a
+    KeyboardInterrupt. If the same signal arrives again, it stops `fit` at once.
 
     Each checkpoint is written to a temporary folder, flushed to disk, and then renamed. `fit`
     verifies the checksums of a checkpoint before it uses the checkpoint. If a checkpoint is
     damaged, `fit` renames this checkpoint with a warning, and uses the previous checkpoint.
 
-    A resumed `fit` continues the order of the data. This is true for arrays, and for a generator
-    with `steps_per_epoch`. It is also true for a `tf.data.Dataset` whose `shuffle` has a seed, if
-    no other code reads this data set between epochs. In an unfinished epoch, a resumed `fit` reads
-    the batches of the finished steps again, but does not train on these batches.
+    A resumed `fit` reads the data in the same order as an uninterrupted `fit`. This is true for
+    arrays, and for a generator if `steps_per_epoch` is given. This is also true for a
+    `tf.data.Dataset` whose `shuffle` has a seed, if no other code reads this data set between
+    epochs. If the checkpoint is from the middle of an epoch, a resumed `fit` reads the batches of
+    the finished steps again, but does not train on these batches.
 
     With several workers, each worker writes checkpoints to `folder/worker-<index>`. All workers
     continue from the newest checkpoint that every worker has. A signal to one worker stops all
-    workers. In that case no checkpoint is written.
+    workers, and with several workers a signal writes no checkpoint.
 
     Args:
         folder: Folder of the checkpoints. Each training needs a folder of its own.
@@ -81,10 +83,10 @@ class Checkpoints(keras.callbacks.Callback):
         keep: Number of checkpoints to keep. Older checkpoints are removed.
 
     Raises:
-        ValueError: If the model, the optimizer or the data differ from those of the checkpoint.
-            `fit` raises this error. The message names the difference.
-        CheckpointError: If a checkpoint cannot be written, for instance on a full disk, or if no
-            checkpoint can be used. `fit` raises this error.
+        ValueError: If the model, the optimizer or the number of steps per epoch differs from that
+            of the checkpoint. `fit` raises this error. The message names the difference.
+        CheckpointError: If a checkpoint cannot be written, for instance on a full disk. If there
+            are checkpoints, but none can be used. `fit` raises this error.
 
     Example:
         >>> import tempfile
@@ -139,7 +141,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.others = [callback for callback in callbacks if callback is not self]
         if not any(isinstance(callback, keras.callbacks.History) for callback in self.others):
             self.others.append(keras.callbacks.History())
-        callbacks[:] = [*self.others, self]  # last, to save the final state of the others
+        callbacks[:] = [*self.others, self]  # last, to save the final state of all others
         finished_epochs = 0
         if self.state:
             model.seed = self.state["seed"]
@@ -165,7 +167,7 @@ class Checkpoints(keras.callbacks.Callback):
                     "number of steps per epoch", self.state["steps"], self.params["steps"]
                 )
             )
-        # earlier, Keras may run a step to build the metrics, which would change the variables
+        # not before: Keras may run a step to build the metrics, which changes the variables
         for variable, value in zip(self.variables, self.values, strict=False):
             variable.assign(value)
         arrays = self.values[self.state["variables"] + self.state["means"] :]
@@ -180,19 +182,19 @@ class Checkpoints(keras.callbacks.Callback):
                     setattr(others[name], attribute, value)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Start an epoch. Skip the steps of the epoch that the checkpoint contains."""
+        """Start an epoch. Skip the steps that were finished when the checkpoint was written."""
         self.epoch = epoch
         self.means_of_epoch = None
         if self.steps_done:
             self._pass_over(self.steps_done)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write a checkpoint if `every` steps have passed, or if a signal arrived."""
+        """Write a checkpoint after `every` steps. If a signal arrived, write one and stop."""
         if self.passing:
             self._stop_on_signal(write=False)
             return
         done = batch + 1
-        if self.params["steps"]:  # the last execution may have fewer steps than the others
+        if self.params["steps"]:  # the last call of the graph may run fewer steps
             done = min(done, self.params["steps"])
         self.steps_since_write += done - self.steps_done
         self.steps_done = done
@@ -201,7 +203,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._stop_on_signal()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Keep the running means of training, because validation overwrites these variables."""
+        """Copy the running means of training, because validation overwrites their variables."""
         self.means_of_epoch = self._means()
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -282,7 +284,7 @@ class Checkpoints(keras.callbacks.Callback):
         return state, _read_values(folder / "state", len(state["shapes"]))
 
     def _check(self, state: dict[str, Any]) -> None:
-        """Raise a `ValueError` if settings or variables differ from those of a checkpoint."""
+        """Raise a `ValueError` if the settings or variables of `fit` differ from a checkpoint's."""
         different = _first_difference(state["settings"], self.settings)
         if different:
             raise ValueError(self._difference(*different))
@@ -303,10 +305,10 @@ class Checkpoints(keras.callbacks.Callback):
         )
 
     def _write(self, epoch: int, step: int) -> None:
-        """Write a checkpoint, and remove old checkpoints."""
+        """Write a checkpoint, and remove all but the newest `keep` checkpoints."""
         folder = self.folder / f"epoch-{epoch:06d}-step-{step:09d}"
         self.steps_since_write = 0
-        if folder.exists():  # training was resumed from this checkpoint and stopped at once
+        if folder.exists():  # `fit` resumed from this checkpoint and stopped at once
             return
         means = self._means() if self.means_of_epoch is None else self.means_of_epoch
         values = [*map(tf.convert_to_tensor, self.variables), *means]
@@ -351,16 +353,16 @@ class Checkpoints(keras.callbacks.Callback):
 
     @property
     def passing(self) -> bool:
-        """Whether `fit` is skipping steps that the checkpoint contains."""
+        """Whether `fit` is skipping steps that were finished when the checkpoint was written."""
         return self.steps_to_pass > 0
 
     def _means(self) -> list[tf.Tensor]:
-        """Return the running means of the epoch."""
+        """Return the running means of the metrics in the current epoch."""
         variables = _unique(self.model.metrics_variables)
         return [tf.convert_to_tensor(variable) for variable in variables]
 
     def _pass_over(self, steps: int) -> None:
-        """Let the next `steps` steps only read batches, then restore the running means."""
+        """Let the next `steps` steps only read batches. Then restore the running means."""
         assert self.state is not None  # without a checkpoint, there is no step to skip
         train = self.model.train_function
         self.steps_to_pass = steps
@@ -373,7 +375,7 @@ class Checkpoints(keras.callbacks.Callback):
             if self.passing:
                 return {}
             if len(_unique(self.model.metrics_variables)) < len(means):
-                # the first step makes the variables of the metrics given to `compile`
+                # metrics given to `compile` get their variables in the first step
                 self.model.distribute_strategy.run(self.model.test_step, (batch,))
             for variable, value in zip(_unique(self.model.metrics_variables), means, strict=True):
                 variable.assign(value)
@@ -386,7 +388,7 @@ class Checkpoints(keras.callbacks.Callback):
         """Stop training if a signal arrived. If `write`, write a checkpoint first."""
         if self.signal is None:
             return
-        if write and not self.several_workers:  # all workers would have to write a checkpoint
+        if write and not self.several_workers:  # with several workers, all would have to write one
             self._write(self.epoch, self.steps_done)
         kept = self._all()
         message = f"Stopped by {signal.Signals(self.signal).name}. "
@@ -401,7 +403,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def _signal_handlers(self) -> Iterator[None]:
-        """Record the first SIGTERM or SIGINT. A second signal has its usual effect."""
+        """Record the first SIGTERM or SIGINT. A second signal of this kind has its usual effect."""
         if threading.current_thread() is not threading.main_thread():
             yield  # Python allows signal handlers only in the main thread
             return
@@ -424,15 +426,15 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 def _write_values(prefix: pathlib.Path, values: Sequence[tf.Tensor]) -> None:
-    """Write tensors as a TensorFlow checkpoint, with positions instead of names.
+    """Write tensors as a TensorFlow checkpoint, where each tensor is named by its position.
 
-    The names of variables can differ between two processes, but their order is the same.
+    Two processes may give a variable different names, but the order of variables is the same.
     """
     tf.train.Checkpoint(values=[tf.Variable(value) for value in values]).write(str(prefix))
 
 
 def _read_values(prefix: pathlib.Path, count: int) -> list[Any]:
-    """Read `count` tensors that `_write_values` wrote, here or in version 0.1.0."""
+    """Read `count` tensors that `_write_values` of this version or of version 0.1.0 wrote."""
     reader = tf.train.load_checkpoint(str(prefix))
     first = "values/0/.ATTRIBUTES/VARIABLE_VALUE"
     name = first if reader.has_tensor(first) else "0"
@@ -440,12 +442,12 @@ def _read_values(prefix: pathlib.Path, count: int) -> list[Any]:
 
 
 def _format(value: Any) -> str:
-    """Return a value for a message; of a number the seven digits that float32 has."""
+    """Return a value as text for a message. A float has seven digits, the precision of float32."""
     return f"{value:.7g}" if isinstance(value, float) else repr(value)
 
 
 def _number(folder: pathlib.Path) -> int:
-    """Return one number from the epoch and the step in the name of a checkpoint."""
+    """Return the digits of a checkpoint's name, its epoch and step, as one integer."""
     return int("".join(filter(str.isdigit, folder.name)))
 
 
@@ -457,7 +459,7 @@ def _callback_state(callback: keras.callbacks.Callback) -> dict[str, Any]:
 
 
 def _settings(model: keras.Model) -> Any:
-    """Return the settings that must be the same when training is resumed, such as the loss."""
+    """Return the settings, such as the loss, that must not change before training is resumed."""
     settings: dict[str, Any] = {"model": type(model).__name__}
     for name, value in constructor_arguments(model).items():
         own_seed = name == "seed" and not model.seed_was_drawn
@@ -473,10 +475,13 @@ def _settings(model: keras.Model) -> Any:
 
 
 def _first_difference(there: Any, here: Any, path: str = "") -> tuple[str, Any, Any] | None:
-    """Return the path of the first difference and both values, or None without a difference."""
+    """Return `(path, there, here)` of the first value that differs in two nested dictionaries.
+
+    `path` is the keys joined by dots. If no value differs, return None.
+    """
     if not (isinstance(there, dict) and isinstance(here, dict)):
         return None if there == here else (path, there, here)
-    for key in sorted({*there, *here} - {"name"}):  # Keras adds numbers to names
+    for key in sorted({*there, *here} - {"name"}):  # Keras puts numbers into names
         inner = f"{path}.{key}" if path else key
         found = _first_difference(there.get(key), here.get(key), inner)
         if found:
@@ -487,7 +492,7 @@ def _first_difference(there: Any, here: Any, path: str = "") -> tuple[str, Any, 
 def _by_name(
     callbacks: Iterable[keras.callbacks.Callback],
 ) -> dict[str, keras.callbacks.Callback]:
-    """Name each callback by its class and the number of earlier callbacks of the same class."""
+    """Return callbacks by name: the class, and the number of earlier callbacks of this class."""
     named: dict[str, keras.callbacks.Callback] = {}
     for callback in callbacks:
         kind = type(callback).__name__
@@ -497,5 +502,5 @@ def _by_name(
 
 
 def _unique(variables: Iterable[Any]) -> list[Any]:
-    """Remove repeated variables."""
+    """Return the variables without repetitions."""
     return list({id(variable): variable for variable in variables}.values())

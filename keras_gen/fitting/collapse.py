@@ -11,7 +11,7 @@ import tensorflow as tf
 
 _FEWEST_EXAMPLES = 1000  # an epoch with fewer examples is too short to judge
 _NEVER = 2**62  # a step that no training reaches
-_NEAR = 0.1  # fraction of the median distance between nearest neighbours in the real data
+_NEAR = 0.1  # as a fraction of d in `near_duplicates`
 
 
 def near_duplicates(generated: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
@@ -19,8 +19,8 @@ def near_duplicates(generated: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
 
     Two generated examples are near-duplicates if their distance is below a tenth of d. d is the
     median distance between a real example and its nearest neighbour in the batch of real examples.
-    If the real data form narrow clusters, d is small. Examples of such a cluster are then not
-    near-duplicates.
+    If the real data form narrow clusters, d is small. Therefore generated examples that lie in the
+    same cluster are not near-duplicates.
 
     Args:
         generated: Generated examples, `[batch, ...]`.
@@ -43,7 +43,7 @@ def near_duplicates(generated: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
 
 def _squared_distance_to_nearest(x: tf.Tensor) -> tf.Tensor:
     """Return the squared distance of each example to its nearest neighbour, `[batch]`."""
-    # in float32, small distances would be lost in the difference of large squares
+    # float64: in float32, the difference of large squares would lose small distances
     x = tf.reshape(tf.cast(x, tf.float64), (tf.shape(x)[0], -1))
     squares = tf.reduce_sum(x**2, axis=1)
     products = tf.matmul(x, x, transpose_b=True)
@@ -55,14 +55,15 @@ def _squared_distance_to_nearest(x: tf.Tensor) -> tf.Tensor:
 class CollapseWarning(keras.callbacks.Callback):
     """A Keras callback that warns if the logs of an epoch show that a GAN has failed.
 
-    `fit` gives each of the two warnings at most once. Counting near-duplicates costs O(batch²), so
-    the GAN counts near-duplicates in only one step per epoch. That step is the second to last,
-    because the last batch may be partial. If the number of steps is unknown, the GAN counts
-    near-duplicates in every step.
+    One warning is for a batch with many near-duplicates, the other for a discriminator without
+    errors. `fit` gives each warning at most once. The cost of counting near-duplicates grows with
+    the square of the batch size. Therefore the GAN counts near-duplicates in only one step per
+    epoch. This is the second to last step, because the last batch may be smaller. If the number of
+    steps per epoch is unknown, the GAN counts near-duplicates in every step.
     """
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Reset the state of an earlier `fit`."""
+        """Forget the state that an earlier `fit` left."""
         self.warned: set[str] = set()
         self.examples: int | None = None
         steps = (self.params or {}).get("steps")
@@ -71,15 +72,15 @@ class CollapseWarning(keras.callbacks.Callback):
         self.model.near_duplicate_step = self.step
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Let the model count near-duplicates in every step again, for `train_on_batch`."""
+        """Let the model count near-duplicates in every step again, as `train_on_batch` needs it."""
         self.model.near_duplicate_step = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Reset the number of examples."""
+        """Forget the number of training examples of the previous epoch."""
         self.examples = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Tell the GAN which step of the next execution counts near-duplicates, if any."""
+        """Tell the GAN in which step to count near-duplicates, if it is one of the next steps."""
         if self.chosen_step is None:
             return
         step = _NEVER
@@ -90,7 +91,7 @@ class CollapseWarning(keras.callbacks.Callback):
             self.step = self.model.near_duplicate_step = step
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Record the number of training examples, because validation resets the counter."""
+        """Record the number of training examples, because validation resets its counter."""
         if self.examples is None:
             self.examples = self._examples_so_far()
 

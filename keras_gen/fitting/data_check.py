@@ -14,17 +14,17 @@ from keras_gen._errors import mark
 from keras_gen._typing import Array, Data, TensorLike
 from keras_gen.data import as_arrays
 
-_TOLERANCE = 1e-4  # for rounding errors at the ends of the range
+_TOLERANCE = 1e-4  # values may exceed the range by this rounding error
 
 
 class DataCheck:
-    """Checks that data are floats of the right shape, with values that the model can output.
+    """Check that data are floats of the right shape, and have values that the model can output.
 
     Args:
         shape: Shape of one example.
         low, high: Smallest and largest value that the model can output.
-        num_classes: Number of classes of a conditional model, which receives labels as `y`. None
-            for a model without labels.
+        num_classes: Number of classes of a conditional model, a model that receives labels as `y`.
+            None for a model without labels.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class DataCheck:
     def before_work(self, x: Data | None, y: Array | None = None, name: str = "x") -> None:
         """Check the data of `fit` before training starts.
 
-        The shapes, dtypes and values of arrays are checked. Only the shapes and dtypes of a
-        `tf.data.Dataset` are checked. Data of other types are not checked here: `in_step` checks
-        the batches.
+        If the data are arrays, their shapes, dtypes and values are checked. If the data are a
+        `tf.data.Dataset`, only the shapes and dtypes are checked. Data of other types are not
+        checked by this method, but `in_step` checks every batch.
 
         Args:
             x: The data, of any type that `fit` accepts.
@@ -53,8 +53,8 @@ class DataCheck:
 
         Raises:
             ValueError: If `x` or the target has the wrong shape or dtype, or a value that is NaN or
-                out of range. If labels are missing, are not integers, or lie outside
-                0 … num_classes − 1.
+                out of range. If the labels of a conditional model are missing, are not integers, or
+                lie outside 0 … num_classes − 1.
         """
         if isinstance(x, tf.data.Dataset):
             x, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
@@ -66,7 +66,7 @@ class DataCheck:
         target = np.asarray(target)
         low = self.low - _TOLERANCE
         high = self.high + _TOLERANCE
-        if not (target.min() >= low and target.max() <= high):  # true for NaN, too
+        if not (target.min() >= low and target.max() <= high):  # also true for NaN
             first = np.argwhere(~((target >= low) & (target <= high)))[0]
             received = f"{target[tuple(first)]:g} at {first.tolist()} of {name}"
             raise ValueError(self._range_message(received))
@@ -81,11 +81,13 @@ class DataCheck:
 
         Args:
             x: Examples `[n, *shape]`, or a `tf.data.Dataset` of batches, with or without labels.
-            labels: Labels `[n]` for a conditional model. If None, the labels of the data set.
+            labels: Labels `[n]` for a conditional model. If None, the labels of the data set are
+                used.
             at_least: Smallest allowed number of examples.
 
         Returns:
-            The examples, float32 `[n, *shape]`, and the labels, `[n]` or None.
+            `(examples, labels)`. The examples are float32 `[n, *shape]`. The labels are `[n]`, or
+            None if the model is not conditional.
 
         Raises:
             ValueError: If the data are invalid, as in `before_work`. If there are fewer than
@@ -112,7 +114,8 @@ class DataCheck:
     def in_pipeline(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
         """Return the data set with a check of the values of each batch.
 
-        This is for XLA, because a step that XLA compiles cannot check values.
+        A training step that the compiler XLA compiles cannot check values. Therefore the data set
+        checks the values before such a step.
 
         Args:
             dataset: Batches `x`, `(x, y)` or `(x, y, sample_weight)`.
@@ -136,7 +139,7 @@ class DataCheck:
     def in_step(self, x: tf.Tensor, y: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
         """Check the shapes, dtypes and values of a batch inside a step.
 
-        XLA omits the check of the values.
+        If the compiler XLA compiles the step, the check of the values is omitted.
 
         Args:
             x: A batch `[batch, *shape]`.
@@ -144,10 +147,11 @@ class DataCheck:
 
         Returns:
             `(x, target)` as float32. If `y` is None or contains labels, the target is `x`. In a
-            graph, operations that use the target run only after the check of its values.
+            graph, an operation that uses the target runs only after the values are checked.
 
         Raises:
-            ValueError: As in `before_work`. In a graph, `step_errors` raises the error for values.
+            ValueError: If the batch is invalid, as in `before_work`. In a graph, an invalid value
+                fails an assertion, and `step_errors` turns this failure into the `ValueError`.
         """
         given = self._target(x, y)
         x = tf.ensure_shape(tf.cast(x, tf.float32), (None, *self.shape))
@@ -155,7 +159,7 @@ class DataCheck:
         rows = tf.reshape(target, (tf.shape(target)[0], math.prod(self.shape)))
         high_enough = tf.reduce_min(rows, axis=1) >= self.low - _TOLERANCE
         low_enough = tf.reduce_max(rows, axis=1) <= self.high + _TOLERANCE
-        # the batch of a replica may be empty
+        # the added True is for an empty batch of a replica
         within = tf.concat([high_enough & low_enough, [True]], axis=0)
         first = tf.argmin(tf.cast(within, tf.int32))
         message = self._range_message("other values, first in example # of the batch")
@@ -170,8 +174,8 @@ class DataCheck:
         """Check that `values` is one array of floats with the shape of the data.
 
         Args:
-            name: Name of `values` in error messages. If it is `y`, the message for a wrong shape
-                also says what to do with labels.
+            name: Name of `values` in error messages. If the name is `y`, the message about a wrong
+                shape also says what to do with labels.
             values: An array, a tensor or a spec.
 
         Raises:
@@ -198,7 +202,7 @@ class DataCheck:
             )
 
     def _target(self, x: Any, y: Any) -> Any:
-        """Check shapes, dtypes and labels, and return the target for `x`."""
+        """Check the shapes, dtypes and labels, and return what the model must output for `x`."""
         if self.num_classes:
             self._check_labels(y, self.num_classes)
         target = x if y is None or self.num_classes else y
@@ -229,7 +233,7 @@ class DataCheck:
             raise ValueError(f"{expected} Received: values from {y.min()} to {y.max()}.")
 
     def _shape_advice(self, name: str, shape: tf.TensorShape) -> str:
-        """Return the advice for an array of a wrong shape."""
+        """Return the advice of the error message about the array `name` of a wrong shape."""
         if name == "y":
             return (
                 "If `y` contains labels, omit them, because this model is not conditional: "

@@ -1,4 +1,4 @@
-"""Continue the order of the data after an interruption of training."""
+"""Read the data of a resumed training in the order of an uninterrupted training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import tensorflow as tf
 def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str, Any]:
     """Return the arguments of `fit`, changed so that the order of the data continues.
 
-    The order is then the same as in an uninterrupted training.
+    The remaining epochs then read the data in the same order as in an uninterrupted training.
 
     Args:
         arguments: The arguments of `fit` by name.
@@ -29,7 +29,7 @@ def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str
         return {**arguments, "x": x.skip(epoch * steps)}
     if isinstance(x, tf.data.Dataset):
         for _ in range(epoch):
-            iter(x)  # each new iterator uses the shuffle seed of one epoch
+            iter(x)  # each new iterator uses up the shuffle seed of one epoch
         return {**arguments, "x": _with_lazy_iterators(x)}
     if isinstance(x, types.GeneratorType) and steps:
         for _ in range(epoch * steps):
@@ -38,9 +38,10 @@ def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str
 
 
 def _with_lazy_iterators(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Return the data set with iterators that use a shuffle seed only if they are read.
+    """Return a data set whose iterators use up a shuffle seed only if they are read.
 
-    Keras makes more iterators than it reads. The unused iterators must not change the order.
+    Keras makes iterators that it does not read. These iterators must not change the order of the
+    data.
     """
     lazy = tf.data.Dataset.range(1).flat_map(lambda _: dataset)
     lazy = lazy.with_options(dataset.options())  # `flat_map` drops the options
@@ -50,7 +51,7 @@ def _with_lazy_iterators(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def _arrays_as_dataset(arguments: dict[str, Any], seed: int) -> dict[str, Any]:
     """Return the arguments of `fit` with a shuffled `tf.data.Dataset` instead of arrays.
 
-    `validation_split` holds out the last examples for validation, as in Keras.
+    As in Keras, `validation_split` reserves the last examples for validation.
     """
     given = [arguments[name] for name in ("x", "y", "sample_weight")]
     examples: list[Any] = [None if part is None else np.asarray(part) for part in given]

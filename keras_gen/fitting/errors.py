@@ -12,24 +12,24 @@ import tensorflow as tf
 
 from keras_gen._errors import marked_message
 
-_NAMES = "<keras_gen names>"  # stands before and after the names of the values in an assertion
+_NAMES = "<keras_gen names>"  # marks start and end of the names in the text of an error
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss or a gradient is NaN or infinite. The step with this value changed no weights."""
+    """A loss or a gradient is NaN or infinite. The step with this value did not change weights."""
 
     @classmethod
     def of(cls, step: int, values: dict[str, float]) -> Self:
-        """Make the error for a training step.
+        """Return the error about a training step.
 
         Args:
-            step: Number of the step, from 1.
-            values: The logged losses of the step by name. If all losses are finite, the message
-                names the gradient of the first loss.
+            step: Number of the step. The first step is 1.
+            values: The logged losses of the step by name. If all losses are finite, a gradient is
+                not, and the message says that this is the gradient of the first loss.
         """
         flawed = {name: value for name, value in values.items() if not math.isfinite(value)}
         if len(flawed) > 1:
-            flawed.pop("loss", None)  # the sum of the other losses
+            flawed.pop("loss", None)  # it is only the sum of the other losses
         received = " and ".join(f"{name} = {value}" for name, value in flawed.items())
         return cls(
             f"Expected finite losses and gradients. Received: in step {step}, "
@@ -48,7 +48,7 @@ def assert_finite(
 
     Args:
         finite: Scalar bool, whether the losses and gradients are finite.
-        step: Number of the training step, from 1.
+        step: Number of the training step. The first step is 1.
         values: The logged losses of the step by name.
 
     Raises:
@@ -62,7 +62,7 @@ def assert_finite(
 
 @contextlib.contextmanager
 def step_errors() -> Iterator[None]:
-    """Turn the TensorFlow error of a failed check inside a graph into a Python error.
+    """Turn the error that TensorFlow raises for a failed check in a graph into a Python error.
 
     Raises:
         NonFiniteError: If `assert_finite` failed.
@@ -80,7 +80,7 @@ def step_errors() -> Iterator[None]:
 
 
 def _non_finite_error(text: str) -> NonFiniteError:
-    """Make the error from the text of the TensorFlow error that `assert_finite` raised."""
+    """Return the error for the text of the TensorFlow error that `assert_finite` caused."""
     _, listed, rest = text.split(_NAMES)[:3]
     names = listed.split(",")
     step, *values = re.findall(r"\[([^\[\]]*)\]", rest)[: 1 + len(names)]

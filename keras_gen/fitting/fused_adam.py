@@ -1,4 +1,4 @@
-"""Keras's Adam with one fused TensorFlow operation per variable instead of ten."""
+"""Keras's Adam, which updates a variable with one fused TensorFlow operation instead of ten."""
 
 import keras
 import tensorflow as tf
@@ -9,9 +9,9 @@ from keras_gen._compat import adam_slots
 def fuse(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """Make Keras's Adam update each variable with one fused TensorFlow operation.
 
-    This is for training on a single device. The update rule, the saved arguments and the saved
-    state stay the same. The relative difference of the updates is about 1e-5, from the rounding of
-    1 − β₂ᵗ.
+    Use this function only for training on a single device. The update rule of Adam, its saved
+    arguments and its saved state stay the same. The updates differ from those of Keras by a
+    relative error of about 1e-5, because 1 − β₂ᵗ is rounded differently.
 
     Args:
         optimizer: Any Keras optimizer. Only `keras.optimizers.Adam` without `amsgrad` is changed.
@@ -28,7 +28,7 @@ def fuse(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
         learning_rate: tf.Tensor,
     ) -> tf.Operation | None:
         slots = adam_slots(optimizer, variable)
-        sparse = isinstance(gradient, tf.IndexedSlices)  # the gradient of an embedding
+        sparse = isinstance(gradient, tf.IndexedSlices)  # such as the gradient of an embedding
         if slots is None or sparse:
             return type(optimizer).update_step(optimizer, gradient, variable, learning_rate)
         first_moment, second_moment = slots

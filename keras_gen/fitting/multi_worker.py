@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from keras_gen._compat import several_workers
 
-_FROM_OTHER_WORKERS = (  # errors of TensorFlow when another worker ends
+_FROM_OTHER_WORKERS = (  # errors that TensorFlow raises if another worker ends
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
@@ -33,7 +33,7 @@ def worker_index(strategy: tf.distribute.Strategy) -> int:
 def common_numbers(
     strategy: tf.distribute.Strategy, numbers: Iterable[int], at_most: int
 ) -> list[int]:
-    """Return the numbers that all workers have.
+    """Return the numbers that are in `numbers` on every worker.
 
     Every worker must call this function at the same time.
 
@@ -53,8 +53,8 @@ def common_numbers(
 def without_strategy(model: keras.Model) -> keras.Model:
     """Return a copy of the model that one worker can use without the other workers.
 
-    In the original model, all workers must take part in each change of a variable. If there is only
-    one worker, the function returns the original model.
+    This is not possible with the original model, because all workers must take part in each change
+    of one of its variables. If there is only one worker, the function returns the original model.
     """
     if not several_workers(model.distribute_strategy):
         return model
@@ -65,7 +65,7 @@ def without_strategy(model: keras.Model) -> keras.Model:
 
 @contextlib.contextmanager
 def worker_errors(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Turn the errors of TensorFlow when another worker ends into a `WorkerLostError`."""
+    """Turn the errors that TensorFlow raises if another worker ends into a `WorkerLostError`."""
     try:
         yield
     except _FROM_OTHER_WORKERS as error:
