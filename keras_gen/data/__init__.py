@@ -1,4 +1,4 @@
-"""Load data sets. `load(source)` returns `(train, test)`, two data sets of batches."""
+"""Load data sets. `load(source)` returns two data sets of batches, `(train, test)`."""
 
 from keras_gen.data.arrays import as_arrays
 from keras_gen.data.loading import MNIST_MINI, load, number_of_classes

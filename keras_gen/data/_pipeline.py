@@ -12,11 +12,11 @@ from keras_gen._errors import marked_message
 from keras_gen._files import PathLike
 
 _MEMORY_LIMIT = 2**30  # largest size in bytes of a data set that is kept in memory
-_SHUFFLE_BUFFER = 10_000  # number of examples, used for data sets that are not kept in memory
+_SHUFFLE_BUFFER = 10_000  # number of examples, for data sets that are not in memory
 
 
 class Splits(NamedTuple):
-    """Training and test data sets. Each element is one example, `x` or `(x, label)`."""
+    """A training and a test data set. Each element is one example, `x` or `(x, label)`."""
 
     train: tf.data.Dataset
     test: tf.data.Dataset
@@ -32,30 +32,30 @@ def to_batches(
 ) -> tf.data.Dataset:
     """Return a data set of batches with float32 values in [0, 1].
 
-    If all examples together need at most `_MEMORY_LIMIT` bytes, they are decoded once and kept in
-    memory. Otherwise they are decoded again in every epoch.
+    If all examples together need at most `_MEMORY_LIMIT` bytes, the examples are decoded once and
+    kept in memory. Otherwise they are decoded again in every epoch.
 
     Args:
         examples: Data set of single examples `x` or `(x, label)`. If `x` is an integer tensor, it
-            is divided by the largest value of its dtype. If `x` is a float tensor, its values must
-            lie in [0, 1].
+            is divided by the largest value of its dtype, such as 255 for uint8. If `x` is a float
+            tensor, its values must lie in [0, 1].
         batch_size: Examples per batch. The last batch may be smaller.
         shuffle: Whether to shuffle the examples, in a new order in every epoch.
-        seed: Seed of the order and of the binarized pixels.
-        binarize: Whether to sample each pixel as 0 or 1, with its value as the probability of 1. If
-            `shuffle` is True, the pixels are resampled in every epoch. If `shuffle` is False, every
-            epoch has the same pixels.
+        seed: Seed of the order of the examples, and of the binarized pixels.
+        binarize: Whether to replace each pixel value p in [0, 1] by a random number, which is 1
+            with probability p and otherwise 0. If `shuffle` is True, these numbers are sampled
+            again in every epoch. If `shuffle` is False, every epoch has the same numbers.
     """
     options = tf.data.Options()
-    # With autotuning, the first batch of every second epoch was two seconds late.
+    # With autotuning by tf.data, the first batch of every second epoch was two seconds late.
     options.autotune.enabled = False
     count = int(examples.cardinality())
     in_memory = _fits_in_memory(examples)
     stored: Any = None
     if in_memory:
-        # `cache()` would stay incomplete for all readers if the first reader stopped early.
+        # Not `cache()`: if its first reader stopped early, it would be incomplete for all readers.
         stored = next(iter(examples.batch(count).with_options(options)))
-        # Only indices pass through shuffling and batching, which is faster.
+        # Shuffling and batching indices instead of examples is faster.
         examples = tf.data.Dataset.range(count)
     if shuffle and count != 0:
         examples = examples.shuffle(count if in_memory else _SHUFFLE_BUFFER, seed=seed)
@@ -66,7 +66,7 @@ def to_batches(
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=shuffle)
         batches = tf.data.Dataset.zip((batches, seeds))
 
-    # One function does all steps, because each call of `map` costs time in every batch.
+    # One `map` with all steps, because each further `map` would cost time in every batch.
     def finish(batch: Any, pixel_seed: tf.Tensor | None = None) -> Any:
         if in_memory:
             batch = tf.nest.map_structure(lambda values: tf.gather(values, batch), stored)
@@ -82,7 +82,7 @@ def to_batches(
 
 
 def _fits_in_memory(examples: tf.data.Dataset) -> bool:
-    """Return whether all examples together have a known size of at most `_MEMORY_LIMIT` bytes."""
+    """Return whether the total size of the examples is known and at most `_MEMORY_LIMIT` bytes."""
     count = int(examples.cardinality())
     x = tf.nest.flatten(examples.element_spec)[0]
     if count <= 0 or not x.shape.is_fully_defined():

@@ -16,7 +16,7 @@ from keras_gen.data._pipeline import Splits, reading_errors
 def as_arrays(
     dataset: tf.data.Dataset, count: int | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Convert a data set of batches to two arrays, the data `x` and the labels `y`.
+    """Convert a data set of batches to two arrays: the data `x`, and the labels `y`.
 
     Args:
         dataset: Batches of `x`, `(x, y)` or `(x, y, sample_weight)`.
@@ -28,7 +28,7 @@ def as_arrays(
 
     Raises:
         ValueError: If the data set is empty or its elements have another structure. If the data set
-            repeats without end and `count` is None.
+            repeats without end, and `count` is None.
 
     Example:
         >>> dataset = tf.data.Dataset.from_tensor_slices(([0.5, 0.25, 1.0], [0, 1, 0])).batch(2)
@@ -73,8 +73,10 @@ def read_npz(path: pathlib.Path, seed: int) -> Splits:
     """Read an .npz file that contains the arrays `x_train` and `x_test`, or the array `x`.
 
     Args:
-        path: The file. Labels are optional: `y_train` and `y_test`, or `y`.
-        seed: Seed of the random choice of test examples. Only used for a file with `x`.
+        path: The file. Labels are optional: `y_train` and `y_test` for `x_train` and `x_test`, or
+            `y` for `x`.
+        seed: Seed of the random choice of test examples. The seed is not used if the file
+            contains `x_train` and `x_test`.
     """
     names = ("x", "y", "x_train", "y_train", "x_test", "y_test")
     try:
@@ -99,7 +101,7 @@ def read_npz(path: pathlib.Path, seed: int) -> Splits:
 
 
 def hold_out(examples: LabeledArray, seed: int) -> Splits:
-    """Check the examples, and use a random tenth of the examples as test examples."""
+    """Check the examples, and split them: a random tenth becomes the test examples."""
     _check_examples("x", examples)
     order = np.random.default_rng(seed).permutation(len(examples.x))
     num_test = len(order) // 10
@@ -125,7 +127,7 @@ def _to_datasets(train: LabeledArray, test: LabeledArray) -> Splits:
 
 
 def _to_dataset(examples: LabeledArray, binary: bool) -> tf.data.Dataset:
-    """Convert examples to a data set. Images without a channel axis get one.
+    """Convert examples to a data set. Images without a channel axis get a channel axis of size 1.
 
     Args:
         examples: Examples of any numeric dtype.
@@ -148,7 +150,7 @@ def _to_dataset(examples: LabeledArray, binary: bool) -> tf.data.Dataset:
 
 
 def _check_examples(name: str, examples: LabeledArray) -> None:
-    """Check that an array has examples as rows, finite numbers, and one label per example.
+    """Check that an array has examples as rows, only finite numbers, and one label per example.
 
     Args:
         name: Name of the array, for error messages.

@@ -19,13 +19,13 @@ _SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif")
 
 @dataclasses.dataclass(frozen=True)
 class _ImageFiles:
-    """Image files below a folder. Each subfolder of the folder is one class."""
+    """Image files in the folder `root` and its subfolders. Each subfolder is one class."""
 
     root: pathlib.Path
     files: list[pathlib.Path]
 
     def class_names(self) -> list[str]:
-        """Return one class name per file: the first folder below `root`, or "" if there is none."""
+        """Return the class name of each file: its first folder below `root`, or "" without one."""
         below = [file.relative_to(self.root) for file in self.files]
         return [path.parts[0] if len(path.parts) > 1 else "" for path in below]
 
@@ -39,18 +39,18 @@ def read_image_folder(
 ) -> Splits:
     """Read the images of a folder as training and test examples.
 
-    If the folder contains the folders `train/` and `test/`, these are the training and test images.
-    Otherwise a random tenth of all images becomes the test images.
+    If the folder contains the folders `train/` and `test/`, they contain the training images and
+    the test images. Otherwise a random tenth of all images becomes the test images.
 
     Args:
         folder: The folder.
-        image_size: `(height, width)` in pixels to resize the images to. Default: the size of the
-            first image.
+        image_size: Size in pixels of the returned images, `(height, width)`. Default: the size of
+            the first image.
         labels: Whether to return `(image, label)`. The label is the index of the image's class in
             the sorted list of classes.
         seed: Seed of the random choice of test images.
-        skip_corrupt: Whether to skip files that cannot be decoded. A warning then states the number
-            of skipped files.
+        skip_corrupt: Whether to skip files that cannot be decoded. If files are skipped, a warning
+            states their number.
     """
     splits = _find_files(folder)
     if skip_corrupt:
@@ -70,7 +70,7 @@ def count_image_folder_classes(folder: pathlib.Path) -> int:
 
 
 def _find_files(folder: pathlib.Path) -> list[_ImageFiles]:
-    """Return the images of `train/` and of `test/`, or all images if either folder is missing."""
+    """Return the files of `train/` and of `test/`, or all files if one of these is missing."""
     roots = [folder / "train", folder / "test"]
     if not all(root.is_dir() for root in roots):
         roots = [folder]
@@ -87,12 +87,12 @@ def _find_files(folder: pathlib.Path) -> list[_ImageFiles]:
 
 
 def _sorted_classes(splits: list[_ImageFiles]) -> list[str]:
-    """Return the sorted class names of all splits. The label of a class is its index."""
+    """Return the sorted class names of all splits. The label of a class is its index here."""
     return sorted({name for split in splits for name in split.class_names()})
 
 
 def _hold_out(split: _ImageFiles, seed: int) -> list[_ImageFiles]:
-    """Return training files and test files. The test files are a random tenth of all files."""
+    """Return `[training files, test files]`. The test files are a random tenth of all files."""
     order = np.random.default_rng(seed).permutation(len(split.files))
     num_test = len(order) // 10
     train = sorted(split.files[i] for i in order[num_test:])
@@ -105,7 +105,7 @@ def _image_shape(file: pathlib.Path, size: tuple[int, int] | None) -> tuple[int,
 
     Args:
         file: The image file.
-        size: `(height, width)` to return. Default: the size of the image.
+        size: The `(height, width)` to return. Default: the height and width of the image.
     """
     image = _read_image(file)
     height, width = size or (image.height, image.width)
@@ -117,7 +117,7 @@ def _image_shape(file: pathlib.Path, size: tuple[int, int] | None) -> tuple[int,
 def _to_dataset(
     split: _ImageFiles, shape: tuple[int, int, int], class_names: list[str] | None
 ) -> tf.data.Dataset:
-    """Return a data set of uint8 images of one shape, with labels if `class_names` is given."""
+    """Return uint8 images of one shape as a data set, with labels if `class_names` is given."""
 
     def decode(name: tf.Tensor) -> tf.Tensor:
         pixels = tf.numpy_function(
@@ -138,8 +138,9 @@ def _to_dataset(
 def _decode(file: str, shape: tuple[int, int, int]) -> np.ndarray:
     """Return an image as uint8 pixels `[height, width, channels]`.
 
-    TensorFlow calls this function and replaces its error by a TensorFlow error. The message is
-    marked, so that `reading_errors` finds the message inside the TensorFlow error.
+    TensorFlow calls this function. If the function raises an error, TensorFlow raises an error of
+    its own with a longer message. The original message is marked, so that `reading_errors` finds it
+    in the longer message.
     """
     height, width, channels = shape
     try:
@@ -153,12 +154,12 @@ def _decode(file: str, shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def _read_image(file: pathlib.Path) -> PIL.Image.Image:
-    """Read an image file, with at most 8 bits per channel."""
+    """Read an image file, and reduce its channels to 8 bits if they have more bits."""
     image: PIL.Image.Image
     try:
         with PIL.Image.open(file) as image:
             image.load()
-        if image.mode.startswith("I"):  # 16 bits: Pillow's `convert` would clip values at 255
+        if image.mode.startswith("I"):  # 16 bits, which Pillow's `convert` would clip at 255
             image = PIL.Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(

@@ -20,7 +20,8 @@ from keras_gen.data.tfds import (
 )
 
 MNIST_MINI = pathlib.Path(__file__).parent / "mnist_mini" / "1.0.0"
-"""Folder of the data set `"mnist_mini"`, which comes with the package in the format of TFDS."""
+"""Folder of the data set `"mnist_mini"`. The package contains this folder, which has the format
+of TensorFlow Datasets (TFDS)."""
 
 _FILE_READERS = {".npz": read_npz, ".csv": read_csv}
 
@@ -40,15 +41,16 @@ def load(
     Args:
         source: The data set, one of the following:
 
-            - `"mnist_mini"`: 10,000 training and 2,000 test images of MNIST. They come with the
-              package.
+            - `"mnist_mini"`: 10,000 training and 2,000 test images of MNIST. The package contains
+              these images.
             - The name of an image data set of TensorFlow Datasets (TFDS), such as
               `"fashion_mnist"` or `"emnist/letters"`.
             - A folder of images. Each subfolder is one class. If the folder contains `train/` and
-              `test/`, these two folders contain the training and test data, and their subfolders
-              are the classes.
-            - An `.npz` file that contains the arrays `x_train` and `x_test`, or the array `x`.
-              Labels are optional: `y_train` and `y_test`, or `y`.
+              `test/`, these two folders contain the training data and the test data, and the
+              subfolders of `train/` and of `test/` are the classes.
+            - An `.npz` file. It contains either the arrays `x_train` and `x_test`, or the array
+              `x`. Labels are optional: `y_train` and `y_test` for `x_train` and `x_test`, or `y`
+              for `x`.
             - A `.csv` file of numbers, one example per row. A header line is optional. If the
               header names a column `label`, that column becomes the labels.
 
@@ -59,28 +61,30 @@ def load(
             are `x` alone.
         data_dir: Folder that contains the TFDS data sets. Default: the environment variable
             `TFDS_DATA_DIR` if it is set, otherwise `~/tensorflow_datasets`.
-        image_size: `(height, width)` in pixels to resize images to. Default: no resizing for TFDS
-            data sets, and the size of the first image for a folder of images.
+        image_size: Size in pixels of the returned images, `(height, width)`. Default: TFDS images
+            keep their size, and images of a folder get the size of its first image.
         seed: Seed of the order of the training examples, of the choice of test examples, and of the
             binarized pixels. The order of the training examples changes in every epoch.
-        skip_corrupt: Whether to skip files in a folder of images that cannot be decoded. A warning
-            then states the number of skipped files. If False, such a file raises an error.
-        binarize: Whether to binarize pixels, which means to sample each pixel as 0 or 1 with its
-            grey value as the probability of 1. Training images are resampled in every epoch. Test
-            images are the same in every epoch. Use binarized data with the Bernoulli likelihood,
-            which is not a distribution over grey values (Burda et al. 2016, arXiv:1509.00519,
-            section 5).
+        skip_corrupt: Whether to skip the files of a folder of images that cannot be decoded. If
+            files are skipped, a warning states their number. If `skip_corrupt` is False, such a
+            file raises an error.
+        binarize: Whether to replace each grey value p in [0, 1] by a random number, which is 1 with
+            probability p and otherwise 0. Training images are sampled again in every epoch. Test
+            images are the same in every epoch. Binarize the data for the Bernoulli likelihood,
+            which is a distribution over 0 and 1, not over grey values (Burda et al. 2016,
+            arXiv:1509.00519, section 5).
 
     Returns:
         `(train, test)`, two data sets of batches. Images have shape
         `(batch, height, width, channels)`. Rows of tables have shape `(batch, columns)`. Pixels of
         8 bits are divided by 255, and pixels of 16 bits by 65,535. If all values are the integers 0
-        and 1, they are not divided. Floats must be in [0, 1].
+        and 1, they are not divided. Floats in the source must be in [0, 1].
 
     Raises:
         ValueError: If the source does not exist and cannot be downloaded. If the source is empty or
             damaged. If the source has no labels and `labels` is True. If values are NaN, infinite
-            or outside [0, 1]. The message names the damaged file, or the array and the index.
+            or outside [0, 1]. The message names the damaged file, or it names the array
+            and the index of the value.
 
     Example:
         >>> train, test = load("mnist_mini", batch_size=100)
@@ -126,7 +130,8 @@ def number_of_classes(
 
     The number of classes is known for TFDS data sets with class labels and for folders of images.
     `load(source, labels=True)` then returns labels from 0 to the number of classes − 1. The number
-    of classes of `.npz` and `.csv` files is not known, because only their examples contain labels.
+    of classes of an `.npz` or `.csv` file is not known, because the function does not read the
+    labels of the examples.
 
     Args:
         source: The data set, as for `load`. This function does not download TFDS data sets.

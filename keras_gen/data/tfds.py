@@ -13,14 +13,14 @@ import tensorflow as tf
 from keras_gen._files import PathLike
 from keras_gen.data._pipeline import Splits
 
-if TYPE_CHECKING:  # importing it takes a second, so each function imports it when called
+if TYPE_CHECKING:  # this import takes a second, so functions import it when called
     import tensorflow_datasets as tfds
 
 _DOWNLOADS = "https://storage.googleapis.com"
 
 
 def read_tfds_folder(folder: pathlib.Path, image_size: tuple[int, int] | None) -> Splits:
-    """Read a data set that TFDS prepared, from the folder of one version of the data set."""
+    """Read a data set that TFDS wrote to disk. `folder` contains one version of the data set."""
     import tensorflow_datasets as tfds
 
     return _read_splits(tfds.builder_from_directory(folder), image_size)
@@ -32,7 +32,7 @@ def read_tfds(name: str, data_dir: PathLike | None, image_size: tuple[int, int] 
     Args:
         name: Name of the data set, such as `"emnist/letters"`.
         data_dir: Folder that contains the TFDS data sets. Default: the default folder of TFDS.
-        image_size: `(height, width)` in pixels to resize the images to. Default: no resizing.
+        image_size: Size in pixels of the returned images, `(height, width)`. Default: no resizing.
     """
     builder = _find_builder(name, data_dir)
     if not builder.is_prepared():
@@ -49,14 +49,14 @@ def read_tfds(name: str, data_dir: PathLike | None, image_size: tuple[int, int] 
 
 
 def count_tfds_folder_classes(folder: pathlib.Path) -> int | None:
-    """Return the number of classes of a data set on disk, or None if it has no class labels."""
+    """Return the number of classes of a data set on disk, or None without class labels."""
     import tensorflow_datasets as tfds
 
     return _count_classes(tfds.builder_from_directory(folder))
 
 
 def count_tfds_classes(name: str, data_dir: PathLike | None) -> int | None:
-    """Return the number of classes of the TFDS data set `name`, without a download."""
+    """Return the number of classes of the TFDS data set `name`. Nothing is downloaded."""
     return _count_classes(_find_builder(name, data_dir))
 
 
@@ -81,7 +81,7 @@ def _find_builder(name: str, data_dir: PathLike | None) -> tfds.core.DatasetBuil
 
 
 def _is_online() -> bool:
-    """Return whether TFDS can download, within seconds. TFDS itself would retry for minutes."""
+    """Return after at most some seconds whether TFDS can download. TFDS would retry for minutes."""
     try:
         urllib.request.urlopen(_DOWNLOADS, timeout=3)
     except urllib.error.HTTPError:
@@ -126,7 +126,7 @@ def _read_splits(builder: tfds.core.DatasetBuilder, image_size: tuple[int, int] 
 
 
 def _count_classes(builder: tfds.core.DatasetBuilder) -> int | None:
-    """Return the number of classes of the first feature of class labels, or None."""
+    """Return the number of classes of the first feature with class labels, or None without one."""
     import tensorflow_datasets as tfds
 
     key = _first_key(builder, tfds.features.ClassLabel)

@@ -56,10 +56,10 @@ class Checkpoints(keras.callbacks.Callback):
 
     A checkpoint contains the variables of the model, of its layers and of its optimizers. It also
     contains the seed, the step counter, the running means of the metrics in an unfinished epoch,
-    the training history, and the state of the callbacks `EarlyStopping` and `ReduceLROnPlateau`. `fit`
-    writes a checkpoint at the end of each epoch, and also when the process receives the signal
-    SIGTERM or SIGINT. Ctrl-C sends SIGINT. After the first signal, training stops at the end of the
-    current step: SIGTERM ends the process with exit code 143, and SIGINT raises a
+    the training history, and the state of the callbacks `EarlyStopping` and `ReduceLROnPlateau`.
+    `fit` writes a checkpoint at the end of each epoch, and also when the process receives the
+    signal SIGTERM or SIGINT. Ctrl-C sends SIGINT. After such a signal, training stops at the end of
+    the current step: SIGTERM ends the process with exit code 143, and SIGINT raises a
     KeyboardInterrupt. If the same signal arrives again, it stops `fit` at once.
 
     Each checkpoint is written to a temporary folder, flushed to disk, and then renamed. `fit`
