@@ -1,4 +1,4 @@
-"""Compute the Kullback-Leibler divergence between two TFP distributions."""
+"""Compute the Kullback-Leibler (KL) divergence between two `tfd.Distribution` objects."""
 
 from __future__ import annotations
 
@@ -12,33 +12,35 @@ from keras_gen.distributions.posteriors import Posterior
 
 
 class KLDivergence(NamedTuple):
-    """A Kullback-Leibler divergence, and whether it is exact or estimated."""
+    """The value of a Kullback-Leibler divergence, and whether the value is exact or estimated."""
 
     value: tf.Tensor
-    """KL(a ‖ b) in nats, one value per distribution in the batch."""
+    """KL(a ‖ b) in nats, with one value for each pair of distributions in the batch."""
     analytic: bool
-    """True if `value` is a closed form, False if `value` is an estimate from samples."""
+    """True if `value` comes from an exact formula, False if it is an estimate from samples."""
 
 
 def kl_divergence(
     a: Distribution, b: Distribution, num_samples: int = 1, seed: TensorLike | None = None
 ) -> KLDivergence:
-    """Return KL(a ‖ b) = E_a[log a − log b] in nats, in closed form or estimated from samples.
+    """Return the Kullback-Leibler divergence KL(a ‖ b) = E_a[log a(z) − log b(z)] in nats.
 
-    The expectation is under `a` (lecture notes, MATH 3). The function uses a closed form for every
-    pair of Gaussians, and for every pair for which TFP registers a closed form. For any other pair,
-    the function returns the mean of log a(z) − log b(z) over samples z ~ a. This estimate is
-    unbiased. If `a` is reparameterized, gradients flow through the estimate.
+    In the expectation, z is a sample of `a` (lecture notes, section MATH 3). The function uses a
+    closed form, an exact formula, if `a` and `b` are Gaussians or if TensorFlow Probability (TFP)
+    has a closed form for them. Otherwise the function returns the mean of log a(z) − log b(z) over
+    samples z of `a`. This estimate is unbiased. If `a` is reparameterized, TFP can differentiate
+    its samples, and gradients flow through the estimate.
 
     Args:
         a: A `tfd.Distribution`, the first argument of the divergence.
-        b: A `tfd.Distribution` with the same event shape.
-        num_samples: Number of samples z per distribution. The function takes samples only for a
-            pair without a closed form.
-        seed: Stateless seed of the samples, int32 `[2]`. If None, each call takes new samples.
+        b: A `tfd.Distribution` with the same event shape as `a`.
+        num_samples: Number of samples z for each distribution in the batch. A pair with a closed
+            form needs no samples.
+        seed: Seed of the samples, int32 `[2]`. If None, each call takes new samples.
 
     Returns:
-        `KLDivergence(value, analytic)`. `value` has the broadcast batch shape of `a` and `b`.
+        `KLDivergence(value, analytic)`. `value` has the shape to which the batch shapes of
+            `a` and `b` broadcast.
 
     Raises:
         ValueError: If the event shapes differ, or `num_samples` is not a positive integer.
@@ -63,14 +65,15 @@ def kl_divergence(
 
 
 def closed_form_kl(a: Distribution, b: Distribution) -> tf.Tensor | None:
-    """Return KL(a ‖ b) in closed form, or None if no closed form is known.
+    """Return KL(a ‖ b) from an exact formula (a closed form), or None if no formula is known.
 
     Args:
         a: A `tfd.Distribution`, the first argument of the divergence.
-        b: A `tfd.Distribution` with the same event shape.
+        b: A `tfd.Distribution` with the same event shape as `a`.
 
     Returns:
-        The divergence in nats, with the broadcast batch shape of `a` and `b`, or None.
+        None, or the divergence in nats. The divergence has the shape to which the batch shapes of
+            `a` and `b` broadcast.
 
     Example:
 
@@ -99,7 +102,7 @@ class _Gaussian(NamedTuple):
 
 
 def _as_gaussian(distribution: Distribution) -> _Gaussian | None:
-    """Return the mean and the scale of a Gaussian over vectors, or None for other distributions."""
+    """Return the mean and the scale matrix of a Gaussian over vectors, None for any other input."""
     from tensorflow_probability import distributions as tfd
 
     if isinstance(distribution, tfd.MultivariateNormalLinearOperator):
@@ -111,7 +114,7 @@ def _as_gaussian(distribution: Distribution) -> _Gaussian | None:
     if isinstance(distribution, tfd.Independent) and distribution.event_shape.rank == 1:
         normal = distribution.distribution
         if isinstance(normal, tfd.Normal):
-            mean = normal.loc + tf.zeros_like(normal.scale)  # the mean and the scale get one shape
+            mean = normal.loc + tf.zeros_like(normal.scale)  # broadcast to one shape
             scale = normal.scale + tf.zeros_like(normal.loc)
             return _Gaussian(mean, tf.linalg.LinearOperatorDiag(scale))
     return None
@@ -120,8 +123,9 @@ def _as_gaussian(distribution: Distribution) -> _Gaussian | None:
 def _gaussian_kl(a: _Gaussian, b: _Gaussian) -> tf.Tensor:
     """Return ½ [tr(Σ_b⁻¹Σ_a) + (m_b − m_a)ᵀΣ_b⁻¹(m_b − m_a) − n + log(det Σ_b / det Σ_a)].
 
-    The formula is in the lecture notes (MATH 3). Σ = SSᵀ, and n is the number of dimensions. If
-    both scales S are diagonal, the cost is O(n).
+    This is KL(a ‖ b) of the Gaussians a = N(m_a, Σ_a) and b = N(m_b, Σ_b) (lecture notes, section
+    MATH 3). Σ = SSᵀ, where S is the scale matrix, and n is the number of dimensions. If S_a and S_b
+    are diagonal, the computation takes O(n) operations.
     """
     if _is_diagonal(a.scale) and _is_diagonal(b.scale):
         whitened = (a.scale.diag_part() / b.scale.diag_part())[..., None]
@@ -135,7 +139,7 @@ def _gaussian_kl(a: _Gaussian, b: _Gaussian) -> tf.Tensor:
 
 
 def _is_diagonal(scale: tf.linalg.LinearOperator) -> bool:
-    """Return whether an operator is of a class that has only diagonal matrices."""
+    """Return whether the class of an operator represents only diagonal matrices."""
     diagonal = (
         tf.linalg.LinearOperatorDiag,
         tf.linalg.LinearOperatorIdentity,
@@ -145,9 +149,11 @@ def _is_diagonal(scale: tf.linalg.LinearOperator) -> bool:
 
 
 def _log_abs_determinant(scale: tf.linalg.LinearOperator) -> tf.Tensor:
-    """Return log |det S|.
+    """Return log |det S| of a scale matrix S.
 
-    The method of TFP uses a compensated summation, a slow loop over the elements.
+    The operator's own method `log_abs_determinant` can be slow: in TFP's operators, it can be a
+    loop that adds the elements one by one. This function avoids the method if S is triangular or
+    diagonal.
     """
     if isinstance(scale, tf.linalg.LinearOperatorLowerTriangular) or _is_diagonal(scale):
         return tf.reduce_sum(tf.math.log(tf.abs(scale.diag_part())), axis=-1)
@@ -155,18 +161,19 @@ def _log_abs_determinant(scale: tf.linalg.LinearOperator) -> tf.Tensor:
 
 
 class CrossCheck(NamedTuple):
-    """KL(q ‖ p) in closed form and estimated from samples. Each field has shape `[batch]`."""
+    """Two computations of KL(q ‖ p), and how they differ. Each field has the shape `[batch]`."""
 
     analytic: tf.Tensor
-    """KL(q ‖ p) in closed form, in nats."""
+    """KL(q ‖ p) from its closed form, in nats."""
     sampled: tf.Tensor
     """The estimate of KL(q ‖ p) from samples, in nats."""
     difference: tf.Tensor
-    """`sampled` − `analytic`, in nats. If both values are correct, the expectation is 0."""
+    """`sampled` − `analytic`, in nats. If `sampled` and `analytic` are correct, the mean is 0."""
     gradient_difference: tf.Tensor
-    """Gradient of `sampled` minus gradient of `analytic`, with respect to the parameters of q.
+    """How far the gradient of `sampled` differs from the gradient of `analytic`.
 
-    The value is the component of this difference along the gradient of `analytic`.
+    Both gradients are with respect to the parameters of q. The value is the component of their
+    difference, `sampled` − `analytic`, along the gradient of `analytic`.
     """
 
 
@@ -177,18 +184,18 @@ def cross_check(
     num_samples: int = 1,
     seed: TensorLike | None = None,
 ) -> CrossCheck:
-    """Compare the closed form of KL(q ‖ p) and its gradient with estimates from samples.
+    """Compare KL(q ‖ p) in closed form, and its gradient, with estimates from samples.
 
     Args:
-        posterior: The `Posterior` that makes q from its parameters.
-        parameters: Tensor `[batch, posterior.parameter_size]`.
+        posterior: The `Posterior` that makes q from `parameters`.
+        parameters: Parameters of q, `[batch, posterior.parameter_size]`.
         prior: The `tfd.Distribution` p. KL(q ‖ p) must have a closed form.
         num_samples: Number of samples per example.
-        seed: Stateless seed of the samples, int32 `[2]`. If None, each call takes new samples.
+        seed: Seed of the samples, int32 `[2]`. If None, each call takes new samples.
 
     Returns:
         A `CrossCheck` with one value per example. Average the values over many examples, because
-        one estimate is noisy.
+        the estimate for one example is noisy.
 
     Raises:
         ValueError: If the event shapes differ, or `num_samples` is not a positive integer.

@@ -26,7 +26,8 @@ LARGEST_LOGIT = -math.log(2**-23)
 SMALLEST_NORMAL_SCALE = math.exp(-6)
 """Smallest σ of `Normal`, as in the σ-VAE (Rybkin et al. 2021, arXiv:2006.13202).
 
-With a smaller limit on σ, the likelihood of constant pixels could become extremely large.
+A model can predict a pixel that is constant in the data exactly. Without this limit, σ could then
+approach 0, and the likelihood of the pixel could become extremely large.
 """
 
 
@@ -42,7 +43,7 @@ class Likelihood(SerializableLayer):
 
     Args:
         event_shape: Shape of one example, for instance `(28, 28, 1)`.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
     """
 
     support: tuple[float, float] = (-math.inf, math.inf)
@@ -50,10 +51,10 @@ class Likelihood(SerializableLayer):
     levels: int | None = None
     """Number of values that an element of the data can have, or None for continuous values.
 
-    The values are evenly spaced over the support.
+    The values are evenly spaced, from the smallest value of `support` to the largest.
     """
     logits = False
-    """Whether the parameters are logits. If True, the decoder must not end in a sigmoid."""
+    """Whether the decoder outputs logits. If True, the decoder must not end in a sigmoid."""
 
     def __init__(self, event_shape: Sequence[int], **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -72,37 +73,38 @@ class Likelihood(SerializableLayer):
         return self.event_shape
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make the distribution over `event_shape` from parameters `[..., *parameter_shape]`."""
+        """Make p(x | z) for x of shape `event_shape` from parameters `[..., *parameter_shape]`."""
         raise NotImplementedError(
             f"{type(self).__name__} must define `__call__`, which turns parameters into a "
             "distribution."
         )
 
     def fitted(self, parameters: TensorLike, x: tf.Tensor) -> Distribution:
-        """Make the distribution over `event_shape` in a training step.
+        """Make p(x | z) in a training step, in which the data `x` are known.
 
-        The default implementation is the same as `__call__`. A subclass can use `x` to fit a value
-        that all elements share, such as σ.
+        The default implementation ignores `x` and calls `__call__`. A subclass can use `x` to fit a
+        value that all elements share, such as the σ of `Normal`.
 
         Args:
             parameters: The decoder's output, `[..., *parameter_shape]`.
-            x: The training batch, `[batch, *event_shape]`.
+            x: Data of the training batch, `[batch, *event_shape]`.
         """
         return self(parameters)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Bernoulli(Likelihood):
-    """Likelihood of independent Bernoulli elements. The parameters are logits.
+    """Likelihood of independent Bernoulli elements. The decoder outputs their logits.
 
     −log p(x | z) is the cross-entropy −Σ_d [x_d log x̂_d + (1 − x_d) log(1 − x̂_d)] in nats, where
-    x̂ is the sigmoid of the logits (lecture notes, MATH 1 and 2). The data must lie in [0, 1]. A
-    Bernoulli variable is 0 or 1. For grey values between 0 and 1, the cross-entropy is therefore a
-    loss but not a likelihood. Binarize the data before you report log-likelihoods.
+    x̂ is the sigmoid of the logits (lecture notes, sections MATH 1 and MATH 2). The data must
+    lie in [0, 1]. A Bernoulli variable is 0 or 1. For grey values between 0 and 1, the
+    cross-entropy is therefore a loss but not a likelihood. Before you report log-likelihoods, make
+    each value of the data 0 or 1.
 
     Args:
         event_shape: Shape of one example.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example: with logits of 0, log p(x | z) = 784 log(1/2).
 
@@ -117,7 +119,7 @@ class Bernoulli(Likelihood):
     logits = True
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make the distribution over `event_shape` from logits `[..., *event_shape]`."""
+        """Make p(x | z) for x of shape `event_shape` from logits `[..., *event_shape]`."""
         from tensorflow_probability import distributions as tfd
 
         elements = tfd.Bernoulli(logits=tf.cast(parameters, tf.float32), dtype=tf.float32)
@@ -148,16 +150,17 @@ def _flatten_event(values: tf.Tensor, event_shape: tf.TensorShape) -> tf.Tensor:
 class ContinuousBernoulli(Likelihood):
     """Likelihood of independent continuous Bernoulli elements, for grey values in [0, 1].
 
-    −log p(x | z) is the cross-entropy plus the normalization constant of the density, in nats
-    (Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845). The parameters are logits.
+    The decoder outputs logits. −log p(x | z) is the cross-entropy of `Bernoulli` minus log C, in
+    nats, where C is the constant that normalizes the density (Loaiza-Ganem & Cunningham 2019,
+    arXiv:1907.06845).
 
     For elements of exactly 0 or 1, training could increase the density without limit. A tanh
-    therefore limits the logits to ±15.9. Within this limit, the sigmoid of a logit differs from 0
-    and 1 in float32. The means of the elements then lie between 0.06 and 0.94.
+    therefore limits the logits to the range from −15.9 to 15.9. In this range, the float32 sigmoid
+    of a logit is neither 0 nor 1. The means of the elements lie between 0.06 and 0.94.
 
     Args:
         event_shape: Shape of one example.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example: with logits of 0 the distribution is uniform.
 
@@ -169,7 +172,7 @@ class ContinuousBernoulli(Likelihood):
     logits = True
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make the distribution over `event_shape` from logits `[..., *event_shape]`."""
+        """Make p(x | z) for x of shape `event_shape` from logits `[..., *event_shape]`."""
         from tensorflow_probability import distributions as tfd
 
         logits = LARGEST_LOGIT * tf.tanh(tf.cast(parameters, tf.float32) / LARGEST_LOGIT)
@@ -178,27 +181,28 @@ class ContinuousBernoulli(Likelihood):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Normal(Likelihood):
-    """Likelihood of independent Gaussian elements N(x̂, σ²). The parameters are the means x̂.
+    """Likelihood of independent Gaussian elements N(x̂, σ²). The decoder outputs the means x̂.
 
-    −log p(x | z) = ½‖x − x̂‖²/σ² + D log σ + ½ D log 2π in nats, where D is the number of elements
-    (lecture notes, MATH 2).
+    −log p(x | z) = ½‖x − x̂‖²/σ² + D log σ + ½ D log(2π) in nats, where D is the number of
+    elements (lecture notes, section MATH 2). This formula is for one σ for all elements.
 
     Args:
         event_shape: Shape of one example.
         scale: σ in the units of the data, as one of the following:
 
             * A positive number: one fixed σ for all elements.
-            * `"shared"`: one σ for all elements, which is trained with the model.
-            * `"optimal"`: one σ for all elements, in closed form (Rybkin et al. 2021,
+            * `"shared"`: one σ for all elements, a weight that is trained with the model.
+            * `"optimal"`: one σ for all elements, which a formula computes (Rybkin et al. 2021,
               arXiv:2006.13202). In a training step, σ² is the mean squared error of the batch.
-              Outside of training, σ² is the running mean of these errors. Prefer `"optimal"` to
-              `"shared"`.
-            * `"per_element"`: one σ per element, σ(z) in the lecture notes. The decoder outputs x̂
-              and then the raw σ, so the last axis of its output is twice as long. This choice gives
-              the best likelihoods and the worst samples, and the constructor warns about it.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+              Outside of training, σ² is the running mean of the errors of the training steps.
+              Prefer `"optimal"` to `"shared"`.
+            * `"per_element"`: one σ per element, σ(z) in the lecture notes. The last axis of
+              the decoder's output has x̂ first and then the raw σ, from which a softplus computes
+              σ. Of the four choices, this one gives the best likelihoods and the worst samples.
+              Therefore the constructor gives a warning.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
-    Example: with x = x̂ and σ = 0.5, log p(x | z) = −2 log 0.5 − log 2π.
+    Example: with x = x̂ and σ = 0.5, log p(x | z) = −2 log 0.5 − log(2π).
 
     >>> likelihood = Normal((2,), scale=0.5)
     >>> round(float(likelihood(tf.zeros((2,))).log_prob([0.0, 0.0])), 4)
@@ -246,14 +250,14 @@ class Normal(Likelihood):
     def parameter_shape(self) -> tuple[int, ...]:
         """Shape of the decoder's output for one example.
 
-        The last axis is twice as long as that of `event_shape` if `scale` is `"per_element"`.
+        If `scale` is `"per_element"`, the last axis is twice as long as that of `event_shape`.
         """
         if self.scale == "per_element":
             return (*self.event_shape[:-1], 2 * self.event_shape[-1])
         return self.event_shape
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make the distribution over `event_shape` from parameters `[..., *parameter_shape]`."""
+        """Make p(x | z) for x of shape `event_shape` from parameters `[..., *parameter_shape]`."""
         parameters = tf.cast(parameters, tf.float32)
         if self.scale == "per_element":
             mean, raw_scale = tf.split(parameters, 2, axis=-1)
@@ -266,10 +270,11 @@ class Normal(Likelihood):
         return self._independent(parameters, self.scale)
 
     def fitted(self, parameters: TensorLike, x: tf.Tensor) -> Distribution:
-        """Make the distribution over `event_shape` in a training step.
+        """Make p(x | z) in a training step, in which the data `x` are known.
 
-        If `scale` is `"optimal"`, σ² is the mean squared error of the batch. The gradient does not
-        flow through this σ, because the derivative of the loss with respect to σ is 0 there.
+        If `scale` is `"optimal"`, σ² is the mean squared error of the batch. This σ minimizes the
+        loss, so the derivative of the loss with respect to σ is 0. Therefore no gradient needs to
+        flow through σ.
         """
         if self.scale != "optimal":
             return self(parameters)
@@ -280,7 +285,7 @@ class Normal(Likelihood):
         return self._independent(mean, tf.sqrt(variance))
 
     def _independent(self, mean: tf.Tensor, scale: tf.Tensor | float) -> Distribution:
-        """Make the distribution over `event_shape` from means and standard deviations."""
+        """Make the Gaussian with event shape `event_shape` from means and standard deviations."""
         from tensorflow_probability import distributions as tfd
 
         return tfd.Independent(tfd.Normal(mean, scale), len(self.event_shape))
@@ -288,17 +293,18 @@ class Normal(Likelihood):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Categorical(Likelihood):
-    """Likelihood of independent elements with `num_levels` possible values each.
+    """Likelihood of independent elements, each of which has `num_levels` possible values.
 
-    Use this likelihood to measure bits per dimension of raw pixels. The parameters are
-    `num_levels` logits per element. On the last axis, the logits of an element follow one another.
+    Use this likelihood to measure a model of 8-bit pixels in bits per dimension. The decoder
+    outputs `num_levels` logits per element. On its last axis, all logits of the first element come
+    first, then those of the second element, and so on.
     The possible values of an element are k / (num_levels − 1) for k = 0 … num_levels − 1. For
     example, 8-bit pixels divided by 255 are such values. All other values have probability 0.
 
     Args:
         event_shape: Shape of one example.
         num_levels: Number of possible values per element, 256 for 8-bit pixels.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example: with logits of 0, log p(x | z) = 2 log(1/256).
 
@@ -326,7 +332,7 @@ class Categorical(Likelihood):
         return (*self.event_shape[:-1], self.event_shape[-1] * self.num_levels)
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make the distribution over `event_shape` from logits `[..., *parameter_shape]`."""
+        """Make p(x | z) for x of shape `event_shape` from parameters `[..., *parameter_shape]`."""
         from tensorflow_probability import distributions as tfd
 
         levels = tf.linspace(0.0, 1.0, self.num_levels)
