@@ -151,7 +151,7 @@ def audit_independence(
     stay unchanged.
 
     Then the function optimizes a diagonal posterior for each test image separately. It uses the
-    networks of `vae` as they were before the further training. From the optimized posterior, two
+    networks of `vae` itself, not those of the copies. From the optimized posterior, two
     more optimizations with equal numbers of steps start: one of a diagonal posterior, and one of a
     full-covariance posterior. With the resulting ELBOs, log p(x) minus the ELBO of the encoder's
     posterior is split into three gaps (Cremer et al. 2018, arXiv:1801.03558).
@@ -360,7 +360,10 @@ def _refine(
 
 
 def _mean_correlations(covariances: np.ndarray) -> np.ndarray:
-    """Return the root mean square of all images' correlations, given covariances."""
+    """Convert covariances `[images, n, n]` to correlations, and average over the images.
+
+    The average is the root mean square, `[n, n]`.
+    """
     scales = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
     correlations = covariances / (scales[:, :, None] * scales[:, None, :])
     return np.sqrt(np.mean(correlations**2, axis=0))

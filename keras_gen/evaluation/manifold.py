@@ -31,8 +31,9 @@ class DensityCoverage(NamedTuple):
 
     density: float
     """For each generated example, count the real examples whose neighbourhood contains it. The
-    density is the mean of these counts, divided by k. Its expectation is 1 if the distributions of
-    real and generated examples are equal. A density can be larger than 1."""
+    density is the mean of these counts, divided by the argument `k` of `density_coverage`. Its
+    expectation is 1 if the distributions of real and generated examples are equal. A density can
+    be larger than 1."""
     coverage: float
     """Fraction of the real examples whose neighbourhood contains at least one generated example."""
 
@@ -99,7 +100,7 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
 
 
 def _in_neighbourhoods(points: np.ndarray, centers: np.ndarray, k: int) -> Iterator[np.ndarray]:
-    """For each point, yield a bool array `[centers]`: whose neighbourhoods contain the point."""
+    """For each point, yield a bool array `[centers]`: which neighbourhoods contain this point."""
     # The first of the k + 1 nearest neighbours of a center is the center itself.
     neighbours = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(centers)
     radii = neighbours.kneighbors(centers)[0][:, -1]

@@ -89,9 +89,9 @@ def sample_quality(
         model: A keras_gen model that can `generate`. A conditional model generates images with the
             labels 0, 1, 2, … in turn.
         real: Real images `[n, height, width, channels]` with values in [0, 1], at least 10, or a
-            `tf.data.Dataset` of batches of such images. If the model was trained on pixels that
-            were rounded to 0 or 1, it generates pixel values between 0 and 1. In this case, pass
-            the real images before rounding.
+            `tf.data.Dataset` of batches of such images. If the model was trained on grey images
+            whose pixels were replaced by 0 or 1 at random, it generates probabilities from 0 to 1.
+            Then pass the grey images themselves.
         other_real: Other real images, as many as in `real`. `real_fid` compares them with `real`.
             If None, `real_fid` compares two halves of `real`. Fewer images give a larger distance.
         extractor: The network that computes the features. If None, `mnist_classifier()`.

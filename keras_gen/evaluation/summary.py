@@ -135,8 +135,8 @@ def summarize(
             `sample_quality` are then omitted.
         seed: Seed of all samples.
         real: Real images that are compared with samples. If None, `test`. If the model was trained
-            on pixels that were rounded to 0 or 1, it generates pixel values between 0 and 1. In
-            this case, pass the real images before rounding.
+            on grey images whose pixels were replaced by 0 or 1 at random, it generates
+            probabilities from 0 to 1. Then pass the grey images themselves.
         split: Name of the data split that contains `real`. The `protocol` of scores states it.
 
     Returns:
