@@ -1,6 +1,6 @@
 """The command `keras-gen`. Each subcommand checks its arguments and calls one function.
 
-TensorFlow is imported only after the check of the arguments.
+The import of TensorFlow is slow and therefore follows after this check.
 """
 
 from __future__ import annotations
@@ -61,13 +61,13 @@ _TRANSLATIONS = {
     r"`data_dir`": "`--data-dir`",
     r"Load the data with `labels=False`\.": "Train a model that needs no labels.",
 }
-"""Patterns of Python code in messages of the library, with the text that replaces each match."""
+"""`{regular expression: replacement}` for Python code in the error messages of keras_gen."""
 
 
 def examples() -> dict[str, tuple[str, ...]]:
-    """Return the example commands of each subcommand and of each kind of model.
+    """Return the example commands with which each help text ends.
 
-    The help text ends with these examples. The key `""` has the examples of `keras-gen --help`.
+    The keys are the names of the subcommands, the kinds of model, and `""` for `keras-gen --help`.
     """
     of_kinds = {kind: recipe.examples for kind, recipe in RECIPES.items()}
     return {**_EXAMPLES, **of_kinds}
@@ -90,7 +90,7 @@ class Train:
     """Print the configuration, the parameters and the time per step, and write no file."""
 
     def __call__(self) -> None:
-        """Train, or describe the training."""
+        """Train, or only describe the training if `dry_run` is True."""
         from keras_gen.runs import train
 
         config = self.config
@@ -136,7 +136,7 @@ class Evaluate:
     """Seed of all samples."""
 
     def __call__(self) -> None:
-        """Print the table, and write evaluation.json, figures and report.html."""
+        """Print a table of the scores, and write evaluation.json, figures and report.html."""
         from keras_gen.runs.evaluate import evaluate
 
         print(evaluate(self.run, self.num_samples, self.seed))
@@ -216,7 +216,7 @@ class Verify:
     """Folder of the version, such as savedmodels/vae/1."""
 
     def __call__(self) -> None:
-        """Print a table of the signatures. Problems go to stderr, with exit code 1."""
+        """Print a table of signatures. If there are problems, print them and exit with code 1."""
         from keras_gen.serving import verify
 
         verification = verify(self.savedmodel)
@@ -240,7 +240,7 @@ _COMMANDS = {
 
 @dataclasses.dataclass(frozen=True)
 class GlobalFlags:
-    """The flags of every subcommand. `_command_line_type` adds the field of the subcommand."""
+    """The flags that all subcommands have. `_command_line_type` adds the field `command`."""
 
     imports: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]],
@@ -290,7 +290,7 @@ def _command_line_type(args: Sequence[str]) -> type[Any]:
 
 
 def _resumes_without_kind(args: Sequence[str]) -> bool:
-    """Return whether the arguments have `--resume RUN` and no kind of model."""
+    """Return whether the arguments contain `--resume RUN` but no kind of model."""
     if not any(argument.partition("=")[0] == "--resume" for argument in args):
         return False
     for before, argument in itertools.pairwise(args):
@@ -303,11 +303,11 @@ def _resumes_without_kind(args: Sequence[str]) -> bool:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run `keras-gen` with the given arguments. If the command fails, exit with an exit code.
+    """Run `keras-gen` with the given arguments. If the command fails, exit with a code above 0.
 
-    The exit code is 1 if training or writing failed or the error is unexpected, 2 for a mistake of
-    the user, 130 after Ctrl-C and 143 after SIGTERM. An error prints one line to stderr. With
-    `--debug`, the traceback is printed before this line.
+    The exit code is 1 if the training failed, if a file could not be written, or if the error is
+    unexpected. It is 2 if the user made a mistake, 130 after Ctrl-C, and 143 after SIGTERM. An
+    error prints one line to stderr. With `--debug`, the traceback is printed before this line.
 
     Args:
         args: The arguments. Default: `sys.argv[1:]`.
@@ -315,7 +315,8 @@ def main(args: Sequence[str] | None = None) -> None:
     args = sys.argv[1:] if args is None else list(args)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    # tyro has no public setting for colors. It checks only stdout, but it prints to stderr.
+    # The parser tyro prints errors to stderr, but its default for colors depends on stdout. Only
+    # this private option changes the default.
     tyro._experimental_options["ansi_codes"] = _colors_are_wanted()
     with _warnings_in_one_line():
         try:
@@ -334,7 +335,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _run(args: list[str]) -> None:
-    if "--version" in args:  # tyro would also require a subcommand
+    if "--version" in args:  # before tyro, which would require a subcommand
         print(_versions())
         return
     imports, args = _split_imports(args)
@@ -352,11 +353,11 @@ def _run(args: list[str]) -> None:
 
 
 def _with_saved_config(parsed: Any) -> Any:
-    """Return the arguments of `train KIND --resume RUN` with the configuration of the saved run.
+    """Return the arguments of `train KIND --resume RUN`, but with the configuration of RUN.
 
     The result supplies the defaults when the command line is parsed again. A flag that the user
-    omits then has the value of the saved run. If KIND is not the kind of the run, return the
-    arguments unchanged. `resume` then raises an error.
+    omits then has its value in RUN. If KIND is not the kind of model of RUN, return the arguments
+    unchanged. In this case, `train.resume` raises an error later.
     """
     saved = RunFolder(parsed.command.resume).read_config()
     if type(saved) is not type(parsed.command.config):
@@ -394,7 +395,7 @@ def _parse(args: Sequence[str], default: Any = None) -> Any:
 
 
 def _hints(args: Sequence[str]) -> Iterator[str]:
-    """Yield hints about wrong subcommands. tyro prints the hints about flags and their values."""
+    """Yield hints about wrong subcommands. The parser tyro prints the hints about wrong flags."""
     known = examples()
     words = [word for word in args if word != "--debug"]
     subcommands = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
@@ -413,7 +414,7 @@ def _hints(args: Sequence[str]) -> Iterator[str]:
 
 
 def _split_imports(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the values of `--import`, and all other arguments."""
+    """Return `(values of --import, all other arguments)`."""
     imports = []
     others = []
     remaining = iter(args)
@@ -446,7 +447,7 @@ def _import(name: str) -> None:
 
 
 def _import_file(path: pathlib.Path) -> None:
-    # a unique name, so that the file hides neither an installed module nor another file
+    # a unique module name, so that the file hides neither an installed module nor another file
     name = f"{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return
@@ -494,7 +495,7 @@ def _print_error(*lines: str) -> None:
 
 
 def _translate(message: str) -> str:
-    """Replace Python code in a message of the library by flags and commands."""
+    """Replace Python code in a message of keras_gen by the flags and commands of `keras-gen`."""
     for pattern, replacement in _TRANSLATIONS.items():
         message = re.sub(pattern, replacement, message)
     return message
@@ -511,7 +512,7 @@ def _describe(error: Exception) -> list[str]:
 
 
 def _is_failure(error: Exception) -> bool:
-    """Return whether an error is an expected failure of the machine or of the training."""
+    """Return whether an error is of an expected type, as after a full disk or a NaN in the loss."""
     if "tensorflow" not in sys.modules:  # for instance because its import failed
         return isinstance(error, OSError)
 
@@ -539,7 +540,7 @@ def _check_port(port: int) -> None:
     """Raise a `ValueError` if a port is in use. This check does not import TensorFlow."""
     try:
         with socket.socket() as listener:
-            # The server sets this option, too. Without it, a port that was just closed is refused.
+            # The server sets this option, too. Without the option, a port just closed seems in use.
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(("127.0.0.1", port))
     except (OSError, OverflowError) as error:

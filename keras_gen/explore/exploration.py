@@ -13,26 +13,26 @@ from keras_gen.evaluation.latent_usage import mean_and_covariance
 from keras_gen.models import GenerativeModel
 
 _BATCH_SIZE = 250
-_POINTS_PER_PIXEL = 8  # resolution of the pen in each direction
+_POINTS_PER_PIXEL = 8  # resolution of the pen, in width and in height
 _PEN_WIDTH = 0.09  # fraction of the image height, similar to the strokes in MNIST
 
 
 class Exploration:
-    """A trained model of images whose latents are measured in standard deviations.
+    """A trained model of images. Latents are given in standard deviations from their means.
 
     The value 0 of a latent is its mean, and the value 1 is one standard deviation above the mean.
     Means and standard deviations are those of the prior. If the prior depends on labels, each label
-    has its own means and standard deviations. For an autoencoder without a prior, they are computed
-    from the latents of the test images.
+    has its own means and standard deviations. For an autoencoder without a prior, means and
+    standard deviations are those of the latents of the test images.
 
     `decode`, `sample_latents`, `reconstruct` and `anomaly_score` call the functions that the model
-    exports as signatures of a SavedModel. Inputs are batches. A conditional model also needs labels
-    `[batch]`.
+    exports as signatures of a SavedModel. Their inputs are batches. If the model depends on labels,
+    they also need the labels `[batch]`.
 
     Args:
         model: A compiled and trained keras_gen model of images.
         x: Test images `[n, height, width, 1 or 3]` in [0, 1].
-        labels: Labels `[n]` of the test images, for a conditional model.
+        labels: Labels `[n]` of the test images, if the model depends on labels.
 
     Raises:
         ValueError: If `x` does not contain images.
@@ -57,7 +57,7 @@ class Exploration:
         self.means, self.deviations = self._moments()
         self.size = self.means.shape[-1]
         self.order = np.argsort(-self._effects(), kind="stable")
-        """Indices of the latents. The latent that changes the image most comes first."""
+        """Indices of all latents. First comes the latent that changes the decoded image most."""
         self.test_scores = self.anomaly_score(self.x, labels)
 
     def decode(self, units: npt.ArrayLike, labels: np.ndarray | None = None) -> np.ndarray:
@@ -83,14 +83,15 @@ class Exploration:
         """Return one anomaly score per image, `[batch]`. Higher is more anomalous.
 
         The score is the output of the signature `score` of the model. A GAN has no such signature.
-        For a GAN, the score is minus the discriminator's probability that the image is real.
+        For a GAN, the score is −p. The discriminator gives p, the probability that the image is
+        real.
         """
         if "score" in self.signatures:
             return self._call("score", "score", x, labels)
         return -self._call("discriminate", "probability", x, labels)
 
     def describe_score(self, score: float) -> str:
-        """Return a sentence that compares an anomaly score with those of the test images."""
+        """Return a sentence that compares an anomaly score with the scores of the test images."""
         share = 100 * np.mean(self.test_scores < score)
         comparison = f"more anomalous than {share:.0f} % of the test images"
         if "score" not in self.signatures:
@@ -101,7 +102,7 @@ class Exploration:
     def _call(
         self, signature: str, output: str, inputs: np.ndarray, labels: np.ndarray | None
     ) -> np.ndarray:
-        """Return one output of a signature, computed batch by batch."""
+        """Call a signature batch by batch. Return its output that has the name `output`."""
         parts = []
         for start in range(0, len(inputs), _BATCH_SIZE):
             rows = slice(start, start + _BATCH_SIZE)
@@ -114,7 +115,7 @@ class Exploration:
         return (latents - self.means[rows]) / self.deviations[rows]
 
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return means and standard deviations of the latents, each `[num_classes or 1, size]`."""
+        """Return `(means, standard deviations)` of the latents, each `[num_classes or 1, size]`."""
         num_classes = self.model.num_classes
         if self.model.prior is None:
             latents = evaluation.latents(self.model, self.x)
@@ -131,8 +132,9 @@ class Exploration:
     def _effects(self, num_samples: int = 4) -> np.ndarray:
         """Return the effect of each latent on the image, `[size]`.
 
-        The effect is the mean squared difference between the image with the latent at −1 and the
-        image with the latent at 1. The mean is over pixels and over samples of the other latents.
+        The effect is the mean squared difference between two decoded images: in the first image,
+        the latent is −1; in the second image, the same latent is 1. The mean is taken over all
+        pixels and over several random values of the other latents.
         """
         others = np.random.default_rng(0).normal(size=(num_samples, self.size))
         units = np.tile(others, (self.size, 2, 1, 1))
@@ -148,7 +150,7 @@ class Exploration:
 
 
 def _rows(labels: np.ndarray | None) -> np.ndarray:
-    """Return, for each example, the row of its label in the means and deviations."""
+    """Return the rows of the means and deviations for these labels: row 0 if there are none."""
     return np.array([0]) if labels is None else labels
 
 
@@ -157,7 +159,7 @@ class Canvas:
 
     Args:
         shape: Shape of the image, `(height, width, 1 or 3)`.
-        binary: Whether each pixel is rounded to 0 or 1, for a model of binary images.
+        binary: Whether to round each pixel to 0 or 1, as a model of binary images needs.
     """
 
     def __init__(self, shape: tuple[int, int, int], binary: bool = False) -> None:

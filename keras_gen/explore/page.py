@@ -1,4 +1,4 @@
-"""The web page of `keras-gen explore`: sliders for latents, and a canvas with an anomaly score."""
+"""The web page of `keras-gen explore`: sliders for latents, and a canvas for images to score."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
 
 
 class Page:
-    """The web page in one browser, with its own latents and drawing.
+    """The web page as one browser shows it. Each browser has its own latents and drawing.
 
     Args:
         exploration: The model and its test images.
@@ -107,7 +107,7 @@ class Page:
         height, width, channels = exploration.x.shape[1:]
         is_binary = bool(np.isin(exploration.x, (0, 1)).all())
         self.canvas = Canvas((height, width, channels), is_binary)
-        self.pen: tuple[float, float] | None = None  # last position while the user draws
+        self.pen: tuple[float, float] | None = None  # last position, or None between lines
         self.changed = {"latents", "canvas"}
         ui.colors(primary=_BLUE)
         ui.add_css(_STYLE)
@@ -224,7 +224,7 @@ class Page:
     def _update(self) -> None:
         """Show the changes since the last update.
 
-        If a slider moved several times, only the image of the last position is computed.
+        If a slider moved several times, only the image for its last position is computed.
         """
         changed = self.changed
         self.changed = set()
@@ -252,16 +252,16 @@ class Page:
 
 
 class _Slider(ui.slider):
-    """A slider whose values are not sent back to the browser.
+    """A slider whose value the server does not send back to the browser.
 
-    A late value from the server would move the handle while the user drags the handle.
+    A value that the server sends late would move the handle while the user drags the handle.
     """
 
     LOOPBACK = False
 
 
 def _section(heading: str) -> ui.element:
-    """Add a card with a heading. Return the element that contains the parts of the card."""
+    """Add a card with a heading to the page. Return the element for the content of the card."""
     with ui.card().props("flat bordered"):
         ui.label(heading).classes("heading").props("role=heading aria-level=2")
         return ui.element().classes("parts")
@@ -283,8 +283,8 @@ def _signed(value: float) -> str:
 
 
 def _histogram(scores: np.ndarray, score: float) -> str:
-    """Return an SVG histogram of scores, with the bars below `score` in blue."""
-    largest = np.quantile(scores, 0.995)  # a few outliers would make all other bars narrow
+    """Return a histogram of `scores` as SVG text. Bars to the left of `score` are blue."""
+    largest = np.quantile(scores, 0.995)  # without it, outliers make all other bars narrow
     counts, edges = np.histogram(np.minimum(scores, largest), _NUM_BARS)
     bars = []
     for place, height in enumerate(counts / counts.max()):
@@ -299,7 +299,7 @@ def _histogram(scores: np.ndarray, score: float) -> str:
 
 
 def _png(images: np.ndarray) -> str:
-    """Return one image `[1, height, width, channels]` as the `src` of an HTML `img`."""
+    """Return the URL of an HTML `img` that contains one image `[1, height, width, channels]`."""
     file = io.BytesIO()
     Image.fromarray(grid(images, 1).squeeze()).save(file, "png")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -1,7 +1,7 @@
 """Training runs. A run trains one model and saves the model in a new folder.
 
-`keras_gen.runs` imports neither Keras nor TensorFlow. The modules `keras_gen.runs.train` and
-`keras_gen.runs.evaluate` import both and do the work.
+The import of `keras_gen.runs` is fast, because it imports neither Keras nor TensorFlow. The modules
+`keras_gen.runs.train` and `keras_gen.runs.evaluate` import Keras and TensorFlow.
 """
 
 from keras_gen.runs.folder import RunFolder

@@ -48,19 +48,19 @@ class ImageSamples(keras.callbacks.Callback):
     """Write samples and reconstructions as PNG files, every few epochs and after the last epoch.
 
     In the file of reconstructions, each row of ten images is followed by a row of their
-    reconstructions. For a model without the method `reconstruct`, only samples are written. Samples
-    of a conditional model have the labels 0, 1, 2, … in turn.
+    reconstructions. For a model without the method `reconstruct`, only samples are written. For a
+    model that depends on labels, sample i has the label `i % num_classes`.
 
     Args:
         folder: Folder of the run, in which the files are written.
-        images: Images to reconstruct, `[n, height, width, channels]` in [0, 1]. For a conditional
-            model, a pair of images and labels.
-        before_sampling: Function that receives the model and prepares it for sampling, or None. For
-            instance, the function fits the latent density of an autoencoder.
-        every: Number of epochs from one set of images to the next.
-        num_samples: Number of samples. The seed is the same in all epochs, so that samples of
-            different epochs can be compared.
-        seed: Seed of the samples.
+        images: Images to reconstruct, `[n, height, width, channels]` in [0, 1]. For a model that
+            depends on labels, a pair `(images, labels)`.
+        before_sampling: None, or a function that receives the model and prepares it for sampling.
+            For instance, the function fits the latent density of an autoencoder.
+        every: Interval in epochs. For instance, 10 writes images after the epochs 10, 20, …
+        num_samples: Number of samples per epoch.
+        seed: Seed of the samples. It is the same in all epochs, so that samples of different epochs
+            can be compared.
 
     Raises:
         ValueError: If `every` or `num_samples` is not a positive integer.
@@ -84,12 +84,12 @@ class ImageSamples(keras.callbacks.Callback):
         self.seed = seed
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write the images after every `every`-th epoch, except after the last epoch."""
+        """Write images every `every` epochs. `on_train_end` writes those of the last epoch."""
         if (epoch + 1) % self.every == 0 and epoch + 1 < self.params["epochs"]:
             self._write(epoch + 1)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Write the images with the final weights, which `EarlyStopping` may have restored."""
+        """Write images with the final weights. `EarlyStopping` may have restored these weights."""
         self._write(self.model.history.epoch[-1] + 1)
 
     def _write(self, epoch: int) -> None:
@@ -107,7 +107,7 @@ class ImageSamples(keras.callbacks.Callback):
 def _in_alternating_rows(
     images: np.ndarray, reconstructions: np.ndarray, columns: int = 10
 ) -> np.ndarray:
-    """Return images for a grid in which rows of images and of reconstructions alternate."""
+    """Order images for a grid: a row of `images`, a row of their reconstructions, and so on."""
     rows = []
     for start in range(0, len(images), columns):
         rows.append(images[start : start + columns])
@@ -116,16 +116,17 @@ def _in_alternating_rows(
 
 
 class Summaries(keras.callbacks.TensorBoard):
-    """Write TensorBoard summaries: those of Keras, samples, and the KL of each latent dimension.
+    """Write for TensorBoard the logs of `fit`, samples, and the KL of each latent dimension.
 
-    The KL, in nats, is written only for models that can estimate log p(x), such as a VAE.
+    The KL is the Kullback-Leibler divergence of the posterior from the prior, in nats. The KL is
+    written only for models that can estimate log p(x), such as a VAE.
     Samples are written only if the data are images.
 
     Args:
         folder: Folder that TensorBoard reads: `tensorboard --logdir folder`.
-        examples: At least two examples, from which the KL is computed. For a conditional model, a
-            pair of examples and labels.
-        every: Number of epochs from one image of samples to the next.
+        examples: At least two examples, from which the KL is computed. For a model that
+            depends on labels, a pair `(examples, labels)`.
+        every: Interval in epochs between images of samples.
         seed: Seed of the samples.
 
     Raises:

@@ -16,11 +16,11 @@ import yaml
 from keras_gen.runs.recipes import RECIPES, RunConfig, kind_of
 
 _RENAMED = {"pictures_every": "images_every"}  # fields of version 0.1.0 that have a new name
-_NOT_COMPARED = ("runs", "name")  # these name the folder of the run and do not change the training
+_NOT_COMPARED = ("runs", "name")  # these name the folder of the run, not its training
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """Return a configuration as a dictionary: first the kind as `model`, then all fields."""
+    """Return a configuration as a dictionary: first `model`, the kind of model, then all fields."""
     fields: dict[str, Any] = {"model": kind_of(config)}
     for name, value in dataclasses.asdict(config).items():
         if isinstance(value, pathlib.Path):
@@ -35,7 +35,7 @@ def to_yaml(config: RunConfig) -> str:
     """Return the text of `config.yaml`.
 
     Args:
-        config: The configuration of a registered kind.
+        config: The configuration of a registered kind of model.
 
     Example:
 
@@ -54,11 +54,11 @@ def from_yaml(text: str, source: object) -> RunConfig:
 
     Args:
         text: Content of the file.
-        source: Name of the file, for the error message.
+        source: Name of the file, which is shown in error messages.
 
     Raises:
-        ValueError: If the text is not valid YAML, the kind is not registered, or a field is unknown
-            or has an invalid value. The message names the field.
+        ValueError: If the text is not valid YAML, or if its kind of model is not registered. Also
+            if a field is unknown or has an invalid value: the message names this field.
 
     Example:
 
@@ -84,7 +84,7 @@ def from_yaml(text: str, source: object) -> RunConfig:
 
 
 def check_kind(text: str, source: object) -> None:
-    """Raise a `ValueError` if the kind in the text of a `config.yaml` is not registered."""
+    """Raise a `ValueError` if the text of a config file names a kind that is not registered."""
     _kind(_parse(text, source), source)
 
 
@@ -94,8 +94,8 @@ def first_difference(saved: RunConfig, config: RunConfig) -> tuple[str, Any, Any
     The fields `runs` and `name` are not compared, because they only name the folder of the run.
 
     Returns:
-        `(field, value in saved, value in config)`, or None if there is no difference. The kind of
-        model is the field `"model"`.
+        `(field, value in saved, value in config)`, or None if there is no difference. If the
+        kinds of model differ, `field` is `"model"`.
     """
     old = to_dict(saved)
     new = to_dict(config)
@@ -131,7 +131,7 @@ def _kind(fields: dict[str, Any], source: object) -> str:
 
 
 def _as_arguments(name: str, value: Any) -> list[str]:
-    """Return a field of `config.yaml` as command-line arguments, so that tyro checks the value."""
+    """Return a field of `config.yaml` as command-line arguments, which the parser tyro checks."""
     flag = name.replace("_", "-")
     if value is True:
         return [f"--{flag}"]
@@ -143,7 +143,7 @@ def _as_arguments(name: str, value: Any) -> list[str]:
 
 
 def _parse_arguments(config: type[RunConfig], arguments: list[str]) -> dict[str, Any] | None:
-    """Parse arguments into values of configuration fields. Return None if one is invalid."""
+    """Return `{field: value}` of command-line arguments, or None if an argument is invalid."""
     types = typing.get_type_hints(config, include_extras=True)
     fields = {field.name: types[field.name] for field in dataclasses.fields(config)}
     make_type: Any = typing.TypedDict  # mypy does not accept fields that are known only at run time

@@ -17,7 +17,7 @@ from keras_gen._versions import versions
 
 
 def record_environment(path: PathLike) -> None:
-    """Append the current environment to a YAML file, which has one entry per start of a run.
+    """Append the environment to a YAML file, in which each start of the run adds one entry.
 
     Warn about each package whose version differs from the version at the previous start.
 

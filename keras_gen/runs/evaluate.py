@@ -1,4 +1,4 @@
-"""Functions for a finished run: sample, evaluate, audit the latents, and export."""
+"""Functions for a finished run: `sample`, `evaluate`, `audit` and `export`."""
 
 from __future__ import annotations
 
@@ -61,16 +61,16 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
 
     Args:
         run: Folder of the run.
-        num_samples: Number of posterior samples per test example for log p(x). Models that cannot
-            estimate log p(x) ignore this number.
+        num_samples: Number of posterior samples with which log p(x) of each test example is
+            estimated. Models that cannot estimate log p(x) ignore this number.
         seed: Seed of all samples.
 
     Returns:
         The scores, an `evaluation.Evaluation`.
 
     Raises:
-        ValueError: If the run is not finished, the data are missing, or the shape of the data has
-            changed.
+        ValueError: If the run is not finished, if its data are missing, or if the shape of the data
+            has changed since the training.
     """
     folder = RunFolder(run)
     config = folder.read_config()
@@ -80,7 +80,8 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
     real = test
     split = "test"
     if config.binarize and model.generates_means:
-        # the model generates probabilities of binary pixels; compare these with grey values
+        # The model was trained on binary pixels, but generates probabilities, which are grey
+        # values. Therefore compare its samples with the images before binarization.
         train_data, test_data = load_data(dataclasses.replace(config, binarize=False))
         real, _ = as_arrays(test_data)
         split = "test in grey values"
@@ -102,7 +103,7 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
 
 
 def _load_with_labels_if_any(config: RunConfig) -> Any:
-    """Load `(train, test)`, with labels if the data have labels. Labels color the latent plot."""
+    """Load `(train, test)`, with labels if the data have them. Labels color the plot of latents."""
     try:
         return load_data(config, labels=True)
     except ValueError:
@@ -112,20 +113,21 @@ def _load_with_labels_if_any(config: RunConfig) -> Any:
 def audit(
     run: PathLike, epochs: int = 10, num_seeds: int = 3, images: int = 100, num_samples: int = 200
 ) -> evaluation.IndependenceAudit:
-    """Measure whether a diagonal posterior (independent latents) was adequate for a VAE.
+    """Measure whether a full-covariance posterior improves a VAE with a diagonal posterior.
 
-    For each seed, train two copies of the VAE further: one with a diagonal posterior, one with a
-    full covariance. `evaluation.audit_independence` explains the method. Write `audit.json`,
-    `correlations.png` and `report.html` into the folder of the run. The model of the run does not
-    change.
+    For each seed, train two copies of the VAE further: one with a diagonal posterior, the other
+    with a full-covariance posterior. `evaluation.audit_independence` explains the method. Write
+    `audit.json`, `correlations.png` and `report.html` into the folder of the run. The model of the
+    run does not change.
 
     Args:
-        run: Folder of the run of a VAE with a diagonal posterior.
+        run: Folder of a run that trained a VAE with a diagonal posterior.
         epochs: Number of further epochs for each copy. The learning-rate schedule of the run starts
             again and covers these epochs.
         num_seeds: Number of seeds, at least 1.
-        images: Number of test examples whose posteriors are optimized one by one, at least 2.
-        num_samples: Number of posterior samples per test example for log p(x).
+        images: Number of test examples, at least 2. A separate posterior is optimized for each.
+        num_samples: Number of posterior samples with which log p(x) of each test example is
+            estimated.
 
     Returns:
         The result, an `evaluation.IndependenceAudit`.
@@ -169,11 +171,11 @@ def export(run: PathLike, base: PathLike | None = None, png: bool = False) -> pa
 
     Args:
         run: Folder of the run.
-        base: Folder that contains the versions of the model. Default: the folder in the
-            configuration of the run, or `savedmodels/<name of the run folder>` if the run has no
-            configuration.
+        base: Folder that contains the versions of the model. Default: the folder
+            `config.savedmodels/config.name` with the configuration of the run. If the run has no
+            configuration, the default is `savedmodels/<name of the run folder>`.
         png: Whether to add a signature `NAME_bytes` for each signature `NAME` of the SavedModel.
-            The added signatures take and return images as PNG files.
+            The added signatures take and return images as the bytes of PNG files.
 
     Returns:
         Path of the version.

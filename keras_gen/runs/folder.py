@@ -34,10 +34,10 @@ _FIGURES = {
 class RunFolder:
     """The folder of a training run.
 
-    This class defines the names of all files of a run. All other modules get the paths from here.
+    This class defines the names of all files of a run. All other modules use this class.
 
     Args:
-        path: Path of the folder, such as `runs/vae`. It does not have to exist.
+        path: Path of the folder, such as `runs/vae`. The folder does not have to exist.
 
     Example:
 
@@ -68,7 +68,7 @@ class RunFolder:
 
     @property
     def environment_file(self) -> pathlib.Path:
-        """Path of the file with versions, devices and git commit of each start of the training."""
+        """Path of the file that lists versions, devices and git commit for each training start."""
         return self.path / "environment.yaml"
 
     @property
@@ -98,7 +98,7 @@ class RunFolder:
 
     @property
     def correlations_file(self) -> pathlib.Path:
-        """Path of the figure with the correlations of latents that `audit` measures."""
+        """Path of the figure of the correlations that `audit` measures between latents."""
         return self.path / "correlations.png"
 
     @property
@@ -112,7 +112,10 @@ class RunFolder:
         return self.path / "tensorboard"
 
     def samples_file(self, epoch: int | None = None, suffix: str = ".png") -> pathlib.Path:
-        """Return the path of the samples of epoch 1, 2, …, or of `sample` if `epoch` is None."""
+        """Return the path of the samples that the training writes after an epoch (1, 2, …).
+
+        If `epoch` is None, return the path of the samples that `evaluate.sample` writes.
+        """
         number = "" if epoch is None else f"-{epoch:03d}"
         return self.path / f"samples{number}{suffix}"
 
@@ -121,14 +124,14 @@ class RunFolder:
         return self.path / f"reconstructions-{epoch:03d}.png"
 
     def figures(self) -> dict[str, pathlib.Path]:
-        """Return a dictionary from the name of each existing figure to its path.
+        """Return `{name: path}` of the figures that exist.
 
         The names are `samples`, `reconstructions`, `traversals`, `interpolations` and `latents`. If
         a figure has one file per epoch, the path is that of the last epoch.
         """
         figures = {}
         for name, pattern in _FIGURES.items():
-            # a longer file name has a larger epoch
+            # from epoch 1000, the number is longer, so sort by length first
             paths = sorted(self.path.glob(pattern), key=lambda path: (len(path.name), path.name))
             if paths:
                 figures[name] = paths[-1]
@@ -138,7 +141,7 @@ class RunFolder:
 
     @classmethod
     def numbered(cls, config: RunConfig, number: int) -> RunFolder:
-        """Return the folder of a run by number: `runs/name` for 1, `runs/name-2` for 2, …"""
+        """Return the folder `runs/name` for number 1, `runs/name-2` for number 2, and so on."""
         name = config.name if number == 1 else f"{config.name}-{number}"
         return cls(config.runs / name)
 
@@ -150,8 +153,8 @@ class RunFolder:
             config: The configuration of the run.
 
         Returns:
-            `(folder, number)`. `number` is the first number for which no folder existed. Other
-            workers get the same folder from `numbered(config, number)`.
+            `(folder, number)`. `number` is the smallest number whose folder did not exist.
+            `numbered(config, number)` returns the same folder, for instance on another worker.
         """
         for number in itertools.count(1):
             folder = cls.numbered(config, number)
@@ -215,8 +218,8 @@ class RunFolder:
         """Read `config.yaml`.
 
         Raises:
-            ValueError: If the file does not exist, the kind of model is not registered, or a field
-                is unknown or has an invalid value. The message names the field.
+            ValueError: If the file does not exist, or if its kind of model is not registered. Also
+                if a field is unknown or has an invalid value: the message names this field.
         """
         self.check_exists()
         return config_file.from_yaml(self.config_file.read_text(), self.config_file)
@@ -241,31 +244,31 @@ class RunFolder:
         """
         self.check_finished()
         if self.config_file.is_file():
-            # for an unknown class, this error says more than the error of Keras
+            # for a kind that is not registered, this error says more than the error of Keras
             config_file.check_kind(self.config_file.read_text(), self.config_file)
         import keras
 
         return keras.saving.load_model(self.model_file)
 
     def save_model(self, model: GenerativeModel) -> None:
-        """Save the trained model. After this, the run is finished."""
+        """Save the trained model. A run with a saved model is finished."""
         with atomic_write(self.model_file) as unfinished:
             model.save(unfinished)
 
     # === Metrics and model card ===
 
     def read_metrics(self) -> list[dict[str, str]]:
-        """Return the rows of `metrics.csv`, one per epoch. Without the file, the list is empty."""
+        """Return the rows of `metrics.csv`, one per epoch, or an empty list without the file."""
         if not self.metrics_file.is_file():
             return []
         with self.metrics_file.open(newline="") as file:
             return list(csv.DictReader(file))
 
     def training_card(self) -> str:
-        """Return the section of a model card that describes the training, as Markdown text.
+        """Return Markdown text for a model card: the section that describes the training.
 
-        The section shows the configuration and the metrics of the last epoch. An absolute path
-        would reveal folders of the machine. Therefore only the last part of the path is shown. The
+        The section shows the configuration and the metrics of the last epoch. Of an absolute
+        path, only the last part is shown, because the rest would reveal folders of the machine. The
         text is empty if the folder contains neither a configuration nor metrics.
         """
         text = ""

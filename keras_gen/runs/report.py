@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained HTML page, made from the files of the run."""
+"""The report of a training run: one HTML page, made from the files in the folder of the run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras_gen.runs.folder import RunFolder
 from keras_gen.runs.recipes import RECIPES, RunConfig, kind_of
 
 _TEMPLATE = pathlib.Path(__file__).parent / "report.html.jinja"
-_CAPTIONS = {  # name of a figure: (CSS class, caption); the class `pixels` enlarges pixels
+_CAPTIONS = {  # name of a figure: (CSS class, caption). The class `pixels` enlarges images.
     "samples": ("pixels", "Samples"),
     "reconstructions": ("pixels", "Rows of test images, each followed by a row of reconstructions"),
     "traversals": (
@@ -37,8 +37,9 @@ _CAPTIONS = {  # name of a figure: (CSS class, caption); the class `pixels` enla
 def write_report(run: PathLike) -> pathlib.Path:
     """Write `report.html` into the folder of a run.
 
-    The page shows the configuration, metrics, figures, scores and audit that the folder contains.
-    The page needs no other file and no network access.
+    The page shows the configuration. It also shows the metrics, the figures, the scores of
+    `evaluate` and the result of `audit` if the folder contains their files. A browser can show the
+    page without any other file and without network access.
 
     Args:
         run: Folder of the run.
@@ -76,7 +77,7 @@ def write_report(run: PathLike) -> pathlib.Path:
 
 
 def subtitle(config: RunConfig) -> str:
-    """Return one sentence with the kind of model, the data and the number of epochs of a run.
+    """Return one sentence that names the kind of model, the data and the number of epochs.
 
     Args:
         config: The configuration of the run.
@@ -100,7 +101,7 @@ def _lines(texts: list[str]) -> list[str]:
 
 
 def _figures(folder: RunFolder) -> Iterator[dict[str, str | None]]:
-    """Yield the source, the CSS class and the caption of each existing figure."""
+    """Yield a dictionary with `source`, `css_class` and `caption` for each existing figure."""
     figures = folder.figures()
     for name, (css_class, caption) in _CAPTIONS.items():
         if name in figures:
@@ -109,7 +110,7 @@ def _figures(folder: RunFolder) -> Iterator[dict[str, str | None]]:
 
 
 def _image_source(path: pathlib.Path) -> str | None:
-    """Return a PNG file as the `src` of an HTML `img`, or None if the file does not exist."""
+    """Return the URL of an HTML `img` that contains a PNG file, or None without the file."""
     return _data_url(path.read_bytes(), "png") if path.is_file() else None
 
 
@@ -118,7 +119,7 @@ def _data_url(content: bytes, image_type: str) -> str:
 
 
 def _curves(folder: RunFolder) -> dict[str, str]:
-    """Return the charts of the metrics. Keys are names, values are the `src` of an HTML `img`."""
+    """Return `{name of a metric: its chart}`. The chart is the URL for an HTML `img`."""
     rows = folder.read_metrics()
     if len(rows) < 2:
         return {}
@@ -128,7 +129,7 @@ def _curves(folder: RunFolder) -> dict[str, str]:
 
 
 def _environment(path: pathlib.Path) -> str | None:
-    """Return one sentence about the last start of the training, or None without the file."""
+    """Return one sentence about the last entry of `path`, or None if `path` does not exist."""
     if not path.is_file():
         return None
     start = yaml.safe_load(path.read_text())[-1]
@@ -141,7 +142,7 @@ def _environment(path: pathlib.Path) -> str | None:
 
 
 def _serving_commands(folder: RunFolder, config: RunConfig) -> str:
-    """Return shell commands that publish the model, start a server and request samples."""
+    """Return shell commands that export the model, start TensorFlow Serving and request samples."""
     name = config.name
     inputs = '"seed": [0, 1, 2]'
     if config.needs_labels:

@@ -1,4 +1,4 @@
-"""The `tf.distribute.Strategy` of a run: one device, all local GPUs, or several workers."""
+"""The `tf.distribute.Strategy` of a run, for one device, all local GPUs, or several workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from keras_gen._compat import several_workers
 from keras_gen.fitting.multi_worker import worker_index
 
 CONNECT_TIMEOUT = 300
-"""Seconds within which all workers must have started."""
+"""Seconds that a worker waits for the other workers to start."""
 _EXAMPLE = (
     """'{"cluster": {"worker": ["host-0:12345", "host-1:12345"]}, """
     """"task": {"type": "worker", "index": 0}}'"""
@@ -31,11 +31,12 @@ def create_strategy(name: Literal["single", "mirrored", "multiworker"]) -> tf.di
 
     Args:
         name: `"single"` for one device, `"mirrored"` for all local GPUs, `"multiworker"` for all
-            workers of `TF_CONFIG`.
+            workers that the environment variable `TF_CONFIG` lists.
 
     Raises:
-        ValueError: For `"multiworker"`, if `TF_CONFIG` is missing or invalid, the port of this
-            worker is in use, or another worker does not start within `CONNECT_TIMEOUT` seconds.
+        ValueError: Only for `"multiworker"`: if `TF_CONFIG` is missing or invalid, if the port of
+            this worker is in use, or if another worker does not start within `CONNECT_TIMEOUT`
+            seconds.
     """
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
@@ -51,12 +52,12 @@ def create_strategy(name: Literal["single", "mirrored", "multiworker"]) -> tf.di
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether this process is the chief, which writes the files of a run."""
+    """Return whether this process is the chief: worker 0, or the only process of the run."""
     return not several_workers(strategy) or worker_index(strategy) == 0
 
 
 def broadcast_from_chief(strategy: tf.distribute.Strategy, number: int) -> int:
-    """Return the value of `number` on the chief. Every worker must call this function."""
+    """Return the `number` that the chief (worker 0) passes. All workers must call this function."""
     if not several_workers(strategy):
         return number
     mine = float(number) if is_chief(strategy) else 0.0
@@ -69,7 +70,7 @@ def broadcast_from_chief(strategy: tf.distribute.Strategy, number: int) -> int:
 
 
 def read_tf_config() -> tuple[list[str], int]:
-    """Read the addresses of all workers from `TF_CONFIG`.
+    """Read the addresses of all workers from the environment variable `TF_CONFIG`.
 
     Returns:
         `(addresses of all workers, index of this worker)`.
@@ -104,7 +105,10 @@ def read_tf_config() -> tuple[list[str], int]:
 
 
 def _wait_for_workers(addresses: list[str], index: int) -> None:
-    """Wait for all workers, at most `CONNECT_TIMEOUT` seconds. TensorFlow would wait forever."""
+    """Wait until all workers answer. Raise a `ValueError` after `CONNECT_TIMEOUT` seconds.
+
+    Without this function, TensorFlow would wait for a missing worker forever.
+    """
     end = time.monotonic() + CONNECT_TIMEOUT
     own_port = int(addresses[index].rpartition(":")[2])
     try:
@@ -139,7 +143,8 @@ def _exit_unless(connected: threading.Event) -> None:
     """End this process if the workers are not connected after `CONNECT_TIMEOUT` seconds.
 
     If a worker disappears before TensorFlow has connected to it, TensorFlow waits forever. Neither
-    a signal nor an exception can interrupt this wait.
+    a signal nor an exception can interrupt this wait. Therefore this function runs in a thread of
+    its own and ends the whole process.
     """
     if not connected.wait(CONNECT_TIMEOUT):
         message = f"The workers of TF_CONFIG did not connect within {CONNECT_TIMEOUT} seconds.\n"

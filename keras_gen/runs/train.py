@@ -31,12 +31,12 @@ from keras_gen.runs.report import write_report
 from keras_gen.runs.strategies import broadcast_from_chief, create_strategy, is_chief
 
 _TIMED_STEPS = 20
-_MAX_EXAMPLES = 10_000  # for `after_fit` of a recipe, before images are written during training
-_MAX_BYTES = 2**28  # of these examples
+_MAX_EXAMPLES = 10_000  # largest number of examples that `_some_examples` returns
+_MAX_BYTES = 2**28  # largest size of these examples
 
 
 class _Prepared(NamedTuple):
-    """A compiled model, and batches of training and test data."""
+    """A compiled model, and its training data and test data in batches."""
 
     model: GenerativeModel
     train_data: tf.data.Dataset
@@ -48,9 +48,12 @@ def train(config: RunConfig) -> pathlib.Path:
 
     The folder contains `config.yaml`, `environment.yaml` (versions, devices, git commit),
     `metrics.csv`, `checkpoints/`, `model.keras` and `report.html`. If the data are images, the
-    folder also contains `samples-*.png`, and `reconstructions-*.png` for models that reconstruct.
-    If TensorBoard is installed, the folder also contains `tensorboard/`. The trained model is also
-    exported as a SavedModel, the next version in the folder `config.savedmodels/config.name`.
+    folder also contains `samples-*.png`. If the model can also reconstruct images, the folder
+    contains `reconstructions-*.png`. If TensorBoard is installed, the folder contains
+    `tensorboard/`.
+
+    The trained model is also exported as a SavedModel. The SavedModel is the next version in the
+    folder `config.savedmodels/config.name`.
 
     Args:
         config: The configuration of a registered kind, for instance `VAEConfig()`.
@@ -59,11 +62,11 @@ def train(config: RunConfig) -> pathlib.Path:
         Path of the folder.
 
     Raises:
-        ValueError: If the data or a setting is invalid. In that case nothing is written.
+        ValueError: If the data or a setting is invalid. Then no file has been written.
         NonFiniteError: If the loss or a gradient becomes NaN or infinite.
-        CheckpointError, OSError: If a file cannot be written. `resume` continues the training.
-        PublishError: If the SavedModel cannot be written or verified. `evaluate.export` exports the
-            trained model again.
+        CheckpointError, OSError: If a file cannot be written. `resume` can continue the training.
+        PublishError: If the SavedModel cannot be written or verified. The trained model is in the
+            folder of the run, and `evaluate.export` can export it again.
     """
     strategy = create_strategy(config.strategy)
     prepared = _prepare(config, strategy)
@@ -85,8 +88,8 @@ def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
         Path of the folder.
 
     Raises:
-        ValueError: If the folder contains no run, the run is finished or in use, or the
-            configuration of the run differs from `config`.
+        ValueError: If the folder contains no run, if the run is finished, if another process is
+            training it, or if its configuration differs from `config`.
         NonFiniteError, CheckpointError, PublishError, OSError: As for `train`.
     """
     folder = RunFolder(run)
@@ -115,7 +118,7 @@ def _check_same(saved: RunConfig, config: RunConfig, folder: RunFolder) -> None:
 
 
 def describe(config: RunConfig) -> str:
-    """Return a text with the configuration, the data, the parameters and the time per step.
+    """Return a text about a run: settings, numbers of examples and parameters, time per step.
 
     This function trains a few steps to measure the time per step. It writes no file.
 
@@ -149,13 +152,13 @@ def describe(config: RunConfig) -> str:
 
 
 def _time_steps(model: GenerativeModel, train_data: tf.data.Dataset) -> tuple[float, float]:
-    """Return the seconds of the first training step, and the median seconds of the later steps."""
+    """Return `(seconds of the first training step, median seconds of the later steps)`."""
     times = [time.perf_counter()]
     clock = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the result of this training is discarded
+        warnings.simplefilter("ignore")  # the model of this training is not used
         model.fit(
             train_data.repeat(),
             steps_per_epoch=1 + _TIMED_STEPS,
@@ -171,7 +174,7 @@ def _count(dataset: tf.data.Dataset) -> int:
 
 
 def _count_parameters(model: GenerativeModel) -> dict[str, int]:
-    """Return the number of parameters per part of the model, without parts that have none."""
+    """Return `{part of the model: number of parameters}`. Parts without parameters are left out."""
     counts = {}
     for name, part in constructor_arguments(model).items():
         if isinstance(part, keras.layers.Layer) and part.count_params():
@@ -180,17 +183,18 @@ def _count_parameters(model: GenerativeModel) -> dict[str, int]:
 
 
 def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-    """Load the data of a configuration.
+    """Load the training data and the test data that a configuration names.
 
     Args:
         config: The configuration of the run.
         labels: Whether to load labels even if the model does not need labels.
 
     Returns:
-        `(train, test)`, as `tf.data.Dataset`. Each batch is `examples`, or `(examples, labels)`.
+        `(train, test)`, as `tf.data.Dataset`. Each batch is `(examples, labels)`
+            if labels are loaded, otherwise `examples`.
 
     Raises:
-        ValueError: If the data are missing or invalid, or required labels are missing.
+        ValueError: If the data are missing or invalid, or if labels are needed but missing.
     """
     return data.load(
         config.data,
@@ -214,12 +218,12 @@ def _prepare(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
     num_classes = _num_classes(config, train_data, test_data) if config.needs_labels else None
     with strategy.scope():
         model = build(config, tuple(x.shape[1:]), steps, num_classes)
-    _early_stopping(config, model)  # checks the setting before any file is written
+    _early_stopping(config, model)  # checks `patience` before any file is written
     return _Prepared(model, train_data, test_data)
 
 
 def _num_classes(config: RunConfig, train_data: tf.data.Dataset, test_data: tf.data.Dataset) -> int:
-    """Return the number of classes: from the metadata, or else 1 plus the largest label."""
+    """Return the number of classes that the data set states, or else 1 plus the largest label."""
     known = data.number_of_classes(config.data, config.data_dir)
     if known is not None:
         return known
@@ -231,12 +235,12 @@ def _num_classes(config: RunConfig, train_data: tf.data.Dataset, test_data: tf.d
 
 
 def _create_folder(config: RunConfig, strategy: tf.distribute.Strategy) -> RunFolder:
-    """Create the folder of a new run. All workers use the folder name of the chief."""
+    """Create the folder of a new run. The chief (worker 0) chooses the name for all workers."""
     number = 0
     if is_chief(strategy):
         _, number = RunFolder.create(config)
     folder = RunFolder.numbered(config, broadcast_from_chief(strategy, number))
-    if not folder.config_file.exists():  # the disk of this worker is not that of the chief
+    if not folder.config_file.exists():  # this worker has another disk than the chief
         folder.path.mkdir(parents=True, exist_ok=True)
         folder.write_config(config)
     return folder
@@ -245,14 +249,14 @@ def _create_folder(config: RunConfig, strategy: tf.distribute.Strategy) -> RunFo
 def _locked_by_chief(
     folder: RunFolder, strategy: tf.distribute.Strategy, wait: bool = False
 ) -> contextlib.AbstractContextManager[None]:
-    """Lock the folder if this process is the chief. Other workers of the run hold no lock."""
+    """Return a context that locks the folder on the chief (worker 0) and does nothing elsewhere."""
     return folder.lock(wait) if is_chief(strategy) else contextlib.nullcontext()
 
 
 def _fit_and_save(
     config: RunConfig, folder: RunFolder, strategy: tf.distribute.Strategy, prepared: _Prepared
 ) -> None:
-    """Train the model (from the newest checkpoint, if any), save the model, and publish it."""
+    """Train, save and publish the model. Training starts at the newest checkpoint, if any."""
     model, train_data, test_data = prepared
     after_fit = RECIPES[kind_of(config)].after_fit
     chief = is_chief(strategy)
@@ -277,7 +281,7 @@ def _fit_and_save(
 
 
 def _verbosity(chief: bool) -> Any:
-    """Return `verbose` for `fit`: a progress bar on a terminal, otherwise one line per epoch."""
+    """Return the argument `verbose` of `fit`. Workers other than the chief print nothing."""
     if not chief:
         return 0
     return "auto" if sys.stdout.isatty() else 2
@@ -295,7 +299,7 @@ def _callbacks(
 
 
 def _early_stopping(config: RunConfig, model: GenerativeModel) -> list[keras.callbacks.Callback]:
-    """Return the early-stopping callback in a list, which is empty without a patience."""
+    """Return a list with the early-stopping callback, or an empty list without `patience`."""
     patience = getattr(config, "patience", None)
     if patience is None:
         return []
@@ -331,7 +335,7 @@ def _recording_callbacks(
 def _before_sampling(
     config: RunConfig, train_data: tf.data.Dataset
 ) -> Callable[[GenerativeModel], None] | None:
-    """Return a function that calls `after_fit` of the recipe, or None if the recipe has none."""
+    """Return a function that calls the recipe's `after_fit`, or None if `after_fit` is None."""
     after_fit = RECIPES[kind_of(config)].after_fit
     if after_fit is None:
         return None
@@ -340,10 +344,10 @@ def _before_sampling(
 
 
 def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:
-    """Return an array of at most 10,000 examples and 256 MiB from a `tf.data.Dataset` of batches.
+    """Return the first examples of a dataset of batches: at most 10,000 examples and 256 MiB.
 
-    The array is read once, because reading the dataset between epochs would change the order of the
-    training examples.
+    This function is called before the training, because reading the dataset between two epochs
+    would change the order of the training examples.
     """
     x = tf.nest.flatten(dataset.element_spec)[0]
     count = min(_MAX_EXAMPLES, _MAX_BYTES // (4 * x.shape[1:].num_elements()))
@@ -353,7 +357,7 @@ def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:
 
 @contextlib.contextmanager
 def _hint_to_resume(folder: RunFolder) -> Iterator[None]:
-    """If the run can be resumed after an error, add a note with the call that resumes it."""
+    """Add a note to each error after which the run can be resumed: the call of `resume`."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, OSError, CheckpointError) as error:
@@ -374,5 +378,5 @@ def _publish(config: RunConfig, folder: RunFolder) -> None:
 
 
 def _call(function: str, folder: RunFolder) -> str:
-    """Return a Python call as text. `keras-gen` prints the equivalent command instead."""
+    """Return a Python call as text. `keras-gen` replaces the call by a command in its messages."""
     return f"`keras_gen.runs.{function}({str(folder.path)!r})`"

@@ -1,4 +1,4 @@
-"""The registry of recipes: one recipe for each kind of model that `keras-gen train` can train."""
+"""The registry of recipes. A recipe describes one kind of model that `keras-gen train` trains."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def register(kind: str, recipe: Recipe) -> None:
         recipe: The recipe.
 
     Raises:
-        ValueError: If `kind` is invalid or already registered, `recipe` is not a `Recipe`, or
-            another kind uses the same configuration class.
+        ValueError: If `kind` is invalid or already registered, if `recipe` is not a `Recipe`, or if
+            another kind uses the configuration class of `recipe`.
 
     Example:
 
@@ -114,11 +114,11 @@ def build(
     Args:
         config: The configuration of a registered kind, for instance `VAEConfig()`.
         data_shape: Shape of one example.
-        steps: Number of training steps of the whole run. The learning-rate schedule needs it.
-        num_classes: Number of classes for a conditional model, otherwise None.
+        steps: Number of training steps of the whole run, for the learning-rate schedule.
+        num_classes: Number of classes if `config.needs_labels` is True, otherwise None.
 
     Raises:
-        ValueError: If the kind of model is not registered, or a setting is invalid.
+        ValueError: If no registered recipe uses the class of `config`, or if a setting is invalid.
 
     Example:
 

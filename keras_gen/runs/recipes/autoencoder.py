@@ -53,8 +53,8 @@ def build(
     Args:
         config: The settings.
         data_shape: Shape of one example.
-        steps: Number of training steps of the whole run. The learning-rate schedule needs it.
-        num_classes: Unused, because the autoencoder is not conditional.
+        steps: Number of training steps of the whole run, for the learning-rate schedule.
+        num_classes: Unused, because this model does not depend on labels.
     """
     import keras
 
@@ -88,7 +88,7 @@ def build(
 
 
 def fit_latent_density(model: RegularizedAutoencoder, data: np.ndarray | tf.data.Dataset) -> None:
-    """Fit the prior to the latents of `data`. Then the autoencoder can generate samples."""
+    """Fit a density to the latents of `data`. The model can then decode samples of the density."""
     model.fit_latent_density(data)
 
 

@@ -70,11 +70,11 @@ def build(
     Args:
         config: The settings.
         data_shape: Shape of one image, `(height, width, channels)`.
-        steps: Number of training steps of the whole run. The learning-rate schedules need it.
-        num_classes: Number of classes for a conditional model, otherwise None.
+        steps: Number of training steps of the whole run, for the two learning-rate schedules.
+        num_classes: Number of classes if `config.needs_labels` is True, otherwise None.
 
     Raises:
-        ValueError: If `label_smoothing` is not 0 and the loss does not support label smoothing.
+        ValueError: If `config.label_smoothing` is not 0 and `config.loss` does not support it.
     """
     from keras_gen import losses, networks
     from keras_gen.models import GAN

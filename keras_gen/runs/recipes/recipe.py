@@ -1,7 +1,7 @@
 """`RunConfig`, the settings of a training run, and `Recipe`, the description of a kind of model.
 
-`keras-gen --help` imports all recipe modules and must be fast. These modules therefore import Keras
-and TensorFlow only inside functions.
+`keras-gen --help` imports all recipe modules and must be fast. The import of TensorFlow is slow.
+Therefore the recipe modules import Keras and TensorFlow only inside functions.
 """
 
 from __future__ import annotations
@@ -38,11 +38,12 @@ class RunConfig:
     flag, and must be one line long. `config.yaml` contains the value of each field.
 
     The configuration class of each recipe derives from this class. A derived class can have a field
-    `patience`: the number of epochs without improvement after which early stopping ends `fit`.
+    `patience`: `fit` ends after this many epochs in which the logged value that `model.monitor`
+    names did not improve.
 
     Raises:
-        ValueError: If a setting must be positive and is not, or if `steps_per_execution` is greater
-            than 1 on several devices.
+        ValueError: If a setting that must be positive is not positive, or if `steps_per_execution`
+            is greater than 1 and `strategy` is not `"single"`.
     """
 
     data: str = "mnist_mini"
@@ -101,7 +102,7 @@ class RunConfig:
 
     @property
     def needs_labels(self) -> bool:
-        """Whether training needs the labels of the data, as for a conditional model."""
+        """Whether the model depends on the labels of the data."""
         return False
 
 
@@ -109,21 +110,21 @@ class RunConfig:
 class Recipe:
     """A kind of model for `keras-gen train`: its settings, and the function that builds the model.
 
-    `keras_gen.runs.register(kind, recipe)` adds the recipe to `RECIPES`. From `RECIPES`,
-    `keras-gen train` makes its subcommands and their help.
+    `keras_gen.runs.register(kind, recipe)` adds the recipe to the dictionary `RECIPES`.
+    `keras-gen train` has one subcommand for each recipe in `RECIPES`.
 
     Args:
-        title: Name of the kind for the report, such as `"A variational autoencoder"`.
+        title: Name of the kind of model in the report, such as `"A variational autoencoder"`.
         config: Frozen dataclass derived from `RunConfig`. The docstring of the class is the help of
             the subcommand, and the fields are its flags.
         build: Function `(config, data_shape, steps, num_classes)` that returns a compiled
             `GenerativeModel`. `data_shape` is the shape of one example. `steps` is the number of
             training steps of the whole run, which the learning-rate schedule needs. `num_classes`
             is None if `config.needs_labels` is False.
-        after_fit: Function `(model, data)` that changes the model in place, or None. For instance,
-            the function fits a density to the latents. `after_fit` is called before the model
-            generates samples and before the trained model is saved. `data` contains training
-            examples, as an array or a `tf.data.Dataset`.
+        after_fit: None, or a function `(model, data)` that prepares the model for generation.
+            For instance, the function fits a density to the latents. `after_fit` is called before
+            the training writes images of samples, and before the trained model is saved. `data`
+            contains training examples, as an array or a `tf.data.Dataset`.
         examples: Up to three command lines, shown at the end of the help of the subcommand.
 
     Raises:
@@ -151,7 +152,7 @@ class Recipe:
     examples: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check the configuration."""
+        """Check that `config` is a dataclass derived from `RunConfig`."""
         config: Any = self.config
         is_config = isinstance(config, type) and issubclass(config, RunConfig)
         if not is_config or "__dataclass_fields__" not in vars(config):
@@ -165,12 +166,12 @@ class Recipe:
 def adam(
     config: RunConfig, steps: int, learning_rate: float, **kwargs: Any
 ) -> keras.optimizers.Adam:
-    """Return Adam with the learning-rate schedule and the gradient clipping of a configuration.
+    """Return the optimizer Adam with the learning-rate schedule and gradient clipping of `config`.
 
     Args:
         config: Configuration with the fields `schedule`, `warm_up` and `clip_norm`.
         steps: Number of training steps of the schedule, including the warm-up.
-        learning_rate: Learning rate after the warm-up, or at the first step without warm-up.
+        learning_rate: Learning rate at the end of the warm-up. Without warm-up: at the first step.
         **kwargs: Further arguments of `keras.optimizers.Adam`.
     """
     import keras
@@ -190,7 +191,7 @@ def adam(
 def encoder_and_decoder(
     network: Literal["mlp", "conv"],
 ) -> tuple[Callable[..., keras.Model], Callable[..., keras.Model]]:
-    """Return two functions of `keras_gen.networks`: for the encoder, and for the decoder."""
+    """Return `(make_encoder, make_decoder)`, two functions that make networks of this type."""
     from keras_gen import networks
 
     if network == "mlp":

@@ -66,11 +66,11 @@ def build(
     Args:
         config: The settings.
         data_shape: Shape of one example.
-        steps: Number of training steps of the whole run. The learning-rate schedule needs it.
-        num_classes: Number of classes for a conditional model, otherwise None.
+        steps: Number of training steps of the whole run, for the learning-rate schedule.
+        num_classes: Number of classes if `config.needs_labels` is True, otherwise None.
 
     Raises:
-        ValueError: If the prior is conditional and `num_classes` is None, or a setting is invalid.
+        ValueError: If a setting is invalid, or if a conditional prior gets no `num_classes`.
     """
     from keras_gen.models import VAE
 
