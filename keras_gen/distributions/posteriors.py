@@ -20,15 +20,15 @@ _INVERSE_SOFTPLUS_OF_ONE = math.log(math.e - 1)
 
 
 def positive_scale(raw: tf.Tensor, smallest: float = SMALLEST_SCALE) -> tf.Tensor:
-    """Map an unbounded tensor to scales of at least `smallest`. A `raw` of 0 gives a scale of 1."""
+    """Map unbounded values `raw` to scales of at least `smallest`. The value 0 gives scale 1."""
     return smallest + (1 - smallest) * tf.math.softplus(raw + _INVERSE_SOFTPLUS_OF_ONE)
 
 
 class Posterior(SerializableLayer):
     """Base class of the posteriors q(z | x), the distributions over the latents given the data.
 
-    A subclass defines `parameter_size`, the size of the encoder's output. It also implements
-    `__call__`, which turns that output into a `tfd.Distribution`.
+    A subclass defines `parameter_size`, the size of the encoder's output. The subclass also
+    implements `__call__`, which turns the encoder's output into a `tfd.Distribution`.
 
     A posterior is a Keras layer, so it can have weights. Make each weight in the constructor, with
     `add_weight(..., autocast=False)` or with sublayers. A VAE trains and saves the weights. Do not
@@ -37,7 +37,7 @@ class Posterior(SerializableLayer):
 
     Args:
         event_size: Number of latent dimensions, n in the lecture notes.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
     """
 
     def __init__(self, event_size: int, **kwargs: Any) -> None:
@@ -52,21 +52,22 @@ class Posterior(SerializableLayer):
         )
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """Return the latent vector that represents a posterior, by default the mean.
+        """Return the latent vector that represents each posterior, by default its mean.
 
-        For instance, `VAE.reconstruct` decodes this vector. The shape is `[batch, event_size]`.
+        For instance, `VAE.reconstruct` decodes these vectors. The shape is `[batch, event_size]`.
         """
         return distribution.mean()
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
-        """Return a dictionary of tensors that describe a posterior, by default mean and scale.
+        """Return a dictionary of tensors that describe each posterior.
 
-        These tensors are the outputs of the method `encode` in an exported model.
+        The default is `mean` and `scale`, the standard deviation. In an exported model, the method
+        `encode` returns these tensors.
         """
         return {"mean": distribution.mean(), "scale": distribution.stddev()}
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make the distribution over `[event_size]` from parameters `[..., parameter_size]`."""
+        """Make q(z | x) for z of shape `[event_size]` from parameters `[..., parameter_size]`."""
         raise NotImplementedError(
             f"{type(self).__name__} must define `__call__`, which turns parameters into a "
             "distribution."
@@ -77,13 +78,13 @@ class Posterior(SerializableLayer):
 class DiagonalNormal(Posterior):
     """Posterior q(z | x) = N(μ(x), diag σ²(x)) with independent latents.
 
-    The sources are Kingma & Welling 2014, arXiv:1312.6114, and the lecture notes (MATH 2). The
-    first half of the parameters is μ. The second half is the raw σ, from which a softplus computes
-    σ ≥ 0.0001. If all parameters are 0, the posterior is N(0, I).
+    The sources are Kingma & Welling 2014, arXiv:1312.6114, and section MATH 2 of the lecture notes.
+    The first half of the encoder's output is μ. The second half is the raw σ, from which a softplus
+    computes σ ≥ 0.0001. If the encoder's output is 0, the posterior is N(0, I).
 
     Args:
         event_size: Number of latent dimensions.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example:
 
@@ -100,7 +101,7 @@ class DiagonalNormal(Posterior):
         return 2 * self.event_size
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make N(μ, diag σ²) over `[event_size]` from parameters `[..., parameter_size]`."""
+        """Make N(μ, diag σ²) of shape `[event_size]` from parameters `[..., parameter_size]`."""
         from tensorflow_probability import distributions as tfd
 
         mean, raw_scale = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
@@ -111,18 +112,18 @@ class DiagonalNormal(Posterior):
 class FullCovarianceNormal(Posterior):
     """Posterior q(z | x) = N(μ(x), L(x)L(x)ᵀ) with latents that may be correlated.
 
-    The lecture notes (MATH 3) ask whether independent latents are an adequate assumption. Compare
-    this posterior with `DiagonalNormal` to answer that question.
+    Section MATH 3 of the lecture notes asks whether independent latents are an adequate
+    assumption. Compare this posterior with `DiagonalNormal` to answer that question.
 
-    L = diag(σ)(I + V), where V is strictly lower triangular. The parameters are μ and the raw σ, as
-    for `DiagonalNormal`, and then n(n − 1)/2 entries of the raw V. If the raw V is 0, the posterior
-    is that of `DiagonalNormal`. The norm of each row of V is limited to less than 10. The multiple
-    correlation of a latent with the latents before it is therefore below 0.996, and
-    log-probabilities stay finite.
+    L = diag(σ)(I + V), where V is strictly lower triangular. The encoder's output has μ first, then
+    the raw σ as in `DiagonalNormal`, then the n(n − 1)/2 entries of the raw V. V is the raw V,
+    scaled so that the norm of each row is less than 10. Therefore the correlation of a latent with
+    its best linear prediction from the latents before it is below 0.996, and log-probabilities stay
+    finite. If the raw V is 0, the posterior is that of `DiagonalNormal`.
 
     Args:
         event_size: Number of latent dimensions, n.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example:
 
@@ -141,8 +142,8 @@ class FullCovarianceNormal(Posterior):
     def point(self, distribution: Distribution) -> tf.Tensor:
         """Return the mean μ, `[batch, event_size]`.
 
-        The method reads `loc` instead of calling `mean()`. TFP's `mean()` broadcasts μ, and ONNX
-        has no operator for that broadcast.
+        TFP's `mean()` broadcasts μ, and that operation cannot be exported to the ONNX format.
+        Therefore the method reads `loc`, which is μ itself.
         """
         return distribution.loc
 
@@ -151,7 +152,7 @@ class FullCovarianceNormal(Posterior):
         return {"mean": distribution.loc, "scale_tril": distribution.scale.to_dense()}
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make N(μ, LLᵀ) over `[event_size]` from parameters `[..., parameter_size]`."""
+        """Make N(μ, LLᵀ) for z of shape `[event_size]` from parameters `[..., parameter_size]`."""
         import tensorflow_probability as tfp
 
         n = self.event_size
@@ -168,25 +169,25 @@ class FullCovarianceNormal(Posterior):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class InverseAutoregressiveNormal(Posterior):
-    """Posterior q(z | x) of a Gaussian transformed by inverse autoregressive flows.
+    """Posterior q(z | x), a Gaussian that is transformed by inverse autoregressive flows.
 
     The source is Kingma et al. 2016, arXiv:1606.04934. A sample z of N(μ(x), diag σ²(x)) passes
     through `num_flows` flows. Each flow replaces z_i by (z_i − m_i) exp(−s_i) and then reverses the
     order of the latents. In each flow, a masked network of one hidden layer computes m_i and s_i
-    from z_1 … z_{i−1} and the context h(x). The network outputs 0 before training, so m_i and s_i
-    start at 0. The parameters are μ, the raw σ and h.
+    from two inputs: z_1 … z_{i−1} before the flow, and the context h(x). Before training, m_i and
+    s_i are 0. The encoder's output has μ first, then the raw σ as in `DiagonalNormal`, then h(x).
 
-    The KL divergence of this posterior has no closed form and is estimated from samples. Sampling
-    computes all latents in parallel. TFP remembers the density of a sample as long as you use the
-    distribution that made the sample. The density of any other z takes `event_size` sequential
-    steps per flow.
+    The KL divergence of this posterior from a prior has no closed form and is estimated from
+    samples. Sampling computes all latents in parallel. A distribution remembers the density of its
+    own samples, so their `log_prob` is quick. For any other z, `log_prob` takes `event_size`
+    sequential steps per flow.
 
     Args:
         event_size: Number of latent dimensions.
         num_flows: Number of flows.
         hidden_size: Number of units in the hidden layer of each flow.
         context_size: Number of encoder outputs for the context h(x).
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example:
 
@@ -220,15 +221,15 @@ class InverseAutoregressiveNormal(Posterior):
         return 2 * self.event_size + self.context_size
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """Return μ after all flows, `[batch, event_size]`."""
+        """Return the output of the flows for the input μ, `[batch, event_size]`."""
         return distribution.bijector.forward(distribution.distribution.mean())
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
-        """Return μ after all flows as `latents`. The mean and the scale have no closed form."""
+        """Return the output of `point` as `latents`. Mean and scale have no closed form."""
         return {"latents": self.point(distribution)}
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make the distribution over `[event_size]` from parameters `[..., parameter_size]`."""
+        """Make q(z | x) for z of shape `[event_size]` from parameters `[..., parameter_size]`."""
         from tensorflow_probability import bijectors as tfb
         from tensorflow_probability import distributions as tfd
 
@@ -249,7 +250,7 @@ class InverseAutoregressiveNormal(Posterior):
 class AutoregressiveNetwork(keras.layers.Layer):
     """Layer that computes m_i and s_i of each latent z_i from z_1 … z_{i−1} and a context.
 
-    Masks remove all other connections (MADE; Germain et al. 2015, arXiv:1502.03509).
+    Masks remove the connections from all other latents (Germain et al. 2015, arXiv:1502.03509).
     """
 
     def __init__(self, event_size: int, hidden_size: int, context_size: int, **kwargs: Any) -> None:
@@ -275,7 +276,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
     def conditioned_on(
         self, context: tf.Tensor
     ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        """Return a function from z to (m, s) for a fixed context, which is processed only once."""
+        """Return a function from z to (m, s). `context_layer` processes the context only once."""
         from_context = self.context_layer(context)
 
         def shift_and_log_scale(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -287,11 +288,11 @@ class AutoregressiveNetwork(keras.layers.Layer):
         """Return m and s, each `[..., event_size]`, given z and the output of `context_layer`."""
         hidden = tf.tanh(self.hidden_layer(z) + from_context)
         shift, log_scale = tf.split(self.output_layer(hidden), 2, axis=-1)
-        return shift, 3 * tf.tanh(log_scale / 3)  # bounded, so that exp(−s) stays finite
+        return shift, 3 * tf.tanh(log_scale / 3)  # s is bounded, exp(−s) stays finite
 
 
 class MaskedDense(keras.layers.Dense):
-    """Dense layer without bias. A fixed mask `[inputs, units]` multiplies the kernel."""
+    """Dense layer without bias. Its kernel is multiplied by a fixed mask `[inputs, units]`."""
 
     def __init__(self, mask: np.ndarray, **kwargs: Any) -> None:
         super().__init__(mask.shape[1], use_bias=False, **kwargs)

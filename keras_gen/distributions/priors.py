@@ -16,14 +16,14 @@ from keras_gen.distributions.posteriors import Posterior, positive_scale
 class Prior(SerializableLayer):
     """Base class of the priors p(z), the distributions over the latents.
 
-    Derive a class from `Prior` to use any `tfd` distribution as a prior. A prior is a Keras layer,
+    To use any `tfd.Distribution` as a prior, derive a class from `Prior`. A prior is a Keras layer,
     so it can have weights. Make each weight in the constructor, with
-    `add_weight(..., autocast=False)`. The model that you pass the prior to trains and saves the
+    `add_weight(..., autocast=False)`. The model that receives the prior trains and saves these
     weights.
 
     Args:
         event_size: Number of latent dimensions.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example: a custom prior, which Keras can save and load with a model.
 
@@ -42,18 +42,18 @@ class Prior(SerializableLayer):
     def __init__(self, event_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.event_size = positive_int(self, "event_size", event_size)
-        # A tf.function of a method holds only a weak reference to the object of the method. The
-        # lambda keeps the object alive.
+        # A `tf.function` that is made from a method holds only a weak reference to `self`. The
+        # lambda refers to `self` and therefore keeps it alive.
         self._sample_rows = tf.function(
             lambda seeds, labels: self._sample_each_row(seeds, labels),
             input_signature=[tf.TensorSpec((None,), tf.int64)] * 2,
         )
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """Return the prior as a `tfd.Distribution` over `[event_size]`.
+        """Return the prior as a `tfd.Distribution` with event shape `[event_size]`.
 
         In a subclass, make the distribution in this method and not in the constructor. A
-        distribution made in the constructor does not change when training changes the weights.
+        distribution that is made in the constructor does not change when the weights change.
 
         Args:
             condition: Labels `[batch]` if the prior depends on labels, otherwise None. With labels,
@@ -69,7 +69,7 @@ class Prior(SerializableLayer):
         """Receive the encoder and the posterior of a VAE.
 
         The constructor of the VAE calls this method once. The default implementation does nothing.
-        Override this method in a prior that needs the encoder, such as `VampPrior`.
+        Override this method if your prior, like `VampPrior`, needs the encoder.
 
         Args:
             encoder: The encoder of the VAE.
@@ -78,14 +78,16 @@ class Prior(SerializableLayer):
         """
 
     def sample_rows(self, seeds: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
-        """Sample one latent vector per seed, independently of the other seeds in the batch.
+        """Sample one latent vector per seed.
+
+        Each vector depends only on its own seed and label, not on the rest of the batch.
 
         Args:
-            seeds: int64 `[batch]`.
+            seeds: Seeds, int64 `[batch]`.
             condition: Labels `[batch]` if the prior depends on labels. Ignored otherwise.
 
         Returns:
-            float32 `[batch, event_size]`.
+            Latent vectors, float32 `[batch, event_size]`.
         """
         seeds = tf.cast(seeds, tf.int64)
         labels = tf.cast(condition, tf.int64) if self.num_classes else tf.zeros_like(seeds)
@@ -106,11 +108,11 @@ class Prior(SerializableLayer):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class StandardNormal(Prior):
-    """Standard normal prior p(z) = N(0, I) (lecture notes, MATH 2).
+    """Standard normal prior p(z) = N(0, I) (lecture notes, section MATH 2).
 
     Args:
         event_size: Number of latent dimensions.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example:
 
@@ -119,7 +121,7 @@ class StandardNormal(Prior):
     """
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """Return N(0, I) over `[event_size]`."""
+        """Return N(0, I) with event shape `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
         return tfd.Independent(tfd.Normal(tf.zeros(self.event_size), 1.0), 1)
@@ -127,13 +129,13 @@ class StandardNormal(Prior):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LearnedNormal(Prior):
-    """Normal prior p(z) = N(β, diag η²) with trainable β and η (lecture notes, MATH 3).
+    """Normal prior p(z) = N(β, diag η²) with trainable β and η (lecture notes, section MATH 3).
 
     Before training, the prior is N(0, I).
 
     Args:
         event_size: Number of latent dimensions.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example:
 
@@ -147,7 +149,7 @@ class LearnedNormal(Prior):
         self.raw_scale = self.add_weight((event_size,), "zeros", name="raw_scale", autocast=False)
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """Return N(β, diag η²) over `[event_size]`."""
+        """Return N(β, diag η²) with event shape `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
         mean = tf.convert_to_tensor(self.mean)
@@ -158,14 +160,14 @@ class LearnedNormal(Prior):
 class ConditionalNormal(Prior):
     """Normal prior p(z | y) = N(β(y), diag η²(y)) for labels y.
 
-    The lecture notes write this prior as p(z | x, θ) (MATH 2). A network with one hidden layer
-    computes β and η from the label.
+    Section MATH 2 of the lecture notes writes this prior as p(z | x, θ). A network with one
+    hidden layer computes β and η from the label.
 
     Args:
         event_size: Number of latent dimensions.
         num_classes: Number of classes. Labels are integers from 0 to num_classes − 1.
         hidden_size: Number of units in the hidden layer.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example:
 
@@ -190,7 +192,7 @@ class ConditionalNormal(Prior):
         )
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """Return N(β(y), diag η²(y)) over `[event_size]`, one distribution per label.
+        """Return one N(β(y), diag η²(y)) for each label y, with event shape `[event_size]`.
 
         Args:
             condition: Labels `[batch]`.
@@ -212,12 +214,13 @@ class ConditionalNormal(Prior):
 class NormalMixture(Prior):
     """Gaussian mixture prior p(z) = Σ_k π_k N(β_k, diag η_k²) with trainable π, β and η.
 
-    The KL divergence from this prior has no closed form and is estimated from samples.
+    The KL divergence of a posterior from this prior has no closed form. It is estimated from
+    samples.
 
     Args:
         event_size: Number of latent dimensions.
         num_components: Number of Gaussians in the mixture.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example:
 
@@ -235,7 +238,7 @@ class NormalMixture(Prior):
         self.raw_scale = self.add_weight(shape, "zeros", name="raw_scale", autocast=False)
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """Return the mixture as a `tfd.Distribution` over `[event_size]`."""
+        """Return the mixture as a `tfd.Distribution` with event shape `[event_size]`."""
         from tensorflow_probability import distributions as tfd
 
         components = tfd.Normal(tf.convert_to_tensor(self.mean), positive_scale(self.raw_scale))
@@ -245,18 +248,18 @@ class NormalMixture(Prior):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class VampPrior(Prior):
-    """VampPrior p(z) = 1/K Σ_k q(z | u_k), a mixture of the posteriors of K pseudo-inputs u_k.
+    """VampPrior p(z) = (1/K) Σ_k q(z | u_k), a mixture of the posteriors of K pseudo-inputs u_k.
 
     The source is Tomczak & Welling 2018, arXiv:1705.07120. Pseudo-inputs are trainable weights with
-    the shape of one example. The prior makes the pseudo-inputs when you pass it to a VAE. The
-    encoder of this VAE computes their posteriors. If the data lie in [0, 1], the pseudo-inputs also
-    lie in [0, 1]. The KL divergence from this prior has no closed form and is estimated from
-    samples.
+    the shape of one example. When you pass the prior to a VAE, the prior makes the pseudo-inputs.
+    The encoder of this VAE computes the posteriors q(z | u_k). If the data lie in [0, 1], the
+    pseudo-inputs also lie in [0, 1]. The KL divergence of a posterior from this prior has no closed
+    form and is estimated from samples.
 
     Args:
         event_size: Number of latent dimensions.
         num_components: K, the number of pseudo-inputs.
-        **kwargs: `name`, `dtype` and `trainable` of the Keras layer.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example:
 
@@ -277,10 +280,10 @@ class VampPrior(Prior):
     ) -> None:
         """Make the pseudo-inputs, and keep a function that computes their posteriors.
 
-        The prior does not track the encoder as a sublayer. Only the VAE does.
+        The encoder does not become a sublayer of the prior. It is a sublayer of the VAE only.
 
         Args:
-            encoder: The encoder of the VAE, without an input for labels.
+            encoder: The encoder of the VAE. The encoder must have no input for labels.
             posterior: The posterior of the VAE. The posterior must have no weights.
             support: Smallest and largest value that the data may have.
 
@@ -318,7 +321,7 @@ class VampPrior(Prior):
         self._component_posteriors = component_posteriors
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """Return the mixture as a `tfd.Distribution` over `[event_size]`.
+        """Return the mixture as a `tfd.Distribution` with event shape `[event_size]`.
 
         Raises:
             ValueError: If the prior does not belong to a VAE yet.
