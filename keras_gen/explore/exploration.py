@@ -133,7 +133,7 @@ class Exploration:
         """Return the effect of each latent on the image, `[size]`.
 
         The effect is the mean squared difference between two decoded images: in the first image,
-        the latent is −1; in the second image, the same latent is 1. The mean is taken over all
+        this latent is −1; in the second image, it is 1. The mean is taken over all
         pixels and over several random values of the other latents.
         """
         others = np.random.default_rng(0).normal(size=(num_samples, self.size))

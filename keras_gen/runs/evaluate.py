@@ -171,9 +171,9 @@ def export(run: PathLike, base: PathLike | None = None, png: bool = False) -> pa
 
     Args:
         run: Folder of the run.
-        base: Folder that contains the versions of the model. Default: the folder
-            `config.savedmodels/config.name` with the configuration of the run. If the run has no
-            configuration, the default is `savedmodels/<name of the run folder>`.
+        base: Folder that contains the versions of the model. Default:
+            `config.savedmodels/config.name`, where `config` is the configuration of the run. If the
+            run has no configuration, the default is `savedmodels/<name of the run folder>`.
         png: Whether to add a signature `NAME_bytes` for each signature `NAME` of the SavedModel.
             The added signatures take and return images as the bytes of PNG files.
 

@@ -258,7 +258,7 @@ class RunFolder:
     # === Metrics and model card ===
 
     def read_metrics(self) -> list[dict[str, str]]:
-        """Return the rows of `metrics.csv`, one per epoch, or an empty list without the file."""
+        """Return the rows of `metrics.csv`, one per epoch, or an empty list if it is missing."""
         if not self.metrics_file.is_file():
             return []
         with self.metrics_file.open(newline="") as file:

@@ -110,7 +110,7 @@ def _figures(folder: RunFolder) -> Iterator[dict[str, str | None]]:
 
 
 def _image_source(path: pathlib.Path) -> str | None:
-    """Return the URL of an HTML `img` that contains a PNG file, or None without the file."""
+    """Return the URL of an HTML `img` that contains a PNG file, or None if it is missing."""
     return _data_url(path.read_bytes(), "png") if path.is_file() else None
 
 

@@ -281,7 +281,7 @@ def _fit_and_save(
 
 
 def _verbosity(chief: bool) -> Any:
-    """Return the argument `verbose` of `fit`. Workers other than the chief print nothing."""
+    """Return the argument `verbose` of `fit`. Only the chief (worker 0) prints the progress."""
     if not chief:
         return 0
     return "auto" if sys.stdout.isatty() else 2
