@@ -189,7 +189,7 @@ class Checkpoints(keras.callbacks.Callback):
             self._pass_over(self.steps_done)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write a checkpoint after `every` steps. If a signal arrived, write one and stop."""
+        """Write a checkpoint after `every` steps. If a signal arrived, write and stop `fit`."""
         if self.passing:
             self._stop_on_signal(write=False)
             return
@@ -388,7 +388,7 @@ class Checkpoints(keras.callbacks.Callback):
         """Stop training if a signal arrived. If `write`, write a checkpoint first."""
         if self.signal is None:
             return
-        if write and not self.several_workers:  # with several workers, all would have to write one
+        if write and not self.several_workers:  # several workers would all have to write
             self._write(self.epoch, self.steps_done)
         kept = self._all()
         message = f"Stopped by {signal.Signals(self.signal).name}. "
@@ -403,7 +403,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def _signal_handlers(self) -> Iterator[None]:
-        """Record the first SIGTERM or SIGINT. A second signal of this kind has its usual effect."""
+        """Record SIGTERM or SIGINT. If the same signal arrives again, it has its usual effect."""
         if threading.current_thread() is not threading.main_thread():
             yield  # Python allows signal handlers only in the main thread
             return
@@ -475,9 +475,10 @@ def _settings(model: keras.Model) -> Any:
 
 
 def _first_difference(there: Any, here: Any, path: str = "") -> tuple[str, Any, Any] | None:
-    """Return `(path, there, here)` of the first value that differs in two nested dictionaries.
+    """Return `(path, expected, received)` of the first value that differs in nested dictionaries.
 
-    `path` is the keys joined by dots. If no value differs, return None.
+    `path` is the keys that lead to the value, joined by dots. `expected` is the value in `there`,
+    and `received` is the value in `here`. If no value differs, return None.
     """
     if not (isinstance(there, dict) and isinstance(here, dict)):
         return None if there == here else (path, there, here)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 _FEWEST_EXAMPLES = 1000  # an epoch with fewer examples is too short to judge
 _NEVER = 2**62  # a step that no training reaches
-_NEAR = 0.1  # as a fraction of d in `near_duplicates`
+_NEAR = 0.1  # near-duplicates are closer than this fraction of d, see `near_duplicates`
 
 
 def near_duplicates(generated: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
@@ -55,11 +55,12 @@ def _squared_distance_to_nearest(x: tf.Tensor) -> tf.Tensor:
 class CollapseWarning(keras.callbacks.Callback):
     """A Keras callback that warns if the logs of an epoch show that a GAN has failed.
 
-    One warning is for a batch with many near-duplicates, the other for a discriminator without
-    errors. `fit` gives each warning at most once. The cost of counting near-duplicates grows with
-    the square of the batch size. Therefore the GAN counts near-duplicates in only one step per
-    epoch. This is the second to last step, because the last batch may be smaller. If the number of
-    steps per epoch is unknown, the GAN counts near-duplicates in every step.
+    The first warning says that most generated examples have a near-duplicate, as the function
+    `near_duplicates` defines it. The second warning says that the discriminator was never wrong.
+    `fit` gives each warning at most once. The cost of counting near-duplicates grows with the
+    square of the batch size. Therefore the GAN counts near-duplicates in only one step per epoch.
+    This is the second to last step, because the last batch may be smaller. If the number of steps
+    per epoch is unknown, the GAN counts near-duplicates in every step.
     """
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
@@ -72,7 +73,7 @@ class CollapseWarning(keras.callbacks.Callback):
         self.model.near_duplicate_step = self.step
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Let the model count near-duplicates in every step again, as `train_on_batch` needs it."""
+        """Let the model count near-duplicates in every step again. `train_on_batch` needs this."""
         self.model.near_duplicate_step = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:

@@ -14,7 +14,7 @@ from keras_gen._errors import mark
 from keras_gen._typing import Array, Data, TensorLike
 from keras_gen.data import as_arrays
 
-_TOLERANCE = 1e-4  # values may exceed the range by this rounding error
+_TOLERANCE = 1e-4  # values may exceed the range by this much, because of rounding errors
 
 
 class DataCheck:

@@ -40,8 +40,8 @@ def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str
 def _with_lazy_iterators(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Return a data set whose iterators use up a shuffle seed only if they are read.
 
-    Keras makes iterators that it does not read. These iterators must not change the order of the
-    data.
+    Keras also makes iterators that it does not read. These iterators must not change the order of
+    the data.
     """
     lazy = tf.data.Dataset.range(1).flat_map(lambda _: dataset)
     lazy = lazy.with_options(dataset.options())  # `flat_map` drops the options

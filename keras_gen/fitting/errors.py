@@ -20,7 +20,7 @@ class NonFiniteError(ArithmeticError):
 
     @classmethod
     def of(cls, step: int, values: dict[str, float]) -> Self:
-        """Return the error about a training step.
+        """Return the error for a training step with a value that is not finite.
 
         Args:
             step: Number of the step. The first step is 1.

@@ -22,8 +22,8 @@ def condition_index(network: keras.Model) -> int | None:
     """Return the index of the network's input for labels, or None if there is no such input.
 
     The input for labels has the name `condition`. Networks of version 0.1.0 do not use this name.
-    Therefore, if a network has two inputs and none is named `condition`, the second input counts as
-    the input for labels if its shape is `(batch,)`.
+    Therefore, if a network has two inputs and neither is named `condition`, the second input counts
+    as the input for labels if its shape is `(batch,)`.
     """
     shapes = getattr(network, "input_shape", None)
     if not isinstance(shapes, list):

@@ -24,7 +24,7 @@ def label_input() -> keras.KerasTensor:
 def concatenate_labels(
     inputs: keras.KerasTensor, x: keras.KerasTensor, num_classes: int | None
 ) -> tuple[Any, keras.KerasTensor]:
-    """Add an input for labels to a network, and concatenate their embeddings with features.
+    """Add an input for labels to a network, and concatenate label embeddings with features.
 
     The embedding is trainable. Before training, the embedding of a label is its one-hot vector.
 
@@ -63,7 +63,7 @@ def dense_grid(
     """Apply a dense layer to features and reshape the result to a grid.
 
     Later layers double the height and width of the grid `doublings` times. The function makes the
-    smallest grid that is then at least as high and as wide as the image.
+    smallest grid that, after these doublings, is at least as high and as wide as the image.
 
     Args:
         x: Features `[batch, n]`.

@@ -76,7 +76,7 @@ def float32_function(network: keras.Model) -> Callable[..., tf.Tensor]:
 
     A loss that contains a gradient, such as a gradient penalty, needs this function. Under mixed
     precision, the gradient of a float16 gradient overflows and lowers the loss scale
-    (tensorflow/tensorflow#48662). The gradients of the returned function are gradients for the
+    (tensorflow/tensorflow#48662). You can differentiate the returned function with respect to the
     variables of `network`. The returned function changes no variable. A call of the returned
     function clears `network.losses`, so read these losses before the call.
     """

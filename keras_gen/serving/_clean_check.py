@@ -92,7 +92,7 @@ def _read_records(folder: pathlib.Path) -> Iterator[tuple[str, Tensors, Tensors]
 def _check_signature(
     function: Any, inputs: Tensors, expected: Tensors, tolerance: float
 ) -> tuple[dict[str, Any], list[str]]:
-    """Call a signature with a batch, its single rows, the batch repeated twice, and an empty batch.
+    """Call a signature with a batch, with single rows, with two copies, and with an empty batch.
 
     Returns:
         `(entry, problems)`. `entry` is the value of `Verification.signatures` for the signature.
@@ -192,7 +192,7 @@ def _count_served_values(graph: Any) -> int:
     seen = set()
     while waiting:
         name = waiting.pop().lstrip("^").split(":")[0]
-        if name in nodes and name not in seen:  # the initialization has no node
+        if name in nodes and name not in seen:  # initialization has no node
             seen.add(name)
             waiting += nodes[name].input
     variables = [nodes[name] for name in seen if nodes[name].op == "VarHandleOp"]

@@ -117,7 +117,8 @@ class _Client:
         model: Name of the model in the server.
         version: Version number of the model. If `version` and `label` are None, the server uses the
             latest version.
-        label: Label of a version in the server, such as `"stable"`. It replaces `version`.
+        label: Label of a version in the server, such as `"stable"`. Do not give both
+            `version` and `label`.
         timeout: Largest number of seconds to wait for an answer.
 
     Raises:
@@ -247,7 +248,8 @@ class RESTClient(_Client):
         model: Name of the model in the server.
         version: Version number of the model. If `version` and `label` are None, the server uses the
             latest version.
-        label: Label of a version in the server, such as `"stable"`. It replaces `version`.
+        label: Label of a version in the server, such as `"stable"`. Do not give both
+            `version` and `label`.
         timeout: Largest number of seconds to wait for an answer.
 
     Raises:
@@ -262,7 +264,7 @@ class RESTClient(_Client):
 
     @property
     def url(self) -> str:
-        """URL of the model. If the client has a version or a label, it is part of the URL."""
+        """URL of the model, or of one version of the model if `version` or `label` is given."""
         url = f"{self.address.rstrip('/')}/v1/models/{urllib.parse.quote(self.model, safe='')}"
         if self.version is not None:
             return f"{url}/versions/{self.version}"
@@ -340,7 +342,8 @@ class GRPCClient(_Client):
         model: Name of the model in the server.
         version: Version number of the model. If `version` and `label` are None, the server uses the
             latest version.
-        label: Label of a version in the server, such as `"stable"`. It replaces `version`.
+        label: Label of a version in the server, such as `"stable"`. Do not give both
+            `version` and `label`.
         timeout: Largest number of seconds to wait for an answer.
 
     Raises:
@@ -414,7 +417,7 @@ class GRPCClient(_Client):
         return prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def _address(self, request: Any) -> Any:
-        """Write the model's name, and a given version or label, into a request, and return it."""
+        """Write the model's name, and a given version or label, into `request`; return this."""
         request.model_spec.name = self.model
         if self.version is not None:
             request.model_spec.version.value = self.version

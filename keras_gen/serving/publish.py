@@ -31,9 +31,10 @@ def publish(
     """Export a model as the next version in `base`, the folder that TensorFlow Serving watches.
 
     The server loads every folder in `base` whose name is an integer. Therefore this function first
-    writes to a folder with another name. The folder gets the SavedModel, warm-up requests, which
-    are example requests for the server's start, a model card and checksums. The function verifies
-    the folder, and then renames it to the version number. Earlier versions stay unchanged.
+    writes to a folder with another name. The folder gets the SavedModel, a model card, checksums,
+    and warm-up requests. A warm-up request is an example request that the server runs when it loads
+    the model. The function verifies the folder, and then renames the folder to the version number.
+    Earlier versions stay unchanged.
 
     If the process is killed, a folder `base/unfinished-…` may remain. The server ignores this
     folder, and the next call of `publish` removes the folder. The function also updates two
@@ -45,7 +46,7 @@ def publish(
         base: Folder of the model's versions, such as `savedmodels/vae`.
         png: Whether to add a signature `NAME_bytes` for each signature `NAME` of the SavedModel. A
             signature is a function that the server offers. If an input or an output of `NAME` is
-            images, `NAME_bytes` has PNG files in its place.
+            a batch of images, the same input or output of `NAME_bytes` is a batch of PNG files.
         card: Markdown text for the section "Training" of the model card, for instance the
             settings and the final metrics. If the text is empty, the card has no such section.
 
@@ -108,6 +109,6 @@ def _check_model(model: object) -> None:
 
 
 def _newest_version(base: pathlib.Path) -> int:
-    """Return the largest integer that names a folder in `base`, or 0 if there is none."""
+    """Return the largest integer that names a folder in `base`, or 0 if no folder has one."""
     versions = [int(folder.name) for folder in base.iterdir() if folder.name.isdecimal()]
     return max(versions, default=0)

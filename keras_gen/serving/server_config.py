@@ -60,7 +60,8 @@ def write_server_config(folder: PathLike) -> None:
     `batching_parameters.txt` exists, it stays unchanged, too.
 
     Args:
-        folder: Folder of the models, such as `savedmodels`. The server sees it as `/models`.
+        folder: Folder of the models, such as `savedmodels`. The server sees this
+            folder as `/models`.
     """
     from google.protobuf import text_format
 

@@ -21,15 +21,15 @@ _TIMEOUT = 600  # seconds
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """The result of `verify`. `print` shows a table of the signatures, but not `problems`."""
+    """The result of `verify`. `print` shows a table of the signatures, but not the problems."""
 
     folder: pathlib.Path
     """Folder of the SavedModel."""
     signatures: dict[str, dict[str, Any]]
-    """For each signature, a function that the server offers, a dictionary with four entries.
-    `inputs` and `outputs` are dictionaries from a name to the dtype and shape as text. `difference`
-    is the largest difference between answers of the SavedModel and of the Keras model.
-    `milliseconds` is the median time of a request of three rows."""
+    """One dictionary per signature. A signature is a function that the server offers. `inputs` and
+    `outputs` are dictionaries from a name to the dtype and shape as text. `difference` is the
+    largest difference between answers of the SavedModel and of the Keras model. `milliseconds` is
+    the median time of a request of three rows."""
     parameters: int
     """Number of values that the SavedModel stores."""
     problems: list[str]
@@ -67,7 +67,7 @@ def verify(folder: PathLike) -> Verification:
     The SavedModel runs in a separate process that cannot import keras_gen. A signature is a
     function that the server offers. `publish` stored one request per signature, a batch of three
     rows, with the Keras model's answer. The process calls each signature with this batch, with each
-    row alone, with the batch repeated twice, and with an empty batch. The answers must equal the
+    row alone, with two copies of the batch, and with an empty batch. The answers must equal the
     answer of the Keras model. The largest allowed difference is 1e-4, or 1e-2 if any layer computes
     in 16 bits. The difference is absolute for numbers up to 1, and relative for larger numbers. The
     pixels of PNG files may differ by a further 1/255.

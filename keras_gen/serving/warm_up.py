@@ -1,7 +1,7 @@
 """Warm-up records: requests that TensorFlow Serving replays before it serves a version.
 
-Each record also holds the Keras model's answer to the request. `verify` compares the answers of the
-SavedModel with these answers.
+Each record also holds the Keras model's answer to the request. `verify` compares this answer with
+the answer of the SavedModel.
 """
 
 import pathlib
