@@ -395,7 +395,10 @@ def _parse(args: Sequence[str], default: Any = None) -> Any:
 
 
 def _hints(args: Sequence[str]) -> Iterator[str]:
-    """Yield hints about wrong subcommands. The parser tyro prints the hints about wrong flags."""
+    """Yield hints about wrong subcommands.
+
+    There are no hints about wrong flags, because the parser tyro prints those itself.
+    """
     known = examples()
     words = [word for word in args if word != "--debug"]
     subcommands = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
