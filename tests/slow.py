@@ -40,6 +40,10 @@ SLOW = {
         "fitting/test_multi_worker.py::test_the_end_of_another_worker_is_an_error_of_its_own*",
         "fitting/test_multi_worker.py::test_workers_continue_from_a_checkpoint_that_all_have*",
     ),
+    # a process that imports TensorFlow
+    "test_import.py::test_any_import_registers_all_classes[*": (
+        "test_import.py::test_classes_are_registered_after_the_outermost_import[*",
+    ),
     # XLA compiles for seconds; the autoencoder shows the same branches of the step
     f"{MIXED}[vae-*-XLA]": (
         f"{MIXED}[autoencoder-mixed_float16-XLA]",
