@@ -125,6 +125,8 @@ SLOW = {
     "test_docs.py::test_the_site_is_built_without_a_warning": (
         "test_docs.py::test_links_have_a_target[*",
     ),
+    # models of 28×28 images, whose graphs take memory; their functions have doctests and tests
+    "test_docs.py::test_snippets_run[docs/*": ("test_docs.py::test_snippets_run[README.md]",),
     "test_docs.py::test_tutorials_run[5_*": (
         "evaluation/test_independence.py::test_a_short_audit_comes_near_a_cost_that_is_known",
     ),
