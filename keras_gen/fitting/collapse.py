@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -63,6 +65,24 @@ class CollapseWarning(keras.callbacks.Callback):
     per epoch is unknown, the GAN counts near-duplicates in every step.
     """
 
+    @contextlib.contextmanager
+    def around(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """Let every step count near-duplicates again after `fit`, even if `fit` raises an error.
+
+        Otherwise `train_on_batch` would report no near-duplicates after an interrupted `fit`.
+
+        Args:
+            model: The GAN.
+            arguments: The arguments of `fit` by name.
+
+        Yields:
+            The unchanged arguments.
+        """
+        try:
+            yield arguments
+        finally:
+            model.near_duplicate_step = None
+
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Forget the state that an earlier `fit` left."""
         self.warned: set[str] = set()
@@ -71,10 +91,6 @@ class CollapseWarning(keras.callbacks.Callback):
         self.chosen_step = None if steps is None else max(steps - 2, 0)
         self.step = None if steps is None else _NEVER
         self.model.near_duplicate_step = self.step
-
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Let the model count near-duplicates in every step again. `train_on_batch` needs this."""
-        self.model.near_duplicate_step = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Forget the number of training examples of the previous epoch."""

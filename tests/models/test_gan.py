@@ -578,3 +578,19 @@ def test_near_duplicates_are_counted_in_one_step_per_epoch(images, rows, batch_s
     model.reset_metrics()
     model.train_on_batch(images[:8])
     assert float(tracker.count.value) == 8
+
+
+def test_near_duplicates_are_counted_after_an_interrupted_fit(images):
+    def interrupt(batch, logs):
+        raise KeyboardInterrupt
+
+    model = tanh_gan()
+    model.compile("adam", "adam", run_eagerly=True)
+    stop = keras.callbacks.LambdaCallback(on_train_batch_end=interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(images, batch_size=8, verbose=0, callbacks=[stop])
+    assert model.near_duplicate_step is None
+    model.reset_metrics()
+    model.train_on_batch(images[:8])
+    tracker = model.part_trackers[model.loss_parts.index("duplicates")]
+    assert float(tracker.count.value) == 8
