@@ -50,6 +50,7 @@ __all__ = [
 
 _FROM_FITTING = ("CheckpointError", "Checkpoints", "NonFiniteError", "WorkerLostError")
 _WITH_CLASSES = (
+    "keras_gen.networks",
     "keras_gen.distributions",
     "keras_gen.losses",
     "keras_gen.regularizers",

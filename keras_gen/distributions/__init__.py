@@ -5,6 +5,7 @@ that a network outputs. Importing TFP takes about a second. Each function that n
 TFP therefore imports it only when the function is called, and `import keras_gen` stays quick.
 """
 
+from keras_gen.distributions.columns import Columns
 from keras_gen.distributions.densities import FittedMixture
 from keras_gen.distributions.divergence import (
     CrossCheck,
@@ -38,6 +39,7 @@ from keras_gen.distributions.priors import (
 __all__ = [
     "Bernoulli",
     "Categorical",
+    "Columns",
     "ConditionalNormal",
     "ContinuousBernoulli",
     "CrossCheck",

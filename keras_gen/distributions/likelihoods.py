@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_gen._arguments import is_integer, is_real, positive_int
@@ -41,13 +42,27 @@ class Likelihood(SerializableLayer):
     `add_weight(..., autocast=False)`. A VAE trains and saves the weights. Do not call a likelihood
     on a symbolic `keras.Input`, because the result is a distribution and not a tensor.
 
+    If `missing` is True, an element of the data can be NaN. Such an element is not observed, and is
+    omitted from log p(x | z) (Mattei & Frellsen 2019, arXiv:1812.02633). A subclass that accepts
+    `missing` returns `self.independent(elements)` from `__call__`.
+
     Args:
         event_shape: Shape of one example, for instance `(28, 28, 1)`.
+        missing: Whether elements of the data can be missing, that is, NaN.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
     """
 
-    support: tuple[float, float] = (-math.inf, math.inf)
-    """Smallest and largest value that data may have."""
+    support: tuple[Any, Any] = (-math.inf, math.inf)
+    """Smallest and largest value that data may have. Each is a number, or an array with one number
+    per element of an example."""
+    whole: np.ndarray | None = None
+    """Which elements must be whole numbers, a bool array of shape `event_shape`. None if no element
+    must be a whole number."""
+    element_names: tuple[str, ...] | None = None
+    """Names of the elements for error messages, such as the columns of a table. None if the
+    elements have no names."""
+    generates_samples = False
+    """Whether `VAE.generate` samples p(x | z). If False, it returns `point(p(x | z))`."""
     levels: int | None = None
     """Number of values that an element of the data can have, or None for continuous values.
 
@@ -56,8 +71,9 @@ class Likelihood(SerializableLayer):
     logits = False
     """Whether the decoder outputs logits. If True, the decoder must not end in a sigmoid."""
 
-    def __init__(self, event_shape: Sequence[int], **kwargs: Any) -> None:
+    def __init__(self, event_shape: Sequence[int], missing: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.missing = bool(missing)
         event_shape = tuple(event_shape)
         positive = [is_integer(size) and size > 0 for size in event_shape]
         if not event_shape or not all(positive):
@@ -91,6 +107,117 @@ class Likelihood(SerializableLayer):
         """
         return self(parameters)
 
+    def independent(self, elements: Distribution) -> Distribution:
+        """Return the distribution of an example whose elements are independent.
+
+        If `missing` is True, `log_prob` omits the elements that are NaN.
+
+        Args:
+            elements: Distribution of each element, a `tfd.Distribution` with the batch shape
+                `[..., *event_shape]`.
+        """
+        if not self.missing:
+            from tensorflow_probability import distributions as tfd
+
+            return tfd.Independent(elements, len(self.event_shape))
+        low, high = self.support
+        possible = low if low > -math.inf else min(high, 0.0)
+        return _independent_with_missing()(elements, len(self.event_shape), possible)
+
+    def element_log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
+        """Return log p of each element of x, `[..., *event_shape]`.
+
+        The sum over the elements is log p(x | z). It is 0 for a missing element.
+
+        Args:
+            distribution: A distribution that this likelihood made. By default, it must be a
+                `tfd.Independent`.
+            x: Data `[..., *event_shape]`.
+
+        Raises:
+            ValueError: If the distribution has no distribution of its elements.
+        """
+        if isinstance(distribution, _independent_with_missing()):
+            return distribution.element_log_prob(x)
+        elements = getattr(distribution, "distribution", None)
+        if elements is None or tuple(elements.event_shape):
+            raise ValueError(
+                f"`{type(self).__name__}` must return a tfd.Independent of its elements, or define "
+                f"`element_log_prob`. Received: {distribution}."
+            )
+        return elements.log_prob(x)
+
+    def point(self, distribution: Distribution) -> tf.Tensor:
+        """Return the example that represents p(x | z), by default its mean, `[..., *event_shape]`.
+
+        For instance, `VAE.reconstruct` and `VAE.decode` return it.
+        """
+        return self.estimate(self.expectation(distribution))
+
+    def expectation(self, distribution: Distribution) -> tf.Tensor:
+        """Return the values from which `estimate` computes an example, by default the mean.
+
+        The values must be expectations under p(x | z). So a weighted average of them over several z
+        is the expectation under the mixture of these p(x | z).
+        """
+        return distribution.mean()
+
+    def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
+        """Return examples `[..., *event_shape]` from the result of `expectation`."""
+        return expectation
+
+    def sample_rows(self, parameters: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        """Sample one example per row of parameters. Each example depends on its own seed only.
+
+        Args:
+            parameters: The decoder's output, `[batch, *parameter_shape]`.
+            seeds: Seeds, int64 `[batch]`.
+
+        Returns:
+            Examples, float32 `[batch, *event_shape]`.
+        """
+
+        def sample_row(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            of_row, seed = row
+            # The same seed also generates the latents, so the noise must differ from theirs.
+            folded = tf.random.experimental.stateless_fold_in(tf.bitcast(seed, tf.int32), 1)
+            return tf.cast(self(of_row).sample(seed=folded), tf.float32)
+
+        spec = tf.TensorSpec(self.event_shape, tf.float32)
+        return tf.map_fn(sample_row, (parameters, seeds), fn_output_signature=spec)
+
+
+@functools.cache
+def _independent_with_missing() -> type[Distribution]:
+    """Return a subclass of `tfd.Independent` that omits NaN elements from log p(x)."""
+    from tensorflow_probability import distributions as tfd
+
+    class IndependentWithMissing(tfd.Independent):
+        """Independent elements, some of which can be missing.
+
+        Args:
+            elements: Distribution of each element.
+            event_rank: Number of batch dimensions of `elements` that belong to one example.
+            possible: A value that each element can have. It replaces NaN before log p is computed,
+                so that the gradient is not NaN.
+        """
+
+        def __init__(self, elements: Distribution, event_rank: int, possible: float) -> None:
+            super().__init__(elements, event_rank)
+            self.possible = possible
+
+        def element_log_prob(self, x: tf.Tensor) -> tf.Tensor:
+            """Return log p of each element, which is 0 for NaN."""
+            missing = tf.math.is_nan(x)
+            log_prob = self.distribution.log_prob(tf.where(missing, self.possible, x))
+            return tf.where(missing, 0.0, log_prob)
+
+        def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
+            axes = range(-self.event_shape.rank, 0)
+            return tf.reduce_sum(self.element_log_prob(x), axis=list(axes))
+
+    return IndependentWithMissing
+
 
 @keras.saving.register_keras_serializable("keras_gen")
 class Bernoulli(Likelihood):
@@ -104,6 +231,7 @@ class Bernoulli(Likelihood):
 
     Args:
         event_shape: Shape of one example.
+        missing: Whether elements of the data can be missing, that is, NaN.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example: with logits of 0, log p(x | z) = 784 log(1/2).
@@ -123,6 +251,8 @@ class Bernoulli(Likelihood):
         from tensorflow_probability import distributions as tfd
 
         elements = tfd.Bernoulli(logits=tf.cast(parameters, tf.float32), dtype=tf.float32)
+        if self.missing:
+            return self.independent(elements)
         return _independent_bernoulli()(elements, len(self.event_shape))
 
 
@@ -160,6 +290,7 @@ class ContinuousBernoulli(Likelihood):
 
     Args:
         event_shape: Shape of one example.
+        missing: Whether elements of the data can be missing, that is, NaN.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example: with logits of 0 the distribution is uniform.
@@ -176,7 +307,7 @@ class ContinuousBernoulli(Likelihood):
         from tensorflow_probability import distributions as tfd
 
         logits = LARGEST_LOGIT * tf.tanh(tf.cast(parameters, tf.float32) / LARGEST_LOGIT)
-        return tfd.Independent(tfd.ContinuousBernoulli(logits=logits), len(self.event_shape))
+        return self.independent(tfd.ContinuousBernoulli(logits=logits))
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -200,6 +331,7 @@ class Normal(Likelihood):
               the decoder's output has x̂ first and then the raw σ, from which a softplus computes
               σ. Of the four choices, this one gives the best likelihoods and the worst samples.
               Therefore the constructor gives a warning.
+        missing: Whether elements of the data can be missing, that is, NaN.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example: with x = x̂ and σ = 0.5, log p(x | z) = −2 log 0.5 − log(2π).
@@ -213,9 +345,10 @@ class Normal(Likelihood):
         self,
         event_shape: Sequence[int],
         scale: float | Literal["shared", "optimal", "per_element"] = 1.0,
+        missing: bool = False,
         **kwargs: Any,
     ) -> None:
-        super().__init__(event_shape, **kwargs)
+        super().__init__(event_shape, missing, **kwargs)
         is_fixed = is_real(scale) and 0 < scale < math.inf
         if not is_fixed and scale not in ("shared", "optimal", "per_element"):
             raise ValueError(
@@ -279,7 +412,15 @@ class Normal(Likelihood):
         if self.scale != "optimal":
             return self(parameters)
         mean = tf.cast(parameters, tf.float32)
-        squared_error = tf.stop_gradient(tf.reduce_mean((x - mean) ** 2))
+        squared_errors = (x - mean) ** 2
+        if self.missing:
+            observed = ~tf.math.is_nan(squared_errors)
+            total = tf.reduce_sum(tf.where(observed, squared_errors, 0.0))
+            number = tf.math.count_nonzero(observed, dtype=tf.float32)
+            squared_error = tf.where(number > 0, total / tf.maximum(number, 1.0), self.variance)
+        else:
+            squared_error = tf.reduce_mean(squared_errors)
+        squared_error = tf.stop_gradient(squared_error)
         variance = tf.maximum(squared_error, SMALLEST_NORMAL_SCALE**2)
         self.variance.assign(0.9 * self.variance + 0.1 * variance)
         return self._independent(mean, tf.sqrt(variance))
@@ -288,7 +429,7 @@ class Normal(Likelihood):
         """Make the Gaussian with event shape `event_shape` from means and standard deviations."""
         from tensorflow_probability import distributions as tfd
 
-        return tfd.Independent(tfd.Normal(mean, scale), len(self.event_shape))
+        return self.independent(tfd.Normal(mean, scale))
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -304,6 +445,7 @@ class Categorical(Likelihood):
     Args:
         event_shape: Shape of one example.
         num_levels: Number of possible values per element, 256 for 8-bit pixels.
+        missing: Whether elements of the data can be missing, that is, NaN.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example: with logits of 0, log p(x | z) = 2 log(1/256).
@@ -318,8 +460,14 @@ class Categorical(Likelihood):
     support = (0.0, 1.0)
     logits = True
 
-    def __init__(self, event_shape: Sequence[int], num_levels: int = 256, **kwargs: Any) -> None:
-        super().__init__(event_shape, **kwargs)
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        num_levels: int = 256,
+        missing: bool = False,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(event_shape, missing, **kwargs)
         self.num_levels = positive_int(self, "num_levels", num_levels, at_least=2)
         self.levels = self.num_levels
 
@@ -340,4 +488,4 @@ class Categorical(Likelihood):
         shape = tf.concat([leading, [*self.event_shape, self.num_levels]], axis=0)
         logits = tf.reshape(tf.cast(parameters, tf.float32), shape)
         elements = tfd.FiniteDiscrete(levels, logits=logits, atol=0.1 / self.num_levels)
-        return tfd.Independent(elements, len(self.event_shape))
+        return self.independent(elements)

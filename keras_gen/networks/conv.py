@@ -23,6 +23,7 @@ def conv_encoder(
     activation: Activation = "relu",
     kernel_regularizer: keras.regularizers.Regularizer | None = None,
     num_classes: int | None = None,
+    features: keras.layers.Layer | None = None,
 ) -> keras.Model:
     """Build a convolutional encoder: 3×3 convolutions of stride 2, then a dense layer.
 
@@ -37,6 +38,8 @@ def conv_encoder(
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
             no labels.
+        features: Keras layer that is applied to the input first, such as `MissingAsZero` for images
+            with missing pixels. Default: none.
 
     Raises:
         ValueError: If a shape, `filters` or `num_classes` is invalid.
@@ -47,7 +50,7 @@ def conv_encoder(
     """
     inputs = keras.Input(checked_image_shape("input_shape", input_shape))
     output_shape = checked_shape("output_shape", output_shape)
-    x = inputs
+    x = inputs if features is None else features(inputs)
     for channels in checked_filters(filters):
         convolution = layers.Conv2D(
             channels, 3, 2, "same", activation=activation, kernel_regularizer=kernel_regularizer

@@ -17,6 +17,7 @@ def mlp(
     kernel_regularizer: keras.regularizers.Regularizer | None = None,
     output_activation: Activation = None,
     num_classes: int | None = None,
+    features: keras.layers.Layer | None = None,
 ) -> keras.Model:
     """Build a multilayer perceptron with the given input shape, output shape and hidden layers.
 
@@ -34,6 +35,8 @@ def mlp(
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
             no labels.
+        features: Keras layer that is applied to the input first, such as `ColumnFeatures` for rows
+            of a table. Default: none.
 
     Returns:
         A built `keras.Model`.
@@ -47,7 +50,8 @@ def mlp(
     """
     inputs = keras.Input(checked_shape("input_shape", input_shape))
     output_shape = checked_shape("output_shape", output_shape)
-    inputs, x = concatenate_labels(inputs, layers.Flatten()(inputs), num_classes)
+    x = inputs if features is None else features(inputs)
+    inputs, x = concatenate_labels(inputs, layers.Flatten()(x), num_classes)
     for units in hidden:
         x = layers.Dense(units, activation=activation, kernel_regularizer=kernel_regularizer)(x)
     last = layers.Dense(

@@ -1,0 +1,255 @@
+"""The likelihood of the rows of a table."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_gen._columns import Column, modeled_columns
+from keras_gen._typing import Distribution, TensorLike
+from keras_gen.distributions._column_groups import Group, Normals, groups_of
+from keras_gen.distributions.likelihoods import Likelihood
+
+_LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST_POSITIVE = float(np.finfo(np.float32).tiny)
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class Columns(Likelihood):
+    """Likelihood of one row of a table: a product of one distribution per column.
+
+    | kind of column | distribution | the decoder outputs |
+    |---|---|---|
+    | `"real"` | normal | the mean |
+    | `"positive"` | log-normal | the mean of the logarithm |
+    | `"count"` | negative binomial | the logarithm of the mean |
+    | `"binary"` | Bernoulli | one logit |
+    | `"category"` | categorical | one logit per category |
+    | `"ordinal"` | ordered logistic (McCullagh 1980) | the location |
+
+    The distributions are over the entries in the units of the table. Therefore log p(x | z) is in
+    nats per row of the table, and its value for a column of grams differs from its value for the
+    same column in kilograms. For real and positive columns, log p is a log-density, otherwise a
+    log-probability. The decoder outputs means in units of the standard deviation of the column,
+    which `Column.scale` contains.
+
+    An entry that is NaN is not observed, and is omitted from log p(x | z) (Mattei & Frellsen 2019,
+    arXiv:1812.02633).
+
+    Args:
+        columns: Columns of the table, such as `table.columns`. Constants and identifiers are
+            ignored.
+        scale: σ of the real columns and of the logarithms of the positive columns, as one of:
+
+            * `"optimal"`: one σ per column, which a formula computes (Rybkin et al. 2021,
+              arXiv:2006.13202). In a training step, σ² is the mean squared error of the batch.
+              Outside of training, σ² is the running mean of the errors of the training steps.
+            * `"learned"`: one σ per column, a weight that is trained with the model.
+            * `"decoded"`: one σ per row and column, which the decoder outputs. The decoder then
+              also outputs the dispersion of each count. This gives the best likelihoods.
+
+            With `"optimal"` and `"learned"`, the dispersion of a count is a weight that is trained.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `columns` contains no column that can be modeled, or if `scale` is invalid.
+
+    Example:
+
+    >>> from keras_gen.data import Column
+    >>> likelihood = Columns([
+    ...     Column("mass", "real", mean=4200.0, scale=800.0),
+    ...     Column("species", "category", ("Adelie", "Chinstrap", "Gentoo"))])
+    >>> likelihood.parameter_shape
+    (4,)
+    >>> row = [[4200.0, float("nan")]]  # the species is not observed
+    >>> round(float(likelihood(tf.zeros((1, 4))).log_prob(row)[0]), 3)
+    -7.604
+    """
+
+    generates_samples = True
+
+    def __init__(
+        self,
+        columns: Iterable[Column],
+        scale: Literal["optimal", "learned", "decoded"] = "optimal",
+        **kwargs: Any,
+    ) -> None:
+        columns = tuple(columns)
+        modeled = modeled_columns(columns)
+        if scale not in ("optimal", "learned", "decoded"):
+            raise ValueError(
+                "`scale` of Columns must be 'optimal', 'learned' or 'decoded'. "
+                f"Received: scale={scale!r}"
+            )
+        super().__init__((len(modeled),), missing=True, **kwargs)
+        self.columns = columns
+        self.scale = scale
+        self.modeled = modeled
+        self.groups = tuple(groups_of(modeled, scale))
+        add_weight = functools.partial(self.add_weight, dtype="float32", autocast=False)
+        for group in self.groups:
+            group.add_weights(add_weight)
+        self.support = _support(modeled)
+        self.whole = np.array([column.kind != "real" for column in modeled])
+        self.whole &= np.array([column.kind != "positive" for column in modeled])
+        self.element_names = tuple(column.name for column in modeled)
+        # position of each column in the concatenated groups
+        self._order = np.argsort(np.concatenate([group.indices for group in self.groups]))
+
+    @property
+    def parameter_shape(self) -> tuple[int, ...]:
+        """Shape of the decoder's output for one row."""
+        return (sum(group.parameter_size for group in self.groups),)
+
+    def __call__(self, parameters: TensorLike) -> Distribution:
+        """Make p(x | z) for rows x from parameters `[..., *parameter_shape]`."""
+        parts = self._parts(parameters)
+        distributions = [
+            group.distribution(part) for group, part in zip(self.groups, parts, strict=True)
+        ]
+        return self._product(distributions, parts[0])
+
+    def fitted(self, parameters: TensorLike, x: tf.Tensor) -> Distribution:
+        """Make p(x | z) in a training step. If `scale` is `"optimal"`, σ is fitted to `x`."""
+        parts = self._parts(parameters)
+        observed = ~tf.math.is_nan(x)
+        x = self.filled(x)
+        distributions = []
+        for group, part in zip(self.groups, parts, strict=True):
+            if isinstance(group, Normals):
+                of_group = [tf.gather(values, group.indices, axis=-1) for values in (x, observed)]
+                distributions.append(group.fitted(part, *of_group))
+            else:
+                distributions.append(group.distribution(part))
+        return self._product(distributions, parts[0])
+
+    def element_log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
+        """Return log p of each entry, `[..., columns]`. It is 0 for an entry that is NaN."""
+        return distribution.element_log_prob(x)
+
+    def expectation(self, distribution: Distribution) -> tf.Tensor:
+        """Return the mean of each number and the probability of each category, `[..., m]`."""
+        values = [
+            group.expectation(of_group)
+            for group, of_group in zip(self.groups, distribution.of_groups, strict=True)
+        ]
+        return tf.concat(values, axis=-1)
+
+    def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
+        """Return one row per expectation: means, counts rounded, the most probable categories."""
+        sizes = [group.expectation_size for group in self.groups]
+        parts = tf.split(expectation, sizes, axis=-1)
+        values = [group.estimate(part) for group, part in zip(self.groups, parts, strict=True)]
+        return tf.gather(tf.concat(values, axis=-1), self._order, axis=-1)
+
+    def filled(self, x: tf.Tensor) -> tf.Tensor:
+        """Return the rows with NaN replaced by a possible value, which has a finite log p."""
+        fill = np.float32([_possible_value(column) for column in self.modeled])
+        return tf.where(tf.math.is_nan(x), fill, x)
+
+    def _parts(self, parameters: TensorLike) -> list[tf.Tensor]:
+        """Split the decoder's output into one tensor per group."""
+        sizes = [group.parameter_size for group in self.groups]
+        return tf.split(tf.cast(parameters, tf.float32), sizes, axis=-1)
+
+    def _product(self, of_groups: list[Distribution], part: tf.Tensor) -> Distribution:
+        """Return the distribution of whole rows.
+
+        Args:
+            of_groups: One distribution per group.
+            part: The parameters of one group, which have the batch shape of the distribution.
+        """
+        product = _product_of_columns()
+        return product(self.groups, of_groups, self._order, self.filled, tf.shape(part)[:-1])
+
+
+@functools.cache
+def _product_of_columns() -> type[Distribution]:
+    """Return the class of the distributions that `Columns` makes."""
+    import tensorflow_probability as tfp
+    from tensorflow_probability import distributions as tfd
+
+    class ProductOfColumns(tfd.Distribution):
+        """The distribution of the rows of a table. NaN entries are omitted from `log_prob`."""
+
+        def __init__(
+            self,
+            groups: tuple[Group, ...],
+            of_groups: list[Distribution],
+            order: np.ndarray,
+            filled: Callable[[tf.Tensor], tf.Tensor],
+            batch_shape: tf.Tensor,
+            name: str = "Columns",
+        ) -> None:
+            parameters = dict(locals())
+            del parameters["self"], parameters["__class__"]
+            super().__init__(
+                dtype=tf.float32,
+                reparameterization_type=tfd.NOT_REPARAMETERIZED,
+                validate_args=False,
+                allow_nan_stats=True,
+                parameters=parameters,
+                name=name,
+            )
+            self.groups = groups
+            self.of_groups = of_groups
+            self.order = order
+            self.filled = filled
+            self.shape_of_batch = batch_shape
+
+        def _batch_shape(self) -> tf.TensorShape:
+            return tf.TensorShape(tf.get_static_value(self.shape_of_batch))
+
+        def _batch_shape_tensor(self) -> tf.Tensor:
+            return self.shape_of_batch
+
+        def _event_shape(self) -> tf.TensorShape:
+            return tf.TensorShape([len(self.order)])
+
+        def _event_shape_tensor(self) -> tf.Tensor:
+            return tf.constant([len(self.order)])
+
+        def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_sum(self.element_log_prob(x), axis=-1)
+
+        def element_log_prob(self, x: TensorLike) -> tf.Tensor:
+            """Return log p of each entry, in the order of the columns. It is 0 for NaN."""
+            x = tf.convert_to_tensor(x, tf.float32)
+            possible = self.filled(x)
+            values = []
+            for group, of_group in zip(self.groups, self.of_groups, strict=True):
+                entries = tf.gather(possible, group.indices, axis=-1)
+                values.append(group.log_prob(of_group, entries))
+            by_column = tf.gather(tf.concat(values, axis=-1), self.order, axis=-1)
+            return tf.where(tf.math.is_nan(x), 0.0, by_column)
+
+        def _sample_n(self, n: tf.Tensor, seed: Any = None) -> tf.Tensor:
+            seeds = tf.unstack(tfp.random.split_seed(seed, n=len(self.groups)))
+            values = [
+                tf.cast(of_group.sample(n, seed=of_one), tf.float32)
+                for of_group, of_one in zip(self.of_groups, seeds, strict=True)
+            ]
+            return tf.gather(tf.concat(values, axis=-1), self.order, axis=-1)
+
+    return ProductOfColumns
+
+
+def _support(columns: tuple[Column, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the smallest and the largest possible entry of each column."""
+    low = {"real": -_LARGEST, "positive": _SMALLEST_POSITIVE}
+    smallest = [low.get(column.kind, 0.0) for column in columns]
+    largest = [len(column.categories) - 1 if column.categories else _LARGEST for column in columns]
+    return np.float32(smallest), np.float32(largest)
+
+
+def _possible_value(column: Column) -> float:
+    """Return an entry that the distribution of the column can have."""
+    if column.kind == "positive":
+        return float(np.exp(np.float32(column.mean)))
+    return column.mean if column.kind == "real" else 0.0

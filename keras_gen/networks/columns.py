@@ -1,0 +1,196 @@
+"""Layers that prepare data with missing entries for a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_gen._arguments import is_real, positive_int
+from keras_gen._columns import Column, modeled_columns
+from keras_gen._serialization import SerializableLayer
+
+
+class _HidesEntries(SerializableLayer):
+    """Base class of layers that receive data in which NaN means "not observed".
+
+    Args:
+        hide: Probability with which the layer hides an observed entry in a training step.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
+    """
+
+    def __init__(self, hide: float = 0.0, **kwargs: Any) -> None:
+        # Under mixed precision, a column of large numbers would overflow in float16.
+        super().__init__(autocast=False, **{"dtype": "float32", **kwargs})
+        if not is_real(hide) or not 0 <= hide < 1:
+            raise ValueError(
+                f"`hide` of {type(self).__name__} must be a probability in [0, 1). "
+                f"Received: hide={hide!r}"
+            )
+        self.hide = float(hide)
+        self.seed_generator = keras.random.SeedGenerator() if hide else None
+
+    def observed(self, x: tf.Tensor, training: bool) -> tf.Tensor:
+        """Return which entries the network may use, bool, of the shape of `x`."""
+        observed = ~tf.math.is_nan(x)
+        if not training or self.seed_generator is None:
+            return observed
+        uniform = keras.random.uniform(tf.shape(x), dtype="float32", seed=self.seed_generator)
+        return observed & (uniform >= self.hide)
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class ColumnFeatures(_HidesEntries):
+    """Turn rows of a table into features for a network.
+
+    The layer computes the following features and concatenates them:
+
+    - A number is standardized with the mean and the standard deviation of its column. Positive
+      numbers are standardized on the logarithmic scale, and counts on the scale of log(1 + x).
+    - A binary entry becomes −1 or 1.
+    - A category becomes a one-hot vector, or a trained embedding if `embedding_size` is given.
+    - For each column, the last features contain 1 if the entry is observed, and 0 if it is missing.
+
+    All features of a missing entry are 0. The layer is part of the network. So the `.keras` file
+    and the SavedModel contain it, and the saved model takes rows in the units of the table.
+
+    Args:
+        columns: Columns of the table, such as `table.columns`. Constants and identifiers are
+            ignored.
+        embedding_size: Length of the embedding of each category. None for one-hot vectors. Use an
+            embedding for columns of hundreds of categories.
+        hide: Probability with which the layer hides an observed entry in a training step. The model
+            then learns to infer entries from few others, because the likelihood of the hidden
+            entries is still maximized. By default, no entry is hidden.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `columns` contains no column that can be modeled, if `embedding_size` is not
+            a positive integer, or if `hide` is not in [0, 1).
+
+    Example:
+
+    >>> from keras_gen.data import Column
+    >>> features = ColumnFeatures([
+    ...     Column("mass", "real", mean=4200.0, scale=800.0),
+    ...     Column("species", "category", ("Adelie", "Chinstrap", "Gentoo"))])
+    >>> features(tf.constant([[5000.0, 2.0], [float("nan"), 0.0]])).numpy()
+    array([[1., 0., 0., 1., 1., 1.],
+           [0., 1., 0., 0., 0., 1.]], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        columns: Iterable[Column],
+        embedding_size: int | None = None,
+        hide: float = 0.0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(hide, **kwargs)
+        self.columns = tuple(columns)
+        if embedding_size is not None:
+            embedding_size = positive_int(self, "embedding_size", embedding_size)
+        self.embedding_size = embedding_size
+        modeled = modeled_columns(self.columns)
+        self.num_columns = len(modeled)
+        self._of_kind = {
+            kind: [index for index, column in enumerate(modeled) if column.kind == kind]
+            for kind in ("real", "positive", "count", "binary")
+        }
+        self._mean = np.float32([column.mean for column in modeled])
+        self._scale = np.float32([column.scale for column in modeled])
+        self._neutral = np.float32([_neutral_entry(column) for column in modeled])
+        self._categories = {
+            index: len(column.categories)
+            for index, column in enumerate(modeled)
+            if column.kind in ("category", "ordinal")
+        }
+        self.embeddings = {}
+        for index, number in self._categories.items():
+            if embedding_size is not None:
+                self.embeddings[str(index)] = self.add_weight(
+                    (number, embedding_size), "uniform", name=f"embedding_{index}"
+                )
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """Return the shape `(batch, number of features)`."""
+        numbers = sum(map(len, self._of_kind.values()))
+        categories = self._categories.values()
+        width = sum(self.embedding_size or number for number in categories)
+        return (*input_shape[:-1], numbers + width + self.num_columns)
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return the features `[batch, number of features]` of rows `[batch, columns]`."""
+        observed = self.observed(x, training)
+        mask = tf.cast(observed, tf.float32)
+        x = tf.where(observed, x, self._neutral)  # so that no gradient is NaN
+        features = []
+        for kind, indices in self._of_kind.items():
+            if indices:
+                entries = tf.gather(x, indices, axis=-1)
+                used = tf.gather(observed, indices, axis=-1)
+                features.append(tf.where(used, self._feature(kind, entries, indices), 0.0))
+        for index, number in self._categories.items():
+            # `tf.one_hot` gives zeros for the code −1, which stands for a missing entry
+            code = tf.where(observed[..., index], x[..., index], -1.0)
+            one_hot = tf.one_hot(tf.cast(code, tf.int32), number)
+            if self.embedding_size is None:
+                features.append(one_hot)
+            else:
+                embedding = tf.convert_to_tensor(self.embeddings[str(index)])
+                features.append(tf.tensordot(one_hot, embedding, 1))
+        return tf.concat([*features, mask], axis=-1)
+
+    def _feature(self, kind: str, entries: tf.Tensor, indices: list[int]) -> tf.Tensor:
+        """Return one feature per entry of columns of one kind."""
+        mean = self._mean[indices]
+        scale = self._scale[indices]
+        if kind == "binary":
+            return 2 * entries - 1
+        if kind == "count":
+            unit = np.log1p(mean + scale) - np.log1p(mean)
+            return (tf.math.log1p(entries) - np.log1p(mean)) / unit
+        scaled = tf.math.log(entries) if kind == "positive" else entries
+        return (scaled - mean) / scale
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class MissingAsZero(_HidesEntries):
+    """Replace missing elements by 0, and append a mask of the observed elements.
+
+    Use this layer as `features` of the encoder of images with missing pixels. The likelihood needs
+    `missing=True`. The last axis of the output is twice as long as that of the input. It contains
+    the elements first, and then the mask: 1 for an observed element, 0 for a missing one.
+
+    Args:
+        hide: Probability with which the layer hides an observed element in a training step. By
+            default, no element is hidden.
+        **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `hide` is not in [0, 1).
+
+    Example:
+
+    >>> MissingAsZero()(tf.constant([[0.5, float("nan")]])).numpy()
+    array([[0.5, 0. , 1. , 0. ]], dtype=float32)
+    """
+
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the shape of the input with a last axis that is twice as long."""
+        return (*input_shape[:-1], 2 * input_shape[-1])
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Return `[..., 2n]` for an input `[..., n]`."""
+        observed = self.observed(x, training)
+        return tf.concat([tf.where(observed, x, 0.0), tf.cast(observed, tf.float32)], axis=-1)
+
+
+def _neutral_entry(column: Column) -> float:
+    """Return an entry from which a finite feature can be computed."""
+    if column.kind == "positive":
+        return float(np.exp(column.mean))
+    return column.mean if column.kind in ("real", "count") else 0.0

@@ -1,0 +1,298 @@
+"""`Columns`: the density of each kind of column, in the units of the table, against scipy."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import tensorflow as tf
+
+from keras_gen._columns import Column
+from keras_gen.distributions import Bernoulli, Categorical, Columns, ContinuousBernoulli, Normal
+
+SIZES = ("S", "M", "L", "XL")
+ISLANDS = ("Biscoe", "Dream", "Torgersen")
+COLUMNS = (
+    Column("island", "category", ISLANDS),
+    Column("bill_mm", "real", mean=44.0, scale=5.0),
+    Column("mass_g", "positive", mean=8.3, scale=0.2),
+    Column("id", "identifier"),
+    Column("eggs", "count", mean=2.0, scale=2.5),
+    Column("sex", "binary", ("female", "male")),
+    Column("size", "ordinal", SIZES),
+    Column("year", "constant", (2007,)),
+    Column("depth_mm", "real", mean=17.0, scale=2.0),
+    Column("clutch", "category", ("a", "b", "c")),
+)
+ROW = np.array([2.0, 47.5, 3900.0, 3.0, 1.0, 2.0, 18.5, 0.0], np.float32)
+NAN = np.float32("nan")
+
+
+def test_the_order_of_the_parameters_is_by_group():
+    likelihood = Columns(COLUMNS)
+    assert likelihood.event_shape == (8,)
+    assert likelihood.parameter_shape == (3 + 3 + 1 + 1 + 1 + 1 + 1 + 1,)
+    assert [column.name for column in likelihood.modeled] == [
+        "island",
+        "bill_mm",
+        "mass_g",
+        "eggs",
+        "sex",
+        "size",
+        "depth_mm",
+        "clutch",
+    ]
+
+
+def only(column, scale="optimal"):
+    return Columns([column], scale=scale)
+
+
+@pytest.mark.parametrize("parameter", [-1.5, 0.0, 2.0])
+def test_real_is_a_normal_in_the_units_of_the_table(parameter):
+    likelihood = only(COLUMNS[1])
+    likelihood.groups[0].variance.assign([0.25])
+    x = np.float32([[30.0], [44.0], [61.5]])
+    expected = scipy.stats.norm(44 + 5 * parameter, 0.5 * 5).logpdf(x[:, 0])
+    distribution = likelihood(tf.fill((3, 1), parameter))
+    np.testing.assert_allclose(distribution.log_prob(x), expected, rtol=1e-5)
+    np.testing.assert_allclose(likelihood.point(distribution)[:, 0], 44 + 5 * parameter, rtol=1e-6)
+
+
+@pytest.mark.parametrize("parameter", [-1.5, 0.0, 2.0])
+def test_positive_is_a_log_normal_in_the_units_of_the_table(parameter):
+    likelihood = only(COLUMNS[2], "decoded")
+    x = np.float32([[2700.0], [4000.0], [6300.0]])
+    raw_scale = 0.3
+    sigma = 0.2 * (np.exp(-6) + (1 - np.exp(-6)) * np.log1p(np.exp(raw_scale) * (np.e - 1)))
+    expected = scipy.stats.lognorm(sigma, scale=np.exp(8.3 + 0.2 * parameter))
+    distribution = likelihood(tf.constant([[parameter, raw_scale]] * 3))
+    np.testing.assert_allclose(distribution.log_prob(x), expected.logpdf(x[:, 0]), rtol=1e-4)
+    np.testing.assert_allclose(likelihood.point(distribution)[:, 0], expected.mean(), rtol=1e-5)
+
+
+def test_a_change_of_units_changes_log_p_by_the_log_of_the_factor():
+    in_grams = only(Column("mass", "positive", mean=8.3, scale=0.2))
+    in_kilograms = only(Column("mass", "positive", mean=8.3 - np.log(1000), scale=0.2))
+    grams = in_grams(tf.zeros((1, 1))).log_prob([[4200.0]])
+    kilograms = in_kilograms(tf.zeros((1, 1))).log_prob([[4.2]])
+    np.testing.assert_allclose(kilograms - grams, np.log(1000), rtol=1e-5)
+    in_mm = only(Column("bill", "real", mean=44.0, scale=5.0))
+    in_cm = only(Column("bill", "real", mean=4.4, scale=0.5))
+    difference = in_cm(tf.ones((1, 1))).log_prob([[4.0]]) - in_mm(tf.ones((1, 1))).log_prob(
+        [[40.0]]
+    )
+    np.testing.assert_allclose(difference, np.log(10), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("parameter", "raw"), [(-3.0, -2.0), (0.0, 0.0), (1.0, 3.0), (0.5, 200.0)])
+def test_count_is_a_negative_binomial(parameter, raw):
+    likelihood = only(COLUMNS[4], "decoded")
+    mean, variance = 2.0, 2.5**2
+    mu = np.exp(np.log(mean) + np.sqrt(np.log1p(variance / mean**2)) * parameter)
+    r = mean**2 / (variance - mean) * np.exp(8 * np.tanh(raw / 8))
+    x = np.arange(12, dtype=np.float32)[:, None]
+    expected = scipy.stats.nbinom(r, r / (r + mu))
+    distribution = likelihood(tf.constant([[parameter, raw]] * 12))
+    np.testing.assert_allclose(
+        distribution.log_prob(x), expected.logpmf(x[:, 0]), rtol=2e-4, atol=2e-4
+    )
+    np.testing.assert_allclose(likelihood.expectation(distribution)[:, 0], mu, rtol=1e-5)
+    np.testing.assert_array_equal(likelihood.point(distribution)[:, 0], np.float32(np.round(mu)))
+
+
+def test_binary_and_category_are_their_cross_entropies():
+    logits = np.float32([[0.7, -1.0, 2.0, 0.1]])
+    likelihood = Columns([COLUMNS[5], COLUMNS[0]])
+    x = np.float32([[1.0, 1.0]])
+    expected = np.log(scipy.special.expit(0.7)) + scipy.special.log_softmax(logits[0, 1:])[1]
+    np.testing.assert_allclose(likelihood(logits).log_prob(x), [expected], rtol=1e-5)
+    np.testing.assert_array_equal(likelihood.point(likelihood(logits)), [[1.0, 1.0]])
+
+
+def test_ordinal_is_a_difference_of_logistic_functions():
+    likelihood = only(COLUMNS[6])
+    cutpoints = np.log(np.array([1 / 3, 1, 3]))  # equal probabilities at μ = 0
+    for location in (-2.0, 0.0, 1.5):
+        above = np.concatenate([[1.0], scipy.special.expit(location - cutpoints), [0.0]])
+        distribution = likelihood(tf.fill((4, 1), location))
+        x = np.arange(4, dtype=np.float32)[:, None]
+        np.testing.assert_allclose(
+            distribution.log_prob(x), np.log(above[:-1] - above[1:]), rtol=1e-4
+        )
+        probabilities = likelihood.expectation(distribution)
+        np.testing.assert_allclose(probabilities[0], above[:-1] - above[1:], rtol=1e-4)
+    most_probable = likelihood.point(likelihood(tf.constant([[-2.0], [0.8], [1.5]])))
+    np.testing.assert_array_equal(most_probable[:, 0], [0.0, 3.0, 3.0])
+
+
+def test_a_row_is_the_sum_of_its_columns_without_the_missing_ones():
+    likelihood = Columns(COLUMNS)
+    parameters = np.random.default_rng(0).normal(size=(5, 12)).astype("float32")
+    distribution = likelihood(parameters)
+    assert tuple(distribution.batch_shape) == (5,)
+    assert tuple(distribution.event_shape) == (8,)
+    elements = likelihood.element_log_prob(distribution, ROW).numpy()
+    assert elements.shape == (5, 8)
+    np.testing.assert_allclose(distribution.log_prob(ROW), elements.sum(axis=1), rtol=1e-5)
+    for column in range(8):
+        row = ROW.copy()
+        row[column] = NAN
+        expected = elements.sum(axis=1) - elements[:, column]
+        np.testing.assert_allclose(distribution.log_prob(row), expected, rtol=1e-4, atol=1e-5)
+    empty = np.full(8, NAN)
+    np.testing.assert_array_equal(distribution.log_prob(empty), np.zeros(5))
+
+
+def test_columns_alone_agree_with_columns_together():
+    together = Columns(COLUMNS)
+    parameters = np.random.default_rng(1).normal(size=(1, 12)).astype("float32")
+    elements = together.element_log_prob(together(parameters), ROW[None]).numpy()[0]
+    start = 0
+    for group in together.groups:
+        for position, index in enumerate(group.indices):
+            single = Columns([together.modeled[index]])
+            of_group = parameters[:, start : start + group.parameter_size]
+            width = group.parameter_size // group.size
+            of_one = of_group[:, position * width : (position + 1) * width]
+            log_prob = single(of_one).log_prob(ROW[None, index : index + 1])
+            np.testing.assert_allclose(log_prob, elements[index : index + 1], rtol=1e-5)
+        start += group.parameter_size
+
+
+def test_gradients_are_finite_where_entries_are_missing():
+    likelihood = Columns(COLUMNS, scale="learned")
+    parameters = tf.Variable(tf.random.stateless_normal((2, 12), seed=(0, 1)))
+    x = np.stack([np.full(8, NAN), ROW])
+    with tf.GradientTape() as tape:
+        loss = -tf.reduce_sum(likelihood.fitted(parameters, x).log_prob(x))
+    gradients = tape.gradient(loss, [parameters, *likelihood.trainable_variables])
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    np.testing.assert_array_equal(gradients[0][0], np.zeros(12))
+    assert np.abs(gradients[0][1]).min() > 0
+
+
+def test_samples_have_the_moments_of_the_distribution():
+    likelihood = Columns(COLUMNS)
+    parameters = 0.5 * np.random.default_rng(2).normal(size=(12,)).astype("float32")
+    distribution = likelihood(parameters)
+    samples = distribution.sample(20_000, seed=3).numpy()
+    assert samples.shape == (20_000, 8)
+    numbers = [1, 2, 3, 6]
+    expected = likelihood.expectation(distribution).numpy()
+    means = {"bill_mm": samples[:, 1], "depth_mm": samples[:, 6]}
+    assert np.isfinite(samples).all()
+    widths = [group.expectation_size for group in likelihood.groups]
+    by_group = np.split(expected, np.cumsum(widths)[:-1])
+    for group, values in zip(likelihood.groups, by_group, strict=True):
+        for position, index in enumerate(group.indices):
+            drawn = samples[:, index]
+            if index in numbers or likelihood.modeled[index].kind == "binary":
+                error = drawn.std() / np.sqrt(len(drawn))
+                assert abs(drawn.mean() - values[position]) < 5 * error
+            else:
+                number = len(values) // group.size
+                probabilities = values[position * number : (position + 1) * number]
+                frequencies = np.bincount(drawn.astype(int), minlength=number) / len(drawn)
+                np.testing.assert_allclose(frequencies, probabilities, atol=0.02)
+    assert means.keys() == {"bill_mm", "depth_mm"}
+
+
+def test_rows_are_sampled_by_their_own_seed():
+    likelihood = Columns(COLUMNS)
+    parameters = tf.constant(np.random.default_rng(0).normal(size=(3, 12)), tf.float32)
+    seeds = tf.constant([5, 6, 7], tf.int64)
+    rows = likelihood.sample_rows(parameters, seeds)
+    np.testing.assert_array_equal(likelihood.sample_rows(parameters[1:2], seeds[1:2])[0], rows[1])
+    assert np.abs(rows[0] - likelihood.sample_rows(parameters[:1], seeds[1:2])[0]).max() > 0
+
+
+def test_an_optimal_scale_is_fitted_to_the_observed_entries():
+    likelihood = Columns([COLUMNS[1], COLUMNS[2]])
+    x = np.float32([[49.0, np.exp(8.5)], [NAN, np.exp(8.1)], [39.0, NAN]])
+    parameters = tf.zeros((1, 3, 2))
+    distribution = likelihood.fitted(parameters, x)
+    np.testing.assert_allclose(distribution.of_groups[0].scale, [5.0], rtol=1e-5)
+    np.testing.assert_allclose(distribution.of_groups[1].scale, [0.2], rtol=1e-4)
+    half = np.float32([[44 + 2.5, np.exp(8.4)]])
+    likelihood.fitted(tf.zeros((1, 1, 2)), half)
+    np.testing.assert_allclose(likelihood.groups[0].variance, [0.9 + 0.1 * 0.25], rtol=1e-4)
+    before = likelihood.groups[1].variance.numpy()
+    likelihood.fitted(tf.zeros((1, 1, 2)), np.float32([[44, NAN]]))
+    np.testing.assert_array_equal(likelihood.groups[1].variance, before)
+
+
+def test_all_categories_missing_or_extreme_logits_stay_finite():
+    likelihood = Columns(COLUMNS, scale="decoded")
+    size = likelihood.parameter_shape[0]
+    for value in (-200.0, 200.0):
+        log_prob = likelihood(tf.fill((1, size), value)).log_prob(ROW[None])
+        assert np.isfinite(log_prob).all()
+
+
+@pytest.mark.parametrize("scale", ["optimal", "learned", "decoded"])
+def test_columns_come_back_from_their_config(scale):
+    likelihood = Columns(COLUMNS, scale=scale)
+    config = keras.saving.serialize_keras_object(likelihood)
+    copy = keras.saving.deserialize_keras_object(config)
+    assert copy.columns == likelihood.columns
+    assert copy.scale == scale
+    shapes = [weight.shape for weight in likelihood.weights]
+    assert [weight.shape for weight in copy.weights] == shapes
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        ([], "at least one column"),
+        ([Column("id", "identifier")], "Received: id (identifier)"),
+        (["mass"], "must be the columns of a table"),
+        ([Column("a", "real"), Column("a", "count")], "more than once: a"),
+    ],
+)
+def test_columns_that_cannot_be_modeled_are_refused(columns, words):
+    with pytest.raises(ValueError, match=re.escape(words)):
+        Columns(columns)
+
+
+def test_an_unknown_scale_is_refused():
+    with pytest.raises(ValueError, match="'optimal', 'learned' or 'decoded'"):
+        Columns(COLUMNS, scale="shared")
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda missing: Bernoulli((2, 3), missing=missing),
+        lambda missing: ContinuousBernoulli((2, 3), missing=missing),
+        lambda missing: Normal((2, 3), 0.5, missing=missing),
+        lambda missing: Normal((2, 3), "optimal", missing=missing),
+        lambda missing: Categorical((2, 3), 2, missing=missing),
+    ],
+)
+def test_missing_pixels_are_omitted(make):
+    likelihood, complete = make(missing=True), make(missing=False)
+    parameters = tf.random.stateless_normal((4, *likelihood.parameter_shape), seed=(0, 2))
+    x = np.random.default_rng(0).integers(0, 2, (4, 2, 3)).astype("float32")
+    holes = np.random.default_rng(1).random((4, 2, 3)) < 0.4
+    expected = complete.element_log_prob(complete(parameters), x).numpy()
+    np.testing.assert_allclose(
+        complete(parameters).log_prob(x), expected.sum(axis=(1, 2)), rtol=1e-5
+    )
+    with_holes = np.where(holes, NAN, x)
+    with tf.GradientTape() as tape:
+        tape.watch(parameters)
+        log_prob = likelihood(parameters).log_prob(with_holes)
+    np.testing.assert_allclose(log_prob, np.where(holes, 0, expected).sum(axis=(1, 2)), rtol=1e-5)
+    assert np.isfinite(tape.gradient(log_prob, parameters)).all()
+    config = keras.saving.serialize_keras_object(likelihood)
+    assert keras.saving.deserialize_keras_object(config).missing
+
+
+def test_an_optimal_scale_ignores_missing_pixels():
+    likelihood = Normal((2,), "optimal", missing=True)
+    x = np.float32([[1.0, NAN], [3.0, NAN]])
+    distribution = likelihood.fitted(tf.zeros((1, 2, 2)), x)
+    np.testing.assert_allclose(distribution.distribution.scale, np.sqrt(5.0), rtol=1e-6)
