@@ -8,7 +8,7 @@ import re
 
 # These characters are invisible, so a user does not see marks that remain in a message.
 _MARK = "\u2063\u2063"
-_MARKED = re.compile(rf"{_MARK}(.*?){_MARK}(?:\] \[(\d+))?", re.DOTALL)
+_MARKED = re.compile(rf"{_MARK}(.*?){_MARK}(?:\] \[(\d+))?(?:\] \[(\d+))?", re.DOTALL)
 
 
 def mark(message: str) -> str:
@@ -20,7 +20,8 @@ def marked_message(error: Exception) -> str | None:
     """Return the marked message inside an error, or None if the error has no marked message.
 
     If a number follows the message in the error, the number replaces each `#` in the message. The
-    number is, for instance, the index of an example in its batch.
+    number is, for instance, the index of an example in its batch. If a second number follows, it
+    replaces each `@` in the message.
 
     Example:
         >>> marked_message(ValueError("assertion failed: [" + mark("Bad example #.") + "] [3]"))
@@ -29,5 +30,6 @@ def marked_message(error: Exception) -> str | None:
     found = _MARKED.search(str(error))
     if found is None:
         return None
-    message, number = found.groups()
-    return message if number is None else message.replace("#", number)
+    message, first, second = found.groups()
+    message = message if first is None else message.replace("#", first)
+    return message if second is None else message.replace("@", second)

@@ -82,6 +82,7 @@ class Likelihood(SerializableLayer):
                 f"of positive integers such as (28, 28, 1). Received: event_shape={event_shape!r}"
             )
         self.event_shape = tuple(int(size) for size in event_shape)
+        self._sample_rows: Any = None
 
     @property
     def parameter_shape(self) -> tuple[int, ...]:
@@ -176,6 +177,20 @@ class Likelihood(SerializableLayer):
         Returns:
             Examples, float32 `[batch, *event_shape]`.
         """
+
+        if self._sample_rows is None:
+            # A `tf.function` holds only a weak reference to `self`, if it is made from a method.
+            self._sample_rows = tf.function(
+                lambda parameters, seeds: self._sample_each_row(parameters, seeds),
+                input_signature=[
+                    tf.TensorSpec((None, *self.parameter_shape), tf.float32),
+                    tf.TensorSpec((None,), tf.int64),
+                ],
+            )
+        return self._sample_rows(tf.cast(parameters, tf.float32), tf.cast(seeds, tf.int64))
+
+    def _sample_each_row(self, parameters: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
+        """Sample one example per row of parameters."""
 
         def sample_row(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             of_row, seed = row

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -14,6 +14,9 @@ from keras_gen._errors import mark
 from keras_gen._typing import Array, Data, TensorLike
 from keras_gen.data import as_arrays
 
+if TYPE_CHECKING:
+    from keras_gen.distributions import Likelihood
+
 _TOLERANCE = 1e-4  # values may exceed the range by this much, because of rounding errors
 
 
@@ -22,22 +25,52 @@ class DataCheck:
 
     Args:
         shape: Shape of one example.
-        low, high: Smallest and largest value that the model can output.
+        low, high: Smallest and largest value that the model can output. Each is a number, or an
+            array of shape `shape` with one number per element, such as one per column of a table.
         num_classes: Number of classes of a conditional model, a model that receives labels as `y`.
             None for a model without labels.
+        missing: Whether elements can be missing, that is, NaN.
+        whole: Which elements must be whole numbers, a bool array of shape `shape`. None if no
+            element must be a whole number.
+        names: Names of the elements for error messages, such as the columns of a table.
     """
 
     def __init__(
         self,
         shape: Sequence[int],
-        low: float = -math.inf,
-        high: float = math.inf,
+        low: Any = -math.inf,
+        high: Any = math.inf,
         num_classes: int | None = None,
+        missing: bool = False,
+        whole: np.ndarray | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         self.shape = tuple(shape)
         self.low = low
         self.high = high
         self.num_classes = num_classes
+        self.missing = missing
+        self.whole = whole
+        self.names = names
+
+    @classmethod
+    def of_likelihood(cls, likelihood: Likelihood, num_classes: int | None = None) -> DataCheck:
+        """Return the check of data for which a likelihood can compute log p.
+
+        Args:
+            likelihood: The likelihood p(x | z) of the model.
+            num_classes: Number of classes of a conditional model, otherwise None.
+        """
+        low, high = likelihood.support
+        return cls(
+            likelihood.event_shape,
+            low,
+            high,
+            num_classes,
+            likelihood.missing,
+            likelihood.whole,
+            likelihood.element_names,
+        )
 
     def before_work(self, x: Data | None, y: Array | None = None, name: str = "x") -> None:
         """Check the data of `fit` before training starts.
@@ -64,12 +97,16 @@ class DataCheck:
         if isinstance(target, tf.TypeSpec) or not len(target):
             return
         target = np.asarray(target)
-        low = self.low - _TOLERANCE
-        high = self.high + _TOLERANCE
-        if not (target.min() >= low and target.max() <= high):  # also true for NaN
-            first = np.argwhere(~((target >= low) & (target <= high)))[0]
+        if self._same_for_all_elements:
+            low = self.low - _TOLERANCE
+            high = self.high + _TOLERANCE
+            if target.min() >= low and target.max() <= high:  # false if any value is NaN
+                return
+        valid = self._valid(target)
+        if not valid.all():
+            first = np.argwhere(~valid)[0]
             received = f"{target[tuple(first)]:g} at {first.tolist()} of {name}"
-            raise ValueError(self._range_message(received))
+            raise ValueError(self._range_message(received, tuple(first[1:])))
 
     def examples(
         self,
@@ -156,17 +193,30 @@ class DataCheck:
         given = self._target(x, y)
         x = tf.ensure_shape(tf.cast(x, tf.float32), (None, *self.shape))
         target = tf.ensure_shape(tf.cast(given, tf.float32), (None, *self.shape))
-        rows = tf.reshape(target, (tf.shape(target)[0], math.prod(self.shape)))
-        high_enough = tf.reduce_min(rows, axis=1) >= self.low - _TOLERANCE
-        low_enough = tf.reduce_max(rows, axis=1) <= self.high + _TOLERANCE
+        size = math.prod(self.shape)
+        if self._same_for_all_elements:
+            rows = tf.reshape(target, (tf.shape(target)[0], size))
+            high_enough = tf.reduce_min(rows, axis=1) >= self.low - _TOLERANCE
+            low_enough = tf.reduce_max(rows, axis=1) <= self.high + _TOLERANCE
+            valid = high_enough & low_enough
+            place = "example # of the batch"
+        else:
+            valid = tf.reshape(self._valid(target), (-1,))
+            place = "example # of the batch, element @"
         # the added True is for an empty batch of a replica
-        within = tf.concat([high_enough & low_enough, [True]], axis=0)
-        first = tf.argmin(tf.cast(within, tf.int32))
-        message = self._range_message("other values, first in example # of the batch")
-        if tf.executing_eagerly() and not tf.reduce_all(within):
-            raise ValueError(message.replace("#", str(int(first))))
+        valid = tf.concat([valid, [True]], axis=0)
+        first = tf.argmin(tf.cast(valid, tf.int32))
+        numbers = [first] if self._same_for_all_elements else [first // size, first % size]
+        if tf.executing_eagerly():
+            if not tf.reduce_all(valid):
+                example, *element = (int(number) for number in numbers)
+                received = f"other values, first in example {example} of the batch"
+                index = np.unravel_index(element[0], self.shape) if element else ()
+                raise ValueError(self._range_message(received, tuple(map(int, index))))
+            return x, target
+        message = mark(self._range_message(f"other values, first in {place}"))
         with tf.control_dependencies(
-            [tf.debugging.Assert(tf.reduce_all(within), [mark(message), first])]
+            [tf.debugging.Assert(tf.reduce_all(valid), [message, *numbers])]
         ):
             return x, tf.identity(target)
 
@@ -243,9 +293,59 @@ class DataCheck:
             return "Add a channel axis: x[..., None]."
         return "Reshape the data, or build the networks for the shape of the data."
 
-    def _range_message(self, received: str) -> str:
+    @property
+    def _same_for_all_elements(self) -> bool:
+        """Whether one range is valid for all elements, and no element can be missing."""
+        return not self.missing and self.whole is None and np.ndim(self.low) == 0
+
+    def _valid(self, values: Any) -> Any:
+        """Return which elements of an array or a tensor `[batch, *shape]` are valid."""
+        # ranges per element are exact, such as greater than 0
+        tolerance = 0.0 if np.ndim(self.low) else _TOLERANCE
+        valid = (values >= self.low - tolerance) & (values <= self.high + tolerance)
+        if self.whole is not None:
+            rounded = tf.round(values) if tf.is_tensor(values) else np.round(values)
+            valid &= (values == rounded) | ~self.whole
+        if self.missing:
+            valid |= values != values  # only NaN differs from itself
+        return valid
+
+    def _range_message(self, received: str, element: tuple[int, ...] = ()) -> str:
+        """Return the message about a value that the model cannot output.
+
+        Args:
+            received: What was received, and where.
+            element: Index of the element in its example. Empty if it is not known.
+        """
+        if self.names is not None:
+            return self._column_message(received, element)
         scaled = ": x / 255" if (self.low, self.high) == (0, 1) else ""
+        without = "or NaN for a missing element" if self.missing else "without NaN"
         return (
             f"Expected data in [{self.low:g}, {self.high:g}], the range of the model's output, "
-            f"without NaN. Received: {received}. Scale pixels of 0 to 255 to this range{scaled}."
+            f"{without}. Received: {received}. Scale pixels of 0 to 255 to this range{scaled}."
+        )
+
+    def _column_message(self, received: str, element: tuple[int, ...]) -> str:
+        """Return the message about an invalid entry of a table."""
+        advice = "Convert the table with `keras_gen.data.read_table`, or with `table.from_frame`."
+        if not element or self.names is None:
+            return (
+                "Expected a table with entries that the distributions of its columns can have. "
+                f"Received: {received} (the elements are the columns, counted from 0). {advice}"
+            )
+        low, high = float(self.low[element]), float(self.high[element])
+        whole = self.whole is not None and self.whole[element]
+        largest = float(np.finfo(np.float32).max)
+        if low <= -largest:
+            expected = "finite numbers"
+        elif whole and high >= largest:
+            expected = "whole numbers of at least 0"
+        elif whole:
+            expected = f"codes of categories, whole numbers from 0 to {high:g}"
+        else:
+            expected = "numbers greater than 0"
+        return (
+            f"Expected {expected}, or NaN for a missing entry, in the column "
+            f"{self.names[element[0]]!r}. Received: {received}. {advice}"
         )

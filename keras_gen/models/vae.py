@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_gen._arguments import positive_int
@@ -23,6 +24,10 @@ from keras_gen.networks._checks import (
 )
 from keras_gen.networks._copies import call_network
 from keras_gen.objectives import ELBO, Batch, Objective, Terms
+
+
+_DECODED_TOGETHER = 2**16  # number of latent vectors that `impute` decodes together
+_SERVED_SAMPLES = 1000  # samples of z per example in the exported function `impute`
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -104,8 +109,9 @@ class VAE(GenerativeModel):
             decoder=num_classes_of(decoder),
             prior=prior.num_classes,
         )
-        low, high = likelihood.support
-        super().__init__(DataCheck(likelihood.event_shape, low, high, num_classes), seed, **kwargs)
+        data_check = DataCheck.of_likelihood(likelihood, num_classes)
+        super().__init__(data_check, seed, **kwargs)
+        self.generates_means = not likelihood.generates_samples
         # Do not reorder: files of version 0.1.0 contain the variables in the order of these lines.
         self.posterior = posterior
         self.likelihood = likelihood
@@ -115,8 +121,12 @@ class VAE(GenerativeModel):
         for part in (posterior, likelihood):
             if not part.built:
                 part.build(None)
+        # A `tf.function` holds only a weak reference to `self`, if it is made from a method.
+        self._imputed = tf.function(lambda *arguments: self._impute_part(*arguments))
         prior.connect(encoder, posterior, likelihood.support)
         check_distribution(prior)
+        if likelihood.missing:
+            _check_missing(encoder, likelihood)
 
     def compile(
         self,
@@ -158,7 +168,8 @@ class VAE(GenerativeModel):
         x, labels = inputs if self.num_classes else (inputs, None)
         posterior = self.posterior(call_network(self.encoder, x, labels, training))
         latents = self.posterior.point(posterior)
-        return self.likelihood(call_network(self.decoder, latents, labels, training)).mean()
+        parameters = call_network(self.decoder, latents, labels, training)
+        return self.likelihood.point(self.likelihood(parameters))
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Take one optimizer step on one batch, and return the logs.
@@ -261,10 +272,26 @@ class VAE(GenerativeModel):
         return self.posterior.point(self.encode(x, condition))
 
     def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Return the mean of p(x | z) for latents `[batch, n]`."""
+        """Return the mean of p(x | z) for latents `[batch, n]`.
+
+        For rows of a table, a category is the most probable one, and a count is rounded.
+        """
         self._condition_arguments(condition)
         parameters = call_network(self.decoder, latents, condition, training=False)
-        return self.likelihood(parameters).mean()
+        return self.likelihood.point(self.likelihood(parameters))
+
+    def outputs_for(
+        self, latents: tf.Tensor, seed: TensorLike, condition: TensorLike | None = None
+    ) -> tf.Tensor:
+        """Return one output of `generate` per latent vector, `[batch, *data_shape]`.
+
+        For images, the output is the mean of p(x | z). A row of a table is sampled from p(x | z),
+        because the mean of two categories is not a category.
+        """
+        if not self.likelihood.generates_samples:
+            return super().outputs_for(latents, seed, condition)
+        parameters = call_network(self.decoder, latents, condition, training=False)
+        return self.likelihood.sample_rows(parameters, seed)
 
     def reconstruct(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return the mean of p(x | z), without added noise. z is `latents(x)`."""
@@ -347,16 +374,140 @@ class VAE(GenerativeModel):
         log_ratio = posterior.log_prob(z) - self.prior.distribution(condition).log_prob(z)
         return self._likelihood(z, condition).log_prob(x) - log_ratio
 
+    def impute(
+        self,
+        x: TensorLike,
+        condition: TensorLike | None = None,
+        num_samples: int = 1000,
+        num_imputations: int | None = None,
+        seed: int | TensorLike | None = None,
+    ) -> np.ndarray:
+        """Replace the missing elements of each example, which are NaN in `x`.
+
+        The latents z_1 … z_K are samples of q(z | x), where x are the observed elements. Their
+        self-normalized importance weights are proportional to p(x | z_k) p(z_k) / q(z_k | x)
+        (Mattei & Frellsen 2019, arXiv:1812.02633, equation 12). By default, a missing number is
+        replaced by its mean given the observed elements. This mean is a weighted average over k. A
+        count is rounded. A missing category is replaced by the most probable one.
+
+        With `num_imputations`, each imputation is a sample of the missing elements given the
+        observed ones. Use several imputations to see how uncertain the missing elements are. To
+        generate rows of a table in which some columns are given, set all other columns to NaN.
+
+        Args:
+            x: Data `[batch, *data_shape]`, NaN where an element is missing.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
+            num_samples: K, the number of samples of z per example. The error of the estimates
+                decreases like 1/√K.
+            num_imputations: Number of samples of the missing elements. If None, the method returns
+                means and most probable categories.
+            seed: An int in [0, 2³¹) makes the result reproducible. None gives new samples in every
+                call. An int64 vector `[batch]` contains one seed per example. An example depends on
+                its own seed, but not on the other examples.
+
+        Returns:
+            Data without NaN, float32 `[batch, *data_shape]`. With `num_imputations`, the shape is
+            `[num_imputations, batch, *data_shape]`.
+
+        Raises:
+            ValueError: If the likelihood has `missing=False`, or if an argument is invalid.
+        """
+        if not self.likelihood.missing:
+            raise ValueError(
+                f"`likelihood` of {self.name} must accept missing elements. Received: "
+                f"{self.likelihood}. Use distributions.Columns for tables, or missing=True, as in "
+                "Bernoulli((28, 28, 1), missing=True)."
+            )
+        num_samples = positive_int(self, "num_samples", num_samples)
+        if num_imputations is not None:
+            num_imputations = positive_int(self, "num_imputations", num_imputations)
+        x = np.asarray(x, np.float32)
+        labels = None if condition is None else np.asarray(condition)
+        x, labels = self.data_check.examples(x, labels)
+        seeds = self.seeds(len(x), seed)
+        rows = max(1, _DECODED_TOGETHER // max(num_samples, num_imputations or 0))
+        imputed = []
+        for start in range(0, len(x), rows):
+            part = slice(start, start + rows)
+            arguments = [x[part], None if labels is None else labels[part], seeds[part]]
+            imputed.append(self._imputed(*arguments, num_samples, num_imputations))
+        return np.concatenate(imputed, axis=0 if num_imputations is None else 1)
+
+    def _impute_part(
+        self,
+        x: tf.Tensor,
+        labels: tf.Tensor | None,
+        seeds: tf.Tensor,
+        num_samples: int,
+        num_imputations: int | None = None,
+    ) -> tf.Tensor:
+        """Impute as many examples as fit into memory with all their samples. See `impute`."""
+        z, log_posterior = self._sample_each_row(x, labels, seeds, num_samples)
+        likelihood = self._likelihood(z, labels)
+        log_prior = self.prior.distribution(labels).log_prob(z)
+        log_weights = likelihood.log_prob(x) + log_prior - log_posterior  # [samples, batch]
+        if num_imputations is None:
+            weights = tf.nn.softmax(log_weights, axis=0)
+            expectation = self.likelihood.expectation(likelihood)
+            mean = tf.einsum("kb,kb...->b...", weights, expectation)
+            return tf.where(tf.math.is_nan(x), self.likelihood.estimate(mean), x)
+
+        number = num_imputations
+
+        def choose(row: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            """Resample latents of one example, and make one seed per imputation."""
+            weights, seed = row
+            seed = tf.random.experimental.stateless_fold_in(tf.bitcast(seed, tf.int32), 2)
+            chosen = tf.random.stateless_categorical(weights[None], number, seed, tf.int32)[0]
+            seeds = tf.random.stateless_uniform((number,), seed, None, None, tf.int64)
+            return chosen, seeds
+
+        specs = (tf.TensorSpec((number,), tf.int32), tf.TensorSpec((number,), tf.int64))
+        rows = (tf.transpose(log_weights), seeds)
+        chosen, seeds = tf.map_fn(choose, rows, fn_output_signature=specs)
+        resampled = tf.gather(tf.transpose(z, (1, 0, 2)), chosen, batch_dims=1)  # [batch, m, n]
+        flat = tf.reshape(resampled, (-1, self.posterior.event_size))
+        labels = None if labels is None else tf.repeat(labels, number)
+        parameters = call_network(self.decoder, flat, labels, training=False)
+        samples = self.likelihood.sample_rows(parameters, tf.reshape(seeds, (-1,)))
+        samples = tf.reshape(samples, (-1, number, *self.data_shape))
+        imputed = tf.where(tf.math.is_nan(x)[:, None], samples, x[:, None])
+        return tf.einsum("bm...->mb...", imputed)
+
+    def _sample_each_row(
+        self, x: tf.Tensor, labels: tf.Tensor | None, seeds: tf.Tensor, num_samples: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Sample latents of each example with its own seed.
+
+        Returns:
+            `(z, log q(z | x))` of shapes `[num_samples, batch, n]` and `[num_samples, batch]`.
+        """
+        parameters = call_network(self.encoder, x, labels, training=False)
+
+        def sample_row(row: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            parameters_of_row, seed = row
+            posterior = self.posterior(parameters_of_row[None])
+            z = posterior.sample(num_samples, seed=tf.bitcast(seed, tf.int32))
+            return z[:, 0], posterior.log_prob(z)[:, 0]
+
+        specs = (
+            tf.TensorSpec((num_samples, self.posterior.event_size), tf.float32),
+            tf.TensorSpec((num_samples,), tf.float32),
+        )
+        z, log_posterior = tf.map_fn(sample_row, (parameters, seeds), fn_output_signature=specs)
+        return tf.transpose(z, (1, 0, 2)), tf.transpose(log_posterior)
+
     def signatures(self) -> dict[str, Endpoint]:
         """Return a dictionary of the functions that `export` writes, and their input specs.
 
-        The keys are `serving_default`, `encode`, `decode`, `generate` and `score`. If the model is
-        conditional, each function also has an input `condition`.
+        The keys are `serving_default`, `encode`, `decode`, `generate` and `score`. If the
+        likelihood accepts missing elements, `impute` is also a key. If the model is conditional,
+        each function also has an input `condition`.
         """
         condition = self._condition_specs()
         data = [self._data_spec(), *condition]
         latents = tf.TensorSpec((None, self.posterior.event_size), tf.float32, name="latents")
-        return {
+        endpoints: dict[str, Endpoint] = {
             "serving_default": (
                 lambda *inputs: {"reconstructions": self.reconstruct(*inputs)},
                 data,
@@ -366,6 +517,16 @@ class VAE(GenerativeModel):
             "generate": (self.generate_rows, [self._seed_spec(), *condition]),
             "score": (lambda *inputs: {"score": self.score(*inputs)}, data),
         }
+        if self.likelihood.missing:
+            inputs, seed = self._data_spec(), self._seed_spec()
+            endpoints["impute"] = (self._impute_endpoint, [inputs, seed, *condition])
+        return endpoints
+
+    def _impute_endpoint(
+        self, inputs: tf.Tensor, seed: tf.Tensor, condition: tf.Tensor | None = None
+    ) -> dict[str, tf.Tensor]:
+        """Return a dictionary with `outputs`: the examples with their missing elements replaced."""
+        return {"outputs": self._impute_part(inputs, condition, seed, _SERVED_SAMPLES)}
 
     def load_own_variables(self, store: Any) -> None:
         """Load the variables that belong to the model itself and not to a layer.
@@ -404,6 +565,20 @@ def _check_networks(
     check_network("decoder", decoder, None, likelihood.parameter_shape, why=shape, labels=True)
     if likelihood.logits:
         check_logits("decoder", decoder)
+
+
+def _check_missing(encoder: keras.Model, likelihood: Likelihood) -> None:
+    """Raise a `ValueError` if the encoder returns NaN for data with missing elements."""
+    missing = tf.fill((1, *likelihood.event_shape), np.float32("nan"))
+    label = tf.zeros(1, tf.int32)
+    if tf.reduce_all(tf.math.is_finite(call_network(encoder, missing, label, training=False))):
+        return
+    raise ValueError(
+        f"`encoder` must accept NaN, because `{type(likelihood).__name__}` has missing=True. "
+        "Received: an encoder that returns NaN for an example whose elements are all NaN. Build "
+        "the encoder with `features=networks.ColumnFeatures(columns)` for tables, or with "
+        "`features=networks.MissingAsZero()` for images."
+    )
 
 
 def _keep_at_next_load(layer: keras.layers.Layer) -> None:
