@@ -65,4 +65,4 @@ def test_a_bool_is_not_a_number():
 
 
 def test_the_repr_shows_the_constructor_arguments():
-    assert repr(distributions.Normal((7,), scale=0.25)) == "Normal(event_shape=(7,), scale=0.25)"
+    assert repr(objectives.LinearWarmUp(10)) == "LinearWarmUp(steps=10, end=1.0)"

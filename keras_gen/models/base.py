@@ -17,7 +17,7 @@ from keras_gen._arguments import is_integer
 from keras_gen._compat import MultiWorkerModel, one_step_function, step_counter
 from keras_gen._export import serving_endpoints, write_saved_model, write_signature
 from keras_gen._files import PathLike
-from keras_gen._serialization import deserialize_arguments, serialize_arguments
+from keras_gen._serialization import from_config, get_config, remember_arguments
 from keras_gen._typing import Array, Data, Endpoint, TensorLike
 from keras_gen.distributions import Prior
 from keras_gen.fitting.around import WrapsFit
@@ -78,6 +78,12 @@ class GenerativeModel(MultiWorkerModel):
     prior: Prior | None = None
     """Distribution from which `generate` samples latents. If None, `generate` raises an error."""
 
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        """Make a model that remembers the arguments of its constructor, to save them."""
+        instance = super().__new__(cls, *args, **kwargs)
+        remember_arguments(instance, args, kwargs)
+        return instance
+
     def __init__(self, data_check: DataCheck, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.seed_was_drawn = seed is None
@@ -106,15 +112,14 @@ class GenerativeModel(MultiWorkerModel):
 
     def get_config(self) -> dict[str, Any]:
         """Return the arguments of the constructor, including those of `keras.Model`."""
-        return {**super().get_config(), **serialize_arguments(self)}
+        return get_config(self)
 
     @classmethod
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> Self:
         """Make a new, untrained model from the result of `get_config`."""
-        with keras.saving.custom_object_scope(custom_objects or {}):
-            return cls(**deserialize_arguments(config))
+        return from_config(cls, config, custom_objects)
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """Return the arguments of `compile`, or None if the model is not compiled."""
@@ -493,6 +498,21 @@ class GenerativeModel(MultiWorkerModel):
         Raises:
             ValueError: If the model has no prior, or if an argument is invalid.
         """
+        seeds = self.seeds(num_samples, seed)
+        if condition is not None and self.num_classes:
+            condition = self._label_per_sample(condition, len(seeds), self.num_classes)
+        return self.generate_rows(seeds, condition)["outputs"]
+
+    def seeds(self, num_samples: int | None, seed: int | TensorLike | None = None) -> tf.Tensor:
+        """Return one seed per sample, int64 `[num_samples]`.
+
+        Args:
+            num_samples: Number of samples. Can be None if `seed` is a vector.
+            seed: As in `generate`.
+
+        Raises:
+            ValueError: If an argument is invalid.
+        """
         seeds: Any = random.getrandbits(31) if seed is None else seed
         one_seed = is_integer(seeds) and 0 <= seeds < 2**31
         if one_seed and is_integer(num_samples) and num_samples > 0:
@@ -503,10 +523,7 @@ class GenerativeModel(MultiWorkerModel):
                 "in [0, 2**31), unless `seed` is a vector with one seed per sample. "
                 f"Received: num_samples={num_samples!r}, seed={seed!r}"
             )
-        seeds = tf.cast(seeds, tf.int64)
-        if condition is not None and self.num_classes:
-            condition = self._label_per_sample(condition, len(seeds), self.num_classes)
-        return self.generate_rows(seeds, condition)["outputs"]
+        return tf.cast(seeds, tf.int64)
 
     def _label_per_sample(
         self, condition: TensorLike, num_samples: int, num_classes: int
@@ -549,7 +566,20 @@ class GenerativeModel(MultiWorkerModel):
                 "Call fit_latent_density(x)."
             )
         latents = self.prior.sample_rows(seed, *labels)
-        return {"outputs": self.decode(latents, *labels), "latents": latents}
+        return {"outputs": self.outputs_for(latents, seed, *labels), "latents": latents}
+
+    def outputs_for(
+        self, latents: tf.Tensor, seed: TensorLike, condition: TensorLike | None = None
+    ) -> tf.Tensor:
+        """Return one output of `generate` per latent vector, by default `decode(latents)`.
+
+        Args:
+            latents: Latents `[batch, n]`.
+            seed: One seed per sample, int64 `[batch]`.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
+        """
+        labels = () if condition is None else (condition,)
+        return self.decode(latents, *labels)
 
     def _condition_arguments(self, condition: TensorLike | None) -> tuple[TensorLike, ...]:
         """Return `(condition,)`, or an empty tuple if `condition` is None.
