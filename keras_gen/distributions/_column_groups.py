@@ -109,8 +109,8 @@ class Normals(Group):
         super().__init__(indices, columns)
         self.scale = scale
         self.parameters_per_column = 2 if scale == "decoded" else 1
-        self.mean = np.float32([column.mean for column in columns])
-        self.unit = np.float32([column.scale for column in columns])
+        self.mean = np.array([column.mean for column in columns], np.float32)
+        self.unit = np.array([column.scale for column in columns], np.float32)
 
     def add_weights(self, add_weight: AddWeight) -> None:
         """Make one σ per column, if σ is learned or optimal."""

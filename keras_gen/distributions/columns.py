@@ -150,7 +150,7 @@ class Columns(Likelihood):
 
     def filled(self, x: tf.Tensor) -> tf.Tensor:
         """Return the rows with NaN replaced by a possible value, which has a finite log p."""
-        fill = np.float32([_possible_value(column) for column in self.modeled])
+        fill = np.array([_possible_value(column) for column in self.modeled], np.float32)
         return tf.where(tf.math.is_nan(x), fill, x)
 
     def _parts(self, parameters: TensorLike) -> list[tf.Tensor]:
@@ -245,7 +245,7 @@ def _support(columns: tuple[Column, ...]) -> tuple[np.ndarray, np.ndarray]:
     low = {"real": -_LARGEST, "positive": _SMALLEST_POSITIVE}
     smallest = [low.get(column.kind, 0.0) for column in columns]
     largest = [len(column.categories) - 1 if column.categories else _LARGEST for column in columns]
-    return np.float32(smallest), np.float32(largest)
+    return np.array(smallest, np.float32), np.array(largest, np.float32)
 
 
 def _possible_value(column: Column) -> float:

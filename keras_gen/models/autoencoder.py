@@ -10,21 +10,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen._arguments import is_real
 from keras_gen._typing import Array, Endpoint, Examples, TensorLike
-from keras_gen.distributions import FittedMixture, Prior
+from keras_gen.distributions import FittedMixture, Likelihood, Prior
 from keras_gen.distributions._checks import check_distribution, check_prior
 from keras_gen.fitting.data_check import DataCheck
-from keras_gen.models.base import CheckedBatch, GenerativeModel
-from keras_gen.networks._checks import check_network, output_range
-from keras_gen.networks._copies import float32_function
+from keras_gen.models.anomalies import AnomalyDetector
+from keras_gen.models.base import CheckedBatch
+from keras_gen.networks._checks import check_logits, check_network, output_range
+from keras_gen.networks._copies import check_accepts_missing, float32_function
 from keras_gen.regularizers import LatentRegularizer
 
 _AVERAGED = ("sum_over_batch_size", "mean", "none", None)  # reductions that are accepted
 
 
 @keras.saving.register_keras_serializable("keras_gen")
-class RegularizedAutoencoder(GenerativeModel):
+class RegularizedAutoencoder(AnomalyDetector):
     """An autoencoder with regularizers of its weights and its latents.
 
     The encoder maps data x to latents z. The decoder maps z to a reconstruction x̂. Training
@@ -32,6 +32,9 @@ class RegularizedAutoencoder(GenerativeModel):
     `compile`. λ‖W‖² is the sum of the kernel regularizers of both networks, and is logged as
     `regularization_loss`. `compile` also accepts regularizers of the latents. Their sum is added
     to the loss, and is logged as `penalty_loss`.
+
+    L can also be a likelihood, such as `distributions.Columns` for tables. Then the decoder outputs
+    the parameters of the likelihood, and L(x, x̂) = −log p(x | x̂).
 
     Args:
         encoder: Built Keras model that maps data to latents.
@@ -43,6 +46,8 @@ class RegularizedAutoencoder(GenerativeModel):
             `calibrate` to compute the threshold.
         seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, the seed is
             random.
+        likelihood: Distribution p(x | x̂) whose parameters x̂ the decoder outputs. If None, the
+            decoder outputs reconstructions. `compile(loss=likelihood)` sets this attribute.
         **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`.
 
     Example:
@@ -62,6 +67,7 @@ class RegularizedAutoencoder(GenerativeModel):
     compile_arguments = ("loss", "regularizers")
     evaluated_losses = ("loss", *loss_parts)
     loss: Any = None
+    likelihood: Likelihood | None = None
 
     def __init__(
         self,
@@ -70,20 +76,22 @@ class RegularizedAutoencoder(GenerativeModel):
         prior: Prior | None = None,
         threshold: float | None = None,
         seed: int | None = None,
+        likelihood: Likelihood | None = None,
         **kwargs: Any,
     ) -> None:
         data_shape, latent_shape = check_network("encoder", encoder)
-        check_network("decoder", decoder, latent_shape, data_shape, why=", to mirror `encoder`")
+        # The decoder of rows of a table can output parameters of the likelihood that `compile`
+        # receives later.
+        mirrors = likelihood is None and len(data_shape) > 1
+        output_shape = data_shape if mirrors else None
+        check_network("decoder", decoder, latent_shape, output_shape, why=", to mirror `encoder`")
         super().__init__(DataCheck(data_shape, *output_range(decoder)), seed, **kwargs)
         self.encoder = encoder
         self.decoder = decoder
         self.latent_shape = latent_shape
-        if threshold is not None and not is_real(threshold):
-            raise ValueError(
-                "`threshold` must be a number or None. Call `calibrate` to compute it. "
-                f"Received: threshold={threshold!r}"
-            )
-        self.threshold = threshold
+        self.threshold = self.check_threshold(threshold)
+        if likelihood is not None:
+            self._set_likelihood(likelihood)
         if prior is not None:
             if len(latent_shape) != 1:
                 raise ValueError(
@@ -97,7 +105,11 @@ class RegularizedAutoencoder(GenerativeModel):
     def compile(
         self,
         optimizer: keras.optimizers.Optimizer | str = "adam",
-        loss: keras.losses.Loss | Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | str | None = None,
+        loss: keras.losses.Loss
+        | Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
+        | Likelihood
+        | str
+        | None = None,
         regularizers: LatentRegularizer | Sequence[LatentRegularizer] | None = (),
         **kwargs: Any,
     ) -> None:
@@ -106,7 +118,9 @@ class RegularizedAutoencoder(GenerativeModel):
         Args:
             optimizer: Keras optimizer or its name.
             loss: Reconstruction loss L: a `keras.losses.Loss`, a loss function, or the name of a
-                Keras loss. It must be averaged over the batch, as Keras losses are by default.
+                Keras loss. It must be averaged over the batch, as Keras losses are by default. Or a
+                `distributions.Likelihood`, whose parameters the decoder outputs. L is then −log p
+                in nats per example.
             regularizers: One `LatentRegularizer` or a list of them, for instance
                 `[regularizers.Contractive(1e-3)]`.
             **kwargs: Other arguments of `keras.Model.compile`. `metrics` compare the data with the
@@ -121,7 +135,12 @@ class RegularizedAutoencoder(GenerativeModel):
                 "`compile` needs a reconstruction loss, for instance "
                 "compile('adam', loss='binary_crossentropy')."
             )
-        function = keras.losses.get(loss)
+        if isinstance(loss, Likelihood):
+            self._set_likelihood(loss)
+            loss = self.likelihood
+        else:
+            self._check_loss_without_likelihood(loss)
+        function = loss if isinstance(loss, Likelihood) else keras.losses.get(loss)
         reduction = getattr(function, "reduction", "sum_over_batch_size")
         if reduction not in _AVERAGED:
             raise ValueError(
@@ -148,9 +167,70 @@ class RegularizedAutoencoder(GenerativeModel):
         with self.distribute_strategy.scope():
             self.encoder_in_float32: Any = float32_function(self.encoder) if regularizers else None
 
+    def _set_likelihood(self, likelihood: Likelihood) -> None:
+        """Let the decoder output the parameters of a likelihood.
+
+        Raises:
+            ValueError: If the likelihood does not fit the networks, or if the model already has
+                another likelihood.
+        """
+        name = type(likelihood).__name__
+        if self.likelihood is not None:
+            same = type(self.likelihood) is type(likelihood)
+            if not same or self.likelihood.get_config() != likelihood.get_config():
+                raise ValueError(
+                    f"{self.name} already has the likelihood {self.likelihood}. Received: "
+                    f"{likelihood}. Make another model from the same networks: "
+                    "RegularizedAutoencoder(autoencoder.encoder, autoencoder.decoder)."
+                )
+            self.likelihood.set_weights(likelihood.get_weights())
+            return
+        data = f", the `event_shape` of `{name}`"
+        check_network("encoder", self.encoder, likelihood.event_shape, why=data)
+        shape = f", the `parameter_shape` of `{name}`"
+        check_network("decoder", self.decoder, None, likelihood.parameter_shape, why=shape)
+        if likelihood.logits:
+            check_logits("decoder", self.decoder)
+        if likelihood.missing:
+            check_accepts_missing(self.encoder, likelihood.event_shape, name)
+        if not likelihood.built:
+            likelihood.build(None)
+        self.likelihood = likelihood
+        self.data_check = DataCheck.of_likelihood(likelihood)
+        self.generates_means = not likelihood.generates_samples
+
+    def _check_loss_without_likelihood(self, loss: object) -> None:
+        """Raise a `ValueError` if a Keras loss cannot compare outputs of the decoder with data."""
+        if self.likelihood is not None:
+            raise ValueError(
+                f"`loss` of {self.name} must be its likelihood, {self.likelihood}, because the "
+                f"decoder outputs the parameters of this likelihood. Received: loss={loss!r}. Make "
+                "another model from the same networks: "
+                "RegularizedAutoencoder(autoencoder.encoder, autoencoder.decoder)."
+            )
+        why = ", to mirror `encoder`. Or use a likelihood of this parameter_shape as the loss"
+        check_network("decoder", self.decoder, self.latent_shape, self.data_shape, why=why)
+
     def call(self, inputs: Array, training: bool = False) -> tf.Tensor:
-        """Return the reconstruction x̂ of `inputs`."""
-        return self.decoder(self.encoder(inputs, training=training), training=training)
+        """Return the reconstruction of `inputs`. With a likelihood, this is the mean of p(x | x̂).
+
+        In a row of a table, a category is the most probable one, and a count is rounded.
+        """
+        return self._point(self._decoded(self.check_inputs(inputs), training))
+
+    def check_inputs(self, inputs: Any) -> Any:
+        """Check the inputs of `call`, and return them as float32."""
+        return self.data_check.inputs(inputs)
+
+    def _decoded(self, x: Array, training: bool = False) -> tf.Tensor:
+        """Return the decoder's output for the latents of `x`."""
+        return self.decoder(self.encoder(x, training=training), training=training)
+
+    def _point(self, output: tf.Tensor) -> tf.Tensor:
+        """Turn the decoder's output into data."""
+        if self.likelihood is None:
+            return output
+        return self.likelihood.point(self.likelihood(output))
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Take one optimizer step on one batch, and return the logs."""
@@ -171,15 +251,15 @@ class RegularizedAutoencoder(GenerativeModel):
     def _terms(self, batch: CheckedBatch, training: bool) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """Return a pair: the batch means of the loss and its terms by name, and x̂."""
         latents = self.encoder(batch.x, training=training)
-        reconstruction = self.decoder(latents, training=training)
-        error = self.reconstruction_error(batch.target, reconstruction)
+        output = self.decoder(latents, training=training)
+        error = self.reconstruction_error(batch.target, output, training)
         terms = {
             "reconstruction_loss": self.average(error, batch.sample_weight),
             "regularization_loss": self.regularization_loss(),
         }
         penalty = self._penalty(latents, batch.x, training)
         terms["penalty_loss"] = self.average(penalty, batch.sample_weight)
-        return {"loss": tf.add_n(list(terms.values())), **terms}, reconstruction
+        return {"loss": tf.add_n(list(terms.values())), **terms}, self._point(output)
 
     def _logs(
         self, batch: CheckedBatch, terms: dict[str, tf.Tensor], reconstruction: tf.Tensor
@@ -199,18 +279,31 @@ class RegularizedAutoencoder(GenerativeModel):
             total += regularizer(flat, x, encode)
         return total
 
-    def reconstruction_error(self, target: tf.Tensor, reconstruction: tf.Tensor) -> tf.Tensor:
+    def reconstruction_error(
+        self, target: tf.Tensor, output: tf.Tensor, training: bool = False
+    ) -> tf.Tensor:
         """Return the reconstruction loss of each example, `[batch]`.
 
-        The loss that was passed to `compile` is averaged over all axes except the batch axis.
+        A Keras loss is averaged over all axes except the batch axis. A likelihood gives −log p of
+        the whole example, in nats.
+
+        Args:
+            target: The data that the decoder should output, `[batch, *data_shape]`.
+            output: The decoder's output.
+            training: Whether this is a training step, in which a likelihood can fit σ to `target`.
         """
+        if self.likelihood is not None:
+            distribution = (
+                self.likelihood.fitted(output, target) if training else self.likelihood(output)
+            )
+            return -distribution.log_prob(target)
         loss = keras.losses.get(self.loss)
-        values = getattr(loss, "call", loss)(target, tf.cast(reconstruction, tf.float32))
+        values = getattr(loss, "call", loss)(target, tf.cast(output, tf.float32))
         return tf.reduce_mean(tf.reshape(values, (tf.shape(target)[0], -1)), axis=1)
 
     def encode(self, x: Array) -> tf.Tensor:
         """Map data `[batch, *data_shape]` to latents `[batch, *latent_shape]`."""
-        return self.encoder(x, training=False)
+        return self.encoder(self.data_check.inputs(x), training=False)
 
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return `encode(x)`, flattened to one vector per example, `[batch, n]`."""
@@ -219,86 +312,103 @@ class RegularizedAutoencoder(GenerativeModel):
 
     def decode(self, latents: Array) -> tf.Tensor:
         """Map latents `[batch, *latent_shape]` to data `[batch, *data_shape]`."""
-        return self.decoder(latents, training=False)
+        latents = self.checked_latents(latents, self.latent_shape)
+        return self._point(self.decoder(latents, training=False))
+
+    def outputs_for(
+        self, latents: tf.Tensor, seed: TensorLike, condition: TensorLike | None = None
+    ) -> tf.Tensor:
+        """Return one output of `generate` per latent vector, `[batch, *data_shape]`.
+
+        A row of a table is sampled from p(x | x̂), because the mean of two categories is not a
+        category. Other outputs are those of `decode`.
+        """
+        if self.likelihood is None or not self.likelihood.generates_samples:
+            return super().outputs_for(latents, seed, condition)
+        return self.likelihood.sample_rows(self.decoder(latents, training=False), seed)
 
     def reconstruct(self, x: Array) -> tf.Tensor:
         """Return `decode(encode(x))`."""
-        return self(x, training=False)
+        return self(self.data_check.inputs(x), training=False)
 
-    def score(self, x: TensorLike) -> tf.Tensor:
+    def score(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """Compute the anomaly score of each example, `[batch]`.
 
         The score of an example is its reconstruction loss, computed with the loss that was passed
         to `compile`. A higher score means a more anomalous example.
 
+        Args:
+            x: Data `[batch, *data_shape]`.
+            condition: Must be None, because the model is not conditional.
+
         Raises:
             ValueError: If the model is not compiled, or if `x` has the wrong shape or dtype.
         """
-        if self.loss is None:
+        x = self._scored(x, condition)
+        return self.reconstruction_error(x, self._decoded(x))
+
+    def score_per_feature(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
+        """Compute how much each element of each example adds to the anomaly score.
+
+        The sum over the elements is the score.
+
+        Args:
+            x: Data `[batch, *data_shape]`.
+            condition: Must be None, because the model is not conditional.
+
+        Returns:
+            Tensor `[batch, *data_shape]`.
+
+        Raises:
+            ValueError: As in `score`. Also if the loss is not a sum or a mean over the elements.
+        """
+        x = self._scored(x, condition)
+        output = self._decoded(x)
+        if self.likelihood is not None:
+            return -self.likelihood.element_log_prob(self.likelihood(output), x)
+        self._check_elementwise_loss()
+        return self._error_per_element(x, output)
+
+    def _error_per_element(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
+        """Return the part of each element in the loss of its example, `[batch, *data_shape]`."""
+        loss = keras.losses.get(self.loss)
+        # With an axis of size 1 at the end, a loss that is averaged over the last axis gives one
+        # value per element.
+        elements = tf.cast(output, tf.float32)[..., None]
+        values = getattr(loss, "call", loss)(target[..., None], elements)
+        return values / math.prod(self.data_shape)
+
+    def _check_elementwise_loss(self) -> None:
+        """Raise a `ValueError` if the loss is not a mean over the elements of an example."""
+        with tf.init_scope():
+            shape = (2, *self.data_shape)
+            target = tf.random.stateless_uniform(shape, (0, 0), 0.2, 0.8)
+            output = tf.random.stateless_uniform(shape, (0, 1), 0.2, 0.8)
+            values = self._error_per_element(target, output)
+            if values.shape == target.shape:
+                total = tf.reduce_sum(tf.reshape(values, (2, -1)), axis=1)
+                if np.allclose(total, self.reconstruction_error(target, output), rtol=1e-3):
+                    return
+        raise ValueError(
+            "Expected a loss that is a mean over the elements of an example, such as 'mse'. "
+            f"Received: loss={self.loss!r}."
+        )
+
+    def score_of_batch(self, batch: CheckedBatch) -> tf.Tensor:
+        """Return the anomaly score of each example of a batch, `[batch]`.
+
+        The target of a batch (noisy data, clean data) is the clean data.
+        """
+        return self.reconstruction_error(batch.target, self._decoded(batch.x))
+
+    def _scored(self, x: TensorLike, condition: TensorLike | None) -> tf.Tensor:
+        """Check data whose score is computed, and return them as float32."""
+        if self.loss is None and self.likelihood is None:
             raise ValueError(
                 f"{self.name} has no loss, so it cannot compute scores. Compile the model, for "
                 "instance compile(loss='mse')."
             )
-        x = tf.convert_to_tensor(x)
-        self.data_check.check_form("x", x)
-        x = tf.cast(x, tf.float32)
-        return self.reconstruction_error(x, self.reconstruct(x))
-
-    def calibrate(self, x: Examples, quantile: float = 0.99) -> float:
-        """Compute and store the threshold of `is_anomaly`, given data `x` without anomalies.
-
-        The threshold is the `quantile` of the anomaly scores of `x`. Use data that the model was
-        not trained on. Then about a fraction 1 − `quantile` of new data without anomalies will have
-        a score above the threshold. The `.keras` file contains the threshold. If the model has a
-        threshold, the exported function `score` also returns `anomaly`. If you later compile the
-        model with another loss, the threshold is removed.
-
-        Args:
-            x: Data without anomalies: an array, or a `tf.data.Dataset` of batches. A batch can also
-                be a pair (noisy data, clean data). For an accurate threshold, pass at least
-                100 / (1 − `quantile`) examples. About a hundred of them then have a score above the
-                threshold.
-            quantile: Fraction of the examples whose score is at most the threshold. A number
-                between 0 and 1.
-
-        Returns:
-            The threshold.
-
-        Raises:
-            ValueError: If `x` is empty or invalid, or if `quantile` is not between 0 and 1.
-        """
-        if not is_real(quantile) or not 0 < quantile < 1:
-            raise ValueError(
-                "`quantile` must be a number between 0 and 1, such as 0.99. "
-                f"Received: quantile={quantile!r}"
-            )
-        if not isinstance(x, tf.data.Dataset) and not hasattr(x, "dtype"):
-            raise ValueError(
-                f"Expected `x` as an array or a tf.data.Dataset. Received: {type(x).__name__}."
-            )
-        self.data_check.before_work(x)
-        scores: list[float] = []
-        for data in _batches(x):
-            batch = self.unpack(data)
-            error = self.reconstruction_error(batch.target, self.reconstruct(batch.x))
-            scores.extend(error.numpy())
-        if not scores:
-            raise ValueError("Expected at least one in-distribution example. Received: none.")
-        self.threshold = float(np.quantile(scores, quantile))
-        return self.threshold
-
-    def is_anomaly(self, x: TensorLike) -> tf.Tensor:
-        """Return whether the score of each example is above the threshold, bool `[batch]`.
-
-        Raises:
-            ValueError: If the model has no threshold yet, or if `score` raises an error.
-        """
-        if self.threshold is None:
-            raise ValueError(
-                f"{self.name} has no threshold yet. Call calibrate(x) with in-distribution data "
-                "that the model was not trained on."
-            )
-        return self.score(x) > self.threshold
+        return self.checked_arguments(x, condition)[0]
 
     def fit_latent_density(self, x: Examples, num_components: int = 10) -> None:
         """Fit a mixture of normal distributions to the latents of `x`.
@@ -350,18 +460,11 @@ class RegularizedAutoencoder(GenerativeModel):
             "encode": (lambda inputs: {"latents": self.encode(inputs)}, data),
             "decode": (lambda latents: {"outputs": self.decode(latents)}, latents),
         }
-        if self.threshold is not None or self.loss is not None:
-            endpoints["score"] = (self._score_outputs, data)
+        if self.loss is not None or self.likelihood is not None:
+            endpoints["score"] = (self.score_outputs, data)
         if self.prior is not None:
             endpoints["generate"] = (self.generate_rows, [self._seed_spec()])
         return endpoints
-
-    def _score_outputs(self, inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return a dictionary with `score`. If the model has a threshold, add `anomaly`."""
-        score = self.score(inputs)
-        if self.threshold is None:
-            return {"score": score}
-        return {"score": score, "anomaly": score > self.threshold}
 
 
 def _batches(x: Examples) -> tf.data.Dataset:

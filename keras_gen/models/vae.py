@@ -15,23 +15,23 @@ from keras_gen._typing import Array, Distribution, Endpoint, TensorLike
 from keras_gen.distributions import Likelihood, Posterior, Prior, StandardNormal, closed_form_kl
 from keras_gen.distributions._checks import check_distribution, check_prior
 from keras_gen.fitting.data_check import DataCheck
-from keras_gen.models.base import CheckedBatch, GenerativeModel
+from keras_gen.models.anomalies import AnomalyDetector
+from keras_gen.models.base import CheckedBatch
 from keras_gen.networks._checks import (
     check_logits,
     check_network,
     common_num_classes,
     num_classes_of,
 )
-from keras_gen.networks._copies import call_network
+from keras_gen.networks._copies import call_network, check_accepts_missing
 from keras_gen.objectives import ELBO, Batch, Objective, Terms
-
 
 _DECODED_TOGETHER = 2**16  # number of latent vectors that `impute` decodes together
 _SERVED_SAMPLES = 1000  # samples of z per example in the exported function `impute`
 
 
 @keras.saving.register_keras_serializable("keras_gen")
-class VAE(GenerativeModel):
+class VAE(AnomalyDetector):
     """A variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114; lecture notes, MATH 2).
 
     The encoder maps data x to a posterior q(z | x) of the latents z. The decoder maps z to a
@@ -51,6 +51,8 @@ class VAE(GenerativeModel):
         prior: p(z), a `distributions.Prior`. If None, a `distributions.StandardNormal`.
         seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, the seed is
             random.
+        threshold: An example is an anomaly if its anomaly score is above this number. If None, call
+            `calibrate` to compute the threshold.
         **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`.
 
     Raises:
@@ -89,6 +91,7 @@ class VAE(GenerativeModel):
         likelihood: Likelihood,
         prior: Prior | None = None,
         seed: int | None = None,
+        threshold: float | None = None,
         **kwargs: Any,
     ) -> None:
         if not isinstance(posterior, Posterior):
@@ -111,6 +114,7 @@ class VAE(GenerativeModel):
         )
         data_check = DataCheck.of_likelihood(likelihood, num_classes)
         super().__init__(data_check, seed, **kwargs)
+        self.threshold = self.check_threshold(threshold)
         self.generates_means = not likelihood.generates_samples
         # Do not reorder: files of version 0.1.0 contain the variables in the order of these lines.
         self.posterior = posterior
@@ -126,7 +130,7 @@ class VAE(GenerativeModel):
         prior.connect(encoder, posterior, likelihood.support)
         check_distribution(prior)
         if likelihood.missing:
-            _check_missing(encoder, likelihood)
+            check_accepts_missing(encoder, likelihood.event_shape, type(likelihood).__name__)
 
     def compile(
         self,
@@ -165,11 +169,18 @@ class VAE(GenerativeModel):
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
         """Return the mean of p(x | z), where z is the mean of q(z | x)."""
+        inputs = self.check_inputs(inputs)
         x, labels = inputs if self.num_classes else (inputs, None)
         posterior = self.posterior(call_network(self.encoder, x, labels, training))
         latents = self.posterior.point(posterior)
         parameters = call_network(self.decoder, latents, labels, training)
         return self.likelihood.point(self.likelihood(parameters))
+
+    def check_inputs(self, inputs: Any) -> Any:
+        """Check the inputs of `call`: data, or a pair (data, labels) for a conditional model."""
+        x, *labels = self.split_inputs(inputs)
+        checked = self.checked_arguments(x, *(labels or [None]))
+        return checked if labels else checked[0]
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Take one optimizer step on one batch, and return the logs.
@@ -260,8 +271,8 @@ class VAE(GenerativeModel):
             A distribution of TensorFlow Probability, with `mean()`, `stddev()`, `sample()` and
             `log_prob(z)`.
         """
-        self._condition_arguments(condition)
-        return self.posterior(call_network(self.encoder, x, condition, training=False))
+        x, labels = self.checked_arguments(x, condition)
+        return self.posterior(call_network(self.encoder, x, labels, training=False))
 
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return the mean of q(z | x), `[batch, n]`.
@@ -276,8 +287,9 @@ class VAE(GenerativeModel):
 
         For rows of a table, a category is the most probable one, and a count is rounded.
         """
-        self._condition_arguments(condition)
-        parameters = call_network(self.decoder, latents, condition, training=False)
+        latents = self.checked_latents(latents, (self.posterior.event_size,))
+        [labels] = self._condition_arguments(condition, latents) or [None]
+        parameters = call_network(self.decoder, latents, labels, training=False)
         return self.likelihood.point(self.likelihood(parameters))
 
     def outputs_for(
@@ -295,8 +307,8 @@ class VAE(GenerativeModel):
 
     def reconstruct(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return the mean of p(x | z), without added noise. z is `latents(x)`."""
-        labels = self._condition_arguments(condition)
-        return self((x, *labels) if labels else x, training=False)
+        x, labels = self.checked_arguments(x, condition)
+        return self(x if labels is None else (x, labels), training=False)
 
     def score(
         self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16
@@ -318,11 +330,50 @@ class VAE(GenerativeModel):
             ValueError: If `x` has the wrong shape or dtype, if a conditional model gets no
                 labels, if another model gets labels, or if `num_samples` is not a positive integer.
         """
+        x, condition = self.checked_arguments(x, condition)
+        z, kl = self._score_samples(x, condition, num_samples)
+        return kl - tf.reduce_mean(self._likelihood(z, condition).log_prob(x), axis=0)
+
+    def score_per_feature(
+        self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16
+    ) -> tf.Tensor:
+        """Compute how much each element of each example adds to the anomaly score.
+
+        The value of an element d is −E_q[log p(x_d | z)] in nats. The sum over the elements is the
+        reconstruction term of the score. The score is this sum plus the KL divergence. The value of
+        a missing element is 0.
+
+        Args:
+            x: Data `[batch, *data_shape]`.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
+            num_samples: Number of samples of z per example. They are the samples of `score`.
+
+        Returns:
+            Tensor `[batch, *data_shape]`.
+
+        Raises:
+            ValueError: As in `score`. Also if the likelihood does not compute log p(x | z) as a sum
+                over the elements.
+        """
+        x, condition = self.checked_arguments(x, condition)
+        z, _ = self._score_samples(x, condition, num_samples)
+        likelihood = self._likelihood(z, condition)
+        log_prob = self.likelihood.element_log_prob(likelihood, x)
+        return -tf.reduce_mean(log_prob, axis=0)
+
+    def score_of_batch(self, batch: CheckedBatch) -> tf.Tensor:
+        """Return the anomaly score of each example of a batch, `[batch]`."""
+        return self.score(batch.x, batch.labels)
+
+    def _score_samples(
+        self, x: TensorLike, condition: TensorLike | None, num_samples: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Sample latents with the same noise for all examples, and compute the KL divergence.
+
+        Returns:
+            `(z, KL)` of shapes `[num_samples, batch, n]` and `[batch]`.
+        """
         num_samples = positive_int(self, "num_samples", num_samples)
-        x = tf.convert_to_tensor(x)
-        self.data_check.check_form("x", x)
-        self._condition_arguments(condition)
-        x = tf.cast(x, tf.float32)
         parameters = call_network(self.encoder, x, condition, training=False)
 
         def sample_one(parameters_of_one: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -336,7 +387,7 @@ class VAE(GenerativeModel):
         kl = closed_form_kl(self.posterior(parameters), prior)
         if kl is None:
             kl = tf.reduce_mean(tf.transpose(log_posterior) - prior.log_prob(z), axis=0)
-        return kl - tf.reduce_mean(self._likelihood(z, condition).log_prob(x), axis=0)
+        return z, kl
 
     def log_weights(
         self,
@@ -369,6 +420,7 @@ class VAE(GenerativeModel):
                 no labels, or if a model that is not conditional gets labels.
         """
         num_samples = positive_int(self, "num_samples", num_samples)
+        x, condition = self.checked_arguments(x, condition)
         posterior = self.encode(x, condition) if posterior is None else posterior
         z = posterior.sample(num_samples, seed=seed)
         log_ratio = posterior.log_prob(z) - self.prior.distribution(condition).log_prob(z)
@@ -515,7 +567,7 @@ class VAE(GenerativeModel):
             "encode": (lambda *inputs: self.posterior.summary(self.encode(*inputs)), data),
             "decode": (lambda *inputs: {"outputs": self.decode(*inputs)}, [latents, *condition]),
             "generate": (self.generate_rows, [self._seed_spec(), *condition]),
-            "score": (lambda *inputs: {"score": self.score(*inputs)}, data),
+            "score": (self.score_outputs, data),
         }
         if self.likelihood.missing:
             inputs, seed = self._data_spec(), self._seed_spec()
@@ -565,20 +617,6 @@ def _check_networks(
     check_network("decoder", decoder, None, likelihood.parameter_shape, why=shape, labels=True)
     if likelihood.logits:
         check_logits("decoder", decoder)
-
-
-def _check_missing(encoder: keras.Model, likelihood: Likelihood) -> None:
-    """Raise a `ValueError` if the encoder returns NaN for data with missing elements."""
-    missing = tf.fill((1, *likelihood.event_shape), np.float32("nan"))
-    label = tf.zeros(1, tf.int32)
-    if tf.reduce_all(tf.math.is_finite(call_network(encoder, missing, label, training=False))):
-        return
-    raise ValueError(
-        f"`encoder` must accept NaN, because `{type(likelihood).__name__}` has missing=True. "
-        "Received: an encoder that returns NaN for an example whose elements are all NaN. Build "
-        "the encoder with `features=networks.ColumnFeatures(columns)` for tables, or with "
-        "`features=networks.MissingAsZero()` for images."
-    )
 
 
 def _keep_at_next_load(layer: keras.layers.Layer) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_gen._compat import all_layers
@@ -34,6 +35,30 @@ def call_network(
 ) -> tf.Tensor:
     """Call a network on `x`, and on the labels if the network has an input for labels."""
     return network(network_inputs(network, x, condition), training=training)
+
+
+def check_accepts_missing(
+    encoder: keras.Model, data_shape: tuple[int, ...], likelihood: str
+) -> None:
+    """Check that an encoder returns finite numbers for an example whose elements are all missing.
+
+    Args:
+        encoder: A built Keras model.
+        data_shape: Shape of one example.
+        likelihood: Name of the likelihood that accepts missing elements, for the error message.
+
+    Raises:
+        ValueError: If an output of the encoder is NaN or infinite.
+    """
+    missing = tf.fill((1, *data_shape), np.float32("nan"))
+    output = call_network(encoder, missing, tf.zeros(1, tf.int32), training=False)
+    if not tf.reduce_all(tf.math.is_finite(output)):
+        raise ValueError(
+            f"`encoder` must accept NaN, because `{likelihood}` has missing=True. Received: an "
+            "encoder that returns NaN for an example whose elements are all NaN. Build the encoder "
+            "with `features=networks.ColumnFeatures(columns)` for tables, or with "
+            "`features=networks.MissingAsZero()` for images."
+        )
 
 
 def copy_of(network: keras.Model, policy: str | None = None) -> keras.Model:

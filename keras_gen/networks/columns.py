@@ -100,9 +100,9 @@ class ColumnFeatures(_HidesEntries):
             kind: [index for index, column in enumerate(modeled) if column.kind == kind]
             for kind in ("real", "positive", "count", "binary")
         }
-        self._mean = np.float32([column.mean for column in modeled])
-        self._scale = np.float32([column.scale for column in modeled])
-        self._neutral = np.float32([_neutral_entry(column) for column in modeled])
+        self._mean = np.array([column.mean for column in modeled], np.float32)
+        self._scale = np.array([column.scale for column in modeled], np.float32)
+        self._neutral = np.array([_neutral_entry(column) for column in modeled], np.float32)
         self._categories = {
             index: len(column.categories)
             for index, column in enumerate(modeled)

@@ -344,7 +344,7 @@ def test_scores_are_the_loss_of_each_example_and_a_quantile_of_them_the_threshol
         model.is_anomaly(images)
     model.export(tmp_path / "before")
     score = tf.saved_model.load(str(tmp_path / "before")).signatures["score"]
-    assert set(score.structured_outputs) == {"score"}
+    assert set(score.structured_outputs) == {"score", "per_feature"}
     for data in (
         images,
         tf.data.Dataset.from_tensor_slices(images).batch(8),
