@@ -13,6 +13,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+try:
+    from keras.src.backend.common import global_state
+except ImportError:
+    global_state = None
+
 
 def all_layers(network: keras.layers.Layer) -> list[keras.layers.Layer]:
     """Return a network and all its layers, including nested and wrapped layers."""
@@ -81,6 +86,16 @@ def one_step_function(
         return keras_function(batches)
 
     return train_function
+
+
+def saves_hdf5() -> bool:
+    """Return whether Keras is saving a model in its old HDF5 format at the moment.
+
+    In this format, Keras removes the optimizer from the compiled model. Later files would lack it.
+    """
+    if global_state is None:
+        return False
+    return bool(global_state.get_global_attribute("use_legacy_config", False))
 
 
 def several_workers(strategy: tf.distribute.Strategy) -> bool:

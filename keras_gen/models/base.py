@@ -6,25 +6,32 @@ import contextlib
 import math
 import random
 import types
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Self
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen._arguments import is_integer
-from keras_gen._compat import MultiWorkerModel, one_step_function, step_counter
+from keras_gen._arguments import is_integer, positive_int
+from keras_gen._compat import MultiWorkerModel, one_step_function, saves_hdf5, step_counter
 from keras_gen._export import serving_endpoints, write_saved_model, write_signature
 from keras_gen._files import PathLike
 from keras_gen._serialization import from_config, get_config, remember_arguments
 from keras_gen._typing import Array, Data, Endpoint, TensorLike
 from keras_gen.distributions import Prior
 from keras_gen.fitting.around import WrapsFit
-from keras_gen.fitting.data_check import DataCheck
+from keras_gen.fitting.data_check import DataCheck, as_tensor, check_not_empty
 from keras_gen.fitting.errors import NonFiniteError, assert_finite, step_errors
 from keras_gen.fitting.fused_adam import fuse
+from keras_gen.fitting.gan_optimizer import keras_optimizer
 from keras_gen.fitting.multi_worker import worker_errors
+
+_HDF5_MESSAGE = (
+    "Expected a file name that ends in '.keras'. Received: {}. This old format of Keras does not "
+    "support models with a training step of their own. Use model.save('model.keras'), or "
+    "model.save_weights('model.weights.h5') for the weights alone."
+)
 
 
 class CheckedBatch(NamedTuple):
@@ -110,8 +117,26 @@ class GenerativeModel(MultiWorkerModel):
 
     # === Saving and compiling ===
 
+    def save(self, filepath: PathLike, *args: Any, **kwargs: Any) -> None:
+        """Save the model as a `.keras` file, like `keras.Model.save`.
+
+        Raises:
+            ValueError: If `filepath` does not end in `.keras`, or if the model cannot be restored
+                from its arguments and attributes.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(_HDF5_MESSAGE.format(f"{str(filepath)!r}"))
+        super().save(filepath, *args, **kwargs)
+
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor, including those of `keras.Model`."""
+        """Return the arguments of the constructor, including those of `keras.Model`.
+
+        Raises:
+            ValueError: If the model cannot be restored from its arguments and attributes, or if
+                Keras is saving an HDF5 file.
+        """
+        if saves_hdf5():
+            raise ValueError(_HDF5_MESSAGE.format("a file in the HDF5 format"))
         return get_config(self)
 
     @classmethod
@@ -147,7 +172,7 @@ class GenerativeModel(MultiWorkerModel):
                 f"{type(self).__name__} has no `loss_weights`. Received: {loss_weights!r}. Set the "
                 "weight of each term in the object that defines it, such as R1(weight=10.0)."
             )
-        super().compile(optimizer, **kwargs)
+        super().compile(keras_optimizer("optimizer", optimizer), **kwargs)
         self.optimizer.build(self.trainable_variables)
         if self.distribute_strategy.num_replicas_in_sync == 1:
             inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
@@ -197,6 +222,10 @@ class GenerativeModel(MultiWorkerModel):
                 "(github.com/keras-team/keras/issues/19246). "
                 f"Received: steps_per_execution={self.steps_per_execution}. Compile without it."
             )
+        numbers = {"batch_size": batch_size, "steps_per_epoch": kwargs.get("steps_per_epoch")}
+        for name, number in numbers.items():
+            if number is not None:  # Keras would replace 0 by its default
+                positive_int(None, name, number)
         if isinstance(x, (tf.data.Dataset, types.GeneratorType)):
             shuffle = False  # Keras would warn that it cannot shuffle these data
         x, y, sample_weight = self._checked(x, y, sample_weight)
@@ -231,7 +260,10 @@ class GenerativeModel(MultiWorkerModel):
                 if isinstance(callback, WrapsFit):
                     arguments = stack.enter_context(callback.around(self, arguments))
             stack.enter_context(step_errors())
-            return super().fit(**arguments)
+            history = super().fit(**arguments)
+        if history.epoch and "loss" not in history.history:
+            raise ValueError("Expected at least one batch in `x`. Received: none.")
+        return history
 
     def evaluate(
         self,
@@ -246,17 +278,80 @@ class GenerativeModel(MultiWorkerModel):
         Unlike in Keras, `sample_weight` also works without `y`.
 
         Raises:
-            ValueError: If the data are invalid.
+            ValueError: If the data are invalid, or if there is no example.
         """
         x, y, sample_weight = self._checked(x, y, sample_weight)
         with step_errors(), worker_errors(self.distribute_strategy):
-            return super().evaluate(x, y, *args, sample_weight=sample_weight, **kwargs)
+            logs = super().evaluate(x, y, *args, sample_weight=sample_weight, **kwargs)
+        if isinstance(logs, (dict, list)) and not logs:
+            raise ValueError("Expected at least one batch to evaluate. Received: none.")
+        return logs
+
+    def predict(self, x: Any, *args: Any, **kwargs: Any) -> Any:
+        """Compute the output of the model for many examples, like `keras.Model.predict`.
+
+        Raises:
+            ValueError: If the data are invalid, or if there is no example.
+        """
+        check_not_empty(x)
+        if not isinstance(x, tf.data.Dataset):
+            if tf.is_tensor(x) or isinstance(x, (np.ndarray, list, tuple)):
+                self.check_inputs(x)
+        elif self.jit_compile:  # XLA omits the check in the model
+            x = x.map(self._with_checked_inputs(x.element_spec))
+        with step_errors(), worker_errors(self.distribute_strategy):
+            try:
+                return super().predict(x, *args, **kwargs)
+            except UnboundLocalError:  # Keras raises it if the data have no batch
+                raise ValueError("Expected at least one batch in `x`. Received: none.") from None
+
+    def check_inputs(self, inputs: Any) -> Any:
+        """Check the inputs of `call`, and return them.
+
+        Args:
+            inputs: Data or latents. For a conditional model, a pair (data or latents, labels).
+
+        Returns:
+            The inputs. In a graph, an operation that uses them runs only after they are checked.
+
+        Raises:
+            ValueError: If the inputs are invalid. In a graph, invalid values fail an assertion.
+        """
+        return inputs
+
+    def split_inputs(self, inputs: Any) -> tuple[Any, ...]:
+        """Return `(inputs,)`, or `(inputs, labels)` for a conditional model.
+
+        Raises:
+            ValueError: If the inputs of a conditional model are not a pair.
+        """
+        if not self.num_classes:
+            return (inputs,)
+        if not isinstance(inputs, (tuple, list)) or len(inputs) != 2:
+            raise ValueError(
+                f"{self.name} is conditional, so it must be called with a pair, such as "
+                f"model((x, labels)). Received: a {type(inputs).__name__}."
+            )
+        return tuple(inputs)
+
+    def _with_checked_inputs(self, spec: Any) -> Callable[..., Any]:
+        """Return a function that checks the inputs of `call` in each element of a data set."""
+
+        def checked(*batch: Any) -> Any:
+            if not isinstance(spec, tuple):
+                return self.check_inputs(batch[0])
+            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
+            rest = (part for part in (y, sample_weight) if part is not None)
+            return (self.check_inputs(x), *rest)
+
+        return checked
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Train on one batch, like `keras.Model.train_on_batch`.
 
         Invalid data raise the same errors as in `fit`.
         """
+        check_not_empty(args[:1] or kwargs.get("x"))
         with step_errors():
             return super().train_on_batch(*args, **kwargs)
 
@@ -265,6 +360,7 @@ class GenerativeModel(MultiWorkerModel):
 
         Invalid data raise the same errors as in `evaluate`.
         """
+        check_not_empty(args[:1] or kwargs.get("x"))
         with step_errors():
             return super().test_on_batch(*args, **kwargs)
 
@@ -276,6 +372,8 @@ class GenerativeModel(MultiWorkerModel):
         Keras ignores `sample_weight` if `y` is None. So this method returns `x` as `y` if weights
         are given without `y`.
         """
+        if x is None:
+            raise ValueError(f"Expected data as `{name}`. Received: None.")
         self.data_check.before_work(x, y, name)
         if isinstance(x, tf.data.Dataset):
             if self.jit_compile:
@@ -283,6 +381,7 @@ class GenerativeModel(MultiWorkerModel):
             return x, y, sample_weight
         if sample_weight is not None:
             sample_weight = np.asarray(sample_weight)
+            _check_weights(sample_weight)
             y = x if y is None else y
         return x, y, sample_weight
 
@@ -302,8 +401,7 @@ class GenerativeModel(MultiWorkerModel):
                 missing or invalid, or if `sample_weight` does not have one weight per example.
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-        x, target = self.data_check.in_step(x, y)
-        labels = y if self.num_classes else None
+        x, target, labels = self.data_check.in_step(x, y)
         if sample_weight is not None:
             shape = tf.TensorShape(sample_weight.shape)
             if not (shape.is_compatible_with((None,)) or shape.is_compatible_with((None, 1))):
@@ -517,10 +615,10 @@ class GenerativeModel(MultiWorkerModel):
         one_seed = is_integer(seeds) and 0 <= seeds < 2**31
         if one_seed and is_integer(num_samples) and num_samples > 0:
             seeds = (int(seeds) << 32) + tf.range(num_samples, dtype=tf.int64)
-        elif not np.ndim(seeds) or num_samples not in (None, len(seeds)):
+        elif not _is_vector_of_integers(seeds) or num_samples not in (None, len(seeds)):
             raise ValueError(
                 "`num_samples` must be a positive integer, and `seed` must be None or an integer "
-                "in [0, 2**31), unless `seed` is a vector with one seed per sample. "
+                "in [0, 2**31), unless `seed` is a vector of integers, one per sample. "
                 f"Received: num_samples={num_samples!r}, seed={seed!r}"
             )
         return tf.cast(seeds, tf.int64)
@@ -559,7 +657,9 @@ class GenerativeModel(MultiWorkerModel):
             ValueError: If the model has no prior, if a conditional model gets no labels, or if a
                 model that is not conditional gets labels.
         """
-        labels = self._condition_arguments(condition)
+        if not _is_vector_of_integers(seed):
+            raise ValueError(f"`seed` must be a vector of integers. Received: seed={seed!r}")
+        labels = self._condition_arguments(condition, seed)
         if self.prior is None:
             raise ValueError(
                 f"{self.name} cannot generate, since it has no distribution of its latents yet. "
@@ -581,12 +681,20 @@ class GenerativeModel(MultiWorkerModel):
         labels = () if condition is None else (condition,)
         return self.decode(latents, *labels)
 
-    def _condition_arguments(self, condition: TensorLike | None) -> tuple[TensorLike, ...]:
-        """Return `(condition,)`, or an empty tuple if `condition` is None.
+    def _condition_arguments(
+        self, condition: TensorLike | None, len_of: Any = None
+    ) -> tuple[tf.Tensor, ...]:
+        """Return `(condition,)` after a check, or an empty tuple if `condition` is None.
+
+        Args:
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
+            len_of: An array or a tensor with one row per label. If None, the number of labels is
+                not checked.
 
         Raises:
             ValueError: If a conditional model gets no labels, or if a model that is not conditional
-                gets labels.
+                gets labels. If a label is invalid. In a graph, the value of an invalid label fails
+                an assertion.
         """
         if (condition is None) == bool(self.num_classes):
             expected = "be None, because the model is not conditional"
@@ -595,7 +703,42 @@ class GenerativeModel(MultiWorkerModel):
             raise ValueError(
                 f"`condition` of {self.name} must {expected}. Received: condition={condition!r}"
             )
-        return () if condition is None else (condition,)
+        if condition is None:
+            return ()
+        return (self.data_check.labels(condition, len_of=len_of),)
+
+    def checked_arguments(
+        self, x: Any, condition: TensorLike | None
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Check the data and the labels that a method receives. Return `(x, labels)`.
+
+        Args:
+            x: Data `[batch, *data_shape]`.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
+
+        Raises:
+            ValueError: If the data or the labels are invalid. In a graph, invalid values fail an
+                assertion.
+        """
+        x = self.data_check.inputs(x)
+        labels = self._condition_arguments(condition, x)
+        return x, labels[0] if labels else None
+
+    def checked_latents(self, latents: Array, shape: tuple[int, ...]) -> tf.Tensor:
+        """Check latents that a method such as `decode` receives, and return them as float32.
+
+        Args:
+            latents: Latents `[batch, *shape]`.
+            shape: Shape of the latents of one example.
+
+        Raises:
+            ValueError: If the latents have the wrong shape, or are not finite numbers. In a graph,
+                values that are not finite fail an assertion.
+        """
+        values = as_tensor("latents", latents)
+        if not values.dtype.is_floating and not values.dtype.is_integer:
+            raise ValueError(f"Expected `latents` as numbers. Received: dtype {values.dtype.name}.")
+        return DataCheck(shape).inputs(tf.cast(values, tf.float32), "latents")
 
     # === Export ===
 
@@ -621,7 +764,8 @@ class GenerativeModel(MultiWorkerModel):
             ValueError: If `png` is True, but the data are not images with values in [0, 1].
         """
         value_range = (self.data_check.low, self.data_check.high)
-        return serving_endpoints(self.signatures(), self.data_shape, value_range, png)
+        example = self.data_check.example
+        return serving_endpoints(self.signatures(), self.data_shape, value_range, png, example)
 
     def export(
         self,
@@ -676,6 +820,28 @@ def _zero_unless(condition: tf.Tensor, gradients: list[tf.Tensor | None]) -> lis
     return [
         gradient if gradient is None else tf.where(condition, gradient, 0) for gradient in gradients
     ]
+
+
+def _is_vector_of_integers(values: Any) -> bool:
+    """Return whether an array, a tensor or a list has one axis, and contains integers."""
+    if tf.is_tensor(values):
+        return bool(values.shape.rank == 1 and values.dtype.is_integer)
+    array = np.asarray(values)
+    return array.ndim == 1 and (array.dtype.kind in "iu" or not array.size)
+
+
+def _check_weights(sample_weight: np.ndarray) -> None:
+    """Raise a `ValueError` unless all weights are finite and at least 0."""
+    numeric = sample_weight.dtype.kind in "biuf"
+    if numeric and np.all((sample_weight >= 0) & np.isfinite(sample_weight)):
+        return
+    received = f"dtype {sample_weight.dtype}"
+    if numeric:
+        received = f"values from {sample_weight.min()} to {sample_weight.max()}"
+    raise ValueError(
+        "`sample_weight` must be finite numbers of at least 0, one for each example. "
+        f"Received: {received}."
+    )
 
 
 class _StopAtNonFinite(keras.callbacks.Callback):

@@ -14,6 +14,7 @@ from keras_gen.distributions import Prior, StandardNormal
 from keras_gen.distributions._checks import check_distribution, check_prior
 from keras_gen.fitting.collapse import CollapseWarning, near_duplicates
 from keras_gen.fitting.data_check import DataCheck
+from keras_gen.fitting.gan_optimizer import GANOptimizer, ScaledGANOptimizer, player_optimizer
 from keras_gen.losses import AdversarialLoss, NonSaturating, Penalty
 from keras_gen.models.base import GenerativeModel
 from keras_gen.networks._checks import (
@@ -26,59 +27,6 @@ from keras_gen.networks._checks import (
 from keras_gen.networks._copies import call_network, copy_of, float32_function, network_inputs
 
 _EVERY_STEP = -1
-
-
-class GANOptimizer(keras.optimizers.MultiOptimizer):
-    """A Keras optimizer that contains the optimizers of the generator and the discriminator.
-
-    Keras and its callbacks expect one optimizer per model. The base class
-    `keras.optimizers.MultiOptimizer` updates all variables in each call of `apply`. This class
-    updates only one of the two networks in each call. `apply` does not change the step counter
-    `iterations`. The GAN increases it once per training step.
-
-    Args:
-        generator_optimizer: Keras optimizer of the generator.
-        discriminator_optimizer: Keras optimizer of the discriminator.
-        discriminator: The network that `discriminator_optimizer` updates.
-    """
-
-    def __init__(
-        self,
-        generator_optimizer: keras.optimizers.Optimizer,
-        discriminator_optimizer: keras.optimizers.Optimizer,
-        discriminator: keras.Model,
-    ) -> None:
-        of_discriminator = {id(variable) for variable in discriminator.variables}
-
-        def owner(variable: keras.Variable) -> keras.optimizers.Optimizer:
-            if id(variable) in of_discriminator:
-                return discriminator_optimizer
-            return generator_optimizer
-
-        super().__init__(owner)
-        self.owner = owner
-
-    def apply(
-        self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable]
-    ) -> None:
-        """Update one of the two networks with the optimizer of that network."""
-        self.owner(trainable_variables[0]).apply(grads, trainable_variables)
-
-    @property
-    def learning_rate(self) -> keras.Variable:
-        """Learning rate of the generator's optimizer. Callbacks that log a learning rate read it.
-
-        A Keras callback that changes the learning rate changes it in both optimizers.
-        """
-        return self.optimizers[0].learning_rate
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the serialized optimizers. The keys are the argument names of `GAN.compile`."""
-        generator_optimizer, discriminator_optimizer = self.optimizers
-        return {
-            "generator_optimizer": keras.saving.serialize_keras_object(generator_optimizer),
-            "discriminator_optimizer": keras.saving.serialize_keras_object(discriminator_optimizer),
-        }
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -245,8 +193,8 @@ class GAN(GenerativeModel):
             raise ValueError(
                 f"`ema_momentum` must be a number in [0, 1) or None. Received: {ema_momentum!r}"
             )
-        generator_optimizer = keras.optimizers.get(generator_optimizer)
-        discriminator_optimizer = keras.optimizers.get(discriminator_optimizer)
+        generator_optimizer = player_optimizer("generator", generator_optimizer)
+        discriminator_optimizer = player_optimizer("discriminator", discriminator_optimizer)
         if generator_optimizer is discriminator_optimizer:
             raise ValueError(
                 "The generator and the discriminator each need an optimizer of their own. "
@@ -265,6 +213,8 @@ class GAN(GenerativeModel):
         if self.averaged_generator is not None:
             self.averaged_generator.trainable = False  # the user may have set it to True
         optimizer = GANOptimizer(generator_optimizer, discriminator_optimizer, self.discriminator)
+        if kwargs.get("auto_scale_loss", True) and self.dtype_policy.name == "mixed_float16":
+            optimizer = ScaledGANOptimizer(optimizer, name="loss_scale_optimizer")
         super().compile(optimizer, **kwargs)
         self.loss = loss
         self.penalties = penalties
@@ -275,7 +225,8 @@ class GAN(GenerativeModel):
         """Return the arguments of `compile`, or None if the model is not compiled."""
         config = super().get_compile_config()
         if config:
-            config.update(config.pop("optimizer")["config"])
+            optimizer = config.pop("optimizer")["config"]
+            config.update(optimizer.get("inner_optimizer", {}).get("config", optimizer))
         return config
 
     @property
@@ -318,10 +269,22 @@ class GAN(GenerativeModel):
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
         """Generate data from latents `[batch, n]`, or `(latents, labels)` if conditional."""
+        inputs = self.check_inputs(inputs)
         latents, labels = inputs if self.num_classes else (inputs, None)
         if training:
             return call_network(self.generator, latents, labels, training=True)
-        return self.decode(latents, labels)
+        return self._generated(latents, labels)
+
+    def check_inputs(self, inputs: Any) -> Any:
+        """Check the inputs of `call`: latents `[batch, n]`, or `(latents, labels)` if conditional.
+
+        Raises:
+            ValueError: If the inputs are invalid. In a graph, invalid values fail an assertion.
+        """
+        latents, *labels = self.split_inputs(inputs)
+        latents = self.checked_latents(latents, (self.prior.event_size,))
+        labels = self._condition_arguments(*labels, len_of=latents) if labels else ()
+        return (latents, *labels) if labels else latents
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Update the discriminator and then the generator with one batch. Return the logs."""
@@ -385,7 +348,7 @@ class GAN(GenerativeModel):
         labels = batch.labels
         first_batch = tf.equal(self.part_trackers[0].count, 0)
         [seed] = self._seeds(x, 1, training=False)
-        generated = self.decode(self._sample_latents(x, labels, seed), labels)
+        generated = self._generated(self._sample_latents(x, labels, seed), labels)
         real_logits = self._logits(x, labels, training=False)
         fake_logits = self._logits(generated, labels, training=False)
         of_examples = self.loss.discriminator(real_logits, fake_logits)
@@ -536,9 +499,13 @@ class GAN(GenerativeModel):
 
     def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Map latents `[batch, n]` to data. If the GAN has an EMA generator, use this generator."""
-        self._condition_arguments(condition)
+        latents = self.checked_latents(latents, (self.prior.event_size,))
+        return self._generated(latents, *self._condition_arguments(condition, latents))
+
+    def _generated(self, latents: tf.Tensor, labels: tf.Tensor | None = None) -> tf.Tensor:
+        """Return `decode` of latents and labels that are already checked."""
         generator = self.averaged_generator or self.generator
-        return call_network(generator, latents, condition, training=False)
+        return call_network(generator, latents, labels, training=False)
 
     def discriminate(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return one probability γ per example, `[batch]`.
@@ -549,8 +516,8 @@ class GAN(GenerativeModel):
             x: Data `[batch, *data_shape]`.
             condition: Labels `[batch]` if the model is conditional, otherwise None.
         """
-        self._condition_arguments(condition)
-        return tf.squeeze(tf.sigmoid(self._logits(x, condition, training=False)), -1)
+        x, labels = self.checked_arguments(x, condition)
+        return tf.squeeze(tf.sigmoid(self._logits(x, labels, training=False)), -1)
 
     def signatures(self) -> dict[str, Endpoint]:
         """Return a dictionary of the functions that `export` writes, and their input specs.

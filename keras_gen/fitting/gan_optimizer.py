@@ -1,0 +1,216 @@
+"""The optimizer of a GAN, which contains the optimizers of two networks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_gen._typing import TensorLike
+
+_PLAYERS = ("generator", "discriminator")
+
+
+class GANOptimizer(keras.optimizers.MultiOptimizer):
+    """A Keras optimizer that contains the optimizers of the generator and the discriminator.
+
+    Keras and its callbacks expect one optimizer per model. The base class
+    `keras.optimizers.MultiOptimizer` updates all variables in each call of `apply`. This class
+    updates only one of the two networks in each call. `apply` does not change the step counter
+    `iterations`. The GAN increases it once per training step.
+
+    Args:
+        generator_optimizer: Keras optimizer of the generator.
+        discriminator_optimizer: Keras optimizer of the discriminator.
+        discriminator: The network that `discriminator_optimizer` updates.
+    """
+
+    def __init__(
+        self,
+        generator_optimizer: keras.optimizers.Optimizer,
+        discriminator_optimizer: keras.optimizers.Optimizer,
+        discriminator: keras.Model,
+    ) -> None:
+        of_discriminator = {id(variable) for variable in discriminator.variables}
+
+        def owner(variable: keras.Variable) -> keras.optimizers.Optimizer:
+            if id(variable) in of_discriminator:
+                return discriminator_optimizer
+            return generator_optimizer
+
+        super().__init__(owner)
+        self.owner = owner
+        # The base class would only list the optimizers of networks that are not frozen.
+        self.optimizers.extend([generator_optimizer, discriminator_optimizer])
+
+    def apply(
+        self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable]
+    ) -> None:
+        """Update one of the two networks with the optimizer of that network."""
+        self.owner(trainable_variables[0]).apply(grads, trainable_variables)
+
+    @property
+    def learning_rate(self) -> SharedLearningRate | tf.Tensor:
+        """Learning rate of the generator's optimizer. Setting it sets it in both optimizers.
+
+        To set only one of them, use `optimizers[0].learning_rate` for the generator, or
+        `optimizers[1].learning_rate` for the discriminator. Keras callbacks that compute a new
+        learning rate from the present one do so for each optimizer.
+
+        If the learning rate of the generator is a schedule, the property is a tensor.
+        """
+        rate = self.optimizers[0].learning_rate
+        return SharedLearningRate(self) if isinstance(rate, keras.Variable) else rate
+
+    @learning_rate.setter
+    def learning_rate(self, learning_rate: Any) -> None:
+        if not callable(learning_rate):
+            self.check_numbers()
+        for optimizer in self.optimizers:
+            optimizer.learning_rate = learning_rate
+
+    def check_numbers(self) -> None:
+        """Check that both learning rates are numbers and not schedules.
+
+        Raises:
+            ValueError: If a learning rate is a schedule.
+        """
+        for player, optimizer in zip(_PLAYERS, self.optimizers, strict=True):
+            if not isinstance(optimizer.learning_rate, keras.Variable):
+                raise ValueError(
+                    f"Expected an optimizer of the {player} with a number as learning rate. "
+                    f"Received: {optimizer.name}, whose learning rate is a schedule. Compile the "
+                    "model with a number, such as keras.optimizers.Adam(1e-4)."
+                )
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the serialized optimizers. The keys are the argument names of `GAN.compile`."""
+        generator_optimizer, discriminator_optimizer = self.optimizers
+        return {
+            "generator_optimizer": keras.saving.serialize_keras_object(generator_optimizer),
+            "discriminator_optimizer": keras.saving.serialize_keras_object(discriminator_optimizer),
+        }
+
+
+class ScaledGANOptimizer(keras.optimizers.LossScaleOptimizer):
+    """A Keras loss scale optimizer that contains a `GANOptimizer`, for mixed precision.
+
+    Callbacks of Keras find the optimizers of the generator and the discriminator, as in a
+    `GANOptimizer`.
+    """
+
+    @property
+    def optimizers(self) -> list[keras.optimizers.Optimizer]:
+        """The optimizers of the generator and the discriminator."""
+        return self.inner_optimizer.optimizers
+
+
+class SharedLearningRate(np.lib.mixins.NDArrayOperatorsMixin):
+    """The learning rate of a `GANOptimizer`, for code that expects a Keras variable.
+
+    Its value is the learning rate of the generator. `assign`, `assign_add` and `assign_sub` change
+    the learning rates of both optimizers.
+
+    Args:
+        optimizer: The `GANOptimizer`.
+    """
+
+    def __init__(self, optimizer: GANOptimizer) -> None:
+        self._variables = [each.learning_rate for each in optimizer.optimizers]
+        self._optimizer = optimizer
+
+    def assign(self, value: TensorLike) -> SharedLearningRate:
+        """Set both learning rates."""
+        self._optimizer.learning_rate = value
+        return self
+
+    def assign_add(self, value: TensorLike) -> SharedLearningRate:
+        """Add a number to each of the two learning rates."""
+        self._optimizer.check_numbers()
+        for optimizer in self._optimizer.optimizers:
+            optimizer.learning_rate = optimizer.learning_rate + value
+        return self
+
+    def assign_sub(self, value: TensorLike) -> SharedLearningRate:
+        """Subtract a number from each of the two learning rates."""
+        return self.assign_add(-value)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return an attribute of the generator's learning rate, such as `value` or `dtype`."""
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._variables[0], name)
+
+    def __float__(self) -> float:
+        """Return the learning rate of the generator."""
+        return float(self._variables[0])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """Return the learning rate of the generator as an array."""
+        return np.asarray(self._variables[0], dtype)
+
+    def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        """Compute with the learning rate of the generator, as in `learning_rate * 0.5`."""
+        inputs = tuple(np.asarray(each) if each is self else each for each in inputs)
+        return getattr(function, method)(*inputs, **kwargs)
+
+    def __tf_tensor__(self, dtype: Any = None, name: str | None = None) -> tf.Tensor:
+        """Return the learning rate of the generator as a tensor."""
+        return tf.convert_to_tensor(self._variables[0], dtype, name=name)
+
+    def __repr__(self) -> str:
+        """Return the text of the generator's learning rate."""
+        return repr(self._variables[0])
+
+
+def player_optimizer(
+    player: str, optimizer: keras.optimizers.Optimizer | str | dict[str, Any]
+) -> keras.optimizers.Optimizer:
+    """Return the optimizer of the generator or the discriminator, or raise a `ValueError`.
+
+    Args:
+        player: `"generator"` or `"discriminator"`, for the error message.
+        optimizer: A Keras optimizer, its name, or its serialized form.
+    """
+    argument = f"{player}_optimizer"
+    found = keras_optimizer(argument, optimizer)
+    if isinstance(found, keras.optimizers.LossScaleOptimizer):
+        raise ValueError(
+            f"`{argument}` must not be a LossScaleOptimizer, because the generator and the "
+            "discriminator share one loss scale. Pass its `inner_optimizer`. Under the policy "
+            "mixed_float16, `compile` adds the loss scale."
+        )
+    if isinstance(found, keras.optimizers.MultiOptimizer):
+        raise ValueError(
+            f"`{argument}` must be the optimizer of one network. Received: {found.name}, which "
+            "contains several optimizers. Pass one optimizer of each network."
+        )
+    return found
+
+
+def keras_optimizer(
+    argument: str, optimizer: keras.optimizers.Optimizer | str | dict[str, Any]
+) -> keras.optimizers.Optimizer:
+    """Return the Keras optimizer that an argument of `compile` describes.
+
+    Args:
+        argument: Name of the argument, for the error message.
+        optimizer: A Keras optimizer, its name, or its serialized form.
+
+    Raises:
+        ValueError: If there is no such optimizer.
+    """
+    reason: Exception | None = None
+    try:
+        found = keras.optimizers.get(optimizer)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = error
+    if reason or not isinstance(found, keras.optimizers.Optimizer):
+        raise ValueError(
+            f"`{argument}` must be a Keras optimizer, its name such as 'adam', or its serialized "
+            f"form. Received: {argument}={optimizer!r}"
+        ) from reason
+    return found
