@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_gen._files import PathLike
@@ -37,6 +38,7 @@ def serving_endpoints(
     data_shape: tuple[int, ...],
     value_range: tuple[float, float],
     png: bool = False,
+    example: np.ndarray | float = 0.0,
 ) -> dict[str, Endpoint]:
     """Return the endpoints of a SavedModel. Unlike `signatures`, they also accept empty batches.
 
@@ -46,6 +48,8 @@ def serving_endpoints(
         value_range: Smallest and largest value of the data.
         png: Whether to add an endpoint `NAME_bytes` for each endpoint NAME. The added endpoint
             receives and returns images as PNG files.
+        example: A valid value, or a valid example of shape `data_shape`. An endpoint that receives
+            an empty batch computes this example instead, and removes it from the outputs.
 
     Returns:
         Endpoints of the SavedModel by name.
@@ -54,7 +58,7 @@ def serving_endpoints(
         ValueError: If `png` is True, but the data are not images with values in [0, 1].
     """
     endpoints = {
-        name: (_accept_empty_batches(function), specs)
+        name: (_accept_empty_batches(function, specs, example), specs)
         for name, (function, specs) in signatures.items()
     }
     if not png:
@@ -202,6 +206,8 @@ class _SignatureModel(keras.Model):
 
 def _accept_empty_batches(
     function: Callable[..., dict[str, tf.Tensor]],
+    specs: Sequence[tf.TensorSpec],
+    example: np.ndarray | float,
 ) -> Callable[..., dict[str, tf.Tensor]]:
     """Return a function that also accepts an empty batch.
 
@@ -210,16 +216,16 @@ def _accept_empty_batches(
     row from the outputs.
     """
 
-    def padded(x: tf.Tensor, missing_rows: tf.Tensor) -> tf.Tensor:
-        shape = x.shape
-        x = tf.ensure_shape(x, shape)  # `tf.pad` needs a known rank
-        paddings = [[0, missing_rows]] + [[0, 0]] * (shape.rank - 1)
-        return tf.ensure_shape(tf.pad(x, paddings), shape)
+    def padded(x: tf.Tensor, spec: tf.TensorSpec, missing_rows: tf.Tensor) -> tf.Tensor:
+        row = tf.constant(example if spec.name == "inputs" else 0, x.dtype)
+        added = tf.broadcast_to(row, (missing_rows, *spec.shape[1:]))
+        return tf.ensure_shape(tf.concat([x, added], axis=0), spec.shape)
 
     def endpoint(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         batch = tf.shape(inputs[0])[0]
         missing_rows = tf.maximum(1 - batch, 0)
-        outputs = function(*(padded(x, missing_rows) for x in inputs))
+        pairs = zip(inputs, specs, strict=True)
+        outputs = function(*(padded(x, spec, missing_rows) for x, spec in pairs))
         return {name: output[:batch] for name, output in outputs.items()}
 
     return endpoint

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from keras_gen.distributions import Likelihood
 
 _TOLERANCE = 1e-4  # values may exceed the range by this much, because of rounding errors
+_LARGEST = np.finfo(np.float32).max
+_LABEL_ADVICE = "Number the classes from 0, and train with all classes."
 
 
 class DataCheck:
@@ -85,24 +87,24 @@ class DataCheck:
             name: Name of `x` in error messages.
 
         Raises:
-            ValueError: If `x` or the target has the wrong shape or dtype, or a value that is NaN or
-                out of range. If the labels of a conditional model are missing, are not integers, or
-                lie outside 0 … num_classes − 1.
+            ValueError: If there is no example. If `x` or the target has the wrong shape or dtype,
+                or a value that is NaN or out of range. If the labels of a conditional model are
+                missing, are not integers, or lie outside 0 … num_classes − 1.
         """
+        check_not_empty(x, name)
         if isinstance(x, tf.data.Dataset):
             x, y, _ = keras.utils.unpack_x_y_sample_weight(x.element_spec)
         if x is None or not (isinstance(x, (dict, list, tuple)) or hasattr(x, "dtype")):
             return
-        target = self._target(x, y)
-        if isinstance(target, tf.TypeSpec) or not len(target):
+        target = self._target(x, y, name)
+        if isinstance(target, tf.TypeSpec):
             return
         target = np.asarray(target)
         if self._same_for_all_elements:
-            low = self.low - _TOLERANCE
-            high = self.high + _TOLERANCE
+            low, high = self._limits
             if target.min() >= low and target.max() <= high:  # false if any value is NaN
                 return
-        valid = self._valid(target)
+        valid = self.valid(target)
         if not valid.all():
             first = np.argwhere(~valid)[0]
             received = f"{target[tuple(first)]:g} at {first.tolist()} of {name}"
@@ -164,16 +166,18 @@ class DataCheck:
 
         def checked(*batch: Any) -> Any:
             x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-            x, target = self.in_step(x, y)
+            x, target, labels = self.in_step(x, y)
             if self.num_classes:
-                return keras.utils.pack_x_y_sample_weight(target, y, sample_weight)
+                return keras.utils.pack_x_y_sample_weight(target, labels, sample_weight)
             if y is None:
                 return target
             return keras.utils.pack_x_y_sample_weight(x, target, sample_weight)
 
         return dataset.map(checked)
 
-    def in_step(self, x: tf.Tensor, y: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+    def in_step(
+        self, x: tf.Tensor, y: tf.Tensor | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         """Check the shapes, dtypes and values of a batch inside a step.
 
         If the compiler XLA compiles the step, the check of the values is omitted.
@@ -183,26 +187,117 @@ class DataCheck:
             y: The target, of the same shape, or the labels `[batch]` of a conditional model.
 
         Returns:
-            `(x, target)` as float32. If `y` is None or contains labels, the target is `x`. In a
-            graph, an operation that uses the target runs only after the values are checked.
+            `(x, target, labels)`. `x` and the target are float32. If `y` is None or contains
+            labels, the target is `x`. The labels are None if the model is not conditional. In a
+            graph, an operation that uses the target or the labels runs only after the values are
+            checked.
 
         Raises:
             ValueError: If the batch is invalid, as in `before_work`. In a graph, an invalid value
                 fails an assertion, and `step_errors` turns this failure into the `ValueError`.
         """
         given = self._target(x, y)
+        labels = self.labels(y, "y", len_of=x) if self.num_classes else None
         x = tf.ensure_shape(tf.cast(x, tf.float32), (None, *self.shape))
         target = tf.ensure_shape(tf.cast(given, tf.float32), (None, *self.shape))
+        with tf.control_dependencies([] if labels is None else [labels]):
+            return x, self._checked_values(target, "the batch"), labels
+
+    # === Arguments of other methods than `fit` ===
+
+    def inputs(self, x: Any, name: str = "x") -> tf.Tensor:
+        """Check the data that a method of the model receives, such as `score`.
+
+        Args:
+            x: Data `[batch, *shape]`, a tensor or anything that TensorFlow converts to a tensor.
+            name: Name of `x` in error messages.
+
+        Returns:
+            `x` as float32. In a graph, an operation that uses the result runs only after the values
+            are checked.
+
+        Raises:
+            ValueError: If `x` has the wrong shape or dtype, or a value that is NaN or out of range.
+                In a graph, an invalid value fails an assertion with the same message.
+        """
+        x = as_tensor(name, x)
+        self.check_form(name, x)
+        x = tf.ensure_shape(tf.cast(x, tf.float32), (None, *self.shape))
+        return self._checked_values(x, f"`{name}`")
+
+    def labels(self, condition: Any, name: str = "condition", len_of: Any = None) -> tf.Tensor:
+        """Check the labels that a method of a conditional model receives.
+
+        Args:
+            condition: Labels `[batch]`, integers from 0 to `num_classes` − 1.
+            name: Name of the labels in error messages.
+            len_of: Data with one row per label. If None, the number of labels is not checked.
+
+        Returns:
+            The labels. In a graph, an operation that uses the result runs only after the labels are
+            checked.
+
+        Raises:
+            ValueError: If the labels have the wrong shape or dtype, or if a label is outside the
+                range. In a graph, the latter fails an assertion with the same message.
+        """
+        assert self.num_classes is not None  # otherwise the model has no labels
+        labels = as_tensor(name, condition)
+        self._check_form_of_labels(labels, self.num_classes, name, len_of)
+        labels = tf.ensure_shape(labels, (None,))
+        numbers = tf.cast(labels, tf.int64)
+        valid = (numbers >= 0) & (numbers < self.num_classes)
+        expected = self._expected_labels(name, self.num_classes)
+        if tf.executing_eagerly():
+            if not tf.reduce_all(valid):
+                index = int(tf.argmin(tf.cast(valid, tf.int32)))
+                received = f"{int(numbers[index])} at index {index}"
+                raise ValueError(f"{expected} Received: {received}. {_LABEL_ADVICE}")
+            return labels
+        # the added True is for an empty batch of a replica
+        first = tf.argmin(tf.cast(tf.concat([valid, [True]], axis=0), tf.int32))
+        received = tf.concat([numbers, [0]], axis=0)[first]
+        message = mark(f"{expected} Received: @ at index #. {_LABEL_ADVICE}")
+        check = tf.debugging.Assert(tf.reduce_all(valid), [message, first, received])
+        with tf.control_dependencies([check]):
+            return tf.identity(labels)
+
+    def valid_rows(self, x: tf.Tensor) -> tf.Tensor:
+        """Return whether all values of each example of `x` are valid, bool `[batch]`.
+
+        Args:
+            x: Data `[batch, *shape]`, float32.
+        """
+        size = math.prod(self.shape)
+        if not self._same_for_all_elements:
+            return tf.reduce_all(tf.reshape(self.valid(x), (tf.shape(x)[0], size)), axis=1)
+        rows = tf.reshape(x, (tf.shape(x)[0], size))
+        low, high = self._limits
+        # a comparison with NaN is false
+        return (tf.reduce_min(rows, axis=1) >= low) & (tf.reduce_max(rows, axis=1) <= high)
+
+    @property
+    def example(self) -> np.ndarray:
+        """A valid example: zero or the nearest valid number, one number or one per element."""
+        low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
+        return np.clip(np.zeros(low.shape, np.float32), low, high)
+
+    def _checked_values(self, values: tf.Tensor, where: str) -> tf.Tensor:
+        """Return `values` if they are valid, otherwise raise a `ValueError`.
+
+        In a graph, the returned tensor depends on an assertion.
+
+        Args:
+            values: Data `[batch, *shape]`, float32.
+            where: Name of the data in error messages.
+        """
         size = math.prod(self.shape)
         if self._same_for_all_elements:
-            rows = tf.reshape(target, (tf.shape(target)[0], size))
-            high_enough = tf.reduce_min(rows, axis=1) >= self.low - _TOLERANCE
-            low_enough = tf.reduce_max(rows, axis=1) <= self.high + _TOLERANCE
-            valid = high_enough & low_enough
-            place = "example # of the batch"
+            valid = self.valid_rows(values)
+            place = f"example # of {where}"
         else:
-            valid = tf.reshape(self._valid(target), (-1,))
-            place = "example # of the batch, element @"
+            valid = tf.reshape(self.valid(values), (-1,))
+            place = f"example # of {where}, element @"
         # the added True is for an empty batch of a replica
         valid = tf.concat([valid, [True]], axis=0)
         first = tf.argmin(tf.cast(valid, tf.int32))
@@ -210,15 +305,14 @@ class DataCheck:
         if tf.executing_eagerly():
             if not tf.reduce_all(valid):
                 example, *element = (int(number) for number in numbers)
-                received = f"other values, first in example {example} of the batch"
+                received = f"other values, first in example {example} of {where}"
                 index = np.unravel_index(element[0], self.shape) if element else ()
                 raise ValueError(self._range_message(received, tuple(map(int, index))))
-            return x, target
+            return values
         message = mark(self._range_message(f"other values, first in {place}"))
-        with tf.control_dependencies(
-            [tf.debugging.Assert(tf.reduce_all(valid), [message, *numbers])]
-        ):
-            return x, tf.identity(target)
+        check = tf.debugging.Assert(tf.reduce_all(valid), [message, *numbers])
+        with tf.control_dependencies([check]):
+            return tf.identity(values)
 
     def check_form(self, name: str, values: Any) -> None:
         """Check that `values` is one array of floats with the shape of the data.
@@ -251,36 +345,55 @@ class DataCheck:
                 "Divide pixels of 0 to 255 by 255: x.astype('float32') / 255."
             )
 
-    def _target(self, x: Any, y: Any) -> Any:
+    def _target(self, x: Any, y: Any, name: str = "x") -> Any:
         """Check the shapes, dtypes and labels, and return what the model must output for `x`."""
         if self.num_classes:
-            self._check_labels(y, self.num_classes)
+            self._check_labels(y, self.num_classes, "y" if name == "x" else f"labels of {name}")
         target = x if y is None or self.num_classes else y
-        self.check_form("x", x)
+        self.check_form(name, x)
         self.check_form("y", target)
         return target
 
-    def _check_labels(self, y: Any, num_classes: int) -> None:
+    def _check_labels(self, y: Any, num_classes: int, name: str) -> None:
         """Check that the array, tensor or spec `y` contains valid labels."""
-        expected = (
-            f"Expected labels as `y`, integers of shape (batch,) from 0 to {num_classes - 1}, for "
-            "this conditional model."
-        )
         if y is None:
             raise ValueError(
-                f"{expected} Received: none. Call fit(x, labels), or use a data set of pairs."
+                f"{self._expected_labels(name, num_classes)} Received: none. Call fit(x, labels), "
+                "or use a data set of pairs."
             )
         if not hasattr(y, "dtype"):
             raise ValueError(
-                f"{expected} Received: a {type(y).__name__}. Convert it: np.asarray(labels)."
+                f"{self._expected_labels(name, num_classes)} Received: a {type(y).__name__}. "
+                "Convert it: np.asarray(labels)."
             )
-        shape = tf.TensorShape(y.shape)
-        dtype = tf.as_dtype(y.dtype)
+        if isinstance(y, tf.TypeSpec) or (tf.is_tensor(y) and not hasattr(y, "numpy")):
+            self._check_form_of_labels(y, num_classes, name)  # `in_step` checks the values
+        else:
+            self.labels(y, name)
+
+    def _check_form_of_labels(
+        self, labels: Any, num_classes: int, name: str, len_of: Any = None
+    ) -> None:
+        """Check the shape and the dtype of labels."""
+        expected = self._expected_labels(name, num_classes)
+        shape = tf.TensorShape(labels.shape)
+        dtype = tf.as_dtype(labels.dtype)
         if not shape.is_compatible_with((None,)) or not dtype.is_integer:
-            raise ValueError(f"{expected} Received: shape {shape} of {dtype.name}.")
-        in_memory = isinstance(y, np.ndarray) and y.size
-        if in_memory and not (y.min() >= 0 and y.max() < num_classes):
-            raise ValueError(f"{expected} Received: values from {y.min()} to {y.max()}.")
+            advice = ""
+            if dtype == tf.string:
+                advice = " Number the classes: np.unique(labels, return_inverse=True)[1]."
+            elif dtype.is_floating:
+                advice = " Convert the labels: labels.astype(int)."
+            raise ValueError(f"{expected} Received: shape {shape} of {dtype.name}.{advice}")
+        number = tf.TensorShape(getattr(len_of, "shape", (None,)))[:1]
+        if not shape.is_compatible_with(number):
+            raise ValueError(f"{expected} Received: {shape[0]} labels for {number[0]} examples.")
+
+    def _expected_labels(self, name: str, num_classes: int) -> str:
+        return (
+            f"Expected labels as `{name}`, integers of shape (batch,) from 0 to {num_classes - 1}, "
+            "for this conditional model."
+        )
 
     def _shape_advice(self, name: str, shape: tf.TensorShape) -> str:
         """Return the advice of the error message about the array `name` of a wrong shape."""
@@ -298,11 +411,19 @@ class DataCheck:
         """Whether one range is valid for all elements, and no element can be missing."""
         return not self.missing and self.whole is None and np.ndim(self.low) == 0
 
-    def _valid(self, values: Any) -> Any:
-        """Return which elements of an array or a tensor `[batch, *shape]` are valid."""
+    @property
+    def _limits(self) -> tuple[Any, Any]:
+        """Smallest and largest finite number that is valid, with a tolerance for rounding."""
         # ranges per element are exact, such as greater than 0
         tolerance = 0.0 if np.ndim(self.low) else _TOLERANCE
-        valid = (values >= self.low - tolerance) & (values <= self.high + tolerance)
+        low = np.maximum(np.subtract(self.low, tolerance), -_LARGEST).astype(np.float32)
+        high = np.minimum(np.add(self.high, tolerance), _LARGEST).astype(np.float32)
+        return low, high
+
+    def valid(self, values: Any) -> Any:
+        """Return which elements of an array or a tensor `[batch, *shape]` are valid."""
+        low, high = self._limits
+        valid = (values >= low) & (values <= high)
         if self.whole is not None:
             rounded = tf.round(values) if tf.is_tensor(values) else np.round(values)
             valid &= (values == rounded) | ~self.whole
@@ -349,3 +470,40 @@ class DataCheck:
             f"Expected {expected}, or NaN for a missing entry, in the column "
             f"{self.names[element[0]]!r}. Received: {received}. {advice}"
         )
+
+
+def as_tensor(name: str, values: Any) -> tf.Tensor:
+    """Return `values` as one tensor.
+
+    Args:
+        name: Name of `values` in error messages.
+        values: A tensor, an array, or anything else that TensorFlow converts to a tensor.
+
+    Raises:
+        ValueError: If `values` cannot be converted.
+    """
+    try:
+        tensor = tf.convert_to_tensor(values)
+    except (TypeError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise ValueError(
+            f"Expected `{name}` as one array of numbers. Received: a {type(values).__name__} that "
+            f"TensorFlow cannot convert ({reason})."
+        ) from None
+    return tensor
+
+
+def check_not_empty(x: Any, name: str = "x") -> None:
+    """Raise a `ValueError` if data for `fit` or another method contain no example.
+
+    Args:
+        x: An array, a tuple of arrays, or a `tf.data.Dataset`. Data of other types are not checked.
+        name: Name of `x` in error messages.
+    """
+    if isinstance(x, tf.data.Dataset):
+        empty = x.cardinality() == 0
+    else:
+        shapes = [tuple(part.shape) for part in keras.tree.flatten(x) if hasattr(part, "shape")]
+        empty = any(shape[:1] == (0,) for shape in shapes)
+    if empty:
+        raise ValueError(f"Expected at least one example in `{name}`. Received: none.")
