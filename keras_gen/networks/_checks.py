@@ -101,9 +101,11 @@ def check_network(
             f"{type(network).__name__}"
         )
     shapes = _built_input_shapes(argument, network)
-    if isinstance(shapes[0], (int, type(None))):
-        data_shape = shapes
-        inputs: Any = keras.KerasTensor(shapes)
+    if isinstance(shapes, (tuple, list)) and isinstance(shapes[0], (int, type(None))):
+        # A network that was built by a call has the batch size of that call.
+        batch_size = shapes[0] if getattr(network, "inputs", None) else None
+        data_shape = (batch_size, *shapes[1:])
+        inputs: Any = keras.KerasTensor(data_shape)
     else:
         index = condition_index(network)
         two_inputs = labels and len(shapes) == 2
@@ -113,12 +115,25 @@ def check_network(
                 expected += f", and optionally an input {CONDITION!r} for labels of shape (batch,)"
             raise ValueError(
                 f"`{argument}` must have {expected}. "
-                f"Received: {network.name} with inputs of shape {shapes}."
+                f"Received: {network.name} with inputs of shape {shapes}. Give several inputs as a "
+                "list: keras.Model([x, condition], outputs)."
             )
         inputs = network.inputs
         data_shape = shapes[1 - index]
+    data_shape = tuple(data_shape)
+    _check_fixed(argument, network, "inputs", data_shape)
+    _check_floats(argument, network)
     outputs = network.compute_output_spec(inputs)
-    received = {"inputs": tuple(data_shape[1:]), "outputs": tuple(outputs.shape[1:])}
+    if not isinstance(outputs, keras.KerasTensor):
+        raise ValueError(_several_outputs_message(argument, network, outputs, output_shape))
+    _check_fixed(argument, network, "outputs", tuple(outputs.shape))
+    if not keras.backend.is_float_dtype(outputs.dtype):
+        raise ValueError(
+            f"`{argument}` must output floats. Received: {network.name} with outputs of dtype "
+            f"{outputs.dtype}. Remove the last layer of {network.name}, or cast its output to "
+            "float32."
+        )
+    received = {"inputs": data_shape[1:], "outputs": tuple(outputs.shape[1:])}
     for side, expected_shape in (("inputs", input_shape), ("outputs", output_shape)):
         if expected_shape is not None and received[side] != tuple(expected_shape):
             to_change = "input" if side == "inputs" else "last layer"
@@ -128,6 +143,73 @@ def check_network(
                 f"{network.name}, or the part of the model that requires this shape."
             )
     return received["inputs"], received["outputs"]
+
+
+def _check_fixed(
+    argument: str, network: keras.layers.Layer, side: str, shape: tuple[int | None, ...]
+) -> None:
+    """Check that a shape is known except for the batch size, which must be free.
+
+    Args:
+        argument: Name of the argument that received the network, for the error message.
+        network: The network.
+        side: `"inputs"` or `"outputs"`, for the error message.
+        shape: Shape of the inputs or the outputs, with the batch axis.
+
+    Raises:
+        ValueError: If a size is unknown, or the batch size is fixed.
+    """
+    if None in shape[1:]:
+        raise ValueError(
+            f"`{argument}` must have {side} of a fixed shape. Received: {network.name} with {side} "
+            f"of shape {shape[1:]}. Replace None by a number, such as keras.Input((28, 28, 1)), "
+            "and build the network for this shape."
+        )
+    if shape[0] is not None:
+        raise ValueError(
+            f"`{argument}` must accept batches of any size. Received: {network.name} with {side} "
+            f"of shape {shape}, where {shape[0]} is the batch size. Build the network with "
+            "keras.Input(shape), without `batch_shape` or `batch_size`."
+        )
+
+
+def _check_floats(argument: str, network: keras.layers.Layer) -> None:
+    """Check that the inputs of a network, other than labels, are floats.
+
+    Keras casts data to the dtype of the input. So integers as inputs would round all data.
+
+    Raises:
+        ValueError: If an input has another dtype.
+    """
+    condition = condition_index(network)
+    for index, tensor in enumerate(getattr(network, "inputs", None) or []):
+        if index != condition and not keras.backend.is_float_dtype(tensor.dtype):
+            raise ValueError(
+                f"`{argument}` must have an input of floats, because Keras would round the data. "
+                f"Received: {network.name} with an input of dtype {tensor.dtype}. Use "
+                "keras.Input(shape) without `dtype`."
+            )
+
+
+def _several_outputs_message(
+    argument: str, network: keras.layers.Layer, outputs: Any, output_shape: Sequence[int] | None
+) -> str:
+    """Return the error message about a network whose output is a list, a tuple or a dictionary."""
+    kind = type(outputs).__name__
+    shapes = [tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(outputs)]
+    required = "" if output_shape is None else f" of shape {tuple(output_shape)}"
+    if len(shapes) == 1:
+        advice = "Give it as keras.Model(inputs, outputs), where `outputs` is no list."
+    else:
+        advice = (
+            f"Concatenate the outputs into one output{required}: "
+            "keras.layers.Concatenate()([z_mean, z_log_var]). Omit latents that are samples, "
+            "because the model samples the latents itself."
+        )
+    return (
+        f"`{argument}` must have one output{required}. Received: {network.name}, which returns a "
+        f"{kind} of {len(shapes)} outputs of shapes {shapes}. {advice}"
+    )
 
 
 def _built_input_shapes(argument: str, network: keras.layers.Layer) -> Any:
@@ -149,46 +231,97 @@ def _built_input_shapes(argument: str, network: keras.layers.Layer) -> Any:
     return shapes
 
 
+_RANGES = {
+    "exponential": (0.0, math.inf),
+    "hard_sigmoid": (0.0, 1.0),
+    "hard_tanh": (-1.0, 1.0),
+    "log_sigmoid": (-math.inf, 0.0),
+    "log_softmax": (-math.inf, 0.0),
+    "relu": (0.0, math.inf),
+    "relu6": (0.0, 6.0),
+    "sigmoid": (0.0, 1.0),
+    "softmax": (0.0, 1.0),
+    "softplus": (0.0, math.inf),
+    "softsign": (-1.0, 1.0),
+    "sparse_plus": (0.0, math.inf),
+    "sparse_sigmoid": (0.0, 1.0),
+    "sparsemax": (0.0, 1.0),
+    "squareplus": (0.0, math.inf),
+    "tanh": (-1.0, 1.0),
+}
+"""Smallest and largest value of Keras activations. All others, except for linear, are omitted."""
+
+_WITHOUT_EFFECT_ON_RANGE = (
+    *("Reshape", "Flatten", "Permute", "Identity", "RepeatVector"),
+    *("CenterCrop", "Cropping1D", "Cropping2D", "Cropping3D"),
+)
+
+
+def last_activation(network: keras.layers.Layer) -> str | None:
+    """Return the name of the last activation of a network.
+
+    Layers that only move or copy values, such as `Reshape`, are ignored. So is a linear activation
+    as a layer of its own, which casts values to float32 under mixed precision.
+
+    Returns:
+        The name of a Keras activation, such as `"sigmoid"`. `"linear"` if the last layer with
+        weights has no activation. None if the activation is not known.
+
+    Example:
+        >>> last_activation(keras.Sequential(
+        ...     [keras.Input((2,)), keras.layers.Dense(3, activation="sigmoid")]))
+        'sigmoid'
+    """
+    network = getattr(network, "layer", network)  # of `SpectralNormalization` or `TimeDistributed`
+    sequential = isinstance(network, keras.Sequential)
+    if isinstance(network, keras.Model):
+        in_order = network.layers if sequential else getattr(network, "operations", [])
+        for operation in reversed(in_order):
+            activation = last_activation(operation)
+            alone = isinstance(operation, keras.layers.Activation)
+            moves = type(operation).__name__ in _WITHOUT_EFFECT_ON_RANGE
+            if not moves and not (alone and activation == "linear"):
+                return activation
+        return None
+    kind = type(network).__name__
+    if hasattr(network, "activation"):
+        return getattr(network.activation, "__name__", None)
+    if kind == "ReLU":
+        return "relu" if not network.negative_slope and not network.threshold else None
+    return kind.lower() if kind.lower() in _RANGES else None  # such as the layer `Softmax`
+
+
 def output_range(network: keras.Model) -> tuple[float, float]:
     """Return the smallest and largest value that a network can output.
 
-    These two values are known if the last activation is a sigmoid or tanh. For all other networks,
-    the function returns (−∞, ∞).
+    These two values are known if the last activation has a range of finite length, such as a
+    sigmoid or tanh. For all other networks, the function returns (−∞, ∞).
 
     Example:
         >>> output_range(keras.Sequential(
         ...     [keras.Input((2,)), keras.layers.Dense(3, activation="sigmoid")]))
         (0.0, 1.0)
     """
-    ranges = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
-    shape_only = ("Reshape", "Flatten", "CenterCrop", "Cropping2D")
-    sequential = isinstance(network, keras.Sequential)
-    in_order = network.layers if sequential else getattr(network, "operations", [])
-    for operation in reversed(in_order):
-        kind = type(operation).__name__
-        if isinstance(operation, keras.Model):
-            return output_range(operation)
-        if kind not in shape_only:
-            activation = getattr(operation, "activation", None)
-            return ranges.get(getattr(activation, "__name__", kind.lower()), _ANY_RANGE)
-    return _ANY_RANGE
+    low, high = _RANGES.get(last_activation(network) or "", _ANY_RANGE)
+    return (low, high) if math.isfinite(high - low) else _ANY_RANGE
 
 
 def check_logits(argument: str, network: keras.Model) -> None:
-    """Check that a network that must output logits does not end in a sigmoid or tanh.
+    """Check that a network that must output logits does not end in an activation with a range.
 
-    The loss applies a sigmoid to the logits. If the network already ended in a sigmoid or
-    tanh, the loss would be wrong, but no error would appear.
+    A loss applies a sigmoid or a softmax to the logits. If the network already ended in a sigmoid,
+    tanh or ReLU, the loss would be wrong, but no error would appear.
 
     Args:
         argument: Name of the argument that received the network, for the error message.
         network: The built network that the user passed.
 
     Raises:
-        ValueError: If the network ends in a sigmoid or tanh.
+        ValueError: If the range of the last activation is not all real numbers.
     """
-    if output_range(network) != _ANY_RANGE:
+    activation = last_activation(network)
+    if activation in _RANGES:
         raise ValueError(
-            f"`{argument}` must output logits. Received: {network.name}, which ends in a sigmoid "
-            "or tanh. Remove that activation."
+            f"`{argument}` must output logits, which can be any numbers. Received: {network.name}, "
+            f"which ends in the activation {activation}. Remove that activation."
         )

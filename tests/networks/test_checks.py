@@ -1,9 +1,20 @@
+import re
+
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
-from keras_gen.networks._checks import check_network, num_classes_of, output_range
+import keras_gen
+from keras_gen import distributions
+from keras_gen.networks import _checks
+from keras_gen.networks._checks import (
+    check_logits,
+    check_network,
+    last_activation,
+    num_classes_of,
+    output_range,
+)
 from keras_gen.networks._copies import call_network
 
 
@@ -79,3 +90,149 @@ def test_a_first_input_for_labels_without_the_name_is_refused():
         ValueError, match=r"optionally an input 'condition' for labels of shape \(batch,\)"
     ):
         check_network("encoder", network, (4,), (2,), labels=True)
+
+
+# === Networks as people have them ===
+
+X = keras.Input((4,))
+FEATURES = layers.Dense(3)(X)
+
+
+class Pair(keras.Model):
+    """A network that returns a tuple."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(3)
+
+    def call(self, x):
+        z = self.dense(x)
+        return z, z
+
+
+def built_pair():
+    network = Pair()
+    network(np.zeros((2, 4)))
+    return network
+
+
+def with_inputs_as_dictionary():
+    inputs = {name: keras.Input((4,), name=name) for name in ("a", "b")}
+    return keras.Model(inputs, layers.Add()(list(inputs.values())))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            lambda: keras.Model(X, [FEATURES, FEATURES]),
+            r"returns a list of 2 outputs of shapes [(3,), (3,)]. Concatenate the outputs into one "
+            "output of shape (6,): keras.layers.Concatenate()([z_mean, z_log_var]).",
+        ),
+        (lambda: keras.Model(X, {"mean": FEATURES, "raw": FEATURES}), "returns a dict of 2"),
+        (built_pair, "returns a tuple of 2 outputs of shapes [(3,), (3,)]. Concatenate"),
+        (lambda: keras.Model(X, [FEATURES]), "Give it as keras.Model(inputs, outputs), where"),
+        (
+            lambda: keras.Sequential([keras.Input((None, 3)), layers.Dense(6)]),
+            "must have inputs of a fixed shape. Received: ",
+        ),
+        (
+            lambda: keras.Sequential([keras.Input((4,)), layers.Reshape((-1, 2)), Unknown()]),
+            "must have outputs of a fixed shape. Received: ",
+        ),
+        (
+            lambda: keras.Sequential([keras.Input(batch_shape=(32, 4)), layers.Dense(6)]),
+            "must accept batches of any size. Received: ",
+        ),
+        (
+            lambda: keras.Sequential([keras.Input((4,), dtype="uint8"), layers.Rescaling(1 / 255)]),
+            "must have an input of floats, because Keras would round the data.",
+        ),
+        (
+            lambda: keras.Model(X, keras.ops.argmax(FEATURES, axis=-1, keepdims=True)),
+            "must output floats. Received: ",
+        ),
+        (
+            with_inputs_as_dictionary,
+            "must have one input. Received: ",
+        ),
+    ],
+)
+def test_networks_of_another_form_are_refused(make, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_network("encoder", make(), None, (6,))
+
+
+class Unknown(layers.Layer):
+    """A layer whose output has an unknown size."""
+
+    def compute_output_spec(self, x):
+        return keras.KerasTensor((None, None))
+
+
+@pytest.mark.parametrize("kind", ["list", "dict"])
+@pytest.mark.parametrize("model", ["vae", "autoencoder", "gan"])
+def test_each_model_refuses_several_outputs(model, kind):
+    x = keras.Input((4,))
+    mean, scale = layers.Dense(2)(x), layers.Dense(2)(x)
+    outputs = [mean, scale] if kind == "list" else {"mean": mean, "scale": scale}
+    network, decoder = (
+        keras.Model(x, outputs),
+        keras.Sequential([keras.Input((2,)), layers.Dense(4)]),
+    )
+    posterior, likelihood = distributions.DiagonalNormal(2), distributions.Normal((4,))
+    make = {
+        "vae": lambda: keras_gen.VAE(network, decoder, posterior, likelihood),
+        "autoencoder": lambda: keras_gen.RegularizedAutoencoder(network, decoder),
+        "gan": lambda: keras_gen.GAN(network, decoder),
+    }[model]
+    with pytest.raises(ValueError, match=f"returns a {kind} of 2 outputs of shapes"):
+        make()
+
+
+def ending(*last, **dense):
+    return keras.Sequential([keras.Input((3,)), layers.Dense(2, **dense), *last])
+
+
+@pytest.mark.parametrize(
+    ("network", "expected"),
+    [
+        (ending(activation="relu"), "relu"),
+        (ending(layers.ReLU()), "relu"),
+        (ending(layers.LeakyReLU()), None),
+        (ending(layers.Softmax()), "softmax"),
+        (ending(layers.Activation("linear"), activation="sigmoid"), "sigmoid"),
+        (ending(layers.Permute((1,)), layers.Identity(), activation="tanh"), "tanh"),
+        (ending(activation=lambda x: x), "<lambda>"),
+        (ending(), "linear"),
+        (keras.Model(X, keras.ops.sigmoid(FEATURES)), "sigmoid"),
+        (ending(layers.SpectralNormalization(layers.Dense(2, activation="tanh"))), "tanh"),
+        (layers.Dense(2, activation="sigmoid"), "sigmoid"),
+        (built_pair(), None),
+    ],
+)
+def test_the_last_activation(network, expected):
+    assert last_activation(network) == expected
+
+
+@pytest.mark.parametrize("name", sorted(_checks._RANGES))
+def test_the_range_of_an_activation_is_that_of_its_values(name):
+    low, high = _checks._RANGES[name]
+    x = np.stack([np.linspace(-50, 50, 10001), np.zeros(10001)], axis=-1).astype("float32")
+    values = np.asarray(keras.activations.get(name)(x))
+    assert values.min() >= low
+    assert values.max() <= high
+    assert values.min() == pytest.approx(low, abs=0.05) or values.min() < -40
+    assert values.max() == pytest.approx(high, abs=0.05) or values.max() > 40
+
+
+@pytest.mark.parametrize("name", sorted(_checks._RANGES))
+def test_logits_do_not_end_in_an_activation_with_a_range(name):
+    with pytest.raises(ValueError, match=f"which ends in the activation {name}. Remove that"):
+        check_logits("decoder", ending(activation=name))
+
+
+@pytest.mark.parametrize("name", ["linear", "leaky_relu", "elu"])
+def test_logits_end_in_an_activation_without_a_range(name):
+    check_logits("decoder", ending(activation=name))
+    assert output_range(ending(activation=name)) == (float("-inf"), float("inf"))
