@@ -1,7 +1,21 @@
 """Load data sets. `load(source)` returns two data sets of batches, `(train, test)`."""
 
 from keras_gen._columns import Column
+from keras_gen.data._csv import MISSING_WORDS
 from keras_gen.data.arrays import as_arrays
 from keras_gen.data.loading import MNIST_MINI, load, number_of_classes
+from keras_gen.data.tables import PENGUINS, Table, is_table, read_rows, read_table
 
-__all__ = ["MNIST_MINI", "Column", "as_arrays", "load", "number_of_classes"]
+__all__ = [
+    "MISSING_WORDS",
+    "MNIST_MINI",
+    "PENGUINS",
+    "Column",
+    "Table",
+    "as_arrays",
+    "is_table",
+    "load",
+    "number_of_classes",
+    "read_rows",
+    "read_table",
+]

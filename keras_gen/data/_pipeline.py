@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
 import tensorflow as tf
 
 from keras_gen._errors import marked_message
@@ -13,6 +16,8 @@ from keras_gen._files import PathLike
 
 _MEMORY_LIMIT = 2**30  # largest size in bytes of a data set that is kept in memory
 _SHUFFLE_BUFFER = 10_000  # number of examples, for data sets that are not in memory
+_LOADING_BATCH = 128  # number of examples that are read at once into memory
+_ALIGNMENT = 64  # bytes; TensorFlow uses a NumPy array without a copy if it has this alignment
 
 
 class Splits(NamedTuple):
@@ -22,13 +27,46 @@ class Splits(NamedTuple):
     test: tf.data.Dataset
 
 
-def without_labels(examples: tf.data.Dataset) -> tf.data.Dataset:
+@dataclasses.dataclass(frozen=True)
+class IndexedExamples:
+    """Examples that are read by their index, several at once, in any order."""
+
+    count: int
+    spec: tf.TensorSpec
+    """The shape and dtype of one example, without its label."""
+    read: Callable[[tf.Tensor], tf.Tensor]
+    """Reads examples. The argument is a tensor of their indices."""
+    labels: np.ndarray | None
+
+    def cardinality(self) -> int:
+        """Return the number of examples, like the method of `tf.data.Dataset`."""
+        return self.count
+
+
+Examples: TypeAlias = tf.data.Dataset | IndexedExamples
+
+
+def has_labels(examples: Examples) -> bool:
+    """Return whether each example has a label."""
+    if isinstance(examples, IndexedExamples):
+        return examples.labels is not None
+    return isinstance(examples.element_spec, tuple)
+
+
+def without_labels(examples: Examples) -> Examples:
     """Return the data set without labels. A data set without labels is returned unchanged."""
+    if isinstance(examples, IndexedExamples):
+        return dataclasses.replace(examples, labels=None)
     return examples.map(lambda x, *_: x)
 
 
 def to_batches(
-    examples: tf.data.Dataset, batch_size: int, *, shuffle: bool, seed: int, binarize: bool
+    examples: Examples,
+    batch_size: int,
+    *,
+    shuffle: bool,
+    seed: int,
+    binarize: bool,
 ) -> tf.data.Dataset:
     """Return a data set of batches with float32 values in [0, 1].
 
@@ -36,9 +74,9 @@ def to_batches(
     kept in memory. Otherwise they are decoded again in every epoch.
 
     Args:
-        examples: Data set of single examples `x` or `(x, label)`. If `x` is an integer tensor, it
-            is divided by the largest value of its dtype, such as 255 for uint8. If `x` is a float
-            tensor, its values must lie in [0, 1].
+        examples: Single examples `x` or `(x, label)`. If `x` is an integer tensor, it is divided by
+            the largest value of its dtype, such as 255 for uint8. If `x` is a float tensor, its
+            values must lie in [0, 1].
         batch_size: Examples per batch. The last batch may be smaller.
         shuffle: Whether to shuffle the examples, in a new order in every epoch.
         seed: Seed of the order of the examples, and of the binarized pixels.
@@ -49,27 +87,24 @@ def to_batches(
     options = tf.data.Options()
     # With autotuning by tf.data, the first batch of every second epoch was two seconds late.
     options.autotune.enabled = False
-    count = int(examples.cardinality())
     in_memory = _fits_in_memory(examples)
-    stored: Any = None
-    if in_memory:
-        # Not `cache()`: if its first reader stopped early, it would be incomplete for all readers.
-        stored = next(iter(examples.batch(count).with_options(options)))
-        # Shuffling and batching indices instead of examples is faster.
-        examples = tf.data.Dataset.range(count)
+    lookup = _lookup(examples, in_memory, options)
+    count = int(examples.cardinality())
+    # Shuffling and batching indices instead of examples is faster.
+    elements: Any = examples if lookup is None else tf.data.Dataset.range(count)
     if shuffle and count != 0:
-        examples = examples.shuffle(count if in_memory else _SHUFFLE_BUFFER, seed=seed)
+        elements = elements.shuffle(_SHUFFLE_BUFFER if lookup is None else count, seed=seed)
     # If all batches have the same size, the graph knows the batch size.
     equal_batches = count > 0 and count % batch_size == 0
-    batches = examples.batch(batch_size, drop_remainder=equal_batches)
+    batches = elements.batch(batch_size, drop_remainder=equal_batches)
     if binarize:
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=shuffle)
         batches = tf.data.Dataset.zip((batches, seeds))
 
     # One `map` with all steps, because each further `map` would cost time in every batch.
     def finish(batch: Any, pixel_seed: tf.Tensor | None = None) -> Any:
-        if in_memory:
-            batch = tf.nest.map_structure(lambda values: tf.gather(values, batch), stored)
+        if lookup is not None:
+            batch = lookup(batch)
         x, *labels = tf.nest.flatten(batch)
         scale = x.dtype.max if x.dtype.is_integer else 1.0
         x = tf.cast(x, tf.float32) / scale
@@ -78,16 +113,73 @@ def to_batches(
             x = tf.cast(uniform < x, tf.float32)
         return (x, *labels) if labels else x
 
-    return batches.map(finish).prefetch(2).with_options(options)
+    # Files are decoded in several threads. For examples in memory, one thread is faster.
+    threads = None if in_memory or lookup is None else _num_cpus()
+    return batches.map(finish, num_parallel_calls=threads).prefetch(2).with_options(options)
 
 
-def _fits_in_memory(examples: tf.data.Dataset) -> bool:
+def _fits_in_memory(examples: Examples) -> bool:
     """Return whether the total size of the examples is known and at most `_MEMORY_LIMIT` bytes."""
     count = int(examples.cardinality())
-    x = tf.nest.flatten(examples.element_spec)[0]
+    if isinstance(examples, IndexedExamples):
+        x = examples.spec
+    else:
+        x = tf.nest.flatten(examples.element_spec)[0]
     if count <= 0 or not x.shape.is_fully_defined():
         return False
     return bool(count * x.shape.num_elements() * x.dtype.size <= _MEMORY_LIMIT)
+
+
+def _lookup(
+    examples: Examples, in_memory: bool, options: tf.data.Options
+) -> Callable[[tf.Tensor], Any] | None:
+    """Return a function from the indices of examples to a batch. None if there are no indices.
+
+    Args:
+        examples: The examples.
+        in_memory: Whether to read all examples now, and keep them in memory.
+        options: Options of the data set that reads the examples.
+    """
+    if isinstance(examples, IndexedExamples):
+        images = _read_all(examples, options) if in_memory else None
+        labels = None if examples.labels is None else tf.constant(examples.labels)
+
+        def read(indices: tf.Tensor) -> Any:
+            x = examples.read(indices) if images is None else tf.gather(images, indices)
+            return x if labels is None else (x, tf.gather(labels, indices))
+
+        return read
+    if not in_memory:
+        return None
+    # Not `cache()`: if its first reader stopped early, it would be incomplete for all readers.
+    stored = next(iter(examples.batch(examples.cardinality()).with_options(options)))
+
+    def gather(indices: tf.Tensor) -> Any:
+        return tf.nest.map_structure(lambda values: tf.gather(values, indices), stored)
+
+    return gather
+
+
+def _read_all(examples: IndexedExamples, options: tf.data.Options) -> tf.Tensor:
+    """Read all examples, and return them as one tensor. Its memory is allocated only once."""
+    shape = (examples.count, *examples.spec.shape)
+    dtype = examples.spec.dtype.as_numpy_dtype
+    size = int(np.prod(shape)) * examples.spec.dtype.size
+    memory = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    stored = memory[start : start + size].view(dtype).reshape(shape)
+    indices = tf.data.Dataset.range(examples.count).batch(_LOADING_BATCH)
+    batches = indices.map(examples.read, num_parallel_calls=_num_cpus()).prefetch(2)
+    position = 0
+    for batch in batches.with_options(options).as_numpy_iterator():
+        stored[position : position + len(batch)] = batch
+        position += len(batch)
+    return tf.experimental.dlpack.from_dlpack(stored.__dlpack__())  # shares the memory
+
+
+def _num_cpus() -> int:
+    """Return the number of processor cores that this process may use."""
+    return len(os.sched_getaffinity(0))
 
 
 @contextlib.contextmanager

@@ -48,16 +48,16 @@ def read_tfds(name: str, data_dir: PathLike | None, image_size: tuple[int, int] 
     return _read_splits(builder, image_size)
 
 
-def count_tfds_folder_classes(folder: pathlib.Path) -> int | None:
-    """Return the number of classes of a data set on disk, or None without class labels."""
+def tfds_folder_classes(folder: pathlib.Path) -> list[str] | None:
+    """Return the class names of a data set on disk, or None without class labels."""
     import tensorflow_datasets as tfds
 
-    return _count_classes(tfds.builder_from_directory(folder))
+    return _class_names(tfds.builder_from_directory(folder))
 
 
-def count_tfds_classes(name: str, data_dir: PathLike | None) -> int | None:
-    """Return the number of classes of the TFDS data set `name`. Nothing is downloaded."""
-    return _count_classes(_find_builder(name, data_dir))
+def tfds_classes(name: str, data_dir: PathLike | None) -> list[str] | None:
+    """Return the class names of the TFDS data set `name`. Nothing is downloaded."""
+    return _class_names(_find_builder(name, data_dir))
 
 
 def _find_builder(name: str, data_dir: PathLike | None) -> tfds.core.DatasetBuilder:
@@ -125,12 +125,12 @@ def _read_splits(builder: tfds.core.DatasetBuilder, image_size: tuple[int, int] 
     return Splits(read("train"), read(test_splits[0]))
 
 
-def _count_classes(builder: tfds.core.DatasetBuilder) -> int | None:
-    """Return the number of classes of the first feature with class labels, or None without one."""
+def _class_names(builder: tfds.core.DatasetBuilder) -> list[str] | None:
+    """Return the names of the first feature with class labels, or None without such a feature."""
     import tensorflow_datasets as tfds
 
     key = _first_key(builder, tfds.features.ClassLabel)
-    return None if key is None else builder.info.features[key].num_classes
+    return None if key is None else list(builder.info.features[key].names)
 
 
 def _first_key(builder: tfds.core.DatasetBuilder, kind: type) -> str | None:

@@ -1,0 +1,365 @@
+"""Read one image file as grey or color pixels of 8 bits.
+
+Pillow reads all files correctly. TensorFlow's operations are several times faster, but they ignore
+the orientation, transparency, palettes and more. `read_header` says which files TensorFlow reads
+with the same result as Pillow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import struct
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import PIL.ExifTags
+import PIL.Image
+import PIL.ImageOps
+
+Color = tuple[int, int, int]
+
+# Formats that Pillow only identifies, decodes with other programs, or whose values have no range.
+_EXCLUDED_FORMATS = {
+    "BUFR",
+    "EPS",
+    "FITS",
+    "GRIB",
+    "HDF5",
+    "IPTC",
+    "MCIDAS",
+    "MPEG",
+    "SPIDER",
+    "WMF",
+}
+_GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
+_SEVERAL_IMAGES = ("MPO", "PSD")  # their first frame is the whole image, the others belong to it
+_HEADER_BYTES = 4096
+_PLAIN_PNG_CHUNKS = {
+    b"IHDR",
+    b"IDAT",
+    b"IEND",
+    b"PLTE",
+    b"bKGD",
+    b"cHRM",
+    b"gAMA",
+    b"hIST",
+    b"iCCP",
+    b"pHYs",
+    b"sBIT",
+    b"sRGB",
+    b"tEXt",
+    b"tIME",
+    b"zTXt",
+}
+_MOST_PNG_CHUNKS = 10_000
+_JPEG_SIZE_MARKERS = (0xFFC0, 0xFFC1, 0xFFC2)  # baseline, extended, progressive; Huffman coding
+_JPEG_SCAN_MARKER = 0xFFDA
+# tables, comments, and data of applications, except 0xFFE1, which is EXIF data
+_JPEG_OTHER_MARKERS = {0xFFC4, 0xFFDB, 0xFFDD, 0xFFFE, 0xFFE0, *range(0xFFE2, 0xFFF0)}
+
+
+class Header(NamedTuple):
+    """What the header of an image file says about the image."""
+
+    height: int
+    width: int
+    is_color: bool
+    """Whether the file stores colors. The colors may all be grey."""
+    is_plain: bool
+    """Whether TensorFlow decodes the file like Pillow."""
+    has_frames: bool = False
+    """Whether the file contains several frames or pages."""
+    is_invisible: bool = False
+    """Whether the image is drawn by its transparency alone, in the color of the background."""
+
+
+@functools.cache
+def formats() -> tuple[str, ...]:
+    """Return the names of the file formats that can be read, in the order of Pillow's tries."""
+    PIL.Image.init()
+    return tuple(name for name in PIL.Image.ID if name not in _EXCLUDED_FORMATS)
+
+
+def suffixes() -> frozenset[str]:
+    """Return the suffixes of the formats, such as ".png"."""
+    readable = set(formats())
+    extensions = PIL.Image.registered_extensions()
+    return frozenset(suffix for suffix, name in extensions.items() if name in readable)
+
+
+def printable(path: str) -> str:
+    r"""Return a path in which bytes that are no UTF-8 are escaped, such as `caf\xe9`."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def read_header(path: str, background: Color) -> Header:
+    """Read the header of an image file.
+
+    Args:
+        path: The file.
+        background: Red, green and blue of the background, from 0 to 255.
+
+    Raises:
+        ValueError: If the file is not an image, or if the image has too many pixels.
+    """
+    with _reading(path):
+        file = os.open(path, os.O_RDONLY)
+        try:
+            header = _read_plain_header(file)
+        finally:
+            os.close(file)
+    if header is None:
+        return _read_other_header(path, background)
+    _check_size(path, header.width, header.height)
+    return header
+
+
+def read_image(path: str, background: Color, least_size: int | None = None) -> PIL.Image.Image:
+    """Read an image file as a grey image (mode "L") or a color image (mode "RGB") of 8 bits.
+
+    The image is upright, as its EXIF orientation says. A transparent image is drawn over the
+    background. Of several frames or pages, the first is read. Colour profiles are ignored.
+
+    Args:
+        path: The file.
+        background: Red, green and blue of the background, from 0 to 255.
+        least_size: If a JPEG image has at least twice this height and width, the decoder may
+            return a smaller image. Its height and width are at least `least_size`. Default: the
+            image keeps its size.
+
+    Raises:
+        ValueError: If the file is damaged or not an image, if it has too many pixels, or if the
+            range of its values is not known.
+    """
+    with _reading(path), PIL.Image.open(path, formats=formats()) as image:
+        _check_size(path, *image.size)
+        _check_transparent_color(path, image)
+        if least_size is not None:
+            image.draft(None, (least_size, least_size))
+        image.load()
+        PIL.ImageOps.exif_transpose(image, in_place=True)
+        return _to_8_bits(path, image, background)
+
+
+def is_colored(image: PIL.Image.Image) -> bool:
+    """Return whether a pixel of an image of mode "L" or "RGB" is not grey."""
+    if image.mode == "L":
+        return False
+    pixels = np.asarray(image)
+    return bool(np.any(pixels != pixels[..., :1]))
+
+
+class UnreadableImageError(ValueError):
+    """An image file cannot be read. The message says why and what to do."""
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    """Turn all errors of the operating system and of Pillow into an `UnreadableImageError`."""
+    try:
+        yield
+    except UnreadableImageError:
+        raise
+    except Exception as error:  # damaged files raise errors of many classes inside Pillow
+        raise UnreadableImageError(
+            f"Expected an image. Received: {printable(path)}, which is damaged or not an image. "
+            "Remove the file, or pass `skip_corrupt=True` to skip all such files."
+        ) from error
+
+
+def _check_size(path: str, width: int, height: int) -> None:
+    """Check the number of pixels, because a small file can contain a huge image."""
+    limit = PIL.Image.MAX_IMAGE_PIXELS
+    if limit is not None and width * height > limit:
+        raise UnreadableImageError(
+            f"Expected an image of at most {limit:,} pixels. Received: {printable(path)}, which "
+            f"has {height}×{width} pixels. If you trust the file, set `PIL.Image.MAX_IMAGE_PIXELS` "
+            "to a larger number. Otherwise remove the file, or pass `skip_corrupt=True` to skip "
+            "all such files."
+        )
+
+
+def _check_transparent_color(path: str, image: PIL.Image.Image) -> None:
+    """Refuse a transparent color that Pillow would not find among the pixels.
+
+    Pillow converts the pixels of such a PNG file to 8 bits, and does not convert the color.
+    """
+    transparent = image.info.get("transparency")
+    if image.format != "PNG" or not isinstance(transparent, int | tuple) or image.mode == "P":
+        return
+    tiles = getattr(image, "tile", None)
+    stored = tiles[0].args if tiles else None
+    if stored not in (image.mode, "1", "I;16B"):
+        raise UnreadableImageError(
+            "Expected a PNG file without a transparent color, or with 8 bits per channel. "
+            f"Received: {printable(path)}, whose pixels are stored as {stored}. Save the file "
+            "again with an alpha channel."
+        )
+
+
+def _read_plain_header(file: int) -> Header | None:
+    """Return the header of a file that TensorFlow decodes like Pillow. None for all other files.
+
+    Args:
+        file: The descriptor of the open file.
+    """
+    head = os.pread(file, _HEADER_BYTES, 0)
+    if head.startswith(b"\xff\xd8"):
+        return _read_plain_jpeg(file, head)
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return _read_plain_png(file, head)
+    return None
+
+
+def _read_plain_jpeg(file: int, head: bytes) -> Header | None:
+    """Return the header of a grey or color JPEG file without EXIF data, and None for others."""
+    size = os.fstat(file).st_size
+    if os.pread(file, 2, size - 2) != b"\xff\xd9":  # it is cut, or more data follow the image
+        return None
+    header = None
+    position = 2
+    while True:
+        if position + 10 > len(head):
+            if position + 10 > size or len(head) > _HEADER_BYTES:
+                return None
+            head = os.pread(file, 2**20, 0)
+            continue
+        marker, length = struct.unpack_from(">HH", head, position)
+        if marker == _JPEG_SCAN_MARKER:
+            return header
+        if marker in _JPEG_SIZE_MARKERS:
+            precision, height, width, channels = struct.unpack_from(">BHHB", head, position + 4)
+            if header or precision != 8 or channels not in (1, 3) or not height or not width:
+                return None
+            header = Header(height, width, is_color=channels == 3, is_plain=True)
+        elif marker not in _JPEG_OTHER_MARKERS:
+            return None
+        position += 2 + length
+
+
+def _read_plain_png(file: int, head: bytes) -> Header | None:
+    """Return the header of a PNG file of 8 bits without transparency, EXIF data and animation."""
+    if len(head) < 33:
+        return None
+    width, height, depth, color = struct.unpack_from(">IIBB", head, 16)
+    if depth != 8 or color not in (0, 2) or not height or not width:
+        return None
+    position = 8
+    for _ in range(_MOST_PNG_CHUNKS):
+        chunk = head[position : position + 11]
+        if len(chunk) < 11:
+            chunk = os.pread(file, 11, position)
+        if len(chunk) < 11:
+            return None
+        kind = chunk[4:8]
+        if kind not in _PLAIN_PNG_CHUNKS:
+            return None
+        if kind in (b"tEXt", b"zTXt") and chunk[8:11] in (b"Raw", b"XML"):
+            return None  # the orientation may be in such a text
+        if kind == b"IEND":
+            return Header(height, width, is_color=color == 2, is_plain=True)
+        position += 12 + int.from_bytes(chunk[:4], "big")
+    return None
+
+
+def _read_other_header(path: str, background: Color) -> Header:
+    """Return the header of a file that Pillow must decode."""
+    with _reading(path), PIL.Image.open(path, formats=formats()) as image:
+        _check_size(path, *image.size)
+        width, height = image.size
+        if image.format != "TIFF":  # Pillow has exchanged the sides of TIFF images
+            # the method of PNG images would decode the image
+            exif = PIL.Image.Image.getexif(image)
+            orientation = exif.get(PIL.ExifTags.Base.Orientation, 1)
+            if orientation in (5, 6, 7, 8):
+                width, height = height, width
+        has_frames = getattr(image, "is_animated", False) and image.format not in _SEVERAL_IMAGES
+        return Header(
+            height,
+            width,
+            is_color=image.mode not in _GREY_MODES or background != (background[0],) * 3,
+            is_plain=False,
+            has_frames=has_frames,
+            is_invisible=_is_invisible(image, background),
+        )
+
+
+def _is_invisible(image: PIL.Image.Image, background: Color) -> bool:
+    """Return whether the transparency varies, but the image over the background has one color."""
+    if not image.has_transparency_data or _is_deep(image):
+        return False
+    alpha = _with_alpha(image).getchannel("A")
+    if len(set(alpha.getextrema())) == 1:
+        return False
+    pixels = np.asarray(_over(image, background))
+    return bool(np.all(pixels == pixels[0, 0]))
+
+
+def _to_8_bits(path: str, image: PIL.Image.Image, background: Color) -> PIL.Image.Image:
+    """Return an image of any mode as an image of mode "L" or "RGB"."""
+    if _is_deep(image):
+        image = _deep_to_8_bits(path, image)
+    if image.has_transparency_data:
+        return _over(image, background)
+    return image.convert("L" if image.mode in ("1", "L") else "RGB")
+
+
+def _over(image: PIL.Image.Image, background: Color) -> PIL.Image.Image:
+    """Return an image with transparency, drawn over the background."""
+    canvas = PIL.Image.new("RGBA", image.size, (*background, 255))
+    return PIL.Image.alpha_composite(canvas, _with_alpha(image)).convert("RGB")
+
+
+def _with_alpha(image: PIL.Image.Image) -> PIL.Image.Image:
+    """Return an image of any mode of 8 bits as an image of mode "RGBA"."""
+    if image.mode == "La":  # which Pillow converts to "LA" only
+        image = image.convert("LA")
+    return image.convert("RGBA")
+
+
+def _is_deep(image: PIL.Image.Image) -> bool:
+    """Return whether an image has grey values of more than 8 bits."""
+    return image.mode == "F" or image.mode.startswith("I")
+
+
+def _deep_to_8_bits(path: str, image: PIL.Image.Image) -> PIL.Image.Image:
+    """Return grey values of more than 8 bits, or floats in [0, 1], as an image of 8 bits.
+
+    Pillow's `convert` would clip them at 255.
+    """
+    values = np.asarray(image)
+    low, high = values.min(), values.max()
+    largest = _largest_value(image)
+    if largest is None or not (low >= 0 and high <= largest):
+        raise UnreadableImageError(
+            "Expected grey values of 8 or 16 bits, or floats in [0, 1]. Received: "
+            f"{printable(path)}, which has values of mode {image.mode} from {low:g} to {high:g}. "
+            "Save the image with 8 or 16 bits, or pass `skip_corrupt=True` to skip all such files."
+        )
+    pixels = np.round(values.astype(np.float64) * (255 / largest)).astype(np.uint8)
+    grey = PIL.Image.fromarray(pixels)
+    transparent = image.info.get("transparency")
+    if transparent is None:
+        return grey
+    alpha = np.where(values == transparent, 0, 255).astype(np.uint8)
+    return PIL.Image.merge("LA", (grey, PIL.Image.fromarray(alpha)))
+
+
+def _largest_value(image: PIL.Image.Image) -> float | None:
+    """Return the value that means white in an image of mode "I;16", "I" or "F".
+
+    None if the file does not say whether white or black is the largest value, or which value is
+    white.
+    """
+    tags: Any = getattr(image, "tag_v2", {})
+    if tags.get(PIL.ExifTags.Base.PhotometricInterpretation, 1) != 1:
+        return None  # zero means white, which Pillow ignores
+    if image.mode == "F":
+        return 1.0
+    if image.mode.startswith("I;16"):
+        bits = tags.get(PIL.ExifTags.Base.BitsPerSample, (16,))[0]
+        return float(2**bits - 1)
+    return 65535.0 if image.format == "PPM" else None
