@@ -1,8 +1,8 @@
 """Generative models for Keras 3: regularized autoencoders, variational autoencoders and GANs.
 
-The package registers its classes with Keras, so that `keras.saving.load_model` finds them.
-`import keras_gen` alone imports neither Keras nor TensorFlow. A public name is imported at its
-first use. The classes are registered as soon as the program has imported Keras, too.
+`import keras_gen` alone imports neither Keras nor TensorFlow. A public name, such as `VAE`, is
+imported at its first use. As soon as a program has imported both keras_gen and Keras, the classes
+of keras_gen are registered with Keras. Then `keras.saving.load_model` can load their objects.
 """
 
 import importlib
@@ -73,12 +73,14 @@ def __dir__() -> list[str]:
 
 
 def _register_classes(module: types.ModuleType) -> None:
-    """Import all modules in `_WITH_CLASSES` as soon as the outermost import has ended.
+    """Register all classes of keras_gen with Keras, by importing the modules in `_WITH_CLASSES`.
 
-    `wrapt` calls this function after the import of Keras, and after the import of each module in
-    `_WITH_CLASSES`. These imports can be nested, because a module imports other modules. The
-    outermost import began first. So its module is the first module of `_WITH_CLASSES` in
-    `sys.modules`. If `sys.modules` has no module of `_WITH_CLASSES`, it is the import of Keras.
+    The library wrapt calls this function after the import of Keras, and after the import of each
+    module in `_WITH_CLASSES`. Such an import can run inside another, because modules import each
+    other. The function does its work only after the outermost of these imports. The outermost
+    import started first, and `sys.modules` lists modules in the order in which their imports
+    started. Therefore the outermost module is the first module of `_WITH_CLASSES` in `sys.modules`,
+    or Keras if `sys.modules` contains no module of `_WITH_CLASSES`.
     """
     outermost = next((name for name in sys.modules if name in _WITH_CLASSES), "keras")
     if module.__name__ == outermost:

@@ -1,8 +1,8 @@
 """The only module that uses private names of Keras and TensorFlow.
 
-If a version of Keras lacks a private name, the functions of this module use public names instead,
-and may be slower. `tests/test_compat.py` has one test per private name. The test fails if a new
-version of Keras changes the meaning of the name.
+If a version of Keras lacks a private name, a function of this module uses public names instead. The
+function may then be slower. `tests/test_compat.py` has one test per private name. This test fails
+if a new version of Keras changes the meaning of the private name.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def step_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
 def adam_slots(
     optimizer: keras.optimizers.Adam, variable: keras.Variable
 ) -> tuple[keras.Variable, keras.Variable] | None:
-    """Return Adam's first and second moment of a variable. None if Keras lacks a private name."""
+    """Return Adam's two moment estimates of a variable, or None if Keras lacks a private name."""
     names = ("_get_variable_index", "_momentums", "_velocities")
     if not all(hasattr(optimizer, name) for name in names):
         return None
@@ -61,14 +61,15 @@ def one_step_function(
     """Return a training function that is faster than the function of Keras.
 
     Keras wraps the data and the logs of each step in a `tf.experimental.Optional`. For a small
-    network, wrapping takes about a tenth of the time of a step. The faster function does not wrap.
+    network, this wrapping takes about a tenth of the time of a step. The returned function does not
+    wrap the data and the logs.
 
     Args:
         model: A model that trains in a TensorFlow graph, on one device, with one step per
             execution.
-        keras_function: The training function of Keras. The returned function calls it if the data
-            are not a `tf.data.Iterator`. If Keras lacks the private name, the training function of
-            Keras is returned.
+        keras_function: The training function of Keras. The returned function calls `keras_function`
+            if the data are not a `tf.data.Iterator`. If Keras lacks a private name that the faster
+            function needs, `keras_function` itself is returned.
     """
     if not hasattr(model, "_autoconvert_optionals"):
         return keras_function
@@ -91,7 +92,8 @@ def one_step_function(
 def saves_hdf5() -> bool:
     """Return whether Keras is saving a model in its old HDF5 format at the moment.
 
-    In this format, Keras removes the optimizer from the compiled model. Later files would lack it.
+    To write this format, Keras deletes the optimizer from the arguments of `compile` that the model
+    keeps. Later calls of `save` would then fail, because they need the optimizer.
     """
     if global_state is None:
         return False
@@ -109,12 +111,12 @@ class MultiWorkerModel(keras.Model):
     """A Keras model whose `fit` and `evaluate` work under `MultiWorkerMirroredStrategy`.
 
     In Keras 3.15, `fit` and `evaluate` fail under this strategy, for two reasons that
-    github.com/keras-team/keras/issues/20585 describes. Each of the two methods below removes one
-    reason. With other versions of Keras, the methods change nothing.
+    github.com/keras-team/keras/issues/20585 describes. Each of the two methods below removes one of
+    the reasons. With other versions of Keras, the methods change nothing.
     """
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> Any:
-        """Build the metrics from the part of a batch that this worker has.
+        """Build the metrics from the part of a batch that is on this worker.
 
         Keras would build the metrics from an average of the batches of all workers. Computing this
         average fails.
@@ -128,7 +130,7 @@ class MultiWorkerModel(keras.Model):
             return self._symbolic_build(data_batch=batch)
 
     def _make_function(self, step_function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Make the function that runs a step, but with logs of shape `(1,)` instead of scalars.
+        """Make the function that runs a step, with logs of shape `(1,)` instead of scalars.
 
         Keras averages the logs of the workers along the first axis. For scalars, this fails,
         because a scalar has no axis.

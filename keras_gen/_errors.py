@@ -1,7 +1,8 @@
-"""Marks around error messages. A marked message can be found inside a TensorFlow error.
+"""Mark error messages, so that they can be found again in the text of a TensorFlow error.
 
-An error inside a TensorFlow graph reaches Python as a TensorFlow error. The text of the TensorFlow
-error contains the original message, but also other text.
+If an operation inside a TensorFlow graph fails, Python receives a TensorFlow error. The text of
+this error contains the original message between other texts. The marks show where the original
+message begins and ends.
 """
 
 import re
@@ -19,9 +20,9 @@ def mark(message: str) -> str:
 def marked_message(error: Exception) -> str | None:
     """Return the marked message inside an error, or None if the error has no marked message.
 
-    If a number follows the message in the error, the number replaces each `#` in the message. The
-    number is, for instance, the index of an example in its batch. If a second number follows, it
-    replaces each `@` in the message.
+    If TensorFlow printed a number directly after the message, this number replaces each `#` in the
+    message. For instance, the number is the index of an example in its batch. If TensorFlow printed
+    two numbers, the second number replaces each `@` in the message.
 
     Example:
         >>> marked_message(ValueError("assertion failed: [" + mark("Bad example #.") + "] [3]"))

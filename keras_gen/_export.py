@@ -1,7 +1,8 @@
-"""Export of endpoints as a SavedModel, or of one endpoint as an ONNX or LiteRT file.
+"""Export the functions of a model as a SavedModel, or one function as an ONNX or LiteRT file.
 
-An endpoint is a pair: a function, and a list with the `tf.TensorSpec` of each input. The function
-takes tensors and returns a dictionary of tensors. This module does not import `keras_gen.models`.
+In this module, an endpoint is a pair `(function, specs)`. The function takes tensors and returns a
+dictionary of tensors. `specs` is a list with the `tf.TensorSpec` of each argument of the function.
+This module does not import `keras_gen.models`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from keras_gen._files import PathLike
 from keras_gen._typing import Endpoint
 
 IMAGE_OUTPUTS = ("reconstructions", "outputs")
-"""Names of the outputs that contain examples, such as images. An endpoint for PNG files encodes
-these outputs as PNG files."""
+"""Names of the outputs that contain examples, such as images. If an exported function returns PNG
+files, it encodes these outputs as PNG files."""
 
 _SUFFIXES = {"onnx": ".onnx", "litert": ".tflite"}
 _NOT_FLOAT32 = (
@@ -40,16 +41,20 @@ def serving_endpoints(
     png: bool = False,
     example: np.ndarray | float = 0.0,
 ) -> dict[str, Endpoint]:
-    """Return the endpoints of a SavedModel. Unlike `signatures`, they also accept empty batches.
+    """Return the endpoints of a SavedModel, which also accept empty batches.
 
+    An endpoint is a pair `(function, specs)`. The function takes and returns tensors. `specs` is a
+    list with the `tf.TensorSpec` of each argument. The endpoints in `signatures` do not have to
+    accept empty batches.
     Args:
         signatures: Endpoints of the model by name.
         data_shape: Shape of one example, such as `(28, 28, 1)`.
         value_range: Smallest and largest value of the data.
         png: Whether to add an endpoint `NAME_bytes` for each endpoint NAME. The added endpoint
             receives and returns images as PNG files.
-        example: A valid value, or a valid example of shape `data_shape`. An endpoint that receives
-            an empty batch computes this example instead, and removes it from the outputs.
+        example: A valid value of the data, or a valid example of shape `data_shape`. If an endpoint
+            receives an empty batch, it processes this example instead, and removes the results of
+            this example from its outputs.
 
     Returns:
         Endpoints of the SavedModel by name.
@@ -74,6 +79,7 @@ def write_saved_model(
 ) -> None:
     """Write endpoints as a SavedModel that stores each weight once.
 
+    An endpoint is a pair: a function of tensors, and the `tf.TensorSpec` of each argument.
     Args:
         endpoints: Endpoints by name. TensorFlow Serving uses the endpoint `serving_default` if a
             request names no endpoint.
@@ -96,6 +102,7 @@ def write_signature(
 ) -> None:
     """Write one endpoint as a file for ONNX Runtime or LiteRT.
 
+    An endpoint is a pair: a function of tensors, and the `tf.TensorSpec` of each argument.
     Args:
         signatures: Endpoints of the model by name.
         signature: Name of the endpoint to write.
@@ -134,7 +141,7 @@ def write_signature(
 def _known_limit(
     format: str, function: Callable[..., Any], specs: Sequence[tf.TensorSpec]
 ) -> str | None:
-    """Return why a format cannot run a function. None if no reason is known before conversion."""
+    """Return why a format cannot run a function, or None if no reason is known in advance."""
     if any(spec.name == "seed" for spec in specs):
         return f"{format} has no stateless random numbers"
     if format == "litert" and not _computes_in_float32(function, specs):
@@ -160,7 +167,7 @@ def _convert(
     specs: Sequence[tf.TensorSpec],
     kwargs: dict[str, Any],
 ) -> str | None:
-    """Convert an endpoint, and write the file. Return the problem if this fails, or else None."""
+    """Convert an endpoint and write the file. Return the reason if this fails, otherwise None."""
     if format == "litert":
         kwargs.setdefault("target_spec", {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]})
     try:
@@ -182,7 +189,7 @@ def _convert(
 
 
 def _flaw_of_onnx_file(path: pathlib.Path, specs: Sequence[tf.TensorSpec]) -> str | None:
-    """Return what is invalid in an ONNX file of the converter tf2onnx. None if it is valid."""
+    """Return why an ONNX file of the converter tf2onnx is invalid, or None if the file is valid."""
     import onnx
 
     onnx.checker.check_model(os.fspath(path), full_check=True)

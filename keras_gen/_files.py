@@ -19,10 +19,10 @@ UNFINISHED = "unfinished-"
 def atomic_write(path: PathLike) -> Iterator[pathlib.Path]:
     """Write a file or a folder completely or not at all.
 
-    The caller writes to a temporary path in the same folder. Then the temporary file or folder is
-    flushed to disk and renamed to `path`. If an error occurs before the renaming, `path` does not
-    change. If the process is killed, the next call with the same `path` removes the temporary file
-    or folder.
+    In the `with` block, the caller writes to a temporary path beside `path`. At the end of the
+    block, the temporary file or folder is flushed to disk and renamed to `path`. If an error occurs
+    before the renaming, `path` does not change. If the process is killed, the next call with the
+    same `path` removes the temporary file or folder.
 
     Args:
         path: Path of the file or folder. An existing file is replaced. A folder must not exist yet.
@@ -53,13 +53,13 @@ def atomic_write(path: PathLike) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def folder_lock(folder: PathLike, wait: bool = True) -> Iterator[None]:
-    """Hold an exclusive lock on a folder.
+    """Hold an exclusive lock on a folder during a `with` block.
 
     If the process is killed, the operating system releases the lock.
 
     Args:
         folder: An existing folder.
-        wait: Whether to wait while another process holds the lock.
+        wait: Whether to wait while another process holds the lock. Default: True.
 
     Raises:
         BlockingIOError: If another process holds the lock and `wait` is False.
@@ -82,10 +82,10 @@ def remove(path: PathLike) -> None:
 
 
 def write_checksums(folder: PathLike, name: str) -> None:
-    """Write the file `folder/name`, with the SHA-256 checksums of all other files in the folder.
+    """Write the file `folder/name` with the SHA-256 checksums of all other files in `folder`.
 
-    The command `sha256sum -c` can check the files. The first line of `folder/name` is a comment. It
-    contains the checksum of all other lines.
+    The command `sha256sum -c` can read this file and check the other files. The first line is a
+    comment. The comment contains the checksum of all other lines of `folder/name`.
     """
     folder = pathlib.Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / name)
@@ -121,7 +121,7 @@ def _sha256(path: pathlib.Path) -> str:
 
 
 def _sync(path: pathlib.Path) -> None:
-    """Make the operating system write a file or folder to the disk, and wait until it has."""
+    """Make the operating system write a file or folder to the disk, and wait until this is done."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -28,5 +28,6 @@ Data = Examples | keras.utils.PyDataset | Iterator[Any]
 """Data for `fit`: a `tf.data.Dataset`, an array, a `keras.utils.PyDataset`, or a generator."""
 
 Endpoint = tuple[Callable[..., dict[str, tf.Tensor]], list[tf.TensorSpec]]
-"""A pair: a function of an exported model, and a list with the `tf.TensorSpec` of each input. The
-function takes tensors and returns a dictionary of tensors."""
+"""A pair `(function, specs)` that describes one function of an exported model. The function takes
+tensors and returns a dictionary of tensors. `specs` is a list with the `tf.TensorSpec` of each
+argument of the function."""

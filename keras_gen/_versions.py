@@ -1,4 +1,4 @@
-"""The package versions that are reported in runs, in model cards and on the command line."""
+"""The versions of packages, which run folders, model cards and the command line report."""
 
 import importlib.metadata
 
@@ -13,5 +13,7 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of keras_gen and of its main dependencies, without importing them."""
+    """Return `{package: version}` for keras_gen and its main dependencies.
+
+    The function does not import the packages."""
     return {name: importlib.metadata.version(name) for name in _PACKAGES}

@@ -1,9 +1,9 @@
 """Adversarial losses of a GAN, and penalties on the gradient of its discriminator.
 
 Each adversarial loss defines the loss L_g of the generator and the loss L_d of the discriminator.
-All losses and penalties return one value per example. The model averages these values. The
-discriminator returns logits D(x) of shape `[batch, 1]`. γ(x) = sigmoid(D(x)) is the estimated
-probability that x is a real example.
+All losses and penalties return one value per example, and the model averages these values. The
+discriminator returns a logit D(x) for each example x. γ(x) = sigmoid(D(x)) is the discriminator's
+estimate of the probability that x is a real example.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ class AdversarialLoss(Serializable):
     """
 
     relative = False
-    """Whether only differences between logits have a meaning.
+    """Whether the loss depends only on differences between logits.
 
-    If True, the sign of a single logit does not tell whether an example is real.
+    If True, the sign of a single logit does not show whether the discriminator classifies an
+    example as real.
     """
     paired = False
     """Whether the loss of the generator also needs the logits of real examples."""
@@ -40,7 +41,8 @@ class AdversarialLoss(Serializable):
 
         Args:
             fake_logits: Logits of generated examples, `[batch, 1]`.
-            real_logits: Logits of real examples, `[batch, 1]`, if `paired` is True. Otherwise None.
+            real_logits: Logits of real examples, `[batch, 1]`. Needed only if the attribute
+                `paired` is True. Default: None.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must implement `generator` and return the generator's loss."
@@ -73,18 +75,19 @@ class AdversarialLoss(Serializable):
 class NonSaturating(AdversarialLoss):
     """Compute the non-saturating loss, in nats.
 
-    For a real example x and a generated example x̂, the loss of the generator is
-    L_g = −log γ(x̂). The loss of the discriminator D is L_d = −log γ(x) − log(1 − γ(x̂)). Here
-    γ = sigmoid(D) is the probability, as D estimates it, that an example is real. The sources are
-    section MATH 4 of the lecture notes and section 3 of Goodfellow et al. 2014, arXiv:1406.2661.
+    Let D be the logit that the discriminator returns. γ = sigmoid(D) is then the discriminator's
+    estimate of the probability that an example is real. For a real example x and a generated
+    example x̂, the loss of the generator is L_g = −log γ(x̂). The loss of the discriminator is
+    L_d = −log γ(x) − log(1 − γ(x̂)). The source is Goodfellow et al. 2014, arXiv:1406.2661, section
+    3.
 
     Args:
-        label_smoothing: A number s in [0, ½) for one-sided label smoothing, which changes the loss
-            of real examples only (Salimans et al. 2016, arXiv:1606.03498, section 3.4). In L_d, the
-            term −log γ(x) becomes −(1 − s) log γ(x) − s log(1 − γ(x)). Default: 0, no smoothing.
+        label_smoothing: A number s in [0, ½). In L_d, the term −log γ(x) of real examples becomes
+            −(1 − s) log γ(x) − s log(1 − γ(x)). This is called one-sided label smoothing (Salimans
+            et al. 2016, arXiv:1606.03498, section 3.4). Default: 0, no smoothing.
 
     Example:
-        If the logits are 0, γ = ½: the discriminator cannot tell real from generated examples.
+        If the logits are 0, then γ = ½. The discriminator cannot tell real from generated examples.
 
         >>> loss = NonSaturating()
         >>> logits = tf.zeros((1, 1))
@@ -117,19 +120,20 @@ class NonSaturating(AdversarialLoss):
 class Minimax(NonSaturating):
     """Compute the minimax loss, in nats.
 
-    The value of the minimax problem is V = E[log γ(x)] + E[log(1 − γ(x̂))] for real examples x and
-    generated examples x̂. Here γ = sigmoid(D) is the probability, as the discriminator D estimates
-    it, that an example is real. The discriminator maximizes V and the generator minimizes V.
-    Therefore the loss of the generator is L_g = log(1 − γ(x̂)), and the loss of the discriminator is
-    the same as in `NonSaturating`. The sources are section MATH 4 of the lecture notes and equation
-    1 of Goodfellow et al. 2014, arXiv:1406.2661. If D is optimal, V = 2·JS − log 4, where JS is the
-    Jensen-Shannon divergence between the distributions of x and x̂.
+    Let γ be the discriminator's estimate of the probability that an example is real. For real
+    examples x and generated examples x̂, let V = E[log γ(x)] + E[log(1 − γ(x̂))], where E is the
+    mean. The discriminator maximizes V, and the generator minimizes V (Goodfellow et al. 2014,
+    arXiv:1406.2661, equation 1). Therefore the loss of the discriminator is L_d = −log γ(x) −
+    log(1 − γ(x̂)). The first term of V does not depend on the generator. Therefore the loss of the
+    generator is L_g = log(1 − γ(x̂)). For an optimal discriminator, V = 2·JS − log 4, where JS is
+    the Jensen-Shannon divergence between the distributions of x and x̂.
 
     The gradient of L_g vanishes when γ(x̂) is close to 0. Therefore prefer `NonSaturating` for
     training.
 
     Args:
-        label_smoothing: Amount of one-sided label smoothing, as in `NonSaturating`.
+        label_smoothing: Amount of one-sided label smoothing, a number in [0, ½), as in
+            `NonSaturating`. Default: 0.
 
     Example:
         >>> Minimax().generator(tf.zeros((1, 1))).numpy().round(4)
@@ -151,11 +155,12 @@ class LeastSquares(AdversarialLoss):
 
     Args:
         fake_label: a, the logit that the discriminator should return for generated examples.
-        real_label: b, the logit that the discriminator should return for real examples. A value
-            below 1 is label smoothing.
-        generator_label: c, the logit that the generator tries to get for generated examples. If
-            b − a = 2 and b − c = 1, the generator minimizes Pearson's χ² divergence. An example is
-            (a, b, c) = (−1, 1, 0).
+            Default: 0.
+        real_label: b, the logit that the discriminator should return for real examples. Default: 1.
+            A smaller b is a form of label smoothing.
+        generator_label: c, the value of D(x̂) at which the loss of the generator is 0. Default: 1.
+            If b − a = 2 and b − c = 1, the generator minimizes Pearson's χ² divergence. For
+            instance, a = −1, b = 1 and c = 0 meet these two conditions.
 
     Example:
         >>> LeastSquares().generator(tf.zeros((1, 1))).numpy()
@@ -221,11 +226,12 @@ class Hinge(AdversarialLoss):
 class Wasserstein(AdversarialLoss):
     """Compute the Wasserstein loss.
 
-    D(x) is the logit of a real example x, and D(x̂) is the logit of a generated example x̂. The loss
-    of the discriminator D is L_d = D(x̂) − D(x), and the loss of the generator is L_g = −D(x̂)
-    (Arjovsky et al. 2017, arXiv:1701.07875). If D minimizes E[L_d] among all 1-Lipschitz functions,
-    −E[L_d] is the earth mover's distance between the distributions of x and x̂. The loss alone does
-    not make D 1-Lipschitz. Therefore add a `GradientPenalty`, or use spectral normalization in D.
+    D(x) is the logit of a real example x, and D(x̂) is the logit of a generated example x̂. The
+    loss of the discriminator is L_d = D(x̂) − D(x), and the loss of the generator is L_g = −D(x̂)
+    (Arjovsky et al. 2017, arXiv:1701.07875). Let E[L_d] be the mean of L_d. If D minimizes E[L_d]
+    among all 1-Lipschitz functions, −E[L_d] is the earth mover's distance between the distributions
+    of x and x̂. The loss alone does not make D 1-Lipschitz. Therefore add a `GradientPenalty`, or
+    use spectral normalization in the discriminator.
 
     Example:
         >>> Wasserstein().discriminator(tf.constant([[2.0]]), tf.constant([[0.5]])).numpy()
@@ -274,16 +280,16 @@ class RelativisticPairing(AdversarialLoss):
 class Penalty(Serializable):
     """Base class of the penalties on ‖∇D‖, the norm of the gradient of the discriminator D.
 
-    A subclass implements `points`, which returns the points at which to compute the gradient. The
-    subclass also implements `from_squared_norm`, which computes the penalty from ‖∇D‖². The penalty
-    is computed in float32, also under mixed precision.
+    A subclass implements two methods. `points` returns the points at which the gradient ∇D is
+    computed. `from_squared_norm` computes the penalty from ‖∇D‖². The penalty is computed in
+    float32, also under mixed precision.
 
     Args:
-        weight: Factor of the penalty.
-        every: Number of training steps per application of the penalty. When the penalty is applied,
-            it is multiplied by `every`, so that its average over all steps stays the same. The
-            source is the lazy regularization of Karras et al. 2020, arXiv:1912.04958, appendix B.
-            Default: 1, every step.
+        weight: Factor of the penalty, a positive number.
+        every: Number of training steps per application of the penalty. Default: 1, every step. The
+            GAN multiplies an applied penalty by `every`, so that the average of the penalty over
+            all steps stays the same. The source is the lazy regularization of Karras et al. 2020,
+            arXiv:1912.04958, appendix B.
     """
 
     def __init__(self, weight: float, every: int = 1) -> None:
@@ -304,7 +310,7 @@ class Penalty(Serializable):
         )
 
     def from_squared_norm(self, squared_norm: tf.Tensor) -> tf.Tensor:
-        """Return the penalty before the multiplication by the weight, `[batch]`.
+        """Return the penalty without the factor `weight`, one value per example, `[batch]`.
 
         Args:
             squared_norm: Squared gradient norms ‖∇D‖², `[batch]`.
@@ -320,7 +326,7 @@ class Penalty(Serializable):
         fake: tf.Tensor,
         seed: TensorLike,
     ) -> tf.Tensor:
-        """Return the penalty multiplied by the weight, `[batch]`.
+        """Return the penalty, including the factor `weight`, one value per example, `[batch]`.
 
         Args:
             discriminator: Function that maps examples to logits in float32.
@@ -390,7 +396,7 @@ class R2(R1):
 class GradientPenalty(Penalty):
     """Penalize the deviation of the gradient norm from a target: weight · (‖∇D(x̃)‖ − target)².
 
-    D is the discriminator. Each point x̃ is sampled uniformly on the line between a real
+    D is the discriminator. Each point x̃ is sampled uniformly from the straight line between a real
     example and a generated example. The source is WGAN-GP (Gulrajani et al. 2017, arXiv:1704.00028,
     equation 3).
 
@@ -415,7 +421,7 @@ class GradientPenalty(Penalty):
         self.target = float(target)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """Return ε x + (1 − ε) x̂, where ε is one number per example, uniform in [0, 1)."""
+        """Return ε x + (1 − ε) x̂, with one ε per example, sampled uniformly from [0, 1)."""
         share = _uniform_per_example(real, seed)
         return share * real + (1 - share) * fake
 
@@ -432,15 +438,16 @@ class GradientPenalty(Penalty):
 class DRAGAN(GradientPenalty):
     """Penalize, near real examples, the deviation of the gradient norm from a target.
 
-    The penalty is weight · (‖∇D(x̃)‖ − target)² for the discriminator D, at the point x̃ = x + α δ
-    (Kodali et al. 2017, arXiv:1705.07215). x is a real example, and α is one number per example,
-    uniform in [0, 1). As in the authors' code, δ = noise · s · u. Here s is the standard deviation
-    of the batch of real examples, and the elements of u are uniform in [0, 1).
+    The penalty is weight · (‖∇D(x̃)‖ − target)², where D is the discriminator and x̃ = x + α δ is a
+    point near the real example x (Kodali et al. 2017, arXiv:1705.07215). α is one number per
+    example, sampled uniformly from [0, 1). As in the authors' code, δ = noise · s · u, where s is
+    the standard deviation of all values in the batch of real examples. The tensor u has the shape
+    of x, and its elements are sampled uniformly from [0, 1).
 
     Args:
         weight: Factor of the penalty, λ in the paper.
         target: Gradient norm at which the penalty is 0.
-        noise: Scale of δ, in standard deviations of the batch.
+        noise: Largest element of δ, in standard deviations of the batch. Default: 0.5.
         every: Number of training steps per application of the penalty, as in `Penalty`.
 
     Example:
@@ -456,7 +463,7 @@ class DRAGAN(GradientPenalty):
         self.noise = positive_float(self, "noise", noise)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """Return x + α δ, where α is one number per example, uniform in [0, 1)."""
+        """Return x + α δ, with one α per example, sampled uniformly from [0, 1)."""
         delta_seed, alpha_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
         uniform = tf.random.stateless_uniform(tf.shape(real), delta_seed)
         delta = self.noise * tf.math.reduce_std(real) * uniform
@@ -464,6 +471,6 @@ class DRAGAN(GradientPenalty):
 
 
 def _uniform_per_example(x: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-    """Sample one number in [0, 1) per example, as a tensor `[batch, 1, …]` of the rank of `x`."""
+    """Sample one number in [0, 1) per example, `[batch, 1, …]` with as many axes as `x`."""
     shape = tf.concat([tf.shape(x)[:1], tf.ones(tf.rank(x) - 1, tf.int32)], 0)
     return tf.random.stateless_uniform(shape, seed)

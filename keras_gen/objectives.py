@@ -1,4 +1,4 @@
-"""Objectives, the losses that a variational autoencoder (VAE) minimizes.
+"""Objectives: the losses that a variational autoencoder (VAE) can minimize.
 
 The module also has schedules, which change the weight of the Kullback-Leibler (KL) term of a loss
 during training. Pass an objective to a VAE with `compile(objective=...)`.
@@ -33,7 +33,8 @@ class Batch:
     frozen_posterior: Callable[[], Distribution]
     """Function that returns a copy of q(z | x). No gradient flows to the parameters of the copy."""
     prior: Distribution
-    """p(z). Its batch shape is `[batch]` if the prior depends on labels, and `[]` otherwise."""
+    """p(z). If the prior depends on labels, its batch shape is `[batch]`. If not, its batch shape
+    is `[]`."""
     likelihood: Callable[[tf.Tensor], Distribution]
     """Function that turns latents z `[samples, batch, n]` into p(x | z)."""
     seed: TensorLike
@@ -86,21 +87,21 @@ class Objective(Serializable):
 class ELBO(Objective):
     """Minimize the negative evidence lower bound, −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)).
 
-    The expectation E_q is estimated from samples of z. KL is the Kullback-Leibler divergence. The
-    sources are Kingma & Welling 2014 (arXiv:1312.6114, equation 3) and section MATH 2 of the
-    lecture notes.
+    The expectation E_q is estimated from samples z of the posterior q(z | x). KL is the
+    Kullback-Leibler divergence. If it has no closed form, it is estimated from the same samples.
+    The source is Kingma & Welling 2014, arXiv:1312.6114, equation 3.
 
     Args:
-        kl_weight: Weight of the KL term in the loss. The weight is a number, or a function that
-            computes the weight from the training step. `LinearWarmUp` is such a function. With a
-            weight other than 1, the model is a β-VAE (Higgins et al. 2017). With a weight below 1,
-            −loss is not a lower bound on log p(x). In the logs, `kl_loss` and `elbo` are computed
-            without the weight.
-        num_samples: Number of samples of z per example.
-        free_bits: Threshold in nats. If the KL of an example is below the threshold, the loss does
-            not reward a smaller KL, because the KL term is max(KL, free_bits). In the source, each
-            group of latents has its own term (Kingma et al. 2016, arXiv:1606.04934, section C.8).
-            Here all latents are one group. The default 0 sets no threshold.
+        kl_weight: Weight of the KL term in the loss: a number, or a schedule such as
+            `LinearWarmUp`, which computes the weight from the training step. Default: 1. With
+            another number, the model is a β-VAE (Higgins et al. 2017). With a weight below 1, −loss
+            is not a lower bound on log p(x). The logged values `kl_loss` and `elbo` do not contain
+            the weight.
+        num_samples: Number of samples of z per example. Default: 1.
+        free_bits: Threshold in nats. The KL term of the loss is max(KL, free_bits). If the KL of an
+            example is below the threshold, a smaller KL does not lower the loss. In the source,
+            each group of latents has its own term (Kingma et al. 2016, arXiv:1606.04934, section
+            C.8). Here all latents are one group. Default: 0, no threshold.
 
     Example:
 
@@ -147,17 +148,16 @@ class IWAE(Objective):
     """Minimize −log(1/K Σ_k w_k), the negative importance-weighted lower bound on log p(x).
 
     The weights are w_k = p(x | z_k) p(z_k) / q(z_k | x), where z_1 … z_K are samples of q(z | x)
-    (Burda et al. 2016, arXiv:1509.00519). The bound becomes tighter as K grows. In the logs,
-    −`loss` is this bound. The other terms `reconstruction_loss`, `kl_loss` and `elbo` are means
-    over the K samples.
+    (Burda et al. 2016, arXiv:1509.00519). The bound becomes tighter as K grows. The logged values
+    `reconstruction_loss`, `kl_loss` and `elbo` are means over the K samples.
 
     Args:
-        num_samples: K, the number of samples of z per example.
+        num_samples: K, the number of samples of z per example. Default: 50.
         doubly_reparameterized: Whether to train the encoder with the doubly reparameterized
-            gradient (Tucker et al. 2019, arXiv:1810.04152, equation 8). As K grows, the
-            signal-to-noise ratio of the usual gradient falls, but that of the doubly
-            reparameterized gradient does not. If True, the `Posterior` layer of the VAE must have
-            no weights.
+            gradient (Tucker et al. 2019, arXiv:1810.04152, equation 8). Default: False, the usual
+            gradient. As K grows, the signal-to-noise ratio of the usual gradient falls. The ratio
+            of the doubly reparameterized gradient does not fall. If True, the posterior layer of
+            the VAE must have no weights.
 
     Example:
 
@@ -196,10 +196,12 @@ class IWAE(Objective):
 
 
 def _with_weighted_gradient(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], None]]:
-    """Return `(z, set_weights)`. The gradient with respect to `z` is multiplied by weights.
+    """Return `z` and a function `set_weights` that sets factors of the gradient of `z`.
 
-    Call `set_weights(weights)` with weights `[samples, batch]` before the gradient is computed. The
-    weights depend on `z`. Therefore they cannot be an argument of this function.
+    The gradient with respect to the returned `z` is multiplied by the weights. Call
+    `set_weights(weights)` with weights `[samples, batch]` before the gradient is computed. The
+    weights are computed from the returned `z`. Therefore they cannot be an argument of this
+    function.
     """
     weights: list[tf.Tensor] = []
 
@@ -220,13 +222,13 @@ def _with_weighted_gradient(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tenso
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LinearWarmUp(Serializable):
-    """Increase the KL weight linearly from 0 to `end` in `steps` steps. Then keep it at `end`.
+    """Increase the KL weight linearly from 0 to `end` in `steps` steps, then keep it constant.
 
     The source is Sønderby et al. 2016, arXiv:1602.02282.
 
     Args:
         steps: Number of training steps until the weight reaches `end`.
-        end: KL weight after `steps` training steps.
+        end: KL weight after `steps` training steps. Default: 1.
 
     Example:
 
@@ -252,8 +254,8 @@ class Cyclical(Serializable):
 
     Args:
         period: Number of training steps per period.
-        rise: Length of the increase as a fraction of the period, a number in (0, 1].
-        end: Largest KL weight.
+        rise: Length of the increase as a fraction of the period, a number in (0, 1]. Default: 0.5.
+        end: Largest KL weight. Default: 1.
 
     Example:
 
@@ -279,7 +281,7 @@ class Cyclical(Serializable):
 
 
 def _checked_end(schedule: Serializable, end: float) -> float:
-    """Check that the argument `end` of a schedule is at least 0, and return it as a float."""
+    """Check that the argument `end` of a schedule is at least 0, and return `end` as a float."""
     if not _is_non_negative(end):
         raise ValueError(
             f"`end` of {type(schedule).__name__} must be a number of at least 0. "
@@ -289,5 +291,5 @@ def _checked_end(schedule: Serializable, end: float) -> float:
 
 
 def _is_non_negative(value: object) -> bool:
-    """Return whether a value is a finite number of at least 0. For a bool, return False."""
+    """Return whether a value is a finite number of at least 0. A bool is not a number here."""
     return is_real(value) and 0 <= value < math.inf

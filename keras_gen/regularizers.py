@@ -49,8 +49,8 @@ class LatentRegularizer(Serializable):
 class LatentL1(LatentRegularizer):
     """Add `weight` ‖z‖₁ to the loss, for a sparse autoencoder.
 
-    The term keeps most latents of an example close to 0. Ng 2011 (lecture notes of CS294A) has the
-    same aim, but uses a KL divergence instead of the L1 norm.
+    The term keeps most latents of an example close to 0. Ng 2011 ("Sparse autoencoder", Stanford
+    CS294A) has the same aim, but uses a Kullback-Leibler divergence instead of the L1 norm.
 
     Args:
         weight: Positive number by which the norm is multiplied.
@@ -71,8 +71,8 @@ class LatentL1(LatentRegularizer):
 class LatentL2(LatentRegularizer):
     """Add ½ `weight` ‖z‖² to the loss, for a regularized autoencoder (RAE).
 
-    The term keeps the latents close to 0 (Ghosh et al. 2020, arXiv:1903.12436, equation 5). After
-    training, a density such as `FittedMixture` then fits the latents well.
+    The term keeps the latents close to 0 (Ghosh et al. 2020, arXiv:1903.12436, equation 5).
+    Therefore a density such as `FittedMixture` can describe the latents well after training.
 
     Args:
         weight: Positive number by which ½ ‖z‖² is multiplied.
@@ -93,9 +93,9 @@ class LatentL2(LatentRegularizer):
 class Contractive(LatentRegularizer):
     """Add `weight` ‖∂z/∂x‖²_F to the loss, for a contractive autoencoder.
 
-    With this term, small changes of x change the latents only slightly (Rifai et al. 2011, ICML,
-    equation 2). The Jacobian ∂z/∂x is computed exactly, with one backward pass through the encoder
-    for each latent dimension.
+    This term makes the latents z insensitive to small changes of the input x (Rifai et al. 2011,
+    ICML, equation 2). The Jacobian ∂z/∂x is computed exactly. This takes one backward pass through
+    the encoder per latent dimension.
 
     Do not use this term if the encoder contains batch normalization. With batch normalization, the
     latents of an example depend on the other examples of the batch. The term is then not the norm
