@@ -3,7 +3,7 @@
 from keras_gen._columns import Column
 from keras_gen.data._csv import MISSING_WORDS
 from keras_gen.data.arrays import as_arrays
-from keras_gen.data.loading import MNIST_MINI, load, number_of_classes
+from keras_gen.data.loading import MNIST_MINI, class_names, load, number_of_classes
 from keras_gen.data.tables import PENGUINS, Table, is_table, read_rows, read_table
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Column",
     "Table",
     "as_arrays",
+    "class_names",
     "is_table",
     "load",
     "number_of_classes",
