@@ -50,6 +50,8 @@ __all__ = [
 
 _FROM_FITTING = ("CheckpointError", "Checkpoints", "NonFiniteError", "WorkerLostError")
 _WITH_CLASSES = (
+    "keras_gen._columns",
+    "keras_gen.data",
     "keras_gen.networks",
     "keras_gen.distributions",
     "keras_gen.losses",

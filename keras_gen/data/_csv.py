@@ -1,0 +1,659 @@
+"""Read delimited text files as `DataFrame`s: encoding, separator, header, missing values, numbers.
+
+`CsvFile` finds out how a file is written from its beginning. pandas then parses the file. Checks
+that pandas does not make, such as that of short rows, are made on the bytes.
+"""
+
+from __future__ import annotations
+
+import codecs
+import collections
+import contextlib
+import csv
+import gzip
+import io
+import itertools
+import pathlib
+import re
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from keras_gen._columns import check_names
+
+if TYPE_CHECKING:
+    import pandas
+
+MISSING_WORDS = (
+    *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
+    *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),  # up to here as pandas
+    *("?", "-", "--", ".", "NAN", "N.A.", "n.a.", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!"),
+)
+"""Texts that mean "missing" in a file: the words of pandas, "?", dashes, a dot, and the errors of
+spreadsheets."""
+
+_SAMPLE = 2**18  # number of bytes from which the format of a file is inferred
+_SAMPLE_ROWS = 200
+_SEPARATORS = ("\t", ";", "|", ",")
+_WHITESPACE = r"\s+"
+_BOMS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.I)
+_SPACES = " '\u00a0\u2009\u202f’"  # separators of thousands that are never decimal signs
+
+
+class Block(NamedTuple):
+    """A part of a file: whole records, as UTF-8."""
+
+    content: bytes
+    first_row: int
+
+
+class CsvFile:
+    """A delimited text file.
+
+    Args:
+        path: The file. A suffix `.gz` means that it is compressed.
+        separator, decimal, encoding: What separates fields, the decimal sign, and the encoding.
+            None to infer them.
+        header: Whether the first line contains names. None to infer it.
+        missing: Texts that mean "missing".
+        names: Names of the columns that the file must have, if it has no header.
+    """
+
+    def __init__(
+        self,
+        path: pathlib.Path,
+        separator: str | None = None,
+        decimal: str | None = None,
+        encoding: str | None = None,
+        header: bool | None = None,
+        missing: Sequence[str] = MISSING_WORDS,
+        names: Sequence[str] | None = None,
+    ) -> None:
+        self.path = path
+        self.missing = tuple(missing)
+        with self._open() as file:
+            sample = file.read(_SAMPLE)
+            complete = len(sample) < _SAMPLE
+        self.encoding = encoding or self._sniff_encoding(sample, complete)
+        text = self._decode_sample(sample, complete)
+        self.sample_is_ascii = text.isascii()
+        lines = text.splitlines(keepends=True)
+        if not complete and len(lines) > 1:
+            lines.pop()  # it can be incomplete
+        first = self._skipped_lines(lines)
+        if first == len(lines):
+            raise ValueError(
+                f"Expected {path} to contain rows of a table. Received: an empty file."
+            )
+        self.separator = (
+            separator or self._declared_separator(lines) or _sniff_separator(lines[first:])
+        )
+        self.skip_space = any(f'{self.separator} "' in line for line in lines)
+        rows = self._sample_rows(lines[first:])
+        commented = self._commented_header(lines, first, rows)
+        if commented is not None and header is None:
+            self.skipped = first
+            header_row, header = commented, True
+            body = rows
+        else:
+            if header is None:
+                header = self._sniff_header(rows, names)
+            self.skipped = first + (1 if header else 0)
+            header_row = rows[0]
+            body = rows[1:] if header else rows
+            if header and "\n" in "".join(header_row):
+                self.skipped += sum(field.count("\n") for field in header_row)
+        self.header = header
+        self.names = self._names(header_row, body, names)
+        self.decimal = decimal or _sniff_decimal(body, self.separator)
+        self.decimal_is_known = decimal is not None
+        self.text_columns = self._sniff_text(body)
+
+    @property
+    def name(self) -> str:
+        """The path, for error messages."""
+        return str(self.path)
+
+    # === Format ===
+
+    def _open(self) -> BinaryIO:
+        if self.path.suffix.lower() == ".gz":
+            return gzip.open(self.path, "rb")  # type: ignore[return-value]
+        return self.path.open("rb")
+
+    def _sniff_encoding(self, sample: bytes, complete: bool) -> str:
+        for bom, encoding in _BOMS.items():
+            if sample.startswith(bom):
+                return encoding
+        pairs = sample[: len(sample) // 2 * 2]
+        for encoding, zeros in (("utf-16-le", pairs[1::2]), ("utf-16-be", pairs[::2])):
+            if len(zeros) > 1 and zeros.count(0) > 0.7 * len(zeros):
+                return encoding
+        return "utf-8"
+
+    def _decode_sample(self, sample: bytes, complete: bool) -> str:
+        decoder = codecs.getincrementaldecoder(self._codec())()
+        try:
+            return decoder.decode(sample, complete)
+        except UnicodeDecodeError:
+            return self._use_windows_encoding(sample)
+
+    def _codec(self) -> str:
+        try:
+            return codecs.lookup(self.encoding).name
+        except LookupError:
+            raise ValueError(
+                f"`encoding` must be the name of an encoding, such as 'utf-8' or 'cp1252'. "
+                f"Received: encoding={self.encoding!r}"
+            ) from None
+
+    def _use_windows_encoding(self, content: bytes) -> str:
+        """Decode content that is not UTF-8 with the encoding of Windows in Western Europe."""
+        text = None
+        if self.encoding == "utf-8":
+            with contextlib.suppress(UnicodeDecodeError):
+                text = content.decode("cp1252")
+        if text is None:
+            raise ValueError(
+                f"Expected {self.path} to be in the encoding {self.encoding}. Received: bytes that "
+                "are invalid in it. Pass another `encoding`, such as 'cp1252'."
+            ) from None
+        self.encoding = "cp1252"
+        warnings.warn(
+            f"{self.path} is not in the encoding UTF-8. It is read as Windows-1252 (Western "
+            "European). Pass `encoding` if the file has another encoding.",
+            stacklevel=2,
+        )
+        return text
+
+    @staticmethod
+    def _skipped_lines(lines: list[str]) -> int:
+        """Return the number of lines before the table: blank lines, comments, `sep=;`."""
+        for index, line in enumerate(lines):
+            text = line.strip()
+            is_comment = text.startswith("#") and not any(
+                text.startswith(word) for word in MISSING_WORDS if word.startswith("#")
+            )
+            if text and not is_comment and not re.fullmatch(r"sep=.", text, re.I):
+                return index
+        return len(lines)
+
+    @staticmethod
+    def _declared_separator(lines: list[str]) -> str | None:
+        """Return the separator of a first line such as `sep=;`, which spreadsheets write."""
+        found = re.fullmatch(r"sep=(.)", lines[0].strip("\r\n"), re.I)
+        return found[1] if found else None
+
+    def _fields(self, lines: list[str] | Iterator[str], strict: bool = False) -> Any:
+        """Return a reader of the fields of each record."""
+        if self.separator == _WHITESPACE:
+            return (line.split() for line in lines if line.strip())
+        return csv.reader(
+            lines, delimiter=self.separator, skipinitialspace=self.skip_space, strict=strict
+        )
+
+    def _sample_rows(self, lines: list[str]) -> list[list[str]]:
+        rows: list[list[str]] = []
+        csv.field_size_limit(2**31 - 1)
+        try:
+            for row in self._fields(lines):
+                if row:
+                    rows.append([field.strip() for field in row])
+                if len(rows) == _SAMPLE_ROWS:
+                    break
+        except csv.Error as error:
+            raise ValueError(
+                f"Expected {self.path} to be a table of text. Reading the file failed: {error}. "
+                "Check that the file is a .csv file."
+            ) from error
+        return rows
+
+    def _commented_header(
+        self, lines: list[str], first: int, rows: list[list[str]]
+    ) -> list[str] | None:
+        """Return the names of a header that starts with `#`, as `numpy.savetxt` writes it."""
+        if not first or not lines[first - 1].lstrip().startswith("#"):
+            return None
+        if not all(_NUMBER.fullmatch(field) or field in self.missing for field in rows[0]):
+            return None
+        header = next(iter(self._fields([lines[first - 1].lstrip()[1:].lstrip()])), [])
+        header = [field.strip() for field in header]
+        return header if len(header) == len(rows[0]) else None
+
+    def _sniff_header(self, rows: list[list[str]], names: Sequence[str] | None) -> bool:
+        """Return whether the first row contains names."""
+        first, rest = rows[0], rows[1:]
+        if names is not None and set(first) & set(names):
+            return True
+        present = [field for field in first if field not in self.missing]
+        numeric = [field for field in present if _NUMBER.fullmatch(field)]
+        if len(numeric) == len(present):
+            return not present  # a header can consist of empty names only
+        over_text = False
+        for index, field in enumerate(first):
+            if field in self.missing or _NUMBER.fullmatch(field):
+                continue
+            column = [row[index] for row in rest if len(row) > index]
+            if field in column:
+                return False  # the text occurs again below
+            values = [value for value in column if value not in self.missing]
+            if values and all(_NUMBER.fullmatch(value) for value in values):
+                return True
+            over_text = True
+        if numeric and rest and over_text:
+            raise ValueError(
+                f"Expected the first line of {self.path} to contain either names or values. "
+                f"Received: text and numbers ({', '.join(first[:6])}). Pass `header=True` if the "
+                "line contains the names of the columns, and `header=False` if it is a row."
+            )
+        return True
+
+    def _names(
+        self, header_row: list[str], body: list[list[str]], names: Sequence[str] | None
+    ) -> tuple[str, ...]:
+        width = len(header_row)
+        if not self.header:
+            if names is not None:
+                if len(names) != width:
+                    raise ValueError(
+                        f"Expected {len(names)} columns in {self.path}, which has no header: "
+                        f"{', '.join(names)}. Received: {width} columns. Add a header."
+                    )
+                return tuple(names)
+            return tuple(f"column_{index}" for index in range(width))
+        found = [name.removeprefix("\ufeff").strip() for name in header_row]
+        lengths = {len(row) for row in body}
+        if lengths == {width + 1}:
+            if all(not row[-1] for row in body):
+                found.append("")  # each row ends with a separator
+            else:
+                found.insert(0, "")  # R writes no name for the names of the rows
+        check_names([name for name in found if name], self.name)
+        return tuple(name or f"Unnamed: {index}" for index, name in enumerate(found))
+
+    def _sniff_text(self, body: list[list[str]]) -> frozenset[str]:
+        """Return the columns with text in the sample."""
+        text = set()
+        for index, name in enumerate(self.names):
+            values = (row[index] for row in body if len(row) > index)
+            first = next((value for value in values if value not in self.missing), "0")
+            if not _NUMBER.fullmatch(first) and first.lower() not in ("true", "false"):
+                text.add(name)
+        return frozenset(text)
+
+    # === Rows ===
+
+    def frames(self, block_size: int | None = None) -> Iterator[pandas.DataFrame]:
+        """Yield the rows in blocks. The index of a block is the number of the row in the file.
+
+        Args:
+            block_size: Size of a block in bytes. None for all rows in one block.
+        """
+        for block in self._blocks(block_size):
+            yield self._parse(block)
+
+    def _blocks(self, block_size: int | None) -> Iterator[Block]:
+        """Yield the content of the file after the header, in blocks of whole records."""
+        decoder = None
+        if self._codec() not in ("utf-8", "ascii"):
+            decoder = codecs.getincrementaldecoder(self._codec())()
+        first_row = 0
+        rest = b""
+        skipped = False
+        try:
+            with self._open() as file:
+                while True:
+                    content = file.read() if block_size is None else file.read(block_size)
+                    last = block_size is None or not content
+                    if decoder is not None:
+                        content = decoder.decode(content, last).encode()
+                    content = rest + content
+                    if not last:
+                        end = _end_of_records(content)
+                        content, rest = content[:end], content[end:]
+                    if not skipped and (content or last):
+                        content = _without_lines(content, self.skipped)
+                        skipped = True
+                    if content.strip():
+                        yield Block(content, first_row)
+                        first_row += self._rows_of_last_block
+                    if last:
+                        return
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(
+                f"Expected {self.path} to be an undamaged file of gzip. Reading the file failed: "
+                f"{error}. Copy the file again."
+            ) from error
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"Expected {self.path} to be in the encoding {self.encoding}. Reading the file "
+                f"failed: {error}. Pass another `encoding`."
+            ) from error
+
+    def _parse(self, block: Block) -> pandas.DataFrame:
+        import pandas
+
+        content = block.content
+        if b"\0" in content:
+            line = content[: content.index(b"\0")].count(b"\n") + 1 + self.skipped
+            raise ValueError(
+                f"Expected text in {self.path}. Received: a NUL byte in line {line}. The file is "
+                "damaged, or it is not a table of text. Export it again as CSV."
+            )
+        text = self.text_columns | _columns_with_leading_zeros(self, content)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pandas.errors.ParserWarning)
+                frame = pandas.read_csv(
+                    io.BytesIO(content),
+                    sep=self.separator,
+                    header=None,
+                    names=list(self.names),
+                    index_col=False,
+                    dtype=dict.fromkeys(text, "category"),
+                    keep_default_na=False,
+                    na_values=list(self.missing),
+                    decimal=self.decimal,
+                    skipinitialspace=self.skip_space,
+                    low_memory=False,
+                    engine="c",
+                )
+        except UnicodeDecodeError as error:
+            if block.first_row or not self.sample_is_ascii:
+                raise ValueError(
+                    f"Expected {self.path} to be in the encoding UTF-8. Reading the file failed: "
+                    f"{error}. Pass the `encoding` of the file, such as 'cp1252'."
+                ) from None
+            content = self._use_windows_encoding(content).encode()
+            return self._parse(block._replace(content=content))
+        except (pandas.errors.ParserError, pandas.errors.ParserWarning, ValueError) as error:
+            self._check_records(content, block.first_row)
+            raise ValueError(
+                f"Expected {self.path} to be a table of text. Reading the file failed: "
+                f"{str(error).strip()}. Check the separators and the quotes."
+            ) from error
+        if _is_ragged(content, self.separator, len(self.names), len(frame)):
+            self._check_records(content, block.first_row)
+        self._rows_of_last_block = len(frame)
+        frame.index = pandas.RangeIndex(block.first_row, block.first_row + len(frame))
+        with_numbers = self._with_numbers(frame)
+        return self._parse(block) if with_numbers is None else with_numbers
+
+    _rows_of_last_block = 0
+
+    def _records(self, content: str) -> Iterator[tuple[int, list[str]]]:
+        """Yield the first line of each record, from 1, and its fields."""
+        lines = io.StringIO(content, newline="")
+        if self.separator == _WHITESPACE:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield number, line.split()
+            return
+        reader = self._fields(lines, strict=True)
+        first = 1
+        for row in reader:
+            if row:
+                yield first, row
+            first = reader.line_num + 1
+
+    def _check_records(self, content: bytes, first_row: int) -> None:
+        """Raise an error if a record has the wrong number of fields, or an open quotation mark."""
+        offset = self.skipped if first_row == 0 else self.line(first_row) - 1
+        last = 0
+        try:
+            for number, row in self._records(content.decode()):
+                if len(row) != len(self.names):
+                    raise ValueError(
+                        f"Expected {len(self.names)} fields in each row of {self.path}. Received: "
+                        f"{len(row)} fields in line {offset + number}. Correct the line. If its "
+                        "text contains separators, put the text in quotation marks."
+                    )
+                last = number
+        except csv.Error as error:
+            raise ValueError(
+                f"Expected a closing quotation mark for each opening one in {self.path}. Received: "
+                f"an invalid record after line {offset + last} ({error}). Correct the quotation "
+                "marks."
+            ) from None
+
+    def line(self, row: int) -> int:
+        """Return the number of the line in which a row starts, from 1."""
+        with self._open() as file:
+            text = file.read().decode(self.encoding, "replace")
+        body = _without_lines(text.encode(), self.skipped).decode()
+        numbers = (number for number, _ in self._records(body))
+        return self.skipped + next(itertools.islice(numbers, row, None), 1)
+
+    def place(self, row: int) -> str:
+        """Return the place of a row, for error messages."""
+        return f"line {self.line(row)}"
+
+    # === Text ===
+
+    def _with_numbers(self, frame: pandas.DataFrame) -> pandas.DataFrame | None:
+        """Return the rows with columns of text as categories, or as numbers if they are numbers.
+
+        Returns:
+            The rows, or None if the decimal sign is a comma, and the content must be read again.
+        """
+        import pandas
+
+        types = pandas.api.types
+        columns: dict[str, Any] = {}
+        texts: dict[str, pandas.Categorical] = {}
+        for name in frame.columns:
+            column = frame[name]
+            if types.is_numeric_dtype(column.dtype):  # or booleans
+                columns[name] = column
+                continue
+            if types.is_object_dtype(column.dtype) and types.infer_dtype(column) == "boolean":
+                columns[name] = column.astype("boolean")
+                continue
+            texts[name] = columns[name] = self._cleaned(column)
+        if not self.decimal_is_known and self.decimal == "." and not _has_fractions(frame):
+            for text in texts.values():
+                values = text.categories
+                if _look_like_numbers(values) and _all_numbers(values, ",") is not None:
+                    if all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}|\d+", value) for value in values):
+                        continue  # thousands, or a decimal comma
+                    self.decimal = ","
+                    return None
+        for name, text in texts.items():
+            values = text.categories
+            if not len(values) or not _look_like_numbers(values):
+                continue
+            numbers = _all_numbers(values, self.decimal)
+            if numbers is None:
+                continue
+            self._check_thousands(name, values, frame)
+            columns[name] = np.append(numbers, np.nan)[text.codes]
+            self.text_columns -= {name}
+        return pandas.DataFrame(columns, index=frame.index)
+
+    def _cleaned(self, column: pandas.Series) -> pandas.Categorical:
+        """Return a column of text as categories without spaces around them."""
+        import pandas
+
+        categorical = pandas.Categorical(column)
+        found = [str(value) for value in categorical.categories]
+        stripped = [value.strip() for value in found]
+        missing = set(self.missing)
+        if stripped == found and missing.isdisjoint(found):
+            return categorical
+        kept = {value: None for value in stripped if value not in missing}
+        position = {value: index for index, value in enumerate(kept)}
+        codes = np.array([*(position.get(value, -1) for value in stripped), -1])[categorical.codes]
+        return pandas.Categorical.from_codes(codes, list(kept))
+
+    def _check_thousands(self, name: str, values: Sequence[str], frame: pandas.DataFrame) -> None:
+        """Raise an error if `1,234` can be a number with a fraction or a number of thousands."""
+        if self.decimal_is_known or self.decimal == "," or _has_fractions(frame):
+            return
+        grouped = [value for value in values if "," in value]
+        if grouped and all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", value) for value in grouped):
+            row = int(np.flatnonzero(frame[name].astype(str).str.strip() == grouped[0])[0])
+            raise ValueError(
+                f"Expected numbers with a clear decimal sign in the column {name!r} of {self.path}."
+                f" Received: {grouped[0]!r} in {self.place(row)}, which can be {grouped[0]} "
+                "thousands or a number with a decimal comma. Pass `decimal='.'` if the comma "
+                "separates thousands, and `decimal=','` if it is the decimal sign."
+            )
+
+
+def _has_fractions(frame: pandas.DataFrame) -> bool:
+    """Return whether a column has numbers with a decimal point that cannot be thousands."""
+    for name in frame.columns:
+        column = frame[name]
+        if column.dtype == np.float64:
+            numbers = column.to_numpy()
+            fractions = numbers[np.isfinite(numbers) & (numbers != np.rint(numbers))]
+            thousand = fractions * 1000
+            unclear = (np.abs(fractions) >= 1) & (np.abs(fractions) < 1000)
+            unclear &= np.abs(thousand - np.rint(thousand)) < 1e-6
+            if not unclear.all():
+                return True
+    return False
+
+
+def _look_like_numbers(values: Sequence[str]) -> bool:
+    """Return whether at least half of the first values contain only digits and signs."""
+    sample = list(values[:1000])
+    matches = [re.fullmatch(rf"[+-]?[\d.,{_SPACES}]*\d[\d.,]*([eE][+-]?\d+)?", v) for v in sample]
+    return 2 * sum(match is not None for match in matches) >= len(sample)
+
+
+def _all_numbers(values: Sequence[str], decimal: str) -> np.ndarray | None:
+    """Return texts as numbers. None if one of them is not a number, or has leading zeros."""
+    numbers = np.empty(len(values))
+    group = "," if decimal == "." else "."
+    pattern = re.compile(
+        rf"[+-]?(\d{{1,3}}(([{re.escape(group)}]\d{{3}})+|([{_SPACES}]\d{{3}})+)|\d*)"
+        rf"({re.escape(decimal)}\d*)?([eE][+-]?\d+)?|[+-]?(inf|infinity)",
+        re.I,
+    )
+    removed = str.maketrans("", "", group + _SPACES)
+    for index, value in enumerate(values):
+        if not pattern.fullmatch(value) or re.fullmatch(r"0\d+", value):
+            return None
+        try:
+            numbers[index] = float(value.translate(removed).replace(decimal, "."))
+        except ValueError:
+            return None
+    return numbers
+
+
+def _without_lines(content: bytes, number: int) -> bytes:
+    """Return the content without its first lines."""
+    position = 0
+    for _ in range(number):
+        ends = [content.find(end, position) for end in (b"\n", b"\r")]
+        newline, carriage = ends
+        if carriage >= 0 and (newline < 0 or carriage < newline - 1):
+            newline = carriage
+        if newline < 0:
+            return b""
+        position = newline + 1
+    return content[position:] if position else content.removeprefix(codecs.BOM_UTF8)
+
+
+def _end_of_records(content: bytes) -> int:
+    """Return the end of the last line that is not inside quotation marks."""
+    end = len(content)
+    while True:
+        end = content.rfind(b"\n", 0, end)
+        if end < 0:
+            return 0
+        if content.count(b'"', 0, end) % 2 == 0:
+            return end + 1
+
+
+def _sniff_separator(lines: list[str]) -> str:
+    """Return the separator that splits most lines into the same number of fields."""
+    sample = [line for line in lines[:_SAMPLE_ROWS] if line.strip()]
+    best = ","
+    best_share = 0.0
+    for separator in _SEPARATORS:
+        try:
+            rows = [row for row in csv.reader(sample, delimiter=separator) if row]
+        except csv.Error:
+            continue
+        counts = collections.Counter(len(row) for row in rows)
+        width, number = counts.most_common(1)[0]
+        share = number / len(rows)
+        # the header can have one field less, as R writes it
+        if width > 1 and abs(len(rows[0]) - width) <= 1 and len(rows[0]) > 1 and share > best_share:
+            best, best_share = separator, share
+    if best_share:
+        return best
+    rows = [line.split() for line in sample]
+    numbers = rows[1:] or rows
+    if all(len(row) == len(rows[0]) > 1 for row in rows) and all(
+        _NUMBER.fullmatch(field) for row in numbers for field in row
+    ):
+        return _WHITESPACE
+    return ","
+
+
+def _sniff_decimal(body: list[list[str]], separator: str) -> str:
+    """Return the decimal sign of the numbers in the sample."""
+    comma = 0
+    point = 0
+    for row in body:
+        for field in row:
+            if re.fullmatch(r"[+-]?(\d*,\d+|\d{1,3}([.' ]\d{3})+,\d+)", field):
+                is_group = re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", field)
+                comma += not is_group
+            elif re.fullmatch(r"[+-]?\d*\.\d+|[+-]?\d{1,3}(,\d{3})+\.\d+", field):
+                is_group = re.fullmatch(r"[+-]?[1-9]\d{0,2}\.\d{3}", field)
+                point += not is_group
+    return "," if comma and not point else "."
+
+
+def _is_ragged(content: bytes, separator: str, width: int, rows: int) -> bool:
+    """Return whether a row can have too few fields. pandas fills such rows with missing entries."""
+    if b'"' in content or separator == _WHITESPACE:
+        return True
+    values = np.frombuffer(content, np.uint8)
+    separators = np.count_nonzero(values == ord(separator))
+    return separators != (width - 1) * rows
+
+
+def _columns_with_leading_zeros(file: CsvFile, content: bytes) -> frozenset[str]:
+    """Return the columns of numbers such as `01234`, which are codes and not numbers."""
+    if file.separator == _WHITESPACE:
+        return frozenset()
+    values = np.frombuffer(content, np.uint8)
+    digits = (values[1:] >= ord("0")) & (values[1:] <= ord("9"))
+    starts = np.flatnonzero((values[:-1] == ord("0")) & digits)
+    if not starts.size:
+        return frozenset()
+    before = values[starts - 1]
+    candidates = np.isin(before, np.frombuffer(f'{file.separator}\n\r"'.encode(), np.uint8))
+    candidates |= starts == 0
+    if not candidates.any():
+        return frozenset()
+    found: set[str] = set()
+    remaining = set(range(len(file.names))) - {
+        index for index, name in enumerate(file.names) if name in file.text_columns
+    }
+    try:
+        for _, row in file._records(content.decode("utf-8", "replace")):
+            for index in list(remaining):
+                if index < len(row) and re.fullmatch(r"\s*0\d+\s*", row[index]):
+                    found.add(file.names[index])
+                    remaining.discard(index)
+            if not remaining:
+                break
+    except csv.Error:
+        return frozenset()
+    return frozenset(found)

@@ -1,0 +1,546 @@
+"""Infer the kind of each column of a table, and compute the statistics of the training rows."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from keras_gen._columns import (
+    KINDS,
+    NUMBER_REMEDY,
+    NUMBERS,
+    Column,
+    Kind,
+    Location,
+    Value,
+    Values,
+    check_numbers,
+    numbers_in,
+)
+
+if TYPE_CHECKING:
+    import pandas
+
+FindRow = Callable[[Value], int]
+"""Returns the first row of a column with a value, for error messages."""
+Kinds = Mapping[str, str | Sequence[Value]]
+"""Kinds that the user chose, by name. A sequence is the order of an ordinal column."""
+
+_MAX_CATEGORIES = 1000  # a column of text with more distinct values is an identifier
+_FEW = 10  # a column of at most as many distinct whole numbers is a category
+_PER_CATEGORY = 5  # ... if each of them occurs as often on average
+_MANY_PER_CATEGORY = 100
+_FEW_FOR_MANY_ROWS = 32  # ... or as many, if no count distribution fits
+_SMALLEST_MEASUREMENT = 100  # whole numbers of at least this size are measurements, not counts
+_MAX_CLASSES = 1000  # labels that are larger whole numbers are numbered anew
+_MAX_DECIMALS = 6
+_NAMES_OF_IDENTIFIERS = re.compile(
+    r"(.*[\s_.-])?(id|uuid|guid|index|rowid|rownames?|row[\s_.-]?(number|id|names?))|.*[a-z]I[dD]",
+)
+_DATE = re.compile(
+    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T].*)?"
+    r"|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}( .*)?"
+    r"|\d{1,2}:\d{2}(:\d{2}(\.\d+)?)?( ?[AaPp][Mm])?"
+    r"|\d{1,2}[ -][A-Za-z]{3,9}[ -]\d{2,4}"
+)
+_DATE_REMEDY = (
+    "dates and times are not modeled; convert them to numbers, such as days since the first date"
+)
+
+
+def check_kinds(kinds: Kinds | None, names: Iterable[str], source: str) -> dict[str, Kind]:
+    """Check the argument `kinds`, and return the kind of each column that it names."""
+    names = list(names)
+    checked: dict[str, Kind] = {}
+    for name, kind in (kinds or {}).items():
+        if name not in names:
+            close = difflib.get_close_matches(str(name), names, 1)
+            hint = f" Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                f"Expected `kinds` to name columns of {source}: {', '.join(names)}. "
+                f"Received: {name!r}.{hint}"
+            )
+        if isinstance(kind, str):
+            if kind not in KINDS:
+                raise ValueError(
+                    f"`kinds[{name!r}]` must be one of {', '.join(KINDS)}, or a list of categories "
+                    f"from the lowest to the highest. Received: {kind!r}"
+                )
+            checked[name] = kind  # type: ignore[assignment]
+        else:
+            order = list(kind)
+            if len(order) < 2 or len(set(order)) < len(order):
+                raise ValueError(
+                    f"`kinds[{name!r}]` must contain at least two different categories, from the "
+                    f"lowest to the highest. Received: {order}"
+                )
+            checked[name] = "ordinal"
+    return checked
+
+
+@dataclasses.dataclass
+class _Moments:
+    """Number, mean, and sums of the second and third powers of the deviations from the mean."""
+
+    count: int = 0
+    mean: float = 0.0
+    second: float = 0.0
+    third: float = 0.0
+
+    def add(self, x: np.ndarray) -> None:
+        """Add numbers (Chan et al. 1983, Pébay 2008)."""
+        if not x.size:
+            return
+        count = x.size
+        mean = float(x.mean())
+        deviations = x - mean
+        squares = deviations * deviations
+        second = float(squares.sum())
+        third = float(np.dot(squares, deviations))
+        total = self.count + count
+        delta = mean - self.mean
+        a, b = self.count / total, count / total
+        self.third += third + delta**3 * self.count * b * (a - b)
+        self.third += 3 * delta * (a * second - b * self.second)
+        self.second += second + delta**2 * self.count * b
+        self.mean += delta * b
+        self.count = total
+
+    @property
+    def scale(self) -> float:
+        return math.sqrt(self.second / self.count) if self.count else 0.0
+
+    @property
+    def skewness(self) -> float:
+        return self.third / self.count / self.scale**3 if self.scale > 0 else 0.0
+
+
+class ColumnStatistics:
+    """Statistics of one column, from one or several blocks of rows.
+
+    Args:
+        name: Name of the column.
+        dtype: Name of the dtype of the column.
+        from_text: Whether the column comes from a text file, in which whole numbers have no dtype.
+        kind: The kind that the user chose, or None.
+        order: The categories of an ordinal column in the order that the user chose.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dtype: str,
+        kind: Kind | None = None,
+        order: Sequence[Value] = (),
+        from_text: bool = False,
+    ) -> None:
+        self.name = name
+        self.dtype = dtype
+        self.from_text = from_text
+        self.kind = kind
+        self.order = tuple(order)
+        self.rows = 0
+        self.missing = 0
+        self.is_numeric = True
+        self.is_time = False
+        self.declared_order: tuple[Value, ...] | None = None
+        self.distinct: dict[Value, None] = {}  # of all rows
+        self.in_training: dict[Value, None] = {}
+        self.too_many = False  # distinct numbers, which are no longer collected
+        self.unique = True  # whether all numbers differ, as far as it is known
+        self.counting = True  # whether each number is its predecessor plus 1
+        self.first: float | None = None
+        self.last: float | None = None
+        self.whole = True
+        self.low = math.inf
+        self.high = -math.inf
+        self.train_low = math.inf
+        self.train_high = -math.inf
+        self.decimals: int | None = 0
+        self.moments = _Moments()
+        self.log_moments = _Moments()
+
+    def add(self, values: Values, is_training: np.ndarray | slice, at: Location) -> None:
+        """Add the values of a block of rows.
+
+        Args:
+            values: The values.
+            is_training: Which of the rows are training rows.
+            at: Name and place of the column, for error messages.
+        """
+        if values.numbers is None and self.kind in NUMBERS:
+            values = Values(numbers=numbers_in(values, at))
+        if values.numbers is not None:
+            self._add_numbers(values.numbers, is_training, at)
+        else:
+            self._add_codes(values, is_training)
+
+    def add_unmodeled(self, series: pandas.Series, is_time: bool) -> None:
+        """Count the entries of a block of rows of a column that is not modeled."""
+        self.is_time = is_time
+        self.rows += len(series)
+        self.missing += int(series.isna().sum())
+
+    def _add_codes(self, values: Values, is_training: np.ndarray | slice) -> None:
+        codes, distinct = values.codes, values.distinct
+        assert codes is not None
+        self.is_numeric = False
+        self.rows += len(codes)
+        if values.ordered:
+            self.declared_order = distinct
+        # position 0 counts the missing entries
+        counts = np.bincount(codes + 1, minlength=len(distinct) + 1)
+        in_training = np.bincount(codes[is_training] + 1, minlength=len(distinct) + 1)
+        self.missing += int(counts[0])
+        if (counts[1:] > 0).all():
+            self.distinct.update(dict.fromkeys(distinct))
+        else:
+            self.distinct.update((distinct[code], None) for code in np.flatnonzero(counts[1:]))
+        self.in_training.update((distinct[code], None) for code in np.flatnonzero(in_training[1:]))
+
+    def _add_numbers(
+        self, numbers: np.ndarray, is_training: np.ndarray | slice, at: Location
+    ) -> None:
+        import pandas
+
+        self.rows += len(numbers)
+        training = numbers[is_training]
+        is_missing = np.isnan(numbers)
+        num_missing = int(np.count_nonzero(is_missing))
+        if num_missing:
+            self.missing += num_missing
+            observed = numbers[~is_missing]
+            training = training[~np.isnan(training)]
+            self.counting = False
+        else:
+            observed = numbers
+        if not observed.size:
+            return
+        if self.kind not in ("identifier", "constant"):
+            check_numbers(self.kind or "real", numbers, at)
+        found = pandas.unique(observed)
+        whole = bool((found == np.rint(found)).all())
+        self.whole &= whole
+        self._add_distinct(found, observed)
+        if self.counting:
+            follows = self.last is None or observed[0] == self.last + 1
+            self.counting = bool(follows and whole and (np.diff(observed) == 1).all())
+        if self.first is None:
+            self.first = float(observed[0])
+        self.last = float(observed[-1])
+        self.low = min(self.low, float(found.min()))
+        self.high = max(self.high, float(found.max()))
+        if self.decimals is not None:
+            places = 0 if whole else _decimal_places(found, self.dtype)
+            self.decimals = None if places is None else max(places, self.decimals)
+        if not training.size:
+            return
+        self.train_low = min(self.train_low, float(training.min()))
+        self.train_high = max(self.train_high, float(training.max()))
+        self.moments.add(training)
+        if self.low > 0:
+            self.log_moments.add(np.log(training))
+        if not self.too_many:
+            self.in_training.update(dict.fromkeys(pandas.unique(training).tolist()))
+
+    def _add_distinct(self, found: np.ndarray, observed: np.ndarray) -> None:
+        """Add the distinct numbers of a block."""
+        if len(found) < len(observed):
+            self.unique = False
+        if self.too_many:
+            return
+        if len(found) > _MAX_CATEGORIES:
+            self.too_many = True
+        else:
+            self.distinct.update(dict.fromkeys(found.tolist()))
+            self.too_many = len(self.distinct) > _MAX_CATEGORIES
+        if self.too_many and self.kind in (None, *NUMBERS):
+            self.distinct.clear()
+            self.in_training.clear()
+        elif self.too_many:
+            self.distinct.update(dict.fromkeys(found.tolist()))
+            self.too_many = False
+
+    # === The column ===
+
+    def column(self, at: Location, find: FindRow) -> Column:
+        """Return the column, with its kind and the statistics of the training rows.
+
+        Args:
+            at: Name and place of the column, for error messages.
+            find: Returns the first row with a value.
+
+        Raises:
+            ValueError: If the kind that the user chose is not possible, or if the kind is not
+                clear.
+        """
+        kind, note = (self.kind, "") if self.kind is not None else self._inferred(at, find)
+        if kind == "identifier":
+            return self._column("identifier", note=note or "excluded, as `kinds` says")
+        observed = self.rows - self.missing
+        if not observed:
+            return self._column("constant", note="excluded: all entries are missing")
+        categories = self._categories(kind, at)
+        if kind == "constant" or (self.kind is None and self._training_is_constant()):
+            return self._constant(at)
+        if kind in NUMBERS:
+            return self._number(kind, note, at)
+        number = len(categories)
+        if number < {"binary": 2, "ordinal": 2}.get(kind, 1) or (kind == "binary" and number > 2):
+            shown = ", ".join(repr(value) for value in categories[:10])
+            needed = "2 values" if kind != "ordinal" else "at least 2 values"
+            raise ValueError(
+                f"Expected {needed} in the training rows of the column {self.name!r} of "
+                f"{at.source}, whose kind is {kind!r}. Received: {number} "
+                f"values ({shown}). Choose another kind in `kinds`."
+            )
+        if number > 2**24:
+            raise ValueError(
+                f"Expected at most {2**24} categories in the column {self.name!r} of {at.source}. "
+                f"Received: {number}. Exclude the column: `kinds={{{self.name!r}: 'identifier'}}`."
+            )
+        return self._column(kind, categories=categories, note=note or self._note(categories))
+
+    def _column(
+        self, kind: Kind, categories: tuple[Value, ...] = (), note: str = "", **statistics: object
+    ) -> Column:
+        dtype = self.dtype
+        if self.from_text and self.is_numeric and dtype in ("int64", "float64"):
+            whole = "Int64" if self.missing else "int64"
+            dtype = whole if self.whole and self.rows > self.missing else "float64"
+        return Column(
+            self.name, kind, categories, missing=self.missing, dtype=dtype, note=note, **statistics
+        )  # type: ignore[arg-type]
+
+    def _training_is_constant(self) -> bool:
+        if self.declared_order is not None:
+            return False
+        if self.is_numeric:
+            return self.moments.count > 0 and self.train_low == self.train_high
+        return len(self.in_training) == 1
+
+    def _constant(self, at: Location) -> Column:
+        values = list(self.in_training or self.distinct)
+        if self.too_many or len(values) > 1:
+            raise ValueError(
+                f"Expected one value in the column {self.name!r} of {at.source}, whose kind is "
+                f"'constant'. Received: several values. Choose another kind in `kinds`."
+            )
+        value = self._natural(values[0])
+        note = "excluded: one value in all training rows"
+        return self._column("constant", (value,), note, decimals=self.decimals)
+
+    def _number(self, kind: Kind, note: str, at: Location) -> Column:
+        moments = self.log_moments if kind == "positive" else self.moments
+        if not moments.count:
+            raise ValueError(
+                f"Expected numbers in the training rows of the column {self.name!r} of {at.source}."
+                " Received: only missing entries. Exclude the column: "
+                f"`kinds={{{self.name!r}: 'identifier'}}`."
+            )
+        if not moments.scale > 0:
+            raise ValueError(
+                f"Expected different numbers in the training rows of the column {self.name!r} of "
+                f"{at.source}, whose kind is {kind!r}. Received: only {self.train_low:.10g}. Leave "
+                "the column out of `kinds`; it is then a constant."
+            )
+        largest = max(abs(self.low), abs(self.high))
+        if float(np.spacing(np.float32(largest))) > 1e-3 * self.moments.scale:
+            raise ValueError(
+                f"Expected numbers in the column {self.name!r} of {at.source} whose differences "
+                f"are large enough for float32. Received: numbers up to {largest:.10g} with a "
+                f"standard deviation of {self.moments.scale:.3g}; float32 rounds them to multiples "
+                f"of {float(np.spacing(np.float32(largest))):.3g}. Subtract the smallest number "
+                f"from the column, or exclude it: `kinds={{{self.name!r}: 'identifier'}}`."
+            )
+        return self._column(
+            kind,
+            note=note or self._sentinel_note(),
+            mean=moments.mean,
+            scale=moments.scale,
+            minimum=self.train_low,
+            maximum=self.train_high,
+            decimals=self.decimals,
+        )
+
+    def _categories(self, kind: Kind, at: Location) -> tuple[Value, ...]:
+        """Return the categories of the training rows, in order."""
+        if kind in (*NUMBERS, "constant"):
+            return ()
+        if self.order:
+            shown = {str(value) for value in self.order} | set(self.order)
+            extra = [value for value in self.distinct if not {value, str(value)} & shown]
+            extra = [value for value in extra if str(self._natural(value)) not in shown]
+            if extra:
+                raise ValueError(
+                    f"Expected `kinds[{self.name!r}]` to contain all values of the column in "
+                    f"{at.source}. Received: {list(self.order)}. Missing: {extra[:10]}."
+                )
+            return self.order
+        if self.declared_order is not None and kind == "ordinal":
+            return self.declared_order
+        values = [self._natural(value) for value in self.in_training]
+        texts = sum(isinstance(value, str) for value in values)
+        if kind == "ordinal" and texts:
+            example = sorted(map(str, values))[:_FEW]
+            raise ValueError(
+                f"Expected an order of the categories of the column {self.name!r} of {at.source}."
+                f" Received: kinds={{{self.name!r}: 'ordinal'}}. Pass the categories from the "
+                f"lowest to the highest: `kinds={{{self.name!r}: {example}}}`."
+            )
+        return tuple(sorted(values, key=str if 0 < texts < len(values) else None))  # type: ignore
+
+    def _natural(self, value: Value) -> Value:
+        """Return a whole number as an int."""
+        if isinstance(value, float) and self.whole and value.is_integer():
+            return int(value)
+        return value
+
+    def _note(self, categories: tuple[Value, ...]) -> str:
+        folded: dict[str, Value] = {}
+        for value in categories:
+            other = folded.setdefault(str(value).casefold(), value)
+            if other != value:
+                return f"{other!r} and {value!r} differ only in case"
+        if "?" in categories:
+            return "'?' is a category; for missing entries, pass missing=['?']"
+        return ""
+
+    def _sentinel_note(self) -> str:
+        if self.low in (-9, -99, -999, -9999) and self.low < -abs(self.moments.mean):
+            value = f"{self.low:g}"
+            return f"{value} is a number; if it stands for missing, pass missing=['{value}']"
+        return ""
+
+    def classes(self) -> tuple[Value, ...]:
+        """Return all values in the order of their codes, if the column contains labels."""
+        if self.is_numeric and self.whole and self.low >= 0 and self.high < _MAX_CLASSES:
+            return tuple(range(int(self.high) + 1))
+        values = [self._natural(value) for value in self.distinct]
+        mixed = len({isinstance(value, str) for value in values}) > 1
+        return tuple(sorted(values, key=str if mixed else None))  # type: ignore[type-var]
+
+    def not_in_training(self, column: Column) -> list[Value]:
+        """Return the values that no training row has, if `column` has categories."""
+        if self.order or (self.declared_order is not None and column.kind == "ordinal"):
+            return []
+        return [self._natural(value) for value in self.distinct if value not in self.in_training]
+
+    # === Inference ===
+
+    def _inferred(self, at: Location, find: FindRow) -> tuple[Kind, str]:
+        """Return the kind that fits the values, and a note."""
+        observed = self.rows - self.missing
+        if self.is_time:
+            return "identifier", f"excluded: {_DATE_REMEDY}"
+        if not observed:
+            return "constant", ""
+        if self.declared_order is not None:
+            return ("ordinal", "") if len(self.declared_order) > 1 else ("constant", "")
+        if self.is_numeric and self.dtype != "category":
+            return self._inferred_for_numbers(observed)
+        return self._inferred_for_text(observed, at, find)
+
+    def _inferred_for_numbers(self, observed: int) -> tuple[Kind, str]:
+        number = len(self.distinct)
+        if not self.too_many and number == 1:
+            return "constant", ""
+        if self.whole:
+            unique = self.unique and not self.missing and observed > 2
+            named = _NAMES_OF_IDENTIFIERS.fullmatch(self.name) or _NAMES_OF_IDENTIFIERS.fullmatch(
+                self.name.lower()
+            )
+            if unique and (named or self.name.startswith("Unnamed: 0")):
+                return "identifier", "excluded: a different whole number in each row"
+            if self.counting and self.first in (0, 1) and observed >= _FEW:
+                return "identifier", "excluded: the numbers of the rows"
+            if not self.too_many and number == 2:
+                return "binary", ""
+            if not self.too_many and number <= _FEW and observed >= _PER_CATEGORY * number:
+                return "category", ""
+            if self.low < 0:
+                return "real", ""
+            # A negative binomial distribution has a variance of at least its mean.
+            spread = self.moments.scale**2 >= self.moments.mean
+            if self.low == 0 or (self.low < _SMALLEST_MEASUREMENT and spread):
+                return "count", ""
+            is_often = observed >= _MANY_PER_CATEGORY * number
+            if not self.too_many and number <= _FEW_FOR_MANY_ROWS and is_often:
+                return "category", ""
+            return "positive", ""
+        is_skewed = abs(self.log_moments.skewness) > max(abs(self.moments.skewness), 1.0)
+        if self.low < float(np.finfo(np.float32).tiny) or is_skewed:
+            return "real", ""
+        return "positive", ""
+
+    def _inferred_for_text(self, observed: int, at: Location, find: FindRow) -> tuple[Kind, str]:
+        values = list(self.distinct)
+        number = len(values)
+        if number == 1:
+            return "constant", ""
+        if all(isinstance(value, str) for value in values):
+            texts = [str(value) for value in values[: 10 * _MAX_CATEGORIES]]
+            dates = sum(_DATE.fullmatch(text) is not None for text in texts)
+            if 2 * dates > len(texts):
+                return "identifier", f"excluded: {_DATE_REMEDY}"
+            self._check_is_text(texts, at, find)
+        if number > _MAX_CATEGORIES or (number > _FEW and 2 * number > observed):
+            return "identifier", (
+                f"excluded: {number} different values in {observed} rows; to model them, pass "
+                f"kinds={{{self.name!r}: 'category'}}"
+            )
+        if number == 2:
+            return "binary", ""
+        return "category", ""
+
+    def _check_is_text(self, texts: Sequence[str], at: Location, find: FindRow) -> None:
+        """Raise an error if most of the texts are numbers, or numbers with a unit."""
+        others = [text for text in texts if not _is_number(text)]
+        if others and 2 * len(others) <= len(texts):
+            raise at.error("numbers", repr(others[0]), find(others[0]), NUMBER_REMEDY)
+        units = [text for text in texts if _WITH_UNIT.fullmatch(text)]
+        affixes = {re.sub(r"[\d.,\s+-]+", "", text) for text in units}
+        if len(units) >= 3 and 2 * len(units) > len(texts) and len(affixes) <= 3:
+            remedy = "Remove the unit from the numbers, or, if the values are categories, pass "
+            remedy += f"`kinds={{{self.name!r}: 'category'}}`."
+            raise at.error("numbers without a unit", repr(units[0]), find(units[0]), remedy)
+
+
+_WITH_UNIT = re.compile(
+    r"\s*[$€£¥]?\s*[+-]?\d[\d.,]*\s*[^\d\s.,;:/_-]{1,5}\s*|\s*[$€£¥]\s*[+-]?\d[\d.,]*\s*"
+)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _decimal_places(numbers: np.ndarray, dtype: str) -> int | None:
+    """Return the number of decimal places of numbers. None if there are more than 6."""
+    precision = 1.2e-7 if dtype.lower() == "float32" else 2.3e-16
+    for part in (numbers[:1000], numbers):  # most columns are decided by the first thousand
+        places = _places_of(part, precision)
+        if places is None or len(part) == len(numbers):
+            return places
+    return None
+
+
+def _places_of(numbers: np.ndarray, precision: float) -> int | None:
+    for places in range(_MAX_DECIMALS + 1):
+        scaled = numbers * 10.0**places
+        tolerance = 4 * precision * np.abs(scaled)
+        if tolerance.max() > 0.05:
+            return None
+        if (np.abs(scaled - np.rint(scaled)) <= tolerance).all():
+            return places
+    return None
