@@ -1,8 +1,10 @@
 """Saving loses nothing: all arguments and attributes come back, or a `ValueError` says why not."""
 
+import copy
 import dataclasses
 import inspect
 import json
+import pickle
 import re
 
 import keras
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import IMAGE, LATENTS, tiny_gan, tiny_vae
+from support import IMAGE, LATENTS, tiny, tiny_gan, tiny_vae
 
 import keras_gen
 from keras_gen import distributions, losses, networks, objectives, regularizers
@@ -349,6 +351,181 @@ class WithOwnMethods(objectives.ELBO):
 
 def test_a_class_with_methods_of_its_own_is_saved_by_them():
     assert saved_and_loaded(WithOwnMethods(4.0))._cap == 4.0
+
+
+# === Custom objects, copies, and files of Keras, as for a plain Keras model ===
+
+
+class Shift(keras.layers.Layer):
+    """A layer that is not registered with Keras."""
+
+    def __init__(self, by=0.5, **kwargs):
+        super().__init__(**kwargs)
+        self.by = by
+
+    def call(self, x):
+        return x + self.by
+
+    def get_config(self):
+        return {**super().get_config(), "by": self.by}
+
+
+def shifted_error(y, y_pred):
+    return keras.ops.mean((y - y_pred) ** 2, axis=-1) + 1
+
+
+@register
+class PlainKeras(keras.Model):
+    """A model of two networks, as a user of Keras writes it."""
+
+    def __init__(self, encoder, decoder, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.built = True
+
+    def call(self, x):
+        return self.decoder(self.encoder(x))
+
+    def get_config(self):
+        networks = {"encoder": self.encoder, "decoder": self.decoder}
+        serialize = keras.saving.serialize_keras_object
+        return {**super().get_config(), **{n: serialize(v) for n, v in networks.items()}}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        deserialize = keras.saving.deserialize_keras_object
+        networks = {n: deserialize(config.pop(n), custom_objects) for n in ("encoder", "decoder")}
+        return cls(**networks, **config)
+
+
+CUSTOM = {"Shift": Shift, "shifted_error": shifted_error}
+
+
+def in_scope(function):
+    def within(*arguments):
+        with keras.saving.custom_object_scope(CUSTOM):
+            return function(*arguments)
+
+    return within
+
+
+def in_another_scope(model, folder):
+    with keras.saving.custom_object_scope({"other": Shift}):
+        return file_and_back(model, folder, custom_objects=CUSTOM)
+
+
+WAYS = {
+    "without": file_and_back,
+    "custom_objects": lambda *given: file_and_back(*given, custom_objects=CUSTOM),
+    "not compiled": lambda *given: file_and_back(*given, custom_objects=CUSTOM, compile=False),
+    "scope": in_scope(file_and_back),
+    "another scope": in_another_scope,
+    "deepcopy": lambda model, folder: copy.deepcopy(model),
+    "deepcopy in scope": in_scope(lambda model, folder: copy.deepcopy(model)),
+    "pickle": lambda model, folder: pickle.loads(pickle.dumps(model)),
+    "pickle in scope": in_scope(lambda model, folder: pickle.loads(pickle.dumps(model))),
+    "clone_model": lambda model, folder: keras.models.clone_model(model),
+    "clone_model in scope": in_scope(lambda model, folder: keras.models.clone_model(model)),
+    "from_config": lambda model, folder: type(model).from_config(
+        model.get_config(), custom_objects=CUSTOM
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def trained_pair():
+    """Our autoencoder and a Keras model, with the same layers, loss and training."""
+    x = np.random.default_rng(0).random((8, 4), dtype=np.float32)
+    models = []
+    for cls in (keras_gen.RegularizedAutoencoder, PlainKeras):
+        encoder = keras.Sequential([keras.Input((4,)), Shift(1.5), keras.layers.Dense(2)])
+        decoder = keras.Sequential([keras.Input((2,)), Shift(), keras.layers.Dense(4)])
+        models.append(cls(encoder, decoder))
+        models[-1].compile("adam", loss=shifted_error, metrics=[shifted_error], run_eagerly=True)
+        models[-1].fit(x, x, verbose=0)
+    return x, models
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_custom_objects_and_copies_are_as_for_a_keras_model(way, trained_pair, tmp_path):
+    x, models = trained_pair
+    outcomes = []
+    for model in models:
+        try:
+            again = WAYS[way](model, tmp_path)
+        except TypeError as error:
+            outcomes.append(type(error))
+            continue
+        outcome = {"compiled": again.compiled}
+        if "clone" not in way and way != "from_config":  # which have new weights
+            np.testing.assert_array_equal(again(x), model(x))
+        if again.compiled:
+            again.run_eagerly = True
+            assert again.evaluate(x, x, verbose=0)[0] > 1
+            outcome["iterations"] = int(again.optimizer.iterations)
+        outcomes.append(outcome)
+    assert outcomes[0] == outcomes[1]
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, copy.copy, lambda o: pickle.loads(pickle.dumps(o))]
+)
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: CappedELBO(cap=3.0, kl_weight=objectives.LinearWarmUp(5)),
+        lambda: losses.R1(2.0, every=3),
+        lambda: distributions.NormalMixture(2, 3),
+        lambda: distributions.InverseAutoregressiveNormal(2, hidden_size=3),
+    ],
+)
+def test_copies_of_parts_are_equal_and_can_be_saved(make, copied):
+    original = make()
+    again = copied(original)
+    assert type(again) is type(original)
+    assert repr(again) == repr(original)
+    assert repr(saved_and_loaded(again)) == repr(original)
+    for mine, theirs in zip(
+        getattr(again, "weights", []), getattr(original, "weights", []), strict=True
+    ):
+        np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_of_models_generate_the_same_and_are_independent(copied, kind, images):
+    model = tiny(kind, run_eagerly=True)
+    if kind == "autoencoder":
+        model.fit_latent_density(images, 2)
+        model.calibrate(images, 0.5)
+    again = copied(model)
+    expected = model.generate(2, seed=1).numpy()
+    np.testing.assert_array_equal(again.generate(2, seed=1), expected)
+    assert (again.seed, again.name) == (model.seed, model.name)
+    assert getattr(again, "threshold", None) == getattr(model, "threshold", None)
+    again.set_weights([weight + 1 for weight in again.get_weights()])
+    np.testing.assert_array_equal(model.generate(2, seed=1), expected)
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".hdf5"])
+@pytest.mark.parametrize("save", [lambda model, path: model.save(path), keras.saving.save_model])
+def test_hdf5_is_refused_and_leaves_the_model_usable(kind, save, suffix, tmp_path):
+    model = tiny(kind)
+    with pytest.raises(ValueError, match=r"Expected a file name that ends in '\.keras'"):
+        save(model, tmp_path / f"model{suffix}")
+    loaded = file_and_back(model, tmp_path)
+    assert loaded.compiled
+    assert len(loaded.optimizer.variables) == len(model.optimizer.variables)
+    model.save_weights(tmp_path / "model.weights.h5")
+    loaded.load_weights(tmp_path / "model.weights.h5")
+
+
+def test_a_refused_hdf5_file_is_not_overwritten(tmp_path):
+    path = tmp_path / "model.h5"
+    path.write_text("before")
+    with pytest.raises(ValueError, match="This old format of Keras does not support"):
+        tiny("vae").save(path)
+    assert path.read_text() == "before"
 
 
 # === A property: random constructors ===

@@ -14,6 +14,11 @@ from keras_gen._typing import Array, Endpoint, Examples, TensorLike
 from keras_gen.distributions import FittedMixture, Likelihood, Prior
 from keras_gen.distributions._checks import check_distribution, check_prior
 from keras_gen.fitting.data_check import DataCheck
+from keras_gen.fitting.loss_check import (
+    check_cross_entropy,
+    check_loss_shape,
+    per_example_loss,
+)
 from keras_gen.models.anomalies import AnomalyDetector
 from keras_gen.models.base import CheckedBatch
 from keras_gen.networks._checks import check_logits, check_network, output_range
@@ -147,6 +152,9 @@ class RegularizedAutoencoder(AnomalyDetector):
                 "The reconstruction loss must be averaged over the batch: use Keras's default "
                 f"reduction. Received: loss={loss!r} with reduction={reduction!r}"
             )
+        if not isinstance(loss, Likelihood):
+            check_loss_shape(loss, self.data_shape)
+            check_cross_entropy(loss, self.decoder)
         if isinstance(regularizers, LatentRegularizer):
             regularizers = (regularizers,)
         regularizers = tuple(regularizers or ())
@@ -197,6 +205,7 @@ class RegularizedAutoencoder(AnomalyDetector):
             likelihood.build(None)
         self.likelihood = likelihood
         self.data_check = DataCheck.of_likelihood(likelihood)
+        self.columns = likelihood.columns
         self.generates_means = not likelihood.generates_samples
 
     def _check_loss_without_likelihood(self, loss: object) -> None:
@@ -297,9 +306,9 @@ class RegularizedAutoencoder(AnomalyDetector):
                 self.likelihood.fitted(output, target) if training else self.likelihood(output)
             )
             return -distribution.log_prob(target)
-        loss = keras.losses.get(self.loss)
-        values = getattr(loss, "call", loss)(target, tf.cast(output, tf.float32))
-        return tf.reduce_mean(tf.reshape(values, (tf.shape(target)[0], -1)), axis=1)
+        values = per_example_loss(self.loss)(target, tf.cast(output, tf.float32))
+        values = tf.reshape(tf.cast(values, tf.float32), (tf.shape(target)[0], -1))
+        return tf.reduce_mean(values, axis=1)
 
     def encode(self, x: Array) -> tf.Tensor:
         """Map data `[batch, *data_shape]` to latents `[batch, *latent_shape]`."""

@@ -1,0 +1,103 @@
+"""Checks of the Keras loss that compares data with the output of a decoder."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from keras_gen.networks._checks import check_logits, last_activation
+
+_BATCH_SIZES = (3, 5)  # two sizes, so that the batch axis cannot be confused with another axis
+_ADVICE = (
+    "Average over all axes except the first, for instance "
+    "keras.ops.mean((y_true - y_pred) ** 2, axis=-1)."
+)
+
+
+def per_example_loss(loss: Any) -> Callable[[tf.Tensor, tf.Tensor], Any]:
+    """Return a Keras loss as a function that is not reduced over the batch.
+
+    Args:
+        loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss.
+    """
+    found = keras.losses.get(loss)
+    return found.call if isinstance(found, keras.losses.Loss) else found
+
+
+def check_loss_shape(loss: Any, data_shape: Sequence[int]) -> None:
+    """Check that a Keras loss returns at least one value per example.
+
+    The loss is computed for two small batches of random numbers in [0.2, 0.8].
+
+    Args:
+        loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss.
+        data_shape: Shape of one example.
+
+    Raises:
+        ValueError: If the loss cannot be computed, or if its first axis is not the batch axis.
+    """
+    for batch_size in _BATCH_SIZES:
+        shape = (batch_size, *data_shape)
+        with tf.init_scope():
+            target = tf.random.stateless_uniform(shape, (0, 0), 0.2, 0.8)
+            output = tf.random.stateless_uniform(shape, (0, 1), 0.2, 0.8)
+            try:
+                values = tf.convert_to_tensor(per_example_loss(loss)(target, output))
+            except Exception as error:
+                raise ValueError(
+                    "`loss` must be a function of data and their reconstructions, "
+                    f"loss(y_true, y_pred), which have the shape {('batch', *data_shape)}. "
+                    f"Received: loss={loss!r}, which failed: {error}"
+                ) from error
+        if not values.shape.rank or values.shape[0] != batch_size:
+            raise ValueError(
+                "`loss` must return one value per example, a tensor of shape (batch,) or "
+                f"(batch, ...). Received: loss={loss!r}, which returns the shape "
+                f"{tuple(values.shape)} for a batch of {batch_size} examples. {_ADVICE}"
+            )
+
+
+def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
+    """Check that `from_logits` of a cross-entropy matches the last activation of the decoder.
+
+    Args:
+        loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss. Losses other than
+            cross-entropies are accepted.
+        decoder: The network that outputs the second argument of the loss.
+
+    Raises:
+        ValueError: If the cross-entropy needs logits and the decoder outputs probabilities, or vice
+            versa.
+    """
+    found = keras.losses.get(loss)
+    if isinstance(found, functools.partial):
+        from_logits = found.keywords.get("from_logits", False)
+        name = getattr(found.func, "__name__", "")
+    else:
+        from_logits = getattr(found, "from_logits", False)
+        name = getattr(found, "__name__", type(found).__name__)
+    if "crossentropy" not in name.lower().replace("_", ""):
+        return
+    if not from_logits:
+        if last_activation(decoder) in ("linear", "relu", "relu6", "softplus", "tanh"):
+            raise ValueError(
+                f"`decoder` must output probabilities, because `loss` is {name} with "
+                f"from_logits=False. Received: {decoder.name}, whose last activation is "
+                f"{last_activation(decoder)}. Add activation='sigmoid' to its last layer."
+            )
+        return
+    try:
+        check_logits("decoder", decoder)
+    except ValueError as error:
+        raise ValueError(f"{error} Or use {name} with from_logits=False.") from None
+    warnings.warn(
+        f"`loss` is {name} with from_logits=True. Therefore the reconstructions and the generated "
+        "data of this model are logits, and not data. To get data, use the likelihood as the loss: "
+        "compile('adam', loss=keras_gen.distributions.Bernoulli(data_shape)).",
+        stacklevel=3,
+    )

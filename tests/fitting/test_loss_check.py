@@ -1,0 +1,153 @@
+"""Losses as people write them: of a wrong shape, or of logits that are probabilities."""
+
+import functools
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import losses
+from support import IMAGE
+
+import keras_gen
+from keras_gen import networks
+from keras_gen.fitting.loss_check import check_loss_shape
+
+
+def autoencoder(activation="sigmoid", shape=IMAGE):
+    return keras_gen.RegularizedAutoencoder(
+        networks.mlp(shape, (3,), hidden=(4,)),
+        networks.mlp((3,), shape, hidden=(4,), output_activation=activation),
+    )
+
+
+def squared(y, p):
+    return (y - p) ** 2
+
+
+@keras.saving.register_keras_serializable("tests_loss")
+class WrongAxis(losses.Loss):
+    def call(self, y, p):
+        return keras.ops.mean(squared(y, p), axis=0)
+
+
+@pytest.mark.parametrize(
+    ("loss", "received"),
+    [
+        (lambda y, p: tf.reduce_mean(squared(y, p)), "the shape () for a batch of 3 examples"),
+        (lambda y, p: keras.ops.sum(squared(y, p)), "the shape () for a batch of 3 examples"),
+        (lambda y, p: 1.0, "the shape () for a batch of 3 examples"),
+        (
+            lambda y, p: tf.reduce_mean(squared(y, p), axis=0),
+            "the shape (8, 8, 1) for a batch of 3 examples",
+        ),
+        (
+            lambda y, p: tf.reduce_mean(squared(y, p), axis=0, keepdims=True),
+            "the shape (1, 8, 8, 1) for a batch of 3 examples",
+        ),
+        (lambda y, p: tf.reshape(squared(y, p), (-1,)), "the shape (192,) for a batch of 3"),
+        (lambda y, p: tf.transpose(squared(y, p)), "the shape (1, 8, 8, 3) for a batch of 3"),
+        (WrongAxis(), "the shape (8, 8, 1) for a batch of 3 examples"),
+    ],
+)
+def test_a_loss_must_return_one_value_per_example(loss, received):
+    message = "`loss` must return one value per example, a tensor of shape (batch,) or (batch, ...)"
+    with pytest.raises(ValueError, match=re.escape(message)) as raised:
+        autoencoder().compile("adam", loss=loss)
+    assert f"which returns {received}" in str(raised.value)
+    assert "Average over all axes except the first" in str(raised.value)
+
+
+@pytest.mark.parametrize("size", [3, 5])
+def test_an_axis_as_long_as_the_batch_is_not_the_batch(size):
+    with pytest.raises(ValueError, match="must return one value per example"):
+        check_loss_shape(lambda y, p: tf.reduce_mean(squared(y, p), axis=0), (size,))
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda y, p: tf.reduce_mean(squared(y, p), axis=(1, 2, 3)),
+        lambda y, p: tf.reduce_mean(squared(y, p), axis=-1),
+        lambda y, p: tf.cast(squared(y, p), "float64"),
+        squared,
+        functools.partial(losses.binary_crossentropy, label_smoothing=0.1),
+        "mse",
+        "MeanAbsoluteError",
+        losses.Huber(reduction="none"),
+        {"class_name": "Huber", "config": {"delta": 0.5}},
+    ],
+)
+def test_losses_of_one_or_more_values_per_example_are_averaged(loss, images):
+    model = autoencoder()
+    model.compile("adam", loss=loss, run_eagerly=True)
+    function = losses.get(loss)
+    values = np.asarray(getattr(function, "call", function)(images, model.reconstruct(images)))
+    expected = values.reshape(20, -1).mean(axis=1)
+    np.testing.assert_allclose(model.score(images), expected, rtol=1e-5)
+    logs = model.evaluate(images, verbose=0, return_dict=True)
+    assert logs["reconstruction_loss"] == pytest.approx(expected.mean(), rel=1e-5)
+
+
+def failing(y, p):
+    raise RuntimeError("no such table")
+
+
+@pytest.mark.parametrize("loss", [failing, lambda y: y, losses.Loss()])
+def test_a_loss_that_fails_is_named(loss):
+    with pytest.raises(ValueError, match="`loss` must be a function of data and their reconstruct"):
+        autoencoder().compile("adam", loss=loss)
+
+
+LOGITS = [
+    losses.BinaryCrossentropy(from_logits=True),
+    losses.BinaryFocalCrossentropy(from_logits=True),
+    functools.partial(losses.binary_crossentropy, from_logits=True),
+]
+PROBABILITIES = [
+    "binary_crossentropy",
+    "BinaryCrossentropy",
+    losses.binary_crossentropy,
+    losses.BinaryCrossentropy(),
+    losses.BinaryFocalCrossentropy(),
+    functools.partial(losses.binary_crossentropy, label_smoothing=0.1),
+]
+
+
+@pytest.mark.parametrize("loss", LOGITS)
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax", "relu", "hard_sigmoid"])
+def test_a_loss_of_logits_refuses_probabilities(loss, activation):
+    message = (
+        rf"`decoder` must output logits.* ends in the activation {activation}.*from_logits=False"
+    )
+    with pytest.raises(ValueError, match=message):
+        autoencoder(activation).compile("adam", loss=loss)
+
+
+@pytest.mark.parametrize("loss", PROBABILITIES)
+@pytest.mark.parametrize("activation", [None, "relu", "tanh"])
+def test_a_loss_of_probabilities_refuses_logits(loss, activation):
+    message = "`decoder` must output probabilities, because `loss` is .* Add activation='sigmoid'"
+    with pytest.raises(ValueError, match=message):
+        autoencoder(activation).compile("adam", loss=loss)
+
+
+@pytest.mark.parametrize("loss", LOGITS)
+def test_a_loss_of_logits_trains_with_a_warning_about_the_reconstructions(loss, images):
+    model = autoencoder(None)
+    with pytest.warns(UserWarning, match="the generated data of this model are logits, and not"):
+        model.compile("adam", loss=loss, run_eagerly=True)
+    function = losses.get(loss)
+    values = getattr(function, "call", function)(images, model.reconstruct(images))
+    expected = np.asarray(values).reshape(20, -1).mean(axis=1)
+    np.testing.assert_allclose(model.score(images), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("loss", [*PROBABILITIES, "mse"])
+def test_probabilities_train_without_a_warning(loss):
+    autoencoder().compile("adam", loss=loss)
+
+
+def test_an_unknown_activation_is_accepted():
+    autoencoder(lambda x: keras.ops.clip(x, 0, 1)).compile("adam", loss="binary_crossentropy")
