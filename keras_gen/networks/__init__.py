@@ -1,7 +1,7 @@
 """Functions that build Keras models: encoders, decoders, generators and discriminators.
 
-Instead of these models, you can use any built Keras model with the input and output shapes that
-your keras_gen model needs.
+These functions are optional. A model of keras_gen, such as `VAE`, accepts any built Keras model
+whose input and output shapes match.
 """
 
 from keras_gen.networks.columns import ColumnFeatures, MissingAsZero

@@ -13,7 +13,7 @@ CONDITION = "condition"
 """Name of the input for labels, in a network that has such an input."""
 
 UNKNOWN_NUMBER = np.iinfo(np.int32).max
-"""Stands for the number of classes if a network takes labels but has no embedding layer."""
+"""Placeholder for the number of classes, if a network takes labels but has no embedding layer."""
 
 _ANY_RANGE = (-math.inf, math.inf)
 
@@ -21,9 +21,9 @@ _ANY_RANGE = (-math.inf, math.inf)
 def condition_index(network: keras.Model) -> int | None:
     """Return the index of the network's input for labels, or None if there is no such input.
 
-    The input for labels has the name `condition`. Networks of version 0.1.0 do not use this name.
-    Therefore, if a network has two inputs and neither is named `condition`, the second input counts
-    as the input for labels if its shape is `(batch,)`.
+    The input for labels has the name `condition`. Networks that version 0.1.0 of keras_gen built do
+    not use this name. Therefore the second of two inputs also counts as the input for labels if its
+    shape is `(batch,)` and no input has the name `condition`.
     """
     shapes = getattr(network, "input_shape", None)
     if not isinstance(shapes, list):
@@ -38,8 +38,9 @@ def num_classes_of(network: keras.Model) -> int | None:
     """Return the number of classes of the labels that a network takes.
 
     Returns:
-        None if the network has no input for labels. Otherwise the input size of the network's first
-        embedding layer, or `UNKNOWN_NUMBER` if the network has no embedding layer.
+        None if the network has no input for labels. For a network with such an input, the function
+        returns the input size of the first embedding layer. If there is no embedding layer, the
+        function returns `UNKNOWN_NUMBER`.
     """
     if condition_index(network) is None:
         return None
@@ -51,11 +52,12 @@ def num_classes_of(network: keras.Model) -> int | None:
 
 
 def common_num_classes(**parts: int | None) -> int | None:
-    """Return the number of classes of a model's parts, or None if no part takes labels.
+    """Return the number of classes that all parts of a model share, or None without labels.
 
+    The parts of a model are its networks and its prior.
     Args:
-        **parts: Number of classes of each part, as `num_classes_of` returns it. The error message
-            contains the names of these arguments.
+        **parts: Number of classes of each part, as `num_classes_of` returns it for a network. The
+            error message contains the names of these arguments.
 
     Raises:
         ValueError: If two parts have different numbers of classes.
@@ -84,16 +86,18 @@ def check_network(
     Args:
         argument: Name of the argument that received the network, for the error message.
         network: The object that the user passed as the network.
-        input_shape: Required input shape of one example, or None for any shape.
-        output_shape: Required output shape of one example, or None for any shape.
+        input_shape: Required input shape of one example. Default: None, any shape.
+        output_shape: Required output shape of one example. Default: None, any shape.
         why: Reason for the required shape. The error message contains this text after the shape.
-        labels: Whether the network may have a second input for labels `[batch]`.
+            Default: no text.
+        labels: Whether the network may have a second input for labels `[batch]`. Default: False.
 
     Returns:
         `(input_shape, output_shape)` of the network for one example.
 
     Raises:
-        ValueError: If the network is not built, or its inputs or outputs are not as required.
+        ValueError: If the network is not built, or if the number of inputs or a shape is not as
+            required.
     """
     if not isinstance(network, keras.layers.Layer):
         raise ValueError(

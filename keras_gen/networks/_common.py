@@ -1,4 +1,4 @@
-"""Layers and checks that `mlp`, `conv` and `dcgan` share."""
+"""Layers and checks that the modules `mlp`, `conv` and `dcgan` share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Activation = str | Callable[[keras.KerasTensor], keras.KerasTensor] | None
 
 
 def label_input() -> keras.KerasTensor:
-    """Make an input for labels `[batch]`. Models find this input by the name `condition`."""
+    """Make a network input for integer labels `[batch]`, with the name `condition`."""
     return keras.Input((), dtype="int32", name=CONDITION)
 
 
@@ -62,17 +62,18 @@ def dense_grid(
 ) -> keras.KerasTensor:
     """Apply a dense layer to features and reshape the result to a grid.
 
-    Later layers double the height and width of the grid `doublings` times. The function makes the
-    smallest grid that, after these doublings, is at least as high and as wide as the image.
+    Later layers double the height and width of the grid `doublings` times. The result must be at
+    least as high and as wide as the image. The function makes the smallest grid that meets this
+    condition.
 
     Args:
         x: Features `[batch, n]`.
         image_shape: Shape of the image, `(height, width, channels)`.
         channels: Number of channels of the grid.
         doublings: Number of times that later layers double the height and width.
-        activation: Activation of the dense layer.
-        kernel_regularizer: Keras regularizer of the dense kernel.
-        use_bias: Whether the dense layer has a bias.
+        activation: Activation of the dense layer. Default: none.
+        kernel_regularizer: Keras regularizer of the kernel of the dense layer. Default: none.
+        use_bias: Whether the dense layer has a bias. Default: True.
 
     Returns:
         Grid `[batch, grid_height, grid_width, channels]`.

@@ -15,12 +15,13 @@ from keras_gen.networks._checks import condition_index
 
 
 def network_inputs(network: keras.Model, x: Array, condition: TensorLike | None) -> Any:
-    """Return the argument for a call of a network: `x`, or a list that contains `x` and labels.
+    """Return the argument with which to call a network: `x`, or a list of `x` and the labels.
 
     Args:
         network: A built Keras model.
         x: Data or latents `[batch, ...]`.
-        condition: Labels `[batch]`. They are ignored if the network has no input for labels.
+        condition: Labels `[batch]`. If the network has no input for labels, this argument is
+            ignored.
     """
     index = condition_index(network)
     if index is None:
@@ -40,7 +41,9 @@ def call_network(
 def check_accepts_missing(
     encoder: keras.Model, data_shape: tuple[int, ...], likelihood: str
 ) -> None:
-    """Check that an encoder returns finite numbers for an example whose elements are all missing.
+    """Check that an encoder accepts missing elements, which are NaN.
+
+    The encoder must return finite numbers for an example whose elements are all missing.
 
     Args:
         encoder: A built Keras model.
@@ -62,7 +65,7 @@ def check_accepts_missing(
 
 
 def copy_of(network: keras.Model, policy: str | None = None) -> keras.Model:
-    """Return a copy of a network. The copy has variables of its own, with the same values.
+    """Return a copy of a network, with variables of its own that have the same values.
 
     Args:
         network: A built Keras model.
@@ -99,11 +102,13 @@ def copy_of(network: keras.Model, policy: str | None = None) -> keras.Model:
 def float32_function(network: keras.Model) -> Callable[..., tf.Tensor]:
     """Return a function `(inputs, training)` that computes a network in float32.
 
-    A loss that contains a gradient, such as a gradient penalty, needs this function. Under mixed
-    precision, the gradient of a float16 gradient overflows and lowers the loss scale
-    (tensorflow/tensorflow#48662). You can differentiate the returned function with respect to the
-    variables of `network`. The returned function changes no variable. A call of the returned
-    function clears `network.losses`, so read these losses before the call.
+    A loss that contains a gradient, such as a gradient penalty, needs such a function under mixed
+    precision. There, the gradient of a float16 gradient overflows, and the overflow lowers the loss
+    scale (tensorflow/tensorflow#48662).
+
+    You can differentiate the returned function with respect to the variables of `network`. The
+    returned function changes no variable. Each call clears `network.losses`, so read these losses
+    before the call.
     """
     in_float32 = {layer.compute_dtype for layer in all_layers(network)} == {"float32"}
     copy = network if in_float32 else copy_of(network, "float32")

@@ -32,8 +32,8 @@ def conv_encoder(
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`.
         output_shape: Output shape for one example, for instance `(posterior.parameter_size,)`.
-        filters: Number of output channels of each convolution.
-        activation: Activation of the convolutions.
+        filters: Number of output channels of each convolution. Default: `(32, 64)`.
+        activation: Activation of the convolutions. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
@@ -73,16 +73,16 @@ def conv_decoder(
 ) -> keras.Model:
     """Build a convolutional decoder: a dense layer, then 3×3 transposed convolutions of stride 2.
 
-    Each transposed convolution doubles the height and width. At the end, the network crops the
-    result to the height and width of `output_shape`. A 3×3 convolution of stride 1 then computes
-    the output.
+    Each transposed convolution doubles the height and width. Then the network crops the result to
+    the height and width of `output_shape`. Finally, a 3×3 convolution of stride 1 computes the
+    output.
 
     Args:
         input_shape: Shape of the latents of one example, for instance `(8,)`.
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
-        filters: Number of input channels of each transposed convolution.
-        activation: Activation of the hidden layers.
+        filters: Number of input channels of each transposed convolution. Default: `(64, 32)`.
+        activation: Activation of the hidden layers. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         output_activation: Activation of the output. Default: none.
         num_classes: Number of classes. If given, the network has a second input named `condition`.

@@ -33,7 +33,7 @@ def dcgan_generator(
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
         filters: Number of input channels of each transposed convolution. Each transposed
-            convolution doubles the height and width.
+            convolution doubles the height and width. Default: `(64, 32)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
             no labels.
@@ -69,23 +69,22 @@ def dcgan_discriminator(
     """Build the discriminator of DCGAN (Radford et al. 2016, arXiv:1511.06434).
 
     The network consists of 4×4 convolutions of stride 2 with leaky ReLUs, and a dense layer that
-    outputs one logit. Unlike the original, the network has no batch normalization. Therefore
-    the logit of an example does not depend on the other examples of its batch. This makes the
-    gradient of the logit, which gradient penalties use, well defined for each example.
+    outputs one logit. Unlike the original DCGAN, the network has no batch normalization. Therefore
+    the logit of an example does not depend on the other examples of its batch. Gradient penalties
+    need this, because they use the gradient of the logit of each single example.
 
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`.
         filters: Number of output channels of each convolution. Each convolution halves the height
-            and width.
+            and width. Default: `(64, 128)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. The logit
-            for label y is then w·φ(x) + b + v_y·φ(x). Here φ(x) are the inputs of the dense
-            layer, w and b are the weights of this layer, and v_y is a trainable vector for the
-            label y. The source is the projection of Miyato & Koyama 2018, arXiv:1802.05637,
-            equation 4. Default: no labels.
-        spectral_normalization: Whether to divide every kernel by its spectral norm, which is its
-            largest singular value (Miyato et al. 2018, arXiv:1802.05957). The matrix whose rows are
-            the vectors v_y is treated as a kernel.
+            of an image x with label y is then w·φ(x) + b + v_y·φ(x). Here φ(x) is the input of the
+            dense layer, w and b are the weights of this layer, and v_y is a trainable vector for
+            the label y (Miyato & Koyama 2018, arXiv:1802.05637, equation 4). Default: no labels.
+        spectral_normalization: Whether to divide every kernel by its spectral norm, the largest
+            singular value (Miyato et al. 2018, arXiv:1802.05957). With labels, this also applies to
+            the matrix whose rows are the vectors v_y. Default: False.
 
     Raises:
         ValueError: If `input_shape`, `filters` or `num_classes` is invalid.

@@ -27,8 +27,9 @@ def mlp(
         input_shape: Input shape of one example, for instance `(28, 28, 1)`. The network flattens
             the input.
         output_shape: Output shape of one example, for instance `(32,)`.
-        hidden: Number of units of each hidden layer, from the input to the output.
-        activation: Activation of the hidden layers.
+        hidden: Number of units of each hidden layer, from the input to the output. Default:
+            `(256,)`.
+        activation: Activation of the hidden layers. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel, for instance
             `keras.regularizers.L2(1e-4)`. Default: none.
         output_activation: Activation of the output, for instance `"sigmoid"`. Default: none.
