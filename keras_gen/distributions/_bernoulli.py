@@ -7,21 +7,22 @@ import tensorflow as tf
 
 @tf.custom_gradient
 def bernoulli_log_prob(x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-    """Return Σ_d [(x_d − ½) l_d − log(2 cosh(l_d / 2))] over the last axis, in nats.
+    """Return the log-probability of independent Bernoulli elements, summed over the last axis.
 
-    This is the log-probability of x for Bernoulli elements with the logits l. The function uses
-    log(2 cosh(l / 2)) = ½ |l| − log σ(|l|), where σ is the sigmoid. Since σ(|l|) ≥ ½, a product of
-    up to 100 values σ(|l|) does not underflow in float32. The function therefore takes one
-    logarithm per product instead of one per element. The gradient with respect to x is l. The
-    gradient with respect to l is x − σ(l).
+    For data x and logits l, the log-probability is Σ_d [(x_d − ½) l_d − log(2 cosh(l_d / 2))], in
+    nats. The function uses the identity log(2 cosh(l / 2)) = ½ |l| − log σ(|l|), where σ is the
+    sigmoid. A sum of logarithms is the logarithm of a product. Since σ(|l|) ≥ ½, a product of up to
+    100 factors σ(|l|) does not underflow in float32. So the function computes one logarithm per
+    product instead of one per element. The gradient with respect to x is l, and the gradient with
+    respect to l is x − σ(l).
 
     Args:
         x: Data in [0, 1], float32 `[..., size]`.
-        logits: Logits, float32 `[..., size]`. It must be possible to broadcast `x` and
-            `logits` to one shape.
+        logits: Logits, float32 `[..., size]`. `x` and `logits` must broadcast to a common shape.
 
     Returns:
-        float32 tensor. Its shape is this broadcast shape without the last axis.
+        Log-probabilities, float32. Their shape is the common shape of `x` and `logits` without the
+        last axis.
     """
     one_example = x.shape.num_elements() == x.shape[-1]
     if one_example and logits.shape.rank > 1:

@@ -13,7 +13,7 @@ def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
     Args:
         prior: The object that the user passed as the prior.
         event_size: Number of latent dimensions of the model.
-        labels: Whether the prior may depend on labels.
+        labels: Whether the prior may depend on labels. Default: False.
 
     Raises:
         ValueError: If `prior` is not a `Prior`, if `prior.event_size` differs from `event_size`, or
@@ -43,15 +43,15 @@ def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
 def check_distribution(prior: Prior) -> None:
     """Check the event shape, the batch shape and the dtype of a prior's distribution.
 
-    They must be `[event_size]`, `[]` and float32. If the prior depends on labels, the distribution
-    for one label is checked.
+    The event shape must be `[event_size]`, the batch shape `[]`, and the dtype float32. If the
+    prior depends on labels, the function checks the distribution for one label.
 
     Args:
-        prior: A prior that `check_prior` accepted. If its layer is not built yet, this function
-            builds it.
+        prior: A prior that `check_prior` accepted. A prior is a Keras layer. If this layer is not
+            built yet, the function builds it.
 
     Raises:
-        ValueError: If the event shape, the batch shape or the dtype is a different one.
+        ValueError: If the event shape, the batch shape or the dtype differs.
     """
     if not prior.built:
         prior.build(None)

@@ -24,7 +24,7 @@ class FittedMixture(Prior):
 
     Args:
         event_size: Number of latent dimensions.
-        num_components: Number of Gaussians in the mixture.
+        num_components: Number of Gaussians in the mixture. Default: 10.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example:
@@ -49,12 +49,12 @@ class FittedMixture(Prior):
         return self.add_weight(shape, "zeros", name=name, trainable=False, autocast=False)
 
     def fit(self, latents: npt.ArrayLike, seed: int = 0) -> None:
-        """Fit the mixture to latents. scikit-learn's expectation-maximization algorithm fits it.
+        """Fit the mixture to latents with scikit-learn's expectation-maximization algorithm.
 
         Args:
             latents: Array `[n, event_size]`, with one row per example. n must be at least
                 `num_components`.
-            seed: Seed of the random start, which assigns each row to a component.
+            seed: Seed of the k-means clustering from which the algorithm starts. Default: 0.
 
         Raises:
             ValueError: If `latents` does not have the shape `[n, event_size]`, or if n is smaller

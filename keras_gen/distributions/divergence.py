@@ -25,22 +25,22 @@ def kl_divergence(
 ) -> KLDivergence:
     """Return the Kullback-Leibler divergence KL(a ‖ b) = E_a[log a(z) − log b(z)] in nats.
 
-    In the expectation, z is a sample of `a` (lecture notes, section MATH 3). The function uses a
-    closed form, an exact formula, if `a` and `b` are Gaussians or if TensorFlow Probability (TFP)
-    has a closed form for them. Otherwise the function returns the mean of log a(z) − log b(z) over
-    samples z of `a`. This estimate is unbiased. If `a` is reparameterized, TFP can differentiate
-    its samples, and gradients flow through the estimate.
+    E_a is the mean over samples z of `a`. The function uses an exact formula (a closed form) if `a`
+    and `b` are Gaussians, or if TensorFlow Probability (TFP) has a formula for them. For all other
+    pairs, the function returns the mean of log a(z) − log b(z) over `num_samples` samples z of `a`.
+    This estimate is unbiased. Gradients flow through the estimate if TFP can differentiate the
+    samples of `a` (reparameterization).
 
     Args:
         a: A `tfd.Distribution`, the first argument of the divergence.
         b: A `tfd.Distribution` with the same event shape as `a`.
-        num_samples: Number of samples z for each distribution in the batch. A pair with a closed
-            form needs no samples.
+        num_samples: Number of samples z for each distribution in the batch. Default: 1. A pair with
+            a closed form needs no samples.
         seed: Seed of the samples, int32 `[2]`. If None, each call takes new samples.
 
     Returns:
-        `KLDivergence(value, analytic)`. `value` has the shape to which the batch shapes of
-            `a` and `b` broadcast.
+        `KLDivergence(value, analytic)`. `value` has the shape to which the batch shapes of `a` and
+        `b` broadcast. `analytic` is True if a closed form was used.
 
     Raises:
         ValueError: If the event shapes differ, or `num_samples` is not a positive integer.
@@ -72,8 +72,8 @@ def closed_form_kl(a: Distribution, b: Distribution) -> tf.Tensor | None:
         b: A `tfd.Distribution` with the same event shape as `a`.
 
     Returns:
-        None, or the divergence in nats. The divergence has the shape to which the batch shapes of
-            `a` and `b` broadcast.
+        The divergence in nats, or None. The divergence has the shape to which the batch shapes of
+        `a` and `b` broadcast.
 
     Example:
 
@@ -102,7 +102,7 @@ class _Gaussian(NamedTuple):
 
 
 def _as_gaussian(distribution: Distribution) -> _Gaussian | None:
-    """Return the mean and the scale matrix of a Gaussian over vectors, None for any other input."""
+    """Return the mean and the scale matrix of a Gaussian, or None for any other distribution."""
     from tensorflow_probability import distributions as tfd
 
     if isinstance(distribution, tfd.MultivariateNormalLinearOperator):
@@ -121,11 +121,14 @@ def _as_gaussian(distribution: Distribution) -> _Gaussian | None:
 
 
 def _gaussian_kl(a: _Gaussian, b: _Gaussian) -> tf.Tensor:
-    """Return ½ [tr(Σ_b⁻¹Σ_a) + (m_b − m_a)ᵀΣ_b⁻¹(m_b − m_a) − n + log(det Σ_b / det Σ_a)].
+    """Return KL(a ‖ b) of two Gaussians over vectors, in nats.
 
-    This is KL(a ‖ b) of the Gaussians a = N(m_a, Σ_a) and b = N(m_b, Σ_b) (lecture notes, section
-    MATH 3). Σ = SSᵀ, where S is the scale matrix, and n is the number of dimensions. If S_a and S_b
-    are diagonal, the computation takes O(n) operations.
+    For a = N(m_a, Σ_a) and b = N(m_b, Σ_b) with n dimensions, the divergence is
+
+    ½ [tr(Σ_b⁻¹Σ_a) + (m_b − m_a)ᵀΣ_b⁻¹(m_b − m_a) − n + log(det Σ_b / det Σ_a)].
+
+    A covariance matrix Σ is SSᵀ, where S is the scale matrix. If both scale matrices are diagonal,
+    the computation takes O(n) operations.
     """
     if _is_diagonal(a.scale) and _is_diagonal(b.scale):
         whitened = (a.scale.diag_part() / b.scale.diag_part())[..., None]
@@ -170,10 +173,10 @@ class CrossCheck(NamedTuple):
     difference: tf.Tensor
     """`sampled` − `analytic`, in nats. If `sampled` and `analytic` are correct, the mean is 0."""
     gradient_difference: tf.Tensor
-    """How far the gradient of `sampled` differs from the gradient of `analytic`.
+    """Difference between the gradients of `sampled` and `analytic`, as one number per example.
 
-    Both gradients are with respect to the parameters of q. The value is the component of their
-    difference, `sampled` − `analytic`, along the gradient of `analytic`.
+    Both gradients are with respect to the parameters of q. The number is the component of their
+    difference (sampled minus analytic) in the direction of the analytic gradient.
     """
 
 
@@ -184,13 +187,15 @@ def cross_check(
     num_samples: int = 1,
     seed: TensorLike | None = None,
 ) -> CrossCheck:
-    """Compare KL(q ‖ p) in closed form, and its gradient, with estimates from samples.
+    """Compare the closed form of KL(q ‖ p), and its gradient, with estimates from samples.
+
+    q is a posterior and p is a prior.
 
     Args:
         posterior: The `Posterior` that makes q from `parameters`.
         parameters: Parameters of q, `[batch, posterior.parameter_size]`.
         prior: The `tfd.Distribution` p. KL(q ‖ p) must have a closed form.
-        num_samples: Number of samples per example.
+        num_samples: Number of samples per example. Default: 1.
         seed: Seed of the samples, int32 `[2]`. If None, each call takes new samples.
 
     Returns:

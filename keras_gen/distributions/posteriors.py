@@ -20,7 +20,7 @@ _INVERSE_SOFTPLUS_OF_ONE = math.log(math.e - 1)
 
 
 def positive_scale(raw: tf.Tensor, smallest: float = SMALLEST_SCALE) -> tf.Tensor:
-    """Map unbounded values `raw` to scales of at least `smallest`. The value 0 gives scale 1."""
+    """Map unbounded numbers `raw` to scales of at least `smallest`. The number 0 gives scale 1."""
     return smallest + (1 - smallest) * tf.math.softplus(raw + _INVERSE_SOFTPLUS_OF_ONE)
 
 
@@ -36,7 +36,7 @@ class Posterior(SerializableLayer):
     tensor.
 
     Args:
-        event_size: Number of latent dimensions, n in the lecture notes.
+        event_size: Number of latent dimensions.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
     """
 
@@ -52,17 +52,17 @@ class Posterior(SerializableLayer):
         )
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """Return the latent vector that represents each posterior, by default its mean.
+        """Return one latent vector that represents each posterior, `[batch, event_size]`.
 
-        For instance, `VAE.reconstruct` decodes these vectors. The shape is `[batch, event_size]`.
+        By default, this vector is the mean. For instance, `VAE.reconstruct` decodes these vectors.
         """
         return distribution.mean()
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
         """Return a dictionary of tensors that describe each posterior.
 
-        The default is `mean` and `scale`, the standard deviation. In an exported model, the method
-        `encode` returns these tensors.
+        By default, the keys are `mean` and `scale`, the standard deviation. The function `encode`
+        of an exported model returns these tensors.
         """
         return {"mean": distribution.mean(), "scale": distribution.stddev()}
 
@@ -78,9 +78,9 @@ class Posterior(SerializableLayer):
 class DiagonalNormal(Posterior):
     """Posterior q(z | x) = N(μ(x), diag σ²(x)) with independent latents.
 
-    The sources are Kingma & Welling 2014, arXiv:1312.6114, and section MATH 2 of the lecture notes.
-    The first half of the encoder's output is μ. The second half is the raw σ, from which a softplus
-    computes σ ≥ 0.0001. If the encoder's output is 0, the posterior is N(0, I).
+    The source is Kingma & Welling 2014, arXiv:1312.6114. The first half of the encoder's output is
+    the mean μ. The second half is the raw σ: unbounded numbers, from which a softplus computes
+    standard deviations σ ≥ 0.0001. If the encoder's output is 0, the posterior is N(0, I).
 
     Args:
         event_size: Number of latent dimensions.
@@ -112,14 +112,15 @@ class DiagonalNormal(Posterior):
 class FullCovarianceNormal(Posterior):
     """Posterior q(z | x) = N(μ(x), L(x)L(x)ᵀ) with latents that may be correlated.
 
-    Section MATH 3 of the lecture notes asks whether independent latents are an adequate
-    assumption. Compare this posterior with `DiagonalNormal` to answer that question.
+    Compare this posterior with `DiagonalNormal` to find out whether independent latents are an
+    adequate assumption. The function `evaluation.audit_independence` makes this comparison.
 
-    L = diag(σ)(I + V), where V is strictly lower triangular. The encoder's output has μ first, then
-    the raw σ as in `DiagonalNormal`, then the n(n − 1)/2 entries of the raw V. V is the raw V,
-    scaled so that the norm of each row is less than 10. Therefore the correlation of a latent with
-    its best linear prediction from the latents before it is below 0.996, and log-probabilities stay
-    finite. If the raw V is 0, the posterior is that of `DiagonalNormal`.
+    L = diag(σ)(I + V), where V is strictly lower triangular. The encoder's output consists of the
+    mean μ, the raw σ as in `DiagonalNormal`, and the n(n − 1)/2 entries of an unbounded matrix, the
+    raw V. V is the raw V, scaled so that the norm of each row is less than 10. This limit keeps
+    log-probabilities finite. It also limits correlations: the correlation of a latent with its best
+    linear prediction from the latents before it is below 0.996. If the raw V is 0, the posterior is
+    that of `DiagonalNormal`.
 
     Args:
         event_size: Number of latent dimensions, n.
@@ -172,21 +173,22 @@ class InverseAutoregressiveNormal(Posterior):
     """Posterior q(z | x), a Gaussian that is transformed by inverse autoregressive flows.
 
     The source is Kingma et al. 2016, arXiv:1606.04934. A sample z of N(μ(x), diag σ²(x)) passes
-    through `num_flows` flows. Each flow replaces z_i by (z_i − m_i) exp(−s_i) and then reverses the
-    order of the latents. In each flow, a masked network of one hidden layer computes m_i and s_i
-    from two inputs: z_1 … z_{i−1} before the flow, and the context h(x). Before training, m_i and
-    s_i are 0. The encoder's output has μ first, then the raw σ as in `DiagonalNormal`, then h(x).
+    through `num_flows` flows. Each flow replaces each latent z_i by (z_i − m_i) exp(−s_i), and then
+    reverses the order of the latents. A masked network with one hidden layer computes the shift m_i
+    and the log-scale s_i. The inputs of this network are the latents z_1 … z_{i−1} before the flow,
+    and a context h(x) that the encoder outputs. Before training, m_i and s_i are 0. The encoder's
+    output consists of the mean μ, the raw σ as in `DiagonalNormal`, and h(x).
 
     The KL divergence of this posterior from a prior has no closed form and is estimated from
-    samples. Sampling computes all latents in parallel. A distribution remembers the density of its
-    own samples, so their `log_prob` is quick. For any other z, `log_prob` takes `event_size`
-    sequential steps per flow.
+    samples. Sampling computes all latents in parallel. A distribution stores the density of its own
+    samples. So `log_prob` is quick for these samples. For any other z, `log_prob` takes
+    `event_size` sequential steps per flow.
 
     Args:
         event_size: Number of latent dimensions.
-        num_flows: Number of flows.
-        hidden_size: Number of units in the hidden layer of each flow.
-        context_size: Number of encoder outputs for the context h(x).
+        num_flows: Number of flows. Default: 2.
+        hidden_size: Number of units in the hidden layer of each flow. Default: 64.
+        context_size: Number of encoder outputs for the context h(x). Default: 16.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example:
@@ -217,7 +219,7 @@ class InverseAutoregressiveNormal(Posterior):
 
     @property
     def parameter_size(self) -> int:
-        """Size of the encoder's output for one example: the entries of μ, the raw σ and h."""
+        """Size of the encoder's output for one example: the entries of μ, the raw σ and h(x)."""
         return 2 * self.event_size + self.context_size
 
     def point(self, distribution: Distribution) -> tf.Tensor:
@@ -225,7 +227,7 @@ class InverseAutoregressiveNormal(Posterior):
         return distribution.bijector.forward(distribution.distribution.mean())
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
-        """Return the output of `point` as `latents`. Mean and scale have no closed form."""
+        """Return the output of `point` as `latents`. The mean and the scale have no closed form."""
         return {"latents": self.point(distribution)}
 
     def __call__(self, parameters: TensorLike) -> Distribution:
@@ -248,9 +250,10 @@ class InverseAutoregressiveNormal(Posterior):
 
 
 class AutoregressiveNetwork(keras.layers.Layer):
-    """Layer that computes m_i and s_i of each latent z_i from z_1 … z_{i−1} and a context.
+    """Layer that computes a shift m_i and a log-scale s_i for each latent z_i of a flow.
 
-    Masks remove the connections from all other latents (Germain et al. 2015, arXiv:1502.03509).
+    m_i and s_i depend only on the latents z_1 … z_{i−1} and on a context vector. Masks remove the
+    connections from all other latents (Germain et al. 2015, arXiv:1502.03509).
     """
 
     def __init__(self, event_size: int, hidden_size: int, context_size: int, **kwargs: Any) -> None:
@@ -276,7 +279,10 @@ class AutoregressiveNetwork(keras.layers.Layer):
     def conditioned_on(
         self, context: tf.Tensor
     ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        """Return a function from z to (m, s). `context_layer` processes the context only once."""
+        """Return a function that maps latents z to shifts and log-scales, for a fixed context.
+
+        `context_layer` processes the context only once.
+        """
         from_context = self.context_layer(context)
 
         def shift_and_log_scale(z: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -285,7 +291,10 @@ class AutoregressiveNetwork(keras.layers.Layer):
         return shift_and_log_scale
 
     def call(self, z: tf.Tensor, from_context: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return m and s, each `[..., event_size]`, given z and the output of `context_layer`."""
+        """Return shifts and log-scales, each `[..., event_size]`, of latents z.
+
+        `from_context` is the output of `context_layer`.
+        """
         hidden = tf.tanh(self.hidden_layer(z) + from_context)
         shift, log_scale = tf.split(self.output_layer(hidden), 2, axis=-1)
         return shift, 3 * tf.tanh(log_scale / 3)  # s is bounded, exp(−s) stays finite

@@ -37,7 +37,7 @@ class Prior(SerializableLayer):
     """
 
     num_classes: int | None = None
-    """Number of classes if the prior depends on labels, otherwise None."""
+    """Number of classes if the prior depends on labels. None for any other prior."""
 
     def __init__(self, event_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -84,7 +84,8 @@ class Prior(SerializableLayer):
 
         Args:
             seeds: Seeds, int64 `[batch]`.
-            condition: Labels `[batch]` if the prior depends on labels. Ignored otherwise.
+            condition: Labels `[batch]` if the prior depends on labels. Other priors ignore this
+                argument.
 
         Returns:
             Latent vectors, float32 `[batch, event_size]`.
@@ -108,7 +109,7 @@ class Prior(SerializableLayer):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class StandardNormal(Prior):
-    """Standard normal prior p(z) = N(0, I) (lecture notes, section MATH 2).
+    """Standard normal prior p(z) = N(0, I).
 
     Args:
         event_size: Number of latent dimensions.
@@ -129,7 +130,7 @@ class StandardNormal(Prior):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LearnedNormal(Prior):
-    """Normal prior p(z) = N(β, diag η²) with trainable β and η (lecture notes, section MATH 3).
+    """Normal prior p(z) = N(β, diag η²) with trainable mean β and standard deviation η.
 
     Before training, the prior is N(0, I).
 
@@ -160,13 +161,12 @@ class LearnedNormal(Prior):
 class ConditionalNormal(Prior):
     """Normal prior p(z | y) = N(β(y), diag η²(y)) for labels y.
 
-    Section MATH 2 of the lecture notes writes this prior as p(z | x, θ). A network with one
-    hidden layer computes β and η from the label.
+    A network with one hidden layer computes the mean β and the standard deviation η from the label.
 
     Args:
         event_size: Number of latent dimensions.
         num_classes: Number of classes. Labels are integers from 0 to num_classes − 1.
-        hidden_size: Number of units in the hidden layer.
+        hidden_size: Number of units in the hidden layer. Default: 64.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example:
@@ -219,7 +219,7 @@ class NormalMixture(Prior):
 
     Args:
         event_size: Number of latent dimensions.
-        num_components: Number of Gaussians in the mixture.
+        num_components: Number of Gaussians in the mixture. Default: 10.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example:
@@ -258,7 +258,7 @@ class VampPrior(Prior):
 
     Args:
         event_size: Number of latent dimensions.
-        num_components: K, the number of pseudo-inputs.
+        num_components: K, the number of pseudo-inputs. Default: 50.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Example:
@@ -280,7 +280,8 @@ class VampPrior(Prior):
     ) -> None:
         """Make the pseudo-inputs, and keep a function that computes their posteriors.
 
-        The encoder does not become a sublayer of the prior. It is a sublayer of the VAE only.
+        The constructor of the VAE calls this method. The encoder does not become a sublayer of the
+        prior, because it is a sublayer of the VAE already.
 
         Args:
             encoder: The encoder of the VAE. The encoder must have no input for labels.
