@@ -32,13 +32,13 @@ class Columns(Likelihood):
     | `"category"` | categorical | one logit per category |
     | `"ordinal"` | ordered logistic (McCullagh 1980) | the location |
 
-    The distributions are over the entries in the units of the table. Therefore log p(x | z) is in
-    nats per row of the table, and its value for a column of grams differs from its value for the
-    same column in kilograms. For real and positive columns, log p is a log-density, otherwise a
-    log-probability. The decoder outputs means in units of the standard deviation of the column,
-    which `Column.scale` contains.
+    log p(x | z) is in nats per row of the table. The distributions describe the entries in the
+    units of the table. For real and positive columns, log p is a log-density, which depends on the
+    unit: it changes if grams are converted to kilograms. For all other columns, log p is a
+    log-probability. The decoder outputs means and logarithms of means in standardized form. An
+    output of 0 stands for the mean of the column.
 
-    An entry that is NaN is not observed, and is omitted from log p(x | z) (Mattei & Frellsen 2019,
+    An entry that is NaN is not observed. log p(x | z) omits such entries (Mattei & Frellsen 2019,
     arXiv:1812.02633).
 
     Args:
@@ -130,7 +130,7 @@ class Columns(Likelihood):
         return self._product(distributions, parts[0])
 
     def element_log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
-        """Return log p of each entry, `[..., columns]`. It is 0 for an entry that is NaN."""
+        """Return log p of each entry, `[..., columns]`. For an entry that is NaN, it is 0."""
         return distribution.element_log_prob(x)
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
@@ -142,15 +142,15 @@ class Columns(Likelihood):
         return tf.concat(values, axis=-1)
 
     def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
-        """Return one row per expectation: means, counts rounded, the most probable categories."""
+        """Return rows of means, of rounded counts, and of the most probable categories."""
         sizes = [group.expectation_size for group in self.groups]
         parts = tf.split(expectation, sizes, axis=-1)
         values = [group.estimate(part) for group, part in zip(self.groups, parts, strict=True)]
         return tf.gather(tf.concat(values, axis=-1), self._order, axis=-1)
 
     def filled(self, x: tf.Tensor) -> tf.Tensor:
-        """Return the rows with NaN replaced by a possible value, which has a finite log p."""
-        fill = np.array([_possible_value(column) for column in self.modeled], np.float32)
+        """Return the rows, with each NaN replaced by an entry that has a finite log p."""
+        fill = np.array([column.typical for column in self.modeled], np.float32)
         return tf.where(tf.math.is_nan(x), fill, x)
 
     def _parts(self, parameters: TensorLike) -> list[tf.Tensor]:
@@ -246,10 +246,3 @@ def _support(columns: tuple[Column, ...]) -> tuple[np.ndarray, np.ndarray]:
     smallest = [low.get(column.kind, 0.0) for column in columns]
     largest = [len(column.categories) - 1 if column.categories else _LARGEST for column in columns]
     return np.array(smallest, np.float32), np.array(largest, np.float32)
-
-
-def _possible_value(column: Column) -> float:
-    """Return an entry that the distribution of the column can have."""
-    if column.kind == "positive":
-        return float(np.exp(np.float32(column.mean)))
-    return column.mean if column.kind == "real" else 0.0

@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen._arguments import is_integer, is_real, positive_int
+from keras_gen._columns import Column
 from keras_gen._serialization import SerializableLayer
 from keras_gen._typing import Distribution, TensorLike
 from keras_gen.distributions._bernoulli import bernoulli_log_prob
@@ -61,6 +62,8 @@ class Likelihood(SerializableLayer):
     element_names: tuple[str, ...] | None = None
     """Names of the elements for error messages, such as the columns of a table. None if the
     elements have no names."""
+    columns: tuple[Column, ...] = ()
+    """Columns of the table whose rows the data are. Empty if the data are not rows of a table."""
     generates_samples = False
     """Whether `VAE.generate` samples p(x | z). If False, it returns `point(p(x | z))`."""
     levels: int | None = None

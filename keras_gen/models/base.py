@@ -15,7 +15,9 @@ import tensorflow as tf
 
 from keras_gen._arguments import is_integer, positive_int
 from keras_gen._compat import MultiWorkerModel, one_step_function, saves_hdf5, step_counter
+from keras_gen._columns import Column
 from keras_gen._export import serving_endpoints, write_saved_model, write_signature
+from keras_gen._export_columns import column_endpoints
 from keras_gen._files import PathLike
 from keras_gen._serialization import from_config, get_config, remember_arguments
 from keras_gen._typing import Array, Data, Endpoint, TensorLike
@@ -40,11 +42,11 @@ class CheckedBatch(NamedTuple):
     x: tf.Tensor
     """Data `[batch, *data_shape]`, float32."""
     target: tf.Tensor
-    """The output that the model should produce for `x`. This is `x` if the data have no target."""
+    """The output that the model should produce for `x`. If the data have no target, it is `x`."""
     labels: tf.Tensor | None
     """Labels `[batch]` if the model is conditional, otherwise None."""
     sample_weight: tf.Tensor | None
-    """One weight per example, `[batch]`. None if the data have no weights."""
+    """One weight per example, `[batch]`, or None if the data have no weights."""
 
 
 class GenerativeModel(MultiWorkerModel):
@@ -53,7 +55,7 @@ class GenerativeModel(MultiWorkerModel):
     A subclass sets `loss_parts` and implements `train_step` and `test_step`.
 
     Args:
-        data_check: A `DataCheck`. It checks the data that the model receives.
+        data_check: A `DataCheck`, which checks the data that the model receives.
         seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, Python's
             `random` module chooses the seed. `keras.utils.set_random_seed` makes this choice
             reproducible.
@@ -61,7 +63,7 @@ class GenerativeModel(MultiWorkerModel):
     """
 
     loss_parts: tuple[str, ...] = ()
-    """Names of the logged values other than `loss`, such as the terms of the loss."""
+    """Names of all logged values except `loss`. Most of these values are terms of the loss."""
     compile_arguments: tuple[str, ...] = ()
     """Names of the arguments that the model's `compile` has in addition to those of
     `keras.Model.compile`. The model keeps each additional argument in an attribute of the same
@@ -71,22 +73,24 @@ class GenerativeModel(MultiWorkerModel):
     direction is `"min"` if a low value is good, and `"max"` if a high value is good. `monitor` is
     None if no logged value measures the quality of the model."""
     evaluated_losses: tuple[str, ...] = ()
-    """Names of the losses by which models can be compared. An evaluation reports these losses."""
+    """Names of the losses with which models can be compared. `keras-gen evaluate` reports them."""
     loss_unit = ""
     """Unit of the losses, for instance `"nats"`."""
     has_encoder = True
     """Whether the model can map data to latents."""
     has_log_likelihood = False
-    """Whether the model has a method `log_weights`. Its results give an estimate of log p(x)."""
+    """Whether log p(x) can be estimated: whether the model has a method `log_weights`."""
     generates_means = True
     """Whether `generate` returns means of p(x | z), the distribution of data x given latents z. If
     pixels are binary, the mean of a pixel is the probability of the value 1."""
+    columns: tuple[Column, ...] = ()
+    """Columns of the table whose rows the data are. Empty if the data are not rows of a table."""
     train_function: Any  # Keras declares no type
     prior: Prior | None = None
     """Distribution from which `generate` samples latents. If None, `generate` raises an error."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Make a model that remembers the arguments of its constructor, to save them."""
+        """Make a model that stores the arguments of its constructor, so that they can be saved."""
         instance = super().__new__(cls, *args, **kwargs)
         remember_arguments(instance, args, kwargs)
         return instance
@@ -164,8 +168,8 @@ class GenerativeModel(MultiWorkerModel):
     ) -> None:
         """Configure the model for training, like `keras.Model.compile`.
 
-        This method also makes the variables of the optimizer, so that values from a file can later
-        be loaded into these variables.
+        This method also makes the variables of the optimizer. Values from a file can then be loaded
+        into these variables.
         """
         if loss_weights is not None:
             raise ValueError(
@@ -312,7 +316,8 @@ class GenerativeModel(MultiWorkerModel):
             inputs: Data or latents. For a conditional model, a pair (data or latents, labels).
 
         Returns:
-            The inputs. In a graph, an operation that uses them runs only after they are checked.
+            The inputs. In a TensorFlow graph, an operation that uses the returned inputs runs only
+            after the check.
 
         Raises:
             ValueError: If the inputs are invalid. In a graph, invalid values fail an assertion.
@@ -320,7 +325,7 @@ class GenerativeModel(MultiWorkerModel):
         return inputs
 
     def split_inputs(self, inputs: Any) -> tuple[Any, ...]:
-        """Return `(inputs,)`, or `(inputs, labels)` for a conditional model.
+        """Split the argument of `call` into `(inputs,)`, or `(inputs, labels)` if conditional.
 
         Raises:
             ValueError: If the inputs of a conditional model are not a pair.
@@ -367,10 +372,10 @@ class GenerativeModel(MultiWorkerModel):
     def _checked(
         self, x: Any, y: Any = None, sample_weight: Any = None, *, name: str = "x"
     ) -> tuple[Any, Any, Any]:
-        """Check the data, and return the `(x, y, sample_weight)` to pass to Keras.
+        """Check the data, and return `(x, y, sample_weight)` as Keras needs them.
 
-        Keras ignores `sample_weight` if `y` is None. So this method returns `x` as `y` if weights
-        are given without `y`.
+        Keras ignores `sample_weight` if `y` is None. Therefore, if there are weights but no `y`,
+        this method returns `x` as `y`.
         """
         if x is None:
             raise ValueError(f"Expected data as `{name}`. Received: None.")
@@ -415,7 +420,7 @@ class GenerativeModel(MultiWorkerModel):
     # === The training step ===
 
     def make_train_function(self, force: bool = False) -> None:
-        """Make `train_function`. Given an iterator over batches, it trains and returns the logs.
+        """Make `train_function`, which trains on the batches of an iterator and returns the logs.
 
         Args:
             force: Whether to replace a `train_function` that exists already.
@@ -432,10 +437,10 @@ class GenerativeModel(MultiWorkerModel):
 
         The seed differs between steps, between training and evaluation, and between replicas. A
         replica is a copy of the model on one of several devices. In training, the seed depends on
-        the optimizer's step counter. A checkpoint contains the step counter, so a resumed training
-        uses the same noise as an uninterrupted training. In evaluation, the seed depends on the
-        number of examples evaluated so far. So the batches of an evaluation have different noise,
-        but a second evaluation of the same batches has the same noise as the first evaluation.
+        the optimizer's step counter. A checkpoint contains the step counter. Therefore a resumed
+        training uses the same noise as an uninterrupted training. In evaluation, the seed depends
+        on the number of examples that were evaluated so far. Therefore each batch has its own
+        noise, and a second evaluation of the same batches uses the same noise again.
         """
         seen = self.part_trackers[0].count
         step = step_counter(self.optimizer) if training else seen
@@ -445,12 +450,13 @@ class GenerativeModel(MultiWorkerModel):
         return tf.random.experimental.stateless_fold_in(seed, replica)
 
     def average(self, values: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
-        """Return the mean of `values`, which are one value per example, `[batch]`.
+        """Return the mean over the batch of `values`, one value per example, `[batch]`.
 
         If `sample_weight` is given, each value is multiplied by the weight of its example. As in
-        Keras, the sum is divided by the number of examples, not by the sum of the weights. The
-        result is also divided by the number of replicas, the copies of the model on several
-        devices. The reason is that TensorFlow adds the gradients of all replicas.
+        Keras, the sum is divided by the number of examples, not by the sum of the weights. During
+        training on several devices, each device has a copy of the model, a replica. TensorFlow adds
+        the gradients of all replicas. Therefore the result is also divided by the number of
+        replicas.
         """
         if sample_weight is not None:
             values = values * sample_weight
@@ -458,10 +464,11 @@ class GenerativeModel(MultiWorkerModel):
         return tf.math.divide_no_nan(tf.reduce_sum(values), examples)
 
     def regularization_loss(self, network: keras.Model | None = None) -> tf.Tensor:
-        """Return the sum of the losses that layers add. A kernel regularizer adds such a loss.
+        """Return the sum of the losses that layers add, such as the losses of kernel regularizers.
 
-        The sum is divided by the number of replicas, the copies of the model on several devices.
-        The reason is that TensorFlow adds the gradients of all replicas.
+        During training on several devices, each device has a copy of the model, a replica.
+        TensorFlow adds the gradients of all replicas. Therefore the sum is divided by the number of
+        replicas.
 
         Args:
             network: The network whose layers are included. If None, the layers of all networks of
@@ -483,26 +490,28 @@ class GenerativeModel(MultiWorkerModel):
         """Take one optimizer step on `variables`, if the loss and its gradient are finite.
 
         Under mixed precision, the optimizer multiplies the loss by a scale, and the scaled gradient
-        can become infinite. This raises no error: Keras skips the step and lowers the scale.
+        can become infinite. An infinite scaled gradient raises no error. Instead, Keras skips the
+        step and lowers the scale.
 
         Args:
             tape: The gradient tape that recorded the computation of the loss.
-            x: The batch. If the model trains on several devices, the batch of one device can be
-                empty. The gradients of an empty batch are set to zero, because batch normalization
-                can make them NaN.
+            x: The batch. During training on several devices, the batch of one device can be empty.
+                Batch normalization can make the gradients of an empty batch NaN. Therefore these
+                gradients are set to zero.
             loss: The loss, a scalar.
             variables: The variables that the step changes.
-            parts: Logged terms of the loss by name. The error message names a term from `parts`. If
-                all terms are finite and the gradient is not, the message names the first term.
+            parts: Logged terms of the loss by name. The error message names the terms that are not
+                finite. If all terms are finite but the gradient is not, the message names the first
+                term.
 
         Returns:
-            A number that the caller adds to the logged loss. Without the compiler XLA, the number
-            is 0. With XLA, a step cannot raise errors. Instead, the number is NaN if the loss or
-            the gradient is not finite, and 0 otherwise.
+            A number that the caller adds to the logged loss. The number is 0 if the loss and the
+            gradient are finite. With the compiler XLA, a step cannot raise errors. Therefore, with
+            XLA, the number is NaN if the loss or the gradient is not finite.
 
         Raises:
             NonFiniteError: If the loss or the gradient is not finite. With XLA, `fit` raises this
-                error after the step, and `train_on_batch` does not raise it.
+                error after the step, and `train_on_batch` raises no error.
         """
         if not variables:
             return 0.0
@@ -512,7 +521,7 @@ class GenerativeModel(MultiWorkerModel):
             gradients = _zero_unless(tf.size(x) > 0, gradients)
         finite = tf.math.is_finite(loss)
         if not isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer):
-            finite &= tf.math.is_finite(tf.linalg.global_norm(gradients))
+            finite &= _all_finite(gradients)
         if self.jit_compile:
             self.optimizer.apply(_zero_unless(finite, gradients), variables)
             return tf.where(finite, 0.0, np.nan)
@@ -525,7 +534,7 @@ class GenerativeModel(MultiWorkerModel):
         """Update the running means of the epoch with the values of one batch.
 
         Args:
-            x: The batch. The number of its examples is the weight of `values` in the running means.
+            x: The batch. Its number of examples is the weight of `values` in the running means.
             **values: The loss and its terms by name. Each value is a result of `average`.
         """
         examples = tf.shape(x)[0]
@@ -540,7 +549,7 @@ class GenerativeModel(MultiWorkerModel):
         y_pred: tf.Tensor | None,
         sample_weight: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
-        """Update the metrics that were passed to `compile`, and return all logs.
+        """Update the metrics that the user passed to `compile`, and return all logs.
 
         The metrics compare `y_pred` with `y`. If `y` is None, they compare `y_pred` with `x`.
         """
@@ -583,10 +592,10 @@ class GenerativeModel(MultiWorkerModel):
 
         Args:
             num_samples: Number of samples. Can be None if `seed` is a vector.
-            seed: An int in [0, 2³¹) makes the samples reproducible. None gives new samples in every
-                call. An int64 vector `[num_samples]` contains one seed per sample, like the input
-                of the exported function `generate`. If `seed` is an int, the seed of sample i is
-                `seed * 2**32 + i`.
+            seed: If None, every call returns new samples. An int in [0, 2³¹) makes the samples
+                reproducible: the seed of sample i is then `seed * 2**32 + i`. An int64 vector
+                `[num_samples]` contains one seed per sample, like the input of the exported
+                function `generate`.
             condition: One label for all samples, or one label per sample. None if the model is not
                 conditional.
 
@@ -684,7 +693,7 @@ class GenerativeModel(MultiWorkerModel):
     def _condition_arguments(
         self, condition: TensorLike | None, len_of: Any = None
     ) -> tuple[tf.Tensor, ...]:
-        """Return `(condition,)` after a check, or an empty tuple if `condition` is None.
+        """Check the labels. Return `(condition,)`, or an empty tuple if `condition` is None.
 
         Args:
             condition: Labels `[batch]` if the model is conditional, otherwise None.
@@ -692,9 +701,9 @@ class GenerativeModel(MultiWorkerModel):
                 not checked.
 
         Raises:
-            ValueError: If a conditional model gets no labels, or if a model that is not conditional
-                gets labels. If a label is invalid. In a graph, the value of an invalid label fails
-                an assertion.
+            ValueError: If a conditional model gets no labels, if a model that is not conditional
+                gets labels, or if a label is invalid. In a graph, an invalid label fails an
+                assertion.
         """
         if (condition is None) == bool(self.num_classes):
             expected = "be None, because the model is not conditional"
@@ -710,7 +719,7 @@ class GenerativeModel(MultiWorkerModel):
     def checked_arguments(
         self, x: Any, condition: TensorLike | None
     ) -> tuple[tf.Tensor, tf.Tensor | None]:
-        """Check the data and the labels that a method receives. Return `(x, labels)`.
+        """Check the data and the labels that a method receives, and return `(x, labels)`.
 
         Args:
             x: Data `[batch, *data_shape]`.
@@ -745,16 +754,18 @@ class GenerativeModel(MultiWorkerModel):
     def signatures(self) -> dict[str, Endpoint]:
         """Return a dictionary of the functions that `export` writes, and their input specs.
 
-        A key is the name of a function. A value is a pair: the function, and the list of the
-        `tf.TensorSpec` of its inputs. Each function takes tensors and returns a dictionary of
-        tensors.
+        A key is the name of a function. A value is a pair `(function, specs)`. The function takes
+        tensors and returns a dictionary of tensors. `specs` is a list with the `tf.TensorSpec` of
+        each argument of the function.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement `signatures`.")
 
     def endpoints(self, png: bool = False) -> dict[str, Endpoint]:
         """Return a dictionary of the functions in the SavedModel, and their input specs.
 
-        The functions are those of `signatures`, changed so that they also accept empty batches.
+        The dictionary is that of the method `signatures`, but its functions also accept empty
+        batches. A model of a table also has a function `NAME_columns` for each function NAME that
+        receives or returns rows. It has one named input and one named output per column.
 
         Args:
             png: Whether to add a function `NAME_bytes` for each function NAME. The added function
@@ -765,7 +776,10 @@ class GenerativeModel(MultiWorkerModel):
         """
         value_range = (self.data_check.low, self.data_check.high)
         example = self.data_check.example
-        return serving_endpoints(self.signatures(), self.data_shape, value_range, png, example)
+        endpoints = serving_endpoints(self.signatures(), self.data_shape, value_range, png, example)
+        if self.columns:
+            endpoints |= column_endpoints(endpoints, self.columns)
+        return endpoints
 
     def export(
         self,
@@ -778,8 +792,9 @@ class GenerativeModel(MultiWorkerModel):
     ) -> None:
         """Export the model as a SavedModel, an ONNX file or a LiteRT file.
 
-        A SavedModel contains all functions of `signatures`, and stores the weights once.
-        TensorFlow Serving can load it. An ONNX or LiteRT file contains one function.
+        A SavedModel contains all functions that the method `signatures` returns, and stores each
+        weight once. TensorFlow Serving can load a SavedModel. An ONNX or LiteRT file contains one
+        function.
 
         Args:
             filepath: For a SavedModel, the folder to write. TensorFlow Serving needs a folder whose
@@ -792,11 +807,11 @@ class GenerativeModel(MultiWorkerModel):
             png: Whether to add a function `NAME_bytes` to the SavedModel for each function NAME.
                 The added function receives and returns images as PNG files.
             signature: Name of the function to write into an ONNX or LiteRT file.
-            **kwargs: Other arguments of `keras.Model.export`. They do not change a SavedModel.
+            **kwargs: Other arguments of `keras.Model.export`. For a SavedModel, they are ignored.
 
         Raises:
-            ValueError: If ONNX Runtime or LiteRT cannot run the function. Also if `png` is True,
-                but the data are not images with values in [0, 1].
+            ValueError: If ONNX Runtime or LiteRT cannot run the function, or if `png` is True but
+                the data are not images with values in [0, 1].
         """
         if format == "tf_saved_model":
             write_saved_model(self.endpoints(png), filepath, verbose)
@@ -815,8 +830,24 @@ class GenerativeModel(MultiWorkerModel):
         return [tf.TensorSpec((None,), tf.int64, name="condition")] if self.num_classes else []
 
 
+def _all_finite(gradients: list[tf.Tensor | None]) -> tf.Tensor:
+    """Return whether all gradients are finite, a scalar bool.
+
+    A norm is computed faster than `tf.math.is_finite` of each element. Gradients of 16 bits are
+    cast first, because the square of a large number is infinite in 16 bits.
+    """
+    finite = tf.constant(True)
+    given = [gradient for gradient in gradients if gradient is not None]
+    for dtype in {gradient.dtype for gradient in given}:
+        same = [gradient for gradient in given if gradient.dtype == dtype]
+        if dtype.size < tf.float32.size:
+            same = [tf.cast(tf.convert_to_tensor(gradient), tf.float32) for gradient in same]
+        finite &= tf.math.is_finite(tf.linalg.global_norm(same))
+    return finite
+
+
 def _zero_unless(condition: tf.Tensor, gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
-    """Return the gradients if the condition is true, otherwise zeros."""
+    """Return the gradients if the condition is true, and zeros if it is false."""
     return [
         gradient if gradient is None else tf.where(condition, gradient, 0) for gradient in gradients
     ]
@@ -845,7 +876,7 @@ def _check_weights(sample_weight: np.ndarray) -> None:
 
 
 class _StopAtNonFinite(keras.callbacks.Callback):
-    """Raises a `NonFiniteError` after a step, because XLA cannot raise errors inside a step."""
+    """Callback that raises `NonFiniteError` after a step, as XLA cannot raise errors inside it."""
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}

@@ -115,6 +115,7 @@ class VAE(AnomalyDetector):
         data_check = DataCheck.of_likelihood(likelihood, num_classes)
         super().__init__(data_check, seed, **kwargs)
         self.threshold = self.check_threshold(threshold)
+        self.columns = likelihood.columns
         self.generates_means = not likelihood.generates_samples
         # Do not reorder: files of version 0.1.0 contain the variables in the order of these lines.
         self.posterior = posterior

@@ -17,8 +17,12 @@ from keras_gen._serialization import SerializableLayer
 class _HidesEntries(SerializableLayer):
     """Base class of layers that receive data in which NaN means "not observed".
 
+    In a training step, the layer can also hide observed entries at random. It then treats a hidden
+    entry like a missing entry.
+
     Args:
-        hide: Probability with which the layer hides an observed entry in a training step.
+        hide: Probability with which the layer hides an observed entry in a training step. Default:
+            0.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
     """
 
@@ -34,7 +38,7 @@ class _HidesEntries(SerializableLayer):
         self.seed_generator = keras.random.SeedGenerator() if hide else None
 
     def observed(self, x: tf.Tensor, training: bool) -> tf.Tensor:
-        """Return which entries the network may use, bool, of the shape of `x`."""
+        """Return a bool tensor of the shape of `x`: whether the network may use each entry."""
         observed = ~tf.math.is_nan(x)
         if not training or self.seed_generator is None:
             return observed
@@ -48,23 +52,25 @@ class ColumnFeatures(_HidesEntries):
 
     The layer computes the following features and concatenates them:
 
-    - A number is standardized with the mean and the standard deviation of its column. Positive
-      numbers are standardized on the logarithmic scale, and counts on the scale of log(1 + x).
+    - A real number is standardized with the mean and the standard deviation of its column. For a
+      positive number, its logarithm is standardized. For a count x, log(1 + x) is standardized.
     - A binary entry becomes −1 or 1.
     - A category becomes a one-hot vector, or a trained embedding if `embedding_size` is given.
-    - For each column, the last features contain 1 if the entry is observed, and 0 if it is missing.
+    - The last features are a mask with one element per column. An element is 1 if the entry is
+      observed, and 0 if the entry is missing.
 
-    All features of a missing entry are 0. The layer is part of the network. So the `.keras` file
-    and the SavedModel contain it, and the saved model takes rows in the units of the table.
+    All features of a missing entry are 0. The layer becomes a part of the network. Therefore the
+    `.keras` file and the SavedModel contain the layer, and a saved model takes rows in the units of
+    the table.
 
     Args:
         columns: Columns of the table, such as `table.columns`. Constants and identifiers are
             ignored.
-        embedding_size: Length of the embedding of each category. None for one-hot vectors. Use an
-            embedding for columns of hundreds of categories.
-        hide: Probability with which the layer hides an observed entry in a training step. The model
-            then learns to infer entries from few others, because the likelihood of the hidden
-            entries is still maximized. By default, no entry is hidden.
+        embedding_size: Length of the trained vector for each category. Default: None, one-hot
+            vectors. Use an embedding for columns with hundreds of categories.
+        hide: Probability with which the layer hides an observed entry in a training step. Default:
+            0, no entry is hidden. Training also maximizes the likelihood of the hidden entries. So
+            the model learns to infer them from the other entries.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Raises:
@@ -102,7 +108,7 @@ class ColumnFeatures(_HidesEntries):
         }
         self._mean = np.array([column.mean for column in modeled], np.float32)
         self._scale = np.array([column.scale for column in modeled], np.float32)
-        self._neutral = np.array([_neutral_entry(column) for column in modeled], np.float32)
+        self._neutral = np.array([column.typical for column in modeled], np.float32)
         self._categories = {
             index: len(column.categories)
             for index, column in enumerate(modeled)
@@ -145,7 +151,7 @@ class ColumnFeatures(_HidesEntries):
         return tf.concat([*features, mask], axis=-1)
 
     def _feature(self, kind: str, entries: tf.Tensor, indices: list[int]) -> tf.Tensor:
-        """Return one feature per entry of columns of one kind."""
+        """Return the features of columns of one kind, one feature per entry."""
         mean = self._mean[indices]
         scale = self._scale[indices]
         if kind == "binary":
@@ -159,15 +165,16 @@ class ColumnFeatures(_HidesEntries):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class MissingAsZero(_HidesEntries):
-    """Replace missing elements by 0, and append a mask of the observed elements.
+    """Replace missing elements (NaN) by 0, and append a mask of the observed elements.
 
-    Use this layer as `features` of the encoder of images with missing pixels. The likelihood needs
-    `missing=True`. The last axis of the output is twice as long as that of the input. It contains
-    the elements first, and then the mask: 1 for an observed element, 0 for a missing one.
+    For images with missing pixels, pass this layer as the argument `features` of the encoder, and
+    make the likelihood with `missing=True`. The last axis of the output has the elements first, and
+    then the mask. So it is twice as long as the last axis of the input. The mask is 1 for an
+    observed element and 0 for a missing element.
 
     Args:
-        hide: Probability with which the layer hides an observed element in a training step. By
-            default, no element is hidden.
+        hide: Probability with which the layer hides an observed element in a training step.
+            Default: 0, no element is hidden.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Raises:
@@ -180,17 +187,10 @@ class MissingAsZero(_HidesEntries):
     """
 
     def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
-        """Return the shape of the input with a last axis that is twice as long."""
+        """Return the shape of the input, but with twice the length of the last axis."""
         return (*input_shape[:-1], 2 * input_shape[-1])
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return `[..., 2n]` for an input `[..., n]`."""
+        """Return the elements and their mask, `[..., 2n]`, for an input `[..., n]`."""
         observed = self.observed(x, training)
         return tf.concat([tf.where(observed, x, 0.0), tf.cast(observed, tf.float32)], axis=-1)
-
-
-def _neutral_entry(column: Column) -> float:
-    """Return an entry from which a finite feature can be computed."""
-    if column.kind == "positive":
-        return float(np.exp(column.mean))
-    return column.mean if column.kind in ("real", "count") else 0.0

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from keras_gen._columns import modeled_columns
+from keras_gen._export_columns import decode_column, tensor_names
 from keras_gen._files import PathLike
 from keras_gen._typing import Endpoint
 from keras_gen.models.base import GenerativeModel
@@ -79,8 +81,24 @@ def _example(model: GenerativeModel, spec: tf.TensorSpec) -> np.ndarray:
         return np.arange(_ROWS, dtype=np.int64) % model.num_classes
     if spec.name == "latents":
         return random.standard_normal((_ROWS, *spec.shape[1:]), np.float32)
+    if model.columns:
+        return _example_of_table(model, spec)
     # Use integer grey levels, because a categorical likelihood accepts no other values.
     levels = random.integers(0, 256, (_ROWS, *model.data_shape), np.uint8)
     if spec.dtype == tf.string:
         return np.array([tf.io.encode_png(image).numpy() for image in levels], object)
     return np.float32(levels / 255).clip(model.data_check.low, model.data_check.high)
+
+
+def _example_of_table(model: GenerativeModel, spec: tf.TensorSpec) -> np.ndarray:
+    """Return an example batch of rows of a table, or of one of its columns.
+
+    The first row contains typical entries. In the other rows, all entries are missing.
+    """
+    modeled = modeled_columns(model.columns)
+    rows = np.full((_ROWS, len(modeled)), np.nan, np.float32)
+    rows[0] = [column.typical for column in modeled]
+    if spec.name == "inputs":
+        return rows
+    index = tensor_names(modeled).index(spec.name)
+    return np.asarray(decode_column(modeled[index], tf.constant(rows[:, index])))

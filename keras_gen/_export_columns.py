@@ -1,0 +1,175 @@
+"""Endpoints of models of tables, with one named input and one named output per column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from keras_gen._columns import CODED, Column, modeled_columns
+from keras_gen._errors import mark
+from keras_gen._typing import Endpoint
+
+ROWS = ("inputs", "reconstructions", "outputs")
+"""Names of the inputs and outputs that contain rows of a table, `[batch, columns]`."""
+_OTHER_NAMES = (
+    *ROWS,
+    "seed",
+    "condition",
+    "latents",
+    "score",
+    "anomaly",
+    "per_feature",
+    "mean",
+    "stddev",
+)
+
+
+def column_endpoints(
+    endpoints: Mapping[str, Endpoint], columns: Sequence[Column]
+) -> dict[str, Endpoint]:
+    """Return an endpoint `NAME_columns` for each endpoint NAME that takes or returns rows.
+
+    The input `inputs` is replaced by one input per column, and an output of rows is replaced by one
+    output per column. Their names are those of `tensor_names`. A column of numbers is
+    float32 `[batch]`, in which NaN is a missing entry. So is a column of categories that are
+    numbers. Other columns of categories are strings `[batch]`, in which "" is a missing entry.
+    `per_feature` stays one array. Constants and identifiers have no inputs and no outputs.
+
+    Args:
+        endpoints: Endpoints of the model by name.
+        columns: Columns of the table.
+
+    Returns:
+        The added endpoints by name.
+    """
+    modeled = modeled_columns(columns)
+    return {
+        f"{name}_columns": _with_columns(function, specs, modeled)
+        for name, (function, specs) in endpoints.items()
+        if name == "generate" or any(spec.name == "inputs" for spec in specs)
+    }
+
+
+def _with_columns(
+    function: Callable[..., dict[str, tf.Tensor]],
+    specs: Sequence[tf.TensorSpec],
+    columns: Sequence[Column],
+) -> Endpoint:
+    """Return an endpoint with one input and one output per column."""
+    names = tensor_names(columns)
+    has_rows = [spec.name == "inputs" for spec in specs]
+    new_specs: list[tf.TensorSpec] = []
+    for spec, is_rows in zip(specs, has_rows, strict=True):
+        if is_rows:
+            for column, name in zip(columns, names, strict=True):
+                dtype = tf.string if is_text(column) else tf.float32
+                new_specs.append(tf.TensorSpec((None,), dtype, name=name))
+        else:
+            new_specs.append(spec)
+
+    def endpoint(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        remaining = list(inputs)
+        arguments = []
+        for is_rows in has_rows:
+            if is_rows:
+                entries = [encode_column(column, remaining.pop(0)) for column in columns]
+                arguments.append(tf.stack(entries, axis=1))
+            else:
+                arguments.append(remaining.pop(0))
+        outputs = {}
+        for key, values in function(*arguments).items():
+            if key not in ROWS:
+                outputs[key] = values
+                continue
+            by_column = zip(names, columns, tf.unstack(values, axis=1), strict=True)
+            outputs |= {name: decode_column(column, entries) for name, column, entries in by_column}
+        return outputs
+
+    return endpoint, new_specs
+
+
+def tensor_names(columns: Sequence[Column]) -> list[str]:
+    """Return the names of the inputs and outputs of columns.
+
+    A name in a SavedModel can only contain ASCII letters, digits, and the characters `_`, `.`, `-`.
+    All other characters are replaced by `_`. TensorFlow does not distinguish capital letters from
+    small ones. If two names are then equal, or equal to another input such as `seed`, then `_` is
+    appended to the second name.
+
+    Example:
+        >>> tensor_names([Column("bill length (mm)", "real"), Column("Seed", "count")])
+        ['bill_length__mm_', 'Seed_']
+    """
+    names: list[str] = []
+    taken = set(_OTHER_NAMES)
+    for column in columns:
+        name = re.sub(r"[^A-Za-z0-9_.-]", "_", column.name)
+        name = name if re.match(r"[A-Za-z0-9]", name) else f"column{name}"
+        while name.lower() in taken:
+            name += "_"
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def is_text(column: Column) -> bool:
+    """Return whether the column has strings as inputs and outputs."""
+    return column.kind in CODED and not all(_is_number(value) for value in column.categories)
+
+
+def encode_column(column: Column, values: tf.Tensor) -> tf.Tensor:
+    """Return the entries of a column in the array of the table, float32 `[batch]`.
+
+    In a graph, a category that the column does not have fails an assertion. The message names the
+    column and the known categories.
+
+    Args:
+        column: A column that is modeled.
+        values: float32 or string `[batch]`. NaN and "" are missing entries.
+    """
+    if column.kind not in CODED:
+        return values
+    known, missing = _known_values(column), values != values
+    if is_text(column):
+        missing = values == ""
+    equal = values[:, None] == known
+    listed = ", ".join(str(value) for value in column.categories[:20])
+    more = ", …" if len(column.categories) > 20 else ""
+    message = (
+        f"Expected values of the column {column.name} that the training rows have: {listed}"
+        f"{more}. Received: another value in row #. Send "
+        f"{'an empty string' if is_text(column) else 'NaN'} for a missing entry."
+    )
+    valid = tf.reduce_any(equal, axis=1) | missing
+    row = tf.argmin(tf.cast(tf.concat([valid, [True]], axis=0), tf.int32))
+    check = tf.debugging.Assert(tf.reduce_all(valid), [mark(message), row])
+    with tf.control_dependencies([] if check is None else [check]):
+        code = tf.cast(tf.argmax(equal, axis=1), tf.float32)
+    return tf.where(missing, np.float32("nan"), code)
+
+
+def decode_column(column: Column, entries: tf.Tensor) -> tf.Tensor:
+    """Return the values of a column from the entries of the array, `[batch]`."""
+    if column.kind in CODED:
+        codes = tf.cast(tf.where(tf.math.is_nan(entries), 0.0, entries), tf.int32)
+        values = tf.gather(_known_values(column), codes)
+        missing = tf.constant("" if is_text(column) else np.float32("nan"))
+        return tf.where(tf.math.is_nan(entries), missing, values)
+    if column.decimals is None:
+        return entries
+    factor = 10.0**column.decimals
+    return tf.round(entries * factor) / factor
+
+
+def _known_values(column: Column) -> tf.Tensor:
+    """Return the categories of a column as a constant, strings or float32."""
+    if is_text(column):
+        return tf.constant([str(value) for value in column.categories])
+    return tf.constant([float(value) for value in column.categories], tf.float32)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -1,0 +1,144 @@
+"""Signatures with one named input and output per column, also in the C++ loader."""
+
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from support import verified_here, without_verifying
+
+from keras_gen import VAE, RegularizedAutoencoder, distributions, networks, serving
+from keras_gen._columns import Column
+from keras_gen._export_columns import tensor_names
+
+NAN = float("nan")
+COLUMNS = (
+    Column("island", "category", ("Biscoe", "Dream", "Torgersen")),
+    Column("bill length (mm)", "real", mean=44.0, scale=5.0, decimals=1),
+    Column("mass_g", "positive", mean=8.3, scale=0.2),
+    Column("id", "identifier"),
+    Column("seed", "count", mean=2.0, scale=2.0),
+    Column("sex", "binary", ("female", "male")),
+    Column("answer", "ordinal", (0, 1, 2)),
+)
+ROWS = np.array([[2, 54.25, 3900, 3, 1, 2], [NAN] * 6, [0, NAN, 4200, 2, NAN, 0]], dtype=np.float32)
+NAMED = {
+    "island": tf.constant(["Torgersen", "", "Biscoe"]),
+    "bill_length__mm_": tf.constant([54.25, NAN, NAN]),
+    "mass_g": tf.constant([3900.0, NAN, 4200.0]),
+    "seed_": tf.constant([3.0, NAN, 2.0]),
+    "sex": tf.constant(["male", "", ""]),
+    "answer": tf.constant([2.0, NAN, 0.0]),
+}
+
+
+@pytest.fixture(scope="module")
+def table_vae():
+    likelihood = distributions.Columns(COLUMNS)
+    model = VAE(
+        networks.mlp((6,), (4,), hidden=(4,), features=networks.ColumnFeatures(COLUMNS)),
+        networks.mlp((2,), likelihood.parameter_shape, hidden=(4,)),
+        distributions.DiagonalNormal(2),
+        likelihood,
+        seed=0,
+        name="penguins",
+    )
+    model.compile("adam")
+    model.calibrate(ROWS, 0.5)
+    return model
+
+
+@pytest.fixture(scope="module")
+def exported(table_vae, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("exported") / "1"
+    table_vae.export(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def signatures(exported):
+    loaded = tf.saved_model.load(str(exported))
+    signatures = loaded.signatures
+    yield signatures
+    del loaded
+
+
+def test_every_function_of_rows_has_one_of_columns(signatures):
+    of_rows = {"serving_default", "encode", "score", "impute", "generate"}
+    of_columns = {f"{name}_columns" for name in of_rows}
+    assert set(signatures) == of_rows | of_columns | {"decode"}
+
+
+def test_scores_of_named_columns_are_those_of_rows(signatures, table_vae):
+    outputs = signatures["score_columns"](**NAMED)
+    np.testing.assert_allclose(outputs["score"], table_vae.score(ROWS), rtol=1e-5)
+    np.testing.assert_array_equal(outputs["anomaly"], table_vae.is_anomaly(ROWS))
+    parts = table_vae.score_per_feature(ROWS)
+    np.testing.assert_allclose(outputs["per_feature"], parts, rtol=1e-4)
+
+
+def test_imputed_columns_are_those_of_keras(signatures, table_vae):
+    seeds = np.array([5, 6, 7])
+    expected = table_vae.impute(ROWS, seed=seeds)
+    outputs = signatures["impute_columns"](**NAMED, seed=tf.constant(seeds))
+    assert set(outputs) == set(NAMED)
+    islands = np.array(["Biscoe", "Dream", "Torgersen"])
+    np.testing.assert_array_equal(
+        outputs["island"].numpy().astype(str), islands[expected[:, 0].astype(int)]
+    )
+    np.testing.assert_allclose(outputs["bill_length__mm_"], expected[:, 1].round(1), rtol=1e-5)
+    np.testing.assert_allclose(outputs["mass_g"], expected[:, 2], rtol=1e-4)
+    np.testing.assert_array_equal(outputs["seed_"], expected[:, 3])
+    np.testing.assert_array_equal(outputs["answer"], expected[:, 5])
+
+
+def test_generated_columns_are_those_of_keras(signatures, table_vae):
+    seeds = np.arange(8)
+    rows = table_vae.generate(seed=seeds).numpy()
+    outputs = signatures["generate_columns"](seed=tf.constant(seeds))
+    sexes = np.array(["female", "male"])
+    np.testing.assert_array_equal(outputs["sex"].numpy().astype(str), sexes[rows[:, 4].astype(int)])
+    np.testing.assert_array_equal(outputs["seed_"], rows[:, 3])
+
+
+def test_a_category_that_the_table_does_not_have_is_an_error(signatures):
+    named = {**NAMED, "island": tf.constant(["Dream", "Biscoe", "Anvers"])}
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"column island that.*Biscoe, Dream"):
+        signatures["score_columns"](**named)
+    named = {**NAMED, "answer": tf.constant([0.0, 7.0, NAN])}
+    with pytest.raises(tf.errors.InvalidArgumentError, match="column answer"):
+        signatures["score_columns"](**named)
+
+
+def test_names_of_tensors_are_valid_and_differ():
+    names = ("größe", "Sex", "sex", "_x", "inputs", "", "a/b", "a_b")
+    result = tensor_names([Column(name, "real") for name in names])
+    assert result == ["gr__e", "Sex", "sex_", "column_x", "inputs_", "column", "a_b", "a_b_"]
+
+
+def test_empty_batches_are_accepted(signatures):
+    named = {name: values[:0] for name, values in NAMED.items()}
+    assert signatures["score_columns"](**named)["score"].shape == (0,)
+
+
+def test_an_autoencoder_has_the_functions_of_columns_too(tmp_path):
+    likelihood = distributions.Columns(COLUMNS)
+    model = RegularizedAutoencoder(
+        networks.mlp((6,), (2,), hidden=(4,), features=networks.ColumnFeatures(COLUMNS)),
+        networks.mlp((2,), likelihood.parameter_shape, hidden=(4,)),
+    )
+    model.compile(keras.optimizers.Adam(), loss=likelihood)
+    endpoints = model.endpoints()
+    assert {"serving_default_columns", "encode_columns", "score_columns"} < set(endpoints)
+    function, specs = endpoints["score_columns"]
+    assert [spec.name for spec in specs] == list(NAMED)
+    outputs = function(*(NAMED[spec.name] for spec in specs))
+    np.testing.assert_allclose(outputs["score"], model.score(ROWS), rtol=1e-5)
+
+
+def test_a_published_model_of_a_table_is_verified(table_vae, tmp_path, monkeypatch):
+    without_verifying(monkeypatch, verified_here)
+    version = serving.publish(table_vae, tmp_path / "models" / "penguins")
+    card = (pathlib.Path(version) / "assets.extra" / "MODEL_CARD.md").read_text()
+    assert "`island` string [batch]" in card
