@@ -105,12 +105,16 @@ def read_header(path: str, background: Color) -> Header:
     Raises:
         ValueError: If the file is not an image, or if the image has too many pixels.
     """
-    with _reading(path):
+    try:
         file = os.open(path, os.O_RDONLY)
-        try:
-            header = _read_plain_header(file)
-        finally:
-            os.close(file)
+    except OSError as error:
+        raise _unreadable(path) from error
+    try:
+        header = _read_plain_header(file)
+    except OSError as error:
+        raise _unreadable(path) from error
+    finally:
+        os.close(file)
     if header is None:
         return _read_other_header(path, background)
     _check_size(path, header.width, header.height)
@@ -164,10 +168,14 @@ def _reading(path: str) -> Iterator[None]:
     except UnreadableImageError:
         raise
     except Exception as error:  # damaged files raise errors of many classes inside Pillow
-        raise UnreadableImageError(
-            f"Expected an image. Received: {printable(path)}, which is damaged or not an image. "
-            "Remove the file, or pass `skip_corrupt=True` to skip all such files."
-        ) from error
+        raise _unreadable(path) from error
+
+
+def _unreadable(path: str) -> UnreadableImageError:
+    return UnreadableImageError(
+        f"Expected an image. Received: {printable(path)}, which is damaged or not an image. "
+        "Remove the file, or pass `skip_corrupt=True` to skip all such files."
+    )
 
 
 def _check_size(path: str, width: int, height: int) -> None:
@@ -216,8 +224,9 @@ def _read_plain_header(file: int) -> Header | None:
 
 def _read_plain_jpeg(file: int, head: bytes) -> Header | None:
     """Return the header of a grey or color JPEG file without EXIF data, and None for others."""
-    size = os.fstat(file).st_size
-    if os.pread(file, 2, size - 2) != b"\xff\xd9":  # it is cut, or more data follow the image
+    size = len(head) if len(head) < _HEADER_BYTES else os.fstat(file).st_size
+    end = head[-2:] if size == len(head) else os.pread(file, 2, size - 2)
+    if end != b"\xff\xd9":  # the file is cut, or more data follow the image
         return None
     header = None
     position = 2

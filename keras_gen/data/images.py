@@ -5,12 +5,11 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
-import itertools
 import os
 import pathlib
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import NamedTuple
 
 import numpy as np
 import PIL.Image
@@ -53,9 +52,8 @@ _INVISIBLE = (
     "are drawn by transparency alone, in the color of the background, so that each of them becomes "
     "an image of one color. Pass another `background`"
 )
-_FILES_PER_TASK = 256
-
-_T = TypeVar("_T")
+_PART = 256  # number of files whose headers one thread reads
+_NO_HEADER = Header(0, 0, False, False)
 
 
 class _Notes:
@@ -98,18 +96,23 @@ class _ImageFiles:
         return _ImageFiles(self.root, [self.files[i] for i in indices])
 
 
-@dataclasses.dataclass(frozen=True)
-class _Headers:
-    """The headers of image files, one array entry per file."""
+class _Headers(NamedTuple):
+    """The headers of image files: one array per field of `Header`, one entry per file."""
 
-    sizes: np.ndarray
-    """Height and width, shape `(files, 2)`."""
+    heights: np.ndarray
+    widths: np.ndarray
     is_color: np.ndarray
     is_plain: np.ndarray
+    has_frames: np.ndarray
+    is_invisible: np.ndarray
 
     def select(self, indices: np.ndarray) -> _Headers:
         """Return the headers at `indices`."""
-        return _Headers(self.sizes[indices], self.is_color[indices], self.is_plain[indices])
+        return _Headers(*(values[indices] for values in self))
+
+    def have_size(self, height: int, width: int) -> np.ndarray:
+        """Return for each image whether it has this size."""
+        return (self.heights == height) & (self.widths == width)
 
 
 def read_image_folder(
@@ -318,55 +321,43 @@ def _read_headers(
     their header.
     """
 
-    def read(file: str) -> Header | UnreadableImageError:
+    def read(file: str) -> Header:
         try:
             if skip_corrupt:
                 read_image(file, background)
             return read_header(file, background)
-        except UnreadableImageError as error:
-            return error
+        except UnreadableImageError:
+            if skip_corrupt:
+                return _NO_HEADER
+            raise
 
-    found = list(_in_threads(read, split.files))
-    headers = []
-    readable = []
-    corrupt = []
-    for i, (file, header) in enumerate(zip(split.files, found, strict=True)):
-        if isinstance(header, UnreadableImageError):
-            if not skip_corrupt:
-                raise header
-            corrupt.append(file)
-            continue
-        readable.append(i)
-        headers.append(header)
-        if header.has_frames:
-            notes.add(_FRAMES, file)
-        if header.is_invisible:
-            notes.add(_INVISIBLE, file)
-    if not headers:
-        raise ValueError(
-            f"Expected images. Received: {len(corrupt)} files, which are all damaged or not "
-            f"images, for example {printable(corrupt[0])}."
-        )
-    if corrupt:
-        warnings.warn(
-            f"Skipped {len(corrupt)} of {len(split.files)} files. The skipped files are damaged or "
-            f"not images, for example {printable(corrupt[0])}.",
-            stacklevel=4,  # the warning names the line that calls `load`
-        )
-    columns = _Headers(
-        sizes=np.asarray([(header.height, header.width) for header in headers], np.int32),
-        is_color=np.asarray([header.is_color for header in headers]),
-        is_plain=np.asarray([header.is_plain for header in headers]),
-    )
-    return split.select(readable), columns
+    def read_part(files: list[str]) -> np.ndarray:
+        return np.asarray([read(file) for file in files], np.int32)
 
-
-def _in_threads(function: Callable[[str], _T], files: list[str]) -> Iterator[_T]:
-    """Generate the results of a function of each file, in the order of the files."""
-    parts = [files[i : i + _FILES_PER_TASK] for i in range(0, len(files), _FILES_PER_TASK)]
+    parts = [split.files[i : i + _PART] for i in range(0, len(split.files), _PART)]
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        results = pool.map(lambda part: [function(file) for file in part], parts)
-        yield from itertools.chain.from_iterable(results)
+        rows = np.concatenate(list(pool.map(read_part, parts)))
+    headers = _Headers(*rows.T)
+    readable = np.flatnonzero(headers.heights)
+    for reason, marked in ((_FRAMES, headers.has_frames), (_INVISIBLE, headers.is_invisible)):
+        found = np.flatnonzero(marked)
+        if len(found):
+            notes.add(reason, split.files[found[0]], len(found))
+    if len(readable) == len(split.files):
+        return split, headers
+    num_corrupt = len(split.files) - len(readable)
+    example = printable(split.files[np.flatnonzero(headers.heights == 0)[0]])
+    if not len(readable):
+        raise ValueError(
+            f"Expected images. Received: {num_corrupt} files, which are all damaged or not images, "
+            f"for example {example}."
+        )
+    warnings.warn(
+        f"Skipped {num_corrupt} of {len(split.files)} files. The skipped files are damaged or not "
+        f"images, for example {example}.",
+        stacklevel=4,  # the warning names the line that calls `load`
+    )
+    return split.select(readable), headers.select(readable)
 
 
 def _image_shape(
@@ -383,7 +374,7 @@ def _image_shape(
         size: The `(height, width)` to return. Default: the height and width of the first image.
         background: The color behind transparent images.
     """
-    height, width = size or headers[0].sizes[0].tolist()
+    height, width = size or (int(headers[0].heights[0]), int(headers[0].widths[0]))
     stored_in_color = [
         split.files[i]
         for split, split_headers in zip(splits, headers, strict=True)
@@ -406,7 +397,7 @@ def _note_other_sizes(
         "pixels. Pass `image_size=(height, width)` to choose the size"
     )
     for split, split_headers in zip(splits, headers, strict=True):
-        others = np.flatnonzero(np.any(split_headers.sizes != shape[:2], axis=1))
+        others = np.flatnonzero(~split_headers.have_size(*shape[:2]))
         if len(others):
             notes.add(reason, split.files[others[0]], len(others))
 
@@ -436,9 +427,8 @@ def _to_examples(
 ) -> IndexedExamples:
     """Return uint8 images of one shape, with labels if `class_names` is given."""
     paths = tf.constant([os.fsencode(file) for file in split.files], tf.string)
-    same_size = np.all(headers.sizes == shape[:2], axis=1)
-    same_color = np.full(len(split.files), shape[2] == 3) | ~headers.is_color
-    is_plain = tf.constant(headers.is_plain & same_size & same_color)
+    same_channels = (headers.is_color == 0) | (shape[2] == 3)
+    is_plain = tf.constant((headers.is_plain == 1) & headers.have_size(*shape[:2]) & same_channels)
 
     def read_with_pillow(paths: np.ndarray) -> np.ndarray:
         pixels = [_read_pixels(os.fsdecode(path), shape, background) for path in paths]
