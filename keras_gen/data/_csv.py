@@ -17,8 +17,8 @@ import pathlib
 import re
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -50,13 +50,6 @@ _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|[+-]?(inf|inf
 _SPACES = " '\u00a0\u2009\u202f’"  # separators of thousands that are never decimal signs
 
 
-class Block(NamedTuple):
-    """A part of a file: whole records, as UTF-8."""
-
-    content: bytes
-    first_row: int
-
-
 class CsvFile:
     """A delimited text file.
 
@@ -81,9 +74,12 @@ class CsvFile:
     ) -> None:
         self.path = path
         self.missing = tuple(missing)
-        with self._open() as file:
-            sample = file.read(_SAMPLE)
-            complete = len(sample) < _SAMPLE
+        try:
+            with self._open() as file:
+                sample = file.read(_SAMPLE)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ValueError(_damaged_gzip(path, error)) from error
+        complete = len(sample) < _SAMPLE
         self.encoding = encoding or self._sniff_encoding(sample, complete)
         text = self._decode_sample(sample, complete)
         self.sample_is_ascii = text.isascii()
@@ -118,6 +114,7 @@ class CsvFile:
         self.decimal = decimal or _sniff_decimal(body, self.separator)
         self.decimal_is_known = decimal is not None
         self.text_columns = self._sniff_text(body)
+        self.forced_text: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -194,7 +191,7 @@ class CsvFile:
         found = re.fullmatch(r"sep=(.)", lines[0].strip("\r\n"), re.I)
         return found[1] if found else None
 
-    def _fields(self, lines: list[str] | Iterator[str], strict: bool = False) -> Any:
+    def _fields(self, lines: Iterable[str], strict: bool = False) -> Any:
         """Return a reader of the fields of each record."""
         if self.separator == _WHITESPACE:
             return (line.split() for line in lines if line.strip())
@@ -226,7 +223,7 @@ class CsvFile:
             return None
         if not all(_NUMBER.fullmatch(field) or field in self.missing for field in rows[0]):
             return None
-        header = next(iter(self._fields([lines[first - 1].lstrip()[1:].lstrip()])), [])
+        header: list[str] = next(iter(self._fields([lines[first - 1].lstrip()[1:].lstrip()])), [])
         header = [field.strip() for field in header]
         return header if len(header) == len(rows[0]) else None
 
@@ -299,15 +296,17 @@ class CsvFile:
         Args:
             block_size: Size of a block in bytes. None for all rows in one block.
         """
-        for block in self._blocks(block_size):
-            yield self._parse(block)
+        first_row = 0
+        for content in self._blocks(block_size):
+            frame = self._parse(content, first_row)
+            first_row += len(frame)
+            yield frame
 
-    def _blocks(self, block_size: int | None) -> Iterator[Block]:
-        """Yield the content of the file after the header, in blocks of whole records."""
+    def _blocks(self, block_size: int | None) -> Iterator[bytes]:
+        """Yield the content of the file after the header as UTF-8, in blocks of whole records."""
         decoder = None
         if self._codec() not in ("utf-8", "ascii"):
             decoder = codecs.getincrementaldecoder(self._codec())()
-        first_row = 0
         rest = b""
         skipped = False
         try:
@@ -317,40 +316,43 @@ class CsvFile:
                     last = block_size is None or not content
                     if decoder is not None:
                         content = decoder.decode(content, last).encode()
-                    content = rest + content
+                    content = rest + content if rest else content
+                    rest = b""
                     if not last:
                         end = _end_of_records(content)
-                        content, rest = content[:end], content[end:]
-                    if not skipped and (content or last):
+                        rest = content[end:]
+                        content = content[:end]
+                    if not skipped and content:
                         content = _without_lines(content, self.skipped)
                         skipped = True
                     if content.strip():
-                        yield Block(content, first_row)
-                        first_row += self._rows_of_last_block
+                        yield content
                     if last:
                         return
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ValueError(
-                f"Expected {self.path} to be an undamaged file of gzip. Reading the file failed: "
-                f"{error}. Copy the file again."
-            ) from error
+            raise ValueError(_damaged_gzip(self.path, error)) from error
         except UnicodeDecodeError as error:
             raise ValueError(
                 f"Expected {self.path} to be in the encoding {self.encoding}. Reading the file "
                 f"failed: {error}. Pass another `encoding`."
             ) from error
 
-    def _parse(self, block: Block) -> pandas.DataFrame:
+    def _parse(self, content: bytes, first_row: int) -> pandas.DataFrame:
+        """Return the rows of a block.
+
+        Args:
+            content: The block, without the header.
+            first_row: Number of rows before the block.
+        """
         import pandas
 
-        content = block.content
         if b"\0" in content:
             line = content[: content.index(b"\0")].count(b"\n") + 1 + self.skipped
             raise ValueError(
                 f"Expected text in {self.path}. Received: a NUL byte in line {line}. The file is "
                 "damaged, or it is not a table of text. Export it again as CSV."
             )
-        text = self.text_columns | _columns_with_leading_zeros(self, content)
+        text = self.text_columns | self.forced_text | _columns_with_leading_zeros(self, content)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pandas.errors.ParserWarning)
@@ -369,31 +371,27 @@ class CsvFile:
                     engine="c",
                 )
         except UnicodeDecodeError as error:
-            if block.first_row or not self.sample_is_ascii:
+            if first_row or not self.sample_is_ascii:
                 raise ValueError(
                     f"Expected {self.path} to be in the encoding UTF-8. Reading the file failed: "
                     f"{error}. Pass the `encoding` of the file, such as 'cp1252'."
                 ) from None
             content = self._use_windows_encoding(content).encode()
-            return self._parse(block._replace(content=content))
+            return self._parse(content, first_row)
         except (pandas.errors.ParserError, pandas.errors.ParserWarning, ValueError) as error:
-            self._check_records(content, block.first_row)
+            self._check_records(content, first_row)
             raise ValueError(
                 f"Expected {self.path} to be a table of text. Reading the file failed: "
                 f"{str(error).strip()}. Check the separators and the quotes."
             ) from error
         if _is_ragged(content, self.separator, len(self.names), len(frame)):
-            self._check_records(content, block.first_row)
-        self._rows_of_last_block = len(frame)
-        frame.index = pandas.RangeIndex(block.first_row, block.first_row + len(frame))
+            self._check_records(content, first_row)
+        frame.index = pandas.RangeIndex(first_row, first_row + len(frame))
         with_numbers = self._with_numbers(frame)
-        return self._parse(block) if with_numbers is None else with_numbers
+        return self._parse(content, first_row) if with_numbers is None else with_numbers
 
-    _rows_of_last_block = 0
-
-    def _records(self, content: str) -> Iterator[tuple[int, list[str]]]:
+    def records(self, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         """Yield the first line of each record, from 1, and its fields."""
-        lines = io.StringIO(content, newline="")
         if self.separator == _WHITESPACE:
             for number, line in enumerate(lines, 1):
                 if line.strip():
@@ -411,7 +409,7 @@ class CsvFile:
         offset = self.skipped if first_row == 0 else self.line(first_row) - 1
         last = 0
         try:
-            for number, row in self._records(content.decode()):
+            for number, row in self.records(_lines(content)):
                 if len(row) != len(self.names):
                     raise ValueError(
                         f"Expected {len(self.names)} fields in each row of {self.path}. Received: "
@@ -428,11 +426,14 @@ class CsvFile:
 
     def line(self, row: int) -> int:
         """Return the number of the line in which a row starts, from 1."""
-        with self._open() as file:
-            text = file.read().decode(self.encoding, "replace")
-        body = _without_lines(text.encode(), self.skipped).decode()
-        numbers = (number for number, _ in self._records(body))
-        return self.skipped + next(itertools.islice(numbers, row, None), 1)
+        with self._open() as file, self._as_text(file) as lines:
+            for _ in range(self.skipped):
+                lines.readline()
+            numbers = (number for number, _ in self.records(lines))
+            return self.skipped + next(itertools.islice(numbers, row, None), 1)
+
+    def _as_text(self, file: BinaryIO) -> io.TextIOWrapper:
+        return io.TextIOWrapper(file, self.encoding, errors="replace", newline="")
 
     def place(self, row: int) -> str:
         """Return the place of a row, for error messages."""
@@ -470,7 +471,7 @@ class CsvFile:
                     return None
         for name, text in texts.items():
             values = text.categories
-            if not len(values) or not _look_like_numbers(values):
+            if name in self.forced_text or not len(values) or not _look_like_numbers(values):
                 continue
             numbers = _all_numbers(values, self.decimal)
             if numbers is None:
@@ -550,6 +551,17 @@ def _all_numbers(values: Sequence[str], decimal: str) -> np.ndarray | None:
         except ValueError:
             return None
     return numbers
+
+
+def _damaged_gzip(path: pathlib.Path, error: Exception) -> str:
+    return (
+        f"Expected {path} to be an undamaged file of gzip. Reading the file failed: {error}. Copy "
+        "the file again, or remove the suffix .gz if the file is not compressed."
+    )
+
+
+def _lines(content: bytes) -> io.StringIO:
+    return io.StringIO(content.decode("utf-8", "replace"), newline="")
 
 
 def _without_lines(content: bytes, number: int) -> bytes:
@@ -647,7 +659,7 @@ def _columns_with_leading_zeros(file: CsvFile, content: bytes) -> frozenset[str]
         index for index, name in enumerate(file.names) if name in file.text_columns
     }
     try:
-        for _, row in file._records(content.decode("utf-8", "replace")):
+        for _, row in file.records(_lines(content)):
             for index in list(remaining):
                 if index < len(row) and re.fullmatch(r"\s*0\d+\s*", row[index]):
                     found.add(file.names[index])

@@ -7,7 +7,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -148,6 +148,8 @@ class ColumnStatistics:
         self.rows = 0
         self.missing = 0
         self.is_numeric = True
+        self.has_numbers = False
+        self.has_codes = False
         self.is_time = False
         self.declared_order: tuple[Value, ...] | None = None
         self.distinct: dict[Value, None] = {}  # of all rows
@@ -190,6 +192,7 @@ class ColumnStatistics:
     def _add_codes(self, values: Values, is_training: np.ndarray | slice) -> None:
         codes, distinct = values.codes, values.distinct
         assert codes is not None
+        self.has_codes = True
         self.is_numeric = False
         self.rows += len(codes)
         if values.ordered:
@@ -209,6 +212,7 @@ class ColumnStatistics:
     ) -> None:
         import pandas
 
+        self.has_numbers = True
         self.rows += len(numbers)
         training = numbers[is_training]
         is_missing = np.isnan(numbers)
@@ -267,6 +271,13 @@ class ColumnStatistics:
             self.distinct.update(dict.fromkeys(found.tolist()))
             self.too_many = False
 
+    @property
+    def is_mixed(self) -> bool:
+        """Whether some blocks have numbers or booleans, and other blocks have text."""
+        if self.has_numbers and self.has_codes:
+            return True
+        return len({isinstance(value, str) for value in self.distinct}) > 1
+
     # === The column ===
 
     def column(self, at: Location, find: FindRow) -> Column:
@@ -308,7 +319,7 @@ class ColumnStatistics:
         return self._column(kind, categories=categories, note=note or self._note(categories))
 
     def _column(
-        self, kind: Kind, categories: tuple[Value, ...] = (), note: str = "", **statistics: object
+        self, kind: Kind, categories: tuple[Value, ...] = (), note: str = "", **statistics: Any
     ) -> Column:
         dtype = self.dtype
         if self.from_text and self.is_numeric and dtype in ("int64", "float64"):
@@ -316,7 +327,7 @@ class ColumnStatistics:
             dtype = whole if self.whole and self.rows > self.missing else "float64"
         return Column(
             self.name, kind, categories, missing=self.missing, dtype=dtype, note=note, **statistics
-        )  # type: ignore[arg-type]
+        )
 
     def _training_is_constant(self) -> bool:
         if self.declared_order is not None:
@@ -394,7 +405,7 @@ class ColumnStatistics:
                 f" Received: kinds={{{self.name!r}: 'ordinal'}}. Pass the categories from the "
                 f"lowest to the highest: `kinds={{{self.name!r}: {example}}}`."
             )
-        return tuple(sorted(values, key=str if 0 < texts < len(values) else None))  # type: ignore
+        return tuple(sorted(values, key=str if 0 < texts < len(values) else None))
 
     def _natural(self, value: Value) -> Value:
         """Return a whole number as an int."""
@@ -424,7 +435,7 @@ class ColumnStatistics:
             return tuple(range(int(self.high) + 1))
         values = [self._natural(value) for value in self.distinct]
         mixed = len({isinstance(value, str) for value in values}) > 1
-        return tuple(sorted(values, key=str if mixed else None))  # type: ignore[type-var]
+        return tuple(sorted(values, key=str if mixed else None))
 
     def not_in_training(self, column: Column) -> list[Value]:
         """Return the values that no training row has, if `column` has categories."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
+from typing import TYPE_CHECKING
 
 import tensorflow as tf
 
 from keras_gen._arguments import positive_int
 from keras_gen._files import PathLike
-from keras_gen.data._numeric_csv import read_csv
 from keras_gen.data._pipeline import (
     Examples,
     has_labels,
@@ -16,8 +17,10 @@ from keras_gen.data._pipeline import (
     to_batches,
     without_labels,
 )
+from keras_gen.data._table_sources import has_table_name
 from keras_gen.data.arrays import read_npz
 from keras_gen.data.images import image_folder_classes, read_image_folder
+from keras_gen.data.tables import read_splits
 from keras_gen.data.tfds import (
     read_tfds,
     read_tfds_folder,
@@ -25,15 +28,16 @@ from keras_gen.data.tfds import (
     tfds_folder_classes,
 )
 
+if TYPE_CHECKING:
+    import pandas
+
 MNIST_MINI = pathlib.Path(__file__).parent / "mnist_mini" / "1.0.0"
 """Folder of the data set `"mnist_mini"`. The package contains this folder, which has the format
 of TensorFlow Datasets (TFDS)."""
 
-_FILE_READERS = {".npz": read_npz, ".csv": read_csv}
-
 
 def load(
-    source: PathLike = "mnist_mini",
+    source: PathLike | pandas.DataFrame = "mnist_mini",
     batch_size: int = 128,
     labels: bool = False,
     data_dir: PathLike | None = None,
@@ -42,8 +46,9 @@ def load(
     skip_corrupt: bool = False,
     binarize: bool = False,
     background: str = "white",
+    label: str | None = None,
 ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-    """Load training and test data as batches of float32 values in [0, 1].
+    """Load training and test data as batches of float32 values.
 
     Args:
         source: The data set, one of the following:
@@ -56,8 +61,8 @@ def load(
             - An `.npz` file. It contains either the arrays `x_train` and `x_test`, or the array
               `x`. Labels are optional: `y_train` and `y_test` for `x_train` and `x_test`, or `y`
               for `x`.
-            - A `.csv` file of numbers, one example per row. A header line is optional. If the
-              header names a column `label`, that column becomes the labels.
+            - A table: `"penguins"`, a `.csv`, `.tsv`, `.txt`, `.parquet` or `.xlsx` file, or a
+              `pandas.DataFrame`, as described below.
 
             If a file or folder contains no separate test data, a random tenth of the examples
             becomes the test data.
@@ -81,12 +86,21 @@ def load(
             which is a distribution over 0 and 1, not over grey values (Burda et al. 2016,
             arXiv:1509.00519, section 5).
         background: The color behind transparent images of a folder, as a name or as `"#rrggbb"`.
+        label: Name of the column of labels of a table. By default, a column `label` contains the
+            labels. If `labels` is True and no column is called `label`, the column `class` or
+            `target` contains them.
 
     Returns:
         `(train, test)`, two data sets of batches. Images have shape
         `(batch, height, width, channels)`. Rows of tables have shape `(batch, columns)`. Pixels of
         8 bits are divided by 255, and pixels of 16 bits by 65,535. If all values are the integers 0
-        and 1, they are not divided. Floats in the source must be in [0, 1].
+        and 1, they are not divided. Floats in an `.npz` file must be in [0, 1].
+
+    **Tables.** `read_table` reads the table, and the batches are rows of `Table.train` and
+    `Table.test`: numbers in the units of the table, codes of categories, and NaN for missing
+    entries. Call `read_table` itself to obtain the description of the columns. There is one
+    exception: if no entry is missing, and all entries are in [0, 1] or are grey values of 8 bits,
+    the batches contain all columns as numbers in [0, 1]. `is_table` tells the two cases apart.
 
     **Folders of images.** Each subfolder is one class. If the folder contains `train/` and `test/`,
     these two folders contain the training data and the test data, and the subfolders of `train/`
@@ -108,9 +122,9 @@ def load(
 
     Raises:
         ValueError: If the source does not exist and cannot be downloaded. If the source is empty or
-            damaged. If the source has no labels and `labels` is True. If values are NaN, infinite
-            or outside [0, 1]. The message names the damaged file, or it names the array
-            and the index of the value.
+            damaged. If the source has no labels and `labels` is True. If values of an `.npz` file
+            are NaN, infinite or outside [0, 1]. The message names the damaged file, or it names the
+            array and the index of the value, or the line and the column of the table.
 
     Example:
         >>> train, test = load("mnist_mini", batch_size=100)
@@ -118,14 +132,16 @@ def load(
         ([100, 28, 28, 1], 100, 20)
     """
     batch_size = positive_int(None, "batch_size", batch_size)
-    path = pathlib.Path(source).expanduser()
     train: Examples
     test: Examples
-    if str(source) == "mnist_mini":
+    if has_table_name(source):
+        train, test = read_splits(source, labels, label, seed, binarize)
+        source = source if isinstance(source, (str, os.PathLike)) else "the DataFrame"
+    elif str(source) == "mnist_mini":
         train, test = read_tfds_folder(MNIST_MINI, image_size)
-    elif path.suffix in _FILE_READERS:
+    elif (path := pathlib.Path(source).expanduser()).suffix == ".npz":
         _check_is_file(path)
-        train, test = _FILE_READERS[path.suffix](path, seed)
+        train, test = read_npz(path, seed)
     elif path.is_dir():
         train, test = read_image_folder(path, image_size, labels, seed, skip_corrupt, background)
     else:
@@ -133,7 +149,7 @@ def load(
     if labels and not has_labels(train):
         raise ValueError(
             f"Expected labels in {source}. Received: examples without labels. Load the data with "
-            "`labels=False`."
+            "`labels=False`. If a column of a table contains the labels, pass its name as `label`."
         )
     if not labels:
         train = without_labels(train)
@@ -158,7 +174,7 @@ def number_of_classes(
 
     The number of classes is known for TFDS data sets with class labels and for folders of images.
     `load(source, labels=True)` then returns labels from 0 to the number of classes − 1. The number
-    of classes of an `.npz` or `.csv` file is not known, because the function does not read the
+    of classes of an `.npz` file or a table is not known, because the function does not read the
     labels of the examples.
 
     Args:
@@ -206,7 +222,9 @@ def class_names(
     path = pathlib.Path(source).expanduser()
     if str(source) == "mnist_mini":
         return tfds_folder_classes(MNIST_MINI)
-    if path.suffix in _FILE_READERS:
+    if str(source) == "penguins":
+        return None
+    if path.suffix == ".npz" or has_table_name(source):
         _check_is_file(path)
         return None
     if path.is_dir():

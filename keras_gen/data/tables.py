@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
-import pathlib
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import tensorflow as tf
 
 from keras_gen._arguments import is_real
 from keras_gen._columns import (
@@ -27,216 +26,54 @@ from keras_gen._columns import (
     values_of,
 )
 from keras_gen._files import PathLike
-from keras_gen.data._csv import MISSING_WORDS, CsvFile
+from keras_gen.data._csv import CsvFile
 from keras_gen.data._kinds import ColumnStatistics, Kinds, check_kinds
+from keras_gen.data._pipeline import Splits
+from keras_gen.data._table_sources import (
+    FrameSource,
+    Source,
+    has_table_name,
+    open_table,
+    whole_frame,
+)
+from keras_gen.data.arrays import LabeledArray, hold_out
 
 if TYPE_CHECKING:
     import pandas
-    import tensorflow as tf
 
-PENGUINS = pathlib.Path(__file__).parent / "penguins" / "penguins.csv"
-"""File of the table `"penguins"`, which the package contains."""
-
+_LABEL = "label"  # name of a column that contains labels
+_LABELS = ("label", "class", "target")
+_MIN_PIXELS = 16  # a table of grey values has at least as many columns
+_MAX_PASSES = 4
 _MEMORY_LIMIT = 2**30  # largest size in bytes of a file that is read at once
 _BLOCK_SIZE = 2**25  # size in bytes of the blocks of a larger file
-_BLOCK_ROWS = 2**16  # rows per block of a large Parquet file
-_MAX_CLASSES = 1000
-
-_TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".dat")
-_EXCEL_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods")
-_PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 def is_table(source: object) -> bool:
-    """Return whether a source is a table by its type or its name, without reading it.
+    """Return whether `keras_gen.data.load` reads a source as a table with `read_table`.
+
+    A file of numbers is not such a table, if all of its entries are in [0, 1], or if they are grey
+    values of 8 bits: whole numbers from 0 to 255 in at least 16 columns, of which at least half
+    have values above 127. `load` returns such files as numbers in [0, 1], as version 0.1.0 does.
 
     Args:
-        source: Any source of `keras_gen.data.load`.
+        source: Any source of `keras_gen.data.load`. A text file or Parquet file is read.
 
     Returns:
-        True for a `DataFrame`, for `"penguins"`, and for a path that ends in `.csv`, `.tsv`,
-        `.txt`, `.parquet`, `.xlsx` or a similar suffix, in any case, also before `.gz`.
+        Whether the source is a table: a `DataFrame`, `"penguins"`, or a file that ends in `.csv`,
+        `.tsv`, `.txt`, `.parquet`, `.xlsx` or a similar suffix, in any case, also before `.gz`.
+
+    Raises:
+        ValueError: If the file does not exist, or if it is damaged.
 
     Example:
-        >>> is_table("clients.CSV"), is_table("mnist_mini")
+        >>> is_table("penguins"), is_table("mnist_mini")
         (True, False)
     """
-    if isinstance(source, (str, os.PathLike)):
-        if str(source) == "penguins":
-            return True
-        return _suffix(pathlib.Path(source)) in (
-            *_TEXT_SUFFIXES,
-            *_EXCEL_SUFFIXES,
-            *_PARQUET_SUFFIXES,
-        )
-    return type(source).__name__ == "DataFrame"
-
-
-def _suffix(path: pathlib.Path) -> str:
-    """Return the suffix in lower case, without `.gz`."""
-    name = path.name.lower()
-    return pathlib.Path(name.removesuffix(".gz")).suffix
-
-
-# === Sources ===
-
-
-class _Source(Protocol):
-    """Rows of a table in blocks."""
-
-    @property
-    def name(self) -> str: ...
-
-    def frames(self, block_size: int | None = None) -> Iterator[pandas.DataFrame]: ...
-
-    def place(self, row: int) -> str: ...
-
-
-class _Frame:
-    """A `DataFrame`, whose own index is ignored."""
-
-    def __init__(self, frame: pandas.DataFrame, name: str, missing: Sequence[Value] | None) -> None:
-        self.frame = frame
-        self.name = name
-        self.missing = missing
-
-    def frames(self, block_size: int | None = None) -> Iterator[pandas.DataFrame]:
-        yield _without_words(self.frame, self.missing)
-
-    def place(self, row: int) -> str:
-        return f"row {row} (index {self.frame.index[row]!r})"
-
-
-class _Excel(_Frame):
-    """The only sheet of a workbook."""
-
-    def place(self, row: int) -> str:
-        return f"row {row + 2} of the sheet"
-
-
-class _Parquet:
-    """A Parquet file."""
-
-    def __init__(self, path: pathlib.Path, missing: Sequence[Value] | None) -> None:
-        try:
-            import pyarrow.parquet
-        except ImportError as error:
-            raise ValueError(
-                f"Expected the package pyarrow, which reads {path}. Received: {error}. Install it: "
-                "`pip install 'keras_gen[parquet]'`."
-            ) from error
-        self.name = str(path)
-        self.missing = missing
-        try:
-            self.file = pyarrow.parquet.ParquetFile(path)
-        except (OSError, pyarrow.ArrowInvalid) as error:
-            raise ValueError(
-                f"Expected {path} to be a Parquet file. Reading the file failed: {error}. Write "
-                "the file again."
-            ) from error
-
-    def frames(self, block_size: int | None = None) -> Iterator[pandas.DataFrame]:
-        import pandas
-
-        first = 0
-        if block_size is None:
-            frame = pandas.read_parquet(self.name)
-            yield _without_words(frame.reset_index(drop=True), self.missing)
-            return
-        for batch in self.file.iter_batches(_BLOCK_ROWS):
-            frame = batch.to_pandas().reset_index(drop=True)
-            frame.index = pandas.RangeIndex(first, first + len(frame))
-            first += len(frame)
-            yield _without_words(frame, self.missing)
-
-    def place(self, row: int) -> str:
-        return f"row {row}"
-
-
-def _without_words(frame: pandas.DataFrame, missing: Sequence[Value] | None) -> pandas.DataFrame:
-    """Return the rows with NaN in place of the values that mean "missing"."""
-    if missing is None:
-        return frame
-    numbers = [float(value) for value in missing if _is_float(value)]
-    return frame.mask(frame.isin([*missing, *numbers]))
-
-
-def _is_float(value: Value) -> bool:
-    try:
-        float(value)
-    except ValueError:
+    if not has_table_name(source):
         return False
-    return True
-
-
-def _open(
-    source: Any,
-    missing: Sequence[Value] | None,
-    names: Sequence[str] | None = None,
-    **options: Any,
-) -> tuple[_Source, int]:
-    """Return the source, and its size in bytes."""
-    import pandas
-
-    if isinstance(source, pandas.DataFrame):
-        return _Frame(source, "the DataFrame", missing), 0
-    if not isinstance(source, (str, os.PathLike)):
-        raise ValueError(
-            "`source` must be a path of a table, 'penguins', or a pandas.DataFrame. Received: "
-            f"{type(source).__name__}"
-        )
-    path = PENGUINS if str(source) == "penguins" else pathlib.Path(source).expanduser()
-    if path.is_dir():
-        raise ValueError(f"Expected `source` to be a file. Received: {path}, which is a folder.")
-    if not path.is_file():
-        raise ValueError(
-            f"Expected `source` to be an existing file. Received: {path}, which does not exist. "
-            "Check the path."
-        )
-    size = path.stat().st_size
-    if not size:
-        raise ValueError(f"Expected {path} to contain rows of a table. Received: an empty file.")
-    suffix = _suffix(path)
-    if suffix in _PARQUET_SUFFIXES:
-        return _Parquet(path, missing), size
-    if suffix in _EXCEL_SUFFIXES:
-        return _Excel(_read_excel(path), str(path), missing), size
-    if suffix not in _TEXT_SUFFIXES:
-        raise ValueError(
-            "Expected `source` to be a .csv, .tsv, .txt, .parquet or .xlsx file, or one of these "
-            f"with .gz. Received: {path}. Rename the file, or pass a DataFrame."
-        )
-    words = MISSING_WORDS if missing is None else ("", *(str(value) for value in missing))
-    return CsvFile(path, missing=words, names=names, **options), size
-
-
-def _read_excel(path: pathlib.Path) -> pandas.DataFrame:
-    """Read the only sheet of a workbook."""
-    import pandas
-
-    try:
-        sheets = pandas.read_excel(path, sheet_name=None)
-    except ImportError as error:
-        raise ValueError(
-            f"Expected the package that reads {path}. Received: {error}. Install it: "
-            "`pip install 'keras_gen[excel]'`."
-        ) from error
-    except Exception as error:  # each reader of pandas has its own errors
-        raise ValueError(
-            f"Expected {path} to be a workbook. Reading the file failed: {error}. Save the table "
-            "as CSV."
-        ) from error
-    filled = {name: sheet for name, sheet in sheets.items() if len(sheet.columns)}
-    if len(filled) != 1:
-        raise ValueError(
-            f"Expected one sheet with a table in {path}. Received: {len(filled)} sheets "
-            f"({', '.join(map(str, filled)) or 'all empty'}). Pass one of them: "
-            "`read_table(pandas.read_excel(path, sheet_name=...))`."
-        )
-    return next(iter(filled.values()))
-
-
-# === The table ===
+    opened, size = open_table(source, None)
+    return size > _MEMORY_LIMIT or not _is_unit_or_grey(whole_frame(opened), None)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -420,17 +257,17 @@ def read_table(
         raise ValueError(
             f"`test_fraction` must be in [0, 1). Received: test_fraction={test_fraction!r}"
         )
-    options = {
+    options: dict[str, Any] = {
         "separator": separator,
         "decimal": decimal,
         "encoding": encoding,
         "header": header,
     }
-    opened, size = _open(source, missing, **options)
+    opened, size = open_table(source, missing, **options)
     tested = None
     if test is not None:
         names = opened.names if isinstance(opened, CsvFile) else None
-        tested, _ = _open(test, missing, names, **options)
+        tested, _ = open_table(test, missing, names, **options)
     if in_memory is None:
         in_memory = size <= _MEMORY_LIMIT
     reader = _Reader(opened, tested, kinds, label, test_fraction, seed)
@@ -471,7 +308,7 @@ def read_rows(
         >>> read_rows("penguins", table.columns).shape
         (344, 8)
     """
-    opened, _ = _open(
+    opened, _ = open_table(
         source,
         missing,
         [column.name for column in columns],
@@ -480,22 +317,87 @@ def read_rows(
         encoding=encoding,
         header=header,
     )
-    return encode_frame(columns, _whole_frame(opened), unseen, opened.name, opened.place)
+    return encode_frame(columns, whole_frame(opened), unseen, opened.name, opened.place)
 
 
-def _whole_frame(source: _Source) -> pandas.DataFrame:
-    """Return all rows of a source.
+def read_splits(
+    source: Any, labels: bool, label: str | None, seed: int, binarize: bool = False
+) -> Splits:
+    """Read a table as single examples, for `load`.
 
-    Raises:
-        ValueError: If there are no rows.
+    Args:
+        source: The table.
+        labels: Whether labels are needed.
+        label: Name of the column of labels. None to find it.
+        seed: Seed of the choice of test rows.
+        binarize: Whether grey values will be binarized, which is not possible for other tables.
+
+    Returns:
+        Numbers in [0, 1] or grey values as float32 or uint8, without missing entries, or the rows
+        of the table as float32 with NaN where an entry is missing. See `is_table`.
     """
-    frame = next(source.frames(), None)
-    if frame is None or not len(frame):
+    opened, size = open_table(source, None)
+    if size > _MEMORY_LIMIT:
         raise ValueError(
-            f"Expected at least one row in {source.name}. Received: no rows. Check that the file "
-            "is complete."
+            f"Expected {opened.name} to contain at most {_MEMORY_LIMIT} bytes. Received: about "
+            f"{size} bytes. Use `keras_gen.data.read_table`, which reads large files in batches."
         )
-    return frame
+    frame = whole_frame(opened)
+    if label is None:
+        label = _find_label(frame, labels)
+    reader = _Reader(opened, None, None, label, test_fraction=0.1, seed=seed)
+    if _is_unit_or_grey(frame, label):
+        y = reader.labels_of(frame)
+        x = frame.drop(columns=[] if label is None else [label]).to_numpy(np.float32)
+        if x.max(initial=0) > 1:
+            x = x.astype(np.uint8)
+        return hold_out(LabeledArray(x, y), seed)
+    if binarize:
+        raise ValueError(
+            "Expected `binarize=False` for a table. Received: binarize=True, which is only for "
+            f"grey values, and the table {opened.name}."
+        )
+    table = reader.table(frame)
+    train: Any = table.train
+    test: Any = table.test
+    if label is not None:
+        train = (train, table.train_labels)
+        test = (test, table.test_labels)
+    from_slices = tf.data.Dataset.from_tensor_slices
+    return Splits(from_slices(train), from_slices(test))
+
+
+def _find_label(frame: pandas.DataFrame, labels: bool) -> str | None:
+    """Return the name of the column of labels, or None if there is none.
+
+    A column `label` always contains labels. If labels are needed, other names are `class` and
+    `target`, in any case.
+    """
+    names = [str(name) for name in frame.columns]
+    if _LABEL in names:
+        return _LABEL
+    found = [name for name in names if name.lower() in _LABELS]
+    return found[0] if labels and len(found) == 1 else None
+
+
+def _is_unit_or_grey(frame: pandas.DataFrame, label: str | None) -> bool:
+    """Return whether all entries are numbers in [0, 1], or grey values from 0 to 255."""
+
+    names = [name for name in frame.columns if name != label and (label or name != _LABEL)]
+    if not names or frame.columns.nlevels > 1 or not frame.columns.is_unique:
+        return False
+    for name in names:
+        dtype = frame[name].dtype
+        if not isinstance(dtype, np.dtype) or dtype.kind not in "iuf":
+            return False
+    x = frame[names].to_numpy(np.float32)
+    low, high = x.min(), x.max()  # NaN if an entry is missing
+    if low >= 0 and high <= 1:
+        return True
+    if not (low >= 0 and high <= 255) or len(names) < _MIN_PIXELS or (x != np.rint(x)).any():
+        return False
+    reach = x.max(axis=0)[x.max(axis=0) > x.min(axis=0)] > 127
+    return bool(2 * np.count_nonzero(reach) >= len(reach))
 
 
 class _Reader:
@@ -509,8 +411,8 @@ class _Reader:
 
     def __init__(
         self,
-        source: _Source,
-        tested: _Source | None,
+        source: Source,
+        tested: Source | None,
         kinds: Kinds | None,
         label: str | None,
         test_fraction: float,
@@ -525,9 +427,14 @@ class _Reader:
         self.statistics: dict[str, ColumnStatistics] = {}
         self.label_statistics: ColumnStatistics | None = None
 
-    def table(self) -> Table:
-        """Read all rows at once."""
-        frame = _whole_frame(self.source)
+    def table(self, frame: pandas.DataFrame | None = None) -> Table:
+        """Read all rows at once.
+
+        Args:
+            frame: The rows of the source, if they are already read.
+        """
+        if frame is None:
+            frame = whole_frame(self.source)
         order = np.random.default_rng(self.seed).permutation(len(frame))
         num_test = int(len(frame) * self.fraction + 1e-9)
         train_rows = order[num_test:]
@@ -541,7 +448,7 @@ class _Reader:
             test = array[order[:num_test]]
             test_labels = None if labels is None else labels[order[:num_test]]
         else:
-            test_frame = _whole_frame(self.tested)
+            test_frame = whole_frame(self.tested)
             self._warn_about_unseen(columns, test_frame)
             test = self._encode(columns, test_frame, self.tested)
             test_labels = self._labels(test_frame, self.tested)
@@ -554,6 +461,98 @@ class _Reader:
             self._class_names(),
             self.source.name,
         )
+
+    def streamed_table(self, batch_size: int) -> Table:
+        """Read the statistics in one pass. The arrays are read again in each epoch."""
+        counts = self._read_statistics()
+        columns = self._columns()
+        train = self._batches(columns, self.source, True, counts[0], batch_size)
+        if self.tested is None:
+            test = self._batches(columns, self.source, False, counts[1], batch_size)
+        else:
+            num_test = 0
+            for frame in self.tested.frames(_BLOCK_SIZE):
+                self._warn_about_unseen(columns, frame)
+                num_test += len(frame)
+            test = self._batches(columns, self.tested, None, num_test, batch_size)
+        return Table(columns, train, test, None, None, self._class_names(), self.source.name)
+
+    def _read_statistics(self) -> tuple[int, int]:
+        """Read all rows, and return the numbers of training rows and test rows."""
+        source = self.source
+        for _ in range(_MAX_PASSES):
+            decimal = source.decimal if isinstance(source, CsvFile) else None
+            self.statistics = {}
+            num_rows, num_train = 0, 0
+            generator = np.random.default_rng(self.seed)
+            for frame in source.frames(_BLOCK_SIZE):
+                if not self.statistics:
+                    self._start(frame)
+                is_training = generator.random(len(frame)) >= self.fraction
+                self._add(frame, is_training)
+                num_rows += len(frame)
+                num_train += int(np.count_nonzero(is_training))
+            if not num_rows:
+                raise ValueError(
+                    f"Expected at least one row in {source.name}. Received: no rows. Check that "
+                    "the file is complete."
+                )
+            if not isinstance(source, CsvFile):
+                break
+            # A later block can show that a column is text, or that the decimal sign is a comma.
+            every = list(self.statistics.values())
+            if self.label_statistics is not None:
+                every.append(self.label_statistics)
+            mixed = {statistics.name for statistics in every if statistics.is_mixed}
+            if source.decimal == decimal and mixed <= source.forced_text:
+                break
+            source.forced_text |= mixed
+        return num_train, num_rows - num_train
+
+    def _batches(
+        self, columns: ColumnTuple, source: Source, training: bool | None, count: int, size: int
+    ) -> tf.data.Dataset:
+        """Return the rows of a split as a data set of batches, which reads them in each epoch.
+
+        Args:
+            columns: The columns.
+            source: The rows.
+            training: Whether to return the training rows or the test rows. None for all rows.
+            count: Number of rows of the split.
+            size: Rows per batch.
+        """
+
+        def generate() -> Iterator[Any]:
+            split = np.random.default_rng(self.seed)
+            order = np.random.default_rng(self.seed + 1)
+            rest: list[np.ndarray] = []
+            for frame in source.frames(_BLOCK_SIZE):
+                parts = [self._encode(columns, frame, source)]
+                labels = self._labels(frame, source)
+                if labels is not None:
+                    parts.append(labels)
+                if training is not None:
+                    kept = (split.random(len(frame)) >= self.fraction) == training
+                    parts = [part[kept] for part in parts]
+                if training:
+                    rows = order.permutation(len(parts[0]))
+                    parts = [part[rows] for part in parts]
+                if rest:
+                    parts = [np.concatenate(pair) for pair in zip(rest, parts, strict=True)]
+                end = len(parts[0]) // size * size
+                for start in range(0, end, size):
+                    batch = tuple(part[start : start + size] for part in parts)
+                    yield batch if self.label is not None else batch[0]
+                rest = [part[end:] for part in parts]
+            if rest and len(rest[0]):
+                yield tuple(rest) if self.label is not None else rest[0]
+
+        width = sum(column.modeled for column in columns)
+        spec: Any = tf.TensorSpec((None, width), tf.float32)
+        if self.label is not None:
+            spec = (spec, tf.TensorSpec((None,), tf.int64))
+        dataset = tf.data.Dataset.from_generator(generate, output_signature=spec)
+        return dataset.apply(tf.data.experimental.assert_cardinality(-(-count // size)))
 
     # === Statistics ===
 
@@ -600,7 +599,7 @@ class _Reader:
 
     def _place_in(self, frame: pandas.DataFrame) -> Callable[[int], str]:
         """Return a function that returns the place of a row of a block."""
-        if isinstance(self.source, _Frame):
+        if isinstance(self.source, FrameSource):
             return self.source.place
         first = int(frame.index[0]) if len(frame) else 0
         return lambda row: self.source.place(first + row)
@@ -646,11 +645,19 @@ class _Reader:
 
     # === Arrays ===
 
-    def _encode(self, columns: ColumnTuple, frame: pandas.DataFrame, source: _Source) -> np.ndarray:
+    def _encode(self, columns: ColumnTuple, frame: pandas.DataFrame, source: Source) -> np.ndarray:
         place = self._place_in(frame) if source is self.source else source.place
         return encode_frame(columns, frame, "missing", source.name, place)
 
-    def _labels(self, frame: pandas.DataFrame, source: _Source) -> np.ndarray | None:
+    def labels_of(self, frame: pandas.DataFrame) -> np.ndarray | None:
+        """Return the labels of all rows of the source, int64. None without labels."""
+        if self.label is not None:
+            only = frame[[self.label]]
+            self._start(only)
+            self._add(only, np.arange(len(frame)))
+        return self._labels(frame, self.source)
+
+    def _labels(self, frame: pandas.DataFrame, source: Source) -> np.ndarray | None:
         """Return the labels of the rows, int64."""
         if self.label is None:
             return None

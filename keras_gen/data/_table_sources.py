@@ -1,0 +1,211 @@
+"""The sources of tables: text files, Parquet, Excel, and `DataFrame`s. Each yields `DataFrame`s."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from keras_gen._columns import Value
+from keras_gen.data._csv import MISSING_WORDS, CsvFile
+
+if TYPE_CHECKING:
+    import pandas
+
+PENGUINS = pathlib.Path(__file__).parent / "penguins" / "penguins.csv"
+"""File of the table `"penguins"`, which the package contains."""
+
+_COMPRESSION = 5  # how much larger a compressed file is in memory
+_BLOCK_ROWS = 2**16  # rows per block of a large Parquet file
+_TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".tab", ".dat")
+_EXCEL_SUFFIXES = (".xlsx", ".xlsm", ".xls", ".ods")
+_PARQUET_SUFFIXES = (".parquet", ".pq")
+
+
+def has_table_name(source: object) -> bool:
+    """Return whether a source is a table by its type or its name, without reading it."""
+    if isinstance(source, (str, os.PathLike)):
+        if str(source) == "penguins":
+            return True
+        suffixes = (*_TEXT_SUFFIXES, *_EXCEL_SUFFIXES, *_PARQUET_SUFFIXES)
+        return _suffix(pathlib.Path(source)) in suffixes
+    return type(source).__name__ == "DataFrame"
+
+
+def _suffix(path: pathlib.Path) -> str:
+    """Return the suffix in lower case, without `.gz`."""
+    name = path.name.lower()
+    return pathlib.Path(name.removesuffix(".gz")).suffix
+
+
+class Source(Protocol):
+    """Rows of a table in blocks."""
+
+    @property
+    def name(self) -> str: ...
+
+    def frames(self, block_size: int | None = None) -> Iterator[pandas.DataFrame]: ...
+
+    def place(self, row: int) -> str: ...
+
+
+class FrameSource:
+    """A `DataFrame`, whose own index is ignored."""
+
+    def __init__(self, frame: pandas.DataFrame, name: str, missing: Sequence[Value] | None) -> None:
+        self.frame = frame
+        self.name = name
+        self.missing = missing
+
+    def frames(self, block_size: int | None = None) -> Iterator[pandas.DataFrame]:
+        yield _without_words(self.frame, self.missing)
+
+    def place(self, row: int) -> str:
+        return f"row {row} (index {self.frame.index[row]!r})"
+
+
+class ExcelSource(FrameSource):
+    """The only sheet of a workbook."""
+
+    def place(self, row: int) -> str:
+        return f"row {row + 2} of the sheet"
+
+
+class ParquetSource:
+    """A Parquet file."""
+
+    def __init__(self, path: pathlib.Path, missing: Sequence[Value] | None) -> None:
+        try:
+            import pyarrow.parquet
+        except ImportError as error:
+            raise ValueError(
+                f"Expected the package pyarrow, which reads {path}. Received: {error}. Install it: "
+                "`pip install 'keras_gen[parquet]'`."
+            ) from error
+        self.name = str(path)
+        self.missing = missing
+        try:
+            self.file = pyarrow.parquet.ParquetFile(path)
+        except (OSError, pyarrow.ArrowInvalid) as error:
+            raise ValueError(
+                f"Expected {path} to be a Parquet file. Reading the file failed: {error}. Write "
+                "the file again."
+            ) from error
+
+    def frames(self, block_size: int | None = None) -> Iterator[pandas.DataFrame]:
+        import pandas
+
+        first = 0
+        if block_size is None:
+            frame = pandas.read_parquet(self.name)
+            yield _without_words(frame.reset_index(drop=True), self.missing)
+            return
+        for batch in self.file.iter_batches(_BLOCK_ROWS):
+            frame = batch.to_pandas().reset_index(drop=True)
+            frame.index = pandas.RangeIndex(first, first + len(frame))
+            first += len(frame)
+            yield _without_words(frame, self.missing)
+
+    def place(self, row: int) -> str:
+        return f"row {row}"
+
+
+def _without_words(frame: pandas.DataFrame, missing: Sequence[Value] | None) -> pandas.DataFrame:
+    """Return the rows with NaN in place of the values that mean "missing"."""
+    if missing is None:
+        return frame
+    numbers = [float(value) for value in missing if _is_float(value)]
+    return frame.mask(frame.isin([*missing, *numbers]))
+
+
+def _is_float(value: Value) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
+
+
+def open_table(
+    source: Any,
+    missing: Sequence[Value] | None,
+    names: Sequence[str] | None = None,
+    **options: Any,
+) -> tuple[Source, int]:
+    """Return the source, and about how many bytes it needs."""
+    import pandas
+
+    if isinstance(source, pandas.DataFrame):
+        return FrameSource(source, "the DataFrame", missing), 0
+    if not isinstance(source, (str, os.PathLike)):
+        raise ValueError(
+            "`source` must be a path of a table, 'penguins', or a pandas.DataFrame. Received: "
+            f"{type(source).__name__}"
+        )
+    path = PENGUINS if str(source) == "penguins" else pathlib.Path(source).expanduser()
+    if path.is_dir():
+        raise ValueError(f"Expected `source` to be a file. Received: {path}, which is a folder.")
+    if not path.is_file():
+        raise ValueError(
+            f"Expected `source` to be an existing file. Received: {path}, which does not exist. "
+            "Check the path."
+        )
+    size = path.stat().st_size
+    if path.suffix.lower() == ".gz" or _suffix(path) in _PARQUET_SUFFIXES:
+        size *= _COMPRESSION
+    if not size:
+        raise ValueError(f"Expected {path} to contain rows of a table. Received: an empty file.")
+    suffix = _suffix(path)
+    if suffix in _PARQUET_SUFFIXES:
+        return ParquetSource(path, missing), size
+    if suffix in _EXCEL_SUFFIXES:
+        return ExcelSource(_read_excel(path), str(path), missing), size
+    if suffix not in _TEXT_SUFFIXES:
+        raise ValueError(
+            "Expected `source` to be a .csv, .tsv, .txt, .parquet or .xlsx file, or one of these "
+            f"with .gz. Received: {path}. Rename the file, or pass a DataFrame."
+        )
+    words = MISSING_WORDS if missing is None else ("", *(str(value) for value in missing))
+    return CsvFile(path, missing=words, names=names, **options), size
+
+
+def _read_excel(path: pathlib.Path) -> pandas.DataFrame:
+    """Read the only sheet of a workbook."""
+    import pandas
+
+    try:
+        sheets = pandas.read_excel(path, sheet_name=None)
+    except ImportError as error:
+        raise ValueError(
+            f"Expected the package that reads {path}. Received: {error}. Install it: "
+            "`pip install 'keras_gen[excel]'`."
+        ) from error
+    except Exception as error:  # each reader of pandas has its own errors
+        raise ValueError(
+            f"Expected {path} to be a workbook. Reading the file failed: {error}. Save the table "
+            "as CSV."
+        ) from error
+    filled = {name: sheet for name, sheet in sheets.items() if len(sheet.columns)}
+    if len(filled) != 1:
+        raise ValueError(
+            f"Expected one sheet with a table in {path}. Received: {len(filled)} sheets "
+            f"({', '.join(map(str, filled)) or 'all empty'}). Pass one of them: "
+            "`read_table(pandas.read_excel(path, sheet_name=...))`."
+        )
+    return next(iter(filled.values()))
+
+
+def whole_frame(source: Source) -> pandas.DataFrame:
+    """Return all rows of a source.
+
+    Raises:
+        ValueError: If there are no rows.
+    """
+    frame = next(source.frames(), None)
+    if frame is None or not len(frame):
+        raise ValueError(
+            f"Expected at least one row in {source.name}. Received: no rows. Check that the file "
+            "is complete."
+        )
+    return frame
