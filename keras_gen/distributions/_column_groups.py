@@ -1,7 +1,8 @@
 """Distributions of the columns of a table, in groups of columns with the same distribution.
 
-One `tfd` distribution describes all columns of a group. So a table with hundreds of columns needs
-only a few TensorFlow operations. `Columns` combines the groups.
+One distribution of TensorFlow Probability (`tfd`) describes all columns of a group. So a table with
+hundreds of columns needs only a few TensorFlow operations. The likelihood `Columns` combines the
+groups.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from keras_gen._typing import Distribution
 from keras_gen.distributions.posteriors import positive_scale
 
 SMALLEST_SCALE = math.exp(-6)
-"""Smallest standard deviation of a number, divided by the standard deviation of its column."""
+"""Smallest σ of a number, in units of the standard deviation of its column."""
 LARGEST_LOG = 60.0
 """Largest logarithm of a mean. Its exponential does not overflow in float32."""
 
@@ -78,14 +79,14 @@ class Group:
         return tf.cast(distribution.sample(seed=seed), tf.float32)
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return the means of numbers or the probabilities of categories.
+        """Return the means of numbers, or the probabilities of categories.
 
         The shape is `[..., expectation_size]`.
         """
         return distribution.mean()
 
     def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
-        """Return one entry per column, `[..., size]`: a mean or the most probable category."""
+        """Return one entry per column, `[..., size]`: the mean, or the most probable category."""
         return expectation
 
     def parts(self, parameters: tf.Tensor, number: int) -> list[tf.Tensor]:
@@ -94,10 +95,10 @@ class Group:
 
 
 class Normals(Group):
-    """Columns of kind `real`: N(m + s μ, (s σ)²), where m and s are statistics of the column.
+    """Columns of kind `real`, with the normal distribution N(m + s μ, (s σ)²).
 
-    The decoder outputs μ. So a decoder output of 0 predicts the mean of the column, and a decoder
-    output of 1 predicts one standard deviation more.
+    m is the mean of the column and s its standard deviation. The decoder outputs μ. So a decoder
+    output of 0 predicts the mean of the column, and 1 predicts one standard deviation more.
 
     Args:
         indices: Positions of the columns in the array of the table.
@@ -134,8 +135,9 @@ class Normals(Group):
     def fitted(self, parameters: tf.Tensor, x: tf.Tensor, observed: tf.Tensor) -> Distribution:
         """Return the distribution in a training step. An optimal σ is fitted to the batch.
 
-        σ² of a column is the mean squared error of its observed entries. This σ minimizes the loss,
-        so that no gradient needs to flow through σ (Rybkin et al. 2021, arXiv:2006.13202).
+        The optimal σ² of a column is the mean squared error of its observed entries. This σ
+        minimizes the loss. Therefore no gradient needs to flow through σ (Rybkin et al. 2021,
+        arXiv:2006.13202).
 
         Args:
             parameters: Part of the decoder's output, `[samples, batch, parameter_size]`.
@@ -167,7 +169,7 @@ class Normals(Group):
 
 
 class LogNormals(Normals):
-    """Columns of kind `positive`: the logarithm of an entry has the distribution of `Normals`."""
+    """Columns of kind `positive`. The logarithm of an entry has the distribution of `Normals`."""
 
     def standardized(self, x: tf.Tensor) -> tf.Tensor:
         """Return the standardized logarithms of the entries."""
@@ -186,15 +188,15 @@ class LogNormals(Normals):
 
 
 class NegativeBinomials(Group):
-    """Columns of kind `count`: a negative binomial of mean μ and variance μ + μ²/r.
+    """Columns of kind `count`, with a negative binomial of mean μ and variance μ + μ²/r.
 
-    The decoder outputs log μ, standardized: an output of 0 predicts the mean of the column. The
+    The decoder outputs a standardized log μ. An output of 0 predicts the mean of the column. The
     dispersion r is one weight per column, or a second output of the decoder.
 
     Args:
         indices: Positions of the columns in the array of the table.
         columns: The columns.
-        scale: If `"decoded"`, the decoder outputs r. Otherwise r is a weight.
+        scale: If `"decoded"`, the decoder outputs r. For any other value, r is a weight.
     """
 
     LARGEST_RAW = 8.0
@@ -237,23 +239,23 @@ class NegativeBinomials(Group):
 
 
 class Bernoullis(Group):
-    """Columns of kind `binary`. The decoder outputs the logit of the code 1."""
+    """Columns of kind `binary`, with entries 0 and 1. The decoder outputs the logit of 1."""
 
     def distribution(self, parameters: tf.Tensor) -> Distribution:
-        """Return the distribution of the codes 0 and 1."""
+        """Return the distribution of the entries 0 and 1."""
         from tensorflow_probability import distributions as tfd
 
         return tfd.Bernoulli(logits=parameters, dtype=tf.float32)
 
     def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
-        """Return the more probable code."""
+        """Return the more probable entry, 0 or 1."""
         return tf.cast(expectation > 0.5, tf.float32)
 
 
 class Categoricals(Group):
     """Columns of kind `category` with the same number of categories.
 
-    The decoder outputs one logit per category.
+    An entry is the index of a category. The decoder outputs one logit per category.
 
     Args:
         indices: Positions of the columns in the array of the table.
@@ -274,7 +276,7 @@ class Categoricals(Group):
         return tfd.Categorical(logits=self.by_column(parameters))
 
     def log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
-        """Return log p(x) of each column, `[..., size]`, from codes."""
+        """Return log p(x) of each column, `[..., size]`, for indices of categories `x`."""
         return distribution.log_prob(tf.cast(x, tf.int32))
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
@@ -285,7 +287,7 @@ class Categoricals(Group):
         return tf.reshape(probabilities, flat)
 
     def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
-        """Return the most probable codes."""
+        """Return the index of the most probable category of each column, `[..., size]`."""
         return tf.cast(tf.argmax(self.by_column(expectation), axis=-1), tf.float32)
 
     def by_column(self, values: tf.Tensor) -> tf.Tensor:
@@ -297,7 +299,8 @@ class Categoricals(Group):
 class OrderedLogistics(Categoricals):
     """Columns of kind `ordinal` with the same number of categories (McCullagh 1980).
 
-    P(x > k) = sigmoid(μ − c_k). The decoder outputs μ. The cutpoints c_0 < c_1 < … are weights.
+    An entry x is the index of a category. P(x > k) = sigmoid(μ − c_k). The decoder outputs μ. The
+    cutpoints c_0 < c_1 < … are weights.
     """
 
     def __init__(self, indices: Sequence[int], columns: Sequence[Column], categories: int) -> None:
@@ -305,7 +308,7 @@ class OrderedLogistics(Categoricals):
         self.parameters_per_column = 1
 
     def add_weights(self, add_weight: AddWeight) -> None:
-        """Make the cutpoints. For μ = 0, all categories then have the same probability."""
+        """Make the cutpoints. At first, all categories have the same probability for μ = 0."""
         shares = np.arange(1, self.categories) / self.categories
         cutpoints = np.log(shares / (1 - shares))
         gaps = np.log(np.expm1(np.diff(cutpoints)))  # the inverse of softplus
@@ -319,8 +322,9 @@ class OrderedLogistics(Categoricals):
     def distribution(self, parameters: tf.Tensor) -> Distribution:
         """Return the distribution of the codes.
 
-        With a = μ − c_(k−1) and b = μ − c_k, P(x = k) = sigmoid(a) − sigmoid(b) is computed as
-        sigmoid(a) sigmoid(−b) (1 − e^(b − a)). Its logarithm is finite for all μ.
+        Let a = μ − c_(k−1) and b = μ − c_k. Then P(x = k) = sigmoid(a) − sigmoid(b). The method
+        computes this difference as sigmoid(a) sigmoid(−b) (1 − e^(b − a)), because the logarithm of
+        this product is finite for all μ.
         """
         from tensorflow_probability import distributions as tfd
 
@@ -336,7 +340,11 @@ class OrderedLogistics(Categoricals):
 
 
 def groups_of(columns: Sequence[Column], scale: str) -> list[Group]:
-    """Return the groups of the modeled columns of a table."""
+    """Return the groups of the modeled columns of a table.
+
+    The columns of a group have the same kind and, if they are categories, the same number of
+    categories.
+    """
     members: dict[tuple[str, int], list[int]] = {}
     for index, column in enumerate(columns):
         is_coded = column.kind in ("category", "ordinal")

@@ -1,4 +1,4 @@
-"""Anomaly detection with the scores of a model, for the autoencoder and the VAE."""
+"""Anomaly detection with the autoencoder and the VAE: a score per example, and a threshold."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _BATCH = 256  # number of examples whose scores `calibrate` computes together
 class AnomalyDetector(GenerativeModel):
     """Base class of the models that compute an anomaly score and compare it with a threshold.
 
-    A subclass implements `score`, `score_per_feature` and `score_of_batch`, and has a constructor
+    A subclass implements `score`, `score_per_feature` and `score_of_batch`. Its constructor has an
     argument `threshold`.
     """
 
     threshold: float | None = None
-    """An example is an anomaly if its score is above this number. None if it is not known yet."""
+    """An example is an anomaly if its score is above this number. None before `calibrate`."""
 
     def check_threshold(self, threshold: float | None) -> float | None:
         """Return the constructor argument `threshold`, or raise a `ValueError` if it is invalid."""
@@ -44,7 +44,7 @@ class AnomalyDetector(GenerativeModel):
         raise NotImplementedError(f"{type(self).__name__} must implement `score`.")
 
     def score_per_feature(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
-        """Compute how much each element of each example adds to the anomaly score."""
+        """Compute how much each element of an example adds to its score, `[batch, *data_shape]`."""
         raise NotImplementedError(f"{type(self).__name__} must implement `score_per_feature`.")
 
     def calibrate(
@@ -53,20 +53,21 @@ class AnomalyDetector(GenerativeModel):
         """Compute and store the threshold of `is_anomaly`, given data `x` without anomalies.
 
         The threshold is the `quantile` of the anomaly scores of `x`. Use data that the model was
-        not trained on. Then about a fraction 1 − `quantile` of new data without anomalies will have
-        a score above the threshold. The `.keras` file contains the threshold. If the model has a
-        threshold, the exported function `score` also returns `anomaly`. If you later compile an
-        autoencoder with another loss, the threshold is removed.
+        not trained on. Then about a fraction 1 − `quantile` of new examples without anomalies will
+        have a score above the threshold. The `.keras` file contains the threshold. With a
+        threshold, the exported function `score` also returns `anomaly`. If you compile an
+        autoencoder with another loss later, its threshold is removed.
 
         Args:
             x: Data without anomalies: an array, or a `tf.data.Dataset` of batches. For a
                 conditional model, a batch of a data set is a pair (data, labels). For other models,
                 a batch can also be a pair (noisy data, clean data). For an accurate threshold, pass
-                at least 100 / (1 − `quantile`) examples. About a hundred of them then have a score
-                above the threshold.
-            quantile: Fraction of the examples whose score is at most the threshold. A number
-                between 0 and 1.
-            condition: Labels `[n]` if the model is conditional and `x` is an array. Otherwise None.
+                at least 100 / (1 − `quantile`) examples, so that about a hundred scores are above
+                the threshold.
+            quantile: Fraction of the examples whose score is at most the threshold, a number
+                between 0 and 1. Default: 0.99.
+            condition: Labels `[n]` if the model is conditional and `x` is an array. None in all
+                other cases.
 
         Returns:
             The threshold.
@@ -115,7 +116,7 @@ class AnomalyDetector(GenerativeModel):
         return self.exceeds(self.score(x, *self._condition_arguments(condition)))
 
     def exceeds(self, score: tf.Tensor) -> tf.Tensor:
-        """Return whether each score is above the threshold. A score of NaN counts as above."""
+        """Return whether each score is above the threshold. A NaN counts as above."""
         return ~(score <= self.threshold)
 
     def score_outputs(
@@ -127,10 +128,11 @@ class AnomalyDetector(GenerativeModel):
         examples of the same batch keep their scores.
 
         Returns:
-            A dictionary. `score` has the shape `[batch]`. `per_feature` has the shape of `inputs`,
-            and is omitted if `score_per_feature` raises an error. For an example with an invalid
-            value, `per_feature` is infinite where a value is invalid, and 0 elsewhere. If the model
-            has a threshold, `anomaly` is a bool `[batch]`.
+            A dictionary with up to three keys. `score` has the shape `[batch]`. `per_feature` has
+            the shape of `inputs`. For an example with an invalid value, it is infinite where a
+            value is invalid, and 0 elsewhere. `per_feature` is omitted if `score_per_feature`
+            raises an error. `anomaly` is a bool `[batch]`, and is omitted if the model has no
+            threshold.
         """
         valid = self.data_check.valid(inputs)
         valid_rows = tf.reduce_all(valid, axis=tf.range(1, tf.rank(valid)), keepdims=True)
