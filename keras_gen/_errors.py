@@ -9,7 +9,7 @@ import re
 
 # These characters are invisible, so a user does not see marks that remain in a message.
 _MARK = "\u2063\u2063"
-_MARKED = re.compile(rf"{_MARK}(.*?){_MARK}(?:\] \[(\d+))?(?:\] \[(\d+))?", re.DOTALL)
+_MARKED = re.compile(rf"{_MARK}(.*?){_MARK}(?:\] \[(-?\d+))?(?:\] \[(-?\d+))?", re.DOTALL)
 
 
 def mark(message: str) -> str:

@@ -1,4 +1,4 @@
-"""The generative adversarial network (lecture notes, MATH 4)."""
+"""The generative adversarial network (GAN)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from keras_gen.fitting.collapse import CollapseWarning, near_duplicates
 from keras_gen.fitting.data_check import DataCheck
 from keras_gen.fitting.gan_optimizer import GANOptimizer, ScaledGANOptimizer, player_optimizer
 from keras_gen.losses import AdversarialLoss, NonSaturating, Penalty
-from keras_gen.models.base import GenerativeModel
+from keras_gen.models.base import CheckedBatch, GenerativeModel
 from keras_gen.networks._checks import (
     check_logits,
     check_network,
@@ -31,15 +31,15 @@ _EVERY_STEP = -1
 
 @keras.saving.register_keras_serializable("keras_gen")
 class GAN(GenerativeModel):
-    """A generative adversarial network (lecture notes, MATH 4).
+    """A generative adversarial network (GAN).
 
-    The generator maps latents h to data. The latents are sampled from a prior p(h). The
-    discriminator outputs a logit, and γ = sigmoid(logit) is its probability that an example is
-    real. The two networks have different losses. Each training step updates the discriminator
-    first and the generator second. A prior with weights is trained together with the generator.
-
-    `gan(latents)` and `gan.predict(latents)` return generated data. If `fit` receives pairs
-    `(x, target)`, the GAN learns to generate data like the targets.
+    The generator maps latents h, which are sampled from a prior p(h), to data. The discriminator
+    outputs a logit for each example. γ = sigmoid(logit) is its estimate of the probability that the
+    example is real (Goodfellow et al. 2014, arXiv:1406.2661). The two networks have different
+    losses. Each training step updates the discriminator first and the generator second. A prior
+    with weights is trained together with the generator. `gan(latents)` and `gan.predict(latents)`
+    return generated data. If `fit` receives pairs `(x, target)`, the GAN learns to generate data
+    like the targets.
 
     The logs contain the losses of both networks. `real_accuracy` is the fraction of real examples
     that the discriminator classifies correctly. `fake_accuracy` is the same for generated examples.
@@ -56,12 +56,12 @@ class GAN(GenerativeModel):
             last activation is a sigmoid, data must lie in [0, 1]. If the last activation is tanh,
             data must lie in [-1, 1].
         discriminator: Built Keras model that maps data to one logit per example, `[batch, 1]`.
-        prior: p(h), a `distributions.Prior`. If None, a `distributions.StandardNormal` whose size
-            is the input size of the generator.
-        averaged_generator: The EMA generator. Its weights are an exponential moving average (EMA)
-            of the generator's weights. If the GAN has an EMA generator, generation, evaluation and
-            export use it. If None, `compile` makes an EMA generator, but only if you pass
-            `ema_momentum`.
+        prior: p(h), a `distributions.Prior`. Default: a `distributions.StandardNormal` of the input
+            size of the generator.
+        averaged_generator: The EMA generator: a copy of the generator whose weights are an
+            exponential moving average (EMA) of the generator's weights. If the GAN has an EMA
+            generator, generation, evaluation and export use the EMA generator. If None, `compile`
+            makes an EMA generator if you pass `ema_momentum`.
         seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, the seed is
             random.
         **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`.
@@ -152,19 +152,20 @@ class GAN(GenerativeModel):
             generator_optimizer: Keras optimizer of the generator, or the name of a Keras optimizer.
             discriminator_optimizer: Keras optimizer of the discriminator, or the name of a Keras
                 optimizer. The two optimizers must not be the same object.
-            loss: A `losses.AdversarialLoss`, which defines the losses of both networks. If None,
+            loss: A `losses.AdversarialLoss`, which defines the losses of both networks. Default:
                 `losses.NonSaturating()`.
             penalties: One `losses.Penalty`, or a list of penalties, for instance
-                `[losses.R1(10.0)]`. A penalty is a term of the discriminator's loss, computed from
-                the gradient of the discriminator.
+                `[losses.R1(10.0)]`. A penalty is a term of the discriminator's loss that is
+                computed from the gradient of the discriminator. Default: no penalty.
             discriminator_steps: Number of discriminator updates per generator update. All updates
                 of a training step use the same real examples, but each update samples new latents.
+                Default: 1.
             ema_momentum: Momentum m of the EMA generator, such as 0.999 (Yazıcı et al. 2019,
-                arXiv:1806.04498). The EMA generator is an average of the generator over the
-                training steps. Each step computes average ← m · average + (1 − m) · weights. In the
-                first steps, (1 + step) / (10 + step) is smaller than m, and replaces m. If None,
-                `compile` makes no EMA generator. If the GAN already has an EMA generator and the
-                momentum is None, each step copies the generator's weights to the EMA generator.
+                arXiv:1806.04498). The EMA generator has an average of the generator's weights over
+                the training steps. Each step computes average ← m · average + (1 − m) · weights. In
+                the first steps, (1 + step) / (10 + step) is used instead of m if it is smaller. If
+                None, `compile` makes no EMA generator. If the GAN already has an EMA generator and
+                the momentum is None, each step copies the generator's weights to the EMA generator.
             **kwargs: Arguments of `keras.Model.compile`: `run_eagerly`, `steps_per_execution`,
                 `jit_compile` and `auto_scale_loss`.
 
@@ -231,10 +232,10 @@ class GAN(GenerativeModel):
 
     @property
     def near_duplicate_step(self) -> int | None:
-        """Number of the step in which near-duplicates are counted, or None for every step.
+        """Number of the step in which near-duplicates are counted. None stands for every step.
 
-        Near-duplicates are generated examples of a batch that are almost equal. `fit` chooses one
-        step per epoch, if the number of steps is known.
+        Near-duplicates are generated examples of a batch that are almost equal. If the number of
+        steps per epoch is known, `fit` chooses one step per epoch.
         """
         step = int(tf.convert_to_tensor(self._near_duplicate_step))
         return None if step == _EVERY_STEP else step
@@ -268,7 +269,7 @@ class GAN(GenerativeModel):
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
-        """Generate data from latents `[batch, n]`, or `(latents, labels)` if conditional."""
+        """Generate data from latents `[batch, n]`, or from `(latents, labels)` if conditional."""
         inputs = self.check_inputs(inputs)
         latents, labels = inputs if self.num_classes else (inputs, None)
         if training:
@@ -289,6 +290,12 @@ class GAN(GenerativeModel):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Update the discriminator and then the generator with one batch. Return the logs."""
         batch = self.unpack(data)
+        # In a graph, this also holds back spectral normalization, which changes kernels.
+        with tf.control_dependencies([batch.target]):
+            return self._train_on(batch)
+
+    def _train_on(self, batch: CheckedBatch) -> dict[str, tf.Tensor]:
+        """Update both networks with a batch that is already checked. Return the logs."""
         x = batch.target  # the GAN learns to generate targets
         labels = batch.labels
         weight = batch.sample_weight
@@ -371,8 +378,9 @@ class GAN(GenerativeModel):
     def _seeds(self, x: tf.Tensor, number: int, training: bool) -> list[tf.Tensor]:
         """Return `number` seeds, one seed per update of a network.
 
-        In a TensorFlow graph, the seeds are computed after the check of `x`, and each update needs
-        its seed. So a step with invalid data changes no variable, not even a moving average.
+        In a TensorFlow graph, the seeds are computed only after the check of `x`. Each update of a
+        network needs its seed. Therefore a step with invalid data changes no variable, not even a
+        moving average.
         """
         with tf.control_dependencies([x]):
             seed = self.noise_seed(training)
@@ -400,8 +408,9 @@ class GAN(GenerativeModel):
     ) -> tf.Tensor:
         """Return the loss of the generator, averaged over the batch.
 
-        A paired loss compares each generated example with one real example. The loss of each pair
-        is multiplied by the weight of its real example. Other losses do not use the weights.
+        If `loss.paired` is True, the loss compares each generated example with one real example.
+        The loss of a pair is then multiplied by the weight of its real example. Other losses do not
+        use `sample_weight`.
         """
         logits = self._logits(generated, labels, training)
         if not self.loss.paired:
@@ -412,10 +421,10 @@ class GAN(GenerativeModel):
     def _penalty(
         self, x: tf.Tensor, generated: tf.Tensor, labels: tf.Tensor | None, seed: tf.Tensor
     ) -> tf.Tensor:
-        """Return one value per example, `[batch]`: the sum of all penalties.
+        """Return the sum of all penalties, one value per example, `[batch]`.
 
-        A penalty that is computed only every n steps is multiplied by n, so that its mean over the
-        steps does not depend on n.
+        A penalty that is computed only every n steps is multiplied by n. Therefore its mean over
+        the steps does not depend on n.
         """
 
         def logits(points: tf.Tensor) -> tf.Tensor:
@@ -439,7 +448,7 @@ class GAN(GenerativeModel):
         return total
 
     def _update_averaged_generator(self) -> None:
-        """Update the EMA generator: its weights, and its statistics in batch normalization."""
+        """Update the weights and the batch-normalization statistics of the EMA generator."""
         if self.averaged_generator is None:
             return
         step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.float32)
@@ -508,9 +517,9 @@ class GAN(GenerativeModel):
         return call_network(generator, latents, labels, training=False)
 
     def discriminate(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Return one probability γ per example, `[batch]`.
+        """Return the discriminator's probability γ that each example is real, `[batch]`.
 
-        γ is the probability, according to the discriminator, that the example is real.
+        γ is the sigmoid of the discriminator's logit.
 
         Args:
             x: Data `[batch, *data_shape]`.

@@ -374,7 +374,7 @@ def test_what_calibrate_and_score_are_given_is_checked(images):
             (batch for batch in [images]),
             "Expected `x` as an array or a tf.data.Dataset. Received: generator.",
         ),
-        (images[:0], "Expected at least one in-distribution example. Received: none."),
+        (images[:0], "Expected at least one example in `x`. Received: none."),
         (images[..., 0], "Expected `x` of shape (batch, 8, 8, 1)"),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):

@@ -164,7 +164,7 @@ def test_labels_that_one_player_alone_would_see_are_refused(images):
         gan_of(4, 5)
     for y, message in (
         (None, "Received: none. Call fit(x, labels)"),
-        (LABELS + 1, "Received: values from 1 to 4."),
+        (LABELS + 1, "Received: 4 at index 3."),
     ):
         with pytest.raises(ValueError, match=re.escape(message)):
             gan_of().fit(images, y, **FIT)

@@ -112,7 +112,7 @@ def test_labels_that_are_none_are_refused_with_advice(compiled, images):
         (images, None, "Received: none. Call fit(x, labels), or use a data set of pairs."),
         (images, images, "integers of shape (batch,) from 0 to 3"),
         (images, LABELS.astype("float32"), "Received: shape (20,) of float32."),
-        (images, LABELS + 1, "Received: values from 1 to 4."),
+        (images, LABELS + 1, "Received: 4 at index 3."),
         (tf.data.Dataset.from_tensor_slices(images).batch(4), None, "Received: none."),
         (images * 255, LABELS, "Expected data in [0, 1]"),
         (
