@@ -1,4 +1,4 @@
-"""Parts of `fit`: checks of data, errors of a step, checkpoints, and the use of several workers."""
+"""What `fit` adds to Keras: checks of data, errors of a step, checkpoints, and several workers."""
 
 from keras_gen.fitting.checkpoints import CheckpointError, Checkpoints
 from keras_gen.fitting.errors import NonFiniteError

@@ -1,4 +1,4 @@
-"""The interface of callbacks that wrap a whole call of `fit`."""
+"""The interface of callbacks that run code before and after a whole call of `fit`."""
 
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable

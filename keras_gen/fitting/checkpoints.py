@@ -44,49 +44,49 @@ _WITHOUT_EFFECT = ("run_eagerly", "steps_per_execution")  # on the results of tr
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written, or there are checkpoints, but none can be used."""
+    """A checkpoint cannot be written, or checkpoints exist but none of them can be used."""
 
 
 class Checkpoints(keras.callbacks.Callback):
     """A Keras callback that saves the state of training, and resumes an interrupted training.
 
-    To resume, call `fit` again with the same arguments and the same folder. If the machine
-    and the software versions are the same, and all operations are deterministic, a resumed training
-    gives exactly the same bits as an uninterrupted training.
+    To resume, call `fit` again with the same arguments and the same folder. If the machine and the
+    software versions are the same, and all operations are deterministic, then a resumed training
+    and an uninterrupted training are bit-for-bit identical.
 
     A checkpoint contains the variables of the model, of its layers and of its optimizers. It also
     contains the seed, the step counter, the running means of the metrics in an unfinished epoch,
     the training history, and the state of the callbacks `EarlyStopping` and `ReduceLROnPlateau`.
     `fit` writes a checkpoint at the end of each epoch, and also when the process receives the
     signal SIGTERM or SIGINT. Ctrl-C sends SIGINT. After such a signal, training stops at the end of
-    the current step: SIGTERM ends the process with exit code 143, and SIGINT raises a
-    KeyboardInterrupt. If the same signal arrives again, it stops `fit` at once.
+    the current step. SIGTERM then ends the process with exit code 143, and SIGINT raises a
+    KeyboardInterrupt. A second signal of the same kind stops `fit` at once.
 
     Each checkpoint is written to a temporary folder, flushed to disk, and then renamed. `fit`
     verifies the checksums of a checkpoint before it uses the checkpoint. If a checkpoint is
     damaged, `fit` renames this checkpoint with a warning, and uses the previous checkpoint.
 
-    A resumed `fit` reads the data in the same order as an uninterrupted `fit`. This is true for
-    arrays, and for a generator if `steps_per_epoch` is given. This is also true for a
-    `tf.data.Dataset` whose `shuffle` has a seed, if no other code reads this data set between
-    epochs. If the checkpoint is from the middle of an epoch, a resumed `fit` reads the batches of
-    the finished steps again, but does not train on these batches.
+    A resumed `fit` reads arrays in the same order as an uninterrupted `fit`. For a generator, this
+    is true if `steps_per_epoch` is given. For a shuffled `tf.data.Dataset`, this is true if its
+    `shuffle` has a seed, and if no other code reads the data set between epochs. If the checkpoint
+    is from the middle of an epoch, a resumed `fit` reads the batches of the finished steps again,
+    but does not train on these batches.
 
     With several workers, each worker writes checkpoints to `folder/worker-<index>`. All workers
     continue from the newest checkpoint that every worker has. A signal to one worker stops all
-    workers, and with several workers a signal writes no checkpoint.
+    workers. With several workers, `fit` writes no checkpoint after a signal.
 
     Args:
-        folder: Folder of the checkpoints. Each training needs a folder of its own.
+        folder: Folder of the checkpoints. Each training needs its own folder.
         every: Number of training steps between two checkpoints. If None, `fit` writes checkpoints
             only at the end of each epoch and after a signal.
-        keep: Number of checkpoints to keep. Older checkpoints are removed.
+        keep: Number of checkpoints to keep. Older checkpoints are removed. Default: 2.
 
     Raises:
-        ValueError: If the model, the optimizer or the number of steps per epoch differs from that
-            of the checkpoint. `fit` raises this error. The message names the difference.
-        CheckpointError: If a checkpoint cannot be written, for instance on a full disk. If there
-            are checkpoints, but none can be used. `fit` raises this error.
+        ValueError: If the model, the optimizer or the number of steps per epoch is not the same as
+            in the checkpoint. `fit` raises this error, and the message names the difference.
+        CheckpointError: If a checkpoint cannot be written, for instance on a full disk, or if
+            checkpoints exist but none of them can be used. `fit` raises this error.
 
     Example:
         >>> import tempfile
@@ -189,7 +189,7 @@ class Checkpoints(keras.callbacks.Callback):
             self._pass_over(self.steps_done)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write a checkpoint after `every` steps. If a signal arrived, write and stop `fit`."""
+        """Write a checkpoint after `every` steps. After a signal, write a checkpoint and stop."""
         if self.passing:
             self._stop_on_signal(write=False)
             return
@@ -203,7 +203,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._stop_on_signal()
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Copy the running means of training, because validation overwrites their variables."""
+        """Copy the running means of the training metrics, because validation overwrites them."""
         self.means_of_epoch = self._means()
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
@@ -276,7 +276,10 @@ class Checkpoints(keras.callbacks.Callback):
             )
 
     def _read(self, folder: pathlib.Path | None) -> tuple[dict[str, Any] | None, Sequence[Any]]:
-        """Return the state and the values of a checkpoint, or `(None, [])` if `folder` is None."""
+        """Read a checkpoint. Return `(state, values)`, or `(None, [])` if `folder` is None.
+
+        `state` is the content of `state.json`, and `values` contains the saved arrays.
+        """
         if folder is None:
             return None, []
         state = json.loads((folder / "state.json").read_text())
@@ -284,7 +287,7 @@ class Checkpoints(keras.callbacks.Callback):
         return state, _read_values(folder / "state", len(state["shapes"]))
 
     def _check(self, state: dict[str, Any]) -> None:
-        """Raise a `ValueError` if the settings or variables of `fit` differ from a checkpoint's."""
+        """Raise a `ValueError` if the settings or variables differ from those of a checkpoint."""
         different = _first_difference(state["settings"], self.settings)
         if different:
             raise ValueError(self._difference(*different))
@@ -362,7 +365,7 @@ class Checkpoints(keras.callbacks.Callback):
         return [tf.convert_to_tensor(variable) for variable in variables]
 
     def _pass_over(self, steps: int) -> None:
-        """Let the next `steps` steps only read batches. Then restore the running means."""
+        """Let the next `steps` steps read batches without training. Then restore the means."""
         assert self.state is not None  # without a checkpoint, there is no step to skip
         train = self.model.train_function
         self.steps_to_pass = steps
@@ -403,7 +406,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def _signal_handlers(self) -> Iterator[None]:
-        """Record SIGTERM or SIGINT. If the same signal arrives again, it has its usual effect."""
+        """Store SIGTERM or SIGINT. A second signal of the same kind has its usual effect."""
         if threading.current_thread() is not threading.main_thread():
             yield  # Python allows signal handlers only in the main thread
             return
@@ -426,9 +429,10 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 def _write_values(prefix: pathlib.Path, values: Sequence[tf.Tensor]) -> None:
-    """Write tensors as a TensorFlow checkpoint, where each tensor is named by its position.
+    """Write tensors as a TensorFlow checkpoint, in which the name of each tensor is its position.
 
-    Two processes may give a variable different names, but the order of variables is the same.
+    Names of variables are not used, because two processes may give a variable different names. The
+    order of variables is the same in all processes.
     """
     tf.train.Checkpoint(values=[tf.Variable(value) for value in values]).write(str(prefix))
 
@@ -447,7 +451,7 @@ def _format(value: Any) -> str:
 
 
 def _number(folder: pathlib.Path) -> int:
-    """Return the digits of a checkpoint's name, its epoch and step, as one integer."""
+    """Return the epoch and the step in the name of a checkpoint, joined to one integer."""
     return int("".join(filter(str.isdigit, folder.name)))
 
 
@@ -459,7 +463,7 @@ def _callback_state(callback: keras.callbacks.Callback) -> dict[str, Any]:
 
 
 def _settings(model: keras.Model) -> Any:
-    """Return the settings, such as the loss, that must not change before training is resumed."""
+    """Return the settings of a model that a resumed training must not change, such as the loss."""
     settings: dict[str, Any] = {"model": type(model).__name__}
     for name, value in constructor_arguments(model).items():
         own_seed = name == "seed" and not model.seed_was_drawn
@@ -477,8 +481,8 @@ def _settings(model: keras.Model) -> Any:
 def _first_difference(there: Any, here: Any, path: str = "") -> tuple[str, Any, Any] | None:
     """Return `(path, expected, received)` of the first value that differs in nested dictionaries.
 
-    `path` is the keys that lead to the value, joined by dots. `expected` is the value in `there`,
-    and `received` is the value in `here`. If no value differs, return None.
+    `path` consists of the keys that lead to the value, joined by dots. `expected` is the value in
+    `there`, and `received` is the value in `here`. If no value differs, return None.
     """
     if not (isinstance(there, dict) and isinstance(here, dict)):
         return None if there == here else (path, there, here)
@@ -493,7 +497,10 @@ def _first_difference(there: Any, here: Any, path: str = "") -> tuple[str, Any, 
 def _by_name(
     callbacks: Iterable[keras.callbacks.Callback],
 ) -> dict[str, keras.callbacks.Callback]:
-    """Return callbacks by name: the class, and the number of earlier callbacks of this class."""
+    """Return `{name: callback}`, with names that are the same in a resumed training.
+
+    A name is the class of the callback and the number of earlier callbacks of this class.
+    """
     named: dict[str, keras.callbacks.Callback] = {}
     for callback in callbacks:
         kind = type(callback).__name__

@@ -21,15 +21,15 @@ def near_duplicates(generated: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
 
     Two generated examples are near-duplicates if their distance is below a tenth of d. d is the
     median distance between a real example and its nearest neighbour in the batch of real examples.
-    If the real data form narrow clusters, d is small. Therefore generated examples that lie in the
-    same cluster are not near-duplicates.
+    If the real data form narrow clusters, d is small. Therefore two generated examples in the same
+    cluster do not have to be near-duplicates.
 
     Args:
         generated: Generated examples, `[batch, ...]`.
         real: Real examples of the same shape.
 
     Returns:
-        float32 `[batch]`, 1 for an example that has a near-duplicate and 0 for any other example.
+        float32 `[batch]`: 1 for an example that has a near-duplicate, and 0 for any other example.
 
     Example:
         >>> generated = tf.constant([[0.0], [0.01], [5.0]])
@@ -55,7 +55,7 @@ def _squared_distance_to_nearest(x: tf.Tensor) -> tf.Tensor:
 
 
 class CollapseWarning(keras.callbacks.Callback):
-    """A Keras callback that warns if the logs of an epoch show that a GAN has failed.
+    """A Keras callback that warns if the logs of an epoch show that the training of a GAN failed.
 
     The first warning says that most generated examples have a near-duplicate, as the function
     `near_duplicates` defines it. The second warning says that the discriminator was never wrong.
@@ -69,7 +69,8 @@ class CollapseWarning(keras.callbacks.Callback):
     def around(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Let every step count near-duplicates again after `fit`, even if `fit` raises an error.
 
-        Otherwise `train_on_batch` would report no near-duplicates after an interrupted `fit`.
+        During `fit`, only one step per epoch counts near-duplicates. If this choice remained after
+        an interrupted `fit`, `train_on_batch` would report no near-duplicates.
 
         Args:
             model: The GAN.
@@ -84,7 +85,7 @@ class CollapseWarning(keras.callbacks.Callback):
             model.near_duplicate_step = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Forget the state that an earlier `fit` left."""
+        """Reset the attributes of this callback, which an earlier `fit` has changed."""
         self.warned: set[str] = set()
         self.examples: int | None = None
         steps = (self.params or {}).get("steps")
@@ -97,7 +98,7 @@ class CollapseWarning(keras.callbacks.Callback):
         self.examples = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Tell the GAN in which step to count near-duplicates, if it is one of the next steps."""
+        """Tell the GAN to count near-duplicates, if the chosen step is among the next steps."""
         if self.chosen_step is None:
             return
         step = _NEVER
@@ -108,12 +109,12 @@ class CollapseWarning(keras.callbacks.Callback):
             self.step = self.model.near_duplicate_step = step
 
     def on_test_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Record the number of training examples, because validation resets its counter."""
+        """Store the number of training examples, because validation resets this counter."""
         if self.examples is None:
             self.examples = self._examples_so_far()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Warn if the logs of the epoch show that the GAN has failed."""
+        """Warn if the logs of the epoch show that the training has failed."""
         examples = self._examples_so_far() if self.examples is None else self.examples
         if examples < _FEWEST_EXAMPLES:
             return

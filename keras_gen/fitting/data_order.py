@@ -11,14 +11,14 @@ import tensorflow as tf
 
 
 def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str, Any]:
-    """Return the arguments of `fit`, changed so that the order of the data continues.
+    """Return the arguments of `fit`, changed so that a resumed training continues the data order.
 
     The remaining epochs then read the data in the same order as in an uninterrupted training.
 
     Args:
         arguments: The arguments of `fit` by name.
         epoch: Number of finished epochs.
-        seed: Seed for shuffling arrays.
+        seed: Seed with which arrays are shuffled.
     """
     x = arguments["x"]
     steps = arguments.get("steps_per_epoch")
@@ -40,8 +40,8 @@ def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str
 def _with_lazy_iterators(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Return a data set whose iterators use up a shuffle seed only if they are read.
 
-    Keras also makes iterators that it does not read. These iterators must not change the order of
-    the data.
+    Each iterator of a shuffled data set uses a new shuffle seed. Keras also makes iterators that it
+    never reads. These iterators must not change the order of the data.
     """
     lazy = tf.data.Dataset.range(1).flat_map(lambda _: dataset)
     lazy = lazy.with_options(dataset.options())  # `flat_map` drops the options

@@ -16,7 +16,7 @@ _NAMES = "<keras_gen names>"  # marks start and end of the names in the text of 
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss or a gradient is NaN or infinite. The step with this value did not change weights."""
+    """A loss or a gradient is NaN or infinite. Its training step did not change the weights."""
 
     @classmethod
     def of(cls, step: int, values: dict[str, float]) -> Self:
@@ -24,8 +24,8 @@ class NonFiniteError(ArithmeticError):
 
         Args:
             step: Number of the step. The first step is 1.
-            values: The logged losses of the step by name. If all losses are finite, a gradient is
-                not, and the message says that this is the gradient of the first loss.
+            values: The logged losses of the step by name. If all losses are finite, the message
+                says that the gradient of the first loss is not finite.
         """
         flawed = {name: value for name, value in values.items() if not math.isfinite(value)}
         if len(flawed) > 1:
@@ -42,9 +42,9 @@ class NonFiniteError(ArithmeticError):
 def assert_finite(
     finite: tf.Tensor, step: tf.Tensor, values: dict[str, tf.Tensor]
 ) -> tf.Operation | None:
-    """Make an operation that fails if `finite` is false.
+    """Make a TensorFlow operation that fails if `finite` is false.
 
-    `step_errors` turns this failure into a `NonFiniteError`.
+    The context manager `step_errors` then raises a `NonFiniteError`.
 
     Args:
         finite: Scalar bool, whether the losses and gradients are finite.
@@ -62,7 +62,7 @@ def assert_finite(
 
 @contextlib.contextmanager
 def step_errors() -> Iterator[None]:
-    """Turn the error that TensorFlow raises for a failed check in a graph into a Python error.
+    """Raise a Python error instead of TensorFlow's error if a check in a graph fails.
 
     Raises:
         NonFiniteError: If `assert_finite` failed.

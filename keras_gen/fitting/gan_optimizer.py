@@ -17,10 +17,10 @@ _PLAYERS = ("generator", "discriminator")
 class GANOptimizer(keras.optimizers.MultiOptimizer):
     """A Keras optimizer that contains the optimizers of the generator and the discriminator.
 
-    Keras and its callbacks expect one optimizer per model. The base class
-    `keras.optimizers.MultiOptimizer` updates all variables in each call of `apply`. This class
-    updates only one of the two networks in each call. `apply` does not change the step counter
-    `iterations`. The GAN increases it once per training step.
+    Keras and its callbacks expect one optimizer per model. Each call of `apply` updates only one of
+    the two networks. In the base class `keras.optimizers.MultiOptimizer`, each call updates all
+    variables. `apply` does not change the step counter `iterations`. The GAN increases `iterations`
+    once per training step.
 
     Args:
         generator_optimizer: Keras optimizer of the generator.
@@ -54,11 +54,11 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
 
     @property
     def learning_rate(self) -> SharedLearningRate | tf.Tensor:
-        """Learning rate of the generator's optimizer. Setting it sets it in both optimizers.
+        """Learning rate of the generator's optimizer. An assignment changes both optimizers.
 
         To set only one of them, use `optimizers[0].learning_rate` for the generator, or
-        `optimizers[1].learning_rate` for the discriminator. Keras callbacks that compute a new
-        learning rate from the present one do so for each optimizer.
+        `optimizers[1].learning_rate` for the discriminator. If a Keras callback computes a new
+        learning rate from the present learning rate, it does this for each optimizer separately.
 
         If the learning rate of the generator is a schedule, the property is a tensor.
         """
@@ -98,8 +98,8 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
 class ScaledGANOptimizer(keras.optimizers.LossScaleOptimizer):
     """A Keras loss scale optimizer that contains a `GANOptimizer`, for mixed precision.
 
-    Callbacks of Keras find the optimizers of the generator and the discriminator, as in a
-    `GANOptimizer`.
+    Callbacks of Keras find the optimizers of the generator and the discriminator in the attribute
+    `optimizers`, as in a `GANOptimizer`.
     """
 
     @property
@@ -111,8 +111,8 @@ class ScaledGANOptimizer(keras.optimizers.LossScaleOptimizer):
 class SharedLearningRate(np.lib.mixins.NDArrayOperatorsMixin):
     """The learning rate of a `GANOptimizer`, for code that expects a Keras variable.
 
-    Its value is the learning rate of the generator. `assign`, `assign_add` and `assign_sub` change
-    the learning rates of both optimizers.
+    The value of this object is the learning rate of the generator. The methods `assign`,
+    `assign_add` and `assign_sub` change the learning rates of both optimizers.
 
     Args:
         optimizer: The `GANOptimizer`.
@@ -162,7 +162,7 @@ class SharedLearningRate(np.lib.mixins.NDArrayOperatorsMixin):
         return tf.convert_to_tensor(self._variables[0], dtype, name=name)
 
     def __repr__(self) -> str:
-        """Return the text of the generator's learning rate."""
+        """Return the learning rate of the generator as text."""
         return repr(self._variables[0])
 
 
@@ -201,7 +201,7 @@ def keras_optimizer(
         optimizer: A Keras optimizer, its name, or its serialized form.
 
     Raises:
-        ValueError: If there is no such optimizer.
+        ValueError: If `optimizer` does not describe a Keras optimizer.
     """
     reason: Exception | None = None
     try:

@@ -1,4 +1,4 @@
-"""Functions for training on several workers."""
+"""Functions for training in several processes, the workers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _FROM_OTHER_WORKERS = (  # errors that TensorFlow raises if another worker ends
 
 
 class WorkerLostError(ConnectionError):
-    """Another worker ended, or cannot be reached."""
+    """`fit` raises this error if another worker process ended or cannot be reached."""
 
 
 def worker_index(strategy: tf.distribute.Strategy) -> int:
@@ -33,7 +33,7 @@ def worker_index(strategy: tf.distribute.Strategy) -> int:
 def common_numbers(
     strategy: tf.distribute.Strategy, numbers: Iterable[int], at_most: int
 ) -> list[int]:
-    """Return the numbers that are in `numbers` on every worker.
+    """Return the numbers that are in the argument `numbers` of every worker.
 
     Every worker must call this function at the same time.
 
@@ -53,7 +53,7 @@ def common_numbers(
 def without_strategy(model: keras.Model) -> keras.Model:
     """Return a copy of the model that one worker can use without the other workers.
 
-    This is not possible with the original model, because all workers must take part in each change
+    A worker cannot use the original model alone, because all workers must take part in each change
     of one of its variables. If there is only one worker, the function returns the original model.
     """
     if not several_workers(model.distribute_strategy):
@@ -65,7 +65,7 @@ def without_strategy(model: keras.Model) -> keras.Model:
 
 @contextlib.contextmanager
 def worker_errors(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Turn the errors that TensorFlow raises if another worker ends into a `WorkerLostError`."""
+    """Raise a `WorkerLostError` instead of TensorFlow's error if another worker ended."""
     try:
         yield
     except _FROM_OTHER_WORKERS as error:
