@@ -1,7 +1,8 @@
-"""Run a SavedModel without Keras and keras_gen, and compare its answers with the Keras model's.
+"""Run a SavedModel without Keras and keras_gen, and compare its answers with stored answers.
 
-`verify` runs this file in a separate process that cannot import keras_gen or Keras. The command
-`python _clean_check.py FOLDER` prints the result as JSON.
+The stored answers are those of the Keras model. The function `verify` runs this file in a separate
+process that cannot import keras_gen or Keras. The command `python _clean_check.py FOLDER` prints
+the result as JSON.
 """
 
 from __future__ import annotations
@@ -23,8 +24,8 @@ from tensorflow.python.framework import op_def_registry
 from tensorflow_serving.apis import prediction_log_pb2
 
 TOLERANCE = 1e-4
-"""Largest allowed difference from an answer of the Keras model. The difference is absolute for
-numbers up to 1, and relative for larger numbers."""
+"""Largest allowed difference from an answer of the Keras model. For numbers above 1, the difference
+is relative."""
 TOLERANCE_16_BITS = 1e-2
 """Largest allowed difference for a model in which any layer computes in 16 bits."""
 PNG_SIGNATURE = b"\x89PNG"
@@ -164,7 +165,7 @@ def _median_milliseconds(function: Callable[..., Any], inputs: Tensors) -> float
 
 
 def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return |a − b| per element. The distance between two equal infinite numbers is 0."""
+    """Return |a − b| for each element. The distance between two equal infinite numbers is 0."""
     a, b = np.broadcast_arrays(a, b)
     return np.abs(np.subtract(a, b, out=np.zeros(a.shape), where=a != b))
 
@@ -186,7 +187,7 @@ def _described(spec: Any) -> str:
 
 
 def _count_served_values(graph: Any) -> int:
-    """Return the number of values in all variables that the outputs of signatures depend on."""
+    """Return the number of values in all variables on which an output of a signature depends."""
     nodes = {node.name: node for node in graph.graph_def.node}
     waiting = [
         output.name
@@ -225,7 +226,7 @@ def _unservable_operators(nodes: list[Any]) -> Iterator[str]:
 
 
 def _absolute_paths(message: Message) -> Iterator[str]:
-    """Yield one sentence per absolute path that a protocol message contains, at any depth."""
+    """Yield one sentence for each absolute file path anywhere in a protocol buffer message."""
     for field, value in message.ListFields():
         if isinstance(value, (Message, str, bytes, int, float)):
             value = [value]

@@ -1,7 +1,7 @@
 """REST and gRPC clients for keras_gen models in TensorFlow Serving.
 
-This file does not import keras_gen, so you can copy this file to another machine. `RESTClient`
-needs numpy and requests. `GRPCClient` needs tensorflow-serving-api.
+This file does not import keras_gen, so you can copy it to a machine without keras_gen. `RESTClient`
+needs the packages numpy and requests. `GRPCClient` needs tensorflow-serving-api.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class Scored(NamedTuple):
 
 
 class _Client:
-    """Base class of the clients. It has a method per signature of keras_gen, and checks requests.
+    """Base class of the clients, with one method for each signature of a keras_gen model.
 
     Args:
         address: Address of the server.
@@ -154,7 +154,7 @@ class _Client:
     def predict(
         self, signature: str = "serving_default", **inputs: npt.ArrayLike
     ) -> dict[str, np.ndarray]:
-        """Call any signature of the model.
+        """Call a signature of the model. A signature is a function that the server offers.
 
         Args:
             signature: Name of the signature.
@@ -166,8 +166,8 @@ class _Client:
 
         Raises:
             ValueError: If the model has no such signature. If the names, dtypes or shapes of the
-                inputs differ from those of the signature. If the inputs have different batch sizes,
-                or contain NaN or infinite values.
+                inputs are not those of the signature. If the inputs have different batch sizes, or
+                contain NaN or infinite values.
             ServingError: If the server refuses the request, fails, or cannot be reached.
         """
         signatures = self.signatures()
@@ -417,7 +417,8 @@ class GRPCClient(_Client):
         return prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def _address(self, request: Any) -> Any:
-        """Write the model's name, and a given version or label, into `request`; return this."""
+        """Write the model's name, and the version or label if given, into `request`, and return
+        it."""
         request.model_spec.name = self.model
         if self.version is not None:
             request.model_spec.version.value = self.version
@@ -440,7 +441,7 @@ class GRPCClient(_Client):
 
 
 def _tensors_of(infos: dict[str, Any]) -> dict[str, Tensor]:
-    """Return the inputs or outputs that JSON metadata of a signature describe, by name."""
+    """Return `{name: Tensor}` for the inputs or outputs in the JSON metadata of a signature."""
     tensors = {}
     for name, info in infos.items():
         sizes = [int(dimension["size"]) for dimension in info["tensor_shape"].get("dim", [])]
@@ -450,7 +451,7 @@ def _tensors_of(infos: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _tensors_of_message(infos: Any) -> dict[str, Tensor]:
-    """Return the inputs or outputs that protobuf metadata of a signature describe, by name."""
+    """Return `{name: Tensor}` for the inputs or outputs in the protobuf metadata of a signature."""
     import tensorflow as tf
 
     tensors = {}
@@ -470,8 +471,8 @@ def _as_array(name: str, values: npt.ArrayLike, tensor: Tensor) -> np.ndarray:
     """Return values as an array of the dtype that a signature's input needs.
 
     Raises:
-        ValueError: If the values have the wrong kind of dtype or the wrong shape. If the values are
-            not finite.
+        ValueError: If the values have the wrong kind of dtype or the wrong shape, or are not
+            finite.
     """
     is_bytes = tensor.dtype == "object"
     array = np.asarray(values, object if is_bytes else None)
@@ -488,7 +489,7 @@ def _as_array(name: str, values: npt.ArrayLike, tensor: Tensor) -> np.ndarray:
 
 
 def _has_shape(array: np.ndarray, shape: tuple[int | None, ...]) -> bool:
-    """Return whether an array has the given shape. None in `shape` allows any size."""
+    """Return whether an array has the given shape. None in `shape` stands for any size."""
     if len(array.shape) != len(shape):
         return False
     sizes = zip(shape, array.shape, strict=True)
@@ -498,8 +499,8 @@ def _has_shape(array: np.ndarray, shape: tuple[int | None, ...]) -> bool:
 def _has_kind(array: np.ndarray, dtype: str) -> bool:
     """Return whether an array keeps its meaning when it is cast to a dtype.
 
-    8-bit integers lose their meaning as float32: they are pixels from 0 to 255, but float32 pixels
-    must be in [0, 1].
+    For instance, 8-bit integers are pixels from 0 to 255, but float32 pixels must be in [0, 1].
+    Therefore 8-bit integers do not keep their meaning as float32.
     """
     if dtype == "object":
         return all(isinstance(value, bytes) for value in array.ravel())

@@ -35,9 +35,9 @@ def write_card(
         folder: Folder of the SavedModel.
         name: Name of the model in the server.
         version: Version of the model in the server.
-        exchanges: One request and its answer per signature, as `write_records` returns them.
-        training: Markdown text for the section "Training". If the text is empty, the card has no
-            such section.
+        exchanges: Dictionary from the name of each signature to `(request, answer)`, as
+            `write_records` returns it.
+        training: Markdown text for the section "Training". Default: no text, and no such section.
     """
     own, *stack = (f"{package} {release}" for package, release in versions().items())
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -112,7 +112,7 @@ def _parts(model: GenerativeModel) -> dict[str, Any]:
 
 
 def _in_a_word(value: Any) -> int | float | str:
-    """Return a number or a text unchanged, and a short description of any other value."""
+    """Return a number or a text unchanged. Return a short description of any other value."""
     if isinstance(value, (int, float, str)):
         return value
     if isinstance(value, keras.Model):

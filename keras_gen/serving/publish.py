@@ -1,4 +1,4 @@
-"""Publish a model: write the next version, verify the version, then let the server load it."""
+"""Publish a model: write and verify its next version, which TensorFlow Serving then loads."""
 
 import os
 import pathlib
@@ -31,10 +31,10 @@ def publish(
     """Export a model as the next version in `base`, the folder that TensorFlow Serving watches.
 
     The server loads every folder in `base` whose name is an integer. Therefore this function first
-    writes to a folder with another name. The folder gets the SavedModel, a model card, checksums,
-    and warm-up requests. A warm-up request is an example request that the server runs when it loads
-    the model. The function verifies the folder, and then renames the folder to the version number.
-    Earlier versions stay unchanged.
+    writes to a folder with another name. It writes the SavedModel, a model card, checksums, and
+    warm-up requests. A warm-up request is an example request that the server runs when it loads the
+    model. Then the function verifies the folder. Finally, it renames the folder to the version
+    number. Earlier versions stay unchanged.
 
     If the process is killed, a folder `base/unfinished-…` may remain. The server ignores this
     folder, and the next call of `publish` removes the folder. The function also updates two
@@ -45,8 +45,9 @@ def publish(
         model: A keras_gen model.
         base: Folder of the model's versions, such as `savedmodels/vae`.
         png: Whether to add a signature `NAME_bytes` for each signature `NAME` of the SavedModel. A
-            signature is a function that the server offers. If an input or an output of `NAME` is
-            a batch of images, the same input or output of `NAME_bytes` is a batch of PNG files.
+            signature is a function that the server offers. If an input or an output of `NAME` is a
+            batch of images, then this input or output of `NAME_bytes` is a batch of PNG files.
+            Default: False.
         card: Markdown text for the section "Training" of the model card, for instance the
             settings and the final metrics. If the text is empty, the card has no such section.
 
@@ -54,9 +55,9 @@ def publish(
         Path of the new version, `base/<next integer>`.
 
     Raises:
-        ValueError: If `model` is not a keras_gen model, or `base` is a file. If `png` is true and
-            the data are not images with values in [0, 1]. If `models.config` next to `base` is
-            invalid.
+        ValueError: If `model` is not a keras_gen model, or if `base` is a file. If `png` is True
+            but the data are not images with values in [0, 1]. If the file `models.config` beside
+            `base` is invalid.
         PublishError: If the version cannot be written, or if its verification fails.
     """
     _check_model(model)
@@ -109,6 +110,6 @@ def _check_model(model: object) -> None:
 
 
 def _newest_version(base: pathlib.Path) -> int:
-    """Return the largest integer that names a folder in `base`, or 0 if no folder has one."""
+    """Return the largest version number in `base`, or 0 if `base` contains no version."""
     versions = [int(folder.name) for folder in base.iterdir() if folder.name.isdecimal()]
     return max(versions, default=0)

@@ -29,7 +29,9 @@ max_enqueued_batches { value: 1000 }
 
 
 def read_server_config(folder: PathLike) -> ModelServerConfig:
-    """Read `models.config` in a folder of models. If there is no such file, the result is empty.
+    """Read `models.config`, the list of models of TensorFlow Serving, in a folder of models.
+
+    If there is no such file, the function returns an empty list of models.
 
     Args:
         folder: Folder of the models, such as `savedmodels`.
@@ -56,12 +58,12 @@ def read_server_config(folder: PathLike) -> ModelServerConfig:
 def write_server_config(folder: PathLike) -> None:
     """Add the models of a folder to `models.config`, and write `batching_parameters.txt`.
 
-    Both files are in `folder`. Existing entries of `models.config` stay unchanged. If
-    `batching_parameters.txt` exists, it stays unchanged, too.
+    Both files are in `folder`. Existing entries of `models.config` stay unchanged. An existing file
+    `batching_parameters.txt` also stays unchanged.
 
     Args:
-        folder: Folder of the models, such as `savedmodels`. The server sees this
-            folder as `/models`.
+        folder: Folder of the models, such as `savedmodels`. In the configuration, the path of this
+            folder is `/models`, as in the Docker image of the server.
     """
     from google.protobuf import text_format
 

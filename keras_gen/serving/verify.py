@@ -21,24 +21,25 @@ _TIMEOUT = 600  # seconds
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """The result of `verify`. `print` shows a table of the signatures, but not the problems."""
+    """The result of `verify`. `print` shows a table of the signatures without the problems."""
 
     folder: pathlib.Path
     """Folder of the SavedModel."""
     signatures: dict[str, dict[str, Any]]
-    """One dictionary per signature. A signature is a function that the server offers. `inputs` and
-    `outputs` are dictionaries from a name to the dtype and shape as text. `difference` is the
-    largest difference between answers of the SavedModel and of the Keras model. `milliseconds` is
-    the median time of a request of three rows."""
+    """Dictionary from the name of a signature to its results. A signature is a function that the
+    server offers. The results are a dictionary with four keys. `inputs` and `outputs` are
+    dictionaries from a name to the dtype and shape as text. `difference` is the largest difference
+    between an answer of the SavedModel and the answer of the Keras model. `milliseconds` is the
+    median time of a request with three rows."""
     parameters: int
-    """Number of values that the SavedModel stores."""
+    """Number of numbers in the weights that the SavedModel stores."""
     problems: list[str]
     """One sentence per problem. The list is empty if the SavedModel is correct."""
 
     def __str__(self) -> str:
         """Return a table of the signatures, and the number of parameters.
 
-        If the dictionary `signatures` is empty, the text is empty.
+        If `signatures` is empty, the text is empty.
         """
         table = [("signature", "inputs", "outputs", "difference", "ms")]
         for name, row in self.signatures.items():
@@ -65,16 +66,16 @@ def verify(folder: PathLike) -> Verification:
     """Compare a published SavedModel with its checksums and with the answers of the Keras model.
 
     The SavedModel runs in a separate process that cannot import keras_gen. A signature is a
-    function that the server offers. `publish` stored one request per signature, a batch of three
-    rows, with the Keras model's answer. The process calls each signature with this batch, with each
-    row alone, with two copies of the batch, and with an empty batch. The answers must equal the
-    answer of the Keras model. The largest allowed difference is 1e-4, or 1e-2 if any layer computes
-    in 16 bits. The difference is absolute for numbers up to 1, and relative for larger numbers. The
-    pixels of PNG files may differ by a further 1/255.
+    function that the server offers. For each signature, `publish` stored a request of three rows
+    and the answer of the Keras model. The process calls each signature with the three rows
+    together, with each row alone, with the three rows twice, and with no row. The answers must
+    equal the answer of the Keras model. The largest allowed difference is 1e-4, or 1e-2 if any
+    layer computes in 16 bits. For numbers above 1, the difference is relative. The pixels of PNG
+    files may differ by a further 1/255.
 
-    Every stored value must be used by a signature. No operator of the graph may call Python or
-    sample from a random state. The graph must not contain a path on the machine that wrote the
-    graph.
+    The function also checks the graph. A signature must use every stored weight. No operator may
+    call Python or sample from a random state. The graph must not contain a path on the machine that
+    wrote the graph.
 
     Args:
         folder: Folder of a version that `publish` wrote, such as `savedmodels/vae/1`. A SavedModel

@@ -1,7 +1,7 @@
 """Warm-up records: requests that TensorFlow Serving replays before it serves a version.
 
-Each record also holds the Keras model's answer to the request. `verify` compares this answer with
-the answer of the SavedModel.
+Each record also contains the answer of the Keras model to the request. The function `verify`
+compares this answer with the answer of the SavedModel.
 """
 
 import pathlib
@@ -30,9 +30,10 @@ _ROWS = 3  # number of rows per request
 def write_records(
     endpoints: Mapping[str, Endpoint], model: GenerativeModel, folder: PathLike
 ) -> Exchanges:
-    """Write one request per signature of a SavedModel, with the answer of the Keras model.
+    """Write one request per signature of a SavedModel, together with the Keras model's answer.
 
-    The server replays the requests and ignores the answers.
+    A signature is a function that the server offers. The server replays the requests when it loads
+    the model, and ignores the answers.
 
     Args:
         endpoints: The functions and input specs of the signatures, as `model.endpoints` returns
@@ -73,7 +74,7 @@ def _add_tensors(message: Any, tensors: dict[str, np.ndarray]) -> None:
 
 
 def _example(model: GenerativeModel, spec: tf.TensorSpec) -> np.ndarray:
-    """Return an example batch for one input of a signature."""
+    """Return an example batch for one input of a signature, which the input spec describes."""
     random = np.random.default_rng(0)
     if spec.name == "seed":
         return np.arange(_ROWS, dtype=np.int64)
