@@ -20,11 +20,14 @@ CLASSIFIER = pathlib.Path(__file__).parent / "mnist_classifier.keras"
 class Extractor:
     """A network that computes features of images.
 
+    The attribute `hash` identifies the weights of the network. Results show the name and the hash,
+    so that only results of the same extractor are compared.
+
     Args:
         network: Built Keras model that maps images to features `[batch, d]`.
-        name: Name that results show for the extractor.
-        prepare: Function that converts images with values in [0, 1] to inputs of the network. If
-            None, the network receives the images unchanged.
+        name: Name of the extractor in results.
+        prepare: Function that converts images with values in [0, 1] to inputs of the network.
+            Default: the network receives the images unchanged.
 
     Raises:
         ValueError: If the network's output is not one vector per image.
@@ -61,7 +64,7 @@ class Extractor:
 
         Args:
             images: Images `[n, height, width, channels]` with values in [0, 1].
-            batch_size: Number of images per forward pass.
+            batch_size: Number of images per forward pass. Default: 256.
 
         Returns:
             Features `[n, d]`, float64.

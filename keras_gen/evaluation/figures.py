@@ -101,7 +101,7 @@ def save_matrix(path: PathLike, matrix: npt.ArrayLike, largest: float = 1.0) -> 
     Args:
         path: Path of the file. If writing fails, an existing file stays unchanged.
         matrix: Values `[n, n]` for n latents.
-        largest: Upper end of the colour scale. The lower end is 0.
+        largest: Upper end of the colour scale. Default: 1. The lower end is 0.
 
     Raises:
         OSError: If the file cannot be written.
@@ -115,16 +115,16 @@ def save_matrix(path: PathLike, matrix: npt.ArrayLike, largest: float = 1.0) -> 
 def curves(history: Mapping[str, Sequence[float]]) -> dict[str, str]:
     """Plot one figure per metric, with its training curve and its validation curve.
 
-    A curve whose values are all equal is omitted. A metric with only such curves has no figure.
+    A curve whose values are all equal is omitted. If both curves of a metric are omitted, the
+    metric has no figure.
 
     Args:
-        history: Dictionary of lists with one value per epoch. Each key `"NAME"` of a metric holds
-            its training values. The optional key `"val_NAME"` holds its validation values. The
-            key `"epoch"` must hold the epoch numbers, counted from 0.
+        history: Dictionary of lists with one number per epoch. The key `"NAME"` contains the
+            training values of the metric NAME. The optional key `"val_NAME"` contains its
+            validation values. The key `"epoch"` must contain the epoch numbers, counted from 0.
 
     Returns:
-        Dictionary. Each key is the name of a plotted metric, and its value is the figure as SVG
-        text.
+        Dictionary `{name of the metric: figure}`. A figure is SVG text.
     """
     figures = {}
     for name, values in history.items():

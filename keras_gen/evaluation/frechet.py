@@ -17,23 +17,22 @@ class KernelDistance(NamedTuple):
 
     value: float
     """Unbiased estimate of the squared maximum mean discrepancy, lower is better. If the two sets
-    come from the same distribution, the expectation of the estimate is 0. Therefore a single
-    estimate can be negative."""
+    of features come from the same distribution, the expectation of the estimate is 0. Therefore a
+    single estimate can be negative."""
     standard_error: float
-    """Standard error of `value`, estimated from the differences between pairs of random subsets. It
-    is NaN if there is only one pair. It is also NaN if the subsets have as many rows as the smaller
-    of the two sets."""
+    """Standard error of `value`, estimated from the variation between random subsets. It is NaN if
+    there is only one pair of subsets, or if each subset has as many rows as the smaller of the two
+    sets."""
 
 
 def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """Return the Fréchet distance between two sets of features, lower is better.
 
-    The distance is ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), where μ is the mean and Σ the
+    The distance is ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), where μ is the mean and Σ is the
     covariance of a set (Heusel et al. 2017, arXiv:1706.08500, equation 6). With features of the
     Inception network, the distance is called Fréchet Inception distance (FID). The distance is
-    biased: fewer rows give a larger distance. Therefore compare two distances only if their sets
-    have the same numbers of rows. The distance between two halves of the real data is a useful
-    baseline.
+    biased: with fewer rows, it is larger. Therefore compare two distances only if their sets have
+    the same numbers of rows. The distance between two halves of the real data is a useful baseline.
 
     Args:
         a: First set of features, `[n, d]`, at least two rows.
@@ -81,14 +80,14 @@ def kernel_distance(
         a: First set of features, `[n, d]`, at least two rows.
         b: Second set of features, `[m, d]`, at least two rows.
         num_subsets: Number of pairs of random subsets. Each pair has one subset of `a` and one of
-            `b`. The result is the mean of the estimates from the pairs.
-        subset_size: Number of rows per subset, sampled without replacement. If None, half of the
-            rows of the smaller set, but at most 1,000. A number above the rows of the smaller set
-            is reduced to the rows of the smaller set.
-        seed: Seed of the random subsets.
+            `b`. The result is the mean of the estimates from all pairs. Default: 100.
+        subset_size: Number of rows per subset, sampled without replacement. If the smaller set has
+            fewer rows, a subset has as many rows as the smaller set. Default: half of the rows of
+            the smaller set, but at most 1,000.
+        seed: Seed of the random subsets. Default: 0.
 
     Returns:
-        `KernelDistance(value, standard_error)`.
+        A `KernelDistance` with the estimate `value` and its `standard_error`.
 
     Raises:
         ValueError: If the shapes are not `[n, d]` and `[m, d]`, a set has fewer than two rows, or a
@@ -124,9 +123,10 @@ def kernel_distance(
 def _standard_error_of_mean(values: np.ndarray, size: int, count: int) -> float:
     """Return the standard error of the mean of several estimates, each from a random subset.
 
-    Let V/count be the variance of the estimate from the whole set. An estimate from a subset varies
-    around the estimate from the whole set with the variance V (1/size − 1/count). The mean of k
-    such estimates has 1/k of this variance. The variance V/count is then added.
+    The result contains two variances. First, the whole set is itself random. The estimate from the
+    whole set has a variance V/count. Second, an estimate from a subset varies around the estimate
+    from the whole set with the variance V (1/size − 1/count). The mean of k such estimates has 1/k
+    of this variance. The sum of the two variances is the squared standard error.
 
     Args:
         values: Estimates `[k]`, one per subset.
@@ -152,7 +152,7 @@ def checked_features(
     Args:
         a: First set.
         b: Second set.
-        more_than: Each set must have more rows than this number.
+        more_than: Each set must have more rows than this number. Default: 1.
 
     Raises:
         ValueError: If the shapes are not `[n, d]` and `[m, d]`, a set has too few rows, or a value

@@ -60,30 +60,33 @@ class Interval(NamedTuple):
 class IndependenceAudit:
     """The result of `audit_independence`, in nats per example. `print` shows a summary.
 
-    The ELBO (evidence lower bound) is a lower bound on log p(x). The sum of `amortization_gap`,
-    `independence_gap` and `normality_gap` is log p(x) minus the ELBO of the encoder's posterior.
+    The evidence lower bound (ELBO) is a lower bound on log p(x). A gain compares two VAEs. A gap is
+    a part of log p(x) minus the ELBO of the encoder's posterior. `amortization_gap`,
+    `independence_gap` and `normality_gap` add up to this difference.
     """
 
     elbo_gain: Interval
     """ELBO of a VAE with a full-covariance posterior minus ELBO of a VAE with a diagonal posterior,
-    on the test data. The training of the two VAEs starts from the same weights, and differs only in
-    the posterior."""
+    on the test data. The two VAEs are trained from the same initial weights. Their training differs
+    only in the posterior."""
     log_likelihood_gain: Interval
-    """The difference between the same two VAEs in log p(x): full covariance minus diagonal. Each
-    log p(x) of the test data is estimated by importance sampling."""
+    """log p(x) of a VAE with a full-covariance posterior minus log p(x) of a VAE with a diagonal
+    posterior, on the test data. The two VAEs are those of `elbo_gain`. Both numbers are estimated
+    by importance sampling."""
     amortization_gap: Interval
-    """Loss because one encoder computes the posteriors of all images: ELBO of the best diagonal
-    posterior of each image minus ELBO of the encoder's posterior. The best posterior of an image is
-    found by optimization for this image alone."""
+    """ELBO of the best diagonal posterior of each image minus ELBO of the encoder's posterior. This
+    is the loss because one encoder computes the posteriors of all images. The best posterior of an
+    image is found by optimization for this image alone."""
     independence_gap: Interval
-    """Loss because the latents are independent: ELBO of the best full-covariance posterior of each
-    image minus ELBO of the best diagonal posterior of this image."""
+    """ELBO of the best full-covariance posterior of each image minus ELBO of the best diagonal
+    posterior of this image. This is the loss because the posterior assumes independent latents."""
     normality_gap: Interval
-    """Loss because the posterior is normal: log p(x) of each image minus the ELBO of the best
-    full-covariance posterior of this image."""
+    """log p(x) of each image minus ELBO of the best full-covariance posterior of this image. This
+    is the loss because the posterior is a normal distribution."""
     correlations: np.ndarray
-    """Correlations of each pair of the n latents, `[n, n]`. An entry is the root mean square of the
-    pair's correlations in the best full-covariance posteriors of all images."""
+    """Correlation of each pair of latents, `[n, n]` for n latents. An entry is the root mean
+    square, over the images, of the pair's correlation in the best full-covariance posterior of the
+    image."""
     seeds: tuple[int, ...]
     """Seeds of the trainings. With several seeds, the intervals of `elbo_gain` and
     `log_likelihood_gain` describe the variation between seeds. With a single seed, these two
@@ -95,8 +98,8 @@ class IndependenceAudit:
     def adequate(self) -> bool:
         """Whether the VAE loses less than 0.1 nats because its posterior is diagonal.
 
-        This is true if the interval of `independence_gap` and the interval of `elbo_gain` both have
-        an upper end below 0.1.
+        This is true if the upper ends of the intervals `independence_gap` and `elbo_gain` are both
+        below 0.1.
         """
         return max(self.independence_gap.high, self.elbo_gain.high) < _NEGLIGIBLE
 
@@ -140,36 +143,39 @@ def audit_independence(
     refinement_steps: int = 1000,
     **fit: Any,
 ) -> IndependenceAudit:
-    """Measure how much a VAE loses because its posterior has no full covariance.
+    """Measure how much a VAE loses because its posterior assumes independent latents.
 
-    For each seed, two copies of the VAE are trained further. The first copy keeps the diagonal
-    posterior. The second copy has a full-covariance posterior: for n latents, its encoder gets
-    n(n − 1)/2 additional outputs. These outputs are 0 at first, which means no correlations.
-    Therefore the two copies start with the same posterior. The two copies see the training data in
-    the same order, and use the same random noise. If the KL weight follows a schedule, the copies
-    use the schedule's final value. Networks with `trainable=False`, for instance a fixed decoder,
-    stay unchanged.
+    The audit has two parts. In the first part, two copies of the VAE are trained further for each
+    seed. The first copy keeps the diagonal posterior. The second copy has a full-covariance
+    posterior. For n latents, its encoder gets n(n − 1)/2 additional outputs. These outputs are 0 at
+    first, which means no correlations. Therefore the two copies start with the same posterior. The
+    two copies see the training data in the same order, and use the same random noise. If the KL
+    weight follows a schedule, the copies use the schedule's final value. Networks with
+    `trainable=False`, for instance a fixed decoder, stay unchanged.
 
-    Then the function optimizes a diagonal posterior for each test image separately. It uses the
-    networks of `vae` itself, not those of the copies. From the optimized posterior, two
-    more optimizations with equal numbers of steps start: one of a diagonal posterior, and one of a
-    full-covariance posterior. With the resulting ELBOs, log p(x) minus the ELBO of the encoder's
-    posterior is split into three gaps (Cremer et al. 2018, arXiv:1801.03558).
+    The second part uses the networks of `vae` itself. For each test image separately, the function
+    optimizes a diagonal posterior. From the result, it starts two more optimizations with the same
+    number of steps: one of a diagonal posterior, and one of a full-covariance posterior. The ELBOs
+    of these posteriors split the difference of log p(x) and the ELBO of the encoder's posterior
+    into three gaps (Cremer et al. 2018, arXiv:1801.03558).
 
     Args:
         vae: A trained and compiled `VAE` with a `DiagonalNormal` posterior of at least two latents.
         train: Training data in any form that `fit` takes, or a function that returns such data. The
-            function is called before each training. If the data are a shuffled `tf.data.Dataset`,
-            pass a function that builds the data set anew, so that the two copies see the same
-            order. Arrays do not need a function.
+            function is called before each training. For a shuffled `tf.data.Dataset`, pass a
+            function that builds the data set again, so that the two copies see the same order.
+            Arrays do not need a function.
         test: Test examples `[n, *data_shape]`, at least two, or a `tf.data.Dataset` of batches of
             such examples.
         condition: Labels of the test examples if the model is conditional, otherwise None.
-        epochs: Number of additional passes over the training data.
-        seeds: Seeds. For each seed, each of the two copies is trained once.
+        epochs: Number of additional passes over the training data. Default: 10.
+        seeds: Seeds. For each seed, each of the two copies is trained once. Default: `(0, 1, 2)`.
         images: Number of test examples whose posteriors are optimized separately, at least two.
-        num_samples: Number of samples per test example to estimate log p(x).
-        refinement_steps: Number of steps of each optimization of the posterior of a single image.
+            Default: 100.
+        num_samples: Number of samples with which log p(x) of each test example is estimated.
+            Default: 1000.
+        refinement_steps: Number of optimizer steps per optimization of a single image's posterior.
+            Default: 1000.
         **fit: Further arguments of `fit`, such as `batch_size`.
 
     Returns:
@@ -177,9 +183,9 @@ def audit_independence(
 
     Raises:
         ValueError: If the VAE is not compiled, has another posterior than a `DiagonalNormal`, or
-            has a single latent. If the encoder does not consist of Keras layers. If an argument
-            that is a number is not an integer or is too small. If `seeds` is empty or contains a
-            seed twice. If the test examples are invalid.
+            has a single latent. If the encoder does not consist of Keras layers. If `epochs`,
+            `images`, `num_samples` or `refinement_steps` is not an integer or is too small. If
+            `seeds` is empty or contains a seed twice. If the test examples are invalid.
     """
     _check_vae(vae)
     if not seeds or len(set(seeds)) < len(seeds):
@@ -260,8 +266,8 @@ def _copy(vae: VAE, seed: int, full: bool) -> VAE:
     Args:
         vae: The VAE.
         seed: Seed of the copy.
-        full: Whether the copy has a full-covariance posterior. At first, this posterior equals
-            the diagonal posterior of `vae`.
+        full: Whether the copy has a full-covariance posterior. Before further training, this
+            posterior equals the diagonal posterior of `vae`.
     """
     made = type(vae).from_config({**vae.get_config(), "seed": seed})
     made.set_weights(vae.get_weights())
@@ -277,9 +283,10 @@ def _copy(vae: VAE, seed: int, full: bool) -> VAE:
 
 
 def _objective_after_schedules(objective: Any) -> Any:
-    """Copy an objective, and replace a schedule of its KL weight by the schedule's final value.
+    """Copy an objective. If its KL weight is a schedule, use the final value of the schedule.
 
-    A copied VAE counts its training steps from 0. Therefore a schedule would start again.
+    A copy of a VAE counts its training steps from 0. Therefore a schedule would start from its
+    beginning.
     """
     objective = copy.copy(objective)
     weight = getattr(objective, "kl_weight", None)
@@ -291,9 +298,9 @@ def _objective_after_schedules(objective: Any) -> Any:
 def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Model:
     """Return a copy of an encoder with additional outputs for a full covariance.
 
-    A new dense layer computes the additional outputs. Its input is the input of the encoder's last
-    layer that has weights. The additional outputs are 0 at first, which means no correlations.
-    Therefore the posterior stays the same until the copy is trained.
+    A new dense layer computes the additional outputs. The input of this dense layer is the input of
+    the encoder's last layer with weights. The additional outputs are 0 at first, which means no
+    correlations. Therefore the posterior stays the same until the copy is trained.
 
     Args:
         encoder: Keras model that outputs the parameters of a `DiagonalNormal`.
@@ -321,7 +328,7 @@ def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Mod
 
 
 class _Refined(NamedTuple):
-    """Three arrays `[images]` of gaps in nats, and one matrix of correlations of the latents."""
+    """Three arrays `[images]` of gaps in nats, and the correlations of the latents `[n, n]`."""
 
     amortization: np.ndarray
     """ELBO of the best diagonal posterior minus ELBO of the encoder's posterior."""
@@ -330,7 +337,7 @@ class _Refined(NamedTuple):
     normality: np.ndarray
     """log p(x) minus ELBO of the best full-covariance posterior."""
     correlations: np.ndarray
-    """For each pair of latents, root mean square of its correlations in all images, `[n, n]`."""
+    """Root mean square, over the images, of the correlation of each pair of latents, `[n, n]`."""
 
 
 def _refine(
@@ -376,7 +383,7 @@ def _elbo(
     labels: tf.Tensor | None,
     num_samples: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return two arrays `[images]`, estimated from the same samples: the ELBO, and log p(x)."""
+    """Estimate the ELBO and log p(x) of each image from the same samples, each `[images]`."""
     chunk = samples_per_chunk(vae.decoder, rows=len(x))
     parts = []
     for first in range(0, num_samples, chunk):
@@ -396,7 +403,7 @@ def _optimized(
     labels: tf.Tensor | None,
     steps: int,
 ) -> tf.Tensor:
-    """For each image, find posterior parameters that maximize the ELBO, with the Adam optimizer.
+    """Maximize the ELBO of each image over the parameters of its posterior, with Adam.
 
     Args:
         vae: The VAE.

@@ -1,4 +1,4 @@
-"""Check of a VAE's KL divergence: compare its closed form with an estimate from samples."""
+"""Check the KL divergence of a VAE: compare its closed form with an estimate from samples."""
 
 from __future__ import annotations
 
@@ -30,10 +30,11 @@ class KLCheck:
     sampled: float
     """Estimate of the KL divergence from samples, averaged over the examples, in nats."""
     z_score: float
-    """Mean of the difference estimate − closed form, divided by the standard error of this mean."""
+    """Mean of `sampled` − `analytic` over the examples, divided by the standard error of this
+    mean."""
     gradient_z_score: float
-    """The same z-score for the gradients of the KL divergence. Gradients are with respect to the
-    encoder's output."""
+    """The same z-score for the gradients of the KL divergence with respect to the encoder's
+    output."""
     num_examples: int
     """Number of examples."""
     num_samples: int
@@ -72,12 +73,12 @@ def check_kl(
 ) -> KLCheck:
     """Compare the closed form of KL(q(z | x) ‖ p(z)) with an estimate from samples.
 
-    The closed form is the equation in the lecture notes, section MATH 3. The two values disagree if
-    the closed form, a density or a sampler is wrong. The z-score is the mean difference of the two
-    values, divided by the standard error of this mean. If nothing is wrong, the z-score is
-    approximately standard normal. The check also computes a z-score of the difference between the
-    gradients of the two values. Only the component of this difference along the gradient of the
-    closed form is used.
+    KL is the Kullback-Leibler divergence of the posterior from the prior. The closed form and the
+    estimate disagree if the closed form, a density or a sampler is wrong. The check computes the
+    difference for each example. The z-score is the mean difference, divided by the standard error
+    of this mean. If nothing is wrong, the z-score is approximately standard normal. A second
+    z-score compares the gradients of the closed form and of the estimate. It uses only the
+    component of their difference along the gradient of the closed form.
 
     Args:
         vae: A `VAE`. The KL between its posterior and its prior must have a closed form.
@@ -92,8 +93,8 @@ def check_kl(
         A `KLCheck`. Its property `agrees` is the verdict.
 
     Raises:
-        ValueError: If the model has no posterior, the KL has no closed form, there are fewer than
-            100 examples, or the examples do not fit the model.
+        ValueError: If the model has no posterior, if the KL has no closed form, if there are fewer
+            than 100 examples, or if the examples do not fit the model.
 
     Example:
 
@@ -152,7 +153,8 @@ def has_closed_form_kl(vae: VAE, x: np.ndarray, condition: np.ndarray | None = N
 def z_score(differences: np.ndarray) -> float:
     """Return the mean of the differences, divided by the standard error of this mean.
 
-    1e-5 nats are added to the standard error, because rounding alone can cause a mean of 1e-5 nats.
+    1e-5 nats are added to the standard error, because rounding alone can cause a mean difference of
+    1e-5 nats.
 
     Args:
         differences: Differences `[n]` in nats, at least two.

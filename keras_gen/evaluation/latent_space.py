@@ -24,8 +24,9 @@ def latents(
     """Return the latents of each example, `[n, latents]`.
 
     For an autoencoder, the latents are the flattened output of the encoder. For a VAE, the latents
-    are the mean of the posterior q(z | x). If q(z | x) is a normalizing flow, the latents are not
-    this mean, but the mean of the flow's base distribution, transformed by the flow.
+    are the mean of the posterior q(z | x). There is one exception: if q(z | x) is a normalizing
+    flow, its mean has no closed form. The latents are then the flow's output for the mean of its
+    base distribution.
 
     Args:
         model: A keras_gen model with an encoder.
@@ -34,8 +35,9 @@ def latents(
         batch_size: Number of examples per forward pass.
 
     Raises:
-        ValueError: If the model has no encoder. If there are no examples, or the examples have the
-            wrong shape or values out of range. If labels are missing or not expected.
+        ValueError: If the model has no encoder. If there are no examples, or if the examples have
+            the wrong shape or values out of range. If a conditional model gets no labels, or
+            another model gets labels.
 
     Example:
 
@@ -59,8 +61,9 @@ def tsne(latents: npt.ArrayLike, seed: int = 0) -> np.ndarray:
 
     t-SNE (van der Maaten & Hinton 2008) places neighbours close together. Distances between groups
     of points have little meaning. The optimization starts from the first two principal components
-    of the latents. If each example has only two latents, they are returned unchanged. If each
-    example has one latent, it is the first coordinate, and the second coordinate is 0.
+    of the latents. If each example has only two latents, the latents are returned unchanged. If
+    each example has one latent, this latent is the first coordinate, and the second coordinate is
+    0.
 
     Args:
         latents: Latents `[n, latents]` of at least 5 examples.
@@ -106,22 +109,23 @@ def traverse(
 ) -> np.ndarray:
     """Vary one latent at a time, and decode the results.
 
-    The varied latent goes from its 1st to its 99th percentile in the argument `latents`. All other
-    latents stay at their means over the rows of `latents`.
+    The varied latent goes from its 1st to its 99th percentile among the rows of the argument
+    `latents`. All other latents stay at their means over these rows.
 
     Args:
         model: A keras_gen model.
         latents: Latents of examples, or samples of the prior, `[n, latents]`.
-        dimensions: Indices of the latents to vary. If None, the ten latents with the largest
-            variance are varied.
-        num_steps: Number of values per latent.
+        dimensions: Indices of the latents to vary. Default: the ten latents with the largest
+            variance.
+        num_steps: Number of values of the varied latent. Default: 11.
         condition: The label of all decoded data if the model is conditional, otherwise None.
 
     Returns:
         Decoded data `[dimensions, num_steps, *data_shape]`.
 
     Raises:
-        ValueError: If the latents have another shape, or a label is missing or not expected.
+        ValueError: If the latents have another shape. If a conditional model gets no label, or
+            another model gets a label.
 
     Example:
 
@@ -154,24 +158,24 @@ def interpolate(
     condition: npt.ArrayLike | None = None,
     spherical: bool = False,
 ) -> np.ndarray:
-    """For each pair of a start and an end, decode the latents on the path between the two.
+    """Decode latents on paths, each from a start vector to an end vector.
 
     Args:
         model: A keras_gen model.
         start: Latents `[n, latents]` at the start of each path.
         end: Latents `[n, latents]` at the end of each path.
-        num_steps: Number of points per path, including start and end.
+        num_steps: Number of points per path, including start and end. Default: 11.
         condition: Labels `[n]`, one per path, if the model is conditional, otherwise None.
-        spherical: Whether each path is a part of a great circle instead of a straight line. This is
-            useful for samples of a normal prior, because in high dimensions these samples lie near
-            a sphere (White 2016, arXiv:1609.04468).
+        spherical: Whether each path is a part of a great circle instead of a straight line.
+            Default: False. Great circles are useful for samples of a normal prior, because in high
+            dimensions these samples lie near a sphere (White 2016, arXiv:1609.04468).
 
     Returns:
         Decoded data `[n, num_steps, *data_shape]`.
 
     Raises:
-        ValueError: If `start` and `end` are not matrices of the same shape. If labels are missing
-            or not expected.
+        ValueError: If `start` and `end` are not matrices of the same shape. If a conditional model
+            gets no labels, or another model gets labels.
 
     Example:
 
@@ -203,7 +207,8 @@ def _along_great_circle(start: np.ndarray, end: np.ndarray, share: np.ndarray) -
     Args:
         start: Latents `[n, 1, latents]`.
         end: Latents `[n, 1, latents]`.
-        share: Positions on the path, `[steps, 1]`. The start has position 0, and the end 1.
+        share: Positions on the path, `[steps, 1]`. The start has position 0, and the end has
+            position 1.
 
     Returns:
         Latents `[n, steps, latents]`.

@@ -25,21 +25,22 @@ class LatentReport:
     kl_per_dimension: np.ndarray
     """KL(q(z_i | x) ‖ p(z_i)) of each latent z_i, averaged over the examples, in nats, `[n]`."""
     variance_of_means: np.ndarray
-    """For each latent, the variance of its posterior mean between the examples, `[n]`."""
+    """For each latent, the variance over the examples of its posterior mean, `[n]`."""
     aggregate_mean: np.ndarray
     """Mean of the aggregate posterior, `[n]`. The aggregate posterior is the mixture of the
     posteriors q(z | x) of all examples."""
     aggregate_covariance: np.ndarray
     """Covariance of the aggregate posterior, `[n, n]`."""
     aggregate_kl: float
-    """KL divergence from the aggregate posterior to the prior, in nats. Before it is computed, each
-    of these two distributions is replaced by a normal distribution with its mean and covariance."""
+    """KL divergence from the aggregate posterior to the prior, in nats. The aggregate posterior is
+    the mixture of the posteriors of all examples. For this number, both distributions are replaced
+    by normal distributions with the same mean and covariance."""
 
     @property
     def active(self) -> np.ndarray:
-        """For each latent, whether the VAE uses it, bool `[n]`.
+        """Whether the VAE uses each latent, bool `[n]`.
 
-        A latent is used if its `variance_of_means` is above 0.01.
+        A latent counts as used if its entry of `variance_of_means` is above 0.01.
         """
         return self.variance_of_means > _ACTIVE_VARIANCE
 
@@ -78,21 +79,22 @@ def latent_report(
 
     The aggregate posterior is the mixture of the posteriors q(z | x) of all examples. Each
     distribution that is not normal is replaced by the normal distribution with the same mean and
-    covariance. If its mean or covariance has no closed form, the value is estimated from samples.
+    covariance. A mean or a covariance without a closed form is estimated from samples.
 
     Args:
         vae: A `VAE`.
         x: Examples `[n, *data_shape]`, at least two, or a `tf.data.Dataset` of batches of such
             examples.
         condition: Labels `[n]` if the model is conditional, otherwise None.
-        batch_size: Number of examples per forward pass.
+        batch_size: Number of examples per forward pass. Default: 500.
 
     Returns:
         `LatentReport`.
 
     Raises:
-        ValueError: If there are fewer than two examples, or the examples have the wrong shape or
-            values out of range. If labels are missing or not expected.
+        ValueError: If there are fewer than two examples, or if the examples have the wrong shape or
+            values out of range. If a conditional model gets no labels, or another model gets
+            labels.
 
     Example:
 
@@ -152,10 +154,11 @@ class Moments(NamedTuple):
 
 
 def mean_and_covariance(distribution: Distribution) -> Moments:
-    """Return a distribution's mean and covariance, estimated from samples if no closed form exists.
+    """Return the mean and the covariance of a distribution.
 
     Args:
-        distribution: A `tfd.Distribution` over vectors `[n]`.
+        distribution: A `tfd.Distribution` over vectors `[n]`. If its mean has no closed form, both
+            moments are estimated from samples.
     """
     try:
         mean = np.asarray(distribution.mean(), np.float64)

@@ -1,4 +1,4 @@
-"""Estimate log p(x) under a VAE by importance sampling, and the errors of the estimates."""
+"""Estimate log p(x) of a VAE by importance sampling, and the errors of these estimates."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from keras_gen.models import VAE
 
 MEMORY = 2**26
 """Default limit, in bytes, on the output of the decoder's widest layer. Samples are decoded in
-    chunks that do not exceed this limit."""
+chunks, so that this output does not exceed the limit."""
 
 _EXAMPLES_PER_UPDATE = 50  # number of examples between two updates of the progress bar
 _SMALLEST_RATIO = 1.1  # lower limit on first gain / second gain when the samples are doubled twice
@@ -37,8 +37,9 @@ class LogLikelihood:
     values: np.ndarray
     """Estimate of log p(x) per example, `[n]`."""
     variances: np.ndarray
-    """Variance of each entry of `values` due to the random samples, `[n]`. By the delta method, it
-    is 1/ESS − 1/K. It is NaN if K is 1."""
+    """Variance of each entry of `values` due to the random samples, `[n]`. By the delta method, the
+    variance is 1/ESS − 1/K, with ESS in `effective_sample_sizes` and the number of samples K. The
+    variance is NaN if K is 1."""
     halved: np.ndarray
     """Estimates of log p(x) from fewer samples, `[n, 2]`. Column 0 is the mean of two estimates,
     one from each half of the samples. Column 1 is the mean of four estimates, one from each
@@ -46,16 +47,16 @@ class LogLikelihood:
     elbos: np.ndarray
     """ELBO per example, `[n]`: the mean over the samples of log(p(x | z) p(z) / q(z | x))."""
     effective_sample_sizes: np.ndarray
-    """ESS per example, `[n]`, between 1 and K."""
+    """Effective sample size per example, `[n]`, between 1 and the number of samples."""
     curve: dict[int, float]
-    """Dictionary whose keys are numbers of samples, up to K. Each value is the estimate of log p(x)
-    from so many samples, averaged over the examples, in nats."""
+    """Dictionary `{number of samples: estimate}`. The estimate is the mean over the examples of the
+    estimated log p(x), in nats."""
     data_size: int
     """Number of data values in one example, such as the number of pixels of an image."""
     measure: Literal["probability", "density", "none"]
     """Type of p(x): `"probability"` for a discrete likelihood, `"density"` for a continuous
-    likelihood. It is `"none"` if the data lie between the levels of a discrete likelihood, because
-    p(x) is then not a likelihood."""
+    likelihood. A discrete likelihood has a list of possible values. If data lie between these
+    values, p(x) is not a likelihood. The type is then `"none"`."""
 
     @property
     def mean(self) -> float:
@@ -79,11 +80,11 @@ class LogLikelihood:
         """Amount in nats by which `mean` is expected to be below the exact mean log p(x).
 
         The estimate is too low on average, because the logarithm of a mean is at least the mean of
-        the logarithms. Richardson extrapolation computes the bias from three estimates: with a
-        quarter, with half, and with all of the samples. It assumes that the bias is proportional to
-        K^−r. The three estimates also determine r, which is limited to at most 1. The delta method
-        would give another bias, half of the variance. That bias is too small if a few samples have
-        most of the weight.
+        the logarithms. The bias is computed by Richardson extrapolation from three estimates: with
+        a quarter, with half, and with all of the samples. The extrapolation assumes that the bias
+        is proportional to K^−r, where K is the number of samples. The three estimates also
+        determine r, which is limited to at most 1. The delta method is not used, because its bias
+        is too small if a few samples have most of the weight.
         """
         return self._bias_and_error[0]
 
@@ -100,7 +101,7 @@ class LogLikelihood:
 
     @property
     def _bias_and_error(self) -> tuple[float, float]:
-        """The bias, and the standard error of the bias, computed from each example's influence."""
+        """The bias, and the standard error of the bias over the examples, both in nats."""
         last_gains = self.values - self.halved[:, 0]
         first_gains = self.halved[:, 0] - self.halved[:, 1]
         last_gain = np.mean(last_gains)
@@ -119,7 +120,7 @@ class LogLikelihood:
     def bits_per_dimension(self) -> float | None:
         """Mean of −log₂ p(x) over the examples, divided by `data_size`. Lower is better.
 
-        It is None unless `measure` is `"probability"`.
+        The value is None if `measure` is not `"probability"`.
         """
         if self.measure != "probability":
             return None
@@ -162,27 +163,29 @@ def log_likelihood(
     """Estimate log p(x) per example by importance sampling.
 
     The estimate is log((1/K) Σ_k p(x | z_k) p(z_k) / q(z_k | x)) with K samples z_k ~ q(z | x)
-    (Burda et al. 2016, arXiv:1509.00519, section 5). The expectation of the estimate is a lower
-    bound on log p(x). The estimate converges to log p(x) as K grows.
+    (Burda et al. 2016, arXiv:1509.00519, section 5). On average, the estimate is a lower bound on
+    log p(x). The estimate converges to log p(x) as K grows.
 
     Args:
         vae: A trained `VAE`.
         x: Examples `[n, *data_shape]`, or a `tf.data.Dataset` of batches of such examples.
         condition: Labels y `[n]` if the model is conditional, otherwise None. For a conditional
             model, the function estimates log p(x | y).
-        num_samples: K, the number of samples of z per example.
+        num_samples: K, the number of samples of z per example. Default: 5000.
         seed: Seed of the samples.
         memory: Limit, in bytes, on the output of the decoder's widest layer. The samples are
-            decoded in chunks that do not exceed this limit. The function needs more memory than
-            the limit, because a few chunks are computed at the same time.
-        verbose: 1 shows a progress bar, 0 shows nothing.
+            decoded in chunks, so that this output does not exceed the limit. The function needs
+            more memory than the limit, because a few chunks are computed at the same time. Default:
+            64 MiB.
+        verbose: 1 shows a progress bar, 0 shows nothing. Default: 1.
 
     Returns:
         `LogLikelihood`.
 
     Raises:
-        ValueError: If there are no examples. If the examples have the wrong shape, NaN, or values
-            outside the likelihood's support. If `num_samples` is not a positive integer.
+        ValueError: If there are no examples. If the examples have the wrong shape, contain NaN, or
+            have values outside the likelihood's support. If `num_samples` is not a positive
+            integer.
 
     Example:
 
@@ -263,7 +266,8 @@ def _log_weights(
     """Compute the log-weights log(p(x | z) p(z) / q(z | x)), `[batch, num_samples]`.
 
     The examples are processed one at a time. The example with index i in the batch has the position
-    `start + i` in the data. Its random samples depend only on the seed and this position.
+    `start + i` in the data. The random samples of this example depend only on the seed and on this
+    position.
     """
 
     def of_one(index: tf.Tensor) -> tf.Tensor:
@@ -304,14 +308,14 @@ def _estimates(log_weights: tf.Tensor, counts: Sequence[int]) -> _Estimates:
 
 
 def _mean_log_of_parts(weights: np.ndarray, parts: int) -> np.ndarray:
-    """Split the samples into equal parts, and return the mean over the parts of log(mean weight).
+    """Return log(mean weight), computed in equal parts of the samples and averaged over them.
 
     Args:
         weights: Positive weights, `[batch, samples]`.
         parts: Number of parts.
 
     Returns:
-        One value per example, `[batch]`; NaN if there are fewer samples than parts.
+        One value per example, `[batch]`. The values are NaN if there are fewer samples than parts.
     """
     size = weights.shape[1] // parts
     if not size:

@@ -19,21 +19,21 @@ class PrecisionRecall(NamedTuple):
     """Precision and recall of generated examples, each from 0 to 1, higher is better."""
 
     precision: float
-    """Fraction of the generated examples that lie in the neighbourhood of a real example. It
-    measures how realistic the generated examples are."""
+    """Fraction of the generated examples that lie in the neighbourhood of a real example. A high
+    precision means that the generated examples are realistic."""
     recall: float
-    """Fraction of the real examples that lie in the neighbourhood of a generated example. It
-    measures how varied the generated examples are."""
+    """Fraction of the real examples that lie in the neighbourhood of a generated example. A high
+    recall means that the generated examples are varied."""
 
 
 class DensityCoverage(NamedTuple):
     """Density and coverage of generated examples. Both are robust to outliers. Higher is better."""
 
     density: float
-    """For each generated example, count the real examples whose neighbourhood contains it. The
-    density is the mean of these counts, divided by the argument `k` of `density_coverage`. Its
-    expectation is 1 if the distributions of real and generated examples are equal. A density can
-    be larger than 1."""
+    """Take a generated example, and count the real examples in whose neighbourhood it lies. The
+    density is the mean of this count over all generated examples, divided by the argument `k` of
+    `density_coverage`. If the distributions of real and generated examples are equal, the density
+    is 1 on average. A density can be larger than 1."""
     coverage: float
     """Fraction of the real examples whose neighbourhood contains at least one generated example."""
 
@@ -42,8 +42,10 @@ def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) 
     """Return the precision and recall of generated examples.
 
     The neighbourhood of an example is a ball around the example. The radius is the distance from
-    the example to its k-th nearest neighbour in the same set (Kynkäänniemi et al. 2019,
-    arXiv:1904.06991, equations 1 and 2).
+    the example to its k-th nearest neighbour in the same set. Precision is the fraction of the
+    generated examples that lie in the neighbourhood of a real example. Recall is the fraction of
+    the real examples that lie in the neighbourhood of a generated example (Kynkäänniemi et al.
+    2019, arXiv:1904.06991, equations 1 and 2).
 
     Args:
         real: Features of real examples, `[n, d]`, more than `k` rows.
@@ -100,7 +102,7 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
 
 
 def _in_neighbourhoods(points: np.ndarray, centers: np.ndarray, k: int) -> Iterator[np.ndarray]:
-    """For each point, yield a bool array `[centers]`: which neighbourhoods contain this point."""
+    """Yield one bool array `[centers]` per point: which neighbourhoods contain the point."""
     # The first of the k + 1 nearest neighbours of a center is the center itself.
     neighbours = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(centers)
     radii = neighbours.kneighbors(centers)[0][:, -1]

@@ -25,15 +25,16 @@ _ROUNDING = 1e-4
 class SampleQuality:
     """Similarity of generated images to real images. `print` shows a summary.
 
-    Compare the numbers of two models only if the two results have the same `protocol`.
+    The attribute `protocol` describes how the numbers were computed. Compare the numbers of two
+    models only if the two results have the same `protocol`.
     """
 
     fid: float
-    """Fréchet distance between the features of real and generated images, lower is better. For
-    comparison, `real_fid` is a distance between real images."""
+    """Fréchet distance between the features of real and generated images, lower is better. The
+    attribute `real_fid` contains a distance between real images for comparison."""
     kid: float
     """Unbiased kernel distance between the features of real and generated images, lower is better.
-    Its expectation is 0 if both kinds of images have the same distribution."""
+    If real and generated images have the same distribution, the distance is 0 on average."""
     kid_error: float
     """Standard error of `kid`."""
     precision: float
@@ -43,18 +44,19 @@ class SampleQuality:
     """Fraction of the real images that lie in the neighbourhood of a generated image, higher is
     better. `precision_recall` defines the neighbourhoods."""
     density: float
-    """Density, as defined in `density_coverage`, higher is better. Its expectation is 1 if both
-    kinds of images have the same distribution."""
+    """Density, as defined in `density_coverage`, higher is better. If real and generated images
+    have the same distribution, the density is 1 on average."""
     coverage: float
     """Fraction of the real images whose neighbourhood contains a generated image, higher is better.
     `density_coverage` defines the neighbourhoods."""
     real_fid: float
-    """Fréchet distance between the real images and other real images. If there are no other real
-    images, it is the distance between two halves of the real images."""
+    """Fréchet distance between the real images and other real images. If no other real images were
+    given, this is the distance between two halves of the real images."""
     protocol: dict[str, str | int]
-    """How the numbers were computed: name of the extractor, hash of the extractor's weights, number
-    and data split of the real images, number of the generated images, and a description of the
-    images that `real_fid` compares."""
+    """Description of how the numbers were computed. It contains the name of the extractor, a hash
+    of the extractor's weights, the number and the data split of the real images, the number of
+    generated images, and a description of the images that `real_fid` compares. An extractor is a
+    network that computes features of images."""
 
     @property
     def scores(self) -> dict[str, float]:
@@ -90,22 +92,22 @@ def sample_quality(
             labels 0, 1, 2, … in turn.
         real: Real images `[n, height, width, channels]` with values in [0, 1], at least 10, or a
             `tf.data.Dataset` of batches of such images. If the model was trained on grey images
-            whose pixels were replaced by 0 or 1 at random, it generates probabilities from 0 to 1.
-            Then pass the grey images themselves.
+            whose pixels were replaced by 0 or 1 at random, the model generates probabilities from 0
+            to 1. In this case, pass the grey images themselves.
         other_real: Other real images, as many as in `real`. `real_fid` compares them with `real`.
-            If None, `real_fid` compares two halves of `real`. Fewer images give a larger distance.
+            If None, `real_fid` compares two halves of `real`. Halves have fewer images, so their
+            distance is larger.
         extractor: The network that computes the features. If None, `mnist_classifier()`.
-        split: Name of the data split that contains `real`, such as `"test"`. The attribute
-            `protocol` of the result states this name.
+        split: Name of the data split that contains `real`. The attribute `protocol` of the result
+            contains this name. Default: `"test"`.
         seed: Seed of the samples.
 
     Returns:
         `SampleQuality`.
 
     Raises:
-        ValueError: If there are fewer than 10 images, or the images are not floats in [0, 1]. If
-            the images do not have the shape that the extractor expects. If the model cannot
-            `generate`.
+        ValueError: If there are fewer than 10 images, if the images are not floats in [0, 1], or if
+            they do not have the shape that the extractor expects. If the model cannot `generate`.
     """
     reference = _Reference.of(real, other_real, extractor, split)
     scores = reference.compare(model, seed)
@@ -114,7 +116,7 @@ def sample_quality(
 
 @dataclasses.dataclass(frozen=True)
 class _Reference:
-    """Features of the real images, and the `protocol` for `SampleQuality`."""
+    """Features of the real images, to which the samples of models are compared."""
 
     features: np.ndarray
     extractor: Extractor
@@ -224,17 +226,20 @@ def generate_samples(model: GenerativeModel, num_samples: int, seed: int) -> tf.
 class QualityLogs(keras.callbacks.Callback):
     """A Keras callback that adds the quality of samples to the logs of `fit`.
 
-    The logs get `fid`, `kid`, `precision`, `recall`, `density` and `coverage`. A callback can use
-    these numbers if it stands later in the list of callbacks. In an epoch without a comparison of
-    samples with real images, the logs get the numbers of the last comparison. The attributes
-    `protocol` and `real_fid` mean the same as in `SampleQuality`.
+    The logs get `fid`, `kid`, `precision`, `recall`, `density` and `coverage`. Callbacks that come
+    later in the list of callbacks can use these numbers. In an epoch without a comparison of
+    samples with real images, the logs get the numbers of the last comparison. The attribute
+    `protocol` describes how the numbers are computed. The attribute `real_fid` is the Fréchet
+    distance between two halves of the real images.
 
     Args:
         real: Real images, as for `sample_quality`. Each comparison generates equally many samples.
         extractor: The network that computes the features. If None, `mnist_classifier()`.
-        every: Number of epochs from one comparison to the next. The first is in the first epoch.
-        seed: Seed of the samples, the same for each comparison.
-        split: Name of the data split that contains `real`. The attribute `protocol` states it.
+        every: Number of epochs from one comparison to the next. The first comparison is in the
+            first epoch. Default: 1.
+        seed: Seed of the samples, the same for each comparison. Default: 0.
+        split: Name of the data split that contains `real`, for the attribute `protocol`. Default:
+            `"test"`.
 
     Raises:
         ValueError: If `every` is not a positive integer, or the images are invalid. If the model
@@ -276,7 +281,7 @@ class QualityLogs(keras.callbacks.Callback):
         generate_samples(self.model, 1, self.seed)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Log the last numbers. If this epoch has a comparison, compute new numbers first."""
+        """Add the numbers to the logs. Compute new numbers first if this epoch has a comparison."""
         if self.last is None or epoch % self.every == 0:
             scores = self._reference.compare(self.model, self.seed)
             del scores["kid_error"]

@@ -1,4 +1,4 @@
-"""One table with all scores of a trained model, and figures of its latent space."""
+"""A table with all scores of a trained model, and figures of its latent space."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Score:
     unit: str = ""
     """Unit of the number, such as `"nats"`."""
     error: float | None = None
-    """Standard error of the number, None if unknown."""
+    """Standard error of the number, or None if it is unknown."""
     protocol: str = ""
     """Description of how the number was computed, such as the data and the number of samples."""
 
@@ -81,7 +81,9 @@ class Evaluation:
         return "\n".join([*(line.rstrip() for line in lines), "", *self.comments])
 
     def save(self, path: PathLike) -> None:
-        """Write the evaluation as JSON. `scores` is the key of the scores, `words` of the comments.
+        """Write the evaluation as a JSON file with the keys `scores` and `words`.
+
+        `words` contains the comments.
 
         Args:
             path: Path of the file. If writing fails, an existing file stays unchanged.
@@ -94,7 +96,9 @@ class Evaluation:
 
 
 def format_number(value: float) -> str:
-    """Return a number as text: four significant digits below 1,000, no decimals from 1,000 on.
+    """Return a number as text.
+
+    Numbers below 1,000 have four significant digits. Larger numbers have no decimals.
 
     Example:
 
@@ -117,9 +121,9 @@ def summarize(
 ) -> Evaluation:
     """Compute all scores that apply to a trained model, on test data.
 
-    The scores are the losses. If there is an extractor of features for the data, the scores of
-    `sample_quality` are added. For a VAE, the scores of `log_likelihood` and `check_kl` are added,
-    and the text of `latent_report` becomes a comment.
+    For every model, the scores contain the losses. If there is an extractor of features for the
+    data, the scores of `sample_quality` are added. For a VAE, the scores of `log_likelihood` and
+    `check_kl` are added, and the text of `latent_report` becomes a comment.
 
     Args:
         model: A compiled and trained keras_gen model.
@@ -127,17 +131,19 @@ def summarize(
             such examples.
         labels: Labels `[n]` if the model is conditional, otherwise None.
         train: Other real images, as many as in `real`. The score "FID of real images" is the
-            Fréchet distance between these images and `real`. If None, it is the distance between
-            two halves of `real`.
-        num_samples: Number of samples per example to estimate log p(x).
-        extractor: The network that computes features for `sample_quality`. If None, it is
-            `mnist_classifier()` for grey images of 28×28 pixels. For other data, the scores of
-            `sample_quality` are then omitted.
+            Fréchet distance between these images and `real`. If None, the score is the distance
+            between two halves of `real`.
+        num_samples: Number of samples with which log p(x) of each example is estimated. Default:
+            500.
+        extractor: The network that computes features for `sample_quality`. The default for grey
+            images of 28×28 pixels is `mnist_classifier()`. For other data, there is no default, and
+            without an extractor the scores of `sample_quality` are omitted.
         seed: Seed of all samples.
-        real: Real images that are compared with samples. If None, `test`. If the model was trained
-            on grey images whose pixels were replaced by 0 or 1 at random, it generates
-            probabilities from 0 to 1. Then pass the grey images themselves.
-        split: Name of the data split that contains `real`. The `protocol` of scores states it.
+        real: Real images that are compared with samples. Default: `test`. If the model was trained
+            on grey images whose pixels were replaced by 0 or 1 at random, the model generates
+            probabilities from 0 to 1. In this case, pass the grey images themselves.
+        split: Name of the data split that contains `real`. The attribute `protocol` of the scores
+            contains this name. Default: `"test"`.
 
     Returns:
         `Evaluation`.
@@ -189,7 +195,7 @@ def _is_vae(model: GenerativeModel) -> TypeGuard[VAE]:
 
 
 def _loss_scores(model: GenerativeModel, x: np.ndarray, labels: np.ndarray | None) -> list[Score]:
-    """Return the losses that are useful for comparing models. Losses of 0 are omitted."""
+    """Return the losses with which models can be compared. Losses that are 0 are omitted."""
     if not model.evaluated_losses:
         return []
     losses = model.evaluate(x, labels, verbose=0, return_dict=True)
@@ -269,10 +275,10 @@ def save_latent_figures(
 ) -> None:
     """Write figures of the latent space as PNG files.
 
-    If the model has an encoder, the latents are those of the examples, and `codes.png` is a t-SNE
-    plot of these latents. If the model has no encoder, the latents are samples of the prior, and
-    there is no `codes.png`. If the data are images, `traversals.png` and `interpolations.png` show
-    images that are decoded from latents.
+    If the model has an encoder, the figures show the latents of the examples, and `codes.png` is a
+    t-SNE plot of these latents. If the model has no encoder, the latents are samples of the prior,
+    and there is no `codes.png`. If the data are images, `traversals.png` and `interpolations.png`
+    show images that are decoded from latents.
 
     Args:
         model: A trained keras_gen model.
@@ -280,7 +286,8 @@ def save_latent_figures(
         x: Examples `[n, *data_shape]`, at least ten.
         labels: Labels `[n]`. A conditional model needs labels. For other models, labels only colour
             the t-SNE plot.
-        seed: Seed of t-SNE. If the model has no encoder, seed of the samples of the prior.
+        seed: Seed of t-SNE. For a model without an encoder, this is the seed of the samples of the
+            prior. Default: 0.
     """
     folder = pathlib.Path(folder)
     x = np.asarray(x[:_PLOTTED], np.float32)
