@@ -1,6 +1,6 @@
 """The command `keras-gen`. Each subcommand checks its arguments and calls one function.
 
-The import of TensorFlow is slow and therefore follows after this check.
+The import of TensorFlow is slow. Therefore a subcommand imports TensorFlow only after the check.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _TRANSLATIONS = {
 
 
 def examples() -> dict[str, tuple[str, ...]]:
-    """Return the example commands with which each help text ends.
+    """Return the example commands at the end of each help text.
 
     The keys are the names of the subcommands, the kinds of model, and `""` for `keras-gen --help`.
     """
@@ -118,7 +118,7 @@ class Sample:
     """File to write, .png or .npy. Default: samples.png or samples.npy in the folder of the run."""
 
     def __call__(self) -> None:
-        """Write the samples, and print the name of the file."""
+        """Write the samples to a file, and print the path of the file."""
         from keras_gen.runs.evaluate import sample
 
         print(sample(self.run, self.num_samples, self.seed, self.output))
@@ -202,7 +202,7 @@ class Export:
     """For each signature NAME, add a signature NAME_bytes that takes and returns images as PNG."""
 
     def __call__(self) -> None:
-        """Export, and print the folder of the version."""
+        """Export the model, and print the folder of the new version."""
         from keras_gen.runs.evaluate import export
 
         print(export(self.run, self.base, self.png))
@@ -216,7 +216,8 @@ class Verify:
     """Folder of the version, such as savedmodels/vae/1."""
 
     def __call__(self) -> None:
-        """Print a table of signatures. If there are problems, print them and exit with code 1."""
+        """Print a table of signatures. If there are problems, print each problem and exit with
+        1."""
         from keras_gen.serving import verify
 
         verification = verify(self.savedmodel)
@@ -306,8 +307,9 @@ def main(args: Sequence[str] | None = None) -> None:
     """Run `keras-gen` with the given arguments. If the command fails, exit with a code above 0.
 
     The exit code is 1 if the training failed, if a file could not be written, or if the error is
-    unexpected. It is 2 if the user made a mistake, 130 after Ctrl-C, and 143 after SIGTERM. An
-    error prints one line to stderr. With `--debug`, the traceback is printed before this line.
+    unexpected. The exit code is 2 if the user made a mistake, 130 after Ctrl-C, and 143 after
+    SIGTERM. For an error, the command prints one line to stderr. With `--debug`, it prints the
+    traceback before this line.
 
     Args:
         args: The arguments. Default: `sys.argv[1:]`.
@@ -355,9 +357,9 @@ def _run(args: list[str]) -> None:
 def _with_saved_config(parsed: Any) -> Any:
     """Return the arguments of `train KIND --resume RUN`, but with the configuration of RUN.
 
-    The result supplies the defaults when the command line is parsed again. A flag that the user
-    omits then has its value in RUN. If KIND is not the kind of model of RUN, return the arguments
-    unchanged. In this case, `train.resume` raises an error later.
+    When the command line is parsed again, the result supplies the defaults. A flag that the user
+    omits then has the value that it has in RUN. If KIND is not the kind of model of RUN, the
+    arguments are returned unchanged, and `train.resume` raises an error later.
     """
     saved = RunFolder(parsed.command.resume).read_config()
     if type(saved) is not type(parsed.command.config):
@@ -367,7 +369,7 @@ def _with_saved_config(parsed: Any) -> Any:
 
 
 def _parse(args: Sequence[str], default: Any = None) -> Any:
-    """Parse the arguments. If `default` is given, omitted flags have their value in `default`."""
+    """Parse the arguments. If `default` is given, it supplies the values of omitted flags."""
     defaults = {} if default is None else {"default": default}
     try:
         return tyro.cli(
@@ -397,7 +399,7 @@ def _parse(args: Sequence[str], default: Any = None) -> Any:
 def _hints(args: Sequence[str]) -> Iterator[str]:
     """Yield hints about wrong subcommands.
 
-    There are no hints about wrong flags, because the parser tyro prints those itself.
+    There are no hints about wrong flags, because the parser tyro prints such hints itself.
     """
     known = examples()
     words = [word for word in args if word != "--debug"]
@@ -515,7 +517,7 @@ def _describe(error: Exception) -> list[str]:
 
 
 def _is_failure(error: Exception) -> bool:
-    """Return whether an error is of an expected type, as after a full disk or a NaN in the loss."""
+    """Return whether an error has an expected cause, such as a full disk or a NaN in the loss."""
     if "tensorflow" not in sys.modules:  # for instance because its import failed
         return isinstance(error, OSError)
 

@@ -1,4 +1,4 @@
-"""The computations of `keras-gen explore`: decoded images, anomaly scores, a canvas."""
+"""Compute what the page of `keras-gen explore` shows: images, anomaly scores, a canvas."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _PEN_WIDTH = 0.09  # fraction of the image height, similar to the strokes in MNI
 
 
 class Exploration:
-    """A trained model of images. Latents are given in standard deviations from their means.
+    """A trained model of images, whose latents are given in standard deviations.
 
-    The value 0 of a latent is its mean, and the value 1 is one standard deviation above the mean.
-    Means and standard deviations are those of the prior. If the prior depends on labels, each label
-    has its own means and standard deviations. For an autoencoder without a prior, means and
-    standard deviations are those of the latents of the test images.
+    The number 0 stands for the mean of a latent, and the number 1 for one standard deviation above
+    the mean. Means and standard deviations are those of the prior. If the prior depends on labels,
+    each label has its own means and standard deviations. For an autoencoder without a prior, means
+    and standard deviations are those of the latents of the test images.
 
     `decode`, `sample_latents`, `reconstruct` and `anomaly_score` call the functions that the model
-    exports as signatures of a SavedModel. Their inputs are batches. If the model depends on labels,
-    they also need the labels `[batch]`.
+    exports in a SavedModel. The inputs of these methods are batches. If the model depends on
+    labels, the methods also need the labels `[batch]`.
 
     Args:
         model: A compiled and trained keras_gen model of images.
         x: Test images `[n, height, width, 1 or 3]` in [0, 1].
-        labels: Labels `[n]` of the test images, if the model depends on labels.
+        labels: Labels `[n]` of the test images if the model depends on labels. Default: None.
 
     Raises:
         ValueError: If `x` does not contain images.
@@ -82,9 +82,9 @@ class Exploration:
     def anomaly_score(self, x: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
         """Return one anomaly score per image, `[batch]`. Higher is more anomalous.
 
-        The score is the output of the signature `score` of the model. A GAN has no such signature.
-        For a GAN, the score is −p. The discriminator gives p, the probability that the image is
-        real.
+        The score is the output of the exported function `score` of the model. A GAN has no such
+        function. For a GAN, the score is −p, where p is the discriminator's probability that the
+        image is real.
         """
         if "score" in self.signatures:
             return self._call("score", "score", x, labels)
@@ -102,7 +102,7 @@ class Exploration:
     def _call(
         self, signature: str, output: str, inputs: np.ndarray, labels: np.ndarray | None
     ) -> np.ndarray:
-        """Call a signature batch by batch. Return its output that has the name `output`."""
+        """Call an exported function of the model batch by batch, and return its output `output`."""
         parts = []
         for start in range(0, len(inputs), _BATCH_SIZE):
             rows = slice(start, start + _BATCH_SIZE)
@@ -132,8 +132,8 @@ class Exploration:
     def _effects(self, num_samples: int = 4) -> np.ndarray:
         """Return the effect of each latent on the image, `[size]`.
 
-        The effect is the mean squared difference between two decoded images: in the first image,
-        this latent is −1; in the second image, it is 1. The mean is taken over all
+        For the effect, two images are decoded. The latent is −1 for the first image and 1 for the
+        second image. The effect is the mean squared difference between the two images, over all
         pixels and over several random values of the other latents.
         """
         others = np.random.default_rng(0).normal(size=(num_samples, self.size))
@@ -150,7 +150,7 @@ class Exploration:
 
 
 def _rows(labels: np.ndarray | None) -> np.ndarray:
-    """Return the rows of the means and deviations for these labels: row 0 if there are none."""
+    """Return the rows of the means and deviations for these labels. Without labels, it is row 0."""
     return np.array([0]) if labels is None else labels
 
 
@@ -159,7 +159,7 @@ class Canvas:
 
     Args:
         shape: Shape of the image, `(height, width, 1 or 3)`.
-        binary: Whether to round each pixel to 0 or 1, as a model of binary images needs.
+        binary: Whether to round each pixel to 0 or 1, for a model of binary images. Default: False.
     """
 
     def __init__(self, shape: tuple[int, int, int], binary: bool = False) -> None:

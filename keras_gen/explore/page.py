@@ -56,8 +56,8 @@ def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
 
     Args:
         run: Folder of the run.
-        port: Port on 127.0.0.1. Other machines cannot open the page.
-        show: Whether to open the page in the browser.
+        port: Port on 127.0.0.1. Other machines cannot open the page. Default: 8080.
+        show: Whether to open the page in the browser. Default: False.
 
     Raises:
         ValueError: If the run is not finished, or the model was not trained on images.
@@ -89,7 +89,7 @@ def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
 
 
 class Page:
-    """The web page as one browser shows it. Each browser has its own latents and drawing.
+    """The web page in one browser. Each browser has its own latents and drawing.
 
     Args:
         exploration: The model and its test images.
@@ -224,7 +224,8 @@ class Page:
     def _update(self) -> None:
         """Show the changes since the last update.
 
-        If a slider moved several times, only the image for its last position is computed.
+        If a slider has moved several times since then, only the image for its last position is
+        computed.
         """
         changed = self.changed
         self.changed = set()
@@ -254,7 +255,8 @@ class Page:
 class _Slider(ui.slider):
     """A slider whose value the server does not send back to the browser.
 
-    A value that the server sends late would move the handle while the user drags the handle.
+    Without this setting, a late message of the server would move the handle while the user drags
+    it.
     """
 
     LOOPBACK = False
@@ -299,7 +301,7 @@ def _histogram(scores: np.ndarray, score: float) -> str:
 
 
 def _png(images: np.ndarray) -> str:
-    """Return the URL of an HTML `img` that contains one image `[1, height, width, channels]`."""
+    """Return one image `[1, height, width, channels]` as a URL for an HTML `img`."""
     file = io.BytesIO()
     Image.fromarray(grid(images, 1).squeeze()).save(file, "png")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

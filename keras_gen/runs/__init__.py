@@ -1,4 +1,4 @@
-"""Training runs. A run trains one model and saves the model in a new folder.
+"""Training runs. A run trains one model and saves it in a new folder.
 
 The import of `keras_gen.runs` is fast, because it imports neither Keras nor TensorFlow. The modules
 `keras_gen.runs.train` and `keras_gen.runs.evaluate` import Keras and TensorFlow.

@@ -20,10 +20,10 @@ from keras_gen.runs.folder import RunFolder
 
 
 class MetricsFile(keras.callbacks.History):
-    """Write the logs of `fit` to a CSV file, one row per epoch. The first column is `epoch`.
+    """Write the logs of `fit` to a CSV file, with one row per epoch.
 
-    Unlike the file of Keras's `CSVLogger`, this file has each epoch only once, even if the training
-    was resumed.
+    The first column is `epoch`. If a training is resumed, the file still has one row per epoch. In
+    the file of Keras's `CSVLogger`, an epoch that is trained again would appear twice.
 
     Args:
         path: Path of the file.
@@ -45,22 +45,22 @@ class MetricsFile(keras.callbacks.History):
 
 
 class ImageSamples(keras.callbacks.Callback):
-    """Write samples and reconstructions as PNG files, every few epochs and after the last epoch.
+    """Write samples and reconstructions as PNG files during training and after the last epoch.
 
     In the file of reconstructions, each row of ten images is followed by a row of their
     reconstructions. For a model without the method `reconstruct`, only samples are written. For a
     model that depends on labels, sample i has the label `i % num_classes`.
 
     Args:
-        folder: Folder of the run, in which the files are written.
+        folder: Folder of the run. The files are written into this folder.
         images: Images to reconstruct, `[n, height, width, channels]` in [0, 1]. For a model that
-            depends on labels, a pair `(images, labels)`.
-        before_sampling: None, or a function that receives the model and prepares it for sampling.
-            For instance, the function fits the latent density of an autoencoder.
-        every: Interval in epochs. For instance, 10 writes images after the epochs 10, 20, …
-        num_samples: Number of samples per epoch.
-        seed: Seed of the samples. It is the same in all epochs, so that samples of different epochs
-            can be compared.
+            depends on labels, pass a pair `(images, labels)`.
+        before_sampling: Function that receives the model and prepares the model for sampling. For
+            instance, it fits the latent density of an autoencoder. Default: no preparation.
+        every: Interval in epochs. Default: 10, which writes images after the epochs 10, 20, …
+        num_samples: Number of samples per file. Default: 100.
+        seed: Seed of the samples. All epochs use this seed, so that samples of different epochs can
+            be compared. Default: 0.
 
     Raises:
         ValueError: If `every` or `num_samples` is not a positive integer.
@@ -84,7 +84,7 @@ class ImageSamples(keras.callbacks.Callback):
         self.seed = seed
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write images every `every` epochs. `on_train_end` writes those of the last epoch."""
+        """Write images every `every` epochs. After the last epoch, `on_train_end` writes them."""
         if (epoch + 1) % self.every == 0 and epoch + 1 < self.params["epochs"]:
             self._write(epoch + 1)
 
@@ -107,7 +107,7 @@ class ImageSamples(keras.callbacks.Callback):
 def _in_alternating_rows(
     images: np.ndarray, reconstructions: np.ndarray, columns: int = 10
 ) -> np.ndarray:
-    """Order images for a grid: a row of `images`, a row of their reconstructions, and so on."""
+    """Order images for a grid, in which each row of images is followed by its reconstructions."""
     rows = []
     for start in range(0, len(images), columns):
         rows.append(images[start : start + columns])
@@ -116,17 +116,17 @@ def _in_alternating_rows(
 
 
 class Summaries(keras.callbacks.TensorBoard):
-    """Write for TensorBoard the logs of `fit`, samples, and the KL of each latent dimension.
+    """Write the logs of `fit`, samples and the KL of each latent dimension for TensorBoard.
 
-    The KL is the Kullback-Leibler divergence of the posterior from the prior, in nats. The KL is
-    written only for models that can estimate log p(x), such as a VAE.
-    Samples are written only if the data are images.
+    The KL is the Kullback-Leibler divergence of the posterior from the prior, in nats. The callback
+    writes the KL only for models that can estimate log p(x), such as a VAE. The callback writes
+    samples only if the data are images.
 
     Args:
         folder: Folder that TensorBoard reads: `tensorboard --logdir folder`.
-        examples: At least two examples, from which the KL is computed. For a model that
-            depends on labels, a pair `(examples, labels)`.
-        every: Interval in epochs between images of samples.
+        examples: Two or more examples, from which the KL is computed. For a model that depends on
+            labels, pass a pair `(examples, labels)`.
+        every: Interval in epochs between images of samples. Default: 10.
         seed: Seed of the samples.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Conversion of a configuration to the text of `config.yaml`, and back."""
+"""Convert a configuration to the text of `config.yaml`, and back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ _NOT_COMPARED = ("runs", "name")  # these name the folder of the run, not its tr
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """Return a configuration as a dictionary: first `model`, the kind of model, then all fields."""
+    """Return a configuration as a dictionary of its fields.
+
+    The first key is `model`. Its value is the kind of model.
+    """
     fields: dict[str, Any] = {"model": kind_of(config)}
     for name, value in dataclasses.asdict(config).items():
         if isinstance(value, pathlib.Path):
@@ -57,8 +60,8 @@ def from_yaml(text: str, source: object) -> RunConfig:
         source: Name of the file, which is shown in error messages.
 
     Raises:
-        ValueError: If the text is not valid YAML, or if its kind of model is not registered. Also
-            if a field is unknown or has an invalid value: the message names this field.
+        ValueError: If the text is not valid YAML, if its kind of model is not registered, or if a
+            field is unknown or has an invalid value. The message names this field.
 
     Example:
 
@@ -143,7 +146,7 @@ def _as_arguments(name: str, value: Any) -> list[str]:
 
 
 def _parse_arguments(config: type[RunConfig], arguments: list[str]) -> dict[str, Any] | None:
-    """Return `{field: value}` of command-line arguments, or None if an argument is invalid."""
+    """Parse command-line arguments to `{field: value}`. Return None if an argument is invalid."""
     types = typing.get_type_hints(config, include_extras=True)
     fields = {field.name: types[field.name] for field in dataclasses.fields(config)}
     make_type: Any = typing.TypedDict  # mypy does not accept fields that are known only at run time

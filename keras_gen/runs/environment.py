@@ -1,4 +1,4 @@
-"""The environment of a run: versions, devices, git commit."""
+"""Record the environment of a run: versions, devices and the git commit."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from keras_gen._versions import versions
 
 
 def record_environment(path: PathLike) -> None:
-    """Append the environment to a YAML file, in which each start of the run adds one entry.
+    """Append an entry about the environment to a YAML file, at each start of a run.
 
     Warn about each package whose version differs from the version at the previous start.
 

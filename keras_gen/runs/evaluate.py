@@ -1,4 +1,4 @@
-"""Functions for a finished run: `sample`, `evaluate`, `audit` and `export`."""
+"""Functions for finished runs: `sample`, `evaluate`, `audit` and `export`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ def sample(
         run: Folder of the run.
         num_samples: Number of samples.
         seed: Seed of the samples.
-        output: Path of the file. Default: `samples.png` or `samples.npy` in the folder of the run.
+        output: Path of the file. Default: `samples.png` for images, and `samples.npy` for other
+            data, in the folder of the run.
 
     Returns:
         Path of the file.
@@ -62,7 +63,7 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
     Args:
         run: Folder of the run.
         num_samples: Number of posterior samples with which log p(x) of each test example is
-            estimated. Models that cannot estimate log p(x) ignore this number.
+            estimated. Default: 500. Models that cannot estimate log p(x) ignore this number.
         seed: Seed of all samples.
 
     Returns:
@@ -103,7 +104,7 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
 
 
 def _load_with_labels_if_any(config: RunConfig) -> Any:
-    """Load `(train, test)`, with labels if the data have them. Labels color the plot of latents."""
+    """Load `(train, test)`. Load labels, too, if the data have labels."""
     try:
         return load_data(config, labels=True)
     except ValueError:
@@ -122,10 +123,11 @@ def audit(
 
     Args:
         run: Folder of a run that trained a VAE with a diagonal posterior.
-        epochs: Number of further epochs for each copy. The learning-rate schedule of the run starts
-            again and covers these epochs.
-        num_seeds: Number of seeds, at least 1.
-        images: Number of test examples, at least 2. A separate posterior is optimized for each.
+        epochs: Number of further epochs for each copy. Default: 10. The learning-rate schedule of
+            the run starts again and covers these epochs.
+        num_seeds: Number of seeds, at least 1. Default: 3.
+        images: Number of test examples for which a separate posterior is optimized, at least 2.
+            Default: 100.
         num_samples: Number of posterior samples with which log p(x) of each test example is
             estimated.
 
@@ -174,8 +176,9 @@ def export(run: PathLike, base: PathLike | None = None, png: bool = False) -> pa
         base: Folder that contains the versions of the model. Default:
             `config.savedmodels/config.name`, where `config` is the configuration of the run. If the
             run has no configuration, the default is `savedmodels/<name of the run folder>`.
-        png: Whether to add a signature `NAME_bytes` for each signature `NAME` of the SavedModel.
-            The added signatures take and return images as the bytes of PNG files.
+        png: Whether to add a signature `NAME_bytes` for each signature `NAME` of the SavedModel. A
+            signature is a function that the server offers. The added signatures take and return
+            images as the bytes of PNG files. Default: False.
 
     Returns:
         Path of the version.

@@ -1,4 +1,4 @@
-"""The folder of a training run: the names of its files, and how they are read and written."""
+"""The folder of a training run: the names of its files, and functions to read and write them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,8 @@ _FIGURES = {
 class RunFolder:
     """The folder of a training run.
 
-    This class defines the names of all files of a run. All other modules use this class.
+    This class defines the names of all files of a run. All other modules get the names from this
+    class.
 
     Args:
         path: Path of the folder, such as `runs/vae`. The folder does not have to exist.
@@ -68,7 +69,7 @@ class RunFolder:
 
     @property
     def environment_file(self) -> pathlib.Path:
-        """Path of the file that lists versions, devices and git commit for each training start."""
+        """Path of the file with versions, devices and git commit, one entry per start."""
         return self.path / "environment.yaml"
 
     @property
@@ -112,9 +113,10 @@ class RunFolder:
         return self.path / "tensorboard"
 
     def samples_file(self, epoch: int | None = None, suffix: str = ".png") -> pathlib.Path:
-        """Return the path of the samples that the training writes after an epoch (1, 2, …).
+        """Return the path of the samples of an epoch. Epochs are counted from 1.
 
-        If `epoch` is None, return the path of the samples that `evaluate.sample` writes.
+        If `epoch` is None, return the path of the samples that the function `evaluate.sample`
+        writes.
         """
         number = "" if epoch is None else f"-{epoch:03d}"
         return self.path / f"samples{number}{suffix}"
@@ -153,8 +155,9 @@ class RunFolder:
             config: The configuration of the run.
 
         Returns:
-            `(folder, number)`. `number` is the smallest number whose folder did not exist.
-            `numbered(config, number)` returns the same folder, for instance on another worker.
+            `(folder, number)`. `number` is the smallest number, counted from 1, whose folder did
+            not exist. `numbered(config, number)` returns the same folder, for instance on another
+            worker.
         """
         for number in itertools.count(1):
             folder = cls.numbered(config, number)
@@ -168,10 +171,10 @@ class RunFolder:
 
     @contextlib.contextmanager
     def lock(self, wait: bool = False) -> Iterator[None]:
-        """Lock the folder against other processes.
+        """Lock the folder against other processes during a `with` block.
 
         Args:
-            wait: Whether to wait until another process releases the lock.
+            wait: Whether to wait until another process releases the lock. Default: False.
 
         Raises:
             ValueError: If another process has the lock and `wait` is False.
@@ -191,14 +194,14 @@ class RunFolder:
     def check_exists(self) -> None:
         """Raise a `ValueError` if the folder contains no run.
 
-        The message suggests an existing run with a similar name, if any.
+        If there is a run with a similar name, the message suggests this run.
         """
         self._check_file(_CONFIG, "a run")
 
     def check_finished(self) -> None:
         """Raise a `ValueError` if the folder contains no finished run.
 
-        The message suggests a finished run with a similar name, if any.
+        If there is a finished run with a similar name, the message suggests this run.
         """
         self._check_file(_MODEL, "a finished run")
 
@@ -218,8 +221,8 @@ class RunFolder:
         """Read `config.yaml`.
 
         Raises:
-            ValueError: If the file does not exist, or if its kind of model is not registered. Also
-                if a field is unknown or has an invalid value: the message names this field.
+            ValueError: If the file does not exist, if its kind of model is not registered, or if a
+                field is unknown or has an invalid value. The message names this field.
         """
         self.check_exists()
         return config_file.from_yaml(self.config_file.read_text(), self.config_file)
@@ -258,7 +261,7 @@ class RunFolder:
     # === Metrics and model card ===
 
     def read_metrics(self) -> list[dict[str, str]]:
-        """Return the rows of `metrics.csv`, one per epoch, or an empty list if it is missing."""
+        """Return the rows of `metrics.csv`, one per epoch, or an empty list without this file."""
         if not self.metrics_file.is_file():
             return []
         with self.metrics_file.open(newline="") as file:
@@ -267,9 +270,9 @@ class RunFolder:
     def training_card(self) -> str:
         """Return Markdown text for a model card: the section that describes the training.
 
-        The section shows the configuration and the metrics of the last epoch. Of an absolute
-        path, only the last part is shown, because the rest would reveal folders of the machine. The
-        text is empty if the folder contains neither a configuration nor metrics.
+        The section shows the configuration and the metrics of the last epoch. For an absolute path,
+        the section shows only the last part, because the rest would reveal folders of the machine.
+        The text is empty if the folder contains neither a configuration nor metrics.
         """
         text = ""
         if self.config_file.is_file():

@@ -37,9 +37,9 @@ _CAPTIONS = {  # name of a figure: (CSS class, caption). The class `pixels` enla
 def write_report(run: PathLike) -> pathlib.Path:
     """Write `report.html` into the folder of a run.
 
-    The page shows the configuration. It also shows the metrics, the figures, the scores of
-    `evaluate` and the result of `audit` if the folder contains their files. A browser can show the
-    page without any other file and without network access.
+    The page shows the configuration. If the folder contains their files, the page also shows the
+    metrics, the figures, the scores of `evaluate` and the result of `audit`. The page needs no
+    other file and no network access.
 
     Args:
         run: Folder of the run.
@@ -110,7 +110,7 @@ def _figures(folder: RunFolder) -> Iterator[dict[str, str | None]]:
 
 
 def _image_source(path: pathlib.Path) -> str | None:
-    """Return the URL of an HTML `img` that contains a PNG file, or None if it is missing."""
+    """Return a PNG file as a URL for an HTML `img`, or None if the file is missing."""
     return _data_url(path.read_bytes(), "png") if path.is_file() else None
 
 
@@ -119,7 +119,7 @@ def _data_url(content: bytes, image_type: str) -> str:
 
 
 def _curves(folder: RunFolder) -> dict[str, str]:
-    """Return `{name of a metric: its chart}`. The chart is the URL for an HTML `img`."""
+    """Return `{name of a metric: chart}`. A chart is a URL for an HTML `img`."""
     rows = folder.read_metrics()
     if len(rows) < 2:
         return {}

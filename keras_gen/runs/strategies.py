@@ -34,9 +34,8 @@ def create_strategy(name: Literal["single", "mirrored", "multiworker"]) -> tf.di
             workers that the environment variable `TF_CONFIG` lists.
 
     Raises:
-        ValueError: Only for `"multiworker"`: if `TF_CONFIG` is missing or invalid, if the port of
-            this worker is in use, or if another worker does not start within `CONNECT_TIMEOUT`
-            seconds.
+        ValueError: For `"multiworker"`, if `TF_CONFIG` is missing or invalid, if the port of this
+            worker is in use, or if another worker does not start within 300 seconds.
     """
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()
@@ -57,7 +56,7 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def broadcast_from_chief(strategy: tf.distribute.Strategy, number: int) -> int:
-    """Return the `number` that the chief (worker 0) passes. All workers must call this function."""
+    """Return the `number` that the chief (worker 0) passed. All workers must call this function."""
     if not several_workers(strategy):
         return number
     mine = float(number) if is_chief(strategy) else 0.0
@@ -142,9 +141,9 @@ def _is_reachable(host: str, port: int) -> bool:
 def _exit_unless(connected: threading.Event) -> None:
     """End this process if the workers are not connected after `CONNECT_TIMEOUT` seconds.
 
-    If a worker disappears before TensorFlow has connected to it, TensorFlow waits forever. Neither
-    a signal nor an exception can interrupt this wait. Therefore this function runs in a thread of
-    its own and ends the whole process.
+    If a worker disappears before TensorFlow has connected to it, TensorFlow waits forever. No
+    signal and no exception can interrupt this wait. Therefore this function runs in its own thread
+    and ends the whole process.
     """
     if not connected.wait(CONNECT_TIMEOUT):
         message = f"The workers of TF_CONFIG did not connect within {CONNECT_TIMEOUT} seconds.\n"

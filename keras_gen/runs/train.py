@@ -1,4 +1,4 @@
-"""A training run: load the data, build the model, train it, and save everything in a folder."""
+"""Run a training: load the data, build and train the model, and save everything in a folder."""
 
 from __future__ import annotations
 
@@ -47,13 +47,12 @@ def train(config: RunConfig) -> pathlib.Path:
     """Train the model that `config` describes, and save everything in a new folder.
 
     The folder contains `config.yaml`, `environment.yaml` (versions, devices, git commit),
-    `metrics.csv`, `checkpoints/`, `model.keras` and `report.html`. If the data are images, the
-    folder also contains `samples-*.png`. If the model can also reconstruct images, the folder
-    contains `reconstructions-*.png`. If TensorBoard is installed, the folder contains
-    `tensorboard/`.
+    `metrics.csv`, `checkpoints/`, `model.keras` and `report.html`. If the data are images, it also
+    contains `samples-*.png`, and `reconstructions-*.png` for a model that can reconstruct. If
+    TensorBoard is installed, it also contains `tensorboard/`.
 
-    The trained model is also exported as a SavedModel. The SavedModel is the next version in the
-    folder `config.savedmodels/config.name`.
+    The trained model is also exported as a SavedModel, as the next version in the folder
+    `config.savedmodels/config.name`.
 
     Args:
         config: The configuration of a registered kind, for instance `VAEConfig()`.
@@ -62,7 +61,7 @@ def train(config: RunConfig) -> pathlib.Path:
         Path of the folder.
 
     Raises:
-        ValueError: If the data or a setting is invalid. Then no file has been written.
+        ValueError: If the data or a setting is invalid. In this case, no file has been written.
         NonFiniteError: If the loss or a gradient becomes NaN or infinite.
         CheckpointError, OSError: If a file cannot be written. `resume` can continue the training.
         PublishError: If the SavedModel cannot be written or verified. The trained model is in the
@@ -82,14 +81,14 @@ def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
 
     Args:
         run: Folder of the run.
-        config: Expected configuration of the run. If None, the configuration is not checked.
+        config: Expected configuration of the run. Default: None, no check of the configuration.
 
     Returns:
         Path of the folder.
 
     Raises:
         ValueError: If the folder contains no run, if the run is finished, if another process is
-            training it, or if its configuration differs from `config`.
+            training the run, or if the run's configuration differs from `config`.
         NonFiniteError, CheckpointError, PublishError, OSError: As for `train`.
     """
     folder = RunFolder(run)
@@ -118,7 +117,7 @@ def _check_same(saved: RunConfig, config: RunConfig, folder: RunFolder) -> None:
 
 
 def describe(config: RunConfig) -> str:
-    """Return a text about a run: settings, numbers of examples and parameters, time per step.
+    """Describe a run as text: settings, numbers of examples and parameters, time per step.
 
     This function trains a few steps to measure the time per step. It writes no file.
 
@@ -174,7 +173,7 @@ def _count(dataset: tf.data.Dataset) -> int:
 
 
 def _count_parameters(model: GenerativeModel) -> dict[str, int]:
-    """Return `{part of the model: number of parameters}`. Parts without parameters are left out."""
+    """Return `{name: number of parameters}` for the networks and other layers of a model."""
     counts = {}
     for name, part in constructor_arguments(model).items():
         if isinstance(part, keras.layers.Layer) and part.count_params():
@@ -187,11 +186,11 @@ def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset,
 
     Args:
         config: The configuration of the run.
-        labels: Whether to load labels even if the model does not need labels.
+        labels: Whether to load labels even if the model does not need labels. Default: False.
 
     Returns:
-        `(train, test)`, as `tf.data.Dataset`. Each batch is `(examples, labels)`
-            if labels are loaded, otherwise `examples`.
+        `(train, test)`, two `tf.data.Dataset`. Each batch is `(examples, labels)` if labels are
+        loaded, and `examples` if not.
 
     Raises:
         ValueError: If the data are missing or invalid, or if labels are needed but missing.
@@ -223,7 +222,10 @@ def _prepare(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
 
 
 def _num_classes(config: RunConfig, train_data: tf.data.Dataset, test_data: tf.data.Dataset) -> int:
-    """Return the number of classes that the data set states, or else 1 plus the largest label."""
+    """Return the number of classes of the data.
+
+    If the data set does not state this number, it is 1 plus the largest label.
+    """
     known = data.number_of_classes(config.data, config.data_dir)
     if known is not None:
         return known
@@ -249,14 +251,14 @@ def _create_folder(config: RunConfig, strategy: tf.distribute.Strategy) -> RunFo
 def _locked_by_chief(
     folder: RunFolder, strategy: tf.distribute.Strategy, wait: bool = False
 ) -> contextlib.AbstractContextManager[None]:
-    """Return a context that locks the folder on the chief (worker 0) and does nothing elsewhere."""
+    """Lock the folder during a `with` block. Only the chief (worker 0) takes the lock."""
     return folder.lock(wait) if is_chief(strategy) else contextlib.nullcontext()
 
 
 def _fit_and_save(
     config: RunConfig, folder: RunFolder, strategy: tf.distribute.Strategy, prepared: _Prepared
 ) -> None:
-    """Train, save and publish the model. Training starts at the newest checkpoint, if any."""
+    """Train, save and publish the model. If there are checkpoints, resume from the newest."""
     model, train_data, test_data = prepared
     after_fit = RECIPES[kind_of(config)].after_fit
     chief = is_chief(strategy)
@@ -344,10 +346,10 @@ def _before_sampling(
 
 
 def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:
-    """Return the first examples of a dataset of batches: at most 10,000 examples and 256 MiB.
+    """Return the first examples of a dataset of batches, at most 10,000 examples and 256 MiB.
 
-    This function is called before the training, because reading the dataset between two epochs
-    would change the order of the training examples.
+    Call this function before the training. Reading the dataset between two epochs would change the
+    order of the training examples.
     """
     x = tf.nest.flatten(dataset.element_spec)[0]
     count = min(_MAX_EXAMPLES, _MAX_BYTES // (4 * x.shape[1:].num_elements()))
@@ -357,7 +359,7 @@ def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:
 
 @contextlib.contextmanager
 def _hint_to_resume(folder: RunFolder) -> Iterator[None]:
-    """Add a note to each error after which the run can be resumed: the call of `resume`."""
+    """Add a note with the call of `resume` to each error after which the run can be resumed."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, OSError, CheckpointError) as error:

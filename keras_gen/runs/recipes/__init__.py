@@ -37,8 +37,8 @@ RECIPES: dict[str, Recipe] = {
 def register(kind: str, recipe: Recipe) -> None:
     """Register a kind of model, so that `keras-gen train KIND` trains it.
 
-    Call `register` in a file of your own. `keras-gen --import FILE train KIND` then imports this
-    file and trains the model.
+    Call `register` in a Python file of your own. The command `keras-gen --import FILE train KIND`
+    then imports this file and trains the model.
 
     Args:
         kind: Name of the subcommand. It starts with a lower-case letter and consists of lower-case

@@ -35,11 +35,12 @@ class RunConfig:
     """The settings that every training run has.
 
     Each field is a flag of `keras-gen train`. The docstring below a field is the help text of the
-    flag, and must be one line long. `config.yaml` contains the value of each field.
+    flag, and must be one line long. The file `config.yaml` of a run contains the value of each
+    field.
 
     The configuration class of each recipe derives from this class. A derived class can have a field
-    `patience`: `fit` ends after this many epochs in which the logged value that `model.monitor`
-    names did not improve.
+    `patience` for early stopping. The attribute `monitor` of the model names a logged value.
+    Training then ends after `patience` epochs without an improvement of this value.
 
     Raises:
         ValueError: If a setting that must be positive is not positive, or if `steps_per_execution`
@@ -84,7 +85,7 @@ class RunConfig:
     """Largest norm of the gradient. A gradient with a larger norm is scaled down to this norm."""
 
     def __post_init__(self) -> None:
-        """Check the values."""
+        """Check the settings."""
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             must_be_positive = field.name in _POSITIVE or field.name.endswith("learning_rate")
@@ -115,17 +116,17 @@ class Recipe:
 
     Args:
         title: Name of the kind of model in the report, such as `"A variational autoencoder"`.
-        config: Frozen dataclass derived from `RunConfig`. The docstring of the class is the help of
-            the subcommand, and the fields are its flags.
+        config: Frozen dataclass derived from `RunConfig`. The docstring of the class is the help
+            text of the subcommand, and the fields are the flags of the subcommand.
         build: Function `(config, data_shape, steps, num_classes)` that returns a compiled
             `GenerativeModel`. `data_shape` is the shape of one example. `steps` is the number of
             training steps of the whole run, which the learning-rate schedule needs. `num_classes`
-            is None if `config.needs_labels` is False.
-        after_fit: None, or a function `(model, data)` that prepares the model for generation.
-            For instance, the function fits a density to the latents. `after_fit` is called before
-            the training writes images of samples, and before the trained model is saved. `data`
-            contains training examples, as an array or a `tf.data.Dataset`.
-        examples: Up to three command lines, shown at the end of the help of the subcommand.
+            is the number of classes, or None if `config.needs_labels` is False.
+        after_fit: Function `(model, data)` that prepares the model for generation. Default: no
+            preparation. For instance, the function fits a density to the latents. It is called
+            before the training writes images of samples, and before the trained model is saved.
+            `data` contains training examples, as an array or a `tf.data.Dataset`.
+        examples: Up to three command lines, which the help text of the subcommand shows at its end.
 
     Raises:
         ValueError: If `config` is not a dataclass derived from `RunConfig`.
@@ -171,7 +172,8 @@ def adam(
     Args:
         config: Configuration with the fields `schedule`, `warm_up` and `clip_norm`.
         steps: Number of training steps of the schedule, including the warm-up.
-        learning_rate: Learning rate at the end of the warm-up. Without warm-up: at the first step.
+        learning_rate: Learning rate at the end of the warm-up. Without a warm-up, this is the
+            learning rate at the first step.
         **kwargs: Further arguments of `keras.optimizers.Adam`.
     """
     import keras
@@ -191,7 +193,7 @@ def adam(
 def encoder_and_decoder(
     network: Literal["mlp", "conv"],
 ) -> tuple[Callable[..., keras.Model], Callable[..., keras.Model]]:
-    """Return `(make_encoder, make_decoder)`, two functions that make networks of this type."""
+    """Return `(make_encoder, make_decoder)`, two functions that build networks of a type."""
     from keras_gen import networks
 
     if network == "mlp":
