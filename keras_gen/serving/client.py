@@ -417,8 +417,7 @@ class GRPCClient(_Client):
         return prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def _address(self, request: Any) -> Any:
-        """Write the model's name, and the version or label if given, into `request`, and return
-        it."""
+        """Write the name and the version or label of the model into `request`, and return it."""
         request.model_spec.name = self.model
         if self.version is not None:
             request.model_spec.version.value = self.version
