@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_gen._columns import Column
+from keras_gen._columns import NUMBERS, Column
 from keras_gen._typing import Distribution
 from keras_gen.distributions.posteriors import positive_scale
 
@@ -74,9 +74,9 @@ class Group:
         """Return log p(x) of each column, `[..., size]`, from entries without NaN."""
         return distribution.log_prob(x)
 
-    def sample(self, distribution: Distribution, seed: tf.Tensor) -> tf.Tensor:
-        """Sample one value per column, float32 `[..., size]`."""
-        return tf.cast(distribution.sample(seed=seed), tf.float32)
+    def sample(self, distribution: Distribution, number: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Sample `number` values per column, float32 `[number, ..., size]`."""
+        return tf.cast(distribution.sample(number, seed=seed), tf.float32)
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
         """Return the means of numbers, or the probabilities of categories.
@@ -238,6 +238,201 @@ class NegativeBinomials(Group):
         return tf.round(expectation)
 
 
+class NormalMixtures(Normals):
+    """Columns of kind `real`: Σ_k π_k N(m + s μ_k, (s σ_k)²) with K components per column.
+
+    The decoder outputs the logits of π_1 … π_K for each row. The means μ_k and the standard
+    deviations σ_k of the components are weights, which all rows share.
+
+    Args:
+        indices: Positions of the columns in the array of the table.
+        columns: The columns.
+        num_components: K, the number of components.
+    """
+
+    def __init__(
+        self, indices: Sequence[int], columns: Sequence[Column], num_components: int
+    ) -> None:
+        super().__init__(indices, columns, "mixture")
+        self.num_components = num_components
+        self.parameters_per_column = num_components
+
+    def add_weights(self, add_weight: AddWeight) -> None:
+        """Make the means and the scales of the components."""
+        self.components = _Components(self, self.num_components, add_weight)
+
+    def distribution(self, parameters: tf.Tensor) -> Distribution:
+        """Return the distribution of the columns, in the units of the table."""
+        from tensorflow_probability import distributions as tfd
+
+        logits = _by_component(parameters, self.size, self.num_components)
+        return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), self.of_components())
+
+    def of_components(self) -> Distribution:
+        """Return the distributions of the components, of batch shape `[size, K]`."""
+        from tensorflow_probability import distributions as tfd
+
+        return tfd.Normal(*self.components.in_units(self.mean, self.unit))
+
+    def fitted(self, parameters: tf.Tensor, x: tf.Tensor, observed: tf.Tensor) -> Distribution:
+        """Return `distribution(parameters)`, because no scale is fitted to a batch."""
+        return self.distribution(parameters)
+
+    def expectation(self, distribution: Distribution) -> tf.Tensor:
+        """Return the means."""
+        return distribution.mean()
+
+
+class LogNormalMixtures(NormalMixtures):
+    """Columns of kind `positive`: the logarithm of an entry is a mixture of normals."""
+
+    def of_components(self) -> Distribution:
+        """Return the distributions of the components, of batch shape `[size, K]`."""
+        from tensorflow_probability import distributions as tfd
+
+        return tfd.LogNormal(*self.components.in_units(self.mean, self.unit))
+
+
+class DiscretizedLogisticMixtures(Group):
+    """Columns of kind `count`: a discretized mixture of logistic distributions.
+
+    With y = log(1 + x), P(x) is the probability of y between log(x + 1/2) and log(x + 3/2) under a
+    mixture of K logistic distributions (Salimans et al. 2017, arXiv:1701.05517, equation 2, on the
+    scale of y). The interval of x = 0 has no lower end. The decoder outputs the logits of the
+    components for each row. Their locations and scales are weights, which all rows share.
+
+    Args:
+        indices: Positions of the columns in the array of the table.
+        columns: The columns.
+        num_components: K, the number of components.
+    """
+
+    def __init__(
+        self, indices: Sequence[int], columns: Sequence[Column], num_components: int
+    ) -> None:
+        super().__init__(indices, columns)
+        self.num_components = num_components
+        self.parameters_per_column = num_components
+
+    def add_weights(self, add_weight: AddWeight) -> None:
+        """Make the locations and the scales of the components."""
+        self.components = _Components(self, self.num_components, add_weight)
+
+    def distribution(self, parameters: tf.Tensor) -> Distribution:
+        """Return the mixture of the logistic distributions of y = log(1 + x)."""
+        from tensorflow_probability import distributions as tfd
+
+        logits = _by_component(parameters, self.size, self.num_components)
+        of_components = tfd.Logistic(*self.components.in_units(np.float32(0), np.float32(1)))
+        return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), of_components)
+
+    def log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
+        """Return log P(x) of each column, `[..., size]`.
+
+        With a and b the standardized ends of the interval, sigmoid(b) − sigmoid(a) is computed as
+        sigmoid(b) sigmoid(−a) (1 − e^(a − b)), whose logarithm is finite also for narrow intervals.
+        """
+        components = distribution.components_distribution
+        x = x[..., None]
+        upper = (tf.math.log(x + 1.5) - components.loc) / components.scale
+        lower = (tf.math.log(x + 0.5) - components.loc) / components.scale
+        width = tf.math.log1p(1 / (x + 0.5)) / components.scale
+        inside = tf.math.log_sigmoid(-lower) + tf.math.log(-tf.math.expm1(-width))
+        of_component = tf.math.log_sigmoid(upper) + tf.where(x > 0, inside, 0.0)
+        log_weights = tf.math.log_softmax(distribution.mixture_distribution.logits)
+        return tf.reduce_logsumexp(log_weights + of_component, axis=-1)
+
+    def sample(self, distribution: Distribution, number: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        """Sample whole numbers, float32 `[number, ..., size]`."""
+        y = tf.minimum(distribution.sample(number, seed=seed), LARGEST_LOG / 2)
+        return tf.maximum(tf.round(tf.math.expm1(y)), 0.0)
+
+    def expectation(self, distribution: Distribution) -> tf.Tensor:
+        """Return approximate means: Σ_k π_k (e^(location of k) − 1), at least 0."""
+        centers = tf.maximum(tf.math.expm1(distribution.components_distribution.loc), 0.0)
+        weights = tf.nn.softmax(distribution.mixture_distribution.logits)
+        return tf.reduce_sum(weights * centers, axis=-1)
+
+    def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
+        """Return the means, rounded to whole numbers."""
+        return tf.round(expectation)
+
+
+class _Components:
+    """The locations and scales of the components of each column, as weights.
+
+    At first, the components of a column have equal distances, from the smallest to the largest
+    entry of the training rows.
+
+    Args:
+        group: The group of columns.
+        number: Number of components per column.
+        add_weight: The method `add_weight` of the layer.
+    """
+
+    def __init__(self, group: Group, number: int, add_weight: AddWeight) -> None:
+        ends = np.array([_ends(column) for column in group.columns], np.float32)
+        locations = np.linspace(ends[:, 0], ends[:, 1], number, axis=1)
+        gaps = (ends[:, 1:] - ends[:, :1]) / max(number - 1, 1)
+        rounding = np.array([_rounding(column) for column in group.columns], np.float32)
+        self.smallest = np.maximum(rounding, SMALLEST_SCALE * (ends[:, 1] - ends[:, 0]) / 6)
+        scales = np.log(np.expm1(np.maximum(gaps / gaps.mean(), 1e-3)))
+        self.unit = np.float32(gaps.mean())
+        kind = group.columns[0].kind
+
+        def constant(values: np.ndarray) -> Callable[..., tf.Tensor]:
+            return lambda shape, dtype: tf.broadcast_to(tf.constant(values, dtype), shape)
+
+        shape = (group.size, number)
+        self.locations = add_weight(
+            shape, constant(locations.astype("float32")), name=f"locations_{kind}"
+        )
+        self.raw_scales = add_weight(
+            shape, constant(scales.astype("float32")), name=f"raw_scales_{kind}"
+        )
+
+    def in_units(self, mean: np.ndarray, unit: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return locations mean + unit · location and scales unit · scale, `[size, K]`."""
+        mean, unit = np.reshape(mean, (-1, 1)), np.reshape(unit, (-1, 1))
+        raw_scales = tf.convert_to_tensor(self.raw_scales)
+        scales = self.smallest[:, None] + self.unit * tf.math.softplus(raw_scales)
+        return mean + unit * tf.convert_to_tensor(self.locations), unit * scales
+
+
+def _ends(column: Column) -> tuple[float, float]:
+    """Return the smallest and largest standardized entry of a column.
+
+    Counts are on the scale of log(1 + x). Other numbers are standardized as in `Normals`.
+    """
+    low, high = column.minimum, column.maximum
+    if column.kind == "count":
+        low = max(column.mean - 3 * column.scale, 0.0) if low is None else low
+        high = column.mean + 3 * column.scale if high is None else high
+        return math.log1p(low), max(math.log1p(high), math.log1p(low) + 1e-3)
+    if low is None or high is None:
+        return -3.0, 3.0
+    if column.kind == "positive":
+        low, high = math.log(low), math.log(high)
+    low, high = (low - column.mean) / column.scale, (high - column.mean) / column.scale
+    return low, max(high, low + 1e-3)
+
+
+def _rounding(column: Column) -> float:
+    """Return the standard deviation of the rounding errors of a real column, standardized.
+
+    A smaller σ would give the density of rounded numbers an arbitrary value.
+    """
+    if column.decimals is None or column.kind != "real":
+        return 0.0
+    return 10.0**-column.decimals / math.sqrt(12) / column.scale
+
+
+def _by_component(parameters: tf.Tensor, size: int, number: int) -> tf.Tensor:
+    """Reshape `[..., size * number]` to `[..., size, number]`."""
+    leading = tf.shape(parameters)[:-1]
+    return tf.reshape(parameters, tf.concat([leading, [size, number]], axis=0))
+
+
 class Bernoullis(Group):
     """Columns of kind `binary`, with entries 0 and 1. The decoder outputs the logit of 1."""
 
@@ -292,8 +487,7 @@ class Categoricals(Group):
 
     def by_column(self, values: tf.Tensor) -> tf.Tensor:
         """Reshape `[..., size * categories]` to `[..., size, categories]`."""
-        leading = tf.shape(values)[:-1]
-        return tf.reshape(values, tf.concat([leading, [self.size, self.categories]], axis=0))
+        return _by_component(values, self.size, self.categories)
 
 
 class OrderedLogistics(Categoricals):
@@ -339,22 +533,25 @@ class OrderedLogistics(Categoricals):
         return tfd.Categorical(logits=reaches + stays_below + between)
 
 
-def groups_of(columns: Sequence[Column], scale: str) -> list[Group]:
+def groups_of(columns: Sequence[Column], scale: str, num_components: int) -> list[Group]:
     """Return the groups of the modeled columns of a table.
 
-    The columns of a group have the same kind and, if they are categories, the same number of
-    categories.
+    Args:
+        columns: The modeled columns.
+        scale: The argument `scale` of `Columns`.
+        num_components: The argument `num_components` of `Columns`.
     """
     members: dict[tuple[str, int], list[int]] = {}
     for index, column in enumerate(columns):
         is_coded = column.kind in ("category", "ordinal")
-        members.setdefault((column.kind, len(column.categories) if is_coded else 0), []).append(
-            index
-        )
+        number = len(column.categories) if is_coded else 0
+        members.setdefault((column.kind, number), []).append(index)
+    mixture = scale == "mixture"
+    of_numbers: Any = num_components if mixture else scale
     makers: dict[str, Callable[..., Group]] = {
-        "real": Normals,
-        "positive": LogNormals,
-        "count": NegativeBinomials,
+        "real": NormalMixtures if mixture else Normals,
+        "positive": LogNormalMixtures if mixture else LogNormals,
+        "count": DiscretizedLogisticMixtures if mixture else NegativeBinomials,
         "binary": Bernoullis,
         "category": Categoricals,
         "ordinal": OrderedLogistics,
@@ -362,8 +559,8 @@ def groups_of(columns: Sequence[Column], scale: str) -> list[Group]:
     groups = []
     for (kind, categories), indices in members.items():
         arguments: list[Any] = [indices, [columns[index] for index in indices]]
-        if kind in ("real", "positive", "count"):
-            arguments.append(scale)
+        if kind in NUMBERS:
+            arguments.append(of_numbers)
         if kind in ("category", "ordinal"):
             arguments.append(categories)
         groups.append(makers[kind](*arguments))

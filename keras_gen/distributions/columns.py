@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_gen._arguments import positive_int
 from keras_gen._columns import Column, modeled_columns
 from keras_gen._typing import Distribution, TensorLike
 from keras_gen.distributions._column_groups import Group, Normals, groups_of
@@ -51,9 +52,15 @@ class Columns(Likelihood):
               Outside of training, σ² is the running mean of the errors of the training steps.
             * `"learned"`: one σ per column, a weight that is trained with the model.
             * `"decoded"`: one σ per row and column, which the decoder outputs. The decoder then
-              also outputs the dispersion of each count. This gives the best likelihoods.
+              also outputs the dispersion of each count.
+            * `"mixture"`: each number has a mixture of `num_components` distributions: normal ones
+              for real columns, log-normal ones for positive columns, and discretized logistic ones
+              for counts (Salimans et al. 2017, arXiv:1701.05517). The decoder outputs the weights
+              of the mixture. The components are weights of this layer. Use mixtures to generate
+              tables whose numbers have several peaks, or many equal values such as 0.
 
             With `"optimal"` and `"learned"`, the dispersion of a count is a weight that is trained.
+        num_components: Number of components of each mixture. Only for `scale="mixture"`.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Raises:
@@ -77,21 +84,23 @@ class Columns(Likelihood):
     def __init__(
         self,
         columns: Iterable[Column],
-        scale: Literal["optimal", "learned", "decoded"] = "optimal",
+        scale: Literal["optimal", "learned", "decoded", "mixture"] = "optimal",
+        num_components: int = 20,
         **kwargs: Any,
     ) -> None:
         columns = tuple(columns)
         modeled = modeled_columns(columns)
-        if scale not in ("optimal", "learned", "decoded"):
+        if scale not in ("optimal", "learned", "decoded", "mixture"):
             raise ValueError(
-                "`scale` of Columns must be 'optimal', 'learned' or 'decoded'. "
+                "`scale` of Columns must be 'optimal', 'learned', 'decoded' or 'mixture'. "
                 f"Received: scale={scale!r}"
             )
         super().__init__((len(modeled),), missing=True, **kwargs)
         self.columns = columns
         self.scale = scale
         self.modeled = modeled
-        self.groups = tuple(groups_of(modeled, scale))
+        self.num_components = positive_int(self, "num_components", num_components)
+        self.groups = tuple(groups_of(modeled, scale, self.num_components))
         add_weight = functools.partial(self.add_weight, dtype="float32", autocast=False)
         for group in self.groups:
             group.add_weights(add_weight)
@@ -232,8 +241,8 @@ def _product_of_columns() -> type[Distribution]:
         def _sample_n(self, n: tf.Tensor, seed: Any = None) -> tf.Tensor:
             seeds = tf.unstack(tfp.random.split_seed(seed, n=len(self.groups)))
             values = [
-                tf.cast(of_group.sample(n, seed=of_one), tf.float32)
-                for of_group, of_one in zip(self.of_groups, seeds, strict=True)
+                group.sample(of_group, n, of_one)
+                for group, of_group, of_one in zip(self.groups, self.of_groups, seeds, strict=True)
             ]
             return tf.gather(tf.concat(values, axis=-1), self.order, axis=-1)
 

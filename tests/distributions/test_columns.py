@@ -232,7 +232,7 @@ def test_all_categories_missing_or_extreme_logits_stay_finite():
         assert np.isfinite(log_prob).all()
 
 
-@pytest.mark.parametrize("scale", ["optimal", "learned", "decoded"])
+@pytest.mark.parametrize("scale", ["optimal", "learned", "decoded", "mixture"])
 def test_columns_come_back_from_their_config(scale):
     likelihood = Columns(COLUMNS, scale=scale)
     config = keras.saving.serialize_keras_object(likelihood)
@@ -258,7 +258,7 @@ def test_columns_that_cannot_be_modeled_are_refused(columns, words):
 
 
 def test_an_unknown_scale_is_refused():
-    with pytest.raises(ValueError, match="'optimal', 'learned' or 'decoded'"):
+    with pytest.raises(ValueError, match="'optimal', 'learned', 'decoded' or 'mixture'"):
         Columns(COLUMNS, scale="shared")
 
 
@@ -296,3 +296,66 @@ def test_an_optimal_scale_ignores_missing_pixels():
     x = np.float32([[1.0, NAN], [3.0, NAN]])
     distribution = likelihood.fitted(tf.zeros((1, 2, 2)), x)
     np.testing.assert_allclose(distribution.distribution.scale, np.sqrt(5.0), rtol=1e-6)
+
+
+def test_a_mixture_of_real_and_positive_columns_is_that_of_scipy():
+    real = Column("bill", "real", mean=44.0, scale=5.0, minimum=34.0, maximum=59.0)
+    likelihood = Columns([real, COLUMNS[2]], scale="mixture", num_components=3)
+    assert likelihood.parameter_shape == (6,)
+    logits = np.array([[0.3, -1.0, 0.5, 1.0, 0.0, -0.5]], np.float32)
+    first, second = likelihood.groups
+    first.components.raw_scales.assign([[-1.0, 0.5, 1.0]])
+    locations, scales = (
+        np.asarray(v)[0] for v in first.components.in_units(first.mean, first.unit)
+    )
+    np.testing.assert_allclose(locations, [34.0, 46.5, 59.0], rtol=1e-5)
+    x = np.float32([[47.0, 3900.0]])
+    weights = scipy.special.softmax(logits[0, :3])
+    bill = np.log(np.sum(weights * scipy.stats.norm(locations, scales).pdf(47.0)))
+    logs, widths = (np.asarray(v)[0] for v in second.components.in_units(second.mean, second.unit))
+    mass = scipy.stats.lognorm(widths, scale=np.exp(logs)).pdf(3900.0)
+    mass = np.log(np.sum(scipy.special.softmax(logits[0, 3:]) * mass))
+    distribution = likelihood(logits)
+    np.testing.assert_allclose(
+        likelihood.element_log_prob(distribution, x)[0], [bill, mass], rtol=1e-4
+    )
+    point = likelihood.point(distribution)[0]
+    np.testing.assert_allclose(point[0], np.sum(weights * locations), rtol=1e-5)
+
+
+def test_a_mixture_of_counts_is_a_discretized_logistic_mixture():
+    eggs = Column("eggs", "count", mean=2.0, scale=2.5, minimum=0.0, maximum=20.0)
+    likelihood = Columns([eggs], scale="mixture", num_components=4)
+    logits = np.array([[0.3, -1.0, 0.5, 1.0]], np.float32)
+    group = likelihood.groups[0]
+    locations, scales = (np.asarray(v)[0] for v in group.components.in_units(0.0, 1.0))
+    np.testing.assert_allclose(locations, np.linspace(0, np.log(21), 4), rtol=1e-5)
+    weights = scipy.special.softmax(logits[0].astype("float64"))
+    x = np.arange(30.0)
+    upper = scipy.stats.logistic(locations, scales).cdf(np.log(x + 1.5)[:, None])
+    lower = scipy.stats.logistic(locations, scales).cdf(np.log(x + 0.5)[:, None])
+    lower[0] = 0
+    expected = np.log((upper - lower) @ weights)
+    distribution = likelihood(np.tile(logits, (30, 1)))
+    np.testing.assert_allclose(
+        distribution.log_prob(x[:, None].astype("float32")), expected, rtol=1e-4
+    )
+    many = likelihood(logits[0]).sample(20_000, seed=0).numpy()[:, 0]
+    frequencies = np.bincount(many.astype(int), minlength=30)[:30] / len(many)
+    np.testing.assert_allclose(frequencies, np.exp(expected), atol=0.012)
+    narrow = likelihood(tf.constant([[0.0, 0.0, 0.0, 0.0]]))
+    group.components.raw_scales.assign(np.full((1, 4), -50.0))
+    assert np.isfinite(narrow.log_prob([[15_024.0]])).all()
+
+
+def test_a_mixture_has_finite_gradients_and_ignores_missing_entries():
+    likelihood = Columns(COLUMNS, scale="mixture", num_components=3)
+    size = likelihood.parameter_shape[0]
+    parameters = tf.Variable(tf.random.stateless_normal((2, size), seed=(0, 1)))
+    x = np.stack([np.full(8, NAN), ROW])
+    with tf.GradientTape() as tape:
+        log_prob = likelihood.fitted(parameters, x).log_prob(x)
+    gradients = tape.gradient(log_prob, [parameters, *likelihood.trainable_variables])
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    np.testing.assert_array_equal(log_prob[0], 0.0)
+    np.testing.assert_array_equal(gradients[0][0], np.zeros(size))
