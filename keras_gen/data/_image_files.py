@@ -167,6 +167,8 @@ def _reading(path: str) -> Iterator[None]:
         yield
     except UnreadableImageError:
         raise
+    except (PIL.Image.DecompressionBombError, PIL.Image.DecompressionBombWarning) as error:
+        raise _too_large(path) from error
     except Exception as error:  # damaged files raise errors of many classes inside Pillow
         raise _unreadable(path) from error
 
@@ -182,12 +184,16 @@ def _check_size(path: str, width: int, height: int) -> None:
     """Check the number of pixels, because a small file can contain a huge image."""
     limit = PIL.Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
-        raise UnreadableImageError(
-            f"Expected an image of at most {limit:,} pixels. Received: {printable(path)}, which "
-            f"has {height}×{width} pixels. If you trust the file, set `PIL.Image.MAX_IMAGE_PIXELS` "
-            "to a larger number. Otherwise remove the file, or pass `skip_corrupt=True` to skip "
-            "all such files."
-        )
+        raise _too_large(path)
+
+
+def _too_large(path: str) -> UnreadableImageError:
+    return UnreadableImageError(
+        f"Expected an image of at most {PIL.Image.MAX_IMAGE_PIXELS:,} pixels. Received: "
+        f"{printable(path)}, which has more pixels. If you trust the file, set "
+        "`PIL.Image.MAX_IMAGE_PIXELS` to a larger number. Otherwise remove the file, or pass "
+        "`skip_corrupt=True` to skip all such files."
+    )
 
 
 def _check_transparent_color(path: str, image: PIL.Image.Image) -> None:

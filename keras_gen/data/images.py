@@ -189,7 +189,7 @@ def _parse_color(background: str) -> Color:
 def _find_files(folder: pathlib.Path, notes: _Notes) -> list[_ImageFiles]:
     """Return the training files and the test files, or all files if they are not separate."""
     root = os.fspath(folder)
-    top = _entries(root, notes)
+    top = _entries(root, _Notes())
     folders = [entry.name for entry in top if entry.is_dir()]
     train = [name for name in folders if name.lower() in _TRAIN_FOLDERS]
     test = [name for name in folders if name.lower() in _TEST_FOLDERS]
@@ -200,7 +200,7 @@ def _find_files(folder: pathlib.Path, notes: _Notes) -> list[_ImageFiles]:
             f"{printable(root)}. Move the images into one folder."
         )
     if train and test:
-        for entry in top:
+        for entry in _entries(root, notes):
             if entry.name not in (train[0], test[0]):
                 beside = f"are beside the folders {train[0]} and {test[0]}"
                 notes.add(beside, entry.path)
@@ -461,7 +461,8 @@ def _read_batch(
 
     def decode(path: tf.Tensor) -> tf.Tensor:
         content = tf.io.read_file(path)
-        image = tf.io.decode_image(content, channels=shape[2], expand_animations=False)
+        # this operation also decodes PNG files, and only with this argument as Pillow does
+        image = tf.io.decode_jpeg(content, channels=shape[2], dct_method="INTEGER_ACCURATE")
         return tf.ensure_shape(image, shape)
 
     def decode_all(paths: tf.Tensor) -> tf.Tensor:
