@@ -47,7 +47,10 @@ def bernoulli_log_prob(x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def _sum_to_shape_of(values: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """Sum `gradient` over the axes along which `values` was broadcast to the gradient's shape."""
+    """Sum `gradient` over the axes that broadcasting added to `values`.
+
+    The result has the shape of `values`.
+    """
     if values.shape.is_fully_defined() and values.shape == gradient.shape:
         return gradient
     axes, _ = tf.raw_ops.BroadcastGradientArgs(s0=tf.shape(values), s1=tf.shape(gradient))

@@ -47,9 +47,10 @@ class Columns(Likelihood):
             ignored.
         scale: σ of the real columns and of the logarithms of the positive columns, as one of:
 
-            * `"optimal"`: one σ per column, which a formula computes (Rybkin et al. 2021,
-              arXiv:2006.13202). In a training step, σ² is the mean squared error of the batch.
-              Outside of training, σ² is the running mean of the errors of the training steps.
+            * `"optimal"`, the default: one σ per column, which a formula computes (Rybkin et al.
+              2021, arXiv:2006.13202). In a training step, σ² is the mean squared error of the
+              batch. Outside of training, σ² is the running mean of the errors of the training
+              steps.
             * `"learned"`: one σ per column, a weight that is trained with the model.
             * `"decoded"`: one σ per row and column, which the decoder outputs. The decoder then
               also outputs the dispersion of each count.
@@ -171,8 +172,9 @@ class Columns(Likelihood):
         """Return the distribution of whole rows.
 
         Args:
-            of_groups: One distribution per group.
-            part: The parameters of one group, which have the batch shape of the distribution.
+            of_groups: One distribution per group of columns.
+            part: The parameters of one group. Their leading axes are the batch shape of the
+                distribution.
         """
         product = _product_of_columns()
         return product(self.groups, of_groups, self._order, self.filled, tf.shape(part)[:-1])

@@ -97,7 +97,7 @@ class DiagonalNormal(Posterior):
 
     @property
     def parameter_size(self) -> int:
-        """Size of the encoder's output for one example: 2 `event_size`, for μ and the raw σ."""
+        """Size of the encoder's output for one example: 2 `event_size`, for means and scales."""
         return 2 * self.event_size
 
     def __call__(self, parameters: TensorLike) -> Distribution:
@@ -137,7 +137,10 @@ class FullCovarianceNormal(Posterior):
 
     @property
     def parameter_size(self) -> int:
-        """Size of the encoder's output for one example: n + n + n(n − 1)/2 for μ, raw σ, raw V."""
+        """Size of the encoder's output for one example, 2n + n(n − 1)/2 for n latents.
+
+        n numbers are for the means, n for the scales and n(n − 1)/2 for the covariances.
+        """
         return 2 * self.event_size + self.event_size * (self.event_size - 1) // 2
 
     def point(self, distribution: Distribution) -> tf.Tensor:
@@ -219,7 +222,7 @@ class InverseAutoregressiveNormal(Posterior):
 
     @property
     def parameter_size(self) -> int:
-        """Size of the encoder's output for one example: the entries of μ, the raw σ and h(x)."""
+        """Size of the encoder's output for one example: 2 `event_size` + `context_size`."""
         return 2 * self.event_size + self.context_size
 
     def point(self, distribution: Distribution) -> tf.Tensor:
@@ -301,7 +304,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
 
 
 class MaskedDense(keras.layers.Dense):
-    """Dense layer without bias. Its kernel is multiplied by a fixed mask `[inputs, units]`."""
+    """Dense layer without bias, whose kernel is multiplied by a fixed mask `[inputs, units]`."""
 
     def __init__(self, mask: np.ndarray, **kwargs: Any) -> None:
         super().__init__(mask.shape[1], use_bias=False, **kwargs)
