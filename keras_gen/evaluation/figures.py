@@ -33,8 +33,8 @@ def grid(images: npt.ArrayLike, columns: int = 10, zoom: int = 1) -> np.ndarray:
     Args:
         images: Images `[n, height, width, 1 or 3]` with values in [0, 1]. Values outside
             this range are clipped.
-        columns: Number of images per row.
-        zoom: Enlargement factor. Each pixel of an image becomes `zoom` × `zoom` pixels.
+        columns: Number of images per row. Default: 10.
+        zoom: Enlargement factor. Each pixel of an image becomes `zoom` × `zoom` pixels. Default: 1.
 
     Returns:
         uint8 array `[height, width, 1 or 3]`.
@@ -59,8 +59,8 @@ def save_grid(path: PathLike, images: npt.ArrayLike, columns: int = 10, zoom: in
     Args:
         path: Path of the file. If writing fails, an existing file stays unchanged.
         images: Images `[n, height, width, 1 or 3]` with values in [0, 1].
-        columns: Number of images per row.
-        zoom: Enlargement factor. Each pixel of an image becomes `zoom` × `zoom` pixels.
+        columns: Number of images per row. Default: 10.
+        zoom: Enlargement factor. Each pixel of an image becomes `zoom` × `zoom` pixels. Default: 2.
 
     Raises:
         OSError: If the file cannot be written.

@@ -84,9 +84,9 @@ class IndependenceAudit:
     """log p(x) of each image minus ELBO of the best full-covariance posterior of this image. This
     is the loss because the posterior is a normal distribution."""
     correlations: np.ndarray
-    """Correlation of each pair of latents, `[n, n]` for n latents. An entry is the root mean
-    square, over the images, of the pair's correlation in the best full-covariance posterior of the
-    image."""
+    """Correlation of each pair of latents, `[n, n]` for n latents. In the best full-covariance
+    posterior of an image, each pair of latents has a correlation. An entry is the root mean square
+    of this correlation over the images."""
     seeds: tuple[int, ...]
     """Seeds of the trainings. With several seeds, the intervals of `elbo_gain` and
     `log_likelihood_gain` describe the variation between seeds. With a single seed, these two

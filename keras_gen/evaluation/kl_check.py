@@ -85,9 +85,9 @@ def check_kl(
         x: Examples `[n, *data_shape]`, at least 100, or a `tf.data.Dataset` of batches of such
             examples.
         condition: Labels `[n]` if the model is conditional, otherwise None.
-        num_samples: Number of posterior samples per example.
-        batch_size: Number of examples per forward pass.
-        seed: Seed of the samples, an integer.
+        num_samples: Number of posterior samples per example. Default: 8.
+        batch_size: Number of examples per forward pass. Default: 500.
+        seed: Seed of the samples, an integer. Default: 0.
 
     Returns:
         A `KLCheck`. Its property `agrees` is the verdict.

@@ -32,7 +32,7 @@ def latents(
         model: A keras_gen model with an encoder.
         x: Examples `[n, *data_shape]`, or a `tf.data.Dataset` of batches of such examples.
         condition: Labels `[n]` if the model is conditional, otherwise None.
-        batch_size: Number of examples per forward pass.
+        batch_size: Number of examples per forward pass. Default: 500.
 
     Raises:
         ValueError: If the model has no encoder. If there are no examples, or if the examples have
@@ -67,7 +67,7 @@ def tsne(latents: npt.ArrayLike, seed: int = 0) -> np.ndarray:
 
     Args:
         latents: Latents `[n, latents]` of at least 5 examples.
-        seed: Seed of t-SNE.
+        seed: Seed of t-SNE. Default: 0.
 
     Returns:
         Points `[n, 2]`.

@@ -172,7 +172,7 @@ def log_likelihood(
         condition: Labels y `[n]` if the model is conditional, otherwise None. For a conditional
             model, the function estimates log p(x | y).
         num_samples: K, the number of samples of z per example. Default: 5000.
-        seed: Seed of the samples.
+        seed: Seed of the samples. Default: 0.
         memory: Limit, in bytes, on the output of the decoder's widest layer. The samples are
             decoded in chunks, so that this output does not exceed the limit. The function needs
             more memory than the limit, because a few chunks are computed at the same time. Default:
@@ -243,8 +243,8 @@ def samples_per_chunk(decoder: keras.Model, memory: int = MEMORY, rows: int = 1)
 
     Args:
         decoder: Built Keras model.
-        memory: Bytes that the widest layer may output.
-        rows: Number of examples per forward pass.
+        memory: Bytes that the widest layer may output. Default: 64 MiB.
+        rows: Number of examples per forward pass. Default: 1.
 
     Returns:
         The number of samples, at least 1.

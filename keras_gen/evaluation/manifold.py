@@ -20,14 +20,16 @@ class PrecisionRecall(NamedTuple):
 
     precision: float
     """Fraction of the generated examples that lie in the neighbourhood of a real example. A high
-    precision means that the generated examples are realistic."""
+    precision means that the generated examples are realistic. The function `precision_recall`
+    defines neighbourhoods."""
     recall: float
     """Fraction of the real examples that lie in the neighbourhood of a generated example. A high
-    recall means that the generated examples are varied."""
+    recall means that the generated examples are varied. The function `precision_recall` defines
+    neighbourhoods."""
 
 
 class DensityCoverage(NamedTuple):
-    """Density and coverage of generated examples. Both are robust to outliers. Higher is better."""
+    """Two scores of generated examples that are robust to outliers. Higher is better."""
 
     density: float
     """Take a generated example, and count the real examples in whose neighbourhood it lies. The
@@ -50,7 +52,7 @@ def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) 
     Args:
         real: Features of real examples, `[n, d]`, more than `k` rows.
         generated: Features of generated examples, `[m, d]`, more than `k` rows.
-        k: The k-th nearest neighbour determines the radius. 1 is the nearest.
+        k: The k-th nearest neighbour determines the radius. 1 is the nearest. Default: 3.
 
     Raises:
         ValueError: If the shapes are not `[n, d]` and `[m, d]`, a set has too few rows, or a value
@@ -78,7 +80,7 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
     Args:
         real: Features of real examples, `[n, d]`, more than `k` rows.
         generated: Features of generated examples, `[m, d]`, more than `k` rows.
-        k: The k-th nearest neighbour determines the radius. 1 is the nearest.
+        k: The k-th nearest neighbour determines the radius. 1 is the nearest. Default: 5.
 
     Raises:
         ValueError: If the shapes are not `[n, d]` and `[m, d]`, a set has too few rows, or a value

@@ -94,13 +94,13 @@ def sample_quality(
             `tf.data.Dataset` of batches of such images. If the model was trained on grey images
             whose pixels were replaced by 0 or 1 at random, the model generates probabilities from 0
             to 1. In this case, pass the grey images themselves.
-        other_real: Other real images, as many as in `real`. `real_fid` compares them with `real`.
-            If None, `real_fid` compares two halves of `real`. Halves have fewer images, so their
-            distance is larger.
-        extractor: The network that computes the features. If None, `mnist_classifier()`.
+        other_real: Other real images, as many as in `real`. The attribute `real_fid` of the result
+            compares these images with `real`. If None, it compares two halves of `real`. Halves
+            have fewer images, so their distance is larger.
+        extractor: The network that computes the features. Default: `mnist_classifier()`.
         split: Name of the data split that contains `real`. The attribute `protocol` of the result
             contains this name. Default: `"test"`.
-        seed: Seed of the samples.
+        seed: Seed of the samples. Default: 0.
 
     Returns:
         `SampleQuality`.
@@ -226,15 +226,17 @@ def generate_samples(model: GenerativeModel, num_samples: int, seed: int) -> tf.
 class QualityLogs(keras.callbacks.Callback):
     """A Keras callback that adds the quality of samples to the logs of `fit`.
 
-    The logs get `fid`, `kid`, `precision`, `recall`, `density` and `coverage`. Callbacks that come
-    later in the list of callbacks can use these numbers. In an epoch without a comparison of
-    samples with real images, the logs get the numbers of the last comparison. The attribute
-    `protocol` describes how the numbers are computed. The attribute `real_fid` is the Fréchet
-    distance between two halves of the real images.
+    The logs get `fid`, `kid`, `precision`, `recall`, `density` and `coverage`, which
+    `SampleQuality` defines. Callbacks that come later in the list of callbacks can use these
+    numbers. In an epoch without a comparison of samples with real images, the logs get the numbers
+    of the last comparison. The attribute `protocol` describes how the numbers are computed. The
+    attribute `real_fid` is the Fréchet distance between two halves of the real images.
 
     Args:
-        real: Real images, as for `sample_quality`. Each comparison generates equally many samples.
-        extractor: The network that computes the features. If None, `mnist_classifier()`.
+        real: Real images `[n, height, width, channels]` with values in [0, 1], at least 10, or a
+            `tf.data.Dataset` of batches. Each comparison generates as many samples as there are
+            real images.
+        extractor: The network that computes the features. Default: `mnist_classifier()`.
         every: Number of epochs from one comparison to the next. The first comparison is in the
             first epoch. Default: 1.
         seed: Seed of the samples, the same for each comparison. Default: 0.

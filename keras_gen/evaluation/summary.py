@@ -138,7 +138,7 @@ def summarize(
         extractor: The network that computes features for `sample_quality`. The default for grey
             images of 28×28 pixels is `mnist_classifier()`. For other data, there is no default, and
             without an extractor the scores of `sample_quality` are omitted.
-        seed: Seed of all samples.
+        seed: Seed of all samples. Default: 0.
         real: Real images that are compared with samples. Default: `test`. If the model was trained
             on grey images whose pixels were replaced by 0 or 1 at random, the model generates
             probabilities from 0 to 1. In this case, pass the grey images themselves.
