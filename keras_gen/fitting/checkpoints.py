@@ -438,7 +438,7 @@ def _write_values(prefix: pathlib.Path, values: Sequence[tf.Tensor]) -> None:
 
 
 def _read_values(prefix: pathlib.Path, count: int) -> list[Any]:
-    """Read `count` tensors that `_write_values` of this version or of version 0.1.0 wrote."""
+    """Read the `count` tensors of a checkpoint of this version or of version 0.1.0."""
     reader = tf.train.load_checkpoint(str(prefix))
     first = "values/0/.ATTRIBUTES/VARIABLE_VALUE"
     name = first if reader.has_tensor(first) else "0"
@@ -499,7 +499,7 @@ def _by_name(
 ) -> dict[str, keras.callbacks.Callback]:
     """Return `{name: callback}`, with names that are the same in a resumed training.
 
-    A name is the class of the callback and the number of earlier callbacks of this class.
+    A name consists of the class of the callback and the number of earlier callbacks of this class.
     """
     named: dict[str, keras.callbacks.Callback] = {}
     for callback in callbacks:

@@ -80,7 +80,10 @@ def step_errors() -> Iterator[None]:
 
 
 def _non_finite_error(text: str) -> NonFiniteError:
-    """Return the error for the text of the TensorFlow error that `assert_finite` caused."""
+    """Return the `NonFiniteError` for a failed `assert_finite`.
+
+    `text` is the text of the TensorFlow error.
+    """
     _, listed, rest = text.split(_NAMES)[:3]
     names = listed.split(",")
     step, *values = re.findall(r"\[([^\[\]]*)\]", rest)[: 1 + len(names)]
