@@ -180,7 +180,8 @@ def _check_fixed(
 def _check_floats(argument: str, network: keras.layers.Layer) -> None:
     """Check that the inputs of a network, other than labels, are floats.
 
-    Keras casts data to the dtype of the input. So integers as inputs would round all data.
+    Keras casts the data to the dtype of the input. An input of integers would therefore round all
+    data.
 
     Raises:
         ValueError: If an input has another dtype.
