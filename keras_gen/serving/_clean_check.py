@@ -27,7 +27,8 @@ TOLERANCE = 1e-4
 """Largest allowed difference from an answer of the Keras model. For numbers above 1, the difference
 is relative."""
 TOLERANCE_16_BITS = 1e-2
-"""Largest allowed difference for a model in which any layer computes in 16 bits."""
+"""Largest allowed difference from an answer of the Keras model, if any layer computes in 16
+bits."""
 PNG_SIGNATURE = b"\x89PNG"
 LATENCY_RUNS = 20
 
@@ -35,9 +36,10 @@ Tensors = dict[str, np.ndarray]
 
 
 def check(folder: pathlib.Path) -> dict[str, Any]:
-    """Call every signature of a SavedModel with its stored request, and inspect the graph.
+    """Call every signature of a SavedModel with a stored request, and inspect the graph.
 
-    A signature is a function that the server offers.
+    A signature is a function that the server offers. The SavedModel contains one request per
+    signature.
 
     Args:
         folder: Folder of the SavedModel.

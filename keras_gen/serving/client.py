@@ -119,7 +119,7 @@ class _Client:
             latest version.
         label: Label of a version in the server, such as `"stable"`. Do not give both
             `version` and `label`.
-        timeout: Largest number of seconds to wait for an answer.
+        timeout: Largest number of seconds to wait for an answer. Default: 60.
 
     Raises:
         ValueError: If both a version and a label are given.
@@ -157,7 +157,7 @@ class _Client:
         """Call a signature of the model. A signature is a function that the server offers.
 
         Args:
-            signature: Name of the signature.
+            signature: Name of the signature. Default: `"serving_default"`.
             **inputs: One array per input of the signature. The first dimension of each array is
                 the batch. A PNG file is a `bytes` object.
 
@@ -250,7 +250,7 @@ class RESTClient(_Client):
             latest version.
         label: Label of a version in the server, such as `"stable"`. Do not give both
             `version` and `label`.
-        timeout: Largest number of seconds to wait for an answer.
+        timeout: Largest number of seconds to wait for an answer. Default: 60.
 
     Raises:
         ValueError: If both a version and a label are given.
@@ -344,7 +344,7 @@ class GRPCClient(_Client):
             latest version.
         label: Label of a version in the server, such as `"stable"`. Do not give both
             `version` and `label`.
-        timeout: Largest number of seconds to wait for an answer.
+        timeout: Largest number of seconds to wait for an answer. Default: 60.
 
     Raises:
         ValueError: If both a version and a label are given.

@@ -48,8 +48,8 @@ def publish(
             signature is a function that the server offers. If an input or an output of `NAME` is a
             batch of images, then this input or output of `NAME_bytes` is a batch of PNG files.
             Default: False.
-        card: Markdown text for the section "Training" of the model card, for instance the
-            settings and the final metrics. If the text is empty, the card has no such section.
+        card: Markdown text for the section "Training" of the model card, for instance the settings
+            and the final metrics. Default: no text, and no such section.
 
     Returns:
         Path of the new version, `base/<next integer>`.

@@ -21,7 +21,7 @@ _TIMEOUT = 600  # seconds
 
 @dataclasses.dataclass(frozen=True)
 class Verification:
-    """The result of `verify`. `print` shows a table of the signatures without the problems."""
+    """The result of `verify`. `print` shows a table of all signatures."""
 
     folder: pathlib.Path
     """Folder of the SavedModel."""
