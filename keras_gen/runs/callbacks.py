@@ -127,7 +127,7 @@ class Summaries(keras.callbacks.TensorBoard):
         examples: Two or more examples, from which the KL is computed. For a model that depends on
             labels, pass a pair `(examples, labels)`.
         every: Interval in epochs between images of samples. Default: 10.
-        seed: Seed of the samples.
+        seed: Seed of the samples. Default: 0.
 
     Raises:
         ValueError: If `every` is not a positive integer.

@@ -30,8 +30,8 @@ def sample(
 
     Args:
         run: Folder of the run.
-        num_samples: Number of samples.
-        seed: Seed of the samples.
+        num_samples: Number of samples. Default: 100.
+        seed: Seed of the samples. Default: 0.
         output: Path of the file. Default: `samples.png` for images, and `samples.npy` for other
             data, in the folder of the run.
 
@@ -64,7 +64,7 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
         run: Folder of the run.
         num_samples: Number of posterior samples with which log p(x) of each test example is
             estimated. Default: 500. Models that cannot estimate log p(x) ignore this number.
-        seed: Seed of all samples.
+        seed: Seed of all samples. Default: 0.
 
     Returns:
         The scores, an `evaluation.Evaluation`.
@@ -129,7 +129,7 @@ def audit(
         images: Number of test examples for which a separate posterior is optimized, at least 2.
             Default: 100.
         num_samples: Number of posterior samples with which log p(x) of each test example is
-            estimated.
+            estimated. Default: 200.
 
     Returns:
         The result, an `evaluation.IndependenceAudit`.

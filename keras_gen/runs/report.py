@@ -37,9 +37,9 @@ _CAPTIONS = {  # name of a figure: (CSS class, caption). The class `pixels` enla
 def write_report(run: PathLike) -> pathlib.Path:
     """Write `report.html` into the folder of a run.
 
-    The page shows the configuration. If the folder contains their files, the page also shows the
-    metrics, the figures, the scores of `evaluate` and the result of `audit`. The page needs no
-    other file and no network access.
+    The page shows the configuration, the metrics, the figures, the scores of `evaluate` and the
+    result of `audit`. A section is omitted if the folder does not contain its file. The page needs
+    no other file and no network access.
 
     Args:
         run: Folder of the run.

@@ -1,4 +1,4 @@
-"""The `tf.distribute.Strategy` of a run, for one device, all local GPUs, or several workers."""
+"""Create the `tf.distribute.Strategy` of a run: one device, all local GPUs, or several workers."""
 
 from __future__ import annotations
 
@@ -56,7 +56,10 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
 
 
 def broadcast_from_chief(strategy: tf.distribute.Strategy, number: int) -> int:
-    """Return the `number` that the chief (worker 0) passed. All workers must call this function."""
+    """Send `number` from the chief (worker 0) to all workers, and return it on each worker.
+
+    All workers must call this function.
+    """
     if not several_workers(strategy):
         return number
     mine = float(number) if is_chief(strategy) else 0.0

@@ -89,7 +89,7 @@ def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
     Raises:
         ValueError: If the folder contains no run, if the run is finished, if another process is
             training the run, or if the run's configuration differs from `config`.
-        NonFiniteError, CheckpointError, PublishError, OSError: As for `train`.
+        NonFiniteError, CheckpointError, PublishError, OSError: For the same reasons as in `train`.
     """
     folder = RunFolder(run)
     saved = folder.read_config()
@@ -224,7 +224,7 @@ def _prepare(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
 def _num_classes(config: RunConfig, train_data: tf.data.Dataset, test_data: tf.data.Dataset) -> int:
     """Return the number of classes of the data.
 
-    If the data set does not state this number, it is 1 plus the largest label.
+    If the data set does not state this number, the function returns 1 plus the largest label.
     """
     known = data.number_of_classes(config.data, config.data_dir)
     if known is not None:
