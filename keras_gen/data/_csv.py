@@ -50,6 +50,15 @@ _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|[+-]?(inf|inf
 _SPACES = " '\u00a0\u2009\u202f’"  # separators of thousands that are never decimal signs
 
 
+class _RecordError(Exception):
+    """A record has invalid quotation marks."""
+
+    def __init__(self, line: int, cause: Exception) -> None:
+        super().__init__(line, cause)
+        self.line = line
+        self.cause = cause
+
+
 class CsvFile:
     """A delimited text file.
 
@@ -80,6 +89,7 @@ class CsvFile:
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(_damaged_gzip(path, error)) from error
         complete = len(sample) < _SAMPLE
+        self.encoding_is_known = encoding is not None
         self.encoding = encoding or self._sniff_encoding(sample, complete)
         text = self._decode_sample(sample, complete)
         self.sample_is_ascii = text.isascii()
@@ -111,8 +121,10 @@ class CsvFile:
                 self.skipped += sum(field.count("\n") for field in header_row)
         self.header = header
         self.names = self._names(header_row, body, names)
-        self.decimal = decimal or _sniff_decimal(body, self.separator)
+        commas, points = _count_decimal_signs(body)
+        self.decimal = decimal or ("," if commas and not points else ".")
         self.decimal_is_known = decimal is not None
+        self.has_points = points > 0
         self.text_columns = self._sniff_text(body)
         self.forced_text: frozenset[str] = frozenset()
 
@@ -157,7 +169,7 @@ class CsvFile:
     def _use_windows_encoding(self, content: bytes) -> str:
         """Decode content that is not UTF-8 with the encoding of Windows in Western Europe."""
         text = None
-        if self.encoding == "utf-8":
+        if self.encoding == "utf-8" and not self.encoding_is_known:
             with contextlib.suppress(UnicodeDecodeError):
                 text = content.decode("cp1252")
         if text is None:
@@ -352,7 +364,8 @@ class CsvFile:
                 f"Expected text in {self.path}. Received: a NUL byte in line {line}. The file is "
                 "damaged, or it is not a table of text. Export it again as CSV."
             )
-        text = self.text_columns | self.forced_text | _columns_with_leading_zeros(self, content)
+        raw = self.forced_text | _columns_with_leading_zeros(self, content)
+        dtypes = {**dict.fromkeys(self.text_columns, "category"), **dict.fromkeys(raw, "str")}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pandas.errors.ParserWarning)
@@ -362,7 +375,7 @@ class CsvFile:
                     header=None,
                     names=list(self.names),
                     index_col=False,
-                    dtype=dict.fromkeys(text, "category"),
+                    dtype=dtypes,
                     keep_default_na=False,
                     na_values=list(self.missing),
                     decimal=self.decimal,
@@ -371,7 +384,7 @@ class CsvFile:
                     engine="c",
                 )
         except UnicodeDecodeError as error:
-            if first_row or not self.sample_is_ascii:
+            if first_row or not self.sample_is_ascii or self.encoding_is_known:
                 raise ValueError(
                     f"Expected {self.path} to be in the encoding UTF-8. Reading the file failed: "
                     f"{error}. Pass the `encoding` of the file, such as 'cp1252'."
@@ -399,15 +412,17 @@ class CsvFile:
             return
         reader = self._fields(lines, strict=True)
         first = 1
-        for row in reader:
-            if row:
-                yield first, row
-            first = reader.line_num + 1
+        try:
+            for row in reader:
+                if row:
+                    yield first, row
+                first = reader.line_num + 1
+        except csv.Error as error:
+            raise _RecordError(first, error) from None
 
     def _check_records(self, content: bytes, first_row: int) -> None:
         """Raise an error if a record has the wrong number of fields, or an open quotation mark."""
         offset = self.skipped if first_row == 0 else self.line(first_row) - 1
-        last = 0
         try:
             for number, row in self.records(_lines(content)):
                 if len(row) != len(self.names):
@@ -416,12 +431,11 @@ class CsvFile:
                         f"{len(row)} fields in line {offset + number}. Correct the line. If its "
                         "text contains separators, put the text in quotation marks."
                     )
-                last = number
-        except csv.Error as error:
+        except _RecordError as error:
             raise ValueError(
                 f"Expected a closing quotation mark for each opening one in {self.path}. Received: "
-                f"an invalid record after line {offset + last} ({error}). Correct the quotation "
-                "marks."
+                f"an invalid record that starts in line {offset + error.line} ({error.cause}). "
+                "Correct the quotation marks."
             ) from None
 
     def line(self, row: int) -> int:
@@ -461,7 +475,8 @@ class CsvFile:
                 columns[name] = column.astype("boolean")
                 continue
             texts[name] = columns[name] = self._cleaned(column)
-        if not self.decimal_is_known and self.decimal == "." and not _has_fractions(frame):
+        is_open = not self.decimal_is_known and not self.has_points and self.decimal == "."
+        if is_open and texts and not _has_fractions(frame):
             for text in texts.values():
                 values = text.categories
                 if _look_like_numbers(values) and _all_numbers(values, ",") is not None:
@@ -489,7 +504,7 @@ class CsvFile:
         found = [str(value) for value in categorical.categories]
         stripped = [value.strip() for value in found]
         missing = set(self.missing)
-        if stripped == found and missing.isdisjoint(found):
+        if stripped == categorical.categories.tolist() and missing.isdisjoint(found):
             return categorical
         kept = {value: None for value in stripped if value not in missing}
         position = {value: index for index, value in enumerate(kept)}
@@ -498,7 +513,7 @@ class CsvFile:
 
     def _check_thousands(self, name: str, values: Sequence[str], frame: pandas.DataFrame) -> None:
         """Raise an error if `1,234` can be a number with a fraction or a number of thousands."""
-        if self.decimal_is_known or self.decimal == "," or _has_fractions(frame):
+        if self.decimal_is_known or self.has_points or self.decimal == "," or _has_fractions(frame):
             return
         grouped = [value for value in values if "," in value]
         if grouped and all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", value) for value in grouped):
@@ -616,19 +631,23 @@ def _sniff_separator(lines: list[str]) -> str:
     return ","
 
 
-def _sniff_decimal(body: list[list[str]], separator: str) -> str:
-    """Return the decimal sign of the numbers in the sample."""
-    comma = 0
-    point = 0
-    for row in body:
-        for field in row:
-            if re.fullmatch(r"[+-]?(\d*,\d+|\d{1,3}([.' ]\d{3})+,\d+)", field):
-                is_group = re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", field)
-                comma += not is_group
-            elif re.fullmatch(r"[+-]?\d*\.\d+|[+-]?\d{1,3}(,\d{3})+\.\d+", field):
-                is_group = re.fullmatch(r"[+-]?[1-9]\d{0,2}\.\d{3}", field)
-                point += not is_group
-    return "," if comma and not point else "."
+def _count_decimal_signs(body: list[list[str]]) -> tuple[int, int]:
+    """Return how many fields have a decimal comma, and how many have a decimal point.
+
+    Fields such as `1,234` are not counted, because the comma can separate thousands.
+    """
+    counts = []
+    for sign, group in ((",", r"\."), (r"\.", ",")):
+        number = re.compile(rf"[+-]?(\d*|\d{{1,3}}([{group}{_SPACES}]\d{{3}})+){sign}\d+")
+        unclear = re.compile(rf"[+-]?[1-9]\d{{0,2}}{sign}\d{{3}}")
+        counts.append(
+            sum(
+                number.fullmatch(field) is not None and not unclear.fullmatch(field)
+                for row in body
+                for field in row
+            )
+        )
+    return counts[0], counts[1]
 
 
 def _is_ragged(content: bytes, separator: str, width: int, rows: int) -> bool:
@@ -666,6 +685,6 @@ def _columns_with_leading_zeros(file: CsvFile, content: bytes) -> frozenset[str]
                     remaining.discard(index)
             if not remaining:
                 break
-    except csv.Error:
+    except _RecordError:
         return frozenset()
     return frozenset(found)

@@ -463,7 +463,7 @@ class ColumnStatistics:
         if not self.too_many and number == 1:
             return "constant", ""
         if self.whole:
-            unique = self.unique and not self.missing and observed > 2
+            unique = self.unique and not self.missing and observed > 1
             named = _NAMES_OF_IDENTIFIERS.fullmatch(self.name) or _NAMES_OF_IDENTIFIERS.fullmatch(
                 self.name.lower()
             )
@@ -495,6 +495,8 @@ class ColumnStatistics:
         number = len(values)
         if number == 1:
             return "constant", ""
+        if self.name == "Unnamed: 0" and number == self.rows:
+            return "identifier", "excluded: the names of the rows"
         if all(isinstance(value, str) for value in values):
             texts = [str(value) for value in values[: 10 * _MAX_CATEGORIES]]
             dates = sum(_DATE.fullmatch(text) is not None for text in texts)
@@ -515,6 +517,15 @@ class ColumnStatistics:
         others = [text for text in texts if not _is_number(text)]
         if others and 2 * len(others) <= len(texts):
             raise at.error("numbers", repr(others[0]), find(others[0]), NUMBER_REMEDY)
+        commas = [text for text in others if re.fullmatch(r"[+-]?[\d.]*,\d+", text)]
+        if 2 * len(commas) > len(texts):
+            remedy = (
+                "Pass `decimal=','` if the comma is the decimal sign, and write all numbers of "
+            )
+            remedy += "the file with the same sign."
+            raise at.error(
+                "numbers with one decimal sign", repr(commas[0]), find(commas[0]), remedy
+            )
         units = [text for text in texts if _WITH_UNIT.fullmatch(text)]
         affixes = {re.sub(r"[\d.,\s+-]+", "", text) for text in units}
         if len(units) >= 3 and 2 * len(units) > len(texts) and len(affixes) <= 3:

@@ -1,0 +1,1062 @@
+"""Tables: hostile files and DataFrames, kinds of columns, splits, round trips, streaming."""
+
+import gzip
+import re
+
+import numpy as np
+import pandas
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from keras_gen import data
+from keras_gen._columns import Column, decode_array, encode_frame
+from keras_gen.data import _csv, _table_sources, tables
+
+NAN = float("nan")
+RANDOM = np.random.default_rng(0)
+
+
+def in_order(table, rows=None):
+    """Return all rows of a table that was read with `test_fraction=0`, in their order."""
+    array = table.train if rows is None else rows
+    order = np.random.default_rng(0).permutation(len(array))
+    return array[np.argsort(order)]
+
+
+def read(source, **arguments):
+    return data.read_table(source, test_fraction=0.0, **arguments)
+
+
+def text(content, encoding="utf-8", name="t.csv"):
+    """Return a function that writes a text file."""
+
+    def build(folder):
+        path = folder / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode(encoding))
+        return path
+
+    return build
+
+
+def frame(*arguments, **columns):
+    """Return a function that makes a DataFrame."""
+    return lambda folder: pandas.DataFrame(*arguments or (columns,))
+
+
+MIXED = "name{0}x{0}y\nUli{0}1{1}5{0}7\nÄnne{0}2{1}25{0}8\nUli{0}{0}\n"
+MIXED_VALUES = {"name": ["Uli", "Änne", "Uli"], "x": [1.5, 2.25, None], "y": [7, 8, None]}
+PAIRS = [(0.5, 0.25), (1.5, 2.25), (-3.5, 1000.125)]
+PAIR_VALUES = {"a": [0.5, 1.5, -3.5], "b": [0.25, 2.25, 1000.125]}
+FIVE = [1.5, 2.5, -3.5, 4.5, 6.5]
+SURVEY = [0, 1, 2, 3, 4] * 6
+
+
+def gzipped(folder):
+    path = folder / "t.CSV.gz"
+    path.write_bytes(gzip.compress(b"a,b\n1.5,-2\n2.5,3\n"))
+    return path
+
+
+def cut_gzip(folder):
+    path = folder / "t.csv.gz"
+    path.write_bytes(gzip.compress(bytes(RANDOM.integers(48, 57, 10_000).tolist()))[:-2000])
+    return path
+
+
+def own_index(folder):
+    pandas.DataFrame({"a": FIVE}, index=[3, 7, 8, 11, 20]).to_csv(folder / "t.csv")
+    return folder / "t.csv"
+
+
+def excel(folder):
+    pandas.DataFrame({"a": FIVE, "s": list("xyxyy")}).to_excel(folder / "t.XLSX", index=False)
+    return folder / "t.XLSX"
+
+
+def two_sheets(folder):
+    with pandas.ExcelWriter(folder / "t.xlsx") as writer:
+        for name in ("one", "two"):
+            pandas.DataFrame({"a": FIVE}).to_excel(writer, sheet_name=name)
+    return folder / "t.xlsx"
+
+
+def parquet(folder):
+    values = {"a": FIVE, "s": pandas.Categorical(list("xyxyy")), "n": [1, None, 3, -4, 5]}
+    result = pandas.DataFrame(values)
+    result["n"] = result["n"].astype("Int64")
+    result.to_parquet(folder / "t.parquet")
+    return folder / "t.parquet"
+
+
+def many_columns(number):
+    return {f"c{index}": RANDOM.normal(size=5) for index in range(number)}
+
+
+LONG = "x" * 5000
+WIDE = {f"c{index}": RANDOM.normal(size=5).round(3).tolist() for index in range(2000)}
+
+# name, builder, arguments of read_table, expected values by name
+READ = [
+    ("utf-8", text(MIXED.format(",", ".")), {}, MIXED_VALUES),
+    ("utf-8 with BOM", text(MIXED.format(",", "."), "utf-8-sig"), {}, MIXED_VALUES),
+    ("utf-16", text(MIXED.format("\t", "."), "utf-16"), {}, MIXED_VALUES),
+    ("utf-16 without BOM", text(MIXED.format(",", "."), "utf-16-le"), {}, MIXED_VALUES),
+    ("utf-32", text(MIXED.format(",", "."), "utf-32"), {}, MIXED_VALUES),
+    ("latin-1", text(MIXED.format(";", ","), "latin-1"), {"encoding": "latin-1"}, MIXED_VALUES),
+    ("semicolons", text(MIXED.format(";", ".")), {}, MIXED_VALUES),
+    ("tabs", text(MIXED.format("\t", "."), name="t.TSV"), {}, MIXED_VALUES),
+    ("pipes", text(MIXED.format("|", "."), name="t.txt"), {}, MIXED_VALUES),
+    ("decimal commas", text(MIXED.format(";", ",")), {}, MIXED_VALUES),
+    ("Windows lines", text(MIXED.format(",", ".").replace("\n", "\r\n")), {}, MIXED_VALUES),
+    ("old Mac lines", text(MIXED.format(",", ".").replace("\n", "\r")), {}, MIXED_VALUES),
+    ("no last line end", text(MIXED.format(",", ".").removesuffix("\n")), {}, MIXED_VALUES),
+    ("blank lines", text("\n" + MIXED.format(",", ".").replace("\n", "\n\n")), {}, MIXED_VALUES),
+    ("sep= line", text("sep=;\n" + MIXED.format(";", ".")), {}, MIXED_VALUES),
+    ("comments", text("# made by x\n# y\n" + MIXED.format(",", ".")), {}, MIXED_VALUES),
+    ("gzip", gzipped, {}, {"a": [1.5, 2.5], "b": [-2, 3]}),
+    ("header of savetxt", text("# a b\n0.5 0.25\n1.5 2.25\n-3.5 1000.125\n"), {}, PAIR_VALUES),
+    (
+        "no header",
+        text("0.5,0.25\n1.5,2.25\n-3.5,1000.125\n"),
+        {},
+        {"column_0": PAIR_VALUES["a"], "column_1": PAIR_VALUES["b"]},
+    ),
+    (
+        "no header, decimal commas",
+        text("0,5;0,25\n1,5;2,25\n-3,5;1000,125\n"),
+        {},
+        {"column_0": PAIR_VALUES["a"], "column_1": PAIR_VALUES["b"]},
+    ),
+    ("quotes", text('"a","b"\n"0.5","0.25"\n"1.5","2.25"\n"-3.5","1000.125"\n'), {}, PAIR_VALUES),
+    (
+        "quoted decimal commas",
+        text('"a","b"\n"0,5","0,25"\n"1,5","2,25"\n"-3,5","1000,125"\n'),
+        {},
+        PAIR_VALUES,
+    ),
+    (
+        "quoted separators and line ends",
+        text('a,s\n1.5,"x, y"\n2.5,"u\nv"\n-3.5,"say ""hi"""\n4.5,"x, y"\n'),
+        {},
+        {"a": [1.5, 2.5, -3.5, 4.5], "s": ["x, y", "u\nv", 'say "hi"', "x, y"]},
+    ),
+    (
+        "spaces after separators",
+        text('a, s, t\n1.5, "x", p\n2.5, "y, z", q\n-3.5, "x", q\n'),
+        {},
+        {"a": [1.5, 2.5, -3.5], "s": ["x", "y, z", "x"], "t": list("pqq")},
+    ),
+    (
+        "thousands with points and decimal commas",
+        text("a;b\n1.234,5;2.345\n12.345.678,25;1.001\n-0,5;999\n"),
+        {},
+        {"a": [1234.5, 12345678.25, -0.5], "b": [2345, 1001, 999]},
+    ),
+    (
+        "thousands with commas and decimal points",
+        text('a,b\n"1,234.5","2,345"\n"12,345,678.25","1,001"\n-0.5,999\n'),
+        {},
+        {"a": [1234.5, 12345678.25, -0.5], "b": [2345, 1001, 999]},
+    ),
+    (
+        "thousands with spaces and apostrophes",
+        text("a;b\n1 234,5;2'345\n12\u202f345,25;1'001\n-0,5;-999\n"),
+        {},
+        {"a": [1234.5, 12345.25, -0.5], "b": [2345, 1001, -999]},
+    ),
+    (
+        "thousands, with decimal=",
+        text('a,b\n"1,234",1.5\n"12,345",2.5\n"-1,001",-1.5\n'),
+        {"decimal": "."},
+        {"a": [1234, 12345, -1001], "b": [1.5, 2.5, -1.5]},
+    ),
+    (
+        "decimal comma with three places, with decimal=",
+        text("a;b\n1,234;1\n2,345;-2\n"),
+        {"decimal": ","},
+        {"a": [1.234, 2.345], "b": [1, -2]},
+    ),
+    (
+        "decimal commas after many whole numbers",
+        text("a;s\n" + "".join(f"{i}0;{'xy'[i % 2]}\n" for i in range(1, 400)) + "-0,5;x\n"),
+        {},
+        {
+            "a": [10.0 * i for i in range(1, 400)] + [-0.5],
+            "s": ["xy"[i % 2] for i in range(1, 400)] + ["x"],
+        },
+    ),
+    (
+        "index of to_csv",
+        own_index,
+        {},
+        {"a": FIVE},
+    ),
+    (
+        "row names of R",
+        text('"a" "b"\n"r1" 0.5 0.25\n"r2" 1.5 2.25\n"r3" -3.5 1000.125\n'.replace(" ", ",")),
+        {},
+        PAIR_VALUES,
+    ),
+    (
+        "separators at the ends of lines",
+        text("a,b\n0.5,0.25,\n1.5,2.25,\n-3.5,1000.125,\n"),
+        {},
+        {**PAIR_VALUES, "Unnamed: 2": [None] * 3},
+    ),
+    (
+        "names with spaces, unicode, underscores",
+        text(f" a b ,größe_µm,_x,2x,{LONG}\n1,2,3,4,5\n-1,-2,-3,-4,-5\n-2,-9,3,1,0\n"),
+        {},
+        {
+            "a b": [1, -1, -2],
+            "größe_µm": [2, -2, -9],
+            "_x": [3, -3, 3],
+            "2x": [4, -4, 1],
+            LONG: [5, -5, 0],
+        },
+    ),
+    (
+        "a name that is empty",
+        text("a,,b\n1.5,2.5,x\n-1.5,-2.5,y\n"),
+        {},
+        {"a": [1.5, -1.5], "Unnamed: 1": [2.5, -2.5], "b": ["x", "y"]},
+    ),
+    (
+        "numbers as names",
+        text("1,2\n1.5,2.5\n-1.5,-2.5\n"),
+        {"header": True},
+        {"1": [1.5, -1.5], "2": [2.5, -2.5]},
+    ),
+    (
+        "years as names of columns of numbers",
+        text("land,2001,2002\n1,2.5,3.5\n2,1.5,0.5\n3,-1.5,-0.5\n"),
+        {},
+        {"land": [1, 2, 3], "2001": [2.5, 1.5, -1.5], "2002": [3.5, 0.5, -0.5]},
+    ),
+    (
+        "text without a header, which occurs again",
+        text("x,1.5\ny,2.5\nx,-0.5\n"),
+        {},
+        {"column_0": ["x", "y", "x"], "column_1": [1.5, 2.5, -0.5]},
+    ),
+    (
+        "words for missing values",
+        text("a,s\n1.5,x\n?,y\nNA,?\n-,-\n#DIV/0!,N/A\nnull,NULL\n ? , ? \n-2.5,.\n,\n"),
+        {},
+        {
+            "a": [1.5, None, None, None, None, None, None, -2.5, None],
+            "s": ["x", "y", *[None] * 7],
+        },
+    ),
+    (
+        "own words for missing values",
+        text("a,s\n1.5,NA\n-999,x\nunknown,unknown\n-2.5,NA\n3.5,\n"),
+        {"missing": ["unknown", -999]},
+        {"a": [1.5, None, None, -2.5, 3.5], "s": ["NA", "x", None, "NA", None]},
+    ),
+    (
+        "a column without entries",
+        text("a,b\n1.5,\n-2.5,\n"),
+        {},
+        {"a": [1.5, -2.5], "b": [None] * 2},
+    ),
+    (
+        "a constant column",
+        text("a,b,c\n1.5,7,x\n-2.5,7,x\n"),
+        {},
+        {"a": [1.5, -2.5], "b": [7, 7], "c": ["x", "x"]},
+    ),
+    (
+        "booleans",
+        text("a,b,c\nTrue,TRUE,yes\nfalse,,no\nTRUE,FALSE,\n"),
+        {},
+        {"a": [True, False, True], "b": [True, None, False], "c": ["yes", "no", None]},
+    ),
+    (
+        "leading zeros",
+        text("zip,n\n01234,1.5\n98765,2.5\n00501,-2.5\n01234,1\n"),
+        {},
+        {"zip": ["01234", "98765", "00501", "01234"], "n": [1.5, 2.5, -2.5, 1]},
+    ),
+    (
+        "negative zero and exponents",
+        text("a\n-0.0\n1e3\n-2.5E-1\n"),
+        {},
+        {"a": [0.0, 1000.0, -0.25]},
+    ),
+    (
+        "quoted numbers with spaces",
+        text('a,b\n" 1.5 ",x\n" -2 ",y\n'),
+        {},
+        {"a": [1.5, -2], "b": ["x", "y"]},
+    ),
+    (
+        "spaces around categories",
+        text("s,a\nx ,1.5\n x,2.5\ny,-1.5\n"),
+        {},
+        {"s": ["x", "x", "y"], "a": [1.5, 2.5, -1.5]},
+    ),
+    ("survey answers", text("q\n" + "".join(f"{q}\n" for q in SURVEY)), {}, {"q": SURVEY}),
+    ("whole numbers beyond int64", text("a\n1e20\n2e20\n-3e20\n"), {}, {"a": [1e20, 2e20, -3e20]}),
+    ("2,000 columns", lambda folder: pandas.DataFrame(WIDE), {}, WIDE),
+    ("Excel", excel, {}, {"a": FIVE, "s": list("xyxyy")}),
+    ("Parquet", parquet, {}, {"a": FIVE, "s": list("xyxyy"), "n": [1, None, 3, -4, 5]}),
+    (
+        "nullable dtypes",
+        frame(
+            i=pandas.array([1, None, -3], "Int64"),
+            b=pandas.array([True, None, False], "boolean"),
+            f=pandas.array([0.5, None, -1.5], "Float32"),
+            s=pandas.array(["x", None, "y"], "string"),
+        ),
+        {},
+        {
+            "i": [1, None, -3],
+            "b": [True, None, False],
+            "f": [0.5, None, -1.5],
+            "s": ["x", None, "y"],
+        },
+    ),
+    (
+        "sparse dtype",
+        frame(a=pandas.arrays.SparseArray([0.0, 0.0, -1.5]), b=[1.5, 2.5, -0.5]),
+        {},
+        {"a": [0, 0, -1.5], "b": [1.5, 2.5, -0.5]},
+    ),
+    (
+        "ordered categories",
+        frame(
+            size=pandas.Categorical(["M", "S", None], ["S", "M", "L"], ordered=True), a=[1.5, 2, -3]
+        ),
+        {},
+        {"size": ["M", "S", None], "a": [1.5, 2, -3]},
+    ),
+    (
+        "Python objects",
+        lambda folder: pandas.DataFrame(
+            {"a": [1, None, -2.5], "b": [True, False, None], "s": ["x", "", "y"]}, dtype=object
+        ),
+        {},
+        {"a": [1, None, -2.5], "b": [True, False, None], "s": ["x", None, "y"]},
+    ),
+    (
+        "an index with two levels",
+        lambda folder: pandas.DataFrame(
+            {"a": FIVE}, index=pandas.MultiIndex.from_product([[1], list("vwxyz")])
+        ),
+        {},
+        {"a": FIVE},
+    ),
+    (
+        "names that are numbers",
+        lambda folder: pandas.DataFrame([[1.5, -2], [2.5, 3]]),
+        {},
+        {"0": [1.5, 2.5], "1": [-2, 3]},
+    ),
+    (
+        "chosen kinds",
+        text("visits,size,n\n1,M,0\n2,S,1\n2,L,1\n"),
+        {"kinds": {"visits": "count", "size": ["S", "M", "L"], "n": "real"}},
+        {"visits": [1, 2, 2], "size": ["M", "S", "L"], "n": [0, 1, 1]},
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("build", "arguments", "expected"), [pytest.param(*case, id=name) for name, *case in READ]
+)
+def test_a_hostile_table_is_read_right(tmp_path, build, arguments, expected):
+    table = read(build(tmp_path), **arguments)
+    found = table.to_frame(in_order(table))
+    assert list(found) == list(expected)
+    for name, values in expected.items():
+        entries = [None if pandas.isna(value) else value for value in found[name].tolist()]
+        if any(isinstance(value, float) for value in values):
+            np.testing.assert_allclose(
+                np.float64(entries), np.float64(values), rtol=1e-6, err_msg=name
+            )
+        else:
+            assert entries == values, name
+
+
+REJECTED = [
+    ("an empty file", text(""), {}, ["t.csv", "an empty file"]),
+    ("blank lines only", text("\n\n \n"), {}, ["t.csv", "an empty file"]),
+    ("only a header", text("a,b\n"), {}, ["at least one row", "t.csv", "no rows"]),
+    ("one row", text("a,b\n1,x\n"), {}, ["can be modeled", "t.csv", "a (excluded: one value"]),
+    ("a folder", lambda folder: folder, {}, ["to be a file", "which is a folder"]),
+    ("a missing file", lambda folder: folder / "x.csv", {}, ["x.csv, which does not exist"]),
+    ("an unknown suffix", text("a\n1\n", name="t.doc"), {}, [".csv, .tsv", "t.doc", "Rename"]),
+    ("no table", lambda folder: 7, {}, ["`source` must be a path", "int"]),
+    ("a cut gzip file", cut_gzip, {}, ["t.csv.gz", "undamaged", "Copy"]),
+    ("no gzip file", text("a\n1\n", name="t.csv.gz"), {}, ["t.csv.gz", "undamaged", ".gz"]),
+    ("repeated names", text("a,b,a\n1,2,3\n"), {}, ["t.csv", "more than once: a", "Rename"]),
+    (
+        "repeated names of a frame",
+        lambda folder: pandas.DataFrame([[1, 2]], columns=["a", "a"]),
+        {},
+        ["the DataFrame", "more than once: a"],
+    ),
+    ("a short row", text("a,b\n1,2\n3\n4,5\n"), {}, ["t.csv", "2 fields", "1 fields in line 3"]),
+    ("a long row", text("a,b\n1,2\n\n3,4,5\n"), {}, ["t.csv", "3 fields in line 4", "quotation"]),
+    ("long and short rows", text("a,b,c\n1,2,3\n1,2\n1,2,3,4\n"), {}, ["2 fields in line 3"]),
+    ("a short row with quotes", text('a,b\n"x\ny",2\n3\n'), {}, ["1 fields in line 4"]),
+    ("an open quotation mark", text('a,b\n1,x\n2,"y\n3,z\n'), {}, ["t.csv", "closing quotation"]),
+    ("text after a quotation mark", text('a,b\n1,x\n"2"y,z\n'), {}, ["line 3", "quotation"]),
+    ("a NUL byte", text(b"a,b\n1,2\n3,\x004\n"), {}, ["NUL byte in line 3", "damaged"]),
+    ("infinity", text("a,b\n1,2\n3,4\ninf,5\n"), {}, ["'a'", "t.csv", "inf in line 4", "Correct"]),
+    ("minus infinity", frame(a=[1.0, -np.inf, 3.0]), {}, ["'a'", "-inf in row 1", "DataFrame"]),
+    ("overflow of float32", text("a\n1\n1e39\n-1\n"), {}, ["'a'", "1e+39 in line 3", "unit"]),
+    (
+        "a word among numbers",
+        text("a,b\n1,x\n2,y\nthree,z\n4,z\n"),
+        {},
+        ["'a'", "'three' in line 4", "missing=[...]"],
+    ),
+    (
+        "text late in a column",
+        text("a\n" + "1\n2\n" * 500 + "x\n"),
+        {},
+        ["'a'", "'x' in line 1002"],
+    ),
+    (
+        "units",
+        text("w,b\n12 kg,1\n13 kg,2\n14.5 kg,3\n"),
+        {},
+        ["'w'", "without a unit", "'12 kg' in line 2"],
+    ),
+    ("percent signs", text("w,b\n12%,1\n13%,2\n14.5%,3\n"), {}, ["'w'", "unit", "'12%' in line 2"]),
+    ("currency", text("w,b\n$1.50,1\n$13,2\n$14,3\n"), {}, ["'w'", "unit", "'$1.50' in line 2"]),
+    (
+        "ambiguous thousands",
+        text('a,b\n"1,234",1\n"2,345",2\n'),
+        {},
+        ["'a'", "'1,234' in line 2", "`decimal='.'`"],
+    ),
+    (
+        "both decimal signs",
+        text("a;b\n1,5;1.5\n2,5;-2.5\n-7,25;1.25\n"),
+        {},
+        ["'a'", "'-7,25' in line 4"],
+    ),
+    (
+        "names or values",
+        text("bob,1,2\nann,3,4\ncy,5,6\n"),
+        {},
+        ["either names or values", "`header=False`"],
+    ),
+    ("two header lines", text("a,b\ncm,kg\n1,2\n3,4\n"), {}, ["'a'", "'cm' in line 2"]),
+    (
+        "wrong encoding",
+        text("a,s\n1,ä\n", "latin-1"),
+        {"encoding": "utf-8"},
+        ["utf-8", "`encoding`"],
+    ),
+    ("an unknown encoding", text("a\n1\n"), {"encoding": "utf-9"}, ["`encoding`", "'utf-9'"]),
+    (
+        "UTF-8 that is damaged",
+        text(b"a,s\n1,\xc3\xa4\n" * 1 + b"2,x\n" * 90_000 + b"3,\xe4\n"),
+        {},
+        ["UTF-8", "`encoding`"],
+    ),
+    (
+        "timestamps",
+        text("t\n" + "".join(f"17{i:011d}\n" for i in range(50, 90))),
+        {},
+        ["'t'", "float32", "Subtract"],
+    ),
+    (
+        "only dates",
+        text("d\n2020-01-02\n2021-01-03\n2021-01-04\n"),
+        {},
+        ["can be modeled", "dates and times"],
+    ),
+    ("complex numbers", frame(a=[1j, 2.0]), {}, ["'a'", "real numbers", "imaginary"]),
+    ("lists", frame(a=[[1], [2, 3]]), {}, ["'a'", "[1] in row 0", "one column of each"]),
+    ("dictionaries", frame(a=[1, {"b": 2}]), {}, ["'a'", "{'b': 2} in row 1"]),
+    ("bytes", frame(a=[b"x", b"y"]), {}, ["'a'", "type bytes", "row 0"]),
+    ("mixed types", frame(a=[1, "x", True]), {}, ["'a'", "one type", "bool, int, str"]),
+    (
+        "two levels of names",
+        lambda folder: pandas.DataFrame([[1, 2]], columns=[["a", "a"], ["b", "c"]]),
+        {},
+        ["2 levels", "Join"],
+    ),
+    (
+        "no columns",
+        lambda folder: pandas.DataFrame(index=range(3)),
+        {},
+        ["can be modeled", "no columns"],
+    ),
+    ("no rows", lambda folder: pandas.DataFrame({"a": []}), {}, ["at least one row", "DataFrame"]),
+    ("two sheets", two_sheets, {}, ["one sheet", "one, two", "sheet_name"]),
+    ("no Excel file", text("a\n1\n", name="t.xlsx"), {}, ["t.xlsx", "workbook", "CSV"]),
+    ("no Parquet file", text("a\n1\n", name="t.parquet"), {}, ["t.parquet", "Parquet file"]),
+    (
+        "a million categories",
+        lambda folder: pandas.DataFrame({"s": [f"n{i}" for i in range(1_000_000)]}),
+        {},
+        ["can be modeled", "1000000 different values", "kinds="],
+    ),
+    (
+        "a name that kinds misspells",
+        text("visits,a\n1,2\n"),
+        {"kinds": {"visit": "count"}},
+        ["`kinds`", "'visit'", "Did you mean 'visits'?"],
+    ),
+    (
+        "an unknown kind",
+        text("a\n1\n"),
+        {"kinds": {"a": "number"}},
+        ["kinds['a']", "'number'", "real, positive"],
+    ),
+    (
+        "a count that is negative",
+        text("a\n1\n-2\n"),
+        {"kinds": {"a": "count"}},
+        ["'a'", "-2 in line 3", "at least 0"],
+    ),
+    (
+        "a count with a fraction",
+        text("a\n1\n2.5\n"),
+        {"kinds": {"a": "count"}},
+        ["'a'", "2.5 in line 3"],
+    ),
+    (
+        "a positive number that is 0",
+        text("a\n1\n0\n"),
+        {"kinds": {"a": "positive"}},
+        ["'a'", "0 in line 3"],
+    ),
+    (
+        "a binary column with 3 values",
+        text("a\nx\ny\nz\n"),
+        {"kinds": {"a": "binary"}},
+        ["'a'", "2 values", "3 values"],
+    ),
+    (
+        "text that shall be a number",
+        text("a\n1\ntwo\n"),
+        {"kinds": {"a": "real"}},
+        ["'a'", "'two' in line 3"],
+    ),
+    (
+        "an order without a value",
+        text("a\nS\nM\nXL\n"),
+        {"kinds": {"a": ["S", "M"]}},
+        ["'a'", "Missing: ['XL']"],
+    ),
+    (
+        "text without an order",
+        text("a\nS\nM\nXL\n"),
+        {"kinds": {"a": "ordinal"}},
+        ["'a'", "from the lowest"],
+    ),
+    ("a wrong label", text("a,b\n1,2\n"), {"label": "c"}, ["`label`", "a, b", "'c'"]),
+    (
+        "a missing label",
+        text("a,b\n1,x\n2,\n3,y\n"),
+        {"label": "b"},
+        ["'b'", "missing entry in line 3"],
+    ),
+    ("a wrong fraction", text("a\n1\n"), {"test_fraction": 1.0}, ["`test_fraction`", "1.0"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("build", "arguments", "words"), [pytest.param(*case, id=name) for name, *case in REJECTED]
+)
+def test_a_hostile_table_is_rejected_with_its_place_and_a_remedy(tmp_path, build, arguments, words):
+    with pytest.raises(ValueError, match=r"Expected|must") as raised:
+        data.read_table(build(tmp_path), **{"test_fraction": 0.0, **arguments})
+    for word in words:
+        assert word in str(raised.value)
+
+
+def test_a_file_that_is_not_utf_8_is_read_with_a_warning(tmp_path):
+    path = text(MIXED.format(",", "."), "cp1252")(tmp_path)
+    with pytest.warns(UserWarning, match=r"t\.csv is not in the encoding UTF-8.*Windows-1252"):
+        table = read(path)
+    assert table.columns[0].categories == ("Uli", "Änne")
+    late = text(b"s,a\n" + b"x,1.5\ny,-2.5\n" * 30_000 + "ä,3\n".encode("cp1252"))(tmp_path)
+    with pytest.warns(UserWarning, match="Windows-1252"):
+        assert read(late).columns[0].categories == ("x", "y", "ä")
+
+
+# === Kinds ===
+
+WHOLE = np.arange(60)
+KINDS = {
+    "real": RANDOM.normal(size=60),
+    "uniform": RANDOM.random(60),  # its logarithm is skewed
+    "positive": RANDOM.lognormal(3, 1, size=60),
+    "negative whole": WHOLE - 30,
+    "count": RANDOM.negative_binomial(1, 0.1, size=60),
+    "year": 1950 + RANDOM.permutation(60),
+    "temperature": np.clip(RANDOM.normal(50, 4, size=60).round(), 1, None),  # variance < mean
+    "survey": WHOLE % 5,
+    "zero and one": WHOLE % 2,
+    "one and two": 1 + WHOLE % 2,
+    "boolean": WHOLE % 2 == 0,
+    "text": [f"t{i % 4}" for i in WHOLE],
+    "names": [f"n{i}" for i in WHOLE],
+    "ID": 7 * RANDOM.permutation(60),
+    "userId": 7 * RANDOM.permutation(60),
+    "order_id": 7 * RANDOM.permutation(60),
+    "paid": RANDOM.negative_binomial(1, 0.1, size=60),
+    "row numbers": WHOLE + 1,
+    "constant": np.full(60, 2.5),
+    "missing": np.full(60, NAN),
+    "date": pandas.date_range("2020-01-01", periods=60),
+    "date with zone": pandas.date_range("2020-01-01", periods=60, tz="UTC"),
+    "duration": pandas.to_timedelta(WHOLE, unit="h"),
+    "period": pandas.period_range("2020-01", periods=60, freq="M"),
+    "date as text": [f"2020-01-{1 + i % 28:02d}" for i in WHOLE],
+    "time as text": [f"{i % 24:02d}:{i % 60:02d}" for i in WHOLE],
+    "bins": pandas.cut(WHOLE, 3),
+    "ordered": pandas.Categorical([f"t{i % 4}" for i in WHOLE], ["t3", "t2", "t0", "t1"], True),
+    "coded": pandas.Categorical(WHOLE % 3),
+}
+EXPECTED_KINDS = {
+    "real": "real",
+    "uniform": "real",
+    "positive": "positive",
+    "negative whole": "real",
+    "count": "count",
+    "year": "positive",
+    "temperature": "positive",
+    "survey": "category",
+    "zero and one": "binary",
+    "one and two": "binary",
+    "boolean": "binary",
+    "text": "category",
+    "names": "identifier",
+    "ID": "identifier",
+    "userId": "identifier",
+    "order_id": "identifier",
+    "paid": "count",
+    "row numbers": "identifier",
+    "constant": "constant",
+    "missing": "constant",
+    "date": "identifier",
+    "date with zone": "identifier",
+    "duration": "identifier",
+    "period": "identifier",
+    "date as text": "identifier",
+    "time as text": "identifier",
+    "bins": "ordinal",
+    "ordered": "ordinal",
+    "coded": "category",
+}
+
+
+def test_kinds_are_inferred_and_printed():
+    table = data.read_table(pandas.DataFrame(KINDS))
+    columns = {column.name: column for column in table.columns}
+    assert {name: column.kind for name, column in columns.items()} == EXPECTED_KINDS
+    assert columns["survey"].categories == (0, 1, 2, 3, 4)
+    assert columns["boolean"].categories == (False, True)
+    assert columns["ordered"].categories == ("t3", "t2", "t0", "t1")
+    assert columns["missing"].missing == 60
+    lines = str(table.columns).splitlines()
+    assert len(lines) == 1 + len(KINDS)
+    for line, (name, kind) in zip(lines[1:], EXPECTED_KINDS.items(), strict=True):
+        assert re.match(rf"{re.escape(name)} +{kind} ", line)
+    assert "excluded: dates and times" in lines[1 + list(KINDS).index("date")]
+    assert str(table).startswith("Table of the DataFrame: 54 training rows and 6 test rows, ")
+
+
+def test_statistics_come_from_the_training_rows():
+    values = RANDOM.lognormal(size=(200, 2))
+    values[::7, 0] = NAN
+    source = pandas.DataFrame(values, columns=["a", "b"])
+    source["a"] -= 5
+    table = data.read_table(source, test_fraction=0.25, seed=3)
+    assert (table.train.shape, table.test.shape) == ((150, 2), (50, 2))
+    assert table.train.dtype == np.float32
+    together = np.concatenate([table.test, table.train])
+    order = np.random.default_rng(3).permutation(200)
+    np.testing.assert_array_equal(together, source.to_numpy(np.float32)[order])
+    train = source.iloc[order[50:]]
+    a, b = table.columns
+    assert (a.kind, b.kind, a.missing) == ("real", "positive", 29)
+    for column, numbers in ((a, train["a"]), (b, np.log(train["b"]))):
+        np.testing.assert_allclose(column.mean, np.nanmean(numbers), rtol=1e-12)
+        np.testing.assert_allclose(column.scale, np.nanstd(numbers), rtol=1e-12)
+        np.testing.assert_allclose(column.minimum, train[column.name].min())
+        np.testing.assert_allclose(column.maximum, train[column.name].max())
+
+
+def test_categories_that_only_test_rows_have_count_as_missing_with_a_warning(tmp_path):
+    train = pandas.DataFrame({"s": list("xyxy"), "a": [1.5, 2, -3, 4]})
+    test = pandas.DataFrame({"a": [7, -8.5], "s": ["z", "y"], "other": [1, 2]})
+    with pytest.warns(UserWarning, match="1 categories that no training row has: 'z'"):
+        table = data.read_table(train, test=test)
+    np.testing.assert_array_equal(table.test, [[NAN, 7], [1, -8.5]])
+    assert len(table.train) == 4
+    source = pandas.DataFrame({"a": np.arange(40.0) - 9, "s": ["x", "y"] * 20})
+    rare = np.random.default_rng(0).permutation(40)[0]  # a test row
+    source.loc[rare, "s"] = "rare"
+    with pytest.warns(UserWarning, match="'rare'"):
+        table = data.read_table(source)
+    assert table.columns[1].categories == ("x", "y")
+    assert np.isnan(table.test[:, 1]).sum() == 1
+    test = test.iloc[1:]
+    test.to_csv(tmp_path / "test.csv", index=False)
+    with pytest.raises(ValueError, match=r"Missing: a\..*Received the columns: s"):
+        data.read_table(train, test=test[["s"]])
+    with pytest.raises(ValueError, match=r"at least 0 .*'a' of .*test\.csv.*-8\.5 in line 2"):
+        data.read_table(
+            train.assign(a=[1, 2, 2, 4]), kinds={"a": "count"}, test=tmp_path / "test.csv"
+        )
+
+
+def test_labels_leave_the_features():
+    source = pandas.DataFrame({"a": FIVE * 4, "y": ["dog", "cat", "cat", "ant", "dog"] * 4})
+    table = data.read_table(source, label="y")
+    assert [column.name for column in table.columns] == ["a"]
+    assert table.class_names == ("ant", "cat", "dog")
+    order = np.random.default_rng(0).permutation(20)
+    expected = source["y"].map({"ant": 0, "cat": 1, "dog": 2}).to_numpy()[order]
+    np.testing.assert_array_equal(table.test_labels, expected[:2])
+    np.testing.assert_array_equal(table.labels, expected[2:])
+    assert table.labels.dtype == np.int64
+    for values, codes, names in (
+        ([0, 2, 0, 2, 0], [0, 2, 0, 2, 0], ("0", "1", "2")),
+        ([-1, 1, 1, -1, 1], [0, 1, 1, 0, 1], ("-1", "1")),
+        ([True, False, True, True, False], [1, 0, 1, 1, 0], ("False", "True")),
+    ):
+        table = read(pandas.DataFrame({"a": FIVE, "y": values}), label="y")
+        np.testing.assert_array_equal(in_order(table, table.labels), codes)
+        assert table.class_names == names
+
+
+# === New rows, and back ===
+
+
+def test_new_rows_are_encoded_with_the_columns_of_the_table(tmp_path):
+    table = data.read_table("penguins", seed=1)
+    new = pandas.DataFrame({
+        "sex": ["male", None], "species": ["Gentoo", "Adelie"], "island": ["Dream", ""],
+        "bill_length_mm": ["40.5", NAN], "bill_depth_mm": [18, 17], "flipper_length_mm": [190, 1],
+        "body_mass_g": [4000, 4100], "year": [2008.0, 2009.0], "more": [1, 2],
+    })  # fmt: skip
+    expected = [[2, 1, 40.5, 18, 190, 4000, 1, 1], [0, NAN, NAN, 17, 1, 4100, NAN, 2]]
+    np.testing.assert_array_equal(table.from_frame(new), np.float32(expected))
+    new.to_csv(tmp_path / "new.csv", index=False)
+    np.testing.assert_array_equal(table.read_rows(tmp_path / "new.csv"), np.float32(expected))
+    np.testing.assert_array_equal(
+        data.read_rows(tmp_path / "new.csv", table.columns), np.float32(expected)
+    )
+    new.loc[1, "island"] = "Draem"
+    message = (
+        r"one of the categories 'Biscoe', 'Dream', 'Torgersen' in the column 'island' of the "
+        r"DataFrame\. Received: 'Draem' in row 1 .*unseen='missing'"
+    )
+    with pytest.raises(ValueError, match=message):
+        table.from_frame(new)
+    np.testing.assert_array_equal(table.from_frame(new, unseen="missing"), np.float32(expected))
+    with pytest.raises(ValueError, match="`unseen` must be"):
+        table.from_frame(new, unseen="ignore")
+    with pytest.raises(ValueError, match=r"Missing: sex, year\. .*empty entries"):
+        table.from_frame(new.drop(columns=["sex", "year"]))
+    with pytest.raises(ValueError, match=r"'body_mass_g' .*Received: 'heavy' in row 0"):
+        table.from_frame(new.assign(island="Dream", body_mass_g=["heavy", "4"]))
+    with pytest.raises(ValueError, match=r"greater than 0 .*'body_mass_g' .*-1 in row 1"):
+        table.from_frame(new.assign(island="Dream", body_mass_g=[4, -1]))
+
+
+def test_a_constant_of_new_rows_must_be_the_constant():
+    table = read(pandas.DataFrame({"a": FIVE, "c": ["x"] * 5}))
+    new = pandas.DataFrame({"a": [1.0], "c": ["y"]})
+    with pytest.raises(ValueError, match="one of the categories 'x' in the column 'c'"):
+        table.from_frame(new)
+    np.testing.assert_array_equal(table.from_frame(new, unseen="missing"), [[1]])
+    np.testing.assert_array_equal(table.from_frame(new[["a"]]), [[1]])
+
+
+def test_numbers_and_texts_of_categories_match():
+    column = Column("q", "category", (0, 1, 2))
+    truth = Column("t", "binary", (False, True))
+    codes = Column("zip", "category", ("01", "7"))
+    new = pandas.DataFrame({"q": ["2", "1.0"], "t": ["true", "0"], "zip": ["01", "7"]})
+    array = encode_frame([column, truth, codes], new)
+    np.testing.assert_array_equal(array, [[2, 1, 0], [1, 0, 1]])
+    new = pandas.DataFrame({"q": [2, 1], "t": [1, 0], "zip": [7, 7.0]})
+    array = encode_frame([column, truth, codes], new)
+    np.testing.assert_array_equal(array, [[2, 1, 1], [1, 0, 1]])
+    with pytest.raises(ValueError, match="'01', '7' in the column 'zip'"):
+        encode_frame([codes], pandas.DataFrame({"zip": [1, 7]}))
+
+
+def test_generated_rows_get_the_dtypes_of_the_table():
+    source = pandas.DataFrame({
+        "whole": np.int32([5, 6, 7, -8, 9]),
+        "small": np.int8([1, 2, 3, -4, 5]),
+        "mass": [1.25, 2.5, -3.75, 4.0, 5.0],
+        "zero": pandas.array([1, 2, None, -4, 9], "Int64"),
+        "yes": [True, False, True, True, False],
+        "s": list("xyxyz"),
+        "c": pandas.Categorical(list("abaca")),
+        "one": [7] * 5,
+        "id": [5, 7, 9, 2, 1],
+    })  # fmt: skip
+    table = read(source)
+    array = np.array(
+        [[5.4, 127, 1.2549, 1.6, 1, 2, 2], [5.6, 300, -0.001, NAN, NAN, NAN, NAN], [NAN] * 7]
+    )
+    found = table.to_frame(array)
+    assert list(found) == ["whole", "small", "mass", "zero", "yes", "s", "c", "one"]
+    assert found.dtypes.astype(str).to_dict() == {
+        "whole": "Int64", "small": "Int64", "mass": "float64", "zero": "Int64", "yes": "boolean",
+        "s": "str", "c": "category", "one": "int64",
+    }  # fmt: skip
+    expected = [[5, 127, 1.25, 2, True, "z", "c", 7], [6, 300, 0, None, None, None, None, 7]]
+    for row, values in enumerate(expected):
+        for value, entry in zip(values, found.iloc[row], strict=True):
+            assert entry == value or (value is None and pandas.isna(entry))
+    assert found["c"].cat.categories.tolist() == ["a", "b", "c"]
+    assert str(found["mass"][1]) == "0.0"
+    whole = table.to_frame(np.nan_to_num(array[:1]))
+    assert whole.dtypes.astype(str)[["whole", "small", "yes"]].tolist() == ["int32", "int8", "bool"]
+    for wrong, message in (
+        (np.zeros((2, 3)), r"shape \(rows, 7\).*Received: shape \(2, 3\)"),
+        (np.where(array[:1] == 127, np.inf, array[:1]), "finite entries in the column 'small'"),
+        (
+            array[:1] + np.array([0, 0, 0, 0, 0.5, 0, 0]),
+            "codes from 0 to 1 in the column 'yes'.*1.5 in row",
+        ),
+        (
+            array[:1] + np.array([0, 0, 0, 0, 0, 1, 0]),
+            "codes from 0 to 2 in the column 's'.*3 in row 0",
+        ),
+        (
+            array[:1] - np.array([0, 0, 0, 0, 0, 3, 0]),
+            "codes from 0 to 2 in the column 's'.*-1 in row 0",
+        ),
+    ):
+        with pytest.raises(ValueError, match=message):
+            table.to_frame(wrong)
+
+
+TEXTS = st.text(st.characters(codec="utf-8", exclude_characters="\r\n\0"), max_size=8)
+
+
+@st.composite
+def frames(draw):
+    """Return DataFrames whose columns have any dtype that `read_table` models."""
+    rows = draw(st.integers(2, 20))
+
+    def column(values, dtype):
+        optional = st.lists(values | st.none(), min_size=rows, max_size=rows)
+        return pandas.Series(draw(optional), dtype=dtype)
+
+    makers = {
+        "float64": lambda: column(st.integers(-9999, 9999).map(lambda i: i / 100), "float64"),
+        "Int64": lambda: column(st.integers(-(2**20), 2**20), "Int64"),
+        "boolean": lambda: column(st.booleans(), "boolean"),
+        "str": lambda: column(TEXTS.map(lambda s: f"t{s}".strip()), "str"),
+        "category": lambda: column(st.sampled_from(["a", "b", "c"]), "category"),
+    }
+    chosen = draw(st.lists(st.sampled_from(sorted(makers)), min_size=1, max_size=6))
+    columns = {f"{dtype} {index}": makers[dtype]() for index, dtype in enumerate(chosen)}
+    return pandas.DataFrame(columns)
+
+
+@given(frames())
+@settings(max_examples=150, deadline=None)
+def test_a_frame_survives_the_array(source):
+    kinds = {}
+    for name in source:
+        distinct = source[name].nunique()
+        if distinct > 1:
+            kinds[name] = "real" if name.startswith(("float", "Int")) else "category"
+    if not kinds:
+        with pytest.raises(ValueError, match="can be modeled"):
+            read(source)
+        return
+    table = read(source, kinds=kinds)
+    array = in_order(table)
+    back = decode_array(table.columns, array)
+    expected = source.copy()
+    for name in source.select_dtypes("category"):  # without the categories that do not occur
+        expected[name] = source[name].cat.remove_unused_categories()
+    for name in kinds:
+        pandas.testing.assert_series_equal(back[name], expected[name])
+    np.testing.assert_array_equal(table.from_frame(back), array)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-(10**6), 10**6).map(lambda i: i / 10), TEXTS.map("t{}".format)),
+        min_size=2, max_size=30, unique_by=(lambda row: row[0], lambda row: row[1].strip()),
+    )
+)  # fmt: skip
+@settings(max_examples=100, deadline=None)
+def test_a_csv_file_of_pandas_is_read_as_pandas_reads_it(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("csv") / "t.csv"
+    pandas.DataFrame(rows, columns=["a", "s"]).to_csv(path, index=False)
+    table = read(path, kinds={"a": "real", "s": "category"}, missing=[])
+    found = table.to_frame(in_order(table))
+    assert found["a"].tolist() == pytest.approx([a for a, _ in rows], rel=1e-7)
+    assert found["s"].tolist() == [s.strip() for _, s in rows]
+
+
+# === Large tables ===
+
+
+def large_frame(rows=1000):
+    generator = np.random.default_rng(1)
+    return pandas.DataFrame({
+        "a": generator.normal(size=rows).round(3),
+        "n": generator.negative_binomial(2, 0.1, size=rows),
+        "s": generator.choice(["x", "y, z", "ü\nv"], size=rows),
+        "m": np.where(generator.random(rows) < 0.3, NAN, generator.normal(size=rows).round(2)),
+        "y": generator.choice(["no", "yes"], size=rows),
+    })  # fmt: skip
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet", "utf-16.csv"])
+def test_a_large_table_is_read_in_blocks_in_every_epoch(tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(tables, "_BLOCK_SIZE", 1000)
+    monkeypatch.setattr(_table_sources, "_BLOCK_ROWS", 64)
+    source = large_frame()
+    path = tmp_path / f"t{suffix}"
+    if suffix == ".parquet":
+        source.to_parquet(path)
+    else:
+        source.to_csv(path, index=False, encoding="utf-16" if "utf-16" in suffix else "utf-8")
+    monkeypatch.setattr(tables, "_MEMORY_LIMIT", 1000)
+    table = data.read_table(path, label="y", batch_size=32, test_fraction=0.2)
+    whole = data.read_table(source, label="y")
+    assert [column.kind for column in table.columns] == [column.kind for column in whole.columns]
+    assert table.columns[2].categories == ("x", "y, z", "ü\nv")
+    assert table.class_names == ("no", "yes")
+    assert table.labels is None
+    for _ in range(2):
+        splits = []
+        for split in (table.train, table.test):
+            batches = list(split.as_numpy_iterator())
+            assert len(split) == len(batches)
+            assert {len(x) for x, _ in batches[:-1]} == {32}
+            splits.append([np.concatenate(part) for part in zip(*batches, strict=True)])
+        (train, train_labels), (test, test_labels) = splits
+        assert 150 < len(test) < 250
+        rows = np.column_stack(
+            [np.concatenate([train, test]), np.concatenate([train_labels, test_labels])]
+        )
+        expected = np.column_stack(
+            [
+                np.concatenate([whole.train, whole.test]),
+                np.concatenate([whole.labels, whole.test_labels]),
+            ]
+        )
+        for one in (rows, expected):
+            one[:] = one[np.lexsort(np.nan_to_num(one, nan=99).T)]
+        np.testing.assert_array_equal(rows, expected)
+        a, n, _, m = table.columns
+        for index, column in ((0, a), (1, n), (3, m)):
+            np.testing.assert_allclose(column.mean, np.nanmean(train[:, index]), rtol=1e-5)
+            np.testing.assert_allclose(column.scale, np.nanstd(train[:, index]), rtol=1e-5)
+    assert not np.array_equal(train[:100], whole.train[:100])
+
+
+def test_blocks_agree_on_what_a_column_is(tmp_path, monkeypatch):
+    """The first blocks of `code` have numbers, a later block has text; decimal commas come late."""
+    monkeypatch.setattr(tables, "_BLOCK_SIZE", 1000)
+    monkeypatch.setattr(_csv, "_SAMPLE", 500)
+    lines = [f"{i % 7};{i % 5}\n" for i in range(1000)] + ["x;0,5\n"] * 100
+    path = text("code;a\n" + "".join(lines))(tmp_path)
+    table = read(path, in_memory=False, kinds={"code": "category"})
+    assert table.columns[0].categories == ("0", "1", "2", "3", "4", "5", "6", "x")
+    rows = np.concatenate(list(table.train.as_numpy_iterator()))
+    assert np.bincount(rows[:, 0].astype(int)).tolist() == [143] * 6 + [142, 100]
+    assert (rows[:, 1] == 0.5).sum() == 100
+    bad = text("code;a\n" + "".join(lines) + "1\n2;3\n", name="bad.csv")(tmp_path)
+    with pytest.raises(ValueError, match="1 fields in line 1102"):
+        read(bad, in_memory=False)
+    bad = text("code;a\n" + "".join(lines) + "1;inf\n2;3\n", name="bad.csv")(tmp_path)
+    with pytest.raises(ValueError, match=r"'a' .*inf in line 1102"):
+        read(bad, in_memory=False, kinds={"code": "category"})
+    with pytest.raises(ValueError, match=r"'code' .*Received: 'x' in line 1002"):
+        read(path, in_memory=False, kinds={"code": "real"})
+
+
+# === data.load ===
+
+
+def loaded(source, **arguments):
+    train, test = data.load(source, **arguments)
+    return [np.concatenate(list(split.as_numpy_iterator())) for split in (train, test)]
+
+
+def test_load_reads_tables(tmp_path):
+    table = data.read_table("penguins")
+    train, test = loaded("penguins")
+    np.testing.assert_array_equal(test, table.test)
+    for rows, expected in ((train, table.train), (test, table.test)):
+        rows, expected = (one[np.lexsort(np.nan_to_num(one).T)] for one in (rows, expected))
+        np.testing.assert_array_equal(rows, expected)
+    assert data.is_table("penguins")
+    assert data.number_of_classes("penguins") is None
+    train, _ = data.load("penguins", label="species", labels=True, batch_size=400)
+    x, y = next(iter(train))
+    assert x.shape == (310, 7)
+    assert set(np.asarray(y)) == {0, 1, 2}
+    answers = text("q1,q2\n" + "".join(f"{q},{(q + 1) % 5}\n" for q in SURVEY))(tmp_path)
+    assert set(np.concatenate(loaded(answers))[:, 0]) == {0, 1, 2, 3, 4}
+    assert data.is_table(answers)
+    with pytest.raises(ValueError, match="binarize=True, which is only for grey values"):
+        data.load(answers, binarize=True)
+    frame = large_frame(50)
+    assert loaded(frame)[0].shape == (45, 5)
+
+
+@pytest.mark.parametrize("name", ["label", "class", "Target"])
+def test_load_finds_the_labels(tmp_path, name):
+    source = pandas.DataFrame({"a": FIVE * 4, name: ["dog", "cat"] * 10})
+    source.to_csv(tmp_path / "t.csv", index=False)
+    train, _ = data.load(tmp_path / "t.csv", labels=True, batch_size=20)
+    x, y = next(iter(train))
+    assert x.shape == (18, 1)
+    np.testing.assert_array_equal(np.bincount(y), np.bincount(y, minlength=2))
+    source.rename(columns={name: "animal"}).to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(ValueError, match="pass its name as `label`"):
+        data.load(tmp_path / "t.csv", labels=True)
+
+
+def test_load_returns_numbers_in_the_unit_interval_and_grey_values_as_version_0_1_0(tmp_path):
+    unit = np.zeros((30, 4))
+    unit[:, 1] = RANDOM.random(30)
+    grey = RANDOM.integers(0, 256, size=(30, 20))
+    grey[:, 3] = 0
+    bits = RANDOM.integers(0, 2, size=(30, 20))
+    few = RANDOM.integers(0, 256, size=(30, 4))
+    for values, expected in ((unit, unit), (grey, grey / 255), (bits, bits)):
+        np.savetxt(tmp_path / "t.csv", values, delimiter=",")
+        assert not data.is_table(tmp_path / "t.csv")
+        order = np.random.default_rng(0).permutation(30)
+        found = loaded(tmp_path / "t.csv")[1]
+        np.testing.assert_allclose(found, expected[order[:3]], rtol=1e-6)
+    np.savetxt(tmp_path / "t.csv", few, delimiter=",", fmt="%d")
+    assert data.is_table(tmp_path / "t.csv")
+    assert loaded(tmp_path / "t.csv")[0].max() > 200
+
+
+def test_the_source_of_penguins_is_stated():
+    frame = pandas.read_csv(data.PENGUINS)
+    assert frame.shape == (344, 8)
+    assert frame.isna().sum().tolist() == [0, 0, 2, 2, 2, 2, 11, 0]
+    note = (data.PENGUINS.parent / "README.md").read_text()
+    for words in ("CC0", "Horst", "Hill", "Gorman", "Williams", "Fraser", "2014"):
+        assert words in note
+    table = read("penguins")
+    found = table.to_frame(in_order(table))
+    pandas.testing.assert_frame_equal(found, frame, check_dtype=False)
+
+
+def test_columns_keep_their_note_in_a_configuration():
+    table = data.read_table("penguins")
+    for column in table.columns:
+        assert Column.from_config(column.get_config()) == column
