@@ -24,7 +24,8 @@ class AnomalyDetector(GenerativeModel):
     """
 
     threshold: float | None = None
-    """An example is an anomaly if its score is above this number. None before `calibrate`."""
+    """An example is an anomaly if its score is above this number. Before `calibrate`, it is
+    None."""
 
     def check_threshold(self, threshold: float | None) -> float | None:
         """Return the constructor argument `threshold`, or raise a `ValueError` if it is invalid."""
@@ -129,10 +130,10 @@ class AnomalyDetector(GenerativeModel):
 
         Returns:
             A dictionary with up to three keys. `score` has the shape `[batch]`. `per_feature` has
-            the shape of `inputs`. For an example with an invalid value, it is infinite where a
-            value is invalid, and 0 elsewhere. `per_feature` is omitted if `score_per_feature`
-            raises an error. `anomaly` is a bool `[batch]`, and is omitted if the model has no
-            threshold.
+            the shape of `inputs`. For an example with an invalid value, `per_feature` is infinite
+            where a value is invalid, and 0 elsewhere. `per_feature` is omitted if
+            `score_per_feature` raises an error. `anomaly` is a bool `[batch]`, and is omitted if
+            the model has no threshold.
         """
         valid = self.data_check.valid(inputs)
         valid_rows = tf.reduce_all(valid, axis=tf.range(1, tf.rank(valid)), keepdims=True)
