@@ -2,7 +2,8 @@
 
 `import keras_gen` alone imports neither Keras nor TensorFlow. A public name, such as `VAE`, is
 imported at its first use. As soon as a program has imported both keras_gen and Keras, the classes
-of keras_gen are registered with Keras. Then `keras.saving.load_model` can load their objects.
+of keras_gen are registered with Keras. Then `keras.saving.load_model` can load models that use
+these classes.
 """
 
 import importlib

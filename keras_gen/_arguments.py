@@ -42,7 +42,7 @@ def positive_int(owner: object, argument: str, value: int, at_least: int = 1) ->
             to a function.
         argument: Name of the argument.
         value: The value that the user passed.
-        at_least: Smallest allowed value.
+        at_least: Smallest allowed value. Default: 1.
 
     Raises:
         ValueError: If `value` is not an integer, or is smaller than `at_least`.

@@ -51,10 +51,10 @@ def serving_endpoints(
         data_shape: Shape of one example, such as `(28, 28, 1)`.
         value_range: Smallest and largest value of the data.
         png: Whether to add an endpoint `NAME_bytes` for each endpoint NAME. The added endpoint
-            receives and returns images as PNG files.
+            receives and returns images as PNG files. Default: False.
         example: A valid value of the data, or a valid example of shape `data_shape`. If an endpoint
             receives an empty batch, it processes this example instead, and removes the results of
-            this example from its outputs.
+            this example from its outputs. Default: 0.
 
     Returns:
         Endpoints of the SavedModel by name.
@@ -84,7 +84,7 @@ def write_saved_model(
         endpoints: Endpoints by name. TensorFlow Serving uses the endpoint `serving_default` if a
             request names no endpoint.
         filepath: Folder to write.
-        verbose: Whether to print the endpoints.
+        verbose: Whether to print the endpoints. Default: False.
     """
     archive = keras.export.ExportArchive()
     for name, (function, specs) in endpoints.items():
@@ -107,7 +107,7 @@ def write_signature(
         signatures: Endpoints of the model by name.
         signature: Name of the endpoint to write.
         filepath: File to write, `*.onnx` or `*.tflite`.
-        format: `"onnx"` or `"litert"`.
+        format: Format of the file, `"onnx"` or `"litert"`.
         model_name: Name of the model in error messages.
         **kwargs: Other arguments of `keras.Model.export`.
 

@@ -131,7 +131,7 @@ class Evaluate:
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run, such as runs/vae."""
     num_samples: int = 500
-    """Posterior samples per test example for log p(x) of a VAE. For publications, at least 5000."""
+    """Samples per test example for log p(x) of a VAE. Use at least 5000 for publications."""
     seed: int = 0
     """Seed of all samples."""
 
@@ -216,8 +216,7 @@ class Verify:
     """Folder of the version, such as savedmodels/vae/1."""
 
     def __call__(self) -> None:
-        """Print a table of signatures. If there are problems, print each problem and exit with
-        1."""
+        """Print a table of signatures. If there are problems, print them and exit with code 1."""
         from keras_gen.serving import verify
 
         verification = verify(self.savedmodel)

@@ -310,7 +310,7 @@ class Penalty(Serializable):
         )
 
     def from_squared_norm(self, squared_norm: tf.Tensor) -> tf.Tensor:
-        """Return the penalty without the factor `weight`, one value per example, `[batch]`.
+        """Return the penalty of each example without the factor `weight`, `[batch]`.
 
         Args:
             squared_norm: Squared gradient norms ‖∇D‖², `[batch]`.
@@ -326,7 +326,7 @@ class Penalty(Serializable):
         fake: tf.Tensor,
         seed: TensorLike,
     ) -> tf.Tensor:
-        """Return the penalty, including the factor `weight`, one value per example, `[batch]`.
+        """Return the penalty of each example, including the factor `weight`, `[batch]`.
 
         Args:
             discriminator: Function that maps examples to logits in float32.
@@ -354,7 +354,7 @@ class R1(Penalty):
 
     Args:
         weight: Factor of the penalty, γ in the paper.
-        every: Number of training steps per application of the penalty, as in `Penalty`.
+        every: Number of training steps per application of the penalty, as in `Penalty`. Default: 1.
 
     Example:
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
@@ -379,7 +379,7 @@ class R2(R1):
 
     Args:
         weight: Factor of the penalty, γ in the paper.
-        every: Number of training steps per application of the penalty, as in `Penalty`.
+        every: Number of training steps per application of the penalty, as in `Penalty`. Default: 1.
 
     Example:
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
@@ -401,9 +401,9 @@ class GradientPenalty(Penalty):
     equation 3).
 
     Args:
-        weight: Factor of the penalty, λ in the paper.
-        target: Gradient norm at which the penalty is 0.
-        every: Number of training steps per application of the penalty, as in `Penalty`.
+        weight: Factor of the penalty, λ in the paper. Default: 10.
+        target: Gradient norm at which the penalty is 0. Default: 1.
+        every: Number of training steps per application of the penalty, as in `Penalty`. Default: 1.
 
     Example:
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
@@ -421,7 +421,10 @@ class GradientPenalty(Penalty):
         self.target = float(target)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """Return ε x + (1 − ε) x̂, with one ε per example, sampled uniformly from [0, 1)."""
+        """Return points ε x + (1 − ε) x̂ between real examples x and generated examples x̂.
+
+        There is one ε per example, sampled uniformly from [0, 1).
+        """
         share = _uniform_per_example(real, seed)
         return share * real + (1 - share) * fake
 
@@ -445,10 +448,10 @@ class DRAGAN(GradientPenalty):
     of x, and its elements are sampled uniformly from [0, 1).
 
     Args:
-        weight: Factor of the penalty, λ in the paper.
-        target: Gradient norm at which the penalty is 0.
+        weight: Factor of the penalty, λ in the paper. Default: 10.
+        target: Gradient norm at which the penalty is 0. Default: 1.
         noise: Largest element of δ, in standard deviations of the batch. Default: 0.5.
-        every: Number of training steps per application of the penalty, as in `Penalty`.
+        every: Number of training steps per application of the penalty, as in `Penalty`. Default: 1.
 
     Example:
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
@@ -463,7 +466,10 @@ class DRAGAN(GradientPenalty):
         self.noise = positive_float(self, "noise", noise)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """Return x + α δ, with one α per example, sampled uniformly from [0, 1)."""
+        """Return points x + α δ near the real examples x.
+
+        There is one α per example, sampled uniformly from [0, 1). δ is random noise.
+        """
         delta_seed, alpha_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
         uniform = tf.random.stateless_uniform(tf.shape(real), delta_seed)
         delta = self.noise * tf.math.reduce_std(real) * uniform
