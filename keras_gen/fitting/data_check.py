@@ -135,7 +135,9 @@ class DataCheck:
         if isinstance(x, tf.data.Dataset):
             x, y = as_arrays(x)
             labels = y if labels is None and self.num_classes else labels
-        x = np.asarray(x, np.float32)
+        x = np.asarray(x)
+        self.check_form("x", x)
+        x = x.astype(np.float32)
         labels = None if labels is None else np.asarray(labels)
         if len(x) < at_least:
             plural = "s" if at_least > 1 else ""
@@ -146,7 +148,6 @@ class DataCheck:
             raise ValueError(
                 "Expected no `condition`, since the model is not conditional. Received: labels."
             )
-        self.check_form("x", x)
         self.before_work(x, labels if self.num_classes else None)
         return x, labels
 

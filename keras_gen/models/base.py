@@ -297,6 +297,8 @@ class GenerativeModel(MultiWorkerModel):
         Raises:
             ValueError: If the data are invalid, or if there is no example.
         """
+        if x is None:
+            raise ValueError("Expected data as `x`. Received: None.")
         check_not_empty(x)
         if not isinstance(x, tf.data.Dataset):
             if tf.is_tensor(x) or isinstance(x, (np.ndarray, list, tuple)):
