@@ -140,11 +140,14 @@ class Columns(Likelihood):
         return self._product(distributions, parts[0])
 
     def element_log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
-        """Return log p of each entry, `[..., columns]`. For an entry that is NaN, it is 0."""
+        """Return log p of each entry, `[..., columns]`. For an entry that is NaN, log p is 0."""
         return distribution.element_log_prob(x)
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return the mean of each number and the probability of each category, `[..., m]`."""
+        """Return the mean of each number and the probability of each category, `[..., m]`.
+
+        m is the number of means and probabilities of a row.
+        """
         values = [
             group.expectation(of_group)
             for group, of_group in zip(self.groups, distribution.of_groups, strict=True)
@@ -230,7 +233,7 @@ def _product_of_columns() -> type[Distribution]:
             return tf.reduce_sum(self.element_log_prob(x), axis=-1)
 
         def element_log_prob(self, x: TensorLike) -> tf.Tensor:
-            """Return log p of each entry, in the order of the columns. It is 0 for NaN."""
+            """Return log p of each entry, in the order of the columns. For NaN, log p is 0."""
             x = tf.convert_to_tensor(x, tf.float32)
             possible = self.filled(x)
             values = []

@@ -183,9 +183,9 @@ class InverseAutoregressiveNormal(Posterior):
     output consists of the mean μ, the raw σ as in `DiagonalNormal`, and h(x).
 
     The KL divergence of this posterior from a prior has no closed form and is estimated from
-    samples. Sampling computes all latents in parallel. A distribution stores the density of its own
-    samples. So `log_prob` is quick for these samples. For any other z, `log_prob` takes
-    `event_size` sequential steps per flow.
+    samples. Sampling computes all latents in parallel. The distribution stores the density of the
+    samples that it draws. So `log_prob` is quick for these samples. For any other z, `log_prob`
+    takes `event_size` sequential steps per flow.
 
     Args:
         event_size: Number of latent dimensions.
