@@ -1,4 +1,4 @@
-"""Extractors: networks that compute features of images. Each has a name and a hash for results."""
+"""Extractors: networks that compute features of images for scores of samples."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _LARGEST_SUBSET = 1000
 
 
 class KernelDistance(NamedTuple):
-    """An estimate of the kernel distance, and the standard error of the estimate."""
+    """An estimate of the squared maximum mean discrepancy, and its standard error."""
 
     value: float
     """Unbiased estimate of the squared maximum mean discrepancy, lower is better. If the two sets

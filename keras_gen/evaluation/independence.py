@@ -60,9 +60,9 @@ class Interval(NamedTuple):
 class IndependenceAudit:
     """The result of `audit_independence`, in nats per example. `print` shows a summary.
 
-    The evidence lower bound (ELBO) is a lower bound on log p(x). A gain compares two VAEs. A gap is
-    a part of log p(x) minus the ELBO of the encoder's posterior. `amortization_gap`,
-    `independence_gap` and `normality_gap` add up to this difference.
+    The evidence lower bound (ELBO) is a lower bound on log p(x). A gain compares two VAEs. The gaps
+    `amortization_gap`, `independence_gap` and `normality_gap` belong to one VAE. Their sum is the
+    difference between log p(x) and the ELBO of the encoder's posterior.
     """
 
     elbo_gain: Interval
@@ -75,14 +75,14 @@ class IndependenceAudit:
     by importance sampling."""
     amortization_gap: Interval
     """ELBO of the best diagonal posterior of each image minus ELBO of the encoder's posterior. This
-    is the loss because one encoder computes the posteriors of all images. The best posterior of an
+    loss arises because one encoder computes the posteriors of all images. The best posterior of an
     image is found by optimization for this image alone."""
     independence_gap: Interval
     """ELBO of the best full-covariance posterior of each image minus ELBO of the best diagonal
-    posterior of this image. This is the loss because the posterior assumes independent latents."""
+    posterior of this image. This loss arises because the posterior assumes independent latents."""
     normality_gap: Interval
     """log p(x) of each image minus ELBO of the best full-covariance posterior of this image. This
-    is the loss because the posterior is a normal distribution."""
+    loss arises because the posterior is a normal distribution."""
     correlations: np.ndarray
     """Correlation of each pair of latents, `[n, n]` for n latents. In the best full-covariance
     posterior of an image, each pair of latents has a correlation. An entry is the root mean square
@@ -155,9 +155,9 @@ def audit_independence(
 
     The second part uses the networks of `vae` itself. For each test image separately, the function
     optimizes a diagonal posterior. From the result, it starts two more optimizations with the same
-    number of steps: one of a diagonal posterior, and one of a full-covariance posterior. The ELBOs
-    of these posteriors split the difference of log p(x) and the ELBO of the encoder's posterior
-    into three gaps (Cremer et al. 2018, arXiv:1801.03558).
+    number of steps: one of a diagonal posterior, and one of a full-covariance posterior. With the
+    ELBOs of these posteriors, the difference between log p(x) and the ELBO of the encoder's
+    posterior is split into three gaps (Cremer et al. 2018, arXiv:1801.03558).
 
     Args:
         vae: A trained and compiled `VAE` with a `DiagonalNormal` posterior of at least two latents.

@@ -33,7 +33,7 @@ class KLCheck:
     """Mean of `sampled` − `analytic` over the examples, divided by the standard error of this
     mean."""
     gradient_z_score: float
-    """The same z-score for the gradients of the KL divergence with respect to the encoder's
+    """Like `z_score`, but for the gradients of the KL divergence with respect to the encoder's
     output."""
     num_examples: int
     """Number of examples."""

@@ -193,7 +193,7 @@ def _normal_kl(
 ) -> float:
     """Return KL(N(mean, covariance) ‖ N(prior_mean, prior_covariance)) in nats.
 
-    N is the normal distribution. The equation is in the lecture notes, section MATH 3.
+    N is the normal distribution.
     """
     difference = prior_mean - mean
     quadratic = difference @ np.linalg.solve(prior_covariance, difference)

@@ -38,8 +38,8 @@ class LogLikelihood:
     """Estimate of log p(x) per example, `[n]`."""
     variances: np.ndarray
     """Variance of each entry of `values` due to the random samples, `[n]`. By the delta method, the
-    variance is 1/ESS − 1/K, with ESS in `effective_sample_sizes` and the number of samples K. The
-    variance is NaN if K is 1."""
+    variance is 1/ESS − 1/K, where ESS is the effective sample size and K is the number of samples.
+    The variance is NaN if K is 1."""
     halved: np.ndarray
     """Estimates of log p(x) from fewer samples, `[n, 2]`. Column 0 is the mean of two estimates,
     one from each half of the samples. Column 1 is the mean of four estimates, one from each
@@ -65,7 +65,7 @@ class LogLikelihood:
 
     @property
     def standard_error(self) -> float:
-        """Standard error of `mean` in nats, due to the random samples. The examples are fixed."""
+        """Standard error of `mean` in nats, due to the random samples from the posterior."""
         return math.sqrt(np.sum(self.variances)) / len(self.values)
 
     @property
@@ -308,7 +308,7 @@ def _estimates(log_weights: tf.Tensor, counts: Sequence[int]) -> _Estimates:
 
 
 def _mean_log_of_parts(weights: np.ndarray, parts: int) -> np.ndarray:
-    """Return log(mean weight), computed in equal parts of the samples and averaged over them.
+    """Split the samples into parts, and average log(mean weight of a part) over the parts.
 
     Args:
         weights: Positive weights, `[batch, samples]`.

@@ -75,7 +75,9 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
     """Return density and coverage (Naeem et al. 2020, arXiv:2002.09797, equations 4 and 5).
 
     The neighbourhood of a real example is a ball around the example. The radius is the distance
-    from the example to its k-th nearest neighbour among the real examples.
+    from the example to its k-th nearest neighbour among the real examples. Coverage is the fraction
+    of the real examples whose neighbourhood contains a generated example. Density also counts how
+    many neighbourhoods contain each generated example.
 
     Args:
         real: Features of real examples, `[n, d]`, more than `k` rows.

@@ -168,7 +168,7 @@ class _Reference:
 def _checked_images(
     name: str, images: Examples, shape: tuple[int, ...] | None = None
 ) -> np.ndarray:
-    """Return images as an array.
+    """Check images, and return them as an array.
 
     Args:
         name: Name of the images in error messages.
