@@ -16,7 +16,7 @@ _NAMES = "<keras_gen names>"  # marks start and end of the names in the text of 
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss or a gradient is NaN or infinite. Its training step did not change the weights."""
+    """A loss or a gradient is NaN or infinite. The training step did not change the weights."""
 
     @classmethod
     def of(cls, step: int, values: dict[str, float]) -> Self:
