@@ -152,7 +152,7 @@ def check_network(
 def _check_fixed(
     argument: str, network: keras.layers.Layer, side: str, shape: tuple[int | None, ...]
 ) -> None:
-    """Check that a shape is known except for the batch size, which must be free.
+    """Check that all sizes of a shape are known, except for the batch size, which must be None.
 
     Args:
         argument: Name of the argument that received the network, for the error message.
@@ -254,7 +254,8 @@ _RANGES = {
     "squareplus": (0.0, math.inf),
     "tanh": (-1.0, 1.0),
 }
-"""Smallest and largest value of Keras activations. All others, except for linear, are omitted."""
+"""Dictionary `{name: (smallest value, largest value)}` of Keras activations. Other activations are
+not checked."""
 
 _WITHOUT_EFFECT_ON_RANGE = (
     *("Reshape", "Flatten", "Permute", "Identity", "RepeatVector"),
@@ -265,12 +266,14 @@ _WITHOUT_EFFECT_ON_RANGE = (
 def last_activation(network: keras.layers.Layer) -> str | None:
     """Return the name of the last activation of a network.
 
-    Layers that only move or copy values, such as `Reshape`, are ignored. So is a linear activation
-    as a layer of its own, which casts values to float32 under mixed precision.
+    Layers that only move or copy values, such as `Reshape`, are ignored. A layer that consists only
+    of a linear activation is also ignored. Such a layer casts values to float32 under mixed
+    precision.
 
     Returns:
-        The name of a Keras activation, such as `"sigmoid"`. `"linear"` if the last layer with
-        weights has no activation. None if the activation is not known.
+        The name of a Keras activation, such as `"sigmoid"`. If the last layer with weights has no
+        activation, the name is `"linear"`. If the activation is not known, the function returns
+        None.
 
     Example:
         >>> last_activation(keras.Sequential(
@@ -299,8 +302,8 @@ def last_activation(network: keras.layers.Layer) -> str | None:
 def output_range(network: keras.Model) -> tuple[float, float]:
     """Return the smallest and largest value that a network can output.
 
-    These two values are known if the last activation has a range of finite length, such as a
-    sigmoid or tanh. For all other networks, the function returns (−∞, ∞).
+    These two values are known if the outputs of the last activation are bounded on both sides, as
+    for a sigmoid or tanh. For all other networks, the function returns (−∞, ∞).
 
     Example:
         >>> output_range(keras.Sequential(
@@ -312,7 +315,7 @@ def output_range(network: keras.Model) -> tuple[float, float]:
 
 
 def check_logits(argument: str, network: keras.Model) -> None:
-    """Check that a network that must output logits does not end in an activation with a range.
+    """Check that a network outputs logits: that its last activation does not limit the outputs.
 
     A loss applies a sigmoid or a softmax to the logits. If the network already ended in a sigmoid,
     tanh or ReLU, the loss would be wrong, but no error would appear.
@@ -322,7 +325,7 @@ def check_logits(argument: str, network: keras.Model) -> None:
         network: The built network that the user passed.
 
     Raises:
-        ValueError: If the range of the last activation is not all real numbers.
+        ValueError: If the last activation limits the outputs, as a sigmoid does.
     """
     activation = last_activation(network)
     if activation in _RANGES:

@@ -169,8 +169,8 @@ class MissingAsZero(_HidesEntries):
 
     For images with missing pixels, pass this layer as the argument `features` of the encoder, and
     make the likelihood with `missing=True`. The last axis of the output has the elements first, and
-    then the mask. So it is twice as long as the last axis of the input. The mask is 1 for an
-    observed element and 0 for a missing element.
+    then the mask. So this axis is twice as long as in the input. The mask is 1 for an observed
+    element and 0 for a missing element.
 
     Args:
         hide: Probability with which the layer hides an observed element in a training step.
