@@ -106,7 +106,8 @@ class Scored(NamedTuple):
     score: np.ndarray
     """Anomaly score, `[batch]`: higher is more anomalous."""
     anomaly: np.ndarray | None
-    """Whether the score is above the threshold, bool `[batch]`. None if no threshold is set."""
+    """Whether the score is above the threshold, bool `[batch]`. None if the model has no
+    threshold."""
 
 
 class _Client:

@@ -73,9 +73,9 @@ def verify(folder: PathLike) -> Verification:
     layer computes in 16 bits. For numbers above 1, the difference is relative. The pixels of PNG
     files may differ by a further 1/255.
 
-    The function also checks the graph. A signature must use every stored weight. No operator may
-    call Python or sample from a random state. The graph must not contain a path on the machine that
-    wrote the graph.
+    The function also checks the graph. Each stored weight must be used by a signature. No operator
+    may call Python or sample from a random state. The graph must not contain a path on the machine
+    that wrote the graph.
 
     Args:
         folder: Folder of a version that `publish` wrote, such as `savedmodels/vae/1`. A SavedModel
