@@ -47,9 +47,10 @@ def train(config: RunConfig) -> pathlib.Path:
     """Train the model that `config` describes, and save everything in a new folder.
 
     The folder contains `config.yaml`, `environment.yaml` (versions, devices, git commit),
-    `metrics.csv`, `checkpoints/`, `model.keras` and `report.html`. If the data are images, it also
-    contains `samples-*.png`, and `reconstructions-*.png` for a model that can reconstruct. If
-    TensorBoard is installed, it also contains `tensorboard/`.
+    `metrics.csv`, `checkpoints/`, `model.keras` and `report.html`. If the data are images, the
+    folder also contains `samples-*.png`. If the model can reconstruct images, the folder also
+    contains `reconstructions-*.png`. If TensorBoard is installed, the folder also contains
+    `tensorboard/`.
 
     The trained model is also exported as a SavedModel, as the next version in the folder
     `config.savedmodels/config.name`.

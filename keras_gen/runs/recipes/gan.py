@@ -43,7 +43,7 @@ class GANConfig(RunConfig):
     discriminator_steps: int = 1
     """Discriminator updates per generator update."""
     ema_momentum: float | None = None
-    """Generate samples with averaged generator weights (EMA) of this momentum, such as 0.999."""
+    """Momentum of averaged generator weights (EMA), which generate samples. An example is 0.999."""
     generator_learning_rate: float = 1e-3
     """Initial learning rate of Adam for the generator."""
     discriminator_learning_rate: float = 4e-4
