@@ -24,11 +24,11 @@ class AnomalyDetector(GenerativeModel):
     """
 
     threshold: float | None = None
-    """An example is an anomaly if its score is above this number. Before `calibrate`, it is
-    None."""
+    """An example is an anomaly if its score is above this number. None before `calibrate` is
+    called."""
 
     def check_threshold(self, threshold: float | None) -> float | None:
-        """Return the constructor argument `threshold`, or raise a `ValueError` if it is invalid."""
+        """Return the argument `threshold`. Raise a `ValueError` if its value is invalid."""
         if threshold is not None and not is_real(threshold):
             raise ValueError(
                 "`threshold` must be a number or None. Call `calibrate` to compute it. "
