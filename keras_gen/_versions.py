@@ -1,4 +1,4 @@
-"""The versions of packages, which run folders, model cards and the command line report."""
+"""Versions of packages. Run folders, model cards and the command line show these versions."""
 
 import importlib.metadata
 

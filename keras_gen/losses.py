@@ -149,9 +149,10 @@ class Minimax(NonSaturating):
 class LeastSquares(AdversarialLoss):
     """Compute the least-squares loss of the logits.
 
-    D(x) is the logit of a real example x, and D(x̂) is the logit of a generated example x̂. The loss
-    of the discriminator is L_d = ½(D(x) − b)² + ½(D(x̂) − a)². The loss of the generator is
-    L_g = ½(D(x̂) − c)² (Mao et al. 2017, arXiv:1611.04076, equation 2).
+    D(x) is the logit of a real example x, and D(x̂) is the logit of a generated example x̂. The
+    loss of the discriminator is L_d = ½(D(x) − b)² + ½(D(x̂) − a)². The loss of the generator is
+    L_g = ½(D(x̂) − c)² (Mao et al. 2017, arXiv:1611.04076, equation 2). The arguments set the
+    constants a, b and c.
 
     Args:
         fake_label: a, the logit that the discriminator should return for generated examples.
@@ -278,9 +279,10 @@ class RelativisticPairing(AdversarialLoss):
 
 
 class Penalty(Serializable):
-    """Base class of the penalties on ‖∇D‖, the norm of the gradient of the discriminator D.
+    """Base class of the penalties on ‖∇D‖, the gradient norm of the discriminator.
 
-    A subclass implements two methods. `points` returns the points at which the gradient ∇D is
+    ∇D is the gradient of the discriminator's logit D with respect to the input of the
+    discriminator. A subclass implements two methods. `points` returns the points at which ∇D is
     computed. `from_squared_norm` computes the penalty from ‖∇D‖². The penalty is computed in
     float32, also under mixed precision.
 
@@ -350,7 +352,8 @@ class Penalty(Serializable):
 class R1(Penalty):
     """Penalize the gradient norm at real examples x with ½ · weight · ‖∇D(x)‖².
 
-    D is the discriminator. The source is Mescheder et al. 2018, arXiv:1801.04406, equation 9.
+    ∇D is the gradient of the discriminator's logit D with respect to the input of the
+    discriminator. The source is Mescheder et al. 2018, arXiv:1801.04406, equation 9.
 
     Args:
         weight: Factor of the penalty, γ in the paper.
@@ -375,7 +378,8 @@ class R1(Penalty):
 class R2(R1):
     """Penalize the gradient norm at generated examples x̂ with ½ · weight · ‖∇D(x̂)‖².
 
-    D is the discriminator. The source is Mescheder et al. 2018, arXiv:1801.04406, equation 10.
+    ∇D is the gradient of the discriminator's logit D with respect to the input of the
+    discriminator. The source is Mescheder et al. 2018, arXiv:1801.04406, equation 10.
 
     Args:
         weight: Factor of the penalty, γ in the paper.
@@ -396,8 +400,9 @@ class R2(R1):
 class GradientPenalty(Penalty):
     """Penalize the deviation of the gradient norm from a target: weight · (‖∇D(x̃)‖ − target)².
 
-    D is the discriminator. Each point x̃ is sampled uniformly from the straight line between a real
-    example and a generated example. The source is WGAN-GP (Gulrajani et al. 2017, arXiv:1704.00028,
+    ∇D is the gradient of the discriminator's logit D with respect to the input of the
+    discriminator. Each point x̃ is sampled uniformly from the straight line between a real example
+    and a generated example. The source is WGAN-GP (Gulrajani et al. 2017, arXiv:1704.00028,
     equation 3).
 
     Args:
@@ -441,11 +446,12 @@ class GradientPenalty(Penalty):
 class DRAGAN(GradientPenalty):
     """Penalize, near real examples, the deviation of the gradient norm from a target.
 
-    The penalty is weight · (‖∇D(x̃)‖ − target)², where D is the discriminator and x̃ = x + α δ is a
-    point near the real example x (Kodali et al. 2017, arXiv:1705.07215). α is one number per
-    example, sampled uniformly from [0, 1). As in the authors' code, δ = noise · s · u, where s is
-    the standard deviation of all values in the batch of real examples. The tensor u has the shape
-    of x, and its elements are sampled uniformly from [0, 1).
+    The penalty is weight · (‖∇D(x̃)‖ − target)² (Kodali et al. 2017, arXiv:1705.07215). ∇D is the
+    gradient of the discriminator's logit D with respect to the input of the discriminator. x̃ = x +
+    α δ is a point near the real example x. α is one number per example, sampled uniformly from [0,
+    1). As in the authors' code, δ = noise · s · u. Here s is the standard deviation of all values
+    in the batch of real examples. The tensor u has the shape of x, and its elements are sampled
+    uniformly from [0, 1).
 
     Args:
         weight: Factor of the penalty, λ in the paper. Default: 10.
