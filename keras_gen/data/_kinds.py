@@ -102,7 +102,8 @@ class _Moments:
         deviations = x - mean
         squares = deviations * deviations
         second = float(squares.sum())
-        third = float(np.dot(squares, deviations))
+        squares *= deviations
+        third = float(squares.sum())
         total = self.count + count
         delta = mean - self.mean
         a, b = self.count / total, count / total
