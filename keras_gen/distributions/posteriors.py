@@ -118,9 +118,9 @@ class FullCovarianceNormal(Posterior):
     L = diag(σ)(I + V), where V is strictly lower triangular. The encoder's output consists of the
     mean μ, the raw σ as in `DiagonalNormal`, and the n(n − 1)/2 entries of an unbounded matrix, the
     raw V. V is the raw V, scaled so that the norm of each row is less than 10. This limit keeps
-    log-probabilities finite. It also limits correlations: the correlation of a latent with its best
-    linear prediction from the latents before it is below 0.996. If the raw V is 0, the posterior is
-    that of `DiagonalNormal`.
+    log-probabilities finite. The limit also bounds correlations: the correlation of a latent with
+    its best linear prediction from the earlier latents is below 0.996. If the raw V is 0, the
+    posterior is that of `DiagonalNormal`.
 
     Args:
         event_size: Number of latent dimensions, n.

@@ -214,7 +214,7 @@ class ConditionalNormal(Prior):
 class NormalMixture(Prior):
     """Gaussian mixture prior p(z) = Σ_k π_k N(β_k, diag η_k²) with trainable π, β and η.
 
-    The KL divergence of a posterior from this prior has no closed form. It is estimated from
+    The KL divergence of a posterior from this prior has no closed form and is estimated from
     samples.
 
     Args:
@@ -280,8 +280,9 @@ class VampPrior(Prior):
     ) -> None:
         """Make the pseudo-inputs, and keep a function that computes their posteriors.
 
-        The constructor of the VAE calls this method. The encoder does not become a sublayer of the
-        prior, because it is a sublayer of the VAE already.
+        Pseudo-inputs are trainable weights with the shape of one example. The constructor of the
+        VAE calls this method. The encoder does not become a sublayer of the prior, because it is a
+        sublayer of the VAE already.
 
         Args:
             encoder: The encoder of the VAE. The encoder must have no input for labels.
