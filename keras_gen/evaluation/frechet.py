@@ -20,9 +20,9 @@ class KernelDistance(NamedTuple):
     of features come from the same distribution, the expectation of the estimate is 0. Therefore a
     single estimate can be negative."""
     standard_error: float
-    """Standard error of `value`, estimated from the variation between random subsets. It is NaN if
-    there is only one pair of subsets, or if each subset has as many rows as the smaller of the two
-    sets."""
+    """Standard error of `value`, estimated from the variation between random subsets. The standard
+    error is NaN if there is only one pair of subsets, or if each subset has as many rows as the
+    smaller of the two sets."""
 
 
 def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:

@@ -98,8 +98,8 @@ class IndependenceAudit:
     def adequate(self) -> bool:
         """Whether the VAE loses less than 0.1 nats because its posterior is diagonal.
 
-        This is true if the upper ends of the intervals `independence_gap` and `elbo_gain` are both
-        below 0.1.
+        The value is True if the upper ends of the intervals `independence_gap` and `elbo_gain` are
+        both below 0.1.
         """
         return max(self.independence_gap.high, self.elbo_gain.high) < _NEGLIGIBLE
 

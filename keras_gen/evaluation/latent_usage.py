@@ -25,7 +25,7 @@ class LatentReport:
     kl_per_dimension: np.ndarray
     """KL(q(z_i | x) ‖ p(z_i)) of each latent z_i, averaged over the examples, in nats, `[n]`."""
     variance_of_means: np.ndarray
-    """For each latent, the variance over the examples of its posterior mean, `[n]`."""
+    """Variance of the posterior mean of each latent, computed over the examples, `[n]`."""
     aggregate_mean: np.ndarray
     """Mean of the aggregate posterior, `[n]`. The aggregate posterior is the mixture of the
     posteriors q(z | x) of all examples."""

@@ -92,7 +92,7 @@ class LogLikelihood:
     def interval(self) -> tuple[float, float]:
         """The 95 % interval `(low, high)` for the exact mean log p(x) of these examples.
 
-        The upper end includes `bias`.
+        The upper end includes `bias`, because the estimate is too low on average.
         """
         bias, error = self._bias_and_error
         low = self.mean - 1.96 * self.standard_error

@@ -32,12 +32,13 @@ class DensityCoverage(NamedTuple):
     """Two scores of generated examples that are robust to outliers. Higher is better."""
 
     density: float
-    """Take a generated example, and count the real examples in whose neighbourhood it lies. The
-    density is the mean of this count over all generated examples, divided by the argument `k` of
-    `density_coverage`. If the distributions of real and generated examples are equal, the density
-    is 1 on average. A density can be larger than 1."""
+    """Mean number of neighbourhoods of real examples that contain a generated example, divided by
+    the argument `k` of `density_coverage`. The function `density_coverage` defines neighbourhoods.
+    If the distributions of real and generated examples are equal, the density is 1 on average. A
+    density can be larger than 1."""
     coverage: float
-    """Fraction of the real examples whose neighbourhood contains at least one generated example."""
+    """Fraction of the real examples whose neighbourhood contains at least one generated example.
+    The function `density_coverage` defines neighbourhoods."""
 
 
 def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) -> PrecisionRecall:
@@ -75,9 +76,9 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
     """Return density and coverage (Naeem et al. 2020, arXiv:2002.09797, equations 4 and 5).
 
     The neighbourhood of a real example is a ball around the example. The radius is the distance
-    from the example to its k-th nearest neighbour among the real examples. Coverage is the fraction
-    of the real examples whose neighbourhood contains a generated example. Density also counts how
-    many neighbourhoods contain each generated example.
+    from the example to its k-th nearest neighbour among the real examples. Density is the mean
+    number of neighbourhoods that contain a generated example, divided by k. Coverage is the
+    fraction of the real examples whose neighbourhood contains a generated example.
 
     Args:
         real: Features of real examples, `[n, d]`, more than `k` rows.

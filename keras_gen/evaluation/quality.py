@@ -116,7 +116,7 @@ def sample_quality(
 
 @dataclasses.dataclass(frozen=True)
 class _Reference:
-    """Features of the real images, to which the samples of models are compared."""
+    """Features of the real images, with which the samples of models are compared."""
 
     features: np.ndarray
     extractor: Extractor

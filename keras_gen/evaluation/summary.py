@@ -121,9 +121,10 @@ def summarize(
 ) -> Evaluation:
     """Compute all scores that apply to a trained model, on test data.
 
-    For every model, the scores contain the losses. If there is an extractor of features for the
-    data, the scores of `sample_quality` are added. For a VAE, the scores of `log_likelihood` and
-    `check_kl` are added, and the text of `latent_report` becomes a comment.
+    The scores contain the losses that the attribute `evaluated_losses` of the model names. If there
+    is an extractor of features for the data, the scores of `sample_quality` are added. For a VAE,
+    the scores of `log_likelihood` and `check_kl` are added, and the text of `latent_report` becomes
+    a comment.
 
     Args:
         model: A compiled and trained keras_gen model.
