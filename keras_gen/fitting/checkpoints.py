@@ -54,13 +54,13 @@ class Checkpoints(keras.callbacks.Callback):
     software versions are the same, and all operations are deterministic, then a resumed training
     and an uninterrupted training are bit-for-bit identical.
 
-    A checkpoint contains the variables of the model, of its layers and of its optimizers. It also
-    contains the seed, the step counter, the running means of the metrics in an unfinished epoch,
-    the training history, and the state of the callbacks `EarlyStopping` and `ReduceLROnPlateau`.
-    `fit` writes a checkpoint at the end of each epoch, and also when the process receives the
-    signal SIGTERM or SIGINT. Ctrl-C sends SIGINT. After such a signal, training stops at the end of
-    the current step. SIGTERM then ends the process with exit code 143, and SIGINT raises a
-    KeyboardInterrupt. A second signal of the same kind stops `fit` at once.
+    A checkpoint contains the variables of the model, of its layers and of its optimizers. The
+    checkpoint also contains the seed, the step counter, the running means of the metrics in an
+    unfinished epoch, the training history, and the state of the callbacks `EarlyStopping` and
+    `ReduceLROnPlateau`. `fit` writes a checkpoint at the end of each epoch, and also when the
+    process receives the signal SIGTERM or SIGINT. Ctrl-C sends SIGINT. After such a signal,
+    training stops at the end of the current step. SIGTERM then ends the process with exit code 143,
+    and SIGINT raises a KeyboardInterrupt. A second signal of the same kind stops `fit` at once.
 
     Each checkpoint is written to a temporary folder, flushed to disk, and then renamed. `fit`
     verifies the checksums of a checkpoint before it uses the checkpoint. If a checkpoint is
