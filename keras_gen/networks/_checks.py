@@ -52,7 +52,7 @@ def num_classes_of(network: keras.Model) -> int | None:
 
 
 def common_num_classes(**parts: int | None) -> int | None:
-    """Return the number of classes that all parts of a model share, or None without labels.
+    """Return the number of classes that the parts of a model share, or None if none uses labels.
 
     The parts of a model are its networks and its prior.
     Args:
