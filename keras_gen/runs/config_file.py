@@ -88,7 +88,7 @@ def from_yaml(text: str, source: object) -> RunConfig:
 
 
 def check_kind(text: str, source: object) -> None:
-    """Raise a `ValueError` if the text of a config file names a kind that is not registered."""
+    """Raise a `ValueError` if `config.yaml` names a kind of model that is not registered."""
     _kind(_parse(text, source), source)
 
 

@@ -58,7 +58,8 @@ def sample(
 def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation.Evaluation:
     """Evaluate the model of a run on its test data.
 
-    Write `evaluation.json`, figures of the latents and `report.html` into the folder of the run.
+    The function also writes `evaluation.json`, figures of the latents and `report.html` into the
+    folder of the run.
 
     Args:
         run: Folder of the run.
@@ -116,10 +117,10 @@ def audit(
 ) -> evaluation.IndependenceAudit:
     """Measure whether a full-covariance posterior improves a VAE with a diagonal posterior.
 
-    For each seed, train two copies of the VAE further: one with a diagonal posterior, the other
-    with a full-covariance posterior. `evaluation.audit_independence` explains the method. Write
-    `audit.json`, `correlations.png` and `report.html` into the folder of the run. The model of the
-    run does not change.
+    For each seed, the function trains two copies of the VAE further: one with a diagonal posterior,
+    the other with a full-covariance posterior. `evaluation.audit_independence` explains the method.
+    The function writes `audit.json`, `correlations.png` and `report.html` into the folder of the
+    run. The model of the run does not change.
 
     Args:
         run: Folder of a run that trained a VAE with a diagonal posterior.
