@@ -18,7 +18,7 @@ _PEN_WIDTH = 0.09  # fraction of the image height, similar to the strokes in MNI
 
 
 class Exploration:
-    """A trained model of images, whose latents are given in standard deviations.
+    """A trained image model. Its latents are given in standard deviations from their means.
 
     The number 0 stands for the mean of a latent, and the number 1 for one standard deviation above
     the mean. Means and standard deviations are those of the prior. If the prior depends on labels,
