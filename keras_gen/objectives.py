@@ -196,9 +196,9 @@ class IWAE(Objective):
 
 
 def _with_weighted_gradient(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], None]]:
-    """Return `z` and a function `set_weights` that sets factors of the gradient of `z`.
+    """Return `z` and a function `set_weights` that sets weights for the gradient of `z`.
 
-    The gradient with respect to the returned `z` is multiplied by the weights. Call
+    The gradient with respect to the returned `z` is multiplied by these weights. Call
     `set_weights(weights)` with weights `[samples, batch]` before the gradient is computed. The
     weights are computed from the returned `z`. Therefore they cannot be an argument of this
     function.

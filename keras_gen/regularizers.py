@@ -94,8 +94,8 @@ class Contractive(LatentRegularizer):
     """Add `weight` ‖∂z/∂x‖²_F to the loss, for a contractive autoencoder.
 
     This term makes the latents z insensitive to small changes of the input x (Rifai et al. 2011,
-    ICML, equation 2). The Jacobian ∂z/∂x is computed exactly. This takes one backward pass through
-    the encoder per latent dimension.
+    ICML, equation 2). The Jacobian ∂z/∂x is computed exactly, by one backward pass through the
+    encoder per latent dimension.
 
     Do not use this term if the encoder contains batch normalization. With batch normalization, the
     latents of an example depend on the other examples of the batch. The term is then not the norm
