@@ -43,7 +43,7 @@ def kl_divergence(
         `b` broadcast. `analytic` is True if a closed form was used.
 
     Raises:
-        ValueError: If the event shapes differ, or `num_samples` is not a positive integer.
+        ValueError: If the event shapes differ, or if `num_samples` is not a positive integer.
 
     Example:
 
@@ -203,7 +203,7 @@ def cross_check(
         the estimate for one example is noisy.
 
     Raises:
-        ValueError: If the event shapes differ, or `num_samples` is not a positive integer.
+        ValueError: If the event shapes differ, or if `num_samples` is not a positive integer.
     """
     parameters = tf.cast(parameters, tf.float32)
     with tf.GradientTape(persistent=True) as tape:
