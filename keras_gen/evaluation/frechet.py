@@ -39,8 +39,8 @@ def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
         b: Second set of features, `[m, d]`, at least two rows.
 
     Raises:
-        ValueError: If the shapes are not `[n, d]` and `[m, d]`, a set has fewer than two rows, or a
-            value is NaN or infinite.
+        ValueError: If the shapes are not `[n, d]` and `[m, d]`, if a set has fewer than two rows,
+            or if a value is NaN or infinite.
 
     Example:
 
@@ -90,9 +90,9 @@ def kernel_distance(
         A `KernelDistance` with the estimate `value` and its `standard_error`.
 
     Raises:
-        ValueError: If the shapes are not `[n, d]` and `[m, d]`, a set has fewer than two rows, or a
-            value is NaN or infinite. If `num_subsets` is not a positive integer. If `subset_size`
-            is neither None nor an integer of at least 2.
+        ValueError: If the shapes are not `[n, d]` and `[m, d]`, if a set has fewer than two rows,
+            or if a value is NaN or infinite. If `num_subsets` is not a positive integer. If
+            `subset_size` is neither None nor an integer of at least 2.
 
     Example:
 
@@ -155,8 +155,8 @@ def checked_features(
         more_than: Each set must have more rows than this number. Default: 1.
 
     Raises:
-        ValueError: If the shapes are not `[n, d]` and `[m, d]`, a set has too few rows, or a value
-            is NaN or infinite.
+        ValueError: If the shapes are not `[n, d]` and `[m, d]`, if a set has too few rows, or if a
+            value is NaN or infinite.
     """
     a = np.asarray(a, np.float64)
     b = np.asarray(b, np.float64)

@@ -33,8 +33,8 @@ class KLCheck:
     """Mean of `sampled` − `analytic` over the examples, divided by the standard error of this
     mean."""
     gradient_z_score: float
-    """Like `z_score`, but for the gradients of the KL divergence with respect to the encoder's
-    output."""
+    """The z-score for the gradients of `sampled` and `analytic`, computed like `z_score`. The
+    gradients are with respect to the encoder's output."""
     num_examples: int
     """Number of examples."""
     num_samples: int

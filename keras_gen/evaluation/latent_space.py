@@ -36,8 +36,8 @@ def latents(
 
     Raises:
         ValueError: If the model has no encoder. If there are no examples, or if the examples have
-            the wrong shape or values out of range. If a conditional model gets no labels, or
-            another model gets labels.
+            the wrong shape or values out of range. If a conditional model gets no labels, or if any
+            other model gets labels.
 
     Example:
 
@@ -73,7 +73,7 @@ def tsne(latents: npt.ArrayLike, seed: int = 0) -> np.ndarray:
         Points `[n, 2]`.
 
     Raises:
-        ValueError: If the latents have another shape, or NaN or infinite values.
+        ValueError: If the latents have another shape, or contain NaN or infinite values.
 
     Example:
 
@@ -124,8 +124,8 @@ def traverse(
         Decoded data `[dimensions, num_steps, *data_shape]`.
 
     Raises:
-        ValueError: If the latents have another shape. If a conditional model gets no label, or
-            another model gets a label.
+        ValueError: If the latents have another shape. If a conditional model gets no label, or if
+            any other model gets a label.
 
     Example:
 
@@ -175,7 +175,7 @@ def interpolate(
 
     Raises:
         ValueError: If `start` and `end` are not matrices of the same shape. If a conditional model
-            gets no labels, or another model gets labels.
+            gets no labels, or if any other model gets labels.
 
     Example:
 

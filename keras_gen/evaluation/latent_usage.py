@@ -93,7 +93,7 @@ def latent_report(
 
     Raises:
         ValueError: If there are fewer than two examples, or if the examples have the wrong shape or
-            values out of range. If a conditional model gets no labels, or another model gets
+            values out of range. If a conditional model gets no labels, or if any other model gets
             labels.
 
     Example:

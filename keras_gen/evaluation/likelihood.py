@@ -285,7 +285,7 @@ class _Estimates(NamedTuple):
     """log p(x), `[counts, batch]`. Each row is estimated from another number of samples."""
     halved: np.ndarray
     """log p(x), `[2, batch]`. Row 0 is estimated from halves of the samples, and row 1 from
-    quarters."""
+    quarters of the samples."""
     elbos: np.ndarray
     """Means of the log-weights, `[batch]`."""
     sizes: np.ndarray

@@ -56,8 +56,8 @@ def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) 
         k: The k-th nearest neighbour determines the radius. 1 is the nearest. Default: 3.
 
     Raises:
-        ValueError: If the shapes are not `[n, d]` and `[m, d]`, a set has too few rows, or a value
-            is NaN or infinite. If `k` is not a positive integer.
+        ValueError: If the shapes are not `[n, d]` and `[m, d]`, if a set has too few rows, or if a
+            value is NaN or infinite. If `k` is not a positive integer.
 
     Example:
 
@@ -86,8 +86,8 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
         k: The k-th nearest neighbour determines the radius. 1 is the nearest. Default: 5.
 
     Raises:
-        ValueError: If the shapes are not `[n, d]` and `[m, d]`, a set has too few rows, or a value
-            is NaN or infinite. If `k` is not a positive integer.
+        ValueError: If the shapes are not `[n, d]` and `[m, d]`, if a set has too few rows, or if a
+            value is NaN or infinite. If `k` is not a positive integer.
 
     Example:
 

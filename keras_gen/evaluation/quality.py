@@ -244,7 +244,7 @@ class QualityLogs(keras.callbacks.Callback):
             `"test"`.
 
     Raises:
-        ValueError: If `every` is not a positive integer, or the images are invalid. If the model
+        ValueError: If `every` is not a positive integer, or if the images are invalid. If the model
             cannot `generate`, `fit` raises this error before training.
 
     Example:
