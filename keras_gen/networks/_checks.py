@@ -161,7 +161,7 @@ def _check_fixed(
         shape: Shape of the inputs or the outputs, with the batch axis.
 
     Raises:
-        ValueError: If a size is unknown, or the batch size is fixed.
+        ValueError: If a size is unknown, or if the batch size is fixed.
     """
     if None in shape[1:]:
         raise ValueError(
