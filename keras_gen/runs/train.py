@@ -56,7 +56,7 @@ def train(config: RunConfig) -> pathlib.Path:
     `config.savedmodels/config.name`.
 
     Args:
-        config: The configuration of a registered kind, for instance `VAEConfig()`.
+        config: The configuration of a registered kind of model, for instance `VAEConfig()`.
 
     Returns:
         Path of the folder.
@@ -123,7 +123,7 @@ def describe(config: RunConfig) -> str:
     This function trains a few steps to measure the time per step. It writes no file.
 
     Args:
-        config: The configuration of a registered kind, for instance `VAEConfig()`.
+        config: The configuration of a registered kind of model, for instance `VAEConfig()`.
 
     Raises:
         ValueError: If the data or a setting is invalid.

@@ -112,7 +112,7 @@ def build(
     """Build and compile the model that `config` describes.
 
     Args:
-        config: The configuration of a registered kind, for instance `VAEConfig()`.
+        config: The configuration of a registered kind of model, for instance `VAEConfig()`.
         data_shape: Shape of one example.
         steps: Number of training steps of the whole run, for the learning-rate schedule.
         num_classes: Number of classes if `config.needs_labels` is True, otherwise None.
