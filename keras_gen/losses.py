@@ -299,7 +299,7 @@ class Penalty(Serializable):
         self.every = positive_int(self, "every", every)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """Return points at which to compute the gradient, a tensor with the shape of `real`.
+        """Return the points at which the gradient is computed, a tensor of the shape of `real`.
 
         Args:
             real: Real examples, `[batch, ...]`.
