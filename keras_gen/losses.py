@@ -23,7 +23,7 @@ class AdversarialLoss(Serializable):
     """Base class of the adversarial losses.
 
     A subclass implements `generator` and `discriminator`. In the formulas of the subclasses, D(x)
-    is the logit that the discriminator D returns for a real example x, and D(x̂) is its logit for a
+    is the discriminator's logit for a real example x, and D(x̂) is the discriminator's logit for a
     generated example x̂.
     """
 

@@ -53,10 +53,10 @@ class SampleQuality:
     """Fréchet distance between the real images and other real images. If no other real images were
     given, this is the distance between two halves of the real images."""
     protocol: dict[str, str | int]
-    """Description of how the numbers were computed. It contains the name of the extractor, a hash
-    of the extractor's weights, the number and the data split of the real images, the number of
-    generated images, and a description of the images that `real_fid` compares. An extractor is a
-    network that computes features of images."""
+    """Dictionary that describes how the numbers were computed. `extractor` is the name of the
+    network that computes features of images, and `weights` is a hash of its weights. `real`
+    contains the number and the data split of the real images. `generated` is the number of
+    generated images. `real_fid` describes the images that the attribute `real_fid` compares."""
 
     @property
     def scores(self) -> dict[str, float]:

@@ -19,10 +19,10 @@ _NEAR = 0.1  # near-duplicates are closer than this fraction of d, see `near_dup
 def near_duplicates(generated: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
     """Mark the generated examples that have a near-duplicate in their batch.
 
-    Two generated examples are near-duplicates if their distance is below a tenth of d. d is the
-    median distance between a real example and its nearest neighbour in the batch of real examples.
-    If the real data form narrow clusters, d is small. Therefore two generated examples in the same
-    cluster do not have to be near-duplicates.
+    Two generated examples are near-duplicates if their distance is below a tenth of d. Here d is
+    the median distance between a real example and its nearest neighbour in the batch of real
+    examples. If the real data form narrow clusters, d is small. Therefore two generated examples in
+    the same cluster do not have to be near-duplicates.
 
     Args:
         generated: Generated examples, `[batch, ...]`.
