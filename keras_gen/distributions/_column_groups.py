@@ -20,7 +20,7 @@ from keras_gen._typing import Distribution
 from keras_gen.distributions.posteriors import positive_scale
 
 SMALLEST_SCALE = math.exp(-6)
-"""Smallest σ of a number, in units of the standard deviation of its column."""
+"""Smallest σ of a real or positive column, in units of the standard deviation of the column."""
 LARGEST_LOG = 60.0
 """Largest logarithm of a mean. Its exponential does not overflow in float32."""
 
@@ -97,8 +97,9 @@ class Group:
 class Normals(Group):
     """Columns of kind `real`, with the normal distribution N(m + s μ, (s σ)²).
 
-    m is the mean of the column and s its standard deviation. The decoder outputs μ. So a decoder
-    output of 0 predicts the mean of the column, and 1 predicts one standard deviation more.
+    m is the mean of the column and s its standard deviation. The decoder outputs μ. So an output of
+    0 predicts the mean of the column, and an output of 1 predicts the mean plus one standard
+    deviation.
 
     Args:
         indices: Positions of the columns in the array of the table.
@@ -296,10 +297,11 @@ class LogNormalMixtures(NormalMixtures):
 class DiscretizedLogisticMixtures(Group):
     """Columns of kind `count`: a discretized mixture of logistic distributions.
 
-    With y = log(1 + x), P(x) is the probability of y between log(x + 1/2) and log(x + 3/2) under a
-    mixture of K logistic distributions (Salimans et al. 2017, arXiv:1701.05517, equation 2, on the
-    scale of y). The interval of x = 0 has no lower end. The decoder outputs the logits of the
-    components for each row. Their locations and scales are weights, which all rows share.
+    Let y = log(1 + x) for a count x. P(x) is the probability that y lies between log(x + 1/2) and
+    log(x + 3/2), under a mixture of K logistic distributions. The interval of x = 0 has no lower
+    end. The source is Salimans et al. 2017, arXiv:1701.05517, equation 2, here on the scale of y.
+    The decoder outputs the logits of the components for each row. Their locations and scales are
+    weights, which all rows share.
 
     Args:
         indices: Positions of the columns in the array of the table.
@@ -323,14 +325,15 @@ class DiscretizedLogisticMixtures(Group):
         from tensorflow_probability import distributions as tfd
 
         logits = _by_component(parameters, self.size, self.num_components)
-        of_components = tfd.Logistic(*self.components.in_units(np.float32(0), np.float32(1)))
+        of_components = tfd.Logistic(*self.components.in_units(np.zeros(1), np.ones(1)))
         return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), of_components)
 
     def log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
         """Return log P(x) of each column, `[..., size]`.
 
-        With a and b the standardized ends of the interval, sigmoid(b) − sigmoid(a) is computed as
-        sigmoid(b) sigmoid(−a) (1 − e^(a − b)), whose logarithm is finite also for narrow intervals.
+        Let a and b be the standardized ends of the interval of x. The probability of the interval
+        is sigmoid(b) − sigmoid(a). The method computes this difference as sigmoid(b) sigmoid(−a)
+        (1 − e^(a − b)), because the logarithm of this product is finite for narrow intervals, too.
         """
         components = distribution.components_distribution
         x = x[..., None]
@@ -348,7 +351,7 @@ class DiscretizedLogisticMixtures(Group):
         return tf.maximum(tf.round(tf.math.expm1(y)), 0.0)
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return approximate means: Σ_k π_k (e^(location of k) − 1), at least 0."""
+        """Return approximate means of the counts: Σ_k π_k (e^(location of k) − 1), at least 0."""
         centers = tf.maximum(tf.math.expm1(distribution.components_distribution.loc), 0.0)
         weights = tf.nn.softmax(distribution.mixture_distribution.logits)
         return tf.reduce_sum(weights * centers, axis=-1)
@@ -516,9 +519,9 @@ class OrderedLogistics(Categoricals):
     def distribution(self, parameters: tf.Tensor) -> Distribution:
         """Return the distribution of the codes.
 
-        Let a = μ − c_(k−1) and b = μ − c_k. Then P(x = k) = sigmoid(a) − sigmoid(b). The method
-        computes this difference as sigmoid(a) sigmoid(−b) (1 − e^(b − a)), because the logarithm of
-        this product is finite for all μ.
+        For category k, let a = μ − c_(k−1) and b = μ − c_k. Then P(x = k) = sigmoid(a) −
+        sigmoid(b). The method computes this difference as sigmoid(a) sigmoid(−b) (1 − e^(b − a)),
+        because the logarithm of this product is finite for all μ.
         """
         from tensorflow_probability import distributions as tfd
 
@@ -532,9 +535,14 @@ class OrderedLogistics(Categoricals):
         between = tf.pad(tf.math.log(-tf.math.expm1(-gaps)), [[0, 0], [1, 1]])
         return tfd.Categorical(logits=reaches + stays_below + between)
 
+    def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
+        """Return the medians, the first codes whose cumulative probability is at least 1/2."""
+        cumulative = tf.cumsum(self.by_column(expectation), axis=-1)[..., :-1]
+        return tf.reduce_sum(tf.cast(cumulative < 0.5, tf.float32), axis=-1)
+
 
 def groups_of(columns: Sequence[Column], scale: str, num_components: int) -> list[Group]:
-    """Return the groups of the modeled columns of a table.
+    """Divide the columns of a table, without constants and identifiers, into groups.
 
     Args:
         columns: The modeled columns.

@@ -124,8 +124,9 @@ def test_ordinal_is_a_difference_of_logistic_functions():
         )
         probabilities = likelihood.expectation(distribution)
         np.testing.assert_allclose(probabilities[0], above[:-1] - above[1:], rtol=1e-4)
-    most_probable = likelihood.point(likelihood(tf.constant([[-2.0], [0.8], [1.5]])))
-    np.testing.assert_array_equal(most_probable[:, 0], [0.0, 3.0, 3.0])
+    # the median is the first k with P(x ≤ k) = sigmoid(c_k − μ) ≥ 1/2, that is, c_k ≥ μ
+    medians = likelihood.point(likelihood(tf.constant([[-2.0], [-0.5], [0.8], [1.5]])))
+    np.testing.assert_array_equal(medians[:, 0], [0.0, 1.0, 2.0, 3.0])
 
 
 def test_a_row_is_the_sum_of_its_columns_without_the_missing_ones():
