@@ -242,8 +242,9 @@ class NegativeBinomials(Group):
 class NormalMixtures(Normals):
     """Columns of kind `real`: Σ_k π_k N(m + s μ_k, (s σ_k)²) with K components per column.
 
-    The decoder outputs the logits of π_1 … π_K for each row. The means μ_k and the standard
-    deviations σ_k of the components are weights, which all rows share.
+    m is the mean of the column and s its standard deviation. The decoder outputs the logits of π_1
+    … π_K for each row. The means μ_k and the standard deviations σ_k of the components are weights
+    that all rows share.
 
     Args:
         indices: Positions of the columns in the array of the table.
@@ -300,8 +301,8 @@ class DiscretizedLogisticMixtures(Group):
     Let y = log(1 + x) for a count x. P(x) is the probability that y lies between log(x + 1/2) and
     log(x + 3/2), under a mixture of K logistic distributions. The interval of x = 0 has no lower
     end. The source is Salimans et al. 2017, arXiv:1701.05517, equation 2, here on the scale of y.
-    The decoder outputs the logits of the components for each row. Their locations and scales are
-    weights, which all rows share.
+    The decoder outputs the logits of the components for each row. The locations and scales of the
+    components are weights that all rows share.
 
     Args:
         indices: Positions of the columns in the array of the table.
