@@ -33,8 +33,9 @@ class SampleQuality:
     """Fréchet distance between the features of real and generated images, lower is better. The
     attribute `real_fid` contains a distance between real images for comparison."""
     kid: float
-    """Unbiased kernel distance between the features of real and generated images, lower is better.
-    If real and generated images have the same distribution, the distance is 0 on average."""
+    """Unbiased estimate of the squared maximum mean discrepancy between the features of real and
+    generated images, lower is better. If real and generated images have the same distribution, the
+    estimate is 0 on average."""
     kid_error: float
     """Standard error of `kid`."""
     precision: float
