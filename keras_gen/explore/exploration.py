@@ -150,7 +150,7 @@ class Exploration:
 
 
 def _rows(labels: np.ndarray | None) -> np.ndarray:
-    """Return the rows of the means and deviations for labels. If there are none, return row 0."""
+    """Return the rows of the means and deviations for labels. Without labels, return row 0."""
     return np.array([0]) if labels is None else labels
 
 
