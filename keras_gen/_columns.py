@@ -5,17 +5,23 @@ A saved model contains its columns. So it can use these functions without the ta
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import math
-import decimal
-import functools
-import operator
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
 import keras
 import numpy as np
+
+from keras_gen._column_values import (
+    Rows,
+    Value,
+    check_numbers,
+    codes_in,
+    is_number,
+    numbers_in,
+    rows_of,
+)
 
 if TYPE_CHECKING:
     import pandas  # at run time, functions import it, because the import takes long
@@ -38,11 +44,7 @@ NUMBERS = ("real", "positive", "count")
 CODED = ("binary", "category", "ordinal")
 """Kinds whose entries in an array are codes: the code k stands for `categories[k]`."""
 
-Value = str | int | float | bool
-"""A value of a table."""
-
 _SHOWN_CATEGORIES = 5  # number of categories that `print(columns)` shows
-_SHOWN_IN_ERRORS = 10
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -260,27 +262,49 @@ def encode_frame(
     """
     if unseen not in ("error", "missing"):
         raise ValueError(f"`unseen` must be 'error' or 'missing'. Received: unseen={unseen!r}")
+    return encode_rows(columns, rows_of(frame, source, place), unseen)
+
+
+def encode_rows(
+    columns: Iterable[Column], rows: Rows, unseen: str = "error", check: bool = True
+) -> np.ndarray:
+    """Convert rows to an array, as `encode_frame` does.
+
+    Args:
+        columns: Columns of the table.
+        rows: The rows.
+        unseen: See `encode_frame`.
+        check: Whether to check that the values are valid for the kinds of their columns.
+    """
     columns = tuple(columns)
     modeled = modeled_columns(columns)
-    by_name = series_by_name(frame, source)
-    absent = [column.name for column in modeled if column.name not in by_name]
+    absent = [column.name for column in modeled if column.name not in rows.names]
     if absent:
         raise ValueError(
-            f"Expected the columns {', '.join(column.name for column in modeled)} in {source}. "
-            f"Missing: {', '.join(absent)}. Received the columns: {', '.join(by_name)}. Add the "
-            "missing columns. If their values are not known, add them with empty entries."
+            f"Expected the columns {', '.join(column.name for column in modeled)} in "
+            f"{rows.source}. Missing: {', '.join(absent)}. Received the columns: "
+            f"{', '.join(rows.names)}. Add the missing columns. If their values are not known, add "
+            "them with empty entries."
         )
-    if place is None:
-        place = functools.partial(_place_in_frame, frame)
-    array = np.empty((len(frame), len(modeled)), np.float32)
+    array = np.empty((rows.count, len(modeled)), np.float32)
     for index, column in enumerate(modeled):
-        at = Location(source, column.name, place)
-        array[:, index] = encode_values(column, values_of(by_name[column.name], at), at, unseen)
+        values = rows.values(column.name)
+        at = rows.at(column.name)
+        if column.kind in CODED:
+            codes = codes_in(column.categories, values, at, unseen)
+            entries = np.arange(len(column.categories) + 1, dtype=np.float32)
+            entries[-1] = np.nan  # the code −1 means "missing"
+            array[:, index] = entries[codes]
+            continue
+        numbers = numbers_in(values, at)
+        if check:
+            check_numbers(column.kind, numbers, at)
+        array[:, index] = numbers
     if unseen == "error":
         for column in columns:
-            if column.kind == "constant" and column.categories and column.name in by_name:
-                at = Location(source, column.name, place)
-                codes_in(column.categories, values_of(by_name[column.name], at), at, unseen)
+            if column.kind == "constant" and column.categories and column.name in rows.names:
+                values = rows.values(column.name)
+                codes_in(column.categories, values, rows.at(column.name), unseen)
     return array
 
 
@@ -365,7 +389,7 @@ def _decoded(column: Column, entries: np.ndarray) -> pandas.Series:
                 codes, list(column.categories), ordered=column.kind == "ordinal"
             )
         )
-    if column.categories and all(_is_number(value) for value in column.categories):
+    if column.categories and all(is_number(value) for value in column.categories):
         values = np.array([*column.categories, np.nan], np.float64)[codes]
         return pandas.Series(values).astype(_dtype_for(column.dtype, values))
     lookup = np.empty(number + 1, object)
@@ -400,337 +424,3 @@ def _dtype_for(dtype: str, values: np.ndarray) -> str:
     if missing.any() and isinstance(pandas.api.types.pandas_dtype(dtype), np.dtype):
         return {"uint64": "UInt64"}.get(dtype, "Int64")
     return dtype
-
-
-# === Values of one column of a DataFrame ===
-
-
-class Location(NamedTuple):
-    """A column of a source of rows, for error messages."""
-
-    source: str
-    """Name of the file or object."""
-    column: str
-    place: Callable[[int], str]
-    """Returns the place of a row, such as `"line 3"`."""
-
-    def error(self, expected: str, received: object, row: int, remedy: str) -> ValueError:
-        """Return an error about the entry of one row."""
-        return ValueError(
-            f"Expected {expected} in the column {self.column!r} of {self.source}. Received: "
-            f"{received} in {self.place(int(row))}. {remedy}"
-        )
-
-
-class Values(NamedTuple):
-    """The values of one column: either numbers, or codes of distinct values."""
-
-    numbers: np.ndarray | None = None
-    """float64, NaN where missing. None if the values are not numbers."""
-    codes: np.ndarray | None = None
-    """For each row, the index of its value in `distinct`, and −1 where missing."""
-    distinct: tuple[Value, ...] = ()
-    ordered: bool = False
-    """Whether `distinct` has an order that the user chose."""
-
-
-def values_of(series: pandas.Series, at: Location) -> Values:
-    """Return the values of a column of a `DataFrame`.
-
-    Raises:
-        ValueError: If the dtype of the column is neither a number, nor a boolean, nor text, nor a
-            category, or if an object is none of these.
-    """
-    import pandas
-
-    dtype = series.dtype
-    if isinstance(dtype, pandas.SparseDtype):
-        series = series.sparse.to_dense()
-        dtype = series.dtype
-    types = pandas.api.types
-    if isinstance(dtype, pandas.CategoricalDtype):
-        return _values_of_categories(series)
-    if types.is_bool_dtype(dtype):
-        missing = series.isna().to_numpy()
-        codes = np.where(missing, -1, series.fillna(False).to_numpy(bool))
-        return Values(codes=codes.astype(np.int64), distinct=(False, True))
-    if types.is_complex_dtype(dtype):
-        raise at.error(
-            "real numbers", series.iloc[0] if len(series) else "complex numbers", 0,
-            "Replace the column by its real part and its imaginary part, or remove it.",
-        )  # fmt: skip
-    if types.is_numeric_dtype(dtype):
-        if isinstance(dtype, np.dtype):
-            return Values(numbers=series.to_numpy(np.float64))
-        return Values(numbers=series.to_numpy(np.float64, na_value=np.nan))
-    if types.is_object_dtype(dtype):
-        return _values_of_objects(series, at)
-    if types.is_string_dtype(dtype):
-        codes, distinct = pandas.factorize(series)
-        return _without_blank(codes, tuple(str(value) for value in distinct), ordered=False)
-    raise at.error(
-        "numbers, text, booleans or categories", f"the dtype {dtype}", 0,
-        _remedy_for_dtype(dtype),
-    )  # fmt: skip
-
-
-def _remedy_for_dtype(dtype: object) -> str:
-    return (
-        "Convert the column to numbers, such as days since the first date: "
-        "`(frame[name] - frame[name].min()).dt.days`. Or remove it."
-    )
-
-
-def _values_of_categories(series: pandas.Series) -> Values:
-    """Return the values of a column of categories."""
-    categories = series.cat.categories
-    distinct = tuple(_plain(value) for value in categories.tolist())
-    return _without_blank(
-        series.cat.codes.to_numpy(np.int64), distinct, ordered=bool(series.cat.ordered)
-    )
-
-
-def _values_of_objects(series: pandas.Series, at: Location) -> Values:
-    """Return the values of a column of Python objects."""
-    import pandas
-
-    try:
-        codes, objects = pandas.factorize(series)
-    except TypeError:  # lists and dictionaries cannot be counted
-        objects = None
-    if objects is None:
-        is_scalar = [pandas.api.types.is_scalar(value) for value in series]
-        row = is_scalar.index(False) if False in is_scalar else 0
-        raise at.error(
-            "numbers or text", repr(series.iloc[row]), row,
-            "Make one column of each number, or remove the column.",
-        )  # fmt: skip
-    kinds = set()
-    for code, value in enumerate(objects):
-        if isinstance(value, (bool, np.bool_)):
-            kinds.add("booleans")
-        elif isinstance(value, (int, float, np.number, decimal.Decimal)):
-            kinds.add("numbers")
-        elif isinstance(value, str):
-            if value.strip():
-                kinds.add("text")
-        else:
-            row = int(np.flatnonzero(codes == code)[0])
-            raise at.error(
-                "numbers or text", f"{value!r} of type {type(value).__name__}", row,
-                "Convert the column to numbers or text. Convert dates to numbers, such as days "
-                "since the first date. Or remove the column.",
-            )  # fmt: skip
-    if kinds == {"numbers"}:
-        numbers = np.array([np.nan if isinstance(v, str) else float(v) for v in objects] + [np.nan])
-        return Values(numbers=numbers[codes])
-    if len(kinds) > 1:
-        # True == 1, so the first row of each type is found in the rows themselves
-        types = {type(value) for value in series.dropna()}
-        shown = ", ".join(sorted(kind.__name__ for kind in types))
-        raise at.error(
-            "values of one type", f"values of the types {shown}", 0,
-            f"Convert all of them to one type, such as text: `frame[{at.column!r}].astype(str)`.",
-        )  # fmt: skip
-    return _without_blank(codes, tuple(_plain(value) for value in objects), ordered=False)
-
-
-def _plain(value: Any) -> Value:
-    """Return a category as a text, a boolean or a number of Python."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    return value if isinstance(value, (str, bool, int, float)) else str(value)
-
-
-def _without_blank(codes: np.ndarray, distinct: tuple[Value, ...], ordered: bool) -> Values:
-    """Make `Values` in which text has no space around it, and empty text is missing."""
-    stripped = [value.strip() if isinstance(value, str) else value for value in distinct]
-    kept = {value: None for value in stripped if value != ""}
-    if len(kept) < len(distinct) or any(map(operator.ne, stripped, distinct)):
-        position = {value: index for index, value in enumerate(kept)}
-        new = np.array([*(position.get(value, -1) for value in stripped), -1], np.int64)
-        return Values(codes=new[codes], distinct=tuple(kept), ordered=ordered)
-    return Values(codes=codes, distinct=distinct, ordered=ordered)
-
-
-def series_by_name(frame: pandas.DataFrame, source: str) -> dict[str, pandas.Series]:
-    """Return the columns of a `DataFrame` by name. A name that is not text becomes text.
-
-    Raises:
-        ValueError: If `frame` is not a `DataFrame`, if it has several levels of names, or if two
-            names are equal.
-    """
-    import pandas
-
-    if not isinstance(frame, pandas.DataFrame):
-        raise ValueError(
-            f"Expected {source} to be a pandas.DataFrame. Received: {type(frame).__name__}."
-        )
-    if frame.columns.nlevels > 1:
-        raise ValueError(
-            f"Expected one name per column in {source}. Received: {frame.columns.nlevels} levels "
-            "of names. Join them: `frame.columns = ['_'.join(map(str, c)) for c in frame.columns]`."
-        )
-    names = [str(name) for name in frame.columns]
-    check_names(names, source)
-    return {name: frame.iloc[:, index] for index, name in enumerate(names)}
-
-
-def check_names(names: Sequence[str], source: str) -> None:
-    """Raise an error if two columns have the same name."""
-    repeated = [name for name, count in collections.Counter(names).items() if count > 1]
-    if repeated:
-        raise ValueError(
-            f"Expected different names of the columns of {source}. Received more than once: "
-            f"{', '.join(repeated)}. Rename or remove these columns."
-        )
-
-
-def _place_in_frame(frame: pandas.DataFrame, row: int) -> str:
-    return f"row {row} (index {frame.index[row]!r})" if len(frame) else "its dtype"
-
-
-# === From values to entries ===
-
-
-def encode_values(
-    column: Column, values: Values, at: Location, unseen: str = "error"
-) -> np.ndarray:
-    """Return the entries of one modeled column in the array, NaN where missing.
-
-    Raises:
-        ValueError: If a value is invalid for the kind of the column.
-    """
-    if column.kind in CODED:
-        codes = codes_in(column.categories, values, at, unseen)
-        return np.where(codes < 0, np.nan, codes).astype(np.float32)
-    numbers = numbers_in(values, at)
-    check_numbers(column.kind, numbers, at)
-    return numbers.astype(np.float32)
-
-
-def numbers_in(values: Values, at: Location) -> np.ndarray:
-    """Return values as numbers, float64 with NaN where missing.
-
-    Raises:
-        ValueError: If a value is not a number.
-    """
-    if values.numbers is not None:
-        return values.numbers
-    assert values.codes is not None
-    lookup = np.full(len(values.distinct) + 1, np.nan)
-    for code, value in enumerate(values.distinct):
-        try:
-            lookup[code] = float(value)
-        except ValueError:
-            rows = np.flatnonzero(values.codes == code)
-            if rows.size:
-                raise at.error("numbers", repr(value), rows[0], NUMBER_REMEDY) from None
-    return lookup[values.codes]
-
-
-NUMBER_REMEDY = (
-    "Correct the entry. If it stands for a missing value, leave it empty, or read the table with "
-    "`missing=[...]`. If the column has categories, set its kind: `kinds={name: 'category'}`."
-)
-
-
-def check_numbers(kind: str, numbers: np.ndarray, at: Location) -> None:
-    """Raise an error if a number is invalid for the kind of its column."""
-    with np.errstate(over="ignore"):
-        infinite = np.isinf(numbers.astype(np.float32))
-    if infinite.any():
-        row = np.flatnonzero(infinite)[0]
-        remedy = "Correct the entry, or leave it empty if the number is not known."
-        if np.isfinite(numbers[row]):
-            remedy = "Use another unit, in which the numbers are smaller."
-        raise at.error("finite numbers of float32", numbers[row], row, remedy)
-    if kind == "positive":
-        expected = "numbers greater than 0 (kind 'positive')"
-        wrong = numbers < np.finfo(np.float32).tiny
-    elif kind == "count":
-        expected = "whole numbers of at least 0 (kind 'count')"
-        wrong = (numbers < 0) | (numbers != np.round(numbers)) & ~np.isnan(numbers)
-    else:
-        return
-    if wrong.any():
-        row = np.flatnonzero(wrong)[0]
-        raise at.error(
-            expected, f"{numbers[row]:.10g}", row,
-            "Correct the entry, or leave it empty if it is not known. If such numbers are valid, "
-            f"read the table with `kinds={{{at.column!r}: 'real'}}`.",
-        )  # fmt: skip
-
-
-def codes_in(
-    categories: Sequence[Value], values: Values, at: Location, unseen: str = "error"
-) -> np.ndarray:
-    """Return the index of each value in `categories`, −1 where missing.
-
-    Raises:
-        ValueError: If `unseen` is `"error"` and a value is not in `categories`.
-    """
-    codes, distinct = values.codes, values.distinct
-    if values.numbers is not None:
-        import pandas
-
-        codes, found = pandas.factorize(values.numbers)
-        distinct = tuple(found.tolist())
-    assert codes is not None
-    if distinct == tuple(categories):
-        return codes
-    keys = {key: index for index, key in enumerate(_keys(categories, categories))}
-    new = np.array([*(keys.get(key, -2) for key in _keys(distinct, categories)), -1])
-    found_codes = new[codes]
-    if unseen == "error" and (found_codes == -2).any():
-        row = np.flatnonzero(found_codes == -2)[0]
-        shown = ", ".join(repr(value) for value in categories[:_SHOWN_IN_ERRORS])
-        more = len(categories) - _SHOWN_IN_ERRORS
-        raise at.error(
-            f"one of the categories {shown}{f' and {more} more' if more > 0 else ''}",
-            repr(distinct[codes[row]]), row,
-            "Correct the entry, leave it empty if it is not known, or pass `unseen='missing'` to "
-            "treat unseen categories as missing.",
-        )  # fmt: skip
-    return np.maximum(found_codes, -1)
-
-
-def unseen_in(categories: Sequence[Value], values: Values) -> list[Value]:
-    """Return the values that are not in `categories`."""
-    known = set(_keys(categories, categories))
-    codes, distinct = values.codes, values.distinct
-    if values.numbers is not None:
-        distinct = tuple(np.unique(values.numbers[~np.isnan(values.numbers)]).tolist())
-    elif codes is not None:
-        distinct = tuple(distinct[code] for code in np.unique(codes) if code >= 0)
-    keys = _keys(distinct, categories)
-    return [value for value, key in zip(distinct, keys, strict=True) if key not in known]
-
-
-def _is_number(value: Value) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-_TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
-
-
-def _keys(values: Sequence[Value], categories: Sequence[Value]) -> list[Value | None]:
-    """Return values in the type of the categories. None for a value that has another type."""
-    if all(isinstance(category, bool) for category in categories):
-        return [_TRUTH.get(str(value).strip().lower()) for value in values]
-    if all(_is_number(category) for category in categories):
-        return [_as_float(value) for value in values]
-    return [_as_text(value) for value in values]
-
-
-def _as_float(value: Value) -> float | None:
-    try:
-        return float(value)
-    except ValueError:
-        return None
-
-
-def _as_text(value: Value) -> str:
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return str(value).strip()

@@ -10,6 +10,7 @@ import codecs
 import collections
 import contextlib
 import csv
+import functools
 import gzip
 import io
 import itertools
@@ -17,15 +18,12 @@ import pathlib
 import re
 import warnings
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from keras_gen._columns import check_names
-
-if TYPE_CHECKING:
-    import pandas
+from keras_gen._column_values import Location, Rows, Values, check_names, recoded
 
 MISSING_WORDS = (
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
@@ -35,10 +33,11 @@ MISSING_WORDS = (
 """Texts that mean "missing" in a file: the words of pandas, "?", dashes, a dot, and the errors of
 spreadsheets."""
 
-_SAMPLE = 2**18  # number of bytes from which the format of a file is inferred
-_SAMPLE_ROWS = 200
+_SAMPLE = 2**16  # number of bytes from which the format of a file is inferred
+_SAMPLE_ROWS = 100
 _SEPARATORS = ("\t", ";", "|", ",")
 _WHITESPACE = r"\s+"
+_ARROW_BLOCK = 2**30  # all rows in one chunk
 _BOMS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -302,19 +301,24 @@ class CsvFile:
 
     # === Rows ===
 
-    def frames(self, block_size: int | None = None) -> Iterator[pandas.DataFrame]:
-        """Yield the rows in blocks. The index of a block is the number of the row in the file.
+    def blocks(self, block_size: int | None = None) -> Iterator[Rows]:
+        """Yield the rows in blocks.
 
         Args:
             block_size: Size of a block in bytes. None for all rows in one block.
         """
         first_row = 0
-        for content in self._blocks(block_size):
-            frame = self._parse(content, first_row)
-            first_row += len(frame)
-            yield frame
+        for content in self._contents(block_size):
+            columns = self._parse(content, first_row)
+            count = _length(columns)
+            place = functools.partial(self._place_in_block, first_row)
+            first_row += count
+            yield Rows(self.name, self.names, count, _by_location(columns), place)
 
-    def _blocks(self, block_size: int | None) -> Iterator[bytes]:
+    def _place_in_block(self, first_row: int, row: int) -> str:
+        return self.place(first_row + row)
+
+    def _contents(self, block_size: int | None) -> Iterator[bytes]:
         """Yield the content of the file after the header as UTF-8, in blocks of whole records."""
         decoder = None
         if self._codec() not in ("utf-8", "ascii"):
@@ -337,7 +341,7 @@ class CsvFile:
                     if not skipped and content:
                         content = _without_lines(content, self.skipped)
                         skipped = True
-                    if content.strip():
+                    if content and not content.isspace():
                         yield content
                     if last:
                         return
@@ -349,15 +353,13 @@ class CsvFile:
                 f"failed: {error}. Pass another `encoding`."
             ) from error
 
-    def _parse(self, content: bytes, first_row: int) -> pandas.DataFrame:
-        """Return the rows of a block.
+    def _parse(self, content: bytes, first_row: int) -> dict[str, Values]:
+        """Return the values of the columns of a block.
 
         Args:
             content: The block, without the header.
             first_row: Number of rows before the block.
         """
-        import pandas
-
         if b"\0" in content:
             line = content[: content.index(b"\0")].count(b"\n") + 1 + self.skipped
             raise ValueError(
@@ -365,16 +367,37 @@ class CsvFile:
                 "damaged, or it is not a table of text. Export it again as CSV."
             )
         raw = self.forced_text | _columns_with_leading_zeros(self, content)
+        columns = self._parse_with_arrow(content, raw)
+        if columns is None:
+            try:
+                columns = self._parse_with_pandas(content, raw, first_row)
+            except UnicodeDecodeError as error:
+                if first_row or not self.sample_is_ascii or self.encoding_is_known:
+                    raise ValueError(
+                        f"Expected {self.path} to be in the encoding UTF-8. Reading the file "
+                        f"failed: {error}. Pass the `encoding` of the file, such as 'cp1252'."
+                    ) from None
+                return self._parse(self._use_windows_encoding(content).encode(), first_row)
+        with_numbers = self._with_numbers(columns, first_row)
+        return self._parse(content, first_row) if with_numbers is None else with_numbers
+
+    def _parse_with_pandas(
+        self, content: bytes, raw: frozenset[str], first_row: int
+    ) -> dict[str, Values]:
+        import pandas
+
+        # `str`, because pandas makes numbers of categories if all of them are numbers
         dtypes = {**dict.fromkeys(self.text_columns, "category"), **dict.fromkeys(raw, "str")}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pandas.errors.ParserWarning)
                 frame = pandas.read_csv(
-                    io.BytesIO(content),
+                    io.StringIO(content.decode(), newline=""),
                     sep=self.separator,
                     header=None,
                     names=list(self.names),
                     index_col=False,
+                    # pandas makes numbers of categories if all of them are numbers
                     dtype=dtypes,
                     keep_default_na=False,
                     na_values=list(self.missing),
@@ -383,14 +406,8 @@ class CsvFile:
                     low_memory=False,
                     engine="c",
                 )
-        except UnicodeDecodeError as error:
-            if first_row or not self.sample_is_ascii or self.encoding_is_known:
-                raise ValueError(
-                    f"Expected {self.path} to be in the encoding UTF-8. Reading the file failed: "
-                    f"{error}. Pass the `encoding` of the file, such as 'cp1252'."
-                ) from None
-            content = self._use_windows_encoding(content).encode()
-            return self._parse(content, first_row)
+        except UnicodeDecodeError:
+            raise
         except (pandas.errors.ParserError, pandas.errors.ParserWarning, ValueError) as error:
             self._check_records(content, first_row)
             raise ValueError(
@@ -399,9 +416,76 @@ class CsvFile:
             ) from error
         if _is_ragged(content, self.separator, len(self.names), len(frame)):
             self._check_records(content, first_row)
-        frame.index = pandas.RangeIndex(first_row, first_row + len(frame))
-        with_numbers = self._with_numbers(frame)
-        return self._parse(content, first_row) if with_numbers is None else with_numbers
+        columns = {}
+        types = pandas.api.types
+        for name in frame.columns:
+            column = frame[name]
+            if isinstance(column.dtype, pandas.CategoricalDtype):
+                texts = [str(value) for value in column.cat.categories.tolist()]
+                columns[name] = self._texts(column.cat.codes.to_numpy(), texts)
+            elif types.is_bool_dtype(column.dtype):
+                columns[name] = Values(None, column.to_numpy(np.int64), (False, True), dtype="bool")
+            elif types.is_numeric_dtype(column.dtype):
+                columns[name] = Values(column.to_numpy())
+            else:
+                codes, distinct = pandas.factorize(column)
+                if types.infer_dtype(distinct) == "boolean":
+                    columns[name] = Values(None, codes, tuple(distinct.tolist()), dtype="bool")
+                else:
+                    columns[name] = self._texts(codes, [str(value) for value in distinct])
+        return columns
+
+    def _parse_with_arrow(self, content: bytes, raw: frozenset[str]) -> dict[str, Values] | None:
+        """Parse simple files with pyarrow, which is quicker, if it is installed.
+
+        Returns:
+            The values. None if pyarrow is not installed, if the content has quotation marks, or if
+            pyarrow and pandas could disagree about the content.
+        """
+        if len(self.separator) != 1 or self.skip_space:
+            return None
+        if b'"' in content or b"0x" in content or b"0X" in content:  # 0x10 is 16 for pyarrow
+            return None
+        try:
+            import pyarrow
+            import pyarrow.csv
+        except ImportError:
+            return None
+        texts = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+        try:
+            table = pyarrow.csv.read_csv(
+                pyarrow.BufferReader(content),
+                pyarrow.csv.ReadOptions(column_names=list(self.names), block_size=_ARROW_BLOCK),
+                pyarrow.csv.ParseOptions(delimiter=self.separator, quote_char=False),
+                pyarrow.csv.ConvertOptions(
+                    column_types=dict.fromkeys(self.text_columns | raw, texts),
+                    null_values=list(self.missing),
+                    strings_can_be_null=True,
+                    decimal_point=self.decimal,
+                ),
+            ).combine_chunks()
+        except pyarrow.ArrowInvalid:
+            return None
+        columns = {}
+        for name, column in zip(table.column_names, table.columns, strict=True):
+            if column.num_chunks != 1:
+                return None
+            chunk = column.chunk(0)
+            kind = column.type
+            if pyarrow.types.is_int64(kind) or pyarrow.types.is_float64(kind):
+                columns[name] = Values(chunk.to_numpy(zero_copy_only=False))
+            elif pyarrow.types.is_dictionary(kind):
+                codes = chunk.indices.fill_null(-1).to_numpy()
+                columns[name] = self._texts(codes, chunk.dictionary.to_pylist())
+            else:
+                return None
+        return columns
+
+    def _texts(self, codes: np.ndarray, distinct: list[str]) -> Values:
+        """Return texts without spaces around them and without words for missing values."""
+        missing = set(self.missing)
+        stripped = [value.strip() for value in distinct]
+        return recoded(codes, distinct, [None if value in missing else value for value in stripped])
 
     def records(self, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
         """Yield the first line of each record, from 1, and its fields."""
@@ -455,83 +539,84 @@ class CsvFile:
 
     # === Text ===
 
-    def _with_numbers(self, frame: pandas.DataFrame) -> pandas.DataFrame | None:
-        """Return the rows with columns of text as categories, or as numbers if they are numbers.
+    def _with_numbers(self, columns: dict[str, Values], first_row: int) -> dict[str, Values] | None:
+        """Convert columns of text to numbers if all of their texts are numbers.
+
+        Args:
+            columns: The values of the columns of a block.
+            first_row: Number of rows before the block.
 
         Returns:
-            The rows, or None if the decimal sign is a comma, and the content must be read again.
+            The columns, or None if the decimal sign is a comma, and the block must be read again.
         """
-        import pandas
-
-        types = pandas.api.types
-        columns: dict[str, Any] = {}
-        texts: dict[str, pandas.Categorical] = {}
-        for name in frame.columns:
-            column = frame[name]
-            if types.is_numeric_dtype(column.dtype):  # or booleans
-                columns[name] = column
-                continue
-            if types.is_object_dtype(column.dtype) and types.infer_dtype(column) == "boolean":
-                columns[name] = column.astype("boolean")
-                continue
-            texts[name] = columns[name] = self._cleaned(column)
+        texts = {
+            name: [str(value) for value in values.distinct]
+            for name, values in columns.items()
+            if values.numbers is None
+            and values.dtype == "str"
+            and name not in self.forced_text
+            and _look_like_numbers(values.distinct)
+        }
+        if not texts:
+            return columns
         is_open = not self.decimal_is_known and not self.has_points and self.decimal == "."
-        if is_open and texts and not _has_fractions(frame):
-            for text in texts.values():
-                values = text.categories
-                if _look_like_numbers(values) and _all_numbers(values, ",") is not None:
-                    if all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}|\d+", value) for value in values):
-                        continue  # thousands, or a decimal comma
+        if is_open and not _has_fractions(columns):
+            for values in texts.values():
+                is_clear = any(not re.fullmatch(_UNCLEAR_COMMA, value) for value in values)
+                if is_clear and _all_numbers(values, ",") is not None:
                     self.decimal = ","
                     return None
-        for name, text in texts.items():
-            values = text.categories
-            if name in self.forced_text or not len(values) or not _look_like_numbers(values):
-                continue
+        converted = dict(columns)
+        for name, values in texts.items():
             numbers = _all_numbers(values, self.decimal)
             if numbers is None:
                 continue
-            self._check_thousands(name, values, frame)
-            columns[name] = np.append(numbers, np.nan)[text.codes]
-            self.text_columns -= {name}
-        return pandas.DataFrame(columns, index=frame.index)
+            codes = columns[name].codes
+            assert codes is not None
+            self._check_thousands(name, columns, first_row)
+            converted[name] = Values(np.append(numbers, np.nan)[codes])
+        return converted
 
-    def _cleaned(self, column: pandas.Series) -> pandas.Categorical:
-        """Return a column of text as categories without spaces around them."""
-        import pandas
-
-        categorical = pandas.Categorical(column)
-        found = [str(value) for value in categorical.categories]
-        stripped = [value.strip() for value in found]
-        missing = set(self.missing)
-        if stripped == categorical.categories.tolist() and missing.isdisjoint(found):
-            return categorical
-        kept = {value: None for value in stripped if value not in missing}
-        position = {value: index for index, value in enumerate(kept)}
-        codes = np.array([*(position.get(value, -1) for value in stripped), -1])[categorical.codes]
-        return pandas.Categorical.from_codes(codes, list(kept))
-
-    def _check_thousands(self, name: str, values: Sequence[str], frame: pandas.DataFrame) -> None:
+    def _check_thousands(self, name: str, columns: dict[str, Values], first_row: int) -> None:
         """Raise an error if `1,234` can be a number with a fraction or a number of thousands."""
-        if self.decimal_is_known or self.has_points or self.decimal == "," or _has_fractions(frame):
+        if self.decimal_is_known or self.has_points or self.decimal == ",":
             return
-        grouped = [value for value in values if "," in value]
-        if grouped and all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", value) for value in grouped):
-            row = int(np.flatnonzero(frame[name].astype(str).str.strip() == grouped[0])[0])
+        codes, distinct = columns[name].codes, columns[name].distinct
+        grouped = [str(value) for value in distinct if "," in str(value)]
+        if (
+            grouped
+            and codes is not None
+            and not _has_fractions(columns)
+            and all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", value) for value in grouped)
+        ):
+            row = int(np.flatnonzero(codes == distinct.index(grouped[0]))[0])
             raise ValueError(
                 f"Expected numbers with a clear decimal sign in the column {name!r} of {self.path}."
-                f" Received: {grouped[0]!r} in {self.place(row)}, which can be {grouped[0]} "
-                "thousands or a number with a decimal comma. Pass `decimal='.'` if the comma "
-                "separates thousands, and `decimal=','` if it is the decimal sign."
+                f" Received: {grouped[0]!r} in {self.place(first_row + row)}, which can be "
+                f"{grouped[0]} thousands or a number with a decimal comma. Pass `decimal='.'` if "
+                "the comma separates thousands, and `decimal=','` if it is the decimal sign."
             )
 
 
-def _has_fractions(frame: pandas.DataFrame) -> bool:
+_UNCLEAR_COMMA = r"[+-]?[1-9]\d{0,2},\d{3}|[+-]?\d+"
+
+
+def _by_location(columns: dict[str, Values]) -> Callable[[Location], Values]:
+    return lambda at: columns[at.column]
+
+
+def _length(columns: dict[str, Values]) -> int:
+    """Return the number of rows."""
+    for values in columns.values():
+        return len(values.codes if values.numbers is None else values.numbers)  # type: ignore[arg-type]
+    return 0
+
+
+def _has_fractions(columns: dict[str, Values]) -> bool:
     """Return whether a column has numbers with a decimal point that cannot be thousands."""
-    for name in frame.columns:
-        column = frame[name]
-        if column.dtype == np.float64:
-            numbers = column.to_numpy()
+    for values in columns.values():
+        numbers = values.numbers
+        if numbers is not None and numbers.dtype == np.float64:
             fractions = numbers[np.isfinite(numbers) & (numbers != np.rint(numbers))]
             thousand = fractions * 1000
             unclear = (np.abs(fractions) >= 1) & (np.abs(fractions) < 1000)
@@ -541,11 +626,11 @@ def _has_fractions(frame: pandas.DataFrame) -> bool:
     return False
 
 
-def _look_like_numbers(values: Sequence[str]) -> bool:
+def _look_like_numbers(values: Sequence[object]) -> bool:
     """Return whether at least half of the first values contain only digits and signs."""
-    sample = list(values[:1000])
+    sample = [str(value) for value in values[:1000]]
     matches = [re.fullmatch(rf"[+-]?[\d.,{_SPACES}]*\d[\d.,]*([eE][+-]?\d+)?", v) for v in sample]
-    return 2 * sum(match is not None for match in matches) >= len(sample)
+    return bool(sample) and 2 * sum(match is not None for match in matches) >= len(sample)
 
 
 def _all_numbers(values: Sequence[str], decimal: str) -> np.ndarray | None:
@@ -583,9 +668,9 @@ def _without_lines(content: bytes, number: int) -> bytes:
     """Return the content without its first lines."""
     position = 0
     for _ in range(number):
-        ends = [content.find(end, position) for end in (b"\n", b"\r")]
-        newline, carriage = ends
-        if carriage >= 0 and (newline < 0 or carriage < newline - 1):
+        newline = content.find(b"\n", position)
+        carriage = content.find(b"\r", position, newline if newline >= 0 else len(content))
+        if 0 <= carriage < newline - 1 or newline < 0:  # a line end of the old Mac OS
             newline = carriage
         if newline < 0:
             return b""
@@ -637,16 +722,12 @@ def _count_decimal_signs(body: list[list[str]]) -> tuple[int, int]:
     Fields such as `1,234` are not counted, because the comma can separate thousands.
     """
     counts = []
+    fields = [field for row in body for field in row if "," in field or "." in field]
     for sign, group in ((",", r"\."), (r"\.", ",")):
         number = re.compile(rf"[+-]?(\d*|\d{{1,3}}([{group}{_SPACES}]\d{{3}})+){sign}\d+")
         unclear = re.compile(rf"[+-]?[1-9]\d{{0,2}}{sign}\d{{3}}")
-        counts.append(
-            sum(
-                number.fullmatch(field) is not None and not unclear.fullmatch(field)
-                for row in body
-                for field in row
-            )
-        )
+        clear = [f for f in fields if number.fullmatch(f) and not unclear.fullmatch(f)]
+        counts.append(len(clear))
     return counts[0], counts[1]
 
 

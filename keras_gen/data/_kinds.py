@@ -7,25 +7,20 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from keras_gen._columns import (
-    KINDS,
+from keras_gen._column_values import (
     NUMBER_REMEDY,
-    NUMBERS,
-    Column,
-    Kind,
     Location,
     Value,
     Values,
+    as_float,
     check_numbers,
     numbers_in,
 )
-
-if TYPE_CHECKING:
-    import pandas
+from keras_gen._columns import KINDS, NUMBERS, Column, Kind
 
 FindRow = Callable[[Value], int]
 """Returns the first row of a column with a value, for error messages."""
@@ -40,6 +35,8 @@ _FEW_FOR_MANY_ROWS = 32  # ... or as many, if no count distribution fits
 _SMALLEST_MEASUREMENT = 100  # whole numbers of at least this size are measurements, not counts
 _MAX_CLASSES = 1000  # labels that are larger whole numbers are numbered anew
 _MAX_DECIMALS = 6
+_LARGEST = float(np.finfo(np.float32).max)
+_SMALLEST = float(np.finfo(np.float32).tiny)
 _NAMES_OF_IDENTIFIERS = re.compile(
     r"(.*[\s_.-])?(id|uuid|guid|index|rowid|rownames?|row[\s_.-]?(number|id|names?))|.*[a-z]I[dD]",
 )
@@ -127,22 +124,20 @@ class ColumnStatistics:
 
     Args:
         name: Name of the column.
-        dtype: Name of the dtype of the column.
-        from_text: Whether the column comes from a text file, in which whole numbers have no dtype.
         kind: The kind that the user chose, or None.
         order: The categories of an ordinal column in the order that the user chose.
+        from_text: Whether the column comes from a text file, in which numbers have no dtype.
     """
 
     def __init__(
         self,
         name: str,
-        dtype: str,
         kind: Kind | None = None,
         order: Sequence[Value] = (),
         from_text: bool = False,
     ) -> None:
         self.name = name
-        self.dtype = dtype
+        self.dtype = "float64"
         self.from_text = from_text
         self.kind = kind
         self.order = tuple(order)
@@ -155,6 +150,7 @@ class ColumnStatistics:
         self.declared_order: tuple[Value, ...] | None = None
         self.distinct: dict[Value, None] = {}  # of all rows
         self.in_training: dict[Value, None] = {}
+        self.num_texts = 0  # number of distinct texts, if they are too many to be collected
         self.too_many = False  # distinct numbers, which are no longer collected
         self.unique = True  # whether all numbers differ, as far as it is known
         self.counting = True  # whether each number is its predecessor plus 1
@@ -177,18 +173,17 @@ class ColumnStatistics:
             is_training: Which of the rows are training rows.
             at: Name and place of the column, for error messages.
         """
+        self.dtype = values.dtype
         if values.numbers is None and self.kind in NUMBERS:
             values = Values(numbers=numbers_in(values, at))
         if values.numbers is not None:
-            self._add_numbers(values.numbers, is_training, at)
+            self._add_numbers(values.numbers.astype(np.float64, copy=False), is_training, at)
+        elif values.is_time and values.codes is not None:
+            self.is_time = True
+            self.rows += len(values.codes)
+            self.missing += int(np.count_nonzero(values.codes))
         else:
             self._add_codes(values, is_training)
-
-    def add_unmodeled(self, series: pandas.Series, is_time: bool) -> None:
-        """Count the entries of a block of rows of a column that is not modeled."""
-        self.is_time = is_time
-        self.rows += len(series)
-        self.missing += int(series.isna().sum())
 
     def _add_codes(self, values: Values, is_training: np.ndarray | slice) -> None:
         codes, distinct = values.codes, values.distinct
@@ -202,6 +197,10 @@ class ColumnStatistics:
         counts = np.bincount(codes + 1, minlength=len(distinct) + 1)
         in_training = np.bincount(codes[is_training] + 1, minlength=len(distinct) + 1)
         self.missing += int(counts[0])
+        if len(distinct) > _MAX_CATEGORIES and self.kind is None and not values.ordered:
+            self.num_texts = max(self.num_texts, int(np.count_nonzero(counts[1:])))
+            self.distinct.update(dict.fromkeys(distinct[:_MAX_CATEGORIES]))
+            return
         if (counts[1:] > 0).all():
             self.distinct.update(dict.fromkeys(distinct))
         else:
@@ -227,20 +226,26 @@ class ColumnStatistics:
             observed = numbers
         if not observed.size:
             return
-        if self.kind not in ("identifier", "constant"):
-            check_numbers(self.kind or "real", numbers, at)
         found = pandas.unique(observed)
         whole = bool((found == np.rint(found)).all())
         self.whole &= whole
+        low, high = float(found.min()), float(found.max())
+        is_valid = low >= -_LARGEST and high <= _LARGEST
+        if self.kind in ("count", "positive"):
+            is_valid &= whole if self.kind == "count" else low >= _SMALLEST
+            is_valid &= low >= 0
+        if not is_valid and self.kind != "constant":
+            check_numbers(self.kind or "real", numbers, at)
         self._add_distinct(found, observed)
         if self.counting:
             follows = self.last is None or observed[0] == self.last + 1
-            self.counting = bool(follows and whole and (np.diff(observed) == 1).all())
+            spans = observed[-1] - observed[0] == len(observed) - 1
+            self.counting = bool(follows and spans and whole and (np.diff(observed) == 1).all())
         if self.first is None:
             self.first = float(observed[0])
         self.last = float(observed[-1])
-        self.low = min(self.low, float(found.min()))
-        self.high = max(self.high, float(found.max()))
+        self.low = min(self.low, low)
+        self.high = max(self.high, high)
         if self.decimals is not None:
             places = 0 if whole else _decimal_places(found, self.dtype)
             self.decimals = None if places is None else max(places, self.decimals)
@@ -249,7 +254,7 @@ class ColumnStatistics:
         self.train_low = min(self.train_low, float(training.min()))
         self.train_high = max(self.train_high, float(training.max()))
         self.moments.add(training)
-        if self.low > 0:
+        if self.low > 0 and self.kind in (None, "positive"):
             self.log_moments.add(np.log(training))
         if not self.too_many:
             self.in_training.update(dict.fromkeys(pandas.unique(training).tolist()))
@@ -323,7 +328,7 @@ class ColumnStatistics:
         self, kind: Kind, categories: tuple[Value, ...] = (), note: str = "", **statistics: Any
     ) -> Column:
         dtype = self.dtype
-        if self.from_text and self.is_numeric and dtype in ("int64", "float64"):
+        if self.from_text and self.is_numeric:
             whole = "Int64" if self.missing else "int64"
             dtype = whole if self.whole and self.rows > self.missing else "float64"
         return Column(
@@ -487,19 +492,19 @@ class ColumnStatistics:
                 return "category", ""
             return "positive", ""
         is_skewed = abs(self.log_moments.skewness) > max(abs(self.moments.skewness), 1.0)
-        if self.low < float(np.finfo(np.float32).tiny) or is_skewed:
+        if self.low < _SMALLEST or is_skewed:
             return "real", ""
         return "positive", ""
 
     def _inferred_for_text(self, observed: int, at: Location, find: FindRow) -> tuple[Kind, str]:
         values = list(self.distinct)
-        number = len(values)
+        number = max(len(values), self.num_texts)
         if number == 1:
             return "constant", ""
         if self.name == "Unnamed: 0" and number == self.rows:
             return "identifier", "excluded: the names of the rows"
         if all(isinstance(value, str) for value in values):
-            texts = [str(value) for value in values[: 10 * _MAX_CATEGORIES]]
+            texts = [str(value) for value in values[:_MAX_CATEGORIES]]
             dates = sum(_DATE.fullmatch(text) is not None for text in texts)
             if 2 * dates > len(texts):
                 return "identifier", f"excluded: {_DATE_REMEDY}"
@@ -515,7 +520,7 @@ class ColumnStatistics:
 
     def _check_is_text(self, texts: Sequence[str], at: Location, find: FindRow) -> None:
         """Raise an error if most of the texts are numbers, or numbers with a unit."""
-        others = [text for text in texts if not _is_number(text)]
+        others = [text for text in texts if as_float(text) is None]
         if others and 2 * len(others) <= len(texts):
             raise at.error("numbers", repr(others[0]), find(others[0]), NUMBER_REMEDY)
         commas = [text for text in others if re.fullmatch(r"[+-]?[\d.]*,\d+", text)]
@@ -538,14 +543,6 @@ class ColumnStatistics:
 _WITH_UNIT = re.compile(
     r"\s*[$€£¥]?\s*[+-]?\d[\d.,]*\s*[^\d\s.,;:/_-]{1,5}\s*|\s*[$€£¥]\s*[+-]?\d[\d.,]*\s*"
 )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _decimal_places(numbers: np.ndarray, dtype: str) -> int | None:

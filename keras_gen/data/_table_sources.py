@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from keras_gen._columns import Value
+from keras_gen._column_values import Rows, Value, rows_of
 from keras_gen.data._csv import MISSING_WORDS, CsvFile
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Source(Protocol):
     @property
     def name(self) -> str: ...
 
-    def frames(self, block_size: int | None = None) -> Iterator[pandas.DataFrame]: ...
+    def blocks(self, block_size: int | None = None) -> Iterator[Rows]: ...
 
     def place(self, row: int) -> str: ...
 
@@ -58,8 +59,8 @@ class FrameSource:
         self.name = name
         self.missing = missing
 
-    def frames(self, block_size: int | None = None) -> Iterator[pandas.DataFrame]:
-        yield _without_words(self.frame, self.missing)
+    def blocks(self, block_size: int | None = None) -> Iterator[Rows]:
+        yield rows_of(_without_words(self.frame, self.missing), self.name, self.place)
 
     def place(self, row: int) -> str:
         return f"row {row} (index {self.frame.index[row]!r})"
@@ -93,19 +94,21 @@ class ParquetSource:
                 "the file again."
             ) from error
 
-    def frames(self, block_size: int | None = None) -> Iterator[pandas.DataFrame]:
+    def blocks(self, block_size: int | None = None) -> Iterator[Rows]:
         import pandas
 
-        first = 0
         if block_size is None:
-            frame = pandas.read_parquet(self.name)
-            yield _without_words(frame.reset_index(drop=True), self.missing)
-            return
-        for batch in self.file.iter_batches(_BLOCK_ROWS):
-            frame = batch.to_pandas().reset_index(drop=True)
-            frame.index = pandas.RangeIndex(first, first + len(frame))
+            frames = iter([pandas.read_parquet(self.name)])
+        else:
+            frames = (batch.to_pandas() for batch in self.file.iter_batches(_BLOCK_ROWS))
+        first = 0
+        for frame in frames:
+            place = functools.partial(self._place_in_block, first)
             first += len(frame)
-            yield _without_words(frame, self.missing)
+            yield rows_of(_without_words(frame, self.missing), self.name, place)
+
+    def _place_in_block(self, first_row: int, row: int) -> str:
+        return self.place(first_row + row)
 
     def place(self, row: int) -> str:
         return f"row {row}"
@@ -196,16 +199,21 @@ def _read_excel(path: pathlib.Path) -> pandas.DataFrame:
     return next(iter(filled.values()))
 
 
-def whole_frame(source: Source) -> pandas.DataFrame:
-    """Return all rows of a source.
+def all_rows(source: Source) -> Rows:
+    """Return all rows of a source in one block.
 
     Raises:
         ValueError: If there are no rows.
     """
-    frame = next(source.frames(), None)
-    if frame is None or not len(frame):
-        raise ValueError(
-            f"Expected at least one row in {source.name}. Received: no rows. Check that the file "
-            "is complete."
-        )
-    return frame
+    rows = next(source.blocks(), None)
+    if rows is None or not rows.count:
+        raise no_rows(source)
+    return rows
+
+
+def no_rows(source: Source) -> ValueError:
+    """Return an error about a source without rows."""
+    return ValueError(
+        f"Expected at least one row in {source.name}. Received: no rows. Check that the file is "
+        "complete."
+    )

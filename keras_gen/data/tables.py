@@ -5,36 +5,32 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import tensorflow as tf
 
 from keras_gen._arguments import is_real
+from keras_gen._column_values import Location, Rows, Value, codes_in, unseen_in
 from keras_gen._columns import (
     CODED,
     Column,
     ColumnTuple,
-    Location,
-    Value,
-    codes_in,
     decode_array,
     encode_frame,
-    series_by_name,
-    unseen_in,
-    values_of,
+    encode_rows,
 )
 from keras_gen._files import PathLike
 from keras_gen.data._csv import CsvFile
 from keras_gen.data._kinds import ColumnStatistics, Kinds, check_kinds
 from keras_gen.data._pipeline import Splits
 from keras_gen.data._table_sources import (
-    FrameSource,
     Source,
+    all_rows,
     has_table_name,
+    no_rows,
     open_table,
-    whole_frame,
 )
 from keras_gen.data.arrays import LabeledArray, hold_out
 
@@ -73,7 +69,7 @@ def is_table(source: object) -> bool:
     if not has_table_name(source):
         return False
     opened, size = open_table(source, None)
-    return size > _MEMORY_LIMIT or not _is_unit_or_grey(whole_frame(opened), None)
+    return size > _MEMORY_LIMIT or _unit_or_grey(all_rows(opened), None) is None
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -317,7 +313,7 @@ def read_rows(
         encoding=encoding,
         header=header,
     )
-    return encode_frame(columns, whole_frame(opened), unseen, opened.name, opened.place)
+    return encode_rows(columns, all_rows(opened), unseen)
 
 
 def read_splits(
@@ -342,22 +338,19 @@ def read_splits(
             f"Expected {opened.name} to contain at most {_MEMORY_LIMIT} bytes. Received: about "
             f"{size} bytes. Use `keras_gen.data.read_table`, which reads large files in batches."
         )
-    frame = whole_frame(opened)
+    rows = all_rows(opened)
     if label is None:
-        label = _find_label(frame, labels)
+        label = _find_label(rows.names, labels)
     reader = _Reader(opened, None, None, label, test_fraction=0.1, seed=seed)
-    if _is_unit_or_grey(frame, label):
-        y = reader.labels_of(frame)
-        x = frame.drop(columns=[] if label is None else [label]).to_numpy(np.float32)
-        if x.max(initial=0) > 1:
-            x = x.astype(np.uint8)
-        return hold_out(LabeledArray(x, y), seed)
+    x = _unit_or_grey(rows, label)
+    if x is not None:
+        return hold_out(LabeledArray(x, reader.labels_of(rows)), seed)
     if binarize:
         raise ValueError(
             "Expected `binarize=False` for a table. Received: binarize=True, which is only for "
             f"grey values, and the table {opened.name}."
         )
-    table = reader.table(frame)
+    table = reader.table(rows)
     train: Any = table.train
     test: Any = table.test
     if label is not None:
@@ -367,37 +360,48 @@ def read_splits(
     return Splits(from_slices(train), from_slices(test))
 
 
-def _find_label(frame: pandas.DataFrame, labels: bool) -> str | None:
+def _find_label(names: Sequence[str], labels: bool) -> str | None:
     """Return the name of the column of labels, or None if there is none.
 
     A column `label` always contains labels. If labels are needed, other names are `class` and
     `target`, in any case.
     """
-    names = [str(name) for name in frame.columns]
     if _LABEL in names:
         return _LABEL
     found = [name for name in names if name.lower() in _LABELS]
     return found[0] if labels and len(found) == 1 else None
 
 
-def _is_unit_or_grey(frame: pandas.DataFrame, label: str | None) -> bool:
-    """Return whether all entries are numbers in [0, 1], or grey values from 0 to 255."""
+def _unit_or_grey(rows: Rows, label: str | None) -> np.ndarray | None:
+    """Return the array of a table of numbers in [0, 1], or of grey values from 0 to 255.
 
-    names = [name for name in frame.columns if name != label and (label or name != _LABEL)]
-    if not names or frame.columns.nlevels > 1 or not frame.columns.is_unique:
-        return False
-    for name in names:
-        dtype = frame[name].dtype
-        if not isinstance(dtype, np.dtype) or dtype.kind not in "iuf":
-            return False
-    x = frame[names].to_numpy(np.float32)
-    low, high = x.min(), x.max()  # NaN if an entry is missing
-    if low >= 0 and high <= 1:
-        return True
-    if not (low >= 0 and high <= 255) or len(names) < _MIN_PIXELS or (x != np.rint(x)).any():
-        return False
-    reach = x.max(axis=0)[x.max(axis=0) > x.min(axis=0)] > 127
-    return bool(2 * np.count_nonzero(reach) >= len(reach))
+    Args:
+        rows: The table.
+        label: Name of the column of labels. None if it is `label`, or if there is none.
+
+    Returns:
+        float32 for numbers in [0, 1], uint8 for grey values. None for other tables, see `is_table`.
+    """
+    columns = []
+    for name in rows.names:
+        if name == (label or _LABEL):
+            continue
+        numbers = rows.values(name).numbers
+        if numbers is None:
+            return None
+        columns.append(numbers)
+        if not (numbers.min(initial=0) >= 0 and numbers.max(initial=0) <= 255):
+            return None  # or an entry is missing
+    if not columns:
+        return None
+    x = np.stack(columns, axis=1).astype(np.float32)
+    if x.max() <= 1:
+        return x
+    if x.shape[1] < _MIN_PIXELS or (x != np.rint(x)).any():
+        return None
+    high = x.max(axis=0)
+    reaches = high[high > x.min(axis=0)] > 127
+    return x.astype(np.uint8) if 2 * np.count_nonzero(reaches) >= len(reaches) else None
 
 
 class _Reader:
@@ -427,31 +431,31 @@ class _Reader:
         self.statistics: dict[str, ColumnStatistics] = {}
         self.label_statistics: ColumnStatistics | None = None
 
-    def table(self, frame: pandas.DataFrame | None = None) -> Table:
+    def table(self, rows: Rows | None = None) -> Table:
         """Read all rows at once.
 
         Args:
-            frame: The rows of the source, if they are already read.
+            rows: The rows of the source, if they are already read.
         """
-        if frame is None:
-            frame = whole_frame(self.source)
-        order = np.random.default_rng(self.seed).permutation(len(frame))
-        num_test = int(len(frame) * self.fraction + 1e-9)
+        if rows is None:
+            rows = all_rows(self.source)
+        order = np.random.default_rng(self.seed).permutation(rows.count)
+        num_test = int(rows.count * self.fraction + 1e-9)
         train_rows = order[num_test:]
-        self._start(frame)
-        self._add(frame, train_rows)
+        self._start(rows)
+        self._add(rows, train_rows)
         columns = self._columns()
-        array = self._encode(columns, frame, self.source)
-        labels = self._labels(frame, self.source)
+        array = encode_rows(columns, rows, "missing", check=False)
+        labels = self._labels(rows)
         train = array[train_rows]
         if self.tested is None:
             test = array[order[:num_test]]
             test_labels = None if labels is None else labels[order[:num_test]]
         else:
-            test_frame = whole_frame(self.tested)
-            self._warn_about_unseen(columns, test_frame)
-            test = self._encode(columns, test_frame, self.tested)
-            test_labels = self._labels(test_frame, self.tested)
+            tested = all_rows(self.tested)
+            self._warn_about_unseen(columns, tested)
+            test = encode_rows(columns, tested, "missing")
+            test_labels = self._labels(tested)
         return Table(
             columns,
             train,
@@ -471,9 +475,9 @@ class _Reader:
             test = self._batches(columns, self.source, False, counts[1], batch_size)
         else:
             num_test = 0
-            for frame in self.tested.frames(_BLOCK_SIZE):
-                self._warn_about_unseen(columns, frame)
-                num_test += len(frame)
+            for rows in self.tested.blocks(_BLOCK_SIZE):
+                self._warn_about_unseen(columns, rows)
+                num_test += rows.count
             test = self._batches(columns, self.tested, None, num_test, batch_size)
         return Table(columns, train, test, None, None, self._class_names(), self.source.name)
 
@@ -485,18 +489,15 @@ class _Reader:
             self.statistics = {}
             num_rows, num_train = 0, 0
             generator = np.random.default_rng(self.seed)
-            for frame in source.frames(_BLOCK_SIZE):
+            for rows in source.blocks(_BLOCK_SIZE):
                 if not self.statistics:
-                    self._start(frame)
-                is_training = generator.random(len(frame)) >= self.fraction
-                self._add(frame, is_training)
-                num_rows += len(frame)
+                    self._start(rows)
+                is_training = generator.random(rows.count) >= self.fraction
+                self._add(rows, is_training)
+                num_rows += rows.count
                 num_train += int(np.count_nonzero(is_training))
             if not num_rows:
-                raise ValueError(
-                    f"Expected at least one row in {source.name}. Received: no rows. Check that "
-                    "the file is complete."
-                )
+                raise no_rows(source)
             if not isinstance(source, CsvFile):
                 break
             # A later block can show that a column is text, or that the decimal sign is a comma.
@@ -526,17 +527,17 @@ class _Reader:
             split = np.random.default_rng(self.seed)
             order = np.random.default_rng(self.seed + 1)
             rest: list[np.ndarray] = []
-            for frame in source.frames(_BLOCK_SIZE):
-                parts = [self._encode(columns, frame, source)]
-                labels = self._labels(frame, source)
+            for rows in source.blocks(_BLOCK_SIZE):
+                parts = [encode_rows(columns, rows, "missing")]
+                labels = self._labels(rows)
                 if labels is not None:
                     parts.append(labels)
                 if training is not None:
-                    kept = (split.random(len(frame)) >= self.fraction) == training
+                    kept = (split.random(rows.count) >= self.fraction) == training
                     parts = [part[kept] for part in parts]
                 if training:
-                    rows = order.permutation(len(parts[0]))
-                    parts = [part[rows] for part in parts]
+                    shuffled = order.permutation(len(parts[0]))
+                    parts = [part[shuffled] for part in parts]
                 if rest:
                     parts = [np.concatenate(pair) for pair in zip(rest, parts, strict=True)]
                 end = len(parts[0]) // size * size
@@ -556,10 +557,9 @@ class _Reader:
 
     # === Statistics ===
 
-    def _start(self, frame: pandas.DataFrame) -> None:
-        """Prepare the statistics of the columns of a frame."""
-        by_name = series_by_name(frame, self.source.name)
-        names = list(by_name)
+    def _start(self, rows: Rows) -> None:
+        """Prepare the statistics of the columns."""
+        names = rows.names
         if self.label is not None and self.label not in names:
             raise ValueError(
                 f"Expected `label` to be one of the columns of {self.source.name}: "
@@ -571,38 +571,26 @@ class _Reader:
                 f"Expected `kinds` to describe features. Received: {self.label!r}, which is the "
                 "label. Remove it from `kinds`."
             )
+        from_text = isinstance(self.source, CsvFile)
         self.statistics = {}
-        for name, series in by_name.items():
-            kind = kinds.get(name)
+        for name in names:
+            if name == self.label:
+                self.label_statistics = ColumnStatistics(name, "category")
+                continue
             given = (self.kinds or {}).get(name)
             order = () if given is None or isinstance(given, str) else tuple(given)
-            from_text = isinstance(self.source, CsvFile)
-            dtype = _dtype_name(series, from_text)
-            if name == self.label:
-                self.label_statistics = ColumnStatistics(name, dtype, "category")
-            else:
-                self.statistics[name] = ColumnStatistics(name, dtype, kind, order, from_text)
+            self.statistics[name] = ColumnStatistics(name, kinds.get(name), order, from_text)
 
-    def _add(self, frame: pandas.DataFrame, is_training: np.ndarray) -> None:
-        """Add the rows of a frame to the statistics."""
-        for name, series in series_by_name(frame, self.source.name).items():
-            at = Location(self.source.name, name, self._place_in(frame))
-            if name == self.label:
-                assert self.label_statistics is not None
-                self.label_statistics.add(values_of(series, at), slice(None), at)
-                continue
-            statistics = self.statistics[name]
-            if statistics.kind == "identifier" or series.dtype.kind in "mM" or _is_time(series):
-                statistics.add_unmodeled(series, _is_time(series))
+    def _add(self, rows: Rows, is_training: np.ndarray) -> None:
+        """Add a block of rows to the statistics."""
+        for name, statistics in self.statistics.items():
+            if statistics.kind == "identifier":
+                statistics.rows += rows.count
             else:
-                statistics.add(values_of(series, at), is_training, at)
-
-    def _place_in(self, frame: pandas.DataFrame) -> Callable[[int], str]:
-        """Return a function that returns the place of a row of a block."""
-        if isinstance(self.source, FrameSource):
-            return self.source.place
-        first = int(frame.index[0]) if len(frame) else 0
-        return lambda row: self.source.place(first + row)
+                statistics.add(rows.values(name), is_training, rows.at(name))
+        if self.label_statistics is not None:
+            name = self.label_statistics.name
+            self.label_statistics.add(rows.values(name), slice(None), rows.at(name))
 
     def _columns(self) -> ColumnTuple:
         """Return the columns.
@@ -633,44 +621,36 @@ class _Reader:
     def _find(self, name: str, value: Value) -> int:
         """Return the first row with a value."""
         first = 0
-        for frame in self.source.frames(_BLOCK_SIZE):
-            series = series_by_name(frame, self.source.name)[name]
-            values = values_of(series, Location(self.source.name, name, self.source.place))
+        for rows in self.source.blocks(_BLOCK_SIZE):
+            values = rows.values(name)
             if value in values.distinct:
-                rows = np.flatnonzero(values.codes == values.distinct.index(value))
-                if rows.size:
-                    return first + int(rows[0])
-            first += len(frame)
+                found = np.flatnonzero(values.codes == values.distinct.index(value))
+                if found.size:
+                    return first + int(found[0])
+            first += rows.count
         return 0
 
     # === Arrays ===
 
-    def _encode(self, columns: ColumnTuple, frame: pandas.DataFrame, source: Source) -> np.ndarray:
-        place = self._place_in(frame) if source is self.source else source.place
-        return encode_frame(columns, frame, "missing", source.name, place)
-
-    def labels_of(self, frame: pandas.DataFrame) -> np.ndarray | None:
+    def labels_of(self, rows: Rows) -> np.ndarray | None:
         """Return the labels of all rows of the source, int64. None without labels."""
         if self.label is not None:
-            only = frame[[self.label]]
-            self._start(only)
-            self._add(only, np.arange(len(frame)))
-        return self._labels(frame, self.source)
+            self._start(rows)
+            self.statistics = {}
+            self._add(rows, np.arange(rows.count))
+        return self._labels(rows)
 
-    def _labels(self, frame: pandas.DataFrame, source: Source) -> np.ndarray | None:
+    def _labels(self, rows: Rows) -> np.ndarray | None:
         """Return the labels of the rows, int64."""
         if self.label is None:
             return None
-        by_name = series_by_name(frame, source.name)
-        if self.label not in by_name:
+        if self.label not in rows.names:
             raise ValueError(
-                f"Expected the column {self.label!r} of the labels in {source.name}. Received the "
-                f"columns: {', '.join(by_name)}."
+                f"Expected the column {self.label!r} of the labels in {rows.source}. Received the "
+                f"columns: {', '.join(rows.names)}."
             )
-        place = self._place_in(frame) if source is self.source else source.place
-        at = Location(source.name, self.label, place)
-        values = values_of(by_name[self.label], at)
-        codes = codes_in(self._classes(), values, at)
+        at = rows.at(self.label)
+        codes = codes_in(self._classes(), rows.values(self.label), at)
         if (codes < 0).any():
             raise at.error(
                 "a label", "a missing entry", np.flatnonzero(codes < 0)[0],
@@ -688,15 +668,12 @@ class _Reader:
             return None
         return tuple(str(value) for value in self._classes())
 
-    def _warn_about_unseen(self, columns: ColumnTuple, frame: pandas.DataFrame) -> None:
+    def _warn_about_unseen(self, columns: ColumnTuple, rows: Rows) -> None:
         """Warn about categories that only the test rows have."""
-        assert self.tested is not None
-        by_name = series_by_name(frame, self.tested.name)
         for column in columns:
-            if column.kind in CODED and column.name in by_name:
-                at = Location(self.tested.name, column.name, self.tested.place)
-                unseen = unseen_in(column.categories, values_of(by_name[column.name], at))
-                _warn_about_unseen(column, unseen, self.tested.name)
+            if column.kind in CODED and column.name in rows.names:
+                unseen = unseen_in(column.categories, rows.values(column.name))
+                _warn_about_unseen(column, unseen, rows.source)
 
 
 def _warn_about_unseen(column: Column, unseen: Sequence[Value], source: str) -> None:
@@ -707,25 +684,3 @@ def _warn_about_unseen(column: Column, unseen: Sequence[Value], source: str) -> 
             f"row has: {shown}. They count as missing in the test rows.",
             stacklevel=5,
         )
-
-
-def _is_time(series: pandas.Series) -> bool:
-    import pandas
-
-    dtype = series.dtype
-    return isinstance(dtype, (pandas.DatetimeTZDtype, pandas.PeriodDtype)) or dtype.kind in "mM"
-
-
-def _dtype_name(series: pandas.Series, from_text: bool) -> str:
-    """Return the name of the dtype with which `to_frame` makes the column."""
-    import pandas
-
-    dtype = series.dtype
-    if isinstance(dtype, pandas.CategoricalDtype):
-        return "str" if from_text else "category"
-    if isinstance(dtype, pandas.SparseDtype):
-        dtype = dtype.subtype
-    if pandas.api.types.is_object_dtype(dtype):
-        kind = pandas.api.types.infer_dtype(series)
-        return {"boolean": "bool", "integer": "int64", "floating": "float64"}.get(kind, "object")
-    return str(dtype)

@@ -438,7 +438,7 @@ REJECTED = [
         "both decimal signs",
         text("a;b\n1,5;1.5\n2,5;-2.5\n-7,25;1.25\n"),
         {},
-        ["'a'", "'-7,25' in line 4"],
+        ["'a'", "one decimal sign", "in line"],
     ),
     (
         "names or values",

@@ -1,0 +1,425 @@
+"""The values of the columns of tables, before they become entries of an array."""
+
+from __future__ import annotations
+
+import collections
+import decimal
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import pandas  # at run time, functions import it, because the import takes long
+
+Value = str | int | float | bool
+"""A value of a table."""
+
+_SHOWN_IN_ERRORS = 10
+
+
+class Location(NamedTuple):
+    """A column of a source of rows, for error messages."""
+
+    source: str
+    """Name of the file or object."""
+    column: str
+    place: Callable[[int], str]
+    """Returns the place of a row, such as `"line 3"`."""
+
+    def error(self, expected: str, received: object, row: int, remedy: str) -> ValueError:
+        """Return an error about the entry of one row."""
+        return ValueError(
+            f"Expected {expected} in the column {self.column!r} of {self.source}. Received: "
+            f"{received} in {self.place(int(row))}. {remedy}"
+        )
+
+
+class Values(NamedTuple):
+    """The values of one column: numbers, or codes of distinct values, or dates."""
+
+    numbers: np.ndarray | None = None
+    """NaN where missing. None if the values are not numbers."""
+    codes: np.ndarray | None = None
+    """For each row, the index of its value in `distinct`, and −1 where missing."""
+    distinct: tuple[Value, ...] = ()
+    ordered: bool = False
+    """Whether `distinct` has an order that the user chose."""
+    dtype: str = "float64"
+    """Name of the dtype of the column."""
+    is_time: bool = False
+    """Whether the values are dates or times. Then `codes` is 0 or −1, and `distinct` is empty."""
+
+
+class Rows:
+    """A block of rows of a table.
+
+    Args:
+        source: Name of the file or object.
+        names: Names of the columns.
+        count: Number of rows.
+        values: Function that returns the values of a column.
+        place: Function that returns the place of a row for error messages, such as `"line 3"`. Its
+            argument is the position of the row in the block, from 0.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        names: Sequence[str],
+        count: int,
+        values: Callable[[Location], Values],
+        place: Callable[[int], str],
+    ) -> None:
+        self.source = source
+        self.names = tuple(names)
+        self.count = count
+        self.place = place
+        self._values = values
+        self._known: dict[str, Values] = {}
+
+    def at(self, name: str) -> Location:
+        """Return the location of a column, for error messages."""
+        return Location(self.source, name, self.place)
+
+    def values(self, name: str) -> Values:
+        """Return the values of a column."""
+        if name not in self._known:
+            self._known[name] = self._values(self.at(name))
+        return self._known[name]
+
+
+def rows_of(
+    frame: pandas.DataFrame, source: str, place: Callable[[int], str] | None = None
+) -> Rows:
+    """Return the rows of a `DataFrame`.
+
+    Raises:
+        ValueError: If `frame` is not a `DataFrame`, if it has several levels of names, or if two
+            names are equal.
+    """
+    by_name = series_by_name(frame, source)
+    if place is None:
+        place = functools.partial(_place_in_frame, frame)
+    return Rows(
+        source, list(by_name), len(frame), lambda at: values_of(by_name[at.column], at), place
+    )
+
+
+def values_of(series: pandas.Series, at: Location) -> Values:
+    """Return the values of a column of a `DataFrame`.
+
+    Raises:
+        ValueError: If the dtype of the column is neither a number, nor a boolean, nor text, nor a
+            category, or if an object is none of these.
+    """
+    import pandas
+
+    dtype = series.dtype
+    if isinstance(dtype, pandas.SparseDtype):
+        series = series.sparse.to_dense()
+        dtype = series.dtype
+    name = str(dtype)
+    types = pandas.api.types
+    if isinstance(dtype, pandas.CategoricalDtype):
+        return _values_of_categories(series)
+    if types.is_bool_dtype(dtype):
+        missing = series.isna().to_numpy()
+        codes = np.where(missing, -1, series.fillna(False).to_numpy(bool))
+        return Values(codes=codes.astype(np.int64), distinct=(False, True), dtype=name)
+    if isinstance(dtype, (pandas.DatetimeTZDtype, pandas.PeriodDtype)) or dtype.kind in "mM":
+        return Values(codes=np.where(series.isna(), -1, 0), dtype=name, is_time=True)
+    if types.is_complex_dtype(dtype):
+        raise at.error(
+            "real numbers", series.iloc[0] if len(series) else "complex numbers", 0,
+            "Replace the column by its real part and its imaginary part, or remove it.",
+        )  # fmt: skip
+    if types.is_numeric_dtype(dtype):
+        if isinstance(dtype, np.dtype):
+            return Values(numbers=series.to_numpy(), dtype=name)
+        return Values(numbers=series.to_numpy(np.float64, na_value=np.nan), dtype=name)
+    if types.is_object_dtype(dtype):
+        return _values_of_objects(series, at)
+    if types.is_string_dtype(dtype):
+        codes, distinct = pandas.factorize(series)
+        return without_blank(codes, tuple(str(value) for value in distinct), dtype=name)
+    raise at.error(
+        "numbers, text, booleans or categories", f"the dtype {dtype}", 0,
+        "Convert the column to numbers or text, or remove it.",
+    )  # fmt: skip
+
+
+def _values_of_categories(series: pandas.Series) -> Values:
+    """Return the values of a column of categories."""
+    categories = series.cat.categories
+    distinct = tuple(_plain(value) for value in categories.tolist())
+    return without_blank(
+        series.cat.codes.to_numpy(), distinct, bool(series.cat.ordered), dtype="category"
+    )
+
+
+def _values_of_objects(series: pandas.Series, at: Location) -> Values:
+    """Return the values of a column of Python objects."""
+    import pandas
+
+    try:
+        codes, objects = pandas.factorize(series)
+    except TypeError:  # lists and dictionaries cannot be counted
+        objects = None
+    if objects is None:
+        is_scalar = [pandas.api.types.is_scalar(value) for value in series]
+        row = is_scalar.index(False) if False in is_scalar else 0
+        raise at.error(
+            "numbers or text", repr(series.iloc[row]), row,
+            "Make one column of each number, or remove the column.",
+        )  # fmt: skip
+    kinds = set()
+    for code, value in enumerate(objects):
+        if isinstance(value, (bool, np.bool_)):
+            kinds.add("booleans")
+        elif isinstance(value, (int, float, np.number, decimal.Decimal)):
+            kinds.add("numbers")
+        elif isinstance(value, str):
+            if value.strip():
+                kinds.add("text")
+        else:
+            row = int(np.flatnonzero(codes == code)[0])
+            raise at.error(
+                "numbers or text", f"{value!r} of type {type(value).__name__}", row,
+                "Convert the column to numbers or text. Convert dates to numbers, such as days "
+                "since the first date. Or remove the column.",
+            )  # fmt: skip
+    if kinds == {"numbers"}:
+        numbers = np.array([np.nan if isinstance(v, str) else float(v) for v in objects] + [np.nan])
+        whole = all(isinstance(v, (int, np.integer)) for v in objects if not isinstance(v, str))
+        return Values(numbers=numbers[codes], dtype="int64" if whole else "float64")
+    if len(kinds) > 1:
+        # True == 1, so the first row of each type is found in the rows themselves
+        types = {type(value) for value in series.dropna()}
+        shown = ", ".join(sorted(kind.__name__ for kind in types))
+        raise at.error(
+            "values of one type", f"values of the types {shown}", 0,
+            f"Convert all of them to one type, such as text: `frame[{at.column!r}].astype(str)`.",
+        )  # fmt: skip
+    dtype = "bool" if kinds == {"booleans"} else "object"
+    return without_blank(codes, tuple(_plain(value) for value in objects), dtype=dtype)
+
+
+def _plain(value: Any) -> Value:
+    """Return a category as a text, a boolean or a number of Python."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    return value if isinstance(value, (str, bool, int, float)) else str(value)
+
+
+def without_blank(
+    codes: np.ndarray, distinct: Sequence[Value], ordered: bool = False, dtype: str = "str"
+) -> Values:
+    """Make `Values` in which text has no space around it, and empty text is missing."""
+    stripped = [value.strip() if isinstance(value, str) else value for value in distinct]
+    return recoded(
+        codes, distinct, [None if value == "" else value for value in stripped], ordered, dtype
+    )
+
+
+def recoded(
+    codes: np.ndarray,
+    distinct: Sequence[Value],
+    new: Sequence[Value | None],
+    ordered: bool = False,
+    dtype: str = "str",
+) -> Values:
+    """Make `Values` in which each value of `distinct` is replaced by a new value.
+
+    Args:
+        codes: For each row, the index of its value in `distinct`, and −1 where missing.
+        distinct: The values.
+        new: The new values, of which some can be equal. None means "missing".
+        ordered: Whether the values have an order that the user chose.
+        dtype: Name of the dtype.
+    """
+    position: dict[Value, int] = {}
+    lookup = np.full(len(distinct) + 1, -1)
+    for code, value in enumerate(new):
+        if value is not None:
+            lookup[code] = position.setdefault(value, len(position))
+    if len(position) < len(distinct):
+        codes = lookup[codes]
+    return Values(None, codes, tuple(position), ordered, dtype)
+
+
+def series_by_name(frame: pandas.DataFrame, source: str) -> dict[str, pandas.Series]:
+    """Return the columns of a `DataFrame` by name. A name that is not text becomes text.
+
+    Raises:
+        ValueError: If `frame` is not a `DataFrame`, if it has several levels of names, or if two
+            names are equal.
+    """
+    import pandas
+
+    if not isinstance(frame, pandas.DataFrame):
+        raise ValueError(
+            f"Expected {source} to be a pandas.DataFrame. Received: {type(frame).__name__}."
+        )
+    if frame.columns.nlevels > 1:
+        raise ValueError(
+            f"Expected one name per column in {source}. Received: {frame.columns.nlevels} levels "
+            "of names. Join them: `frame.columns = ['_'.join(map(str, c)) for c in frame.columns]`."
+        )
+    names = [str(name) for name in frame.columns]
+    check_names(names, source)
+    return {name: frame.iloc[:, index] for index, name in enumerate(names)}
+
+
+def check_names(names: Sequence[str], source: str) -> None:
+    """Raise an error if two columns have the same name."""
+    repeated = [name for name, count in collections.Counter(names).items() if count > 1]
+    if repeated:
+        raise ValueError(
+            f"Expected different names of the columns of {source}. Received more than once: "
+            f"{', '.join(repeated)}. Rename or remove these columns."
+        )
+
+
+def _place_in_frame(frame: pandas.DataFrame, row: int) -> str:
+    return f"row {row} (index {frame.index[row]!r})" if len(frame) else "its dtype"
+
+
+# === Numbers and codes ===
+
+
+def numbers_in(values: Values, at: Location) -> np.ndarray:
+    """Return values as numbers, float64 with NaN where missing.
+
+    Raises:
+        ValueError: If a value is not a number.
+    """
+    if values.numbers is not None:
+        return values.numbers
+    if values.is_time:
+        raise at.error(
+            "numbers", "dates or times", 0,
+            "Convert them to numbers, such as days since the first date.",
+        )  # fmt: skip
+    assert values.codes is not None
+    lookup = np.full(len(values.distinct) + 1, np.nan)
+    for code, value in enumerate(values.distinct):
+        number = as_float(value)
+        if number is not None:
+            lookup[code] = number
+            continue
+        rows = np.flatnonzero(values.codes == code)
+        if rows.size:
+            raise at.error("numbers", repr(value), rows[0], NUMBER_REMEDY)
+    return lookup[values.codes]
+
+
+NUMBER_REMEDY = (
+    "Correct the entry. If it stands for a missing value, leave it empty, or read the table with "
+    "`missing=[...]`. If the column has categories, set its kind: `kinds={name: 'category'}`."
+)
+
+
+def check_numbers(kind: str, numbers: np.ndarray, at: Location) -> None:
+    """Raise an error if a number is invalid for the kind of its column."""
+    with np.errstate(over="ignore"):
+        infinite = np.isinf(numbers.astype(np.float32))
+    if infinite.any():
+        row = np.flatnonzero(infinite)[0]
+        remedy = "Correct the entry, or leave it empty if the number is not known."
+        if np.isfinite(numbers[row]):
+            remedy = "Use another unit, in which the numbers are smaller."
+        raise at.error("finite numbers of float32", numbers[row], row, remedy)
+    if kind == "positive":
+        expected = "numbers greater than 0 (kind 'positive')"
+        wrong = numbers < np.finfo(np.float32).tiny
+    elif kind == "count":
+        expected = "whole numbers of at least 0 (kind 'count')"
+        wrong = (numbers < 0) | (numbers != np.round(numbers)) & ~np.isnan(numbers)
+    else:
+        return
+    if wrong.any():
+        row = np.flatnonzero(wrong)[0]
+        raise at.error(
+            expected, f"{numbers[row]:.10g}", row,
+            "Correct the entry, or leave it empty if it is not known. If such numbers are valid, "
+            f"read the table with `kinds={{{at.column!r}: 'real'}}`.",
+        )  # fmt: skip
+
+
+def codes_in(
+    categories: Sequence[Value], values: Values, at: Location, unseen: str = "error"
+) -> np.ndarray:
+    """Return the index of each value in `categories`, −1 where missing.
+
+    Raises:
+        ValueError: If `unseen` is `"error"` and a value is not in `categories`.
+    """
+    codes, distinct = values.codes, values.distinct
+    if values.numbers is not None:
+        import pandas
+
+        codes, found = pandas.factorize(values.numbers)
+        distinct = tuple(found.tolist())
+    assert codes is not None
+    if distinct == tuple(categories):
+        return codes
+    keys = {key: index for index, key in enumerate(_keys(categories, categories))}
+    new = np.array([*(keys.get(key, -2) for key in _keys(distinct, categories)), -1])
+    found_codes = new[codes]
+    if unseen == "error" and (found_codes == -2).any():
+        row = np.flatnonzero(found_codes == -2)[0]
+        shown = ", ".join(repr(value) for value in categories[:_SHOWN_IN_ERRORS])
+        more = len(categories) - _SHOWN_IN_ERRORS
+        raise at.error(
+            f"one of the categories {shown}{f' and {more} more' if more > 0 else ''}",
+            repr(distinct[codes[row]]), row,
+            "Correct the entry, leave it empty if it is not known, or pass `unseen='missing'` to "
+            "treat unseen categories as missing.",
+        )  # fmt: skip
+    return np.maximum(found_codes, -1)
+
+
+def unseen_in(categories: Sequence[Value], values: Values) -> list[Value]:
+    """Return the values that are not in `categories`."""
+    known = set(_keys(categories, categories))
+    codes, distinct = values.codes, values.distinct
+    if values.numbers is not None:
+        distinct = tuple(np.unique(values.numbers[~np.isnan(values.numbers)]).tolist())
+    elif codes is not None:
+        distinct = tuple(distinct[code] for code in np.unique(codes) if code >= 0)
+    keys = _keys(distinct, categories)
+    return [value for value, key in zip(distinct, keys, strict=True) if key not in known]
+
+
+def is_number(value: Value) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+_TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0": False}
+
+
+def _keys(values: Sequence[Value], categories: Sequence[Value]) -> list[Value | None]:
+    """Return values in the type of the categories. None for a value that has another type."""
+    if all(isinstance(category, bool) for category in categories):
+        return [_TRUTH.get(str(value).strip().lower()) for value in values]
+    if all(is_number(category) for category in categories):
+        return [as_float(value) for value in values]
+    return [_as_text(value) for value in values]
+
+
+def as_float(value: Value) -> float | None:
+    """Return a value as a number, or None if it is not a number."""
+    if isinstance(value, str) and "_" in value:  # Python allows `1_000`
+        return None
+    try:
+        return float(value)
+    except ValueError:
+        return None
+
+
+def _as_text(value: Value) -> str:
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return str(value).strip()
