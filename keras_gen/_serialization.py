@@ -542,6 +542,14 @@ class SerializableLayer(keras.layers.Layer):
         super().__init__(**kwargs)
         self.built = type(self).build is keras.layers.Layer.build
 
+    def add_weight(self, *args: Any, dtype: Any = None, **kwargs: Any) -> keras.Variable:
+        """Add a weight to the layer, like `keras.layers.Layer.add_weight`.
+
+        Distributions are computed in float32 under each dtype policy. Therefore the default dtype
+        of a weight is float32.
+        """
+        return super().add_weight(*args, dtype=dtype or "float32", **kwargs)
+
     def get_build_config(self) -> None:
         """Return None, so that Keras does not build the layer when it loads the layer."""
 

@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen._arguments import is_integer, positive_int
-from keras_gen._compat import MultiWorkerModel, one_step_function, saves_hdf5, step_counter
 from keras_gen._columns import Column
+from keras_gen._compat import MultiWorkerModel, one_step_function, saves_hdf5, step_counter
 from keras_gen._export import serving_endpoints, write_saved_model, write_signature
 from keras_gen._export_columns import column_endpoints
 from keras_gen._files import PathLike
@@ -25,7 +25,7 @@ from keras_gen.distributions import Prior
 from keras_gen.fitting.around import WrapsFit
 from keras_gen.fitting.data_check import DataCheck, as_tensor, check_not_empty
 from keras_gen.fitting.errors import NonFiniteError, assert_finite, step_errors
-from keras_gen.fitting.fused_adam import fuse
+from keras_gen.fitting.fused_adam import compute_in_float32, fuse
 from keras_gen.fitting.gan_optimizer import keras_optimizer
 from keras_gen.fitting.multi_worker import worker_errors
 
@@ -42,7 +42,8 @@ class CheckedBatch(NamedTuple):
     x: tf.Tensor
     """Data `[batch, *data_shape]`, float32."""
     target: tf.Tensor
-    """The output that the model should produce for `x`. If the data have no target, it is `x`."""
+    """The output that the model should produce for `x`. If the data have no target, this is `x`
+    itself."""
     labels: tf.Tensor | None
     """Labels `[batch]` if the model is conditional, otherwise None."""
     sample_weight: tf.Tensor | None
@@ -111,7 +112,7 @@ class GenerativeModel(MultiWorkerModel):
 
     @property
     def num_classes(self) -> int | None:
-        """Number of classes if the model is conditional, that is, uses labels. Otherwise None."""
+        """Number of classes if the model is conditional (uses labels), otherwise None."""
         return self.data_check.num_classes
 
     @property
@@ -178,9 +179,10 @@ class GenerativeModel(MultiWorkerModel):
             )
         super().compile(keras_optimizer("optimizer", optimizer), **kwargs)
         self.optimizer.build(self.trainable_variables)
-        if self.distribute_strategy.num_replicas_in_sync == 1:
-            inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
-            for one_optimizer in getattr(inner, "optimizers", [inner]):
+        inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+        for one_optimizer in getattr(inner, "optimizers", [inner]):
+            compute_in_float32(one_optimizer, one_optimizer.variables)
+            if self.distribute_strategy.num_replicas_in_sync == 1:
                 fuse(one_optimizer)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -322,7 +324,8 @@ class GenerativeModel(MultiWorkerModel):
             after the check.
 
         Raises:
-            ValueError: If the inputs are invalid. In a graph, invalid values fail an assertion.
+            ValueError: If the inputs are invalid. In a TensorFlow graph, invalid values fail an
+                assertion.
         """
         return inputs
 
@@ -400,8 +403,8 @@ class GenerativeModel(MultiWorkerModel):
                 `(x, labels)` or `(x, labels, sample_weight)`.
 
         Returns:
-            A `CheckedBatch`. In a TensorFlow graph, an operation that uses its `target` runs only
-            after the values have been checked.
+            A `CheckedBatch`. In a TensorFlow graph, an operation that uses the field `target` runs
+            only after the values have been checked.
 
         Raises:
             ValueError: If `x` or the target has the wrong shape, dtype or values, if labels are
@@ -425,7 +428,7 @@ class GenerativeModel(MultiWorkerModel):
         """Make `train_function`, which trains on the batches of an iterator and returns the logs.
 
         Args:
-            force: Whether to replace a `train_function` that exists already.
+            force: Whether to replace a `train_function` that exists already. Default: False.
         """
         if self.train_function is not None and not force:
             return
@@ -617,7 +620,8 @@ class GenerativeModel(MultiWorkerModel):
 
         Args:
             num_samples: Number of samples. Can be None if `seed` is a vector.
-            seed: As in `generate`.
+            seed: None, an int in [0, 2³¹), or an int64 vector with one seed per sample, as in
+                `generate`. Default: None.
 
         Raises:
             ValueError: If an argument is invalid.
@@ -704,8 +708,8 @@ class GenerativeModel(MultiWorkerModel):
 
         Raises:
             ValueError: If a conditional model gets no labels, if a model that is not conditional
-                gets labels, or if a label is invalid. In a graph, an invalid label fails an
-                assertion.
+                gets labels, or if a label is invalid. In a TensorFlow graph, an invalid label fails
+                an assertion.
         """
         if (condition is None) == bool(self.num_classes):
             expected = "be None, because the model is not conditional"
@@ -728,8 +732,8 @@ class GenerativeModel(MultiWorkerModel):
             condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Raises:
-            ValueError: If the data or the labels are invalid. In a graph, invalid values fail an
-                assertion.
+            ValueError: If the data or the labels are invalid. In a TensorFlow graph, invalid values
+                fail an assertion.
         """
         x = self.data_check.inputs(x)
         labels = self._condition_arguments(condition, x)
@@ -743,8 +747,8 @@ class GenerativeModel(MultiWorkerModel):
             shape: Shape of the latents of one example.
 
         Raises:
-            ValueError: If the latents have the wrong shape, or are not finite numbers. In a graph,
-                values that are not finite fail an assertion.
+            ValueError: If the latents have the wrong shape, or are not finite numbers. In a
+                TensorFlow graph, values that are not finite fail an assertion.
         """
         values = as_tensor("latents", latents)
         if not values.dtype.is_floating and not values.dtype.is_integer:
@@ -767,11 +771,12 @@ class GenerativeModel(MultiWorkerModel):
 
         The dictionary is that of the method `signatures`, but its functions also accept empty
         batches. A model of a table also has a function `NAME_columns` for each function NAME that
-        receives or returns rows. It has one named input and one named output per column.
+        receives or returns rows. Instead of a tensor of rows, `NAME_columns` has one named input or
+        output per column.
 
         Args:
             png: Whether to add a function `NAME_bytes` for each function NAME. The added function
-                receives and returns images as PNG files.
+                receives and returns images as PNG files. Default: False.
 
         Raises:
             ValueError: If `png` is True, but the data are not images with values in [0, 1].
@@ -804,11 +809,13 @@ class GenerativeModel(MultiWorkerModel):
                 file `*.tflite`.
             format: `"tf_saved_model"`, `"onnx"`, `"litert"`, or another format of
                 `keras.Model.export`. A function in an ONNX or LiteRT file does not accept empty
-                batches. A file in another format contains only the method `call`.
-            verbose: Whether to print the functions of the SavedModel.
+                batches. A file in another format contains only the method `call`. Default:
+                `"tf_saved_model"`.
+            verbose: Whether to print the functions of the SavedModel. Default: False.
             png: Whether to add a function `NAME_bytes` to the SavedModel for each function NAME.
-                The added function receives and returns images as PNG files.
-            signature: Name of the function to write into an ONNX or LiteRT file.
+                The added function receives and returns images as PNG files. Default: False.
+            signature: Name of the function to write into an ONNX or LiteRT file. Default:
+                `"serving_default"`.
             **kwargs: Other arguments of `keras.Model.export`. For a SavedModel, they are ignored.
 
         Raises:
@@ -878,7 +885,7 @@ def _check_weights(sample_weight: np.ndarray) -> None:
 
 
 class _StopAtNonFinite(keras.callbacks.Callback):
-    """Callback that raises `NonFiniteError` after a step, as XLA cannot raise errors inside it."""
+    """Callback that raises `NonFiniteError` after a step. XLA cannot raise it inside the step."""
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}

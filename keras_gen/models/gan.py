@@ -27,6 +27,7 @@ from keras_gen.networks._checks import (
 from keras_gen.networks._copies import call_network, copy_of, float32_function, network_inputs
 
 _EVERY_STEP = -1
+_16_BITS = ("bfloat16", "float16")
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -34,12 +35,12 @@ class GAN(GenerativeModel):
     """A generative adversarial network (GAN).
 
     The generator maps latents h, which are sampled from a prior p(h), to data. The discriminator
-    outputs a logit for each example. γ = sigmoid(logit) is its estimate of the probability that the
-    example is real (Goodfellow et al. 2014, arXiv:1406.2661). The two networks have different
-    losses. Each training step updates the discriminator first and the generator second. A prior
-    with weights is trained together with the generator. `gan(latents)` and `gan.predict(latents)`
-    return generated data. If `fit` receives pairs `(x, target)`, the GAN learns to generate data
-    like the targets.
+    outputs a logit for each example. γ = sigmoid(logit) is the discriminator's estimate of the
+    probability that the example is real (Goodfellow et al. 2014, arXiv:1406.2661). The two networks
+    have different losses. Each training step updates the discriminator first and the generator
+    second. A prior with weights is trained together with the generator. `gan(latents)` and
+    `gan.predict(latents)` return generated data. If `fit` receives pairs `(x, target)`, the GAN
+    learns to generate data like the targets.
 
     The logs contain the losses of both networks. `real_accuracy` is the fraction of real examples
     that the discriminator classifies correctly. `fake_accuracy` is the same for generated examples.
@@ -150,8 +151,9 @@ class GAN(GenerativeModel):
 
         Args:
             generator_optimizer: Keras optimizer of the generator, or the name of a Keras optimizer.
+                Default: `"adam"`.
             discriminator_optimizer: Keras optimizer of the discriminator, or the name of a Keras
-                optimizer. The two optimizers must not be the same object.
+                optimizer. The two optimizers must not be the same object. Default: `"adam"`.
             loss: A `losses.AdversarialLoss`, which defines the losses of both networks. Default:
                 `losses.NonSaturating()`.
             penalties: One `losses.Penalty`, or a list of penalties, for instance
@@ -207,7 +209,9 @@ class GAN(GenerativeModel):
             )
         with self.distribute_strategy.scope():
             if ema_momentum is not None and self.averaged_generator is None:
-                self.averaged_generator = copy_of(self.generator)
+                # In 16 bits, an average would not change when a small change is added.
+                of_16_bits = any(each.dtype in _16_BITS for each in self.generator.variables)
+                self.averaged_generator = copy_of(self.generator, "float32" if of_16_bits else None)
             self.discriminator_in_float32: Any = None
             if penalties:
                 self.discriminator_in_float32 = float32_function(self.discriminator)
@@ -280,12 +284,14 @@ class GAN(GenerativeModel):
         """Check the inputs of `call`: latents `[batch, n]`, or `(latents, labels)` if conditional.
 
         Raises:
-            ValueError: If the inputs are invalid. In a graph, invalid values fail an assertion.
+            ValueError: If the inputs are invalid. In a TensorFlow graph, invalid values fail an
+                assertion.
         """
         latents, *labels = self.split_inputs(inputs)
         latents = self.checked_latents(latents, (self.prior.event_size,))
-        labels = self._condition_arguments(*labels, len_of=latents) if labels else ()
-        return (latents, *labels) if labels else latents
+        if not labels:
+            return latents
+        return (latents, *self._condition_arguments(labels[0], latents))
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Update the discriminator and then the generator with one batch. Return the logs."""
@@ -462,7 +468,8 @@ class GAN(GenerativeModel):
 
         def update(average: tf.Variable, value: tf.Tensor) -> None:
             if average.dtype.is_floating:
-                value = momentum * average + (1 - momentum) * value
+                m = tf.cast(momentum, average.dtype)
+                value = m * average + (1 - m) * tf.cast(value, average.dtype)
             average.assign(value)
 
         def update_all(strategy: tf.distribute.Strategy) -> None:
