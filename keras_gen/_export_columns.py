@@ -14,17 +14,11 @@ from keras_gen._typing import Endpoint
 
 ROWS = ("inputs", "reconstructions", "outputs")
 """Names of the inputs and outputs that contain rows of a table, `[batch, columns]`."""
-_OTHER_NAMES = (
-    *ROWS,
-    "seed",
-    "condition",
-    "latents",
-    "score",
-    "anomaly",
-    "per_feature",
-    "mean",
-    "stddev",
-)
+_OTHER_NAMES = ("inputs", "seed", "condition", "latents")
+"""Names of other inputs and outputs of the endpoints that have named columns."""
+
+_SHOWN_CATEGORIES = 20  # number of categories that an error message shows
+_SHOWN_CHARACTERS = 100  # number of characters of an invalid value that an error message shows
 
 
 def column_endpoints(
@@ -38,6 +32,10 @@ def column_endpoints(
     numbers. Other columns of categories are strings `[batch]`, in which "" is a missing entry.
     `per_feature` stays one array. Constants and identifiers have no inputs and no outputs.
 
+    A category that the column does not have is an error. So is an invalid number, such as a
+    negative count. Only `score_columns` accepts invalid numbers: the score of such a row is
+    infinite.
+
     Args:
         endpoints: Endpoints of the model by name.
         columns: Columns of the table.
@@ -47,7 +45,7 @@ def column_endpoints(
     """
     modeled = modeled_columns(columns)
     return {
-        f"{name}_columns": _with_columns(function, specs, modeled)
+        f"{name}_columns": _with_columns(function, specs, modeled, check=name != "score")
         for name, (function, specs) in endpoints.items()
         if name == "generate" or any(spec.name == "inputs" for spec in specs)
     }
@@ -57,8 +55,16 @@ def _with_columns(
     function: Callable[..., dict[str, tf.Tensor]],
     specs: Sequence[tf.TensorSpec],
     columns: Sequence[Column],
+    check: bool,
 ) -> Endpoint:
-    """Return an endpoint with one input and one output per column."""
+    """Return an endpoint with one input and one output per column.
+
+    Args:
+        function: Function of the endpoint with rows.
+        specs: Specs of the arguments of `function`.
+        columns: Columns that are modeled.
+        check: Whether invalid numbers are an error. If False, `function` handles invalid numbers.
+    """
     names = tensor_names(columns)
     has_rows = [spec.name == "inputs" for spec in specs]
     new_specs: list[tf.TensorSpec] = []
@@ -75,7 +81,7 @@ def _with_columns(
         arguments = []
         for is_rows in has_rows:
             if is_rows:
-                entries = [encode_column(column, remaining.pop(0)) for column in columns]
+                entries = [encode_column(column, remaining.pop(0), check) for column in columns]
                 arguments.append(tf.stack(entries, axis=1))
             else:
                 arguments.append(remaining.pop(0))
@@ -97,7 +103,8 @@ def tensor_names(columns: Sequence[Column]) -> list[str]:
     A name in a SavedModel can only contain ASCII letters, digits, and the characters `_`, `.`, `-`.
     All other characters are replaced by `_`. TensorFlow does not distinguish capital letters from
     small ones. If two names are then equal, or equal to another input such as `seed`, then `_` is
-    appended to the second name.
+    appended to the second name. TensorFlow Serving encodes text in base64 if the name of the output
+    ends in `_bytes`. Therefore `_` is also appended to such a name of a column of text.
 
     Example:
         >>> tensor_names([Column("bill length (mm)", "real"), Column("Seed", "count")])
@@ -108,6 +115,8 @@ def tensor_names(columns: Sequence[Column]) -> list[str]:
     for column in columns:
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", column.name)
         name = name if re.match(r"[A-Za-z0-9]", name) else f"column{name}"
+        if is_text(column) and name.endswith("_bytes"):
+            name += "_"
         while name.lower() in taken:
             name += "_"
         taken.add(name.lower())
@@ -120,35 +129,67 @@ def is_text(column: Column) -> bool:
     return column.kind in CODED and not all(_is_number(value) for value in column.categories)
 
 
-def encode_column(column: Column, values: tf.Tensor) -> tf.Tensor:
+def encode_column(column: Column, values: tf.Tensor, check: bool = True) -> tf.Tensor:
     """Return the entries of a column in the array of the table, float32 `[batch]`.
 
-    In a graph, a category that the column does not have fails an assertion. The message names the
-    column and the known categories.
+    In a graph, an invalid value fails an assertion. The message names the column, the expected
+    values, the received value, and the row.
 
     Args:
         column: A column that is modeled.
         values: float32 or string `[batch]`. NaN and "" are missing entries.
+        check: Whether invalid numbers fail an assertion. Unknown categories always fail one.
+            Default: True.
     """
+    missing = values == "" if is_text(column) else values != values
     if column.kind not in CODED:
-        return values
-    known, missing = _known_values(column), values != values
-    if is_text(column):
-        missing = values == ""
-    equal = values[:, None] == known
-    listed = ", ".join(str(value) for value in column.categories[:20])
-    more = ", …" if len(column.categories) > 20 else ""
-    message = (
-        f"Expected values of the column {column.name} that the training rows have: {listed}"
-        f"{more}. Received: another value in row #. Send "
-        f"{'an empty string' if is_text(column) else 'NaN'} for a missing entry."
-    )
-    valid = tf.reduce_any(equal, axis=1) | missing
-    row = tf.argmin(tf.cast(tf.concat([valid, [True]], axis=0), tf.int32))
-    check = tf.debugging.Assert(tf.reduce_all(valid), [mark(message), row])
+        expected, valid = _valid_numbers(column, values)
+        return _checked(column, values, values, valid | missing, expected) if check else values
+    equal = values[:, None] == _known_values(column)
+    listed = ", ".join(str(value) for value in column.categories[:_SHOWN_CATEGORIES])
+    more = len(column.categories) - _SHOWN_CATEGORIES
+    expected = f"one of the categories {listed}{f' and {more} more' if more > 0 else ''}"
+    codes = tf.where(missing, np.float32("nan"), tf.cast(tf.argmax(equal, axis=1), tf.float32))
+    return _checked(column, codes, values, tf.reduce_any(equal, axis=1) | missing, expected)
+
+
+def _valid_numbers(column: Column, values: tf.Tensor) -> tuple[str, tf.Tensor]:
+    """Return which numbers a column can have, as text, and whether each value is one of them."""
+    finite = tf.math.is_finite(values)
+    if column.kind == "positive":
+        return "numbers greater than 0", finite & (values >= np.finfo(np.float32).tiny)
+    if column.kind == "count":
+        return "whole numbers of at least 0", finite & (values >= 0) & (values == tf.round(values))
+    return "finite numbers", finite
+
+
+def _checked(
+    column: Column, entries: tf.Tensor, values: tf.Tensor, valid: tf.Tensor, expected: str
+) -> tf.Tensor:
+    """Return the entries of a column if all of its values are valid.
+
+    Otherwise an assertion fails. The graph writes the first invalid value and its row into the
+    message. Therefore clients in any language can show the message as it is.
+    """
+    texts = values if is_text(column) else tf.strings.as_string(values, shortest=True)
+    # The added row lets an empty batch have a first value.
+    row = tf.argmin(tf.cast(tf.concat([valid, [False]], axis=0), tf.int32))
+    text = tf.concat([texts, [""]], axis=0)[row]
+    text = tf.strings.unicode_transcode(text, "UTF-8", "UTF-8")  # replaces invalid bytes
+    text = tf.strings.substr(text, 0, _SHOWN_CHARACTERS, unit="UTF8_CHAR")
+    missing = "an empty string" if is_text(column) else "NaN"
+    message = [
+        f"Expected {expected} in the column {column.name}. Received: ",
+        text,
+        " in row ",
+        tf.strings.as_string(row),
+        f". Send {missing} for a missing entry.",
+    ]
+    start, end = mark("\n").split("\n")
+    message = tf.strings.join([start, *message, end])
+    check = tf.debugging.Assert(tf.reduce_all(valid), [message])
     with tf.control_dependencies([] if check is None else [check]):
-        code = tf.cast(tf.argmax(equal, axis=1), tf.float32)
-    return tf.where(missing, np.float32("nan"), code)
+        return tf.identity(entries)
 
 
 def decode_column(column: Column, entries: tf.Tensor) -> tf.Tensor:

@@ -104,17 +104,38 @@ def test_generated_columns_are_those_of_keras(signatures, table_vae):
 
 def test_a_category_that_the_table_does_not_have_is_an_error(signatures):
     named = {**NAMED, "island": tf.constant(["Dream", "Biscoe", "Anvers"])}
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"column island that.*Biscoe, Dream"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"Dream, Torgersen in.*Anvers in row 2"
+    ):
         signatures["score_columns"](**named)
     named = {**NAMED, "answer": tf.constant([0.0, 7.0, NAN])}
-    with pytest.raises(tf.errors.InvalidArgumentError, match="column answer"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=r"column answer\. Received: 7 in row 1"
+    ):
         signatures["score_columns"](**named)
+
+
+def test_an_invalid_number_is_an_anomaly_and_cannot_be_imputed(signatures):
+    for name, wrong, said in (
+        ("mass_g", -5.0, "numbers greater than 0 in the column mass_g. Received: -5 in row 1"),
+        ("seed_", 1.5, "whole numbers of at least 0 in the column seed. Received: 1.5 in row 1"),
+        ("bill_length__mm_", float("inf"), r"finite numbers in .*\(mm\). Received: inf in row 1"),
+    ):
+        named = {**NAMED, name: tf.constant([NAN, wrong, NAN])}
+        outputs = signatures["score_columns"](**named)
+        assert np.isinf(outputs["score"]).tolist() == [False, True, False]
+        assert outputs["anomaly"][1]
+        assert np.isinf(outputs["per_feature"]).sum() == 1
+        with pytest.raises(tf.errors.InvalidArgumentError, match=said):
+            signatures["impute_columns"](**named, seed=tf.constant([5, 6, 7], tf.int64))
 
 
 def test_names_of_tensors_are_valid_and_differ():
     names = ("größe", "Sex", "sex", "_x", "inputs", "", "a/b", "a_b")
     result = tensor_names([Column(name, "real") for name in names])
     assert result == ["gr__e", "Sex", "sex_", "column_x", "inputs_", "column", "a_b", "a_b_"]
+    text = Column("size_bytes", "category", ("small", "large"))
+    assert tensor_names([text, Column("size_bytes", "count")]) == ["size_bytes_", "size_bytes"]
 
 
 def test_empty_batches_are_accepted(signatures):
