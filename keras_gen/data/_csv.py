@@ -37,6 +37,7 @@ _SAMPLE = 2**16  # number of bytes from which the format of a file is inferred
 _SAMPLE_ROWS = 100
 _SEPARATORS = ("\t", ";", "|", ",")
 _WHITESPACE = r"\s+"
+_CACHED = 2**18  # number of bytes that are compared at once
 _ARROW_BLOCK = 2**30  # all rows in one chunk
 _BOMS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -92,6 +93,7 @@ class CsvFile:
         self.encoding = encoding or self._sniff_encoding(sample, complete)
         text = self._decode_sample(sample, complete)
         self.sample_is_ascii = text.isascii()
+        self.has_newlines = "\n" in text
         lines = text.splitlines(keepends=True)
         if not complete and len(lines) > 1:
             lines.pop()  # it can be incomplete
@@ -324,9 +326,12 @@ class CsvFile:
         if self._codec() not in ("utf-8", "ascii"):
             decoder = codecs.getincrementaldecoder(self._codec())()
         rest = b""
-        skipped = False
+        skipped = decoder is None and self.has_newlines
         try:
             with self._open() as file:
+                if skipped:
+                    for _ in range(self.skipped):
+                        file.readline()
                 while True:
                     content = file.read() if block_size is None else file.read(block_size)
                     last = block_size is None or not content
@@ -444,7 +449,7 @@ class CsvFile:
         """
         if len(self.separator) != 1 or self.skip_space:
             return None
-        if b'"' in content or b"0x" in content or b"0X" in content:  # 0x10 is 16 for pyarrow
+        if b'"' in content:
             return None
         try:
             import pyarrow
@@ -463,7 +468,7 @@ class CsvFile:
                     strings_can_be_null=True,
                     decimal_point=self.decimal,
                 ),
-            ).combine_chunks()
+            )
         except pyarrow.ArrowInvalid:
             return None
         columns = {}
@@ -736,23 +741,35 @@ def _is_ragged(content: bytes, separator: str, width: int, rows: int) -> bool:
     if b'"' in content or separator == _WHITESPACE:
         return True
     values = np.frombuffer(content, np.uint8)
-    separators = np.count_nonzero(values == ord(separator))
+    parts = (values[start : start + _CACHED] for start in range(0, len(values), _CACHED))
+    separators = sum(np.count_nonzero(part == ord(separator)) for part in parts)
     return separators != (width - 1) * rows
 
 
+def _has_leading_zero(values: np.ndarray, before: list[int]) -> bool:
+    """Return whether one of the characters `before` is followed by 0, and then by a digit or x."""
+    starts = values[:-2] == before[0]
+    for code in before[1:]:
+        starts |= values[:-2] == code
+    starts &= values[1:-1] == ord("0")
+    after = values[2:][starts] | 0x20  # in lower case
+    return bool((((after >= ord("0")) & (after <= ord("9"))) | (after == ord("x"))).any())
+
+
 def _columns_with_leading_zeros(file: CsvFile, content: bytes) -> frozenset[str]:
-    """Return the columns of numbers such as `01234`, which are codes and not numbers."""
+    """Return the columns of numbers such as `01234` or `0x10`, which are codes and not numbers."""
     if file.separator == _WHITESPACE:
         return frozenset()
     values = np.frombuffer(content, np.uint8)
-    digits = (values[1:] >= ord("0")) & (values[1:] <= ord("9"))
-    starts = np.flatnonzero((values[:-1] == ord("0")) & digits)
-    if not starts.size:
-        return frozenset()
-    before = values[starts - 1]
-    candidates = np.isin(before, np.frombuffer(f'{file.separator}\n\r"'.encode(), np.uint8))
-    candidates |= starts == 0
-    if not candidates.any():
+    before = [
+        file.separator.encode(),
+        *(sign for sign in (b"\n", b"\r", b'"', b" ") if sign in content),
+    ]
+    codes = [sign[0] for sign in before]
+    if not content.startswith(b"0") and not any(
+        _has_leading_zero(values[start : start + _CACHED + 2], codes)
+        for start in range(0, len(values), _CACHED)
+    ):
         return frozenset()
     found: set[str] = set()
     remaining = set(range(len(file.names))) - {
@@ -761,7 +778,7 @@ def _columns_with_leading_zeros(file: CsvFile, content: bytes) -> frozenset[str]
     try:
         for _, row in file.records(_lines(content)):
             for index in list(remaining):
-                if index < len(row) and re.fullmatch(r"\s*0\d+\s*", row[index]):
+                if index < len(row) and re.fullmatch(r"\s*0[\dxX][\da-fA-F]*\s*", row[index]):
                     found.add(file.names[index])
                     remaining.discard(index)
             if not remaining:

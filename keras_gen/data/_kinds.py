@@ -7,7 +7,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -79,6 +79,13 @@ def check_kinds(kinds: Kinds | None, names: Iterable[str], source: str) -> dict[
                 )
             checked[name] = "ordinal"
     return checked
+
+
+class Split(NamedTuple):
+    """Which rows of a block are training rows and test rows, as indices or as booleans."""
+
+    train: np.ndarray
+    test: np.ndarray
 
 
 @dataclasses.dataclass
@@ -164,28 +171,29 @@ class ColumnStatistics:
         self.decimals: int | None = 0
         self.moments = _Moments()
         self.log_moments = _Moments()
+        self.pending: np.ndarray | None = None  # training numbers without their logarithms
 
-    def add(self, values: Values, is_training: np.ndarray | slice, at: Location) -> None:
+    def add(self, values: Values, split: Split, at: Location) -> None:
         """Add the values of a block of rows.
 
         Args:
             values: The values.
-            is_training: Which of the rows are training rows.
+            split: Which of the rows are training rows and test rows.
             at: Name and place of the column, for error messages.
         """
         self.dtype = values.dtype
         if values.numbers is None and self.kind in NUMBERS:
             values = Values(numbers=numbers_in(values, at))
         if values.numbers is not None:
-            self._add_numbers(values.numbers.astype(np.float64, copy=False), is_training, at)
+            self._add_numbers(values.numbers.astype(np.float64, copy=False), split, at)
         elif values.is_time and values.codes is not None:
             self.is_time = True
             self.rows += len(values.codes)
             self.missing += int(np.count_nonzero(values.codes))
         else:
-            self._add_codes(values, is_training)
+            self._add_codes(values, split)
 
-    def _add_codes(self, values: Values, is_training: np.ndarray | slice) -> None:
+    def _add_codes(self, values: Values, split: Split) -> None:
         codes, distinct = values.codes, values.distinct
         assert codes is not None
         self.has_codes = True
@@ -195,7 +203,8 @@ class ColumnStatistics:
             self.declared_order = distinct
         # position 0 counts the missing entries
         counts = np.bincount(codes + 1, minlength=len(distinct) + 1)
-        in_training = np.bincount(codes[is_training] + 1, minlength=len(distinct) + 1)
+        in_test = np.bincount(codes[split.test] + 1, minlength=len(distinct) + 1)
+        in_training = counts - in_test
         self.missing += int(counts[0])
         if len(distinct) > _MAX_CATEGORIES and self.kind is None and not values.ordered:
             self.num_texts = max(self.num_texts, int(np.count_nonzero(counts[1:])))
@@ -207,14 +216,12 @@ class ColumnStatistics:
             self.distinct.update((distinct[code], None) for code in np.flatnonzero(counts[1:]))
         self.in_training.update((distinct[code], None) for code in np.flatnonzero(in_training[1:]))
 
-    def _add_numbers(
-        self, numbers: np.ndarray, is_training: np.ndarray | slice, at: Location
-    ) -> None:
+    def _add_numbers(self, numbers: np.ndarray, split: Split, at: Location) -> None:
         import pandas
 
         self.has_numbers = True
         self.rows += len(numbers)
-        training = numbers[is_training]
+        training = numbers[split.train]
         is_missing = np.isnan(numbers)
         num_missing = int(np.count_nonzero(is_missing))
         if num_missing:
@@ -254,9 +261,10 @@ class ColumnStatistics:
         self.train_low = min(self.train_low, float(training.min()))
         self.train_high = max(self.train_high, float(training.max()))
         self.moments.add(training)
-        if self.low > 0 and self.kind in (None, "positive"):
-            self.log_moments.add(np.log(training))
-        if not self.too_many:
+        self._add_logarithms()
+        self.pending = training
+        is_few = not self.too_many and len(self.distinct) <= _FEW_FOR_MANY_ROWS
+        if is_few or self.kind not in (None, *NUMBERS):  # else it cannot become a category
             self.in_training.update(dict.fromkeys(pandas.unique(training).tolist()))
 
     def _add_distinct(self, found: np.ndarray, observed: np.ndarray) -> None:
@@ -276,6 +284,12 @@ class ColumnStatistics:
         elif self.too_many:
             self.distinct.update(dict.fromkeys(found.tolist()))
             self.too_many = False
+
+    def _add_logarithms(self) -> None:
+        """Add the logarithms of the last block, which most columns do not need."""
+        if self.pending is not None and self.low > 0 and self.kind in (None, "positive"):
+            self.log_moments.add(np.log(self.pending))
+        self.pending = None
 
     @property
     def is_mixed(self) -> bool:
@@ -354,6 +368,8 @@ class ColumnStatistics:
         return self._column("constant", (value,), note, decimals=self.decimals)
 
     def _number(self, kind: Kind, note: str, at: Location) -> Column:
+        if kind == "positive":
+            self._add_logarithms()
         moments = self.log_moments if kind == "positive" else self.moments
         if not moments.count:
             raise ValueError(
@@ -491,6 +507,7 @@ class ColumnStatistics:
             if not self.too_many and number <= _FEW_FOR_MANY_ROWS and is_often:
                 return "category", ""
             return "positive", ""
+        self._add_logarithms()
         is_skewed = abs(self.log_moments.skewness) > max(abs(self.moments.skewness), 1.0)
         if self.low < _SMALLEST or is_skewed:
             return "real", ""

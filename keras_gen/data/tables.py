@@ -23,7 +23,7 @@ from keras_gen._columns import (
 )
 from keras_gen._files import PathLike
 from keras_gen.data._csv import CsvFile
-from keras_gen.data._kinds import ColumnStatistics, Kinds, check_kinds
+from keras_gen.data._kinds import ColumnStatistics, Kinds, Split, check_kinds
 from keras_gen.data._pipeline import Splits
 from keras_gen.data._table_sources import (
     Source,
@@ -443,7 +443,7 @@ class _Reader:
         num_test = int(rows.count * self.fraction + 1e-9)
         train_rows = order[num_test:]
         self._start(rows)
-        self._add(rows, train_rows)
+        self._add(rows, Split(train_rows, order[:num_test]))
         columns = self._columns()
         array = encode_rows(columns, rows, "missing", check=False)
         labels = self._labels(rows)
@@ -493,7 +493,7 @@ class _Reader:
                 if not self.statistics:
                     self._start(rows)
                 is_training = generator.random(rows.count) >= self.fraction
-                self._add(rows, is_training)
+                self._add(rows, Split(is_training, ~is_training))
                 num_rows += rows.count
                 num_train += int(np.count_nonzero(is_training))
             if not num_rows:
@@ -581,16 +581,16 @@ class _Reader:
             order = () if given is None or isinstance(given, str) else tuple(given)
             self.statistics[name] = ColumnStatistics(name, kinds.get(name), order, from_text)
 
-    def _add(self, rows: Rows, is_training: np.ndarray) -> None:
+    def _add(self, rows: Rows, split: Split) -> None:
         """Add a block of rows to the statistics."""
         for name, statistics in self.statistics.items():
             if statistics.kind == "identifier":
                 statistics.rows += rows.count
             else:
-                statistics.add(rows.values(name), is_training, rows.at(name))
+                statistics.add(rows.values(name), split, rows.at(name))
         if self.label_statistics is not None:
             name = self.label_statistics.name
-            self.label_statistics.add(rows.values(name), slice(None), rows.at(name))
+            self.label_statistics.add(rows.values(name), split, rows.at(name))
 
     def _columns(self) -> ColumnTuple:
         """Return the columns.
@@ -637,7 +637,7 @@ class _Reader:
         if self.label is not None:
             self._start(rows)
             self.statistics = {}
-            self._add(rows, np.arange(rows.count))
+            self._add(rows, Split(np.arange(rows.count), np.arange(0)))
         return self._labels(rows)
 
     def _labels(self, rows: Rows) -> np.ndarray | None:

@@ -1060,3 +1060,45 @@ def test_columns_keep_their_note_in_a_configuration():
     table = data.read_table("penguins")
     for column in table.columns:
         assert Column.from_config(column.get_config()) == column
+
+
+FIELDS = st.sampled_from(
+    [
+        "",
+        "x",
+        "y z",
+        " x",
+        "?",
+        "NA",
+        "1",
+        "-2",
+        "0.5",
+        "1e3",
+        "+4",
+        "07",
+        "0x1",
+        "1,5",
+        "1.234",
+        "inf",
+    ]
+    + ["true", "2020-01-02", "1_0", "5 kg", ".5", "5.", "99999999999999999999", "é"]
+)
+
+
+@given(st.integers(1, 3).flatmap(lambda n: st.lists(st.lists(FIELDS, min_size=n, max_size=n), min_size=1, max_size=12)))  # fmt: skip
+@settings(max_examples=200, deadline=None)
+def test_pyarrow_and_pandas_read_the_same(tmp_path_factory, rows):
+    """Without pyarrow, pandas reads the files."""
+    path = tmp_path_factory.mktemp("csv") / "t.csv"
+    names = [f"name{index}" for index in range(len(rows[0]))]
+    path.write_text("\n".join(";".join(row) for row in [names, *rows]) + "\n")
+    found = []
+    with pytest.MonkeyPatch.context() as patch:
+        for _ in range(2):
+            try:
+                table = read(path)
+                found.append((table.columns, in_order(table).tobytes()))
+            except ValueError as error:
+                found.append(re.sub("Received: .*", "", str(error)))
+            patch.setattr(_csv.CsvFile, "_parse_with_arrow", lambda *_: None)
+    assert found[0] == found[1]
