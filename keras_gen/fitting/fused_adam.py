@@ -1,4 +1,4 @@
-"""A faster Adam: one fused TensorFlow operation per variable instead of ten."""
+"""Change Keras's Adam: fused updates of variables, and float32 updates of bfloat16 variables."""
 
 from collections.abc import Sequence
 
@@ -13,8 +13,9 @@ def compute_in_float32(
 ) -> None:
     """Let Keras's Adam and AdamW compute in float32 if they update variables in bfloat16.
 
-    Keras computes the step size in the dtype of the variable. In bfloat16, β₂ = 0.999 becomes 1.
-    Then Adam changes no weight, and raises no error. The slots of the optimizer stay in bfloat16.
+    Keras computes the step size in the dtype of the variable. In bfloat16, β₂ = 0.999 is rounded to
+    1. Without this function, Adam would then change no weight, and raise no error. The slots of the
+    optimizer stay in bfloat16.
 
     Args:
         optimizer: Any Keras optimizer.
