@@ -46,6 +46,7 @@ def serving_endpoints(
     An endpoint is a pair `(function, specs)`. The function takes and returns tensors. `specs` is a
     list with the `tf.TensorSpec` of each argument. The endpoints in `signatures` do not have to
     accept empty batches.
+
     Args:
         signatures: Endpoints of the model by name.
         data_shape: Shape of one example, such as `(28, 28, 1)`.
@@ -80,6 +81,7 @@ def write_saved_model(
     """Write endpoints as a SavedModel that stores each weight once.
 
     An endpoint is a pair: a function of tensors, and the `tf.TensorSpec` of each argument.
+
     Args:
         endpoints: Endpoints by name. TensorFlow Serving uses the endpoint `serving_default` if a
             request names no endpoint.
@@ -103,6 +105,7 @@ def write_signature(
     """Write one endpoint as a file for ONNX Runtime or LiteRT.
 
     An endpoint is a pair: a function of tensors, and the `tf.TensorSpec` of each argument.
+
     Args:
         signatures: Endpoints of the model by name.
         signature: Name of the endpoint to write.

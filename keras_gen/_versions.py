@@ -15,5 +15,6 @@ _PACKAGES = (
 def versions() -> dict[str, str]:
     """Return `{package: version}` for keras_gen and its main dependencies.
 
-    The function does not import the packages."""
+    The function does not import the packages.
+    """
     return {name: importlib.metadata.version(name) for name in _PACKAGES}
