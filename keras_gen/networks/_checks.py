@@ -55,6 +55,7 @@ def common_num_classes(**parts: int | None) -> int | None:
     """Return the number of classes that the parts of a model share, or None if none uses labels.
 
     The parts of a model are its networks and its prior.
+
     Args:
         **parts: Number of classes of each part, as `num_classes_of` returns it for a network. The
             error message contains the names of these arguments.
