@@ -161,7 +161,8 @@ def impute_by_vae(settings, problem, seed):
     batch_size = 64
     epochs = -(-settings.steps // -(-rows // batch_size))
     vae.fit(x, epochs=epochs, batch_size=batch_size, verbose=0)
-    imputed = vae.impute(x, num_samples=1000, seed=seed).astype(float)
+    num_samples = 1000 if rows < 10_000 else 200
+    imputed = vae.impute(x, num_samples=num_samples, seed=seed).astype(float)
     names = [column.name for column in likelihood.modeled]
     for index, column in enumerate(likelihood.modeled):
         if column.categories:
@@ -272,8 +273,8 @@ def main(settings: Settings):
     tf.config.threading.set_inter_op_parallelism_threads(1)
     cases = {}
     for name in settings.only:
-        for share in (50,) if name == "cancer" else (20, 50):
-            for mask in range(settings.masks):
+        for mask in range(settings.masks):
+            for share in (50,) if name == "cancer" else (20, 50):
                 cases[f"{name}-{share}-{mask}"] = (settings, name, share, mask)
     protocol = dataclasses.asdict(settings)
     for name in ("tables", "only", "masks"):
