@@ -1,6 +1,8 @@
 """Checks of exported models in the C++ loader, run by test_cpp_loader.py in a separate process.
 
 `python cpp_checks.py CALLS FOLDER ...` prints its findings as JSON: model → finding → value.
+`python cpp_checks.py answers FOLDER` reads requests as JSON, a list of [signature, inputs], and
+prints the answer to each: its outputs, or the text of the error.
 """
 
 import concurrent.futures
@@ -14,6 +16,7 @@ import cpp_loader
 import numpy as np
 
 THREADS = 8
+IN_THREADS = ("generate", "generate_columns", "impute", "impute_columns")
 
 
 def findings(folder, calls):
@@ -50,7 +53,7 @@ def findings(folder, calls):
             "wrong dtype": refusal(model, signature, wrong_dtype),
             "wrong rank": refusal(model, signature, wrong_rank),
         }
-        if signature == "generate":
+        if signature in IN_THREADS:
             found["threads"][signature] = wrong_in_threads(model, signature, inputs, calls)
     found["damage"] = {
         how: reaction(folder, how) for how in ("flipped bit", "no variables", "no graph")
@@ -59,10 +62,20 @@ def findings(folder, calls):
 
 
 def gap(a, b):
-    """Return the largest difference of two arrays; for bytes 0 if they are equal, or 1."""
+    """Return the largest difference of two arrays; for bytes 0 if they are equal, or 1.
+
+    Equal infinite numbers do not differ, and NaN does not differ from NaN.
+    """
     if b.dtype.kind == "O":
         return 0.0 if a.tolist() == b.tolist() else 1.0
-    return float(np.max(np.abs(a.astype(float) - b)))
+    a, b = a.astype(float), b.astype(float)
+    equal = (a == b) | (np.isnan(a) & np.isnan(b))
+    return float(np.max(np.abs(np.subtract(a, b, out=np.zeros(a.shape), where=~equal))))
+
+
+def identical(a, b):
+    """Return whether two arrays are bit-for-bit identical."""
+    return a.tolist() == b.tolist() if a.dtype.kind == "O" else a.tobytes() == b.tobytes()
 
 
 def refusal(model, signature, inputs):
@@ -90,7 +103,7 @@ def wrong_in_threads(model, signature, inputs, calls):
         wrong = 0
         for request, answer in zip(requests, expected, strict=True):
             found = model.run(signature, request)
-            wrong += any(not np.array_equal(found[name], answer[name]) for name in answer)
+            wrong += not all(identical(found[name], answer[name]) for name in answer)
         return wrong
 
     with concurrent.futures.ThreadPoolExecutor(THREADS) as pool:
@@ -119,7 +132,41 @@ def reaction(folder, how):
         return f"run: {refusal(model, signature, inputs).split(':')[0]}"
 
 
+def answers(folder, requests):
+    """Return the outputs of each request as lists, or its error as a text."""
+    model = cpp_loader.SavedModel(folder)
+    found = []
+    for signature, inputs in requests:
+        infos = model.definitions[signature].inputs
+        arrays = {name: as_array(x, infos[name].dtype) for name, x in inputs.items()}
+        try:
+            outputs = model.run(signature, arrays)
+        except cpp_loader.LoaderError as error:
+            found.append(str(error))
+            continue
+        found.append({name: as_list(value) for name, value in outputs.items()})
+    return found
+
+
+def as_array(values, number):
+    """Return values of JSON as an array; texts become bytes."""
+    dtype = cpp_loader.DTYPES[number]
+    if dtype.kind == "O":
+        return np.array([text.encode() for text in values], object)
+    return np.array(values, dtype)
+
+
+def as_list(array):
+    """Return an array as lists for JSON; bytes become texts."""
+    if array.dtype.kind == "O":
+        return [value.decode() for value in array]
+    return array.tolist()
+
+
 if __name__ == "__main__":
     calls, *folders = sys.argv[1:]
+    if calls == "answers":
+        print(json.dumps(answers(folders[0], json.load(sys.stdin))))
+        sys.exit()
     found = {pathlib.Path(folder).parent.name: findings(folder, int(calls)) for folder in folders}
     print(json.dumps(found))

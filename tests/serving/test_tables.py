@@ -1,0 +1,226 @@
+"""Models of tables behind the C++ loader of TensorFlow Serving, REST and gRPC."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pandas
+import pytest
+from support import without_verifying
+
+from keras_gen import VAE, RegularizedAutoencoder, distributions, networks, serving
+from keras_gen._columns import Column, decode_array, encode_frame
+
+CHECKS = pathlib.Path(__file__).with_name("cpp_checks.py")
+NAN = float("nan")
+COLUMNS = (
+    Column("größe (cm)", "real", mean=170.0, scale=9.0, decimals=1, minimum=150, maximum=201.5),
+    Column("a b", "positive", mean=8.3, scale=0.2, missing=3, minimum=2700, maximum=6300),
+    Column("Sex", "binary", ("female", "male"), dtype="object"),
+    Column("sex", "category", ("Köln", "b,c", 'd"e'), dtype="object"),
+    Column("id", "identifier"),
+    Column("visits", "count", mean=2.0, scale=2.0, minimum=0, maximum=7, dtype="int64"),
+    Column("country", "constant", ("DE",), dtype="object"),
+    Column("grade", "ordinal", (1, 2, 3), dtype="int64"),
+    Column("smoker", "binary", (False, True), dtype="bool"),
+)
+NAMES = {  # name of the column → name of the tensor
+    "größe (cm)": "gr__e__cm_",
+    "a b": "a_b",
+    "Sex": "Sex",
+    "sex": "sex_",
+    "visits": "visits",
+    "grade": "grade",
+    "smoker": "smoker",
+}
+FRAME = pandas.DataFrame(
+    {
+        "größe (cm)": [181.5, NAN, 164.2, NAN, 175.0],
+        "a b": [3900.0, 4200.0, NAN, NAN, 5100.0],
+        "Sex": ["male", None, "female", None, "male"],
+        "sex": ["Köln", 'd"e', None, None, "b,c"],
+        "visits": [3, NAN, 0, NAN, 1],
+        "grade": [2, 3, NAN, NAN, 1],
+        "smoker": [True, None, False, None, False],
+    }
+)
+ROWS = encode_frame(COLUMNS, FRAME)
+SEEDS = [5, 6, 7, 8, 2**40]
+
+
+def named(frame=FRAME):
+    """The inputs of `*_columns` for the rows of a frame, as lists that JSON can have."""
+    texts = {
+        column: ["" if pandas.isna(value) else str(value) for value in frame[column]]
+        for column in ("Sex", "sex", "smoker")
+    }
+    return {name: texts.get(column) or frame[column].tolist() for column, name in NAMES.items()}
+
+
+def table_vae():
+    likelihood = distributions.Columns(COLUMNS)
+    model = VAE(
+        networks.mlp((7,), (4,), hidden=(4,), features=networks.ColumnFeatures(COLUMNS)),
+        networks.mlp((2,), likelihood.parameter_shape, hidden=(4,)),
+        distributions.DiagonalNormal(2),
+        likelihood,
+        seed=0,
+    )
+    model.compile("adam")
+    return model
+
+
+def table_autoencoder():
+    likelihood = distributions.Columns(COLUMNS)
+    model = RegularizedAutoencoder(
+        networks.mlp((7,), (2,), hidden=(4,), features=networks.ColumnFeatures(COLUMNS)),
+        networks.mlp((2,), likelihood.parameter_shape, hidden=(4,)),
+        seed=0,
+    )
+    model.compile("adam", loss=likelihood)
+    return model
+
+
+MODELS = {"clients": table_vae, "clients_autoencoder": table_autoencoder}
+
+
+@pytest.fixture(scope="session")
+def tables(once):
+    """A folder with a trained, calibrated and published VAE and autoencoder of a table."""
+
+    def publish(folder):
+        with pytest.MonkeyPatch.context() as patch:
+            without_verifying(patch)
+            for name, make in MODELS.items():
+                keras.utils.set_random_seed(0)
+                model = make()
+                model.run_eagerly = True
+                model.fit(ROWS, epochs=2, verbose=0)
+                model.run_eagerly = False
+                model.calibrate(ROWS, 0.5)
+                model.save(folder / f"{name}.keras")
+                serving.publish(model, folder / name)
+
+    return once("tables", publish)
+
+
+@pytest.fixture(scope="session")
+def table_models(tables):
+    """The published models, by name."""
+    return {name: keras.saving.load_model(tables / f"{name}.keras") for name in MODELS}
+
+
+def answers_of_loader(folder, requests):
+    """The answers of the C++ loader: dictionaries of arrays, or texts of errors."""
+    command = [sys.executable, str(CHECKS), "answers", str(folder)]
+    text = json.dumps(requests)
+    result = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return [
+        answer if isinstance(answer, str) else {key: np.array(x) for key, x in answer.items()}
+        for answer in json.loads(result.stdout)
+    ]
+
+
+def assert_rows(outputs, expected, names=NAMES):
+    """Assert that named outputs are the values of an array of rows."""
+    frame = decode_array(COLUMNS, expected)
+    assert {*names.values()} <= set(outputs)
+    for column, name in names.items():
+        if outputs[name].dtype.kind in "UO":
+            assert outputs[name].tolist() == frame[column].fillna("").astype(str).tolist()
+        else:
+            np.testing.assert_allclose(outputs[name], frame[column].astype(float), rtol=1e-4)
+
+
+@pytest.fixture(scope="session")
+def loader_answers(once, tables):
+    """What the C++ loader answers to one request per signature of the VAE, by signature."""
+    of_rows = {"inputs": ROWS.tolist()}
+    requests = {
+        "score": of_rows,
+        "score_columns": named(),
+        "encode_columns": named(),
+        "serving_default_columns": named(),
+        "impute": {**of_rows, "seed": SEEDS},
+        "impute_columns": {**named(), "seed": SEEDS},
+        "generate_columns": {"seed": SEEDS},
+    }
+    answers = answers_of_loader(tables / "clients" / "1", list(requests.items()))
+    return dict(zip(requests, answers, strict=True))
+
+
+def test_the_loader_gives_what_keras_gives(loader_answers, table_models):
+    vae = table_models["clients"]
+    for name in ("score", "score_columns"):
+        outputs = loader_answers[name]
+        np.testing.assert_allclose(outputs["score"], vae.score(ROWS), rtol=1e-4)
+        np.testing.assert_array_equal(outputs["anomaly"], vae.is_anomaly(ROWS))
+        assert 0 < outputs["anomaly"].sum() < len(ROWS)
+        parts = vae.score_per_feature(ROWS)
+        np.testing.assert_allclose(outputs["per_feature"], parts, rtol=1e-3, atol=1e-5)
+    mean = loader_answers["encode_columns"]["mean"]
+    np.testing.assert_allclose(mean, vae.encode(ROWS).mean(), atol=1e-5)
+    assert_rows(loader_answers["serving_default_columns"], vae.reconstruct(ROWS))
+    imputed = vae.impute(ROWS, seed=SEEDS)
+    np.testing.assert_allclose(loader_answers["impute"]["outputs"], imputed, rtol=1e-4)
+    assert_rows(loader_answers["impute_columns"], imputed)
+    assert_rows(loader_answers["generate_columns"], vae.generate(seed=SEEDS).numpy())
+
+
+@pytest.fixture(scope="session")
+def findings(once, tables):
+    """What the C++ loader makes of the warm-up records of the models, by name."""
+
+    def check(folder):
+        folders = [str(tables / name / "1") for name in MODELS]
+        command = [sys.executable, str(CHECKS), "10", *folders]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stderr
+        (folder / "findings.json").write_text(result.stdout)
+
+    return json.loads((once("table_findings", check) / "findings.json").read_text())
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_signature_in_the_loader_agrees_row_by_row_and_in_threads(findings, name):
+    found = findings[name]
+    expected = {"serving_default", "encode", "score"}
+    expected |= {"impute", "generate"} if name == "clients" else set()
+    expected |= {f"{signature}_columns" for signature in expected} | {"decode"}
+    assert set(found["signatures"]) - {"__saved_model_init_op"} == expected
+    for kind in ("differences", "splits"):
+        assert set(found[kind]) == expected
+        assert max(found[kind].values()) < 1e-3, found[kind]
+    assert all(found["empty"].values()), found["empty"]
+    with_seeds = {"generate", "generate_columns", "impute", "impute_columns"} & expected
+    assert found["threads"] == dict.fromkeys(with_seeds, 0)
+
+
+def test_an_unknown_category_is_an_error_that_names_column_value_and_row(tables):
+    unknown = named()
+    unknown["sex_"] = ["Köln", "", "Bonn\nBerlin", "", "Aachen"]
+    grade = {**named(), "grade": [1, NAN, 2, 9, 3]}
+    negative = {**named(), "visits": [1, NAN, 2, -1, 3], "seed": SEEDS}
+    found = answers_of_loader(
+        tables / "clients" / "1",
+        [["score_columns", unknown], ["score_columns", grade], ["impute_columns", negative]],
+    )
+    for text, said in zip(
+        found,
+        (
+            'one of the categories Köln, b,c, d\\"e in the column sex. Received: Bonn\\nBerlin in '
+            "row 2. Send an empty string for a missing entry.",
+            "one of the categories 1, 2, 3 in the column grade. Received: 9 in row 3. Send NaN for "
+            "a missing entry.",
+            "whole numbers of at least 0 in the column visits. Received: -1 in row 3. Send NaN for "
+            "a missing entry.",
+        ),
+        strict=True,
+    ):
+        assert text.startswith("INVALID_ARGUMENT: assertion failed: ")
+        assert f"Expected {said}" in text
+        assert "#" not in text
