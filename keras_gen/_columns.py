@@ -396,6 +396,9 @@ def _decoded(column: Column, entries: np.ndarray) -> pandas.Series:
     lookup[:number] = column.categories
     lookup[number] = None
     dtype = column.dtype
+    if pandas.api.types.is_numeric_dtype(dtype) and dtype not in ("bool", "boolean"):
+        # the default of `Column`, which text and booleans do not have
+        dtype = "bool" if all(isinstance(v, bool) for v in column.categories) else "str"
     if dtype == "bool" and missing.any():
         dtype = "boolean"
     return pandas.Series(lookup[codes], dtype=object).astype(dtype)

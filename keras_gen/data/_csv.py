@@ -182,7 +182,7 @@ class CsvFile:
         warnings.warn(
             f"{self.path} is not in the encoding UTF-8. It is read as Windows-1252 (Western "
             "European). Pass `encoding` if the file has another encoding.",
-            stacklevel=2,
+            stacklevel=6,
         )
         return text
 
@@ -567,7 +567,7 @@ class CsvFile:
         is_open = not self.decimal_is_known and not self.has_points and self.decimal == "."
         if is_open and not _has_fractions(columns):
             for values in texts.values():
-                is_clear = any(not re.fullmatch(_UNCLEAR_COMMA, value) for value in values)
+                is_clear = any(re.fullmatch(_CLEAR_COMMA, value) for value in values)
                 if is_clear and _all_numbers(values, ",") is not None:
                     self.decimal = ","
                     return None
@@ -603,7 +603,11 @@ class CsvFile:
             )
 
 
-_UNCLEAR_COMMA = r"[+-]?[1-9]\d{0,2},\d{3}|[+-]?\d+"
+# a number with a decimal comma, or with several points, which then separate thousands
+_CLEAR_COMMA = (
+    r"[+-]?(?![1-9]\d{0,2},\d{3}$)(\d*|\d{1,3}(\.\d{3})+),\d+"
+    r"|[+-]?\d{1,3}(\.\d{3}){2,}"
+)
 
 
 def _by_location(columns: dict[str, Values]) -> Callable[[Location], Values]:

@@ -124,8 +124,9 @@ class Table:
 
         Example:
             >>> table = read_table("penguins")
-            >>> table.to_frame(table.train[:1]).T[0]["species"]
-            'Gentoo'
+            >>> frame = table.to_frame(table.train)
+            >>> frame["species"].unique().tolist()
+            ['Adelie', 'Chinstrap', 'Gentoo']
         """
         return decode_array(self.columns, array)
 

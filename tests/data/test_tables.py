@@ -299,6 +299,18 @@ READ = [
     ),
     ("survey answers", text("q\n" + "".join(f"{q}\n" for q in SURVEY)), {}, {"q": SURVEY}),
     ("whole numbers beyond int64", text("a\n1e20\n2e20\n-3e20\n"), {}, {"a": [1e20, 2e20, -3e20]}),
+    (
+        "a decimal point beside a number beyond int64",
+        text("a\n99999999999999999999\n1.234\n-2\n"),
+        {},
+        {"a": [99999999999999999999.0, 1.234, -2]},
+    ),
+    (
+        "several points in a number",
+        text("a\n1.234.567\n2.345\n-7\n"),
+        {},
+        {"a": [1234567, 2345, -7]},
+    ),
     ("2,000 columns", lambda folder: pandas.DataFrame(WIDE), {}, WIDE),
     ("Excel", excel, {}, {"a": FIVE, "s": list("xyxyy")}),
     ("Parquet", parquet, {}, {"a": FIVE, "s": list("xyxyy"), "n": [1, None, 3, -4, 5]}),
@@ -1062,30 +1074,20 @@ def test_columns_keep_their_note_in_a_configuration():
         assert Column.from_config(column.get_config()) == column
 
 
-FIELDS = st.sampled_from(
-    [
-        "",
-        "x",
-        "y z",
-        " x",
-        "?",
-        "NA",
-        "1",
-        "-2",
-        "0.5",
-        "1e3",
-        "+4",
-        "07",
-        "0x1",
-        "1,5",
-        "1.234",
-        "inf",
-    ]
-    + ["true", "2020-01-02", "1_0", "5 kg", ".5", "5.", "99999999999999999999", "é"]
-)
+NUMBERS = ["1", "-2", "0.5", "1e3", "+4", ".5", "5.", "99999999999999999999", "inf", "nan"]
+UNCLEAR = ["07", "0x1", "1,5", "1.234", "-1,234", "1.234.567", "1_0", "5 kg", "2020-01-02"]
+FIELDS = st.sampled_from(["", "x", "y z", " x", "?", "NA", "true", "é", *NUMBERS, *UNCLEAR])
 
 
-@given(st.integers(1, 3).flatmap(lambda n: st.lists(st.lists(FIELDS, min_size=n, max_size=n), min_size=1, max_size=12)))  # fmt: skip
+@st.composite
+def text_tables(draw):
+    """Return rows of fields, of the same number of fields each."""
+    width = draw(st.integers(1, 3))
+    row = st.lists(FIELDS, min_size=width, max_size=width)
+    return draw(st.lists(row, min_size=1, max_size=12))
+
+
+@given(text_tables())
 @settings(max_examples=200, deadline=None)
 def test_pyarrow_and_pandas_read_the_same(tmp_path_factory, rows):
     """Without pyarrow, pandas reads the files."""
