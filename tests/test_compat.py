@@ -90,3 +90,22 @@ def test_the_repairs_for_several_workers_do_what_they_say(monkeypatch, images):
     monkeypatch.setattr(model, "_symbolic_build", lambda data_batch: built.append(data_batch))
     model._maybe_symbolic_build(iterator=iter([(0, None, iter(local))]))
     assert [batch.shape for batch in built] == [(8, 8, 8, 1)]
+
+
+def test_keras_says_when_it_saves_an_hdf5_file(tmp_path):
+    seen = []
+
+    class Layer(keras.layers.Layer):
+        def get_config(self):
+            seen.append(_compat.saves_hdf5())
+            return super().get_config()
+
+    model = keras.Sequential([keras.Input((2,)), Layer()])
+    model.save(tmp_path / "model.keras")
+    assert seen
+    assert not any(seen)
+    seen.clear()
+    model.save(tmp_path / "model.h5")
+    assert seen
+    assert all(seen)
+    assert not _compat.saves_hdf5()

@@ -117,6 +117,12 @@ class GAN(GenerativeModel):
         check_logits("discriminator", discriminator)
         num_classes = _common_num_classes(generator, discriminator, prior)
         if averaged_generator is not None:
+            if averaged_generator is generator:
+                raise ValueError(
+                    "`averaged_generator` must be another network than `generator`, because it is "
+                    "not trained. Received: the same network twice. Pass `ema_momentum` to "
+                    "`compile`, which makes a copy."
+                )
             why = ", as `generator`"
             check_network(
                 "averaged_generator",

@@ -236,3 +236,12 @@ def test_logits_do_not_end_in_an_activation_with_a_range(name):
 def test_logits_end_in_an_activation_without_a_range(name):
     check_logits("decoder", ending(activation=name))
     assert output_range(ending(activation=name)) == (float("-inf"), float("inf"))
+
+
+def test_the_averaged_generator_is_another_network():
+    """It is frozen. So a generator that is also its own average would not be trained."""
+    generator = keras.Sequential([keras.Input((2,)), layers.Dense(4)])
+    discriminator = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
+    with pytest.raises(ValueError, match="`averaged_generator` must be another network than"):
+        keras_gen.GAN(generator, discriminator, averaged_generator=generator)
+    assert generator.trainable
