@@ -16,7 +16,7 @@ from keras_gen._files import PathLike
 
 _MEMORY_LIMIT = 2**30  # largest size in bytes of a data set that is kept in memory
 _SHUFFLE_BUFFER = 10_000  # number of examples, for data sets that are not in memory
-_LOADING_BATCH = 128  # number of examples that are read at once into memory
+_LOADING_BATCH = 2**20  # size in bytes of the examples that are read at once into memory
 _ALIGNMENT = 64  # bytes; TensorFlow uses a NumPy array without a copy if it has this alignment
 
 
@@ -27,6 +27,9 @@ class Splits(NamedTuple):
     test: tf.data.Dataset
 
 
+Convert = Callable[[tf.Tensor], tf.Tensor]
+
+
 @dataclasses.dataclass(frozen=True)
 class IndexedExamples:
     """Examples that are read by their index, several at once, in any order."""
@@ -34,8 +37,11 @@ class IndexedExamples:
     count: int
     spec: tf.TensorSpec
     """The shape and dtype of one example, without its label."""
-    read: Callable[[tf.Tensor], tf.Tensor]
-    """Reads examples. The argument is a tensor of their indices."""
+    read: Callable[[tf.Tensor, Convert], tf.Tensor]
+    """Reads examples. The arguments are a tensor of their indices, and an elementwise conversion.
+
+    To convert each example as soon as it is read is faster than to convert a batch of large ones.
+    """
     labels: np.ndarray | None
 
     def cardinality(self) -> int:
@@ -106,8 +112,7 @@ def to_batches(
         if lookup is not None:
             batch = lookup(batch)
         x, *labels = tf.nest.flatten(batch)
-        scale = x.dtype.max if x.dtype.is_integer else 1.0
-        x = tf.cast(x, tf.float32) / scale
+        x = _to_floats(x)
         if binarize:
             uniform = tf.random.stateless_uniform(tf.shape(x), (pixel_seed, 0))
             x = tf.cast(uniform < x, tf.float32)
@@ -116,6 +121,13 @@ def to_batches(
     # Files are decoded in several threads. For examples in memory, one thread is faster.
     threads = None if in_memory or lookup is None else _num_cpus()
     return batches.map(finish, num_parallel_calls=threads).prefetch(2).with_options(options)
+
+
+def _to_floats(x: tf.Tensor) -> tf.Tensor:
+    """Return integers divided by the largest value of their dtype. Floats keep their values."""
+    if x.dtype.is_integer:
+        return tf.cast(x, tf.float32) / x.dtype.max
+    return tf.cast(x, tf.float32)
 
 
 def _fits_in_memory(examples: Examples) -> bool:
@@ -145,7 +157,8 @@ def _lookup(
         labels = None if examples.labels is None else tf.constant(examples.labels)
 
         def read(indices: tf.Tensor) -> Any:
-            x = examples.read(indices) if images is None else tf.gather(images, indices)
+            stored = images is not None
+            x = tf.gather(images, indices) if stored else examples.read(indices, _to_floats)
             return x if labels is None else (x, tf.gather(labels, indices))
 
         return read
@@ -168,8 +181,11 @@ def _read_all(examples: IndexedExamples, options: tf.data.Options) -> tf.Tensor:
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     stored = memory[start : start + size].view(dtype).reshape(shape)
-    indices = tf.data.Dataset.range(examples.count).batch(_LOADING_BATCH)
-    batches = indices.map(examples.read, num_parallel_calls=_num_cpus()).prefetch(2)
+    batch_size = max(1, _LOADING_BATCH * examples.count // size)
+    indices = tf.data.Dataset.range(examples.count).batch(batch_size)
+    batches = indices.map(
+        lambda batch: examples.read(batch, tf.identity), num_parallel_calls=_num_cpus()
+    ).prefetch(2)
     position = 0
     for batch in batches.with_options(options).as_numpy_iterator():
         stored[position : position + len(batch)] = batch

@@ -404,6 +404,22 @@ def test_damaged_files_are_named_without_internal_marks(tmp_path, damage, first,
         data.load(tmp_path, skip_corrupt=True)
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("size", [8, 80])
+def test_a_file_that_only_pillow_can_read_among_plain_files(tmp_path, monkeypatch, in_memory, size):
+    """TensorFlow refuses the file in the middle of a batch. Then Pillow reads the whole batch."""
+    if not in_memory:
+        monkeypatch.setattr("keras_gen.data._pipeline._MEMORY_LIMIT", 0)
+    for split in ("train", "test"):
+        paths = fill(tmp_path / split, 12, size=(size, size))
+        content = bytearray(paths[4].read_bytes())
+        content[-14] ^= 1  # the checksum of the pixels, which Pillow does not read
+        paths[4].write_bytes(content)
+    _, test = data.load(tmp_path, batch_size=6)
+    expected = np.stack([np.asarray(random_image(seed=i, size=(size, size))) for i in range(12)])
+    np.testing.assert_allclose(data.as_arrays(test)[0], expected / 255, atol=1e-6)
+
+
 def test_labels_do_not_move_if_all_files_of_a_class_are_skipped(tmp_path):
     for label in ("a", "b", "c"):
         fill(tmp_path / label)
