@@ -617,7 +617,9 @@ def _by_location(columns: dict[str, Values]) -> Callable[[Location], Values]:
 def _length(columns: dict[str, Values]) -> int:
     """Return the number of rows."""
     for values in columns.values():
-        return len(values.codes if values.numbers is None else values.numbers)  # type: ignore[arg-type]
+        entries = values.codes if values.numbers is None else values.numbers
+        if entries is not None:
+            return len(entries)
     return 0
 
 
