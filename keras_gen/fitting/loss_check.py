@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from keras_gen._errors import mark
 from keras_gen.networks._checks import check_logits, last_activation
 
 _BATCH_SIZES = (3, 5)  # two sizes, so that the batch axis cannot be confused with another axis
@@ -101,3 +102,32 @@ def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
         "compile('adam', loss=keras_gen.distributions.Bernoulli(data_shape)).",
         stacklevel=3,
     )
+
+
+def per_example(what: str, values: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """Check that a loss of the user has one value per example, and return it as `[batch]`.
+
+    If the compiler XLA compiles the step, the number of values is only checked if it is known.
+
+    Args:
+        what: What returned the values, for the error message.
+        values: The values, `[batch]` or `[batch, 1]`.
+        x: The batch.
+
+    Raises:
+        ValueError: If there is another number of values. In a graph, an assertion fails, and
+            `step_errors` turns this failure into the `ValueError`.
+    """
+    values = tf.convert_to_tensor(values)
+    if values.shape.rank == 2 and values.shape[1] == 1:
+        values = tf.reshape(values, (-1,))
+    message = (
+        f"{what} must return one value per example, a tensor of shape (batch,). Received: shape "
+        f"{tuple(values.shape)}. Sum or average over all axes except the batch axis."
+    )
+    one_axis = values.shape.rank in (None, 1)
+    if not one_axis or not values.shape[:1].is_compatible_with(x.shape[:1]):
+        raise ValueError(message)
+    same_size = tf.equal(tf.size(values), tf.shape(x)[0])
+    with tf.control_dependencies([tf.debugging.Assert(same_size, [mark(message)])]):
+        return tf.identity(values)

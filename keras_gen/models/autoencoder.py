@@ -17,6 +17,7 @@ from keras_gen.fitting.data_check import DataCheck
 from keras_gen.fitting.loss_check import (
     check_cross_entropy,
     check_loss_shape,
+    per_example,
     per_example_loss,
 )
 from keras_gen.models.anomalies import AnomalyDetector
@@ -285,7 +286,8 @@ class RegularizedAutoencoder(AnomalyDetector):
         flat = tf.reshape(tf.cast(latents, tf.float32), (-1, math.prod(self.latent_shape)))
         total = tf.zeros(tf.shape(x)[0])
         for regularizer in self.regularizers:
-            total += regularizer(flat, x, encode)
+            name = type(regularizer).__name__
+            total += per_example(name, regularizer(flat, x, encode), x)
         return total
 
     def reconstruction_error(

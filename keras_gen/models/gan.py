@@ -15,6 +15,7 @@ from keras_gen.distributions._checks import check_distribution, check_prior
 from keras_gen.fitting.collapse import CollapseWarning, near_duplicates
 from keras_gen.fitting.data_check import DataCheck
 from keras_gen.fitting.gan_optimizer import GANOptimizer, ScaledGANOptimizer, player_optimizer
+from keras_gen.fitting.loss_check import per_example
 from keras_gen.losses import AdversarialLoss, NonSaturating, Penalty
 from keras_gen.models.base import CheckedBatch, GenerativeModel
 from keras_gen.networks._checks import (
@@ -322,7 +323,7 @@ class GAN(GenerativeModel):
                 real_logits = self._logits(x, labels, training=True)
                 fake_logits = self._logits(generated, labels, training=True)
                 discriminator_regularization = self.regularization_loss(self.discriminator)
-                of_examples = self.loss.discriminator(real_logits, fake_logits)
+                of_examples = self._discriminator_loss(x, real_logits, fake_logits)
                 discriminator_loss = self.average(of_examples, weight)
                 penalty_loss = self.average(self._penalty(x, generated, labels, seed), weight)
                 loss = discriminator_loss + penalty_loss + discriminator_regularization
@@ -370,7 +371,7 @@ class GAN(GenerativeModel):
         generated = self._generated(self._sample_latents(x, labels, seed), labels)
         real_logits = self._logits(x, labels, training=False)
         fake_logits = self._logits(generated, labels, training=False)
-        of_examples = self.loss.discriminator(real_logits, fake_logits)
+        of_examples = self._discriminator_loss(x, real_logits, fake_logits)
         generator_regularization = self.regularization_loss(self.generator)
         discriminator_regularization = self.regularization_loss(self.discriminator)
         return self._logs(
@@ -425,10 +426,19 @@ class GAN(GenerativeModel):
         use `sample_weight`.
         """
         logits = self._logits(generated, labels, training)
+        what = f"`generator` of {type(self.loss).__name__}"
         if not self.loss.paired:
-            return self.average(self.loss.generator(logits))
+            return self.average(per_example(what, self.loss.generator(logits), x))
         real_logits = self._logits(x, labels, training)
-        return self.average(self.loss.generator(logits, real_logits), sample_weight)
+        of_pairs = per_example(what, self.loss.generator(logits, real_logits), x)
+        return self.average(of_pairs, sample_weight)
+
+    def _discriminator_loss(
+        self, x: tf.Tensor, real_logits: tf.Tensor, fake_logits: tf.Tensor
+    ) -> tf.Tensor:
+        """Return the loss of the discriminator for each example of `x`, `[batch]`."""
+        what = f"`discriminator` of {type(self.loss).__name__}"
+        return per_example(what, self.loss.discriminator(real_logits, fake_logits), x)
 
     def _penalty(
         self, x: tf.Tensor, generated: tf.Tensor, labels: tf.Tensor | None, seed: tf.Tensor
@@ -450,7 +460,8 @@ class GAN(GenerativeModel):
             penalty_seed = tf.random.experimental.stateless_fold_in(seed, number)
 
             def value(penalty: Penalty = penalty, seed: tf.Tensor = penalty_seed) -> tf.Tensor:
-                return penalty.every * penalty(logits, x, generated, seed)
+                of_examples = penalty(logits, x, generated, seed)
+                return penalty.every * per_example(type(penalty).__name__, of_examples, x)
 
             if penalty.every == 1:
                 total += value()

@@ -15,6 +15,7 @@ from keras_gen._typing import Array, Distribution, Endpoint, TensorLike
 from keras_gen.distributions import Likelihood, Posterior, Prior, StandardNormal, closed_form_kl
 from keras_gen.distributions._checks import check_distribution, check_prior
 from keras_gen.fitting.data_check import DataCheck
+from keras_gen.fitting.loss_check import per_example
 from keras_gen.models.anomalies import AnomalyDetector
 from keras_gen.models.base import CheckedBatch
 from keras_gen.networks._checks import (
@@ -215,7 +216,7 @@ class VAE(AnomalyDetector):
         def likelihood(latents: tf.Tensor) -> Distribution:
             return self._likelihood(latents, batch.labels, batch.target if training else None)
 
-        per_example = self.objective(
+        terms_of_examples = self.objective(
             Batch(
                 x=batch.target,
                 posterior=self.posterior(parameters),
@@ -226,14 +227,15 @@ class VAE(AnomalyDetector):
                 step=self.optimizer.iterations,
             )
         )
-        if not isinstance(per_example, Terms):
+        if not isinstance(terms_of_examples, Terms):
             raise ValueError(
                 "`objective` must return keras_gen.objectives.Terms. "
-                f"Received: a {type(per_example).__name__} from {self.objective!r}."
+                f"Received: a {type(terms_of_examples).__name__} from {self.objective!r}."
             )
         terms = {}
-        for field in dataclasses.fields(per_example):
-            values = getattr(per_example, field.name)
+        for field in dataclasses.fields(terms_of_examples):
+            what = f"`{field.name}` of {type(self.objective).__name__}"
+            values = per_example(what, getattr(terms_of_examples, field.name), batch.x)
             terms[field.name] = self.average(values, batch.sample_weight)
         terms["regularization_loss"] = self.regularization_loss()
         terms["loss"] += terms["regularization_loss"]

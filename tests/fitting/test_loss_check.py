@@ -1,5 +1,6 @@
 """Losses as people write them: of a wrong shape, or of logits that are probabilities."""
 
+import dataclasses
 import functools
 import re
 
@@ -8,10 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import losses
-from support import IMAGE
+from support import IMAGE, tiny_gan, tiny_vae
 
 import keras_gen
-from keras_gen import networks
+from keras_gen import losses as adversarial
+from keras_gen import networks, objectives, regularizers
 from keras_gen.fitting.loss_check import check_loss_shape
 
 
@@ -151,3 +153,86 @@ def test_probabilities_train_without_a_warning(loss):
 
 def test_an_unknown_activation_is_accepted():
     autoencoder(lambda x: keras.ops.clip(x, 0, 1)).compile("adam", loss="binary_crossentropy")
+
+
+# === Objectives, adversarial losses and regularizers of users ===
+
+
+def reduced(values, how):
+    """Return values `[batch]` as a user may return them by mistake."""
+    return {
+        "scalar": lambda: tf.reduce_mean(values),
+        "matrix": lambda: values[:, None] - values[None, :],
+        "other size": lambda: tf.concat([values, values], axis=0),
+        "column": lambda: values[:, None],
+        "values": lambda: values,
+    }[how]()
+
+
+def model_with(part, how, **compiled):
+    """Return a compiled model whose loss has a wrong shape, and the name of the wrong part."""
+    if part == "objective":
+
+        class Mine(objectives.ELBO):
+            def __call__(self, batch):
+                terms = super().__call__(batch)
+                return dataclasses.replace(terms, loss=reduced(terms.loss, how))
+
+        model, _ = tiny_vae()
+        model.compile("adam", objective=Mine(), **compiled)
+        return model, "`loss` of Mine"
+    if part == "regularizer":
+
+        class Mine(regularizers.LatentL2):
+            def __call__(self, latents, x, encode):
+                return reduced(super().__call__(latents, x, encode), how)
+
+        model = autoencoder()
+        model.compile("adam", loss="mse", regularizers=Mine(1.0), **compiled)
+        return model, "Mine"
+
+    class Mine(adversarial.NonSaturating):
+        def generator(self, fake_logits, real_logits=None):
+            value = super().generator(fake_logits)
+            return reduced(value, how) if part == "generator" else value
+
+        def discriminator(self, real_logits, fake_logits):
+            value = super().discriminator(real_logits, fake_logits)
+            return reduced(value, how) if part == "discriminator" else value
+
+    model, _ = tiny_gan()
+    model.compile("adam", "adam", loss=Mine(), **compiled)
+    return model, f"`{part}` of Mine"
+
+
+PARTS = ["objective", "regularizer", "generator", "discriminator"]
+
+
+@pytest.mark.parametrize("how", ["scalar", "matrix", "other size"])
+@pytest.mark.parametrize("part", PARTS)
+def test_parts_of_users_must_return_one_value_per_example(part, how, images):
+    model, what = model_with(part, how, run_eagerly=True)
+    with pytest.raises(ValueError, match=f"{what} must return one value per example, a tensor"):
+        model.train_on_batch(images[:8])
+
+
+def test_the_number_of_values_is_checked_in_a_graph(images):
+    model, what = model_with("regularizer", "other size", jit_compile=False)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=f"{what} must return one value per example, a tensor"):
+        model.fit(images, batch_size=8, verbose=0)
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_column_of_values_is_one_value_per_example(part, images):
+    """With weights, a column would otherwise be broadcast to a matrix."""
+    weights = np.linspace(0, 2, 8, dtype="float32")
+    logs = []
+    for how in ("values", "column"):
+        keras.utils.set_random_seed(0)
+        model, _ = model_with(part, how, run_eagerly=True)
+        model.seed = 1
+        logs.append(model.train_on_batch(images[:8], sample_weight=weights, return_dict=True))
+    assert logs[0] == pytest.approx(logs[1], rel=1e-6)
