@@ -92,6 +92,11 @@ class CsvFile:
         self.encoding_is_known = encoding is not None
         self.encoding = encoding or self._sniff_encoding(sample, complete)
         text = self._decode_sample(sample, complete)
+        if text.lstrip().lower().startswith(("<!doctype", "<html", "<?xml")):
+            raise ValueError(
+                f"Expected {path} to be a table of text. Received: a web page or XML. Download the "
+                "file itself, or export it as CSV."
+            )
         self.sample_is_ascii = text.isascii()
         self.has_newlines = "\n" in text
         lines = text.splitlines(keepends=True)
@@ -286,6 +291,12 @@ class CsvFile:
         if lengths == {width + 1}:
             if all(not row[-1] for row in body):
                 found.append("")  # each row ends with a separator
+            elif width == 1 and all(_NUMBER.fullmatch(field) for row in body for field in row):
+                raise ValueError(
+                    f"Expected as many names as fields in {self.path}. Received: one name "
+                    f"({found[0]}), and rows of two numbers, {self.separator.join(body[0])}. If "
+                    "the comma is the decimal sign, pass `separator=';'`. Otherwise add a name."
+                )
             else:
                 found.insert(0, "")  # R writes no name for the names of the rows
         check_names([name for name in found if name], self.name)

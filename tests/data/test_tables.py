@@ -187,6 +187,12 @@ READ = [
         },
     ),
     (
+        "one column of decimal commas, with separator=",
+        text("a\n1,5\n2,7\n-3,5\n"),
+        {"separator": ";"},
+        {"a": [1.5, 2.7, -3.5]},
+    ),
+    (
         "index of to_csv",
         own_index,
         {},
@@ -417,6 +423,13 @@ REJECTED = [
     ("an open quotation mark", text('a,b\n1,x\n2,"y\n3,z\n'), {}, ["t.csv", "closing quotation"]),
     ("text after a quotation mark", text('a,b\n1,x\n"2"y,z\n'), {}, ["line 3", "quotation"]),
     ("a NUL byte", text(b"a,b\n1,2\n3,\x004\n"), {}, ["NUL byte in line 3", "damaged"]),
+    ("a web page", text("<!DOCTYPE html>\n<p>a,b</p>\n"), {}, ["a web page", "Download"]),
+    (
+        "decimal commas or two columns",
+        text("a\n1,5\n2,7\n-3,5\n"),
+        {},
+        ["one name (a)", "1,5", "`separator=';'`"],
+    ),
     ("infinity", text("a,b\n1,2\n3,4\ninf,5\n"), {}, ["'a'", "t.csv", "inf in line 4", "Correct"]),
     ("minus infinity", frame(a=[1.0, -np.inf, 3.0]), {}, ["'a'", "-inf in row 1", "DataFrame"]),
     ("overflow of float32", text("a\n1\n1e39\n-1\n"), {}, ["'a'", "1e+39 in line 3", "unit"]),
