@@ -20,8 +20,8 @@ import keras
 import numpy as np
 
 _REMEMBERED = "_remembered"  # attribute of each object: the `_Remembered` of its constructor call
-_EXACT = "exact arguments"  # key of a configuration: arguments that JSON would change
-_OTHER = "other attributes"  # key of a configuration: attributes that are not arguments
+EXACT = "exact arguments"  # key of a configuration: arguments that JSON would change
+OTHER = "other attributes"  # key of a configuration: attributes that are not arguments
 _OF_LAYERS = ("name", "dtype", "trainable")  # arguments that each Keras layer has
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -243,12 +243,16 @@ def get_config(instance: object) -> dict[str, Any]:
             policy = vars(instance).get(_REMEMBERED, _Remembered()).policy
             other["global dtype policy"] = keras.saving.serialize_keras_object(policy)
     if _is_of_this_package(cls):
-        return {**config, _OTHER: other} if other else config
+        return {**config, OTHER: other} if other else config
     if _has_own_from_config(cls):
         return config
     exact = {name: _exact(value) for name, value in arguments.items() if _is_changed_by_json(value)}
     config = {name: value for name, value in config.items() if name not in exact}
-    return {**config, _EXACT: exact, _OTHER: other}
+    if exact:
+        config[EXACT] = exact
+    if other:
+        config[OTHER] = other
+    return config
 
 
 def from_config(
@@ -265,8 +269,8 @@ def from_config(
         ValueError: If the constructor does not keep an argument unchanged.
     """
     config = dict(config)
-    exact = config.pop(_EXACT, {})
-    other = config.pop(_OTHER, {})
+    exact = config.pop(EXACT, {})
+    other = config.pop(OTHER, {})
     other = {name: _from_exact(value, custom_objects) for name, value in other.items()}
     arguments = {name: _deserialized(value, custom_objects) for name, value in config.items()}
     arguments.update({name: _from_exact(value, custom_objects) for name, value in exact.items()})

@@ -16,6 +16,7 @@ from support import IMAGE, LATENTS, tiny, tiny_gan, tiny_vae
 
 import keras_gen
 from keras_gen import distributions, losses, networks, objectives, regularizers
+from keras_gen.fitting.checkpoints import _first_difference as first_difference
 
 register = keras.saving.register_keras_serializable("tests_saving")
 
@@ -681,3 +682,23 @@ def test_random_constructors_of_models_come_back_or_are_refused(data):
         found, expected = getattr(loaded, name), getattr(instance, name)
         assert type(found) is type(expected)
         assert [w.shape for w in found.weights] == [w.shape for w in expected.weights]
+
+
+def test_a_checkpoint_of_version_0_1_0_lacks_the_new_keys():
+    there = {"objective": {"config": {"cap": 5.0}}}
+    here = {"objective": saved_config(CappedELBO(5.0))}
+    assert first_difference(there, here) is None
+    here["objective"]["config"]["cap"] = 6.0
+    assert first_difference(there, here) == ("objective.config.cap", 5.0, 6.0)
+
+
+def test_two_checkpoints_differ_in_the_new_keys():
+    there, here = saved_config(CappedELBO()), saved_config(CappedELBO())
+    assert first_difference(there, here) is None
+    here["config"]["other attributes"]["num_samples"] = 2
+    path, expected, received = first_difference(there, here)
+    assert (path, expected, received) == ("config.other attributes.num_samples", 1, 2)
+
+
+def saved_config(instance):
+    return {"config": instance.get_config()}

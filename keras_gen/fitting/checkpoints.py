@@ -24,7 +24,7 @@ from keras_gen._files import (
     remove,
     write_checksums,
 )
-from keras_gen._serialization import Serializable, constructor_arguments
+from keras_gen._serialization import EXACT, OTHER, Serializable, constructor_arguments
 from keras_gen.distributions import Prior
 from keras_gen.fitting.data_order import continue_order
 from keras_gen.fitting.errors import NonFiniteError
@@ -282,7 +282,7 @@ class Checkpoints(keras.callbacks.Callback):
         """
         if folder is None:
             return None, []
-        state = json.loads((folder / "state.json").read_text())
+        state = json.loads((folder / "state.json").read_text("utf-8"))
         self._check(state)
         return state, _read_values(folder / "state", len(state["shapes"]))
 
@@ -342,7 +342,8 @@ class Checkpoints(keras.callbacks.Callback):
             with atomic_write(folder) as unfinished:
                 unfinished.mkdir()
                 _write_values(unfinished / "state", values)
-                (unfinished / "state.json").write_text(json.dumps(state, default=float))
+                text = json.dumps(state, default=float)
+                (unfinished / "state.json").write_text(text, encoding="utf-8")
                 write_checksums(unfinished, CHECKSUMS)
         except (OSError, tf.errors.OpError) as error:
             raise CheckpointError(
@@ -396,7 +397,7 @@ class Checkpoints(keras.callbacks.Callback):
         kept = self._all()
         message = f"Stopped by {signal.Signals(self.signal).name}. "
         if kept:
-            message += f"The last checkpoint is {kept[-1]}. Call `fit` again to continue."
+            message += f"The last checkpoint is {kept[-1]}."
         else:
             message += "There is no checkpoint yet."
         if self.signal == signal.SIGINT:
@@ -487,6 +488,8 @@ def _first_difference(there: Any, here: Any, path: str = "") -> tuple[str, Any, 
     if not (isinstance(there, dict) and isinstance(here, dict)):
         return None if there == here else (path, there, here)
     for key in sorted({*there, *here} - {"name"}):  # Keras puts numbers into names
+        if key in (EXACT, OTHER) and key not in there:  # in a checkpoint of version 0.1.0
+            continue
         inner = f"{path}.{key}" if path else key
         found = _first_difference(there.get(key), here.get(key), inner)
         if found:
