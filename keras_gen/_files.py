@@ -90,7 +90,8 @@ def write_checksums(folder: PathLike, name: str) -> None:
     folder = pathlib.Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / name)
     lines = "".join(f"{_sha256(path)}  {path.relative_to(folder).as_posix()}\n" for path in files)
-    (folder / name).write_text(f"# {hashlib.sha256(lines.encode()).hexdigest()}\n{lines}")
+    checksum = hashlib.sha256(lines.encode()).hexdigest()
+    (folder / name).write_text(f"# {checksum}\n{lines}", encoding="utf-8")
 
 
 def damaged_files(folder: PathLike, name: str) -> list[str]:

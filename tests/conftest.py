@@ -194,7 +194,7 @@ def unverified(monkeypatch):
 @pytest.fixture
 def unpublished(monkeypatch):
     """A test whose runs end without a SavedModel, which takes a second."""
-    monkeypatch.setattr(serving, "publish", lambda model, base, card: base)
+    monkeypatch.setattr(serving, "publish", lambda model, base, **arguments: base)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 from keras_gen.data._pipeline import Splits, reading_errors
 
+_LABELS = ("y_train", "y_test", "y")  # names of the arrays of labels in an .npz file
+
 
 def as_arrays(
     dataset: tf.data.Dataset, count: int | None = None
@@ -67,7 +69,7 @@ class LabeledArray:
         return LabeledArray(self.x[indices], None if self.y is None else self.y[indices])
 
 
-def read_npz(path: pathlib.Path, seed: int) -> Splits:
+def read_npz(path: pathlib.Path, seed: int, labels: bool = False) -> Splits:
     """Read an .npz file that contains the arrays `x_train` and `x_test`, or the array `x`.
 
     Args:
@@ -75,6 +77,7 @@ def read_npz(path: pathlib.Path, seed: int) -> Splits:
             `y` for `x`.
         seed: Seed of the random choice of test examples. The seed is not used if the file
             contains `x_train` and `x_test`.
+        labels: Whether the labels must be valid. Text is then replaced by the number of its class.
     """
     names = ("x", "y", "x_train", "y_train", "x_test", "y_test")
     try:
@@ -87,15 +90,75 @@ def read_npz(path: pathlib.Path, seed: int) -> Splits:
             f"{error}. Write the file again with `np.savez`."
         ) from error
     if "x_train" in arrays and "x_test" in arrays:
+        if labels:
+            arrays |= _numbered({name: arrays[name] for name in _LABELS[:2] if name in arrays})
         train = LabeledArray(arrays["x_train"], arrays.get("y_train"))
         test = LabeledArray(arrays["x_test"], arrays.get("y_test"))
         return to_splits(train, test)
     if "x" in arrays:
+        if labels:
+            arrays |= _numbered({name: arrays[name] for name in _LABELS[2:] if name in arrays})
         return hold_out(LabeledArray(arrays["x"], arrays.get("y")), seed)
     raise ValueError(
         f"Expected {path} to contain x_train and x_test, or x. Received: {received}. Save the "
         "arrays under these names."
     )
+
+
+def npz_classes(path: pathlib.Path) -> list[str] | None:
+    """Return the class names in an .npz file whose labels are text, in the order of the labels.
+
+    Args:
+        path: The file, as for `read_npz`.
+
+    Returns:
+        The names, sorted. None if the labels are numbers, or if the file has no labels.
+    """
+    try:
+        with path.open("rb") as file, np.load(file) as archive:
+            split = "x_train" in archive and "x_test" in archive
+            names = _LABELS[:2] if split else _LABELS[2:]
+            arrays = {name: archive[name] for name in names if name in archive}
+    except Exception:  # damaged files raise errors of many classes
+        return None  # `read_npz` raises the error
+    if not arrays or not _are_text(arrays):
+        return None
+    classes: list[str] = np.unique(np.concatenate([*arrays.values()])).tolist()
+    return classes
+
+
+def _numbered(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return arrays of labels as integers. Text is replaced by the number of its class.
+
+    Args:
+        arrays: The labels by the name of the array. All arrays have the same classes.
+
+    Raises:
+        ValueError: If labels are neither text nor integers of at least 0.
+    """
+    if arrays and _are_text(arrays):
+        names = np.unique(np.concatenate([*arrays.values()]))
+        return {name: np.searchsorted(names, labels) for name, labels in arrays.items()}
+    return {name: _as_integers(name, labels) for name, labels in arrays.items()}
+
+
+def _are_text(arrays: dict[str, np.ndarray]) -> bool:
+    return all(labels.dtype.kind == "U" and labels.ndim == 1 for labels in arrays.values())
+
+
+def _as_integers(name: str, labels: np.ndarray) -> np.ndarray:
+    """Return labels as int64, or raise a `ValueError` if they are no integers of at least 0."""
+    expected = f"Expected {name} as labels: integers from 0, or text."
+    if labels.dtype.kind not in "biuf":
+        raise ValueError(f"{expected} Received: an array of dtype {labels.dtype}.")
+    valid = np.isfinite(labels) & (labels >= 0) & (labels == np.floor(labels))
+    if not valid.all():
+        index = np.argwhere(~valid)[0]
+        raise ValueError(
+            f"{expected} Received: {labels[tuple(index)]} at index {index.tolist()} of {name}. "
+            "Number the classes: np.unique(labels, return_inverse=True)[1]."
+        )
+    return labels.astype(np.int64)
 
 
 def hold_out(examples: LabeledArray, seed: int) -> Splits:

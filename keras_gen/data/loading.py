@@ -18,7 +18,7 @@ from keras_gen.data._pipeline import (
     without_labels,
 )
 from keras_gen.data._table_sources import has_table_name
-from keras_gen.data.arrays import read_npz
+from keras_gen.data.arrays import npz_classes, read_npz
 from keras_gen.data.images import image_folder_classes, read_image_folder
 from keras_gen.data.tables import read_splits
 from keras_gen.data.tfds import (
@@ -141,7 +141,7 @@ def load(
         train, test = read_tfds_folder(MNIST_MINI, image_size)
     elif (path := pathlib.Path(source).expanduser()).suffix == ".npz":
         _check_is_file(path)
-        train, test = read_npz(path, seed)
+        train, test = read_npz(path, seed, labels)
     elif path.is_dir():
         train, test = read_image_folder(path, image_size, labels, seed, skip_corrupt, background)
     else:
@@ -209,8 +209,9 @@ def class_names(
 
     Returns:
         The names, or None if they are not known. The names are known for TFDS data sets with class
-        labels and for folders of images, where they are the names of the class folders. In a folder
-        of images without class folders, all images have the same class, whose name is "".
+        labels, for `.npz` files whose labels are text, and for folders of images, where they are
+        the names of the class folders. In a folder of images without class folders, all images have
+        the same class, whose name is "".
 
     Raises:
         ValueError: If the source does not exist, or is a folder without images.
@@ -224,7 +225,10 @@ def class_names(
         return tfds_folder_classes(MNIST_MINI)
     if str(source) == "penguins":
         return None
-    if path.suffix == ".npz" or has_table_name(source):
+    if path.suffix == ".npz":
+        _check_is_file(path)
+        return npz_classes(path)
+    if has_table_name(source):
         _check_is_file(path)
         return None
     if path.is_dir():

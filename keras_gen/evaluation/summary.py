@@ -92,7 +92,7 @@ class Evaluation:
         scores = [dataclasses.asdict(score) for score in self.scores]
         content = {"scores": scores, "words": self.comments}
         with atomic_write(path) as unfinished:
-            unfinished.write_text(json.dumps(content, indent=1) + "\n")
+            unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 def format_number(value: float) -> str:
@@ -150,7 +150,7 @@ def summarize(
         `Evaluation`.
 
     Raises:
-        ValueError: If there are fewer than ten examples, or the examples do not fit the model.
+        ValueError: If there are fewer than ten examples, or if the examples do not fit the model.
 
     Example:
 

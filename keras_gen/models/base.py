@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import random
+import re
 import types
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple, Self
@@ -97,6 +98,9 @@ class GenerativeModel(MultiWorkerModel):
         return instance
 
     def __init__(self, data_check: DataCheck, seed: int | None = None, **kwargs: Any) -> None:
+        if isinstance(kwargs.get("name"), str):
+            # TensorFlow refuses other names when it traces the first graph.
+            kwargs["name"] = re.sub(r"^[^A-Za-z0-9.]|[^A-Za-z0-9_.>/-]", "_", kwargs["name"])
         super().__init__(**kwargs)
         self.seed_was_drawn = seed is None
         if seed is None:

@@ -38,7 +38,10 @@ class MetricsFile(keras.callbacks.History):
         super().on_epoch_end(epoch, logs)
         names = sorted(self.history)
         columns = [self.history[name] for name in names]
-        with atomic_write(self.path) as unfinished, unfinished.open("w", newline="") as file:
+        with (
+            atomic_write(self.path) as unfinished,
+            unfinished.open("w", encoding="utf-8", newline="") as file,
+        ):
             writer = csv.writer(file)
             writer.writerow(["epoch", *names])
             writer.writerows(zip(self.epoch, *columns, strict=True))

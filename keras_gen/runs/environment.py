@@ -25,7 +25,7 @@ def record_environment(path: PathLike) -> None:
         path: Path of the file, `environment.yaml` in the folder of a run.
     """
     path = pathlib.Path(path)
-    starts = yaml.safe_load(path.read_text()) if path.is_file() else []
+    starts = yaml.safe_load(path.read_text("utf-8")) if path.is_file() else []
     start: dict[str, Any] = {
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "git_commit": _git_commit(),
@@ -37,7 +37,7 @@ def record_environment(path: PathLike) -> None:
     if starts:
         _warn_of_changes(starts[-1]["versions"], start["versions"])
     with atomic_write(path) as unfinished:
-        unfinished.write_text(yaml.safe_dump([*starts, start], sort_keys=False))
+        unfinished.write_text(yaml.safe_dump([*starts, start], sort_keys=False), encoding="utf-8")
 
 
 def _warn_of_changes(before: dict[str, str], now: dict[str, str]) -> None:

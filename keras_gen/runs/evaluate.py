@@ -39,7 +39,7 @@ def sample(
         Path of the file.
 
     Raises:
-        ValueError: If the run is not finished, or the model cannot generate samples.
+        ValueError: If the run is not finished, or if the model cannot generate samples.
     """
     folder = RunFolder(run)
     samples = np.asarray(evaluation.generate_samples(folder.load_model(), num_samples, seed))
@@ -136,7 +136,8 @@ def audit(
         The result, an `evaluation.IndependenceAudit`.
 
     Raises:
-        ValueError: If the run is not finished, or the model is not a VAE with a diagonal posterior.
+        ValueError: If the run is not finished, or if the model is not a VAE with a diagonal
+            posterior.
     """
     folder = RunFolder(run)
     config = folder.read_config()
@@ -163,7 +164,8 @@ def audit(
     )
     content = {**dataclasses.asdict(result), "words": str(result).split("\n")}
     with atomic_write(folder.audit_file) as unfinished:
-        unfinished.write_text(json.dumps(content, indent=1, default=np.ndarray.tolist) + "\n")
+        text = json.dumps(content, indent=1, default=np.ndarray.tolist) + "\n"
+        unfinished.write_text(text, encoding="utf-8")
     save_matrix(folder.correlations_file, result.correlations)
     write_report(folder)
     return result
@@ -185,7 +187,7 @@ def export(run: PathLike, base: PathLike | None = None, png: bool = False) -> pa
         Path of the version.
 
     Raises:
-        ValueError: If the run is not finished, or `png` is True and the data are not images.
+        ValueError: If the run is not finished, or if `png` is True but the data are not images.
         PublishError: If the SavedModel cannot be written or verified.
     """
     folder = RunFolder(run)
@@ -195,4 +197,5 @@ def export(run: PathLike, base: PathLike | None = None, png: bool = False) -> pa
         base = config.savedmodels / config.name
     elif base is None:
         base = pathlib.Path("savedmodels") / folder.path.name
-    return serving.publish(model, base, png, card=folder.training_card())
+    card = folder.training_card()
+    return serving.publish(model, base, png, card=card, class_names=folder.read_classes())

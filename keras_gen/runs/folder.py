@@ -6,9 +6,10 @@ import contextlib
 import csv
 import difflib
 import itertools
+import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
 
 _CONFIG = "config.yaml"
 _MODEL = "model.keras"
+_CLASSES = "classes.json"
 _FIGURES = {
     "samples": "samples-*.png",
     "reconstructions": "reconstructions-*.png",
     "traversals": "traversals.png",
     "interpolations": "interpolations.png",
     "latents": "codes.png",
+    "columns": "columns.png",
+    "associations": "associations.png",
 }
 
 
@@ -69,7 +73,7 @@ class RunFolder:
 
     @property
     def environment_file(self) -> pathlib.Path:
-        """Path of the file with versions, devices and git commit, one entry per start."""
+        """Path of the file with versions, devices and git commit for each start of the run."""
         return self.path / "environment.yaml"
 
     @property
@@ -96,6 +100,16 @@ class RunFolder:
     def audit_file(self) -> pathlib.Path:
         """Path of the file with the result of `audit`."""
         return self.path / "audit.json"
+
+    @property
+    def columns_file(self) -> pathlib.Path:
+        """Path of the figure with the histograms of the columns of a table."""
+        return self.path / _FIGURES["columns"]
+
+    @property
+    def associations_file(self) -> pathlib.Path:
+        """Path of the figure with the associations between the columns of a table."""
+        return self.path / _FIGURES["associations"]
 
     @property
     def correlations_file(self) -> pathlib.Path:
@@ -128,8 +142,9 @@ class RunFolder:
     def figures(self) -> dict[str, pathlib.Path]:
         """Return `{name: path}` of the figures that exist.
 
-        The names are `samples`, `reconstructions`, `traversals`, `interpolations` and `latents`. If
-        a figure has one file per epoch, the path is that of the last epoch.
+        The names are `samples`, `reconstructions`, `traversals`, `interpolations` and `latents`,
+        and for tables `columns` and `associations`. If a figure has one file per epoch, the path is
+        that of the last epoch.
         """
         figures = {}
         for name, pattern in _FIGURES.items():
@@ -226,12 +241,12 @@ class RunFolder:
                 field.
         """
         self.check_exists()
-        return config_file.from_yaml(self.config_file.read_text(), self.config_file)
+        return config_file.from_yaml(self.config_file.read_text("utf-8"), self.config_file)
 
     def write_config(self, config: RunConfig) -> None:
         """Write `config.yaml`."""
         with atomic_write(self.config_file) as unfinished:
-            unfinished.write_text(config_file.to_yaml(config))
+            unfinished.write_text(config_file.to_yaml(config), encoding="utf-8")
 
     # === Model ===
 
@@ -244,12 +259,12 @@ class RunFolder:
         """Load the trained model.
 
         Raises:
-            ValueError: If the run is not finished, or the kind of model is not registered.
+            ValueError: If the run is not finished, or if the kind of model is not registered.
         """
         self.check_finished()
         if self.config_file.is_file():
             # for a kind that is not registered, this error says more than the error of Keras
-            config_file.check_kind(self.config_file.read_text(), self.config_file)
+            config_file.check_kind(self.config_file.read_text("utf-8"), self.config_file)
         import keras
 
         return keras.saving.load_model(self.model_file)
@@ -259,13 +274,32 @@ class RunFolder:
         with atomic_write(self.model_file) as unfinished:
             model.save(unfinished)
 
+    # === Classes ===
+
+    @property
+    def classes_file(self) -> pathlib.Path:
+        """Path of the file with the names of the classes, a JSON list. The label k is entry k."""
+        return self.path / _CLASSES
+
+    def read_classes(self) -> list[str] | None:
+        """Return the names of the classes, or None if the names are not known."""
+        if not self.classes_file.is_file():
+            return None
+        names: list[str] = json.loads(self.classes_file.read_text("utf-8"))
+        return names
+
+    def write_classes(self, names: Sequence[str]) -> None:
+        """Write the names of the classes."""
+        with atomic_write(self.classes_file) as unfinished:
+            unfinished.write_text(json.dumps([*names], ensure_ascii=False), encoding="utf-8")
+
     # === Metrics and model card ===
 
     def read_metrics(self) -> list[dict[str, str]]:
         """Return the rows of `metrics.csv`, one per epoch, or an empty list without this file."""
         if not self.metrics_file.is_file():
             return []
-        with self.metrics_file.open(newline="") as file:
+        with self.metrics_file.open(encoding="utf-8", newline="") as file:
             return list(csv.DictReader(file))
 
     def training_card(self) -> str:
@@ -277,7 +311,7 @@ class RunFolder:
         """
         text = ""
         if self.config_file.is_file():
-            fields = yaml.safe_load(self.config_file.read_text())
+            fields = yaml.safe_load(self.config_file.read_text("utf-8"))
             shown = {name: _without_folder(value) for name, value in fields.items()}
             block = yaml.safe_dump(shown, sort_keys=False).strip()
             text += f"## Training\n\n```yaml\n{block}\n```\n"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import pathlib
+import shlex
+import urllib.parse
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,7 +50,7 @@ def write_report(run: PathLike) -> pathlib.Path:
         Path of the page.
 
     Raises:
-        ValueError: If the folder contains no run, or the kind of model is not registered.
+        ValueError: If the folder contains no run, or if the kind of model is not registered.
     """
     import jinja2
 
@@ -68,7 +70,7 @@ def write_report(run: PathLike) -> pathlib.Path:
         correlations=_image_source(folder.correlations_file),
         curves=_curves(folder),
         serving=_serving_commands(folder, config),
-        config=folder.config_file.read_text().strip(),
+        config=folder.config_file.read_text("utf-8").strip(),
         environment=_environment(folder.environment_file),
     )
     with atomic_write(folder.report_file) as unfinished:
@@ -93,7 +95,7 @@ def subtitle(config: RunConfig) -> str:
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
 
 
 def _lines(texts: list[str]) -> list[str]:
@@ -132,7 +134,7 @@ def _environment(path: pathlib.Path) -> str | None:
     """Return one sentence about the last entry of `path`, or None if `path` does not exist."""
     if not path.is_file():
         return None
-    start = yaml.safe_load(path.read_text())[-1]
+    start = yaml.safe_load(path.read_text("utf-8"))[-1]
     versions = ", ".join(f"{name} {version}" for name, version in start["versions"].items())
     devices = ", ".join(start["devices"])
     return (
@@ -144,15 +146,18 @@ def _environment(path: pathlib.Path) -> str | None:
 def _serving_commands(folder: RunFolder, config: RunConfig) -> str:
     """Return shell commands that export the model, start TensorFlow Serving and request samples."""
     name = config.name
-    inputs = '"seed": [0, 1, 2]'
+    inputs = {"seed": [0, 1, 2]}
     if config.needs_labels:
-        inputs += ', "condition": [0, 1, 2]'
-    request = f'{{"signature_name": "generate", "inputs": {{{inputs}}}}}'
+        inputs["condition"] = [0, 0, 0]  # a label that each conditional model has
+    request = json.dumps({"signature_name": "generate", "inputs": inputs})
+    start = "" if config.savedmodels.is_absolute() else "$PWD/"
+    volume = f"{start}{config.savedmodels}/{name}:/models/{name}"
     return "\n".join(
         [
-            f"keras-gen export {folder.path}",
-            f'docker run -p 8501:8501 -v "$PWD/{config.savedmodels}/{name}:/models/{name}" '
-            f"-e MODEL_NAME={name} tensorflow/serving",
-            f"curl -d '{request}' http://localhost:8501/v1/models/{name}:predict",
+            f"keras-gen export {shlex.quote(str(folder.path))}",
+            f'docker run -p 8501:8501 -v "{volume}" '
+            f"-e MODEL_NAME={shlex.quote(name)} tensorflow/serving",
+            f"curl -d '{request}' "
+            f"http://localhost:8501/v1/models/{urllib.parse.quote(name)}:predict",
         ]
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import pathlib
+import re
 import sys
 import time
 import warnings
@@ -22,25 +23,28 @@ from keras_gen.evaluation.figures import are_images
 from keras_gen.fitting import CheckpointError, Checkpoints
 from keras_gen.fitting.multi_worker import without_strategy, worker_errors
 from keras_gen.models import GenerativeModel
-from keras_gen.runs import config_file
+from keras_gen.runs import config_file, tables
 from keras_gen.runs.callbacks import ImageSamples, MetricsFile, Summaries
 from keras_gen.runs.environment import record_environment
 from keras_gen.runs.folder import RunFolder
-from keras_gen.runs.recipes import RECIPES, RunConfig, build, kind_of
+from keras_gen.runs.recipes import RECIPES, RunConfig, build, build_for_table, kind_of
 from keras_gen.runs.report import write_report
 from keras_gen.runs.strategies import broadcast_from_chief, create_strategy, is_chief
 
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TIMED_STEPS = 20
+_SAMPLED_ROWS = 1000  # number of rows in the file of samples of a table
 _MAX_EXAMPLES = 10_000  # largest number of examples that `_some_examples` returns
 _MAX_BYTES = 2**28  # largest size of these examples
 
 
 class _Prepared(NamedTuple):
-    """A compiled model, and its training data and test data in batches."""
+    """A compiled model, its training data and test data in batches, and its table if any."""
 
     model: GenerativeModel
     train_data: tf.data.Dataset
     test_data: tf.data.Dataset
+    table: data.Table | None = None
 
 
 def train(config: RunConfig) -> pathlib.Path:
@@ -49,8 +53,9 @@ def train(config: RunConfig) -> pathlib.Path:
     The folder contains `config.yaml`, `environment.yaml` (versions, devices, git commit),
     `metrics.csv`, `checkpoints/`, `model.keras` and `report.html`. If the data are images, the
     folder also contains `samples-*.png`. If the model can reconstruct images, the folder also
-    contains `reconstructions-*.png`. If TensorBoard is installed, the folder also contains
-    `tensorboard/`.
+    contains `reconstructions-*.png`. If the data are a table, the folder also contains generated
+    rows in `samples.csv`, and the threshold of the anomaly scores is calibrated on the test rows.
+    If TensorBoard is installed, the folder also contains `tensorboard/`.
 
     The trained model is also exported as a SavedModel, as the next version in the folder
     `config.savedmodels/config.name`.
@@ -68,10 +73,13 @@ def train(config: RunConfig) -> pathlib.Path:
         PublishError: If the SavedModel cannot be written or verified. The trained model is in the
             folder of the run, and `evaluate.export` can export it again.
     """
+    _check_name(config)
     strategy = create_strategy(config.strategy)
     prepared = _prepare(config, strategy)
     with worker_errors(strategy):
         folder = _create_folder(config, strategy)
+        if prepared.table is not None and is_chief(strategy):
+            print(f"{prepared.table}\n", flush=True)
         with _locked_by_chief(folder, strategy, wait=True):
             _fit_and_save(config, folder, strategy, prepared)
     return folder.path
@@ -107,6 +115,17 @@ def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
     return folder.path
 
 
+def _check_name(config: RunConfig) -> None:
+    """Raise a `ValueError` unless the name of a new run is valid in paths, URLs and commands."""
+    if _NAME.fullmatch(config.name):
+        return
+    raise ValueError(
+        "`name` must consist of letters from a to z, digits, and the characters . _ -, and must "
+        f"start with a letter or a digit. Received: name={config.name!r}. It is the name of a "
+        "folder and of the model in the server."
+    )
+
+
 def _check_same(saved: RunConfig, config: RunConfig, folder: RunFolder) -> None:
     difference = config_file.first_difference(saved, config)
     if difference is not None:
@@ -128,13 +147,15 @@ def describe(config: RunConfig) -> str:
     Raises:
         ValueError: If the data or a setting is invalid.
     """
+    _check_name(config)
     strategy = create_strategy("mirrored" if config.strategy == "mirrored" else "single")
-    model, train_data, test_data = _prepare(config, strategy)
+    model, train_data, test_data, table = _prepare(config, strategy)
     first, step = _time_steps(model, train_data)
     steps = len(train_data)
     total = config.epochs * steps
     lines = [
         config_file.to_yaml(config),
+        *([] if table is None else [f"{table}\n"]),
         f"examples    {_count(train_data):,} to train with, {_count(test_data):,} to validate, "
         f"each {model.data_shape}",
         f"steps       {steps:,} per epoch, {total:,} in total",
@@ -196,6 +217,8 @@ def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset,
     Raises:
         ValueError: If the data are missing or invalid, or if labels are needed but missing.
     """
+    if tables.is_table(config):
+        return tables.batches(tables.read_table(config), config)
     return data.load(
         config.data,
         config.batch_size,
@@ -212,6 +235,8 @@ def _prepare(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
+    if tables.is_table(config):
+        return _prepare_table(config, strategy)
     train_data, test_data = load_data(config)
     x = tf.nest.flatten(train_data.element_spec)[0]
     steps = config.epochs * len(train_data)
@@ -220,6 +245,16 @@ def _prepare(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
         model = build(config, tuple(x.shape[1:]), steps, num_classes)
     _early_stopping(config, model)  # checks `patience` before any file is written
     return _Prepared(model, train_data, test_data)
+
+
+def _prepare_table(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
+    """Read the table, and build the model in the scope of the strategy."""
+    table = tables.read_table(config)
+    train_data, test_data = tables.batches(table, config)
+    with strategy.scope():
+        model = build_for_table(config, table.columns, config.epochs * len(train_data))
+    _early_stopping(config, model)
+    return _Prepared(model, train_data, test_data, table)
 
 
 def _num_classes(config: RunConfig, train_data: tf.data.Dataset, test_data: tf.data.Dataset) -> int:
@@ -260,11 +295,14 @@ def _fit_and_save(
     config: RunConfig, folder: RunFolder, strategy: tf.distribute.Strategy, prepared: _Prepared
 ) -> None:
     """Train, save and publish the model. If there are checkpoints, resume from the newest."""
-    model, train_data, test_data = prepared
+    model, train_data, test_data, table = prepared
     after_fit = RECIPES[kind_of(config)].after_fit
     chief = is_chief(strategy)
     if chief:
         record_environment(folder.environment_file)
+        names = data.class_names(config.data, config.data_dir)
+        if names is not None and not folder.classes_file.is_file():
+            folder.write_classes(names)
     with _hint_to_resume(folder):
         model.fit(
             train_data,
@@ -278,9 +316,18 @@ def _fit_and_save(
         model = without_strategy(model)
         if after_fit is not None:
             after_fit(model, train_data)
+        if table is not None:
+            _finish_table(model, table, folder)
         folder.save_model(model)
         write_report(folder)
     _publish(config, folder)
+
+
+def _finish_table(model: Any, table: data.Table, folder: RunFolder) -> None:
+    """Calibrate the threshold of the anomaly scores on test rows, and write generated rows."""
+    model.calibrate(table.test)
+    rows = table.to_frame(model.generate(_SAMPLED_ROWS, seed=model.seed))
+    tables.write_frame(folder.samples_file(suffix=".csv"), rows)
 
 
 def _verbosity(chief: bool) -> Any:
@@ -371,7 +418,9 @@ def _hint_to_resume(folder: RunFolder) -> Iterator[None]:
 def _publish(config: RunConfig, folder: RunFolder) -> None:
     base = config.savedmodels / config.name
     try:
-        version = serving.publish(folder.load_model(), base, card=folder.training_card())
+        model = folder.load_model()
+        names = folder.read_classes()
+        version = serving.publish(model, base, card=folder.training_card(), class_names=names)
     except serving.PublishError as error:
         raise serving.PublishError(
             f"{error} The model is trained and saved. {_call('evaluate.export', folder)} publishes "

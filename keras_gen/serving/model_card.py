@@ -5,12 +5,16 @@ import inspect
 import json
 import pathlib
 import platform
+import urllib.parse
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import yaml
 
+from keras_gen._columns import Column, modeled_columns
+from keras_gen._export_columns import tensor_names
 from keras_gen._files import PathLike
 from keras_gen._versions import versions
 from keras_gen.models.base import GenerativeModel
@@ -18,6 +22,8 @@ from keras_gen.serving.warm_up import Exchanges
 
 CARD = "assets.extra/MODEL_CARD.md"
 """Path of the model card inside the folder of a SavedModel."""
+
+_SHOWN_CATEGORIES = 100  # number of categories that a model card shows per column
 
 
 def write_card(
@@ -27,6 +33,7 @@ def write_card(
     version: str,
     exchanges: Exchanges,
     training: str = "",
+    class_names: Sequence[str] | None = None,
 ) -> None:
     """Write a model card that describes a model, its signatures and its training.
 
@@ -38,6 +45,7 @@ def write_card(
         exchanges: Dictionary from the name of each signature to `(request, answer)`, as
             `write_records` returns it.
         training: Markdown text for the section "Training". Default: no text, and no such section.
+        class_names: Name of each class, for the section "Classes". Default: no such section.
     """
     own, *stack = (f"{package} {release}" for package, release in versions().items())
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -53,6 +61,12 @@ def write_card(
     ]
     if "generate" in exchanges:
         sections.append(_generate_example(name, exchanges))
+    if model.columns:
+        sections.append(_columns_section(model.columns, name, exchanges))
+    if class_names:
+        rows = [f"| {label} | {_in_a_cell(text)} |" for label, text in enumerate(class_names)]
+        table = "\n".join(["| `condition` | class |", "|---|---|", *rows])
+        sections.append(f"## Classes\n\n{table}")
     sections.append(f"## Model\n\n```yaml\n{parts}\n```")
     if training:
         sections.append(f"## Training\n\n{training.strip()}")
@@ -62,7 +76,7 @@ def write_card(
     )
     path = pathlib.Path(folder) / CARD
     path.parent.mkdir(exist_ok=True)
-    path.write_text("\n\n".join(sections) + "\n")
+    path.write_text("\n\n".join(sections) + "\n", encoding="utf-8")
 
 
 def _signature_table(exchanges: Exchanges) -> str:
@@ -93,8 +107,73 @@ def _generate_example(name: str, exchanges: Exchanges) -> str:
     return (
         "For the same `seed`, `generate` always returns the same row. The other rows of the batch "
         "do not matter.\n\n"
-        f"    curl -d '{json.dumps(request)}' http://localhost:8501/v1/models/{name}:predict"
+        f"    curl -d '{json.dumps(request)}' {_url(name)}"
     )
+
+
+def _columns_section(columns: Sequence[Column], name: str, exchanges: Exchanges) -> str:
+    """Return Markdown text about the columns of a table, with an example request."""
+    modeled = modeled_columns(columns)
+    rows = ["| column | input | kind | values of the training rows | missing |", "|---" * 5 + "|"]
+    for column, tensor in zip(modeled, tensor_names(modeled), strict=True):
+        cells = (column.name, f"`{tensor}`", column.kind, _values(column), str(column.missing))
+        rows.append(f"| {' | '.join(map(_in_a_cell, cells))} |")
+    parts = ["## Columns", "\n".join(rows)]
+    excluded = [
+        f"{column.name} ({column.kind}{' ' if column.categories else ''}{_values(column)})"
+        for column in columns
+        if not column.modeled
+    ]
+    if excluded:
+        parts.append(f"These columns are not part of the model: {', '.join(excluded)}.")
+    parts += [
+        "The column `input` has the names in requests and answers. `missing` is the number of "
+        "missing entries in the table. `per_feature` has one value per column, in this order.",
+        "Send NaN for a missing number, and an empty string for a missing text. In JSON, write NaN "
+        "without quotation marks. The server refuses `null`, and it refuses numbers of 16777216 or "
+        "more without a decimal point, so write 20000000.0.",
+        "A category that is not in the table above is an error. Its message names the column, the "
+        "value, and the row, counted from 0. An invalid number is such an error too. Only "
+        "`score_columns` accepts an invalid number: the score of the row is infinite.",
+    ]
+    inputs, _ = exchanges["score_columns"]
+    complete = {key: _json_value(array[0]) for key, array in inputs.items()}
+    first = tensor_names(modeled)[0]
+    incomplete = {**complete, first: "" if isinstance(complete[first], str) else float("nan")}
+    request = {"signature_name": "score_columns", "instances": [complete, incomplete]}
+    # In a shell, an apostrophe would end the argument.
+    text = json.dumps(request, ensure_ascii=False).replace("'", "\\u0027")
+    parts.append(
+        f"In the second row of this request, `{first}` is missing:\n\n"
+        f"    curl -d '{text}' {_url(name)}"
+    )
+    return "\n\n".join(parts)
+
+
+def _values(column: Column) -> str:
+    """Return the range of a column of numbers, or the values of another column."""
+    if column.minimum is not None and column.maximum is not None:
+        return f"{column.minimum:.10g} … {column.maximum:.10g}"
+    more = len(column.categories) - _SHOWN_CATEGORIES
+    shown = ", ".join(str(value) for value in column.categories[:_SHOWN_CATEGORIES])
+    return f"{shown}, and {more} more" if more > 0 else shown
+
+
+def _json_value(value: Any) -> Any:
+    """Return an element of an array as JSON, a number with the digits of its dtype."""
+    if isinstance(value, bytes):
+        return value.decode()
+    return float(str(value)) if isinstance(value, np.floating) else value.item()
+
+
+def _url(name: str) -> str:
+    """Return the address of a model for requests, on the default port of a local server."""
+    return f"http://localhost:8501/v1/models/{urllib.parse.quote(name)}:predict"
+
+
+def _in_a_cell(text: str) -> str:
+    """Return a text that can stand in a cell of a Markdown table."""
+    return " ".join(text.replace("|", "\\|").split())
 
 
 def _parts(model: GenerativeModel) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """Publish a model: write and verify its next version, which TensorFlow Serving then loads."""
 
+import json
 import os
 import pathlib
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -15,10 +17,14 @@ from keras_gen._files import (
     write_checksums,
 )
 from keras_gen.models.base import GenerativeModel
+from keras_gen.networks._checks import UNKNOWN_NUMBER
 from keras_gen.serving.model_card import write_card
 from keras_gen.serving.server_config import read_server_config, write_server_config
 from keras_gen.serving.verify import CHECKSUMS, verify
 from keras_gen.serving.warm_up import write_records
+
+CLASSES = "assets.extra/classes.json"
+"""Path of the class names inside the folder of a SavedModel, a JSON list."""
 
 
 class PublishError(RuntimeError):
@@ -26,7 +32,11 @@ class PublishError(RuntimeError):
 
 
 def publish(
-    model: GenerativeModel, base: PathLike, png: bool = False, card: str = ""
+    model: GenerativeModel,
+    base: PathLike,
+    png: bool = False,
+    card: str = "",
+    class_names: Sequence[str] | None = None,
 ) -> pathlib.Path:
     """Export a model as the next version in `base`, the folder that TensorFlow Serving watches.
 
@@ -50,6 +60,10 @@ def publish(
             Default: False.
         card: Markdown text for the section "Training" of the model card, for instance the settings
             and the final metrics. Default: no text, and no such section.
+        class_names: Name of each class of a conditional model. The label k stands for
+            `class_names[k]`. The names are written into the model card, and into the file
+            `assets.extra/classes.json`. A model that is not conditional ignores the names. Default:
+            the names are not known.
 
     Returns:
         Path of the new version, `base/<next integer>`.
@@ -57,10 +71,11 @@ def publish(
     Raises:
         ValueError: If `model` is not a keras_gen model, or if `base` is a file. If `png` is True
             but the data are not images with values in [0, 1]. If the file `models.config` beside
-            `base` is invalid.
+            `base` is invalid. If the number of `class_names` is not the number of classes.
         PublishError: If the version cannot be written, or if its verification fails.
     """
     _check_model(model)
+    names = _checked_class_names(model, class_names)
     base = pathlib.Path(base)
     if base.exists() and not base.is_dir():
         raise ValueError(
@@ -80,7 +95,10 @@ def publish(
             try:
                 write_saved_model(endpoints, unfinished)
                 exchanges = write_records(endpoints, model, unfinished)
-                write_card(model, unfinished, name, version.name, exchanges, card)
+                write_card(model, unfinished, name, version.name, exchanges, card, names)
+                if names:
+                    path = unfinished / CLASSES
+                    path.write_text(json.dumps(names, ensure_ascii=False), encoding="utf-8")
                 write_checksums(unfinished, CHECKSUMS)
             except (OSError, tf.errors.OpError) as error:
                 raise PublishError(
@@ -107,6 +125,21 @@ def _check_model(model: object) -> None:
         call = f"keras_gen.runs.RunFolder({os.fspath(model)!r}).load_model()"
         advice = f" Load the model first: `{call}`."
     raise ValueError(f"`model` must be a keras_gen model. Received: {model!r}.{advice}")
+
+
+def _checked_class_names(
+    model: GenerativeModel, class_names: Sequence[str] | None
+) -> list[str] | None:
+    """Return the class names as a list, or None if the model is not conditional."""
+    if class_names is None or not model.num_classes:
+        return None
+    names = [*map(str, class_names)]
+    if model.num_classes not in (len(names), UNKNOWN_NUMBER):
+        raise ValueError(
+            f"`class_names` must contain {model.num_classes} names, one per class of the model. "
+            f"Received: {len(names)} names, {names}."
+        )
+    return names
 
 
 def _newest_version(base: pathlib.Path) -> int:

@@ -47,7 +47,7 @@ def read_server_config(folder: PathLike) -> ModelServerConfig:
     if not path.is_file():
         return config
     try:
-        return text_format.Parse(path.read_text(), config)
+        return text_format.Parse(path.read_text("utf-8"), config)
     except text_format.ParseError as error:
         raise ValueError(
             f"{path} must hold a valid ModelServerConfig in protobuf text format. "
@@ -79,7 +79,7 @@ def write_server_config(folder: PathLike) -> None:
         )
     if published - configured:
         with atomic_write(folder / _MODELS) as unfinished:
-            unfinished.write_text(text_format.MessageToString(config))
+            unfinished.write_text(text_format.MessageToString(config), encoding="utf-8")
     if not (folder / _BATCHING).exists():
         with atomic_write(folder / _BATCHING) as unfinished:
-            unfinished.write_text(_BATCHING_PARAMETERS)
+            unfinished.write_text(_BATCHING_PARAMETERS, encoding="utf-8")
