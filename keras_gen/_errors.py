@@ -17,6 +17,11 @@ def mark(message: str) -> str:
     return f"{_MARK}{message}{_MARK}"
 
 
+def readable(text: str) -> str:
+    """Return a text without the marks around messages."""
+    return text.replace(_MARK, "")
+
+
 def marked_message(error: Exception) -> str | None:
     """Return the marked message inside an error, or None if the error has no marked message.
 

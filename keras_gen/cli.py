@@ -5,16 +5,20 @@ The import of TensorFlow is slow. Therefore a subcommand imports TensorFlow only
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import dataclasses
 import difflib
+import functools
 import hashlib
 import importlib.util
+import io
 import itertools
 import os
 import pathlib
 import platform
 import re
+import shlex
 import signal
 import socket
 import sys
@@ -25,6 +29,7 @@ from typing import Annotated, Any, ClassVar, TextIO, Union
 
 import tyro
 
+from keras_gen._errors import readable
 from keras_gen._versions import versions
 from keras_gen.runs import RECIPES, RunConfig, RunFolder
 
@@ -49,10 +54,13 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
     "verify": ("keras-gen verify savedmodels/vae/1",),
 }
 
-_PATH = r"\((['\"])(.*?)\1\)"
+_CALLS = {
+    "train.resume": "keras-gen train --resume",
+    "evaluate.export": "keras-gen export",
+}
+"""`{function of keras_gen.runs: command}`. Each has one argument, a path."""
+
 _TRANSLATIONS = {
-    rf"keras_gen\.runs\.train\.resume{_PATH}": r"keras-gen train --resume \2",
-    rf"keras_gen\.runs\.evaluate\.export{_PATH}": r"keras-gen export \2",
     r"first import the file that registers it with `keras_gen\.runs\.register`": (
         "name the file that registers it: `keras-gen --import FILE …`"
     ),
@@ -315,6 +323,9 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     args = sys.argv[1:] if args is None else list(args)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console may lack characters, such as ±
+            stream.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     # The parser tyro prints errors to stderr, but its default for colors depends on stdout. Only
     # this private option changes the default.
@@ -500,9 +511,18 @@ def _print_error(*lines: str) -> None:
 
 def _translate(message: str) -> str:
     """Replace Python code in a message of keras_gen by the flags and commands of `keras-gen`."""
+    message = readable(message)
+    for function, command in _CALLS.items():
+        call = rf"keras_gen\.runs\.{re.escape(function)}\(((['\"]).*?(?<!\\)\2)\)"
+        message = re.sub(call, functools.partial(_as_command, command), message)
     for pattern, replacement in _TRANSLATIONS.items():
         message = re.sub(pattern, replacement, message)
     return message
+
+
+def _as_command(command: str, call: re.Match[str]) -> str:
+    """Return a command with the path that is the argument of a Python call."""
+    return f"{command} {shlex.quote(ast.literal_eval(call[1]))}"
 
 
 def _describe(error: Exception) -> list[str]:

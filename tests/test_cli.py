@@ -358,7 +358,7 @@ def test_notes_name_the_command_that_resumes_a_run(monkeypatch, capsys):
     ended(["train", "vae"], 130)
     assert capsys.readouterr().err.splitlines() == [
         "keras-gen: stopped",
-        "keras-gen: `keras-gen train --resume runs/it's mine` continues the training.",
+        "keras-gen: `keras-gen train --resume 'runs/it'\"'\"'s mine'` continues the training.",
     ]
 
 

@@ -7,12 +7,19 @@ needs the packages numpy and requests. `GRPCClient` needs tensorflow-serving-api
 from __future__ import annotations
 
 import base64
+import contextlib
 import dataclasses
+import json
+import re
 import urllib.parse
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import pandas
 
 # gRPC error codes by HTTP status. If several codes share a status, the most common code is used.
 _CODES = {
@@ -43,6 +50,12 @@ _NUMPY_DTYPES = {
     "DT_INT32": "int32",
     "DT_INT64": "int64",
 }
+
+
+_NO_COLUMNS = ("seed", "condition")  # inputs of `NAME_columns` that are no columns
+_SHOWN = 200  # largest number of characters of an answer that a message shows
+_MARK = "\u2063\u2063"
+_MARKED = re.compile(rf"{_MARK}(.*?){_MARK}(?:\] \[(-?\d+))?(?:\] \[(-?\d+))?", re.DOTALL)
 
 
 class ServingError(RuntimeError):
@@ -108,6 +121,16 @@ class Scored(NamedTuple):
     anomaly: np.ndarray | None
     """Whether the score is above the threshold, bool `[batch]`. None if the model has no
     threshold."""
+    per_feature: np.ndarray | None = None
+    """How much each element adds to the score, in the shape of the inputs. For a table, the shape
+    is `[batch, columns]`, in the order of the columns in the model card. None if the loss or the
+    likelihood of the model is not a sum over elements."""
+
+
+Table: TypeAlias = "pandas.DataFrame | Mapping[str, Iterable[Any]]"
+"""Rows of a table: a `DataFrame`, or a dictionary from names of columns to lists of equal length.
+
+NaN, None and an empty text are missing entries. Columns that the model does not use are ignored."""
 
 
 class _Client:
@@ -160,7 +183,7 @@ class _Client:
         Args:
             signature: Name of the signature. Default: `"serving_default"`.
             **inputs: One array per input of the signature. The first dimension of each array is
-                the batch. A PNG file is a `bytes` object.
+                the batch. A PNG file or a text is a `bytes` object.
 
         Returns:
             Dictionary from the name of each output to its array.
@@ -168,9 +191,16 @@ class _Client:
         Raises:
             ValueError: If the model has no such signature. If the names, dtypes or shapes of the
                 inputs are not those of the signature. If the inputs have different batch sizes, or
-                contain NaN or infinite values.
+                contain infinite values. If the inputs contain NaN, but the model does not accept
+                missing entries.
             ServingError: If the server refuses the request, fails, or cannot be reached.
         """
+        return self._checked(signature, inputs)
+
+    def _checked(
+        self, signature: str, inputs: Mapping[str, npt.ArrayLike]
+    ) -> dict[str, np.ndarray]:
+        """Check the inputs of a signature, send the request, and return the outputs by name."""
         signatures = self.signatures()
         if signature not in signatures:
             raise ValueError(
@@ -183,8 +213,10 @@ class _Client:
                 f"The inputs of {signature} must be {', '.join(specs.inputs)}. "
                 f"Received: {', '.join(inputs) or 'none'}"
             )
+        missing = "impute" in signatures or "score_columns" in signatures
         arrays = {
-            name: _as_array(name, values, specs.inputs[name]) for name, values in inputs.items()
+            name: _as_array(name, values, specs.inputs[name], missing and name != "latents")
+            for name, values in inputs.items()
         }
         sizes = {name: len(array) for name, array in arrays.items()}
         if len(set(sizes.values())) > 1:
@@ -192,22 +224,35 @@ class _Client:
         return self._predict(signature, arrays, specs.outputs)
 
     def reconstruct(
-        self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None
-    ) -> np.ndarray:
-        """Reconstruct data. The inputs and the result have shape `[batch, *data_shape]`."""
-        outputs = self.predict("serving_default", inputs=inputs, **_optional(condition))
-        return outputs["reconstructions"]
+        self, inputs: npt.ArrayLike | Table, condition: npt.ArrayLike | None = None
+    ) -> Any:
+        """Reconstruct data.
+
+        Args:
+            inputs: Data `[batch, *data_shape]`, or the rows of a table.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
+
+        Returns:
+            The reconstructions: an array of the shape of the inputs, or a table of the type of the
+            inputs, without the columns that the model does not use.
+        """
+        if not _is_table(inputs):
+            return self._rows("serving_default", inputs, condition)["reconstructions"]
+        outputs = self._rows("serving_default", inputs, condition)
+        names = self._names("serving_default_columns", inputs)
+        columns = {names[tensor]: _plain_values(outputs[tensor]) for tensor in names}
+        return _table_like(inputs, columns)
 
     def encode(
-        self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None
+        self, inputs: npt.ArrayLike | Table, condition: npt.ArrayLike | None = None
     ) -> dict[str, np.ndarray]:
-        """Encode data `[batch, *data_shape]`, and return the outputs by name.
+        """Encode data `[batch, *data_shape]` or a table, and return the outputs by name.
 
         If the model is a VAE with a diagonal posterior, the outputs are `mean` and `scale`. If the
         posterior of the VAE has a full covariance, the outputs are `mean` and `scale_tril`. For any
         other model, the only output is `latents`.
         """
-        return self.predict("encode", inputs=inputs, **_optional(condition))
+        return self._rows("encode", inputs, condition)
 
     def decode(self, latents: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> np.ndarray:
         """Decode latents `[batch, n]` to data `[batch, *data_shape]`."""
@@ -217,10 +262,98 @@ class _Client:
         """Generate one row per integer of `seed`. The same seed gives the same row."""
         return Generated(**self.predict("generate", seed=seed, **_optional(condition)))
 
-    def score(self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> Scored:
-        """Return the anomaly score of each example, and whether the score exceeds the threshold."""
-        outputs = self.predict("score", inputs=inputs, **_optional(condition))
-        return Scored(outputs["score"], outputs.get("anomaly"))
+    def generate_columns(
+        self, seed: npt.ArrayLike, condition: npt.ArrayLike | None = None
+    ) -> dict[str, np.ndarray]:
+        """Generate rows of a table, one row per integer of `seed`.
+
+        Returns:
+            Dictionary from the name of each column in the server to its values, `[batch]`. The
+            model card has these names, and the names of the columns in the table. To get a
+            `DataFrame`, pass the dictionary to `pandas.DataFrame`.
+        """
+        outputs = self.predict("generate_columns", seed=seed, **_optional(condition))
+        return {
+            name: np.array(_plain_values(values), object if values.dtype == object else None)
+            for name, values in outputs.items()
+            if name != "latents"
+        }
+
+    def impute(
+        self,
+        inputs: npt.ArrayLike | Table,
+        seed: npt.ArrayLike,
+        condition: npt.ArrayLike | None = None,
+    ) -> Any:
+        """Replace the missing entries of data by their means or most probable categories.
+
+        Args:
+            inputs: Data `[batch, *data_shape]` in which NaN is missing, or the rows of a table.
+            seed: One integer per row, or one integer for all rows. The same seed gives the same
+                result.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
+
+        Returns:
+            The inputs without missing entries: an array, or a table of the type of the inputs.
+            Observed entries of a table, and columns that the model does not use, are unchanged.
+        """
+        is_table = _is_table(inputs)
+        columns = _lists(inputs) if is_table else {}
+        rows = len(next(iter(columns.values()), ())) if is_table else len(np.asarray(inputs))
+        seeds = np.broadcast_to(np.asarray(seed), (rows,)) if np.ndim(seed) == 0 else seed
+        outputs = self._rows("impute", inputs, condition, seed=seeds)
+        if not is_table:
+            return outputs["outputs"]
+        for tensor, name in self._names("impute_columns", inputs).items():
+            columns[name] = _filled(columns[name], _plain_values(outputs[tensor]))
+        return _table_like(inputs, columns)
+
+    def score(
+        self, inputs: npt.ArrayLike | Table, condition: npt.ArrayLike | None = None
+    ) -> Scored:
+        """Return the anomaly score of each example, and whether the score exceeds the threshold.
+
+        Args:
+            inputs: Data `[batch, *data_shape]`, or the rows of a table.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
+        """
+        outputs = self._rows("score", inputs, condition)
+        return Scored(outputs["score"], outputs.get("anomaly"), outputs.get("per_feature"))
+
+    def _rows(
+        self,
+        signature: str,
+        inputs: npt.ArrayLike | Table,
+        condition: npt.ArrayLike | None,
+        **others: npt.ArrayLike,
+    ) -> dict[str, np.ndarray]:
+        """Call a signature with an array, or its counterpart `NAME_columns` with a table."""
+        others |= _optional(condition)
+        if not _is_table(inputs):
+            return self._checked(signature, {"inputs": inputs, **others})  # type: ignore[dict-item]
+        signature = f"{signature}_columns"
+        columns = _lists(inputs)
+        arrays = dict(others)
+        for tensor, name in self._names(signature, inputs).items():
+            dtype = self.signatures()[signature].inputs[tensor].dtype
+            arrays[tensor] = _column_as_array(name, columns[name], dtype)
+        return self._checked(signature, arrays)
+
+    def _names(self, signature: str, table: Any) -> dict[str, str]:
+        """Return `{name of an input: name of the column of the table}` for a signature.
+
+        Raises:
+            ValueError: If the server does not have the signature, if a column is missing, or if
+                several columns fit the same input.
+        """
+        signatures = self.signatures()
+        if signature not in signatures:
+            raise ValueError(
+                f"The model {self.model!r} has no signature {signature!r}. Send an array, or "
+                "export a model of a table."
+            )
+        tensors = [name for name in signatures[signature].inputs if name not in _NO_COLUMNS]
+        return _matched(tensors, [*map(str, table)])
 
     def discriminate(
         self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None
@@ -275,19 +408,18 @@ class RESTClient(_Client):
 
     def status(self) -> list[Version]:
         """Return all versions of the model that the server knows."""
-        entries = self._request("get", "")["model_version_status"]
-        return [
-            Version(int(entry["version"]), entry["state"], entry["status"].get("error_message", ""))
-            for entry in entries
-        ]
+        answer = self._request("get", "")
+        with _understood(self.url):
+            return [_version_of(entry) for entry in answer["model_version_status"]]
 
     def _request_signatures(self) -> dict[str, Signature]:
-        metadata = self._request("get", "/metadata")["metadata"]
-        return {
-            name: Signature(_tensors_of(entry["inputs"]), _tensors_of(entry["outputs"]))
-            for name, entry in metadata["signature_def"]["signature_def"].items()
-            if entry.get("inputs")
-        }
+        answer = self._request("get", "/metadata")
+        with _understood(self.url):
+            return {
+                name: Signature(_tensors_of(entry["inputs"]), _tensors_of(entry["outputs"]))
+                for name, entry in answer["metadata"]["signature_def"]["signature_def"].items()
+                if entry.get("inputs")
+            }
 
     def _predict(
         self, signature: str, arrays: dict[str, np.ndarray], outputs: dict[str, Tensor]
@@ -299,10 +431,16 @@ class RESTClient(_Client):
             )
         inputs = {name: _to_json(array) for name, array in arrays.items()}
         body = {"signature_name": signature, "inputs": inputs}
-        answer = self._request("post", ":predict", body)["outputs"]
-        if len(outputs) == 1:  # the server omits the name of a single output
-            answer = dict.fromkeys(outputs, answer)
-        return {name: _from_json(answer[name], tensor) for name, tensor in outputs.items()}
+        answer = self._request("post", ":predict", body)
+        with _understood(self.url):
+            values = answer["outputs"]
+            if len(outputs) == 1:  # the server omits the name of a single output
+                values = dict.fromkeys(outputs, values)
+            return _checked_outputs(
+                {name: _from_json(values[name], tensor) for name, tensor in outputs.items()},
+                outputs,
+                len(next(iter(arrays.values()))),
+            )
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Send a request and return its JSON answer.
@@ -313,7 +451,14 @@ class RESTClient(_Client):
         import requests
 
         try:
-            response = requests.request(method, self.url + path, json=body, timeout=self.timeout)
+            response = requests.request(
+                method,
+                self.url + path,
+                # `json=body` would refuse NaN, which the server accepts
+                data=None if body is None else json.dumps(body),
+                headers={"Content-Type": "application/json"},
+                timeout=self.timeout,
+            )
         except requests.Timeout as error:
             raise ServingError(
                 "DEADLINE_EXCEEDED", f"{self.url} did not answer within {self.timeout:g} s."
@@ -321,14 +466,15 @@ class RESTClient(_Client):
         except requests.RequestException as error:
             raise ServingError("UNAVAILABLE", f"cannot reach {self.address}: {error}.") from error
         try:
-            answer = response.json()
+            answer = json.loads(response.content)
         except ValueError as error:
             raise ServingError(
-                "UNKNOWN", f"{self.url} must answer in JSON. Received: {response.text[:200]!r}."
+                "UNKNOWN", f"{self.url} must answer in JSON. Received: {response.text[:_SHOWN]!r}."
             ) from error
         if response.status_code != 200:
             code = _CODES.get(response.status_code, "INTERNAL")
-            raise ServingError(code, answer.get("error", response.text))
+            message = answer.get("error") if isinstance(answer, dict) else None
+            raise ServingError(code, _readable(str(message or response.text[:_SHOWN])))
         return answer
 
 
@@ -379,10 +525,12 @@ class GRPCClient(_Client):
         service = model_service_pb2_grpc.ModelServiceStub(self._channel)
         request = self._address(get_model_status_pb2.GetModelStatusRequest())
         states = get_model_status_pb2.ModelVersionStatus.State
-        return [
-            Version(entry.version, states.Name(entry.state), entry.status.error_message)
-            for entry in self._call(service.GetModelStatus, request).model_version_status
-        ]
+        answer = self._call(service.GetModelStatus, request)
+        with _understood(self.address):
+            return [
+                Version(entry.version, states.Name(entry.state), entry.status.error_message)
+                for entry in answer.model_version_status
+            ]
 
     def _request_signatures(self) -> dict[str, Signature]:
         from tensorflow_serving.apis import get_model_metadata_pb2
@@ -392,12 +540,16 @@ class GRPCClient(_Client):
         )
         answer = self._call(self._prediction_service().GetModelMetadata, request)
         definitions = get_model_metadata_pb2.SignatureDefMap()
-        answer.metadata["signature_def"].Unpack(definitions)
-        return {
-            name: Signature(_tensors_of_message(entry.inputs), _tensors_of_message(entry.outputs))
-            for name, entry in definitions.signature_def.items()
-            if entry.inputs
-        }
+        with _understood(self.address):
+            if not answer.metadata["signature_def"].Unpack(definitions):
+                raise ValueError("no signature_def")
+            return {
+                name: Signature(
+                    _tensors_of_message(entry.inputs), _tensors_of_message(entry.outputs)
+                )
+                for name, entry in definitions.signature_def.items()
+                if entry.inputs
+            }
 
     def _predict(
         self, signature: str, arrays: dict[str, np.ndarray], outputs: dict[str, Tensor]
@@ -410,7 +562,12 @@ class GRPCClient(_Client):
         for name, array in arrays.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(array))
         answer = self._call(self._prediction_service().Predict, request)
-        return {name: tf.make_ndarray(answer.outputs[name]) for name in outputs}
+        with _understood(self.address):
+            return _checked_outputs(
+                {name: tf.make_ndarray(answer.outputs[name]) for name in outputs},
+                outputs,
+                len(next(iter(arrays.values()))),
+            )
 
     def _prediction_service(self) -> Any:
         from tensorflow_serving.apis import prediction_service_pb2_grpc
@@ -437,7 +594,56 @@ class GRPCClient(_Client):
         try:
             return method(request, timeout=self.timeout)
         except grpc.RpcError as error:
-            raise ServingError(error.code().name, error.details()) from error
+            code = getattr(error.code(), "name", "UNKNOWN")
+            raise ServingError(code, _readable(error.details() or "no details")) from error
+
+
+@contextlib.contextmanager
+def _understood(address: str) -> Iterator[None]:
+    """Turn errors about an answer of the wrong form into a `ServingError`."""
+    try:
+        yield
+    except Exception as error:  # an answer can be wrong in many ways
+        reason = f"{type(error).__name__}: {error}"[:_SHOWN]
+        raise ServingError(
+            "UNKNOWN",
+            f"{address} must answer as TensorFlow Serving does. Received: an answer of another "
+            f"form ({reason}). Check the address.",
+        ) from error
+
+
+def _readable(message: str) -> str:
+    """Return the text of an error, or the message of keras_gen that the text contains.
+
+    keras_gen writes marks around its messages. Numbers that follow replace `#` and `@`.
+    """
+    found = _MARKED.search(message)
+    if found is None:
+        return message
+    text, first, second = found.groups()
+    text = text if first is None else text.replace("#", first)
+    return text if second is None else text.replace("@", second)
+
+
+def _checked_outputs(
+    values: dict[str, np.ndarray], outputs: dict[str, Tensor], rows: int
+) -> dict[str, np.ndarray]:
+    """Return output values, or raise a `ValueError` if a value has the wrong shape or dtype."""
+    for name, tensor in outputs.items():
+        expected = (rows, *tensor.shape[1:])
+        value = values[name]
+        if not _has_shape(value, expected) or value.dtype != np.dtype(tensor.dtype):
+            raise ValueError(
+                f"{name} must be {tensor.dtype} of shape {expected}, not {value.dtype} of shape "
+                f"{value.shape}"
+            )
+    return values
+
+
+def _version_of(entry: dict[str, Any]) -> Version:
+    """Return the `Version` that an entry of the model status describes."""
+    error = entry["status"].get("error_message", "")
+    return Version(int(entry["version"]), str(entry["state"]), str(error))
 
 
 def _tensors_of(infos: dict[str, Any]) -> dict[str, Tensor]:
@@ -467,8 +673,153 @@ def _optional(condition: npt.ArrayLike | None) -> dict[str, npt.ArrayLike]:
     return {} if condition is None else {"condition": condition}
 
 
-def _as_array(name: str, values: npt.ArrayLike, tensor: Tensor) -> np.ndarray:
+def _is_table(inputs: Any) -> bool:
+    """Return whether inputs are a dictionary or a `DataFrame`."""
+    return isinstance(inputs, Mapping) or hasattr(inputs, "columns")
+
+
+def _lists(table: Any) -> dict[str, list[Any]]:
+    """Return the columns of a table as lists in which None is a missing entry.
+
+    Raises:
+        ValueError: If two columns have the same name, or different lengths.
+    """
+    names = [*map(str, table)]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    if repeated:
+        raise ValueError(
+            f"The names of columns must differ. Received more than once: {', '.join(repeated)}"
+        )
+    columns = {}
+    for name in table:
+        values = table[name]
+        if hasattr(values, "notna"):  # a column of a DataFrame, which may contain pandas.NA
+            values = values.astype(object).where(values.notna(), None)
+        columns[str(name)] = [None if _is_missing(value) else value for value in values]
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f"All columns must have the same length. Received: {lengths}")
+    return columns
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value) or bool(value != value)
+
+
+def _table_like(table: Any, columns: Mapping[str, list[Any]]) -> Any:
+    """Return columns as a dictionary, or as a `DataFrame` if the table is one.
+
+    The `DataFrame` has the index and, where possible, the dtypes of the table.
+    """
+    if isinstance(table, Mapping):
+        return columns
+    import pandas
+
+    made = {}
+    for name in table:
+        if str(name) not in columns:
+            continue
+        made[name] = pandas.Series(columns[str(name)], index=table.index)
+        with contextlib.suppress(ValueError, TypeError):
+            made[name] = made[name].astype(table[name].dtype)
+    return pandas.DataFrame(made, index=table.index)
+
+
+def _filled(values: list[Any], imputed: list[Any]) -> list[Any]:
+    """Return values in which the imputed ones replace None."""
+    observed = [value for value in values if value is not None]
+    if observed and all(isinstance(value, (bool, np.bool_)) for value in observed):
+        imputed = [{"True": True, "False": False}.get(value, value) for value in imputed]
+    pairs = zip(values, imputed, strict=True)
+    return [new if value is None else value for value, new in pairs]
+
+
+def _plain_values(values: np.ndarray) -> list[Any]:
+    """Return an output as a list of numbers with the digits of float32, or of texts."""
+    if values.dtype == object:
+        return [value.decode() for value in values]
+    if values.dtype == np.float32:
+        return [float(str(value)) for value in values]
+    plain: list[Any] = values.tolist()
+    return plain
+
+
+def _column_as_array(name: str, values: list[Any], dtype: str) -> np.ndarray:
+    """Return a column as an array of float32 or of bytes, in which NaN and b"" are missing.
+
+    Raises:
+        ValueError: If an entry of a column of numbers is not a number.
+    """
+    array = np.empty(len(values), dtype)
+    for row, value in enumerate(values):
+        if dtype == "object":
+            if isinstance(value, float) and value.is_integer():
+                value = int(value)  # pandas turns integers with missing entries into floats
+            array[row] = b"" if value is None else str(value).encode()
+            continue
+        try:
+            array[row] = np.nan if value is None else float(value)
+        except (TypeError, ValueError):
+            raise ValueError(
+                f"The column {name!r} must contain numbers. Received: {value!r} in row {row}. "
+                "Correct the entry, or leave it empty if it is not known."
+            ) from None
+    return array
+
+
+def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
+    """Return `{name of an input: name of the column}`.
+
+    The server replaces characters of the names of columns by `_`, and may append `_`. A column
+    whose name is the name of an input is that input.
+
+    Raises:
+        ValueError: If an input has no column, or if several columns fit.
+    """
+    others = [column for column in columns if column not in tensors]
+    matches = {
+        tensor: [column for column in others if _may_be_named(column, tensor)] for tensor in tensors
+    }
+    exact = [tensor for tensor in tensors if tensor in columns]
+    inexact = {column for tensor in tensors if tensor not in exact for column in matches[tensor]}
+    for tensor in exact:
+        rivals = [column for column in matches[tensor] if column not in inexact]
+        matches[tensor] = [tensor, *rivals]
+    missing = [tensor for tensor, found in matches.items() if not found]
+    if missing:
+        raise ValueError(
+            f"The table must have the columns {', '.join(tensors)}. Missing: {', '.join(missing)}. "
+            f"Received: {', '.join(columns) or 'none'}. Add the missing columns. If their values "
+            "are not known, add them with empty entries."
+        )
+    chosen = [column for found in matches.values() for column in found]
+    for tensor, found in matches.items():
+        if len(found) > 1 or chosen.count(found[0]) > 1:
+            raise ValueError(
+                f"One column must fit the input {tensor}. Received: {', '.join(found)}, which "
+                f"may also fit other inputs. Rename the columns to {', '.join(tensors)}. The "
+                "model card describes them."
+            )
+    return {tensor: column for tensor, [column] in matches.items()}
+
+
+def _may_be_named(column: str, tensor: str) -> bool:
+    """Return whether the server may have given the name `tensor` to a column."""
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", column)
+    name = name if re.match(r"[A-Za-z0-9]", name) else f"column{name}"
+    return tensor.startswith(name) and not tensor[len(name) :].strip("_")
+
+
+def _as_array(
+    name: str, values: npt.ArrayLike, tensor: Tensor, missing: bool = False
+) -> np.ndarray:
     """Return values as an array of the dtype that a signature's input needs.
+
+    Args:
+        name: Name of the input, for error messages.
+        values: The values.
+        tensor: Dtype and shape of the input.
+        missing: Whether NaN is allowed, as a missing entry. Default: False.
 
     Raises:
         ValueError: If the values have the wrong kind of dtype or the wrong shape, or are not
@@ -483,8 +834,13 @@ def _as_array(name: str, values: npt.ArrayLike, tensor: Tensor) -> np.ndarray:
             f"`{name}` must be {kind} of shape ({shape}). "
             f"Received: {array.dtype} of shape {array.shape}"
         )
-    if tensor.dtype == "float32" and not np.isfinite(array.astype(tensor.dtype)).all():
-        raise ValueError(f"`{name}` must be finite. Received: NaN or infinite values.")
+    if tensor.dtype == "float32":
+        with np.errstate(over="ignore"):
+            numbers = array.astype(tensor.dtype)
+        if missing and np.isinf(numbers).any():
+            raise ValueError(f"`{name}` must be finite, or NaN. Received: infinite values.")
+        if not missing and not np.isfinite(numbers).all():
+            raise ValueError(f"`{name}` must be finite. Received: NaN or infinite values.")
     return array.astype(tensor.dtype)
 
 
@@ -518,7 +874,13 @@ def _to_json(array: np.ndarray) -> list[Any]:
 
 
 def _from_json(values: Any, tensor: Tensor) -> np.ndarray:
-    """Return nested lists as an array with the dtype of `tensor`. Text in base64 becomes bytes."""
+    """Return nested lists as an array with the dtype of `tensor`. Text becomes bytes.
+
+    The server encodes text in base64 only if the name of the output ends in `_bytes`.
+    """
     if tensor.dtype == "object":
-        return np.array([base64.b64decode(value["b64"]) for value in values], object)
+        return np.array(
+            [x.encode() if isinstance(x, str) else base64.b64decode(x["b64"]) for x in values],
+            object,
+        )
     return np.asarray(values, tensor.dtype)
