@@ -286,7 +286,7 @@ def test_another_training_is_refused_by_the_name_of_what_differs(tmp_path):
     def wider():
         return keras_gen.RegularizedAutoencoder(
             keras_gen.networks.mlp((8, 8, 1), (3,), hidden=(7,)),
-            keras_gen.networks.mlp((3,), (8, 8, 1), hidden=(7,)),
+            keras_gen.networks.mlp((3,), (8, 8, 1), hidden=(7,), output_activation="sigmoid"),
             seed=1,
         ), tiny_autoencoder()[1]
 
