@@ -4,7 +4,9 @@ It serves REST and gRPC on real sockets. `python conformance_server.py FOLDER` s
 FOLDER/models.config, prints its ports as JSON, and ends when its standard input ends. It follows
 these rules of https://www.tensorflow.org/tfx/serving/api_rest: paths, versions and labels, status,
 metadata, row and column format, base64, the omitted name of a single output, error texts and codes.
-It serves no verb but `predict`.
+From tensorflow_serving/util/json_tensor.cc, it follows these rules for numbers: NaN, Infinity and
+-Infinity are numbers in requests and answers, null is none, and an integer of 2²⁴ or more is no
+float. It serves no verb but `predict`.
 """
 
 import base64
@@ -195,8 +197,8 @@ def row_inputs(instances, dtypes):
         if set(row) != set(dtypes):
             refuse(
                 "INVALID_ARGUMENT",
-                f"Failed to process element: {number} of 'instances' list: must only have keys: "
-                f"{','.join(dtypes)}",
+                f"Failed to process element: {number} of 'instances' list. JSON object: "
+                f"{json.dumps(row)} keys must be equal to: {','.join(sorted(dtypes))}",
             )
     columns = {name: [tensor(row[name], dtype) for row in rows] for name, dtype in dtypes.items()}
     for column in columns.values():
@@ -264,13 +266,28 @@ def leaf(value, dtype):
     kinds = {"f": (int, float), "i": (int,), "b": (bool,)}[dtype.kind]
     if isinstance(value, bool) != (dtype.kind == "b") or not isinstance(value, kinds):
         wrong(value, dtype)
+    if dtype == np.float32 and not lossless(value):
+        refuse(
+            "INVALID_ARGUMENT",
+            f"Cannot convert JSON value: {json.dumps(value)} to float without loss of precision.",
+        )
     return value
 
 
+def lossless(value):
+    """Return whether the server takes a number as float32: NaN, infinity, no large integer."""
+    if isinstance(value, int):
+        return abs(value) < 2**24
+    return not math.isfinite(value) or abs(value) <= np.finfo(np.float32).max
+
+
 def wrong(value, dtype):
-    expected = "string" if dtype.kind == "O" else dtype.name
+    expected = {"O": "string", "f": "float", "b": "bool"}.get(dtype.kind, dtype.name)
+    kinds = {type(None): "Null", bool: str(value), str: "String", dict: "Object"}
     refuse(
-        "INVALID_ARGUMENT", f"JSON Value: {json.dumps(value)} is not of expected type: {expected}"
+        "INVALID_ARGUMENT",
+        f"JSON Value: {json.dumps(value)} Type: {kinds.get(type(value), 'Number')} is not of "
+        f"expected type: {expected}",
     )
 
 
@@ -308,7 +325,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             status, content = HTTP.get(error.code, 500), {"error": error.message}
         except Exception:  # a mistake of this server
             status, content = 500, {"error": traceback.format_exc()}
-        content = json.dumps(content, indent=1).encode()
+        content = json.dumps(content, indent=1, ensure_ascii=False).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))
