@@ -108,6 +108,8 @@ def to_batches(
         batches = tf.data.Dataset.zip((batches, seeds))
 
     # One `map` with all steps, because each further `map` would cost time in every batch.
+    # AutoGraph has nothing to convert here, and would need most of the time of `load`.
+    @tf.autograph.experimental.do_not_convert
     def finish(batch: Any, pixel_seed: tf.Tensor | None = None) -> Any:
         if lookup is not None:
             batch = lookup(batch)
@@ -183,9 +185,12 @@ def _read_all(examples: IndexedExamples, options: tf.data.Options) -> tf.Tensor:
     stored = memory[start : start + size].view(dtype).reshape(shape)
     batch_size = max(1, _LOADING_BATCH * examples.count // size)
     indices = tf.data.Dataset.range(examples.count).batch(batch_size)
-    batches = indices.map(
-        lambda batch: examples.read(batch, tf.identity), num_parallel_calls=_num_cpus()
-    ).prefetch(2)
+
+    @tf.autograph.experimental.do_not_convert
+    def read(batch: tf.Tensor) -> tf.Tensor:
+        return examples.read(batch, tf.identity)
+
+    batches = indices.map(read, num_parallel_calls=_num_cpus()).prefetch(2)
     position = 0
     for batch in batches.with_options(options).as_numpy_iterator():
         stored[position : position + len(batch)] = batch

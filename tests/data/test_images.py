@@ -460,6 +460,12 @@ def test_images_of_other_sizes_are_scaled_to_cover_the_size_and_cut(tmp_path, su
         assert loaded(tmp_path)["wide"].shape == (64, 32, 3)
 
 
+@pytest.mark.parametrize("image_size", [3, (3,), (0, 4), (4, -1), (2.5, 4), "ab"])
+def test_invalid_image_sizes_are_refused(tmp_path, image_size):
+    with pytest.raises(ValueError, match="`image_size` must be"):
+        data.load(tmp_path, image_size=image_size)
+
+
 def test_large_photographs_are_antialiased(tmp_path):
     """Stripes of one pixel become grey. Without antialiasing they would stay black or white."""
     stripes = np.tile(np.array([0, 255], np.uint8), (200, 100))
