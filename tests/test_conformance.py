@@ -487,14 +487,14 @@ SERVING_CONTRACT = {
         "serving_default": ("inputs", {"reconstructions"}),
         "encode": ("inputs", {"latents"}),
         "decode": ("latents", {"outputs"}),
-        "score": ("inputs", {"score"}),
+        "score": ("inputs", {"score", "per_feature"}),
     },
     "vae": {
         "serving_default": ("inputs", {"reconstructions"}),
         "encode": ("inputs", {"mean", "scale"}),
         "decode": ("latents", {"outputs"}),
         "generate": ("seed", {"outputs", "latents"}),
-        "score": ("inputs", {"score"}),
+        "score": ("inputs", {"score", "per_feature"}),
     },
     "gan": {
         "serving_default": ("seed", {"outputs", "latents"}),
