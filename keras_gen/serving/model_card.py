@@ -196,4 +196,6 @@ def _in_a_word(value: Any) -> int | float | str:
         return value
     if isinstance(value, keras.Model):
         return f"{value.name}, {value.count_params()} parameters"
+    if getattr(value, "columns", ()):  # the section "Columns" describes them
+        return f"{type(value).__name__}, {len(modeled_columns(value.columns))} columns"
     return str(value)

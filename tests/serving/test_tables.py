@@ -381,6 +381,7 @@ def test_the_example_of_the_model_card_works_when_pasted(tables, table_server, t
         "| a b | `a_b` | positive | 2700 … 6300 | 3 |",
         "| sex | `sex_` | category | Kö'ln, b,c, d\"e | 0 |",
         "These columns are not part of the model: id (identifier), country (constant DE).",
+        "likelihood: Columns, 7 columns",
     ):
         assert line in card
     [command] = re.findall(r"^    (curl .*score_columns.*)$", card, re.MULTILINE)
@@ -391,3 +392,13 @@ def test_the_example_of_the_model_card_works_when_pasted(tables, table_server, t
     rows = np.array([typical, [NAN, *typical[1:]]], np.float32)
     expected = table_models["clients"].score(rows)
     np.testing.assert_allclose([row["score"] for row in answer], expected, rtol=1e-4)
+
+
+def test_a_row_of_nan_is_an_anomaly_without_missing_entries(server, images):
+    rows = images[:3].copy()
+    rows[1] = NAN
+    body = json.dumps({"signature_name": "score", "inputs": rows.tolist()})
+    url = f"http://localhost:{server['rest']}/v1/models/autoencoder:predict"
+    answer = json.loads(requests.post(url, data=body, timeout=60).content)["outputs"]
+    assert np.isfinite(answer["score"]).tolist() == [True, False, True]
+    assert answer["anomaly"][1] is True
