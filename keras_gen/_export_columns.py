@@ -103,25 +103,29 @@ def tensor_names(columns: Sequence[Column]) -> list[str]:
     A name in a SavedModel can only contain ASCII letters, digits, and the characters `_`, `.`, `-`.
     All other characters are replaced by `_`. TensorFlow does not distinguish capital letters from
     small ones. If two names are then equal, or equal to another input such as `seed`, then `_` is
-    appended to the second name. TensorFlow Serving encodes text in base64 if the name of the output
-    ends in `_bytes`. Therefore `_` is also appended to such a name of a column of text.
+    appended to the second name. Names that needed no replacement come first.
+
+    TensorFlow Serving encodes text in base64 if the name of the output ends in `_bytes`. Therefore
+    `_` is also appended to such a name of a column of text.
 
     Example:
         >>> tensor_names([Column("bill length (mm)", "real"), Column("Seed", "count")])
         ['bill_length__mm_', 'Seed_']
     """
-    names: list[str] = []
+    valid = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+    names: dict[str, str] = {}
     taken = set(_OTHER_NAMES)
-    for column in columns:
+    # Names that are valid come first, so that another name cannot take them.
+    for column in sorted(columns, key=lambda column: not valid.fullmatch(column.name)):
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", column.name)
-        name = name if re.match(r"[A-Za-z0-9]", name) else f"column{name}"
+        name = name if valid.match(name) else f"column{name}"
         if is_text(column) and name.endswith("_bytes"):
             name += "_"
         while name.lower() in taken:
             name += "_"
         taken.add(name.lower())
-        names.append(name)
-    return names
+        names[column.name] = name
+    return [names[column.name] for column in columns]
 
 
 def is_text(column: Column) -> bool:
