@@ -24,6 +24,9 @@ SAME = "test_conformance.py::test_every_execution_mode_is_the_same_training"
 FUSED = "fitting/test_fused_adam.py::test_training_ends_with_the_weights_of_keras_own"
 
 SLOW = {
+    "test_fuzz.py::test_hundreds_of_damaged_files_are_errors_of_ours[*": (
+        "test_fuzz.py::test_damaged_files_are_errors_of_ours[*",
+    ),
     # two processes each, several times
     "runs/test_strategies.py::test_two_workers_end_where_one_process_with_the_doubled_batch_does": (
         "test_compat.py::test_the_repairs_for_several_workers_do_what_they_say",

@@ -259,7 +259,8 @@ class RunFolder:
         """Load the trained model.
 
         Raises:
-            ValueError: If the run is not finished, or if the kind of model is not registered.
+            ValueError: If the run is not finished, if the kind of model is not registered, or if
+                the file is damaged.
         """
         self.check_finished()
         if self.config_file.is_file():
@@ -267,7 +268,14 @@ class RunFolder:
             config_file.check_kind(self.config_file.read_text("utf-8"), self.config_file)
         import keras
 
-        return keras.saving.load_model(self.model_file)
+        try:
+            return keras.saving.load_model(self.model_file)
+        except Exception as error:  # damaged files raise errors of many classes
+            reason = f"{type(error).__name__}: {error}"
+            raise ValueError(
+                f"{self.model_file} must be an intact model file whose classes are registered. "
+                f"Loading the file failed: {reason}"
+            ) from error
 
     def save_model(self, model: GenerativeModel) -> None:
         """Save the trained model. A run with a saved model is finished."""

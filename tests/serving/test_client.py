@@ -96,7 +96,10 @@ def test_status_and_signatures_are_typed(client):
         "inputs": Tensor("float32", (None, 8, 8, 1)),
         "condition": Tensor("int64", (None,)),
     }
-    assert score.outputs == {"score": Tensor("float32", (None,))}
+    assert score.outputs == {
+        "score": Tensor("float32", (None,)),
+        "per_feature": Tensor("float32", (None, 8, 8, 1)),
+    }
     assert ask.signatures()["generate_bytes"].outputs["outputs_bytes"] == Tensor("object", (None,))
 
 
