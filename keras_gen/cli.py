@@ -32,18 +32,25 @@ import tyro
 from keras_gen._errors import readable
 from keras_gen._versions import versions
 from keras_gen.runs import RECIPES, RunConfig, RunFolder
+from keras_gen.runs.recipes import kind_of
 
 _EXAMPLES: dict[str, tuple[str, ...]] = {
     "": ("keras-gen train vae", "keras-gen evaluate runs/vae", "keras-gen export runs/vae"),
     "train": (
         "keras-gen train vae",
-        "keras-gen train gan --dry-run",
+        "keras-gen train vae --data penguins",
         "keras-gen train --resume runs/vae",
     ),
     "sample": (
         "keras-gen sample runs/vae",
         "keras-gen sample runs/vae --num-samples 1000 --seed 7 --output samples.npy",
+        "keras-gen sample runs/vae --given species=Gentoo sex=male --output rows.csv",
     ),
+    "impute": (
+        "keras-gen impute runs/vae --data holes.csv --output complete.csv",
+        "keras-gen impute runs/vae --data holes.csv --output complete.csv --num-imputations 5",
+    ),
+    "score": ("keras-gen score runs/vae --data new.csv --output scores.csv",),
     "evaluate": ("keras-gen evaluate runs/vae", "keras-gen evaluate runs/vae --num-samples 5000"),
     "explore": ("keras-gen explore runs/vae", "keras-gen explore runs/vae --port 8000 --show"),
     "audit": ("keras-gen audit runs/vae", "keras-gen audit runs/vae --num-seeds 5 --epochs 20"),
@@ -60,12 +67,17 @@ _CALLS = {
 }
 """`{function of keras_gen.runs: command}`. Each has one argument, a path."""
 
+_TABLE_NAME = re.compile(r"^penguins$|\.[a-z0-9]+$", re.IGNORECASE)
+"""Names of data that can be a table. Other names do not need the import of TensorFlow."""
+
 _TRANSLATIONS = {
     r"first import the file that registers it with `keras_gen\.runs\.register`": (
         "name the file that registers it: `keras-gen --import FILE …`"
     ),
     r"keras\.optimizers\.Adam\(global_clipnorm=1\.0\)": "--clip-norm 1",
     r"\bskip_corrupt=True": "--skip-corrupt",
+    r" In Python, `keras_gen\.runs\.for_table\(config\)` sets the values for tables\.": "",
+    r"`kinds=\{'?([^':{}]+)'?: '(\w+)'\}`": r"`--kinds \1=\2`",
     r"`data_dir`": "`--data-dir`",
     r"Load the data with `labels=False`\.": "Train a model that needs no labels.",
 }
@@ -123,13 +135,58 @@ class Sample:
     seed: int = 0
     """Seed of the samples."""
     output: pathlib.Path | None = None
-    """File to write, .png or .npy. Default: samples.png or samples.npy in the folder of the run."""
+    """File to write: .png, .npy, or .csv, .tsv, .parquet, .xlsx for a table. Default: in RUN."""
+    given: tuple[str, ...] = ()
+    """Entries that each row of a table must have, NAME=VALUE, such as age=50 smoker=yes."""
 
     def __call__(self) -> None:
         """Write the samples to a file, and print the path of the file."""
         from keras_gen.runs.evaluate import sample
 
-        print(sample(self.run, self.num_samples, self.seed, self.output))
+        print(sample(self.run, self.num_samples, self.seed, self.output, self.given))
+
+
+@dataclasses.dataclass(frozen=True)
+class Impute:
+    """Fill in the missing entries of a table with a trained VAE."""
+
+    run: tyro.conf.Positional[pathlib.Path]
+    """Folder of the run of a VAE of a table, such as runs/vae."""
+    data: str
+    """Table with missing entries. It has the columns of the training table, in any order."""
+    output: pathlib.Path
+    """Completed table. Other entries, columns and the order of the rows are copied as they are."""
+    num_imputations: int | None = None
+    """Number of completed tables with sampled entries, NAME-1, NAME-2, … Default: estimates."""
+    num_samples: int = 1000
+    """Number of samples of the latents per row. More samples make the estimates more accurate."""
+    seed: int = 0
+    """Seed of the samples."""
+
+    def __call__(self) -> None:
+        """Write the completed table, and print how many entries were filled in."""
+        from keras_gen.runs.evaluate import impute
+
+        arguments = (self.num_imputations, self.num_samples, self.seed)
+        print(impute(self.run, self.data, self.output, *arguments))
+
+
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """Compute anomaly scores of new examples: a table with one row per example."""
+
+    run: tyro.conf.Positional[pathlib.Path]
+    """Folder of the run of a VAE or an autoencoder, such as runs/vae."""
+    data: str
+    """A table, an .npz file with the array x, or a folder of images."""
+    output: pathlib.Path
+    """Table of scores to write: .csv, .tsv, .parquet or .xlsx."""
+
+    def __call__(self) -> None:
+        """Write the table of scores, and print its path."""
+        from keras_gen.runs.evaluate import score
+
+        print(score(self.run, self.data, self.output))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -238,6 +295,8 @@ class Verify:
 
 _COMMANDS = {
     "sample": Sample,
+    "impute": Impute,
+    "score": Score,
     "evaluate": Evaluate,
     "explore": Explore,
     "audit": Audit,
@@ -355,6 +414,10 @@ def _run(args: list[str]) -> None:
         _import(name)
     parsed = _parse(args)
     command = parsed.command
+    if isinstance(command, Train) and command.config is not None and not command.resume:
+        defaults = _with_table_defaults(parsed)
+        if defaults is not None:
+            command = _parse(args, defaults).command
     if isinstance(command, Train) and command.resume:
         RunFolder(command.resume).check_exists()
         if command.config is not None:
@@ -375,6 +438,24 @@ def _with_saved_config(parsed: Any) -> Any:
     if type(saved) is not type(parsed.command.config):
         return parsed
     command = dataclasses.replace(parsed.command, config=saved)
+    return dataclasses.replace(parsed, command=command)
+
+
+def _with_table_defaults(parsed: Any) -> Any:
+    """Return the arguments of `train KIND --data TABLE`, but with the defaults for tables.
+
+    When the command line is parsed again, the result supplies the defaults of omitted flags. The
+    result is None if the data are not a table, or if the defaults are the same for tables.
+    """
+    config = parsed.command.config
+    defaults = RECIPES[kind_of(config)].table_defaults
+    if not defaults or not _TABLE_NAME.search(config.data):
+        return None
+    from keras_gen.runs.tables import is_table
+
+    if not is_table(config):
+        return None
+    command = dataclasses.replace(parsed.command, config=type(config)(**defaults))
     return dataclasses.replace(parsed, command=command)
 
 

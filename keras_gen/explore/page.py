@@ -65,6 +65,12 @@ def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
     folder = RunFolder(run)
     config = folder.read_config()
     model = folder.load_model()
+    if model.columns:
+        raise ValueError(
+            "The model must be trained on images. Received: a model of a table. "
+            f"`keras-gen sample {folder.path} --given NAME=VALUE` generates rows with given "
+            f"entries, and `keras-gen evaluate {folder.path}` plots the columns."
+        )
     _, test_data = load_data(config)
     x, labels = as_arrays(test_data, _MAX_TEST_IMAGES)
     exploration = Exploration(model, x, labels)

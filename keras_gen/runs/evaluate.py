@@ -1,39 +1,59 @@
-"""Functions for finished runs: `sample`, `evaluate`, `audit` and `export`."""
+"""Functions for finished runs: `sample`, `impute`, `score`, `evaluate`, `audit` and `export`."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from keras_gen import evaluation, serving
+from keras_gen._columns import decode_array, modeled_columns
 from keras_gen._files import PathLike, atomic_write
 from keras_gen.data import as_arrays
+from keras_gen.evaluation import tables as table_evaluation
 from keras_gen.evaluation.figures import are_images, save_grid, save_matrix
+from keras_gen.runs import tables
 from keras_gen.runs.folder import RunFolder
+from keras_gen.runs.new_examples import new_examples
 from keras_gen.runs.recipes import RunConfig
 from keras_gen.runs.recipes.recipe import adam
 from keras_gen.runs.report import write_report
 from keras_gen.runs.train import load_data
 
+_MOST_TRAINING_ROWS = 50_000  # largest numbers of rows that `evaluate` uses
+_MOST_TEST_ROWS = 2000
+_FEWEST_GENERATED_ROWS = 1000
+_SCORED_TOGETHER = 256
+
 
 def sample(
-    run: PathLike, num_samples: int = 100, seed: int = 0, output: PathLike | None = None
+    run: PathLike,
+    num_samples: int = 100,
+    seed: int = 0,
+    output: PathLike | None = None,
+    given: Sequence[str] = (),
 ) -> pathlib.Path:
     """Generate samples with the model of a run, and write them to a file.
 
     Images are written as one PNG file with a grid of all samples. If the samples are not images, or
-    if `output` ends in `.npy`, the file contains a NumPy array `[num_samples, *data_shape]`.
+    if `output` ends in `.npy`, the file contains a NumPy array `[num_samples, *data_shape]`. Rows
+    of a table are written as a table with the names, categories, units and decimal places of the
+    original.
 
     Args:
         run: Folder of the run.
         num_samples: Number of samples. Default: 100.
         seed: Seed of the samples. Default: 0.
-        output: Path of the file. Default: `samples.png` for images, and `samples.npy` for other
-            data, in the folder of the run.
+        output: Path of the file. Default: `samples.png` for images, `samples.csv` for tables, and
+            `samples.npy` for other data, in the folder of the run. A table can also be written as
+            .tsv, .parquet or .xlsx.
+        given: Entries that each row of a table must have, as texts `NAME=VALUE`, such as
+            `["age=50", "smoker=yes"]`. The other entries are sampled given these entries. Default:
+            no given entries.
 
     Returns:
         Path of the file.
@@ -42,7 +62,16 @@ def sample(
         ValueError: If the run is not finished, or if the model cannot generate samples.
     """
     folder = RunFolder(run)
-    samples = np.asarray(evaluation.generate_samples(folder.load_model(), num_samples, seed))
+    model: Any = folder.load_model()
+    if model.columns:
+        path = folder.samples_file(suffix=".csv") if output is None else pathlib.Path(output)
+        return _sample_rows(model, num_samples, seed, path, given)
+    if given:
+        raise ValueError(
+            f"`given` is only for models of tables. Received: given={list(given)} for {folder.path}"
+            ", which is a model of other data. Omit `given`."
+        )
+    samples = np.asarray(evaluation.generate_samples(model, num_samples, seed))
     if output is None:
         path = folder.samples_file(suffix=".png" if are_images(samples) else ".npy")
     else:
@@ -52,6 +81,169 @@ def sample(
         save_grid(path, samples)
     else:
         np.save(path, samples)
+    return path
+
+
+def _sample_rows(
+    model: Any, num_samples: int, seed: int, path: pathlib.Path, given: Sequence[str]
+) -> pathlib.Path:
+    """Write generated rows of a table to a file."""
+    if path.suffix.lower() != ".npy":
+        tables.check_output(path)
+    if given:
+        _check_imputes(model, "given")
+        row = tables.parse_given(model.columns, given)
+        rows = model.impute(row, num_imputations=num_samples, num_samples=1000, seed=seed)[:, 0]
+    else:
+        rows = np.asarray(model.generate(num_samples, seed=seed))
+    if path.suffix.lower() == ".npy":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.save(path, rows)
+    else:
+        tables.write_frame(path, decode_array(model.columns, rows))
+    return path
+
+
+def _check_imputes(model: Any, argument: str) -> None:
+    """Raise a `ValueError` if a model cannot impute missing entries."""
+    if not model.columns or not hasattr(model, "impute"):
+        what = "a table" if model.columns else "other data"
+        raise ValueError(
+            f"`{argument}` needs a VAE of a table. Received: a {type(model).__name__} of {what}. "
+            "Train a VAE on a table: `keras-gen train vae --data FILE`."
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Imputed:
+    """What `impute` has filled in. `print` shows it."""
+
+    files: list[pathlib.Path]
+    """The completed tables, one per imputation."""
+    counts: dict[str, int]
+    """Number of filled entries of each column."""
+    rows: int
+    """Number of rows of the table."""
+
+    def __str__(self) -> str:
+        """Return one line per column, and the paths of the files."""
+        width = max(map(len, self.counts))
+        lines = [f"Filled entries in {self.rows:,} rows:"]
+        lines += [f"  {name:<{width}}  {count:,}" for name, count in self.counts.items()]
+        return "\n".join([*lines, *map(str, self.files)])
+
+
+def impute(
+    run: PathLike,
+    data: PathLike,
+    output: PathLike,
+    num_imputations: int | None = None,
+    num_samples: int = 1000,
+    seed: int = 0,
+) -> Imputed:
+    """Fill in the missing entries of a table, and write the completed table.
+
+    All other entries, other columns, the order of the rows, the header and the separator stay as
+    they are.
+
+    Args:
+        run: Folder of the run of a VAE of a table.
+        data: The table with missing entries, a file with the columns of the training table.
+        output: The completed table. With `num_imputations`, the files are `NAME-1.csv`,
+            `NAME-2.csv`, … if `output` is `NAME.csv`.
+        num_imputations: Number of completed tables, in each of which the missing entries are
+            sampled. Default: one table with means and most probable categories.
+        num_samples: Number of samples of the latents per row. Default: 1000.
+        seed: Seed of the samples. Default: 0.
+
+    Returns:
+        `Imputed`.
+
+    Raises:
+        ValueError: If the run is not finished, if its model is not a VAE of a table, or if the file
+            does not fit the table of the run. The message names the line and the column.
+    """
+    model: Any = RunFolder(run).load_model()
+    _check_imputes(model, "impute")
+    output = pathlib.Path(output)
+    file = tables.RowsFile(tables.source_of(data), model.columns)
+    complete = model.impute(
+        file.array, num_samples=num_samples, num_imputations=num_imputations, seed=seed
+    )
+    if num_imputations is None:
+        file.write(output, complete)
+        files = [output]
+    else:
+        files = []
+        for number, rows in enumerate(complete, 1):
+            files.append(output.with_name(f"{output.stem}-{number}{output.suffix}"))
+            file.write(files[-1], rows)
+    missing = np.isnan(file.array).sum(axis=0)
+    counts = {column.name: int(n) for column, n in zip(file.modeled, missing, strict=True)}
+    return Imputed(files, counts, len(file.array))
+
+
+def score(run: PathLike, data: PathLike, output: PathLike) -> pathlib.Path:
+    """Compute the anomaly score of each example, and write a table of scores.
+
+    The columns are `row` (from 1), `index` (from 0) or `file`, then `score`, and `anomaly` if the
+    model has a threshold. For a table, a column `score_NAME` says how much each column adds.
+
+    Args:
+        run: Folder of the run of a VAE or an autoencoder.
+        data: A table, an `.npz` file with the array `x`, or a folder of images. Its subfolders are
+            searched, too.
+        output: The table of scores, .csv, .tsv, .parquet or .xlsx.
+
+    Returns:
+        Path of the table of scores.
+
+    Raises:
+        ValueError: If the run is not finished, if its model has no anomaly score or is conditional,
+            or if the data do not fit the model.
+    """
+    import pandas
+
+    folder = RunFolder(run)
+    model: Any = folder.load_model()
+    path = tables.check_output(output)
+    if not hasattr(model, "score_per_feature"):
+        raise ValueError(
+            "`score` needs a VAE or an autoencoder. Received: the run of a "
+            f"{type(model).__name__}, {run}."
+        )
+    if model.num_classes:
+        raise ValueError(
+            "`score` needs a model that does not depend on labels. Received: the run of a "
+            f"conditional model, {run}. Use `model.score(x, labels)` in Python."
+        )
+    if model.columns:
+        x = tables.RowsFile(tables.source_of(data), model.columns).array
+        frame = pandas.DataFrame({"row": np.arange(1, len(x) + 1)})
+        starts = range(0, len(x), _SCORED_TOGETHER)
+        batches = iter([x[start : start + _SCORED_TOGETHER] for start in starts])
+    else:
+        if folder.config_file.is_file() and folder.read_config().binarize:
+            raise ValueError(
+                "`score` needs a model of the examples as they are. Received: a run with "
+                f"binarize=True, {run}. Use `model.score(x)` in Python with binary pixels."
+            )
+        name, examples, batches = new_examples(data, model.data_shape)
+        frame = pandas.DataFrame({name: examples})
+    scores = []
+    of_columns = []
+    for batch in batches:
+        scores.append(model.score(batch).numpy())
+        if model.columns:
+            of_columns.append(model.score_per_feature(batch).numpy())
+    frame["score"] = np.concatenate(scores)
+    if model.threshold is not None:
+        frame["anomaly"] = np.asarray(model.exceeds(frame["score"].to_numpy(np.float32)))
+    if model.columns:
+        per_column = np.concatenate(of_columns)
+        for index, column in enumerate(modeled_columns(model.columns)):
+            frame[f"score_{column.name}"] = per_column[:, index]
+    tables.write_frame(path, frame)
     return path
 
 
@@ -77,6 +269,8 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
     folder = RunFolder(run)
     config = folder.read_config()
     model = folder.load_model()
+    if model.columns:
+        return _evaluate_table(folder, config, model, num_samples, seed)
     train_data, test_data = _load_with_labels_if_any(config)
     test, labels = as_arrays(test_data)
     real = test
@@ -99,6 +293,34 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
         split=split,
     )
     result.save(folder.evaluation_file)
+    evaluation.save_latent_figures(model, folder.path, test, labels, seed)
+    write_report(folder)
+    return result
+
+
+def _evaluate_table(
+    folder: RunFolder, config: RunConfig, model: Any, num_samples: int, seed: int
+) -> evaluation.Evaluation:
+    """Evaluate the model of a table. See `evaluate`."""
+    train_data, test_data = load_data(config)
+    train, _ = as_arrays(train_data, _MOST_TRAINING_ROWS)
+    test, _ = as_arrays(test_data, _MOST_TEST_ROWS)
+    result = evaluation.summarize(model, test, num_samples=num_samples, seed=seed)
+    label = None
+    if config.label is not None:
+        label, _ = tables.label_column(model.columns, config.label)
+    number = max(_FEWEST_GENERATED_ROWS, len(train))
+    generated = np.asarray(model.generate(number, seed=seed))
+    found = [table_evaluation.table_scores(model.columns, generated, train, test, label, seed)]
+    if hasattr(model, "impute"):
+        found.append(table_evaluation.imputation_scores(model, model.columns, train, test, seed))
+    for scores, comments in found:
+        result.scores.extend(scores)
+        result.comments.extend(comments)
+    result.save(folder.evaluation_file)
+    table_evaluation.save_columns(folder.columns_file, model.columns, train, generated)
+    table_evaluation.save_associations(folder.associations_file, model.columns, train, generated)
+    labels = None if label is None else np.nan_to_num(test[:, label], nan=-1).astype(int)
     evaluation.save_latent_figures(model, folder.path, test, labels, seed)
     write_report(folder)
     return result

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import csv
+import itertools
 import json
 import pathlib
 import shlex
@@ -19,6 +21,7 @@ from keras_gen.runs.folder import RunFolder
 from keras_gen.runs.recipes import RECIPES, RunConfig, kind_of
 
 _TEMPLATE = pathlib.Path(__file__).parent / "report.html.jinja"
+_SHOWN_ROWS = 10  # number of generated rows of a table
 _CAPTIONS = {  # name of a figure: (CSS class, caption). The class `pixels` enlarges images.
     "samples": ("pixels", "Samples"),
     "reconstructions": ("pixels", "Rows of test images, each followed by a row of reconstructions"),
@@ -32,6 +35,12 @@ _CAPTIONS = {  # name of a figure: (CSS class, caption). The class `pixels` enla
         "",
         "Latents of the test examples in two dimensions, computed by t-SNE if there are more than "
         "two latents. Near points have similar latents. Distances between groups mean little",
+    ),
+    "columns": ("wide", "Columns of the table: training rows and generated rows"),
+    "associations": (
+        "wide",
+        "Associations between columns: Pearson correlation of numbers, Cramér's V of categories, "
+        "and correlation ratio of numbers and categories. The last matrix should be white",
     ),
 }
 
@@ -66,6 +75,7 @@ def write_report(run: PathLike) -> pathlib.Path:
         scores=evaluation.get("scores"),
         sentences=_lines(evaluation.get("words", [])),
         figures=list(_figures(folder)),
+        rows=_generated_rows(folder),
         audit=_read_json(folder.audit_file).get("words"),
         correlations=_image_source(folder.correlations_file),
         curves=_curves(folder),
@@ -92,6 +102,15 @@ def subtitle(config: RunConfig) -> str:
     """
     title = RECIPES[kind_of(config)].title
     return f"{title}, trained on {config.data} for {config.epochs} epochs."
+
+
+def _generated_rows(folder: RunFolder) -> list[list[str]]:
+    """Return the names and the first generated rows of a table, or an empty list."""
+    path = folder.samples_file(suffix=".csv")
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        return [*itertools.islice(csv.reader(file), 1 + _SHOWN_ROWS)]
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from keras_gen.runs.recipes import autoencoder, gan, vae
@@ -12,6 +14,7 @@ from keras_gen.runs.recipes.recipe import Recipe, RunConfig
 from keras_gen.runs.recipes.vae import VAEConfig
 
 if TYPE_CHECKING:
+    from keras_gen._columns import Column
     from keras_gen.models import GenerativeModel
 
 __all__ = [
@@ -22,6 +25,8 @@ __all__ = [
     "RunConfig",
     "VAEConfig",
     "build",
+    "build_for_table",
+    "for_table",
     "kind_of",
     "register",
 ]
@@ -128,3 +133,47 @@ def build(
     """
     recipe = RECIPES[kind_of(config)]
     return recipe.build(config, data_shape, steps, num_classes)
+
+
+def for_table(config: RunConfig) -> RunConfig:
+    """Return a configuration with the defaults for tables in place of the defaults for images.
+
+    Args:
+        config: A configuration. Fields that have the default of their class are replaced.
+
+    Example:
+
+    >>> config = for_table(VAEConfig(data="penguins", latent_size=3))
+    >>> config.network, config.likelihood, config.latent_size
+    ('mlp', 'columns', 3)
+    """
+    defaults = type(config)()
+    changes = {
+        name: value
+        for name, value in RECIPES[kind_of(config)].table_defaults.items()
+        if getattr(config, name) == getattr(defaults, name)
+    }
+    return dataclasses.replace(config, **changes)
+
+
+def build_for_table(config: RunConfig, columns: Sequence[Column], steps: int) -> GenerativeModel:
+    """Build and compile the model of a table that `config` describes.
+
+    Args:
+        config: The configuration of a registered kind of model, such as
+            `for_table(VAEConfig(data="penguins"))`.
+        columns: The columns of the table, such as `table.columns`.
+        steps: Number of training steps of the whole run, for the learning-rate schedule.
+
+    Raises:
+        ValueError: If the kind of model cannot be trained on tables, or if a setting is invalid.
+    """
+    recipe = RECIPES[kind_of(config)]
+    if recipe.build_for_table is None:
+        known = [kind for kind, other in RECIPES.items() if other.build_for_table is not None]
+        raise ValueError(
+            f"The kind of model must be one that can be trained on tables: {', '.join(known)}. "
+            f"Received: {kind_of(config)}, and the table {config.data}. Use the VAE: "
+            f"`keras-gen train vae --data {config.data}`."
+        )
+    return recipe.build_for_table(config, columns, steps)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
-from keras_gen.runs.recipes.recipe import Recipe, RunConfig, adam, encoder_and_decoder
+from keras_gen.runs.recipes.recipe import (
+    Recipe,
+    RunConfig,
+    adam,
+    check_table_settings,
+    encoder_and_decoder,
+)
 
 if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
+    from keras_gen._columns import Column
     from keras_gen.models import RegularizedAutoencoder
 
 
@@ -23,7 +31,9 @@ class AutoencoderConfig(RunConfig):
     epochs: int = 30
     """Number of passes over the training data."""
     network: Literal["mlp", "conv"] = "mlp"
-    """Encoder and decoder: multilayer perceptrons (mlp), or convolutions of stride 2 (conv)."""
+    """Encoder and decoder: multilayer perceptrons (mlp, tables) or convolutions (conv)."""
+    hidden: tuple[int, ...] = (512, 256)
+    """Units of the hidden layers of the encoder (only mlp). The decoder reverses their order."""
     latent_size: int = 32
     """Number of latent dimensions."""
     l2: float = 1e-6
@@ -35,7 +45,9 @@ class AutoencoderConfig(RunConfig):
     contractive: float = 0.0
     """Weight of the squared norm of the Jacobian of the encoder (contractive autoencoder)."""
     loss: str = "binary_crossentropy"
-    """Reconstruction loss L: the name of a Keras loss, such as mse."""
+    """Reconstruction loss L: the name of a Keras loss, such as mse, or columns for a table."""
+    column_scale: Literal["optimal", "learned", "decoded", "mixture"] = "optimal"
+    """σ of the numbers of a table, one per column (optimal, learned), decoded, or of a mixture."""
     learning_rate: float = 1e-3
     """Initial learning rate of Adam."""
     patience: int | None = None
@@ -58,10 +70,15 @@ def build(
     """
     import keras
 
-    from keras_gen import distributions, regularizers
+    from keras_gen import distributions
     from keras_gen.models import RegularizedAutoencoder
 
-    make_encoder, make_decoder = encoder_and_decoder(config.network)
+    if config.loss == "columns":
+        raise ValueError(
+            "`loss` must be the name of a Keras loss for data that are not a table. Received: "
+            "loss='columns'."
+        )
+    make_encoder, make_decoder = encoder_and_decoder(config.network, config.hidden)
     latent_shape = (config.latent_size,)
     l2 = keras.regularizers.L2(config.l2)
     model = RegularizedAutoencoder(
@@ -73,6 +90,53 @@ def build(
         seed=config.seed,
         name=config.name,
     )
+    _compile(model, config, steps, config.loss)
+    return model
+
+
+def build_for_table(
+    config: AutoencoderConfig, columns: Sequence[Column], steps: int
+) -> RegularizedAutoencoder:
+    """Build and compile the autoencoder that `config` describes, for the rows of a table.
+
+    Args:
+        config: The settings.
+        columns: The columns of the table.
+        steps: Number of training steps of the whole run, for the learning-rate schedule.
+
+    Raises:
+        ValueError: If a setting is invalid, or if a setting is only for other data.
+    """
+    import keras
+
+    from keras_gen import distributions, networks
+    from keras_gen.models import RegularizedAutoencoder
+
+    check_table_settings(config, network="mlp", loss="columns", contractive=0.0)
+    likelihood = distributions.Columns(columns, scale=config.column_scale)
+    make_encoder, make_decoder = encoder_and_decoder(config.network, config.hidden)
+    latent_shape = (config.latent_size,)
+    l2 = keras.regularizers.L2(config.l2)
+    features = networks.ColumnFeatures(columns)
+    model = RegularizedAutoencoder(
+        encoder=make_encoder(
+            likelihood.event_shape, latent_shape, kernel_regularizer=l2, features=features
+        ),
+        decoder=make_decoder(latent_shape, likelihood.parameter_shape, kernel_regularizer=l2),
+        prior=distributions.FittedMixture(config.latent_size),
+        likelihood=likelihood,
+        seed=config.seed,
+        name=config.name,
+    )
+    _compile(model, config, steps, likelihood)
+    return model
+
+
+def _compile(
+    model: RegularizedAutoencoder, config: AutoencoderConfig, steps: int, loss: Any
+) -> None:
+    from keras_gen import regularizers
+
     weights = {
         regularizers.LatentL1: config.latent_l1,
         regularizers.LatentL2: config.latent_l2,
@@ -80,11 +144,10 @@ def build(
     }
     model.compile(
         adam(config, steps, config.learning_rate),
-        loss=config.loss,
+        loss=loss,
         regularizers=[regularizer(weight) for regularizer, weight in weights.items() if weight],
         steps_per_execution=config.steps_per_execution,
     )
-    return model
 
 
 def fit_latent_density(model: RegularizedAutoencoder, data: np.ndarray | tf.data.Dataset) -> None:
@@ -92,10 +155,21 @@ def fit_latent_density(model: RegularizedAutoencoder, data: np.ndarray | tf.data
     model.fit_latent_density(data)
 
 
+TABLE_DEFAULTS = {
+    "hidden": (128, 128),
+    "loss": "columns",
+    "latent_size": 4,
+    "epochs": 100,
+    "batch_size": 64,
+}
+"""The defaults of `keras-gen train autoencoder` for a table, where they differ from others."""
+
 RECIPE = Recipe(
     title="A regularized autoencoder",
     config=AutoencoderConfig,
     build=build,
+    build_for_table=build_for_table,
+    table_defaults=TABLE_DEFAULTS,
     after_fit=fit_latent_density,
     examples=(
         "keras-gen train autoencoder",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
+    from keras_gen._columns import Column
     from keras_gen.models import GenerativeModel
 
 _POSITIVE = (
@@ -48,7 +49,7 @@ class RunConfig:
     """
 
     data: str = "mnist_mini"
-    """mnist_mini (embedded), a TFDS data set by name, an image folder, a .npz or a .csv file."""
+    """mnist_mini or penguins (embedded), a TFDS data set, an image folder, .npz, or a table."""
     data_dir: str | None = None
     """Folder of all TFDS data sets. Default: TFDS_DATA_DIR if set, else ~/tensorflow_datasets."""
     batch_size: int = 128
@@ -67,6 +68,10 @@ class RunConfig:
     """Name of the run and of the SavedModel."""
     savedmodels: pathlib.Path = pathlib.Path("savedmodels")
     """Folder of all SavedModels. The new version is the subfolder NAME/<next integer>."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of columns of a table, NAME=KIND, which replace inferred kinds: visits=count."""
+    label: str | None = None
+    """Column of a table that `evaluate` predicts after training a classifier on generated rows."""
     images_every: int = 10
     """Interval in epochs between images of samples. The last epoch always writes images."""
     checkpoint_every: int | None = None
@@ -86,6 +91,7 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check the settings."""
+        object.__setattr__(self, "kinds", tuple(self.kinds))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             must_be_positive = field.name in _POSITIVE or field.name.endswith("learning_rate")
@@ -127,6 +133,10 @@ class Recipe:
             before the training writes images of samples, and before the trained model is saved.
             `data` contains training examples, as an array or a `tf.data.Dataset`.
         examples: Up to three command lines, which the help text of the subcommand shows at its end.
+        build_for_table: Function `(config, columns, steps)` that returns a compiled model of a
+            table with these columns. Default: the kind of model cannot be trained on tables.
+        table_defaults: Values of the fields of `config` that are the defaults of `keras-gen train`
+            for a table. Default: the same defaults as for other data.
 
     Raises:
         ValueError: If `config` is not a dataclass derived from `RunConfig`.
@@ -151,6 +161,8 @@ class Recipe:
     build: Callable[[Any, tuple[int, ...], int, int | None], GenerativeModel]
     after_fit: Callable[[Any, np.ndarray | tf.data.Dataset], None] | None = None
     examples: tuple[str, ...] = ()
+    build_for_table: Callable[[Any, Sequence[Column], int], GenerativeModel] | None = None
+    table_defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check that `config` is a dataclass derived from `RunConfig`."""
@@ -191,13 +203,37 @@ def adam(
 
 
 def encoder_and_decoder(
-    network: Literal["mlp", "conv"],
+    network: Literal["mlp", "conv"], hidden: Sequence[int]
 ) -> tuple[Callable[..., keras.Model], Callable[..., keras.Model]]:
-    """Return `(make_encoder, make_decoder)`, two functions that build networks of a type."""
+    """Return `(make_encoder, make_decoder)`, two functions that build networks of a type.
+
+    Args:
+        network: Type of the networks.
+        hidden: Units of the hidden layers of an encoder of the type `"mlp"`, from the input to the
+            output. The decoder has the same layers in reverse order.
+    """
     from keras_gen import networks
 
     if network == "mlp":
-        encoder = functools.partial(networks.mlp, hidden=(512, 256))
-        decoder = functools.partial(networks.mlp, hidden=(256, 512))
+        encoder = functools.partial(networks.mlp, hidden=tuple(hidden))
+        decoder = functools.partial(networks.mlp, hidden=tuple(hidden)[::-1])
         return encoder, decoder
     return networks.conv_encoder, networks.conv_decoder
+
+
+def check_table_settings(config: Any, **expected: object) -> None:
+    """Raise a `ValueError` if a setting of a run on a table has a value that only images can have.
+
+    Args:
+        config: The settings.
+        **expected: The value that each setting must have for a table.
+    """
+    expected = {**expected, "binarize": False, "skip_corrupt": False}
+    for name, value in expected.items():
+        received = getattr(config, name)
+        if received != value:
+            raise ValueError(
+                f"`{name}` must be {value!r} for a table. Received: {name}={received!r} for "
+                f"{config.data}. `keras-gen train` has this value if the setting is omitted. In "
+                "Python, `keras_gen.runs.for_table(config)` sets the values for tables."
+            )

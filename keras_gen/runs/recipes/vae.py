@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
-from keras_gen.runs.recipes.recipe import Recipe, RunConfig, adam, encoder_and_decoder
+from keras_gen.runs.recipes.recipe import (
+    Recipe,
+    RunConfig,
+    adam,
+    check_table_settings,
+    encoder_and_decoder,
+)
 
 if TYPE_CHECKING:
     from keras_gen import distributions, objectives
+    from keras_gen._columns import Column
     from keras_gen.models import VAE
 
 
@@ -19,7 +27,9 @@ class VAEConfig(RunConfig):
     name: str = "vae"
     """Name of the run and of the SavedModel."""
     network: Literal["mlp", "conv"] = "conv"
-    """Encoder and decoder: multilayer perceptrons (mlp), or convolutions of stride 2 (conv)."""
+    """Encoder and decoder: multilayer perceptrons (mlp, tables) or convolutions (conv)."""
+    hidden: tuple[int, ...] = (512, 256)
+    """Units of the hidden layers of the encoder (only mlp). The decoder reverses their order."""
     latent_size: int = 10
     """Number of latent dimensions."""
     posterior: Literal["diagonal", "full", "flow"] = "diagonal"
@@ -30,10 +40,14 @@ class VAEConfig(RunConfig):
     """Prior p(z): N(0, I), learned normal, normal mixture, VampPrior, or one normal per label."""
     prior_components: int = 20
     """Number of components of the mixture prior or the VampPrior."""
-    likelihood: Literal["bernoulli", "continuous_bernoulli", "normal", "categorical"] = "bernoulli"
-    """Likelihood p(x|z) of each pixel. categorical: one probability per grey value (256)."""
+    likelihood: Literal["bernoulli", "continuous_bernoulli", "normal", "categorical", "columns"] = (
+        "bernoulli"
+    )
+    """Likelihood p(x|z). categorical: of 256 grey values. columns: one distribution per column."""
     scale: float | Literal["shared", "optimal", "per_element"] = "optimal"
     """σ of the normal likelihood: a number, learned (shared), optimal, or decoded (per_element)."""
+    column_scale: Literal["optimal", "learned", "decoded", "mixture"] = "mixture"
+    """σ of the numbers of a table, one per column (optimal, learned), decoded, or of a mixture."""
     objective: Literal["elbo", "iwae"] = "elbo"
     """Lower bound of log p(x) that the training maximizes."""
     num_samples: int = 1
@@ -77,7 +91,7 @@ def build(
     posterior = _posterior(config)
     likelihood = _likelihood(config, data_shape)
     prior = _prior(config, num_classes)
-    make_encoder, make_decoder = encoder_and_decoder(config.network)
+    make_encoder, make_decoder = encoder_and_decoder(config.network, config.hidden)
     labels = num_classes if config.conditional else None
     model = VAE(
         encoder=make_encoder(data_shape, (posterior.parameter_size,), num_classes=labels),
@@ -85,6 +99,51 @@ def build(
         posterior=posterior,
         likelihood=likelihood,
         prior=prior,
+        seed=config.seed,
+        name=config.name,
+    )
+    model.compile(
+        adam(config, steps, config.learning_rate),
+        objective=_objective(config),
+        steps_per_execution=config.steps_per_execution,
+    )
+    return model
+
+
+def build_for_table(config: VAEConfig, columns: Sequence[Column], steps: int) -> VAE:
+    """Build and compile the VAE that `config` describes, for the rows of a table.
+
+    Args:
+        config: The settings.
+        columns: The columns of the table.
+        steps: Number of training steps of the whole run, for the learning-rate schedule.
+
+    Raises:
+        ValueError: If a setting is invalid, or if a setting is only for other data.
+    """
+    from keras_gen import distributions, networks
+    from keras_gen.models import VAE
+
+    check_table_settings(config, network="mlp", likelihood="columns", conditional=False)
+    if config.prior == "conditional":
+        raise ValueError(
+            "`prior` must be 'standard', 'learned', 'mixture' or 'vamp' for a table. Received: "
+            "prior='conditional'. A label is a column like any other: "
+            "`keras-gen sample RUN --given NAME=VALUE` generates rows with a given label."
+        )
+    posterior = _posterior(config)
+    likelihood = distributions.Columns(columns, scale=config.column_scale)
+    make_encoder, make_decoder = encoder_and_decoder(config.network, config.hidden)
+    model = VAE(
+        encoder=make_encoder(
+            likelihood.event_shape,
+            (posterior.parameter_size,),
+            features=networks.ColumnFeatures(columns),
+        ),
+        decoder=make_decoder((config.latent_size,), likelihood.parameter_shape),
+        posterior=posterior,
+        likelihood=likelihood,
+        prior=_prior(config, None),
         seed=config.seed,
         name=config.name,
     )
@@ -115,6 +174,11 @@ def _likelihood(config: VAEConfig, data_shape: tuple[int, ...]) -> distributions
         return distributions.ContinuousBernoulli(data_shape)
     if config.likelihood == "normal":
         return distributions.Normal(data_shape, scale=config.scale)
+    if config.likelihood == "columns":
+        raise ValueError(
+            "`likelihood` must be 'bernoulli', 'continuous_bernoulli', 'normal' or 'categorical' "
+            "for data that are not a table. Received: likelihood='columns'."
+        )
     return distributions.Categorical(data_shape)
 
 
@@ -149,10 +213,23 @@ def _objective(config: VAEConfig) -> objectives.Objective:
     return objectives.ELBO(kl_weight, config.num_samples, config.free_bits)
 
 
+TABLE_DEFAULTS = {
+    "network": "mlp",
+    "hidden": (128, 128),
+    "likelihood": "columns",
+    "latent_size": 8,
+    "prior": "mixture",
+    "epochs": 150,
+    "batch_size": 64,
+}
+"""The defaults of `keras-gen train vae` for a table, where they differ from those of images."""
+
 RECIPE = Recipe(
     title="A variational autoencoder",
     config=VAEConfig,
     build=build,
+    build_for_table=build_for_table,
+    table_defaults=TABLE_DEFAULTS,
     examples=(
         "keras-gen train vae --posterior full --prior mixture --prior-components 10",
         "keras-gen train vae --conditional --prior conditional",

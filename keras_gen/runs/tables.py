@@ -1,0 +1,335 @@
+"""Runs on tables: read the table that a configuration names, and read and write tables as files."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import gzip
+import io
+import pathlib
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from keras_gen import data
+from keras_gen._columns import (
+    CODED,
+    NUMBERS,
+    Column,
+    decode_array,
+    encode_frame,
+    encode_rows,
+    modeled_columns,
+)
+from keras_gen._files import PathLike, atomic_write
+from keras_gen.data._csv import CsvFile
+from keras_gen.data._pipeline import to_batches
+from keras_gen.data._table_sources import PENGUINS, all_rows, has_table_name, open_table
+from keras_gen.runs.recipes import RunConfig
+
+if TYPE_CHECKING:
+    import pandas  # at run time, functions import it, because the import takes long
+
+_WRITTEN = (".csv", ".tsv", ".parquet", ".xlsx")
+
+
+def is_table(config: RunConfig) -> bool:
+    """Return whether a run trains on a table with `data.read_table`.
+
+    Raises:
+        ValueError: If the file does not exist, or if a setting is for tables and the data are not a
+            table.
+    """
+    is_forced = bool(config.kinds or config.label)
+    if is_forced and not has_table_name(config.data):
+        raise ValueError(
+            "`kinds` and `label` are only for tables. Received: "
+            f"kinds={config.kinds}, label={config.label!r} for {config.data}, which is not a "
+            "table. Omit `kinds` and `label`."
+        )
+    return is_forced or data.is_table(config.data)
+
+
+def read_table(config: RunConfig) -> data.Table:
+    """Read the table of a run. The label is one of its columns.
+
+    Raises:
+        ValueError: If the table or a setting is invalid. The message names the file, the line and
+            the column.
+    """
+    table = data.read_table(
+        config.data, parse_kinds(config.kinds), seed=config.seed, batch_size=config.batch_size
+    )
+    if config.label is not None:
+        label_column(table.columns, config.label)
+    return table
+
+
+def parse_kinds(kinds: Sequence[str]) -> dict[str, Any]:
+    """Return the argument `kinds` of `data.read_table`.
+
+    Args:
+        kinds: Texts `NAME=KIND`, or `NAME=VALUE,VALUE,…` for an ordinal column, whose values are
+            given from the lowest to the highest.
+
+    Raises:
+        ValueError: If a text has another form.
+
+    Example:
+
+    >>> parse_kinds(["visits=count", "size=S,M,L"])
+    {'visits': 'count', 'size': ['S', 'M', 'L']}
+    """
+    parsed: dict[str, Any] = {}
+    for text in kinds:
+        name, separator, kind = text.rpartition("=")
+        if not separator or not name or not kind:
+            raise ValueError(
+                "`kinds` must consist of texts NAME=KIND, such as visits=count. "
+                f"Received: {text!r}."
+            )
+        parsed[name] = kind.split(",") if "," in kind else kind
+    return parsed
+
+
+def label_column(columns: Iterable[Column], label: str) -> tuple[int, Column]:
+    """Return the position of the label among the modeled columns, and the column.
+
+    Raises:
+        ValueError: If there is no such column, or if its values are not categories.
+    """
+    modeled = modeled_columns(columns)
+    for index, column in enumerate(modeled):
+        if column.name == label and column.kind in CODED:
+            return index, column
+    coded = [column.name for column in modeled if column.kind in CODED]
+    raise ValueError(
+        f"`label` must be a column of categories: {', '.join(coded) or 'there is none'}. "
+        f"Received: label={label!r}. If the numbers of a column are classes, set its kind: "
+        "kinds={name: 'category'}."
+    )
+
+
+def batches(table: data.Table, config: RunConfig) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+    """Return the training rows and the test rows as data sets of batches.
+
+    Raises:
+        ValueError: If there are no test rows.
+    """
+    if isinstance(table.train, tf.data.Dataset) or isinstance(table.test, tf.data.Dataset):
+        return table.train, table.test
+    if not len(table.train) or not len(table.test):
+        raise ValueError(
+            f"Expected at least 10 rows in {table.source}, so that a tenth can be held out. "
+            f"Received: {len(table.train)} rows."
+        )
+    size, seed = config.batch_size, config.seed
+    splits = [tf.data.Dataset.from_tensor_slices(rows) for rows in (table.train, table.test)]
+    return (
+        to_batches(splits[0], size, shuffle=True, seed=seed, binarize=False),
+        to_batches(splits[1], size, shuffle=False, seed=seed, binarize=False),
+    )
+
+
+# === Files ===
+
+
+def check_output(path: PathLike) -> pathlib.Path:
+    """Return the path of a table to write. Raise a `ValueError` if its suffix is unknown."""
+    path = pathlib.Path(path)
+    if path.suffix.lower() not in _WRITTEN:
+        raise ValueError(
+            f"`output` of a table must end in {', '.join(_WRITTEN)}. Received: {path}."
+        )
+    return path
+
+
+def write_frame(path: PathLike, frame: pandas.DataFrame) -> None:
+    """Write a `DataFrame` as CSV, TSV, Parquet or Excel, as the suffix of the path says."""
+    path = check_output(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_write(path) as unfinished:
+        if path.suffix.lower() == ".parquet":
+            frame.to_parquet(unfinished, index=False)
+        elif path.suffix.lower() == ".xlsx":
+            with unfinished.open("wb") as file:
+                frame.to_excel(file, index=False, engine="openpyxl")
+        else:
+            separator = "\t" if path.suffix.lower() == ".tsv" else ","
+            frame.to_csv(unfinished, sep=separator, index=False, encoding="utf-8")
+
+
+def parse_given(columns: Sequence[Column], given: Sequence[str]) -> np.ndarray:
+    """Return one row with the given entries, `[1, modeled columns]`. Other entries are NaN.
+
+    Args:
+        columns: The columns of the table.
+        given: Texts `NAME=VALUE`. The name is the longest that fits.
+
+    Raises:
+        ValueError: If a text has another form, or if a name or a value is invalid.
+    """
+    import pandas
+
+    modeled = {column.name: column for column in modeled_columns(columns)}
+    values: dict[str, Any] = dict.fromkeys(modeled)
+    for text in given:
+        names = [name for name in modeled if text.startswith(f"{name}=")]
+        if not names:
+            raise ValueError(
+                "`given` must consist of texts NAME=VALUE, where NAME is one of the columns "
+                f"{', '.join(modeled)}. Received: {text!r}."
+            )
+        name = max(names, key=len)
+        value = text.removeprefix(f"{name}=")
+        if values[name] is not None:
+            raise ValueError(
+                f"`given` must contain each column once. Received: {name!r} more than once."
+            )
+        values[name] = _given_value(modeled[name], value)
+    return encode_frame(
+        columns, pandas.DataFrame({n: [v] for n, v in values.items()}), source="given"
+    )
+
+
+def _given_value(column: Column, text: str) -> Any:
+    """Return the number or the category that a text stands for."""
+    if column.kind not in NUMBERS:
+        by_text = {str(category): category for category in column.categories}
+        if text not in by_text:
+            shown = ", ".join([*by_text][:20])
+            raise ValueError(
+                f"`given` must contain a category of the column {column.name!r}: {shown}. "
+                f"Received: {text!r}."
+            )
+        return by_text[text]
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(
+            f"`given` must contain a number for the column {column.name!r}. Received: {text!r}."
+        ) from None
+
+
+@dataclasses.dataclass
+class RowsFile:
+    """New rows of a table in a file, which can be written again with other entries filled in.
+
+    Args:
+        path: The file.
+        columns: Columns of the table on which a model was trained.
+
+    Raises:
+        ValueError: If the file does not fit the columns. The message names the line and the column.
+    """
+
+    path: PathLike
+    columns: Sequence[Column]
+
+    def __post_init__(self) -> None:
+        """Read the rows."""
+        if not has_table_name(self.path):
+            raise ValueError(
+                "`data` must be a table: a .csv, .tsv, .txt, .parquet or .xlsx file. "
+                f"Received: {self.path}."
+            )
+        self.modeled = modeled_columns(self.columns)
+        names = [column.name for column in self.columns]
+        self._source, _ = open_table(self.path, None, names)
+        rows = all_rows(self._source)
+        self.names = list(rows.names)
+        self.array = encode_rows(self.columns, rows)
+
+    def write(self, path: PathLike, complete: np.ndarray) -> None:
+        """Write the file with all columns and rows, but with missing entries filled in.
+
+        Args:
+            path: The new file. A text file has the header, the separator, the encoding and the
+                decimal sign of the old one, and all other entries are copied as they are.
+            complete: The rows without missing entries, `[rows, modeled columns]`.
+        """
+        import pandas
+
+        path = pathlib.Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(self._source, CsvFile) and path.suffix.lower() not in (".parquet", ".xlsx"):
+            with atomic_write(path) as unfinished:
+                content = self._filled_text(self._source, complete)
+                is_zipped = path.suffix.lower() == ".gz"
+                unfinished.write_bytes(gzip.compress(content) if is_zipped else content)
+            return
+        if isinstance(self._source, CsvFile):
+            frame = pandas.DataFrame(self._records(self._source), columns=self.names)
+        elif pathlib.Path(self.path).suffix.lower() in (".parquet", ".pq"):
+            frame = pandas.read_parquet(self.path)
+        else:
+            frame = self._source.frame  # type: ignore[attr-defined]
+        frame = frame.copy()
+        decoded = decode_array(self.columns, complete)
+        for index, column in enumerate(self.modeled):
+            missing = np.isnan(self.array[:, index])
+            if missing.any():
+                filled = decoded[column.name].where(missing, frame[column.name])
+                frame[column.name] = filled.infer_objects()
+        write_frame(path, frame)
+
+    def _records(self, file: CsvFile) -> list[list[str]]:
+        """Return the fields of each row of a text file."""
+        content = b"".join(file._contents(None)).decode()
+        records = [fields for _, fields in file.records(io.StringIO(content, newline=""))]
+        if len(records) != len(self.array):
+            raise ValueError(
+                f"Expected {self.path} to have {len(self.array)} rows. Received: {len(records)}. "
+                "Remove empty lines and lines without a record."
+            )
+        return records
+
+    def _filled_text(self, file: CsvFile, complete: np.ndarray) -> bytes:
+        """Return the content of a text file with missing entries filled in."""
+        records = self._records(file)
+        for index, column in enumerate(self.modeled):
+            position = self.names.index(column.name)
+            texts = _TextOf(column, file.decimal)
+            for row, value in enumerate(self.array[:, index]):
+                field = records[row][position]
+                if np.isnan(value):
+                    records[row][position] = texts(complete[row, index])
+                elif column.kind in CODED:
+                    texts.known.setdefault(int(value), field)
+        with file._open() as opened:
+            raw = opened.read()
+        text = raw.decode(file.encoding, errors="replace")
+        newline = "\r\n" if "\r\n" in text else "\n"
+        header = "".join(io.StringIO(text, newline="").readlines()[: file.skipped])
+        separator = file.separator if len(file.separator) == 1 else " "
+        output = io.StringIO(newline="")
+        output.write(header)
+        csv.writer(output, delimiter=separator, lineterminator=newline).writerows(records)
+        return output.getvalue().encode(file.encoding)
+
+
+class _TextOf:
+    """Turns entries of a column into the texts that a file has for them."""
+
+    def __init__(self, column: Column, decimal: str) -> None:
+        self.column = column
+        self.decimal = decimal
+        self.known: dict[int, str] = {}
+
+    def __call__(self, entry: float) -> str:
+        """Return the text of an entry."""
+        if self.column.kind in CODED:
+            code = int(entry)
+            return self.known.get(code, str(self.column.categories[code]))
+        if self.column.kind == "count":
+            return f"{entry:.0f}"
+        decimals = self.column.decimals
+        text = f"{entry:.6g}" if decimals is None else f"{float(entry):.{decimals}f}"
+        return text.replace(".", self.decimal)
+
+
+def source_of(path: PathLike) -> pathlib.Path:
+    """Return the file of a table. `"penguins"` stands for the file in the package."""
+    return PENGUINS if str(path) == "penguins" else pathlib.Path(path)
