@@ -228,6 +228,7 @@ def _accept_empty_batches(
 
     def padded(x: tf.Tensor, spec: tf.TensorSpec, missing_rows: tf.Tensor) -> tf.Tensor:
         x = tf.ensure_shape(x, spec.shape)  # its error is easier to read than that of `tf.concat`
+        x = tf.ensure_shape(x, spec.shape)  # a wrong rank gets a clear error, before `tf.concat`
         row = tf.constant(example if spec.name == "inputs" else 0, x.dtype)
         added = tf.broadcast_to(row, (missing_rows, *spec.shape[1:]))
         return tf.ensure_shape(tf.concat([x, added], axis=0), spec.shape)
