@@ -304,9 +304,12 @@ class _Client:
         outputs = self._rows("impute", inputs, condition, seed=seeds)
         if not is_table:
             return outputs["outputs"]
-        for tensor, name in self._names("impute_columns", inputs).items():
-            columns[name] = _filled(columns[name], _plain_values(outputs[tensor]))
-        return _table_like(inputs, columns)
+        names = self._names("impute_columns", inputs)
+        filled = {
+            name: _filled(columns[name], _plain_values(outputs[tensor]))
+            for tensor, name in names.items()
+        }
+        return _table_like(inputs, filled, keep_others=True)
 
     def score(
         self, inputs: npt.ArrayLike | Table, condition: npt.ArrayLike | None = None
@@ -706,18 +709,25 @@ def _is_missing(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value) or bool(value != value)
 
 
-def _table_like(table: Any, columns: Mapping[str, list[Any]]) -> Any:
+def _table_like(table: Any, columns: Mapping[str, list[Any]], keep_others: bool = False) -> Any:
     """Return columns as a dictionary, or as a `DataFrame` if the table is one.
 
     The `DataFrame` has the index and, where possible, the dtypes of the table.
+
+    Args:
+        table: The rows that the user sent.
+        columns: New values of columns.
+        keep_others: Whether the result also has the other columns of the table. Default: False.
     """
     if isinstance(table, Mapping):
-        return columns
+        return {**table, **columns} if keep_others else columns
     import pandas
 
     made = {}
     for name in table:
         if str(name) not in columns:
+            if keep_others:
+                made[name] = table[name]
             continue
         made[name] = pandas.Series(columns[str(name)], index=table.index)
         with contextlib.suppress(ValueError, TypeError):

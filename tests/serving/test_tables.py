@@ -293,7 +293,7 @@ def client(request, table_server):
     return connect
 
 
-FRAME_OF_USER = FRAME.assign(id=["a", "b", "c", "d", "e"], country="DE")[
+FRAME_OF_USER = FRAME.assign(id=["", None, "c", "d", "e"], country="DE")[
     ["id", "smoker", "sex", "Sex", "a b", "country", "grade", "visits", "größe (cm)"]
 ].set_index(pandas.Index([10, 20, 30, 40, 50]))
 
@@ -316,7 +316,8 @@ def test_the_clients_impute_tables(client, table_models):
     imputed = ask.impute(FRAME_OF_USER, SEEDS)
     assert imputed.index.equals(FRAME_OF_USER.index)
     assert [*imputed] == [*FRAME_OF_USER]
-    assert not imputed.isna().any(axis=None)
+    assert not imputed[[*NAMES]].isna().any(axis=None)
+    assert imputed["id"].equals(FRAME_OF_USER["id"])
     observed = FRAME_OF_USER.notna()
     assert imputed.where(observed).equals(FRAME_OF_USER.where(observed))
     by_name = decode_array(COLUMNS, expected)
