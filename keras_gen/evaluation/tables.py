@@ -48,9 +48,9 @@ def associations(columns: Iterable[Column], rows: np.ndarray) -> np.ndarray:
     >>> columns = [Column("x", "real"), Column("y", "real"), Column("c", "binary", ("a", "b"))]
     >>> rows = np.array([[0.0, 0.0, 0.0], [1.0, 2.0, 0.0], [4.0, 8.0, 1.0], [5.0, 10.0, 1.0]])
     >>> associations(columns, rows).round(3)
-    array([[1.   , 1.   , 0.970],
-           [1.   , 1.   , 0.970],
-           [0.970, 0.970, 1.   ]])
+    array([[1.  , 1.  , 0.97],
+           [1.  , 1.  , 0.97],
+           [0.97, 0.97, 1.  ]])
     """
     modeled = modeled_columns(columns)
     rows = np.asarray(rows, np.float64)
@@ -466,13 +466,13 @@ def _draw_numbers(axes: Axes, column: Column, real: np.ndarray, generated: np.nd
         width = max(step, round((bins[1] - bins[0]) / step) * step)  # each bin has as many values
         count = max(1, round((bins[-1] - bins[0]) / width))
         bins = low - step / 2 + width * np.arange(count + 2)
-    for numbers, color, label in (
-        (real, _REAL, "real rows"),
-        (generated, _GENERATED, "generated rows"),
-    ):
-        weights = np.full(len(numbers), 100 / max(len(numbers), 1))
-        clipped = np.clip(numbers, bins[0], bins[-1])  # the outer bins contain all numbers outside
-        axes.hist(clipped, bins.tolist(), weights=weights, color=color, alpha=0.55, label=label)
+    # The outer bins contain all numbers outside of the range.
+    shares = [
+        np.histogram(np.clip(numbers, bins[0], bins[-1]), bins)[0] / max(len(numbers), 1)
+        for numbers in (real, generated)
+    ]
+    axes.stairs(100 * shares[0], bins, fill=True, color=_REAL, alpha=0.75, label="real rows")
+    axes.stairs(100 * shares[1], bins, color=_GENERATED, linewidth=1.8, label="generated rows")
 
 
 def save_associations(
@@ -493,7 +493,9 @@ def save_associations(
     matrices = [associations(columns, rows) for rows in (real, generated)]
     matrices.append(matrices[1] - matrices[0])
     side = 1.4 + 0.28 * max(len(names), 6)
-    figure = matplotlib.figure.Figure((3 * side + 1.6, side + 0.9), layout="constrained")
+    longest = max(map(len, names))
+    height = side + 0.5 + 0.075 * longest
+    figure = matplotlib.figure.Figure((3 * side + 1.6, height), layout="constrained")
     grid: Any = figure.subplots(1, 3)
     titles = ("real rows", "generated rows", "generated − real")
     for axes, matrix, title in zip(grid, matrices, titles, strict=True):
@@ -509,7 +511,7 @@ def save_associations(
                     color = "white" if abs(value) > 0.6 else "black"
                     text = f"{value:.1f}".replace("-0.0", "0.0")
                     axes.text(column, row, text, ha="center", va="center", fontsize=6, color=color)
-    figure.colorbar(image, ax=grid, shrink=0.8)
+    figure.colorbar(image, ax=grid, shrink=0.6)
     with atomic_write(path) as unfinished:
         figure.savefig(unfinished, format="png", dpi=120)
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from keras_gen import evaluation, serving
 from keras_gen._columns import decode_array, modeled_columns
@@ -26,6 +27,7 @@ from keras_gen.runs.train import load_data
 
 _MOST_TRAINING_ROWS = 50_000  # largest numbers of rows that `evaluate` uses
 _MOST_TEST_ROWS = 2000
+_FEWEST_TEST_ROWS = 10
 _FEWEST_GENERATED_ROWS = 1000
 _SCORED_TOGETHER = 256
 
@@ -232,10 +234,11 @@ def score(run: PathLike, data: PathLike, output: PathLike) -> pathlib.Path:
         frame = pandas.DataFrame({name: examples})
     scores = []
     of_columns = []
+    compute = _compiled_scores(model)
     for batch in batches:
-        scores.append(model.score(batch).numpy())
-        if model.columns:
-            of_columns.append(model.score_per_feature(batch).numpy())
+        of_batch, per_column = compute(batch)
+        scores.append(of_batch.numpy())
+        of_columns.append(per_column.numpy())
     frame["score"] = np.concatenate(scores)
     if model.threshold is not None:
         frame["anomaly"] = np.asarray(model.exceeds(frame["score"].to_numpy(np.float32)))
@@ -245,6 +248,16 @@ def score(run: PathLike, data: PathLike, output: PathLike) -> pathlib.Path:
             frame[f"score_{column.name}"] = per_column[:, index]
     tables.write_frame(path, frame)
     return path
+
+
+def _compiled_scores(model: Any) -> Any:
+    """Return a compiled function `batch -> (scores, scores per column of a table)`."""
+
+    def compute(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        score = model.score(x)
+        return score, model.score_per_feature(x) if model.columns else score
+
+    return tf.function(compute, [tf.TensorSpec((None, *model.data_shape), tf.float32)])
 
 
 def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation.Evaluation:
@@ -305,6 +318,12 @@ def _evaluate_table(
     train_data, test_data = load_data(config)
     train, _ = as_arrays(train_data, _MOST_TRAINING_ROWS)
     test, _ = as_arrays(test_data, _MOST_TEST_ROWS)
+    if len(test) < _FEWEST_TEST_ROWS:
+        raise ValueError(
+            f"Expected at least {_FEWEST_TEST_ROWS} held-out rows, a tenth of the rows of "
+            f"{config.data}. Received: {len(test)} held-out rows. Use a table with at least "
+            f"{10 * _FEWEST_TEST_ROWS} rows."
+        )
     result = evaluation.summarize(model, test, num_samples=num_samples, seed=seed)
     label = None
     if config.label is not None:

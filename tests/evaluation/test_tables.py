@@ -1,0 +1,151 @@
+"""Scores of generated rows against pandas, scipy and scikit-learn, and the figures."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy.spatial.distance import cdist
+from scipy.stats import contingency
+
+from keras_gen.data import Column
+from keras_gen.evaluation import tables
+
+COLUMNS = (
+    Column("mass", "real", mean=2.0, scale=3.0, decimals=1),
+    Column("length", "positive", mean=1.0, scale=0.5, decimals=2),
+    Column("id", "identifier"),
+    Column("visits", "count", mean=4.0, scale=2.0, decimals=0),
+    Column("sex", "binary", ("f", "m")),
+    Column("kind", "category", ("a", "b", "c")),
+)
+
+
+def rows(count, seed, missing=0.1):
+    random = np.random.default_rng(seed)
+    kind = random.integers(0, 3, count)
+    sex = (random.random(count) < 0.3 + 0.2 * kind).astype(float)
+    mass = np.round(2 + kind + 3 * random.normal(size=count), 1)
+    length = np.round(np.exp(1 + 0.1 * mass + 0.3 * random.normal(size=count)), 2)
+    visits = random.poisson(4 - kind, count)
+    array = np.stack([mass, length, visits, sex, kind], axis=1)
+    array[random.random(array.shape) < missing] = np.nan
+    return array
+
+
+def test_associations_are_those_of_pandas_and_scipy():
+    array = rows(200, 0)
+    names = ["mass", "length", "visits", "sex", "kind"]
+    frame = pd.DataFrame(array, columns=names)
+    found = pd.DataFrame(tables.associations(COLUMNS, array), names, names)
+    numbers = names[:3]
+    np.testing.assert_allclose(found.loc[numbers, numbers], frame[numbers].corr(), atol=1e-12)
+    counts = pd.crosstab(frame["sex"], frame["kind"])
+    assert found.loc["sex", "kind"] == pytest.approx(contingency.association(counts))
+    for number, category in itertools.product(numbers, ("sex", "kind")):
+        pair = frame[[number, category]].dropna()
+        between = pair.groupby(category)[number].transform("mean").var(ddof=0)
+        expected = np.sqrt(between / pair[number].var(ddof=0))
+        assert found.loc[number, category] == pytest.approx(expected)
+        assert found.loc[category, number] == pytest.approx(expected)
+
+
+def test_an_association_with_a_constant_is_not_defined():
+    array = rows(20, 0)
+    array[:, 0] = 5.0
+    found = tables.associations(COLUMNS, array)
+    assert np.isnan(found[0]).all()
+    assert np.isfinite(found[1:, 1:]).all()
+
+
+def test_near_copies_are_those_of_a_brute_force_search():
+    train, held_out = rows(60, 1, missing=0), rows(30, 2, missing=0)
+    generated = rows(50, 3, missing=0)
+    generated[:10] = train[5:15] + np.array([0.04, 0.004, 0, 0, 0])  # the same after rounding
+
+    def features(array):
+        numbers = (array[:, :3] - [2, 0, 4]) / [3, 1, 2]
+        numbers[:, 1] = (np.log(array[:, 1]) - 1) / 0.5
+        codes = array[:, 3:]
+        return numbers, codes
+
+    def closest(array):
+        (x, c), (y, d) = features(array), features(train)
+        different = (c[:, None] != d[None]).sum(axis=-1)
+        return np.sqrt(cdist(x, y) ** 2 + different).min(axis=1)
+
+    found = tables.near_copies(COLUMNS, generated, train, held_out)
+    assert found.equal == 0.2
+    assert found.equal_held_out == 0
+    assert found.distance == pytest.approx(np.median(closest(generated)))
+    assert found.distance_held_out == pytest.approx(np.median(closest(held_out)))
+    limit = np.quantile(closest(held_out), 0.05)
+    assert found.near == pytest.approx(np.mean(closest(generated) < limit))
+
+
+def test_training_rows_themselves_are_copies_and_are_reported():
+    train, held_out = rows(200, 1, missing=0), rows(40, 2, missing=0)
+    scores, comments = tables.table_scores(COLUMNS, train, train, held_out, label=4)
+    by_name = {score.name: score.value for score in scores}
+    assert by_name["rows equal to a training row"] == 100
+    assert by_name["difference of associations"] == 0
+    real, generated = (
+        by_name[f"classifier trained on {which} rows"] for which in ("real", "generated")
+    )
+    assert real == generated
+    assert "the model memorizes rows" in " ".join(comments)
+
+
+def test_a_classifier_learns_only_from_informative_rows():
+    """Its balanced accuracy is near that of guessing if the labels of its rows are shuffled."""
+    train, test = rows(600, 1), rows(300, 2)
+    train[:, 0], test[:, 0] = 10 * train[:, 4], 10 * test[:, 4]
+    observed = ~np.isnan(test).any(axis=1)
+    assert tables.classifier_accuracy(COLUMNS, 4, train, test[observed]) > 0.95
+    train[:, 4] = np.random.default_rng(0).permutation(train[:, 4])
+    assert tables.classifier_accuracy(COLUMNS, 4, train, test) == pytest.approx(1 / 3, abs=0.12)
+
+
+def test_errors_of_imputed_entries():
+    array = rows(100, 4)
+    hidden = tables.hide_entries(array, 0.2, seed=0)
+    observed = ~np.isnan(array)
+    assert not (hidden & ~observed).any()
+    assert (observed & ~hidden).any(axis=1).all()
+    assert hidden.sum() == pytest.approx(0.2 * observed.sum(), rel=0.3)
+    simple = tables.simple_imputation(COLUMNS, array)
+    frame = pd.DataFrame(array)
+    np.testing.assert_allclose(simple[:3], frame.mean()[:3])
+    np.testing.assert_allclose(simple[3:], frame.mode().loc[0, 3:])
+    imputed = np.where(hidden, simple, array)
+    errors = tables.imputation_errors(COLUMNS, array, imputed, hidden)
+    for index in range(5):
+        of_column = hidden[:, index]
+        true, guess = array[of_column, index], imputed[of_column, index]
+        if index < 3:
+            expected = np.sqrt(np.mean((true - guess) ** 2)) / frame[index].std(ddof=0)
+        else:
+            expected = np.mean(true != guess)
+        assert errors[index] == pytest.approx(expected)
+
+
+def test_a_row_with_one_entry_keeps_it():
+    array = np.full((50, 5), np.nan)
+    array[np.arange(50), np.arange(50) % 5] = 1.0
+    assert not tables.hide_entries(array, 0.9, seed=0).any()
+
+
+@pytest.mark.parametrize("save", [tables.save_columns, tables.save_associations])
+def test_figures_show_both_kinds_of_rows(save, tmp_path):
+    """The figure of other generated rows differs, and every column has a part of the figure."""
+    many = Column("place", "category", tuple(f"a long name of a place {n}" for n in range(30)))
+    array = np.concatenate([rows(80, 0), np.arange(80)[:, None] % 30], axis=1)
+    other = np.concatenate([rows(80, 5), np.full((80, 1), 3)], axis=1)
+    images = []
+    for generated in (array, other):
+        save(tmp_path / "x.png", (*COLUMNS, many), array, generated)
+        images.append(np.asarray(Image.open(tmp_path / "x.png").convert("L"), float))
+    assert images[0].shape == images[1].shape
+    assert (images[0] != images[1]).any()
+    assert (images[0] < 128).any(axis=1).mean() > 0.5
