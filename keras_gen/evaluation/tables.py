@@ -446,7 +446,7 @@ def _draw_categories(axes: Axes, column: Column, real: np.ndarray, generated: np
     places = np.arange(len(shown))
     axes.bar(places - 0.2, shares[0], 0.4, color=_REAL, label="real rows")
     axes.bar(places + 0.2, shares[1], 0.4, color=_GENERATED, label="generated rows")
-    is_long = sum(map(len, shown)) > 30
+    is_long = sum(map(len, shown)) > 30 or (len(shown) > 6 and len(order) < number)
     rotation: Any = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if is_long else {}
     axes.set_xticks(places, shown, **rotation)
 
@@ -494,7 +494,7 @@ def save_associations(
     matrices.append(matrices[1] - matrices[0])
     side = 1.4 + 0.28 * max(len(names), 6)
     longest = max(map(len, names))
-    height = side + 0.5 + 0.075 * longest
+    height = 0.88 * side + 0.5 + 0.08 * longest
     figure = matplotlib.figure.Figure((3 * side + 1.6, height), layout="constrained")
     grid: Any = figure.subplots(1, 3)
     titles = ("real rows", "generated rows", "generated − real")

@@ -220,7 +220,7 @@ TABLE_DEFAULTS = {
     "latent_size": 8,
     "prior": "mixture",
     "kl_weight": 0.5,  # generated rows keep more of the dependencies between columns
-    "epochs": 300,
+    "epochs": 200,
     "batch_size": 64,
 }
 """The defaults of `keras-gen train vae` for a table, where they differ from those of images."""
