@@ -136,11 +136,11 @@ SLOW = {
     "test_project.py::test_the_wheel_contains_the_package_and_works_alone": (
         "test_project.py::test_the_package_data_name_every_file",
     ),
-    "data/test_fuzz.py::test_damaged_images_are_read_or_refused[many]": (
-        "data/test_fuzz.py::test_damaged_images_are_read_or_refused[few]",
+    "data/test_fuzzed_data.py::test_damaged_images_are_read_or_refused[many]": (
+        "data/test_fuzzed_data.py::test_damaged_images_are_read_or_refused[few]",
     ),
-    "data/test_fuzz.py::test_damaged_npz_files_are_read_or_refused[many]": (
-        "data/test_fuzz.py::test_damaged_npz_files_are_read_or_refused[few]",
+    "data/test_fuzzed_data.py::test_damaged_npz_files_are_read_or_refused[many]": (
+        "data/test_fuzzed_data.py::test_damaged_npz_files_are_read_or_refused[few]",
     ),
     "distributions/test_posteriors.py::test_a_flow_fits_what_a_normal_cannot": (
         "test_combinations.py::test_every_weight_learns[flow-*",

@@ -28,8 +28,8 @@ LARGEST_LOGIT = -math.log(2**-23)
 SMALLEST_NORMAL_SCALE = math.exp(-6)
 """Smallest σ of `Normal`, as in the σ-VAE (Rybkin et al. 2021, arXiv:2006.13202).
 
-A model can predict a pixel that is constant in the data exactly. Without this limit, σ could then
-approach 0, and the likelihood of the pixel could become extremely large.
+If a pixel has the same value in all examples, a model can predict this value exactly. Without the
+limit, σ could then approach 0, and the likelihood of the pixel could grow without bound.
 """
 
 
@@ -57,15 +57,16 @@ class Likelihood(SerializableLayer):
     """Smallest and largest value that data may have. Each is a number, or an array with one number
     per element of an example."""
     whole: np.ndarray | None = None
-    """Which elements must be whole numbers, a bool array of shape `event_shape`. None if no element
-    must be a whole number."""
+    """Bool array of shape `event_shape`, which is True for each element that must be a whole
+    number. None if no element must be a whole number."""
     element_names: tuple[str, ...] | None = None
     """Names of the elements for error messages, such as the columns of a table. None if the
     elements have no names."""
     columns: tuple[Column, ...] = ()
-    """Columns of the table whose rows the data are. Empty if the data are not rows of a table."""
+    """Columns of the table, if each example is a row of a table. Empty for all other data."""
     generates_samples = False
-    """Whether `VAE.generate` samples p(x | z). If False, it returns `point(p(x | z))`."""
+    """Whether `VAE.generate` returns samples of p(x | z). If False, it returns `point(p(x |
+    z))`."""
     levels: int | None = None
     """Number of values that an element of the data can have, or None for continuous values.
 
@@ -111,6 +112,13 @@ class Likelihood(SerializableLayer):
         """
         return self(parameters)
 
+    def __repr__(self) -> str:
+        """Return the constructor call that makes an equal layer, without `missing=False`.
+
+        Checkpoints contain this text. Those of version 0.1.0 do not have the argument `missing`.
+        """
+        return super().__repr__().replace(", missing=False", "")
+
     def independent(self, elements: Distribution) -> Distribution:
         """Return the distribution of an example whose elements are independent.
 
@@ -131,7 +139,7 @@ class Likelihood(SerializableLayer):
     def element_log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
         """Return log p of each element of x, `[..., *event_shape]`.
 
-        The sum over the elements is log p(x | z). It is 0 for a missing element.
+        The sum over the elements is log p(x | z). For a missing element, log p is 0.
 
         Args:
             distribution: A distribution that this likelihood made. By default, it must be a
@@ -139,7 +147,7 @@ class Likelihood(SerializableLayer):
             x: Data `[..., *event_shape]`.
 
         Raises:
-            ValueError: If the distribution has no distribution of its elements.
+            ValueError: If `distribution` is not a `tfd.Independent` of its elements.
         """
         if isinstance(distribution, _independent_with_missing()):
             return distribution.element_log_prob(x)
@@ -152,17 +160,18 @@ class Likelihood(SerializableLayer):
         return elements.log_prob(x)
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """Return the example that represents p(x | z), by default its mean, `[..., *event_shape]`.
+        """Return one example `[..., *event_shape]` that represents p(x | z), by default the mean.
 
-        For instance, `VAE.reconstruct` and `VAE.decode` return it.
+        For instance, `VAE.reconstruct` and `VAE.decode` return this example.
         """
         return self.estimate(self.expectation(distribution))
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
         """Return the values from which `estimate` computes an example, by default the mean.
 
-        The values must be expectations under p(x | z). So a weighted average of them over several z
-        is the expectation under the mixture of these p(x | z).
+        Each value must be an expectation under p(x | z). `VAE.impute` averages the values over
+        several latents z, with one weight per z. The result is the expectation under the weighted
+        mixture of the distributions p(x | z).
         """
         return distribution.mean()
 
@@ -225,7 +234,7 @@ def _independent_with_missing() -> type[Distribution]:
             self.possible = possible
 
         def element_log_prob(self, x: tf.Tensor) -> tf.Tensor:
-            """Return log p of each element, which is 0 for NaN."""
+            """Return log p of each element. For NaN, log p is 0."""
             missing = tf.math.is_nan(x)
             log_prob = self.distribution.log_prob(tf.where(missing, self.possible, x))
             return tf.where(missing, 0.0, log_prob)
@@ -242,10 +251,10 @@ class Bernoulli(Likelihood):
     """Likelihood of independent Bernoulli elements. The decoder outputs their logits.
 
     −log p(x | z) is the cross-entropy −Σ_d [x_d log x̂_d + (1 − x_d) log(1 − x̂_d)] in nats, where
-    x̂ is the sigmoid of the logits (lecture notes, sections MATH 1 and MATH 2). The data must
-    lie in [0, 1]. A Bernoulli variable is 0 or 1. For grey values between 0 and 1, the
-    cross-entropy is therefore a loss but not a likelihood. Before you report log-likelihoods, make
-    each value of the data 0 or 1.
+    x̂ is the sigmoid of the logits, and d is the index of an element. The data must lie in [0, 1].
+    A Bernoulli variable is 0 or 1. For grey values between 0 and 1, the cross-entropy is therefore
+    a loss but not a likelihood. Before you report log-likelihoods, make each value of the data 0 or
+    1.
 
     Args:
         event_shape: Shape of one example.
@@ -333,7 +342,7 @@ class Normal(Likelihood):
     """Likelihood of independent Gaussian elements N(x̂, σ²). The decoder outputs the means x̂.
 
     −log p(x | z) = ½‖x − x̂‖²/σ² + D log σ + ½ D log(2π) in nats, where D is the number of
-    elements (lecture notes, section MATH 2). This formula is for one σ for all elements.
+    elements. In this formula, all elements have the same σ.
 
     Args:
         event_shape: Shape of one example.
@@ -345,10 +354,10 @@ class Normal(Likelihood):
               arXiv:2006.13202). In a training step, σ² is the mean squared error of the batch.
               Outside of training, σ² is the running mean of the errors of the training steps.
               Prefer `"optimal"` to `"shared"`.
-            * `"per_element"`: one σ per element, σ(z) in the lecture notes. The last axis of
-              the decoder's output has x̂ first and then the raw σ, from which a softplus computes
-              σ. Of the four choices, this one gives the best likelihoods and the worst samples.
-              Therefore the constructor gives a warning.
+            * `"per_element"`: one σ per element, which depends on z. The last axis of the decoder's
+              output contains first x̂, and then the values from which a softplus computes σ. Of the
+              four choices, this one gives the best likelihoods and the worst samples. Therefore the
+              constructor gives a warning.
         missing: Whether elements of the data can be missing, that is, NaN.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
@@ -455,8 +464,9 @@ class Categorical(Likelihood):
     """Likelihood of independent elements, each of which has `num_levels` possible values.
 
     Use this likelihood to measure a model of 8-bit pixels in bits per dimension. The decoder
-    outputs `num_levels` logits per element. On its last axis, all logits of the first element come
-    first, then those of the second element, and so on.
+    outputs `num_levels` logits per element. The last axis of the output contains all logits of the
+    first element, then those of the second element, and so on.
+
     The possible values of an element are k / (num_levels − 1) for k = 0 … num_levels − 1. For
     example, 8-bit pixels divided by 255 are such values. All other values have probability 0.
 
