@@ -149,3 +149,12 @@ def test_figures_show_both_kinds_of_rows(save, tmp_path):
     assert images[0].shape == images[1].shape
     assert (images[0] != images[1]).any()
     assert (images[0] < 128).any(axis=1).mean() > 0.5
+
+
+def test_two_different_categories_have_the_distance_1():
+    columns = (Column("x", "real", mean=0.0, scale=2.0), Column("c", "category", ("a", "b", "c")))
+    train = np.array([[0.0, 0.0]])
+    generated, held_out = np.array([[0.0, 2.0]]), np.array([[2.0, 1.0]])
+    found = tables.near_copies(columns, generated, train, held_out)
+    assert found.distance == pytest.approx(1)
+    assert found.distance_held_out == pytest.approx(np.sqrt(2))
