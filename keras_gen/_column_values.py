@@ -367,9 +367,9 @@ def codes_in(
         return codes
     keys = {key: index for index, key in enumerate(_keys(categories, categories))}
     new = np.array([*(keys.get(key, -2) for key in _keys(distinct, categories)), -1])
-    found_codes = new[codes]
-    if unseen == "error" and (found_codes == -2).any():
-        row = np.flatnonzero(found_codes == -2)[0]
+    wrong = new == -2
+    if unseen == "error" and wrong.any() and wrong[codes].any():
+        row = np.flatnonzero(wrong[codes])[0]
         shown = ", ".join(repr(value) for value in categories[:_SHOWN_IN_ERRORS])
         more = len(categories) - _SHOWN_IN_ERRORS
         raise at.error(
@@ -378,7 +378,7 @@ def codes_in(
             "Correct the entry, leave it empty if it is not known, or pass `unseen='missing'` to "
             "treat unseen categories as missing.",
         )  # fmt: skip
-    return np.maximum(found_codes, -1)
+    return np.maximum(new, -1)[codes]
 
 
 def unseen_in(categories: Sequence[Value], values: Values) -> list[Value]:

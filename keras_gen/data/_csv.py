@@ -19,11 +19,11 @@ import re
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from keras_gen._column_values import Location, Rows, Values, check_names, recoded
+from keras_gen._column_values import Location, Rows, Value, Values, check_names, recoded, rows_of
 
 MISSING_WORDS = (
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
@@ -48,15 +48,6 @@ _BOMS = {
 }
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.I)
 _SPACES = " '\u00a0\u2009\u202f’"  # separators of thousands that are never decimal signs
-
-
-class _RecordError(Exception):
-    """A record has invalid quotation marks."""
-
-    def __init__(self, line: int, cause: Exception) -> None:
-        super().__init__(line, cause)
-        self.line = line
-        self.cause = cause
 
 
 class CsvFile:
@@ -98,8 +89,7 @@ class CsvFile:
                 "file itself, or export it as CSV."
             )
         self.sample_is_ascii = text.isascii()
-        self.has_newlines = "\n" in text
-        lines = text.splitlines(keepends=True)
+        lines = list(io.StringIO(text, newline=""))
         if not complete and len(lines) > 1:
             lines.pop()  # it can be incomplete
         first = self._skipped_lines(lines)
@@ -111,20 +101,19 @@ class CsvFile:
             separator or self._declared_separator(lines) or _sniff_separator(lines[first:])
         )
         self.skip_space = any(f'{self.separator} "' in line for line in lines)
-        rows = self._sample_rows(lines[first:])
+        rows, first_length = self._sample_rows(lines[first:])
         commented = self._commented_header(lines, first, rows)
+        self.skipped = first  # number of lines before the first row
         if commented is not None and header is None:
-            self.skipped = first
-            header_row, header = commented, True
-            body = rows
+            rows.insert(0, commented)
+            header = True
         else:
             if header is None:
                 header = self._sniff_header(rows, names)
-            self.skipped = first + (1 if header else 0)
-            header_row = rows[0]
-            body = rows[1:] if header else rows
-            if header and "\n" in "".join(header_row):
-                self.skipped += sum(field.count("\n") for field in header_row)
+            self.skipped += first_length if header else 0
+        self.offset = len("".join(lines[: self.skipped]).encode())
+        header_row = rows[0]
+        body = rows[1:] if header else rows
         self.header = header
         self.names = self._names(header_row, body, names)
         commas, points = _count_decimal_signs(body)
@@ -132,7 +121,6 @@ class CsvFile:
         self.decimal_is_known = decimal is not None
         self.has_points = points > 0
         self.text_columns = self._sniff_text(body)
-        self.forced_text: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -212,26 +200,25 @@ class CsvFile:
     def _fields(self, lines: Iterable[str], strict: bool = False) -> Any:
         """Return a reader of the fields of each record."""
         if self.separator == _WHITESPACE:
-            return (line.split() for line in lines if line.strip())
+            return _FieldsBetweenSpaces(lines)
         return csv.reader(
             lines, delimiter=self.separator, skipinitialspace=self.skip_space, strict=strict
         )
 
-    def _sample_rows(self, lines: list[str]) -> list[list[str]]:
-        rows: list[list[str]] = []
+    def _sample_rows(self, lines: list[str]) -> tuple[list[list[str]], int]:
+        """Return the fields of the first rows, and the number of lines of the very first one."""
         csv.field_size_limit(2**31 - 1)
         try:
-            for row in self._fields(lines):
-                if row:
-                    rows.append([field.strip() for field in row])
-                if len(rows) == _SAMPLE_ROWS:
-                    break
+            reader = self._fields(lines)
+            rows = [next(reader)]
+            first_length = reader.line_num
+            rows += itertools.islice(filter(None, reader), _SAMPLE_ROWS - 1)
         except csv.Error as error:
             raise ValueError(
                 f"Expected {self.path} to be a table of text. Reading the file failed: {error}. "
                 "Check that the file is a .csv file."
             ) from error
-        return rows
+        return [[field.strip() for field in row] for row in rows], first_length
 
     def _commented_header(
         self, lines: list[str], first: int, rows: list[list[str]]
@@ -308,7 +295,8 @@ class CsvFile:
         for index, name in enumerate(self.names):
             values = (row[index] for row in body if len(row) > index)
             first = next((value for value in values if value not in self.missing), "0")
-            if not _NUMBER.fullmatch(first) and first.lower() not in ("true", "false"):
+            is_number = _NUMBER.fullmatch(first) or _look_like_numbers([first])
+            if not is_number and first.lower() not in ("true", "false"):
                 text.add(name)
         return frozenset(text)
 
@@ -337,26 +325,26 @@ class CsvFile:
         if self._codec() not in ("utf-8", "ascii"):
             decoder = codecs.getincrementaldecoder(self._codec())()
         rest = b""
-        skipped = decoder is None and self.has_newlines
+        header = self.offset  # number of bytes of UTF-8 that remain to be skipped
         try:
             with self._open() as file:
-                if skipped:
-                    for _ in range(self.skipped):
-                        file.readline()
+                if decoder is None:
+                    file.seek(header)
+                    header = 0
                 while True:
                     content = file.read() if block_size is None else file.read(block_size)
                     last = block_size is None or not content
                     if decoder is not None:
                         content = decoder.decode(content, last).encode()
+                        length = len(content)
+                        content = content[header:]
+                        header = max(header - length, 0)
                     content = rest + content if rest else content
                     rest = b""
                     if not last:
                         end = _end_of_records(content)
                         rest = content[end:]
                         content = content[:end]
-                    if not skipped and content:
-                        content = _without_lines(content, self.skipped)
-                        skipped = True
                     if content and not content.isspace():
                         yield content
                     if last:
@@ -382,11 +370,11 @@ class CsvFile:
                 f"Expected text in {self.path}. Received: a NUL byte in line {line}. The file is "
                 "damaged, or it is not a table of text. Export it again as CSV."
             )
-        raw = self.forced_text | _columns_with_leading_zeros(self, content)
-        columns = self._parse_with_arrow(content, raw)
+        texts = self.text_columns | _columns_with_leading_zeros(self, content)
+        columns = self._parse_with_arrow(content, texts)
         if columns is None:
             try:
-                columns = self._parse_with_pandas(content, raw, first_row)
+                columns = self._parse_with_pandas(content, texts, first_row)
             except UnicodeDecodeError as error:
                 if first_row or not self.sample_is_ascii or self.encoding_is_known:
                     raise ValueError(
@@ -398,12 +386,10 @@ class CsvFile:
         return self._parse(content, first_row) if with_numbers is None else with_numbers
 
     def _parse_with_pandas(
-        self, content: bytes, raw: frozenset[str], first_row: int
+        self, content: bytes, texts: frozenset[str], first_row: int
     ) -> dict[str, Values]:
         import pandas
 
-        # `str`, because pandas makes numbers of categories if all of them are numbers
-        dtypes = {**dict.fromkeys(self.text_columns, "category"), **dict.fromkeys(raw, "str")}
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pandas.errors.ParserWarning)
@@ -413,8 +399,7 @@ class CsvFile:
                     header=None,
                     names=list(self.names),
                     index_col=False,
-                    # pandas makes numbers of categories if all of them are numbers
-                    dtype=dtypes,
+                    dtype=dict.fromkeys(texts, object),
                     keep_default_na=False,
                     na_values=list(self.missing),
                     decimal=self.decimal,
@@ -432,49 +417,35 @@ class CsvFile:
             ) from error
         if _is_ragged(content, self.separator, len(self.names), len(frame)):
             self._check_records(content, first_row)
-        columns = {}
-        types = pandas.api.types
-        for name in frame.columns:
-            column = frame[name]
-            if isinstance(column.dtype, pandas.CategoricalDtype):
-                texts = [str(value) for value in column.cat.categories.tolist()]
-                columns[name] = self._texts(column.cat.codes.to_numpy(), texts)
-            elif types.is_bool_dtype(column.dtype):
-                columns[name] = Values(None, column.to_numpy(np.int64), (False, True), dtype="bool")
-            elif types.is_numeric_dtype(column.dtype):
-                columns[name] = Values(column.to_numpy())
-            else:
-                codes, distinct = pandas.factorize(column)
-                if types.infer_dtype(distinct) == "boolean":
-                    columns[name] = Values(None, codes, tuple(distinct.tolist()), dtype="bool")
-                else:
-                    columns[name] = self._texts(codes, [str(value) for value in distinct])
+        rows = rows_of(frame, self.name, functools.partial(self._place_in_block, first_row))
+        columns = {name: rows.values(name) for name in self.names}
+        for name, values in columns.items():
+            if values.codes is not None and values.dtype in ("str", "object"):
+                columns[name] = self._texts(values.codes, values.distinct)
         return columns
 
-    def _parse_with_arrow(self, content: bytes, raw: frozenset[str]) -> dict[str, Values] | None:
+    def _parse_with_arrow(self, content: bytes, texts: frozenset[str]) -> dict[str, Values] | None:
         """Parse simple files with pyarrow, which is quicker, if it is installed.
 
         Returns:
             The values. None if pyarrow is not installed, if the content has quotation marks, or if
             pyarrow and pandas could disagree about the content.
         """
-        if len(self.separator) != 1 or self.skip_space:
-            return None
-        if b'"' in content:
+        if len(self.separator) != 1 or self.skip_space or b'"' in content:
             return None
         try:
             import pyarrow
             import pyarrow.csv
         except ImportError:
             return None
-        texts = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
+        text = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
         try:
             table = pyarrow.csv.read_csv(
                 pyarrow.BufferReader(content),
                 pyarrow.csv.ReadOptions(column_names=list(self.names), block_size=_ARROW_BLOCK),
                 pyarrow.csv.ParseOptions(delimiter=self.separator, quote_char=False),
                 pyarrow.csv.ConvertOptions(
-                    column_types=dict.fromkeys(self.text_columns | raw, texts),
+                    column_types=dict.fromkeys(texts, text),
                     null_values=list(self.missing),
                     strings_can_be_null=True,
                     decimal_point=self.decimal,
@@ -497,57 +468,56 @@ class CsvFile:
                 return None
         return columns
 
-    def _texts(self, codes: np.ndarray, distinct: list[str]) -> Values:
+    def _texts(self, codes: np.ndarray, distinct: Sequence[Value]) -> Values:
         """Return texts without spaces around them and without words for missing values."""
         missing = set(self.missing)
-        stripped = [value.strip() for value in distinct]
+        stripped = [str(value).strip() for value in distinct]
         return recoded(codes, distinct, [None if value in missing else value for value in stripped])
 
-    def records(self, lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
-        """Yield the first line of each record, from 1, and its fields."""
-        if self.separator == _WHITESPACE:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield number, line.split()
-            return
+    def records(
+        self, lines: Iterable[str], before: int | None = None
+    ) -> Iterator[tuple[int, list[str]]]:
+        """Yield the line in which each record starts, from 1, and its fields.
+
+        Args:
+            lines: The lines.
+            before: Number of lines of the file before `lines`. By default, those of the header.
+
+        Raises:
+            ValueError: If the quotation marks of a record are invalid.
+        """
+        before = self.skipped if before is None else before
         reader = self._fields(lines, strict=True)
-        first = 1
+        first = before + 1
         try:
             for row in reader:
                 if row:
                     yield first, row
-                first = reader.line_num + 1
+                first = before + reader.line_num + 1
         except csv.Error as error:
-            raise _RecordError(first, error) from None
+            raise ValueError(
+                f"Expected a closing quotation mark for each opening one in {self.path}. Received: "
+                f"an invalid record that starts in line {first} ({error}). Correct the quotation "
+                "marks."
+            ) from None
 
     def _check_records(self, content: bytes, first_row: int) -> None:
         """Raise an error if a record has the wrong number of fields, or an open quotation mark."""
-        offset = self.skipped if first_row == 0 else self.line(first_row) - 1
-        try:
-            for number, row in self.records(_lines(content)):
-                if len(row) != len(self.names):
-                    raise ValueError(
-                        f"Expected {len(self.names)} fields in each row of {self.path}. Received: "
-                        f"{len(row)} fields in line {offset + number}. Correct the line. If its "
-                        "text contains separators, put the text in quotation marks."
-                    )
-        except _RecordError as error:
-            raise ValueError(
-                f"Expected a closing quotation mark for each opening one in {self.path}. Received: "
-                f"an invalid record that starts in line {offset + error.line} ({error.cause}). "
-                "Correct the quotation marks."
-            ) from None
+        before = self.line(first_row) - 1 if first_row else self.skipped
+        for number, row in self.records(_lines(content), before):
+            if len(row) != len(self.names):
+                raise ValueError(
+                    f"Expected {len(self.names)} fields in each row of {self.path}. Received: "
+                    f"{len(row)} fields in line {number}. Correct the line. If its text contains "
+                    "separators, put the text in quotation marks."
+                )
 
     def line(self, row: int) -> int:
         """Return the number of the line in which a row starts, from 1."""
-        with self._open() as file, self._as_text(file) as lines:
-            for _ in range(self.skipped):
-                lines.readline()
-            numbers = (number for number, _ in self.records(lines))
-            return self.skipped + next(itertools.islice(numbers, row, None), 1)
-
-    def _as_text(self, file: BinaryIO) -> io.TextIOWrapper:
-        return io.TextIOWrapper(file, self.encoding, errors="replace", newline="")
+        with self._open() as file:
+            lines = io.TextIOWrapper(file, self.encoding, errors="replace", newline="")
+            records = self.records(itertools.islice(lines, self.skipped, None))
+            return next((number for number, _ in itertools.islice(records, row, None)), 1)
 
     def place(self, row: int) -> str:
         """Return the place of a row, for error messages."""
@@ -570,7 +540,7 @@ class CsvFile:
             for name, values in columns.items()
             if values.numbers is None
             and values.dtype == "str"
-            and name not in self.forced_text
+            and name not in self.text_columns
             and _look_like_numbers(values.distinct)
         }
         if not texts:
@@ -675,6 +645,22 @@ def _all_numbers(values: Sequence[str], decimal: str) -> np.ndarray | None:
     return numbers
 
 
+class _FieldsBetweenSpaces:
+    """Splits lines at spaces, as `csv.reader` does at a separator."""
+
+    def __init__(self, lines: Iterable[str]) -> None:
+        self.line_num = 0
+        self._lines = iter(lines)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> list[str]:
+        line = next(self._lines)
+        self.line_num += 1
+        return line.split()
+
+
 def _damaged_gzip(path: pathlib.Path, error: Exception) -> str:
     return (
         f"Expected {path} to be an undamaged file of gzip. Reading the file failed: {error}. Copy "
@@ -684,20 +670,6 @@ def _damaged_gzip(path: pathlib.Path, error: Exception) -> str:
 
 def _lines(content: bytes) -> io.StringIO:
     return io.StringIO(content.decode("utf-8", "replace"), newline="")
-
-
-def _without_lines(content: bytes, number: int) -> bytes:
-    """Return the content without its first lines."""
-    position = 0
-    for _ in range(number):
-        newline = content.find(b"\n", position)
-        carriage = content.find(b"\r", position, newline if newline >= 0 else len(content))
-        if 0 <= carriage < newline - 1 or newline < 0:  # a line end of the old Mac OS
-            newline = carriage
-        if newline < 0:
-            return b""
-        position = newline + 1
-    return content[position:] if position else content.removeprefix(codecs.BOM_UTF8)
 
 
 def _end_of_records(content: bytes) -> int:
@@ -757,41 +729,36 @@ def _is_ragged(content: bytes, separator: str, width: int, rows: int) -> bool:
     """Return whether a row can have too few fields. pandas fills such rows with missing entries."""
     if b'"' in content or separator == _WHITESPACE:
         return True
+    return content.count(separator.encode()) != (width - 1) * rows
+
+
+def _can_start_with_zero(content: bytes, separator: int) -> bool:
+    """Return whether a field can start with 0 and a digit, or with 0x."""
+    if re.match(rb"0[\dxX]", content):
+        return True
+    last_sign = ord(",")  # line ends, quotation marks and spaces have smaller codes, digits larger
     values = np.frombuffer(content, np.uint8)
-    parts = (values[start : start + _CACHED] for start in range(0, len(values), _CACHED))
-    separators = sum(np.count_nonzero(part == ord(separator)) for part in parts)
-    return separators != (width - 1) * rows
-
-
-def _has_leading_zero(values: np.ndarray, before: list[int]) -> bool:
-    """Return whether one of the characters `before` is followed by 0, and then by a digit or x."""
-    starts = values[:-2] == before[0]
-    for code in before[1:]:
-        starts |= values[:-2] == code
-    starts &= values[1:-1] == ord("0")
-    after = values[2:][starts] | 0x20  # in lower case
-    return bool((((after >= ord("0")) & (after <= ord("9"))) | (after == ord("x"))).any())
+    for start in range(0, len(values), _CACHED):
+        part = values[start : start + _CACHED + 2]
+        starts = part[:-2] <= last_sign
+        if separator > last_sign:
+            starts |= part[:-2] == separator
+        starts &= part[1:-1] == ord("0")
+        after = part[2:][starts] | 0x20  # in lower case
+        if ((after >= ord("0")) & (after <= ord("9")) | (after == ord("x"))).any():
+            return True
+    return False
 
 
 def _columns_with_leading_zeros(file: CsvFile, content: bytes) -> frozenset[str]:
     """Return the columns of numbers such as `01234` or `0x10`, which are codes and not numbers."""
-    if file.separator == _WHITESPACE:
-        return frozenset()
-    values = np.frombuffer(content, np.uint8)
-    before = [
-        file.separator.encode(),
-        *(sign for sign in (b"\n", b"\r", b'"', b" ") if sign in content),
-    ]
-    codes = [sign[0] for sign in before]
-    if not content.startswith(b"0") and not any(
-        _has_leading_zero(values[start : start + _CACHED + 2], codes)
-        for start in range(0, len(values), _CACHED)
+    if file.separator == _WHITESPACE or not _can_start_with_zero(
+        content, file.separator.encode()[-1]
     ):
         return frozenset()
     found: set[str] = set()
-    remaining = set(range(len(file.names))) - {
-        index for index, name in enumerate(file.names) if name in file.text_columns
-    }
+    names = [name for name in file.names if name not in file.text_columns]
+    remaining = {file.names.index(name) for name in names}
     try:
         for _, row in file.records(_lines(content)):
             for index in list(remaining):
@@ -800,6 +767,6 @@ def _columns_with_leading_zeros(file: CsvFile, content: bytes) -> frozenset[str]
                     remaining.discard(index)
             if not remaining:
                 break
-    except _RecordError:
+    except ValueError:  # `_check_records` raises it, with the place
         return frozenset()
     return frozenset(found)

@@ -204,17 +204,15 @@ class ColumnStatistics:
         # position 0 counts the missing entries
         counts = np.bincount(codes + 1, minlength=len(distinct) + 1)
         in_test = np.bincount(codes[split.test] + 1, minlength=len(distinct) + 1)
-        in_training = counts - in_test
         self.missing += int(counts[0])
+        found = np.flatnonzero(counts[1:])
         if len(distinct) > _MAX_CATEGORIES and self.kind is None and not values.ordered:
-            self.num_texts = max(self.num_texts, int(np.count_nonzero(counts[1:])))
+            self.num_texts = max(self.num_texts, len(found))
             self.distinct.update(dict.fromkeys(distinct[:_MAX_CATEGORIES]))
             return
-        if (counts[1:] > 0).all():
-            self.distinct.update(dict.fromkeys(distinct))
-        else:
-            self.distinct.update((distinct[code], None) for code in np.flatnonzero(counts[1:]))
-        self.in_training.update((distinct[code], None) for code in np.flatnonzero(in_training[1:]))
+        self.distinct.update((distinct[code], None) for code in found)
+        in_training = np.flatnonzero((counts - in_test)[1:])
+        self.in_training.update((distinct[code], None) for code in in_training)
 
     def _add_numbers(self, numbers: np.ndarray, split: Split, at: Location) -> None:
         import pandas

@@ -506,9 +506,9 @@ class _Reader:
             if self.label_statistics is not None:
                 every.append(self.label_statistics)
             mixed = {statistics.name for statistics in every if statistics.is_mixed}
-            if source.decimal == decimal and mixed <= source.forced_text:
+            if source.decimal == decimal and mixed <= source.text_columns:
                 break
-            source.forced_text |= mixed
+            source.text_columns |= mixed
         return num_train, num_rows - num_train
 
     def _batches(
