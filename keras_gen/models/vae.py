@@ -1,4 +1,4 @@
-"""The variational autoencoder (lecture notes, MATH 2)."""
+"""The variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114)."""
 
 from __future__ import annotations
 
@@ -33,10 +33,12 @@ _SERVED_SAMPLES = 1000  # samples of z per example in the exported function `imp
 
 @keras.saving.register_keras_serializable("keras_gen")
 class VAE(AnomalyDetector):
-    """A variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114; lecture notes, MATH 2).
+    """A variational autoencoder (Kingma & Welling 2014, arXiv:1312.6114).
 
     The encoder maps data x to a posterior q(z | x) of the latents z. The decoder maps z to a
-    likelihood p(x | z). The prior is p(z). Training maximizes a lower bound of log p(x).
+    likelihood p(x | z). The prior is p(z). By default, training maximizes the evidence lower bound
+    (ELBO) of log p(x), which is E_q[log p(x | z)] − KL(q(z | x) ‖ p(z)), where E_q is the mean over
+    samples z of q(z | x).
 
     The model is conditional if the encoder or the decoder has an input named `condition`, or if the
     prior depends on labels. Pass the labels as in `fit(x, labels)`, `encode(x, labels)`,
@@ -280,15 +282,16 @@ class VAE(AnomalyDetector):
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return the mean of q(z | x), `[batch, n]`.
 
-        The mean of a flow posterior has no closed form. So a flow posterior returns the mean of its
-        base distribution, transformed by all flows.
+        The mean of a flow posterior has no closed form. Therefore, for a flow posterior, the method
+        returns the mean of the base distribution, transformed by all flows.
         """
         return self.posterior.point(self.encode(x, condition))
 
     def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return the mean of p(x | z) for latents `[batch, n]`.
 
-        For rows of a table, a category is the most probable one, and a count is rounded.
+        For rows of a table, the method returns the most probable category instead of a mean, and
+        rounds the means of counts.
         """
         latents = self.checked_latents(latents, (self.posterior.event_size,))
         [labels] = self._condition_arguments(condition, latents) or [None]
@@ -320,9 +323,8 @@ class VAE(AnomalyDetector):
 
         The score is −ELBO in nats, where ELBO is the evidence lower bound. In expectation, the
         score is an upper bound of −log p(x). A higher score means a more anomalous example. The
-        score is an average over `num_samples` samples of z. The samples are made from the same
-        noise for all examples and in all calls. So different noise cannot be the reason why two
-        scores differ.
+        score is an average over `num_samples` samples of z. All examples and all calls use the same
+        noise to make these samples. Therefore an example gets the same score in every call.
 
         Args:
             x: Data `[batch, *data_shape]`.
@@ -349,14 +351,15 @@ class VAE(AnomalyDetector):
         Args:
             x: Data `[batch, *data_shape]`.
             condition: Labels `[batch]` if the model is conditional, otherwise None.
-            num_samples: Number of samples of z per example. They are the samples of `score`.
+            num_samples: Number of samples of z per example. The method uses the same samples as
+                `score`.
 
         Returns:
             Tensor `[batch, *data_shape]`.
 
         Raises:
-            ValueError: As in `score`. Also if the likelihood does not compute log p(x | z) as a sum
-                over the elements.
+            ValueError: If an argument is invalid, as in `score`, or if the likelihood does not
+                compute log p(x | z) as a sum over the elements.
         """
         x, condition = self.checked_arguments(x, condition)
         z, _ = self._score_samples(x, condition, num_samples)
@@ -439,11 +442,12 @@ class VAE(AnomalyDetector):
     ) -> np.ndarray:
         """Replace the missing elements of each example, which are NaN in `x`.
 
-        The latents z_1 … z_K are samples of q(z | x), where x are the observed elements. Their
-        self-normalized importance weights are proportional to p(x | z_k) p(z_k) / q(z_k | x)
+        The method samples latents z_1 … z_K from q(z | x), where x are the observed elements. The
+        weight of z_k is proportional to p(x | z_k) p(z_k) / q(z_k | x), and the weights sum to 1
         (Mattei & Frellsen 2019, arXiv:1812.02633, equation 12). By default, a missing number is
-        replaced by its mean given the observed elements. This mean is a weighted average over k. A
-        count is rounded. A missing category is replaced by the most probable one.
+        replaced by its mean given the observed elements. This mean is the weighted average, over k,
+        of the means of p(x | z_k). The mean of a count is rounded. A missing category is replaced
+        by the most probable one.
 
         With `num_imputations`, each imputation is a sample of the missing elements given the
         observed ones. Use several imputations to see how uncertain the missing elements are. To
@@ -457,8 +461,8 @@ class VAE(AnomalyDetector):
             num_imputations: Number of samples of the missing elements. If None, the method returns
                 means and most probable categories.
             seed: An int in [0, 2³¹) makes the result reproducible. None gives new samples in every
-                call. An int64 vector `[batch]` contains one seed per example. An example depends on
-                its own seed, but not on the other examples.
+                call. An int64 vector `[batch]` contains one seed per example. The result for an
+                example depends on the seed of this example, but not on the other examples.
 
         Returns:
             Data without NaN, float32 `[batch, *data_shape]`. With `num_imputations`, the shape is
@@ -496,7 +500,7 @@ class VAE(AnomalyDetector):
         num_samples: int,
         num_imputations: int | None = None,
     ) -> tf.Tensor:
-        """Impute as many examples as fit into memory with all their samples. See `impute`."""
+        """Impute a group of examples that fits into memory, with all samples. See `impute`."""
         z, log_posterior = self._sample_each_row(x, labels, seeds, num_samples)
         likelihood = self._likelihood(z, labels)
         log_prior = self.prior.distribution(labels).log_prob(z)
