@@ -1,4 +1,4 @@
-"""The regularized autoencoder (lecture notes, MATH 1)."""
+"""The regularized autoencoder, which minimizes a reconstruction loss and regularizers."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class RegularizedAutoencoder(AnomalyDetector):
     """An autoencoder with regularizers of its weights and its latents.
 
     The encoder maps data x to latents z. The decoder maps z to a reconstruction x̂. Training
-    minimizes E_x[L(x, x̂)] + λ‖W‖² (lecture notes, MATH 1). L is the Keras loss that you pass to
-    `compile`. λ‖W‖² is the sum of the kernel regularizers of both networks, and is logged as
-    `regularization_loss`. `compile` also accepts regularizers of the latents. Their sum is added
-    to the loss, and is logged as `penalty_loss`.
+    minimizes E_x[L(x, x̂)] + λ‖W‖², where W are the kernels of both networks. L is the Keras loss
+    that you pass to `compile`. λ‖W‖² is computed by the kernel regularizers of the layers, and is
+    logged as `regularization_loss`. `compile` also accepts regularizers of the latents. Their sum
+    is added to the loss, and is logged as `penalty_loss`.
 
-    L can also be a likelihood, such as `distributions.Columns` for tables. Then the decoder outputs
-    the parameters of the likelihood, and L(x, x̂) = −log p(x | x̂).
+    L can also be a likelihood, such as `distributions.Columns` for tables. In this case, the
+    decoder outputs the parameters of the likelihood, and L(x, x̂) = −log p(x | x̂).
 
     Args:
         encoder: Built Keras model that maps data to latents.
@@ -124,9 +124,9 @@ class RegularizedAutoencoder(AnomalyDetector):
         Args:
             optimizer: Keras optimizer or its name.
             loss: Reconstruction loss L: a `keras.losses.Loss`, a loss function, or the name of a
-                Keras loss. It must be averaged over the batch, as Keras losses are by default. Or a
-                `distributions.Likelihood`, whose parameters the decoder outputs. L is then −log p
-                in nats per example.
+                Keras loss. A Keras loss must be averaged over the batch, which is the default of
+                Keras. `loss` can also be a `distributions.Likelihood` whose parameters the decoder
+                outputs. L is then −log p(x | x̂) in nats per example.
             regularizers: One `LatentRegularizer` or a list of them, for instance
                 `[regularizers.Contractive(1e-3)]`.
             **kwargs: Other arguments of `keras.Model.compile`. `metrics` compare the data with the
@@ -222,9 +222,11 @@ class RegularizedAutoencoder(AnomalyDetector):
         check_network("decoder", self.decoder, self.latent_shape, self.data_shape, why=why)
 
     def call(self, inputs: Array, training: bool = False) -> tf.Tensor:
-        """Return the reconstruction of `inputs`. With a likelihood, this is the mean of p(x | x̂).
+        """Return the reconstruction of `inputs`.
 
-        In a row of a table, a category is the most probable one, and a count is rounded.
+        For a model with a likelihood, the reconstruction is the mean of p(x | x̂). For rows of a
+        table, the method returns the most probable category instead of a mean, and rounds the means
+        of counts.
         """
         return self._point(self._decoded(self.check_inputs(inputs), training))
 
@@ -259,7 +261,7 @@ class RegularizedAutoencoder(AnomalyDetector):
         return self._logs(batch, terms, reconstruction)
 
     def _terms(self, batch: CheckedBatch, training: bool) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Return a pair: the batch means of the loss and its terms by name, and x̂."""
+        """Return `(terms, x̂)`. `terms` has the batch means of the loss and its terms, by name."""
         latents = self.encoder(batch.x, training=training)
         output = self.decoder(latents, training=training)
         error = self.reconstruction_error(batch.target, output, training)
@@ -332,7 +334,7 @@ class RegularizedAutoencoder(AnomalyDetector):
         """Return one output of `generate` per latent vector, `[batch, *data_shape]`.
 
         A row of a table is sampled from p(x | x̂), because the mean of two categories is not a
-        category. Other outputs are those of `decode`.
+        category. For all other data, the method returns `decode(latents)`.
         """
         if self.likelihood is None or not self.likelihood.generates_samples:
             return super().outputs_for(latents, seed, condition)
@@ -371,7 +373,8 @@ class RegularizedAutoencoder(AnomalyDetector):
             Tensor `[batch, *data_shape]`.
 
         Raises:
-            ValueError: As in `score`. Also if the loss is not a sum or a mean over the elements.
+            ValueError: If an argument is invalid, as in `score`, or if the loss is not a sum or a
+                mean over the elements.
         """
         x = self._scored(x, condition)
         output = self._decoded(x)
@@ -381,7 +384,7 @@ class RegularizedAutoencoder(AnomalyDetector):
         return self._error_per_element(x, output)
 
     def _error_per_element(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
-        """Return the part of each element in the loss of its example, `[batch, *data_shape]`."""
+        """Return how much each element adds to the loss of its example, `[batch, *data_shape]`."""
         loss = keras.losses.get(self.loss)
         # With an axis of size 1 at the end, a loss that is averaged over the last axis gives one
         # value per element.
@@ -413,7 +416,7 @@ class RegularizedAutoencoder(AnomalyDetector):
         return self.reconstruction_error(batch.target, self._decoded(batch.x))
 
     def _scored(self, x: TensorLike, condition: TensorLike | None) -> tf.Tensor:
-        """Check data whose score is computed, and return them as float32."""
+        """Check the data that `score` receives, and return them as float32."""
         if self.loss is None and self.likelihood is None:
             raise ValueError(
                 f"{self.name} has no loss, so it cannot compute scores. Compile the model, for "
