@@ -24,8 +24,8 @@ class AnomalyDetector(GenerativeModel):
     """
 
     threshold: float | None = None
-    """An example is an anomaly if its score is above this number. None before `calibrate` is
-    called."""
+    """An example is an anomaly if its score is above this number. None until the constructor or
+    `calibrate` sets the threshold."""
 
     def check_threshold(self, threshold: float | None) -> float | None:
         """Return the argument `threshold`. Raise a `ValueError` if its value is invalid."""
