@@ -81,12 +81,12 @@ class GenerativeModel(MultiWorkerModel):
     has_encoder = True
     """Whether the model can map data to latents."""
     has_log_likelihood = False
-    """Whether log p(x) can be estimated: whether the model has a method `log_weights`."""
+    """Whether the model has a method `log_weights`, with which log p(x) can be estimated."""
     generates_means = True
     """Whether `generate` returns means of p(x | z), the distribution of data x given latents z. If
     pixels are binary, the mean of a pixel is the probability of the value 1."""
     columns: tuple[Column, ...] = ()
-    """Columns of the table whose rows the data are. Empty if the data are not rows of a table."""
+    """Columns of the table, if each example is a row of a table. Empty for all other data."""
     train_function: Any  # Keras declares no type
     prior: Prior | None = None
     """Distribution from which `generate` samples latents. If None, `generate` raises an error."""
