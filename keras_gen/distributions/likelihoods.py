@@ -65,8 +65,8 @@ class Likelihood(SerializableLayer):
     columns: tuple[Column, ...] = ()
     """Columns of the table, if each example is a row of a table. Empty for all other data."""
     generates_samples = False
-    """Whether `VAE.generate` returns samples of p(x | z). If False, it returns `point(p(x |
-    z))`."""
+    """Whether `VAE.generate` returns samples of p(x | z). If False, it returns the result of
+    `point`."""
     levels: int | None = None
     """Number of values that an element of the data can have, or None for continuous values.
 
