@@ -36,8 +36,8 @@ class Columns(Likelihood):
     log p(x | z) is in nats per row of the table. The distributions describe the entries in the
     units of the table. For real and positive columns, log p is a log-density, which depends on the
     unit: it changes if grams are converted to kilograms. For all other columns, log p is a
-    log-probability. The decoder outputs means and logarithms of means in standardized form. An
-    output of 0 stands for the mean of the column.
+        log-probability. The decoder outputs means and logarithms of means in standardized form. An
+        output of 0 predicts the mean of the column.
 
     An entry that is NaN is not observed. log p(x | z) omits such entries (Mattei & Frellsen 2019,
     arXiv:1812.02633).
@@ -54,11 +54,13 @@ class Columns(Likelihood):
             * `"learned"`: one σ per column, a weight that is trained with the model.
             * `"decoded"`: one σ per row and column, which the decoder outputs. The decoder then
               also outputs the dispersion of each count.
-            * `"mixture"`: each number has a mixture of `num_components` distributions: normal ones
-              for real columns, log-normal ones for positive columns, and discretized logistic ones
-              for counts (Salimans et al. 2017, arXiv:1701.05517). The decoder outputs the weights
-              of the mixture. The components are weights of this layer. Use mixtures to generate
-              tables whose numbers have several peaks, or many equal values such as 0.
+            * `"mixture"`: each number has a mixture of `num_components` distributions. The
+              components are normal distributions for real columns, log-normal distributions for
+              positive columns, and discretized logistic distributions for counts (Salimans et al.
+              2017, arXiv:1701.05517). The decoder outputs the mixing probabilities. The means and
+              scales of the components are weights of this layer, which all rows share. Use mixtures
+              to generate tables whose columns have several peaks, or have one value, such as 0, in
+              many rows.
 
             With `"optimal"` and `"learned"`, the dispersion of a count is a weight that is trained.
         num_components: Number of components of each mixture. Only for `scale="mixture"`.
@@ -155,14 +157,17 @@ class Columns(Likelihood):
         return tf.concat(values, axis=-1)
 
     def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
-        """Return rows of means, of rounded counts, and of the most probable categories."""
+        """Return rows with the mean of each number and the most probable category.
+
+        The means of counts are rounded.
+        """
         sizes = [group.expectation_size for group in self.groups]
         parts = tf.split(expectation, sizes, axis=-1)
         values = [group.estimate(part) for group, part in zip(self.groups, parts, strict=True)]
         return tf.gather(tf.concat(values, axis=-1), self._order, axis=-1)
 
     def filled(self, x: tf.Tensor) -> tf.Tensor:
-        """Return the rows, with each NaN replaced by an entry that has a finite log p."""
+        """Return the rows. Each NaN is replaced by an entry for which log p is finite."""
         fill = np.array([column.typical for column in self.modeled], np.float32)
         return tf.where(tf.math.is_nan(x), fill, x)
 
@@ -176,8 +181,8 @@ class Columns(Likelihood):
 
         Args:
             of_groups: One distribution per group of columns.
-            part: The parameters of one group. Their leading axes are the batch shape of the
-                distribution.
+            part: The parameters of one group, `[..., m]`. The axes before the last axis are the
+                batch shape of the result.
         """
         product = _product_of_columns()
         return product(self.groups, of_groups, self._order, self.filled, tf.shape(part)[:-1])
