@@ -42,7 +42,7 @@ class Group:
 
     parameters_per_column = 1
     expectations_per_column = 1
-    """Length of `expectation` per column: 1, or the number of categories."""
+    """Number of values that `expectation` returns per column: 1, or the number of categories."""
 
     def __init__(self, indices: Sequence[int], columns: Sequence[Column]) -> None:
         self.indices = list(indices)
@@ -63,7 +63,7 @@ class Group:
         """Make the trainable weights of the group. By default, a group has none."""
 
     def distribution(self, parameters: tf.Tensor) -> Distribution:
-        """Return a `tfd` distribution of batch shape `[..., size]` from the decoder's output.
+        """Return a `tfd` distribution of batch shape `[..., number of columns]`.
 
         Args:
             parameters: Part of the decoder's output, `[..., parameter_size]`.
@@ -71,11 +71,11 @@ class Group:
         raise NotImplementedError
 
     def log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
-        """Return log p(x) of each column, `[..., size]`, from entries without NaN."""
+        """Return log p(x) of each column, `[..., number of columns]`. `x` contains no NaN."""
         return distribution.log_prob(x)
 
     def sample(self, distribution: Distribution, number: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Sample `number` values per column, float32 `[number, ..., size]`."""
+        """Sample `number` values per column, float32 `[number, ..., number of columns]`."""
         return tf.cast(distribution.sample(number, seed=seed), tf.float32)
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
@@ -86,11 +86,11 @@ class Group:
         return distribution.mean()
 
     def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
-        """Return one entry per column, `[..., size]`: the mean, or the most probable category."""
+        """Return one entry per column: the mean, or the most probable category."""
         return expectation
 
     def parts(self, parameters: tf.Tensor, number: int) -> list[tf.Tensor]:
-        """Split `[..., number * size]` into `number` tensors `[..., size]`."""
+        """Split the last axis into `number` tensors `[..., number of columns]`."""
         return tf.split(parameters, number, axis=-1)
 
 
@@ -104,7 +104,7 @@ class Normals(Group):
     Args:
         indices: Positions of the columns in the array of the table.
         columns: The columns.
-        scale: Where σ comes from: `"optimal"`, `"learned"` or `"decoded"`.
+        scale: How σ is obtained: `"optimal"`, `"learned"` or `"decoded"`, as in `Columns`.
     """
 
     def __init__(self, indices: Sequence[int], columns: Sequence[Column], scale: str) -> None:
@@ -142,8 +142,8 @@ class Normals(Group):
 
         Args:
             parameters: Part of the decoder's output, `[samples, batch, parameter_size]`.
-            x: Entries `[batch, size]` without NaN.
-            observed: Which entries are observed, bool `[batch, size]`.
+            x: Entries `[batch, number of columns]` without NaN.
+            observed: Which entries are observed, bool `[batch, number of columns]`.
         """
         if self.scale != "optimal":
             return self.distribution(parameters)
@@ -240,11 +240,11 @@ class NegativeBinomials(Group):
 
 
 class NormalMixtures(Normals):
-    """Columns of kind `real`: Σ_k π_k N(m + s μ_k, (s σ_k)²) with K components per column.
+    """Columns of kind `real`, with the normal mixture Σ_k π_k N(m + s μ_k, (s σ_k)²).
 
-    m is the mean of the column and s its standard deviation. The decoder outputs the logits of π_1
-    … π_K for each row. The means μ_k and the standard deviations σ_k of the components are weights
-    that all rows share.
+    m is the mean of the column and s its standard deviation. Each column has K components. The
+    decoder outputs the logits of π_1 … π_K for each row. The means μ_k and the standard deviations
+    σ_k of the components are weights that all rows share.
 
     Args:
         indices: Positions of the columns in the array of the table.
@@ -271,7 +271,7 @@ class NormalMixtures(Normals):
         return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), self.of_components())
 
     def of_components(self) -> Distribution:
-        """Return the distributions of the components, of batch shape `[size, K]`."""
+        """Return the distributions of the components, of batch shape `[number of columns, K]`."""
         from tensorflow_probability import distributions as tfd
 
         return tfd.Normal(*self.components.in_units(self.mean, self.unit))
@@ -289,7 +289,7 @@ class LogNormalMixtures(NormalMixtures):
     """Columns of kind `positive`: the logarithm of an entry is a mixture of normals."""
 
     def of_components(self) -> Distribution:
-        """Return the distributions of the components, of batch shape `[size, K]`."""
+        """Return the distributions of the components, of batch shape `[number of columns, K]`."""
         from tensorflow_probability import distributions as tfd
 
         return tfd.LogNormal(*self.components.in_units(self.mean, self.unit))
@@ -330,7 +330,7 @@ class DiscretizedLogisticMixtures(Group):
         return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), of_components)
 
     def log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
-        """Return log P(x) of each column, `[..., size]`.
+        """Return log P(x) of each column, `[..., number of columns]`.
 
         Let a and b be the standardized ends of the interval of x. The probability of the interval
         is sigmoid(b) − sigmoid(a). The method computes this difference as sigmoid(b) sigmoid(−a)
@@ -347,7 +347,7 @@ class DiscretizedLogisticMixtures(Group):
         return tf.reduce_logsumexp(log_weights + of_component, axis=-1)
 
     def sample(self, distribution: Distribution, number: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        """Sample whole numbers, float32 `[number, ..., size]`."""
+        """Sample whole numbers, float32 `[number, ..., number of columns]`."""
         y = tf.minimum(distribution.sample(number, seed=seed), LARGEST_LOG / 2)
         return tf.maximum(tf.round(tf.math.expm1(y)), 0.0)
 
@@ -365,8 +365,8 @@ class DiscretizedLogisticMixtures(Group):
 class _Components:
     """The locations and scales of the components of each column, as weights.
 
-    At first, the components of a column have equal distances, from the smallest to the largest
-    entry of the training rows.
+    The initial locations of a column are evenly spaced, from the smallest to the largest entry of
+    the training rows.
 
     Args:
         group: The group of columns.
@@ -422,9 +422,10 @@ def _ends(column: Column) -> tuple[float, float]:
 
 
 def _rounding(column: Column) -> float:
-    """Return the standard deviation of the rounding errors of a real column, standardized.
+    """Return the smallest useful σ of a real column whose entries are rounded, standardized.
 
-    A smaller σ would give the density of rounded numbers an arbitrary value.
+    This σ is the standard deviation of the rounding errors. With smaller σ, the density of the
+    rounded numbers could grow without bound.
     """
     if column.decimals is None or column.kind != "real":
         return 0.0
@@ -469,13 +470,13 @@ class Categoricals(Group):
         self.expectations_per_column = categories
 
     def distribution(self, parameters: tf.Tensor) -> Distribution:
-        """Return the distribution of the codes."""
+        """Return the distribution of the indices of the categories."""
         from tensorflow_probability import distributions as tfd
 
         return tfd.Categorical(logits=self.by_column(parameters))
 
     def log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
-        """Return log p(x) of each column, `[..., size]`, for indices of categories `x`."""
+        """Return log p(x) of each column, where `x` has the indices of categories."""
         return distribution.log_prob(tf.cast(x, tf.int32))
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
@@ -486,7 +487,7 @@ class Categoricals(Group):
         return tf.reshape(probabilities, flat)
 
     def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
-        """Return the index of the most probable category of each column, `[..., size]`."""
+        """Return the index of the most probable category of each column."""
         return tf.cast(tf.argmax(self.by_column(expectation), axis=-1), tf.float32)
 
     def by_column(self, values: tf.Tensor) -> tf.Tensor:
@@ -506,7 +507,7 @@ class OrderedLogistics(Categoricals):
         self.parameters_per_column = 1
 
     def add_weights(self, add_weight: AddWeight) -> None:
-        """Make the cutpoints. At first, all categories have the same probability for μ = 0."""
+        """Make the cutpoints. Initially, all categories have the same probability for μ = 0."""
         shares = np.arange(1, self.categories) / self.categories
         cutpoints = np.log(shares / (1 - shares))
         gaps = np.log(np.expm1(np.diff(cutpoints)))  # the inverse of softplus
@@ -518,7 +519,7 @@ class OrderedLogistics(Categoricals):
         )
 
     def distribution(self, parameters: tf.Tensor) -> Distribution:
-        """Return the distribution of the codes.
+        """Return the distribution of the indices of the categories.
 
         For category k, let a = μ − c_(k−1) and b = μ − c_k. Then P(x = k) = sigmoid(a) −
         sigmoid(b). The method computes this difference as sigmoid(a) sigmoid(−b) (1 − e^(b − a)),
@@ -537,7 +538,10 @@ class OrderedLogistics(Categoricals):
         return tfd.Categorical(logits=reaches + stays_below + between)
 
     def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
-        """Return the medians, the first codes whose cumulative probability is at least 1/2."""
+        """Return the median of each column, the index of a category, `[..., number of columns]`.
+
+        The median is the first category whose cumulative probability is at least 1/2.
+        """
         cumulative = tf.cumsum(self.by_column(expectation), axis=-1)[..., :-1]
         return tf.reduce_sum(tf.cast(cumulative < 0.5, tf.float32), axis=-1)
 
