@@ -38,7 +38,7 @@ class _HidesEntries(SerializableLayer):
         self.seed_generator = keras.random.SeedGenerator() if hide else None
 
     def observed(self, x: tf.Tensor, training: bool) -> tf.Tensor:
-        """Return a bool tensor of the shape of `x`: whether the network may use each entry."""
+        """Return which entries the network may use, a bool tensor of the shape of `x`."""
         observed = ~tf.math.is_nan(x)
         if not training or self.seed_generator is None:
             return observed
@@ -59,9 +59,9 @@ class ColumnFeatures(_HidesEntries):
     - The last features are a mask with one element per column. An element is 1 if the entry is
       observed, and 0 if the entry is missing.
 
-    All features of a missing entry are 0. The layer becomes a part of the network. Therefore the
-    `.keras` file and the SavedModel contain the layer, and a saved model takes rows in the units of
-    the table.
+    All features of a missing entry are 0. The layer is a part of the network. Therefore the
+    `.keras` file and the SavedModel contain the layer, and a saved model receives rows in the units
+    of the table.
 
     Args:
         columns: Columns of the table, such as `table.columns`. Constants and identifiers are
@@ -70,7 +70,7 @@ class ColumnFeatures(_HidesEntries):
             vectors. Use an embedding for columns with hundreds of categories.
         hide: Probability with which the layer hides an observed entry in a training step. Default:
             0, no entry is hidden. Training also maximizes the likelihood of the hidden entries. So
-            the model learns to infer them from the other entries.
+            the model learns to predict hidden entries from the other entries.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Raises:
@@ -167,10 +167,10 @@ class ColumnFeatures(_HidesEntries):
 class MissingAsZero(_HidesEntries):
     """Replace missing elements (NaN) by 0, and append a mask of the observed elements.
 
-    For images with missing pixels, pass this layer as the argument `features` of the encoder, and
-    make the likelihood with `missing=True`. The last axis of the output has the elements first, and
-    then the mask. So this axis is twice as long as in the input. The mask is 1 for an observed
-    element and 0 for a missing element.
+    For images with missing pixels, pass this layer as the argument `features` of `networks.mlp` or
+    `networks.conv_encoder`, and make the likelihood with `missing=True`. The last axis of the
+    output contains first the elements, and then the mask. Therefore this axis is twice as long as
+    that of the input. The mask is 1 for an observed element and 0 for a missing element.
 
     Args:
         hide: Probability with which the layer hides an observed element in a training step.
