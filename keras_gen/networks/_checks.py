@@ -52,7 +52,7 @@ def num_classes_of(network: keras.Model) -> int | None:
 
 
 def common_num_classes(**parts: int | None) -> int | None:
-    """Return the number of classes that the parts of a model share, or None if none uses labels.
+    """Return the number of classes of the parts of a model, or None if no part uses labels.
 
     The parts of a model are its networks and its prior.
 
