@@ -28,12 +28,12 @@ class DataCheck:
     Args:
         shape: Shape of one example.
         low, high: Smallest and largest value that the model can output. Each is a number, or an
-            array of shape `shape` with one number per element, such as one per column of a table.
+            array of shape `shape` with one number per element. For a table, an element is a column.
         num_classes: Number of classes of a conditional model, a model that receives labels as `y`.
             None for a model without labels.
         missing: Whether elements can be missing, that is, NaN.
-        whole: Which elements must be whole numbers, a bool array of shape `shape`. None if no
-            element must be a whole number.
+        whole: Bool array of shape `shape`, which is True for each element that must be a whole
+            number. None if no element must be a whole number.
         names: Names of the elements for error messages, such as the columns of a table.
     """
 
@@ -129,8 +129,8 @@ class DataCheck:
             None if the model is not conditional.
 
         Raises:
-            ValueError: If the data are invalid, as in `before_work`. If there are fewer than
-                `at_least` examples. If `labels` are given, but the model is not conditional.
+            ValueError: If the data are invalid, as in `before_work`, if there are fewer than
+                `at_least` examples, or if `labels` are given but the model is not conditional.
         """
         if isinstance(x, tf.data.Dataset):
             x, y = as_arrays(x)
@@ -240,7 +240,8 @@ class DataCheck:
 
         Raises:
             ValueError: If the labels have the wrong shape or dtype, or if a label is outside the
-                range. In a graph, the latter fails an assertion with the same message.
+                range. In a graph, a label outside the range fails an assertion with the same
+                message.
         """
         assert self.num_classes is not None  # otherwise the model has no labels
         labels = as_tensor(name, condition)
@@ -279,7 +280,10 @@ class DataCheck:
 
     @property
     def example(self) -> np.ndarray:
-        """A valid example: zero or the nearest valid number, one number or one per element."""
+        """A valid example, as one number for all elements or as one number per element.
+
+        Each number is 0, or the valid number nearest to 0.
+        """
         low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
         return np.clip(np.zeros(low.shape, np.float32), low, high)
 
@@ -347,7 +351,7 @@ class DataCheck:
             )
 
     def _target(self, x: Any, y: Any, name: str = "x") -> Any:
-        """Check the shapes, dtypes and labels, and return what the model must output for `x`."""
+        """Check the shapes, dtypes and labels, and return the output that the model must learn."""
         if self.num_classes:
             self._check_labels(y, self.num_classes, "y" if name == "x" else f"labels of {name}")
         target = x if y is None or self.num_classes else y
