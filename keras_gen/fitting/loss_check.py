@@ -107,7 +107,8 @@ def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
 def per_example(what: str, values: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """Check that a loss of the user has one value per example, and return it as `[batch]`.
 
-    If the compiler XLA compiles the step, the number of values is only checked if it is known.
+    If the compiler XLA compiles the step, the number of values is checked only if TensorFlow knows
+    this number before the step runs.
 
     Args:
         what: What returned the values, for the error message.
