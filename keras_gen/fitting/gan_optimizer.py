@@ -17,10 +17,10 @@ _PLAYERS = ("generator", "discriminator")
 class GANOptimizer(keras.optimizers.MultiOptimizer):
     """A Keras optimizer that contains the optimizers of the generator and the discriminator.
 
-    Keras and its callbacks expect one optimizer per model. Each call of `apply` updates only one of
-    the two networks. In the base class `keras.optimizers.MultiOptimizer`, each call updates all
-    variables. `apply` does not change the step counter `iterations`. The GAN increases `iterations`
-    once per training step.
+    Keras and its callbacks expect one optimizer per model. In the base class
+    `keras.optimizers.MultiOptimizer`, each call of `apply` updates all variables. In this class,
+    each call of `apply` updates only one of the two networks, and does not change the step counter
+    `iterations`. The GAN increases `iterations` once per training step.
 
     Args:
         generator_optimizer: Keras optimizer of the generator.
