@@ -5,7 +5,8 @@ name. So `get_config` can read all arguments from the attributes, and no argumen
 
 A subclass can have a constructor with `*args` and `**kwargs`. Therefore each object also remembers
 the arguments with which it was made. If an object cannot be restored, saving it raises a
-`ValueError`. If only the constructor can show the problem, loading the object raises the error.
+`ValueError`. Some problems appear only when the constructor runs again. In this case, loading the
+object raises the error.
 """
 
 from __future__ import annotations
@@ -217,10 +218,12 @@ def _is_of_this_package(cls: type) -> bool:
 
 
 def get_config(instance: object) -> dict[str, Any]:
-    """Return all that `from_config` needs to make an equal object, in Keras's serialized form.
+    """Return the arguments and attributes of an object, in Keras's serialized form.
 
-    The keys are the names of the arguments. A subclass outside this package can have two more keys,
-    for arguments that JSON would change, and for attributes that are not constructor arguments.
+    `from_config` makes an equal object from the result. The keys are the names of the arguments.
+    For a subclass outside this package, the result can have two more keys. One key contains the
+    arguments that JSON would change. The other contains the attributes that are not constructor
+    arguments.
 
     Raises:
         ValueError: If the object cannot be restored.
@@ -263,7 +266,8 @@ def from_config(
     Args:
         cls: The class.
         config: Arguments in Keras's serialized form.
-        custom_objects: Classes and functions that Keras does not know otherwise, by name.
+        custom_objects: Dictionary of the classes and functions that are not registered with Keras,
+            by name.
 
     Raises:
         ValueError: If the constructor does not keep an argument unchanged.
@@ -359,7 +363,7 @@ def _other_attributes(instance: object, arguments: dict[str, Any]) -> dict[str, 
 
     These are the arguments of the base classes, such as the random seed of a model, and attributes
     that replace an attribute of the class. Only plain values and objects of this package are
-    returned. The constructor makes all others.
+    returned. The constructor makes all other attributes again.
     """
     names: dict[str, None] = {}
     for base in type(instance).__mro__:
@@ -385,7 +389,7 @@ def _other_attributes(instance: object, arguments: dict[str, Any]) -> dict[str, 
 
 
 def _is_data(name: str, value: object) -> bool:
-    """Return whether an attribute of a class is a public value, and no method or property."""
+    """Return whether an attribute of a class is public, and neither a method nor a property."""
     return not name.startswith("_") and not callable(value) and not hasattr(value, "__get__")
 
 
