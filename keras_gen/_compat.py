@@ -110,9 +110,9 @@ def several_workers(strategy: tf.distribute.Strategy) -> bool:
 class MultiWorkerModel(keras.Model):
     """A Keras model whose `fit` and `evaluate` work under `MultiWorkerMirroredStrategy`.
 
-    In Keras 3.15, `fit` and `evaluate` fail under this strategy, for two reasons that
-    github.com/keras-team/keras/issues/20585 describes. Each of the two methods below removes one of
-    the reasons. With other versions of Keras, the methods change nothing.
+    In Keras 3.15, `fit` and `evaluate` fail under this strategy.
+    github.com/keras-team/keras/issues/20585 describes the two reasons. Each of the two methods
+    below removes one of the reasons. With other versions of Keras, the methods change nothing.
     """
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> Any:
@@ -132,7 +132,7 @@ class MultiWorkerModel(keras.Model):
     def _make_function(self, step_function: Callable[[Any], Any]) -> Callable[[Any], Any]:
         """Make the function that runs a step, with logs of shape `(1,)` instead of scalars.
 
-        Keras averages the logs of the workers along the first axis. For scalars, this fails,
+        Keras averages the logs of the workers along the first axis. This average fails for scalars,
         because a scalar has no axis.
         """
         if not _NEEDS_REPAIR or not several_workers(self.distribute_strategy):
