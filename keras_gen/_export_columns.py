@@ -27,14 +27,14 @@ def column_endpoints(
     """Return an endpoint `NAME_columns` for each endpoint NAME that takes or returns rows.
 
     The input `inputs` is replaced by one input per column, and an output of rows is replaced by one
-    output per column. Their names are those of `tensor_names`. A column of numbers is
-    float32 `[batch]`, in which NaN is a missing entry. So is a column of categories that are
-    numbers. Other columns of categories are strings `[batch]`, in which "" is a missing entry.
-    `per_feature` stays one array. Constants and identifiers have no inputs and no outputs.
+    output per column. `tensor_names` returns their names. A column of numbers, or of categories
+    that are numbers, is float32 `[batch]`, and NaN is a missing entry. Any other column is a string
+    tensor `[batch]`, and "" is a missing entry. The output `per_feature` stays one array. Constants
+    and identifiers have no inputs and no outputs.
 
-    A category that the column does not have is an error. So is an invalid number, such as a
-    negative count. Only `score_columns` accepts invalid numbers: the score of such a row is
-    infinite.
+    An unknown category is an error in all endpoints. An invalid number, such as a negative count,
+    is an error in all endpoints except `score_columns`. `score_columns` returns an infinite score
+    for a row with an invalid number.
 
     Args:
         endpoints: Endpoints of the model by name.
@@ -102,11 +102,11 @@ def tensor_names(columns: Sequence[Column]) -> list[str]:
 
     A name in a SavedModel can only contain ASCII letters, digits, and the characters `_`, `.`, `-`.
     All other characters are replaced by `_`. TensorFlow does not distinguish capital letters from
-    small ones. If two names are then equal, or equal to another input such as `seed`, then `_` is
-    appended to the second name. Names that needed no replacement come first.
+    small ones. If a name then equals an earlier name, or the name of another input such as `seed`,
+    `_` is appended. Names that need no replacement are assigned first.
 
-    TensorFlow Serving encodes text in base64 if the name of the output ends in `_bytes`. Therefore
-    `_` is also appended to such a name of a column of text.
+    TensorFlow Serving encodes text in base64 if the name of the output ends in `_bytes`. Therefore,
+    if the name of a column of text ends in `_bytes`, `_` is appended to the name.
 
     Example:
         >>> tensor_names([Column("bill length (mm)", "real"), Column("Seed", "count")])
@@ -158,7 +158,7 @@ def encode_column(column: Column, values: tf.Tensor, check: bool = True) -> tf.T
 
 
 def _valid_numbers(column: Column, values: tf.Tensor) -> tuple[str, tf.Tensor]:
-    """Return which numbers a column can have, as text, and whether each value is one of them."""
+    """Return a description of the valid numbers, and whether each value is valid, `[batch]`."""
     finite = tf.math.is_finite(values)
     if column.kind == "positive":
         return "numbers greater than 0", finite & (values >= np.finfo(np.float32).tiny)
@@ -172,8 +172,8 @@ def _checked(
 ) -> tf.Tensor:
     """Return the entries of a column if all of its values are valid.
 
-    Otherwise an assertion fails. The graph writes the first invalid value and its row into the
-    message. Therefore clients in any language can show the message as it is.
+    If a value is invalid, an assertion fails. The graph writes the first invalid value and its row
+    into the message. Therefore clients in any language can show the message as it is.
     """
     texts = values if is_text(column) else tf.strings.as_string(values, shortest=True)
     # The added row lets an empty batch have a first value.
