@@ -26,8 +26,8 @@ def marked_message(error: Exception) -> str | None:
     """Return the marked message inside an error, or None if the error has no marked message.
 
     If TensorFlow printed a number directly after the message, this number replaces each `#` in the
-    message. For instance, the number is the index of an example in its batch. If TensorFlow printed
-    two numbers, the second number replaces each `@` in the message.
+    message. The number is, for instance, the index of an example in its batch. If TensorFlow
+    printed two numbers, the second number replaces each `@` in the message.
 
     Example:
         >>> marked_message(ValueError("assertion failed: [" + mark("Bad example #.") + "] [3]"))
