@@ -58,7 +58,7 @@ _NO_HEADER = Header(0, 0, False, False)
 
 
 class _Notes:
-    """Counts what is skipped or changed while a folder is read, with one example per reason."""
+    """Counts the files that are skipped or changed, with one example per reason."""
 
     def __init__(self) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
@@ -88,7 +88,11 @@ class _ImageFiles:
     files: list[str]
 
     def class_names(self) -> list[str]:
-        """Return the class name of each file: its first folder below `root`, or "" without one."""
+        """Return the class name of each file.
+
+        The class name is the name of the first folder below `root`. It is "" if the file is
+        directly in `root`.
+        """
         start = len(self.root) + 1
         return [file[start:].rpartition(os.sep)[0].partition(os.sep)[0] for file in self.files]
 
@@ -98,7 +102,10 @@ class _ImageFiles:
 
 
 class _Headers(NamedTuple):
-    """The headers of image files: one array per field of `Header`, one entry per file."""
+    """The headers of image files. Each field is an array with one entry per file.
+
+    The fields are those of `Header`.
+    """
 
     heights: np.ndarray
     widths: np.ndarray
@@ -134,8 +141,8 @@ def read_image_folder(
     Args:
         folder: The folder.
         image_size: Size in pixels of the returned images, `(height, width)`. Default: the size of
-            the first image. An image of another size is scaled until it covers this size, and the
-            center is cut out.
+            the first image. An image of another size is scaled, without changing its proportions,
+            until it covers this size. Then its center is cut out.
         labels: Whether to return `(image, label)`. The label is the index of the image's class in
             the sorted list of classes.
         seed: Seed of the random choice of test images.
@@ -188,7 +195,11 @@ def _parse_color(background: str) -> Color:
 
 
 def _find_files(folder: pathlib.Path, notes: _Notes) -> list[_ImageFiles]:
-    """Return the training files and the test files, or all files if they are not separate."""
+    """Return a list of two entries, the training files and the test files.
+
+    If the folder does not separate training and test files, the list has one entry with all
+    files.
+    """
     root = os.fspath(folder)
     top = _entries(root, _Notes())
     folders = [entry.name for entry in top if entry.is_dir()]
@@ -241,7 +252,8 @@ def _list_images(root: str, notes: _Notes) -> _ImageFiles:
 def _walk(root: str, notes: _Notes) -> Iterator[str]:
     """Generate the paths of all image files in a folder and its subfolders, in sorted order.
 
-    The function follows links, except links to a folder that contains the link.
+    The function follows links. It does not follow a link to a folder that contains the link,
+    because the search would not end.
     """
     readable = suffixes()
     start = os.stat(root)
@@ -267,7 +279,10 @@ def _walk(root: str, notes: _Notes) -> Iterator[str]:
 
 
 def _entries(folder: str, notes: _Notes) -> list[os.DirEntry[str]]:
-    """Return the sorted entries of a folder without hidden files and files of operating systems."""
+    """Return the visible entries of a folder, sorted by name.
+
+    Hidden files and the files that operating systems add, such as `Thumbs.db`, are omitted.
+    """
     try:
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
@@ -288,7 +303,7 @@ def _entries(folder: str, notes: _Notes) -> list[os.DirEntry[str]]:
 
 
 def _sorted_classes(splits: list[_ImageFiles]) -> list[str]:
-    """Return the sorted class names of all splits. The label of a class is its index here."""
+    """Return the sorted class names of all splits. The label of a class is its index."""
     found = [set(split.class_names()) for split in splits]
     classes = set().union(*found)
     if "" in classes and len(classes) > 1:
@@ -316,10 +331,13 @@ def _warn_of_classes_without_training_images(splits: list[_ImageFiles]) -> None:
 def _read_headers(
     split: _ImageFiles, background: Color, skip_corrupt: bool, notes: _Notes
 ) -> tuple[_ImageFiles, _Headers]:
-    """Read the headers of all files. Return them with the files that can be read.
+    """Read the headers of all files.
 
-    If `skip_corrupt` is True, the files are decoded, too, to find those that are damaged after
-    their header.
+    If `skip_corrupt` is True, the function also decodes each file, to find files with a valid
+    header and damaged pixels.
+
+    Returns:
+        `(files, headers)` of the files that can be read.
     """
 
     def read(file: str) -> Header:
@@ -367,7 +385,9 @@ def _image_shape(
     size: tuple[int, int] | None,
     background: Color,
 ) -> tuple[int, int, int]:
-    """Return `(height, width, channels)`: three channels if any image has colors, else one.
+    """Return `(height, width, channels)` of the images to load.
+
+    There are three channels if any image has colors, and one channel if no image has colors.
 
     Args:
         splits: The files.
@@ -392,7 +412,7 @@ def _note_other_sizes(
     shape: tuple[int, int, int],
     notes: _Notes,
 ) -> None:
-    """Count the images of another size than the first image."""
+    """Count the images whose size is not that of the first image."""
     reason = (
         f"have another size than the first image. They are scaled and cut to {shape[0]}×{shape[1]} "
         "pixels. Pass `image_size=(height, width)` to choose the size"
@@ -413,7 +433,10 @@ def _warn(notes: _Notes) -> None:
 
 
 def _hold_out(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of training files and of test files, a random tenth of all files."""
+    """Return the indices of the training files and of the test files.
+
+    The test files are a random tenth of all files.
+    """
     order = np.random.default_rng(seed).permutation(count)
     num_test = count // 10
     return np.sort(order[num_test:]), np.sort(order[:num_test])
@@ -475,8 +498,8 @@ def _read_plain(
 ) -> tf.Tensor:
     """Return the converted images of plain files, decoded by TensorFlow, in a graph.
 
-    If that fails for a file, Pillow decodes all of them, or raises an error with the name of the
-    file.
+    If TensorFlow cannot decode a file, Pillow decodes all files. If Pillow cannot decode the file
+    either, the error of Pillow names the file.
     """
 
     def decode(path: tf.Tensor) -> tf.Tensor:
