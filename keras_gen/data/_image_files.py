@@ -1,8 +1,8 @@
 """Read one image file as grey or color pixels of 8 bits.
 
-Pillow reads all files correctly. TensorFlow's operations are several times faster, but they ignore
-the orientation, transparency, palettes and more. `read_header` says which files TensorFlow reads
-with the same result as Pillow.
+Pillow reads all files correctly. The operations of TensorFlow are several times faster, but they
+ignore, for instance, orientation, transparency and palettes. `read_header` tells which files
+TensorFlow and Pillow read with the same result.
 """
 
 from __future__ import annotations
@@ -62,23 +62,29 @@ _JPEG_OTHER_MARKERS = {0xFFC4, 0xFFDB, 0xFFDD, 0xFFFE, 0xFFE0, *range(0xFFE2, 0x
 
 
 class Header(NamedTuple):
-    """What the header of an image file says about the image."""
+    """The properties of an image that the header of its file contains."""
 
     height: int
     width: int
     is_color: bool
-    """Whether the file stores colors. The colors may all be grey."""
+    """Whether the file stores red, green and blue, even if all pixels are grey."""
     is_plain: bool
-    """Whether TensorFlow decodes the file like Pillow."""
+    """Whether TensorFlow and Pillow decode the file to the same pixels."""
     has_frames: bool = False
     """Whether the file contains several frames or pages."""
     is_invisible: bool = False
-    """Whether the image is drawn by its transparency alone, in the color of the background."""
+    """Whether the image is invisible over the background.
+
+    The transparency of such an image varies, but all pixels have the same color over the
+    background."""
 
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Return the names of the file formats that can be read, in the order of Pillow's tries."""
+    """Return the names of the file formats that can be read.
+
+    Pillow tries the formats in this order.
+    """
     PIL.Image.init()
     return tuple(name for name in PIL.Image.ID if name not in _EXCLUDED_FORMATS)
 
@@ -91,7 +97,7 @@ def suffixes() -> frozenset[str]:
 
 
 def printable(path: str) -> str:
-    r"""Return a path in which bytes that are no UTF-8 are escaped, such as `caf\xe9`."""
+    r"""Return a path with escapes, such as `caf\xe9`, for bytes that are not UTF-8."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -125,7 +131,8 @@ def read_image(path: str, background: Color, least_size: int | None = None) -> P
     """Read an image file as a grey image (mode "L") or a color image (mode "RGB") of 8 bits.
 
     The image is upright, as its EXIF orientation says. A transparent image is drawn over the
-    background. Of several frames or pages, the first is read. Colour profiles are ignored.
+    background. If the file has several frames or pages, the function reads the first one. Color
+    profiles are ignored.
 
     Args:
         path: The file.
@@ -162,7 +169,7 @@ class UnreadableImageError(ValueError):
 
 @contextlib.contextmanager
 def _reading(path: str) -> Iterator[None]:
-    """Turn all errors of the operating system and of Pillow into an `UnreadableImageError`."""
+    """Turn an error of the operating system or of Pillow into an `UnreadableImageError`."""
     try:
         yield
     except UnreadableImageError:
@@ -197,9 +204,10 @@ def _too_large(path: str) -> UnreadableImageError:
 
 
 def _check_transparent_color(path: str, image: PIL.Image.Image) -> None:
-    """Refuse a transparent color that Pillow would not find among the pixels.
+    """Raise an `UnreadableImageError` if Pillow would not find the transparent color of a file.
 
-    Pillow converts the pixels of such a PNG file to 8 bits, and does not convert the color.
+    For some PNG files, Pillow converts the pixels to 8 bits, but does not convert the transparent
+    color. Then no pixel would be transparent.
     """
     transparent = image.info.get("transparency")
     if image.format != "PNG" or not isinstance(transparent, int | tuple) or image.mode == "P":
@@ -215,7 +223,9 @@ def _check_transparent_color(path: str, image: PIL.Image.Image) -> None:
 
 
 def _read_plain_header(file: int) -> Header | None:
-    """Return the header of a file that TensorFlow decodes like Pillow. None for all other files.
+    """Return the header of a file that TensorFlow and Pillow decode to the same pixels.
+
+    For all other files, return None.
 
     Args:
         file: The descriptor of the open file.
@@ -229,7 +239,10 @@ def _read_plain_header(file: int) -> Header | None:
 
 
 def _read_plain_jpeg(file: int, head: bytes) -> Header | None:
-    """Return the header of a grey or color JPEG file without EXIF data, and None for others."""
+    """Return the header of a grey or color JPEG file without EXIF data.
+
+    For all other files, return None.
+    """
     size = len(head) if len(head) < _HEADER_BYTES else os.fstat(file).st_size
     end = head[-2:] if size == len(head) else os.pread(file, 2, size - 2)
     if end != b"\xff\xd9":  # the file is cut, or more data follow the image
@@ -256,7 +269,10 @@ def _read_plain_jpeg(file: int, head: bytes) -> Header | None:
 
 
 def _read_plain_png(file: int, head: bytes) -> Header | None:
-    """Return the header of a PNG file of 8 bits without transparency, EXIF data and animation."""
+    """Return the header of an 8-bit PNG file without transparency, EXIF data and animation.
+
+    For all other files, return None.
+    """
     if len(head) < 33:
         return None
     width, height, depth, color = struct.unpack_from(">IIBB", head, 16)
@@ -303,7 +319,11 @@ def _read_other_header(path: str, background: Color) -> Header:
 
 
 def _is_invisible(image: PIL.Image.Image, background: Color) -> bool:
-    """Return whether the transparency varies, but the image over the background has one color."""
+    """Return whether an image is invisible over the background.
+
+    The transparency of such an image varies, but all pixels have the same color over the
+    background.
+    """
     if not image.has_transparency_data or _is_deep(image):
         return False
     alpha = _with_alpha(image).getchannel("A")
@@ -343,7 +363,7 @@ def _is_deep(image: PIL.Image.Image) -> bool:
 def _deep_to_8_bits(path: str, image: PIL.Image.Image) -> PIL.Image.Image:
     """Return grey values of more than 8 bits, or floats in [0, 1], as an image of 8 bits.
 
-    Pillow's `convert` would clip them at 255.
+    The function `convert` of Pillow would clip all values above 255.
     """
     values = np.asarray(image)
     low, high = values.min(), values.max()
@@ -366,7 +386,7 @@ def _deep_to_8_bits(path: str, image: PIL.Image.Image) -> PIL.Image.Image:
 def _largest_value(image: PIL.Image.Image) -> float | None:
     """Return the value that means white in an image of mode "I;16", "I" or "F".
 
-    None if the file does not say whether white or black is the largest value, or which value is
+    Return None if the largest value means black, or if the file does not say which value means
     white.
     """
     tags: Any = getattr(image, "tag_v2", {})
