@@ -59,8 +59,7 @@ def load(
               `"fashion_mnist"` or `"emnist/letters"`.
             - A folder of images, as described below.
             - An `.npz` file. It contains either the arrays `x_train` and `x_test`, or the array
-              `x`. Labels are optional: `y_train` and `y_test` for `x_train` and `x_test`, or `y`
-              for `x`.
+              `x`. It can also contain labels, in `y_train` and `y_test`, or in `y`.
             - A table: `"penguins"`, a `.csv`, `.tsv`, `.txt`, `.parquet` or `.xlsx` file, or a
               `pandas.DataFrame`, as described below.
 
@@ -72,11 +71,12 @@ def load(
         data_dir: Folder that contains the TFDS data sets. Default: the environment variable
             `TFDS_DATA_DIR` if it is set, otherwise `~/tensorflow_datasets`.
         image_size: Size in pixels of the returned images, `(height, width)`. Default: TFDS images
-            keep their size, and images of a folder get the size of its first image. An image of a
-            folder that has another size is scaled, without changing its proportions, until it
-            covers this size. Then the center is cut out.
-        seed: Seed of the order of the training examples, of the choice of test examples, and of the
-            binarized pixels. The order of the training examples changes in every epoch.
+            keep their size, and images of a folder get the size of its first image. If an image of
+            a folder has another size, it is scaled, without changing its proportions, until it
+            covers the returned size. Then its center is cut out.
+        seed: Seed of all random choices: the order of the training examples, the choice of test
+            examples, and the binarized pixels. The order of the training examples changes in every
+            epoch.
         skip_corrupt: Whether to skip the files of a folder of images that cannot be decoded. If
             files are skipped, a warning states their number. If `skip_corrupt` is False, such a
             file raises an error.
@@ -97,10 +97,11 @@ def load(
         and 1, they are not divided. Floats in an `.npz` file must be in [0, 1].
 
     **Tables.** `read_table` reads the table, and the batches are rows of `Table.train` and
-    `Table.test`: numbers in the units of the table, codes of categories, and NaN for missing
-    entries. Call `read_table` itself to obtain the description of the columns. There is one
-    exception: if no entry is missing, and all entries are in [0, 1] or are grey values of 8 bits,
-    the batches contain all columns as numbers in [0, 1]. `is_table` tells the two cases apart.
+    `Table.test`. A row contains numbers in the units of the table, indices of categories, and NaN
+    for missing entries. To obtain the description of the columns, call `read_table` instead of
+    `load`. There is one exception. If no entry is missing, and all entries are numbers in [0, 1] or
+    8-bit grey values, the batches contain all columns as numbers in [0, 1]. `is_table` returns
+    whether `read_table` reads the table.
 
     **Folders of images.** Each subfolder is one class. If the folder contains `train/` and `test/`,
     these two folders contain the training data and the test data, and the subfolders of `train/`
@@ -109,23 +110,25 @@ def load(
     several such folders, the first in this order is used: test, testing, validation, valid, val.
     If the folder contains only `train/`, a random tenth of its images becomes the test data.
 
-    All image formats that Pillow decodes by itself are read, except formats of scientific data. If
-    any image has colors, all images get three channels, otherwise one. Images are upright, as their
-    EXIF orientation says. All values are converted to 8 bits per channel, and color profiles are
-    ignored. Of a file with several frames or pages, the first is read. Hidden files and folders,
-    files of other formats and links that cannot be followed are skipped. Warnings state how many
-    files were skipped, and how many images had to be changed. Images of more than
-    `PIL.Image.MAX_IMAGE_PIXELS` pixels, and integers or floats without a known range, are refused.
+    `load` reads all image formats that Pillow decodes without further packages, except formats of
+    scientific data. If any image has colors, all images get three channels. If no image has colors,
+    all images get one channel. Images are upright, as their EXIF orientation says. All values are
+    converted to 8 bits per channel, and color profiles are ignored. If a file has several frames or
+    pages, the first one is read. Hidden files and folders, files of other formats and links that
+    cannot be followed are skipped. Warnings state how many files were skipped, and how many images
+    had to be changed. Images of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels, and integers or
+    floats without a known range, are refused.
 
     The examples of a split are decoded once and kept in memory if they need at most 1 GiB as 8-bit
-    pixels. Otherwise they are decoded again in every epoch. Before that, the header of each file is
-    read, which takes one to two seconds per 100,000 files on a local disk.
+    pixels. Larger splits are decoded again in every epoch. At the start, the header of each file is
+    read. This takes one to two seconds per 100,000 files on a local disk.
 
     Raises:
         ValueError: If the source does not exist and cannot be downloaded. If the source is empty or
             damaged. If the source has no labels and `labels` is True. If values of an `.npz` file
-            are NaN, infinite or outside [0, 1]. The message names the damaged file, or it names the
-            array and the index of the value, or the line and the column of the table.
+            are NaN, infinite or outside [0, 1]. The message names the place of the error: the
+            damaged file, the array and the index of the value, or the line and the column of the
+            table.
 
     Example:
         >>> train, test = load("mnist_mini", batch_size=100)
@@ -176,9 +179,9 @@ def number_of_classes(
     """Return the number of classes of a data set, without reading its examples.
 
     The number of classes is known for TFDS data sets with class labels and for folders of images.
-    `load(source, labels=True)` then returns labels from 0 to the number of classes − 1. The number
-    of classes of an `.npz` file or a table is not known, because the function does not read the
-    labels of the examples.
+    For these, `load(source, labels=True)` returns labels from 0 to the number of classes − 1. For
+    an `.npz` file or a table, the number of classes is not known, because the function does not
+    read the labels of the examples.
 
     Args:
         source: The data set, as for `load`. This function does not download TFDS data sets.
@@ -204,7 +207,7 @@ def class_names(
 ) -> list[str] | None:
     """Return the names of the classes of a data set, without reading its examples.
 
-    The label of a class, in the data set of `load(source, labels=True)`, is the index of its name.
+    In the data of `load(source, labels=True)`, the label of a class is the index of its name.
 
     Args:
         source: The data set, as for `load`. This function does not download TFDS data sets.
@@ -212,9 +215,9 @@ def class_names(
 
     Returns:
         The names, or None if they are not known. The names are known for TFDS data sets with class
-        labels, for `.npz` files whose labels are text, and for folders of images, where they are
-        the names of the class folders. In a folder of images without class folders, all images have
-        the same class, whose name is "".
+        labels, for `.npz` files whose labels are text, and for folders of images. For a folder of
+        images, the names are those of the class folders. In a folder of images without class
+        folders, all images have the same class, whose name is "".
 
     Raises:
         ValueError: If the source does not exist, or is a folder without images.
