@@ -38,9 +38,10 @@ class IndexedExamples:
     spec: tf.TensorSpec
     """The shape and dtype of one example, without its label."""
     read: Callable[[tf.Tensor, Convert], tf.Tensor]
-    """Reads examples. The arguments are a tensor of their indices, and an elementwise conversion.
+    """Function `(indices, convert)` that reads the examples at `indices`.
 
-    To convert each example as soon as it is read is faster than to convert a batch of large ones.
+    `read` applies the elementwise function `convert` to each example as soon as the example is
+    read. For large examples, this is faster than to convert a whole batch.
     """
     labels: np.ndarray | None
 
@@ -77,7 +78,7 @@ def to_batches(
     """Return a data set of batches with float32 values in [0, 1].
 
     If all examples together need at most `_MEMORY_LIMIT` bytes, the examples are decoded once and
-    kept in memory. Otherwise they are decoded again in every epoch.
+    kept in memory. Larger data sets are decoded again in every epoch.
 
     Args:
         examples: Single examples `x` or `(x, label)`. If `x` is an integer tensor, it is divided by
@@ -147,7 +148,9 @@ def _fits_in_memory(examples: Examples) -> bool:
 def _lookup(
     examples: Examples, in_memory: bool, options: tf.data.Options
 ) -> Callable[[tf.Tensor], Any] | None:
-    """Return a function from the indices of examples to a batch. None if there are no indices.
+    """Return a function that turns indices of examples into a batch.
+
+    If the examples cannot be read by their index, return None.
 
     Args:
         examples: The examples.
@@ -176,7 +179,7 @@ def _lookup(
 
 
 def _read_all(examples: IndexedExamples, options: tf.data.Options) -> tf.Tensor:
-    """Read all examples, and return them as one tensor. Its memory is allocated only once."""
+    """Read all examples into one tensor. The memory of the tensor is allocated only once."""
     shape = (examples.count, *examples.spec.shape)
     dtype = examples.spec.dtype.as_numpy_dtype
     size = int(np.prod(shape)) * examples.spec.dtype.size
