@@ -27,8 +27,8 @@ def as_arrays(
         weights are omitted.
 
     Raises:
-        ValueError: If the data set is empty or its elements have another structure. If the data set
-            repeats without end, and `count` is None.
+        ValueError: If the data set is empty, if its elements have another structure, or if the data
+            set repeats without end and `count` is None.
 
     Example:
         >>> dataset = tf.data.Dataset.from_tensor_slices(([0.5, 0.25, 1.0], [0, 1, 0])).batch(2)
@@ -73,11 +73,11 @@ def read_npz(path: pathlib.Path, seed: int, labels: bool = False) -> Splits:
     """Read an .npz file that contains the arrays `x_train` and `x_test`, or the array `x`.
 
     Args:
-        path: The file. Labels are optional: `y_train` and `y_test` for `x_train` and `x_test`, or
-            `y` for `x`.
+        path: The file. It can also contain labels, in `y_train` and `y_test`, or in `y`.
         seed: Seed of the random choice of test examples. The seed is not used if the file
             contains `x_train` and `x_test`.
-        labels: Whether the labels must be valid. Text is then replaced by the number of its class.
+        labels: Whether to check the labels. If True, labels that are text are replaced by the
+            numbers of their classes.
     """
     names = ("x", "y", "x_train", "y_train", "x_test", "y_test")
     try:
@@ -128,10 +128,11 @@ def npz_classes(path: pathlib.Path) -> list[str] | None:
 
 
 def _numbered(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return arrays of labels as integers. Text is replaced by the number of its class.
+    """Return arrays of labels as integers. A text is replaced by the number of its class.
 
     Args:
-        arrays: The labels by the name of the array. All arrays have the same classes.
+        arrays: Dictionary from the name of each array to its labels. All arrays share one list of
+            classes.
 
     Raises:
         ValueError: If labels are neither text nor integers of at least 0.
@@ -147,7 +148,7 @@ def _are_text(arrays: dict[str, np.ndarray]) -> bool:
 
 
 def _as_integers(name: str, labels: np.ndarray) -> np.ndarray:
-    """Return labels as int64, or raise a `ValueError` if they are no integers of at least 0."""
+    """Return labels as int64, or raise a `ValueError` if a label is not an integer ≥ 0."""
     expected = f"Expected {name} as labels: integers from 0, or text."
     if labels.dtype.kind not in "biuf":
         raise ValueError(f"{expected} Received: an array of dtype {labels.dtype}.")
@@ -162,7 +163,10 @@ def _as_integers(name: str, labels: np.ndarray) -> np.ndarray:
 
 
 def hold_out(examples: LabeledArray, seed: int) -> Splits:
-    """Check the examples, and split them: a random tenth becomes the test examples."""
+    """Check the examples, and split them into training and test examples.
+
+    The test examples are a random tenth of the examples.
+    """
     _check_examples("x", examples)
     order = np.random.default_rng(seed).permutation(len(examples.x))
     num_test = len(order) // 10
