@@ -49,14 +49,14 @@ def read_tfds(name: str, data_dir: PathLike | None, image_size: tuple[int, int] 
 
 
 def tfds_folder_classes(folder: pathlib.Path) -> list[str] | None:
-    """Return the class names of a data set on disk, or None without class labels."""
+    """Return the class names of a data set on disk, or None if it has no class labels."""
     import tensorflow_datasets as tfds
 
     return _class_names(tfds.builder_from_directory(folder))
 
 
 def tfds_classes(name: str, data_dir: PathLike | None) -> list[str] | None:
-    """Return the class names of the TFDS data set `name`. Nothing is downloaded."""
+    """Return the class names of the TFDS data set `name`, or None. Nothing is downloaded."""
     return _class_names(_find_builder(name, data_dir))
 
 
@@ -81,7 +81,10 @@ def _find_builder(name: str, data_dir: PathLike | None) -> tfds.core.DatasetBuil
 
 
 def _is_online() -> bool:
-    """Return after at most some seconds whether TFDS can download. TFDS would retry for minutes."""
+    """Return whether TFDS can download data sets. The answer takes at most some seconds.
+
+    Without a network, a download of TFDS would fail only after minutes of retries.
+    """
     try:
         urllib.request.urlopen(_DOWNLOADS, timeout=3)
     except urllib.error.HTTPError:
@@ -126,7 +129,7 @@ def _read_splits(builder: tfds.core.DatasetBuilder, image_size: tuple[int, int] 
 
 
 def _class_names(builder: tfds.core.DatasetBuilder) -> list[str] | None:
-    """Return the names of the first feature with class labels, or None without such a feature."""
+    """Return the class names of the first feature with class labels, or None."""
     import tensorflow_datasets as tfds
 
     key = _first_key(builder, tfds.features.ClassLabel)
