@@ -37,7 +37,7 @@ _QUALITY_NAMES = {
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """A number with its unit and its standard error, and a description of how it was computed."""
+    """A number that measures a model, with its unit, its standard error and a description."""
 
     name: str
     """Name of the score."""
@@ -121,10 +121,9 @@ def summarize(
 ) -> Evaluation:
     """Compute all scores that apply to a trained model, on test data.
 
-    The scores contain the losses that the attribute `evaluated_losses` of the model names. If there
-    is an extractor of features for the data, the scores of `sample_quality` are added. For a VAE,
-    the scores of `log_likelihood` and `check_kl` are added, and the text of `latent_report` becomes
-    a comment.
+    The scores include the losses that the attribute `evaluated_losses` of the model names. If there
+    is an `extractor`, the scores of `sample_quality` are added. For a VAE, the scores of
+    `log_likelihood` and `check_kl` are added, and the text of `latent_report` becomes a comment.
 
     Args:
         model: A compiled and trained keras_gen model.
@@ -137,12 +136,13 @@ def summarize(
         num_samples: Number of samples with which log p(x) of each example is estimated. Default:
             500.
         extractor: The network that computes features for `sample_quality`. The default for grey
-            images of 28×28 pixels is `mnist_classifier()`. For other data, there is no default, and
-            without an extractor the scores of `sample_quality` are omitted.
+            images of 28×28 pixels is `mnist_classifier()`. For other data, the default is no
+            network, and then the scores of `sample_quality` are omitted.
         seed: Seed of all samples. Default: 0.
-        real: Real images that are compared with samples. Default: `test`. If the model was trained
-            on grey images whose pixels were replaced by 0 or 1 at random, the model generates
-            probabilities from 0 to 1. In this case, pass the grey images themselves.
+        real: Real images that are compared with samples. Default: `test`. If the pixels of the
+            training images were replaced by 0 or 1 at random (`binarize`), the samples of the model
+            are probabilities from 0 to 1. In this case, pass the grey images whose pixels were not
+            replaced.
         split: Name of the data split that contains `real`. The attribute `protocol` of the scores
             contains this name. Default: `"test"`.
 
