@@ -100,8 +100,8 @@ def load(
     `Table.test`. A row contains numbers in the units of the table, indices of categories, and NaN
     for missing entries. To obtain the description of the columns, call `read_table` instead of
     `load`. There is one exception. If no entry is missing, and all entries are numbers in [0, 1] or
-    8-bit grey values, the batches contain all columns as numbers in [0, 1]. `is_table` returns
-    whether `read_table` reads the table.
+    8-bit grey values, the batches contain all columns as numbers in [0, 1]. For such a table,
+    `is_table` returns False.
 
     **Folders of images.** Each subfolder is one class. If the folder contains `train/` and `test/`,
     these two folders contain the training data and the test data, and the subfolders of `train/`
