@@ -22,8 +22,8 @@ from keras_gen.runs.folder import RunFolder
 class MetricsFile(keras.callbacks.History):
     """Write the logs of `fit` to a CSV file, with one row per epoch.
 
-    The first column is `epoch`. If a training is resumed, the file still has one row per epoch. In
-    the file of Keras's `CSVLogger`, an epoch that is trained again would appear twice.
+    The first column is `epoch`. After a resumed training, the file still has one row per epoch.
+    With `CSVLogger` of Keras, an epoch that is trained again would have two rows.
 
     Args:
         path: Path of the file.
@@ -60,10 +60,11 @@ class ImageSamples(keras.callbacks.Callback):
             depends on labels, pass a pair `(images, labels)`.
         before_sampling: Function that receives the model and prepares the model for sampling. For
             instance, it fits the latent density of an autoencoder. Default: no preparation.
-        every: Interval in epochs. Default: 10, which writes images after the epochs 10, 20, …
+        every: Interval in epochs between files. Default: 10, which writes images after the epochs
+            10, 20, …
         num_samples: Number of samples per file. Default: 100.
-        seed: Seed of the samples. All epochs use this seed, so that samples of different epochs can
-            be compared. Default: 0.
+        seed: Seed of the samples. All epochs use this seed. Therefore samples of different epochs
+            can be compared. Default: 0.
 
     Raises:
         ValueError: If `every` or `num_samples` is not a positive integer.
@@ -92,7 +93,7 @@ class ImageSamples(keras.callbacks.Callback):
             self._write(epoch + 1)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Write images with the final weights. `EarlyStopping` may have restored these weights."""
+        """Write images with the final weights, which `EarlyStopping` may have restored."""
         self._write(self.model.history.epoch[-1] + 1)
 
     def _write(self, epoch: int) -> None:
@@ -119,7 +120,7 @@ def _in_alternating_rows(
 
 
 class Summaries(keras.callbacks.TensorBoard):
-    """Write the logs of `fit`, samples and the KL of each latent dimension for TensorBoard.
+    """Write logs, samples and the KL of each latent dimension for TensorBoard.
 
     The KL is the Kullback-Leibler divergence of the posterior from the prior, in nats. The callback
     writes the KL only for models that can estimate log p(x), such as a VAE. The callback writes
