@@ -95,7 +95,7 @@ def check_kind(text: str, source: object) -> None:
 def first_difference(saved: RunConfig, config: RunConfig) -> tuple[str, Any, Any] | None:
     """Find the first field in which two configurations differ.
 
-    The fields `runs` and `name` are not compared, because they only name the folder of the run.
+    The fields `runs` and `name` only name the folder of the run. Therefore they are not compared.
 
     Returns:
         `(field, value in saved, value in config)`, or None if there is no difference. If the
@@ -135,7 +135,7 @@ def _kind(fields: dict[str, Any], source: object) -> str:
 
 
 def _as_arguments(name: str, value: Any) -> list[str]:
-    """Return a field of `config.yaml` as command-line arguments, which the parser tyro checks."""
+    """Return a field of `config.yaml` as command-line arguments. The parser tyro checks them."""
     flag = name.replace("_", "-")
     if value is True:
         return [f"--{flag}"]
