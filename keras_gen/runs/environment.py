@@ -19,7 +19,7 @@ from keras_gen._versions import versions
 def record_environment(path: PathLike) -> None:
     """Append an entry about the environment to a YAML file, at each start of a run.
 
-    If the version of a package differs from the version at the previous start, the function warns.
+    If the version of a package has changed since the previous start, the function warns.
 
     Args:
         path: Path of the file, `environment.yaml` in the folder of a run.
