@@ -43,19 +43,19 @@ def sample(
 
     Images are written as one PNG file with a grid of all samples. If the samples are not images, or
     if `output` ends in `.npy`, the file contains a NumPy array `[num_samples, *data_shape]`. Rows
-    of a table are written as a table with the names, categories, units and decimal places of the
-    original.
+    of a table are written as a table with the column names, categories, units and decimal places of
+    the training table.
 
     Args:
         run: Folder of the run.
         num_samples: Number of samples. Default: 100.
         seed: Seed of the samples. Default: 0.
-        output: Path of the file. Default: `samples.png` for images, `samples.csv` for tables, and
-            `samples.npy` for other data, in the folder of the run. A table can also be written as
-            .tsv, .parquet or .xlsx.
+        output: Path of the file. Default: a file in the folder of the run, which is `samples.png`
+            for images, `samples.csv` for tables, and `samples.npy` for other data. A table can also
+            be written as .tsv, .parquet or .xlsx.
         given: Entries that each row of a table must have, as texts `NAME=VALUE`, such as
-            `["age=50", "smoker=yes"]`. The other entries are sampled given these entries. Default:
-            no given entries.
+            `["age=50", "smoker=yes"]`. The model samples the other entries, conditional on the
+            given ones. Default: no given entries.
 
     Returns:
         Path of the file.
@@ -118,7 +118,7 @@ def _check_imputes(model: Any, argument: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Imputed:
-    """What `impute` has filled in. `print` shows it."""
+    """The result of `impute`. `print` shows the numbers of filled entries and the files."""
 
     files: list[pathlib.Path]
     """The completed tables, one per imputation."""
@@ -145,16 +145,16 @@ def impute(
 ) -> Imputed:
     """Fill in the missing entries of a table, and write the completed table.
 
-    All other entries, other columns, the order of the rows, the header and the separator stay as
-    they are.
+    The function copies everything else: observed entries, other columns, the order of the rows, the
+    header and the separator.
 
     Args:
         run: Folder of the run of a VAE of a table.
-        data: The table with missing entries, a file with the columns of the training table.
-        output: The completed table. With `num_imputations`, the files are `NAME-1.csv`,
-            `NAME-2.csv`, … if `output` is `NAME.csv`.
-        num_imputations: Number of completed tables, in each of which the missing entries are
-            sampled. Default: one table with means and most probable categories.
+        data: File of the table with missing entries. It has the columns of the training table.
+        output: File of the completed table. With `num_imputations` and `output="NAME.csv"`, the
+            files are `NAME-1.csv`, `NAME-2.csv`, …
+        num_imputations: Number of completed tables. The missing entries of each table are sampled
+            anew. Default: one table, which contains means and most probable categories.
         num_samples: Number of samples of the latents per row. Default: 1000.
         seed: Seed of the samples. Default: 0.
 
@@ -188,14 +188,17 @@ def impute(
 def score(run: PathLike, data: PathLike, output: PathLike) -> pathlib.Path:
     """Compute the anomaly score of each example, and write a table of scores.
 
-    The columns are `row` (from 1), `index` (from 0) or `file`, then `score`, and `anomaly` if the
-    model has a threshold. For a table, a column `score_NAME` says how much each column adds.
+    The first column names the example. It is `row` (counted from 1) for a table, `index` (counted
+    from 0) for an `.npz` file, and `file` for a folder of images. The column `score` contains the
+    anomaly scores, where higher is more anomalous. If the model has a threshold, the column
+    `anomaly` tells which scores are above the threshold. For a table, `score_NAME` contains how
+    much the column NAME adds to the score.
 
     Args:
         run: Folder of the run of a VAE or an autoencoder.
-        data: A table, an `.npz` file with the array `x`, or a folder of images. Its subfolders are
-            searched, too.
-        output: The table of scores, .csv, .tsv, .parquet or .xlsx.
+        data: A table, an `.npz` file with the array `x`, or a folder that contains images, also in
+            subfolders.
+        output: File of the table of scores: .csv, .tsv, .parquet or .xlsx.
 
     Returns:
         Path of the table of scores.
@@ -346,7 +349,7 @@ def _evaluate_table(
 
 
 def _load_with_labels_if_any(config: RunConfig) -> Any:
-    """Load `(train, test)`. Load labels, too, if the data have labels."""
+    """Load `(train, test)`, with labels if the data have labels."""
     try:
         return load_data(config, labels=True)
     except ValueError:
