@@ -73,7 +73,7 @@ class RunFolder:
 
     @property
     def environment_file(self) -> pathlib.Path:
-        """Path of the file with versions, devices and git commit for each start of the run."""
+        """Path of the file with the versions, devices and git commit at each start of the run."""
         return self.path / "environment.yaml"
 
     @property
@@ -142,9 +142,9 @@ class RunFolder:
     def figures(self) -> dict[str, pathlib.Path]:
         """Return `{name: path}` of the figures that exist.
 
-        The names are `samples`, `reconstructions`, `traversals`, `interpolations` and `latents`,
-        and for tables `columns` and `associations`. If a figure has one file per epoch, the path is
-        that of the last epoch.
+        The names are `samples`, `reconstructions`, `traversals`, `interpolations` and `latents`.
+        For tables, there are also `columns` and `associations`. If a figure has one file per epoch,
+        the path is that of the last epoch.
         """
         figures = {}
         for name, pattern in _FIGURES.items():
@@ -170,9 +170,9 @@ class RunFolder:
             config: The configuration of the run.
 
         Returns:
-            `(folder, number)`. `number` is the smallest number, counted from 1, whose folder did
-            not exist. `numbered(config, number)` returns the same folder, for instance on another
-            worker.
+            `(folder, number)`. `number` is the smallest number ≥ 1 for which the folder
+            `numbered(config, number)` did not exist. `numbered(config, number)` returns the same
+            folder, for instance on another worker.
         """
         for number in itertools.count(1):
             folder = cls.numbered(config, number)
@@ -286,7 +286,7 @@ class RunFolder:
 
     @property
     def classes_file(self) -> pathlib.Path:
-        """Path of the file with the names of the classes, a JSON list. The label k is entry k."""
+        """Path of the file with the names of the classes, a JSON list. Entry k names label k."""
         return self.path / _CLASSES
 
     def read_classes(self) -> list[str] | None:
@@ -304,7 +304,7 @@ class RunFolder:
     # === Metrics and model card ===
 
     def read_metrics(self) -> list[dict[str, str]]:
-        """Return the rows of `metrics.csv`, one per epoch, or an empty list without this file."""
+        """Return the rows of `metrics.csv`, one per epoch. Without this file, the list is empty."""
         if not self.metrics_file.is_file():
             return []
         with self.metrics_file.open(encoding="utf-8", newline="") as file:
@@ -314,7 +314,7 @@ class RunFolder:
         """Return Markdown text for a model card: the section that describes the training.
 
         The section shows the configuration and the metrics of the last epoch. For an absolute path,
-        the section shows only the last part, because the rest would reveal folders of the machine.
+        the section shows only the last part. The other parts would reveal folders of the machine.
         The text is empty if the folder contains neither a configuration nor metrics.
         """
         text = ""
