@@ -1,4 +1,4 @@
-"""Read new examples, whose anomaly scores are computed, from an .npz file, a folder or a table."""
+"""Read the examples of `keras-gen score` from an .npz file, a folder or a table."""
 
 from __future__ import annotations
 
@@ -24,14 +24,15 @@ def new_examples(
     """Return the names of new examples, and their values in batches.
 
     Args:
-        source: An `.npz` file with the array `x`, a folder of images, whose subfolders are
-            searched, too, or a table of numbers.
+        source: An `.npz` file with the array `x`, a table of numbers, or a folder that contains
+            images, also in subfolders.
         shape: Shape of one example of the model. Images of a folder that have another size are
             scaled and cropped, as in training.
 
     Returns:
-        `(title, names, batches)`. `title` says what the names are: `"file"`, `"index"` (from 0) or
-        `"row"` (from 1). A batch is a float32 array `[n, *shape]` in [0, 1].
+        `(title, names, batches)`. `names` has one entry per example. `title` tells what an entry
+        is: `"file"`, `"index"` (counted from 0) or `"row"` (counted from 1). A batch is a float32
+        array `[n, *shape]` in [0, 1].
 
     Raises:
         ValueError: If the source is damaged, or if it contains no examples of this shape.
