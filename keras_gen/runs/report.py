@@ -105,7 +105,7 @@ def subtitle(config: RunConfig) -> str:
 
 
 def _generated_rows(folder: RunFolder) -> list[list[str]]:
-    """Return the names and the first generated rows of a table, or an empty list."""
+    """Return the column names and the first generated rows, or an empty list without a table."""
     path = folder.samples_file(suffix=".csv")
     if not path.is_file():
         return []
