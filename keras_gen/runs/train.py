@@ -39,7 +39,7 @@ _MAX_BYTES = 2**28  # largest size of these examples
 
 
 class _Prepared(NamedTuple):
-    """A compiled model, its training data and test data in batches, and its table if any."""
+    """A compiled model, batches of training and test data, and the table or None."""
 
     model: GenerativeModel
     train_data: tf.data.Dataset
@@ -54,8 +54,8 @@ def train(config: RunConfig) -> pathlib.Path:
     `metrics.csv`, `checkpoints/`, `model.keras` and `report.html`. If the data are images, the
     folder also contains `samples-*.png`. If the model can reconstruct images, the folder also
     contains `reconstructions-*.png`. If the data are a table, the folder also contains generated
-    rows in `samples.csv`, and the threshold of the anomaly scores is calibrated on the test rows.
-    If TensorBoard is installed, the folder also contains `tensorboard/`.
+    rows in `samples.csv`. The threshold of the anomaly scores of a table is calibrated on the test
+    rows. If TensorBoard is installed, the folder also contains `tensorboard/`.
 
     The trained model is also exported as a SavedModel, as the next version in the folder
     `config.savedmodels/config.name`.
@@ -349,7 +349,7 @@ def _callbacks(
 
 
 def _early_stopping(config: RunConfig, model: GenerativeModel) -> list[keras.callbacks.Callback]:
-    """Return a list with the early-stopping callback, or an empty list without `patience`."""
+    """Return a list with the callback for early stopping. Without `patience`, it is empty."""
     patience = getattr(config, "patience", None)
     if patience is None:
         return []
@@ -407,7 +407,7 @@ def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:
 
 @contextlib.contextmanager
 def _hint_to_resume(folder: RunFolder) -> Iterator[None]:
-    """Add a note with the call of `resume` to each error after which the run can be resumed."""
+    """If the run can be resumed after an error, add a note with the call of `resume`."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, OSError, CheckpointError) as error:
@@ -430,5 +430,5 @@ def _publish(config: RunConfig, folder: RunFolder) -> None:
 
 
 def _call(function: str, folder: RunFolder) -> str:
-    """Return a Python call as text. `keras-gen` replaces the call by a command in its messages."""
+    """Return a Python call as text. The messages of `keras-gen` show a command instead."""
     return f"`keras_gen.runs.{function}({str(folder.path)!r})`"
