@@ -47,7 +47,7 @@ class AutoencoderConfig(RunConfig):
     loss: str = "binary_crossentropy"
     """Reconstruction loss L: the name of a Keras loss, such as mse, or columns for a table."""
     column_scale: Literal["optimal", "learned", "decoded", "mixture"] = "optimal"
-    """σ of the numbers of a table, one per column (optimal, learned), decoded, or of a mixture."""
+    """σ of numbers in a table: one per column (optimal, learned), decoded, or a mixture."""
     learning_rate: float = 1e-3
     """Initial learning rate of Adam."""
     patience: int | None = None
@@ -151,7 +151,7 @@ def _compile(
 
 
 def fit_latent_density(model: RegularizedAutoencoder, data: np.ndarray | tf.data.Dataset) -> None:
-    """Fit a density to the latents of `data`. The model can then decode samples of the density."""
+    """Fit a density to the latents of `data`. Then the model can generate samples."""
     model.fit_latent_density(data)
 
 
@@ -162,7 +162,7 @@ TABLE_DEFAULTS = {
     "epochs": 100,
     "batch_size": 64,
 }
-"""The defaults of `keras-gen train autoencoder` for a table, where they differ from others."""
+"""Defaults of `keras-gen train autoencoder` for a table that differ from those for images."""
 
 RECIPE = Recipe(
     title="A regularized autoencoder",
