@@ -47,7 +47,7 @@ class VAEConfig(RunConfig):
     scale: float | Literal["shared", "optimal", "per_element"] = "optimal"
     """σ of the normal likelihood: a number, learned (shared), optimal, or decoded (per_element)."""
     column_scale: Literal["optimal", "learned", "decoded", "mixture"] = "mixture"
-    """σ of the numbers of a table, one per column (optimal, learned), decoded, or of a mixture."""
+    """σ of numbers in a table: one per column (optimal, learned), decoded, or a mixture."""
     objective: Literal["elbo", "iwae"] = "elbo"
     """Lower bound of log p(x) that the training maximizes."""
     num_samples: int = 1
@@ -223,7 +223,7 @@ TABLE_DEFAULTS = {
     "epochs": 200,
     "batch_size": 64,
 }
-"""The defaults of `keras-gen train vae` for a table, where they differ from those of images."""
+"""Defaults of `keras-gen train vae` for a table that differ from those for images."""
 
 RECIPE = Recipe(
     title="A variational autoencoder",
