@@ -128,15 +128,15 @@ class Recipe:
             `GenerativeModel`. `data_shape` is the shape of one example. `steps` is the number of
             training steps of the whole run, which the learning-rate schedule needs. `num_classes`
             is the number of classes, or None if `config.needs_labels` is False.
-        after_fit: Function `(model, data)` that prepares the model for generation. Default: no
-            preparation. For instance, the function fits a density to the latents. It is called
-            before the training writes images of samples, and before the trained model is saved.
+        after_fit: Function `(model, data)` that prepares the model for generation. For instance,
+            the function fits a density to the latents. A run calls the function before it writes
+            images of samples, and before it saves the trained model. Default: no preparation.
             `data` contains training examples, as an array or a `tf.data.Dataset`.
         examples: Up to three command lines, which the help text of the subcommand shows at its end.
         build_for_table: Function `(config, columns, steps)` that returns a compiled model of a
             table with these columns. Default: the kind of model cannot be trained on tables.
-        table_defaults: Values of the fields of `config` that are the defaults of `keras-gen train`
-            for a table. Default: the same defaults as for other data.
+        table_defaults: Dictionary from names of fields of `config` to their defaults for a table.
+            Default: the same defaults as for other data.
 
     Raises:
         ValueError: If `config` is not a dataclass derived from `RunConfig`.
@@ -222,7 +222,7 @@ def encoder_and_decoder(
 
 
 def check_table_settings(config: Any, **expected: object) -> None:
-    """Raise a `ValueError` if a setting of a run on a table has a value that only images can have.
+    """Raise a `ValueError` if a setting is valid for other data but not for a table.
 
     Args:
         config: The settings.
