@@ -119,7 +119,7 @@ class Scored(NamedTuple):
     score: np.ndarray
     """Anomaly score, `[batch]`: higher is more anomalous."""
     anomaly: np.ndarray | None
-    """Whether the score is above the threshold, bool `[batch]`. None if the model has no
+    """Whether each score is above the threshold, bool `[batch]`. None if the model has no
     threshold."""
     per_feature: np.ndarray | None = None
     """How much each element adds to the score, in the shape of the inputs. For a table, the shape
@@ -233,8 +233,9 @@ class _Client:
             condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Returns:
-            The reconstructions: an array of the shape of the inputs, or a table of the type of the
-            inputs, without the columns that the model does not use.
+            The reconstructions. For an array, the result has the shape of the inputs. For a table,
+            the result is of the same type as the inputs, a dictionary or a `DataFrame`, and has
+            only the columns that the model uses.
         """
         if not _is_table(inputs):
             return self._rows("serving_default", inputs, condition)["reconstructions"]
@@ -268,9 +269,9 @@ class _Client:
         """Generate rows of a table, one row per integer of `seed`.
 
         Returns:
-            Dictionary from the name of each column in the server to its values, `[batch]`. The
-            model card has these names, and the names of the columns in the table. To get a
-            `DataFrame`, pass the dictionary to `pandas.DataFrame`.
+            Dictionary from the name of each output to its values, `[batch]`. An output is a column
+            of the table. The model card lists the name of each output and the name of its column.
+            To get a `DataFrame`, pass the dictionary to `pandas.DataFrame`.
         """
         outputs = self.predict("generate_columns", seed=seed, **_optional(condition))
         return {
@@ -288,14 +289,16 @@ class _Client:
         """Replace the missing entries of data by their means or most probable categories.
 
         Args:
-            inputs: Data `[batch, *data_shape]` in which NaN is missing, or the rows of a table.
+            inputs: Data `[batch, *data_shape]`, NaN where an element is missing, or the rows of a
+                table.
             seed: One integer per row, or one integer for all rows. The same seed gives the same
                 result.
             condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Returns:
-            The inputs without missing entries: an array, or a table of the type of the inputs.
-            Observed entries of a table, and columns that the model does not use, are unchanged.
+            The inputs with all missing entries replaced. For a table, the result is of the same
+            type as the inputs, a dictionary or a `DataFrame`. Observed entries of a table, and
+            columns that the model does not use, are unchanged.
         """
         is_table = _is_table(inputs)
         columns = _lists(inputs) if is_table else {}
@@ -330,7 +333,7 @@ class _Client:
         condition: npt.ArrayLike | None,
         **others: npt.ArrayLike,
     ) -> dict[str, np.ndarray]:
-        """Call a signature with an array, or its counterpart `NAME_columns` with a table."""
+        """Call the signature NAME with an array, or the signature `NAME_columns` with a table."""
         others |= _optional(condition)
         if not _is_table(inputs):
             return self._checked(signature, {"inputs": inputs, **others})  # type: ignore[dict-item]
@@ -347,7 +350,7 @@ class _Client:
 
         Raises:
             ValueError: If the server does not have the signature, if a column is missing, or if
-                several columns fit the same input.
+                several columns can belong to one input.
         """
         signatures = self.signatures()
         if signature not in signatures:
@@ -361,7 +364,7 @@ class _Client:
     def discriminate(
         self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None
     ) -> np.ndarray:
-        """Return a GAN discriminator's probability that each example is real, `[batch]`."""
+        """Return the probability that each example is real, by a GAN discriminator, `[batch]`."""
         return self.predict("discriminate", inputs=inputs, **_optional(condition))["probability"]
 
     def _request_signatures(self) -> dict[str, Signature]:
@@ -410,7 +413,7 @@ class RESTClient(_Client):
         return url
 
     def status(self) -> list[Version]:
-        """Return all versions of the model that the server knows."""
+        """Return the versions of the model that the server has loaded or tried to load."""
         answer = self._request("get", "")
         with _understood(self.url):
             return [_version_of(entry) for entry in answer["model_version_status"]]
@@ -522,7 +525,7 @@ class GRPCClient(_Client):
         self._channel.close()
 
     def status(self) -> list[Version]:
-        """Return all versions of the model that the server knows."""
+        """Return the versions of the model that the server has loaded or tried to load."""
         from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
         service = model_service_pb2_grpc.ModelServiceStub(self._channel)
@@ -603,7 +606,7 @@ class GRPCClient(_Client):
 
 @contextlib.contextmanager
 def _understood(address: str) -> Iterator[None]:
-    """Turn errors about an answer of the wrong form into a `ServingError`."""
+    """Turn any error in a `with` block that reads an answer into a `ServingError`."""
     try:
         yield
     except Exception as error:  # an answer can be wrong in many ways
@@ -618,7 +621,8 @@ def _understood(address: str) -> Iterator[None]:
 def _readable(message: str) -> str:
     """Return the text of an error, or the message of keras_gen that the text contains.
 
-    keras_gen writes marks around its messages. Numbers that follow replace `#` and `@`.
+    keras_gen writes marks around its messages. If a number follows a message, it replaces `#`. If
+    two numbers follow, the second replaces `@`.
     """
     found = _MARKED.search(message)
     if found is None:
@@ -710,7 +714,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _table_like(table: Any, columns: Mapping[str, list[Any]], keep_others: bool = False) -> Any:
-    """Return columns as a dictionary, or as a `DataFrame` if the table is one.
+    """Return columns as a dictionary, or as a `DataFrame` if `table` is a `DataFrame`.
 
     The `DataFrame` has the index and, where possible, the dtypes of the table.
 
@@ -736,7 +740,7 @@ def _table_like(table: Any, columns: Mapping[str, list[Any]], keep_others: bool 
 
 
 def _filled(values: list[Any], imputed: list[Any]) -> list[Any]:
-    """Return values in which the imputed ones replace None."""
+    """Return values in which each None is replaced by its imputed value."""
     observed = [value for value in values if value is not None]
     if observed and all(isinstance(value, (bool, np.bool_)) for value in observed):
         imputed = [{"True": True, "False": False}.get(value, value) for value in imputed]
@@ -745,7 +749,10 @@ def _filled(values: list[Any], imputed: list[Any]) -> list[Any]:
 
 
 def _plain_values(values: np.ndarray) -> list[Any]:
-    """Return an output as a list of numbers with the digits of float32, or of texts."""
+    """Return an output as a list of texts or of numbers.
+
+    A number has only the digits of its float32 value, such as 0.1.
+    """
     if values.dtype == object:
         return [value.decode() for value in values]
     if values.dtype == np.float32:
@@ -780,11 +787,12 @@ def _column_as_array(name: str, values: list[Any], dtype: str) -> np.ndarray:
 def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
     """Return `{name of an input: name of the column}`.
 
-    The server replaces characters of the names of columns by `_`, and may append `_`. A column
-    whose name is the name of an input is that input.
+    The export replaced some characters in the names of columns by `_`, and may have appended `_`. A
+    column belongs to an input if the export can have made the name of the input from the name of
+    the column. A column with exactly the name of an input belongs to this input.
 
     Raises:
-        ValueError: If an input has no column, or if several columns fit.
+        ValueError: If an input has no column, or if several columns can belong to one input.
     """
     others = [column for column in columns if column not in tensors]
     matches = {
@@ -814,7 +822,7 @@ def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
 
 
 def _may_be_named(column: str, tensor: str) -> bool:
-    """Return whether the server may have given the name `tensor` to a column."""
+    """Return whether the export may have given the name `tensor` to a column."""
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", column)
     name = name if re.match(r"[A-Za-z0-9]", name) else f"column{name}"
     return tensor.startswith(name) and not tensor[len(name) :].strip("_")
