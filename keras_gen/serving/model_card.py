@@ -151,7 +151,7 @@ def _columns_section(columns: Sequence[Column], name: str, exchanges: Exchanges)
 
 
 def _values(column: Column) -> str:
-    """Return the range of a column of numbers, or the values of another column."""
+    """Return the range of a column of numbers, or the categories of any other column."""
     if column.minimum is not None and column.maximum is not None:
         return f"{column.minimum:.10g} … {column.maximum:.10g}"
     more = len(column.categories) - _SHOWN_CATEGORIES
@@ -160,19 +160,22 @@ def _values(column: Column) -> str:
 
 
 def _json_value(value: Any) -> Any:
-    """Return an element of an array as JSON, a number with the digits of its dtype."""
+    """Return an element of an array as a JSON value.
+
+    A number has only the digits of its dtype. For float32, an example is 0.1.
+    """
     if isinstance(value, bytes):
         return value.decode()
     return float(str(value)) if isinstance(value, np.floating) else value.item()
 
 
 def _url(name: str) -> str:
-    """Return the address of a model for requests, on the default port of a local server."""
+    """Return the address for requests to a model, on the default port of a local server."""
     return f"http://localhost:8501/v1/models/{urllib.parse.quote(name)}:predict"
 
 
 def _in_a_cell(text: str) -> str:
-    """Return a text that can stand in a cell of a Markdown table."""
+    """Return a text in a form that is valid in a cell of a Markdown table."""
     return " ".join(text.replace("|", "\\|").split())
 
 
