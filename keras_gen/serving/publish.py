@@ -63,7 +63,7 @@ def publish(
         class_names: Name of each class of a conditional model. The label k stands for
             `class_names[k]`. The names are written into the model card, and into the file
             `assets.extra/classes.json`. A model that is not conditional ignores the names. Default:
-            the names are not known.
+            None, no names.
 
     Returns:
         Path of the new version, `base/<next integer>`.
