@@ -32,7 +32,7 @@ class Verification:
     between an answer of the SavedModel and the answer of the Keras model. `milliseconds` is the
     median time of a request with three rows."""
     parameters: int
-    """Number of numbers in the weights that the SavedModel stores."""
+    """Number of parameters, the numbers in the weights that the SavedModel stores."""
     problems: list[str]
     """One sentence per problem. The list is empty if the SavedModel is correct."""
 
