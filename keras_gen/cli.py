@@ -1,6 +1,7 @@
 """The command `keras-gen`. Each subcommand checks its arguments and calls one function.
 
-The import of TensorFlow is slow. Therefore a subcommand imports TensorFlow only after the check.
+The import of TensorFlow is slow. Therefore a subcommand imports TensorFlow only after it has
+checked its arguments.
 """
 
 from __future__ import annotations
@@ -65,10 +66,12 @@ _CALLS = {
     "train.resume": "keras-gen train --resume",
     "evaluate.export": "keras-gen export",
 }
-"""`{function of keras_gen.runs: command}`. Each has one argument, a path."""
+"""`{function of keras_gen.runs: command}`. Each function and command has one argument, a path."""
 
 _TABLE_NAME = re.compile(r"^penguins$|\.[a-z0-9]+$", re.IGNORECASE)
-"""Names of data that can be a table. Other names do not need the import of TensorFlow."""
+"""Pattern of the names of data that can be a table.
+
+For such a name, the command reads the data, and must import TensorFlow first."""
 
 _TRANSLATIONS = {
     r"first import the file that registers it with `keras_gen\.runs\.register`": (
@@ -430,9 +433,9 @@ def _run(args: list[str]) -> None:
 def _with_saved_config(parsed: Any) -> Any:
     """Return the arguments of `train KIND --resume RUN`, but with the configuration of RUN.
 
-    When the command line is parsed again, the result supplies the defaults. A flag that the user
-    omits then has the value that it has in RUN. If KIND is not the kind of model of RUN, the
-    arguments are returned unchanged, and `train.resume` raises an error later.
+    `main` parses the command line again, with the result as defaults. A flag that the user omits
+    then has the value that it has in RUN. If KIND is not the kind of model of RUN, the arguments
+    are returned unchanged, and `train.resume` raises an error later.
     """
     saved = RunFolder(parsed.command.resume).read_config()
     if type(saved) is not type(parsed.command.config):
@@ -444,8 +447,8 @@ def _with_saved_config(parsed: Any) -> Any:
 def _with_table_defaults(parsed: Any) -> Any:
     """Return the arguments of `train KIND --data TABLE`, but with the defaults for tables.
 
-    When the command line is parsed again, the result supplies the defaults of omitted flags. The
-    result is None if the data are not a table, or if the defaults are the same for tables.
+    `main` parses the command line again, with the result as defaults of omitted flags. The result
+    is None if the data are not a table, or if tables have no other defaults.
     """
     config = parsed.command.config
     defaults = RECIPES[kind_of(config)].table_defaults
@@ -460,7 +463,7 @@ def _with_table_defaults(parsed: Any) -> Any:
 
 
 def _parse(args: Sequence[str], default: Any = None) -> Any:
-    """Parse the arguments. If `default` is given, it supplies the values of omitted flags."""
+    """Parse the arguments. `default`, if given, contains the values of omitted flags."""
     defaults = {} if default is None else {"default": default}
     try:
         return tyro.cli(
