@@ -5,7 +5,7 @@ from __future__ import annotations
 import collections
 import decimal
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -143,7 +143,7 @@ def values_of(series: pandas.Series, at: Location) -> Values:
         return _values_of_objects(series, at)
     if types.is_string_dtype(dtype):
         codes, distinct = pandas.factorize(series)
-        return without_blank(codes, tuple(str(value) for value in distinct), dtype=name)
+        return coded_values(codes, [str(value) for value in distinct], dtype=name)
     raise at.error(
         "numbers, text, booleans or categories", f"the dtype {dtype}", 0,
         "Convert the column to numbers or text, or remove it.",
@@ -153,10 +153,9 @@ def values_of(series: pandas.Series, at: Location) -> Values:
 def _values_of_categories(series: pandas.Series) -> Values:
     """Return the values of a column of categories."""
     categories = series.cat.categories
-    distinct = tuple(_plain(value) for value in categories.tolist())
-    return without_blank(
-        series.cat.codes.to_numpy(), distinct, bool(series.cat.ordered), dtype="category"
-    )
+    distinct = [_plain(value) for value in categories.tolist()]
+    ordered = bool(series.cat.ordered)
+    return coded_values(series.cat.codes.to_numpy(), distinct, ordered=ordered, dtype="category")
 
 
 def _values_of_objects(series: pandas.Series, at: Location) -> Values:
@@ -203,7 +202,7 @@ def _values_of_objects(series: pandas.Series, at: Location) -> Values:
             f"Convert all of them to one type, such as text: `frame[{at.column!r}].astype(str)`.",
         )  # fmt: skip
     dtype = "bool" if kinds == {"booleans"} else "object"
-    return without_blank(codes, tuple(_plain(value) for value in objects), dtype=dtype)
+    return coded_values(codes, [_plain(value) for value in objects], dtype=dtype)
 
 
 def _plain(value: Any) -> Value:
@@ -213,37 +212,28 @@ def _plain(value: Any) -> Value:
     return value if isinstance(value, (str, bool, int, float)) else str(value)
 
 
-def without_blank(
-    codes: np.ndarray, distinct: Sequence[Value], ordered: bool = False, dtype: str = "str"
-) -> Values:
-    """Make `Values` in which text has no space around it, and empty text is missing."""
-    stripped = [value.strip() if isinstance(value, str) else value for value in distinct]
-    return recoded(
-        codes, distinct, [None if value == "" else value for value in stripped], ordered, dtype
-    )
-
-
-def recoded(
+def coded_values(
     codes: np.ndarray,
     distinct: Sequence[Value],
-    new: Sequence[Value | None],
+    missing: Collection[str] = ("",),
     ordered: bool = False,
     dtype: str = "str",
 ) -> Values:
-    """Make `Values` in which each value of `distinct` is replaced by a new value.
+    """Make `Values` in which text has no space around it, and some texts mean "missing".
 
     Args:
         codes: For each row, the index of its value in `distinct`, and −1 where missing.
-        distinct: The values.
-        new: The new values, of which some can be equal. None means "missing".
+        distinct: The values, of which some can be equal without the spaces.
+        missing: Texts that mean "missing".
         ordered: Whether the values have an order that the user chose.
         dtype: Name of the dtype.
     """
     position: dict[Value, int] = {}
     lookup = np.full(len(distinct) + 1, -1)
-    for code, value in enumerate(new):
-        if value is not None:
-            lookup[code] = position.setdefault(value, len(position))
+    for code, value in enumerate(distinct):
+        stripped = value.strip() if isinstance(value, str) else value
+        if stripped not in missing:
+            lookup[code] = position.setdefault(stripped, len(position))
     if len(position) < len(distinct):
         codes = lookup[codes]
     return Values(None, codes, tuple(position), ordered, dtype)

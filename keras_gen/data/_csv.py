@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, Self
 
 import numpy as np
 
-from keras_gen._column_values import Location, Rows, Value, Values, check_names, recoded, rows_of
+from keras_gen._column_values import Location, Rows, Values, check_names, coded_values, rows_of
 
 MISSING_WORDS = (
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
@@ -73,7 +73,7 @@ class CsvFile:
         names: Sequence[str] | None = None,
     ) -> None:
         self.path = path
-        self.missing = tuple(missing)
+        self.missing = frozenset(missing)
         try:
             with self._open() as file:
                 sample = file.read(_SAMPLE)
@@ -421,7 +421,7 @@ class CsvFile:
         columns = {name: rows.values(name) for name in self.names}
         for name, values in columns.items():
             if values.codes is not None and values.dtype in ("str", "object"):
-                columns[name] = self._texts(values.codes, values.distinct)
+                columns[name] = coded_values(values.codes, values.distinct, self.missing)
         return columns
 
     def _parse_with_arrow(self, content: bytes, texts: frozenset[str]) -> dict[str, Values] | None:
@@ -463,16 +463,10 @@ class CsvFile:
                 columns[name] = Values(chunk.to_numpy(zero_copy_only=False))
             elif pyarrow.types.is_dictionary(kind):
                 codes = chunk.indices.fill_null(-1).to_numpy()
-                columns[name] = self._texts(codes, chunk.dictionary.to_pylist())
+                columns[name] = coded_values(codes, chunk.dictionary.to_pylist(), self.missing)
             else:
                 return None
         return columns
-
-    def _texts(self, codes: np.ndarray, distinct: Sequence[Value]) -> Values:
-        """Return texts without spaces around them and without words for missing values."""
-        missing = set(self.missing)
-        stripped = [str(value).strip() for value in distinct]
-        return recoded(codes, distinct, [None if value in missing else value for value in stripped])
 
     def records(
         self, lines: Iterable[str], before: int | None = None
@@ -744,8 +738,11 @@ def _can_start_with_zero(content: bytes, separator: int) -> bool:
         if separator > last_sign:
             starts |= part[:-2] == separator
         starts &= part[1:-1] == ord("0")
-        after = part[2:][starts] | 0x20  # in lower case
-        if ((after >= ord("0")) & (after <= ord("9")) | (after == ord("x"))).any():
+        after = part[2:]
+        follows = after - np.uint8(ord("0")) < 10  # smaller codes wrap around
+        follows |= after | 0x20 == ord("x")
+        follows &= starts
+        if follows.any():
             return True
     return False
 

@@ -27,6 +27,7 @@ FindRow = Callable[[Value], int]
 Kinds = Mapping[str, str | Sequence[Value]]
 """Kinds that the user chose, by name. A sequence is the order of an ordinal column."""
 
+_PROBE = 4000  # number of rows that usually show whether a column has too many distinct numbers
 _MAX_CATEGORIES = 1000  # a column of text with more distinct values is an identifier
 _FEW = 10  # a column of at most as many distinct whole numbers is a category
 _PER_CATEGORY = 5  # ... if each of them occurs as often on average
@@ -38,7 +39,8 @@ _MAX_DECIMALS = 6
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _NAMES_OF_IDENTIFIERS = re.compile(
-    r"(.*[\s_.-])?(id|uuid|guid|index|rowid|rownames?|row[\s_.-]?(number|id|names?))|.*[a-z]I[dD]",
+    r"(?i:(.*[\s_.-])?(id|uuid|guid|index|rowid|rownames?|row[\s_.-]?(number|id|names?)))"
+    r"|.*[a-z]I[dD]|Unnamed: 0.*",
 )
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([ T].*)?"
@@ -159,7 +161,8 @@ class ColumnStatistics:
         self.in_training: dict[Value, None] = {}
         self.num_texts = 0  # number of distinct texts, if they are too many to be collected
         self.too_many = False  # distinct numbers, which are no longer collected
-        self.unique = True  # whether all numbers differ, as far as it is known
+        # whether the numbers can be an identifier: all of them differ, as far as it is known
+        self.unique = _NAMES_OF_IDENTIFIERS.fullmatch(name) is not None
         self.counting = True  # whether each number is its predecessor plus 1
         self.first: float | None = None
         self.last: float | None = None
@@ -231,17 +234,16 @@ class ColumnStatistics:
             observed = numbers
         if not observed.size:
             return
-        found = pandas.unique(observed)
-        whole = bool((found == np.rint(found)).all())
+        whole = bool((observed == np.rint(observed)).all())
         self.whole &= whole
-        low, high = float(found.min()), float(found.max())
+        low, high = float(observed.min()), float(observed.max())
         is_valid = low >= -_LARGEST and high <= _LARGEST
         if self.kind in ("count", "positive"):
             is_valid &= whole if self.kind == "count" else low >= _SMALLEST
             is_valid &= low >= 0
         if not is_valid and self.kind != "constant":
             check_numbers(self.kind or "real", numbers, at)
-        self._add_distinct(found, observed)
+        self._add_distinct(observed)
         if self.counting:
             follows = self.last is None or observed[0] == self.last + 1
             spans = observed[-1] - observed[0] == len(observed) - 1
@@ -252,7 +254,7 @@ class ColumnStatistics:
         self.low = min(self.low, low)
         self.high = max(self.high, high)
         if self.decimals is not None:
-            places = 0 if whole else _decimal_places(found, self.dtype)
+            places = 0 if whole else _decimal_places(observed, self.dtype)
             self.decimals = None if places is None else max(places, self.decimals)
         if not training.size:
             return
@@ -265,23 +267,23 @@ class ColumnStatistics:
         if is_few or self.kind not in (None, *NUMBERS):  # else it cannot become a category
             self.in_training.update(dict.fromkeys(pandas.unique(training).tolist()))
 
-    def _add_distinct(self, found: np.ndarray, observed: np.ndarray) -> None:
-        """Add the distinct numbers of a block."""
-        if len(found) < len(observed):
-            self.unique = False
+    def _add_distinct(self, observed: np.ndarray) -> None:
+        """Add the distinct numbers of a block, if they can become categories or identifiers."""
+        import pandas
+
+        if self.unique:
+            self.unique = len(pandas.unique(observed)) == len(observed)
         if self.too_many:
             return
-        if len(found) > _MAX_CATEGORIES:
-            self.too_many = True
+        is_coded = self.kind not in (None, *NUMBERS)
+        if is_coded or len(pandas.unique(observed[:_PROBE])) <= _MAX_CATEGORIES:
+            self.distinct.update(dict.fromkeys(pandas.unique(observed).tolist()))
+            self.too_many = not is_coded and len(self.distinct) > _MAX_CATEGORIES
         else:
-            self.distinct.update(dict.fromkeys(found.tolist()))
-            self.too_many = len(self.distinct) > _MAX_CATEGORIES
-        if self.too_many and self.kind in (None, *NUMBERS):
+            self.too_many = True
+        if self.too_many:
             self.distinct.clear()
             self.in_training.clear()
-        elif self.too_many:
-            self.distinct.update(dict.fromkeys(found.tolist()))
-            self.too_many = False
 
     def _add_logarithms(self) -> None:
         """Add the logarithms of the last block, which most columns do not need."""
@@ -483,11 +485,7 @@ class ColumnStatistics:
         if not self.too_many and number == 1:
             return "constant", ""
         if self.whole:
-            unique = self.unique and not self.missing and observed > 1
-            named = _NAMES_OF_IDENTIFIERS.fullmatch(self.name) or _NAMES_OF_IDENTIFIERS.fullmatch(
-                self.name.lower()
-            )
-            if unique and (named or self.name.startswith("Unnamed: 0")):
+            if self.unique and not self.missing and observed > 1:
                 return "identifier", "excluded: a different whole number in each row"
             if self.counting and self.first in (0, 1) and observed >= _FEW:
                 return "identifier", "excluded: the numbers of the rows"

@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from keras_gen._column_values import Rows, Value, rows_of
+from keras_gen._column_values import Rows, Value, as_float, rows_of
 from keras_gen.data._csv import MISSING_WORDS, CsvFile
 
 if TYPE_CHECKING:
@@ -118,16 +118,8 @@ def _without_words(frame: pandas.DataFrame, missing: Sequence[Value] | None) -> 
     """Return the rows with NaN in place of the values that mean "missing"."""
     if missing is None:
         return frame
-    numbers = [float(value) for value in missing if _is_float(value)]
+    numbers = [as_float(value) for value in missing if as_float(value) is not None]
     return frame.mask(frame.isin([*missing, *numbers]))
-
-
-def _is_float(value: Value) -> bool:
-    try:
-        float(value)
-    except ValueError:
-        return False
-    return True
 
 
 def open_table(

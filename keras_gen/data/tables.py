@@ -448,9 +448,9 @@ class _Reader:
         columns = self._columns()
         array = encode_rows(columns, rows, "missing", check=False)
         labels = self._labels(rows)
-        train = array[train_rows]
+        train = array.take(train_rows, axis=0)
         if self.tested is None:
-            test = array[order[:num_test]]
+            test = array.take(order[:num_test], axis=0)
             test_labels = None if labels is None else labels[order[:num_test]]
         else:
             tested = all_rows(self.tested)
