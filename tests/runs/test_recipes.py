@@ -135,3 +135,10 @@ def test_the_number_of_classes_is_metadata_or_counted_in_both_splits(tmp_path, m
     np.savez(tmp_path / "x.npz", **x, **y)
     config = dataclasses.replace(config, data=str(tmp_path / "x.npz"))
     assert run._prepare(config, run.create_strategy("single")).model.num_classes == 5
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "vae"])
+def test_hidden_layers_are_refused_for_networks_that_have_none(kind):
+    config = RECIPES[kind].config(network="conv", hidden=(64,))
+    with pytest.raises(ValueError, match="`hidden` contains the units of the layers"):
+        RECIPES[kind].build(config, (8, 8, 1), 10, None)

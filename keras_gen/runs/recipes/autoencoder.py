@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras_gen.runs.recipes.recipe import (
+    DEFAULT_HIDDEN,
     Recipe,
     RunConfig,
     adam,
@@ -32,7 +33,7 @@ class AutoencoderConfig(RunConfig):
     """Number of passes over the training data."""
     network: Literal["mlp", "conv"] = "mlp"
     """Encoder and decoder: multilayer perceptrons (mlp, tables) or convolutions (conv)."""
-    hidden: tuple[int, ...] = (512, 256)
+    hidden: tuple[int, ...] = DEFAULT_HIDDEN
     """Units of the hidden layers of the encoder (only mlp). The decoder reverses their order."""
     latent_size: int = 32
     """Number of latent dimensions."""

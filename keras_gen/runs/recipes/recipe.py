@@ -30,6 +30,9 @@ _POSITIVE = (
     "clip_norm",
 )
 
+DEFAULT_HIDDEN = (512, 256)
+"""Units of the hidden layers of an encoder, if the user does not choose them."""
+
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
@@ -211,6 +214,9 @@ def encoder_and_decoder(
         network: Type of the networks.
         hidden: Units of the hidden layers of an encoder of the type `"mlp"`, from the input to the
             output. The decoder has the same layers in reverse order.
+
+    Raises:
+        ValueError: If `hidden` is not `DEFAULT_HIDDEN`, but `network` is `"conv"`.
     """
     from keras_gen import networks
 
@@ -218,6 +224,12 @@ def encoder_and_decoder(
         encoder = functools.partial(networks.mlp, hidden=tuple(hidden))
         decoder = functools.partial(networks.mlp, hidden=tuple(hidden)[::-1])
         return encoder, decoder
+    if tuple(hidden) != DEFAULT_HIDDEN:
+        raise ValueError(
+            "`hidden` contains the units of the layers of network='mlp'. Received: "
+            f"hidden={tuple(hidden)!r} with network={network!r}. Omit `hidden`, or use "
+            "network='mlp'."
+        )
     return networks.conv_encoder, networks.conv_decoder
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from keras_gen.runs.recipes.recipe import (
+    DEFAULT_HIDDEN,
     Recipe,
     RunConfig,
     adam,
@@ -28,7 +29,7 @@ class VAEConfig(RunConfig):
     """Name of the run and of the SavedModel."""
     network: Literal["mlp", "conv"] = "conv"
     """Encoder and decoder: multilayer perceptrons (mlp, tables) or convolutions (conv)."""
-    hidden: tuple[int, ...] = (512, 256)
+    hidden: tuple[int, ...] = DEFAULT_HIDDEN
     """Units of the hidden layers of the encoder (only mlp). The decoder reverses their order."""
     latent_size: int = 10
     """Number of latent dimensions."""
