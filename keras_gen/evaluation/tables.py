@@ -29,19 +29,20 @@ def associations(columns: Iterable[Column], rows: np.ndarray) -> np.ndarray:
     """Compute how strongly the columns of a table depend on each other.
 
     - For two columns of numbers, the association is the Pearson correlation, in [-1, 1].
-    - For two columns of categories, it is Cramér's V, in [0, 1], without correction of its bias.
-    - For numbers and categories, it is the correlation ratio η, in [0, 1]. η² is the share of the
-      variance of the numbers that the categories explain.
+    - For two columns of categories, the association is Cramér's V, in [0, 1], without bias
+      correction.
+    - For a column of numbers and a column of categories, the association is the correlation ratio
+      η, in [0, 1]. The categories explain a share η² of the variance of the numbers.
 
-    A row counts for a pair of columns if both of its entries are observed.
+    For a pair of columns, only the rows are used in which both entries are observed.
 
     Args:
         columns: Columns of the table, such as `table.columns`.
         rows: Array `[n, modeled columns]`, NaN where an entry is missing.
 
     Returns:
-        Symmetric matrix `[modeled columns, modeled columns]`. An association is NaN if it is not
-        defined, because one of the two columns is constant.
+        Symmetric matrix `[modeled columns, modeled columns]`. If one of two columns is constant,
+        their association is not defined, and is NaN.
 
     Example:
 
@@ -78,7 +79,11 @@ def _association(first: Column, second: Column, x: np.ndarray, y: np.ndarray) ->
 
 
 def _correlation_ratio(numbers: np.ndarray, codes: np.ndarray) -> float:
-    """Return η. η² is the variance of the means of the categories over the total variance."""
+    """Return the correlation ratio η, the square root of a ratio of variances.
+
+    The numerator is the variance of the means of the categories. The denominator is the variance of
+    all numbers.
+    """
     _, index, counts = np.unique(codes, return_inverse=True, return_counts=True)
     means = np.bincount(index, numbers) / counts
     between = np.sum(counts * (means - numbers.mean()) ** 2)
@@ -87,10 +92,10 @@ def _correlation_ratio(numbers: np.ndarray, codes: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class NearCopies:
-    """How close generated rows are to training rows, compared with held-out real rows.
+    """Distances from generated rows to training rows, compared with those of held-out real rows.
 
-    The distance of two rows is Euclidean. A number counts in standard deviations of its column, and
-    two different categories have the distance 1.
+    The distance of two rows is Euclidean. A difference of two numbers is measured in standard
+    deviations of the column. The distance of two different categories is 1.
     """
 
     equal: float
@@ -98,12 +103,12 @@ class NearCopies:
     equal_held_out: float
     """Share of the held-out rows that equal a training row."""
     distance: float
-    """Median distance of a generated row to the closest training row."""
+    """Median distance from a generated row to the closest training row."""
     distance_held_out: float
-    """Median distance of a held-out row to the closest training row."""
+    """Median distance from a held-out row to the closest training row."""
     near: float
-    """Share of the generated rows that are closer to a training row than 95 % of the held-out rows.
-    If the model does not memorize rows, this is about 0.05."""
+    """Share of the generated rows that are nearer to a training row than 95 % of the held-out rows
+    are. If the model does not memorize training rows, this share is about 0.05."""
 
 
 def near_copies(
@@ -174,19 +179,20 @@ def classifier_accuracy(
 ) -> float:
     """Train a random forest that predicts one column, and return its accuracy on other rows.
 
-    With generated rows as `train` and real rows as `test`, this is the score "train on synthetic,
-    test on real" (TSTR; Esteban et al. 2017, arXiv:1706.02633).
+    If `train` contains generated rows and `test` contains real rows, the result is the score "train
+    on synthetic, test on real" (TSTR; Esteban et al. 2017, arXiv:1706.02633).
 
     Args:
         columns: Columns of the table, such as `table.columns`.
-        label: Position of the predicted column among the modeled columns, a column of categories.
+        label: Position, among the modeled columns, of the column that the forest predicts. The
+            column must contain categories.
         train: Rows on which the classifier is trained, `[n, modeled columns]`.
-        test: Rows whose labels are predicted.
+        test: Rows whose labels the forest predicts, `[m, modeled columns]`.
         seed: Seed of the forest. Default: 0.
 
     Returns:
-        Balanced accuracy, the mean over the classes of the share of correct predictions, in [0, 1].
-        Guessing gives 1 / number of classes.
+        Balanced accuracy in [0, 1]: the share of correct predictions in each class, averaged over
+        the classes. With random predictions, it is 1 / (number of classes).
 
     Example:
 
@@ -211,7 +217,10 @@ def classifier_accuracy(
 
 
 def hide_entries(rows: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Return a bool array: which observed entries are hidden. Each row keeps an observed entry."""
+    """Choose observed entries to hide, and return a bool array of the shape of `rows`.
+
+    At least one observed entry of each row is not hidden.
+    """
     random = np.random.default_rng(seed).random(rows.shape)
     observed = ~np.isnan(rows)
     hidden = observed & (random < share)
@@ -228,13 +237,14 @@ def imputation_errors(
     Args:
         columns: Columns of the table, such as `table.columns`.
         rows: Real rows, `[n, modeled columns]`.
-        imputed: The same rows, in which hidden entries are imputed.
-        hidden: Bool array `[n, modeled columns]`, which entries were hidden.
+        imputed: The same rows, but with imputed values in place of the hidden entries.
+        hidden: Bool array `[n, modeled columns]`, which is True for each hidden entry.
 
     Returns:
-        One error per column, NaN if no entry was hidden. For numbers, it is the root mean squared
-        error divided by the standard deviation of the observed entries of `rows`. For categories,
-        it is the share of wrong categories.
+        One error per column. The error of a column of numbers is the root mean squared error,
+        divided by the standard deviation of the observed entries of `rows`. The error of any other
+        column is the share of wrong categories. If no entry of a column was hidden, its error is
+        NaN.
 
     Example:
 
@@ -260,7 +270,7 @@ def imputation_errors(
 
 
 def simple_imputation(columns: Iterable[Column], train: np.ndarray) -> np.ndarray:
-    """Return the mean of each column of numbers, and the most frequent category of each other."""
+    """Return the mean or, for categories, the most frequent category of each column."""
     values = []
     for index, column in enumerate(modeled_columns(columns)):
         observed = train[~np.isnan(train[:, index]), index]
@@ -289,7 +299,8 @@ def table_scores(
         generated: Generated rows, `[n, modeled columns]`.
         train: Training rows.
         test: Real rows that the model was not trained on.
-        label: Position of the column that a classifier predicts. Default: no classifier.
+        label: Position, among the modeled columns, of the column that a classifier predicts.
+            Default: no classifier.
         seed: Seed of the classifier. Default: 0.
 
     Returns:
@@ -341,12 +352,13 @@ def _accuracy_or_nan(
 def imputation_scores(
     vae: VAE, columns: Iterable[Column], train: np.ndarray, test: np.ndarray, seed: int = 0
 ) -> tuple[list[Score], list[str]]:
-    """Hide 20 % of the entries of held-out rows, impute them, and compare them with the truth.
+    """Hide 20 % of the entries of held-out rows, impute them, and compute the errors.
 
     Args:
         vae: A trained model of the table.
         columns: Columns of the table, such as `table.columns`.
-        train: Training rows, from which the mean and the most frequent category are computed.
+        train: Training rows. A simple imputation with the mean or the most frequent category of a
+            column of these rows is compared with the imputation of the VAE.
         test: Real rows that the model was not trained on.
         seed: Seed of the hidden entries and of the imputation. Default: 0.
 
@@ -375,7 +387,7 @@ def imputation_scores(
 
 
 def _error_table(modeled: Sequence[Column], errors: np.ndarray, simple: np.ndarray) -> str:
-    """Return a text with one line per column: the error of imputed entries."""
+    """Return a text with one line per column: the errors of the VAE and of simple imputation."""
     width = max(len(column.name) for column in modeled)
     lines = ["Errors of imputed entries, and in parentheses of the mean or the mode:"]
     for column, error, other in zip(modeled, errors, simple, strict=True):
@@ -427,7 +439,7 @@ def save_columns(
 
 
 def _draw_categories(axes: Axes, column: Column, real: np.ndarray, generated: np.ndarray) -> None:
-    """Draw two bars per category. Rare categories are summed up."""
+    """Draw two bars per category. All rare categories share one pair of bars."""
     number = len(column.categories)
     counts = [np.bincount(codes.astype(int), minlength=number) for codes in (real, generated)]
     order = np.arange(number)
