@@ -39,8 +39,8 @@ def is_table(config: RunConfig) -> bool:
     """Return whether a run trains on a table with `data.read_table`.
 
     Raises:
-        ValueError: If the file does not exist, or if a setting is for tables and the data are not a
-            table.
+        ValueError: If the file does not exist, or if the data are not a table but a setting of the
+            run is only for tables.
     """
     is_forced = bool(config.kinds or config.label)
     if is_forced and not has_table_name(config.data):
@@ -71,8 +71,8 @@ def parse_kinds(kinds: Sequence[str]) -> dict[str, Any]:
     """Return the argument `kinds` of `data.read_table`.
 
     Args:
-        kinds: Texts `NAME=KIND`, or `NAME=VALUE,VALUE,…` for an ordinal column, whose values are
-            given from the lowest to the highest.
+        kinds: Texts `NAME=KIND`. For an ordinal column, `NAME=VALUE,VALUE,…` with the values from
+            the lowest to the highest.
 
     Raises:
         ValueError: If a text has another form.
@@ -95,7 +95,7 @@ def parse_kinds(kinds: Sequence[str]) -> dict[str, Any]:
 
 
 def label_column(columns: Iterable[Column], label: str) -> tuple[int, Column]:
-    """Return the position of the label among the modeled columns, and the column.
+    """Return the position of the label among the modeled columns, and the column itself.
 
     Raises:
         ValueError: If there is no such column, or if its values are not categories.
@@ -147,7 +147,7 @@ def check_output(path: PathLike) -> pathlib.Path:
 
 
 def write_frame(path: PathLike, frame: pandas.DataFrame) -> None:
-    """Write a `DataFrame` as CSV, TSV, Parquet or Excel, as the suffix of the path says."""
+    """Write a `DataFrame` as CSV, TSV, Parquet or Excel. The suffix of the path decides."""
     path = check_output(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as unfinished:
@@ -166,7 +166,7 @@ def parse_given(columns: Sequence[Column], given: Sequence[str]) -> np.ndarray:
 
     Args:
         columns: The columns of the table.
-        given: Texts `NAME=VALUE`. The name is the longest that fits.
+        given: Texts `NAME=VALUE`. If several column names fit a text, the longest name counts.
 
     Raises:
         ValueError: If a text has another form, or if a name or a value is invalid.
@@ -215,7 +215,9 @@ def _given_value(column: Column, text: str) -> Any:
 
 @dataclasses.dataclass
 class RowsFile:
-    """New rows of a table in a file, which can be written again with other entries filled in.
+    """New rows of a table, read from a file.
+
+    `write` writes the same rows to another file, with missing entries filled in.
 
     Args:
         path: The file.
@@ -243,12 +245,12 @@ class RowsFile:
         self.array = encode_rows(self.columns, rows)
 
     def write(self, path: PathLike, complete: np.ndarray) -> None:
-        """Write the file with all columns and rows, but with missing entries filled in.
+        """Write all columns and rows to a new file, with missing entries filled in.
 
         Args:
-            path: The new file. A text file has the header, the separator, the encoding and the
-                decimal sign of the old one, and all other entries are copied as they are.
-            complete: The rows without missing entries, `[rows, modeled columns]`.
+            path: The new file. If both files are text files, the new one has the header, separator,
+                encoding and decimal sign of the old one, and all observed entries are copied.
+            complete: The rows with all missing entries filled in, `[rows, modeled columns]`.
         """
         import pandas
 
@@ -311,7 +313,7 @@ class RowsFile:
 
 
 class _TextOf:
-    """Turns entries of a column into the texts that a file has for them."""
+    """Turns entries of a column into the texts that stand for them in a file."""
 
     def __init__(self, column: Column, decimal: str) -> None:
         self.column = column
