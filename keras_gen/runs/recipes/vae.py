@@ -224,7 +224,7 @@ TABLE_DEFAULTS = {
     "epochs": 200,
     "batch_size": 64,
 }
-"""Defaults of `keras-gen train vae` for a table that differ from those for images."""
+"""Fields of `VAEConfig` that have another default for tables, and these defaults."""
 
 RECIPE = Recipe(
     title="A variational autoencoder",
