@@ -163,7 +163,7 @@ TABLE_DEFAULTS = {
     "epochs": 100,
     "batch_size": 64,
 }
-"""Defaults of `keras-gen train autoencoder` for a table that differ from those for images."""
+"""Fields of `AutoencoderConfig` that have another default for tables, and these defaults."""
 
 RECIPE = Recipe(
     title="A regularized autoencoder",
