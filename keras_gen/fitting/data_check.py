@@ -290,7 +290,7 @@ class DataCheck:
     def _checked_values(self, values: tf.Tensor, where: str) -> tf.Tensor:
         """Return `values` if they are valid, otherwise raise a `ValueError`.
 
-        In a graph, the returned tensor depends on an assertion.
+        In a graph, an operation that uses the result runs only after the values are checked.
 
         Args:
             values: Data `[batch, *shape]`, float32.
@@ -401,7 +401,7 @@ class DataCheck:
         )
 
     def _shape_advice(self, name: str, shape: tf.TensorShape) -> str:
-        """Return the advice of the error message about the array `name` of a wrong shape."""
+        """Return advice for the error message about a wrong shape of the array `name`."""
         if name == "y":
             return (
                 "If `y` contains labels, omit them, because this model is not conditional: "
