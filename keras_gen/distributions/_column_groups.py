@@ -299,10 +299,10 @@ class DiscretizedLogisticMixtures(Group):
     """Columns of kind `count`: a discretized mixture of logistic distributions.
 
     Let y = log(1 + x) for a count x. P(x) is the probability that y lies between log(x + 1/2) and
-    log(x + 3/2), under a mixture of K logistic distributions. The interval of x = 0 has no lower
-    end. The source is Salimans et al. 2017, arXiv:1701.05517, equation 2, here on the scale of y.
-    The decoder outputs the logits of the components for each row. The locations and scales of the
-    components are weights that all rows share.
+    log(x + 3/2), under a mixture of K logistic distributions. For x = 0, the interval begins at −∞.
+    The formula is equation 2 of Salimans et al. 2017 (arXiv:1701.05517), applied to y. The decoder
+    outputs the logits of the components for each row. The locations and scales of the components
+    are weights that all rows share.
 
     Args:
         indices: Positions of the columns in the array of the table.
