@@ -53,9 +53,9 @@ def serving_endpoints(
         value_range: Smallest and largest value of the data.
         png: Whether to add an endpoint `NAME_bytes` for each endpoint NAME. The added endpoint
             receives and returns images as PNG files. Default: False.
-        example: A valid value of the data, or a valid example of shape `data_shape`. If an endpoint
-            receives an empty batch, it processes this example instead, and removes the results of
-            this example from its outputs. Default: 0.
+        example: A valid example of shape `data_shape`, or one number that is valid for all
+            elements. If an endpoint receives an empty batch, it processes this example instead, and
+            then removes the results of the example from the outputs. Default: 0.
 
     Returns:
         Endpoints of the SavedModel by name.
