@@ -130,7 +130,7 @@ def read_header(path: str, background: Color) -> Header:
 def read_image(path: str, background: Color, least_size: int | None = None) -> PIL.Image.Image:
     """Read an image file as a grey image (mode "L") or a color image (mode "RGB") of 8 bits.
 
-    The image is upright, as its EXIF orientation says. A transparent image is drawn over the
+    The image is rotated as its EXIF orientation says. A transparent image is drawn over the
     background. If the file has several frames or pages, the function reads the first one. Color
     profiles are ignored.
 
