@@ -82,13 +82,12 @@ def load(
             file raises an error.
         binarize: Whether to replace each grey value p in [0, 1] by a random number, which is 1 with
             probability p and otherwise 0. Training images are sampled again in every epoch. Test
-            images are the same in every epoch. Binarize the data for the Bernoulli likelihood,
-            which is a distribution over 0 and 1, not over grey values (Burda et al. 2016,
-            arXiv:1509.00519, section 5).
+            images are the same in every epoch. Use `binarize` for the Bernoulli likelihood, because
+            this distribution has only the values 0 and 1 (Burda et al. 2016, arXiv:1509.00519,
+            section 5).
         background: The color behind transparent images of a folder, as a name or as `"#rrggbb"`.
-        label: Name of the column of labels of a table. By default, a column `label` contains the
-            labels. If `labels` is True and no column is called `label`, the column `class` or
-            `target` contains them.
+        label: Name of the column of labels of a table. Default: the column `label`. If `labels` is
+            True and no column is called `label`, the default is the column `class` or `target`.
 
     Returns:
         `(train, test)`, two data sets of batches. Images have shape
@@ -112,16 +111,17 @@ def load(
 
     `load` reads all image formats that Pillow decodes without further packages, except formats of
     scientific data. If any image has colors, all images get three channels. If no image has colors,
-    all images get one channel. Images are upright, as their EXIF orientation says. All values are
+    all images get one channel. Images are rotated as their EXIF orientation says. All values are
     converted to 8 bits per channel, and color profiles are ignored. If a file has several frames or
     pages, the first one is read. Hidden files and folders, files of other formats and links that
     cannot be followed are skipped. Warnings state how many files were skipped, and how many images
     had to be changed. Images of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels, and integers or
     floats without a known range, are refused.
 
-    The examples of a split are decoded once and kept in memory if they need at most 1 GiB as 8-bit
-    pixels. Larger splits are decoded again in every epoch. At the start, the header of each file is
-    read. This takes one to two seconds per 100,000 files on a local disk.
+    If the training images or the test images need at most 1 GiB as 8-bit pixels, they are decoded
+    once and kept in memory. Larger sets of images are decoded again in every epoch. At the start,
+    the header of each file is read. This takes one to two seconds per 100,000 files on a local
+    disk.
 
     Raises:
         ValueError: If the source does not exist and cannot be downloaded. If the source is empty or
