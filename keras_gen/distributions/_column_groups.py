@@ -507,7 +507,7 @@ class OrderedLogistics(Categoricals):
         self.parameters_per_column = 1
 
     def add_weights(self, add_weight: AddWeight) -> None:
-        """Make the cutpoints. Initially, all categories have the same probability for μ = 0."""
+        """Make the cutpoints. At first, all categories have the same probability if μ = 0."""
         shares = np.arange(1, self.categories) / self.categories
         cutpoints = np.log(shares / (1 - shares))
         gaps = np.log(np.expm1(np.diff(cutpoints)))  # the inverse of softplus
@@ -550,7 +550,7 @@ def groups_of(columns: Sequence[Column], scale: str, num_components: int) -> lis
     """Divide the columns of a table, without constants and identifiers, into groups.
 
     Args:
-        columns: The modeled columns.
+        columns: Columns without constants and identifiers.
         scale: The argument `scale` of `Columns`.
         num_components: The argument `num_components` of `Columns`.
     """
