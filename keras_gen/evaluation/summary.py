@@ -81,7 +81,7 @@ class Evaluation:
         return "\n".join([*(line.rstrip() for line in lines), "", *self.comments])
 
     def save(self, path: PathLike) -> None:
-        """Write the evaluation as a JSON file with the keys `scores` and `words`.
+        """Write the evaluation to a JSON file with the keys `scores` and `words`.
 
         `words` contains the comments.
 
@@ -121,9 +121,10 @@ def summarize(
 ) -> Evaluation:
     """Compute all scores that apply to a trained model, on test data.
 
-    The scores include the losses that the attribute `evaluated_losses` of the model names. If there
-    is an `extractor`, the scores of `sample_quality` are added. For a VAE, the scores of
-    `log_likelihood` and `check_kl` are added, and the text of `latent_report` becomes a comment.
+    The scores include the losses that the attribute `evaluated_losses` of the model names. If
+    `extractor` or its default is a network, the scores of `sample_quality` are added. For a VAE,
+    the scores of `log_likelihood` and `check_kl` are added, and the text of `latent_report` becomes
+    a comment.
 
     Args:
         model: A compiled and trained keras_gen model.
@@ -287,8 +288,8 @@ def save_latent_figures(
         model: A trained keras_gen model.
         folder: Folder of the files.
         x: Examples `[n, *data_shape]`, at least ten.
-        labels: Labels `[n]`. A conditional model needs labels. For other models, labels only colour
-            the t-SNE plot.
+        labels: Labels `[n]`. A conditional model needs labels. For other models, labels only give
+            the points of the t-SNE plot their colors.
         seed: Seed of t-SNE. For a model without an encoder, this is the seed of the samples of the
             prior. Default: 0.
     """
