@@ -37,7 +37,8 @@ def associations(columns: Iterable[Column], rows: np.ndarray) -> np.ndarray:
     For a pair of columns, only the rows are used in which both entries are observed.
 
     Args:
-        columns: Columns of the table, such as `table.columns`.
+        columns: All columns of the table, such as `table.columns`. The modeled columns are all
+            columns except constants and identifiers.
         rows: Array `[n, modeled columns]`, NaN where an entry is missing.
 
     Returns:
@@ -117,7 +118,8 @@ def near_copies(
     """Measure whether generated rows are copies of training rows.
 
     Args:
-        columns: Columns of the table, such as `table.columns`.
+        columns: All columns of the table, such as `table.columns`. The modeled columns are all
+            columns except constants and identifiers.
         generated: Generated rows, `[n, modeled columns]`.
         train: Training rows, `[m, modeled columns]`, NaN where an entry is missing.
         held_out: Real rows that the model was not trained on.
@@ -183,7 +185,8 @@ def classifier_accuracy(
     on synthetic, test on real" (TSTR; Esteban et al. 2017, arXiv:1706.02633).
 
     Args:
-        columns: Columns of the table, such as `table.columns`.
+        columns: All columns of the table, such as `table.columns`. The modeled columns are all
+            columns except constants and identifiers.
         label: Position, among the modeled columns, of the column that the forest predicts. The
             column must contain categories.
         train: Rows on which the classifier is trained, `[n, modeled columns]`.
@@ -235,7 +238,8 @@ def imputation_errors(
     """Compute the error of imputed entries for each column.
 
     Args:
-        columns: Columns of the table, such as `table.columns`.
+        columns: All columns of the table, such as `table.columns`. The modeled columns are all
+            columns except constants and identifiers.
         rows: Real rows, `[n, modeled columns]`.
         imputed: The same rows, but with imputed values in place of the hidden entries.
         hidden: Bool array `[n, modeled columns]`, which is True for each hidden entry.
@@ -295,7 +299,8 @@ def table_scores(
     """Compare generated rows with real rows.
 
     Args:
-        columns: Columns of the table, such as `table.columns`.
+        columns: All columns of the table, such as `table.columns`. The modeled columns are all
+            columns except constants and identifiers.
         generated: Generated rows, `[n, modeled columns]`.
         train: Training rows.
         test: Real rows that the model was not trained on.
@@ -356,7 +361,8 @@ def imputation_scores(
 
     Args:
         vae: A trained model of the table.
-        columns: Columns of the table, such as `table.columns`.
+        columns: All columns of the table, such as `table.columns`. The modeled columns are all
+            columns except constants and identifiers.
         train: Training rows. A simple imputation with the mean or the most frequent category of a
             column of these rows is compared with the imputation of the VAE.
         test: Real rows that the model was not trained on.
@@ -411,7 +417,8 @@ def save_columns(
 
     Args:
         path: Path of the file. If writing fails, an existing file stays unchanged.
-        columns: Columns of the table, such as `table.columns`.
+        columns: All columns of the table, such as `table.columns`. The modeled columns are all
+            columns except constants and identifiers.
         real: Real rows, `[n, modeled columns]`.
         generated: Generated rows.
     """
@@ -494,7 +501,8 @@ def save_associations(
 
     Args:
         path: Path of the file. If writing fails, an existing file stays unchanged.
-        columns: Columns of the table, such as `table.columns`.
+        columns: All columns of the table, such as `table.columns`. The modeled columns are all
+            columns except constants and identifiers.
         real: Real rows, `[n, modeled columns]`.
         generated: Generated rows.
     """
