@@ -57,8 +57,9 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
         """Learning rate of the generator's optimizer. An assignment changes both optimizers.
 
         To set only one of them, use `optimizers[0].learning_rate` for the generator, or
-        `optimizers[1].learning_rate` for the discriminator. If a Keras callback computes a new
-        learning rate from the present learning rate, it does this for each optimizer separately.
+        `optimizers[1].learning_rate` for the discriminator. The Keras callbacks
+        `LearningRateScheduler` and `ReduceLROnPlateau` change the two learning rates separately:
+        each new learning rate is computed from the old one of the same optimizer.
 
         If the learning rate of the generator is a schedule, the property is a tensor.
         """
