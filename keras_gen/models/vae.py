@@ -442,12 +442,12 @@ class VAE(AnomalyDetector):
     ) -> np.ndarray:
         """Replace the missing elements of each example, which are NaN in `x`.
 
-        The method samples latents z_1 … z_K from q(z | x), where x are the observed elements. The
-        weight of z_k is proportional to p(x | z_k) p(z_k) / q(z_k | x), and the weights sum to 1
-        (Mattei & Frellsen 2019, arXiv:1812.02633, equation 12). By default, a missing number is
-        replaced by its mean given the observed elements. This mean is the weighted average, over k,
-        of the means of p(x | z_k). The mean of a count is rounded. A missing category is replaced
-        by the most probable one.
+        The method samples latents z_1 … z_K from q(z | x). In the formulas, x stands for the
+        observed elements only. The weight of z_k is proportional to p(x | z_k) p(z_k) / q(z_k | x),
+        and the weights sum to 1 (Mattei & Frellsen 2019, arXiv:1812.02633, equation 12). By
+        default, a missing number is replaced by its mean given the observed elements. This mean is
+        the weighted average, over k, of the means of p(x | z_k). The mean of a count is rounded. A
+        missing category is replaced by the most probable one.
 
         With `num_imputations`, each imputation is a sample of the missing elements given the
         observed ones. Use several imputations to see how uncertain the missing elements are. To
