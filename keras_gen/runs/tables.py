@@ -95,7 +95,9 @@ def parse_kinds(kinds: Sequence[str]) -> dict[str, Any]:
 
 
 def label_column(columns: Iterable[Column], label: str) -> tuple[int, Column]:
-    """Return the position of the label among the modeled columns, and the column itself.
+    """Return the position of the label among the modeled columns, and the column.
+
+    The modeled columns are all columns except constants and identifiers.
 
     Raises:
         ValueError: If there is no such column, or if its values are not categories.
@@ -163,6 +165,8 @@ def write_frame(path: PathLike, frame: pandas.DataFrame) -> None:
 
 def parse_given(columns: Sequence[Column], given: Sequence[str]) -> np.ndarray:
     """Return one row with the given entries, `[1, modeled columns]`. Other entries are NaN.
+
+    The modeled columns are all columns except constants and identifiers.
 
     Args:
         columns: The columns of the table.
@@ -250,7 +254,8 @@ class RowsFile:
         Args:
             path: The new file. If both files are text files, the new one has the header, separator,
                 encoding and decimal sign of the old one, and all observed entries are copied.
-            complete: The rows with all missing entries filled in, `[rows, modeled columns]`.
+            complete: The rows with all missing entries filled in. This array has all columns except
+                constants and identifiers.
         """
         import pandas
 
