@@ -1,7 +1,7 @@
-"""Read delimited text files as `DataFrame`s: encoding, separator, header, missing values, numbers.
+"""Read delimited text files: encoding, separator, header, missing values, numbers.
 
-`CsvFile` finds out how a file is written from its beginning. pandas then parses the file. Checks
-that pandas does not make, such as that of short rows, are made on the bytes.
+`CsvFile` infers from the beginning of a file how it is written. pyarrow or pandas then parses it.
+Checks that they do not make, such as that of short rows, are made on the bytes.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ class CsvFile:
             raise ValueError(_damaged_gzip(path, error)) from error
         complete = len(sample) < _SAMPLE
         self.encoding_is_known = encoding is not None
-        self.encoding = encoding or self._sniff_encoding(sample, complete)
+        self.encoding = encoding or _sniff_encoding(sample)
         text = self._decode_sample(sample, complete)
         if text.lstrip().lower().startswith(("<!doctype", "<html", "<?xml")):
             raise ValueError(
@@ -118,8 +118,7 @@ class CsvFile:
         self.names = self._names(header_row, body, names)
         commas, points = _count_decimal_signs(body)
         self.decimal = decimal or ("," if commas and not points else ".")
-        self.decimal_is_known = decimal is not None
-        self.has_points = points > 0
+        self.decimal_is_clear = decimal is not None or points > 0 or self.decimal == ","
         self.text_columns = self._sniff_text(body)
 
     @property
@@ -133,16 +132,6 @@ class CsvFile:
         if self.path.suffix.lower() == ".gz":
             return gzip.open(self.path, "rb")  # type: ignore[return-value]
         return self.path.open("rb")
-
-    def _sniff_encoding(self, sample: bytes, complete: bool) -> str:
-        for bom, encoding in _BOMS.items():
-            if sample.startswith(bom):
-                return encoding
-        pairs = sample[: len(sample) // 2 * 2]
-        for encoding, zeros in (("utf-16-le", pairs[1::2]), ("utf-16-be", pairs[::2])):
-            if len(zeros) > 1 and zeros.count(0) > 0.7 * len(zeros):
-                return encoding
-        return "utf-8"
 
     def _decode_sample(self, sample: bytes, complete: bool) -> str:
         decoder = codecs.getincrementaldecoder(self._codec())()
@@ -311,7 +300,10 @@ class CsvFile:
         first_row = 0
         for content in self._contents(block_size):
             columns = self._parse(content, first_row)
-            count = _length(columns)
+            first = next(iter(columns.values()))
+            entries = first.codes if first.numbers is None else first.numbers
+            assert entries is not None
+            count = len(entries)
             place = functools.partial(self._place_in_block, first_row)
             first_row += count
             yield Rows(self.name, self.names, count, _by_location(columns), place)
@@ -390,11 +382,12 @@ class CsvFile:
     ) -> dict[str, Values]:
         import pandas
 
+        text = content.decode()
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", pandas.errors.ParserWarning)
                 frame = pandas.read_csv(
-                    io.StringIO(content.decode(), newline=""),
+                    io.StringIO(text, newline=""),
                     sep=self.separator,
                     header=None,
                     names=list(self.names),
@@ -407,15 +400,16 @@ class CsvFile:
                     low_memory=False,
                     engine="c",
                 )
-        except UnicodeDecodeError:
-            raise
         except (pandas.errors.ParserError, pandas.errors.ParserWarning, ValueError) as error:
             self._check_records(content, first_row)
             raise ValueError(
                 f"Expected {self.path} to be a table of text. Reading the file failed: "
                 f"{str(error).strip()}. Check the separators and the quotes."
             ) from error
-        if _is_ragged(content, self.separator, len(self.names), len(frame)):
+        # pandas fills short rows with missing entries
+        is_plain = b'"' not in content and self.separator != _WHITESPACE
+        separators = (len(self.names) - 1) * len(frame)
+        if not is_plain or content.count(self.separator.encode()) != separators:
             self._check_records(content, first_row)
         rows = rows_of(frame, self.name, functools.partial(self._place_in_block, first_row))
         columns = {name: rows.values(name) for name in self.names}
@@ -539,13 +533,13 @@ class CsvFile:
         }
         if not texts:
             return columns
-        is_open = not self.decimal_is_known and not self.has_points and self.decimal == "."
-        if is_open and not _has_fractions(columns):
-            for values in texts.values():
-                is_clear = any(re.fullmatch(_CLEAR_COMMA, value) for value in values)
-                if is_clear and _all_numbers(values, ",") is not None:
-                    self.decimal = ","
-                    return None
+        is_unclear = not self.decimal_is_clear and not _has_fractions(columns)
+        for values in texts.values() if is_unclear else ():
+            has_comma = any(re.fullmatch(_CLEAR_COMMA, value) for value in values)
+            if has_comma and _all_numbers(values, ",") is not None:
+                self.decimal = ","
+                self.decimal_is_clear = True
+                return None
         converted = dict(columns)
         for name, values in texts.items():
             numbers = _all_numbers(values, self.decimal)
@@ -553,31 +547,24 @@ class CsvFile:
                 continue
             codes = columns[name].codes
             assert codes is not None
-            self._check_thousands(name, columns, first_row)
+            grouped = [index for index, value in enumerate(values) if "," in value]
+            if is_unclear and grouped and all(_THOUSANDS.fullmatch(values[i]) for i in grouped):
+                row = first_row + int(np.flatnonzero(codes == grouped[0])[0])
+                raise self._unclear_thousands(name, values[grouped[0]], row)
             converted[name] = Values(np.append(numbers, np.nan)[codes])
         return converted
 
-    def _check_thousands(self, name: str, columns: dict[str, Values], first_row: int) -> None:
-        """Raise an error if `1,234` can be a number with a fraction or a number of thousands."""
-        if self.decimal_is_known or self.has_points or self.decimal == ",":
-            return
-        codes, distinct = columns[name].codes, columns[name].distinct
-        grouped = [str(value) for value in distinct if "," in str(value)]
-        if (
-            grouped
-            and codes is not None
-            and not _has_fractions(columns)
-            and all(re.fullmatch(r"[+-]?[1-9]\d{0,2},\d{3}", value) for value in grouped)
-        ):
-            row = int(np.flatnonzero(codes == distinct.index(grouped[0]))[0])
-            raise ValueError(
-                f"Expected numbers with a clear decimal sign in the column {name!r} of {self.path}."
-                f" Received: {grouped[0]!r} in {self.place(first_row + row)}, which can be "
-                f"{grouped[0]} thousands or a number with a decimal comma. Pass `decimal='.'` if "
-                "the comma separates thousands, and `decimal=','` if it is the decimal sign."
-            )
+    def _unclear_thousands(self, name: str, value: str, row: int) -> ValueError:
+        """Return an error about a number such as `1,234`."""
+        return ValueError(
+            f"Expected numbers with a clear decimal sign in the column {name!r} of {self.path}. "
+            f"Received: {value!r} in {self.place(row)}, which can be {value} thousands or a number "
+            "with a decimal comma. Pass `decimal='.'` if the comma separates thousands, and "
+            "`decimal=','` if it is the decimal sign."
+        )
 
 
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # or a number with three decimal places
 # a number with a decimal comma, or with several points, which then separate thousands
 _CLEAR_COMMA = (
     r"[+-]?(?![1-9]\d{0,2},\d{3}$)(\d*|\d{1,3}(\.\d{3})+),\d+"
@@ -587,15 +574,6 @@ _CLEAR_COMMA = (
 
 def _by_location(columns: dict[str, Values]) -> Callable[[Location], Values]:
     return lambda at: columns[at.column]
-
-
-def _length(columns: dict[str, Values]) -> int:
-    """Return the number of rows."""
-    for values in columns.values():
-        entries = values.codes if values.numbers is None else values.numbers
-        if entries is not None:
-            return len(entries)
-    return 0
 
 
 def _has_fractions(columns: dict[str, Values]) -> bool:
@@ -677,6 +655,16 @@ def _end_of_records(content: bytes) -> int:
             return end + 1
 
 
+def _sniff_encoding(sample: bytes) -> str:
+    for bom, encoding in _BOMS.items():
+        if sample.startswith(bom):
+            return encoding
+    for encoding, zeros in (("utf-16-le", sample[1::2]), ("utf-16-be", sample[::2])):
+        if len(zeros) > 1 and zeros.count(0) > 0.7 * len(zeros):
+            return encoding
+    return "utf-8"
+
+
 def _sniff_separator(lines: list[str]) -> str:
     """Return the separator that splits most lines into the same number of fields."""
     sample = [line for line in lines[:_SAMPLE_ROWS] if line.strip()]
@@ -719,13 +707,6 @@ def _count_decimal_signs(body: list[list[str]]) -> tuple[int, int]:
     return counts[0], counts[1]
 
 
-def _is_ragged(content: bytes, separator: str, width: int, rows: int) -> bool:
-    """Return whether a row can have too few fields. pandas fills such rows with missing entries."""
-    if b'"' in content or separator == _WHITESPACE:
-        return True
-    return content.count(separator.encode()) != (width - 1) * rows
-
-
 def _can_start_with_zero(content: bytes, separator: int) -> bool:
     """Return whether a field can start with 0 and a digit, or with 0x."""
     if re.match(rb"0[\dxX]", content):
@@ -738,9 +719,8 @@ def _can_start_with_zero(content: bytes, separator: int) -> bool:
         if separator > last_sign:
             starts |= part[:-2] == separator
         starts &= part[1:-1] == ord("0")
-        after = part[2:]
-        follows = after - np.uint8(ord("0")) < 10  # smaller codes wrap around
-        follows |= after | 0x20 == ord("x")
+        follows = part[2:] - np.uint8(ord("0")) < 10  # a digit, because smaller codes wrap around
+        follows |= (part[2:] | 0x20) == ord("x")  # in lower case
         follows &= starts
         if follows.any():
             return True
@@ -754,8 +734,7 @@ def _columns_with_leading_zeros(file: CsvFile, content: bytes) -> frozenset[str]
     ):
         return frozenset()
     found: set[str] = set()
-    names = [name for name in file.names if name not in file.text_columns]
-    remaining = {file.names.index(name) for name in names}
+    remaining = {i for i, name in enumerate(file.names) if name not in file.text_columns}
     try:
         for _, row in file.records(_lines(content)):
             for index in list(remaining):

@@ -154,7 +154,6 @@ class ColumnStatistics:
         self.missing = 0
         self.is_numeric = True
         self.has_numbers = False
-        self.has_codes = False
         self.is_time = False
         self.declared_order: tuple[Value, ...] | None = None
         self.distinct: dict[Value, None] = {}  # of all rows
@@ -199,7 +198,6 @@ class ColumnStatistics:
     def _add_codes(self, values: Values, split: Split) -> None:
         codes, distinct = values.codes, values.distinct
         assert codes is not None
-        self.has_codes = True
         self.is_numeric = False
         self.rows += len(codes)
         if values.ordered:
@@ -294,7 +292,7 @@ class ColumnStatistics:
     @property
     def is_mixed(self) -> bool:
         """Whether some blocks have numbers or booleans, and other blocks have text."""
-        if self.has_numbers and self.has_codes:
+        if self.has_numbers and not self.is_numeric:
             return True
         return len({isinstance(value, str) for value in self.distinct}) > 1
 
@@ -538,19 +536,19 @@ class ColumnStatistics:
             raise at.error("numbers", repr(others[0]), find(others[0]), NUMBER_REMEDY)
         commas = [text for text in others if re.fullmatch(r"[+-]?[\d.]*,\d+", text)]
         if 2 * len(commas) > len(texts):
-            remedy = (
-                "Pass `decimal=','` if the comma is the decimal sign, and write all numbers of "
-            )
-            remedy += "the file with the same sign."
             raise at.error(
-                "numbers with one decimal sign", repr(commas[0]), find(commas[0]), remedy
-            )
+                "numbers with one decimal sign", repr(commas[0]), find(commas[0]),
+                "Pass `decimal=','` if the comma is the decimal sign, and write all numbers of "
+                "the file with the same sign.",
+            )  # fmt: skip
         units = [text for text in texts if _WITH_UNIT.fullmatch(text)]
         affixes = {re.sub(r"[\d.,\s+-]+", "", text) for text in units}
         if len(units) >= 3 and 2 * len(units) > len(texts) and len(affixes) <= 3:
-            remedy = "Remove the unit from the numbers, or, if the values are categories, pass "
-            remedy += f"`kinds={{{self.name!r}: 'category'}}`."
-            raise at.error("numbers without a unit", repr(units[0]), find(units[0]), remedy)
+            raise at.error(
+                "numbers without a unit", repr(units[0]), find(units[0]),
+                "Remove the unit from the numbers, or, if the values are categories, pass "
+                f"`kinds={{{self.name!r}: 'category'}}`.",
+            )  # fmt: skip
 
 
 _WITH_UNIT = re.compile(

@@ -429,8 +429,7 @@ class _Reader:
         self.label = label
         self.fraction = 0.0 if tested is not None else test_fraction
         self.seed = seed
-        self.statistics: dict[str, ColumnStatistics] = {}
-        self.label_statistics: ColumnStatistics | None = None
+        self.statistics: dict[str, ColumnStatistics] = {}  # of all columns and the label
 
     def table(self, rows: Rows | None = None) -> Table:
         """Read all rows at once.
@@ -502,10 +501,7 @@ class _Reader:
             if not isinstance(source, CsvFile):
                 break
             # A later block can show that a column is text, or that the decimal sign is a comma.
-            every = list(self.statistics.values())
-            if self.label_statistics is not None:
-                every.append(self.label_statistics)
-            mixed = {statistics.name for statistics in every if statistics.is_mixed}
+            mixed = {name for name, found in self.statistics.items() if found.is_mixed}
             if source.decimal == decimal and mixed <= source.text_columns:
                 break
             source.text_columns |= mixed
@@ -576,7 +572,7 @@ class _Reader:
         self.statistics = {}
         for name in names:
             if name == self.label:
-                self.label_statistics = ColumnStatistics(name, "category")
+                self.statistics[name] = ColumnStatistics(name, "category")
                 continue
             given = (self.kinds or {}).get(name)
             order = () if given is None or isinstance(given, str) else tuple(given)
@@ -589,9 +585,6 @@ class _Reader:
                 statistics.rows += rows.count
             else:
                 statistics.add(rows.values(name), split, rows.at(name))
-        if self.label_statistics is not None:
-            name = self.label_statistics.name
-            self.label_statistics.add(rows.values(name), split, rows.at(name))
 
     def _columns(self) -> ColumnTuple:
         """Return the columns.
@@ -605,6 +598,7 @@ class _Reader:
                 functools.partial(self._find, name),
             )
             for name, statistics in self.statistics.items()
+            if name != self.label
         )
         if not any(column.modeled for column in columns):
             notes = [f"{column.name} ({column.note})" for column in columns]
@@ -637,7 +631,7 @@ class _Reader:
         """Return the labels of all rows of the source, int64. None without labels."""
         if self.label is not None:
             self._start(rows)
-            self.statistics = {}
+            self.statistics = {self.label: self.statistics[self.label]}
             self._add(rows, Split(np.arange(rows.count), np.arange(0)))
         return self._labels(rows)
 
@@ -661,8 +655,8 @@ class _Reader:
 
     def _classes(self) -> tuple[Value, ...]:
         """Return the labels in the order of their codes."""
-        assert self.label_statistics is not None
-        return self.label_statistics.classes()
+        assert self.label is not None
+        return self.statistics[self.label].classes()
 
     def _class_names(self) -> tuple[str, ...] | None:
         if self.label is None:
