@@ -35,9 +35,9 @@ class Columns(Likelihood):
 
     log p(x | z) is in nats per row of the table. The distributions describe the entries in the
     units of the table. For real and positive columns, log p is a log-density, which depends on the
-    unit: it changes if grams are converted to kilograms. For all other columns, log p is a
-        log-probability. The decoder outputs means and logarithms of means in standardized form. An
-        output of 0 predicts the mean of the column.
+    unit. For instance, log p changes if grams are converted to kilograms. For all other columns,
+    log p is a log-probability. The decoder outputs means and logarithms of means in standardized
+    form. An output of 0 predicts the mean of the column.
 
     An entry that is NaN is not observed. log p(x | z) omits such entries (Mattei & Frellsen 2019,
     arXiv:1812.02633).
