@@ -153,8 +153,8 @@ def impute(
         data: File of the table with missing entries. It has the columns of the training table.
         output: File of the completed table. With `num_imputations` and `output="NAME.csv"`, the
             files are `NAME-1.csv`, `NAME-2.csv`, …
-        num_imputations: Number of completed tables. The missing entries of each table are sampled
-            anew. Default: one table, which contains means and most probable categories.
+        num_imputations: Number of completed tables. The missing entries are sampled separately for
+            each table. Default: one table, which contains means and most probable categories.
         num_samples: Number of samples of the latents per row. Default: 1000.
         seed: Seed of the samples. Default: 0.
 
