@@ -253,7 +253,8 @@ class RowsFile:
 
         Args:
             path: The new file. If both files are text files, the new one has the header, separator,
-                encoding and decimal sign of the old one, and all observed entries are copied.
+                encoding and decimal sign of the old one, and all observed entries are copied
+                unchanged.
             complete: The rows with all missing entries filled in. This array has all columns except
                 constants and identifiers.
         """
