@@ -29,7 +29,7 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 @dataclasses.dataclass(frozen=True)
 class _Remembered:
-    """What an object remembers of its constructor call.
+    """The arguments of a constructor call, which the constructed object remembers.
 
     The class is not a tuple, because Keras saves the layers in all tuples that a model contains.
     """
@@ -436,7 +436,7 @@ def _deserialized(value: Any, custom_objects: dict[str, Any] | None) -> Any:
 
 
 def _exact(value: Any) -> Any:
-    """Return a value in a serialized form that keeps tuples, and keys that are not strings."""
+    """Serialize a value. Tuples, and keys that are not strings, can be restored exactly."""
     if isinstance(value, tuple):
         return {"class_name": "__tuple__", "config": [_exact(item) for item in value]}
     if isinstance(value, list):
