@@ -15,7 +15,7 @@ from keras_gen._typing import Endpoint
 ROWS = ("inputs", "reconstructions", "outputs")
 """Names of the inputs and outputs that contain rows of a table, `[batch, columns]`."""
 _OTHER_NAMES = ("inputs", "seed", "condition", "latents")
-"""Names of other inputs and outputs of the endpoints that have named columns."""
+"""Names that no column can have, because other inputs and outputs have these names."""
 
 _SHOWN_CATEGORIES = 20  # number of categories that an error message shows
 _SHOWN_CHARACTERS = 100  # number of characters of an invalid value that an error message shows
