@@ -34,7 +34,7 @@ def associations(columns: Iterable[Column], rows: np.ndarray) -> np.ndarray:
     - For a column of numbers and a column of categories, the association is the correlation ratio
       η, in [0, 1]. The categories explain a share η² of the variance of the numbers.
 
-    For a pair of columns, only the rows are used in which both entries are observed.
+    For each pair of columns, the function uses only the rows in which both entries are observed.
 
     Args:
         columns: All columns of the table, such as `table.columns`. The modeled columns are all
