@@ -364,7 +364,10 @@ class _Client:
     def discriminate(
         self, inputs: npt.ArrayLike, condition: npt.ArrayLike | None = None
     ) -> np.ndarray:
-        """Return the probability that each example is real, by a GAN discriminator, `[batch]`."""
+        """Return the probability that each example is real, `[batch]`.
+
+        The discriminator of a GAN computes this probability.
+        """
         return self.predict("discriminate", inputs=inputs, **_optional(condition))["probability"]
 
     def _request_signatures(self) -> dict[str, Signature]:
