@@ -363,17 +363,17 @@ class CsvFile:
                 "damaged, or it is not a table of text. Export it again as CSV."
             )
         texts = self.text_columns | _columns_with_leading_zeros(self, content)
-        columns = self._parse_with_arrow(content, texts)
-        if columns is None:
-            try:
+        try:
+            columns = self._parse_with_arrow(content, texts)
+            if columns is None:
                 columns = self._parse_with_pandas(content, texts, first_row)
-            except UnicodeDecodeError as error:
-                if first_row or not self.sample_is_ascii or self.encoding_is_known:
-                    raise ValueError(
-                        f"Expected {self.path} to be in the encoding UTF-8. Reading the file "
-                        f"failed: {error}. Pass the `encoding` of the file, such as 'cp1252'."
-                    ) from None
-                return self._parse(self._use_windows_encoding(content).encode(), first_row)
+        except UnicodeDecodeError as error:
+            if first_row or not self.sample_is_ascii or self.encoding_is_known:
+                raise ValueError(
+                    f"Expected {self.path} to be in the encoding UTF-8. Reading the file failed: "
+                    f"{error}. Pass the `encoding` of the file, such as 'cp1252'."
+                ) from None
+            return self._parse(self._use_windows_encoding(content).encode(), first_row)
         with_numbers = self._with_numbers(columns, first_row)
         return self._parse(content, first_row) if with_numbers is None else with_numbers
 
@@ -441,8 +441,8 @@ class CsvFile:
                 pyarrow.csv.ConvertOptions(
                     column_types=dict.fromkeys(texts, text),
                     null_values=list(self.missing),
-                    strings_can_be_null=True,
                     decimal_point=self.decimal,
+                    check_utf8=False,  # the distinct texts are decoded below
                 ),
             )
         except pyarrow.ArrowInvalid:
@@ -456,7 +456,7 @@ class CsvFile:
             if pyarrow.types.is_int64(kind) or pyarrow.types.is_float64(kind):
                 columns[name] = Values(chunk.to_numpy(zero_copy_only=False))
             elif pyarrow.types.is_dictionary(kind):
-                codes = chunk.indices.fill_null(-1).to_numpy()
+                codes = chunk.indices.to_numpy()
                 columns[name] = coded_values(codes, chunk.dictionary.to_pylist(), self.missing)
             else:
                 return None
