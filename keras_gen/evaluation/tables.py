@@ -122,7 +122,10 @@ def near_copies(
             columns except constants and identifiers.
         generated: Generated rows, `[n, modeled columns]`.
         train: Training rows, `[m, modeled columns]`, NaN where an entry is missing.
-        held_out: Real rows that the model was not trained on.
+        held_out: Real rows that the model was not trained on, `[k, modeled columns]`.
+
+    Returns:
+        A `NearCopies`.
 
     Example:
 
@@ -242,7 +245,7 @@ def imputation_errors(
             columns except constants and identifiers.
         rows: Real rows, `[n, modeled columns]`.
         imputed: The same rows, but with imputed values in place of the hidden entries.
-        hidden: Bool array `[n, modeled columns]`, which is True for each hidden entry.
+        hidden: Bool array `[n, modeled columns]`, in which True marks a hidden entry.
 
     Returns:
         One error per column. The error of a column of numbers is the root mean squared error,
@@ -302,14 +305,14 @@ def table_scores(
         columns: All columns of the table, such as `table.columns`. The modeled columns are all
             columns except constants and identifiers.
         generated: Generated rows, `[n, modeled columns]`.
-        train: Training rows.
-        test: Real rows that the model was not trained on.
+        train: Training rows, `[l, modeled columns]`.
+        test: Real rows on which the model was not trained, `[k, modeled columns]`.
         label: Position, among the modeled columns, of the column that a classifier predicts.
             Default: no classifier.
         seed: Seed of the classifier. Default: 0.
 
     Returns:
-        `(scores, comments)`.
+        `(scores, comments)`: a list of `Score`, and a list of sentences.
     """
     columns = tuple(columns)
     modeled = modeled_columns(columns)
@@ -363,13 +366,14 @@ def imputation_scores(
         vae: A trained model of the table.
         columns: All columns of the table, such as `table.columns`. The modeled columns are all
             columns except constants and identifiers.
-        train: Training rows. A simple imputation with the mean or the most frequent category of a
-            column of these rows is compared with the imputation of the VAE.
-        test: Real rows that the model was not trained on.
+        train: Training rows, `[m, modeled columns]`. A simple imputation with the mean or the most
+            frequent category of a column of these rows is compared with the imputation of the VAE.
+        test: Real rows on which the model was not trained, `[k, modeled columns]`.
         seed: Seed of the hidden entries and of the imputation. Default: 0.
 
     Returns:
-        `(scores, comments)`. The comment is a table with the error of each column.
+        `(scores, comments)`, a list of `Score` and a list with one text. The text is a table with
+        the errors of each column.
     """
     columns = tuple(columns)
     modeled = modeled_columns(columns)
@@ -420,7 +424,7 @@ def save_columns(
         columns: All columns of the table, such as `table.columns`. The modeled columns are all
             columns except constants and identifiers.
         real: Real rows, `[n, modeled columns]`.
-        generated: Generated rows.
+        generated: Generated rows, `[m, modeled columns]`.
     """
     import matplotlib.figure  # imported here, because the import takes half a second
 
@@ -504,7 +508,7 @@ def save_associations(
         columns: All columns of the table, such as `table.columns`. The modeled columns are all
             columns except constants and identifiers.
         real: Real rows, `[n, modeled columns]`.
-        generated: Generated rows.
+        generated: Generated rows, `[m, modeled columns]`.
     """
     import matplotlib.figure
 
