@@ -57,7 +57,7 @@ class DataCheck:
 
     @classmethod
     def of_likelihood(cls, likelihood: Likelihood, num_classes: int | None = None) -> DataCheck:
-        """Return the check of data for which a likelihood can compute log p.
+        """Make a `DataCheck` that accepts all data for which a likelihood can compute log p.
 
         Args:
             likelihood: The likelihood p(x | z) of the model.
