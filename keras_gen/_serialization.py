@@ -401,7 +401,7 @@ def _has_own_from_config(cls: type) -> bool:
 
 @contextlib.contextmanager
 def _global_dtype_policy(policy: Any) -> Iterator[None]:
-    """Set the global dtype policy of Keras for a while. None keeps the present policy."""
+    """Set the global dtype policy of Keras during a `with` block. None keeps the present policy."""
     present = keras.config.dtype_policy()
     try:
         keras.config.set_dtype_policy(policy or present)
