@@ -210,6 +210,9 @@ class ColumnStatistics:
         if len(distinct) > _MAX_CATEGORIES and self.kind is None and not values.ordered:
             self.num_texts = max(self.num_texts, len(found))
             self.distinct.update(dict.fromkeys(distinct[:_MAX_CATEGORIES]))
+            text = next((value for value in distinct if as_float(value) is None), None)
+            if text is not None:  # after many numbers, it can be a wrong entry
+                self.distinct[text] = None
             return
         self.distinct.update((distinct[code], None) for code in found)
         in_training = np.flatnonzero((counts - in_test)[1:])
@@ -515,7 +518,7 @@ class ColumnStatistics:
         if self.name == "Unnamed: 0" and number == self.rows:
             return "identifier", "excluded: the names of the rows"
         if all(isinstance(value, str) for value in values):
-            texts = [str(value) for value in values[:_MAX_CATEGORIES]]
+            texts = [str(value) for value in values]
             dates = sum(_DATE.fullmatch(text) is not None for text in texts)
             if 2 * dates > len(texts):
                 return "identifier", f"excluded: {_DATE_REMEDY}"

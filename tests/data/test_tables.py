@@ -417,6 +417,12 @@ REJECTED = [
         ["the DataFrame", "more than once: a"],
     ),
     ("a short row", text("a,b\n1,2\n3\n4,5\n"), {}, ["t.csv", "2 fields", "1 fields in line 3"]),
+    (
+        "text after many different numbers",
+        text("a,b\n" + "".join(f"{i}.5,{i % 7}\n" for i in range(3000)) + "x,1\n"),
+        {},
+        ["t.csv", "Expected numbers", "'a'", "'x' in line 3002"],
+    ),
     ("a long row", text("a,b\n1,2\n\n3,4,5\n"), {}, ["t.csv", "3 fields in line 4", "quotation"]),
     ("long and short rows", text("a,b,c\n1,2,3\n1,2\n1,2,3,4\n"), {}, ["2 fields in line 3"]),
     ("a short row with quotes", text('a,b\n"x\ny",2\n3\n'), {}, ["1 fields in line 4"]),
