@@ -48,7 +48,7 @@ class VAEConfig(RunConfig):
     scale: float | Literal["shared", "optimal", "per_element"] = "optimal"
     """σ of the normal likelihood: a number, learned (shared), optimal, or decoded (per_element)."""
     column_scale: Literal["optimal", "learned", "decoded", "mixture"] = "mixture"
-    """σ of numbers in a table: one per column (optimal, learned), decoded, or a mixture."""
+    """σ of numbers in a table, either one per column (optimal, learned), decoded, or a mixture."""
     objective: Literal["elbo", "iwae"] = "elbo"
     """Lower bound of log p(x) that the training maximizes."""
     num_samples: int = 1
