@@ -72,7 +72,7 @@ class RunConfig:
     savedmodels: pathlib.Path = pathlib.Path("savedmodels")
     """Folder of all SavedModels. The new version is the subfolder NAME/<next integer>."""
     kinds: tuple[str, ...] = ()
-    """Kinds of columns of a table, NAME=KIND, which replace inferred kinds: visits=count."""
+    """Kinds of columns that replace the inferred kinds, NAME=KIND, such as visits=count."""
     label: str | None = None
     """Column of a table that `evaluate` predicts after training a classifier on generated rows."""
     images_every: int = 10
