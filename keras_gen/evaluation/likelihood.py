@@ -49,8 +49,8 @@ class LogLikelihood:
     effective_sample_sizes: np.ndarray
     """Effective sample size per example, `[n]`, between 1 and the number of samples."""
     curve: dict[int, float]
-    """Dictionary `{number of samples: estimate}`. The estimate is the mean over the examples of the
-    estimated log p(x), in nats."""
+    """Dictionary from numbers of samples to estimates in nats. An estimate is the mean, over the
+    examples, of the estimated log p(x)."""
     data_size: int
     """Number of data values in one example, such as the number of pixels of an image."""
     measure: Literal["probability", "density", "none"]
