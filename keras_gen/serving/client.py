@@ -117,7 +117,7 @@ class Scored(NamedTuple):
     """The answer of the signature `score`, one value per row."""
 
     score: np.ndarray
-    """Anomaly score, `[batch]`: higher is more anomalous."""
+    """Anomaly score, `[batch]`. A higher score means a more anomalous row."""
     anomaly: np.ndarray | None
     """Whether each score is above the threshold, bool `[batch]`. None if the model has no
     threshold."""
