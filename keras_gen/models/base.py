@@ -71,7 +71,7 @@ class GenerativeModel(MultiWorkerModel):
     `keras.Model.compile`. The model keeps each additional argument in an attribute of the same
     name, and saves it."""
     monitor: tuple[str, Literal["min", "max"]] | None = ("val_loss", "min")
-    """A pair: the name of the logged value that early stopping watches, and the direction. The
+    """Pair of the name of the logged value that early stopping watches, and the direction. The
     direction is `"min"` if a low value is good, and `"max"` if a high value is good. `monitor` is
     None if no logged value measures the quality of the model."""
     evaluated_losses: tuple[str, ...] = ()
