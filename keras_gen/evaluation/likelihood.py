@@ -45,7 +45,8 @@ class LogLikelihood:
     one from each half of the samples. Column 1 is the mean of four estimates, one from each
     quarter. A column is NaN if there are too few samples."""
     elbos: np.ndarray
-    """ELBO per example, `[n]`: the mean over the samples of log(p(x | z) p(z) / q(z | x))."""
+    """ELBO per example, `[n]`, which is the mean over the samples of log(p(x | z) p(z) / q(z |
+    x))."""
     effective_sample_sizes: np.ndarray
     """Effective sample size per example, `[n]`, between 1 and the number of samples."""
     curve: dict[int, float]
