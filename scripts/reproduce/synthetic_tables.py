@@ -48,7 +48,7 @@ class Settings:
     """The Adult census data, with a header."""
     seeds: int = 3
     """Number of trainings per method."""
-    epochs: int = 300
+    epochs: int = 150
     """Epochs of the VAE."""
     tvae_epochs: int = 300
     """Epochs of TVAE."""
