@@ -275,8 +275,9 @@ class CsvFile:
                 )
             else:
                 found.insert(0, "")  # R writes no name for the names of the rows
-        check_names([name for name in found if name], self.name)
-        return tuple(name or f"Unnamed: {index}" for index, name in enumerate(found))
+        filled = tuple(name or f"Unnamed: {index}" for index, name in enumerate(found))
+        check_names(filled, self.name)
+        return filled
 
     def _sniff_text(self, body: list[list[str]]) -> frozenset[str]:
         """Return the columns with text in the sample."""

@@ -418,6 +418,12 @@ REJECTED = [
     ),
     ("a short row", text("a,b\n1,2\n3\n4,5\n"), {}, ["t.csv", "2 fields", "1 fields in line 3"]),
     (
+        "a name that is that of an empty name",
+        text("a,,Unnamed: 1\n1.5,2,3\n-2.5,4,6\n"),
+        {},
+        ["t.csv", "more than once: Unnamed: 1"],
+    ),
+    (
         "text after many different numbers",
         text("a,b\n" + "".join(f"{i}.5,{i % 7}\n" for i in range(3000)) + "x,1\n"),
         {},
