@@ -286,6 +286,18 @@ READ = [
         {"zip": ["01234", "98765", "00501", "01234"], "n": [1.5, 2.5, -2.5, 1]},
     ),
     (
+        "leading zeros between semicolons",
+        text("n;zip\n1.5;01234\n2.5;98765\n-2.5;00501\n"),
+        {},
+        {"n": [1.5, 2.5, -2.5], "zip": ["01234", "98765", "00501"]},
+    ),
+    (
+        "hexadecimal codes",
+        text("n,code\n1.5,7\n2.5,0xA2\n-2.5,0x1\n"),
+        {},
+        {"n": [1.5, 2.5, -2.5], "code": ["7", "0xA2", "0x1"]},
+    ),
+    (
         "negative zero and exponents",
         text("a\n-0.0\n1e3\n-2.5E-1\n"),
         {},
