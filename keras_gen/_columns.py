@@ -55,16 +55,12 @@ class Column:
     A table of n rows becomes a float32 array `[n, d]`, where d is the number of modeled columns. An
     entry that is missing in the table is NaN in the array. All other entries depend on the kind:
 
-    | kind | values in the table | entry in the array |
-    |---|---|---|
-    | `"real"` | any numbers | the number |
-    | `"positive"` | numbers greater than 0 | the number |
-    | `"count"` | whole numbers of at least 0 | the number |
-    | `"binary"` | two values | 0 or 1, the index of the value in `categories` |
-    | `"category"` | values without an order | the index of the value in `categories` |
-    | `"ordinal"` | values with an order | the index of the value in `categories` |
-    | `"constant"` | one value | not in the array |
-    | `"identifier"` | a different value in each row | not in the array |
+    - `"real"`, `"positive"` and `"count"`: the number in the units of the table. Positive numbers
+      are greater than 0. Counts are whole numbers of at least 0.
+    - `"binary"`, `"category"` and `"ordinal"`: the index of the value in `categories`. A binary
+      column has two values. The values of an ordinal column have an order.
+    - `"constant"` (one value) and `"identifier"` (a different value in each row): not in the array.
+      These columns are not modeled.
 
     Args:
         name: Name of the column.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,7 @@ class DataCheck:
         self.missing = missing
         self.whole = whole
         self.names = names
+        self.tolerance = _TOLERANCE
 
     @classmethod
     def of_likelihood(cls, likelihood: Likelihood, num_classes: int | None = None) -> DataCheck:
@@ -416,11 +418,24 @@ class DataCheck:
         """Whether one range is valid for all elements, and no element can be missing."""
         return not self.missing and self.whole is None and np.ndim(self.low) == 0
 
+    def for_noisy_inputs(self) -> DataCheck:
+        """Return a check of the inputs of an autoencoder, which can be noisier than its outputs.
+
+        If the range of the outputs is bounded, inputs can exceed it by its width. For the range
+        [0, 1], the inputs must lie in [−1, 2]. So noisy images are accepted, but pixels of 0 to 255
+        are not.
+        """
+        check = copy.copy(self)
+        width = float(np.max(np.subtract(self.high, self.low)))
+        if np.ndim(self.low) == 0 and math.isfinite(width):
+            check.tolerance = width
+        return check
+
     @property
     def _limits(self) -> tuple[Any, Any]:
         """Smallest and largest finite number that is valid, with a tolerance for rounding."""
         # ranges per element are exact, such as greater than 0
-        tolerance = 0.0 if np.ndim(self.low) else _TOLERANCE
+        tolerance = 0.0 if np.ndim(self.low) else self.tolerance
         low = np.maximum(np.subtract(self.low, tolerance), -_LARGEST).astype(np.float32)
         high = np.minimum(np.add(self.high, tolerance), _LARGEST).astype(np.float32)
         return low, high

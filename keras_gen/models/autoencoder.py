@@ -231,8 +231,12 @@ class RegularizedAutoencoder(AnomalyDetector):
         return self._point(self._decoded(self.check_inputs(inputs), training))
 
     def check_inputs(self, inputs: Any) -> Any:
-        """Check the inputs of `call`, and return them as float32."""
-        return self.data_check.inputs(inputs)
+        """Check the inputs of `call`, and return them as float32.
+
+        The inputs of a denoising autoencoder are noisy, so that they can exceed the range of the
+        outputs.
+        """
+        return self.data_check.for_noisy_inputs().inputs(inputs)
 
     def _decoded(self, x: Array, training: bool = False) -> tf.Tensor:
         """Return the decoder's output for the latents of `x`."""
@@ -316,7 +320,7 @@ class RegularizedAutoencoder(AnomalyDetector):
 
     def encode(self, x: Array) -> tf.Tensor:
         """Map data `[batch, *data_shape]` to latents `[batch, *latent_shape]`."""
-        return self.encoder(self.data_check.inputs(x), training=False)
+        return self.encoder(self.check_inputs(x), training=False)
 
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return `encode(x)`, flattened to one vector per example, `[batch, n]`."""
@@ -342,7 +346,7 @@ class RegularizedAutoencoder(AnomalyDetector):
 
     def reconstruct(self, x: Array) -> tf.Tensor:
         """Return `decode(encode(x))`."""
-        return self(self.data_check.inputs(x), training=False)
+        return self(x, training=False)
 
     def score(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """Compute the anomaly score of each example, `[batch]`.

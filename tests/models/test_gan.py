@@ -316,7 +316,7 @@ def test_any_prior_of_the_right_size_is_taken():
         ),
         (
             networks.mlp(IMAGE, (1,), output_activation="sigmoid"),
-            "`discriminator` must output logits.",
+            "`discriminator` must output logits, which can be any numbers.",
         ),
         (
             networks.mlp((64,), (1,)),
