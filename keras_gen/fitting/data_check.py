@@ -426,9 +426,8 @@ class DataCheck:
         are not.
         """
         check = copy.copy(self)
-        width = float(np.max(np.subtract(self.high, self.low)))
-        if np.ndim(self.low) == 0 and math.isfinite(width):
-            check.tolerance = width
+        if np.ndim(self.low) == 0 and math.isfinite(self.high - self.low):
+            check.tolerance = self.high - self.low
         return check
 
     @property

@@ -239,7 +239,7 @@ def test_the_logs_are_the_loss_and_its_terms(images):
         ({"prior": tfd.Normal(0.0, 1.0)}, "`prior` must be a keras_gen.distributions.Prior."),
         (
             {"decoder": networks.mlp((3,), IMAGE, output_activation="sigmoid")},
-            "`decoder` must output logits.",
+            "`decoder` must output logits, which can be any numbers.",
         ),
         (
             {"prior": Unready(3)},
