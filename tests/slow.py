@@ -24,6 +24,10 @@ SAME = "test_conformance.py::test_every_execution_mode_is_the_same_training"
 FUSED = "fitting/test_fused_adam.py::test_training_ends_with_the_weights_of_keras_own"
 
 SLOW = {
+    # publishes another model
+    "serving/test_table_serving.py::test_a_row_of_nan_is_an_anomaly_without_missing_entries": (
+        "models/test_anomalies.py::test_a_score_of_nan_is_above_the_threshold",
+    ),
     "models/test_conditional_gan.py::test_it_trains_saves_and_draws_the_same_again[compiled1]": (
         "models/test_conditional_gan.py::test_it_trains_saves_and_draws_the_same_again[compiled0]",
     ),
