@@ -71,9 +71,9 @@ def load(
         data_dir: Folder that contains the TFDS data sets. Default: the environment variable
             `TFDS_DATA_DIR` if it is set, otherwise `~/tensorflow_datasets`.
         image_size: Size in pixels of the returned images, `(height, width)`. Default: TFDS images
-            keep their size, and images of a folder get the size of its first image. If an image of
-            a folder has another size, it is scaled, without changing its proportions, until it
-            covers the returned size. Then its center is cut out.
+            keep their size, and images of a folder get the size of its first image. TFDS images of
+            another size are stretched to this size. Images of a folder of another size are scaled
+            with their proportions until they cover this size, and then cropped at the edges.
         seed: Seed of all random choices: the order of the training examples, the choice of test
             examples, and the binarized pixels. The order of the training examples changes in every
             epoch.
@@ -86,8 +86,9 @@ def load(
             this distribution has only the values 0 and 1 (Burda et al. 2016, arXiv:1509.00519,
             section 5).
         background: The color behind transparent images of a folder, as a name or as `"#rrggbb"`.
-        label: Name of the column of labels of a table. Default: the column `label`. If `labels` is
-            True and no column is called `label`, the default is the column `class` or `target`.
+        label: Name of the column of a table that contains the class labels. This column is not part
+            of `x`. Default: the column `label`, if there is one. Otherwise, if `labels` is True and
+            exactly one column is called `class` or `target`, the default is that column.
 
     Returns:
         `(train, test)`, two data sets of batches. Images have shape
@@ -95,33 +96,36 @@ def load(
         8 bits are divided by 255, and pixels of 16 bits by 65,535. If all values are the integers 0
         and 1, they are not divided. Floats in an `.npz` file must be in [0, 1].
 
-    **Tables.** `read_table` reads the table, and the batches are rows of `Table.train` and
-    `Table.test`. A row contains numbers in the units of the table, indices of categories, and NaN
-    for missing entries. To obtain the description of the columns, call `read_table` instead of
-    `load`. There is one exception. If no entry is missing, and all entries are numbers in [0, 1] or
-    8-bit grey values, the batches contain all columns as numbers in [0, 1]. For such a table,
-    `is_table` returns False.
+    **Tables.** The batches are rows of `Table.train` and `Table.test`, as `data.read_table` returns
+    them. A row contains numbers in the units of the table, indices of categories, and NaN for
+    missing entries. To obtain the description of the columns, call `data.read_table` instead of
+    `load`.
+
+    A table of pixels is an exception. It has no missing entry. Either all its entries are numbers
+    in [0, 1], or all are grey values, whole numbers from 0 to 255. Its batches contain numbers in
+    [0, 1], because grey values are divided by 255. `data.is_table` returns False for such a file.
 
     **Folders of images.** Each subfolder is one class. If the folder contains `train/` and `test/`,
     these two folders contain the training data and the test data, and the subfolders of `train/`
-    and of `test/` are the classes. The names may be in upper case. `training` is another name of
-    `train`. `testing`, `validation`, `valid` and `val` are other names of `test`. If there are
+    and of `test/` are the classes. `Train` and `TEST` are accepted, too. `training` is another name
+    of `train`. `testing`, `validation`, `valid` and `val` are other names of `test`. If there are
     several such folders, the first in this order is used: test, testing, validation, valid, val.
     If the folder contains only `train/`, a random tenth of its images becomes the test data.
 
     `load` reads all image formats that Pillow decodes without further packages, except formats of
     scientific data. If any image has colors, all images get three channels. If no image has colors,
-    all images get one channel. Images are rotated as their EXIF orientation says. All values are
-    converted to 8 bits per channel, and color profiles are ignored. If a file has several frames or
-    pages, the first one is read. Hidden files and folders, files of other formats and links that
-    cannot be followed are skipped. Warnings state how many files were skipped, and how many images
-    had to be changed. Images of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels, and integers or
-    floats without a known range, are refused.
+    all images get one channel. Images are rotated as their EXIF orientation says. Color profiles
+    are ignored. The pixels of image files with more than 8 bits per channel are converted to 8
+    bits. If a file has several frames or pages, the first one is read.
+
+    Hidden files and folders, files of other formats and links that cannot be followed are skipped.
+    Warnings state how many files were skipped, and how many images were scaled, cropped or
+    converted. An image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels raises an error. So does an
+    image whose pixels are 32-bit integers or floats without a known range.
 
     If the training images or the test images need at most 1 GiB as 8-bit pixels, they are decoded
     once and kept in memory. Larger sets of images are decoded again in every epoch. At the start,
-    the header of each file is read. This takes one to two seconds per 100,000 files on a local
-    disk.
+    the header of each file is read.
 
     Raises:
         ValueError: If the source does not exist and cannot be downloaded. If the source is empty or

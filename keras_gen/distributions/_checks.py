@@ -43,8 +43,8 @@ def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
 def check_distribution(prior: Prior) -> None:
     """Check the event shape, the batch shape and the dtype of a prior's distribution.
 
-    The event shape must be `[event_size]`, the batch shape `[]`, and the dtype float32. If the
-    prior depends on labels, the function checks the distribution for one label.
+    The event shape must be `[prior.event_size]`, the batch shape `[]`, and the dtype float32. If
+    the prior depends on labels, the function checks the distribution for one label.
 
     Args:
         prior: A prior that `check_prior` accepted. A prior is a Keras layer. If this layer is not

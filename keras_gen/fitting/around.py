@@ -13,11 +13,13 @@ class WrapsFit(Protocol):
     def around(
         self, model: keras.Model, arguments: dict[str, Any]
     ) -> AbstractContextManager[dict[str, Any]]:
-        """Return a context manager that yields the arguments for `keras.Model.fit`.
+        """Return a context manager around one call of `keras.Model.fit`.
 
-        `fit` of a keras_gen model calls `keras.Model.fit` inside this context manager.
+        The context manager yields a dictionary of arguments. `fit` of a keras_gen model then calls
+        `keras.Model.fit` with these arguments, inside the context manager. So a callback can change
+        the arguments before the training, and can clean up after it.
 
         Args:
             model: The model that `fit` trains.
-            arguments: The arguments of `fit` by name.
+            arguments: The arguments that the user passed to `fit`, by name.
         """
