@@ -24,6 +24,15 @@ SAME = "test_conformance.py::test_every_execution_mode_is_the_same_training"
 FUSED = "fitting/test_fused_adam.py::test_training_ends_with_the_weights_of_keras_own"
 
 SLOW = {
+    "fitting/test_labels.py::test_labels_of_a_data_set_are_checked_in_the_step[*-XLA]": (
+        "fitting/test_labels.py::test_labels_of_a_data_set_are_checked_in_the_step[*-graph]",
+    ),
+    "test_export_columns.py::test_a_published_model_of_a_table_is_verified": (
+        "serving/test_table_serving.py::test_the_loader_gives_what_keras_gives",
+    ),
+    "serving/test_table_serving.py::test_every_signature_in_the_loader_agrees_row_by_row_and*": (
+        "serving/test_table_serving.py::test_the_loader_gives_what_keras_gives",
+    ),
     # publishes another model
     "serving/test_table_serving.py::test_a_row_of_nan_is_an_anomaly_without_missing_entries": (
         "models/test_anomalies.py::test_a_score_of_nan_is_above_the_threshold",
