@@ -21,7 +21,14 @@ PAGES = [
     *sorted((ROOT / "docs").glob("*.md")),
 ]
 # The snippets of these pages continue each other.
-ONE_SCRIPT = ("docs/serving.md", "docs/evaluation.md", "docs/extending.md")
+ONE_SCRIPT = (
+    "docs/serving.md",
+    "docs/evaluation.md",
+    "docs/extending.md",
+    "docs/tables.md",
+    "docs/imputation.md",
+    "docs/synthetic-tables.md",
+)
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
 
 
