@@ -239,70 +239,12 @@ class NegativeBinomials(Group):
         return tf.round(expectation)
 
 
-class NormalMixtures(Normals):
-    """Columns of kind `real`, with the normal mixture Σ_k π_k N(m + s μ_k, (s σ_k)²).
+class Mixtures(Group):
+    """Columns whose distribution is a mixture of K components.
 
-    m is the mean of the column and s its standard deviation. Each column has K components. The
-    decoder outputs the logits of π_1 … π_K for each row. The means μ_k and the standard deviations
-    σ_k of the components are weights that all rows share.
-
-    Args:
-        indices: Positions of the columns in the array of the table.
-        columns: The columns.
-        num_components: K, the number of components.
-    """
-
-    def __init__(
-        self, indices: Sequence[int], columns: Sequence[Column], num_components: int
-    ) -> None:
-        super().__init__(indices, columns, "mixture")
-        self.num_components = num_components
-        self.parameters_per_column = num_components
-
-    def add_weights(self, add_weight: AddWeight) -> None:
-        """Make the means and the scales of the components."""
-        self.components = _Components(self, self.num_components, add_weight)
-
-    def distribution(self, parameters: tf.Tensor) -> Distribution:
-        """Return the distribution of the columns, in the units of the table."""
-        from tensorflow_probability import distributions as tfd
-
-        logits = _by_component(parameters, self.size, self.num_components)
-        return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), self.of_components())
-
-    def of_components(self) -> Distribution:
-        """Return the distributions of the components, of batch shape `[number of columns, K]`."""
-        from tensorflow_probability import distributions as tfd
-
-        return tfd.Normal(*self.components.in_units(self.mean, self.unit))
-
-    def fitted(self, parameters: tf.Tensor, x: tf.Tensor, observed: tf.Tensor) -> Distribution:
-        """Return `distribution(parameters)`, because no scale is fitted to a batch."""
-        return self.distribution(parameters)
-
-    def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return the means."""
-        return distribution.mean()
-
-
-class LogNormalMixtures(NormalMixtures):
-    """Columns of kind `positive`: the logarithm of an entry is a mixture of normals."""
-
-    def of_components(self) -> Distribution:
-        """Return the distributions of the components, of batch shape `[number of columns, K]`."""
-        from tensorflow_probability import distributions as tfd
-
-        return tfd.LogNormal(*self.components.in_units(self.mean, self.unit))
-
-
-class DiscretizedLogisticMixtures(Group):
-    """Columns of kind `count`: a discretized mixture of logistic distributions.
-
-    Let y = log(1 + x) for a count x. P(x) is the probability that y lies between log(x + 1/2) and
-    log(x + 3/2), under a mixture of K logistic distributions. For x = 0, the interval begins at −∞.
-    The formula is equation 2 of Salimans et al. 2017 (arXiv:1701.05517), applied to y. The decoder
-    outputs the logits of the components for each row. The locations and scales of the components
-    are weights that all rows share.
+    The decoder outputs the logits of the weights π_1 … π_K of the components for each row. The
+    locations and scales of the components are weights that all rows share. A subclass implements
+    `of_components`.
 
     Args:
         indices: Positions of the columns in the array of the table.
@@ -322,12 +264,62 @@ class DiscretizedLogisticMixtures(Group):
         self.components = _Components(self, self.num_components, add_weight)
 
     def distribution(self, parameters: tf.Tensor) -> Distribution:
-        """Return the mixture of the logistic distributions of y = log(1 + x)."""
+        """Return the mixtures."""
         from tensorflow_probability import distributions as tfd
 
         logits = _by_component(parameters, self.size, self.num_components)
-        of_components = tfd.Logistic(*self.components.in_units(np.zeros(1), np.ones(1)))
-        return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), of_components)
+        return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), self.of_components())
+
+    def of_components(self) -> Distribution:
+        """Return the distributions of the components, of batch shape `[number of columns, K]`."""
+        raise NotImplementedError
+
+
+class NormalMixtures(Mixtures):
+    """Columns of kind `real`, with the normal mixture Σ_k π_k N(m + s μ_k, (s σ_k)²).
+
+    m is the mean of the column and s its standard deviation. μ_k and σ_k are the location and the
+    scale of a component.
+    """
+
+    def __init__(
+        self, indices: Sequence[int], columns: Sequence[Column], num_components: int
+    ) -> None:
+        super().__init__(indices, columns, num_components)
+        self.mean = np.array([column.mean for column in columns], np.float32)
+        self.unit = np.array([column.scale for column in columns], np.float32)
+
+    def of_components(self) -> Distribution:
+        """Return the distributions of the components, of batch shape `[number of columns, K]`."""
+        from tensorflow_probability import distributions as tfd
+
+        return tfd.Normal(*self.components.in_units(self.mean, self.unit))
+
+
+class LogNormalMixtures(NormalMixtures):
+    """Columns of kind `positive`: the logarithm of an entry is a mixture of normals."""
+
+    def of_components(self) -> Distribution:
+        """Return the distributions of the components, of batch shape `[number of columns, K]`."""
+        from tensorflow_probability import distributions as tfd
+
+        return tfd.LogNormal(*self.components.in_units(self.mean, self.unit))
+
+
+class DiscretizedLogisticMixtures(Mixtures):
+    """Columns of kind `count`: a discretized mixture of logistic distributions.
+
+    Let y = log(1 + x) for a count x. P(x) is the probability that y lies between log(x + 1/2) and
+    log(x + 3/2), under a mixture of K logistic distributions. For x = 0, the interval begins at −∞.
+    The formula is equation 2 of Salimans et al. 2017 (arXiv:1701.05517), applied to y.
+    `distribution` returns the mixture of y.
+    """
+
+    def of_components(self) -> Distribution:
+        """Return the distributions of the components, of batch shape `[number of columns, K]`."""
+        from tensorflow_probability import distributions as tfd
+
+        return tfd.Logistic(*self.components.in_units(np.zeros(1), np.ones(1)))
 
     def log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
         """Return log P(x) of each column, `[..., number of columns]`.

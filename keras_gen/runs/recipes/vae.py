@@ -103,12 +103,7 @@ def build(
         seed=config.seed,
         name=config.name,
     )
-    model.compile(
-        adam(config, steps, config.learning_rate),
-        objective=_objective(config),
-        steps_per_execution=config.steps_per_execution,
-    )
-    return model
+    return _compiled(model, config, steps)
 
 
 def build_for_table(config: VAEConfig, columns: Sequence[Column], steps: int) -> VAE:
@@ -148,6 +143,10 @@ def build_for_table(config: VAEConfig, columns: Sequence[Column], steps: int) ->
         seed=config.seed,
         name=config.name,
     )
+    return _compiled(model, config, steps)
+
+
+def _compiled(model: VAE, config: VAEConfig, steps: int) -> VAE:
     model.compile(
         adam(config, steps, config.learning_rate),
         objective=_objective(config),
