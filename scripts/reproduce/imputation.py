@@ -235,6 +235,7 @@ def train(settings, name, share, mask):
             score = problem.score(imputed)
         result["scores"][label] = round(score, 4)
         result["minutes"][label] = round((time.perf_counter() - start) / 60, 2)
+        print(name, share, mask, label, result["scores"][label], result["minutes"][label])
     return result
 
 
