@@ -75,7 +75,7 @@ class CsvFile:
         self.path = path
         self.missing = frozenset(missing)
         try:
-            with self._open() as file:
+            with self.open() as file:
                 sample = file.read(_SAMPLE)
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(_damaged_gzip(path, error)) from error
@@ -128,7 +128,8 @@ class CsvFile:
 
     # === Format ===
 
-    def _open(self) -> BinaryIO:
+    def open(self) -> BinaryIO:
+        """Open the file for reading. If its suffix is .gz, decompress it."""
         if self.path.suffix.lower() == ".gz":
             return gzip.open(self.path, "rb")  # type: ignore[return-value]
         return self.path.open("rb")
@@ -299,7 +300,7 @@ class CsvFile:
             block_size: Size of a block in bytes. None for all rows in one block.
         """
         first_row = 0
-        for content in self._contents(block_size):
+        for content in self.contents(block_size):
             columns = self._parse(content, first_row)
             first = next(iter(columns.values()))
             entries = first.codes if first.numbers is None else first.numbers
@@ -312,7 +313,7 @@ class CsvFile:
     def _place_in_block(self, first_row: int, row: int) -> str:
         return self.place(first_row + row)
 
-    def _contents(self, block_size: int | None) -> Iterator[bytes]:
+    def contents(self, block_size: int | None) -> Iterator[bytes]:
         """Yield the content of the file after the header as UTF-8, in blocks of whole records."""
         decoder = None
         if self._codec() not in ("utf-8", "ascii"):
@@ -320,7 +321,7 @@ class CsvFile:
         rest = b""
         header = self.offset  # number of bytes of UTF-8 that remain to be skipped
         try:
-            with self._open() as file:
+            with self.open() as file:
                 if decoder is None:
                     file.seek(header)
                     header = 0
@@ -503,7 +504,7 @@ class CsvFile:
 
     def line(self, row: int) -> int:
         """Return the number of the line in which a row starts, from 1."""
-        with self._open() as file:
+        with self.open() as file:
             lines = io.TextIOWrapper(file, self.encoding, errors="replace", newline="")
             records = self.records(itertools.islice(lines, self.skipped, None))
             return next((number for number, _ in itertools.islice(records, row, None)), 1)

@@ -305,6 +305,13 @@ class LogNormalMixtures(NormalMixtures):
 
         return tfd.LogNormal(*self.components.in_units(self.mean, self.unit))
 
+    def expectation(self, distribution: Distribution) -> tf.Tensor:
+        """Return the means. The logarithm of the mean of a component is at most `LARGEST_LOG`."""
+        components = distribution.components_distribution
+        log_means = tf.minimum(components.loc + components.scale**2 / 2, LARGEST_LOG)
+        weights = tf.nn.softmax(distribution.mixture_distribution.logits)
+        return tf.reduce_sum(weights * tf.exp(log_means), axis=-1)
+
 
 class DiscretizedLogisticMixtures(Mixtures):
     """Columns of kind `count`: a discretized mixture of logistic distributions.

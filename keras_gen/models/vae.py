@@ -447,7 +447,9 @@ class VAE(AnomalyDetector):
         and the weights sum to 1 (Mattei & Frellsen 2019, arXiv:1812.02633, equation 12). By
         default, a missing number is replaced by its mean given the observed elements. This mean is
         the weighted average, over k, of the means of p(x | z_k). The mean of a count is rounded. A
-        missing category is replaced by the most probable one.
+        missing category is replaced by the most probable one. With the likelihood
+        `Columns(…, scale="mixture")`, the mean of a count is an approximation from the medians of
+        the components, because the exact mean can be infinite.
 
         With `num_imputations`, each imputation is a sample of the missing elements given the
         observed ones. Use several imputations to see how uncertain the missing elements are. To

@@ -285,7 +285,7 @@ class RowsFile:
 
     def _records(self, file: CsvFile) -> list[list[str]]:
         """Return the fields of each row of a text file."""
-        content = b"".join(file._contents(None)).decode()
+        content = b"".join(file.contents(None)).decode()
         records = [fields for _, fields in file.records(io.StringIO(content, newline=""))]
         if len(records) != len(self.array):
             raise ValueError(
@@ -306,7 +306,7 @@ class RowsFile:
                     records[row][position] = texts(complete[row, index])
                 elif column.kind in CODED:
                     texts.known.setdefault(int(value), field)
-        with file._open() as opened:
+        with file.open() as opened:
             raw = opened.read()
         text = raw.decode(file.encoding, errors="replace")
         newline = "\r\n" if "\r\n" in text else "\n"

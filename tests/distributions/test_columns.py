@@ -322,6 +322,12 @@ def test_a_mixture_of_real_and_positive_columns_is_that_of_scipy():
     )
     point = likelihood.point(distribution)[0]
     np.testing.assert_allclose(point[0], np.sum(weights * locations), rtol=1e-5)
+    means = scipy.stats.lognorm(widths, scale=np.exp(logs)).mean()
+    np.testing.assert_allclose(
+        point[1], np.sum(scipy.special.softmax(logits[0, 3:]) * means), rtol=1e-4
+    )
+    second.components.raw_scales.assign(np.full((1, 3), 1e3))  # exp(σ²/2) exceeds float32
+    assert np.isfinite(likelihood.point(likelihood(logits))).all()
 
 
 def test_a_mixture_of_counts_is_a_discretized_logistic_mixture():
