@@ -28,7 +28,7 @@ class AnomalyDetector(GenerativeModel):
     `calibrate` sets the threshold."""
 
     def check_threshold(self, threshold: float | None) -> float | None:
-        """Return the argument `threshold`. Raise a `ValueError` if its value is invalid."""
+        """Return the threshold if it is a number or None, otherwise raise a `ValueError`."""
         if threshold is not None and not is_real(threshold):
             raise ValueError(
                 "`threshold` must be a number or None. Call `calibrate` to compute it. "

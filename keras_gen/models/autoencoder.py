@@ -1,4 +1,4 @@
-"""The regularized autoencoder, which minimizes a reconstruction loss and regularizers."""
+"""The regularized autoencoder, which minimizes a reconstruction loss plus regularizers."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ class RegularizedAutoencoder(AnomalyDetector):
     logged as `regularization_loss`. `compile` also accepts regularizers of the latents. Their sum
     is added to the loss, and is logged as `penalty_loss`.
 
-    L can also be a likelihood, such as `distributions.Columns` for tables. In this case, the
-    decoder outputs the parameters of the likelihood, and L(x, x̂) = −log p(x | x̂).
+    The loss L can also be a likelihood: a distribution p(x | x̂) of the data, such as
+    `distributions.Columns` for tables. In this case, the decoder outputs the parameters x̂ of the
+    likelihood, and L(x, x̂) = −log p(x | x̂).
 
     Args:
         encoder: Built Keras model that maps data to latents.
@@ -177,7 +178,9 @@ class RegularizedAutoencoder(AnomalyDetector):
             self.encoder_in_float32: Any = float32_function(self.encoder) if regularizers else None
 
     def _set_likelihood(self, likelihood: Likelihood) -> None:
-        """Let the decoder output the parameters of a likelihood.
+        """Make a likelihood part of the model, and check that it fits the networks.
+
+        The decoder then outputs the parameters of this likelihood.
 
         Raises:
             ValueError: If the likelihood does not fit the networks, or if the model already has
@@ -210,7 +213,11 @@ class RegularizedAutoencoder(AnomalyDetector):
         self.generates_means = not likelihood.generates_samples
 
     def _check_loss_without_likelihood(self, loss: object) -> None:
-        """Raise a `ValueError` if a Keras loss cannot compare outputs of the decoder with data."""
+        """Raise a `ValueError` if a Keras loss does not fit the model.
+
+        A model with a likelihood must use this likelihood as its loss. In all other models, the
+        output of the decoder must have the shape of the data.
+        """
         if self.likelihood is not None:
             raise ValueError(
                 f"`loss` of {self.name} must be its likelihood, {self.likelihood}, because the "
@@ -224,17 +231,17 @@ class RegularizedAutoencoder(AnomalyDetector):
     def call(self, inputs: Array, training: bool = False) -> tf.Tensor:
         """Return the reconstruction of `inputs`.
 
-        For a model with a likelihood, the reconstruction is the mean of p(x | x̂). For rows of a
-        table, the method returns the most probable category instead of a mean, and rounds the means
-        of counts.
+        For a model with a likelihood, the reconstruction is the mean of p(x | x̂), where x̂ is the
+        output of the decoder. For rows of a table, the method returns the most probable category
+        instead of a mean, and rounds the means of counts.
         """
         return self._point(self._decoded(self.check_inputs(inputs), training))
 
     def check_inputs(self, inputs: Any) -> Any:
-        """Check the inputs of `call`, and return them as float32.
+        """Check the data that the method `call` receives, and return the data as float32.
 
-        The inputs of a denoising autoencoder are noisy, so that they can exceed the range of the
-        outputs.
+        The data of a denoising autoencoder contain noise. Therefore a value outside the range of
+        the decoder's outputs is not an error.
         """
         return self.data_check.for_noisy_inputs().inputs(inputs)
 
@@ -243,7 +250,10 @@ class RegularizedAutoencoder(AnomalyDetector):
         return self.decoder(self.encoder(x, training=training), training=training)
 
     def _point(self, output: tf.Tensor) -> tf.Tensor:
-        """Turn the decoder's output into data."""
+        """Turn the output of the decoder into data.
+
+        With a likelihood, the data are the mean of p(x | x̂), where x̂ is the output of the decoder.
+        """
         if self.likelihood is None:
             return output
         return self.likelihood.point(self.likelihood(output))
@@ -265,7 +275,10 @@ class RegularizedAutoencoder(AnomalyDetector):
         return self._logs(batch, terms, reconstruction)
 
     def _terms(self, batch: CheckedBatch, training: bool) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Return `(terms, x̂)`. `terms` has the batch means of the loss and its terms, by name."""
+        """Compute the loss of a batch, and return `(terms, reconstruction)`.
+
+        `terms` is a dictionary of the loss and its terms. Each value is averaged over the batch.
+        """
         latents = self.encoder(batch.x, training=training)
         output = self.decoder(latents, training=training)
         error = self.reconstruction_error(batch.target, output, training)
@@ -301,13 +314,14 @@ class RegularizedAutoencoder(AnomalyDetector):
     ) -> tf.Tensor:
         """Return the reconstruction loss of each example, `[batch]`.
 
-        A Keras loss is averaged over all axes except the batch axis. A likelihood gives −log p of
-        the whole example, in nats.
+        If the loss is a Keras loss, it is averaged over the elements of an example. If the loss is
+        a likelihood, it is −log p(x | x̂) of the whole example, in nats.
 
         Args:
             target: The data that the decoder should output, `[batch, *data_shape]`.
             output: The decoder's output.
-            training: Whether this is a training step, in which a likelihood can fit σ to `target`.
+            training: Whether the method is called in a training step. In training, a likelihood can
+                fit a parameter, such as the standard deviation σ, to `target`.
         """
         if self.likelihood is not None:
             distribution = (
@@ -337,8 +351,9 @@ class RegularizedAutoencoder(AnomalyDetector):
     ) -> tf.Tensor:
         """Return one output of `generate` per latent vector, `[batch, *data_shape]`.
 
-        A row of a table is sampled from p(x | x̂), because the mean of two categories is not a
-        category. For all other data, the method returns `decode(latents)`.
+        A row of a table is sampled from p(x | x̂), where x̂ is the output of the decoder, because
+        the mean of two categories is not a category. For all other data, the method returns
+        `decode(latents)`.
         """
         if self.likelihood is None or not self.likelihood.generates_samples:
             return super().outputs_for(latents, seed, condition)
@@ -367,7 +382,7 @@ class RegularizedAutoencoder(AnomalyDetector):
     def score_per_feature(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """Compute how much each element of each example adds to the anomaly score.
 
-        The sum over the elements is the score.
+        The anomaly score of an example is the sum of these values over its elements.
 
         Args:
             x: Data `[batch, *data_shape]`.
@@ -415,7 +430,8 @@ class RegularizedAutoencoder(AnomalyDetector):
     def score_of_batch(self, batch: CheckedBatch) -> tf.Tensor:
         """Return the anomaly score of each example of a batch, `[batch]`.
 
-        The target of a batch (noisy data, clean data) is the clean data.
+        If the data set contains pairs (noisy data, clean data), the score compares the
+        reconstruction with the clean data.
         """
         return self.reconstruction_error(batch.target, self._decoded(batch.x))
 
@@ -431,9 +447,9 @@ class RegularizedAutoencoder(AnomalyDetector):
     def fit_latent_density(self, x: Examples, num_components: int = 10) -> None:
         """Fit a mixture of normal distributions to the latents of `x`.
 
-        `generate` samples latents from this mixture (Ghosh et al. 2020, arXiv:1903.12436). Call
-        this method after training. A second call replaces the first fit. The `.keras` file and the
-        exported function `generate` contain the mixture.
+        The method `generate` then samples latents from this mixture (Ghosh et al. 2020,
+        arXiv:1903.12436). Call `fit_latent_density` after training. A second call replaces the
+        mixture. The `.keras` file and the exported function `generate` contain the mixture.
 
         Args:
             x: Data, an array or a `tf.data.Dataset` of batches.

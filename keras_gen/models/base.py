@@ -1,4 +1,4 @@
-"""The base class of all models: saving, training, random seeds, generation and export."""
+"""Define the base class of all models, which trains, saves and exports a model."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _HDF5_MESSAGE = (
 
 
 class CheckedBatch(NamedTuple):
-    """One batch, after its data have been checked."""
+    """The parts of one batch of data. Their shapes, dtypes and values have been checked."""
 
     x: tf.Tensor
     """Data `[batch, *data_shape]`, float32."""
@@ -52,12 +52,15 @@ class CheckedBatch(NamedTuple):
 
 
 class GenerativeModel(MultiWorkerModel):
-    """The base class of all models.
+    """The base class of all models, a subclass of `keras.Model`.
 
-    A subclass sets `loss_parts` and implements `train_step` and `test_step`.
+    The class checks the data that a model receives, makes reproducible random seeds, generates
+    samples, and exports models. A subclass sets `loss_parts`, the names of the logged values, and
+    implements `train_step`, `test_step`, `decode` and `signatures`.
 
     Args:
-        data_check: A `DataCheck`, which checks the data that the model receives.
+        data_check: A `DataCheck`, an object that checks the shape, dtype and values of data and
+            labels.
         seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, Python's
             `random` module chooses the seed. `keras.utils.set_random_seed` makes this choice
             reproducible.
@@ -92,7 +95,10 @@ class GenerativeModel(MultiWorkerModel):
     """Distribution from which `generate` samples latents. If None, `generate` raises an error."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
-        """Make a model that stores the arguments of its constructor, so that they can be saved."""
+        """Make a model that stores the arguments of its constructor.
+
+        `get_config` reads the stored arguments when the model is saved.
+        """
         instance = super().__new__(cls, *args, **kwargs)
         remember_arguments(instance, args, kwargs)
         return instance
@@ -138,7 +144,9 @@ class GenerativeModel(MultiWorkerModel):
         super().save(filepath, *args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor, including those of `keras.Model`.
+        """Return the arguments of the constructor, which a saved model contains.
+
+        The arguments that `keras.Model` accepts, such as `name`, are included.
 
         Raises:
             ValueError: If the model cannot be restored from its arguments and attributes, or if
@@ -173,8 +181,8 @@ class GenerativeModel(MultiWorkerModel):
     ) -> None:
         """Configure the model for training, like `keras.Model.compile`.
 
-        This method also makes the variables of the optimizer. Values from a file can then be loaded
-        into these variables.
+        The method also creates the variables of the optimizer. Therefore a saved state of the
+        optimizer can be loaded as soon as the model is compiled.
         """
         if loss_weights is not None:
             raise ValueError(
@@ -217,7 +225,8 @@ class GenerativeModel(MultiWorkerModel):
 
         Raises:
             ValueError: If an argument or the data are invalid. Arrays are checked before training
-                starts. The values of other data are checked batch by batch during training.
+                starts. The values of data sets and generators are checked during training, in each
+                batch.
             NonFiniteError: If a loss or a gradient is NaN or infinite. A training step with such a
                 loss or gradient does not change the weights.
         """
@@ -318,10 +327,13 @@ class GenerativeModel(MultiWorkerModel):
                 raise ValueError("Expected at least one batch in `x`. Received: none.") from None
 
     def check_inputs(self, inputs: Any) -> Any:
-        """Check the inputs of `call`, and return them.
+        """Check the inputs of the method `call`, and return these inputs.
+
+        The base class returns the inputs without a check. Each model overrides this method.
 
         Args:
-            inputs: Data or latents. For a conditional model, a pair (data or latents, labels).
+            inputs: The data or latents that `call` receives. For a conditional model, a pair of
+                data and labels, or a pair of latents and labels.
 
         Returns:
             The inputs. In a TensorFlow graph, an operation that uses the returned inputs runs only
@@ -334,7 +346,9 @@ class GenerativeModel(MultiWorkerModel):
         return inputs
 
     def split_inputs(self, inputs: Any) -> tuple[Any, ...]:
-        """Split the argument of `call` into `(inputs,)`, or `(inputs, labels)` if conditional.
+        """Return the argument of the method `call` as a tuple.
+
+        The tuple is `(inputs, labels)` if the model is conditional, otherwise `(inputs,)`.
 
         Raises:
             ValueError: If the inputs of a conditional model are not a pair.
@@ -349,7 +363,13 @@ class GenerativeModel(MultiWorkerModel):
         return tuple(inputs)
 
     def _with_checked_inputs(self, spec: Any) -> Callable[..., Any]:
-        """Return a function that checks the inputs of `call` in each element of a data set."""
+        """Return a function for `tf.data.Dataset.map` that checks each batch of a data set.
+
+        The function applies `check_inputs` to the inputs of the model, and returns the batch.
+
+        Args:
+            spec: The `element_spec` of the data set.
+        """
 
         def checked(*batch: Any) -> Any:
             if not isinstance(spec, tuple):
@@ -381,10 +401,19 @@ class GenerativeModel(MultiWorkerModel):
     def _checked(
         self, x: Any, y: Any = None, sample_weight: Any = None, *, name: str = "x"
     ) -> tuple[Any, Any, Any]:
-        """Check the data, and return `(x, y, sample_weight)` as Keras needs them.
+        """Check the data that `fit` or `evaluate` received, before Keras uses the data.
 
         Keras ignores `sample_weight` if `y` is None. Therefore, if there are weights but no `y`,
         this method returns `x` as `y`.
+
+        Args:
+            x: Data, an array or a data set.
+            y: Labels, targets or None.
+            sample_weight: One weight per example, or None.
+            name: Name of `x` in error messages. Default: `"x"`.
+
+        Returns:
+            `(x, y, sample_weight)`, the arguments for the method of `keras.Model`.
         """
         if x is None:
             raise ValueError(f"Expected data as `{name}`. Received: None.")
@@ -459,7 +488,7 @@ class GenerativeModel(MultiWorkerModel):
         return tf.random.experimental.stateless_fold_in(seed, replica)
 
     def average(self, values: tf.Tensor, sample_weight: tf.Tensor | None = None) -> tf.Tensor:
-        """Return the mean over the batch of `values`, one value per example, `[batch]`.
+        """Return the mean of `values`, which have the shape `[batch]`: one value per example.
 
         If `sample_weight` is given, each value is multiplied by the weight of its example. As in
         Keras, the sum is divided by the number of examples, not by the sum of the weights. During
@@ -498,8 +527,8 @@ class GenerativeModel(MultiWorkerModel):
     ) -> tf.Tensor | float:
         """Take one optimizer step on `variables`, if the loss and its gradient are finite.
 
-        Under mixed precision, the optimizer multiplies the loss by a scale, and the scaled gradient
-        can become infinite. An infinite scaled gradient raises no error. Instead, Keras skips the
+        A `keras.optimizers.LossScaleOptimizer` multiplies the loss by a scale, and the scaled
+        gradient can become infinite. In this case, no error is raised. Instead, Keras skips the
         step and lowers the scale.
 
         Args:
@@ -544,7 +573,8 @@ class GenerativeModel(MultiWorkerModel):
 
         Args:
             x: The batch. Its number of examples is the weight of `values` in the running means.
-            **values: The loss and its terms by name. Each value is a result of `average`.
+            **values: The loss and its terms by name. Each value is a mean over the batch, computed
+                by the method `average`.
         """
         examples = tf.shape(x)[0]
         for metric in self.metrics:
@@ -560,7 +590,8 @@ class GenerativeModel(MultiWorkerModel):
     ) -> dict[str, tf.Tensor]:
         """Update the metrics that the user passed to `compile`, and return all logs.
 
-        The metrics compare `y_pred` with `y`. If `y` is None, they compare `y_pred` with `x`.
+        The metrics compare the prediction `y_pred` with the target `y`. If `y` is None, the metrics
+        compare `y_pred` with the data `x`.
         """
         return super().compute_metrics(x, x if y is None else y, y_pred, sample_weight)
 
@@ -597,7 +628,8 @@ class GenerativeModel(MultiWorkerModel):
     ) -> tf.Tensor:
         """Generate data from latents that are sampled from the prior.
 
-        No noise is added to the decoder's outputs.
+        Rows of a table are then sampled from p(x | z), the distribution of data x given latents z.
+        All other data are the decoded latents, without added noise.
 
         Args:
             num_samples: Number of samples. Can be None if `seed` is a vector.
@@ -620,7 +652,7 @@ class GenerativeModel(MultiWorkerModel):
         return self.generate_rows(seeds, condition)["outputs"]
 
     def seeds(self, num_samples: int | None, seed: int | TensorLike | None = None) -> tf.Tensor:
-        """Return one seed per sample, int64 `[num_samples]`.
+        """Return a vector with one random seed per sample to generate, int64 `[num_samples]`.
 
         Args:
             num_samples: Number of samples. Can be None if `seed` is a vector.
@@ -690,7 +722,10 @@ class GenerativeModel(MultiWorkerModel):
     def outputs_for(
         self, latents: tf.Tensor, seed: TensorLike, condition: TensorLike | None = None
     ) -> tf.Tensor:
-        """Return one output of `generate` per latent vector, by default `decode(latents)`.
+        """Compute the data that `generate` returns, from latents that are sampled already.
+
+        The base class returns `decode(latents)`. A model can override this method to sample the
+        data from a likelihood.
 
         Args:
             latents: Latents `[batch, n]`.
@@ -703,7 +738,9 @@ class GenerativeModel(MultiWorkerModel):
     def _condition_arguments(
         self, condition: TensorLike | None, len_of: Any = None
     ) -> tuple[tf.Tensor, ...]:
-        """Check the labels. Return `(condition,)`, or an empty tuple if `condition` is None.
+        """Check the labels that a method receives, and return them as a tuple of arguments.
+
+        The tuple is `(condition,)`. It is empty if `condition` is None.
 
         Args:
             condition: Labels `[batch]` if the model is conditional, otherwise None.
@@ -773,10 +810,12 @@ class GenerativeModel(MultiWorkerModel):
     def endpoints(self, png: bool = False) -> dict[str, Endpoint]:
         """Return a dictionary of the functions in the SavedModel, and their input specs.
 
-        The dictionary is that of the method `signatures`, but its functions also accept empty
-        batches. A model of a table also has a function `NAME_columns` for each function NAME that
-        receives or returns rows. Instead of a tensor of rows, `NAME_columns` has one named input or
-        output per column.
+        The dictionary contains the functions of the method `signatures`. In the SavedModel, these
+        functions also accept empty batches.
+
+        A model of a table also has a function `NAME_columns` for each function NAME that receives
+        or returns rows. Instead of a tensor of rows, `NAME_columns` has one named input or output
+        per column.
 
         Args:
             png: Whether to add a function `NAME_bytes` for each function NAME. The added function
@@ -846,8 +885,9 @@ class GenerativeModel(MultiWorkerModel):
 def _all_finite(gradients: list[tf.Tensor | None]) -> tf.Tensor:
     """Return whether all gradients are finite, a scalar bool.
 
-    A norm is computed faster than `tf.math.is_finite` of each element. Gradients of 16 bits are
-    cast first, because the square of a large number is infinite in 16 bits.
+    The function tests the norm of the gradients, which is faster than a test of each element.
+    Gradients of 16 bits are cast to float32 first, because in 16 bits the square of a large number
+    is infinite.
     """
     finite = tf.constant(True)
     given = [gradient for gradient in gradients if gradient is not None]
@@ -889,7 +929,10 @@ def _check_weights(sample_weight: np.ndarray) -> None:
 
 
 class _StopAtNonFinite(keras.callbacks.Callback):
-    """Callback that raises `NonFiniteError` after a step. XLA cannot raise it inside the step."""
+    """Callback that raises a `NonFiniteError` after a step whose loss is not finite.
+
+    `fit` uses this callback with the compiler XLA, because XLA cannot raise errors inside a step.
+    """
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         logs = logs or {}

@@ -245,8 +245,9 @@ class GAN(GenerativeModel):
     def near_duplicate_step(self) -> int | None:
         """Number of the step in which near-duplicates are counted. None stands for every step.
 
-        Near-duplicates are generated examples of a batch that are almost equal. If the number of
-        steps per epoch is known, `fit` chooses one step per epoch.
+        Near-duplicates are generated examples of a batch that are almost equal. The count takes
+        time. Therefore `fit` counts in only one step per epoch, if the number of steps per epoch is
+        known.
         """
         step = int(tf.convert_to_tensor(self._near_duplicate_step))
         return None if step == _EVERY_STEP else step
@@ -268,8 +269,9 @@ class GAN(GenerativeModel):
     ) -> keras.callbacks.History:
         """Train the model, like `GenerativeModel.fit`, and warn if training has failed.
 
-        One warning says that the generator has collapsed: it generates almost equal examples. The
-        other warning says that the discriminator is never wrong.
+        There are two warnings. One says that the generator has collapsed, so that it generates
+        almost equal examples. The other says that the discriminator classifies all examples
+        correctly.
         """
         warning = CollapseWarning()
         if not isinstance(callbacks, keras.callbacks.CallbackList):
@@ -301,14 +303,14 @@ class GAN(GenerativeModel):
         return (latents, *self._condition_arguments(labels[0], latents))
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Update the discriminator and then the generator with one batch. Return the logs."""
+        """Train the discriminator and then the generator on one batch, and return the logs."""
         batch = self.unpack(data)
         # In a graph, this also holds back spectral normalization, which changes kernels.
         with tf.control_dependencies([batch.target]):
             return self._train_on(batch)
 
     def _train_on(self, batch: CheckedBatch) -> dict[str, tf.Tensor]:
-        """Update both networks with a batch that is already checked. Return the logs."""
+        """Train both networks on a batch whose values are already checked, and return the logs."""
         x = batch.target  # the GAN learns to generate targets
         labels = batch.labels
         weight = batch.sample_weight
@@ -389,20 +391,26 @@ class GAN(GenerativeModel):
         )
 
     def _seeds(self, x: tf.Tensor, number: int, training: bool) -> list[tf.Tensor]:
-        """Return `number` seeds, one seed per update of a network.
+        """Return a list of random seeds, one seed per update of a network.
 
         In a TensorFlow graph, the seeds are computed only after the check of `x`. Each update of a
         network needs its seed. Therefore a step with invalid data changes no variable, not even a
         moving average.
+
+        Args:
+            x: The batch.
+            number: Number of seeds.
+            training: Whether the step is a training step.
         """
         with tf.control_dependencies([x]):
             seed = self.noise_seed(training)
             return tf.unstack(tf.random.experimental.stateless_split(seed, number))
 
     def _sample_latents(self, x: tf.Tensor, labels: tf.Tensor | None, seed: tf.Tensor) -> tf.Tensor:
-        """Sample one latent vector per example of `x`.
+        """Sample one latent vector from the prior per example of `x`.
 
-        If the prior uses labels, each vector is sampled from the prior given the example's label.
+        If the prior depends on labels, each latent vector is sampled given the label of its
+        example.
         """
         if self.prior.num_classes:
             return self.prior.distribution(labels).sample(seed=seed)
@@ -421,9 +429,9 @@ class GAN(GenerativeModel):
     ) -> tf.Tensor:
         """Return the loss of the generator, averaged over the batch.
 
-        If `loss.paired` is True, the loss compares each generated example with one real example.
-        The loss of a pair is then multiplied by the weight of its real example. Other losses do not
-        use `sample_weight`.
+        If the attribute `paired` of the GAN loss is True, this loss compares each generated example
+        with one real example. The loss of a pair is then multiplied by the weight of the real
+        example. Other losses do not use `sample_weight`.
         """
         logits = self._logits(generated, labels, training)
         what = f"`generator` of {type(self.loss).__name__}"
@@ -445,8 +453,9 @@ class GAN(GenerativeModel):
     ) -> tf.Tensor:
         """Return the sum of all penalties, one value per example, `[batch]`.
 
-        A penalty that is computed only every n steps is multiplied by n. Therefore its mean over
-        the steps does not depend on n.
+        A penalty is a term of the discriminator's loss. If a penalty is computed only every n
+        steps, it is multiplied by n. Therefore the mean of the penalty over the steps does not
+        depend on n.
         """
 
         def logits(points: tf.Tensor) -> tf.Tensor:
@@ -471,7 +480,11 @@ class GAN(GenerativeModel):
         return total
 
     def _update_averaged_generator(self) -> None:
-        """Update the weights and the batch-normalization statistics of the EMA generator."""
+        """Update the EMA generator after a training step.
+
+        The EMA generator is a copy of the generator. Its weights and batch-normalization statistics
+        are exponential moving averages (EMA) of the values in the generator.
+        """
         if self.averaged_generator is None:
             return
         step = tf.cast(tf.convert_to_tensor(self.optimizer.iterations), tf.float32)
@@ -504,7 +517,11 @@ class GAN(GenerativeModel):
         count_near_duplicates: tf.Tensor,
         **losses: tf.Tensor,
     ) -> dict[str, tf.Tensor]:
-        """Update and return the logs. Count near-duplicates if `count_near_duplicates` is true."""
+        """Update the logged losses and accuracies with one batch, and return the logs.
+
+        If `count_near_duplicates` is true, also update `duplicates`, the fraction of generated
+        examples that are almost equal to another generated example.
+        """
         boundary = self.loss.boundary(real_logits, fake_logits)
         correct_real = tf.cast(real_logits > boundary, tf.float32)[:, 0]
         correct_fake = tf.cast(fake_logits < boundary, tf.float32)[:, 0]
@@ -531,12 +548,17 @@ class GAN(GenerativeModel):
         tracker.update_state(value, tf.where(count_near_duplicates, examples, 0))
 
     def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Map latents `[batch, n]` to data. If the GAN has an EMA generator, use this generator."""
+        """Map latents `[batch, n]` to generated data `[batch, *data_shape]`.
+
+        If the GAN has an EMA generator, the method uses the EMA generator. The EMA generator is a
+        copy of the generator. Its weights are an exponential moving average (EMA) of the
+        generator's weights.
+        """
         latents = self.checked_latents(latents, (self.prior.event_size,))
         return self._generated(latents, *self._condition_arguments(condition, latents))
 
     def _generated(self, latents: tf.Tensor, labels: tf.Tensor | None = None) -> tf.Tensor:
-        """Return `decode` of latents and labels that are already checked."""
+        """Map latents to generated data, like `decode`, but without a check of the arguments."""
         generator = self.averaged_generator or self.generator
         return call_network(generator, latents, labels, training=False)
 
@@ -577,7 +599,10 @@ class GAN(GenerativeModel):
 def _common_num_classes(
     generator: keras.Model, discriminator: keras.Model, prior: Prior
 ) -> int | None:
-    """Return the number of classes of a GAN, or None if the GAN is not conditional."""
+    """Return the number of classes, or None if the GAN is not conditional.
+
+    A GAN is conditional if its networks or its prior depend on labels.
+    """
     of_discriminator = num_classes_of(discriminator)
     generating = common_num_classes(generator=num_classes_of(generator), prior=prior.num_classes)
     if (generating is None) != (of_discriminator is None):

@@ -172,7 +172,11 @@ class VAE(AnomalyDetector):
         self.has_metrics = bool(kwargs.get("metrics") or kwargs.get("weighted_metrics"))
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
-        """Return the mean of p(x | z), where z is the mean of q(z | x)."""
+        """Return the reconstruction of the data x.
+
+        The reconstruction is the mean of the likelihood p(x | z), where the latents z are the mean
+        of the posterior q(z | x).
+        """
         inputs = self.check_inputs(inputs)
         x, labels = inputs if self.num_classes else (inputs, None)
         posterior = self.posterior(call_network(self.encoder, x, labels, training))
@@ -189,8 +193,8 @@ class VAE(AnomalyDetector):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Take one optimizer step on one batch, and return the logs.
 
-        By default, training minimizes −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)), where q is the
-        posterior q(z | x).
+        The step minimizes the objective that the user passed to `compile`. By default, the
+        objective is −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)), where q is the posterior q(z | x).
         """
         batch = self.unpack(data)
         with tf.GradientTape() as tape:
@@ -248,8 +252,8 @@ class VAE(AnomalyDetector):
     ) -> Distribution:
         """Return p(x | z) for latents `[samples, batch, n]`.
 
-        The caller passes `x` only in a training step. The likelihood can then fit a parameter that
-        all pixels share, such as σ, to `x`.
+        In a training step, the caller also passes the data `x`. The likelihood can then fit a
+        parameter that all pixels share, such as the standard deviation σ, to `x`.
         """
         samples, batch = tf.unstack(tf.shape(latents)[:2])
         if labels is not None:
@@ -260,7 +264,11 @@ class VAE(AnomalyDetector):
         return self.likelihood(parameters) if x is None else self.likelihood.fitted(parameters, x)
 
     def _logs(self, batch: CheckedBatch, terms: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Update and return the logs. Reconstruct the batch only if the user gave metrics."""
+        """Update the logs with the loss and its terms, and return the logs.
+
+        If the user passed metrics to `compile`, the metrics compare the data with the
+        reconstruction.
+        """
         self.log(batch.x, **terms)
         reconstruction = self.reconstruct(batch.x, batch.labels) if self.has_metrics else None
         return self.compute_metrics(batch.x, batch.target, reconstruction, batch.sample_weight)
@@ -282,8 +290,9 @@ class VAE(AnomalyDetector):
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return the mean of q(z | x), `[batch, n]`.
 
-        The mean of a flow posterior has no closed form. Therefore, for a flow posterior, the method
-        returns the mean of the base distribution, transformed by all flows.
+        A flow posterior transforms a base distribution by flows, and its mean has no closed form.
+        Therefore, for a flow posterior, the method returns the mean of the base distribution,
+        transformed by all flows.
         """
         return self.posterior.point(self.encode(x, condition))
 
@@ -312,7 +321,10 @@ class VAE(AnomalyDetector):
         return self.likelihood.sample_rows(parameters, seed)
 
     def reconstruct(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Return the mean of p(x | z), without added noise. z is `latents(x)`."""
+        """Return the mean of p(x | z), without added noise.
+
+        The latents z are the mean of the posterior q(z | x), as in the method `latents`.
+        """
         x, labels = self.checked_arguments(x, condition)
         return self(x if labels is None else (x, labels), training=False)
 
@@ -323,8 +335,9 @@ class VAE(AnomalyDetector):
 
         The score is −ELBO in nats, where ELBO is the evidence lower bound. In expectation, the
         score is an upper bound of −log p(x). A higher score means a more anomalous example. The
-        score is an average over `num_samples` samples of z. All examples and all calls use the same
-        noise to make these samples. Therefore an example gets the same score in every call.
+        score is an average over `num_samples` samples of the latents z. All examples and all calls
+        use the same noise to make these samples. Therefore an example gets the same score in every
+        call.
 
         Args:
             x: Data `[batch, *data_shape]`.
@@ -333,7 +346,8 @@ class VAE(AnomalyDetector):
 
         Raises:
             ValueError: If `x` has the wrong shape or dtype, if a conditional model gets no
-                labels, if another model gets labels, or if `num_samples` is not a positive integer.
+                labels, if a model that is not conditional gets labels, or if `num_samples` is not a
+                positive integer.
         """
         x, condition = self.checked_arguments(x, condition)
         z, kl = self._score_samples(x, condition, num_samples)
@@ -344,9 +358,9 @@ class VAE(AnomalyDetector):
     ) -> tf.Tensor:
         """Compute how much each element of each example adds to the anomaly score.
 
-        The value of an element d is −E_q[log p(x_d | z)] in nats. The sum over the elements is the
-        reconstruction term of the score. The score is this sum plus the KL divergence. The value of
-        a missing element is 0.
+        The value of an element d is −E_q[log p(x_d | z)] in nats. The anomaly score of an example
+        is the sum of these values over its elements, plus the KL divergence of q(z | x) from p(z).
+        The value of a missing element is 0.
 
         Args:
             x: Data `[batch, *data_shape]`.
@@ -377,7 +391,8 @@ class VAE(AnomalyDetector):
         """Sample latents with the same noise for all examples, and compute the KL divergence.
 
         Returns:
-            `(z, KL)` of shapes `[num_samples, batch, n]` and `[batch]`.
+            `(z, kl)`. The latents `z` have the shape `[num_samples, batch, n]`. `kl` is the KL
+            divergence of q(z | x) from the prior, `[batch]`.
         """
         num_samples = positive_int(self, "num_samples", num_samples)
         parameters = call_network(self.encoder, x, condition, training=False)
@@ -502,7 +517,10 @@ class VAE(AnomalyDetector):
         num_samples: int,
         num_imputations: int | None = None,
     ) -> tf.Tensor:
-        """Impute a group of examples that fits into memory, with all samples. See `impute`."""
+        """Replace the missing elements of a group of examples, as the method `impute` describes.
+
+        The group is small enough that all samples of latents fit into memory.
+        """
         z, log_posterior = self._sample_each_row(x, labels, seeds, num_samples)
         likelihood = self._likelihood(z, labels)
         log_prior = self.prior.distribution(labels).log_prob(z)
@@ -541,7 +559,8 @@ class VAE(AnomalyDetector):
         """Sample latents of each example with its own seed.
 
         Returns:
-            `(z, log q(z | x))` of shapes `[num_samples, batch, n]` and `[num_samples, batch]`.
+            `(z, log_posterior)`. The latents `z` have the shape `[num_samples, batch, n]`.
+            `log_posterior` is log q(z | x), `[num_samples, batch]`.
         """
         parameters = call_network(self.encoder, x, labels, training=False)
 
@@ -592,11 +611,12 @@ class VAE(AnomalyDetector):
     def load_own_variables(self, store: Any) -> None:
         """Load the variables that belong to the model itself and not to a layer.
 
-        In version 0.1.0, posteriors and likelihoods were not layers. So a file of version 0.1.0
-        also stores their variables as variables of the model itself.
+        In version 0.1.0, posteriors and likelihoods were not layers. Therefore a file of version
+        0.1.0 contains the variables of the posterior and the likelihood among the variables of the
+        model itself. The method loads such files, too.
 
         Args:
-            store: The stored values. The keys are the numbers of the variables, as strings.
+            store: The stored values. A key is the index of a variable as a string, such as `"0"`.
         """
         moved = [*self.posterior.weights, *self.likelihood.weights]
         of_layers = {id(weight) for layer in self.layers for weight in layer.weights}
@@ -629,7 +649,10 @@ def _check_networks(
 
 
 def _keep_at_next_load(layer: keras.layers.Layer) -> None:
-    """Let `layer` keep its variables in the next load if the file has no variables of `layer`."""
+    """Let `layer` keep its variables if the file that is being loaded has no values for them.
+
+    The model itself has then already loaded these variables, from a file of version 0.1.0.
+    """
 
     def load_own_variables(store: Any) -> None:
         del layer.load_own_variables  # restores the method of the class
