@@ -79,11 +79,14 @@ def _register_classes(module: types.ModuleType) -> None:
     """Register all classes of keras_gen with Keras, by importing the modules in `_WITH_CLASSES`.
 
     The library wrapt calls this function after the import of Keras, and after the import of each
-    module in `_WITH_CLASSES`. Such an import can run inside another, because modules import each
-    other. The function does its work only after the outermost of these imports. The outermost
-    import started first, and `sys.modules` lists modules in the order in which their imports
-    started. Therefore the outermost module is the first module of `_WITH_CLASSES` in `sys.modules`,
-    or Keras if `sys.modules` contains no module of `_WITH_CLASSES`.
+    module in `_WITH_CLASSES`. These modules import each other. Therefore a call can happen while
+    another of these imports is still running. The function ignores such calls. It acts only for the
+    module in `_WITH_CLASSES` whose import started first. `sys.modules` lists modules in the order
+    in which their imports started. If no module in `_WITH_CLASSES` was imported yet, the function
+    acts for Keras.
+
+    Args:
+        module: The module that was imported.
     """
     outermost = next((name for name in sys.modules if name in _WITH_CLASSES), "keras")
     if module.__name__ == outermost:

@@ -1,4 +1,7 @@
-"""Checks of arguments. Each error message names the argument."""
+"""Functions that check the arguments of constructors and functions.
+
+The message of each error names the argument.
+"""
 
 import math
 import numbers
@@ -6,12 +9,12 @@ from typing import TypeGuard
 
 
 def is_real(value: object) -> TypeGuard[float]:
-    """Return whether a value is a Python or NumPy real number. A bool does not count."""
+    """Return whether a value is a real number of Python or NumPy. For a bool, return False."""
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
 def is_integer(value: object) -> TypeGuard[int]:
-    """Return whether a value is a Python or NumPy integer. A bool does not count."""
+    """Return whether a value is an integer of Python or NumPy. For a bool, return False."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
@@ -19,8 +22,9 @@ def positive_float(owner: object, argument: str, value: float) -> float:
     """Check that `value` is positive and finite, and return `value` as a float.
 
     Args:
-        owner: The object whose constructor has the argument.
-        argument: Name of the argument.
+        owner: The object whose constructor received the argument. The error message names the class
+            of this object.
+        argument: Name of the argument, for the error message.
         value: The value that the user passed.
 
     Raises:
@@ -38,9 +42,9 @@ def positive_int(owner: object, argument: str, value: int, at_least: int = 1) ->
     """Check that `value` is an integer of at least `at_least`, and return `value` as an int.
 
     Args:
-        owner: The object whose constructor or method has the argument. None if the argument belongs
-            to a function.
-        argument: Name of the argument.
+        owner: The object whose constructor or method received the argument. The error message names
+            the class of this object. None if a function received the argument.
+        argument: Name of the argument, for the error message.
         value: The value that the user passed.
         at_least: Smallest allowed value. Default: 1.
 

@@ -1,4 +1,9 @@
-"""The values of the columns of tables, before they become entries of an array."""
+"""Read the columns of a table as numbers, or as codes of categories.
+
+A model of a table receives a float32 array. In this array, a category is represented by its code,
+which is the index of the category in a list of categories. The functions of this module read a
+column of a `DataFrame`, check its values, and return its numbers or codes.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +25,24 @@ _SHOWN_IN_ERRORS = 10
 
 
 class Location(NamedTuple):
-    """A column of a source of rows, for error messages."""
+    """The name of a table column, and the file or object that contains it, for error messages."""
 
     source: str
     """Name of the file or object."""
     column: str
+    """Name of the column."""
     place: Callable[[int], str]
-    """Returns the place of a row, such as `"line 3"`."""
+    """Function that maps the position of a row to a description, such as `"line 3"`."""
 
     def error(self, expected: str, received: object, row: int, remedy: str) -> ValueError:
-        """Return an error about the entry of one row."""
+        """Return a `ValueError` about the entry of this column in one row.
+
+        Args:
+            expected: Description of valid entries.
+            received: The invalid entry, or a description of the entry.
+            row: Position of the row, from 0.
+            remedy: Sentence that tells the user what to do.
+        """
         return ValueError(
             f"Expected {expected} in the column {self.column!r} of {self.source}. Received: "
             f"{received} in {self.place(int(row))}. {remedy}"
@@ -37,31 +50,38 @@ class Location(NamedTuple):
 
 
 class Values(NamedTuple):
-    """The values of one column: numbers, or codes of distinct values, or dates."""
+    """The values of one column of a table.
+
+    A column of numbers has the field `numbers`. All other columns have the field `codes`. It
+    contains, for each row, the index of the row's value in the tuple `distinct`.
+    """
 
     numbers: np.ndarray | None = None
-    """NaN where missing. None if the values are not numbers."""
+    """The numbers, with NaN for a missing value. None if the values are not numbers."""
     codes: np.ndarray | None = None
-    """For each row, the index of its value in `distinct`, and −1 where missing."""
+    """For each row, the index of its value in `distinct`. −1 means that the value is missing."""
     distinct: tuple[Value, ...] = ()
+    """The distinct values of the column."""
     ordered: bool = False
     """Whether `distinct` has an order that the user chose."""
     dtype: str = "float64"
     """Name of the dtype of the column."""
     is_time: bool = False
-    """Whether the values are dates or times. Then `codes` is 0 or −1, and `distinct` is empty."""
+    """Whether the values are dates or times. Then `distinct` is empty, and each code is 0, or −1
+    for a missing value."""
 
 
 class Rows:
     """A block of rows of a table.
 
     Args:
-        source: Name of the file or object.
+        source: Name of the file or object that contains the rows.
         names: Names of the columns.
         count: Number of rows.
-        values: Function that returns the values of a column.
-        place: Function that returns the place of a row for error messages, such as `"line 3"`. Its
-            argument is the position of the row in the block, from 0.
+        values: Function that takes the `Location` of a column, and returns the `Values` of the
+            column.
+        place: Function that takes the position of a row in the block, from 0. The function returns
+            a description of the row for error messages, such as `"line 3"`.
     """
 
     def __init__(
@@ -80,11 +100,11 @@ class Rows:
         self._known: dict[str, Values] = {}
 
     def at(self, name: str) -> Location:
-        """Return the location of a column, for error messages."""
+        """Return the `Location` of a column, which can make error messages about the column."""
         return Location(self.source, name, self.place)
 
     def values(self, name: str) -> Values:
-        """Return the values of a column."""
+        """Return the values of a column. They are read once, and then kept."""
         if name not in self._known:
             self._known[name] = self._values(self.at(name))
         return self._known[name]
@@ -93,11 +113,17 @@ class Rows:
 def rows_of(
     frame: pandas.DataFrame, source: str, place: Callable[[int], str] | None = None
 ) -> Rows:
-    """Return the rows of a `DataFrame`.
+    """Return the rows of a `DataFrame` as `Rows`.
+
+    Args:
+        frame: The `DataFrame`.
+        source: Name of the file or object that contains the rows, for error messages.
+        place: Function that takes the position of a row, from 0, and returns a description of the
+            row for error messages. Default: the description contains the index of the row.
 
     Raises:
-        ValueError: If `frame` is not a `DataFrame`, if it has several levels of names, or if two
-            names are equal.
+        ValueError: If `frame` is not a `DataFrame`, if its column names have several levels, or if
+            two columns have the same name.
     """
     by_name = series_by_name(frame, source)
     if place is None:
@@ -108,11 +134,18 @@ def rows_of(
 
 
 def values_of(series: pandas.Series, at: Location) -> Values:
-    """Return the values of a column of a `DataFrame`.
+    """Return the values of a column of a `DataFrame`, as numbers or as codes.
+
+    If the dtype of the column is a pandas dtype for dates or times, the result has `is_time=True`,
+    and does not contain the dates.
+
+    Args:
+        series: The column.
+        at: Location of the column, for error messages.
 
     Raises:
-        ValueError: If the dtype of the column is neither a number, nor a boolean, nor text, nor a
-            category, or if an object is none of these.
+        ValueError: If the column contains other values than real numbers, booleans, text,
+            categories, and dates of a pandas dtype. If it contains values of several types.
     """
     import pandas
 
@@ -151,7 +184,7 @@ def values_of(series: pandas.Series, at: Location) -> Values:
 
 
 def _values_of_categories(series: pandas.Series) -> Values:
-    """Return the values of a column of categories."""
+    """Return the values of a column with the pandas dtype `category`."""
     categories = series.cat.categories
     distinct = [_plain(value) for value in categories.tolist()]
     ordered = bool(series.cat.ordered)
@@ -159,7 +192,11 @@ def _values_of_categories(series: pandas.Series) -> Values:
 
 
 def _values_of_objects(series: pandas.Series, at: Location) -> Values:
-    """Return the values of a column of Python objects."""
+    """Return the values of a column of Python objects, as numbers or as codes.
+
+    Raises:
+        ValueError: If the objects are not all numbers, all strings, or all booleans.
+    """
     import pandas
 
     try:
@@ -206,7 +243,7 @@ def _values_of_objects(series: pandas.Series, at: Location) -> Values:
 
 
 def _plain(value: Any) -> Value:
-    """Return a category as a text, a boolean or a number of Python."""
+    """Convert a category to a string, a boolean or a number of Python."""
     if isinstance(value, np.generic):
         value = value.item()
     return value if isinstance(value, (str, bool, int, float)) else str(value)
@@ -219,14 +256,18 @@ def coded_values(
     ordered: bool = False,
     dtype: str = "str",
 ) -> Values:
-    """Make `Values` in which text has no space around it, and some texts mean "missing".
+    """Make the `Values` of a column from codes, and clean its text.
+
+    Spaces at the start and the end of a text are removed. Texts that are then equal get the same
+    code. The texts in `missing` become missing values.
 
     Args:
-        codes: For each row, the index of its value in `distinct`, and −1 where missing.
-        distinct: The values, of which some can be equal without the spaces.
-        missing: Texts that mean "missing".
-        ordered: Whether the values have an order that the user chose.
-        dtype: Name of the dtype.
+        codes: For each row, the index of the row's value in `distinct`. −1 means that the value is
+            missing.
+        distinct: The distinct values of the column.
+        missing: Texts that stand for a missing value.
+        ordered: Whether `distinct` has an order that the user chose.
+        dtype: Name of the dtype of the column.
     """
     position: dict[Value, int] = {}
     lookup = np.full(len(distinct) + 1, -1)
@@ -240,11 +281,13 @@ def coded_values(
 
 
 def series_by_name(frame: pandas.DataFrame, source: str) -> dict[str, pandas.Series]:
-    """Return the columns of a `DataFrame` by name. A name that is not text becomes text.
+    """Return a dictionary that maps the name of each column of a `DataFrame` to the column.
+
+    A name that is not a string is converted to a string.
 
     Raises:
-        ValueError: If `frame` is not a `DataFrame`, if it has several levels of names, or if two
-            names are equal.
+        ValueError: If `frame` is not a `DataFrame`, if its column names have several levels, or if
+            two columns have the same name.
     """
     import pandas
 
@@ -263,7 +306,7 @@ def series_by_name(frame: pandas.DataFrame, source: str) -> dict[str, pandas.Ser
 
 
 def check_names(names: Sequence[str], source: str) -> None:
-    """Raise an error if two columns have the same name."""
+    """Raise a `ValueError` if two columns have the same name."""
     repeated = [name for name, count in collections.Counter(names).items() if count > 1]
     if repeated:
         raise ValueError(
@@ -280,7 +323,9 @@ def _place_in_frame(frame: pandas.DataFrame, row: int) -> str:
 
 
 def numbers_in(values: Values, at: Location) -> np.ndarray:
-    """Return values as numbers, float64 with NaN where missing.
+    """Return the values of a column as an array of numbers, with NaN for a missing value.
+
+    Text such as "3.5" is converted to a number.
 
     Raises:
         ValueError: If a value is not a number.
@@ -312,7 +357,11 @@ NUMBER_REMEDY = (
 
 
 def check_numbers(kind: str, numbers: np.ndarray, at: Location) -> None:
-    """Raise an error if a number is invalid for the kind of its column."""
+    """Raise a `ValueError` if a number is invalid for the kind of its column.
+
+    Infinite numbers are invalid. In a column of the kind `"positive"`, numbers must be greater than
+    0. In a column of the kind `"count"`, numbers must be whole numbers of at least 0.
+    """
     with np.errstate(over="ignore"):
         infinite = np.isinf(numbers.astype(np.float32))
     if infinite.any():
@@ -341,7 +390,17 @@ def check_numbers(kind: str, numbers: np.ndarray, at: Location) -> None:
 def codes_in(
     categories: Sequence[Value], values: Values, at: Location, unseen: str = "error"
 ) -> np.ndarray:
-    """Return the index of each value in `categories`, −1 where missing.
+    """Return the code of each value of a column, which is the index of the value in `categories`.
+
+    Args:
+        categories: The known categories of the column.
+        values: The values of the column.
+        at: Location of the column, for error messages.
+        unseen: What to do with a value that is not in `categories`. `"error"` raises an error.
+            `"missing"` treats the value as missing.
+
+    Returns:
+        An integer array with one code per row. The code of a missing value is −1.
 
     Raises:
         ValueError: If `unseen` is `"error"` and a value is not in `categories`.
@@ -372,7 +431,7 @@ def codes_in(
 
 
 def unseen_in(categories: Sequence[Value], values: Values) -> list[Value]:
-    """Return the values that are not in `categories`."""
+    """Return the distinct values of a column that are not in `categories`."""
     known = set(_keys(categories, categories))
     codes, distinct = values.codes, values.distinct
     if values.numbers is not None:
@@ -391,7 +450,10 @@ _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0
 
 
 def _keys(values: Sequence[Value], categories: Sequence[Value]) -> list[Value | None]:
-    """Return values in the type of the categories. None for a value that has another type."""
+    """Convert values to the type of the categories, so that both can be compared.
+
+    The type is boolean, number or text. A value that cannot be converted becomes None.
+    """
     if all(isinstance(category, bool) for category in categories):
         return [_TRUTH.get(str(value).strip().lower()) for value in values]
     if all(is_number(category) for category in categories):
@@ -400,7 +462,7 @@ def _keys(values: Sequence[Value], categories: Sequence[Value]) -> list[Value | 
 
 
 def as_float(value: Value) -> float | None:
-    """Return a value as a number, or None if it is not a number."""
+    """Convert a value to a float. If the value is not a number, return None."""
     if isinstance(value, str) and "_" in value:  # Python allows `1_000`
         return None
     try:

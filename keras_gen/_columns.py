@@ -1,6 +1,7 @@
-"""`Column` describes one column of a table. Functions convert a `DataFrame` to an array and back.
+"""Describe the columns of a table, and convert rows of a `DataFrame` to an array and back.
 
-A saved model contains its columns. So it can use these functions without the table.
+`Column` describes one column of a table. A saved model contains one `Column` per column of its
+training table. Therefore a loaded model can convert new rows without the training table.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ Kind = Literal[
 
 KINDS: tuple[str, ...] = get_args(Kind)
 NUMBERS = ("real", "positive", "count")
-"""Kinds whose entries in an array are the numbers of the table, in the units of the table."""
+"""Kinds of columns whose numbers a model receives as they are, in the units of the table."""
 CODED = ("binary", "category", "ordinal")
-"""Kinds whose entries in an array are codes: the code k stands for `categories[k]`."""
+"""Kinds of columns whose values a model receives as codes. The code k means `categories[k]`."""
 
 _SHOWN_CATEGORIES = 5  # number of categories that `print(columns)` shows
 
@@ -50,28 +51,30 @@ _SHOWN_CATEGORIES = 5  # number of categories that `print(columns)` shows
 @keras.saving.register_keras_serializable("keras_gen")
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One column of a table: its name, its kind, and statistics of the training rows.
+    """Describe one column of a table: its name, its kind, and statistics of the training rows.
 
-    A table of n rows becomes a float32 array `[n, d]`, where d is the number of modeled columns. An
-    entry that is missing in the table is NaN in the array. All other entries depend on the kind:
+    A model of a table receives the rows as a float32 array `[n, d]`. Here n is the number of rows,
+    and d is the number of modeled columns. The array contains NaN for each missing value of the
+    table. The kind of a column determines how the other values of the column are represented:
 
-    - `"real"`, `"positive"` and `"count"`: the number in the units of the table. Positive numbers
-      are greater than 0. Counts are whole numbers of at least 0.
-    - `"binary"`, `"category"` and `"ordinal"`: the index of the value in `categories`. A binary
-      column has two values. The values of an ordinal column have an order.
-    - `"constant"` (one value) and `"identifier"` (a different value in each row): not in the array.
-      These columns are not modeled.
+    - `"real"`, `"positive"` and `"count"`: by the number itself, in the units of the table.
+      Positive numbers are greater than 0. Counts are whole numbers of at least 0.
+    - `"binary"`, `"category"` and `"ordinal"`: by a code, which is the index of the value in
+      `categories`. A binary column has two values. The values of an ordinal column have an order.
+    - `"constant"` and `"identifier"`: not at all. These columns are not modeled. A constant column
+      has one value. An identifier has a different value in each row.
 
     Args:
         name: Name of the column.
-        kind: Kind of the column, see the table above.
-        categories: The values of a binary column, a category or an ordinal column. For ordinal
-            columns, from the lowest to the highest value. For a constant column, its one value.
-        mean: Mean of the observed entries of the training rows. For positive columns, the mean of
-            their natural logarithms.
-        scale: Standard deviation of the same numbers as `mean`, greater than 0.
-        minimum, maximum: Smallest and largest observed entry of the training rows.
-        missing: Number of missing entries in all rows.
+        kind: Kind of the column, one of the kinds above.
+        categories: The values of a binary, category or ordinal column. For an ordinal column, the
+            values are in their order, from the lowest to the highest. For a constant column,
+            `categories` contains its one value.
+        mean: Mean of the column in the training rows, without missing values. For a positive
+            column, the mean of the natural logarithms of the values.
+        scale: Standard deviation of the numbers whose mean is `mean`. It is greater than 0.
+        minimum, maximum: Smallest and largest value of the column in the training rows.
+        missing: Number of missing values of the column in all rows.
         decimals: Number of decimal places of the values in the table. None if the number is not
             known. Generated numbers are rounded to this number of decimal places.
         dtype: Name of the pandas dtype of the column in a `DataFrame`, such as `"float64"`,
@@ -122,14 +125,19 @@ class Column:
 
     @property
     def modeled(self) -> bool:
-        """Whether the column is part of the array. Constants and identifiers are not."""
+        """Whether a model of the table receives the column.
+
+        A model does not receive constant columns and identifiers.
+        """
         return self.kind in NUMBERS or self.kind in CODED
 
     @property
     def typical(self) -> float:
-        """An entry that rows can have: the mean of numbers, and the first code of categories.
+        """A typical value of the column, in the numbers that a model receives.
 
-        For positive columns, it is the geometric mean. For counts, the mean is rounded.
+        For a real column, it is the mean. For a positive column, it is the geometric mean. For a
+        count, it is the rounded mean. For a column of categories, it is 0, the code of the first
+        category.
         """
         if self.kind == "positive":
             return math.exp(self.mean)
@@ -148,11 +156,13 @@ class Column:
 
 
 def modeled_columns(columns: Iterable[Column]) -> tuple[Column, ...]:
-    """Return the columns that are part of the array, in order.
+    """Return the columns that a model of the table receives, in the order of the table.
+
+    A model receives neither constant columns nor identifiers.
 
     Raises:
-        ValueError: If an element is not a `Column`, if two columns have the same name, or if no
-            column is part of the array.
+        ValueError: If an element is not a `Column`, if two columns have the same name, or if all
+            columns are constants or identifiers.
     """
     columns = tuple(columns)
     for column in columns:
@@ -182,7 +192,7 @@ def describe(columns: Sequence[Column]) -> str:
 
 
 class ColumnTuple(tuple[Column, ...]):
-    """The columns of a table. `print` shows them as a table of text."""
+    """A tuple of the `Column` objects of a table. `print` shows one line of text per column."""
 
     __slots__ = ()
 
@@ -203,7 +213,7 @@ class ColumnTuple(tuple[Column, ...]):
 
 
 def _row_of_text(column: Column) -> tuple[str, ...]:
-    """Return the texts that describe a column in `ColumnTuple`."""
+    """Return the texts of one line that `print` shows for a `ColumnTuple`."""
     if column.kind == "identifier":
         values = "not modeled"
     elif column.kind in NUMBERS:
@@ -226,11 +236,11 @@ def encode_frame(
     source: str = "the DataFrame",
     place: Callable[[int], str] | None = None,
 ) -> np.ndarray:
-    """Convert the rows of a `DataFrame` to the array that a model of the table takes.
+    """Convert the rows of a `DataFrame` to the array that a model of the table receives.
 
-    The columns of `frame` can have any order. Columns that are not in `columns` are ignored.
-    Identifiers and constants are not needed. An entry is missing if it is NaN, None, `pandas.NA` or
-    an empty text.
+    The columns of `frame` can have any order. `frame` needs no identifiers and no constant columns.
+    Columns that are not in `columns` are ignored. An entry is missing if it is NaN, None,
+    `pandas.NA` or an empty text.
 
     Args:
         columns: Columns of the table, such as `table.columns` or `model.likelihood.columns`.
@@ -239,15 +249,17 @@ def encode_frame(
             error, so that a wrongly spelled category is noticed. `"missing"` treats the entry as
             missing.
         source: Name of the file or object that contains the rows, for error messages.
-        place: Function that returns the place of a row for error messages, such as `"line 3"`. The
-            argument is the position of the row in `frame`, from 0.
+        place: Function that takes the position of a row in `frame`, from 0. The function returns a
+            description of the row for error messages, such as `"line 3"`. Default: the description
+            contains the index of the row.
 
     Returns:
-        A float32 array `[rows, modeled columns]`, NaN where an entry is missing.
+        A float32 array with one row per row of `frame`. It has one column per element of `columns`
+        that is neither an identifier nor constant. A missing entry is NaN.
 
     Raises:
-        ValueError: If a modeled column is missing, or if an entry is invalid for the kind of its
-            column. The message names the source, the row and the column.
+        ValueError: If `frame` lacks a column that the array needs, or if an entry is invalid for
+            the kind of its column. The message names the source, the row and the column.
 
     Example:
         >>> import pandas
@@ -264,13 +276,18 @@ def encode_frame(
 def encode_rows(
     columns: Iterable[Column], rows: Rows, unseen: str = "error", check: bool = True
 ) -> np.ndarray:
-    """Convert rows to an array, as `encode_frame` does.
+    """Convert rows of a table to the float32 array that a model of the table receives.
 
     Args:
         columns: Columns of the table.
         rows: The rows.
-        unseen: See `encode_frame`.
-        check: Whether to check that the values are valid for the kinds of their columns.
+        unseen: What to do with a category that is not in `Column.categories`. `"error"` raises an
+            error. `"missing"` treats the value as missing.
+        check: Whether to raise an error for a number that is invalid for the kind of its column,
+            such as a negative count.
+
+    Raises:
+        ValueError: If `rows` lacks a column that the array needs, or if a value is invalid.
     """
     columns = tuple(columns)
     modeled = modeled_columns(columns)
@@ -308,20 +325,21 @@ def decode_array(columns: Iterable[Column], array: Any) -> pandas.DataFrame:
     """Convert an array of rows to a `DataFrame` with the names, categories and dtypes of the table.
 
     The `DataFrame` has all columns except the identifiers, in the order of the table. Numbers are
-    rounded to the decimal places of the table. Constant columns contain their constant. If an
-    integer column has missing entries, its dtype is `"Int64"`, because `"int64"` has no missing
-    value. Booleans with missing entries have the dtype `"boolean"`.
+    rounded to the decimal places of the table. A constant column contains its one value in each
+    row. If an integer column has missing entries, its dtype is `"Int64"`, because `"int64"` has no
+    missing value. Booleans with missing entries have the dtype `"boolean"`.
 
     Args:
         columns: Columns of the table, such as `table.columns` or `model.likelihood.columns`.
-        array: Array `[rows, modeled columns]`, NaN where an entry is missing.
+        array: Array of rows, with one array column per element of `columns` that is neither an
+            identifier nor constant. NaN means that an entry is missing.
 
     Returns:
         The rows as a `DataFrame`.
 
     Raises:
-        ValueError: If the array has another shape, if an entry is infinite, or if an entry is not a
-            code of its column.
+        ValueError: If the array has another number of columns, if an entry is infinite, or if an
+            entry must be the index of a category but is not.
 
     Example:
         >>> columns = [Column("mass", "real", decimals=1), Column("sex", "binary", ("f", "m"))]
@@ -354,7 +372,12 @@ def decode_array(columns: Iterable[Column], array: Any) -> pandas.DataFrame:
 
 
 def _decoded(column: Column, entries: np.ndarray) -> pandas.Series:
-    """Return the values of the table for the entries of one column, NaN where missing."""
+    """Convert one column of an array to the values of the table.
+
+    Args:
+        column: The column of the table.
+        entries: The column of the array. NaN means that an entry is missing.
+    """
     import pandas
 
     missing = np.isnan(entries)
@@ -401,7 +424,10 @@ def _decoded(column: Column, entries: np.ndarray) -> pandas.Series:
 
 
 def _dtype_for(dtype: str, values: np.ndarray) -> str:
-    """Return the dtype of a column of numbers, or a wider one that can hold the values."""
+    """Return the dtype of a column of numbers, or a wider dtype if the values need one.
+
+    For instance, integers with missing values need the dtype `"Int64"` instead of `"int64"`.
+    """
     import pandas
 
     kind = pandas.api.types.pandas_dtype(dtype)
