@@ -146,3 +146,13 @@ def test_modules_have_tests(mutate):
     for path in (root / "keras_gen").rglob("*.py"):
         for tests in mutate.tests_of(root, path.relative_to(root).as_posix()):
             assert (root / tests).exists(), (path, tests)
+
+
+def test_the_test_file_of_the_module_is_first_and_then_those_that_use_its_names(mutate):
+    root = TOOL.parents[1]
+    found = mutate.likeliest_first(root, "keras_gen/evaluation/quality.py", ["tests/evaluation"])
+    assert found[0] == "tests/evaluation/test_quality.py"
+    files = [p.relative_to(root).as_posix() for p in (root / "tests/evaluation").glob("test_*.py")]
+    assert sorted(found) == sorted(files)
+    found = mutate.likeliest_first(root, "keras_gen/data/_kinds.py", ["tests/data"])
+    assert found[0] == "tests/data/test_tables.py"
