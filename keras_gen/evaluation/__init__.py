@@ -1,4 +1,4 @@
-"""Evaluate a trained model: its log-likelihood, its samples, and which latents it uses."""
+"""Functions that evaluate a trained model: its log-likelihood, its samples and its latents."""
 
 from keras_gen.evaluation.features import Extractor, inception, mnist_classifier
 from keras_gen.evaluation.frechet import KernelDistance, frechet_distance, kernel_distance

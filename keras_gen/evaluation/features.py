@@ -1,4 +1,4 @@
-"""Extractors: networks that compute features of images for scores of samples."""
+"""Networks that compute features of images. Scores of generated images compare these features."""
 
 from __future__ import annotations
 
@@ -83,11 +83,12 @@ class Extractor:
 
 
 def mnist_classifier() -> Extractor:
-    """Return an extractor for grey images of 28×28 pixels: a digit classifier of keras_gen.
+    """Return an extractor of image features for grey images of 28×28 pixels.
 
-    The 64 features are the inputs of the classifier's last layer. The classifier is a small
-    convolutional network that `scripts/build_mnist_classifier.py` trained. The file
-    `mnist_classifier.md` beside this module states the test accuracy of the classifier.
+    The extractor uses a classifier of handwritten digits, which is part of keras_gen. The 64
+    features are the inputs of the classifier's last layer. The classifier is a small convolutional
+    network that `scripts/build_mnist_classifier.py` trained. The file `mnist_classifier.md` beside
+    this module states the test accuracy of the classifier.
     """
     classifier = keras.saving.load_model(CLASSIFIER, compile=False)
     features = keras.Model(classifier.inputs[0], classifier.layers[-2].output)
@@ -95,12 +96,13 @@ def mnist_classifier() -> Extractor:
 
 
 def inception() -> Extractor:
-    """Return an extractor of 2,048 features: Inception v3 with Keras's ImageNet weights.
+    """Return an extractor that computes 2,048 features of images with Inception v3.
 
-    The images can be grey or colour, and of any size. The extractor resizes the images to 299×299
-    pixels. The features are the outputs of the network's last pooling layer. Published values of
-    the Fréchet Inception distance use other weights and another resizing method. Therefore do not
-    compare published values with values from this extractor.
+    The weights of Inception v3 are Keras's ImageNet weights. The images can be grey or colour, and
+    of any size. The extractor resizes the images to 299×299 pixels. The features are the outputs of
+    the network's last pooling layer. Published values of the Fréchet Inception distance use other
+    weights and another resizing method. Therefore do not compare published values with values from
+    this extractor.
 
     Raises:
         ValueError: If the weights are not in Keras's cache and cannot be downloaded.

@@ -13,7 +13,10 @@ _LARGEST_SUBSET = 1000
 
 
 class KernelDistance(NamedTuple):
-    """An estimate of the squared maximum mean discrepancy, and its standard error."""
+    """An estimate of the distance between two sets of features, and its standard error.
+
+    The distance is the squared maximum mean discrepancy.
+    """
 
     value: float
     """Unbiased estimate of the squared maximum mean discrepancy, lower is better. If the two sets
@@ -124,10 +127,11 @@ def kernel_distance(
 def _standard_error_of_mean(values: np.ndarray, size: int, count: int) -> float:
     """Return the standard error of the mean of several estimates, each from a random subset.
 
-    The result contains two variances. First, the whole set is itself random. The estimate from the
-    whole set has a variance V/count. Second, an estimate from a subset varies around the estimate
-    from the whole set with the variance V (1/size − 1/count). The mean of k such estimates has 1/k
-    of this variance. The sum of the two variances is the squared standard error.
+    The squared standard error is the sum of two variances. The first variance arises because the
+    whole set is itself a random sample. It is V/count, where V is a constant. The second variance
+    arises because the subsets are random. An estimate from one subset varies around the estimate
+    from the whole set, with the variance V (1/size − 1/count). The mean of k such estimates has 1/k
+    of this variance. The function computes V from the variance of `values`.
 
     Args:
         values: Estimates `[k]`, one per subset.

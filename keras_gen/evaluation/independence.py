@@ -60,9 +60,10 @@ class Interval(NamedTuple):
 class IndependenceAudit:
     """The result of `audit_independence`, in nats per example. `print` shows a summary.
 
-    The evidence lower bound (ELBO) is a lower bound on log p(x). A gain compares two VAEs. The gaps
-    `amortization_gap`, `independence_gap` and `normality_gap` belong to one VAE. Their sum is the
-    difference between log p(x) and the ELBO of the encoder's posterior.
+    `audit_independence` measures how much a VAE loses because its posterior assumes independent
+    latents. The evidence lower bound (ELBO) is a lower bound on log p(x). A gain is a difference
+    between two VAEs. The gaps `amortization_gap`, `independence_gap` and `normality_gap` belong to
+    one VAE. Their sum is the difference between log p(x) and the ELBO of the encoder's posterior.
     """
 
     elbo_gain: Interval
@@ -154,10 +155,10 @@ def audit_independence(
     `trainable=False`, for instance a fixed decoder, stay unchanged.
 
     The second part uses the networks of `vae` itself. For each test image separately, the function
-    optimizes a diagonal posterior. From the result, it starts two more optimizations with the same
-    number of steps: one of a diagonal posterior, and one of a full-covariance posterior. With the
-    ELBOs of these posteriors, the difference between log p(x) and the ELBO of the encoder's
-    posterior is split into three gaps (Cremer et al. 2018, arXiv:1801.03558).
+    optimizes a diagonal posterior. Two more optimizations start from the result, with the same
+    number of steps. One optimizes a diagonal posterior, and the other optimizes a full-covariance
+    posterior. The ELBOs of these posteriors split the difference between log p(x) and the ELBO of
+    the encoder's posterior into three gaps (Cremer et al. 2018, arXiv:1801.03558).
 
     Args:
         vae: A trained and compiled `VAE` with a `DiagonalNormal` posterior of at least two latents.
@@ -285,8 +286,8 @@ def _copy(vae: VAE, seed: int, full: bool) -> VAE:
 def _objective_after_schedules(objective: Any) -> Any:
     """Copy an objective. If its KL weight is a schedule, use the final value of the schedule.
 
-    A copy of a VAE counts its training steps from 0. Therefore a schedule would start from its
-    beginning.
+    A copy of a VAE counts its training steps from 0. Therefore a schedule of the KL weight would
+    start again from its first value.
     """
     objective = copy.copy(objective)
     weight = getattr(objective, "kl_weight", None)
@@ -328,7 +329,11 @@ def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Mod
 
 
 class _Refined(NamedTuple):
-    """Three arrays `[images]` of gaps in nats, and the correlations of the latents `[n, n]`."""
+    """The results of `_refine`: three arrays of gaps in nats, and the correlations of the latents.
+
+    A gap is a difference per image, `[images]`, between two evidence lower bounds (ELBOs), or
+    between log p(x) and an ELBO.
+    """
 
     amortization: np.ndarray
     """ELBO of the best diagonal posterior minus ELBO of the encoder's posterior."""
@@ -343,7 +348,11 @@ class _Refined(NamedTuple):
 def _refine(
     vae: VAE, x: np.ndarray, condition: np.ndarray | None, steps: int, num_samples: int
 ) -> _Refined:
-    """Optimize the posterior of each image separately. Return the gaps and the correlations."""
+    """Optimize the posterior of each image separately, and compare the ELBOs of the posteriors.
+
+    The encoder computes the posteriors of all images. The optimization finds the best diagonal
+    posterior and the best full-covariance posterior of each single image.
+    """
     diagonal = vae.posterior
     full = FullCovarianceNormal(diagonal.event_size)
     labels = None if condition is None else tf.constant(condition)
@@ -383,7 +392,11 @@ def _elbo(
     labels: tf.Tensor | None,
     num_samples: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Estimate the ELBO and log p(x) of each image from the same samples, each `[images]`."""
+    """Estimate the ELBO and log p(x) of each image from the same samples of the posterior.
+
+    Returns:
+        `(elbos, log_likelihoods)`, two arrays `[images]` in nats.
+    """
     chunk = samples_per_chunk(vae.decoder, rows=len(x))
     parts = []
     for first in range(0, num_samples, chunk):

@@ -77,8 +77,9 @@ def check_kl(
     estimate disagree if the closed form, a density or a sampler is wrong. The check computes the
     difference for each example. The z-score is the mean difference, divided by the standard error
     of this mean. If nothing is wrong, the z-score is approximately standard normal. A second
-    z-score compares the gradients of the closed form and of the estimate. It uses only the
-    component of their difference along the gradient of the closed form.
+    z-score compares the gradients of the closed form and of the estimate. This z-score uses only
+    one component of the difference between the two gradients: the component along the gradient of
+    the closed form.
 
     Args:
         vae: A `VAE`. The KL between its posterior and its prior must have a closed form.
@@ -90,7 +91,7 @@ def check_kl(
         seed: Seed of the samples, an integer. Default: 0.
 
     Returns:
-        A `KLCheck`. Its property `agrees` is the verdict.
+        A `KLCheck`. Its property `agrees` is True if the closed form and the estimate agree.
 
     Raises:
         ValueError: If the model has no posterior, if the KL has no closed form, if there are fewer
@@ -169,7 +170,7 @@ def z_score(differences: np.ndarray) -> float:
 
 
 def _check_posterior(model: GenerativeModel) -> None:
-    """Raise a `ValueError` unless a model has a posterior distribution and a prior."""
+    """Raise a `ValueError` if a model lacks a posterior distribution or a prior."""
     if getattr(model, "posterior", None) is None or model.prior is None:
         raise ValueError(
             "`vae` must be a model with a posterior distribution q(z | x) and a prior p(z), such "

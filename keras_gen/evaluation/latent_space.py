@@ -1,4 +1,4 @@
-"""The latent space: latents of examples, traversals of single latents, interpolations, t-SNE."""
+"""Compute the latents of examples, embed latents with t-SNE, and decode paths between latents."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def latents(
 
 
 def tsne(latents: npt.ArrayLike, seed: int = 0) -> np.ndarray:
-    """Embed latents in two dimensions with t-SNE.
+    """Compute two coordinates per example from its latents, with t-SNE.
 
     t-SNE (van der Maaten & Hinton 2008) places neighbours close together. Distances between groups
     of points have little meaning. The optimization starts from the first two principal components
@@ -202,7 +202,7 @@ def interpolate(
 
 
 def _along_great_circle(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Interpolate along great circles. Between parallel vectors, interpolate linearly.
+    """Interpolate between latent vectors along great circles, or linearly if two are parallel.
 
     Args:
         start: Latents `[n, 1, latents]`.
@@ -229,7 +229,10 @@ def _along_great_circle(start: np.ndarray, end: np.ndarray, share: np.ndarray) -
 def _decode_walks(
     model: GenerativeModel, walks: np.ndarray, condition: npt.ArrayLike | None
 ) -> np.ndarray:
-    """Decode latents `[rows, steps, n]`. A conditional model needs one label per row."""
+    """Decode latents `[rows, steps, n]` into data `[rows, steps, *data_shape]`.
+
+    A row is a path through the latent space. A conditional model needs one label per row.
+    """
     rows, steps, size = walks.shape
     labels = () if condition is None else (tf.constant(np.repeat(condition, steps)),)
     decoded = np.asarray(model.decode(tf.constant(walks.reshape(-1, size), tf.float32), *labels))

@@ -84,8 +84,8 @@ class LogLikelihood:
         the logarithms. The bias is computed by Richardson extrapolation from three estimates: with
         a quarter, with half, and with all of the samples. The extrapolation assumes that the bias
         is proportional to K^−r, where K is the number of samples. The three estimates also
-        determine r, which is limited to at most 1. The delta method is not used, because its bias
-        is too small if a few samples have most of the weight.
+        determine r, which is limited to at most 1. The delta method would give a bias that is too
+        small if a few samples have most of the weight.
         """
         return self._bias_and_error[0]
 
@@ -102,7 +102,7 @@ class LogLikelihood:
 
     @property
     def _bias_and_error(self) -> tuple[float, float]:
-        """The bias, and the standard error of the bias over the examples, both in nats."""
+        """The property `bias`, and the standard error of this bias over the examples, in nats."""
         last_gains = self.values - self.halved[:, 0]
         first_gains = self.halved[:, 0] - self.halved[:, 1]
         last_gain = np.mean(last_gains)
@@ -280,7 +280,10 @@ def _log_weights(
 
 
 class _Estimates(NamedTuple):
-    """Estimates from the log-weights of a batch. The last axis of each array is the batch."""
+    """Estimates for the examples of a batch. The last axis of each array is the batch.
+
+    The estimates are computed from the log-weights log(p(x | z) p(z) / q(z | x)) of samples z.
+    """
 
     by_count: np.ndarray
     """log p(x), `[counts, batch]`. Each row is estimated from another number of samples."""
@@ -294,7 +297,12 @@ class _Estimates(NamedTuple):
 
 
 def _estimates(log_weights: tf.Tensor, counts: Sequence[int]) -> _Estimates:
-    """Return the estimates from log-weights `[batch, samples]`."""
+    """Compute the estimates for a batch of examples.
+
+    Args:
+        log_weights: log(p(x | z) p(z) / q(z | x)) for each sample z, `[batch, samples]`.
+        counts: Numbers of samples. For each number, log p(x) is estimated from so many samples.
+    """
     log_weights = np.asarray(log_weights, np.float64)
     largest = log_weights.max(axis=1, keepdims=True)
     weights = np.exp(log_weights - largest)
@@ -326,7 +334,12 @@ def _mean_log_of_parts(weights: np.ndarray, parts: int) -> np.ndarray:
 
 
 def _measure(vae: VAE, x: np.ndarray) -> Literal["probability", "density", "none"]:
-    """Return the `measure` of `LogLikelihood` for the data x. Warn if it is `"none"`."""
+    """Return the type of p(x): `"probability"`, `"density"` or `"none"`.
+
+    A discrete likelihood gives probabilities, and a continuous likelihood gives densities. If the
+    likelihood is discrete and data lie between its possible values, the type is `"none"`. In this
+    case, the function warns.
+    """
     levels = vae.likelihood.levels
     if levels is None:
         return "density"

@@ -16,7 +16,7 @@ _ROWS_PER_CHUNK = 1000
 
 
 class PrecisionRecall(NamedTuple):
-    """Precision and recall of generated examples, each from 0 to 1, higher is better."""
+    """Precision and recall of generated examples, each from 0 to 1. Higher is better."""
 
     precision: float
     """Fraction of the generated examples that lie in the neighbourhood of a real example. A high
@@ -53,7 +53,8 @@ def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) 
     Args:
         real: Features of real examples, `[n, d]`, more than `k` rows.
         generated: Features of generated examples, `[m, d]`, more than `k` rows.
-        k: The k-th nearest neighbour determines the radius. 1 is the nearest. Default: 3.
+        k: Rank of the neighbour that determines the radius. The nearest neighbour has rank 1.
+            Default: 3.
 
     Raises:
         ValueError: If the shapes are not `[n, d]` and `[m, d]`, if a set has too few rows, or if a
@@ -83,7 +84,8 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
     Args:
         real: Features of real examples, `[n, d]`, more than `k` rows.
         generated: Features of generated examples, `[m, d]`, more than `k` rows.
-        k: The k-th nearest neighbour determines the radius. 1 is the nearest. Default: 5.
+        k: Rank of the neighbour that determines the radius. The nearest neighbour has rank 1.
+            Default: 5.
 
     Raises:
         ValueError: If the shapes are not `[n, d]` and `[m, d]`, if a set has too few rows, or if a
@@ -107,7 +109,11 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
 
 
 def _in_neighbourhoods(points: np.ndarray, centers: np.ndarray, k: int) -> Iterator[np.ndarray]:
-    """Yield one bool array `[centers]` per point: which neighbourhoods contain the point."""
+    """Yield one bool array `[centers]` per point: whether each neighbourhood contains the point.
+
+    The neighbourhood of a center is a ball around the center. The radius is the distance to the
+    k-th nearest neighbour of the center among all centers.
+    """
     # The first of the k + 1 nearest neighbours of a center is the center itself.
     neighbours = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(centers)
     radii = neighbours.kneighbors(centers)[0][:, -1]

@@ -23,7 +23,7 @@ _ROUNDING = 1e-4
 
 @dataclasses.dataclass(frozen=True)
 class SampleQuality:
-    """Similarity of generated images to real images. `print` shows a summary.
+    """Scores that compare generated images with real images. `print` shows a summary.
 
     The attribute `protocol` describes how the numbers were computed. Compare the numbers of two
     models only if the two results have the same `protocol`.
@@ -132,7 +132,7 @@ class _Reference:
         extractor: Extractor | None,
         split: str,
     ) -> _Reference:
-        """Compute `real_fid`, and the features of the real images."""
+        """Compute the features of the real images, and the Fréchet distance `real_fid`."""
         extractor = extractor or mnist_classifier()
         images = _checked_images("real", real)
         features = extractor(images)
@@ -153,7 +153,7 @@ class _Reference:
         return cls(features, extractor, real_fid, protocol)
 
     def compare(self, model: GenerativeModel, seed: int) -> dict[str, float]:
-        """Return the numbers of `SampleQuality` that depend on the samples."""
+        """Generate samples with a model, and return scores that compare them with real images."""
         samples = generate_samples(model, len(self.features), seed)
         generated = self.extractor(samples)
         distance = kernel_distance(self.features, generated, seed=seed)
@@ -280,11 +280,15 @@ class QualityLogs(keras.callbacks.Callback):
         self.last: dict[str, float] | None = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Generate one sample. If the model cannot generate, raise the error before training."""
+        """Raise an error before training if the model cannot generate samples."""
         generate_samples(self.model, 1, self.seed)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Add the numbers to the logs. Compute new numbers first if this epoch has a comparison."""
+        """Add the scores of the samples to the logs of the epoch.
+
+        In every `every`-th epoch, new scores are computed. In the other epochs, the last scores are
+        added.
+        """
         if self.last is None or epoch % self.every == 0:
             scores = self._reference.compare(self.model, self.seed)
             del scores["kid_error"]

@@ -121,10 +121,10 @@ def summarize(
 ) -> Evaluation:
     """Compute all scores that apply to a trained model, on test data.
 
-    The scores include the losses that the attribute `evaluated_losses` of the model names. If
-    `extractor` or its default is a network, the scores of `sample_quality` are added. For a VAE,
-    the scores of `log_likelihood` and `check_kl` are added, and the text of `latent_report` becomes
-    a comment.
+    The scores include the losses that the attribute `evaluated_losses` of the model names. For a
+    VAE, the function adds the scores of `log_likelihood` and `check_kl`, and the text of
+    `latent_report` becomes a comment. If there is an extractor of image features, the function adds
+    the scores of `sample_quality`, which compare samples with real images.
 
     Args:
         model: A compiled and trained keras_gen model.
@@ -199,7 +199,10 @@ def _is_vae(model: GenerativeModel) -> TypeGuard[VAE]:
 
 
 def _loss_scores(model: GenerativeModel, x: np.ndarray, labels: np.ndarray | None) -> list[Score]:
-    """Return the losses with which models can be compared. Losses that are 0 are omitted."""
+    """Return the losses that the attribute `evaluated_losses` of the model names.
+
+    Losses that are 0 are omitted.
+    """
     if not model.evaluated_losses:
         return []
     losses = model.evaluate(x, labels, verbose=0, return_dict=True)
@@ -218,7 +221,7 @@ def _likelihood_scores(
     num_samples: int,
     seed: int,
 ) -> list[Score]:
-    """Return the scores of `log_likelihood`."""
+    """Return the estimate of log p(x) as a score and, for discrete data, the bits per dimension."""
     found = log_likelihood(
         vae, x, labels, num_samples, seed=seed, verbose=1 if sys.stdout.isatty() else 0
     )
@@ -240,7 +243,7 @@ def _likelihood_scores(
 
 
 def _kl_scores(check: KLCheck) -> list[Score]:
-    """Return the scores of `check_kl`."""
+    """Return the numbers of a `KLCheck` as scores."""
     examples = f"{check.num_examples:,} test examples"
     samples = f"{examples}, {check.num_samples} samples each"
     difference = f"{samples}, difference from the closed form in standard errors"
@@ -253,7 +256,7 @@ def _kl_scores(check: KLCheck) -> list[Score]:
 
 
 def _quality_scores(quality: SampleQuality) -> list[Score]:
-    """Return the scores of `sample_quality`."""
+    """Return the numbers of a `SampleQuality` as scores."""
     protocol = ", ".join(
         f"{name} {value}" for name, value in quality.protocol.items() if name != "real_fid"
     )

@@ -80,10 +80,13 @@ def _association(first: Column, second: Column, x: np.ndarray, y: np.ndarray) ->
 
 
 def _correlation_ratio(numbers: np.ndarray, codes: np.ndarray) -> float:
-    """Return the correlation ratio η, the square root of a ratio of variances.
+    """Return the correlation ratio η, which measures how strongly numbers depend on categories.
 
-    The numerator is the variance of the means of the categories. The denominator is the variance of
-    all numbers.
+    η² is the variance of the means of the categories, divided by the variance of all numbers.
+
+    Args:
+        numbers: Numbers `[n]`.
+        codes: Index of the category that belongs to each number, `[n]`.
     """
     _, index, counts = np.unique(codes, return_inverse=True, return_counts=True)
     means = np.bincount(index, numbers) / counts
@@ -93,7 +96,10 @@ def _correlation_ratio(numbers: np.ndarray, codes: np.ndarray) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class NearCopies:
-    """Distances from generated rows to training rows, compared with those of held-out real rows.
+    """Numbers that show whether generated rows are copies of training rows.
+
+    Held-out rows are real rows on which the model was not trained. For comparison, the same numbers
+    are computed for the held-out rows.
 
     The distance of two rows is Euclidean. A difference of two numbers is measured in standard
     deviations of the column. The distance of two different categories is 1.
@@ -166,7 +172,11 @@ def _rounded(columns: Sequence[Column], rows: np.ndarray) -> np.ndarray:
 
 
 def _features(columns: Sequence[Column], rows: np.ndarray) -> np.ndarray:
-    """Return standardized numbers and scaled one-hot vectors. Missing entries become 0."""
+    """Convert rows of a table to vectors for nearest neighbors and classifiers.
+
+    Numbers are standardized. A category becomes a one-hot vector, divided by √2, so that the
+    distance of two different categories is 1. Missing entries become 0.
+    """
     parts = []
     for index, column in enumerate(columns):
         entries = np.asarray(rows[:, index], np.float64)
@@ -223,9 +233,17 @@ def classifier_accuracy(
 
 
 def hide_entries(rows: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Choose observed entries to hide, and return a bool array of the shape of `rows`.
+    """Choose observed entries at random, which a test of imputation hides from the model.
 
     At least one observed entry of each row is not hidden.
+
+    Args:
+        rows: Rows of a table, NaN where an entry is missing.
+        share: Probability with which an observed entry is hidden.
+        seed: Seed of the random choice.
+
+    Returns:
+        Bool array of the shape of `rows`, in which True marks an entry to hide.
     """
     random = np.random.default_rng(seed).random(rows.shape)
     observed = ~np.isnan(rows)
@@ -277,7 +295,11 @@ def imputation_errors(
 
 
 def simple_imputation(columns: Iterable[Column], train: np.ndarray) -> np.ndarray:
-    """Return the mean or, for categories, the most frequent category of each column."""
+    """Return one value per column with which missing entries can be replaced.
+
+    The value is the mean of the observed entries. For a column of categories, the value is the most
+    frequent category.
+    """
     values = []
     for index, column in enumerate(modeled_columns(columns)):
         observed = train[~np.isnan(train[:, index]), index]
@@ -351,7 +373,7 @@ def table_scores(
 def _accuracy_or_nan(
     columns: Sequence[Column], label: int, rows: np.ndarray, test: np.ndarray, seed: int
 ) -> float:
-    """Return the accuracy of a classifier, or NaN if no row of a split has a label."""
+    """Return the accuracy of a classifier, or NaN if `rows` or `test` contains no label."""
     if any(np.isnan(part[:, label]).all() for part in (rows, test)):
         return math.nan
     return classifier_accuracy(columns, label, rows, test, seed)
@@ -366,8 +388,9 @@ def imputation_scores(
         vae: A trained model of the table.
         columns: All columns of the table, such as `table.columns`. The modeled columns are all
             columns except constants and identifiers.
-        train: Training rows, `[m, modeled columns]`. A simple imputation with the mean or the most
-            frequent category of a column of these rows is compared with the imputation of the VAE.
+        train: Training rows, `[m, modeled columns]`. For comparison, the function also computes the
+            errors of a simple imputation. It replaces hidden entries by the mean or the most
+            frequent category of the column in these rows.
         test: Real rows on which the model was not trained, `[k, modeled columns]`.
         seed: Seed of the hidden entries and of the imputation. Default: 0.
 

@@ -270,7 +270,7 @@ class GAN(GenerativeModel):
         """Train the model, like `GenerativeModel.fit`, and warn if training has failed.
 
         There are two warnings. One says that the generator has collapsed, so that it generates
-        almost equal examples. The other says that the discriminator classifies all examples
+        almost equal examples. The other says that the discriminator classifies almost all examples
         correctly.
         """
         warning = CollapseWarning()
