@@ -1,6 +1,6 @@
 """Run a SavedModel without Keras and keras_gen, and compare its answers with stored answers.
 
-The stored answers are those of the Keras model. The function `verify` runs this file in a separate
+The Keras model computed the stored answers. The function `verify` runs this file in a separate
 process that cannot import keras_gen or Keras. The command `python _clean_check.py FOLDER` prints
 the result as JSON.
 """
@@ -100,8 +100,9 @@ def _check_signature(
     """Call a signature with a batch, with single rows, with two copies, and with an empty batch.
 
     Returns:
-        `(entry, problems)`. `entry` is the value of `Verification.signatures` for the signature.
-        `problems` has one sentence per problem.
+        `(entry, problems)`. The dictionary `entry` describes the inputs and outputs of the
+        signature, the largest difference from the stored answer, and the time of a call. `problems`
+        has one sentence per problem.
     """
     specs = function.structured_input_signature[1]
     problems = [
@@ -173,7 +174,10 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _as_numbers(value: Any) -> np.ndarray:
-    """Return a tensor as float64. PNG files become pixels in [0, 1], and texts become checksums."""
+    """Convert an output to float64 numbers, so that two outputs can be compared.
+
+    A PNG file becomes its pixels in [0, 1]. A text becomes its checksum.
+    """
     value = np.asarray(value)
     if value.dtype != object:
         return value.astype(np.float64)

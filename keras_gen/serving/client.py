@@ -170,7 +170,10 @@ class _Client:
         self._signatures: dict[str, Signature] | None = None
 
     def signatures(self) -> dict[str, Signature]:
-        """Return the signatures of the model by name. Only the first call sends a request."""
+        """Return a dictionary of the signatures of the model, the functions that the server offers.
+
+        Only the first call sends a request to the server.
+        """
         if self._signatures is None:
             self._signatures = self._request_signatures()
         return self._signatures
@@ -189,10 +192,10 @@ class _Client:
             Dictionary from the name of each output to its array.
 
         Raises:
-            ValueError: If the model has no such signature. If the names, dtypes or shapes of the
-                inputs are not those of the signature. If the inputs have different batch sizes, or
-                contain infinite values. If the inputs contain NaN, but the model does not accept
-                missing entries.
+            ValueError: If the model has no such signature. If a name, dtype or shape of the inputs
+                does not match the signature. If the inputs have different batch sizes, or contain
+                infinite values. If the inputs contain NaN, but the model does not accept missing
+                entries.
             ServingError: If the server refuses the request, fails, or cannot be reached.
         """
         return self._checked(signature, inputs)
@@ -249,9 +252,10 @@ class _Client:
     ) -> dict[str, np.ndarray]:
         """Encode data `[batch, *data_shape]` or a table, and return the outputs by name.
 
-        If the model is a VAE with a diagonal posterior, the outputs are `mean` and `scale`. If the
-        posterior of the VAE has a full covariance, the outputs are `mean` and `scale_tril`. For any
-        other model, the only output is `latents`.
+        The outputs of a VAE describe the posterior. For a diagonal posterior, they are `mean` and
+        `scale`, the standard deviation. For a full-covariance posterior, they are `mean` and
+        `scale_tril`, the Cholesky factor of the covariance. For a flow posterior, and for an
+        autoencoder, the only output is `latents`.
         """
         return self._rows("encode", inputs, condition)
 
@@ -260,7 +264,10 @@ class _Client:
         return self.predict("decode", latents=latents, **_optional(condition))["outputs"]
 
     def generate(self, seed: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> Generated:
-        """Generate one row per integer of `seed`. The same seed gives the same row."""
+        """Generate one example per integer of `seed`.
+
+        The same integer always gives the same example if the label is also the same.
+        """
         return Generated(**self.predict("generate", seed=seed, **_optional(condition)))
 
     def generate_columns(
@@ -333,7 +340,11 @@ class _Client:
         condition: npt.ArrayLike | None,
         **others: npt.ArrayLike,
     ) -> dict[str, np.ndarray]:
-        """Call the signature NAME with an array, or the signature `NAME_columns` with a table."""
+        """Send an array or a table to a signature of the model, and return the outputs by name.
+
+        An array is sent to the signature itself. A table is sent to the signature with the suffix
+        `_columns`, which has one input per column.
+        """
         others |= _optional(condition)
         if not _is_table(inputs):
             return self._checked(signature, {"inputs": inputs, **others})  # type: ignore[dict-item]
@@ -346,7 +357,10 @@ class _Client:
         return self._checked(signature, arrays)
 
     def _names(self, signature: str, table: Any) -> dict[str, str]:
-        """Return `{name of an input: name of the column of the table}` for a signature.
+        """Find the column of a table that belongs to each input of a signature.
+
+        Returns:
+            Dictionary from the name of each input to the name of its column.
 
         Raises:
             ValueError: If the server does not have the signature, if a column is missing, or if
@@ -609,7 +623,10 @@ class GRPCClient(_Client):
 
 @contextlib.contextmanager
 def _understood(address: str) -> Iterator[None]:
-    """Turn any error in a `with` block that reads an answer into a `ServingError`."""
+    """Turn any error in a `with` block into a `ServingError`.
+
+    The `with` block reads the answer of a server.
+    """
     try:
         yield
     except Exception as error:  # an answer can be wrong in many ways
@@ -622,10 +639,12 @@ def _understood(address: str) -> Iterator[None]:
 
 
 def _readable(message: str) -> str:
-    """Return the text of an error, or the message of keras_gen that the text contains.
+    """Return the part of an error text that a user can understand.
 
-    keras_gen writes marks around its messages. If a number follows a message, it replaces `#`. If
-    two numbers follow, the second replaces `@`.
+    The error text of a server can contain a message of keras_gen between two marks. In this case,
+    the function returns only this message. One or two numbers can follow the message in the text.
+    The first number replaces `#` in the message, and the second number replaces `@`. If there is no
+    message of keras_gen, the function returns the whole text.
     """
     found = _MARKED.search(message)
     if found is None:
@@ -638,7 +657,7 @@ def _readable(message: str) -> str:
 def _checked_outputs(
     values: dict[str, np.ndarray], outputs: dict[str, Tensor], rows: int
 ) -> dict[str, np.ndarray]:
-    """Return output values, or raise a `ValueError` if a value has the wrong shape or dtype."""
+    """Return the arrays of an answer. If one has the wrong shape or dtype, raise a `ValueError`."""
     for name, tensor in outputs.items():
         expected = (rows, *tensor.shape[1:])
         value = values[name]
@@ -651,7 +670,7 @@ def _checked_outputs(
 
 
 def _version_of(entry: dict[str, Any]) -> Version:
-    """Return the `Version` that an entry of the model status describes."""
+    """Convert an entry of the server's list of versions, in JSON, to a `Version`."""
     error = entry["status"].get("error_message", "")
     return Version(int(entry["version"]), str(entry["state"]), str(error))
 
@@ -723,7 +742,7 @@ def _table_like(table: Any, columns: Mapping[str, list[Any]], keep_others: bool 
 
     Args:
         table: The rows that the user sent.
-        columns: New values of columns.
+        columns: Dictionary from the names of columns to their new values.
         keep_others: Whether the result also has the other columns of the table. Default: False.
     """
     if isinstance(table, Mapping):
@@ -743,7 +762,7 @@ def _table_like(table: Any, columns: Mapping[str, list[Any]], keep_others: bool 
 
 
 def _filled(values: list[Any], imputed: list[Any]) -> list[Any]:
-    """Return values in which each None is replaced by its imputed value."""
+    """Return the entries of a column, with an imputed value in place of each None."""
     observed = [value for value in values if value is not None]
     if observed and all(isinstance(value, (bool, np.bool_)) for value in observed):
         imputed = [{"True": True, "False": False}.get(value, value) for value in imputed]
@@ -754,7 +773,7 @@ def _filled(values: list[Any], imputed: list[Any]) -> list[Any]:
 def _plain_values(values: np.ndarray) -> list[Any]:
     """Return an output as a list of texts or of numbers.
 
-    A number has only the digits of its float32 value, such as 0.1.
+    A float32 number gets only the digits that float32 needs, such as 0.1 and not 0.10000000149.
     """
     if values.dtype == object:
         return [value.decode() for value in values]
@@ -765,7 +784,14 @@ def _plain_values(values: np.ndarray) -> list[Any]:
 
 
 def _column_as_array(name: str, values: list[Any], dtype: str) -> np.ndarray:
-    """Return a column as an array of float32 or of bytes, in which NaN and b"" are missing.
+    """Convert a column of a table to an array of float32 or of bytes.
+
+    A missing entry becomes NaN in an array of float32, and b"" in an array of bytes.
+
+    Args:
+        name: Name of the column, for error messages.
+        values: Entries of the column. None is a missing entry.
+        dtype: `"float32"`, or `"object"` for bytes.
 
     Raises:
         ValueError: If an entry of a column of numbers is not a number.
@@ -788,11 +814,18 @@ def _column_as_array(name: str, values: list[Any], dtype: str) -> np.ndarray:
 
 
 def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
-    """Return `{name of an input: name of the column}`.
+    """Find the column of a table that belongs to each input of a signature.
 
     The export replaced some characters in the names of columns by `_`, and may have appended `_`. A
     column belongs to an input if the export can have made the name of the input from the name of
     the column. A column with exactly the name of an input belongs to this input.
+
+    Args:
+        tensors: Names of the inputs.
+        columns: Names of the columns of the table.
+
+    Returns:
+        Dictionary from the name of each input to the name of its column.
 
     Raises:
         ValueError: If an input has no column, or if several columns can belong to one input.
@@ -825,7 +858,11 @@ def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
 
 
 def _may_be_named(column: str, tensor: str) -> bool:
-    """Return whether the export may have given the name `tensor` to a column."""
+    """Return whether the export may have changed the name of a column to `tensor`.
+
+    The export replaces all characters except ASCII letters, digits, `_`, `.` and `-` by `_`. It may
+    also append `_`, and prepend `column`.
+    """
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", column)
     name = name if re.match(r"[A-Za-z0-9]", name) else f"column{name}"
     return tensor.startswith(name) and not tensor[len(name) :].strip("_")
@@ -895,7 +932,7 @@ def _to_json(array: np.ndarray) -> list[Any]:
 
 
 def _from_json(values: Any, tensor: Tensor) -> np.ndarray:
-    """Return nested lists as an array with the dtype of `tensor`. Text becomes bytes.
+    """Convert an output in the JSON answer of a server to an array. Text becomes bytes.
 
     The server encodes text in base64 only if the name of the output ends in `_bytes`.
     """

@@ -1,4 +1,4 @@
-"""The model card: a Markdown file that is published with a model."""
+"""Write the model card: a Markdown file that is published with a model and describes the model."""
 
 import datetime
 import inspect
@@ -37,13 +37,15 @@ def write_card(
 ) -> None:
     """Write a model card that describes a model, its signatures and its training.
 
+    A signature is a function that the server offers.
+
     Args:
         model: The model that was exported.
         folder: Folder of the SavedModel.
         name: Name of the model in the server.
         version: Version of the model in the server.
-        exchanges: Dictionary from the name of each signature to `(request, answer)`, as
-            `write_records` returns it.
+        exchanges: Dictionary from the name of each signature to `(request, answer)`: an example
+            request, and the answer of the model to this request.
         training: Markdown text for the section "Training". Default: no text, and no such section.
         class_names: Name of each class, for the section "Classes". Default: no such section.
     """
@@ -162,7 +164,7 @@ def _values(column: Column) -> str:
 def _json_value(value: Any) -> Any:
     """Return an element of an array as a JSON value.
 
-    A number has only the digits of its dtype. For float32, an example is 0.1.
+    A float32 number gets only the digits that float32 needs, such as 0.1 and not 0.10000000149.
     """
     if isinstance(value, bytes):
         return value.decode()

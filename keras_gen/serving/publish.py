@@ -117,7 +117,7 @@ def publish(
 
 
 def _check_model(model: object) -> None:
-    """Raise a `ValueError` unless `model` is a keras_gen model."""
+    """Raise a `ValueError` if `model` is not a keras_gen model."""
     if isinstance(model, GenerativeModel):
         return
     advice = ""

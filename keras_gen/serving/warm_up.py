@@ -36,8 +36,8 @@ def write_records(
     the model, and ignores the answers.
 
     Args:
-        endpoints: The functions and input specs of the signatures, as `model.endpoints` returns
-            them.
+        endpoints: Dictionary from the name of each signature to `(function, specs)`. `specs` is a
+            list with the `tf.TensorSpec` of each argument of the function.
         model: The model that was exported.
         folder: Folder of the SavedModel.
 
@@ -92,7 +92,7 @@ def _example(model: GenerativeModel, spec: tf.TensorSpec) -> np.ndarray:
 
 
 def _example_of_table(model: GenerativeModel, spec: tf.TensorSpec) -> np.ndarray:
-    """Return an example batch of rows of a table, or of one of its columns.
+    """Return an example batch of rows of a table, or of one column of the table.
 
     The first row contains typical entries. In the other rows, all entries are missing.
     """
