@@ -47,7 +47,11 @@ def step_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
 def adam_slots(
     optimizer: keras.optimizers.Adam, variable: keras.Variable
 ) -> tuple[keras.Variable, keras.Variable] | None:
-    """Return Adam's two moment estimates of a variable, or None if Keras lacks a private name."""
+    """Return the two moment estimates that an Adam optimizer keeps for a variable.
+
+    Keras stores the estimates under private names. If the installed version of Keras lacks one of
+    these names, return None.
+    """
     names = ("_get_variable_index", "_momentums", "_velocities")
     if not all(hasattr(optimizer, name) for name in names):
         return None
@@ -92,8 +96,9 @@ def one_step_function(
 def saves_hdf5() -> bool:
     """Return whether Keras is saving a model in its old HDF5 format at the moment.
 
-    To write this format, Keras deletes the optimizer from the arguments of `compile` that the model
-    keeps. Later calls of `save` would then fail, because they need the optimizer.
+    A model of keras_gen cannot be saved in this format, and raises an error instead. The reason is
+    that Keras would delete the optimizer from the arguments of `compile` that the model keeps.
+    Later calls of `save` would then fail, because they need the optimizer.
     """
     if global_state is None:
         return False
@@ -111,8 +116,9 @@ class MultiWorkerModel(keras.Model):
     """A Keras model whose `fit` and `evaluate` work under `MultiWorkerMirroredStrategy`.
 
     In Keras 3.15, `fit` and `evaluate` fail under this strategy.
-    github.com/keras-team/keras/issues/20585 describes the two reasons. Each of the two methods
-    below removes one of the reasons. With other versions of Keras, the methods change nothing.
+    github.com/keras-team/keras/issues/20585 describes the two reasons. Each of the two methods of
+    this class removes one of the reasons. With other versions of Keras, the methods of
+    `keras.Model` are used unchanged.
     """
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> Any:

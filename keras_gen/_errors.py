@@ -1,4 +1,4 @@
-"""Mark error messages, so that they can be found again in the text of a TensorFlow error.
+"""Mark error messages, so that they can be found in the longer text of a TensorFlow error.
 
 If an operation inside a TensorFlow graph fails, Python receives a TensorFlow error. The text of
 this error contains the original message between other texts. The marks show where the original

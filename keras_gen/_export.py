@@ -41,14 +41,14 @@ def serving_endpoints(
     png: bool = False,
     example: np.ndarray | float = 0.0,
 ) -> dict[str, Endpoint]:
-    """Return the endpoints of a SavedModel, which also accept empty batches.
+    """Prepare the functions of a model for a SavedModel, so that they also accept empty batches.
 
-    An endpoint is a pair `(function, specs)`. The function takes and returns tensors. `specs` is a
-    list with the `tf.TensorSpec` of each argument. The endpoints in `signatures` do not have to
-    accept empty batches.
+    Each function is described by an endpoint, which is a pair `(function, specs)`. The function
+    takes and returns tensors. `specs` is a list with the `tf.TensorSpec` of each argument.
 
     Args:
-        signatures: Endpoints of the model by name.
+        signatures: Endpoints of the model by name. Their functions do not have to accept empty
+            batches.
         data_shape: Shape of one example, such as `(28, 28, 1)`.
         value_range: Smallest and largest value of the data.
         png: Whether to add an endpoint `NAME_bytes` for each endpoint NAME. The added endpoint
@@ -78,15 +78,14 @@ def serving_endpoints(
 def write_saved_model(
     endpoints: Mapping[str, Endpoint], filepath: PathLike, verbose: bool = False
 ) -> None:
-    """Write endpoints as a SavedModel that stores each weight once.
-
-    An endpoint is a pair: a function of tensors, and the `tf.TensorSpec` of each argument.
+    """Write the functions of a model as a SavedModel that stores each weight once.
 
     Args:
-        endpoints: Endpoints by name. TensorFlow Serving uses the endpoint `serving_default` if a
-            request names no endpoint.
+        endpoints: Dictionary from the name of each function to an endpoint. An endpoint is a pair:
+            the function, and a list with the `tf.TensorSpec` of each of its arguments. If a request
+            to TensorFlow Serving names no function, the server calls `serving_default`.
         filepath: Folder to write.
-        verbose: Whether to print the endpoints. Default: False.
+        verbose: Whether to print the names of the functions and their arguments. Default: False.
     """
     archive = keras.export.ExportArchive()
     for name, (function, specs) in endpoints.items():
@@ -102,21 +101,20 @@ def write_signature(
     model_name: str,
     **kwargs: Any,
 ) -> None:
-    """Write one endpoint as a file for ONNX Runtime or LiteRT.
-
-    An endpoint is a pair: a function of tensors, and the `tf.TensorSpec` of each argument.
+    """Write one function of a model as a file for ONNX Runtime or LiteRT.
 
     Args:
-        signatures: Endpoints of the model by name.
-        signature: Name of the endpoint to write.
+        signatures: Dictionary from the name of each function to an endpoint. An endpoint is a pair:
+            the function, and a list with the `tf.TensorSpec` of each of its arguments.
+        signature: Name of the function to write.
         filepath: File to write, `*.onnx` or `*.tflite`.
         format: Format of the file, `"onnx"` or `"litert"`.
         model_name: Name of the model in error messages.
         **kwargs: Other arguments of `keras.Model.export`.
 
     Raises:
-        ValueError: If no endpoint has the name `signature`, if the file has the wrong suffix, or if
-            ONNX Runtime or LiteRT cannot run the endpoint. In the last case, the file is removed.
+        ValueError: If no function has the name `signature`, or if the file has the wrong suffix. If
+            ONNX Runtime or LiteRT cannot run the function. In this case, the file is removed.
         ImportError: If the packages for ONNX are not installed.
     """
     path = pathlib.Path(filepath)
@@ -144,7 +142,11 @@ def write_signature(
 def _known_limit(
     format: str, function: Callable[..., Any], specs: Sequence[tf.TensorSpec]
 ) -> str | None:
-    """Return why a format cannot run a function, or None if no reason is known in advance."""
+    """Check, before the conversion, whether ONNX or LiteRT lacks an operation of a function.
+
+    Returns:
+        The reason why the format cannot run the function. None if the check finds no reason.
+    """
     if any(spec.name == "seed" for spec in specs):
         return f"{format} has no stateless random numbers"
     if format == "litert" and not _computes_in_float32(function, specs):
@@ -170,7 +172,11 @@ def _convert(
     specs: Sequence[tf.TensorSpec],
     kwargs: dict[str, Any],
 ) -> str | None:
-    """Convert an endpoint and write the file. Return the reason if this fails, otherwise None."""
+    """Convert a function to ONNX or LiteRT, and write the file.
+
+    Returns:
+        None if the file was written. Otherwise, the reason of the failure.
+    """
     if format == "litert":
         kwargs.setdefault("target_spec", {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]})
     try:
@@ -192,7 +198,11 @@ def _convert(
 
 
 def _flaw_of_onnx_file(path: pathlib.Path, specs: Sequence[tf.TensorSpec]) -> str | None:
-    """Return why an ONNX file of the converter tf2onnx is invalid, or None if the file is valid."""
+    """Check an ONNX file that the converter tf2onnx has written.
+
+    Returns:
+        A description of an error in the file. None if the file is valid.
+    """
     import onnx
 
     onnx.checker.check_model(os.fspath(path), full_check=True)
@@ -219,16 +229,21 @@ def _accept_empty_batches(
     specs: Sequence[tf.TensorSpec],
     example: np.ndarray | float,
 ) -> Callable[..., dict[str, tf.Tensor]]:
-    """Return a function that also accepts an empty batch.
+    """Return a function that computes the same as `function`, and also accepts an empty batch.
 
     In TensorFlow 2.21, a convolution that uses the library oneDNN returns the wrong shape for an
     empty batch. Therefore the returned function adds one row to an empty batch, and removes this
     row from the outputs.
+
+    Args:
+        function: Function that takes tensors and returns a dictionary of tensors.
+        specs: The `tf.TensorSpec` of each argument of `function`.
+        example: The row to add to the input `inputs`. Zeros are added to all other inputs.
     """
 
     def padded(x: tf.Tensor, spec: tf.TensorSpec, missing_rows: tf.Tensor) -> tf.Tensor:
-        x = tf.ensure_shape(x, spec.shape)  # its error is easier to read than that of `tf.concat`
-        x = tf.ensure_shape(x, spec.shape)  # a wrong rank gets a clear error, before `tf.concat`
+        # For a wrong shape, the error of `ensure_shape` is easier to read than that of `concat`.
+        x = tf.ensure_shape(x, spec.shape)
         row = tf.constant(example if spec.name == "inputs" else 0, x.dtype)
         added = tf.broadcast_to(row, (missing_rows, *spec.shape[1:]))
         return tf.ensure_shape(tf.concat([x, added], axis=0), spec.shape)
@@ -260,10 +275,18 @@ def _with_png(
     specs: Sequence[tf.TensorSpec],
     data_shape: tuple[int, ...],
 ) -> Endpoint:
-    """Return an endpoint that receives and returns images as PNG files, one file per row.
+    """Return a function that receives and returns images as PNG files, one file per image.
 
-    The new name of the input `inputs` is `inputs_bytes`. The new name of an output NAME in
-    `IMAGE_OUTPUTS` is `NAME_bytes`.
+    The returned function calls `function`. Its input `inputs` is renamed to `inputs_bytes`. The
+    names of the outputs that contain images also get the suffix `_bytes`.
+
+    Args:
+        function: Function that receives and returns images as arrays.
+        specs: The `tf.TensorSpec` of each argument of `function`.
+        data_shape: Shape of one image, `(height, width, channels)`.
+
+    Returns:
+        A pair: the function, and the `tf.TensorSpec` of each of its arguments.
     """
     specs = [
         tf.TensorSpec((None,), tf.string, name="inputs_bytes") if spec.name == "inputs" else spec

@@ -1,4 +1,8 @@
-"""Endpoints of models of tables, with one named input and one named output per column."""
+"""Export the functions of a model of a table with one input and one output per table column.
+
+In this module, an endpoint is a pair `(function, specs)`. The function takes tensors and returns a
+dictionary of tensors. `specs` is a list with the `tf.TensorSpec` of each argument of the function.
+"""
 
 from __future__ import annotations
 
@@ -24,16 +28,24 @@ _SHOWN_CHARACTERS = 100  # number of characters of an invalid value that an erro
 def column_endpoints(
     endpoints: Mapping[str, Endpoint], columns: Sequence[Column]
 ) -> dict[str, Endpoint]:
-    """Return an endpoint `NAME_columns` for each endpoint NAME that takes or returns rows.
+    """Make functions that take and return each column of a table as a tensor of its own.
 
-    The input `inputs` is replaced by one input per column, and an output of rows is replaced by one
-    output per column. `tensor_names` returns their names. A column of numbers, or of categories
-    that are numbers, is float32 `[batch]`, and NaN is a missing entry. Any other column is a string
-    tensor `[batch]`, and "" is a missing entry. The output `per_feature` stays one array. Constants
-    and identifiers have no inputs and no outputs.
+    Each function is described by an endpoint, which is a pair `(function, specs)`. `specs` is a
+    list with the `tf.TensorSpec` of each argument of the function.
 
-    An unknown category is an error in all endpoints. An invalid number, such as a negative count,
-    is an error in all endpoints except `score_columns`. `score_columns` returns an infinite score
+    The functions in `endpoints` take and return all columns in one array `[batch, columns]`. For
+    each such function NAME, a function `NAME_columns` is made. It has one input per table column
+    instead of the input `inputs`. It has one output per table column instead of an output array of
+    rows. `tensor_names` chooses the names of these inputs and outputs.
+
+    The tensor of a column has the shape `[batch]`. For a column of numbers, or of categories that
+    are numbers, the tensor is float32, and NaN means "missing". For any other column, the tensor
+    contains strings, and "" means "missing". Constant columns and identifiers have no inputs and no
+    outputs. The output `per_feature`, which contains the anomaly score of each column, stays one
+    array.
+
+    An unknown category is an error in all functions. An invalid number, such as a negative count,
+    is an error in all functions except `score_columns`. `score_columns` returns an infinite score
     for a row with an invalid number.
 
     Args:
@@ -41,7 +53,7 @@ def column_endpoints(
         columns: Columns of the table.
 
     Returns:
-        The added endpoints by name.
+        The endpoints of the new functions by name.
     """
     modeled = modeled_columns(columns)
     return {
@@ -57,13 +69,18 @@ def _with_columns(
     columns: Sequence[Column],
     check: bool,
 ) -> Endpoint:
-    """Return an endpoint with one input and one output per column.
+    """Return a function that takes and returns each column of a table as a tensor of its own.
 
     Args:
-        function: Function of the endpoint with rows.
-        specs: Specs of the arguments of `function`.
-        columns: Columns that are modeled.
-        check: Whether invalid numbers are an error. If False, `function` handles invalid numbers.
+        function: Function that takes and returns all columns in one array `[batch, columns]`. The
+            returned function calls `function`.
+        specs: The `tf.TensorSpec` of each argument of `function`.
+        columns: The columns in the array.
+        check: Whether invalid numbers, such as negative counts, are an error. If False, `function`
+            receives invalid numbers.
+
+    Returns:
+        A pair: the new function, and the `tf.TensorSpec` of each of its arguments.
     """
     names = tensor_names(columns)
     has_rows = [spec.name == "inputs" for spec in specs]
@@ -98,12 +115,13 @@ def _with_columns(
 
 
 def tensor_names(columns: Sequence[Column]) -> list[str]:
-    """Return the names of the inputs and outputs of columns.
+    """Choose the name of the input and output tensor of each table column in a SavedModel.
 
-    A name in a SavedModel can only contain ASCII letters, digits, and the characters `_`, `.`, `-`.
-    All other characters are replaced by `_`. TensorFlow does not distinguish capital letters from
-    small ones. If a name then equals an earlier name, or the name of another input such as `seed`,
-    `_` is appended. Names that need no replacement are assigned first.
+    A tensor name can only contain ASCII letters, digits, and the characters `_`, `.`, `-`. Each
+    other character of a column name is replaced by `_`. If the result does not begin with a letter
+    or a digit, it is preceded by `column`. Two tensor names must differ in more than capital
+    letters. If a name is already used by another column, or by another input such as `seed`, `_` is
+    appended. Columns whose names need no replacement are named first.
 
     TensorFlow Serving encodes text in base64 if the name of the output ends in `_bytes`. Therefore,
     if the name of a column of text ends in `_bytes`, `_` is appended to the name.
@@ -129,21 +147,25 @@ def tensor_names(columns: Sequence[Column]) -> list[str]:
 
 
 def is_text(column: Column) -> bool:
-    """Return whether the column has strings as inputs and outputs."""
+    """Return whether the tensor of a column contains strings instead of numbers."""
     return column.kind in CODED and not all(_is_number(value) for value in column.categories)
 
 
 def encode_column(column: Column, values: tf.Tensor, check: bool = True) -> tf.Tensor:
-    """Return the entries of a column in the array of the table, float32 `[batch]`.
+    """Convert the values of one table column to the numbers that a model of the table receives.
 
-    In a graph, an invalid value fails an assertion. The message names the column, the expected
-    values, the received value, and the row.
+    A category is converted to its code, which is the index of the category in `column.categories`.
+    In a TensorFlow graph, an assertion fails for an invalid value. Its message names the column,
+    the expected values, the received value, and the row.
 
     Args:
-        column: A column that is modeled.
-        values: float32 or string `[batch]`. NaN and "" are missing entries.
-        check: Whether invalid numbers fail an assertion. Unknown categories always fail one.
-            Default: True.
+        column: The column, neither a constant nor an identifier.
+        values: float32 or string `[batch]`. NaN and "" mean "missing".
+        check: Whether the assertion also fails for an invalid number, such as a negative count. It
+            always fails for an unknown category. Default: True.
+
+    Returns:
+        A float32 tensor `[batch]`. A missing value is NaN.
     """
     missing = values == "" if is_text(column) else values != values
     if column.kind not in CODED:
@@ -158,7 +180,12 @@ def encode_column(column: Column, values: tf.Tensor, check: bool = True) -> tf.T
 
 
 def _valid_numbers(column: Column, values: tf.Tensor) -> tuple[str, tf.Tensor]:
-    """Return a description of the valid numbers, and whether each value is valid, `[batch]`."""
+    """Check the numbers of a column, for instance that counts are not negative.
+
+    Returns:
+        `(expected, valid)`: a description of the valid numbers, and a boolean tensor `[batch]` that
+        is True for each valid number.
+    """
     finite = tf.math.is_finite(values)
     if column.kind == "positive":
         return "numbers greater than 0", finite & (values >= np.finfo(np.float32).tiny)
@@ -170,10 +197,17 @@ def _valid_numbers(column: Column, values: tf.Tensor) -> tuple[str, tf.Tensor]:
 def _checked(
     column: Column, entries: tf.Tensor, values: tf.Tensor, valid: tf.Tensor, expected: str
 ) -> tf.Tensor:
-    """Return the entries of a column if all of its values are valid.
+    """Return `entries`, or fail an assertion if a value of the column is invalid.
 
-    If a value is invalid, an assertion fails. The graph writes the first invalid value and its row
-    into the message. Therefore clients in any language can show the message as it is.
+    The TensorFlow graph writes the first invalid value and its row into the message of the
+    assertion. Therefore a client in any language can show the message unchanged.
+
+    Args:
+        column: The column.
+        entries: The numbers that the model receives, `[batch]`.
+        values: The values of the column, from which `entries` were computed, `[batch]`.
+        valid: Whether each value is valid, `[batch]`.
+        expected: Description of the valid values, for the message.
     """
     texts = values if is_text(column) else tf.strings.as_string(values, shortest=True)
     # The added row lets an empty batch have a first value.
@@ -197,7 +231,15 @@ def _checked(
 
 
 def decode_column(column: Column, entries: tf.Tensor) -> tf.Tensor:
-    """Return the values of a column from the entries of the array, `[batch]`."""
+    """Convert the numbers that a model returns for one table column to values of the column.
+
+    A code is converted to its category. Any other number is rounded to the decimal places of the
+    column. NaN means "missing".
+
+    Args:
+        column: The column.
+        entries: The numbers that the model returns, float32 `[batch]`.
+    """
     if column.kind in CODED:
         codes = tf.cast(tf.where(tf.math.is_nan(entries), 0.0, entries), tf.int32)
         values = tf.gather(_known_values(column), codes)
@@ -210,7 +252,7 @@ def decode_column(column: Column, entries: tf.Tensor) -> tf.Tensor:
 
 
 def _known_values(column: Column) -> tf.Tensor:
-    """Return the categories of a column as a constant, strings or float32."""
+    """Return the categories of a column as a constant tensor of strings or float32 numbers."""
     if is_text(column):
         return tf.constant([str(value) for value in column.categories])
     return tf.constant([float(value) for value in column.categories], tf.float32)

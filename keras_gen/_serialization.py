@@ -1,12 +1,12 @@
-"""Saving of objects by their constructor arguments.
+"""Save objects by their constructor arguments, and restore them by a call of the constructor.
 
 Every public object of the package keeps each constructor argument in an attribute of the same
 name. So `get_config` can read all arguments from the attributes, and no argument is forgotten.
 
 A subclass can have a constructor with `*args` and `**kwargs`. Therefore each object also remembers
-the arguments with which it was made. If an object cannot be restored, saving it raises a
-`ValueError`. Some problems appear only when the constructor runs again. In this case, loading the
-object raises the error.
+the arguments with which it was made. If an object cannot be restored, saving the object raises a
+`ValueError`. Some problems appear only when the constructor runs again. Then loading the object
+raises the error.
 """
 
 from __future__ import annotations
@@ -41,9 +41,10 @@ class _Remembered:
 
 
 def remember_arguments(instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Store the arguments of a constructor call in the object, for `constructor_arguments`.
+    """Store the arguments of a constructor call in the new object.
 
-    The method `__new__` calls this function, because a subclass usually replaces `__init__`.
+    `constructor_arguments` needs them later, when the object is saved. `__new__` calls this
+    function, because a subclass usually replaces `__init__`, but not `__new__`.
     """
     remembered = _Remembered(args, kwargs, keras.config.dtype_policy())
     object.__setattr__(instance, _REMEMBERED, remembered)
@@ -121,9 +122,14 @@ def _passed(
 ) -> tuple[dict[str, Any], tuple[Any, ...], dict[str, Any]]:
     """Return the arguments with which an object was made.
 
+    Args:
+        instance: The object.
+        parameters: Parameters of the constructor.
+
     Returns:
-        `(named, variable, extra)`: the arguments of named parameters, those that the constructor
-        received through `*args`, and those that it received through `**kwargs`.
+        Three groups of arguments, `(named, variable, extra)`. `named` maps the names of parameters
+        to their arguments. `variable` contains the arguments that the constructor received through
+        `*args`. `extra` contains the arguments that the constructor received through `**kwargs`.
     """
     remembered = vars(instance).get(_REMEMBERED, _Remembered())
     try:
@@ -142,7 +148,13 @@ def _passed(
 
 
 def _is_kept(instance: object, name: str, passed: dict[str, Any]) -> bool:
-    """Return whether the attribute `name` of an object contains the argument `name`."""
+    """Return whether the attribute `name` of an object contains the constructor argument `name`.
+
+    Args:
+        instance: The object.
+        name: Name of the argument and of the attribute.
+        passed: The arguments with which the object was made, by name.
+    """
     if name in vars(instance):
         return True
     owner = next((base for base in type(instance).__mro__ if name in vars(base)), None)
@@ -159,9 +171,13 @@ def _variable_arguments(
 
     Args:
         instance: The object.
-        kept: The attribute with the name of `args`, or None if there is no such attribute.
-        variable: The arguments with which the object was made. If `kept` is None, they must be the
-            first arguments of the base class, in the same order.
+        kept: Value of the attribute whose name is the name of the parameter `*args`. None if there
+            is no such attribute.
+        variable: The arguments that the constructor received through `*args`. If `kept` is None,
+            they must be the first constructor arguments of the base class, in the same order.
+
+    Raises:
+        ValueError: If no attributes contain the arguments.
     """
     if isinstance(kept, (tuple, list)):
         return tuple(kept)
@@ -181,7 +197,10 @@ def _variable_arguments(
 
 
 def _names_in_bases(cls: type) -> list[str]:
-    """Return the names of the arguments that the constructor of a class can pass on as `*args`."""
+    """Return the names of the parameters to which a constructor can pass on its `*args`.
+
+    They are the positional parameters of the constructors of the base classes.
+    """
     with_constructor = [base for base in cls.__mro__ if "__init__" in vars(base)]
     names: list[str] = []
     for base in with_constructor[1:]:
@@ -209,7 +228,7 @@ def _has_extra(cls: type) -> bool:
 
 
 def _is_of_this_package(cls: type) -> bool:
-    """Return whether the constructor of a class is one of keras_gen, or that of `object`."""
+    """Return whether the constructor of a class is defined in keras_gen or in `object`."""
     owner = next(base for base in cls.__mro__ if "__init__" in vars(base))
     return owner is object or owner.__module__.startswith("keras_gen.")
 
@@ -221,9 +240,9 @@ def get_config(instance: object) -> dict[str, Any]:
     """Return the arguments and attributes of an object, in Keras's serialized form.
 
     `from_config` makes an equal object from the result. The keys are the names of the arguments.
-    For a subclass outside this package, the result can have two more keys. One key contains the
-    arguments that JSON would change. The other contains the attributes that are not constructor
-    arguments.
+    The result can have two more keys. The first contains attributes that are not constructor
+    arguments. The second contains arguments that JSON would change, such as tuples. Only subclasses
+    outside this package have the second key.
 
     Raises:
         ValueError: If the object cannot be restored.
@@ -294,7 +313,12 @@ def _construct(cls: type, arguments: dict[str, Any]) -> Any:
 
 
 def _call(cls: type, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
-    """Divide arguments into those that are passed by position and those that are passed by name."""
+    """Divide constructor arguments into positional arguments and keyword arguments.
+
+    Args:
+        cls: The class of the constructor.
+        arguments: The result of `constructor_arguments`.
+    """
     by_name = dict(arguments)
     parameters = _parameters(cls)
     kinds = {each.kind: each.name for each in parameters}
@@ -313,8 +337,9 @@ def _call(cls: type, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, An
 def _check_constructor(instance: object, arguments: dict[str, Any]) -> None:
     """Check that the constructor of an object keeps its arguments unchanged.
 
-    If an attribute differs from the argument that the object was made with, either the constructor
-    changed the argument, or the user changed the attribute later. A second object shows which.
+    An attribute can differ from its argument for two reasons. Either the constructor changed the
+    argument, or the user changed the attribute later. To find the reason, the function makes a
+    second object from the attributes.
 
     Raises:
         ValueError: If the constructor changes an argument.
@@ -359,11 +384,16 @@ def _check_restored(instance: object, arguments: dict[str, Any]) -> None:
 
 
 def _other_attributes(instance: object, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the serialized attributes that are not arguments of the object's constructor.
+    """Return the attributes that must be saved, but are not arguments of the object's constructor.
 
-    These are the arguments of the base classes, such as the random seed of a model, and attributes
-    that replace an attribute of the class. Only plain values and objects of this package are
-    returned. The constructor makes all other attributes again.
+    Two groups of attributes are returned, in serialized form. The first group are the constructor
+    arguments of base classes, such as the random seed of a model. The second group are attributes
+    that replace an attribute of the class. In both groups, only numbers, strings, None, arrays,
+    collections of these, and objects of this package are returned.
+
+    Args:
+        instance: The object.
+        arguments: Arguments of the object's constructor, which are not returned.
     """
     names: dict[str, None] = {}
     for base in type(instance).__mro__:
@@ -401,7 +431,11 @@ def _has_own_from_config(cls: type) -> bool:
 
 @contextlib.contextmanager
 def _global_dtype_policy(policy: Any) -> Iterator[None]:
-    """Set the global dtype policy of Keras during a `with` block. None keeps the present policy."""
+    """Set the global dtype policy of Keras during a `with` block.
+
+    Args:
+        policy: The dtype policy. None keeps the present policy.
+    """
     present = keras.config.dtype_policy()
     try:
         keras.config.set_dtype_policy(policy or present)
@@ -436,7 +470,10 @@ def _deserialized(value: Any, custom_objects: dict[str, Any] | None) -> Any:
 
 
 def _exact(value: Any) -> Any:
-    """Serialize a value. Tuples, and keys that are not strings, can be restored exactly."""
+    """Serialize a value, so that tuples and dictionary keys that are not strings can be restored.
+
+    `_from_exact` restores the value.
+    """
     if isinstance(value, tuple):
         return {"class_name": "__tuple__", "config": [_exact(item) for item in value]}
     if isinstance(value, list):
@@ -459,7 +496,11 @@ def _from_exact(value: Any, custom_objects: dict[str, Any] | None) -> Any:
 
 
 def _is_changed_by_json(value: Any) -> bool:
-    """Return whether a value is, or contains, a tuple or a dictionary that Keras would change."""
+    """Return whether a value changes when Keras writes the value as JSON and reads it again.
+
+    Keras changes tuples. Keras also changes dictionaries that have the key `class_name`, or a key
+    that is not a string. A list or dictionary changes if it contains such a value.
+    """
     if isinstance(value, dict):
         keys_are_strings = all(isinstance(key, str) for key in value)
         like_an_object = "class_name" in value
@@ -481,7 +522,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Return whether two values are equal. A list and a tuple of equal items are equal."""
+    """Return whether two values are equal. A list and a tuple with equal items count as equal."""
     if a is b:
         return True
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
@@ -530,7 +571,7 @@ class Serializable:
 
 
 class SerializableLayer(keras.layers.Layer):
-    """The base class of Keras layers that are saved by their constructor arguments.
+    """The base class of layers that Keras saves by their constructor arguments.
 
     A subclass must keep each constructor argument in an attribute of the same name. A subclass must
     make its weights in the constructor or in its own `build`.
@@ -562,7 +603,9 @@ class SerializableLayer(keras.layers.Layer):
         """Return None, so that Keras does not build the layer when it loads the layer."""
 
     def get_config(self) -> dict[str, Any]:
-        """Return all arguments that the constructor accepts, including those of the Keras layer.
+        """Return the constructor arguments by name, in Keras's serialized form.
+
+        The result also contains arguments of `keras.layers.Layer`, such as `name`.
 
         Raises:
             ValueError: If the layer cannot be restored from its arguments and attributes.
