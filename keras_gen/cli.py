@@ -90,7 +90,8 @@ _TRANSLATIONS = {
 def examples() -> dict[str, tuple[str, ...]]:
     """Return the example commands at the end of each help text.
 
-    The keys are the names of the subcommands, the kinds of model, and `""` for `keras-gen --help`.
+    The keys are the names of the subcommands, the kinds of model such as `vae`, and `""` for
+    `keras-gen --help`.
     """
     of_kinds = {kind: recipe.examples for kind, recipe in RECIPES.items()}
     return {**_EXAMPLES, **of_kinds}
@@ -324,7 +325,7 @@ class GlobalFlags:
 
 
 def _train_type() -> type[Train]:
-    """Return `Train` with one subcommand for each registered kind of model."""
+    """Return a subclass of `Train` that has one subcommand per registered kind of model."""
     kinds: Any = Union[  # noqa: UP007  # the types are known only at run time
         tuple(
             Annotated[recipe.config, tyro.conf.subcommand(kind)] for kind, recipe in RECIPES.items()
@@ -431,11 +432,16 @@ def _run(args: list[str]) -> None:
 
 
 def _with_saved_config(parsed: Any) -> Any:
-    """Return the arguments of `train KIND --resume RUN`, but with the configuration of RUN.
+    """Return the arguments for a second parsing of `keras-gen train KIND --resume RUN`.
 
-    `main` parses the command line again, with the result as defaults. A flag that the user omits
-    then has the value that it has in RUN. If KIND is not the kind of model of RUN, the arguments
-    are returned unchanged, and `train.resume` raises an error later.
+    KIND is a kind of model, and RUN is the folder of an interrupted training. The returned
+    arguments contain the saved configuration of this training. `_run` uses the arguments as
+    defaults when it parses the command line again. A flag that the user omits then keeps its saved
+    value. If the folder contains another kind of model, `parsed` is returned unchanged, and
+    `train.resume` raises an error later.
+
+    Args:
+        parsed: The parsed arguments.
     """
     saved = RunFolder(parsed.command.resume).read_config()
     if type(saved) is not type(parsed.command.config):
@@ -445,10 +451,18 @@ def _with_saved_config(parsed: Any) -> Any:
 
 
 def _with_table_defaults(parsed: Any) -> Any:
-    """Return the arguments of `train KIND --data TABLE`, but with the defaults for tables.
+    """Return the arguments for a second parsing of `keras-gen train KIND --data TABLE`.
 
-    `main` parses the command line again, with the result as defaults of omitted flags. The result
-    is None if the data are not a table, or if tables have no other defaults.
+    KIND is a kind of model. For tables, some settings of a model have other defaults. The returned
+    arguments contain these defaults. `_run` uses the arguments for omitted flags when it parses the
+    command line again.
+
+    Args:
+        parsed: The parsed arguments.
+
+    Returns:
+        The arguments. None if the data are not a table, or if the kind of model has no other
+        defaults for tables.
     """
     config = parsed.command.config
     defaults = RECIPES[kind_of(config)].table_defaults
@@ -463,7 +477,16 @@ def _with_table_defaults(parsed: Any) -> Any:
 
 
 def _parse(args: Sequence[str], default: Any = None) -> Any:
-    """Parse the arguments. `default`, if given, contains the values of omitted flags."""
+    """Parse the arguments of the command line.
+
+    Below a help text, the function prints example commands. If an argument is wrong, the function
+    adds hints to the `SystemExit` that the parser raises.
+
+    Args:
+        args: The arguments.
+        default: Parsed arguments that contain the values of omitted flags. Default: the defaults of
+            the dataclasses in this module.
+    """
     defaults = {} if default is None else {"default": default}
     try:
         return tyro.cli(
@@ -513,7 +536,7 @@ def _hints(args: Sequence[str]) -> Iterator[str]:
 
 
 def _split_imports(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return `(values of --import, all other arguments)`."""
+    """Split the arguments into the values of `--import` and all other arguments."""
     imports = []
     others = []
     remaining = iter(args)
@@ -605,7 +628,12 @@ def _translate(message: str) -> str:
 
 
 def _as_command(command: str, call: re.Match[str]) -> str:
-    """Return a command with the path that is the argument of a Python call."""
+    """Return the command that does the same as a Python call with a path.
+
+    Args:
+        command: The command without the path, such as `keras-gen export`.
+        call: Match of the Python call. Its first group is the path as a Python string literal.
+    """
     return f"{command} {shlex.quote(ast.literal_eval(call[1]))}"
 
 

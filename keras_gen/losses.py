@@ -22,9 +22,9 @@ from keras_gen._typing import TensorLike
 class AdversarialLoss(Serializable):
     """Base class of the adversarial losses.
 
-    A subclass implements `generator` and `discriminator`. In the formulas of the subclasses, D(x)
-    is the discriminator's logit for a real example x, and D(x̂) is the discriminator's logit for a
-    generated example x̂.
+    A subclass implements `generator`, the loss of the generator, and `discriminator`, the loss of
+    the discriminator. In the formulas of the subclasses, x is a real example, and x̂ is a generated
+    example. D(x) and D(x̂) are the logits that the discriminator returns for these examples.
     """
 
     relative = False
@@ -132,8 +132,9 @@ class Minimax(NonSaturating):
     training.
 
     Args:
-        label_smoothing: Amount of one-sided label smoothing, a number in [0, ½), as in
-            `NonSaturating`. Default: 0.
+        label_smoothing: A number s in [0, ½). In L_d, the term −log γ(x) of real examples becomes
+            −(1 − s) log γ(x) − s log(1 − γ(x)). This is called one-sided label smoothing. Default:
+            0, no smoothing.
 
     Example:
         >>> Minimax().generator(tf.zeros((1, 1))).numpy().round(4)
@@ -205,9 +206,9 @@ class Hinge(AdversarialLoss):
     """Compute the hinge loss.
 
     D(x) is the logit of a real example x, and D(x̂) is the logit of a generated example x̂. The loss
-    of the discriminator is L_d = max(0, 1 − D(x)) + max(0, 1 + D(x̂)), and the loss of the generator
-    is L_g = −D(x̂) (Lim & Ye 2017, arXiv:1705.02894). SNGAN, the GAN with spectral normalization,
-    uses this loss (Miyato et al. 2018, arXiv:1802.05957).
+    of the discriminator is L_d = max(0, 1 − D(x)) + max(0, 1 + D(x̂)). The loss of the generator is
+    L_g = −D(x̂). The source is Lim & Ye 2017, arXiv:1705.02894. SNGAN, the GAN with spectral
+    normalization, uses this loss (Miyato et al. 2018, arXiv:1802.05957).
 
     Example:
         >>> Hinge().discriminator(tf.constant([[0.25]]), tf.constant([[-3.0]])).numpy()
@@ -228,11 +229,13 @@ class Wasserstein(AdversarialLoss):
     """Compute the Wasserstein loss.
 
     D(x) is the logit of a real example x, and D(x̂) is the logit of a generated example x̂. The
-    loss of the discriminator is L_d = D(x̂) − D(x), and the loss of the generator is L_g = −D(x̂)
-    (Arjovsky et al. 2017, arXiv:1701.07875). Let E[L_d] be the mean of L_d. If D minimizes E[L_d]
-    among all 1-Lipschitz functions, −E[L_d] is the earth mover's distance between the distributions
-    of x and x̂. The loss alone does not make D 1-Lipschitz. Therefore add a `GradientPenalty`, or
-    use spectral normalization in the discriminator.
+    loss of the discriminator is L_d = D(x̂) − D(x). The loss of the generator is L_g = −D(x̂). The
+    source is Arjovsky et al. 2017, arXiv:1701.07875.
+
+    Let E[L_d] be the mean of L_d. If D minimizes E[L_d] among all 1-Lipschitz functions, −E[L_d] is
+    the earth mover's distance between the distributions of x and x̂. The loss alone does not make D
+    1-Lipschitz. Therefore add a `GradientPenalty` to the loss, or use spectral normalization in the
+    discriminator.
 
     Example:
         >>> Wasserstein().discriminator(tf.constant([[2.0]]), tf.constant([[0.5]])).numpy()
@@ -255,11 +258,12 @@ class RelativisticPairing(AdversarialLoss):
     """Compute the relativistic pairing loss, in nats.
 
     D(x) is the logit of a real example x, D(x̂) is the logit of a generated example x̂, and σ is the
-    sigmoid. The loss of the discriminator is L_d = −log σ(D(x) − D(x̂)), and the loss of the
-    generator is L_g = −log σ(D(x̂) − D(x)) (Jolicoeur-Martineau 2018, arXiv:1807.00734). Each
-    generated example is compared with one real example. This comparison discourages the generator
-    from omitting modes of the data. The GAN R3GAN uses this loss together with the penalties `R1`
-    and `R2` (Huang et al. 2025, arXiv:2501.05441).
+    sigmoid. The loss of the discriminator is L_d = −log σ(D(x) − D(x̂)). The loss of the generator
+    is L_g = −log σ(D(x̂) − D(x)). The source is Jolicoeur-Martineau 2018, arXiv:1807.00734.
+
+    Each generated example is compared with one real example. This comparison discourages the
+    generator from omitting modes of the data. The GAN R3GAN uses this loss together with the
+    penalties `R1` and `R2` (Huang et al. 2025, arXiv:2501.05441).
 
     Example:
         >>> RelativisticPairing().generator(tf.zeros((1, 1)), tf.zeros((1, 1))).numpy().round(4)
@@ -288,10 +292,10 @@ class Penalty(Serializable):
 
     Args:
         weight: Factor of the penalty, a positive number.
-        every: Number of training steps per application of the penalty. Default: 1, every step. The
-            GAN multiplies an applied penalty by `every`, so that the average of the penalty over
-            all steps stays the same. The source is the lazy regularization of Karras et al. 2020,
-            arXiv:1912.04958, appendix B.
+        every: The penalty is applied once per `every` training steps. The GAN then multiplies it by
+            `every`, so that its average over all steps stays the same. This is the lazy
+            regularization of Karras et al. 2020, arXiv:1912.04958, appendix B. Default: 1, every
+            step.
     """
 
     def __init__(self, weight: float, every: int = 1) -> None:
@@ -299,7 +303,7 @@ class Penalty(Serializable):
         self.every = positive_int(self, "every", every)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """Return the points at which the gradient is computed, a tensor of the shape of `real`.
+        """Return the points at which the gradient is computed, with the same shape as `real`.
 
         Args:
             real: Real examples, `[batch, ...]`.
@@ -357,7 +361,8 @@ class R1(Penalty):
 
     Args:
         weight: Factor of the penalty, γ in the paper.
-        every: Number of training steps per application of the penalty, as in `Penalty`. Default: 1.
+        every: The penalty is applied once per `every` training steps, and is then multiplied by
+            `every`. Default: 1, every step.
 
     Example:
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
@@ -383,7 +388,8 @@ class R2(R1):
 
     Args:
         weight: Factor of the penalty, γ in the paper.
-        every: Number of training steps per application of the penalty, as in `Penalty`. Default: 1.
+        every: The penalty is applied once per `every` training steps, and is then multiplied by
+            `every`. Default: 1, every step.
 
     Example:
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
@@ -402,13 +408,14 @@ class GradientPenalty(Penalty):
 
     ∇D is the gradient of the discriminator's logit D with respect to the input of the
     discriminator. Each point x̃ is sampled uniformly from the straight line between a real example
-    and a generated example. The source is WGAN-GP (Gulrajani et al. 2017, arXiv:1704.00028,
-    equation 3).
+    and a generated example. The penalty was introduced with WGAN-GP (Gulrajani et al. 2017,
+    arXiv:1704.00028, equation 3).
 
     Args:
         weight: Factor of the penalty, λ in the paper. Default: 10.
         target: Gradient norm at which the penalty is 0. Default: 1.
-        every: Number of training steps per application of the penalty, as in `Penalty`. Default: 1.
+        every: The penalty is applied once per `every` training steps, and is then multiplied by
+            `every`. Default: 1, every step.
 
     Example:
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
@@ -456,8 +463,9 @@ class DRAGAN(GradientPenalty):
     Args:
         weight: Factor of the penalty, λ in the paper. Default: 10.
         target: Gradient norm at which the penalty is 0. Default: 1.
-        noise: Largest element of δ, in standard deviations of the batch. Default: 0.5.
-        every: Number of training steps per application of the penalty, as in `Penalty`. Default: 1.
+        noise: Upper limit of the elements of δ, in units of s. Default: 0.5.
+        every: The penalty is applied once per `every` training steps, and is then multiplied by
+            `every`. Default: 1, every step.
 
     Example:
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
@@ -483,6 +491,9 @@ class DRAGAN(GradientPenalty):
 
 
 def _uniform_per_example(x: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-    """Sample one number in [0, 1) per example, `[batch, 1, …]` with as many axes as `x`."""
+    """Sample one number per example uniformly from [0, 1).
+
+    The result has the shape `[batch, 1, …, 1]`, with as many axes as `x`.
+    """
     shape = tf.concat([tf.shape(x)[:1], tf.ones(tf.rank(x) - 1, tf.int32)], 0)
     return tf.random.stateless_uniform(shape, seed)

@@ -88,8 +88,8 @@ class ELBO(Objective):
     """Minimize the negative evidence lower bound, −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)).
 
     The expectation E_q is estimated from samples z of the posterior q(z | x). KL is the
-    Kullback-Leibler divergence. If it has no closed form, it is estimated from the same samples.
-    The source is Kingma & Welling 2014, arXiv:1312.6114, equation 3.
+    Kullback-Leibler divergence. If the divergence has no closed form, it is estimated from the same
+    samples. The source is Kingma & Welling 2014, arXiv:1312.6114, equation 3.
 
     Args:
         kl_weight: Weight of the KL term in the loss: a number, or a schedule such as
@@ -147,17 +147,17 @@ class ELBO(Objective):
 class IWAE(Objective):
     """Minimize −log(1/K Σ_k w_k), the negative importance-weighted lower bound on log p(x).
 
-    The weights are w_k = p(x | z_k) p(z_k) / q(z_k | x), where z_1 … z_K are samples of q(z | x)
-    (Burda et al. 2016, arXiv:1509.00519). The bound becomes tighter as K grows. The logged values
-    `reconstruction_loss`, `kl_loss` and `elbo` are means over the K samples.
+    Let z_1 … z_K be samples of the posterior q(z | x). The weights are w_k = p(x | z_k) p(z_k) /
+    q(z_k | x). The bound becomes tighter as K grows (Burda et al. 2016, arXiv:1509.00519). The
+    logged values `reconstruction_loss`, `kl_loss` and `elbo` are means over the K samples.
 
     Args:
         num_samples: K, the number of samples of z per example. Default: 50.
         doubly_reparameterized: Whether to train the encoder with the doubly reparameterized
-            gradient (Tucker et al. 2019, arXiv:1810.04152, equation 8). Default: False, the usual
-            gradient. As K grows, the signal-to-noise ratio of the usual gradient falls. The ratio
-            of the doubly reparameterized gradient does not fall. If True, the posterior layer of
-            the VAE must have no weights.
+            gradient (Tucker et al. 2019, arXiv:1810.04152, equation 8). As K grows, the
+            signal-to-noise ratio of the usual gradient falls. The ratio of the doubly
+            reparameterized gradient does not fall. If True, the posterior layer of the VAE must
+            have no weights. Default: False, the usual gradient.
 
     Example:
 
@@ -196,12 +196,12 @@ class IWAE(Objective):
 
 
 def _with_weighted_gradient(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], None]]:
-    """Return `z` and a function `set_weights` that sets weights for the gradient of `z`.
+    """Return `z` with the same values, and a function that sets weights for the gradient of `z`.
 
-    The gradient with respect to the returned `z` is multiplied by these weights. Call
-    `set_weights(weights)` with weights `[samples, batch]` before the gradient is computed. The
-    weights are computed from the returned `z`. Therefore they cannot be an argument of this
-    function.
+    Backpropagation multiplies the gradient with respect to the returned `z` by the weights. Before
+    the gradient is computed, the caller must pass weights `[samples, batch]` to the returned
+    function. The caller computes these weights from the returned `z`. Therefore the weights cannot
+    be an argument of `_with_weighted_gradient`.
     """
     weights: list[tf.Tensor] = []
 
@@ -281,7 +281,7 @@ class Cyclical(Serializable):
 
 
 def _checked_end(schedule: Serializable, end: float) -> float:
-    """Check that the argument `end` of a schedule is at least 0, and return `end` as a float."""
+    """Check that the argument `end` of a KL weight schedule is at least 0, and return a float."""
     if not _is_non_negative(end):
         raise ValueError(
             f"`end` of {type(schedule).__name__} must be a number of at least 0. "

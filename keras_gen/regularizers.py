@@ -72,7 +72,8 @@ class LatentL2(LatentRegularizer):
     """Add ½ `weight` ‖z‖² to the loss, for a regularized autoencoder (RAE).
 
     The term keeps the latents close to 0 (Ghosh et al. 2020, arXiv:1903.12436, equation 5).
-    Therefore a density such as `FittedMixture` can describe the latents well after training.
+    Therefore a simple density, such as a Gaussian mixture, can be fitted to the latents after
+    training.
 
     Args:
         weight: Positive number by which ½ ‖z‖² is multiplied.
