@@ -1,4 +1,4 @@
-"""Compute what the page of `keras-gen explore` shows: images, anomaly scores, a canvas."""
+"""Compute the images and the anomaly scores that the page of `keras-gen explore` shows."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Exploration:
     """A trained image model. Its latents are given in standard deviations from their means.
 
     The number 0 stands for the mean of a latent, and the number 1 for one standard deviation above
-    the mean. Means and standard deviations are those of the prior. If the prior depends on labels,
-    each label has its own means and standard deviations. For an autoencoder without a prior, means
-    and standard deviations are those of the latents of the test images.
+    the mean. Means and standard deviations are computed from the prior. If the prior depends on
+    labels, each label has its own means and standard deviations. For an autoencoder without a
+    prior, means and standard deviations are computed from the latents of the test images.
 
     `decode`, `sample_latents`, `reconstruct` and `anomaly_score` call the functions that the model
     exports in a SavedModel. The inputs of these methods are batches. If the model depends on
@@ -61,18 +61,26 @@ class Exploration:
         self.test_scores = self.anomaly_score(self.x, labels)
 
     def decode(self, units: npt.ArrayLike, labels: np.ndarray | None = None) -> np.ndarray:
-        """Decode latents `[batch, size]` to images `[batch, height, width, channels]`."""
+        """Decode latents to images `[batch, height, width, channels]`.
+
+        Args:
+            units: Latents `[batch, size]`, in standard deviations from their means.
+            labels: Labels `[batch]` if the model depends on labels. Default: None.
+        """
         rows = _rows(labels)
         latents = np.asarray(units) * self.deviations[rows] + self.means[rows]
         return self._call("decode", "outputs", latents.astype(np.float32), labels)
 
     def sample_latents(self, seeds: npt.ArrayLike, labels: np.ndarray | None = None) -> np.ndarray:
-        """Sample latents `[batch, size]` from the prior, one latent vector per seed."""
+        """Sample one latent vector per seed from the prior.
+
+        The latents `[batch, size]` are in standard deviations from their means.
+        """
         latents = self._call("generate", "latents", np.asarray(seeds, np.int64), labels)
         return self._to_units(latents, labels)
 
     def encode(self, x: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
-        """Encode images to latents `[batch, size]`."""
+        """Encode images to latents `[batch, size]`, in standard deviations from their means."""
         return self._to_units(evaluation.latents(self.model, x, labels), labels)
 
     def reconstruct(self, x: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
@@ -102,7 +110,7 @@ class Exploration:
     def _call(
         self, signature: str, output: str, inputs: np.ndarray, labels: np.ndarray | None
     ) -> np.ndarray:
-        """Call an exported function of the model batch by batch, and return its output `output`."""
+        """Call an exported function of the model batch by batch, and return one of its outputs."""
         parts = []
         for start in range(0, len(inputs), _BATCH_SIZE):
             rows = slice(start, start + _BATCH_SIZE)
@@ -150,7 +158,10 @@ class Exploration:
 
 
 def _rows(labels: np.ndarray | None) -> np.ndarray:
-    """Return the rows of the means and deviations for labels. Without labels, return row 0."""
+    """Return, for each label, the index of its row in the arrays of means and deviations.
+
+    Without labels, these arrays have one row, and the function returns `[0]`.
+    """
     return np.array([0]) if labels is None else labels
 
 

@@ -59,7 +59,8 @@ class ImageSamples(keras.callbacks.Callback):
         images: Images to reconstruct, `[n, height, width, channels]` in [0, 1]. For a model that
             depends on labels, pass a pair `(images, labels)`.
         before_sampling: Function that receives the model and prepares the model for sampling. For
-            instance, it fits the latent density of an autoencoder. Default: no preparation.
+            instance, the function fits a density to the latents of an autoencoder. Default: no
+            preparation.
         every: Interval in epochs between files. Default: 10, which writes images after the epochs
             10, 20, …
         num_samples: Number of samples per file. Default: 100.
@@ -88,7 +89,10 @@ class ImageSamples(keras.callbacks.Callback):
         self.seed = seed
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write images every `every` epochs. After the last epoch, `on_train_end` writes them."""
+        """Write images every `every` epochs, but not after the last epoch.
+
+        After the last epoch, `on_train_end` writes the images.
+        """
         if (epoch + 1) % self.every == 0 and epoch + 1 < self.params["epochs"]:
             self._write(epoch + 1)
 

@@ -1,4 +1,8 @@
-"""Convert a configuration to the text of `config.yaml`, and back."""
+"""Convert a configuration to the text of `config.yaml`, and back.
+
+A configuration contains the settings of a training run. The folder of each run contains a file
+`config.yaml`.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +24,9 @@ _NOT_COMPARED = ("runs", "name")  # these name the folder of the run, not its tr
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
-    """Return a configuration as a dictionary of its fields.
+    """Return the settings of a run as a dictionary from the names of fields to their values.
 
-    The first key is `model`. Its value is the kind of model.
+    The first key is `model`. The value of `model` is the kind of model, such as `"vae"`.
     """
     fields: dict[str, Any] = {"model": kind_of(config)}
     for name, value in dataclasses.asdict(config).items():
@@ -88,7 +92,12 @@ def from_yaml(text: str, source: object) -> RunConfig:
 
 
 def check_kind(text: str, source: object) -> None:
-    """Raise a `ValueError` if `config.yaml` names a kind of model that is not registered."""
+    """Raise a `ValueError` if `config.yaml` names a kind of model that is not registered.
+
+    Args:
+        text: Content of the file.
+        source: Name of the file, which is shown in error messages.
+    """
     _kind(_parse(text, source), source)
 
 
@@ -135,7 +144,7 @@ def _kind(fields: dict[str, Any], source: object) -> str:
 
 
 def _as_arguments(name: str, value: Any) -> list[str]:
-    """Return a field of `config.yaml` as command-line arguments. The parser tyro checks them."""
+    """Convert a field of `config.yaml` to command-line arguments, which the parser tyro checks."""
     flag = name.replace("_", "-")
     if value is True:
         return [f"--{flag}"]

@@ -17,9 +17,10 @@ from keras_gen._versions import versions
 
 
 def record_environment(path: PathLike) -> None:
-    """Append an entry about the environment to a YAML file, at each start of a run.
+    """Append the versions, the devices and the git commit of a run to a YAML file.
 
-    If the version of a package has changed since the previous start, the function warns.
+    A run calls this function each time it starts or resumes. If the version of a package has
+    changed since the previous start, the function warns.
 
     Args:
         path: Path of the file, `environment.yaml` in the folder of a run.

@@ -1,4 +1,7 @@
-"""Functions for finished runs: `sample`, `impute`, `score`, `evaluate`, `audit` and `export`."""
+"""Functions for finished runs: `sample`, `impute`, `score`, `evaluate`, `audit` and `export`.
+
+Each function does the work of the command of `keras-gen` that has the same name.
+"""
 
 from __future__ import annotations
 
@@ -107,7 +110,12 @@ def _sample_rows(
 
 
 def _check_imputes(model: Any, argument: str) -> None:
-    """Raise a `ValueError` if a model cannot impute missing entries."""
+    """Raise a `ValueError` if a model is not a VAE of a table.
+
+    Args:
+        model: The model.
+        argument: Name of the argument that needs such a model, for the error message.
+    """
     if not model.columns or not hasattr(model, "impute"):
         what = "a table" if model.columns else "other data"
         raise ValueError(
@@ -145,12 +153,13 @@ def impute(
 ) -> Imputed:
     """Fill in the missing entries of a table, and write the completed table.
 
-    The function copies everything else: observed entries, other columns, the order of the rows, the
+    Everything else stays the same: observed entries, other columns, the order of the rows, the
     header and the separator.
 
     Args:
         run: Folder of the run of a VAE of a table.
-        data: File of the table with missing entries. It has the columns of the training table.
+        data: File of the table with missing entries. The table must have the columns of the
+            training table.
         output: File of the completed table. With `num_imputations` and `output="NAME.csv"`, the
             files are `NAME-1.csv`, `NAME-2.csv`, …
         num_imputations: Number of completed tables. The missing entries are sampled separately for
@@ -188,11 +197,11 @@ def impute(
 def score(run: PathLike, data: PathLike, output: PathLike) -> pathlib.Path:
     """Compute the anomaly score of each example, and write a table of scores.
 
-    The first column names the example. It is `row` (counted from 1) for a table, `index` (counted
-    from 0) for an `.npz` file, and `file` for a folder of images. The column `score` contains the
-    anomaly scores, where higher is more anomalous. If the model has a threshold, the column
-    `anomaly` tells which scores are above the threshold. For a table, `score_NAME` contains how
-    much the column NAME adds to the score.
+    The first column identifies the example. For a table, this column is `row`, counted from 1. For
+    an `.npz` file, it is `index`, counted from 0. For a folder of images, it is `file`. The column
+    `score` contains the anomaly scores, where higher is more anomalous. If the model has a
+    threshold, the column `anomaly` tells which scores are above the threshold. For a table,
+    `score_NAME` contains how much the column NAME adds to the score.
 
     Args:
         run: Folder of the run of a VAE or an autoencoder.
@@ -254,7 +263,11 @@ def score(run: PathLike, data: PathLike, output: PathLike) -> pathlib.Path:
 
 
 def _compiled_scores(model: Any) -> Any:
-    """Return a compiled function `batch -> (scores, scores per column of a table)`."""
+    """Return a compiled function that computes the anomaly scores of a batch of examples.
+
+    The function returns `(scores, scores_per_column)`. If the data are not a table, both are the
+    same tensor.
+    """
 
     def compute(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         score = model.score(x)
@@ -317,7 +330,7 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
 def _evaluate_table(
     folder: RunFolder, config: RunConfig, model: Any, num_samples: int, seed: int
 ) -> evaluation.Evaluation:
-    """Evaluate the model of a table. See `evaluate`."""
+    """Evaluate the model of a table, and write the scores, the figures and the report."""
     train_data, test_data = load_data(config)
     train, _ = as_arrays(train_data, _MOST_TRAINING_ROWS)
     test, _ = as_arrays(test_data, _MOST_TEST_ROWS)
@@ -349,7 +362,7 @@ def _evaluate_table(
 
 
 def _load_with_labels_if_any(config: RunConfig) -> Any:
-    """Load `(train, test)`, with labels if the data have labels."""
+    """Load the training and test data of a run, with labels if the data have labels."""
     try:
         return load_data(config, labels=True)
     except ValueError:

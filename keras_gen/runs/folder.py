@@ -127,10 +127,12 @@ class RunFolder:
         return self.path / "tensorboard"
 
     def samples_file(self, epoch: int | None = None, suffix: str = ".png") -> pathlib.Path:
-        """Return the path of the samples of an epoch. Epochs are counted from 1.
+        """Return the path of a file with generated samples.
 
-        If `epoch` is None, return the path of the samples that the function `evaluate.sample`
-        writes.
+        Args:
+            epoch: Epoch after which the samples are generated, counted from 1. None for the samples
+                of the trained model. Default: None.
+            suffix: Suffix of the file. Default: `".png"`.
         """
         number = "" if epoch is None else f"-{epoch:03d}"
         return self.path / f"samples{number}{suffix}"
@@ -144,7 +146,7 @@ class RunFolder:
 
         The names are `samples`, `reconstructions`, `traversals`, `interpolations` and `latents`.
         For tables, there are also `columns` and `associations`. If a figure has one file per epoch,
-        the path is that of the last epoch.
+        the path leads to the file of the last epoch.
         """
         figures = {}
         for name, pattern in _FIGURES.items():
@@ -158,7 +160,14 @@ class RunFolder:
 
     @classmethod
     def numbered(cls, config: RunConfig, number: int) -> RunFolder:
-        """Return the folder `runs/name` for number 1, `runs/name-2` for number 2, and so on."""
+        """Return the folder of the run with a number, for runs of the same name.
+
+        With the name `vae`, number 1 is the folder `runs/vae`, and number 2 is `runs/vae-2`.
+
+        Args:
+            config: The configuration of the run. It contains the name, and the folder of all runs.
+            number: Number of the run, at least 1.
+        """
         name = config.name if number == 1 else f"{config.name}-{number}"
         return cls(config.runs / name)
 
@@ -170,9 +179,9 @@ class RunFolder:
             config: The configuration of the run.
 
         Returns:
-            `(folder, number)`. `number` is the smallest number ≥ 1 for which the folder
-            `numbered(config, number)` did not exist. `numbered(config, number)` returns the same
-            folder, for instance on another worker.
+            `(folder, number)`. The name of the folder is `config.name`. If this folder exists
+            already, `-2`, `-3`, … is appended to the name. `number` is the appended number, or 1.
+            In another process, `numbered(config, number)` returns the same folder.
         """
         for number in itertools.count(1):
             folder = cls.numbered(config, number)

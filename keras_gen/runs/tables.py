@@ -36,7 +36,7 @@ _WRITTEN = (".csv", ".tsv", ".parquet", ".xlsx")
 
 
 def is_table(config: RunConfig) -> bool:
-    """Return whether a run trains on a table with `data.read_table`.
+    """Return whether the data of a run are a table, which `data.read_table` reads.
 
     Raises:
         ValueError: If the file does not exist, or if the data are not a table but a setting of the
@@ -53,7 +53,9 @@ def is_table(config: RunConfig) -> bool:
 
 
 def read_table(config: RunConfig) -> data.Table:
-    """Read the table of a run. The label is one of its columns.
+    """Read the table that the setting `data` of a run names.
+
+    The setting `label` can name a column of this table.
 
     Raises:
         ValueError: If the table or a setting is invalid. The message names the file, the line and
@@ -68,7 +70,7 @@ def read_table(config: RunConfig) -> data.Table:
 
 
 def parse_kinds(kinds: Sequence[str]) -> dict[str, Any]:
-    """Return the argument `kinds` of `data.read_table`.
+    """Convert texts such as `visits=count` to the argument `kinds` of `data.read_table`.
 
     Args:
         kinds: Texts `NAME=KIND`. For an ordinal column, `NAME=VALUE,VALUE,…` with the values from
@@ -95,7 +97,7 @@ def parse_kinds(kinds: Sequence[str]) -> dict[str, Any]:
 
 
 def label_column(columns: Iterable[Column], label: str) -> tuple[int, Column]:
-    """Return the position of the label among the modeled columns, and the column.
+    """Find the column of labels in a table. Return its position and its description.
 
     The modeled columns are all columns except constants and identifiers.
 
@@ -164,9 +166,10 @@ def write_frame(path: PathLike, frame: pandas.DataFrame) -> None:
 
 
 def parse_given(columns: Sequence[Column], given: Sequence[str]) -> np.ndarray:
-    """Return one row with the given entries, `[1, modeled columns]`. Other entries are NaN.
+    """Convert texts such as `age=50` to one row of a table, `[1, modeled columns]`.
 
-    The modeled columns are all columns except constants and identifiers.
+    Entries that are not given are NaN. The modeled columns are all columns except constants and
+    identifiers.
 
     Args:
         columns: The columns of the table.
@@ -252,9 +255,9 @@ class RowsFile:
         """Write all columns and rows to a new file, with missing entries filled in.
 
         Args:
-            path: The new file. If both files are text files, the new one has the header, separator,
-                encoding and decimal sign of the old one, and all observed entries are copied
-                unchanged.
+            path: The new file. If both files are text files, observed entries are copied unchanged.
+                The new file then has the header, separator, encoding and decimal sign of the old
+                file.
             complete: The rows with all missing entries filled in. This array has all columns except
                 constants and identifiers.
         """
@@ -319,7 +322,10 @@ class RowsFile:
 
 
 class _TextOf:
-    """Turns entries of a column into the texts that stand for them in a file."""
+    """Function that converts an encoded entry of a column to the text for a file.
+
+    The attribute `known` contains texts of categories that the file already uses.
+    """
 
     def __init__(self, column: Column, decimal: str) -> None:
         self.column = column
@@ -339,5 +345,5 @@ class _TextOf:
 
 
 def source_of(path: PathLike) -> pathlib.Path:
-    """Return the file of a table. `"penguins"` stands for the file in the package."""
+    """Return the path of a table. The name `"penguins"` stands for a file in the package."""
     return PENGUINS if str(path) == "penguins" else pathlib.Path(path)

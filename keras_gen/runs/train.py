@@ -39,7 +39,10 @@ _MAX_BYTES = 2**28  # largest size of these examples
 
 
 class _Prepared(NamedTuple):
-    """A compiled model, batches of training and test data, and the table or None."""
+    """The compiled model and the data of a training.
+
+    `table` is None if the data are not a table.
+    """
 
     model: GenerativeModel
     train_data: tf.data.Dataset
@@ -385,7 +388,12 @@ def _recording_callbacks(
 def _before_sampling(
     config: RunConfig, train_data: tf.data.Dataset
 ) -> Callable[[GenerativeModel], None] | None:
-    """Return a function that calls the recipe's `after_fit`, or None if `after_fit` is None."""
+    """Return a function that prepares a model for the generation of samples, or None.
+
+    For instance, the function fits a density to the latents of an autoencoder. The function calls
+    `after_fit`, which the recipe of this kind of model defines. The result is None if the recipe
+    has no `after_fit`.
+    """
     after_fit = RECIPES[kind_of(config)].after_fit
     if after_fit is None:
         return None
@@ -407,7 +415,10 @@ def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:
 
 @contextlib.contextmanager
 def _hint_to_resume(folder: RunFolder) -> Iterator[None]:
-    """If the run can be resumed after an error, add a note with the call of `resume`."""
+    """Add a note to an error in a `with` block, if the run can be resumed after this error.
+
+    The note contains the Python call that resumes the run.
+    """
     try:
         yield
     except (KeyboardInterrupt, SystemExit, OSError, CheckpointError) as error:

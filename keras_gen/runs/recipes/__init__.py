@@ -139,7 +139,7 @@ def for_table(config: RunConfig) -> RunConfig:
     """Return a configuration with the defaults for tables in place of the defaults for images.
 
     Args:
-        config: A configuration. Fields that have the default of their class are replaced.
+        config: A configuration. A field is replaced only if its value is the default for images.
 
     Example:
 
@@ -157,7 +157,7 @@ def for_table(config: RunConfig) -> RunConfig:
 
 
 def build_for_table(config: RunConfig, columns: Sequence[Column], steps: int) -> GenerativeModel:
-    """Build and compile the model of a table that `config` describes.
+    """Build and compile the model that `config` describes, for the rows of a table.
 
     Args:
         config: The configuration of a registered kind of model, such as

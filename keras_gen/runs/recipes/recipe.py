@@ -42,9 +42,9 @@ class RunConfig:
     flag, and must be one line long. The file `config.yaml` of a run contains the value of each
     field.
 
-    The configuration class of each recipe derives from this class. A derived class can have a field
-    `patience` for early stopping. The attribute `monitor` of the model names a logged value.
-    Training then ends after `patience` epochs without an improvement of this value.
+    Each kind of model has a class of settings that is derived from this class. A derived class can
+    have a field `patience` for early stopping. Training then ends after `patience` epochs without
+    an improvement of a logged value. The attribute `monitor` of the model names this value.
 
     Raises:
         ValueError: If a setting that must be positive is not positive, or if `steps_per_execution`
@@ -208,10 +208,10 @@ def adam(
 def encoder_and_decoder(
     network: Literal["mlp", "conv"], hidden: Sequence[int]
 ) -> tuple[Callable[..., keras.Model], Callable[..., keras.Model]]:
-    """Return `(make_encoder, make_decoder)`, two functions that build networks of a type.
+    """Return `(make_encoder, make_decoder)`, two functions that build Keras networks.
 
     Args:
-        network: Type of the networks.
+        network: Type of the networks: `"mlp"` for dense layers, or `"conv"` for convolutions.
         hidden: Units of the hidden layers of an encoder of the type `"mlp"`, from the input to the
             output. The decoder has the same layers in reverse order.
 
