@@ -31,20 +31,20 @@ class KernelDistance(NamedTuple):
 def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """Return the Fréchet distance between two sets of features, lower is better.
 
-    The distance is ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), where μ is the mean and Σ is the
-    covariance of a set (Heusel et al. 2017, arXiv:1706.08500, equation 6). With features of the
-    Inception network, the distance is called Fréchet Inception distance (FID). The distance is
-    biased: with fewer rows, it is larger. Therefore compare two distances only if all of their sets
-    have the same number of rows. The distance between two halves of the real data is a useful
-    baseline.
+    The distance is ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), where μ is the mean and Σ the
+    covariance of a set. The source is Heusel et al. 2017, arXiv:1706.08500, equation 6. With
+    features of the Inception network, the distance is called Fréchet Inception distance (FID). The
+    distance is biased: with fewer rows, it is larger. Therefore compare two distances only if all
+    of their sets have the same number of rows. The distance between two halves of the real data is
+    a useful baseline.
 
     Args:
         a: First set of features, `[n, d]`, at least two rows.
         b: Second set of features, `[m, d]`, at least two rows.
 
     Raises:
-        ValueError: If the shapes are not `[n, d]` and `[m, d]`, if a set has fewer than two rows,
-            or if a value is NaN or infinite.
+        ValueError: If the shapes are not `[n, d]` and `[m, d]`. If a set has fewer than two rows.
+            If a value is NaN or infinite.
 
     Example:
 
@@ -94,8 +94,8 @@ def kernel_distance(
         A `KernelDistance` with the estimate `value` and its `standard_error`.
 
     Raises:
-        ValueError: If the shapes are not `[n, d]` and `[m, d]`, if a set has fewer than two rows,
-            or if a value is NaN or infinite. If `num_subsets` is not a positive integer. If
+        ValueError: If the shapes are not `[n, d]` and `[m, d]`. If a set has fewer than two rows.
+            If a value is NaN or infinite. If `num_subsets` is not a positive integer. If
             `subset_size` is neither None nor an integer of at least 2.
 
     Example:

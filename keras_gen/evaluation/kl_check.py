@@ -94,8 +94,8 @@ def check_kl(
         A `KLCheck`. Its property `agrees` is True if the closed form and the estimate agree.
 
     Raises:
-        ValueError: If the model has no posterior, if the KL has no closed form, if there are fewer
-            than 100 examples, or if the examples do not fit the model.
+        ValueError: If the model has no posterior, or if the KL has no closed form. If there are
+            fewer than 100 examples, or if the examples do not fit the model.
 
     Example:
 

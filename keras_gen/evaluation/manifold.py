@@ -47,8 +47,8 @@ def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) 
     The neighbourhood of an example is a ball around the example. The radius is the distance from
     the example to its k-th nearest neighbour in the same set. Precision is the fraction of the
     generated examples that lie in the neighbourhood of a real example. Recall is the fraction of
-    the real examples that lie in the neighbourhood of a generated example (Kynkäänniemi et al.
-    2019, arXiv:1904.06991, equations 1 and 2).
+    the real examples that lie in the neighbourhood of a generated example. The source is
+    Kynkäänniemi et al. 2019, arXiv:1904.06991, equations 1 and 2.
 
     Args:
         real: Features of real examples, `[n, d]`, more than `k` rows.

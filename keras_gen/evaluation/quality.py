@@ -92,9 +92,9 @@ def sample_quality(
         model: A keras_gen model that can `generate`. A conditional model generates images with the
             labels 0, 1, 2, … in turn.
         real: Real images `[n, height, width, channels]` with values in [0, 1], at least 10, or a
-            `tf.data.Dataset` of batches of such images. If the model was trained on grey images
-            whose pixels were replaced by 0 or 1 at random, the model generates probabilities from 0
-            to 1. In this case, pass the grey images themselves.
+            `tf.data.Dataset` of batches of such images. During training, the pixels of grey images
+            may be replaced by 0 or 1 at random. The model then generates probabilities from 0 to 1.
+            In this case, pass the grey images themselves.
         other_real: Other real images, as many as in `real`. The attribute `real_fid` of the result
             compares these images with `real`. If None, it compares two halves of `real`. Halves
             have fewer images, so their distance is larger.
@@ -107,8 +107,8 @@ def sample_quality(
         `SampleQuality`.
 
     Raises:
-        ValueError: If there are fewer than 10 images, if the images are not floats in [0, 1], or if
-            they do not have the shape that the extractor expects. If the model cannot `generate`.
+        ValueError: If there are fewer than 10 images. If the images are not floats in [0, 1], or do
+            not have the shape that the extractor expects. If the model cannot `generate`.
     """
     reference = _Reference.of(real, other_real, extractor, split)
     scores = reference.compare(model, seed)

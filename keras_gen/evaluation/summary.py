@@ -140,10 +140,10 @@ def summarize(
             images of 28×28 pixels is `mnist_classifier()`. For other data, the default is no
             network, and then the scores of `sample_quality` are omitted.
         seed: Seed of all samples. Default: 0.
-        real: Real images that are compared with samples. Default: `test`. If the pixels of the
-            training images were replaced by 0 or 1 at random (`binarize`), the samples of the model
-            are probabilities from 0 to 1. In this case, pass the grey images whose pixels were not
-            replaced.
+        real: Real images that are compared with samples. Default: `test`. During training, the
+            pixels of grey images may be replaced by 0 or 1 at random (`binarize`). The samples of
+            the model are then probabilities from 0 to 1. In this case, pass the grey images
+            themselves.
         split: Name of the data split that contains `real`. The attribute `protocol` of the scores
             contains this name. Default: `"test"`.
 

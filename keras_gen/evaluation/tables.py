@@ -194,8 +194,8 @@ def classifier_accuracy(
 ) -> float:
     """Train a random forest that predicts one column, and return its accuracy on other rows.
 
-    If `train` contains generated rows and `test` contains real rows, the result is the score "train
-    on synthetic, test on real" (TSTR; Esteban et al. 2017, arXiv:1706.02633).
+    Let `train` contain generated rows, and let `test` contain real rows. The result is then the
+    score "train on synthetic, test on real" (TSTR; Esteban et al. 2017, arXiv:1706.02633).
 
     Args:
         columns: All columns of the table, such as `table.columns`. The modeled columns are all

@@ -440,8 +440,8 @@ class GenerativeModel(MultiWorkerModel):
             only after the values have been checked.
 
         Raises:
-            ValueError: If `x` or the target has the wrong shape, dtype or values, if labels are
-                missing or invalid, or if `sample_weight` does not have one weight per example.
+            ValueError: If `x` or the target has the wrong shape, dtype or values. If labels are
+                missing or invalid. If `sample_weight` does not have one weight per example.
         """
         x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
         x, target, labels = self.data_check.in_step(x, y)
@@ -915,7 +915,7 @@ def _is_vector_of_integers(values: Any) -> bool:
 
 
 def _check_weights(sample_weight: np.ndarray) -> None:
-    """Raise a `ValueError` unless all weights are finite and at least 0."""
+    """Raise a `ValueError` if a weight of an example is negative, NaN or infinite."""
     numeric = sample_weight.dtype.kind in "biuf"
     if numeric and np.all((sample_weight >= 0) & np.isfinite(sample_weight)):
         return

@@ -36,12 +36,12 @@ class GAN(GenerativeModel):
     """A generative adversarial network (GAN).
 
     The generator maps latents h, which are sampled from a prior p(h), to data. The discriminator
-    outputs a logit for each example. γ = sigmoid(logit) is the discriminator's estimate of the
-    probability that the example is real (Goodfellow et al. 2014, arXiv:1406.2661). The two networks
-    have different losses. Each training step updates the discriminator first and the generator
-    second. A prior with weights is trained together with the generator. `gan(latents)` and
-    `gan.predict(latents)` return generated data. If `fit` receives pairs `(x, target)`, the GAN
-    learns to generate data like the targets.
+    outputs a logit for each example. The number γ = sigmoid(logit) estimates the probability that
+    the example is real (Goodfellow et al. 2014, arXiv:1406.2661). The two networks have different
+    losses. Each training step updates the discriminator first and the generator second. A prior
+    with weights is trained together with the generator. `gan(latents)` and `gan.predict(latents)`
+    return generated data. If `fit` receives pairs `(x, target)`, the GAN learns to generate data
+    like the targets.
 
     The logs contain the losses of both networks. `real_accuracy` is the fraction of real examples
     that the discriminator classifies correctly. `fake_accuracy` is the same for generated examples.

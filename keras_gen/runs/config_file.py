@@ -64,9 +64,8 @@ def from_yaml(text: str, source: object) -> RunConfig:
         source: Name of the file, which is shown in error messages.
 
     Raises:
-        ValueError: If the text is not valid YAML, if it names a kind of model that is not
-            registered, or if a field is unknown or has an invalid value. The message names this
-            field.
+        ValueError: If the text is not valid YAML, or names a kind of model that is not registered.
+            If a field is unknown or has an invalid value. The message names this field.
 
     Example:
 

@@ -171,8 +171,9 @@ def impute(
         `Imputed`.
 
     Raises:
-        ValueError: If the run is not finished, if its model is not a VAE of a table, or if the file
-            does not fit the table of the run. The message names the line and the column.
+        ValueError: If the run is not finished, or if its model is not a VAE of a table. If the file
+            does not fit the table of the run. In this case, the message names the line and the
+            column.
     """
     model: Any = RunFolder(run).load_model()
     _check_imputes(model, "impute")

@@ -245,9 +245,8 @@ class RunFolder:
         """Read `config.yaml`.
 
         Raises:
-            ValueError: If the file does not exist, if it names a kind of model that is not
-                registered, or if a field is unknown or has an invalid value. The message names this
-                field.
+            ValueError: If the file does not exist, or names a kind of model that is not registered.
+                If a field is unknown or has an invalid value. The message names this field.
         """
         self.check_exists()
         return config_file.from_yaml(self.config_file.read_text("utf-8"), self.config_file)

@@ -99,8 +99,8 @@ def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
         Path of the folder.
 
     Raises:
-        ValueError: If the folder contains no run, if the run is finished, if another process is
-            training the run, or if the run's configuration differs from `config`.
+        ValueError: If the folder contains no run, or if the run is finished. If another process is
+            training the run. If the configuration of the run differs from `config`.
         NonFiniteError, CheckpointError, PublishError, OSError: For the same reasons as in `train`.
     """
     folder = RunFolder(run)
@@ -119,7 +119,7 @@ def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
 
 
 def _check_name(config: RunConfig) -> None:
-    """Raise a `ValueError` unless the name of a new run is valid in paths, URLs and commands."""
+    """Raise a `ValueError` if the name of a new run is invalid in a path, a URL or a command."""
     if _NAME.fullmatch(config.name):
         return
     raise ValueError(

@@ -237,8 +237,8 @@ class _Client:
 
         Returns:
             The reconstructions. For an array, the result has the shape of the inputs. For a table,
-            the result is of the same type as the inputs, a dictionary or a `DataFrame`, and has
-            only the columns that the model uses.
+            the result is a dictionary or a `DataFrame`, like the inputs. The result has only the
+            columns that the model uses.
         """
         if not _is_table(inputs):
             return self._rows("serving_default", inputs, condition)["reconstructions"]

@@ -55,9 +55,8 @@ def publish(
         model: A keras_gen model.
         base: Folder of the model's versions, such as `savedmodels/vae`.
         png: Whether to add a signature `NAME_bytes` for each signature `NAME` of the SavedModel. A
-            signature is a function that the server offers. If an input or an output of `NAME` is a
-            batch of images, then this input or output of `NAME_bytes` is a batch of PNG files.
-            Default: False.
+            signature is a function that the server offers. The signature `NAME_bytes` has PNG files
+            in place of each batch of images. Default: False.
         card: Markdown text for the section "Training" of the model card, for instance the settings
             and the final metrics. Default: no text, and no such section.
         class_names: Name of each class of a conditional model. The label k stands for
