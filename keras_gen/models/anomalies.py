@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-from typing import Any
+import fractions
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -12,6 +14,9 @@ import tensorflow as tf
 from keras_gen._arguments import is_real
 from keras_gen._typing import Examples, TensorLike
 from keras_gen.models.base import CheckedBatch, GenerativeModel
+
+ScoreFunctions: TypeAlias = tuple[Callable[[], tf.Tensor], Callable[[], tf.Tensor]]
+"""Functions without arguments that return `score(x)` and `score_per_feature(x)`."""
 
 _BATCH = 256  # number of examples whose scores `calibrate` computes together
 
@@ -49,55 +54,144 @@ class AnomalyDetector(GenerativeModel):
         raise NotImplementedError(f"{type(self).__name__} must implement `score_per_feature`.")
 
     def calibrate(
-        self, x: Examples, quantile: float = 0.99, condition: TensorLike | None = None
+        self,
+        x: Examples,
+        quantile: float | None = None,
+        condition: TensorLike | None = None,
+        *,
+        false_alarm_rate: float | None = None,
+        anomalies: TensorLike | None = None,
+        false_alarm_cost: float | None = None,
+        miss_cost: float | None = None,
     ) -> float:
-        """Compute and store the threshold of `is_anomaly`, given data `x` without anomalies.
+        """Compute and store the threshold of `is_anomaly`, given the anomaly scores of `x`.
 
-        The threshold is the `quantile` of the anomaly scores of `x`. Use data that the model was
-        not trained on. Then about a fraction 1 − `quantile` of new examples without anomalies will
-        have a score above the threshold. The `.keras` file contains the threshold. With a
-        threshold, the exported function `score` also returns `anomaly`. If you compile an
-        autoencoder with another loss later, its threshold is removed.
+        Use data that the model was not trained on. There are three ways to choose the threshold:
+
+        * `quantile`: the threshold is this quantile of the scores of `x`. `x` must not contain
+          anomalies. About a fraction 1 − `quantile` of new examples without anomalies will have a
+          score above the threshold.
+        * `false_alarm_rate`: `x` must not contain anomalies. The threshold is the
+          ⌈(n + 1)(1 − `false_alarm_rate`)⌉-th smallest of the n scores of `x`. If `x` and a new
+          example are exchangeable (for instance, independent examples of one distribution), then
+          the score of the new example is above the threshold with a probability of at most
+          `false_alarm_rate`. This guarantee holds for each n and each distribution. The probability
+          is an average over the possible data `x`: for one `x`, the rate can be higher or lower.
+          Such a threshold is called conformal (Laxhammar and Falkman 2010; Bates et al. 2023,
+          arXiv:2104.08279).
+        * `anomalies`: labels say which examples of `x` are anomalies. The threshold maximizes the
+          F1 score on `x`. If you pass both costs, it minimizes the total cost on `x` instead. `x`
+          must contain as large a fraction of anomalies as new data. If several thresholds are
+          equally good, the highest is used. The threshold is halfway between two scores of `x`, or
+          slightly below the lowest score, or equal to the highest score.
+
+        If none of the three is given, `quantile` is 0.99. A score that is NaN counts as infinite.
+        The `.keras` file contains the threshold. With a threshold, the exported function `score`
+        also returns `anomaly`. If you compile an autoencoder with another loss later, its threshold
+        is removed.
 
         Args:
-            x: Data without anomalies: an array, or a `tf.data.Dataset` of batches. For a
-                conditional model, a batch of a data set is a pair (data, labels). For other models,
-                a batch can also be a pair (noisy data, clean data). For an accurate threshold, pass
-                at least 100 / (1 − `quantile`) examples, so that about a hundred scores are above
-                the threshold.
+            x: An array, or a `tf.data.Dataset` of batches. For a conditional model, a batch of a
+                data set is a pair (data, labels). For other models, a batch can also be a pair
+                (noisy data, clean data). For an accurate quantile, pass at least
+                100 / (1 − `quantile`) examples, so that about a hundred scores are above the
+                threshold. For `false_alarm_rate`, pass at least 1 / `false_alarm_rate` − 1
+                examples.
             quantile: Fraction of the examples whose score is at most the threshold, a number
-                between 0 and 1. Default: 0.99.
+                between 0 and 1. Default: 0.99, if no other way is chosen.
             condition: Labels `[n]` if the model is conditional and `x` is an array. None in all
                 other cases.
+            false_alarm_rate: Largest probability that an example without anomalies has a score
+                above the threshold, a number between 0 and 1.
+            anomalies: Bool array `[n]`, True for each example of the array `x` that is an anomaly.
+                1 and 0 are also accepted.
+            false_alarm_cost: Cost of one example that is not an anomaly but has a score above the
+                threshold. A number of at least 0.
+            miss_cost: Cost of one anomaly whose score is not above the threshold, in the same unit
+                as `false_alarm_cost`. A number of at least 0.
 
         Returns:
             The threshold.
 
         Raises:
-            ValueError: If `x` is empty or invalid, or if `quantile` is not between 0 and 1.
+            ValueError: If `x` or another argument is invalid, if `x` is empty or has too few
+                examples for `false_alarm_rate`, or if the threshold would be infinite.
+
+        Example:
+            >>> import numpy as np
+            >>> from keras_gen import RegularizedAutoencoder, networks
+            >>> encoder = networks.mlp((2,), (1,), hidden=())
+            >>> decoder = networks.mlp((1,), (2,), hidden=())
+            >>> autoencoder = RegularizedAutoencoder(encoder, decoder, seed=0)
+            >>> autoencoder.compile(loss="mse")
+            >>> x = np.random.default_rng(0).normal(size=(200, 2))
+            >>> threshold = autoencoder.calibrate(x, false_alarm_rate=0.05)
+            >>> int(np.sum(autoencoder.is_anomaly(x)))
+            9
+            >>> threshold = autoencoder.calibrate(x, anomalies=np.abs(x[:, 0]) > 2)
         """
-        if not is_real(quantile) or not 0 < quantile < 1:
+        ways = {
+            "quantile": quantile,
+            "false_alarm_rate": false_alarm_rate,
+            "anomalies": anomalies,
+        }
+        chosen = [name for name, value in ways.items() if value is not None]
+        if len(chosen) > 1:
             raise ValueError(
-                "`quantile` must be a number between 0 and 1, such as 0.99. "
-                f"Received: quantile={quantile!r}"
+                "Expected at most one of `quantile`, `false_alarm_rate` and `anomalies`. "
+                f"Received: {' and '.join(chosen)}."
             )
-        if not isinstance(x, tf.data.Dataset) and not hasattr(x, "dtype"):
+        if quantile is None:
+            quantile = 0.99
+        _check_fraction("quantile", quantile, 0.99)
+        if false_alarm_rate is not None:
+            _check_fraction("false_alarm_rate", false_alarm_rate, 0.01)
+        costs = _checked_costs(false_alarm_cost, miss_cost, anomalies is not None)
+        self._check_calibration_data(x, condition, anomalies is not None)
+        self.data_check.before_work(x, None if condition is None else np.asarray(condition))
+        labels = None if anomalies is None else _checked_labels(anomalies, len(x))
+        parts = [self.score_of_batch(self.unpack(data)).numpy() for data in _batches(x, condition)]
+        scores = np.concatenate(parts) if parts else np.empty(0, np.float32)
+        if not len(scores):
+            raise ValueError("Expected at least one in-distribution example. Received: none.")
+        infinite = ~np.isfinite(scores)
+        scores = np.where(np.isnan(scores), np.inf, scores)
+        if labels is not None:
+            threshold = _best_threshold(scores, labels, costs)
+        elif false_alarm_rate is not None:
+            threshold = _conformal_threshold(scores, false_alarm_rate)
+        else:
+            with np.errstate(invalid="ignore"):  # NumPy interpolates between infinite scores
+                threshold = np.quantile(scores, quantile)
+        if not np.isfinite(threshold):
+            raise ValueError(
+                f"Expected finite scores. Received: scores with an infinite threshold, since "
+                f"{infinite.sum()} of the {len(scores)} scores is NaN or infinite. Check the "
+                "training of the model, or remove these examples."
+            )
+        self.threshold = float(threshold)
+        return self.threshold
+
+    def _check_calibration_data(
+        self, x: Examples, condition: TensorLike | None, labelled: bool
+    ) -> None:
+        """Check the types of the data and the labels that `calibrate` receives."""
+        is_dataset = isinstance(x, tf.data.Dataset)
+        if not is_dataset and not hasattr(x, "dtype"):
             raise ValueError(
                 f"Expected `x` as an array or a tf.data.Dataset. Received: {type(x).__name__}."
             )
-        if isinstance(x, tf.data.Dataset) and condition is not None:
+        if is_dataset and condition is not None:
             raise ValueError(
                 "Expected no `condition`, because a tf.data.Dataset contains its labels itself. "
                 "Received: labels. Use a data set of pairs (data, labels)."
             )
-        self.data_check.before_work(x, None if condition is None else np.asarray(condition))
-        scores: list[float] = []
-        for data in _batches(x, condition):
-            scores.extend(self.score_of_batch(self.unpack(data)).numpy())
-        if not scores:
-            raise ValueError("Expected at least one in-distribution example. Received: none.")
-        self.threshold = float(np.quantile(scores, quantile))
-        return self.threshold
+        if is_dataset and labelled:
+            raise ValueError(
+                "Expected `x` as an array if `anomalies` are given, because a data set can change "
+                "the order of its examples. Received: a tf.data.Dataset. Convert it: "
+                "x, y = keras_gen.data.as_arrays(dataset)."
+            )
 
     def is_anomaly(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """Return whether the score of each example is above the threshold, bool `[batch]`.
@@ -120,6 +214,47 @@ class AnomalyDetector(GenerativeModel):
         """Return whether each score is above the threshold. A NaN counts as above."""
         return ~(score <= self.threshold)
 
+    def score_functions(self, x: TensorLike, condition: TensorLike | None = None) -> ScoreFunctions:
+        """Return two functions without arguments, which return the two kinds of scores of `x`.
+
+        The first function returns `score(x)`, and the second one `score_per_feature(x)`. A subclass
+        can override this method so that both functions share work, such as a reconstruction.
+        """
+        labels = self._condition_arguments(condition, x)
+        return (
+            functools.partial(self.score, x, *labels),
+            functools.partial(self.score_per_feature, x, *labels),
+        )
+
+    def score_and_features(
+        self, x: TensorLike, condition: TensorLike | None = None
+    ) -> tuple[tf.Tensor, tf.Tensor | None]:
+        """Compute `score(x)` and `score_per_feature(x)`, with one call of the networks if possible.
+
+        Args:
+            x: Data `[batch, *data_shape]`.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
+
+        Returns:
+            `(score, per_feature)`. `per_feature` is None if `score_per_feature` raises a
+            `ValueError`, because the score is not a sum over the elements.
+
+        Raises:
+            ValueError: If `score` raises an error.
+        """
+        # A subclass of the user that overrides `score` need not override `score_functions`.
+        names = ("score", "score_per_feature", "score_functions")
+        owners: set[Any] = {
+            next(cls for cls in type(self).__mro__ if name in vars(cls)) for name in names
+        }
+        owner = owners.pop() if len(owners) == 1 else AnomalyDetector
+        score_function, per_feature_function = owner.score_functions(self, x, condition)
+        score = score_function()
+        try:
+            return score, per_feature_function()
+        except ValueError:  # a loss or a likelihood of the user may not be a sum over elements
+            return score, None
+
     def score_outputs(
         self, inputs: tf.Tensor, condition: TensorLike | None = None
     ) -> dict[str, tf.Tensor]:
@@ -138,14 +273,12 @@ class AnomalyDetector(GenerativeModel):
         valid = self.data_check.valid(inputs)
         valid_rows = tf.reduce_all(valid, axis=tf.range(1, tf.rank(valid)), keepdims=True)
         x = tf.where(valid_rows, inputs, self.data_check.example)
-        labels = self._condition_arguments(condition, x)
+        score, per_feature = self.score_and_features(x, condition)
         is_valid = tf.reshape(valid_rows, (-1,))
-        score = tf.where(is_valid, self.score(x, *labels), np.inf)
+        score = tf.where(is_valid, score, np.inf)
         outputs = {"score": score}
-        # A loss or a likelihood of the user may not be a sum over elements.
-        with contextlib.suppress(ValueError):
+        if per_feature is not None:
             of_invalid = tf.where(valid, 0.0, np.inf)
-            per_feature = self.score_per_feature(x, *labels)
             outputs["per_feature"] = tf.where(valid_rows, per_feature, of_invalid)
         if self.threshold is not None:
             outputs["anomaly"] = self.exceeds(score)
@@ -163,3 +296,112 @@ def _batches(x: Examples, condition: TensorLike | None) -> Iterator[Any]:
             yield tf.convert_to_tensor(x[part])
         else:
             yield tf.convert_to_tensor(x[part]), tf.convert_to_tensor(condition[part])
+
+
+# === Thresholds ===
+
+
+def _check_fraction(name: str, value: Any, example: float) -> None:
+    """Raise a `ValueError` unless `value` is a number between 0 and 1."""
+    if not is_real(value) or not 0 < value < 1:
+        raise ValueError(
+            f"`{name}` must be a number between 0 and 1, such as {example}. "
+            f"Received: {name}={value!r}"
+        )
+
+
+def _checked_costs(
+    false_alarm_cost: float | None, miss_cost: float | None, labelled: bool
+) -> tuple[float, float] | None:
+    """Check the costs of `calibrate`. Return both costs, or None if there are none."""
+    if false_alarm_cost is None and miss_cost is None:
+        return None
+    received = f"Received: false_alarm_cost={false_alarm_cost!r}, miss_cost={miss_cost!r}"
+    if not labelled:
+        raise ValueError(
+            "`false_alarm_cost` and `miss_cost` need `anomalies`, the labels of the examples. "
+            f"{received} without `anomalies`."
+        )
+    if false_alarm_cost is None or miss_cost is None:
+        raise ValueError(f"Expected both `false_alarm_cost` and `miss_cost`. {received}")
+    costs = {"false_alarm_cost": false_alarm_cost, "miss_cost": miss_cost}
+    for name, cost in costs.items():
+        if not is_real(cost) or not 0 <= cost < np.inf:
+            raise ValueError(f"`{name}` must be a number of at least 0. Received: {name}={cost!r}")
+    if false_alarm_cost == miss_cost == 0:
+        raise ValueError(f"Expected at least one cost above 0. {received}")
+    return float(false_alarm_cost), float(miss_cost)
+
+
+def _checked_labels(anomalies: TensorLike, number: int) -> np.ndarray:
+    """Check the labels of `calibrate`, and return them as a bool array `[number]`."""
+    labels = np.asarray(anomalies)
+    if labels.shape != (number,):
+        raise ValueError(
+            f"`anomalies` must contain one value per example, shape ({number},). "
+            f"Received: shape {labels.shape}."
+        )
+    if not np.isin(labels, (0, 1)).all():
+        wrong = labels[~np.isin(labels, (0, 1))][0]
+        raise ValueError(
+            "`anomalies` must be True or 1 for an anomaly, and False or 0 for each other example. "
+            f"Received: {wrong!r}."
+        )
+    labels = labels.astype(bool)
+    if labels.all() or not labels.any():
+        raise ValueError(
+            "`anomalies` must mark at least one anomaly and one other example. "
+            f"Received: {labels.sum()} anomalies among {number} examples."
+        )
+    return labels
+
+
+def _conformal_threshold(scores: np.ndarray, false_alarm_rate: float) -> float:
+    """Return the ⌈(n + 1)(1 − `false_alarm_rate`)⌉-th smallest of n scores.
+
+    The rank of a new score among n + 1 exchangeable scores is uniform, if there are no ties.
+    Therefore the new score is above the k-th smallest of the n other scores with the probability
+    (n + 1 − k) / (n + 1). Ties make this probability smaller.
+    """
+    # A fraction has no rounding errors, so that 0.29 of 100 is 29.
+    rate = fractions.Fraction(str(float(false_alarm_rate)))
+    above = math.floor((len(scores) + 1) * rate)
+    if above == 0:
+        raise ValueError(
+            f"Expected at least {math.ceil(1 / rate) - 1} examples for "
+            f"false_alarm_rate={false_alarm_rate!r}. Received: {len(scores)}. Pass more examples, "
+            "or a larger rate."
+        )
+    return float(np.sort(scores)[len(scores) - above])
+
+
+def _best_threshold(
+    scores: np.ndarray, anomalies: np.ndarray, costs: tuple[float, float] | None
+) -> float:
+    """Return the highest threshold with the largest F1 score, or with the smallest cost.
+
+    Args:
+        scores: Anomaly scores `[n]` without NaN, float32.
+        anomalies: Bool `[n]`, True for each anomaly.
+        costs: The cost of a false alarm and the cost of a missed anomaly. If None, the F1 score
+            decides.
+    """
+    values = np.unique(scores)
+    with np.errstate(over="ignore", invalid="ignore"):
+        middle = values[:-1] / 2 + values[1:] / 2
+    # Two neighboring float32 numbers have no float32 number between them.
+    separates = (middle >= values[:-1]) & (middle < values[1:])
+    below = np.nextafter(values[:1], -np.inf, dtype=np.float32)
+    thresholds = np.concatenate(
+        [below, np.where(separates, middle, values[:-1]), values[-1:]], dtype=np.float32
+    )
+    of_anomalies = np.sort(scores[anomalies])
+    of_others = np.sort(scores[~anomalies])
+    missed = np.searchsorted(of_anomalies, thresholds, side="right")
+    false_alarms = len(of_others) - np.searchsorted(of_others, thresholds, side="right")
+    if costs is None:
+        found = len(of_anomalies) - missed
+        quality = 2 * found / (2 * found + false_alarms + missed)
+    else:
+        quality = -(costs[0] * false_alarms + costs[1] * missed)
+    return float(thresholds[np.flatnonzero(quality == quality.max())[-1]])
