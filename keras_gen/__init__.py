@@ -7,6 +7,7 @@ these classes.
 """
 
 import importlib
+import pathlib
 import sys
 import types
 from typing import TYPE_CHECKING, Any
@@ -75,24 +76,36 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
+def _modules() -> list[str]:
+    """Return the names of all modules of this package, except for the package itself."""
+    folder = pathlib.Path(__file__).parent
+    files = (path.relative_to(folder).with_suffix("") for path in folder.rglob("*.py"))
+    names = {".".join(("keras_gen", *file.parts)).removesuffix(".__init__") for file in files}
+    return sorted(names - {"keras_gen"})
+
+
 def _register_classes(module: types.ModuleType) -> None:
     """Register all classes of keras_gen with Keras, by importing the modules in `_WITH_CLASSES`.
 
     The library wrapt calls this function after the import of Keras, and after the import of each
-    module in `_WITH_CLASSES`. These modules import each other. Therefore a call can happen while
-    another of these imports is still running. The function ignores such calls. It acts only for the
-    module in `_WITH_CLASSES` whose import started first. `sys.modules` lists modules in the order
-    in which their imports started. If no module in `_WITH_CLASSES` was imported yet, the function
-    acts for Keras.
+    module of keras_gen. Such an import can run inside another, because modules import each other.
+    The function does its work only at the end of the outermost of these imports. Otherwise, a
+    module in `_WITH_CLASSES` could need a module whose import has not ended yet. Python marks the
+    spec of such a module as `_initializing`.
 
     Args:
-        module: The module that was imported.
+        module: The module whose import ends.
     """
-    outermost = next((name for name in sys.modules if name in _WITH_CLASSES), "keras")
-    if module.__name__ == outermost:
-        for name in _WITH_CLASSES:
-            importlib.import_module(name)
+    if "keras" not in sys.modules:
+        return
+    for name in ("keras", *_MODULES):
+        other = sys.modules.get(name, module)
+        if other is not module and getattr(other.__spec__, "_initializing", False):
+            return
+    for name in _WITH_CLASSES:
+        importlib.import_module(name)
 
 
-for _name in ("keras", *_WITH_CLASSES):
+_MODULES = _modules()
+for _name in ("keras", *_MODULES):
     wrapt.when_imported(_name)(_register_classes)

@@ -66,6 +66,11 @@ SLOW = {
     "test_import.py::test_any_import_registers_all_classes[*": (
         "test_import.py::test_classes_are_registered_after_the_outermost_import[*",
     ),
+    # a hundred modules, half a second each
+    "test_import.py::test_every_module_can_be_imported_first[*": (
+        "test_import.py::test_a_module_without_classes_can_be_imported_first[*",
+        "test_import.py::test_classes_are_registered_after_the_outermost_import[*",
+    ),
     # XLA compiles for seconds; the autoencoder shows the same branches of the step
     f"{MIXED}[vae-*-XLA]": (
         f"{MIXED}[autoencoder-mixed_float16-XLA]",

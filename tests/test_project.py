@@ -81,7 +81,8 @@ def test_every_kind_of_circle_is_found(tmp_path, monkeypatch, back):
 
 FRAMEWORKS = ("keras", "tensorflow", "tensorflow_datasets", "tensorflow_probability", "tf_keras")
 PRIVATE_MODULES = ("keras.src", "tensorflow.python", "tensorflow_probability.python")
-NAMEDTUPLE = ("_asdict", "_fields", "_replace")
+# Names of named tuples, and the mark of a module whose import has not ended.
+OF_PYTHON = ("_asdict", "_fields", "_replace", "_initializing")
 # There is no public list of the operations that TensorFlow registers.
 ALLOWED_IMPORTS = {"serving/_clean_check.py": "tensorflow.python.framework.op_def_registry"}
 
@@ -155,7 +156,7 @@ def private_accesses(tree, own_names):
             name = node.args[1].value
         else:
             continue
-        if is_private(name) and name not in own_names and name not in NAMEDTUPLE:
+        if is_private(name) and name not in own_names and name not in OF_PYTHON:
             found.append(f"{node.lineno}: {ast.unparse(node)}")
     return found
 
