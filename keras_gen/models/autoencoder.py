@@ -20,7 +20,7 @@ from keras_gen.fitting.loss_check import (
     per_example,
     per_example_loss,
 )
-from keras_gen.models.anomalies import AnomalyDetector
+from keras_gen.models.anomalies import AnomalyDetector, ScoreFunctions
 from keras_gen.models.base import CheckedBatch
 from keras_gen.networks._checks import check_logits, check_network, output_range
 from keras_gen.networks._copies import check_accepts_missing, float32_function
@@ -351,9 +351,9 @@ class RegularizedAutoencoder(AnomalyDetector):
     ) -> tf.Tensor:
         """Return one output of `generate` per latent vector, `[batch, *data_shape]`.
 
-        A row of a table is sampled from p(x | x̂), where x̂ is the output of the decoder, because
-        the mean of two categories is not a category. For all other data, the method returns
-        `decode(latents)`.
+        A row of a table is sampled from p(x | x̂), where x̂ is the output of the decoder. A mean is
+        not returned, because the mean of two categories is not a category. For all other data, the
+        method returns `decode(latents)`.
         """
         if self.likelihood is None or not self.likelihood.generates_samples:
             return super().outputs_for(latents, seed, condition)
@@ -376,8 +376,8 @@ class RegularizedAutoencoder(AnomalyDetector):
         Raises:
             ValueError: If the model is not compiled, or if `x` has the wrong shape or dtype.
         """
-        x = self._scored(x, condition)
-        return self.reconstruction_error(x, self._decoded(x))
+        score, _ = self.score_functions(x, condition)
+        return score()
 
     def score_per_feature(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """Compute how much each element of each example adds to the anomaly score.
@@ -395,12 +395,28 @@ class RegularizedAutoencoder(AnomalyDetector):
             ValueError: If an argument is invalid, as in `score`, or if the loss is not a sum or a
                 mean over the elements.
         """
+        _, per_feature = self.score_functions(x, condition)
+        return per_feature()
+
+    def score_functions(self, x: TensorLike, condition: TensorLike | None = None) -> ScoreFunctions:
+        """Reconstruct `x`, and return functions that compute scores from the reconstruction.
+
+        Returns:
+            Two functions without arguments. They return `score(x)` and `score_per_feature(x)`.
+        """
         x = self._scored(x, condition)
         output = self._decoded(x)
-        if self.likelihood is not None:
-            return -self.likelihood.element_log_prob(self.likelihood(output), x)
-        self._check_elementwise_loss()
-        return self._error_per_element(x, output)
+
+        def score() -> tf.Tensor:
+            return self.reconstruction_error(x, output)
+
+        def per_feature() -> tf.Tensor:
+            if self.likelihood is not None:
+                return -self.likelihood.element_log_prob(self.likelihood(output), x)
+            self._check_elementwise_loss()
+            return self._error_per_element(x, output)
+
+        return score, per_feature
 
     def _error_per_element(self, target: tf.Tensor, output: tf.Tensor) -> tf.Tensor:
         """Return how much each element adds to the loss of its example, `[batch, *data_shape]`."""
@@ -456,8 +472,8 @@ class RegularizedAutoencoder(AnomalyDetector):
             num_components: Number of components of the mixture.
 
         Raises:
-            ValueError: If the latents are not vectors, if the model already has a prior of another
-                kind, or if it already has a mixture with another number of components.
+            ValueError: If the latents are not vectors. If the model already has a prior of another
+                kind, or a mixture with another number of components.
         """
         if len(self.latent_shape) != 1:
             raise ValueError(

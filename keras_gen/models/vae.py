@@ -16,7 +16,7 @@ from keras_gen.distributions import Likelihood, Posterior, Prior, StandardNormal
 from keras_gen.distributions._checks import check_distribution, check_prior
 from keras_gen.fitting.data_check import DataCheck
 from keras_gen.fitting.loss_check import per_example
-from keras_gen.models.anomalies import AnomalyDetector
+from keras_gen.models.anomalies import AnomalyDetector, ScoreFunctions
 from keras_gen.models.base import CheckedBatch
 from keras_gen.networks._checks import (
     check_logits,
@@ -37,8 +37,8 @@ class VAE(AnomalyDetector):
 
     The encoder maps data x to a posterior q(z | x) of the latents z. The decoder maps z to a
     likelihood p(x | z). The prior is p(z). By default, training maximizes the evidence lower bound
-    (ELBO) of log p(x), which is E_q[log p(x | z)] − KL(q(z | x) ‖ p(z)), where E_q is the mean over
-    samples z of q(z | x).
+    (ELBO) of log p(x). The ELBO is E_q[log p(x | z)] − KL(q(z | x) ‖ p(z)), where E_q is the mean
+    over samples z of q(z | x).
 
     The model is conditional if the encoder or the decoder has an input named `condition`, or if the
     prior depends on labels. Pass the labels as in `fit(x, labels)`, `encode(x, labels)`,
@@ -345,13 +345,12 @@ class VAE(AnomalyDetector):
             num_samples: Number of samples of z per example.
 
         Raises:
-            ValueError: If `x` has the wrong shape or dtype, if a conditional model gets no
-                labels, if a model that is not conditional gets labels, or if `num_samples` is not a
-                positive integer.
+            ValueError: If `x` has the wrong shape or dtype, or if `num_samples` is not a positive
+                integer. If a conditional model gets no labels, or if a model that is not
+                conditional gets labels.
         """
-        x, condition = self.checked_arguments(x, condition)
-        z, kl = self._score_samples(x, condition, num_samples)
-        return kl - tf.reduce_mean(self._likelihood(z, condition).log_prob(x), axis=0)
+        score, _ = self.score_functions(x, condition, num_samples)
+        return score()
 
     def score_per_feature(
         self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16
@@ -375,11 +374,29 @@ class VAE(AnomalyDetector):
             ValueError: If an argument is invalid, as in `score`, or if the likelihood does not
                 compute log p(x | z) as a sum over the elements.
         """
+        _, per_feature = self.score_functions(x, condition, num_samples)
+        return per_feature()
+
+    def score_functions(
+        self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16
+    ) -> ScoreFunctions:
+        """Decode samples of z, and return functions that compute scores from the decoded samples.
+
+        Returns:
+            Two functions without arguments. They return `score(x)` and `score_per_feature(x)`.
+        """
         x, condition = self.checked_arguments(x, condition)
-        z, _ = self._score_samples(x, condition, num_samples)
+        z, kl = self._score_samples(x, condition, num_samples)
         likelihood = self._likelihood(z, condition)
-        log_prob = self.likelihood.element_log_prob(likelihood, x)
-        return -tf.reduce_mean(log_prob, axis=0)
+
+        def score() -> tf.Tensor:
+            return kl - tf.reduce_mean(likelihood.log_prob(x), axis=0)
+
+        def per_feature() -> tf.Tensor:
+            log_prob = self.likelihood.element_log_prob(likelihood, x)
+            return -tf.reduce_mean(log_prob, axis=0)
+
+        return score, per_feature
 
     def score_of_batch(self, batch: CheckedBatch) -> tf.Tensor:
         """Return the anomaly score of each example of a batch, `[batch]`."""
@@ -458,13 +475,13 @@ class VAE(AnomalyDetector):
         """Replace the missing elements of each example, which are NaN in `x`.
 
         The method samples latents z_1 … z_K from q(z | x). In the formulas, x stands for the
-        observed elements only. The weight of z_k is proportional to p(x | z_k) p(z_k) / q(z_k | x),
-        and the weights sum to 1 (Mattei & Frellsen 2019, arXiv:1812.02633, equation 12). By
-        default, a missing number is replaced by its mean given the observed elements. This mean is
-        the weighted average, over k, of the means of p(x | z_k). The mean of a count is rounded. A
-        missing category is replaced by the most probable one. With the likelihood
-        `Columns(…, scale="mixture")`, the mean of a count is an approximation from the medians of
-        the components, because the exact mean can be infinite.
+        observed elements only. The weight of z_k is proportional to p(x | z_k) p(z_k) / q(z_k | x).
+        The weights sum to 1 (Mattei & Frellsen 2019, arXiv:1812.02633, equation 12). By default, a
+        missing number is replaced by its mean given the observed elements. This mean is the
+        weighted average, over k, of the means of p(x | z_k). The mean of a count is rounded. A
+        missing category is replaced by the most probable one. If the likelihood is `Columns` with
+        `scale="mixture"`, the exact mean of a count can be infinite. Then the mean is approximated
+        from the medians of the components.
 
         With `num_imputations`, each imputation is a sample of the missing elements given the
         observed ones. Use several imputations to see how uncertain the missing elements are. To

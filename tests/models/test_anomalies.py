@@ -132,6 +132,40 @@ def image_vae(conditional):
     )
 
 
+def test_an_exported_score_decodes_once(detector):
+    decoded = []
+    handle = detector.decoder.call
+    detector.decoder.call = lambda *args, **kwargs: decoded.append(1) or handle(*args, **kwargs)
+    try:
+        detector.score_outputs(tf.constant(X))
+    finally:
+        del detector.decoder.call
+    assert len(decoded) == 1
+
+
+@pytest.mark.parametrize("name", ["score", "score_per_feature"])
+def test_a_subclass_that_overrides_one_score_is_exported_with_it(name):
+    class Doubled(VAE):
+        pass
+
+    setattr(Doubled, name, lambda self, x, condition=None: 2 * getattr(VAE, name)(self, x))
+    model = Doubled(
+        *(
+            getattr(image_vae(False), part)
+            for part in ("encoder", "decoder", "posterior", "likelihood")
+        ),
+        seed=0,
+    )
+    x = tf.constant(RANDOM.integers(0, 2, (5, 4, 4, 1)), tf.float32)
+    outputs = model.score_outputs(x)
+    factors = {"score": 1, "score_per_feature": 1, name: 2}
+    score = VAE.score(model, x)
+    parts = VAE.score_per_feature(model, x)
+    np.testing.assert_allclose(outputs["score"], factors["score"] * score, rtol=1e-5)
+    expected = factors["score_per_feature"] * parts
+    np.testing.assert_allclose(outputs["per_feature"], expected, rtol=1e-5)
+
+
 def test_a_conditional_vae_is_calibrated_with_labels():
     model = image_vae(conditional=True)
     x = RANDOM.integers(0, 2, (30, 4, 4, 1)).astype("float32")

@@ -58,7 +58,9 @@ def test_a_model_with_a_problem_is_not_published(tmp_path, monkeypatch):
     model = compiled_for_publishing()
     score = model.score
     monkeypatch.setattr(
-        model, "score", lambda x: score(x) + 1 / tf.cast(tf.shape(x)[0], tf.float32)
+        model,
+        "score_and_features",
+        lambda x, condition: (score(x) + 1 / tf.cast(tf.shape(x)[0], tf.float32), None),
     )
     with pytest.raises(
         serving.PublishError,
