@@ -1,7 +1,8 @@
-"""Read delimited text files: encoding, separator, header, missing values, numbers.
+"""Read delimited text files, such as .csv files, and infer their format.
 
-`CsvFile` infers from the beginning of a file how it is written. pyarrow or pandas then parses it.
-Checks that they do not make, such as that of short rows, are made on the bytes.
+`CsvFile` infers the encoding, the separator, the decimal sign and the header from the beginning of
+a file. Then pyarrow or pandas parses the file. This module also makes checks that pyarrow and
+pandas do not make. For instance, it checks that no row has too few fields.
 """
 
 from __future__ import annotations
@@ -51,15 +52,17 @@ _SPACES = " '\u00a0\u2009\u202f’"  # separators of thousands that are never de
 
 
 class CsvFile:
-    """A delimited text file.
+    """A delimited text file that contains a table, such as a .csv file.
 
     Args:
-        path: The file. A suffix `.gz` means that it is compressed.
-        separator, decimal, encoding: What separates fields, the decimal sign, and the encoding.
-            None to infer them.
-        header: Whether the first line contains names. None to infer it.
-        missing: Texts that mean "missing".
-        names: Names of the columns that the file must have, if it has no header.
+        path: Path of the file. If it ends in `.gz`, the file is compressed.
+        separator: Separator of the fields, such as `";"`. Default: inferred.
+        decimal: Decimal sign, `"."` or `","`. Default: inferred.
+        encoding: Encoding of the file, such as `"cp1252"`. Default: inferred.
+        header: Whether the first line contains the names of the columns. Default: inferred.
+        missing: Texts that stand for a missing value.
+        names: Expected names of the columns. If the file has no header, its columns get these
+            names. Default: `column_0`, `column_1` and so on.
     """
 
     def __init__(
@@ -151,7 +154,10 @@ class CsvFile:
             ) from None
 
     def _use_windows_encoding(self, content: bytes) -> str:
-        """Decode content that is not UTF-8 with the encoding of Windows in Western Europe."""
+        """Decode content that is not valid UTF-8 as Windows-1252, and warn.
+
+        Windows-1252 (cp1252) is the encoding of Windows in Western Europe.
+        """
         text = None
         if self.encoding == "utf-8" and not self.encoding_is_known:
             with contextlib.suppress(UnicodeDecodeError):
@@ -171,7 +177,7 @@ class CsvFile:
 
     @staticmethod
     def _skipped_lines(lines: list[str]) -> int:
-        """Return the number of lines before the table: blank lines, comments, `sep=;`."""
+        """Count the lines before the table: blank lines, comments, and lines such as `sep=;`."""
         for index, line in enumerate(lines):
             text = line.strip()
             is_comment = text.startswith("#") and not any(
@@ -183,12 +189,15 @@ class CsvFile:
 
     @staticmethod
     def _declared_separator(lines: list[str]) -> str | None:
-        """Return the separator of a first line such as `sep=;`, which spreadsheets write."""
+        """Return the separator that the first line declares, or None.
+
+        Spreadsheet programs declare the separator by a line such as `sep=;`.
+        """
         found = re.fullmatch(r"sep=(.)", lines[0].strip("\r\n"), re.I)
         return found[1] if found else None
 
     def _fields(self, lines: Iterable[str], strict: bool = False) -> Any:
-        """Return a reader of the fields of each record."""
+        """Return an iterator over the records, which yields the fields of each record."""
         if self.separator == _WHITESPACE:
             return _FieldsBetweenSpaces(lines)
         return csv.reader(
@@ -196,7 +205,7 @@ class CsvFile:
         )
 
     def _sample_rows(self, lines: list[str]) -> tuple[list[list[str]], int]:
-        """Return the fields of the first rows, and the number of lines of the very first one."""
+        """Return the fields of the first rows, and the number of lines that the first row spans."""
         csv.field_size_limit(2**31 - 1)
         try:
             reader = self._fields(lines)
@@ -213,7 +222,15 @@ class CsvFile:
     def _commented_header(
         self, lines: list[str], first: int, rows: list[list[str]]
     ) -> list[str] | None:
-        """Return the names of a header that starts with `#`, as `numpy.savetxt` writes it."""
+        """Return the column names in a comment directly above rows of numbers, or None.
+
+        `numpy.savetxt` writes the names as a comment, which starts with `#`.
+
+        Args:
+            lines: Lines of the file.
+            first: Index of the line in which the first row starts.
+            rows: Fields of the first rows.
+        """
         if not first or not lines[first - 1].lstrip().startswith("#"):
             return None
         if not all(_NUMBER.fullmatch(field) or field in self.missing for field in rows[0]):
@@ -223,7 +240,15 @@ class CsvFile:
         return header if len(header) == len(rows[0]) else None
 
     def _sniff_header(self, rows: list[list[str]], names: Sequence[str] | None) -> bool:
-        """Return whether the first row contains names."""
+        """Infer whether the first row contains the names of the columns.
+
+        Args:
+            rows: Fields of the first rows.
+            names: Expected names of the columns, or None.
+
+        Raises:
+            ValueError: If the first row can be names or values.
+        """
         first, rest = rows[0], rows[1:]
         if names is not None and set(first) & set(names):
             return True
@@ -281,7 +306,7 @@ class CsvFile:
         return filled
 
     def _sniff_text(self, body: list[list[str]]) -> frozenset[str]:
-        """Return the columns with text in the sample."""
+        """Return the names of the columns that contain text in the first rows."""
         text = set()
         for index, name in enumerate(self.names):
             values = (row[index] for row in body if len(row) > index)
@@ -352,10 +377,10 @@ class CsvFile:
             ) from error
 
     def _parse(self, content: bytes, first_row: int) -> dict[str, Values]:
-        """Return the values of the columns of a block.
+        """Parse a block of the file, and return the values of each column by name.
 
         Args:
-            content: The block, without the header.
+            content: The block, which contains whole records. The header is not part of it.
             first_row: Number of rows before the block.
         """
         if b"\0" in content:
@@ -421,11 +446,16 @@ class CsvFile:
         return columns
 
     def _parse_with_arrow(self, content: bytes, texts: frozenset[str]) -> dict[str, Values] | None:
-        """Parse simple files with pyarrow, which is quicker, if it is installed.
+        """Parse a block of the file with pyarrow, which is faster than pandas.
+
+        Args:
+            content: The block.
+            texts: Names of the columns to read as text.
 
         Returns:
-            The values. None if pyarrow is not installed, if the content has quotation marks, or if
-            pyarrow and pandas could disagree about the content.
+            The values of each column by name. None if pandas must parse the block. This is the case
+            if pyarrow is not installed, if the block contains quotation marks, or if pyarrow and
+            pandas could read the block differently.
         """
         if len(self.separator) != 1 or self.skip_space or b'"' in content:
             return None
@@ -467,11 +497,15 @@ class CsvFile:
     def records(
         self, lines: Iterable[str], before: int | None = None
     ) -> Iterator[tuple[int, list[str]]]:
-        """Yield the line in which each record starts, from 1, and its fields.
+        """Yield `(line, fields)` for each record.
+
+        `line` is the number of the line in which the record starts. The first line of the file has
+        the number 1.
 
         Args:
-            lines: The lines.
-            before: Number of lines of the file before `lines`. By default, those of the header.
+            lines: The lines that contain the records.
+            before: Number of lines of the file before `lines`. Default: the number of lines before
+                the first row.
 
         Raises:
             ValueError: If the quotation marks of a record are invalid.
@@ -492,7 +526,12 @@ class CsvFile:
             ) from None
 
     def _check_records(self, content: bytes, first_row: int) -> None:
-        """Raise an error if a record has the wrong number of fields, or an open quotation mark."""
+        """Raise a `ValueError` if a record has the wrong number of fields, or an open quote.
+
+        Args:
+            content: A block of the file, which contains whole records.
+            first_row: Number of rows before the block.
+        """
         before = self.line(first_row) - 1 if first_row else self.skipped
         for number, row in self.records(_lines(content), before):
             if len(row) != len(self.names):
@@ -510,20 +549,21 @@ class CsvFile:
             return next((number for number, _ in itertools.islice(records, row, None)), 1)
 
     def place(self, row: int) -> str:
-        """Return the place of a row, for error messages."""
+        """Return the line of a row as text, for error messages."""
         return f"line {self.line(row)}"
 
     # === Text ===
 
     def _with_numbers(self, columns: dict[str, Values], first_row: int) -> dict[str, Values] | None:
-        """Convert columns of text to numbers if all of their texts are numbers.
+        """Convert each column of text to numbers, if all of its texts are numbers.
 
         Args:
-            columns: The values of the columns of a block.
+            columns: The values of the columns of a block, by name.
             first_row: Number of rows before the block.
 
         Returns:
-            The columns, or None if the decimal sign is a comma, and the block must be read again.
+            The values of all columns. None if a text shows that the decimal sign of the file is a
+            comma. In this case, the caller must parse the block again.
         """
         texts = {
             name: [str(value) for value in values.distinct]
@@ -579,7 +619,11 @@ def _by_location(columns: dict[str, Values]) -> Callable[[Location], Values]:
 
 
 def _has_fractions(columns: dict[str, Values]) -> bool:
-    """Return whether a column has numbers with a decimal point that cannot be thousands."""
+    """Return whether a number has a decimal point that cannot be a separator of thousands.
+
+    For instance, 0.5 and 1.2345 are such numbers. 1.25 is not such a number, because the text in
+    the file can be 1.250, in which the point can separate thousands.
+    """
     for values in columns.values():
         numbers = values.numbers
         if numbers is not None and numbers.dtype == np.float64:
@@ -593,14 +637,17 @@ def _has_fractions(columns: dict[str, Values]) -> bool:
 
 
 def _look_like_numbers(values: Sequence[object]) -> bool:
-    """Return whether at least half of the first values contain only digits and signs."""
+    """Return whether at least half of the first 1,000 values look like numbers.
+
+    Such a value consists of digits, signs, points, commas, apostrophes and spaces.
+    """
     sample = [str(value) for value in values[:1000]]
     matches = [re.fullmatch(rf"[+-]?[\d.,{_SPACES}]*\d[\d.,]*([eE][+-]?\d+)?", v) for v in sample]
     return bool(sample) and 2 * sum(match is not None for match in matches) >= len(sample)
 
 
 def _all_numbers(values: Sequence[str], decimal: str) -> np.ndarray | None:
-    """Return texts as numbers. None if one of them is not a number, or has leading zeros."""
+    """Convert texts to numbers. If a text is not a number, or has leading zeros, return None."""
     numbers = np.empty(len(values))
     group = "," if decimal == "." else "."
     pattern = re.compile(
@@ -620,7 +667,7 @@ def _all_numbers(values: Sequence[str], decimal: str) -> np.ndarray | None:
 
 
 class _FieldsBetweenSpaces:
-    """Splits lines at spaces, as `csv.reader` does at a separator."""
+    """Iterator that splits each line at spaces. It can replace a `csv.reader`."""
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.line_num = 0
@@ -647,7 +694,7 @@ def _lines(content: bytes) -> io.StringIO:
 
 
 def _end_of_records(content: bytes) -> int:
-    """Return the end of the last line that is not inside quotation marks."""
+    """Return the position after the last line break that is not inside quotation marks."""
     end = len(content)
     while True:
         end = content.rfind(b"\n", 0, end)
@@ -710,7 +757,14 @@ def _count_decimal_signs(body: list[list[str]]) -> tuple[int, int]:
 
 
 def _can_start_with_zero(content: bytes, separator: int) -> bool:
-    """Return whether a field can start with 0 and a digit, or with 0x."""
+    """Return whether a field may start with `0x`, or with 0 and a second digit.
+
+    The check is quick. True does not mean that there is such a field.
+
+    Args:
+        content: Content of the file as bytes.
+        separator: Last byte of the separator of the fields.
+    """
     if re.match(rb"0[\dxX]", content):
         return True
     last_sign = ord(",")  # line ends, quotation marks and spaces have smaller codes, digits larger
@@ -730,7 +784,10 @@ def _can_start_with_zero(content: bytes, separator: int) -> bool:
 
 
 def _columns_with_leading_zeros(file: CsvFile, content: bytes) -> frozenset[str]:
-    """Return the columns of numbers such as `01234` or `0x10`, which are codes and not numbers."""
+    """Return the names of the columns that contain entries such as `01234` or `0x10`.
+
+    Such entries are text, for instance zip codes, and must not be converted to numbers.
+    """
     if file.separator == _WHITESPACE or not _can_start_with_zero(
         content, file.separator.encode()[-1]
     ):

@@ -73,10 +73,9 @@ class Header(NamedTuple):
     has_frames: bool = False
     """Whether the file contains several frames or pages."""
     is_invisible: bool = False
-    """Whether the image is invisible over the background.
+    """Whether the content of the image disappears when the image is drawn over the background.
 
-    The transparency of such an image varies, but all pixels have the same color over the
-    background."""
+    The transparency of such an image varies, but all pixels then have the same color."""
 
 
 @functools.cache
@@ -106,7 +105,8 @@ def read_header(path: str, background: Color) -> Header:
 
     Args:
         path: The file.
-        background: Red, green and blue of the background, from 0 to 255.
+        background: Color over which a transparent image is drawn: red, green and blue, each from 0
+            to 255.
 
     Raises:
         ValueError: If the file is not an image, or if the image has too many pixels.
@@ -136,7 +136,8 @@ def read_image(path: str, background: Color, least_size: int | None = None) -> P
 
     Args:
         path: The file.
-        background: Red, green and blue of the background, from 0 to 255.
+        background: Color over which a transparent image is drawn: red, green and blue, each from 0
+            to 255.
         least_size: If a JPEG image has at least twice this height and width, the decoder may
             return a smaller image. Its height and width are at least `least_size`. Default: the
             image keeps its size.
@@ -156,7 +157,11 @@ def read_image(path: str, background: Color, least_size: int | None = None) -> P
 
 
 def is_colored(image: PIL.Image.Image) -> bool:
-    """Return whether a pixel of an image of mode "L" or "RGB" is not grey."""
+    """Return whether an image contains a pixel that is not grey.
+
+    Args:
+        image: An image of mode "L" or "RGB".
+    """
     if image.mode == "L":
         return False
     pixels = np.asarray(image)
@@ -223,9 +228,9 @@ def _check_transparent_color(path: str, image: PIL.Image.Image) -> None:
 
 
 def _read_plain_header(file: int) -> Header | None:
-    """Return the header of a file that TensorFlow and Pillow decode to the same pixels.
+    """Read the header of a plain image file. For all other files, return None.
 
-    For all other files, return None.
+    A plain file is a JPEG or PNG file that TensorFlow and Pillow decode to the same pixels.
 
     Args:
         file: The descriptor of the open file.
@@ -242,6 +247,10 @@ def _read_plain_jpeg(file: int, head: bytes) -> Header | None:
     """Return the header of a grey or color JPEG file without EXIF data.
 
     For all other files, return None.
+
+    Args:
+        file: The descriptor of the open file.
+        head: The first bytes of the file.
     """
     size = len(head) if len(head) < _HEADER_BYTES else os.fstat(file).st_size
     end = head[-2:] if size == len(head) else os.pread(file, 2, size - 2)
@@ -272,6 +281,10 @@ def _read_plain_png(file: int, head: bytes) -> Header | None:
     """Return the header of an 8-bit PNG file without transparency, EXIF data and animation.
 
     For all other files, return None.
+
+    Args:
+        file: The descriptor of the open file.
+        head: The first bytes of the file.
     """
     if len(head) < 33:
         return None
@@ -297,7 +310,7 @@ def _read_plain_png(file: int, head: bytes) -> Header | None:
 
 
 def _read_other_header(path: str, background: Color) -> Header:
-    """Return the header of a file that Pillow must decode."""
+    """Return the header of an image file, read by Pillow."""
     with _reading(path), PIL.Image.open(path, formats=formats()) as image:
         _check_size(path, *image.size)
         width, height = image.size
@@ -319,10 +332,9 @@ def _read_other_header(path: str, background: Color) -> Header:
 
 
 def _is_invisible(image: PIL.Image.Image, background: Color) -> bool:
-    """Return whether an image is invisible over the background.
+    """Return whether the content of an image disappears when it is drawn over the background.
 
-    The transparency of such an image varies, but all pixels have the same color over the
-    background.
+    The transparency of such an image varies, but all pixels then have the same color.
     """
     if not image.has_transparency_data or _is_deep(image):
         return False
@@ -334,7 +346,10 @@ def _is_invisible(image: PIL.Image.Image, background: Color) -> bool:
 
 
 def _to_8_bits(path: str, image: PIL.Image.Image, background: Color) -> PIL.Image.Image:
-    """Return an image of any mode as an image of mode "L" or "RGB"."""
+    """Convert an image of any mode to mode "L" or "RGB", with 8 bits per channel.
+
+    A transparent image is drawn over the background, and is returned in mode "RGB".
+    """
     if _is_deep(image):
         image = _deep_to_8_bits(path, image)
     if image.has_transparency_data:
@@ -343,13 +358,13 @@ def _to_8_bits(path: str, image: PIL.Image.Image, background: Color) -> PIL.Imag
 
 
 def _over(image: PIL.Image.Image, background: Color) -> PIL.Image.Image:
-    """Return an image with transparency, drawn over the background."""
+    """Draw an image with transparency over the background color, and return the result."""
     canvas = PIL.Image.new("RGBA", image.size, (*background, 255))
     return PIL.Image.alpha_composite(canvas, _with_alpha(image)).convert("RGB")
 
 
 def _with_alpha(image: PIL.Image.Image) -> PIL.Image.Image:
-    """Return an image of any mode of 8 bits as an image of mode "RGBA"."""
+    """Convert an image with 8 bits per channel to mode "RGBA"."""
     if image.mode == "La":  # which Pillow converts to "LA" only
         image = image.convert("LA")
     return image.convert("RGBA")
@@ -361,9 +376,9 @@ def _is_deep(image: PIL.Image.Image) -> bool:
 
 
 def _deep_to_8_bits(path: str, image: PIL.Image.Image) -> PIL.Image.Image:
-    """Return grey values of more than 8 bits, or floats in [0, 1], as an image of 8 bits.
+    """Convert an image with 16-bit grey values, or with floats in [0, 1], to 8 bits.
 
-    The function `convert` of Pillow would clip all values above 255.
+    The function `convert` of Pillow is not used, because it clips all values above 255.
     """
     values = np.asarray(image)
     low, high = values.min(), values.max()

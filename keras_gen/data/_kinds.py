@@ -54,7 +54,20 @@ _DATE_REMEDY = (
 
 
 def check_kinds(kinds: Kinds | None, names: Iterable[str], source: str) -> dict[str, Kind]:
-    """Check the argument `kinds`, and return the kind of each column that it names."""
+    """Check the argument `kinds` of `read_table`, which sets the kinds of some columns.
+
+    Args:
+        kinds: Dictionary from the name of a column to its kind. A list of categories in place of
+            the kind is the order of an ordinal column.
+        names: Names of the columns of the table.
+        source: Name of the table, for error messages.
+
+    Returns:
+        Dictionary from the name of each column in `kinds` to its kind.
+
+    Raises:
+        ValueError: If `kinds` contains an unknown column, an unknown kind or an invalid list.
+    """
     names = list(names)
     checked: dict[str, Kind] = {}
     for name, kind in (kinds or {}).items():
@@ -84,7 +97,10 @@ def check_kinds(kinds: Kinds | None, names: Iterable[str], source: str) -> dict[
 
 
 class Split(NamedTuple):
-    """Which rows of a block are training rows and test rows, as indices or as booleans."""
+    """The training rows and the test rows in a block of rows.
+
+    Each field contains either the indices of its rows, or one boolean per row of the block.
+    """
 
     train: np.ndarray
     test: np.ndarray
@@ -92,7 +108,11 @@ class Split(NamedTuple):
 
 @dataclasses.dataclass
 class _Moments:
-    """Number, mean, and sums of the second and third powers of the deviations from the mean."""
+    """Mean, standard deviation and skewness of numbers that are added in several parts.
+
+    The fields `second` and `third` are the sums of the squared and the cubed deviations from the
+    mean.
+    """
 
     count: int = 0
     mean: float = 0.0
@@ -129,11 +149,14 @@ class _Moments:
 
 
 class ColumnStatistics:
-    """Statistics of one column, from one or several blocks of rows.
+    """Statistics of one table column, from which its kind is inferred.
+
+    `add` adds the values of a block of rows. After all blocks, `column` returns the kind and the
+    statistics of the column as a `Column`.
 
     Args:
         name: Name of the column.
-        kind: The kind that the user chose, or None.
+        kind: The kind that the user chose. None if the kind is inferred.
         order: The categories of an ordinal column in the order that the user chose.
         from_text: Whether the column comes from a text file, in which numbers have no dtype.
     """
@@ -179,9 +202,9 @@ class ColumnStatistics:
         """Add the values of a block of rows.
 
         Args:
-            values: The values.
-            split: Which of the rows are training rows and test rows.
-            at: Name and place of the column, for error messages.
+            values: The values of the column in these rows.
+            split: The training rows and the test rows of the block.
+            at: Location of the column, for error messages.
         """
         self.dtype = values.dtype
         if values.numbers is None and self.kind in NUMBERS:
@@ -287,7 +310,10 @@ class ColumnStatistics:
             self.in_training.clear()
 
     def _add_logarithms(self) -> None:
-        """Add the logarithms of the last block, which most columns do not need."""
+        """Add the logarithms of the training numbers in the newest block to `log_moments`.
+
+        For the last block of a table, this method is called only if the logarithms are needed.
+        """
         if self.pending is not None and self.low > 0 and self.kind in (None, "positive"):
             self.log_moments.add(np.log(self.pending))
         self.pending = None
@@ -302,11 +328,11 @@ class ColumnStatistics:
     # === The column ===
 
     def column(self, at: Location, find: FindRow) -> Column:
-        """Return the column, with its kind and the statistics of the training rows.
+        """Return a `Column` with the kind of the column and the statistics of the training rows.
 
         Args:
-            at: Name and place of the column, for error messages.
-            find: Returns the first row with a value.
+            at: Location of the column, for error messages.
+            find: Function that returns the first row with a given value, for error messages.
 
         Raises:
             ValueError: If the kind that the user chose is not possible, or if the kind is not
@@ -404,7 +430,10 @@ class ColumnStatistics:
         )
 
     def _categories(self, kind: Kind, at: Location) -> tuple[Value, ...]:
-        """Return the categories of the training rows, in order."""
+        """Return the categories that occur in training rows, in the order of their codes.
+
+        If the user chose an order, return all categories of this order.
+        """
         if kind in (*NUMBERS, "constant"):
             return ()
         if self.order:
@@ -431,7 +460,7 @@ class ColumnStatistics:
         return tuple(sorted(values, key=str if 0 < texts < len(values) else None))
 
     def _natural(self, value: Value) -> Value:
-        """Return a whole number as an int."""
+        """Convert a whole number to an int, if the column contains only whole numbers."""
         if isinstance(value, float) and self.whole and value.is_integer():
             return int(value)
         return value
@@ -453,7 +482,7 @@ class ColumnStatistics:
         return ""
 
     def classes(self) -> tuple[Value, ...]:
-        """Return all values in the order of their codes, if the column contains labels."""
+        """Return the classes of a column of labels. The label of a class is its index."""
         if self.is_numeric and self.whole and self.low >= 0 and self.high < _MAX_CLASSES:
             return tuple(range(int(self.high) + 1))
         values = [self._natural(value) for value in self.distinct]
@@ -461,7 +490,11 @@ class ColumnStatistics:
         return tuple(sorted(values, key=str if mixed else None))
 
     def not_in_training(self, column: Column) -> list[Value]:
-        """Return the values that no training row has, if `column` has categories."""
+        """Return the values that occur in no training row, for a column of categories.
+
+        If the user or pandas set the order of the categories, all values are known. In this case,
+        the list is empty.
+        """
         if self.order or (self.declared_order is not None and column.kind == "ordinal"):
             return []
         return [self._natural(value) for value in self.distinct if value not in self.in_training]
@@ -469,7 +502,15 @@ class ColumnStatistics:
     # === Inference ===
 
     def _inferred(self, at: Location, find: FindRow) -> tuple[Kind, str]:
-        """Return the kind that fits the values, and a note."""
+        """Infer the kind of the column from its values.
+
+        Args:
+            at: Location of the column, for error messages.
+            find: Function that returns the first row with a given value, for error messages.
+
+        Returns:
+            `(kind, note)`. The note is a remark for the user, such as why the column is excluded.
+        """
         observed = self.rows - self.missing
         if self.is_time:
             return "identifier", f"excluded: {_DATE_REMEDY}"
@@ -533,7 +574,7 @@ class ColumnStatistics:
         return "category", ""
 
     def _check_is_text(self, texts: Sequence[str], at: Location, find: FindRow) -> None:
-        """Raise an error if most of the texts are numbers, or numbers with a unit."""
+        """Raise a `ValueError` if most of the texts are numbers, or numbers with a unit."""
         others = [text for text in texts if as_float(text) is None]
         if others and 2 * len(others) <= len(texts):
             raise at.error("numbers", repr(others[0]), find(others[0]), NUMBER_REMEDY)
@@ -560,7 +601,7 @@ _WITH_UNIT = re.compile(
 
 
 def _decimal_places(numbers: np.ndarray, dtype: str) -> int | None:
-    """Return the number of decimal places of numbers. None if there are more than 6."""
+    """Return the largest number of decimal places in `numbers`. None if it is greater than 6."""
     precision = 1.2e-7 if dtype.lower() == "float32" else 2.3e-16
     for part in (numbers[:1000], numbers):  # most columns are decided by the first thousand
         places = _places_of(part, precision)

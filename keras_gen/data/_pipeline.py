@@ -75,15 +75,14 @@ def to_batches(
     seed: int,
     binarize: bool,
 ) -> tf.data.Dataset:
-    """Return a data set of batches with float32 values in [0, 1].
+    """Return a data set of float32 batches.
 
     If all examples together need at most `_MEMORY_LIMIT` bytes, the examples are decoded once and
     kept in memory. Larger data sets are decoded again in every epoch.
 
     Args:
         examples: Single examples `x` or `(x, label)`. If `x` is an integer tensor, it is divided by
-            the largest value of its dtype, such as 255 for uint8. If `x` is a float tensor, its
-            values must lie in [0, 1].
+            the largest value of its dtype, such as 255 for uint8. Floats keep their values.
         batch_size: Examples per batch. The last batch may be smaller.
         shuffle: Whether to shuffle the examples, in a new order in every epoch.
         seed: Seed of the order of the examples, and of the binarized pixels.
@@ -127,7 +126,7 @@ def to_batches(
 
 
 def _to_floats(x: tf.Tensor) -> tf.Tensor:
-    """Return integers divided by the largest value of their dtype. Floats keep their values."""
+    """Convert a tensor to float32. Integers are divided by the largest value of their dtype."""
     if x.dtype.is_integer:
         return tf.cast(x, tf.float32) / x.dtype.max
     return tf.cast(x, tf.float32)

@@ -1,4 +1,7 @@
-"""The sources of tables: text files, Parquet, Excel, and `DataFrame`s. Each yields `DataFrame`s."""
+"""Open tables: text files, Parquet files, Excel workbooks and `DataFrame`s.
+
+The class of each kind of source yields the rows of the table in blocks.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ _PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 def has_table_name(source: object) -> bool:
-    """Return whether a source is a table by its type or its name, without reading it."""
+    """Return whether a source has the type or the file name of a table. Files are not read."""
     if isinstance(source, (str, os.PathLike)):
         if str(source) == "penguins":
             return True
@@ -35,13 +38,13 @@ def has_table_name(source: object) -> bool:
 
 
 def _suffix(path: pathlib.Path) -> str:
-    """Return the suffix in lower case, without `.gz`."""
+    """Return the suffix of a path in lower case. A `.gz` at the end is ignored."""
     name = path.name.lower()
     return pathlib.Path(name.removesuffix(".gz")).suffix
 
 
 class Source(Protocol):
-    """Rows of a table in blocks."""
+    """Protocol of the classes that read a table in blocks of rows."""
 
     @property
     def name(self) -> str: ...
@@ -52,7 +55,7 @@ class Source(Protocol):
 
 
 class FrameSource:
-    """A `DataFrame`, whose own index is ignored."""
+    """Reads the rows of a `DataFrame` as one block. The index of the `DataFrame` is ignored."""
 
     def __init__(self, frame: pandas.DataFrame, name: str, missing: Sequence[Value] | None) -> None:
         self.frame = frame
@@ -67,14 +70,14 @@ class FrameSource:
 
 
 class ExcelSource(FrameSource):
-    """The only sheet of a workbook."""
+    """Reads the rows of the only sheet of an Excel workbook as one block."""
 
     def place(self, row: int) -> str:
         return f"row {row + 2} of the sheet"
 
 
 class ParquetSource:
-    """A Parquet file."""
+    """Reads a Parquet file in blocks of rows."""
 
     def __init__(self, path: pathlib.Path, missing: Sequence[Value] | None) -> None:
         try:
@@ -115,7 +118,7 @@ class ParquetSource:
 
 
 def _without_words(frame: pandas.DataFrame, missing: Sequence[Value] | None) -> pandas.DataFrame:
-    """Return the rows with NaN in place of the values that mean "missing"."""
+    """Replace the values in `missing` by NaN, because they stand for a missing value."""
     if missing is None:
         return frame
     numbers = [as_float(value) for value in missing if as_float(value) is not None]
@@ -128,7 +131,21 @@ def open_table(
     names: Sequence[str] | None = None,
     **options: Any,
 ) -> tuple[Source, int]:
-    """Return the source, and about how many bytes it needs."""
+    """Open a table, and estimate its size in memory.
+
+    Args:
+        source: Path of a file, `"penguins"`, or a `DataFrame`.
+        missing: Values that stand for a missing value. None for the default values.
+        names: Names for the columns of a text file without a header.
+        **options: Other arguments of `CsvFile`, which reads text files.
+
+    Returns:
+        `(table, size)`. `table` reads the rows of the table. `size` is about the number of bytes
+        that all rows need in memory, or 0 for a `DataFrame`.
+
+    Raises:
+        ValueError: If the source does not exist, is empty, or is not a table.
+    """
     import pandas
 
     if isinstance(source, pandas.DataFrame):
@@ -192,10 +209,10 @@ def _read_excel(path: pathlib.Path) -> pandas.DataFrame:
 
 
 def all_rows(source: Source) -> Rows:
-    """Return all rows of a source in one block.
+    """Return all rows of a table in one block.
 
     Raises:
-        ValueError: If there are no rows.
+        ValueError: If the table has no rows.
     """
     rows = next(source.blocks(), None)
     if rows is None or not rows.count:
@@ -204,7 +221,7 @@ def all_rows(source: Source) -> Rows:
 
 
 def no_rows(source: Source) -> ValueError:
-    """Return an error about a source without rows."""
+    """Return a `ValueError` which says that a table has no rows."""
     return ValueError(
         f"Expected at least one row in {source.name}. Received: no rows. Check that the file is "
         "complete."

@@ -106,13 +106,14 @@ def read_npz(path: pathlib.Path, seed: int, labels: bool = False) -> Splits:
 
 
 def npz_classes(path: pathlib.Path) -> list[str] | None:
-    """Return the class names in an .npz file whose labels are text, in the order of the labels.
+    """Return the names of the classes, if the labels in an .npz file are text.
 
     Args:
         path: The file, as for `read_npz`.
 
     Returns:
-        The names, sorted. None if the labels are numbers, or if the file has no labels.
+        The sorted names. `read_npz` replaces each name by its index in this list. None if the
+        labels are numbers, or if the file has no labels.
     """
     try:
         with path.open("rb") as file, np.load(file) as archive:
@@ -128,11 +129,11 @@ def npz_classes(path: pathlib.Path) -> list[str] | None:
 
 
 def _numbered(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return arrays of labels as integers. A text is replaced by the number of its class.
+    """Convert arrays of labels to integers. A text is replaced by the number of its class.
 
     Args:
-        arrays: Dictionary from the name of each array to its labels. All arrays share one list of
-            classes.
+        arrays: Dictionary from the name of each array to its labels. The same text gets the same
+            number in all arrays.
 
     Raises:
         ValueError: If labels are neither text nor integers of at least 0.
@@ -148,7 +149,7 @@ def _are_text(arrays: dict[str, np.ndarray]) -> bool:
 
 
 def _as_integers(name: str, labels: np.ndarray) -> np.ndarray:
-    """Return labels as int64, or raise a `ValueError` if a label is not an integer ≥ 0."""
+    """Convert labels to int64. Raise a `ValueError` if a label is not an integer of at least 0."""
     expected = f"Expected {name} as labels: integers from 0, or text."
     if labels.dtype.kind not in "biuf":
         raise ValueError(f"{expected} Received: an array of dtype {labels.dtype}.")
@@ -196,8 +197,8 @@ def _to_dataset(examples: LabeledArray, binary: bool) -> tf.data.Dataset:
 
     Args:
         examples: Examples of any numeric dtype.
-        binary: Whether integers stand for the values 0 and 1. If False, integers are pixels with
-            values from 0 to 255 (uint8) or from 0 to 65,535 (uint16).
+        binary: Whether all values are at most 1. If True, integers are the values 0 and 1. If
+            False, integers are pixels with values from 0 to 255 (uint8) or 65,535 (uint16).
     """
     x = examples.x
     if x.dtype == bool or (binary and x.dtype.kind in "iu"):
@@ -215,7 +216,7 @@ def _to_dataset(examples: LabeledArray, binary: bool) -> tf.data.Dataset:
 
 
 def _check_examples(name: str, examples: LabeledArray) -> None:
-    """Check that an array has examples as rows, only finite numbers, and one label per example.
+    """Check that an array contains finite numbers, one example per row, and one label per example.
 
     Args:
         name: Name of the array, for error messages.

@@ -58,7 +58,10 @@ _NO_HEADER = Header(0, 0, False, False)
 
 
 class _Notes:
-    """Counts the files that are skipped or changed, with one example per reason."""
+    """Count the files that are skipped or changed, and warn about them.
+
+    The files are counted per reason. For each reason, the path of one file is kept as an example.
+    """
 
     def __init__(self) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
@@ -104,7 +107,7 @@ class _ImageFiles:
 class _Headers(NamedTuple):
     """The headers of image files. Each field is an array with one entry per file.
 
-    The fields are those of `Header`.
+    `Header` has the same fields for a single file.
     """
 
     heights: np.ndarray
@@ -143,7 +146,7 @@ def read_image_folder(
         image_size: Size in pixels of the returned images, `(height, width)`. Default: the size of
             the first image. An image of another size is scaled, without changing its proportions,
             until it covers this size. Then its center is cut out.
-        labels: Whether to return `(image, label)`. The label is the index of the image's class in
+        labels: Whether the examples have labels. The label of an image is the index of its class in
             the sorted list of classes.
         seed: Seed of the random choice of test images.
         skip_corrupt: Whether to skip files that cannot be decoded. If files are skipped, a warning
@@ -176,9 +179,10 @@ def read_image_folder(
 
 
 def image_folder_classes(folder: pathlib.Path) -> list[str]:
-    """Return the names of the classes in the order of the labels of `read_image_folder`.
+    """Return the names of the classes in a folder of images.
 
-    In a folder of images without class folders, the only class is "".
+    The label of a class is the index of its name. In a folder without class folders, all images
+    have the same class, whose name is "".
     """
     return [printable(name) for name in _sorted_classes(_find_files(folder, _Notes()))]
 
@@ -195,10 +199,15 @@ def _parse_color(background: str) -> Color:
 
 
 def _find_files(folder: pathlib.Path, notes: _Notes) -> list[_ImageFiles]:
-    """Return a list of two entries, the training files and the test files.
+    """Find the image files of a folder.
 
-    If the folder does not separate training and test files, the list has one entry with all
-    files.
+    Args:
+        folder: The folder.
+        notes: Counts the files that are skipped.
+
+    Returns:
+        A list with the training files and the test files. If the folder does not separate training
+        and test files, the list has one element, which contains all files.
     """
     root = os.fspath(folder)
     top = _entries(root, _Notes())
@@ -232,7 +241,11 @@ def _find_files(folder: pathlib.Path, notes: _Notes) -> list[_ImageFiles]:
 
 
 def _list_images(root: str, notes: _Notes) -> _ImageFiles:
-    """Return all image files in a folder and its subfolders."""
+    """Return all image files in a folder and its subfolders.
+
+    Raises:
+        ValueError: If there are no image files.
+    """
     files = list(_walk(root, notes))
     split = _ImageFiles(root, files)
     if not files:
@@ -412,7 +425,7 @@ def _note_other_sizes(
     shape: tuple[int, int, int],
     notes: _Notes,
 ) -> None:
-    """Count the images whose size is not that of the first image."""
+    """Count the images that have another size than the first image, for a warning."""
     reason = (
         f"have another size than the first image. They are scaled and cut to {shape[0]}×{shape[1]} "
         "pixels. Pass `image_size=(height, width)` to choose the size"
@@ -449,7 +462,15 @@ def _to_examples(
     class_names: list[str] | None,
     background: Color,
 ) -> IndexedExamples:
-    """Return uint8 images of one shape, with labels if `class_names` is given."""
+    """Return image files as examples that are decoded when they are read.
+
+    Args:
+        split: The files.
+        headers: The headers of the files.
+        shape: Shape of the returned uint8 images, `(height, width, channels)`.
+        class_names: Names of the classes. None if the examples have no labels.
+        background: Color behind transparent images.
+    """
     paths = tf.constant([os.fsencode(file) for file in split.files], tf.string)
     # the files that TensorFlow decodes, which is several times faster than Pillow
     same_channels = (headers.is_color == 0) | (shape[2] == 3)
@@ -481,7 +502,13 @@ def _to_examples(
 def _read_with_pillow(
     paths: tf.Tensor, shape: tuple[int, int, int], background: Color
 ) -> tf.Tensor:
-    """Return the images of files, decoded by Pillow, in a graph."""
+    """Decode image files with Pillow inside a TensorFlow graph, and return their uint8 pixels.
+
+    Args:
+        paths: Paths of the files, a string tensor `[batch]`.
+        shape: Shape of the returned images, `(height, width, channels)`.
+        background: Color behind transparent images.
+    """
 
     def read(paths: np.ndarray) -> np.ndarray:
         pixels = np.empty((len(paths), *shape), np.uint8)
@@ -496,10 +523,17 @@ def _read_with_pillow(
 def _read_plain(
     paths: tf.Tensor, shape: tuple[int, int, int], background: Color, convert: Convert
 ) -> tf.Tensor:
-    """Return the converted images of plain files, decoded by TensorFlow, in a graph.
+    """Decode image files with TensorFlow inside a graph, and return the images.
 
     If TensorFlow cannot decode a file, Pillow decodes all files. If Pillow cannot decode the file
-    either, the error of Pillow names the file.
+    either, Pillow's error names the file.
+
+    Args:
+        paths: Paths of the files, a string tensor `[batch]`. The files must be plain: TensorFlow
+            and Pillow decode them to the same pixels.
+        shape: Shape of each image, `(height, width, channels)`.
+        background: Color behind transparent images, for Pillow.
+        convert: Elementwise function that is applied to the pixels of each image.
     """
 
     def decode(path: tf.Tensor) -> tf.Tensor:

@@ -86,9 +86,9 @@ def load(
             this distribution has only the values 0 and 1 (Burda et al. 2016, arXiv:1509.00519,
             section 5).
         background: The color behind transparent images of a folder, as a name or as `"#rrggbb"`.
-        label: Name of the column of a table that contains the class labels. This column is not part
-            of `x`. Default: the column `label`, if there is one. Otherwise, if `labels` is True and
-            exactly one column is called `class` or `target`, the default is that column.
+        label: Name of the table column that contains the class labels. This column is not part of
+            `x`. Default: the column `label`, if there is one. Otherwise, if `labels` is True and
+            exactly one column is called `class` or `target`, this column contains the labels.
 
     Returns:
         `(train, test)`, two data sets of batches. Images have shape
@@ -101,27 +101,29 @@ def load(
     missing entries. To obtain the description of the columns, call `data.read_table` instead of
     `load`.
 
-    A table of pixels is an exception. It has no missing entry. Either all its entries are numbers
-    in [0, 1], or all are grey values, whole numbers from 0 to 255. Its batches contain numbers in
-    [0, 1], because grey values are divided by 255. `data.is_table` returns False for such a file.
+    A table whose columns are the pixels of images is an exception. It has no missing entry. Either
+    all its entries are numbers in [0, 1], or all its entries are grey values, which are whole
+    numbers from 0 to 255. Its batches contain numbers in [0, 1], because grey values are divided by
+    255. `data.is_table` returns False for such a table.
 
-    **Folders of images.** Each subfolder is one class. If the folder contains `train/` and `test/`,
-    these two folders contain the training data and the test data, and the subfolders of `train/`
-    and of `test/` are the classes. `Train` and `TEST` are accepted, too. `training` is another name
-    of `train`. `testing`, `validation`, `valid` and `val` are other names of `test`. If there are
-    several such folders, the first in this order is used: test, testing, validation, valid, val.
-    If the folder contains only `train/`, a random tenth of its images becomes the test data.
+    **Folders of images.** Each subfolder is one class. The folder can also contain the two folders
+    `train/` and `test/`. Then `train/` contains the training data, `test/` contains the test data,
+    and the subfolders of these two folders are the classes. Capital letters in the two names do not
+    matter. `training` is another name of `train`. `testing`, `validation`, `valid` and `val` are
+    other names of `test`. If there are several folders of test data, the first in this order is
+    used: test, testing, validation, valid, val. If the folder contains only `train/`, a random
+    tenth of its images becomes the test data.
 
     `load` reads all image formats that Pillow decodes without further packages, except formats of
     scientific data. If any image has colors, all images get three channels. If no image has colors,
     all images get one channel. Images are rotated as their EXIF orientation says. Color profiles
     are ignored. The pixels of image files with more than 8 bits per channel are converted to 8
-    bits. If a file has several frames or pages, the first one is read.
+    bits. If a file has several frames or pages, only the first one is read.
 
     Hidden files and folders, files of other formats and links that cannot be followed are skipped.
     Warnings state how many files were skipped, and how many images were scaled, cropped or
-    converted. An image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels raises an error. So does an
-    image whose pixels are 32-bit integers or floats without a known range.
+    converted. An image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels raises an error. An image
+    of 32-bit integers or floats also raises an error, if the range of its pixels is not known.
 
     If the training images or the test images need at most 1 GiB as 8-bit pixels, they are decoded
     once and kept in memory. Larger sets of images are decoded again in every epoch. At the start,
@@ -182,10 +184,10 @@ def number_of_classes(
 ) -> int | None:
     """Return the number of classes of a data set, without reading its examples.
 
-    The number of classes is known for TFDS data sets with class labels and for folders of images.
-    For these, `load(source, labels=True)` returns labels from 0 to the number of classes − 1. For
-    an `.npz` file or a table, the number of classes is not known, because the function does not
-    read the labels of the examples.
+    The number of classes is known for TFDS data sets with class labels, for folders of images, and
+    for `.npz` files whose labels are text. For these sources, `load(source, labels=True)` returns
+    labels from 0 to the number of classes − 1. For other `.npz` files and for tables, this function
+    returns None.
 
     Args:
         source: The data set, as for `load`. This function does not download TFDS data sets.
@@ -193,7 +195,7 @@ def number_of_classes(
 
     Returns:
         The number of classes, or None if the number is not known. In a folder of images without
-        class folders, all images have the same class, and the number is 1.
+        class folders, all images have the same class. Then the number of classes is 1.
 
     Raises:
         ValueError: If the source does not exist, or is a folder without images.
@@ -218,10 +220,10 @@ def class_names(
         data_dir: Folder that contains the TFDS data sets, as for `load`.
 
     Returns:
-        The names, or None if they are not known. The names are known for TFDS data sets with class
-        labels, for `.npz` files whose labels are text, and for folders of images. For a folder of
-        images, the names are those of the class folders. In a folder of images without class
-        folders, all images have the same class, whose name is "".
+        The names, or None if the names are not known. The names are known for TFDS data sets with
+        class labels, for `.npz` files whose labels are text, and for folders of images. The class
+        folders of a folder of images have the names of the classes. In a folder of images without
+        class folders, all images have the same class, whose name is "".
 
     Raises:
         ValueError: If the source does not exist, or is a folder without images.
@@ -247,7 +249,7 @@ def class_names(
 
 
 def _check_image_size(image_size: tuple[int, int]) -> tuple[int, int]:
-    """Return the size as two Python integers."""
+    """Check that `image_size` is a height and a width, and return two Python integers."""
     if not isinstance(image_size, tuple | list) or len(image_size) != 2:
         raise ValueError(
             "`image_size` must be a height and a width in pixels, such as (64, 64). Received: "

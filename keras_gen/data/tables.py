@@ -46,18 +46,25 @@ _BLOCK_SIZE = 2**25  # size in bytes of the blocks of a larger file
 
 
 def is_table(source: object) -> bool:
-    """Return whether `keras_gen.data.load` reads a source as a table with `read_table`.
+    """Return whether `keras_gen.data.load` treats a source as a table.
 
-    A file of numbers is not such a table, if all of its entries are in [0, 1], or if they are grey
-    values of 8 bits: whole numbers from 0 to 255 in at least 16 columns, of which at least half
-    have values above 127. `load` returns such files as numbers in [0, 1], as version 0.1.0 does.
+    A table is a `DataFrame`, `"penguins"`, or a file with a suffix such as `.csv`, `.tsv`, `.txt`,
+    `.parquet`, `.xlsx` or `.csv.gz`. However, `load` treats such a source as images, and not as a
+    table, if its columns are pixels. This is the case in two situations:
+
+    - All entries are numbers in [0, 1].
+    - All entries are whole numbers from 0 to 255, and there are at least 16 columns. In at least
+      half of the columns whose values vary, a value is above 127.
+
+    In both situations, no entry is missing. A column `label` is ignored.
 
     Args:
-        source: Any source of `keras_gen.data.load`. A text file or Parquet file is read.
+        source: Any source of `keras_gen.data.load`. If the source is the file of a table, the file
+            is read.
 
     Returns:
-        Whether the source is a table: a `DataFrame`, `"penguins"`, or a file that ends in `.csv`,
-        `.tsv`, `.txt`, `.parquet`, `.xlsx` or a similar suffix, in any case, also before `.gz`.
+        True if `load` treats the source as a table. False for a table of pixels, and for all other
+        sources.
 
     Raises:
         ValueError: If the file does not exist, or if it is damaged.
@@ -76,19 +83,21 @@ def is_table(source: object) -> bool:
 class Table:
     """A table as arrays for a model, and the description of its columns.
 
-    `read_table` makes a `Table`.
+    The function `read_table` makes a `Table`.
 
     Attributes:
-        columns: The columns in the order of the source, without the labels. `print(table.columns)`
-            shows their names, kinds, values and missing entries.
-        train, test: Training and test rows, float32 arrays `[rows, modeled columns]` in the units
-            of the table, NaN where an entry is missing. Categories are codes: the code k stands for
-            `column.categories[k]`. If the source is larger than memory, both are a
-            `tf.data.Dataset` of batches, or of `(batch, labels)`.
-        train_labels, test_labels: Labels as int64 arrays `[rows]`. None without labels. None, too,
-            if `train` and `test` are data sets, whose elements then contain the labels.
-        class_names: Name of each class. The label k stands for `class_names[k]`.
-        source: Name of the file or object.
+        columns: Description of each column of the table, in the order of the table. The column of
+            labels is omitted. `print(table.columns)` shows the names, kinds, values and numbers of
+            missing entries of the columns.
+        train, test: Training rows and test rows, as two float32 arrays. Each array has one row per
+            row of the table, and one column per element of `modeled`. Numbers are in the units of
+            the table. A category is represented by a code: the code k means `categories[k]`. NaN
+            means that the entry is missing. If the rows were not read into memory, `train` and
+            `test` are data sets of batches, or of `(batch, labels)`.
+        train_labels, test_labels: Labels as int64 arrays, with one label per row. None if the table
+            has no labels, or if `train` and `test` are data sets.
+        class_names: Name of each class. The label k means `class_names[k]`.
+        source: Name of the file or object that contains the table.
     """
 
     columns: ColumnTuple
@@ -106,21 +115,25 @@ class Table:
 
     @property
     def modeled(self) -> tuple[Column, ...]:
-        """The columns of the arrays, in order: all except constants and identifiers."""
+        """The table columns that the arrays `train` and `test` contain, in this order.
+
+        These are all columns except constant columns and identifiers.
+        """
         return tuple(column for column in self.columns if column.modeled)
 
     def to_frame(self, array: Any) -> pandas.DataFrame:
-        """Convert rows to a `DataFrame` with the names, categories, units and dtypes of the table.
+        """Convert an array to a `DataFrame` with the names, categories and dtypes of the table.
 
         Args:
-            array: Array `[rows, modeled columns]`, such as generated rows, NaN where missing.
+            array: Array of rows, such as generated rows, with the columns of `train`. NaN means
+                that an entry is missing.
 
         Returns:
-            The rows in all columns of the table except identifiers. Numbers are rounded to the
-            decimal places of the table. Constant columns contain their constant.
+            A `DataFrame` with all columns of the table except identifiers. Numbers are rounded to
+            the decimal places of the table. A constant column contains its one value in each row.
 
         Raises:
-            ValueError: If the array has another shape, or if an entry is invalid.
+            ValueError: If the array has another number of columns, or if an entry is invalid.
 
         Example:
             >>> table = read_table("penguins")
@@ -133,17 +146,18 @@ class Table:
     def from_frame(
         self, frame: pandas.DataFrame, unseen: Literal["error", "missing"] = "error"
     ) -> np.ndarray:
-        """Convert a `DataFrame` of new rows to an array, the inverse of `to_frame`.
+        """Convert a `DataFrame` of new rows to an array for the model. `to_frame` does the inverse.
 
         Args:
-            frame: New rows. The order of the columns does not matter, and other columns are
-                ignored. Constants and identifiers are not needed.
-            unseen: What to do with a category that no training row has. `"error"` is the default,
-                because a wrongly spelled category would otherwise silently count as missing.
-                `"missing"` treats the entry as missing.
+            frame: New rows. The columns can have any order. Constant columns and identifiers can be
+                omitted. Columns that the table does not have are ignored.
+            unseen: What to do with a category that no training row has. `"error"`, the default,
+                raises an error, so that a wrongly spelled category is noticed. `"missing"` treats
+                the entry as missing.
 
         Returns:
-            A float32 array `[rows, modeled columns]`, NaN where an entry is missing.
+            A float32 array with one row per row of `frame`, and with the columns of `train`. NaN
+            means that an entry is missing.
 
         Raises:
             ValueError: If a column is missing, or if an entry is invalid for its column.
@@ -153,7 +167,16 @@ class Table:
     def read_rows(
         self, source: PathLike | pandas.DataFrame, unseen: Literal["error", "missing"] = "error"
     ) -> np.ndarray:
-        """Read new rows from a file. See the function `read_rows`."""
+        """Read new rows of the table from a file, as an array for the model.
+
+        Args:
+            source: A file or a `DataFrame`, as for the function `read_table`.
+            unseen: What to do with a category that no training row has. `"error"` raises an error.
+                `"missing"` treats the entry as missing.
+
+        Returns:
+            A float32 array with the columns of `train`. NaN means that an entry is missing.
+        """
         return read_rows(source, self.columns, unseen)
 
     def __repr__(self) -> str:
@@ -185,48 +208,56 @@ def read_table(
 
     The kind of each column is inferred from its values. `Column` lists the kinds. The rules are:
 
-    - Text is a category. Two different values make a binary column. A column with more than 1,000
-      different texts, or with a different text in most rows, is an identifier and is not modeled.
-    - At most 10 different whole numbers, each five times on average, are a category, such as the
-      answers of a survey. Other whole numbers of at least 0 are counts. They are positive numbers
-      if all are at least 100, such as years, or if their variance is less than their mean.
-    - Other numbers greater than 0 are positive, if their logarithms are about symmetric. All other
-      numbers are real.
+    - A column with two different texts, or with two different whole numbers, is binary.
+    - Other text is a category. A column with more than 1,000 different texts, or with a different
+      text in most rows, is an identifier and is not modeled.
+    - At most 10 different whole numbers are a category, if each number occurs at least five times
+      on average. An example is a column of answers from 1 to 5.
+    - Other whole numbers that include 0, but no negative number, are counts. Whole numbers greater
+      than 0 are also counts, if some are below 100, and their variance is at least their mean.
+    - Other whole numbers greater than 0, such as years, are a category or positive. They are a
+      category if there are at most 32 different numbers, and each occurs at least 100 times on
+      average.
+    - Other numbers greater than 0 are positive, if the distribution of their logarithms is about
+      symmetric. All other numbers are real.
     - Numbers with leading zeros, such as zip codes, are text.
     - Row numbers, the index that pandas writes, and unique numbers in a column named `id` are
-      identifiers. So are dates and times: convert them to numbers first.
+      identifiers. Dates and times are also identifiers. To model them, convert them to numbers.
     - Ordered categories of pandas are ordinal.
 
-    Categories and statistics come from the training rows. A category that only test rows have is
-    missing in `Table.test`, and a warning names it.
+    The categories and statistics of a column are computed from the training rows. If a category
+    occurs only in test rows, it is missing in `Table.test`, and a warning names the category.
 
     Args:
         source: The table, one of the following:
 
             - `"penguins"`, which the package contains: 344 penguins (Gorman et al. 2014).
-            - A text file, `.csv`, `.tsv` or `.txt`, also with `.gz`. Separator, decimal sign,
-              encoding and header are inferred. Thousands separators are removed if they are
-              unambiguous.
+            - A text file, `.csv`, `.tsv` or `.txt`, or a compressed text file such as `.csv.gz`.
+              Separator, decimal sign, encoding and header are inferred. Thousands separators are
+              removed if they are unambiguous.
             - A `.parquet` file, or an `.xlsx` file with one sheet.
             - A `pandas.DataFrame`. Its index is ignored.
-        kinds: Kinds of columns by name, which replace the inferred kinds, such as
-            `{"visits": "count", "id": "identifier", "size": ["S", "M", "L"]}`. A list gives the
-            order of an ordinal column, from the lowest to the highest.
-        label: Name of the column of class labels. It is then not one of `columns`. Whole numbers
-            from 0 stay as they are. Other labels are numbered in sorted order.
-        test: Test rows, another file or `DataFrame` with the same columns. By default, a random
-            part of the rows becomes the test rows.
-        test_fraction: Fraction of the rows that become the test rows, in [0, 1). Rounded down.
-        seed: Seed of the choice of test rows.
-        missing: Values that mean "missing" in a file, in place of `MISSING_WORDS`, such as
-            `["unknown", -999]`. An empty entry is always missing. For a `DataFrame`, only its own
-            missing values and empty texts are missing by default.
+        kinds: Dictionary from the name of a column to its kind, which replaces the inferred kind.
+            An example is `{"visits": "count", "id": "identifier", "size": ["S", "M", "L"]}`. A list
+            contains the categories of an ordinal column, from the lowest to the highest.
+        label: Name of the column that contains class labels. The column is then not part of the
+            arrays, and not one of `Table.columns`. Whole numbers from 0 stay as they are. Other
+            labels are numbered in sorted order.
+        test: Source of the test rows: another file or `DataFrame` with the same columns. By
+            default, a random part of the rows of `source` becomes the test rows.
+        test_fraction: Fraction of the rows that become test rows, in [0, 1). The number of test
+            rows is rounded down.
+        seed: Seed of the random choice of test rows.
+        missing: Values that stand for a missing entry, such as `["unknown", -999]`. An empty entry
+            is always missing. The default for files is the list `data.MISSING_WORDS`. By default,
+            only NaN, None, `pandas.NA` and empty texts are missing in a `DataFrame`.
         separator: Separator of the fields of a text file, such as `";"`.
         decimal: Decimal sign of a text file, `"."` or `","`.
         encoding: Encoding of a text file, such as `"cp1252"`.
         header: Whether the first line of a text file contains names.
         in_memory: Whether to read all rows at once. By default, files of up to 1 GiB are read at
-            once. Larger files are read in batches, for the statistics and again in each epoch.
+            once. A larger file is read in batches: first for the statistics of the columns, and
+            then again in each epoch.
         batch_size: Rows per batch, if the rows are read in batches.
 
     Returns:
@@ -285,16 +316,22 @@ def read_rows(
     """Read new rows of a table, for a model that was trained on the table.
 
     Args:
-        source: The rows, a file or a `DataFrame`, as for `read_table`. The order of the columns
-            does not matter, and other columns are ignored. Constants and identifiers are not
-            needed. A text file without a header must have all columns, in the order of the table.
+        source: A file or a `DataFrame` with the rows, as for `read_table`. The columns can have any
+            order. Constant columns and identifiers can be omitted. Columns that are not in
+            `columns` are ignored. However, a text file without a header must have all columns, in
+            the order of the table.
         columns: Columns of the table, such as `table.columns` or `model.likelihood.columns`.
-        unseen: What to do with a category that no training row has: raise an `"error"`, or treat
-            the entry as `"missing"`.
-        missing, separator, decimal, encoding, header: As for `read_table`.
+        unseen: What to do with a category that no training row has. `"error"` raises an error.
+            `"missing"` treats the entry as missing.
+        missing: Values that stand for a missing entry, as for `read_table`.
+        separator: Separator of the fields of a text file. Default: inferred.
+        decimal: Decimal sign of a text file, `"."` or `","`. Default: inferred.
+        encoding: Encoding of a text file. Default: inferred.
+        header: Whether the first line of a text file contains names. Default: inferred.
 
     Returns:
-        A float32 array `[rows, modeled columns]`, NaN where an entry is missing.
+        The array that the model receives, float32 with one row per row of `source`. The array has
+        no constant columns and no identifiers. NaN means that an entry is missing.
 
     Raises:
         ValueError: If the source is invalid, if a column is missing, or if an entry is invalid for
@@ -320,18 +357,23 @@ def read_rows(
 def read_splits(
     source: Any, labels: bool, label: str | None, seed: int, binarize: bool = False
 ) -> Splits:
-    """Read a table as single examples, for `load`.
+    """Read a table as data sets of single training and test examples, for `load`.
 
     Args:
-        source: The table.
+        source: A file or a `DataFrame`.
         labels: Whether labels are needed.
-        label: Name of the column of labels. None to find it.
-        seed: Seed of the choice of test rows.
-        binarize: Whether grey values will be binarized, which is not possible for other tables.
+        label: Name of the column of labels. Default: a column `label`. If there is none, and
+            `labels` is True, the only column named `class` or `target`.
+        seed: Seed of the random choice of test rows.
+        binarize: Whether the caller will binarize the values. For a table that does not contain
+            pixels, True raises an error.
 
     Returns:
-        Numbers in [0, 1] or grey values as float32 or uint8, without missing entries, or the rows
-        of the table as float32 with NaN where an entry is missing. See `is_table`.
+        If the columns are pixels, the examples are numbers in [0, 1] or uint8 grey values.
+        Otherwise, each example is a row of the table as float32, with NaN for a missing entry.
+
+    Raises:
+        ValueError: If the table is too large for memory, or is invalid.
     """
     opened, size = open_table(source, None)
     if size > _MEMORY_LIMIT:
@@ -362,10 +404,15 @@ def read_splits(
 
 
 def _find_label(names: Sequence[str], labels: bool) -> str | None:
-    """Return the name of the column of labels, or None if there is none.
+    """Return the name of the column of labels, or None if there is no such column.
 
-    A column `label` always contains labels. If labels are needed, other names are `class` and
-    `target`, in any case.
+    A column named `label` always contains labels. If there is no column `label`, and `labels` is
+    True, the only column named `class`, `target` or `Label` contains labels. Capital letters in
+    these names do not matter.
+
+    Args:
+        names: Names of the columns.
+        labels: Whether labels are needed.
     """
     if _LABEL in names:
         return _LABEL
@@ -374,14 +421,15 @@ def _find_label(names: Sequence[str], labels: bool) -> str | None:
 
 
 def _unit_or_grey(rows: Rows, label: str | None) -> np.ndarray | None:
-    """Return the array of a table of numbers in [0, 1], or of grey values from 0 to 255.
+    """Return the entries of a table whose columns are the pixels of images.
 
     Args:
         rows: The table.
-        label: Name of the column of labels. None if it is `label`, or if there is none.
+        label: Name of the column of labels, which is not part of the result. Default: `label`.
 
     Returns:
-        float32 for numbers in [0, 1], uint8 for grey values. None for other tables, see `is_table`.
+        A float32 array of numbers in [0, 1], or a uint8 array of grey values from 0 to 255. None if
+        the columns are not pixels. The docstring of `is_table` describes the criteria.
     """
     columns = []
     for name in rows.names:
@@ -406,12 +454,15 @@ def _unit_or_grey(rows: Rows, label: str | None) -> np.ndarray | None:
 
 
 class _Reader:
-    """Reads a table: statistics of all columns first, then the arrays.
+    """Read a table: first the statistics of all columns, then the rows as arrays.
 
     Args:
-        source: The table.
-        tested: The test rows. None if they are a part of `source`.
-        kinds, label, test_fraction, seed: As for `read_table`.
+        source: Source of the rows.
+        tested: Source of the test rows. None if a random part of `source` becomes the test rows.
+        kinds: Dictionary from the name of a column to the kind that the user chose.
+        label: Name of the column of labels. None if the table has no labels.
+        test_fraction: Fraction of the rows of `source` that become test rows.
+        seed: Seed of the random choice of test rows.
     """
 
     def __init__(
@@ -467,7 +518,11 @@ class _Reader:
         )
 
     def streamed_table(self, batch_size: int) -> Table:
-        """Read the statistics in one pass. The arrays are read again in each epoch."""
+        """Return a table whose rows do not fit into memory.
+
+        The rows are read once or several times for the statistics. In each epoch, the rows are read
+        again as batches of `batch_size` rows.
+        """
         counts = self._read_statistics()
         columns = self._columns()
         train = self._batches(columns, self.source, True, counts[0], batch_size)
@@ -482,7 +537,11 @@ class _Reader:
         return Table(columns, train, test, None, None, self._class_names(), self.source.name)
 
     def _read_statistics(self) -> tuple[int, int]:
-        """Read all rows, and return the numbers of training rows and test rows."""
+        """Compute the statistics of all columns from all rows.
+
+        Returns:
+            The number of training rows, and the number of test rows.
+        """
         source = self.source
         for _ in range(_MAX_PASSES):
             decimal = source.decimal if isinstance(source, CsvFile) else None
@@ -510,13 +569,15 @@ class _Reader:
     def _batches(
         self, columns: ColumnTuple, source: Source, training: bool | None, count: int, size: int
     ) -> tf.data.Dataset:
-        """Return the rows of a split as a data set of batches, which reads them in each epoch.
+        """Return training rows or test rows as a data set of batches.
+
+        The data set reads the rows from their source in each epoch.
 
         Args:
-            columns: The columns.
-            source: The rows.
-            training: Whether to return the training rows or the test rows. None for all rows.
-            count: Number of rows of the split.
+            columns: Columns of the table.
+            source: Source of the rows.
+            training: True for the training rows, False for the test rows. None for all rows.
+            count: Number of these rows.
             size: Rows per batch.
         """
 
@@ -555,7 +616,11 @@ class _Reader:
     # === Statistics ===
 
     def _start(self, rows: Rows) -> None:
-        """Prepare the statistics of the columns."""
+        """Make an object for the statistics of each column, without values.
+
+        Raises:
+            ValueError: If `label` is not a column, or if `kinds` is invalid.
+        """
         names = rows.names
         if self.label is not None and self.label not in names:
             raise ValueError(
@@ -587,10 +652,10 @@ class _Reader:
                 statistics.add(rows.values(name), split, rows.at(name))
 
     def _columns(self) -> ColumnTuple:
-        """Return the columns.
+        """Return the kind and the statistics of each column except the column of labels.
 
         Raises:
-            ValueError: If no column can be modeled.
+            ValueError: If all columns are constants or identifiers.
         """
         columns = ColumnTuple(
             statistics.column(
@@ -614,7 +679,7 @@ class _Reader:
         return columns
 
     def _find(self, name: str, value: Value) -> int:
-        """Return the first row with a value."""
+        """Return the position of the first row whose entry in the column `name` is `value`."""
         first = 0
         for rows in self.source.blocks(_BLOCK_SIZE):
             values = rows.values(name)
@@ -628,7 +693,11 @@ class _Reader:
     # === Arrays ===
 
     def labels_of(self, rows: Rows) -> np.ndarray | None:
-        """Return the labels of all rows of the source, int64. None without labels."""
+        """Return the labels of rows as int64, or None if the table has no labels.
+
+        Args:
+            rows: All rows of the source. The classes are the labels that occur in these rows.
+        """
         if self.label is not None:
             self._start(rows)
             self.statistics = {self.label: self.statistics[self.label]}
@@ -636,7 +705,11 @@ class _Reader:
         return self._labels(rows)
 
     def _labels(self, rows: Rows) -> np.ndarray | None:
-        """Return the labels of the rows, int64."""
+        """Return the labels of rows as int64, or None if the table has no labels.
+
+        Raises:
+            ValueError: If a label is missing, or is not one of the classes.
+        """
         if self.label is None:
             return None
         if self.label not in rows.names:
@@ -654,7 +727,7 @@ class _Reader:
         return codes.astype(np.int64)
 
     def _classes(self) -> tuple[Value, ...]:
-        """Return the labels in the order of their codes."""
+        """Return the classes in the column of labels. The label of a class is its index."""
         assert self.label is not None
         return self.statistics[self.label].classes()
 

@@ -56,7 +56,10 @@ def tfds_folder_classes(folder: pathlib.Path) -> list[str] | None:
 
 
 def tfds_classes(name: str, data_dir: PathLike | None) -> list[str] | None:
-    """Return the class names of the TFDS data set `name`, or None. Nothing is downloaded."""
+    """Return the class names of the TFDS data set `name`, without downloading the data set.
+
+    If the data set has no class labels, return None.
+    """
     return _class_names(_find_builder(name, data_dir))
 
 
