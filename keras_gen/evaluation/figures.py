@@ -1,4 +1,4 @@
-"""Figures: grids of images, scatter plots, matrices, and training curves."""
+"""Draw grids of images, scatter plots, matrices and training curves."""
 
 from __future__ import annotations
 

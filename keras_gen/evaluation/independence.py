@@ -157,8 +157,9 @@ def audit_independence(
     The second part uses the networks of `vae` itself. For each test image separately, the function
     optimizes a diagonal posterior. Two more optimizations start from the result, with the same
     number of steps. One optimizes a diagonal posterior, and the other optimizes a full-covariance
-    posterior. The ELBOs of these posteriors split the difference between log p(x) and the ELBO of
-    the encoder's posterior into three gaps (Cremer et al. 2018, arXiv:1801.03558).
+    posterior. The evidence lower bounds (ELBOs) of these posteriors split the difference between
+    log p(x) and the ELBO of the encoder's posterior into three gaps (Cremer et al. 2018,
+    arXiv:1801.03558).
 
     Args:
         vae: A trained and compiled `VAE` with a `DiagonalNormal` posterior of at least two latents.
@@ -250,6 +251,8 @@ def _check_vae(vae: VAE) -> None:
 def _interval_of_gains(gains: list[np.ndarray]) -> Interval:
     """Return the mean gain and the 95 % interval of this mean.
 
+    A gain is a difference between two VAEs, such as the difference of their log-likelihoods.
+
     With several seeds, the interval describes the variation between the seeds. With one seed, it
     describes the variation between the examples.
 
@@ -284,7 +287,7 @@ def _copy(vae: VAE, seed: int, full: bool) -> VAE:
 
 
 def _objective_after_schedules(objective: Any) -> Any:
-    """Copy an objective. If its KL weight is a schedule, use the final value of the schedule.
+    """Copy an objective, with the final value of the KL weight if this weight is a schedule.
 
     A copy of a VAE counts its training steps from 0. Therefore a schedule of the KL weight would
     start again from its first value.

@@ -40,7 +40,7 @@ class LatentReport:
     def active(self) -> np.ndarray:
         """Whether the VAE uses each latent, bool `[n]`.
 
-        A latent counts as used if its entry of `variance_of_means` is above 0.01.
+        A latent counts as used if its posterior mean has a variance above 0.01 over the examples.
         """
         return self.variance_of_means > _ACTIVE_VARIANCE
 
@@ -77,9 +77,10 @@ def latent_report(
 ) -> LatentReport:
     """Report which latents a VAE uses, and how far the aggregate posterior is from the prior.
 
-    The aggregate posterior is the mixture of the posteriors q(z | x) of all examples. Each
-    distribution that is not normal is replaced by the normal distribution with the same mean and
-    covariance. A mean or a covariance without a closed form is estimated from samples.
+    The aggregate posterior is the mixture of the posteriors q(z | x) of all examples. The function
+    computes KL divergences between normal distributions. Each distribution that is not normal is
+    replaced by the normal distribution with the same mean and covariance. A mean or a covariance
+    without a closed form is estimated from samples.
 
     Args:
         vae: A `VAE`.

@@ -301,7 +301,8 @@ def _estimates(log_weights: tf.Tensor, counts: Sequence[int]) -> _Estimates:
 
     Args:
         log_weights: log(p(x | z) p(z) / q(z | x)) for each sample z, `[batch, samples]`.
-        counts: Numbers of samples. For each number, log p(x) is estimated from so many samples.
+        counts: Numbers of samples. For each number, log p(x) is estimated from this number of
+            samples.
     """
     log_weights = np.asarray(log_weights, np.float64)
     largest = log_weights.max(axis=1, keepdims=True)

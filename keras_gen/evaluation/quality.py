@@ -96,8 +96,8 @@ def sample_quality(
             may be replaced by 0 or 1 at random. The model then generates probabilities from 0 to 1.
             In this case, pass the grey images themselves.
         other_real: Other real images, as many as in `real`. The attribute `real_fid` of the result
-            compares these images with `real`. If None, it compares two halves of `real`. Halves
-            have fewer images, so their distance is larger.
+            compares these images with `real`. If None, `real_fid` compares two halves of `real`.
+            Halves have fewer images. Therefore their distance is larger.
         extractor: The network that computes the features. Default: `mnist_classifier()`.
         split: Name of the data split that contains `real`. The attribute `protocol` of the result
             contains this name. Default: `"test"`.

@@ -233,9 +233,10 @@ def classifier_accuracy(
 
 
 def hide_entries(rows: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Choose observed entries at random, which a test of imputation hides from the model.
+    """Choose random entries of a table for a test of imputation.
 
-    At least one observed entry of each row is not hidden.
+    The test hides these entries from the model, and compares them with the imputed entries. Only
+    observed entries are chosen. At least one observed entry of each row is not hidden.
 
     Args:
         rows: Rows of a table, NaN where an entry is missing.

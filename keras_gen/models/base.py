@@ -136,8 +136,8 @@ class GenerativeModel(MultiWorkerModel):
         """Save the model as a `.keras` file, like `keras.Model.save`.
 
         Raises:
-            ValueError: If `filepath` does not end in `.keras`, or if the model cannot be restored
-                from its arguments and attributes.
+            ValueError: If `filepath` does not end in `.keras`, or if the saved file could not
+                restore the model.
         """
         if str(filepath).endswith((".h5", ".hdf5")):
             raise ValueError(_HDF5_MESSAGE.format(f"{str(filepath)!r}"))
@@ -149,8 +149,8 @@ class GenerativeModel(MultiWorkerModel):
         The arguments that `keras.Model` accepts, such as `name`, are included.
 
         Raises:
-            ValueError: If the model cannot be restored from its arguments and attributes, or if
-                Keras is saving an HDF5 file.
+            ValueError: If these arguments cannot restore the model, or if Keras is saving an HDF5
+                file.
         """
         if saves_hdf5():
             raise ValueError(_HDF5_MESSAGE.format("a file in the HDF5 format"))
@@ -652,7 +652,9 @@ class GenerativeModel(MultiWorkerModel):
         return self.generate_rows(seeds, condition)["outputs"]
 
     def seeds(self, num_samples: int | None, seed: int | TensorLike | None = None) -> tf.Tensor:
-        """Return a vector with one random seed per sample to generate, int64 `[num_samples]`.
+        """Return the random seeds of the samples to generate, one seed per sample.
+
+        The seeds are an int64 tensor `[num_samples]`.
 
         Args:
             num_samples: Number of samples. Can be None if `seed` is a vector.

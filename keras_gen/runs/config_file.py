@@ -39,10 +39,10 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 
 def to_yaml(config: RunConfig) -> str:
-    """Return the text of `config.yaml`.
+    """Convert the settings of a run to the text of `config.yaml`.
 
     Args:
-        config: The configuration of a registered kind of model.
+        config: The settings of a registered kind of model, for instance `GANConfig()`.
 
     Example:
 
@@ -54,7 +54,7 @@ def to_yaml(config: RunConfig) -> str:
 
 
 def from_yaml(text: str, source: object) -> RunConfig:
-    """Return the configuration that the text of a `config.yaml` describes.
+    """Convert the text of a `config.yaml` to the settings of a run.
 
     A missing field has its default value. A field that was renamed since version 0.1.0 is also
     accepted under its old name.
@@ -155,7 +155,10 @@ def _as_arguments(name: str, value: Any) -> list[str]:
 
 
 def _parse_arguments(config: type[RunConfig], arguments: list[str]) -> dict[str, Any] | None:
-    """Parse command-line arguments to `{field: value}`. Return None if an argument is invalid."""
+    """Parse command-line arguments, and return `{field: value}`.
+
+    If an argument is invalid, the function returns None.
+    """
     types = typing.get_type_hints(config, include_extras=True)
     fields = {field.name: types[field.name] for field in dataclasses.fields(config)}
     make_type: Any = typing.TypedDict  # mypy does not accept fields that are known only at run time

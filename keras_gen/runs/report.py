@@ -49,8 +49,8 @@ def write_report(run: PathLike) -> pathlib.Path:
     """Write `report.html` into the folder of a run.
 
     The page shows the configuration, the metrics, the figures, the scores of `evaluate` and the
-    result of `audit`. A section is omitted if the folder does not contain its file. The page needs
-    no other file and no network access.
+    result of `audit`. A section is omitted if the folder lacks the file with the content of the
+    section. The page needs no other file and no network access.
 
     Args:
         run: Folder of the run.
@@ -150,7 +150,10 @@ def _curves(folder: RunFolder) -> dict[str, str]:
 
 
 def _environment(path: pathlib.Path) -> str | None:
-    """Return one sentence about the last entry of `path`, or None if `path` does not exist."""
+    """Return one sentence about the last start of the run, or None if there is no file.
+
+    The file `environment.yaml` contains one entry per start of the run.
+    """
     if not path.is_file():
         return None
     start = yaml.safe_load(path.read_text("utf-8"))[-1]

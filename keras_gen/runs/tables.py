@@ -97,9 +97,14 @@ def parse_kinds(kinds: Sequence[str]) -> dict[str, Any]:
 
 
 def label_column(columns: Iterable[Column], label: str) -> tuple[int, Column]:
-    """Find the column of labels in a table. Return its position and its description.
+    """Find the column of labels in a table.
 
-    The modeled columns are all columns except constants and identifiers.
+    Args:
+        columns: All columns of the table.
+        label: Name of the column of labels.
+
+    Returns:
+        `(position, column)`. The position counts all columns except constants and identifiers.
 
     Raises:
         ValueError: If there is no such column, or if its values are not categories.

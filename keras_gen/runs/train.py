@@ -352,7 +352,7 @@ def _callbacks(
 
 
 def _early_stopping(config: RunConfig, model: GenerativeModel) -> list[keras.callbacks.Callback]:
-    """Return a list with the callback for early stopping. Without `patience`, it is empty."""
+    """Return a list with the callback for early stopping. Without `patience`, the list is empty."""
     patience = getattr(config, "patience", None)
     if patience is None:
         return []
@@ -441,5 +441,8 @@ def _publish(config: RunConfig, folder: RunFolder) -> None:
 
 
 def _call(function: str, folder: RunFolder) -> str:
-    """Return a Python call as text. The messages of `keras-gen` show a command instead."""
+    """Return the text of a Python call for a message, such as a call of `train.resume`.
+
+    The command line `keras-gen` replaces such a call in a message by a command.
+    """
     return f"`keras_gen.runs.{function}({str(folder.path)!r})`"

@@ -97,7 +97,7 @@ def _read_records(folder: pathlib.Path) -> Iterator[tuple[str, Tensors, Tensors]
 def _check_signature(
     function: Any, inputs: Tensors, expected: Tensors, tolerance: float
 ) -> tuple[dict[str, Any], list[str]]:
-    """Call a signature with a batch, with single rows, with two copies, and with an empty batch.
+    """Call a signature with a batch, with each row alone, with the batch twice, and with no row.
 
     Returns:
         `(entry, problems)`. The dictionary `entry` describes the inputs and outputs of the
@@ -193,7 +193,7 @@ def _described(spec: Any) -> str:
 
 
 def _count_served_values(graph: Any) -> int:
-    """Return the number of values in all variables on which an output of a signature depends."""
+    """Count the numbers in all variables from which a signature computes its outputs."""
     nodes = {node.name: node for node in graph.graph_def.node}
     waiting = [
         output.name
@@ -211,13 +211,16 @@ def _count_served_values(graph: Any) -> int:
 
 
 def _count_stored_values(folder: pathlib.Path) -> int:
-    """Return the number of values in the variables of the SavedModel."""
+    """Count the numbers in all variables that the SavedModel stores."""
     stored = tf.train.list_variables(str(folder / "variables" / "variables"))
     return sum(math.prod(shape) for name, shape in stored if name != "_CHECKPOINTABLE_OBJECT_GRAPH")
 
 
 def _unservable_operators(nodes: list[Any]) -> Iterator[str]:
-    """Yield one sentence per operator that calls Python or that samples from a random state."""
+    """Yield one sentence per operator that a server must not run.
+
+    Such an operator calls Python, or its random numbers depend on a state of the server.
+    """
     for op in sorted({node.op for node in nodes}):
         if "PyFunc" in op:
             yield f"operator {op} calls Python, which a server does not have"

@@ -1,7 +1,7 @@
 """REST and gRPC clients for keras_gen models in TensorFlow Serving.
 
-This file does not import keras_gen, so you can copy it to a machine without keras_gen. `RESTClient`
-needs the packages numpy and requests. `GRPCClient` needs tensorflow-serving-api.
+This file does not import keras_gen. Therefore you can copy the file to a machine without keras_gen.
+`RESTClient` needs the packages numpy and requests. `GRPCClient` needs tensorflow-serving-api.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _NUMPY_DTYPES = {
 }
 
 
-_NO_COLUMNS = ("seed", "condition")  # inputs of `NAME_columns` that are no columns
+_NO_COLUMNS = ("seed", "condition")  # inputs of `NAME_columns` that are not columns
 _SHOWN = 200  # largest number of characters of an answer that a message shows
 _MARK = "\u2063\u2063"
 _MARKED = re.compile(rf"{_MARK}(.*?){_MARK}(?:\] \[(-?\d+))?(?:\] \[(-?\d+))?", re.DOTALL)
@@ -598,7 +598,7 @@ class GRPCClient(_Client):
         return prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def _address(self, request: Any) -> Any:
-        """Write the name and the version or label of the model into `request`, and return it."""
+        """Return `request`, with the name and the version or label of the model written into it."""
         request.model_spec.name = self.model
         if self.version is not None:
             request.model_spec.version.value = self.version
