@@ -402,7 +402,8 @@ class RegularizedAutoencoder(AnomalyDetector):
         """Reconstruct `x`, and return functions that compute scores from the reconstruction.
 
         Returns:
-            Two functions without arguments. They return `score(x)` and `score_per_feature(x)`.
+            Two functions without arguments. The first function returns the result of `score(x)`.
+            The second function returns the result of `score_per_feature(x)`.
         """
         x = self._scored(x, condition)
         output = self._decoded(x)

@@ -250,7 +250,7 @@ class VAE(AnomalyDetector):
     def _likelihood(
         self, latents: tf.Tensor, labels: TensorLike | None, x: tf.Tensor | None = None
     ) -> Distribution:
-        """Return p(x | z) for latents `[samples, batch, n]`.
+        """Return the distribution p(x | z) of the data x, given latents `[samples, batch, n]`.
 
         In a training step, the caller also passes the data `x`. The likelihood can then fit a
         parameter that all pixels share, such as the standard deviation σ, to `x`.
@@ -383,7 +383,8 @@ class VAE(AnomalyDetector):
         """Decode samples of z, and return functions that compute scores from the decoded samples.
 
         Returns:
-            Two functions without arguments. They return `score(x)` and `score_per_feature(x)`.
+            Two functions without arguments. The first function returns the result of `score(x)`.
+            The second function returns the result of `score_per_feature(x)`.
         """
         x, condition = self.checked_arguments(x, condition)
         z, kl = self._score_samples(x, condition, num_samples)

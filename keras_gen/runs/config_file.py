@@ -93,6 +93,8 @@ def from_yaml(text: str, source: object) -> RunConfig:
 def check_kind(text: str, source: object) -> None:
     """Raise a `ValueError` if `config.yaml` names a kind of model that is not registered.
 
+    The kinds of keras_gen are registered. `keras_gen.runs.register` registers other kinds.
+
     Args:
         text: Content of the file.
         source: Name of the file, which is shown in error messages.

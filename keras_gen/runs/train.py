@@ -234,7 +234,7 @@ def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset,
 
 
 def _prepare(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
-    """Set the seeds, load the data, and build the model in the scope of the strategy."""
+    """Set the seeds, load the data, and build the model for the devices of the strategy."""
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -251,7 +251,7 @@ def _prepare(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
 
 
 def _prepare_table(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
-    """Read the table, and build the model in the scope of the strategy."""
+    """Read the table of a run, and build the model for the devices of the strategy."""
     table = tables.read_table(config)
     train_data, test_data = tables.batches(table, config)
     with strategy.scope():

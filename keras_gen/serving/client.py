@@ -293,7 +293,10 @@ class _Client:
         seed: npt.ArrayLike,
         condition: npt.ArrayLike | None = None,
     ) -> Any:
-        """Replace the missing entries of data by their means or most probable categories.
+        """Replace the missing entries of data.
+
+        A missing number is replaced by its mean given the observed entries. A missing category is
+        replaced by the most probable category.
 
         Args:
             inputs: Data `[batch, *data_shape]`, NaN where an element is missing, or the rows of a
@@ -657,7 +660,7 @@ def _readable(message: str) -> str:
 def _checked_outputs(
     values: dict[str, np.ndarray], outputs: dict[str, Tensor], rows: int
 ) -> dict[str, np.ndarray]:
-    """Return the arrays of an answer. If one has the wrong shape or dtype, raise a `ValueError`."""
+    """Return the arrays of an answer, or raise a `ValueError` if a shape or dtype is wrong."""
     for name, tensor in outputs.items():
         expected = (rows, *tensor.shape[1:])
         value = values[name]
