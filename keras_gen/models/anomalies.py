@@ -24,13 +24,14 @@ _BATCH = 256  # number of examples whose scores `calibrate` computes together
 class AnomalyDetector(GenerativeModel):
     """Base class of the models that compute an anomaly score and compare it with a threshold.
 
-    A subclass implements `score`, `score_per_feature` and `score_of_batch`. Its constructor has an
-    argument `threshold`.
+    A subclass implements `score`, `score_per_feature` and `score_of_batch`. The constructor of the
+    subclass has an argument `threshold`.
     """
 
     threshold: float | None = None
-    """An example is an anomaly if its score is above this number. None until the constructor or
-    `calibrate` sets the threshold."""
+    """An example is an anomaly if its score is above this number. The threshold is None until the
+    constructor or `calibrate` sets it.
+    """
 
     def check_threshold(self, threshold: float | None) -> float | None:
         """Return the threshold if it is a number or None, otherwise raise a `ValueError`."""
@@ -64,30 +65,31 @@ class AnomalyDetector(GenerativeModel):
         false_alarm_cost: float | None = None,
         miss_cost: float | None = None,
     ) -> float:
-        """Compute and store the threshold of `is_anomaly`, given the anomaly scores of `x`.
+        """Compute the threshold of the anomaly scores from data `x`, and store the threshold.
 
-        Use data that the model was not trained on. There are three ways to choose the threshold:
+        The method `is_anomaly` then compares anomaly scores with the threshold. Use data `x` that
+        the model was not trained on. There are three ways to choose the threshold:
 
-        * `quantile`: the threshold is this quantile of the scores of `x`. `x` must not contain
-          anomalies. About a fraction 1 − `quantile` of new examples without anomalies will have a
-          score above the threshold.
-        * `false_alarm_rate`: `x` must not contain anomalies. The threshold is the
-          ⌈(n + 1)(1 − `false_alarm_rate`)⌉-th smallest of the n scores of `x`. If `x` and a new
-          example are exchangeable (for instance, independent examples of one distribution), then
-          the score of the new example is above the threshold with a probability of at most
-          `false_alarm_rate`. This guarantee holds for each n and each distribution. The probability
-          is an average over the possible data `x`: for one `x`, the rate can be higher or lower.
+        * `quantile`: The threshold is this quantile of the scores of `x`. The data `x` must not
+          contain anomalies. About a fraction 1 − `quantile` of new examples without anomalies will
+          have a score above the threshold.
+        * `false_alarm_rate`: A new example that is not an anomaly has a score above the threshold
+          with a probability of at most `false_alarm_rate`. The data `x` must not contain anomalies.
+          The guarantee needs independent examples of one distribution, or more generally
+          exchangeable examples. The guarantee holds for each number n of examples. The probability
+          is an average over the possible data `x`. For one `x`, the rate can be higher or lower.
+          The threshold is the ⌈(n + 1)(1 − `false_alarm_rate`)⌉-th smallest of the n scores of `x`.
           Such a threshold is called conformal (Laxhammar and Falkman 2010; Bates et al. 2023,
           arXiv:2104.08279).
-        * `anomalies`: labels say which examples of `x` are anomalies. The threshold maximizes the
-          F1 score on `x`. If you pass both costs, it minimizes the total cost on `x` instead. `x`
-          must contain as large a fraction of anomalies as new data. If several thresholds are
-          equally good, the highest is used. The threshold is halfway between two scores of `x`, or
-          slightly below the lowest score, or equal to the highest score.
+        * `anomalies`: Labels say which examples of `x` are anomalies. The threshold maximizes the
+          F1 score on `x`. If you pass both costs, the threshold minimizes the total cost on `x`
+          instead. The fraction of anomalies in `x` must be the same as in new data. If several
+          thresholds are equally good, the highest is used. The threshold is halfway between two
+          scores of `x`, or slightly below the lowest score, or equal to the highest score.
 
-        If none of the three is given, `quantile` is 0.99. A score that is NaN counts as infinite.
+        If you choose none of the three, `quantile` is 0.99. A score that is NaN counts as infinite.
         The `.keras` file contains the threshold. With a threshold, the exported function `score`
-        also returns `anomaly`. If you compile an autoencoder with another loss later, its threshold
+        also returns `anomaly`. If you compile an autoencoder with another loss later, the threshold
         is removed.
 
         Args:
@@ -114,8 +116,8 @@ class AnomalyDetector(GenerativeModel):
             The threshold.
 
         Raises:
-            ValueError: If `x` or another argument is invalid, if `x` is empty or has too few
-                examples for `false_alarm_rate`, or if the threshold would be infinite.
+            ValueError: If an argument is invalid. If `x` is empty, or has too few examples for
+                `false_alarm_rate`. If the threshold would be infinite.
 
         Example:
             >>> import numpy as np
@@ -215,10 +217,11 @@ class AnomalyDetector(GenerativeModel):
         return ~(score <= self.threshold)
 
     def score_functions(self, x: TensorLike, condition: TensorLike | None = None) -> ScoreFunctions:
-        """Return two functions without arguments, which return the two kinds of scores of `x`.
+        """Return two functions without arguments, which compute the scores of `x`.
 
-        The first function returns `score(x)`, and the second one `score_per_feature(x)`. A subclass
-        can override this method so that both functions share work, such as a reconstruction.
+        The first function returns the result of `score(x)`. The second function returns the result
+        of `score_per_feature(x)`. A subclass can override this method so that both functions share
+        work, such as a reconstruction.
         """
         labels = self._condition_arguments(condition, x)
         return (
@@ -286,7 +289,7 @@ class AnomalyDetector(GenerativeModel):
 
 
 def _batches(x: Examples, condition: TensorLike | None) -> Iterator[Any]:
-    """Yield batches of `x`, or pairs of a batch and its labels."""
+    """Yield batches of `x`. With labels, yield pairs of a batch and the labels of this batch."""
     if isinstance(x, tf.data.Dataset):
         yield from x
         return
@@ -302,7 +305,7 @@ def _batches(x: Examples, condition: TensorLike | None) -> Iterator[Any]:
 
 
 def _check_fraction(name: str, value: Any, example: float) -> None:
-    """Raise a `ValueError` unless `value` is a number between 0 and 1."""
+    """Raise a `ValueError` if `value` is not a number between 0 and 1."""
     if not is_real(value) or not 0 < value < 1:
         raise ValueError(
             f"`{name}` must be a number between 0 and 1, such as {example}. "
@@ -313,7 +316,7 @@ def _check_fraction(name: str, value: Any, example: float) -> None:
 def _checked_costs(
     false_alarm_cost: float | None, miss_cost: float | None, labelled: bool
 ) -> tuple[float, float] | None:
-    """Check the costs of `calibrate`. Return both costs, or None if there are none."""
+    """Check the costs that `calibrate` receives. Return both costs, or None if no cost is given."""
     if false_alarm_cost is None and miss_cost is None:
         return None
     received = f"Received: false_alarm_cost={false_alarm_cost!r}, miss_cost={miss_cost!r}"
@@ -334,7 +337,7 @@ def _checked_costs(
 
 
 def _checked_labels(anomalies: TensorLike, number: int) -> np.ndarray:
-    """Check the labels of `calibrate`, and return them as a bool array `[number]`."""
+    """Check the labels that `calibrate` receives, and return them as a bool array `[number]`."""
     labels = np.asarray(anomalies)
     if labels.shape != (number,):
         raise ValueError(
@@ -357,11 +360,12 @@ def _checked_labels(anomalies: TensorLike, number: int) -> np.ndarray:
 
 
 def _conformal_threshold(scores: np.ndarray, false_alarm_rate: float) -> float:
-    """Return the ⌈(n + 1)(1 − `false_alarm_rate`)⌉-th smallest of n scores.
+    """Return a threshold that a new score exceeds with at most the probability `false_alarm_rate`.
 
-    The rank of a new score among n + 1 exchangeable scores is uniform, if there are no ties.
-    Therefore the new score is above the k-th smallest of the n other scores with the probability
-    (n + 1 − k) / (n + 1). Ties make this probability smaller.
+    The threshold is the ⌈(n + 1)(1 − `false_alarm_rate`)⌉-th smallest of the n scores. The rank of
+    a new score among n + 1 exchangeable scores is uniform, if there are no ties. Therefore the new
+    score is above the k-th smallest of the n other scores with the probability (n + 1 − k) / (n +
+    1). Ties make this probability smaller.
     """
     # A fraction has no rounding errors, so that 0.29 of 100 is 29.
     rate = fractions.Fraction(str(float(false_alarm_rate)))
