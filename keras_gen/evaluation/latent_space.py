@@ -12,7 +12,7 @@ from keras_gen._arguments import positive_int
 from keras_gen._typing import TensorLike
 from keras_gen.models import GenerativeModel
 
-_TRAVERSED = 10  # `traverse` varies at most so many latents if the caller selects none
+_TRAVERSED = 10  # largest number of latents that `traverse` selects itself
 
 
 def latents(

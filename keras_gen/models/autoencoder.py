@@ -171,7 +171,7 @@ class RegularizedAutoencoder(AnomalyDetector):
             self.data_check = DataCheck(self.data_shape, 0.0, 1.0)
         super().compile(optimizer, **kwargs)
         if self.loss is not None and loss != self.loss:
-            self.threshold = None  # it belongs to scores of the old loss
+            self.threshold = None  # the threshold belongs to scores of the old loss
         self.loss = loss  # not passed to Keras, which would require a target
         self.regularizers = regularizers
         with self.distribute_strategy.scope():

@@ -305,7 +305,8 @@ class GAN(GenerativeModel):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Train the discriminator and then the generator on one batch, and return the logs."""
         batch = self.unpack(data)
-        # In a graph, this also holds back spectral normalization, which changes kernels.
+        # In a graph, every change of a variable waits for the check of the data. Spectral
+        # normalization also changes variables.
         with tf.control_dependencies([batch.target]):
             return self._train_on(batch)
 

@@ -129,7 +129,8 @@ class VAE(AnomalyDetector):
         for part in (posterior, likelihood):
             if not part.built:
                 part.build(None)
-        # A `tf.function` holds only a weak reference to `self`, if it is made from a method.
+        # A `tf.function` that is made from a method holds only a weak reference to `self`.
+        # Therefore this `tf.function` is made from a lambda.
         self._imputed = tf.function(lambda *arguments: self._impute_part(*arguments))
         prior.connect(encoder, posterior, likelihood.support)
         check_distribution(prior)

@@ -20,7 +20,7 @@ import yaml
 from keras_gen.runs.recipes import RECIPES, RunConfig, kind_of
 
 _RENAMED = {"pictures_every": "images_every"}  # fields of version 0.1.0 that have a new name
-_NOT_COMPARED = ("runs", "name")  # these name the folder of the run, not its training
+_NOT_COMPARED = ("runs", "name")  # fields that name the folder of the run
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:

@@ -203,7 +203,7 @@ def _count_served_values(graph: Any) -> int:
     seen = set()
     while waiting:
         name = waiting.pop().lstrip("^").split(":")[0]
-        if name in nodes and name not in seen:  # initialization has no node
+        if name in nodes and name not in seen:  # the initialization has no node
             seen.add(name)
             waiting += nodes[name].input
     variables = [nodes[name] for name in seen if nodes[name].op == "VarHandleOp"]
