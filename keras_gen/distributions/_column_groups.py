@@ -1,8 +1,8 @@
-"""Distributions of the columns of a table, in groups of columns with the same distribution.
+"""Define the distributions of table columns, for groups of columns with the same distribution.
 
 One distribution of TensorFlow Probability (`tfd`) describes all columns of a group. So a table with
 hundreds of columns needs only a few TensorFlow operations. The likelihood `Columns` combines the
-groups.
+groups into the distribution of a whole row.
 """
 
 from __future__ import annotations
@@ -31,13 +31,14 @@ AddWeight = Callable[..., keras.Variable]
 
 
 class Group:
-    """Columns of one table that have the same kind of distribution.
+    """Base class of the groups of table columns that have the same kind of distribution.
 
-    The decoder outputs `parameters_per_column` numbers for each column of the group.
+    The decoder of a VAE outputs the parameters of the distributions: `parameters_per_column`
+    numbers for each column of the group.
 
     Args:
-        indices: Positions of the columns in the array of the table.
-        columns: The columns.
+        indices: Positions of the group's columns in the data array.
+        columns: The columns of the group.
     """
 
     parameters_per_column = 1
@@ -63,10 +64,12 @@ class Group:
         """Make the trainable weights of the group. By default, a group has none."""
 
     def distribution(self, parameters: tf.Tensor) -> Distribution:
-        """Return a `tfd` distribution of batch shape `[..., number of columns]`.
+        """Return the distributions of all columns as one `tfd.Distribution`.
+
+        Its batch shape is `[..., number of columns]`.
 
         Args:
-            parameters: Part of the decoder's output, `[..., parameter_size]`.
+            parameters: The decoder's output for this group, `[..., parameter_size]`.
         """
         raise NotImplementedError
 
@@ -79,14 +82,21 @@ class Group:
         return tf.cast(distribution.sample(number, seed=seed), tf.float32)
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return the means of numbers, or the probabilities of categories.
+        """Return the mean of each column of numbers, or the probability of each category.
 
-        The shape is `[..., expectation_size]`.
+        The shape of the result is `[..., expectation_size]`.
         """
         return distribution.mean()
 
     def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
-        """Return one entry per column: the mean, or the most probable category."""
+        """Return the most plausible entry of each column, `[..., number of columns]`.
+
+        For a column of numbers, this entry is the mean. For a column of categories, it is the index
+        of the most probable category.
+
+        Args:
+            expectation: Means or probabilities, the result of the method `expectation`.
+        """
         return expectation
 
     def parts(self, parameters: tf.Tensor, number: int) -> list[tf.Tensor]:
@@ -97,14 +107,15 @@ class Group:
 class Normals(Group):
     """Columns of kind `real`, with the normal distribution N(m + s μ, (s σ)²).
 
-    m is the mean of the column and s its standard deviation. The decoder outputs μ. So an output of
-    0 predicts the mean of the column, and an output of 1 predicts the mean plus one standard
-    deviation.
+    m is the mean of the column, and s is its standard deviation. The decoder outputs μ. So an
+    output of 0 predicts the mean of the column, and an output of 1 predicts the mean plus one
+    standard deviation.
 
     Args:
-        indices: Positions of the columns in the array of the table.
-        columns: The columns.
-        scale: How σ is obtained: `"optimal"`, `"learned"` or `"decoded"`, as in `Columns`.
+        indices: Positions of the group's columns in the data array.
+        columns: The columns of the group.
+        scale: `"optimal"` if a formula computes σ from the errors of a batch, `"learned"` if σ is a
+            trainable weight, or `"decoded"` if the decoder outputs σ.
     """
 
     def __init__(self, indices: Sequence[int], columns: Sequence[Column], scale: str) -> None:
@@ -134,16 +145,17 @@ class Normals(Group):
         return self.in_units(parameters, tf.sqrt(tf.convert_to_tensor(self.variance)))
 
     def fitted(self, parameters: tf.Tensor, x: tf.Tensor, observed: tf.Tensor) -> Distribution:
-        """Return the distribution in a training step. An optimal σ is fitted to the batch.
+        """Return the distributions of the columns in a training step.
 
-        The optimal σ² of a column is the mean squared error of its observed entries. This σ
-        minimizes the loss. Therefore no gradient needs to flow through σ (Rybkin et al. 2021,
-        arXiv:2006.13202).
+        If `scale` is `"optimal"`, σ is fitted to the batch: σ² is the mean squared error of the
+        observed entries of a column. This σ minimizes the loss. Therefore no gradient needs to flow
+        through σ (Rybkin et al. 2021, arXiv:2006.13202).
 
         Args:
-            parameters: Part of the decoder's output, `[samples, batch, parameter_size]`.
-            x: Entries `[batch, number of columns]` without NaN.
-            observed: Which entries are observed, bool `[batch, number of columns]`.
+            parameters: The decoder's output for this group, `[samples, batch, parameter_size]`.
+            x: Entries of the batch, `[batch, number of columns]`, without NaN.
+            observed: Bool `[batch, number of columns]`. False for an entry that is missing in the
+                data.
         """
         if self.scale != "optimal":
             return self.distribution(parameters)
@@ -163,40 +175,54 @@ class Normals(Group):
         return (x - self.mean) / self.unit
 
     def in_units(self, location: tf.Tensor, scale: tf.Tensor) -> Distribution:
-        """Return the distribution of m + s N(location, scale²)."""
+        """Return the distribution of m + s ε for ε with distribution N(location, scale²).
+
+        m is the mean of a column, and s is its standard deviation.
+        """
         from tensorflow_probability import distributions as tfd
 
         return tfd.Normal(self.mean + self.unit * location, self.unit * scale)
 
 
 class LogNormals(Normals):
-    """Columns of kind `positive`. The logarithm of an entry has the distribution of `Normals`."""
+    """Columns of kind `positive`, with log-normal distributions.
+
+    The logarithm of an entry has the distribution N(m + s μ, (s σ)²). m and s are the mean and the
+    standard deviation of the logarithms in the training rows. The decoder outputs μ.
+    """
 
     def standardized(self, x: tf.Tensor) -> tf.Tensor:
         """Return the standardized logarithms of the entries."""
         return super().standardized(tf.math.log(x))
 
     def in_units(self, location: tf.Tensor, scale: tf.Tensor) -> Distribution:
-        """Return the distribution of exp(m + s N(location, scale²))."""
+        """Return the distribution of exp(m + s ε) for ε with distribution N(location, scale²).
+
+        m and s are the mean and the standard deviation of the logarithms of a column.
+        """
         from tensorflow_probability import distributions as tfd
 
         return tfd.LogNormal(self.mean + self.unit * location, self.unit * scale)
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return the means. The logarithm of a mean is at most `LARGEST_LOG`."""
+        """Return the mean of each column.
+
+        To avoid overflow, the logarithm of a mean is at most `LARGEST_LOG`.
+        """
         log_mean = distribution.loc + distribution.scale**2 / 2
         return tf.exp(tf.minimum(log_mean, LARGEST_LOG))
 
 
 class NegativeBinomials(Group):
-    """Columns of kind `count`, with a negative binomial of mean μ and variance μ + μ²/r.
+    """Columns of kind `count`, with negative binomial distributions.
 
-    The decoder outputs a standardized log μ. An output of 0 predicts the mean of the column. The
-    dispersion r is one weight per column, or a second output of the decoder.
+    The mean is μ, and the variance is μ + μ²/r. The decoder outputs log μ in standardized form: an
+    output of 0 predicts the mean of the column. The dispersion r is one trainable weight per
+    column, or a second output of the decoder.
 
     Args:
-        indices: Positions of the columns in the array of the table.
-        columns: The columns.
+        indices: Positions of the group's columns in the data array.
+        columns: The columns of the group.
         scale: If `"decoded"`, the decoder outputs r. For any other value, r is a weight.
     """
 
@@ -215,7 +241,7 @@ class NegativeBinomials(Group):
         self.log_dispersion = np.float32(np.log(np.clip(mean**2 / excess, 1e-3, 1e4)))
 
     def add_weights(self, add_weight: AddWeight) -> None:
-        """Make one dispersion per column, if the decoder does not output it."""
+        """Make one trainable dispersion r per column, if the decoder does not output r."""
         if not self.decoded:
             self.raw_dispersion = add_weight((self.size,), "zeros", name="raw_dispersion")
 
@@ -240,15 +266,15 @@ class NegativeBinomials(Group):
 
 
 class Mixtures(Group):
-    """Columns whose distribution is a mixture of K components.
+    """Base class of the groups whose columns have a mixture of K components as distribution.
 
-    The decoder outputs the logits of the weights π_1 … π_K of the components for each row. The
-    locations and scales of the components are weights that all rows share. A subclass implements
-    `of_components`.
+    The decoder outputs, for each row, the logits of the mixing probabilities π_1 … π_K. The
+    locations and scales of the components are trainable weights that all rows share. A subclass
+    implements `of_components`.
 
     Args:
-        indices: Positions of the columns in the array of the table.
-        columns: The columns.
+        indices: Positions of the group's columns in the data array.
+        columns: The columns of the group.
         num_components: K, the number of components.
     """
 
@@ -278,8 +304,8 @@ class Mixtures(Group):
 class NormalMixtures(Mixtures):
     """Columns of kind `real`, with the normal mixture Σ_k π_k N(m + s μ_k, (s σ_k)²).
 
-    m is the mean of the column and s its standard deviation. μ_k and σ_k are the location and the
-    scale of a component.
+    m is the mean of the column, and s is its standard deviation. μ_k and σ_k are the location and
+    the scale of component k.
     """
 
     def __init__(
@@ -297,7 +323,7 @@ class NormalMixtures(Mixtures):
 
 
 class LogNormalMixtures(NormalMixtures):
-    """Columns of kind `positive`: the logarithm of an entry is a mixture of normals."""
+    """Columns of kind `positive`, whose logarithms have a mixture of normal distributions."""
 
     def of_components(self) -> Distribution:
         """Return the distributions of the components, of batch shape `[number of columns, K]`."""
@@ -306,7 +332,10 @@ class LogNormalMixtures(NormalMixtures):
         return tfd.LogNormal(*self.components.in_units(self.mean, self.unit))
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return the means. The logarithm of the mean of a component is at most `LARGEST_LOG`."""
+        """Return the mean of each column.
+
+        To avoid overflow, the logarithm of the mean of a component is at most `LARGEST_LOG`.
+        """
         components = distribution.components_distribution
         log_means = tf.minimum(components.loc + components.scale**2 / 2, LARGEST_LOG)
         weights = tf.nn.softmax(distribution.mixture_distribution.logits)
@@ -314,12 +343,12 @@ class LogNormalMixtures(NormalMixtures):
 
 
 class DiscretizedLogisticMixtures(Mixtures):
-    """Columns of kind `count`: a discretized mixture of logistic distributions.
+    """Columns of kind `count`, with discretized mixtures of logistic distributions.
 
-    Let y = log(1 + x) for a count x. P(x) is the probability that y lies between log(x + 1/2) and
-    log(x + 3/2), under a mixture of K logistic distributions. For x = 0, the interval begins at −∞.
-    The formula is equation 2 of Salimans et al. 2017 (arXiv:1701.05517), applied to y.
-    `distribution` returns the mixture of y.
+    y is a continuous variable whose distribution is a mixture of K logistic distributions. The
+    probability of the count x is the probability that y lies between log(x + 1/2) and log(x + 3/2).
+    For x = 0, this interval begins at −∞. The formula is equation 2 of Salimans et al. 2017
+    (arXiv:1701.05517), applied to log(1 + x). `distribution` returns the distribution of y.
     """
 
     def of_components(self) -> Distribution:
@@ -331,9 +360,11 @@ class DiscretizedLogisticMixtures(Mixtures):
     def log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
         """Return log P(x) of each column, `[..., number of columns]`.
 
-        Let a and b be the standardized ends of the interval of x. The probability of the interval
-        is sigmoid(b) − sigmoid(a). The method computes this difference as sigmoid(b) sigmoid(−a)
-        (1 − e^(a − b)), because the logarithm of this product is finite for narrow intervals, too.
+        P(x) is the probability of an interval. Let a and b be the ends of this interval, minus the
+        location of a component, and divided by its scale. Under this component, the probability is
+        sigmoid(b) − sigmoid(a). The method computes this difference as
+        sigmoid(b) sigmoid(−a) (1 − e^(a − b)). The logarithm of this product is finite even if the
+        interval is narrow.
         """
         components = distribution.components_distribution
         x = x[..., None]
@@ -351,7 +382,10 @@ class DiscretizedLogisticMixtures(Mixtures):
         return tf.maximum(tf.round(tf.math.expm1(y)), 0.0)
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return approximate means of the counts: Σ_k π_k (e^(location of k) − 1), at least 0."""
+        """Return an approximate mean of each column: Σ_k π_k max(e^(l_k) − 1, 0).
+
+        π_k is the mixing probability of component k, and l_k is its location.
+        """
         centers = tf.maximum(tf.math.expm1(distribution.components_distribution.loc), 0.0)
         weights = tf.nn.softmax(distribution.mixture_distribution.logits)
         return tf.reduce_sum(weights * centers, axis=-1)
@@ -362,15 +396,15 @@ class DiscretizedLogisticMixtures(Mixtures):
 
 
 class _Components:
-    """The locations and scales of the components of each column, as weights.
+    """Trainable locations and scales of the mixture components of each column.
 
     The initial locations of a column are evenly spaced, from the smallest to the largest entry of
     the training rows.
 
     Args:
         group: The group of columns.
-        number: Number of components per column.
-        add_weight: The method `add_weight` of the layer.
+        number: K, the number of components per column.
+        add_weight: The method `add_weight` of the Keras layer that will contain the weights.
     """
 
     def __init__(self, group: Group, number: int, add_weight: AddWeight) -> None:
@@ -395,7 +429,14 @@ class _Components:
         )
 
     def in_units(self, mean: np.ndarray, unit: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return locations mean + unit · location and scales unit · scale, `[size, K]`."""
+        """Return the locations and the scales of the components, each `[number of columns, K]`.
+
+        A location l becomes mean + unit · l. A scale s becomes unit · s.
+
+        Args:
+            mean: Number to add to the locations of a column, or one number per column.
+            unit: Factor of the locations and scales of a column, or one factor per column.
+        """
         mean, unit = np.reshape(mean, (-1, 1)), np.reshape(unit, (-1, 1))
         raw_scales = tf.convert_to_tensor(self.raw_scales)
         scales = self.smallest[:, None] + self.unit * tf.math.softplus(raw_scales)
@@ -403,9 +444,12 @@ class _Components:
 
 
 def _ends(column: Column) -> tuple[float, float]:
-    """Return the smallest and largest standardized entry of a column.
+    """Return the smallest and the largest entry of a column, on the scale of the components.
 
-    Counts are on the scale of log(1 + x). Other numbers are standardized as in `Normals`.
+    For a count x, this scale is log(1 + x). Real numbers, and the logarithms of positive numbers,
+    are standardized: their mean is subtracted, and the result is divided by their standard
+    deviation. If the smallest or largest entry is not known, three standard deviations from the
+    mean are returned instead.
     """
     low, high = column.minimum, column.maximum
     if column.kind == "count":
@@ -421,10 +465,11 @@ def _ends(column: Column) -> tuple[float, float]:
 
 
 def _rounding(column: Column) -> float:
-    """Return the smallest useful σ of a real column whose entries are rounded, standardized.
+    """Return the standard deviation of the rounding errors in a real column.
 
-    This σ is the standard deviation of the rounding errors. With smaller σ, the density of the
-    rounded numbers could grow without bound.
+    The unit is the standard deviation of the column. The σ of a mixture component must be larger,
+    because otherwise the density of the rounded numbers could grow without bound. If the entries of
+    the column are not rounded, return 0.
     """
     if column.decimals is None or column.kind != "real":
         return 0.0
@@ -438,7 +483,10 @@ def _by_component(parameters: tf.Tensor, size: int, number: int) -> tf.Tensor:
 
 
 class Bernoullis(Group):
-    """Columns of kind `binary`, with entries 0 and 1. The decoder outputs the logit of 1."""
+    """Columns of kind `binary`, whose entries are 0 or 1.
+
+    For each column, the decoder outputs the logit of the probability of 1.
+    """
 
     def distribution(self, parameters: tf.Tensor) -> Distribution:
         """Return the distribution of the entries 0 and 1."""
@@ -457,8 +505,8 @@ class Categoricals(Group):
     An entry is the index of a category. The decoder outputs one logit per category.
 
     Args:
-        indices: Positions of the columns in the array of the table.
-        columns: The columns.
+        indices: Positions of the group's columns in the data array.
+        columns: The columns of the group.
         categories: Number of categories of each column.
     """
 
@@ -497,8 +545,8 @@ class Categoricals(Group):
 class OrderedLogistics(Categoricals):
     """Columns of kind `ordinal` with the same number of categories (McCullagh 1980).
 
-    An entry x is the index of a category. P(x > k) = sigmoid(μ − c_k). The decoder outputs μ. The
-    cutpoints c_0 < c_1 < … are weights.
+    An entry x is the index of a category. The probability that x is greater than k is
+    sigmoid(μ − c_k). The decoder outputs μ. The cutpoints c_0 < c_1 < … are trainable weights.
     """
 
     def __init__(self, indices: Sequence[int], columns: Sequence[Column], categories: int) -> None:
@@ -506,7 +554,7 @@ class OrderedLogistics(Categoricals):
         self.parameters_per_column = 1
 
     def add_weights(self, add_weight: AddWeight) -> None:
-        """Make the cutpoints. At first, all categories have the same probability if μ = 0."""
+        """Make the cutpoints. Before training, all categories are equally probable if μ = 0."""
         shares = np.arange(1, self.categories) / self.categories
         cutpoints = np.log(shares / (1 - shares))
         gaps = np.log(np.expm1(np.diff(cutpoints)))  # the inverse of softplus
@@ -520,9 +568,10 @@ class OrderedLogistics(Categoricals):
     def distribution(self, parameters: tf.Tensor) -> Distribution:
         """Return the distribution of the indices of the categories.
 
-        For category k, let a = μ − c_(k−1) and b = μ − c_k. Then P(x = k) = sigmoid(a) −
-        sigmoid(b). The method computes this difference as sigmoid(a) sigmoid(−b) (1 − e^(b − a)),
-        because the logarithm of this product is finite for all μ.
+        μ is the decoder's output, and c_k are the cutpoints. For category k, let a = μ − c_(k−1)
+        and b = μ − c_k. The probability of k is sigmoid(a) − sigmoid(b). The method computes this
+        difference as sigmoid(a) sigmoid(−b) (1 − e^(b − a)), because the logarithm of this product
+        is finite for all μ.
         """
         from tensorflow_probability import distributions as tfd
 
@@ -537,21 +586,25 @@ class OrderedLogistics(Categoricals):
         return tfd.Categorical(logits=reaches + stays_below + between)
 
     def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
-        """Return the median of each column, the index of a category, `[..., number of columns]`.
+        """Return the index of the median category of each column, `[..., number of columns]`.
 
         The median is the first category whose cumulative probability is at least 1/2.
+
+        Args:
+            expectation: Probabilities of the categories, the result of the method `expectation`.
         """
         cumulative = tf.cumsum(self.by_column(expectation), axis=-1)[..., :-1]
         return tf.reduce_sum(tf.cast(cumulative < 0.5, tf.float32), axis=-1)
 
 
 def groups_of(columns: Sequence[Column], scale: str, num_components: int) -> list[Group]:
-    """Divide the columns of a table, without constants and identifiers, into groups.
+    """Divide the columns of a table into groups of columns with the same kind of distribution.
 
     Args:
-        columns: Columns without constants and identifiers.
-        scale: The argument `scale` of `Columns`.
-        num_components: The argument `num_components` of `Columns`.
+        columns: Columns of the table, without constants and identifiers.
+        scale: How the scales of the distributions are obtained: `"optimal"`, `"learned"`,
+            `"decoded"` or `"mixture"`. The docstring of `Columns` describes these choices.
+        num_components: Number of components per column, if `scale` is `"mixture"`.
     """
     members: dict[tuple[str, int], list[int]] = {}
     for index, column in enumerate(columns):

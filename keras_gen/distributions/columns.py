@@ -45,7 +45,8 @@ class Columns(Likelihood):
     Args:
         columns: Columns of the table, such as `table.columns`. Constants and identifiers are
             ignored.
-        scale: σ of the real columns and of the logarithms of the positive columns, as one of:
+        scale: How to obtain σ, the standard deviation of a real column, or of the logarithms of a
+            positive column. One of the following:
 
             * `"optimal"`, the default: one σ per column, which a formula computes (Rybkin et al.
               2021, arXiv:2006.13202). In a training step, σ² is the mean squared error of the
@@ -120,7 +121,11 @@ class Columns(Likelihood):
         return (sum(group.parameter_size for group in self.groups),)
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make p(x | z) for rows x from parameters `[..., *parameter_shape]`."""
+        """Make the distribution p(x | z) of rows x from the output of the decoder.
+
+        Args:
+            parameters: The decoder's output, `[..., *parameter_shape]`.
+        """
         parts = self._parts(parameters)
         distributions = [
             group.distribution(part) for group, part in zip(self.groups, parts, strict=True)
@@ -128,7 +133,14 @@ class Columns(Likelihood):
         return self._product(distributions, parts[0])
 
     def fitted(self, parameters: TensorLike, x: tf.Tensor) -> Distribution:
-        """Make p(x | z) in a training step. If `scale` is `"optimal"`, σ is fitted to `x`."""
+        """Make the distribution p(x | z) in a training step, in which the rows `x` are known.
+
+        If `scale` is `"optimal"`, σ is fitted to `x`.
+
+        Args:
+            parameters: The decoder's output, `[..., *parameter_shape]`.
+            x: Rows of the training batch, `[batch, columns]`. A missing entry is NaN.
+        """
         parts = self._parts(parameters)
         observed = ~tf.math.is_nan(x)
         x = self.filled(x)
@@ -146,9 +158,10 @@ class Columns(Likelihood):
         return distribution.element_log_prob(x)
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return the mean of each number and the probability of each category, `[..., m]`.
+        """Return the mean of each column of numbers, and the probability of each category.
 
-        m is the number of means and probabilities of a row.
+        The result has the shape `[..., m]`, where m is the number of means and probabilities per
+        row.
         """
         values = [
             group.expectation(of_group)
@@ -157,9 +170,12 @@ class Columns(Likelihood):
         return tf.concat(values, axis=-1)
 
     def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
-        """Return rows with the mean of each number and the most probable category.
+        """Return rows with the mean of each column of numbers, and the most probable category.
 
-        The means of counts are rounded.
+        The mean of a count is rounded. For an ordinal column, the row contains the median category.
+
+        Args:
+            expectation: Means and probabilities, the result of the method `expectation`.
         """
         sizes = [group.expectation_size for group in self.groups]
         parts = tf.split(expectation, sizes, axis=-1)
@@ -167,7 +183,7 @@ class Columns(Likelihood):
         return tf.gather(tf.concat(values, axis=-1), self._order, axis=-1)
 
     def filled(self, x: tf.Tensor) -> tf.Tensor:
-        """Return the rows. Each NaN is replaced by an entry for which log p is finite."""
+        """Replace each NaN in rows by an entry of its column for which log p is finite."""
         fill = np.array([column.typical for column in self.modeled], np.float32)
         return tf.where(tf.math.is_nan(x), fill, x)
 
@@ -177,12 +193,12 @@ class Columns(Likelihood):
         return tf.split(tf.cast(parameters, tf.float32), sizes, axis=-1)
 
     def _product(self, of_groups: list[Distribution], part: tf.Tensor) -> Distribution:
-        """Return the distribution of whole rows.
+        """Combine the distributions of the groups of columns to the distribution of whole rows.
 
         Args:
             of_groups: One distribution per group of columns.
-            part: The parameters of one group, `[..., m]`. The axes before the last axis are the
-                batch shape of the result.
+            part: The decoder's output for any group, `[..., m]`. The axes before the last axis are
+                the batch shape of the result.
         """
         product = _product_of_columns()
         return product(self.groups, of_groups, self._order, self.filled, tf.shape(part)[:-1])
@@ -190,12 +206,15 @@ class Columns(Likelihood):
 
 @functools.cache
 def _product_of_columns() -> type[Distribution]:
-    """Return the class of the distributions that `Columns` makes."""
+    """Return the class of the distributions that `Columns` makes.
+
+    The class is made in a function, because the import of TensorFlow Probability takes long.
+    """
     import tensorflow_probability as tfp
     from tensorflow_probability import distributions as tfd
 
     class ProductOfColumns(tfd.Distribution):
-        """The distribution of the rows of a table. NaN entries are omitted from `log_prob`."""
+        """The distribution of the rows of a table. `log_prob` omits entries that are NaN."""
 
         def __init__(
             self,

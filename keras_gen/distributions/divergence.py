@@ -33,9 +33,9 @@ def kl_divergence(
 
     Args:
         a: A `tfd.Distribution`, the first argument of the divergence.
-        b: A `tfd.Distribution` with the same event shape as `a`.
-        num_samples: Number of samples z for each distribution in the batch. Default: 1. A pair with
-            a closed form needs no samples.
+        b: A `tfd.Distribution` with the same event shape as `a`, the second argument.
+        num_samples: Number of samples z for each distribution in the batch. Default: 1. If there is
+            a closed form, no samples are taken.
         seed: Seed of the samples, int32 `[2]`. If None, each call takes new samples.
 
     Returns:

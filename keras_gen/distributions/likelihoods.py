@@ -94,7 +94,14 @@ class Likelihood(SerializableLayer):
         return self.event_shape
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make p(x | z) for x of shape `event_shape` from parameters `[..., *parameter_shape]`."""
+        """Make the distribution p(x | z) from the output of the decoder.
+
+        Args:
+            parameters: The decoder's output, `[..., *parameter_shape]`.
+
+        Returns:
+            A `tfd.Distribution` with the event shape `event_shape`.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} must define `__call__`, which turns parameters into a "
             "distribution."
@@ -115,7 +122,8 @@ class Likelihood(SerializableLayer):
     def __repr__(self) -> str:
         """Return the constructor call that makes an equal layer, without `missing=False`.
 
-        Checkpoints contain this text. Those of version 0.1.0 do not have the argument `missing`.
+        Checkpoints contain this text. Version 0.1.0 had no argument `missing`. So the text of its
+        checkpoints equals the text of a layer with `missing=False`.
         """
         return super().__repr__().replace(", missing=False", "")
 
@@ -176,11 +184,14 @@ class Likelihood(SerializableLayer):
         return distribution.mean()
 
     def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
-        """Return examples `[..., *event_shape]` from the result of `expectation`."""
+        """Compute examples `[..., *event_shape]` from the result of the method `expectation`."""
         return expectation
 
     def sample_rows(self, parameters: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        """Sample one example per row of parameters. Each example depends on its own seed only.
+        """Sample one example for each output of the decoder, with one seed per example.
+
+        Each example depends only on its own seed and its own parameters, not on the rest of the
+        batch.
 
         Args:
             parameters: The decoder's output, `[batch, *parameter_shape]`.
@@ -202,7 +213,7 @@ class Likelihood(SerializableLayer):
         return self._sample_rows(tf.cast(parameters, tf.float32), tf.cast(seeds, tf.int64))
 
     def _sample_each_row(self, parameters: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        """Sample one example per row of parameters."""
+        """Sample one example for each output of the decoder, with one seed per example."""
 
         def sample_row(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             of_row, seed = row
@@ -216,7 +227,7 @@ class Likelihood(SerializableLayer):
 
 @functools.cache
 def _independent_with_missing() -> type[Distribution]:
-    """Return a subclass of `tfd.Independent` that omits NaN elements from log p(x)."""
+    """Return a subclass of `tfd.Independent` whose `log_prob` omits elements that are NaN."""
     from tensorflow_probability import distributions as tfd
 
     class IndependentWithMissing(tfd.Independent):
@@ -250,8 +261,9 @@ def _independent_with_missing() -> type[Distribution]:
 class Bernoulli(Likelihood):
     """Likelihood of independent Bernoulli elements. The decoder outputs their logits.
 
-    −log p(x | z) is the cross-entropy −Σ_d [x_d log x̂_d + (1 − x_d) log(1 − x̂_d)] in nats, where
-    x̂ is the sigmoid of the logits, and d is the index of an element. The data must lie in [0, 1].
+    Let x̂ be the sigmoid of the logits, and let d be the index of an element. −log p(x | z) is the
+    cross-entropy −Σ_d [x_d log x̂_d + (1 − x_d) log(1 − x̂_d)] in nats. The data must lie in [0, 1].
+
     A Bernoulli variable is 0 or 1. For grey values between 0 and 1, the cross-entropy is therefore
     a loss but not a likelihood. Before you report log-likelihoods, make each value of the data 0 or
     1.
@@ -274,7 +286,7 @@ class Bernoulli(Likelihood):
     logits = True
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make p(x | z) for x of shape `event_shape` from logits `[..., *event_shape]`."""
+        """Make p(x | z) from the logits that the decoder outputs, `[..., *event_shape]`."""
         from tensorflow_probability import distributions as tfd
 
         elements = tfd.Bernoulli(logits=tf.cast(parameters, tf.float32), dtype=tf.float32)
@@ -307,9 +319,9 @@ def _flatten_event(values: tf.Tensor, event_shape: tf.TensorShape) -> tf.Tensor:
 class ContinuousBernoulli(Likelihood):
     """Likelihood of independent continuous Bernoulli elements, for grey values in [0, 1].
 
-    The decoder outputs logits. −log p(x | z) is the cross-entropy of `Bernoulli` minus log C, in
-    nats, where C is the constant that normalizes the density (Loaiza-Ganem & Cunningham 2019,
-    arXiv:1907.06845).
+    The decoder outputs logits. Let CE be the cross-entropy between the data and the sigmoid of the
+    logits. Let C be the factor that normalizes the density. −log p(x | z) is CE − log C, in nats.
+    The source is Loaiza-Ganem & Cunningham 2019, arXiv:1907.06845.
 
     For elements of exactly 0 or 1, training could increase the density without limit. A tanh
     therefore limits the logits to the range from −15.9 to 15.9. In this range, the float32 sigmoid
@@ -330,7 +342,7 @@ class ContinuousBernoulli(Likelihood):
     logits = True
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make p(x | z) for x of shape `event_shape` from logits `[..., *event_shape]`."""
+        """Make p(x | z) from the logits that the decoder outputs, `[..., *event_shape]`."""
         from tensorflow_probability import distributions as tfd
 
         logits = LARGEST_LOGIT * tf.tanh(tf.cast(parameters, tf.float32) / LARGEST_LOGIT)
@@ -356,8 +368,8 @@ class Normal(Likelihood):
               Prefer `"optimal"` to `"shared"`.
             * `"per_element"`: one σ per element, which depends on z. The last axis of the decoder's
               output contains first x̂, and then the values from which a softplus computes σ. Of the
-              four choices, this one gives the best likelihoods and the worst samples. Therefore the
-              constructor gives a warning.
+              four choices, `"per_element"` gives the best likelihoods and the worst samples.
+              Therefore the constructor gives a warning.
         missing: Whether elements of the data can be missing, that is, NaN.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
@@ -410,14 +422,15 @@ class Normal(Likelihood):
     def parameter_shape(self) -> tuple[int, ...]:
         """Shape of the decoder's output for one example.
 
-        If `scale` is `"per_element"`, the last axis is twice as long as that of `event_shape`.
+        If `scale` is `"per_element"`, the last axis is twice as long as the last axis of an
+        example.
         """
         if self.scale == "per_element":
             return (*self.event_shape[:-1], 2 * self.event_shape[-1])
         return self.event_shape
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make p(x | z) for x of shape `event_shape` from parameters `[..., *parameter_shape]`."""
+        """Make p(x | z) from the output of the decoder, `[..., *parameter_shape]`."""
         parameters = tf.cast(parameters, tf.float32)
         if self.scale == "per_element":
             mean, raw_scale = tf.split(parameters, 2, axis=-1)
@@ -465,7 +478,7 @@ class Categorical(Likelihood):
 
     Use this likelihood to measure a model of 8-bit pixels in bits per dimension. The decoder
     outputs `num_levels` logits per element. The last axis of the output contains all logits of the
-    first element, then those of the second element, and so on.
+    first element, then all logits of the second element, and so on.
 
     The possible values of an element are k / (num_levels − 1) for k = 0 … num_levels − 1. For
     example, 8-bit pixels divided by 255 are such values. All other values have probability 0.
@@ -503,12 +516,12 @@ class Categorical(Likelihood):
     def parameter_shape(self) -> tuple[int, ...]:
         """Shape of the decoder's output for one example.
 
-        The last axis is `num_levels` times as long as that of `event_shape`.
+        The last axis is `num_levels` times as long as the last axis of an example.
         """
         return (*self.event_shape[:-1], self.event_shape[-1] * self.num_levels)
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make p(x | z) for x of shape `event_shape` from parameters `[..., *parameter_shape]`."""
+        """Make p(x | z) from the output of the decoder, `[..., *parameter_shape]`."""
         from tensorflow_probability import distributions as tfd
 
         levels = tf.linspace(0.0, 1.0, self.num_levels)

@@ -67,7 +67,14 @@ class Posterior(SerializableLayer):
         return {"mean": distribution.mean(), "scale": distribution.stddev()}
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make q(z | x) for z of shape `[event_size]` from parameters `[..., parameter_size]`."""
+        """Make the distribution q(z | x) from the output of the encoder.
+
+        Args:
+            parameters: The encoder's output, `[..., parameter_size]`.
+
+        Returns:
+            A `tfd.Distribution` with the event shape `[event_size]`.
+        """
         raise NotImplementedError(
             f"{type(self).__name__} must define `__call__`, which turns parameters into a "
             "distribution."
@@ -101,7 +108,7 @@ class DiagonalNormal(Posterior):
         return 2 * self.event_size
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make N(μ, diag σ²) of shape `[event_size]` from parameters `[..., parameter_size]`."""
+        """Make N(μ, diag σ²) from the output of the encoder, `[..., parameter_size]`."""
         from tensorflow_probability import distributions as tfd
 
         mean, raw_scale = tf.split(tf.cast(parameters, tf.float32), 2, axis=-1)
@@ -115,12 +122,12 @@ class FullCovarianceNormal(Posterior):
     Compare this posterior with `DiagonalNormal` to find out whether independent latents are an
     adequate assumption. The function `evaluation.audit_independence` makes this comparison.
 
-    L = diag(σ)(I + V), where V is strictly lower triangular. The encoder's output consists of the
-    mean μ, the raw σ as in `DiagonalNormal`, and the n(n − 1)/2 entries of an unbounded matrix, the
-    raw V. V is the raw V, scaled so that the norm of each row is less than 10. This limit keeps
-    log-probabilities finite. The limit also bounds correlations: the correlation of a latent with
-    its best linear prediction from the earlier latents is below 0.996. If the raw V is 0, the
-    posterior is that of `DiagonalNormal`.
+    L = diag(σ)(I + V), where V is strictly lower triangular. The encoder's output consists of three
+    parts: the mean μ, n unbounded numbers from which a softplus computes σ, and the n(n − 1)/2
+    entries of an unbounded matrix, the raw V. V is the raw V, scaled so that the norm of each row
+    is less than 10. This limit keeps log-probabilities finite. The limit also bounds correlations:
+    the correlation of a latent with its best linear prediction from the earlier latents is below
+    0.996. If the raw V is 0, the posterior is N(μ, diag σ²), as for `DiagonalNormal`.
 
     Args:
         event_size: Number of latent dimensions, n.
@@ -156,7 +163,7 @@ class FullCovarianceNormal(Posterior):
         return {"mean": distribution.loc, "scale_tril": distribution.scale.to_dense()}
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make N(μ, LLᵀ) for z of shape `[event_size]` from parameters `[..., parameter_size]`."""
+        """Make N(μ, LLᵀ) from the output of the encoder, `[..., parameter_size]`."""
         import tensorflow_probability as tfp
 
         n = self.event_size
@@ -180,7 +187,8 @@ class InverseAutoregressiveNormal(Posterior):
     reverses the order of the latents. A masked network with one hidden layer computes the shift m_i
     and the log-scale s_i. The inputs of this network are the latents z_1 … z_{i−1} before the flow,
     and a context h(x) that the encoder outputs. Before training, m_i and s_i are 0. The encoder's
-    output consists of the mean μ, the raw σ as in `DiagonalNormal`, and h(x).
+    output consists of three parts: the mean μ, unbounded numbers from which a softplus computes σ,
+    and h(x).
 
     The KL divergence of this posterior from a prior has no closed form and is estimated from
     samples. Sampling computes all latents in parallel. The distribution stores the density of the
@@ -234,7 +242,7 @@ class InverseAutoregressiveNormal(Posterior):
         return {"latents": self.point(distribution)}
 
     def __call__(self, parameters: TensorLike) -> Distribution:
-        """Make q(z | x) for z of shape `[event_size]` from parameters `[..., parameter_size]`."""
+        """Make q(z | x) from the output of the encoder, `[..., parameter_size]`."""
         from tensorflow_probability import bijectors as tfb
         from tensorflow_probability import distributions as tfd
 
@@ -294,9 +302,11 @@ class AutoregressiveNetwork(keras.layers.Layer):
         return shift_and_log_scale
 
     def call(self, z: tf.Tensor, from_context: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return shifts and log-scales, each `[..., event_size]`, of latents z.
+        """Return the shift and the log-scale of each latent, as two tensors `[..., event_size]`.
 
-        `from_context` is the output of `context_layer`.
+        Args:
+            z: Latents, `[..., event_size]`.
+            from_context: The output of `context_layer`.
         """
         hidden = tf.tanh(self.hidden_layer(z) + from_context)
         shift, log_scale = tf.split(self.output_layer(hidden), 2, axis=-1)
