@@ -52,10 +52,12 @@ body { font-family: system-ui, sans-serif; color: #1c2026; }
 
 
 def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
-    """Serve a web page for exploring the model of a run. Ctrl-C stops the server.
+    """Serve a web page on which the user explores the model of a training run.
+
+    Ctrl-C stops the server.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the training run, such as `runs/vae`.
         port: Port on 127.0.0.1. Other machines cannot open the page. Default: 8080.
         show: Whether to open the page in the browser. Default: False.
 

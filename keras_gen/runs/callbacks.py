@@ -1,4 +1,4 @@
-"""Keras callbacks that write files into the folder of a run."""
+"""Keras callbacks that write files into the folder of a training run."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ImageSamples(keras.callbacks.Callback):
     model that depends on labels, sample i has the label `i % num_classes`.
 
     Args:
-        folder: Folder of the run. The files are written into this folder.
+        folder: Folder of the training run. The files are written into this folder.
         images: Images to reconstruct, `[n, height, width, channels]` in [0, 1]. For a model that
             depends on labels, pass a pair `(images, labels)`.
         before_sampling: Function that receives the model and prepares the model for sampling. For

@@ -42,7 +42,7 @@ def sample(
     output: PathLike | None = None,
     given: Sequence[str] = (),
 ) -> pathlib.Path:
-    """Generate samples with the model of a run, and write them to a file.
+    """Generate samples with the model of a training run, and write the samples to a file.
 
     Images are written as one PNG file with a grid of all samples. If the samples are not images, or
     if `output` ends in `.npy`, the file contains a NumPy array `[num_samples, *data_shape]`. Rows
@@ -50,7 +50,7 @@ def sample(
     the training table.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the training run, such as `runs/vae`.
         num_samples: Number of samples. Default: 100.
         seed: Seed of the samples. Default: 0.
         output: Path of the file. Default: a file in the folder of the run, which is `samples.png`
@@ -157,7 +157,7 @@ def impute(
     header and the separator.
 
     Args:
-        run: Folder of the run of a VAE of a table.
+        run: Folder of a training run that trained a VAE on a table.
         data: File of the table with missing entries. The table must have the columns of the
             training table.
         output: File of the completed table. With `num_imputations` and `output="NAME.csv"`, the
@@ -196,7 +196,7 @@ def impute(
 
 
 def score(run: PathLike, data: PathLike, output: PathLike) -> pathlib.Path:
-    """Compute the anomaly score of each example, and write a table of scores.
+    """Compute the anomaly scores of new examples, and write a table of the scores.
 
     The first column identifies the example. For a table, this column is `row`, counted from 1. For
     an `.npz` file, it is `index`, counted from 0. For a folder of images, it is `file`. The column
@@ -205,7 +205,7 @@ def score(run: PathLike, data: PathLike, output: PathLike) -> pathlib.Path:
     `score_NAME` contains how much the column NAME adds to the score.
 
     Args:
-        run: Folder of the run of a VAE or an autoencoder.
+        run: Folder of a training run that trained a VAE or an autoencoder.
         data: A table, an `.npz` file with the array `x`, or a folder that contains images, also in
             subfolders.
         output: File of the table of scores: .csv, .tsv, .parquet or .xlsx.
@@ -214,8 +214,8 @@ def score(run: PathLike, data: PathLike, output: PathLike) -> pathlib.Path:
         Path of the table of scores.
 
     Raises:
-        ValueError: If the run is not finished, if its model has no anomaly score or is conditional,
-            or if the data do not fit the model.
+        ValueError: If the run is not finished. If the model has no anomaly score, or is
+            conditional. If the data do not fit the model.
     """
     import pandas
 
@@ -278,13 +278,13 @@ def _compiled_scores(model: Any) -> Any:
 
 
 def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation.Evaluation:
-    """Evaluate the model of a run on its test data.
+    """Evaluate the model of a training run on the test data of the run.
 
     The function also writes `evaluation.json`, figures of the latents and `report.html` into the
     folder of the run.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the training run, such as `runs/vae`.
         num_samples: Number of posterior samples with which log p(x) of each test example is
             estimated. Default: 500. Models that cannot estimate log p(x) ignore this number.
         seed: Seed of all samples. Default: 0.
@@ -293,8 +293,8 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
         The scores, an `evaluation.Evaluation`.
 
     Raises:
-        ValueError: If the run is not finished, if its data are missing, or if the shape of the data
-            has changed since the training.
+        ValueError: If the run is not finished. If the data of the run are missing, or have another
+            shape than in the training.
     """
     folder = RunFolder(run)
     config = folder.read_config()
@@ -381,7 +381,7 @@ def audit(
     run. The model of the run does not change.
 
     Args:
-        run: Folder of a run that trained a VAE with a diagonal posterior.
+        run: Folder of a training run that trained a VAE with a diagonal posterior.
         epochs: Number of further epochs for each copy. Default: 10. The learning-rate schedule of
             the run starts again and covers these epochs.
         num_seeds: Number of seeds, at least 1. Default: 3.
@@ -430,10 +430,10 @@ def audit(
 
 
 def export(run: PathLike, base: PathLike | None = None, png: bool = False) -> pathlib.Path:
-    """Publish the model of a run as the next version of a SavedModel.
+    """Publish the model of a training run as the next version of a SavedModel.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the training run, such as `runs/vae`.
         base: Folder that contains the versions of the model. Default:
             `config.savedmodels/config.name`, where `config` is the configuration of the run. If the
             run has no configuration, the default is `savedmodels/<name of the run folder>`.

@@ -46,14 +46,14 @@ _CAPTIONS = {  # name of a figure: (CSS class, caption). The class `pixels` enla
 
 
 def write_report(run: PathLike) -> pathlib.Path:
-    """Write `report.html` into the folder of a run.
+    """Write `report.html` into the folder of a training run.
 
     The page shows the configuration, the metrics, the figures, the scores of `evaluate` and the
     result of `audit`. A section is omitted if the folder lacks the file with the content of the
     section. The page needs no other file and no network access.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the training run, such as `runs/vae`.
 
     Returns:
         Path of the page.
@@ -92,7 +92,7 @@ def subtitle(config: RunConfig) -> str:
     """Return one sentence that names the kind of model, the data and the number of epochs.
 
     Args:
-        config: The configuration of the run.
+        config: The settings of a training run.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Runs on tables: read the table that a configuration names, and read and write tables as files."""
+"""Read the table of a training run, read new rows, and write tables as files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _WRITTEN = (".csv", ".tsv", ".parquet", ".xlsx")
 
 
 def is_table(config: RunConfig) -> bool:
-    """Return whether the data of a run are a table, which `data.read_table` reads.
+    """Return whether the data of a training run are a table, which `data.read_table` reads.
 
     Raises:
         ValueError: If the file does not exist, or if the data are not a table but a setting of the
@@ -53,7 +53,7 @@ def is_table(config: RunConfig) -> bool:
 
 
 def read_table(config: RunConfig) -> data.Table:
-    """Read the table that the setting `data` of a run names.
+    """Read the table that the setting `data` of a training run names.
 
     The setting `label` can name a column of this table.
 

@@ -89,10 +89,10 @@ def train(config: RunConfig) -> pathlib.Path:
 
 
 def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
-    """Resume an interrupted run from its newest checkpoint.
+    """Resume an interrupted training run from its newest checkpoint.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the training run, such as `runs/vae`.
         config: Expected configuration of the run. Default: None, no check of the configuration.
 
     Returns:
@@ -140,7 +140,7 @@ def _check_same(saved: RunConfig, config: RunConfig, folder: RunFolder) -> None:
 
 
 def describe(config: RunConfig) -> str:
-    """Describe a run as text: settings, numbers of examples and parameters, time per step.
+    """Describe a training as text: settings, numbers of examples and parameters, time per step.
 
     This function trains a few steps to measure the time per step. It writes no file.
 
@@ -207,10 +207,10 @@ def _count_parameters(model: GenerativeModel) -> dict[str, int]:
 
 
 def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-    """Load the training data and the test data that a configuration names.
+    """Load the training data and the test data that the settings of a training run name.
 
     Args:
-        config: The configuration of the run.
+        config: The settings of a training run.
         labels: Whether to load labels even if the model does not need labels. Default: False.
 
     Returns:
