@@ -8,16 +8,19 @@ import keras
 
 @runtime_checkable
 class WrapsFit(Protocol):
-    """A Keras callback that can change the arguments of `fit`, and can run code after `fit`."""
+    """Protocol of the Keras callbacks that can change the arguments of `fit`.
+
+    Such a callback can also run code after `fit`, even if `fit` raises an error.
+    """
 
     def around(
         self, model: keras.Model, arguments: dict[str, Any]
     ) -> AbstractContextManager[dict[str, Any]]:
-        """Return a context manager around one call of `keras.Model.fit`.
+        """Return a context manager in which one call of `keras.Model.fit` runs.
 
-        The context manager yields a dictionary of arguments. `fit` of a keras_gen model then calls
-        `keras.Model.fit` with these arguments, inside the context manager. So a callback can change
-        the arguments before the training, and can clean up after it.
+        The context manager yields a dictionary of arguments. The method `fit` of a keras_gen model
+        then calls `keras.Model.fit` with these arguments, inside the context manager. So the
+        callback can change the arguments before the training, and can clean up after the training.
 
         Args:
             model: The model that `fit` trains.

@@ -50,27 +50,29 @@ class CheckpointError(RuntimeError):
 class Checkpoints(keras.callbacks.Callback):
     """A Keras callback that saves the state of training, and resumes an interrupted training.
 
-    To resume, call `fit` again with the same arguments and the same folder. If the machine and the
-    software versions are the same, and all operations are deterministic, then a resumed training
-    and an uninterrupted training are bit-for-bit identical.
+    To resume, call `fit` again with the same arguments and the same folder. On the same machine,
+    with the same software versions and with deterministic operations, a resumed training and an
+    uninterrupted training are bit-for-bit identical.
 
-    A checkpoint contains the variables of the model, of its layers and of its optimizers. The
-    checkpoint also contains the seed, the step counter, the running means of the metrics in an
-    unfinished epoch, the training history, and the state of the callbacks `EarlyStopping` and
-    `ReduceLROnPlateau`. `fit` writes a checkpoint at the end of each epoch, and also when the
-    process receives the signal SIGTERM or SIGINT. Ctrl-C sends SIGINT. After such a signal,
-    training stops at the end of the current step. SIGTERM then ends the process with exit code 143,
-    and SIGINT raises a KeyboardInterrupt. A second signal of the same kind stops `fit` at once.
+    A checkpoint contains the variables of the model, of its layers and of its optimizers. It also
+    contains the seed, the step counter and the training history. In addition, it contains the
+    running means of the metrics in an unfinished epoch, and the state of the callbacks
+    `EarlyStopping` and `ReduceLROnPlateau`.
+
+    `fit` writes a checkpoint at the end of each epoch, and also when the process receives the
+    signal SIGTERM or SIGINT. Ctrl-C sends SIGINT. After such a signal, training stops at the end of
+    the current step. SIGTERM then ends the process with exit code 143, and SIGINT raises a
+    KeyboardInterrupt. A second signal of the same kind stops `fit` at once.
 
     Each checkpoint is written to a temporary folder, flushed to disk, and then renamed. `fit`
     verifies the checksums of a checkpoint before it uses the checkpoint. If a checkpoint is
     damaged, `fit` renames this checkpoint with a warning, and uses the previous checkpoint.
 
-    A resumed `fit` reads arrays in the same order as an uninterrupted `fit`. For a generator, this
-    is true if `steps_per_epoch` is given. For a shuffled `tf.data.Dataset`, this is true if its
-    `shuffle` has a seed, and if no other code reads the data set between epochs. If the checkpoint
-    is from the middle of an epoch, a resumed `fit` reads the batches of the finished steps again,
-    but does not train on these batches.
+    A resumed `fit` reads arrays in the same order as an uninterrupted `fit`. A generator is read in
+    the same order if `steps_per_epoch` is given. A shuffled `tf.data.Dataset` is read in the same
+    order if its `shuffle` has a seed, and if no other code reads the data set between epochs. A
+    checkpoint can be from the middle of an epoch. Then a resumed `fit` reads the batches of the
+    finished steps again, but does not train on these batches.
 
     With several workers, each worker writes checkpoints to `folder/worker-<index>`. All workers
     continue from the newest checkpoint that every worker has. A signal to one worker stops all
@@ -287,7 +289,11 @@ class Checkpoints(keras.callbacks.Callback):
         return state, _read_values(folder / "state", len(state["shapes"]))
 
     def _check(self, state: dict[str, Any]) -> None:
-        """Raise a `ValueError` if the settings or variables differ from those of a checkpoint."""
+        """Raise a `ValueError` if the model has other settings or variables than a checkpoint.
+
+        Args:
+            state: The content of the file `state.json` of the checkpoint.
+        """
         different = _first_difference(state["settings"], self.settings)
         if different:
             raise ValueError(self._difference(*different))
@@ -366,7 +372,10 @@ class Checkpoints(keras.callbacks.Callback):
         return [tf.convert_to_tensor(variable) for variable in variables]
 
     def _pass_over(self, steps: int) -> None:
-        """Let the next `steps` steps read batches without training. Then restore the means."""
+        """Let the next `steps` steps read batches without training.
+
+        After these steps, restore the running means of the metrics from the checkpoint.
+        """
         assert self.state is not None  # without a checkpoint, there is no step to skip
         train = self.model.train_function
         self.steps_to_pass = steps
@@ -407,7 +416,11 @@ class Checkpoints(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def _signal_handlers(self) -> Iterator[None]:
-        """Store SIGTERM or SIGINT. A second signal of the same kind has its usual effect."""
+        """Store the signal SIGTERM or SIGINT during a `with` block, instead of stopping at once.
+
+        `_stop_on_signal` reads the stored signal later. A second signal of the same kind has its
+        usual effect.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield  # Python allows signal handlers only in the main thread
             return
@@ -452,7 +465,10 @@ def _format(value: Any) -> str:
 
 
 def _number(folder: pathlib.Path) -> int:
-    """Return the epoch and the step in the name of a checkpoint, joined to one integer."""
+    """Join the epoch and the step in the name of a checkpoint to one integer.
+
+    A newer checkpoint has a larger number.
+    """
     return int("".join(filter(str.isdigit, folder.name)))
 
 

@@ -1,4 +1,8 @@
-"""Warnings if the training of a GAN has failed: near-duplicates, or a perfect discriminator."""
+"""Warn if the training of a GAN has failed.
+
+There are two signs of failure: most generated examples have a near-duplicate, or the discriminator
+is never wrong.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +102,11 @@ class CollapseWarning(keras.callbacks.Callback):
         self.examples = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Tell the GAN to count near-duplicates, if the chosen step is among the next steps."""
+        """Tell the GAN to count near-duplicates in the second to last step of the epoch.
+
+        With `steps_per_execution` above 1, the callback tells the GAN before the execution that
+        contains this step.
+        """
         if self.chosen_step is None:
             return
         step = _NEVER

@@ -22,7 +22,8 @@ def compute_in_float32(
         variables: The variables of the optimizer.
 
     Raises:
-        ValueError: If another optimizer would have a step size of zero or NaN.
+        ValueError: If the optimizer would have a step size of zero or NaN in bfloat16, and is
+            neither Adam nor AdamW without `amsgrad`.
     """
     beta_2 = getattr(optimizer, "beta_2", 0.0)
     corrects_bias = not isinstance(optimizer, (keras.optimizers.Adamax, keras.optimizers.Lion))

@@ -170,11 +170,15 @@ class SharedLearningRate(np.lib.mixins.NDArrayOperatorsMixin):
 def player_optimizer(
     player: str, optimizer: keras.optimizers.Optimizer | str | dict[str, Any]
 ) -> keras.optimizers.Optimizer:
-    """Return the optimizer of the generator or the discriminator, or raise a `ValueError`.
+    """Return the Keras optimizer that an argument of `GAN.compile` describes.
 
     Args:
-        player: `"generator"` or `"discriminator"`, for the error message.
+        player: Name of the network that the optimizer updates, `"generator"` or `"discriminator"`.
         optimizer: A Keras optimizer, its name, or its serialized form.
+
+    Raises:
+        ValueError: If `optimizer` does not describe an optimizer of one network. It must not be a
+            `LossScaleOptimizer`, because both networks share one loss scale.
     """
     argument = f"{player}_optimizer"
     found = keras_optimizer(argument, optimizer)

@@ -21,7 +21,7 @@ _ADVICE = (
 
 
 def per_example_loss(loss: Any) -> Callable[[tf.Tensor, tf.Tensor], Any]:
-    """Return a Keras loss as a function that is not reduced over the batch.
+    """Return the function of a Keras loss that does not average over the batch.
 
     Args:
         loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss.
@@ -105,19 +105,19 @@ def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
 
 
 def per_example(what: str, values: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """Check that a loss of the user has one value per example, and return it as `[batch]`.
+    """Check that a loss of the user has one value per example, and return the values as `[batch]`.
 
     If the compiler XLA compiles the step, the number of values is checked only if TensorFlow knows
     this number before the step runs.
 
     Args:
-        what: What returned the values, for the error message.
+        what: Name of the function that returned the values, for the error message.
         values: The values, `[batch]` or `[batch, 1]`.
-        x: The batch.
+        x: The batch of data.
 
     Raises:
-        ValueError: If there is another number of values. In a graph, an assertion fails, and
-            `step_errors` turns this failure into the `ValueError`.
+        ValueError: If there is another number of values. In a graph, an assertion fails, and the
+            context manager `step_errors` turns this failure into the `ValueError`.
     """
     values = tf.convert_to_tensor(values)
     if values.shape.rank == 2 and values.shape[1] == 1:

@@ -33,14 +33,14 @@ def worker_index(strategy: tf.distribute.Strategy) -> int:
 def common_numbers(
     strategy: tf.distribute.Strategy, numbers: Iterable[int], at_most: int
 ) -> list[int]:
-    """Return the numbers that are in the argument `numbers` of every worker.
+    """Return the numbers that all workers have in common.
 
-    Every worker must call this function at the same time.
+    Every worker must call this function at the same time, with its own numbers.
 
     Args:
         strategy: The `tf.distribute` strategy of the workers.
-        numbers: The numbers of this worker. Negative numbers are not allowed.
-        at_most: Maximum length of `numbers` on each worker.
+        numbers: The numbers of this worker. They must not be negative.
+        at_most: Maximum length of `numbers`, the same for all workers.
     """
     padded = tf.constant([*numbers, *[-1] * at_most][:at_most], tf.int64)
     local = strategy.experimental_distribute_values_from_function(lambda context: padded)
