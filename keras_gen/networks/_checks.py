@@ -52,13 +52,17 @@ def num_classes_of(network: keras.Model) -> int | None:
 
 
 def common_num_classes(**parts: int | None) -> int | None:
-    """Return the number of classes of the parts of a model, or None if no part uses labels.
+    """Return the number of classes that all parts of a model have in common.
 
     The parts of a model are its networks and its prior.
 
     Args:
-        **parts: Number of classes of each part, as `num_classes_of` returns it for a network. The
-            error message contains the names of these arguments.
+        **parts: Number of classes of each part. None if the part uses no labels. For a network, it
+            is the result of `num_classes_of`. The error message contains the names of these
+            arguments.
+
+    Returns:
+        The number of classes, or None if no part uses labels.
 
     Raises:
         ValueError: If two parts have different numbers of classes.
@@ -153,7 +157,7 @@ def check_network(
 def _check_fixed(
     argument: str, network: keras.layers.Layer, side: str, shape: tuple[int | None, ...]
 ) -> None:
-    """Check that all sizes of a shape are known, except for the batch size, which must be None.
+    """Check that a shape has no batch size, and that all its other sizes are known.
 
     Args:
         argument: Name of the argument that received the network, for the error message.
@@ -200,7 +204,14 @@ def _check_floats(argument: str, network: keras.layers.Layer) -> None:
 def _several_outputs_message(
     argument: str, network: keras.layers.Layer, outputs: Any, output_shape: Sequence[int] | None
 ) -> str:
-    """Return the error message about a network whose output is a list, a tuple or a dictionary."""
+    """Return the error message about a network that outputs a list, a tuple or a dictionary.
+
+    Args:
+        argument: Name of the argument that received the network.
+        network: The network.
+        outputs: The symbolic outputs of the network.
+        output_shape: Required output shape of one example, or None.
+    """
     kind = type(outputs).__name__
     shapes = [tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(outputs)]
     required = "" if output_shape is None else f" of shape {tuple(output_shape)}"
@@ -316,7 +327,7 @@ def output_range(network: keras.Model) -> tuple[float, float]:
 
 
 def check_logits(argument: str, network: keras.Model) -> None:
-    """Check that a network outputs logits: that its last activation does not limit the outputs.
+    """Check that a network outputs logits, which its last activation must not limit.
 
     A loss applies a sigmoid or a softmax to the logits. If the network already ended in a sigmoid,
     tanh or ReLU, the loss would be wrong, but no error would appear.
