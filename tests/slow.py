@@ -37,6 +37,9 @@ SLOW = {
     "serving/test_table_serving.py::test_a_row_of_nan_is_an_anomaly_without_missing_entries": (
         "models/test_anomalies.py::test_a_score_of_nan_is_above_the_threshold",
     ),
+    "serving/test_detectors.py::test_a_row_with_nan_is_scored_by_its_observed_entries[*": (
+        "serving/test_table_serving.py::test_the_loader_gives_what_keras_gives",
+    ),
     "models/test_conditional_gan.py::test_it_trains_saves_and_draws_the_same_again[compiled1]": (
         "models/test_conditional_gan.py::test_it_trains_saves_and_draws_the_same_again[compiled0]",
     ),
