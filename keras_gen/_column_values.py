@@ -52,8 +52,8 @@ class Location(NamedTuple):
 class Values(NamedTuple):
     """The values of one column of a table.
 
-    A column of numbers has the field `numbers`. All other columns have the field `codes`. It
-    contains, for each row, the index of the row's value in the tuple `distinct`.
+    A column of numbers has the field `numbers`. All other columns have the field `codes`. For each
+    row, `codes` contains the index of the row's value in the tuple `distinct`.
     """
 
     numbers: np.ndarray | None = None
@@ -72,7 +72,7 @@ class Values(NamedTuple):
 
 
 class Rows:
-    """A block of rows of a table.
+    """A block of rows of a table, such as all rows of a `DataFrame`, or a part of a file.
 
     Args:
         source: Name of the file or object that contains the rows.
@@ -400,7 +400,7 @@ def codes_in(
             `"missing"` treats the value as missing.
 
     Returns:
-        An integer array with one code per row. The code of a missing value is −1.
+        An integer array with one code per row. For a missing value, the code is −1.
 
     Raises:
         ValueError: If `unseen` is `"error"` and a value is not in `categories`.

@@ -70,8 +70,8 @@ class Column:
         categories: The values of a binary, category or ordinal column. For an ordinal column, the
             values are in their order, from the lowest to the highest. For a constant column,
             `categories` contains its one value.
-        mean: Mean of the column in the training rows, without missing values. For a positive
-            column, the mean of the natural logarithms of the values.
+        mean: Mean of a column of numbers in the training rows, without missing values. For a
+            positive column, the mean of the natural logarithms of the values.
         scale: Standard deviation of the numbers whose mean is `mean`. It is greater than 0.
         minimum, maximum: Smallest and largest value of the column in the training rows.
         missing: Number of missing values of the column in all rows.

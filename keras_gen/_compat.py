@@ -1,8 +1,8 @@
-"""The only module that uses private names of Keras and TensorFlow.
+"""Functions and a class that use private names of Keras and TensorFlow.
 
-If a version of Keras lacks a private name, a function of this module uses public names instead. The
-function may then be slower. `tests/test_compat.py` has one test per private name. This test fails
-if a new version of Keras changes the meaning of the private name.
+No other module uses such names. If a version of Keras lacks a private name, the function that needs
+the name uses public names instead. The function may then be slower. `tests/test_compat.py` has one
+test per private name. This test fails if a new version of Keras changes the meaning of the name.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def step_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     """Return the variable that counts all calls of `optimizer.apply`.
 
     With gradient accumulation, some calls of `apply` do not update the weights. The public
-    `iterations` does not count such calls.
+    attribute `optimizer.iterations` does not count such calls. The returned variable counts them.
     """
     inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
     return getattr(inner, "_iterations", inner.iterations)

@@ -161,8 +161,8 @@ def encode_column(column: Column, values: tf.Tensor, check: bool = True) -> tf.T
     Args:
         column: The column, neither a constant nor an identifier.
         values: float32 or string `[batch]`. NaN and "" mean "missing".
-        check: Whether the assertion also fails for an invalid number, such as a negative count. It
-            always fails for an unknown category. Default: True.
+        check: Whether the assertion also fails for an invalid number, such as a negative count. For
+            an unknown category, the assertion always fails. Default: True.
 
     Returns:
         A float32 tensor `[batch]`. A missing value is NaN.

@@ -31,7 +31,8 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 class _Remembered:
     """The arguments of a constructor call, which the constructed object remembers.
 
-    The class is not a tuple, because Keras saves the layers in all tuples that a model contains.
+    The class is not a tuple. If an object contains a tuple, Keras looks for layers in the tuple and
+    saves them.
     """
 
     args: tuple[Any, ...] = ()
@@ -43,8 +44,8 @@ class _Remembered:
 def remember_arguments(instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Store the arguments of a constructor call in the new object.
 
-    `constructor_arguments` needs them later, when the object is saved. `__new__` calls this
-    function, because a subclass usually replaces `__init__`, but not `__new__`.
+    When the object is saved, `constructor_arguments` reads the stored arguments. `__new__` calls
+    this function, because a subclass usually replaces `__init__`, but not `__new__`.
     """
     remembered = _Remembered(args, kwargs, keras.config.dtype_policy())
     object.__setattr__(instance, _REMEMBERED, remembered)
@@ -386,10 +387,10 @@ def _check_restored(instance: object, arguments: dict[str, Any]) -> None:
 def _other_attributes(instance: object, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes that must be saved, but are not arguments of the object's constructor.
 
-    Two groups of attributes are returned, in serialized form. The first group are the constructor
-    arguments of base classes, such as the random seed of a model. The second group are attributes
-    that replace an attribute of the class. In both groups, only numbers, strings, None, arrays,
-    collections of these, and objects of this package are returned.
+    Two groups of attributes are returned, in serialized form. The first group consists of the
+    constructor arguments of base classes, such as the random seed of a model. The second group
+    consists of attributes that replace an attribute of the class. In both groups, only numbers,
+    strings, None, arrays, collections of these, and objects of this package are returned.
 
     Args:
         instance: The object.
@@ -470,9 +471,10 @@ def _deserialized(value: Any, custom_objects: dict[str, Any] | None) -> Any:
 
 
 def _exact(value: Any) -> Any:
-    """Serialize a value, so that tuples and dictionary keys that are not strings can be restored.
+    """Serialize a value in a form from which `_from_exact` can restore the value exactly.
 
-    `_from_exact` restores the value.
+    In contrast to Keras's serialized form, this form distinguishes tuples from lists, and it allows
+    dictionary keys that are not strings.
     """
     if isinstance(value, tuple):
         return {"class_name": "__tuple__", "config": [_exact(item) for item in value]}

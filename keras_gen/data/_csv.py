@@ -247,7 +247,7 @@ class CsvFile:
             names: Expected names of the columns, or None.
 
         Raises:
-            ValueError: If the first row can be names or values.
+            ValueError: If it is not clear whether the first row contains names or values.
         """
         first, rest = rows[0], rows[1:]
         if names is not None and set(first) & set(names):
@@ -319,7 +319,7 @@ class CsvFile:
     # === Rows ===
 
     def blocks(self, block_size: int | None = None) -> Iterator[Rows]:
-        """Yield the rows in blocks.
+        """Parse the file, and yield its rows in blocks.
 
         Args:
             block_size: Size of a block in bytes. None for all rows in one block.
@@ -526,7 +526,10 @@ class CsvFile:
             ) from None
 
     def _check_records(self, content: bytes, first_row: int) -> None:
-        """Raise a `ValueError` if a record has the wrong number of fields, or an open quote.
+        """Raise a `ValueError` if a record is invalid.
+
+        A record is invalid if it has the wrong number of fields, or a quotation mark that is not
+        closed.
 
         Args:
             content: A block of the file, which contains whole records.

@@ -73,9 +73,9 @@ class Header(NamedTuple):
     has_frames: bool = False
     """Whether the file contains several frames or pages."""
     is_invisible: bool = False
-    """Whether the content of the image disappears when the image is drawn over the background.
+    """Whether the image shows only one color when it is drawn over the background.
 
-    The transparency of such an image varies, but all pixels then have the same color."""
+    The content of such an image consists of differences in transparency alone."""
 
 
 @functools.cache
@@ -169,7 +169,7 @@ def is_colored(image: PIL.Image.Image) -> bool:
 
 
 class UnreadableImageError(ValueError):
-    """An image file cannot be read. The message says why and what to do."""
+    """An image file cannot be read. The message says why, and what the user can do."""
 
 
 @contextlib.contextmanager
@@ -332,9 +332,10 @@ def _read_other_header(path: str, background: Color) -> Header:
 
 
 def _is_invisible(image: PIL.Image.Image, background: Color) -> bool:
-    """Return whether the content of an image disappears when it is drawn over the background.
+    """Return whether an image that is drawn over the background shows only one color.
 
-    The transparency of such an image varies, but all pixels then have the same color.
+    The content of such an image consists of differences in transparency alone. The content
+    disappears if all pixels have the color of the background.
     """
     if not image.has_transparency_data or _is_deep(image):
         return False

@@ -57,8 +57,8 @@ def check_kinds(kinds: Kinds | None, names: Iterable[str], source: str) -> dict[
     """Check the argument `kinds` of `read_table`, which sets the kinds of some columns.
 
     Args:
-        kinds: Dictionary from the name of a column to its kind. A list of categories in place of
-            the kind is the order of an ordinal column.
+        kinds: Dictionary from the name of a column to its kind. For an ordinal column, the
+            dictionary can contain a list of the categories in their order instead of the kind.
         names: Names of the columns of the table.
         source: Name of the table, for error messages.
 

@@ -136,10 +136,9 @@ def read_image_folder(
 ) -> tuple[IndexedExamples, IndexedExamples]:
     """Read the images of a folder as training and test examples.
 
-    `load` describes which folders contain the training and the test images.
-
-    This function reads the header of each file. The images have three channels if any image has
-    colors, and otherwise one channel.
+    The docstring of `load` describes which folders contain the training and the test images. This
+    function reads the header of each file. The images have three channels if any image has colors,
+    and otherwise one channel.
 
     Args:
         folder: The folder.
@@ -316,7 +315,14 @@ def _entries(folder: str, notes: _Notes) -> list[os.DirEntry[str]]:
 
 
 def _sorted_classes(splits: list[_ImageFiles]) -> list[str]:
-    """Return the sorted class names of all splits. The label of a class is its index."""
+    """Return the sorted names of all classes. The label of a class is the index of its name.
+
+    Args:
+        splits: The training files and the test files, or all files in one element.
+
+    Raises:
+        ValueError: If some images are in class folders and others are not.
+    """
     found = [set(split.class_names()) for split in splits]
     classes = set().union(*found)
     if "" in classes and len(classes) > 1:

@@ -70,14 +70,15 @@ def load(
             are `x` alone.
         data_dir: Folder that contains the TFDS data sets. Default: the environment variable
             `TFDS_DATA_DIR` if it is set, otherwise `~/tensorflow_datasets`.
-        image_size: Size in pixels of the returned images, `(height, width)`. Default: TFDS images
-            keep their size, and images of a folder get the size of its first image. TFDS images of
-            another size are stretched to this size. Images of a folder of another size are scaled
-            with their proportions until they cover this size, and then cropped at the edges.
+        image_size: Size in pixels of the returned images, `(height, width)`. A TFDS image of
+            another size is stretched to this size. An image file of another size is scaled without
+            changing its proportions, until it covers this size. Then it is cropped at the edges.
+            Default: TFDS images keep their size, and all images of a folder get the size of the
+            first image.
         seed: Seed of all random choices: the order of the training examples, the choice of test
             examples, and the binarized pixels. The order of the training examples changes in every
             epoch.
-        skip_corrupt: Whether to skip the files of a folder of images that cannot be decoded. If
+        skip_corrupt: Whether to skip image files that cannot be decoded, in a folder of images. If
             files are skipped, a warning states their number. If `skip_corrupt` is False, such a
             file raises an error.
         binarize: Whether to replace each grey value p in [0, 1] by a random number, which is 1 with
@@ -194,8 +195,8 @@ def number_of_classes(
         data_dir: Folder that contains the TFDS data sets, as for `load`.
 
     Returns:
-        The number of classes, or None if the number is not known. In a folder of images without
-        class folders, all images have the same class. Then the number of classes is 1.
+        The number of classes, or None if the number is not known. If a folder of images has no
+        subfolders, all images have the same class. Then the number of classes is 1.
 
     Raises:
         ValueError: If the source does not exist, or is a folder without images.
@@ -221,9 +222,9 @@ def class_names(
 
     Returns:
         The names, or None if the names are not known. The names are known for TFDS data sets with
-        class labels, for `.npz` files whose labels are text, and for folders of images. The class
-        folders of a folder of images have the names of the classes. In a folder of images without
-        class folders, all images have the same class, whose name is "".
+        class labels, for `.npz` files whose labels are text, and for folders of images. In a folder
+        of images, each class has the name of its subfolder. If there are no subfolders, all images
+        have the same class, whose name is "".
 
     Raises:
         ValueError: If the source does not exist, or is a folder without images.

@@ -49,8 +49,8 @@ def is_table(source: object) -> bool:
     """Return whether `keras_gen.data.load` treats a source as a table.
 
     A table is a `DataFrame`, `"penguins"`, or a file with a suffix such as `.csv`, `.tsv`, `.txt`,
-    `.parquet`, `.xlsx` or `.csv.gz`. However, `load` treats such a source as images, and not as a
-    table, if its columns are pixels. This is the case in two situations:
+    `.parquet`, `.xlsx` or `.csv.gz`. However, `load` does not treat such a source as a table if the
+    columns seem to be the pixels of images. This is the case in two situations:
 
     - All entries are numbers in [0, 1].
     - All entries are whole numbers from 0 to 255, and there are at least 16 columns. In at least
@@ -362,8 +362,9 @@ def read_splits(
     Args:
         source: A file or a `DataFrame`.
         labels: Whether labels are needed.
-        label: Name of the column of labels. Default: a column `label`. If there is none, and
-            `labels` is True, the only column named `class` or `target`.
+        label: Name of the column of labels. Default: the column `label`, if there is one.
+            Otherwise, if `labels` is True and exactly one column is called `class` or `target`,
+            this column contains the labels.
         seed: Seed of the random choice of test rows.
         binarize: Whether the caller will binarize the values. For a table that does not contain
             pixels, True raises an error.
@@ -406,9 +407,9 @@ def read_splits(
 def _find_label(names: Sequence[str], labels: bool) -> str | None:
     """Return the name of the column of labels, or None if there is no such column.
 
-    A column named `label` always contains labels. If there is no column `label`, and `labels` is
-    True, the only column named `class`, `target` or `Label` contains labels. Capital letters in
-    these names do not matter.
+    A column named `label` always contains labels. If there is no such column, and `labels` is True,
+    the function looks for a column named `label`, `class` or `target`, and ignores capital letters.
+    If there are several such columns, the function returns None.
 
     Args:
         names: Names of the columns.

@@ -84,9 +84,9 @@ def _find_builder(name: str, data_dir: PathLike | None) -> tfds.core.DatasetBuil
 
 
 def _is_online() -> bool:
-    """Return whether TFDS can download data sets. The answer takes at most some seconds.
+    """Return whether TFDS can download data sets. The check takes a few seconds at most.
 
-    Without a network, a download of TFDS would fail only after minutes of retries.
+    Without a network, a download by TFDS would fail only after minutes of retries.
     """
     try:
         urllib.request.urlopen(_DOWNLOADS, timeout=3)
@@ -140,7 +140,7 @@ def _class_names(builder: tfds.core.DatasetBuilder) -> list[str] | None:
 
 
 def _first_key(builder: tfds.core.DatasetBuilder, kind: type) -> str | None:
-    """Return the name of the first feature of class `kind`, or None if there is no such feature."""
+    """Return the name of the first TFDS feature of the class `kind`, or None if there is none."""
     features = builder.info.features
     return next((key for key, feature in features.items() if isinstance(feature, kind)), None)
 

@@ -171,7 +171,7 @@ class Normals(Group):
         return self.in_units(parameters, tf.sqrt(variance))
 
     def standardized(self, x: tf.Tensor) -> tf.Tensor:
-        """Return entries minus the mean, divided by the standard deviation of their column."""
+        """Subtract the mean of a column from its entries, and divide by its standard deviation."""
         return (x - self.mean) / self.unit
 
     def in_units(self, location: tf.Tensor, scale: tf.Tensor) -> Distribution:
@@ -297,7 +297,10 @@ class Mixtures(Group):
         return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), self.of_components())
 
     def of_components(self) -> Distribution:
-        """Return the distributions of the components, of batch shape `[number of columns, K]`."""
+        """Return the distributions of the components as one `tfd.Distribution`.
+
+        Its batch shape is `[number of columns, K]`.
+        """
         raise NotImplementedError
 
 
@@ -316,7 +319,7 @@ class NormalMixtures(Mixtures):
         self.unit = np.array([column.scale for column in columns], np.float32)
 
     def of_components(self) -> Distribution:
-        """Return the distributions of the components, of batch shape `[number of columns, K]`."""
+        """Return normal distributions with the batch shape `[number of columns, K]`."""
         from tensorflow_probability import distributions as tfd
 
         return tfd.Normal(*self.components.in_units(self.mean, self.unit))
@@ -326,7 +329,7 @@ class LogNormalMixtures(NormalMixtures):
     """Columns of kind `positive`, whose logarithms have a mixture of normal distributions."""
 
     def of_components(self) -> Distribution:
-        """Return the distributions of the components, of batch shape `[number of columns, K]`."""
+        """Return log-normal distributions with the batch shape `[number of columns, K]`."""
         from tensorflow_probability import distributions as tfd
 
         return tfd.LogNormal(*self.components.in_units(self.mean, self.unit))
@@ -352,7 +355,7 @@ class DiscretizedLogisticMixtures(Mixtures):
     """
 
     def of_components(self) -> Distribution:
-        """Return the distributions of the components, of batch shape `[number of columns, K]`."""
+        """Return logistic distributions with the batch shape `[number of columns, K]`."""
         from tensorflow_probability import distributions as tfd
 
         return tfd.Logistic(*self.components.in_units(np.zeros(1), np.ones(1)))

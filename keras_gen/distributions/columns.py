@@ -68,7 +68,7 @@ class Columns(Likelihood):
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `columns` contains no column that can be modeled, or if `scale` is invalid.
+        ValueError: If all `columns` are constants or identifiers, or if `scale` is invalid.
 
     Example:
 
@@ -193,7 +193,7 @@ class Columns(Likelihood):
         return tf.split(tf.cast(parameters, tf.float32), sizes, axis=-1)
 
     def _product(self, of_groups: list[Distribution], part: tf.Tensor) -> Distribution:
-        """Combine the distributions of the groups of columns to the distribution of whole rows.
+        """Combine the distributions of the groups of columns into a distribution of whole rows.
 
         Args:
             of_groups: One distribution per group of columns.

@@ -164,7 +164,10 @@ def _log_abs_determinant(scale: tf.linalg.LinearOperator) -> tf.Tensor:
 
 
 class CrossCheck(NamedTuple):
-    """Two computations of KL(q ‖ p), and how they differ. Each field has the shape `[batch]`."""
+    """The divergence KL(q ‖ p) of a posterior q from a prior p, computed in two ways.
+
+    The function `cross_check` returns this tuple. Each field has the shape `[batch]`.
+    """
 
     analytic: tf.Tensor
     """KL(q ‖ p) from its closed form, in nats."""

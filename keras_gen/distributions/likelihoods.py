@@ -122,8 +122,8 @@ class Likelihood(SerializableLayer):
     def __repr__(self) -> str:
         """Return the constructor call that makes an equal layer, without `missing=False`.
 
-        Checkpoints contain this text. Version 0.1.0 had no argument `missing`. So the text of its
-        checkpoints equals the text of a layer with `missing=False`.
+        Checkpoints contain this text. Version 0.1.0 had no argument `missing`. Therefore the text
+        in a checkpoint of version 0.1.0 equals the text of a layer with `missing=False`.
         """
         return super().__repr__().replace(", missing=False", "")
 
@@ -150,8 +150,8 @@ class Likelihood(SerializableLayer):
         The sum over the elements is log p(x | z). For a missing element, log p is 0.
 
         Args:
-            distribution: A distribution that this likelihood made. By default, it must be a
-                `tfd.Independent`.
+            distribution: A distribution that this likelihood made. It must be a `tfd.Independent`,
+                unless a subclass overrides this method.
             x: Data `[..., *event_shape]`.
 
         Raises:

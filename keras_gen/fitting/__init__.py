@@ -1,4 +1,8 @@
-"""What `fit` adds to Keras: checks of data, errors of a step, checkpoints, and several workers."""
+"""Code that `fit` needs beyond Keras.
+
+It checks data, converts errors of a training step, writes checkpoints, changes optimizers, and
+trains on several workers.
+"""
 
 from keras_gen.fitting.checkpoints import CheckpointError, Checkpoints
 from keras_gen.fitting.errors import NonFiniteError

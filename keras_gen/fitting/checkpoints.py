@@ -516,9 +516,10 @@ def _first_difference(there: Any, here: Any, path: str = "") -> tuple[str, Any, 
 def _by_name(
     callbacks: Iterable[keras.callbacks.Callback],
 ) -> dict[str, keras.callbacks.Callback]:
-    """Return `{name: callback}`, with names that are the same in a resumed training.
+    """Return a dictionary of callbacks by name. A resumed training gives them the same names.
 
-    A name consists of the class of the callback and the number of earlier callbacks of this class.
+    The name of a callback consists of its class and a number. The number counts the callbacks of
+    the same class that precede the callback in the list.
     """
     named: dict[str, keras.callbacks.Callback] = {}
     for callback in callbacks:

@@ -1,4 +1,8 @@
-"""Change Keras's Adam: fused updates of variables, and float32 updates of bfloat16 variables."""
+"""Change how Keras's Adam computes the updates of variables.
+
+`fuse` lets Adam update each variable with one fused TensorFlow operation. `compute_in_float32` lets
+Adam compute in float32 if the variables are bfloat16.
+"""
 
 from collections.abc import Sequence
 
@@ -22,8 +26,8 @@ def compute_in_float32(
         variables: The variables of the optimizer.
 
     Raises:
-        ValueError: If the optimizer would have a step size of zero or NaN in bfloat16, and is
-            neither Adam nor AdamW without `amsgrad`.
+        ValueError: If the step size would be zero or NaN in bfloat16, and this function cannot
+            change the optimizer. The function can change only Adam and AdamW without `amsgrad`.
     """
     beta_2 = getattr(optimizer, "beta_2", 0.0)
     corrects_bias = not isinstance(optimizer, (keras.optimizers.Adamax, keras.optimizers.Lion))

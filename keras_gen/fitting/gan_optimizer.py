@@ -58,8 +58,8 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
 
         To set only one of them, use `optimizers[0].learning_rate` for the generator, or
         `optimizers[1].learning_rate` for the discriminator. The Keras callbacks
-        `LearningRateScheduler` and `ReduceLROnPlateau` change the two learning rates separately:
-        each new learning rate is computed from the old one of the same optimizer.
+        `LearningRateScheduler` and `ReduceLROnPlateau` change the two learning rates separately.
+        They compute each new learning rate from the old learning rate of the same optimizer.
 
         If the learning rate of the generator is a schedule, the property is a tensor.
         """
@@ -177,8 +177,8 @@ def player_optimizer(
         optimizer: A Keras optimizer, its name, or its serialized form.
 
     Raises:
-        ValueError: If `optimizer` does not describe an optimizer of one network. It must not be a
-            `LossScaleOptimizer`, because both networks share one loss scale.
+        ValueError: If `optimizer` does not describe a Keras optimizer, or if it contains several
+            optimizers. If it is a `LossScaleOptimizer`, because both networks share one loss scale.
     """
     argument = f"{player}_optimizer"
     found = keras_optimizer(argument, optimizer)

@@ -21,7 +21,7 @@ _ADVICE = (
 
 
 def per_example_loss(loss: Any) -> Callable[[tf.Tensor, tf.Tensor], Any]:
-    """Return the function of a Keras loss that does not average over the batch.
+    """Return a function that computes a Keras loss without averaging over the batch.
 
     Args:
         loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss.

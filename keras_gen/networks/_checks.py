@@ -38,9 +38,8 @@ def num_classes_of(network: keras.Model) -> int | None:
     """Return the number of classes of the labels that a network takes.
 
     Returns:
-        None if the network has no input for labels. For a network with such an input, the function
-        returns the input size of the first embedding layer. If there is no embedding layer, the
-        function returns `UNKNOWN_NUMBER`.
+        None if the network has no input for labels. Otherwise, the input size of the first
+        embedding layer. If there is no embedding layer, `UNKNOWN_NUMBER`.
     """
     if condition_index(network) is None:
         return None
