@@ -201,7 +201,7 @@ def _values_of_objects(series: pandas.Series, at: Location) -> Values:
 
     try:
         codes, objects = pandas.factorize(series)
-    except TypeError:  # lists and dictionaries cannot be counted
+    except TypeError:  # pandas cannot count the distinct values of lists and dictionaries
         objects = None
     if objects is None:
         is_scalar = [pandas.api.types.is_scalar(value) for value in series]
@@ -231,7 +231,7 @@ def _values_of_objects(series: pandas.Series, at: Location) -> Values:
         whole = all(isinstance(v, (int, np.integer)) for v in objects if not isinstance(v, str))
         return Values(numbers=numbers[codes], dtype="int64" if whole else "float64")
     if len(kinds) > 1:
-        # True == 1, so the first row of each type is found in the rows themselves
+        # `objects` can lack a type, because True == 1. So the types are read from the rows.
         types = {type(value) for value in series.dropna()}
         shown = ", ".join(sorted(kind.__name__ for kind in types))
         raise at.error(

@@ -388,7 +388,7 @@ def _decoded(column: Column, entries: np.ndarray) -> pandas.Series:
         )
     if column.kind in NUMBERS:
         if column.decimals is not None:
-            entries = np.round(entries, column.decimals) + 0.0  # no negative zero
+            entries = np.round(entries, column.decimals) + 0.0  # turns −0.0 into 0.0
         return pandas.Series(entries).astype(_dtype_for(column.dtype, entries))
     number = len(column.categories)
     codes = np.where(missing, -1, entries)
@@ -416,7 +416,7 @@ def _decoded(column: Column, entries: np.ndarray) -> pandas.Series:
     lookup[number] = None
     dtype = column.dtype
     if pandas.api.types.is_numeric_dtype(dtype) and dtype not in ("bool", "boolean"):
-        # the default of `Column`, which text and booleans do not have
+        # A dtype of numbers is the default of `Column`. Text and booleans need another dtype.
         dtype = "bool" if all(isinstance(v, bool) for v in column.categories) else "str"
     if dtype == "bool" and missing.any():
         dtype = "boolean"

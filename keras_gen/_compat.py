@@ -40,7 +40,7 @@ def step_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     With gradient accumulation, some calls of `apply` do not update the weights. The public
     attribute `optimizer.iterations` does not count such calls. The returned variable counts them.
     """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # a LossScaleOptimizer has this one
     return getattr(inner, "_iterations", inner.iterations)
 
 

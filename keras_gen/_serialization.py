@@ -168,14 +168,18 @@ def _is_kept(instance: object, name: str, passed: dict[str, Any]) -> bool:
 def _variable_arguments(
     instance: object, kept: object, variable: tuple[Any, ...]
 ) -> tuple[Any, ...]:
-    """Return the arguments that the constructor of an object received through `*args`.
+    """Return the present values of the arguments that a constructor received through `*args`.
+
+    The user can have changed an attribute after the object was made. Therefore the values are read
+    from attributes: from the attribute with the name of `*args`, or from the attributes of the base
+    class. In the second case, `*args` must contain the first constructor arguments of the base
+    class, in the same order.
 
     Args:
         instance: The object.
-        kept: Value of the attribute whose name is the name of the parameter `*args`. None if there
-            is no such attribute.
-        variable: The arguments that the constructor received through `*args`. If `kept` is None,
-            they must be the first constructor arguments of the base class, in the same order.
+        kept: Value of the attribute with the name of `*args`, or None if there is no such
+            attribute.
+        variable: The arguments that the constructor received through `*args`.
 
     Raises:
         ValueError: If no attributes contain the arguments.

@@ -177,7 +177,7 @@ class Impute:
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """Compute anomaly scores of new examples: a table with one row per example."""
+    """Compute an anomaly score for each new example, and write the scores as a table."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run of a VAE or an autoencoder, such as runs/vae."""
@@ -410,7 +410,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 
 def _run(args: list[str]) -> None:
-    if "--version" in args:  # before tyro, which would require a subcommand
+    if "--version" in args:  # the parser tyro would require a subcommand
         print(_versions())
         return
     imports, args = _split_imports(args)

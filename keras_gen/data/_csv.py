@@ -28,7 +28,7 @@ from keras_gen._column_values import Location, Rows, Values, check_names, coded_
 
 MISSING_WORDS = (
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
-    *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),  # up to here as pandas
+    *("<NA>", "N/A", "NA", "NULL", "NaN", "None", "n/a", "nan", "null"),  # the last one of pandas
     *("?", "-", "--", ".", "NAN", "N.A.", "n.a.", "#DIV/0!", "#VALUE!", "#REF!", "#NUM!"),
 )
 """Texts that mean "missing" in a file: the words of pandas, "?", dashes, a dot, and the errors of
@@ -39,7 +39,7 @@ _SAMPLE_ROWS = 100
 _SEPARATORS = ("\t", ";", "|", ",")
 _WHITESPACE = r"\s+"
 _CACHED = 2**18  # number of bytes that are compared at once
-_ARROW_BLOCK = 2**30  # all rows in one chunk
+_ARROW_BLOCK = 2**30  # size in bytes of a chunk of pyarrow, so that all rows are in one chunk
 _BOMS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -609,7 +609,8 @@ class CsvFile:
         )
 
 
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")  # or a number with three decimal places
+# a number with a separator of thousands, or with three decimal places
+_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 # a number with a decimal comma, or with several points, which then separate thousands
 _CLEAR_COMMA = (
     r"[+-]?(?![1-9]\d{0,2},\d{3}$)(\d*|\d{1,3}(\.\d{3})+),\d+"
@@ -770,7 +771,7 @@ def _can_start_with_zero(content: bytes, separator: int) -> bool:
     """
     if re.match(rb"0[\dxX]", content):
         return True
-    last_sign = ord(",")  # line ends, quotation marks and spaces have smaller codes, digits larger
+    last_sign = ord(",")  # line ends, quotes and spaces have smaller codes, digits larger codes
     values = np.frombuffer(content, np.uint8)
     for start in range(0, len(values), _CACHED):
         part = values[start : start + _CACHED + 2]
@@ -779,7 +780,7 @@ def _can_start_with_zero(content: bytes, separator: int) -> bool:
             starts |= part[:-2] == separator
         starts &= part[1:-1] == ord("0")
         follows = part[2:] - np.uint8(ord("0")) < 10  # a digit, because smaller codes wrap around
-        follows |= (part[2:] | 0x20) == ord("x")  # in lower case
+        follows |= (part[2:] | 0x20) == ord("x")  # the bit 0x20 turns X into x
         follows &= starts
         if follows.any():
             return True

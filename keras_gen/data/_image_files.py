@@ -96,7 +96,7 @@ def suffixes() -> frozenset[str]:
 
 
 def printable(path: str) -> str:
-    r"""Return a path with escapes, such as `caf\xe9`, for bytes that are not UTF-8."""
+    r"""Return a path as text for a message. Bytes that are not UTF-8 become escapes like `\xe9`."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
@@ -314,8 +314,8 @@ def _read_other_header(path: str, background: Color) -> Header:
     with _reading(path), PIL.Image.open(path, formats=formats()) as image:
         _check_size(path, *image.size)
         width, height = image.size
-        if image.format != "TIFF":  # Pillow has exchanged the sides of TIFF images
-            # the method of PNG images would decode the image
+        if image.format != "TIFF":  # Pillow has already exchanged the sides of TIFF images
+            # `getexif` of a PNG image would decode the image, the method of the base class does not
             exif = PIL.Image.Image.getexif(image)
             orientation = exif.get(PIL.ExifTags.Base.Orientation, 1)
             if orientation in (5, 6, 7, 8):
@@ -366,7 +366,7 @@ def _over(image: PIL.Image.Image, background: Color) -> PIL.Image.Image:
 
 def _with_alpha(image: PIL.Image.Image) -> PIL.Image.Image:
     """Convert an image with 8 bits per channel to mode "RGBA"."""
-    if image.mode == "La":  # which Pillow converts to "LA" only
+    if image.mode == "La":  # Pillow can convert this mode only to "LA"
         image = image.convert("LA")
     return image.convert("RGBA")
 

@@ -227,7 +227,7 @@ def _find_files(folder: pathlib.Path, notes: _Notes) -> list[_ImageFiles]:
         return [_list_images(os.path.join(root, name), notes) for name in (train[0], test[0])]
     files = _list_images(root, notes)
     first_folders = set(files.class_names())
-    if first_folders == set(train):  # then it is no class
+    if first_folders == set(train):  # a folder named `train` is not a class
         return [_list_images(os.path.join(root, train[0]), _Notes())]
     if first_folders <= set(test):
         raise ValueError(
@@ -420,7 +420,7 @@ def _image_shape(
         for split, split_headers in zip(splits, headers, strict=True)
         for i in np.flatnonzero(split_headers.is_color)
     ]
-    # most often the first of these files has colors, so that one file is decoded
+    # Usually the first of these files has colors. Then only one file is decoded.
     any_color = any(is_colored(read_image(file, background)) for file in stored_in_color)
     return height, width, 3 if any_color else 1
 
@@ -478,7 +478,7 @@ def _to_examples(
         background: Color behind transparent images.
     """
     paths = tf.constant([os.fsencode(file) for file in split.files], tf.string)
-    # the files that TensorFlow decodes, which is several times faster than Pillow
+    # TensorFlow decodes the plain files, several times faster than Pillow.
     same_channels = (headers.is_color == 0) | (shape[2] == 3)
     is_plain = (headers.is_plain == 1) & headers.have_size(*shape[:2]) & same_channels
 
@@ -544,7 +544,8 @@ def _read_plain(
 
     def decode(path: tf.Tensor) -> tf.Tensor:
         content = tf.io.read_file(path)
-        # this operation also decodes PNG files, and only with this argument as Pillow does
+        # This operation also decodes PNG files. Only with INTEGER_ACCURATE, the pixels of JPEG
+        # files equal the pixels of Pillow.
         image = tf.io.decode_jpeg(content, channels=shape[2], dct_method="INTEGER_ACCURATE")
         return convert(tf.ensure_shape(image, shape))
 
@@ -554,11 +555,11 @@ def _read_plain(
 
     # A graph cannot catch errors, but a data set can skip the elements that raise them.
     batch = tf.data.Dataset.from_tensors(paths)
-    if np.prod(shape) <= _SMALL_IMAGE:  # the overhead per file is a third
+    if np.prod(shape) <= _SMALL_IMAGE:  # one element per batch has a third of the overhead
         decoded = batch.map(decode_all)
-    else:  # the time for copies is less
+    else:  # one element per file needs less time for copies of the pixels
         files = tf.data.Dataset.from_tensor_slices(paths)
-        # without the remainder, because the files after a damaged file would be a smaller batch
+        # If a file is damaged, the remaining files are a smaller batch, which is dropped.
         size = tf.maximum(tf.size(paths, tf.int64), 1)
         decoded = files.map(decode, num_parallel_calls=2).batch(size, drop_remainder=True)
     decoded = decoded.ignore_errors()

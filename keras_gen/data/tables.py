@@ -441,7 +441,7 @@ def _unit_or_grey(rows: Rows, label: str | None) -> np.ndarray | None:
             return None
         columns.append(numbers)
         if not (numbers.min(initial=0) >= 0 and numbers.max(initial=0) <= 255):
-            return None  # or an entry is missing
+            return None  # a number is out of range, or an entry is missing
     if not columns:
         return None
     x = np.stack(columns, axis=1).astype(np.float32)
