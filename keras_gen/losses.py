@@ -319,7 +319,8 @@ class Penalty(Serializable):
         """Return the penalty of each example without the factor `weight`, `[batch]`.
 
         Args:
-            squared_norm: Squared gradient norms ‖∇D‖², `[batch]`.
+            squared_norm: Squared norm of the discriminator's gradient for each example, ‖∇D‖²,
+                `[batch]`.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must implement `from_squared_norm` and return the penalty."

@@ -29,12 +29,15 @@ Kinds = Mapping[str, str | Sequence[Value]]
 
 _PROBE = 4000  # number of rows that usually show whether a column has too many distinct numbers
 _MAX_CATEGORIES = 1000  # a column of text with more distinct values is an identifier
-_FEW = 10  # a column of at most as many distinct whole numbers is a category
-_PER_CATEGORY = 5  # ... if each of them occurs as often on average
+# A column of at most _FEW distinct whole numbers is a category, if each of them occurs at least
+# _PER_CATEGORY times on average.
+_FEW = 10
+_PER_CATEGORY = 5
+# If a negative binomial distribution does not fit whole numbers, these larger limits apply.
+_FEW_FOR_MANY_ROWS = 32
 _MANY_PER_CATEGORY = 100
-_FEW_FOR_MANY_ROWS = 32  # ... or as many, if no count distribution fits
 _SMALLEST_MEASUREMENT = 100  # whole numbers of at least this size are measurements, not counts
-_MAX_CLASSES = 1000  # labels that are larger whole numbers are numbered anew
+_MAX_CLASSES = 1000  # if a label is a whole number of at least this size, labels are renumbered
 _MAX_DECIMALS = 6
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).tiny)
@@ -182,7 +185,7 @@ class ColumnStatistics:
         self.distinct: dict[Value, None] = {}  # of all rows
         self.in_training: dict[Value, None] = {}
         self.num_texts = 0  # number of distinct texts, if they are too many to be collected
-        self.too_many = False  # distinct numbers, which are no longer collected
+        self.too_many = False  # whether the distinct numbers are too many to be collected
         # whether the numbers can be an identifier: all of them differ, as far as it is known
         self.unique = _NAMES_OF_IDENTIFIERS.fullmatch(name) is not None
         self.counting = True  # whether each number is its predecessor plus 1
@@ -196,7 +199,7 @@ class ColumnStatistics:
         self.decimals: int | None = 0
         self.moments = _Moments()
         self.log_moments = _Moments()
-        self.pending: np.ndarray | None = None  # training numbers without their logarithms
+        self.pending: np.ndarray | None = None  # training numbers that `log_moments` lacks
 
     def add(self, values: Values, split: Split, at: Location) -> None:
         """Add the values of a block of rows.
@@ -288,7 +291,7 @@ class ColumnStatistics:
         self._add_logarithms()
         self.pending = training
         is_few = not self.too_many and len(self.distinct) <= _FEW_FOR_MANY_ROWS
-        if is_few or self.kind not in (None, *NUMBERS):  # else it cannot become a category
+        if is_few or self.kind not in (None, *NUMBERS):  # the column can become a category
             self.in_training.update(dict.fromkeys(pandas.unique(training).tolist()))
 
     def _add_distinct(self, observed: np.ndarray) -> None:

@@ -61,7 +61,7 @@ def has_labels(examples: Examples) -> bool:
 
 
 def without_labels(examples: Examples) -> Examples:
-    """Return the data set without labels. A data set without labels is returned unchanged."""
+    """Remove the labels from a data set. If the data set has no labels, return it unchanged."""
     if isinstance(examples, IndexedExamples):
         return dataclasses.replace(examples, labels=None)
     return examples.map(lambda x, *_: x)

@@ -126,7 +126,7 @@ class Normals(Group):
         self.unit = np.array([column.scale for column in columns], np.float32)
 
     def add_weights(self, add_weight: AddWeight) -> None:
-        """Make one σ per column, if σ is learned or optimal."""
+        """Make one weight per column, from which σ is computed, unless the decoder outputs σ."""
         if self.scale == "learned":
             self.raw_scale = add_weight((self.size,), "zeros", name="raw_scale")
         if self.scale == "optimal":
@@ -147,9 +147,9 @@ class Normals(Group):
     def fitted(self, parameters: tf.Tensor, x: tf.Tensor, observed: tf.Tensor) -> Distribution:
         """Return the distributions of the columns in a training step.
 
-        If `scale` is `"optimal"`, σ is fitted to the batch: σ² is the mean squared error of the
-        observed entries of a column. This σ minimizes the loss. Therefore no gradient needs to flow
-        through σ (Rybkin et al. 2021, arXiv:2006.13202).
+        If `scale` is `"optimal"`, the variance σ² of a column is the mean squared error of its
+        observed entries in the batch, in standardized units. This σ minimizes the loss. Therefore
+        no gradient needs to flow through σ (Rybkin et al. 2021, arXiv:2006.13202).
 
         Args:
             parameters: The decoder's output for this group, `[samples, batch, parameter_size]`.

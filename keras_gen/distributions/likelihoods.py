@@ -111,7 +111,7 @@ class Likelihood(SerializableLayer):
         """Make p(x | z) in a training step, in which the data `x` are known.
 
         The default implementation ignores `x` and calls `__call__`. A subclass can use `x` to fit a
-        value that all elements share, such as the σ of `Normal`.
+        value that all elements share, such as the standard deviation in `Normal`.
 
         Args:
             parameters: The decoder's output, `[..., *parameter_shape]`.
@@ -445,9 +445,9 @@ class Normal(Likelihood):
     def fitted(self, parameters: TensorLike, x: tf.Tensor) -> Distribution:
         """Make p(x | z) in a training step, in which the data `x` are known.
 
-        If `scale` is `"optimal"`, σ² is the mean squared error of the batch. This σ minimizes the
-        loss, so the derivative of the loss with respect to σ is 0. Therefore no gradient needs to
-        flow through σ.
+        If `scale` is `"optimal"`, the variance σ² is the mean squared error of the batch. This σ
+        minimizes the loss, so the derivative of the loss with respect to σ is 0. Therefore no
+        gradient needs to flow through σ.
         """
         if self.scale != "optimal":
             return self(parameters)
