@@ -378,8 +378,8 @@ def main(args: Sequence[str] | None = None) -> None:
 
     The exit code is 1 if the training failed, if a file could not be written, or if the error is
     unexpected. The exit code is 2 if the user made a mistake, 130 after Ctrl-C, and 143 after
-    SIGTERM. For an error, the command prints one line to stderr. With `--debug`, it prints the
-    traceback before this line.
+    SIGTERM. If an error occurs, the command prints one line to stderr. With `--debug`, the command
+    prints the traceback before this line.
 
     Args:
         args: The arguments. Default: `sys.argv[1:]`.

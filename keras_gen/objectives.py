@@ -281,7 +281,15 @@ class Cyclical(Serializable):
 
 
 def _checked_end(schedule: Serializable, end: float) -> float:
-    """Check that the argument `end` of a KL weight schedule is at least 0, and return a float."""
+    """Check that the argument `end` of a schedule is at least 0, and return it as a float.
+
+    Args:
+        schedule: The schedule of the KL weight. The error message names its class.
+        end: The value that the user passed.
+
+    Raises:
+        ValueError: If `end` is not a finite number of at least 0.
+    """
     if not _is_non_negative(end):
         raise ValueError(
             f"`end` of {type(schedule).__name__} must be a number of at least 0. "

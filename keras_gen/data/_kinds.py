@@ -463,7 +463,7 @@ class ColumnStatistics:
         return tuple(sorted(values, key=str if 0 < texts < len(values) else None))
 
     def _natural(self, value: Value) -> Value:
-        """Convert a whole number to an int, if the column contains only whole numbers."""
+        """Convert a float to an int, if all numbers of the column are whole numbers."""
         if isinstance(value, float) and self.whole and value.is_integer():
             return int(value)
         return value

@@ -171,9 +171,11 @@ class Columns(Likelihood):
         return tf.concat(values, axis=-1)
 
     def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
-        """Return rows with the mean of each column of numbers, and the most probable category.
+        """Return rows with the most plausible entry of each column.
 
-        The mean of a count is rounded. For an ordinal column, the row contains the median category.
+        For a column of numbers, this entry is the mean, which is rounded for counts. For a binary
+        column or a category, it is the most probable category. For an ordinal column, it is the
+        median category.
 
         Args:
             expectation: Means and probabilities, the result of the method `expectation`.
