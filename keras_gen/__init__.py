@@ -27,12 +27,19 @@ if TYPE_CHECKING:
         serving,
     )
     from keras_gen.fitting import CheckpointError, Checkpoints, NonFiniteError, WorkerLostError
-    from keras_gen.models import GAN, VAE, GenerativeModel, RegularizedAutoencoder
+    from keras_gen.models import (
+        GAN,
+        VAE,
+        AutoencoderEnsemble,
+        GenerativeModel,
+        RegularizedAutoencoder,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
     "GAN",
     "VAE",
+    "AutoencoderEnsemble",
     "CheckpointError",
     "Checkpoints",
     "GenerativeModel",

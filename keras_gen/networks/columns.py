@@ -17,8 +17,8 @@ from keras_gen._serialization import SerializableLayer
 class _HidesEntries(SerializableLayer):
     """Base class of layers that receive data in which NaN means "not observed".
 
-    In a training step, the layer can also hide observed entries at random. It then treats a hidden
-    entry like a missing entry.
+    In a training step, the layer can also hide observed entries at random. The layer treats a
+    hidden entry like a missing entry.
 
     Args:
         hide: Probability with which the layer hides an observed entry in a training step. Default:
@@ -38,7 +38,10 @@ class _HidesEntries(SerializableLayer):
         self.seed_generator = keras.random.SeedGenerator() if hide else None
 
     def observed(self, x: tf.Tensor, training: bool) -> tf.Tensor:
-        """Return which entries the network may use, a bool tensor of the shape of `x`."""
+        """Return a bool tensor that is True for each entry of `x` that the network may use.
+
+        These are the entries that are neither missing nor hidden.
+        """
         observed = ~tf.math.is_nan(x)
         if not training or self.seed_generator is None:
             return observed
@@ -74,8 +77,8 @@ class ColumnFeatures(_HidesEntries):
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `columns` contains no column that can be modeled, if `embedding_size` is not
-            a positive integer, or if `hide` is not in [0, 1).
+        ValueError: If all `columns` are constants or identifiers, if `embedding_size` is not a
+            positive integer, or if `hide` is not in [0, 1).
 
     Example:
 
@@ -121,6 +124,14 @@ class ColumnFeatures(_HidesEntries):
                     (number, embedding_size), "uniform", name=f"embedding_{index}"
                 )
 
+    @property
+    def column_of_feature(self) -> tuple[int, ...]:
+        """Index of the column of each feature, in the order of the features, without the mask."""
+        numbers = [index for indices in self._of_kind.values() for index in indices]
+        for index, number in self._categories.items():
+            numbers += [index] * (self.embedding_size or number)
+        return tuple(numbers)
+
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Return the shape `(batch, number of features)`."""
         numbers = sum(map(len, self._of_kind.values()))
@@ -151,7 +162,13 @@ class ColumnFeatures(_HidesEntries):
         return tf.concat([*features, mask], axis=-1)
 
     def _feature(self, kind: str, entries: tf.Tensor, indices: list[int]) -> tf.Tensor:
-        """Return the features of columns of one kind, one feature per entry."""
+        """Compute one feature per entry, for columns of one kind.
+
+        Args:
+            kind: Kind of the columns: `"real"`, `"positive"`, `"count"` or `"binary"`.
+            entries: Entries of these columns, `[batch, number of columns]`.
+            indices: Indices of the columns.
+        """
         mean = self._mean[indices]
         scale = self._scale[indices]
         if kind == "binary":
@@ -169,8 +186,9 @@ class MissingAsZero(_HidesEntries):
 
     For images with missing pixels, pass this layer as the argument `features` of `networks.mlp` or
     `networks.conv_encoder`, and make the likelihood with `missing=True`. The last axis of the
-    output contains first the elements, and then the mask. Therefore this axis is twice as long as
-    that of the input. The mask is 1 for an observed element and 0 for a missing element.
+    output contains first the elements, and then the mask. Therefore the last axis of the output is
+    twice as long as the last axis of the input. The mask is 1 for an observed element and 0 for a
+    missing element.
 
     Args:
         hide: Probability with which the layer hides an observed element in a training step.
