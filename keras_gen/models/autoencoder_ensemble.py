@@ -41,12 +41,12 @@ class AutoencoderEnsemble(AnomalyDetector):
 
     The model has `num_members` independent autoencoders, the members. Each member has one hidden
     layer in the encoder and one in the decoder. Each member is trained on its own small random
-    subset of the rows. In most subsets, a cluster of anomalies is only a few rows, or none. So most
-    members do not learn to reconstruct the anomalies. Ensembles of autoencoders are due to Chen et
-    al. 2017 ("Outlier Detection with Autoencoder Ensembles", SIAM International Conference on Data
-    Mining). Subsets of varied size are due to Aggarwal and Sathe 2015 ("Theoretical Foundations and
-    Algorithms for Outlier Ensembles", SIGKDD Explorations 17). One TensorFlow operation computes a
-    layer of all members.
+    subset of the rows. Most subsets contain only a few rows of a cluster of anomalies, or none of
+    its rows. Therefore most members do not learn to reconstruct the anomalies. Ensembles of
+    autoencoders are due to Chen et al. 2017 ("Outlier Detection with Autoencoder Ensembles", SIAM
+    International Conference on Data Mining). Subsets of varied size are due to Aggarwal and Sathe
+    2015 ("Theoretical Foundations and Algorithms for Outlier Ensembles", SIGKDD Explorations 17).
+    One TensorFlow operation computes a layer for all members together.
 
     `fit` computes the mean and the standard deviation of each feature, and standardizes the
     features inside the model. A feature is a column of the array. For a table, `ColumnFeatures`
@@ -56,18 +56,18 @@ class AutoencoderEnsemble(AnomalyDetector):
     sums for training rows. Therefore a typical training row has a score of about 1. To score a
     row, a member clips the latents to quantiles of the latents of the training rows.
 
-    If entries of a row are missing, the score is the sum over the features of the other entries,
-    multiplied by (number of features) / (number of features of the other entries). If all entries
-    of a row are missing, the score is infinite.
+    If entries of a row are missing, the sum contains only the features of the observed entries.
+    This sum is multiplied by (number of features) / (number of features of observed entries). If
+    all entries of a row are missing, the score is infinite.
 
     Args:
         features: The number of columns of the data, or the columns of a table, such as
             `table.columns`.
         num_members: Number of autoencoders.
-        subset_sizes: Sizes of the members' subsets of the training rows. Members take turns. No
-            subset has more than 80 % of the rows, so that the members differ.
-        latent_sizes: Numbers of latents. Members take turns. A member has fewer latents than there
-            are features.
+        subset_sizes: Sizes of the members' subsets of the training rows. The members use these
+            sizes in turn. No subset has more than 80 % of the rows, so that the members differ.
+        latent_sizes: Numbers of latents. The members use these numbers in turn. A member has fewer
+            latents than there are features.
         hidden_size: Number of units of the hidden layers.
         clip: A member clips each latent to the quantiles `clip` and 1 − `clip` of the latents of
             training rows. 0 means that the quantiles are the minimum and the maximum.
@@ -75,8 +75,8 @@ class AutoencoderEnsemble(AnomalyDetector):
             `calibrate` to compute the threshold.
         seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, the seed is
             random.
-        **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`. The members are
-            computed in float32 for each `dtype`.
+        **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`. The members always
+            compute in float32.
 
     Raises:
         ValueError: If an argument is invalid.
@@ -234,7 +234,7 @@ class AutoencoderEnsemble(AnomalyDetector):
         scales of the score from at most 1,000 rows of `x`.
 
         If the model is not compiled, `fit` compiles it with Adam. The learning rate then decays
-        from 0.01 to 0 during the training, by a cosine.
+        from 0.01 to 0 during the training, with a cosine schedule.
 
         Args:
             x: Rows `[n, columns]`, an array or a `tf.data.Dataset` of batches. NaN means that an
@@ -244,7 +244,8 @@ class AutoencoderEnsemble(AnomalyDetector):
             epochs: Number of epochs. An epoch has `steps_per_epoch` steps.
             verbose: As in Keras.
             callbacks: Keras callbacks.
-            validation_split: Fraction of the rows that are used for validation, the last of `x`.
+            validation_split: Fraction of the rows that is used for validation. These rows are the
+                last rows of `x`.
             validation_data: Rows for the validation, an array or a `tf.data.Dataset` of batches.
             shuffle: Has no effect, since the order of the rows is always random.
             class_weight: Must be None.
@@ -386,7 +387,7 @@ class AutoencoderEnsemble(AnomalyDetector):
     # === Features and scores ===
 
     def _raw_features(self, x: tf.Tensor) -> tf.Tensor:
-        """Return the features of rows before they are standardized, with NaN where missing."""
+        """Return the features of rows, not yet standardized. A missing feature is NaN."""
         if self.column_features is None:
             return x
         features = self.column_features(x)[:, : len(self._in_column)]
@@ -394,7 +395,10 @@ class AutoencoderEnsemble(AnomalyDetector):
         return tf.where(missing, np.nan, features)
 
     def _standardized(self, x: tf.Tensor) -> tf.Tensor:
-        """Return the standardized features of rows, `[batch, features]`, with NaN where missing."""
+        """Return the standardized features of rows, `[batch, features]`.
+
+        A missing feature is NaN.
+        """
         features = (self._raw_features(x) - self.feature_mean) / self.feature_scale
         return tf.clip_by_value(features, -_LARGEST_FEATURE, _LARGEST_FEATURE)
 
@@ -417,6 +421,10 @@ class AutoencoderEnsemble(AnomalyDetector):
 
     def set_scales(self, features: np.ndarray) -> None:
         """Compute the scales of the score from the standardized features of training rows.
+
+        The scales are the mean squared residual of each feature, and the median of the sums of each
+        member, as the docstring of the class explains. The method also computes the bounds to which
+        a member clips its latents.
 
         `fit` calls this method at the end of each epoch.
 
@@ -444,7 +452,10 @@ class AutoencoderEnsemble(AnomalyDetector):
         return tf.repeat(features[:, None], self.num_members, axis=1)
 
     def _squared_residuals(self, features: tf.Tensor) -> tf.Tensor:
-        """Return the squared residuals `[batch, members, features]`, 0 where missing."""
+        """Return the squared residuals, `[batch, members, features]`.
+
+        The residual of a missing feature is 0.
+        """
         features = self._of_members(features)
         known = _zero_where_missing(features)
         z = self.encoder(known, training=False)
@@ -569,7 +580,7 @@ class _Subsets(keras.callbacks.Callback):
     def around(
         self, model: AutoencoderEnsemble, arguments: dict[str, Any]
     ) -> Iterator[dict[str, Any]]:
-        """Replace the rows by a data set of batches `[batch, members, features]`."""
+        """Replace the rows that `fit` received by batches `[batch, members, features]`."""
         features = model.standardize(arguments["x"])
         random = np.random.default_rng(model.seed)
         self.reference = random.permutation(features)[:_NUM_REFERENCE_ROWS]
