@@ -23,9 +23,10 @@ from keras_gen._column_values import (
 from keras_gen._columns import KINDS, NUMBERS, Column, Kind
 
 FindRow = Callable[[Value], int]
-"""Returns the first row of a column with a value, for error messages."""
+"""Function that returns the first row of a column with a given value, for error messages."""
 Kinds = Mapping[str, str | Sequence[Value]]
-"""Kinds that the user chose, by name. A sequence is the order of an ordinal column."""
+"""Dictionary from the name of a column to the kind that the user chose. For an ordinal column, the
+dictionary can contain the categories in their order instead of the kind."""
 
 _PROBE = 4000  # number of rows that usually show whether a column has too many distinct numbers
 _MAX_CATEGORIES = 1000  # a column of text with more distinct values is an identifier

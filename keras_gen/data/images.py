@@ -202,7 +202,7 @@ def _find_files(folder: pathlib.Path, notes: _Notes) -> list[_ImageFiles]:
 
     Args:
         folder: The folder.
-        notes: Counts the files that are skipped.
+        notes: Object that counts the skipped files, for a warning.
 
     Returns:
         A list with the training files and the test files. If the folder does not separate training

@@ -126,7 +126,10 @@ class Normals(Group):
         self.unit = np.array([column.scale for column in columns], np.float32)
 
     def add_weights(self, add_weight: AddWeight) -> None:
-        """Make one weight per column, from which σ is computed, unless the decoder outputs σ."""
+        """Make one weight per column, from which the standard deviation σ is computed.
+
+        If the decoder outputs σ, no weight is needed.
+        """
         if self.scale == "learned":
             self.raw_scale = add_weight((self.size,), "zeros", name="raw_scale")
         if self.scale == "optimal":
@@ -177,7 +180,8 @@ class Normals(Group):
     def in_units(self, location: tf.Tensor, scale: tf.Tensor) -> Distribution:
         """Return the distribution of m + s ε for ε with distribution N(location, scale²).
 
-        m is the mean of a column, and s is its standard deviation.
+        m is the mean of a column, and s is its standard deviation. So the result is in the units of
+        the table.
         """
         from tensorflow_probability import distributions as tfd
 
