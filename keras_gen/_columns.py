@@ -338,8 +338,8 @@ def decode_array(columns: Iterable[Column], array: Any) -> pandas.DataFrame:
         The rows as a `DataFrame`.
 
     Raises:
-        ValueError: If the array has another number of columns, if an entry is infinite, or if an
-            entry must be the index of a category but is not.
+        ValueError: If the array has another number of columns, or if an entry is infinite. If an
+            entry of a column of categories is not the index of a category.
 
     Example:
         >>> columns = [Column("mass", "real", decimals=1), Column("sex", "binary", ("f", "m"))]

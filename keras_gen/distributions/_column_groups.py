@@ -114,8 +114,8 @@ class Normals(Group):
     Args:
         indices: Positions of the group's columns in the data array.
         columns: The columns of the group.
-        scale: `"optimal"` if a formula computes σ from the errors of a batch, `"learned"` if σ is a
-            trainable weight, or `"decoded"` if the decoder outputs σ.
+        scale: How σ is obtained. `"optimal"`: a formula computes σ from the errors of a batch.
+            `"learned"`: σ is a trainable weight. `"decoded"`: the decoder outputs σ.
     """
 
     def __init__(self, indices: Sequence[int], columns: Sequence[Column], scale: str) -> None:

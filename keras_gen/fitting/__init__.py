@@ -1,7 +1,7 @@
 """Code that `fit` needs beyond Keras.
 
-It checks data, converts errors of a training step, writes checkpoints, changes optimizers, and
-trains on several workers.
+The modules of this package check data, convert errors of a training step, write checkpoints,
+change optimizers, and train on several workers.
 """
 
 from keras_gen.fitting.checkpoints import CheckpointError, Checkpoints

@@ -70,9 +70,9 @@ class Checkpoints(keras.callbacks.Callback):
 
     A resumed `fit` reads arrays in the same order as an uninterrupted `fit`. A generator is read in
     the same order if `steps_per_epoch` is given. A shuffled `tf.data.Dataset` is read in the same
-    order if its `shuffle` has a seed, and if no other code reads the data set between epochs. A
-    checkpoint can be from the middle of an epoch. Then a resumed `fit` reads the batches of the
-    finished steps again, but does not train on these batches.
+    order under two conditions: its `shuffle` has a seed, and no other code reads the data set
+    between epochs. A checkpoint can be from the middle of an epoch. Then a resumed `fit` reads the
+    batches of the finished steps again, but does not train on these batches.
 
     With several workers, each worker writes checkpoints to `folder/worker-<index>`. All workers
     continue from the newest checkpoint that every worker has. A signal to one worker stops all
@@ -416,10 +416,10 @@ class Checkpoints(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def _signal_handlers(self) -> Iterator[None]:
-        """Store the signal SIGTERM or SIGINT during a `with` block, instead of stopping at once.
+        """Store a signal SIGTERM or SIGINT that arrives during a `with` block.
 
-        `_stop_on_signal` reads the stored signal later. A second signal of the same kind has its
-        usual effect.
+        The first signal does not stop the process. `_stop_on_signal` reads the stored signal later.
+        A second signal of the same kind has its usual effect.
         """
         if threading.current_thread() is not threading.main_thread():
             yield  # Python allows signal handlers only in the main thread

@@ -126,7 +126,10 @@ class ColumnFeatures(_HidesEntries):
 
     @property
     def column_of_feature(self) -> tuple[int, ...]:
-        """Index of the column of each feature, in the order of the features, without the mask."""
+        """For each feature, the index of the table column from which the feature is computed.
+
+        The elements of the mask, which are the last features, are omitted.
+        """
         numbers = [index for indices in self._of_kind.values() for index in indices]
         for index, number in self._categories.items():
             numbers += [index] * (self.embedding_size or number)
