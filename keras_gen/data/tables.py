@@ -249,8 +249,9 @@ def read_table(
             rows is rounded down.
         seed: Seed of the random choice of test rows.
         missing: Values that stand for a missing entry, such as `["unknown", -999]`. An empty entry
-            is always missing. The default for files is the list `data.MISSING_WORDS`. By default,
-            only NaN, None, `pandas.NA` and empty texts are missing in a `DataFrame`.
+            is always missing. The default for text files is the list `data.MISSING_WORDS`, and the
+            default for `.xlsx` files are the words of pandas. In a `.parquet` file or a
+            `DataFrame`, only NaN, None, `pandas.NA` and empty texts are missing by default.
         separator: Separator of the fields of a text file, such as `";"`.
         decimal: Decimal sign of a text file, `"."` or `","`.
         encoding: Encoding of a text file, such as `"cp1252"`.

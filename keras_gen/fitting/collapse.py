@@ -33,7 +33,8 @@ def near_duplicates(generated: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
         real: Real examples of the same shape.
 
     Returns:
-        float32 `[batch]`: 1 for an example that has a near-duplicate, and 0 for any other example.
+        A float32 tensor `[batch]`, which is 1 for an example that has a near-duplicate, and 0 for
+        any other example.
 
     Example:
         >>> generated = tf.constant([[0.0], [0.01], [5.0]])
