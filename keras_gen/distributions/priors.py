@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_gen._arguments import positive_int
+from keras_gen._labels import checked_labels
 from keras_gen._serialization import SerializableLayer
 from keras_gen._typing import Distribution, TensorLike
 from keras_gen.distributions.posteriors import Posterior, positive_scale
@@ -89,10 +90,36 @@ class Prior(SerializableLayer):
 
         Returns:
             Latent vectors, float32 `[batch, event_size]`.
+
+        Raises:
+            ValueError: If the prior depends on labels, and the labels are missing or invalid. In a
+                graph, a label outside the range fails an assertion.
         """
         seeds = tf.cast(seeds, tf.int64)
-        labels = tf.cast(condition, tf.int64) if self.num_classes else tf.zeros_like(seeds)
+        labels = tf.zeros_like(seeds)
+        if self.num_classes:
+            labels = tf.cast(self._checked_labels(condition, seeds), tf.int64)
         return self._sample_rows(seeds, labels)
+
+    def _checked_labels(
+        self, condition: TensorLike | None, len_of: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Check the labels that a conditional prior receives, and return them as a tensor.
+
+        Args:
+            condition: Labels `[batch]`, integers from 0 to `num_classes` − 1.
+            len_of: A tensor with one element per label. If None, the number of labels is not
+                checked.
+
+        Raises:
+            ValueError: If the labels are missing or invalid.
+        """
+        assert self.num_classes is not None  # otherwise the prior has no labels
+        if condition is None:
+            raise ValueError(
+                f"{self.name} depends on labels. Pass them: `distribution(condition)`."
+            )
+        return checked_labels(condition, self.num_classes, len_of=len_of, owner=self.name)
 
     def _sample_each_row(self, seeds: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Sample one latent vector per pair of a seed and a label."""
@@ -192,21 +219,21 @@ class ConditionalNormal(Prior):
         )
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """Return one N(β(y), diag η²(y)) for each label y, with event shape `[event_size]`.
+        """Return one normal distribution N(β(y), diag η²(y)) for each label y.
+
+        The network of the prior computes the mean β and the standard deviation η from the label.
 
         Args:
             condition: Labels `[batch]`.
 
         Raises:
-            ValueError: If `condition` is None.
+            ValueError: If `condition` is None, has the wrong shape or dtype, or contains a label
+                outside the range. In a graph, a label outside the range fails an assertion.
         """
         from tensorflow_probability import distributions as tfd
 
-        if condition is None:
-            raise ValueError(
-                f"{self.name} depends on labels. Pass them: `distribution(condition)`."
-            )
-        mean, raw_scale = tf.split(self.network(tf.cast(condition, tf.int32)), 2, axis=-1)
+        labels = self._checked_labels(condition)
+        mean, raw_scale = tf.split(self.network(tf.cast(labels, tf.int32)), 2, axis=-1)
         return tfd.Independent(tfd.Normal(mean, positive_scale(raw_scale)), 1)
 
 

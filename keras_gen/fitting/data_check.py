@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen._errors import mark
+from keras_gen._labels import as_tensor, check_form_of_labels, checked_labels, expected_labels
 from keras_gen._typing import Array, Data, TensorLike
 from keras_gen.data import as_arrays
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _TOLERANCE = 1e-4  # values may exceed the range by this much, because of rounding errors
 _LARGEST = np.finfo(np.float32).max
-_LABEL_ADVICE = "Number the classes from 0, and train with all classes."
 
 
 class DataCheck:
@@ -131,8 +131,9 @@ class DataCheck:
             None if the model is not conditional.
 
         Raises:
-            ValueError: If the data are invalid, as in `before_work`, if there are fewer than
-                `at_least` examples, or if `labels` are given but the model is not conditional.
+            ValueError: If the examples or labels have the wrong shape, dtype or values. If there
+                are fewer than `at_least` examples. If `labels` are given, but the model is not
+                conditional.
         """
         if isinstance(x, tf.data.Dataset):
             x, y = as_arrays(x)
@@ -164,7 +165,7 @@ class DataCheck:
 
         Raises:
             ValueError: If the data have the wrong shape or dtype. Invalid values raise an error
-                later, when the data set is read inside `step_errors`.
+                later, when the data set is read inside the context manager `step_errors`.
         """
 
         def checked(*batch: Any) -> Any:
@@ -181,7 +182,7 @@ class DataCheck:
     def in_step(
         self, x: tf.Tensor, y: tf.Tensor | None = None
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
-        """Check the shapes, dtypes and values of a batch inside a step.
+        """Check the shapes, dtypes and values of a batch inside a training or evaluation step.
 
         If the compiler XLA compiles the step, the check of the values is omitted.
 
@@ -196,8 +197,9 @@ class DataCheck:
             checked.
 
         Raises:
-            ValueError: If the batch is invalid, as in `before_work`. In a graph, an invalid value
-                fails an assertion, and `step_errors` turns this failure into the `ValueError`.
+            ValueError: If the batch or the labels have the wrong shape, dtype or values. In a
+                graph, an invalid value fails an assertion. The context manager `step_errors` turns
+                this failure into the `ValueError`.
         """
         given = self._target(x, y)
         labels = self.labels(y, "y", len_of=x) if self.num_classes else None
@@ -234,7 +236,7 @@ class DataCheck:
         Args:
             condition: Labels `[batch]`, integers from 0 to `num_classes` − 1.
             name: Name of the labels in error messages.
-            len_of: Data with one row per label. If None, the number of labels is not checked.
+            len_of: Data with one example per label. If None, the number of labels is not checked.
 
         Returns:
             The labels. In a graph, an operation that uses the result runs only after the labels are
@@ -246,25 +248,7 @@ class DataCheck:
                 message.
         """
         assert self.num_classes is not None  # otherwise the model has no labels
-        labels = as_tensor(name, condition)
-        self._check_form_of_labels(labels, self.num_classes, name, len_of)
-        labels = tf.ensure_shape(labels, (None,))
-        numbers = tf.cast(labels, tf.int64)
-        valid = (numbers >= 0) & (numbers < self.num_classes)
-        expected = self._expected_labels(name, self.num_classes)
-        if tf.executing_eagerly():
-            if not tf.reduce_all(valid):
-                index = int(tf.argmin(tf.cast(valid, tf.int32)))
-                received = f"{int(numbers[index])} at index {index}"
-                raise ValueError(f"{expected} Received: {received}. {_LABEL_ADVICE}")
-            return labels
-        # the added True is for an empty batch of a replica
-        first = tf.argmin(tf.cast(tf.concat([valid, [True]], axis=0), tf.int32))
-        received = tf.concat([numbers, [0]], axis=0)[first]
-        message = mark(f"{expected} Received: @ at index #. {_LABEL_ADVICE}")
-        check = tf.debugging.Assert(tf.reduce_all(valid), [message, first, received])
-        with tf.control_dependencies([check]):
-            return tf.identity(labels)
+        return checked_labels(condition, self.num_classes, name, len_of)
 
     def valid_rows(self, x: tf.Tensor) -> tf.Tensor:
         """Return whether all values of each example of `x` are valid, bool `[batch]`.
@@ -327,7 +311,7 @@ class DataCheck:
         Args:
             name: Name of `values` in error messages. If the name is `y`, the message about a wrong
                 shape also says what to do with labels.
-            values: An array, a tensor or a spec.
+            values: An array, a tensor or a `tf.TensorSpec`.
 
         Raises:
             ValueError: If `values` is several arrays, or has the wrong shape or dtype.
@@ -353,7 +337,10 @@ class DataCheck:
             )
 
     def _target(self, x: Any, y: Any, name: str = "x") -> Any:
-        """Check the shapes, dtypes and labels, and return the output that the model must learn."""
+        """Check shapes, dtypes and labels, and return the target that the model must learn.
+
+        If `y` is None or contains labels, the target is `x`. Otherwise, the target is `y`.
+        """
         if self.num_classes:
             self._check_labels(y, self.num_classes, "y" if name == "x" else f"labels of {name}")
         target = x if y is None or self.num_classes else y
@@ -362,45 +349,24 @@ class DataCheck:
         return target
 
     def _check_labels(self, y: Any, num_classes: int, name: str) -> None:
-        """Check that the array, tensor or spec `y` contains valid labels."""
+        """Check that `y` contains valid labels.
+
+        If `y` is a `tf.TensorSpec` or a symbolic tensor, check only its shape and dtype.
+        """
         if y is None:
             raise ValueError(
-                f"{self._expected_labels(name, num_classes)} Received: none. Call fit(x, labels), "
+                f"{expected_labels(name, num_classes)} Received: none. Call fit(x, labels), "
                 "or use a data set of pairs."
             )
         if not hasattr(y, "dtype"):
             raise ValueError(
-                f"{self._expected_labels(name, num_classes)} Received: a {type(y).__name__}. "
+                f"{expected_labels(name, num_classes)} Received: a {type(y).__name__}. "
                 "Convert it: np.asarray(labels)."
             )
         if isinstance(y, tf.TypeSpec) or (tf.is_tensor(y) and not hasattr(y, "numpy")):
-            self._check_form_of_labels(y, num_classes, name)  # `in_step` checks the values
+            check_form_of_labels(y, num_classes, name)  # `in_step` checks the values
         else:
             self.labels(y, name)
-
-    def _check_form_of_labels(
-        self, labels: Any, num_classes: int, name: str, len_of: Any = None
-    ) -> None:
-        """Check the shape and the dtype of labels."""
-        expected = self._expected_labels(name, num_classes)
-        shape = tf.TensorShape(labels.shape)
-        dtype = tf.as_dtype(labels.dtype)
-        if not shape.is_compatible_with((None,)) or not dtype.is_integer:
-            advice = ""
-            if dtype == tf.string:
-                advice = " Number the classes: np.unique(labels, return_inverse=True)[1]."
-            elif dtype.is_floating:
-                advice = " Convert the labels: labels.astype(int)."
-            raise ValueError(f"{expected} Received: shape {shape} of {dtype.name}.{advice}")
-        number = tf.TensorShape(getattr(len_of, "shape", (None,)))[:1]
-        if not shape.is_compatible_with(number):
-            raise ValueError(f"{expected} Received: {shape[0]} labels for {number[0]} examples.")
-
-    def _expected_labels(self, name: str, num_classes: int) -> str:
-        return (
-            f"Expected labels as `{name}`, integers of shape (batch,) from 0 to {num_classes - 1}, "
-            "for this conditional model."
-        )
 
     def _shape_advice(self, name: str, shape: tf.TensorShape) -> str:
         """Return advice for the error message about a wrong shape of the array `name`."""
@@ -415,15 +381,15 @@ class DataCheck:
 
     @property
     def _same_for_all_elements(self) -> bool:
-        """Whether one range is valid for all elements, and no element can be missing."""
+        """Whether the same numbers are valid for all elements, and NaN is not valid."""
         return not self.missing and self.whole is None and np.ndim(self.low) == 0
 
     def for_noisy_inputs(self) -> DataCheck:
-        """Return a check of the inputs of an autoencoder, which can be noisier than its outputs.
+        """Return a `DataCheck` for the inputs of an autoencoder, which can contain added noise.
 
-        If the range of the outputs is bounded, inputs can exceed it by its width. For the range
-        [0, 1], the inputs must lie in [−1, 2]. So noisy images are accepted, but pixels of 0 to 255
-        are not.
+        If the outputs have a bounded range, the inputs can lie outside this range by at most the
+        width of the range. For instance, if the range is [0, 1], the inputs must lie in [−1, 2]. So
+        noisy images are accepted. Pixels of 0 to 255 are refused.
         """
         check = copy.copy(self)
         if np.ndim(self.low) == 0 and math.isfinite(self.high - self.low):
@@ -440,7 +406,11 @@ class DataCheck:
         return low, high
 
     def valid(self, values: Any) -> Any:
-        """Return which elements of an array or a tensor `[batch, *shape]` are valid."""
+        """Check each element of an array or a tensor `[batch, *shape]`.
+
+        Returns:
+            A bool array or tensor of the same shape, which is True for each valid element.
+        """
         low, high = self._limits
         valid = (values >= low) & (values <= high)
         if self.whole is not None:
@@ -454,8 +424,8 @@ class DataCheck:
         """Return the message about a value that the model cannot output.
 
         Args:
-            received: What was received, and where.
-            element: Index of the element in its example. Empty if it is not known.
+            received: Description of the invalid value and its place.
+            element: Index of the element in its example. Empty if the index is not known.
         """
         if self.names is not None:
             return self._column_message(received, element)
@@ -489,27 +459,6 @@ class DataCheck:
             f"Expected {expected}, or NaN for a missing entry, in the column "
             f"{self.names[element[0]]!r}. Received: {received}. {advice}"
         )
-
-
-def as_tensor(name: str, values: Any) -> tf.Tensor:
-    """Return `values` as one tensor.
-
-    Args:
-        name: Name of `values` in error messages.
-        values: A tensor, an array, or anything else that TensorFlow converts to a tensor.
-
-    Raises:
-        ValueError: If `values` cannot be converted.
-    """
-    try:
-        tensor = tf.convert_to_tensor(values)
-    except (TypeError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise ValueError(
-            f"Expected `{name}` as one array of numbers. Received: a {type(values).__name__} that "
-            f"TensorFlow cannot convert ({reason})."
-        ) from None
-    return tensor
 
 
 def check_not_empty(x: Any, name: str = "x") -> None:

@@ -20,11 +20,12 @@ from keras_gen._compat import MultiWorkerModel, one_step_function, saves_hdf5, s
 from keras_gen._export import serving_endpoints, write_saved_model, write_signature
 from keras_gen._export_columns import column_endpoints
 from keras_gen._files import PathLike
+from keras_gen._labels import as_tensor
 from keras_gen._serialization import from_config, get_config, remember_arguments
 from keras_gen._typing import Array, Data, Endpoint, TensorLike
 from keras_gen.distributions import Prior
 from keras_gen.fitting.around import WrapsFit
-from keras_gen.fitting.data_check import DataCheck, as_tensor, check_not_empty
+from keras_gen.fitting.data_check import DataCheck, check_not_empty
 from keras_gen.fitting.errors import NonFiniteError, assert_finite, step_errors
 from keras_gen.fitting.fused_adam import compute_in_float32, fuse
 from keras_gen.fitting.gan_optimizer import keras_optimizer
@@ -56,7 +57,8 @@ class GenerativeModel(MultiWorkerModel):
 
     The class checks the data that a model receives, makes reproducible random seeds, generates
     samples, and exports models. A subclass sets `loss_parts`, the names of the logged values, and
-    implements `train_step`, `test_step`, `decode` and `signatures`.
+    implements `train_step`, `test_step` and `signatures`. A model that generates data also
+    implements `decode`.
 
     Args:
         data_check: A `DataCheck`, an object that checks the shape, dtype and values of data and
@@ -329,7 +331,8 @@ class GenerativeModel(MultiWorkerModel):
     def check_inputs(self, inputs: Any) -> Any:
         """Check the inputs of the method `call`, and return these inputs.
 
-        The base class returns the inputs without a check. Each model overrides this method.
+        The base class returns the inputs without a check. A subclass overrides this method if
+        `call` does not check its inputs itself.
 
         Args:
             inputs: The data or latents that `call` receives. For a conditional model, a pair of

@@ -8,6 +8,7 @@ import tensorflow_probability as tfp
 
 from keras_gen import networks
 from keras_gen.distributions import (
+    ConditionalNormal,
     DiagonalNormal,
     FullCovarianceNormal,
     LearnedNormal,
@@ -114,6 +115,43 @@ def test_rows_of_consecutive_seeds_are_samples_of_the_prior():
     assert scipy.stats.kstest(rows.ravel(), "norm").pvalue > 1e-3
     assert abs(np.corrcoef(rows.T)[0, 1]) < 4 / np.sqrt(len(rows))
     assert abs(np.corrcoef(rows[:-1, 0], rows[1:, 0])[0, 1]) < 4 / np.sqrt(len(rows))
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ([0, 4], "Received: 4 at index 1"),
+        ([-1, 0], "Received: -1 at index 0"),
+        ([0.0, 1.0], r"of float32. Convert the labels: labels.astype\(int\)"),
+        (["a", "b"], "np.unique"),
+        ([True, False], "of bool"),
+        ([[0], [1]], r"shape \(2, 1\)"),
+        (3, r"shape \(\) of int32"),
+        (None, "depends on labels. Pass them"),
+    ],
+)
+def test_a_prior_refuses_invalid_labels(labels, said):
+    prior = ConditionalNormal(2, num_classes=4, hidden_size=3, name="prior")
+    for call in (prior.distribution, lambda labels: prior.sample_rows(np.arange(2), labels)):
+        with pytest.raises(ValueError, match=said) as raised:
+            call(labels)
+        if labels is not None:
+            assert "integers of shape (batch,) from 0 to 3, for prior" in str(raised.value)
+
+
+def test_the_labels_of_a_prior_are_checked_in_a_graph():
+    prior = ConditionalNormal(2, num_classes=4, hidden_size=3)
+    mean = tf.function(lambda labels: prior.distribution(labels).mean())
+    labels = np.array([3, 0, 1])
+    np.testing.assert_allclose(mean(labels), prior.distribution(labels).mean(), rtol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="from 0 to 3"):
+        mean(np.array([0, 1, 4]))
+
+
+def test_a_prior_needs_one_label_per_seed():
+    prior = ConditionalNormal(2, num_classes=4, hidden_size=3)
+    with pytest.raises(ValueError, match="Received: 3 labels for 2 examples"):
+        prior.sample_rows(np.arange(2), [0, 1, 2])
 
 
 @keras.saving.register_keras_serializable("tests")
