@@ -23,7 +23,10 @@ PENALTY = (
 SAME = "test_conformance.py::test_every_execution_mode_is_the_same_training"
 FUSED = "fitting/test_fused_adam.py::test_training_ends_with_the_weights_of_keras_own"
 
+RESIDUAL = "networks/test_residual.py::test_every_mode_is_the_same_training"
+
 SLOW = {
+    f"{RESIDUAL}[*-XLA]": (f"{RESIDUAL}[*-two steps per execution]", f"{SAME}[autoencoder-XLA]"),
     "fitting/test_labels.py::test_labels_of_a_data_set_are_checked_in_the_step[*-XLA]": (
         "fitting/test_labels.py::test_labels_of_a_data_set_are_checked_in_the_step[*-graph]",
     ),

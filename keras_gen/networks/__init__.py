@@ -8,6 +8,12 @@ from keras_gen.networks.columns import ColumnFeatures, MissingAsZero
 from keras_gen.networks.conv import conv_decoder, conv_encoder
 from keras_gen.networks.dcgan import dcgan_discriminator, dcgan_generator
 from keras_gen.networks.mlp import mlp
+from keras_gen.networks.residual import (
+    residual_decoder,
+    residual_discriminator,
+    residual_encoder,
+    residual_generator,
+)
 
 __all__ = [
     "ColumnFeatures",
@@ -17,4 +23,8 @@ __all__ = [
     "dcgan_discriminator",
     "dcgan_generator",
     "mlp",
+    "residual_decoder",
+    "residual_discriminator",
+    "residual_encoder",
+    "residual_generator",
 ]

@@ -1,4 +1,4 @@
-"""Layers and checks that the modules `mlp`, `conv` and `dcgan` share."""
+"""Layers and checks that the builders of networks share."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from keras_gen.networks._checks import CONDITION
 
 Activation = str | Callable[[keras.KerasTensor], keras.KerasTensor] | None
 """A Keras activation: a name, a function, or None for no activation."""
+
+_LARGEST_GRID = 7 * 7  # number of cells of the smallest grid of features
+_LEAST_FILTERS = 16
 
 
 def label_input() -> keras.KerasTensor:
@@ -44,6 +47,48 @@ def concatenate_labels(
     identity = keras.initializers.Identity()
     embedding = layers.Embedding(num_classes, num_classes, embeddings_initializer=identity)
     return [inputs, labels], layers.Concatenate()([x, embedding(labels)])
+
+
+def logit_network(
+    inputs: keras.KerasTensor,
+    x: keras.KerasTensor,
+    num_classes: int | None,
+    wrap: Callable[[keras.layers.Layer], keras.layers.Layer],
+) -> keras.Model:
+    """Add the last layers of a discriminator, which compute one logit, and return the network.
+
+    Without labels, the logit is w·φ(x) + b. Here φ(x) are the flattened features, and w and b are
+    the weights of a dense layer. With labels, the logit is w·φ(x) + b + v_y·φ(x), where v_y is a
+    trainable vector for the label y. The source is Miyato & Koyama 2018, arXiv:1802.05637,
+    equation 4.
+
+    Args:
+        inputs: Input of the network.
+        x: Features `[batch, ...]`, computed from `inputs`.
+        num_classes: Number of classes, or None for a network without labels.
+        wrap: Function that is applied to each layer with weights, such as `spectral`.
+    """
+    features = layers.Flatten(dtype="float32")(x)
+    logit = wrap(layers.Dense(1, dtype="float32"))(features)
+    if num_classes is None:
+        return keras.Model(inputs, logit)
+    num_classes = positive_int(None, "num_classes", num_classes)
+    labels = label_input()
+    embedding = wrap(layers.Embedding(num_classes, features.shape[-1], dtype="float32"))
+    # SpectralNormalization casts its output to the dtype of its input: here float32, not int.
+    of_label = embedding(keras.ops.cast(labels, "float32"))
+    projection = keras.ops.sum(of_label * features, axis=1, keepdims=True)
+    return keras.Model([inputs, labels], layers.Add(dtype="float32")([logit, projection]))
+
+
+def spectral(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Return a layer whose kernel is divided by its spectral norm."""
+    return layers.SpectralNormalization(layer, dtype="float32")
+
+
+def unchanged(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """Return the layer itself."""
+    return layer
 
 
 def normalized_relu(x: keras.KerasTensor) -> keras.KerasTensor:
@@ -85,8 +130,35 @@ def dense_grid(
     return layers.Reshape((height, width, channels))(dense(x))
 
 
-def checked_filters(filters: Sequence[int]) -> tuple[int, ...]:
-    """Return `filters` as a tuple of ints, or raise a `ValueError` if `filters` is invalid."""
+def default_filters(image_shape: Sequence[int], unit: int) -> tuple[int, ...]:
+    """Choose the numbers of channels of a network from the size of an image.
+
+    The network halves the height and width of the image once per entry of the result. The number of
+    entries n is the smallest number for which the last halving leaves at most 7×7 positions. The
+    last entry is `unit` · 2ⁿ, but at most 256. If n is at least 5, the last entry is at most 192,
+    so that a training step stays quick. Each other entry is half of the next entry, so that all
+    convolutions need about the same time. No entry is below 16. For instance, the result for 28×28
+    pixels and `unit=16` is `(32, 64)`.
+
+    Args:
+        image_shape: Shape of the image, `(height, width, channels)`.
+        unit: Factor of the last entry.
+    """
+    halvings = 1
+    while math.prod(math.ceil(side / 2**halvings) for side in image_shape[:2]) > _LARGEST_GRID:
+        halvings += 1
+    last = min(unit * 2**halvings, 256 if halvings < 5 else 192)
+    return tuple(max(last // 2**level, _LEAST_FILTERS) for level in reversed(range(halvings)))
+
+
+def checked_filters(filters: Sequence[int] | None, default: tuple[int, ...]) -> tuple[int, ...]:
+    """Return `filters` as a tuple of ints, or `default` if `filters` is None.
+
+    Raises:
+        ValueError: If `filters` is invalid.
+    """
+    if filters is None:
+        return default
     if not _are_sizes(filters) or not filters:
         raise ValueError(
             "`filters` must be a tuple of one or more positive integers, such as (64, 32). "

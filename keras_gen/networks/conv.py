@@ -12,6 +12,7 @@ from keras_gen.networks._common import (
     checked_image_shape,
     checked_shape,
     concatenate_labels,
+    default_filters,
     dense_grid,
 )
 
@@ -19,7 +20,7 @@ from keras_gen.networks._common import (
 def conv_encoder(
     input_shape: Sequence[int],
     output_shape: Sequence[int],
-    filters: Sequence[int] = (32, 64),
+    filters: Sequence[int] | None = None,
     activation: Activation = "relu",
     kernel_regularizer: keras.regularizers.Regularizer | None = None,
     num_classes: int | None = None,
@@ -32,7 +33,9 @@ def conv_encoder(
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`.
         output_shape: Output shape for one example, for instance `(posterior.parameter_size,)`.
-        filters: Number of output channels of each convolution. Default: `(32, 64)`.
+        filters: Number of output channels of each convolution. Default: numbers that depend on the
+            size of the image. Then the last convolution outputs at most 7×7 positions. For 28×28
+            pixels, the default is `(32, 64)`.
         activation: Activation of the convolutions. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
@@ -48,10 +51,11 @@ def conv_encoder(
         >>> conv_encoder((28, 28, 1), (16,)).output_shape
         (None, 16)
     """
-    inputs = keras.Input(checked_image_shape("input_shape", input_shape))
+    input_shape = checked_image_shape("input_shape", input_shape)
+    inputs = keras.Input(input_shape)
     output_shape = checked_shape("output_shape", output_shape)
     x = inputs if features is None else features(inputs)
-    for channels in checked_filters(filters):
+    for channels in checked_filters(filters, default_filters(input_shape, 16)):
         convolution = layers.Conv2D(
             channels, 3, 2, "same", activation=activation, kernel_regularizer=kernel_regularizer
         )
@@ -65,7 +69,7 @@ def conv_encoder(
 def conv_decoder(
     input_shape: Sequence[int],
     output_shape: Sequence[int],
-    filters: Sequence[int] = (64, 32),
+    filters: Sequence[int] | None = None,
     activation: Activation = "relu",
     kernel_regularizer: keras.regularizers.Regularizer | None = None,
     output_activation: Activation = None,
@@ -81,7 +85,9 @@ def conv_decoder(
         input_shape: Shape of the latents of one example, for instance `(8,)`.
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
-        filters: Number of input channels of each transposed convolution. Default: `(64, 32)`.
+        filters: Number of input channels of each transposed convolution. Default: numbers that
+            depend on the size of the image. Then the input of the first transposed convolution has
+            at most 7×7 positions. For 28×28 pixels, the default is `(64, 32)`.
         activation: Activation of the hidden layers. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         output_activation: Activation of the output. Default: none.
@@ -99,7 +105,7 @@ def conv_decoder(
     inputs = keras.Input(checked_shape("input_shape", input_shape))
     output_shape = checked_image_shape("output_shape", output_shape)
     height, width, channels = output_shape
-    filters = checked_filters(filters)
+    filters = checked_filters(filters, default_filters(output_shape, 16)[::-1])
     inputs, x = concatenate_labels(inputs, layers.Flatten()(inputs), num_classes)
     x = dense_grid(x, output_shape, filters[0], len(filters), activation, kernel_regularizer)
     for after_doubling in (*filters[1:], filters[-1]):

@@ -10,16 +10,19 @@ from keras_gen.networks._common import (
     checked_filters,
     checked_image_shape,
     concatenate_labels,
+    default_filters,
     dense_grid,
-    label_input,
+    logit_network,
     normalized_relu,
+    spectral,
+    unchanged,
 )
 
 
 def dcgan_generator(
     input_size: int,
     output_shape: Sequence[int],
-    filters: Sequence[int] = (64, 32),
+    filters: Sequence[int] | None = None,
     num_classes: int | None = None,
 ) -> keras.Model:
     """Build the generator of DCGAN (Radford et al. 2016, arXiv:1511.06434).
@@ -33,7 +36,9 @@ def dcgan_generator(
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
         filters: Number of input channels of each transposed convolution. Each transposed
-            convolution doubles the height and width. Default: `(64, 32)`.
+            convolution doubles the height and width. Default: numbers that depend on the size of
+            the image. Then the input of the first transposed convolution has at most 7×7 positions.
+            For 28×28 pixels, the default is `(64, 32)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
             no labels.
@@ -48,7 +53,7 @@ def dcgan_generator(
     inputs = keras.Input((positive_int(None, "input_size", input_size),))
     output_shape = checked_image_shape("output_shape", output_shape)
     height, width, channels = output_shape
-    filters = checked_filters(filters)
+    filters = checked_filters(filters, default_filters(output_shape, 16)[::-1])
     inputs, x = concatenate_labels(inputs, inputs, num_classes)
     x = dense_grid(x, output_shape, filters[0], len(filters), use_bias=False)
     for after_doubling in filters[1:]:
@@ -62,7 +67,7 @@ def dcgan_generator(
 
 def dcgan_discriminator(
     input_shape: Sequence[int],
-    filters: Sequence[int] = (64, 128),
+    filters: Sequence[int] | None = None,
     num_classes: int | None = None,
     spectral_normalization: bool = False,
 ) -> keras.Model:
@@ -71,20 +76,22 @@ def dcgan_discriminator(
     The network consists of 4×4 convolutions of stride 2 with leaky ReLUs, and a dense layer that
     outputs one logit. Unlike the original DCGAN, the network has no batch normalization. Therefore
     the logit of an example does not depend on the other examples of its batch. Gradient penalties
-    need this, because they use the gradient of the logit of each single example.
+    need this independence, because they use the gradient of the logit of each single example.
 
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`.
         filters: Number of output channels of each convolution. Each convolution halves the height
-            and width. Default: `(64, 128)`.
+            and width. Default: numbers that depend on the size of the image. Then the last
+            convolution outputs at most 7×7 positions. For 28×28 pixels, the default is `(64, 128)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. The logit
             of an image x with label y is then w·φ(x) + b + v_y·φ(x). Here φ(x) is the input of the
-            dense layer, w and b are the weights of this layer, and v_y is a trainable vector for
-            the label y (Miyato & Koyama 2018, arXiv:1802.05637, equation 4). Default: no labels.
+            dense layer, and w and b are the weights of this layer. v_y is a trainable vector for
+            the label y. The source is Miyato & Koyama 2018, arXiv:1802.05637, equation 4. Default:
+            no labels.
         spectral_normalization: Whether to divide every kernel by its spectral norm, the largest
-            singular value (Miyato et al. 2018, arXiv:1802.05957). With labels, this also applies to
-            the matrix whose rows are the vectors v_y. Default: False.
+            singular value (Miyato et al. 2018, arXiv:1802.05957). With labels, the matrix whose
+            rows are the vectors v_y is also divided by its spectral norm. Default: False.
 
     Raises:
         ValueError: If `input_shape`, `filters` or `num_classes` is invalid.
@@ -94,23 +101,10 @@ def dcgan_discriminator(
         (None, 1)
     """
 
-    def normalized(layer: keras.layers.Layer) -> keras.layers.Layer:
-        if not spectral_normalization:
-            return layer
-        return layers.SpectralNormalization(layer, dtype="float32")
-
-    inputs = keras.Input(checked_image_shape("input_shape", input_shape))
+    wrap = spectral if spectral_normalization else unchanged
+    input_shape = checked_image_shape("input_shape", input_shape)
+    inputs = keras.Input(input_shape)
     x = inputs
-    for channels in checked_filters(filters):
-        x = layers.LeakyReLU(0.2)(normalized(layers.Conv2D(channels, 4, 2, "same"))(x))
-    features = layers.Flatten(dtype="float32")(x)
-    logit = normalized(layers.Dense(1, dtype="float32"))(features)
-    if num_classes is None:
-        return keras.Model(inputs, logit)
-    num_classes = positive_int(None, "num_classes", num_classes)
-    labels = label_input()
-    embedding = normalized(layers.Embedding(num_classes, features.shape[-1], dtype="float32"))
-    # SpectralNormalization casts its output to the dtype of its input: here float32, not int.
-    of_label = embedding(keras.ops.cast(labels, "float32"))
-    projection = keras.ops.sum(of_label * features, axis=1, keepdims=True)
-    return keras.Model([inputs, labels], layers.Add(dtype="float32")([logit, projection]))
+    for channels in checked_filters(filters, default_filters(input_shape, 32)):
+        x = layers.LeakyReLU(0.2)(wrap(layers.Conv2D(channels, 4, 2, "same"))(x))
+    return logit_network(inputs, x, num_classes, wrap)

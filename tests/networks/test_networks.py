@@ -18,6 +18,10 @@ def test_every_builder_makes_a_built_model_of_the_shapes_asked_for(shape):
         (networks.conv_decoder((5,), shape, filters=(3, 2)), (5,), shape),
         (networks.dcgan_generator(5, shape, filters=(3, 2)), (5,), shape),
         (networks.dcgan_discriminator(shape, filters=(2, 3)), shape, (1,)),
+        (networks.residual_encoder(shape, (5,), filters=(2, 3)), shape, (5,)),
+        (networks.residual_decoder((5,), shape, filters=(3, 2)), (5,), shape),
+        (networks.residual_generator(5, shape, filters=(3, 2)), (5,), shape),
+        (networks.residual_discriminator(shape, filters=(2, 3)), shape, (1,)),
     ):
         assert isinstance(model, keras.Model)
         assert model.built
@@ -39,6 +43,8 @@ def test_kernel_regularizers_reach_every_kernel_and_nothing_else():
         networks.mlp((3,), (2,), hidden=(4, 4), kernel_regularizer=l2),
         networks.conv_encoder((8, 8, 1), (2,), filters=(2, 2), kernel_regularizer=l2),
         networks.conv_decoder((2,), (8, 8, 1), filters=(2, 2), kernel_regularizer=l2),
+        networks.residual_encoder((8, 8, 1), (2,), filters=(2, 3), kernel_regularizer=l2),
+        networks.residual_decoder((2,), (8, 8, 1), filters=(3, 2), kernel_regularizer=l2),
     ):
         kernels = [variable for variable in model.variables if variable.path.endswith("kernel")]
         expected = 0.5 * sum(np.square(kernel.numpy()).sum() for kernel in kernels)
@@ -53,13 +59,18 @@ def test_last_layers_stay_in_float32_under_mixed_precision():
         networks.conv_decoder((2,), (8, 8, 1)),
         networks.dcgan_generator(2, (8, 8, 1)),
         networks.dcgan_discriminator((8, 8, 1)),
+        networks.residual_encoder((8, 8, 1), (2,)),
+        networks.residual_decoder((2,), (8, 8, 1)),
+        networks.residual_generator(2, (8, 8, 1)),
+        networks.residual_discriminator((8, 8, 1)),
     ):
         assert model.output.dtype == "float32"
         assert any(layer.compute_dtype == "float16" for layer in model.layers)
 
 
-def test_a_logit_does_not_depend_on_the_batch():
-    model = networks.dcgan_discriminator((8, 8, 1), filters=(2, 2))
+@pytest.mark.parametrize("build", [networks.dcgan_discriminator, networks.residual_discriminator])
+def test_a_logit_does_not_depend_on_the_batch(build):
+    model = build((8, 8, 1), filters=(2, 2))
     x = np.random.default_rng(0).random((6, 8, 8, 1)).astype("float32")
     np.testing.assert_allclose(model(x, training=True)[:2], model(x[:2], training=True), atol=1e-6)
 
@@ -98,7 +109,12 @@ BUILDERS = {
     "conv_decoder": functools.partial(networks.conv_decoder, (3,), (8, 8, 1)),
     "dcgan_generator": functools.partial(networks.dcgan_generator, 3, (8, 8, 1)),
     "dcgan_discriminator": functools.partial(networks.dcgan_discriminator, (8, 8, 1)),
+    "residual_encoder": functools.partial(networks.residual_encoder, (8, 8, 1), (3,)),
+    "residual_decoder": functools.partial(networks.residual_decoder, (3,), (8, 8, 1)),
+    "residual_generator": functools.partial(networks.residual_generator, 3, (8, 8, 1)),
+    "residual_discriminator": functools.partial(networks.residual_discriminator, (8, 8, 1)),
 }
+RESIDUAL = [name for name in BUILDERS if name.startswith("residual")]
 
 
 @pytest.mark.parametrize("filters", [(), (4, 0), (4, True), 4])
@@ -110,6 +126,16 @@ def test_filters_are_checked(name, filters):
     )
     with pytest.raises(ValueError, match=re.escape(expected)):
         BUILDERS[name](filters=filters)
+
+
+@pytest.mark.parametrize("blocks", [0, True, 1.5, (1, 2)])
+@pytest.mark.parametrize("name", RESIDUAL)
+def test_the_number_of_blocks_is_checked(name, blocks):
+    with pytest.raises(
+        ValueError,
+        match=re.escape(f"`blocks` must be an integer of at least 1. Received: blocks={blocks!r}"),
+    ):
+        BUILDERS[name](blocks=blocks)
 
 
 @pytest.mark.parametrize("name", BUILDERS)
@@ -141,12 +167,98 @@ def test_shapes_of_numpy_are_taken():
     )
 
 
-@pytest.mark.parametrize("build", [networks.mlp, networks.conv_encoder, networks.conv_decoder])
+@pytest.mark.parametrize(
+    "build",
+    [
+        networks.mlp,
+        networks.conv_encoder,
+        networks.conv_decoder,
+        networks.residual_encoder,
+        networks.residual_decoder,
+    ],
+)
 def test_labels_are_a_second_input_that_matters(build):
-    inputs, outputs = ((3,), (8, 8, 1)) if build is networks.conv_decoder else ((8, 8, 1), (3,))
+    inputs, outputs = ((8, 8, 1), (3,))
+    if build in (networks.conv_decoder, networks.residual_decoder):
+        inputs, outputs = outputs, inputs
     model = build(inputs, outputs, num_classes=4)
     x = np.random.default_rng(0).random((4, *inputs)).astype("float32")
     one, other = model([x, np.array([0, 1, 2, 3])]), model([x, np.array([0, 0, 0, 0])])
     assert one.shape == (4, *outputs)
     np.testing.assert_allclose(one[0], other[0], atol=1e-6)
     assert not np.allclose(one[1], other[1])
+
+
+SHAPES_OF_0_1_0 = {
+    "conv_encoder": [(3, 3, 1, 32), (32,), (3, 3, 32, 64), (64,), (3136, 16), (16,)],
+    "conv_decoder": [
+        *((8, 3136), (3136,), (3, 3, 32, 64), (32,), (3, 3, 32, 32), (32,)),
+        *((3, 3, 32, 1), (1,)),
+    ],
+    "dcgan_generator": [
+        *((64, 3136), *[(64,)] * 4, (4, 4, 32, 64), *[(32,)] * 4),
+        *((4, 4, 1, 32), (1,)),
+    ],
+    "dcgan_discriminator": [(4, 4, 1, 64), (64,), (4, 4, 64, 128), (128,), (6272, 1), (1,)],
+}
+"""Shapes of the weights in version 0.1.0, for images of 28×28 pixels."""
+
+
+@pytest.mark.parametrize("name", SHAPES_OF_0_1_0)
+def test_networks_of_28x28_pixels_are_those_of_version_0_1_0(name):
+    image = (28, 28, 1)
+    arguments = {
+        "conv_encoder": (image, (16,)),
+        "conv_decoder": ((8,), image),
+        "dcgan_generator": (64, image),
+        "dcgan_discriminator": (image,),
+    }[name]
+    model = getattr(networks, name)(*arguments)
+    assert [weight.shape for layer in model.layers for weight in layer.weights] == (
+        SHAPES_OF_0_1_0[name]
+    )
+
+
+def grid_of(model):
+    """Return the height and width of the smallest grid of features in a network."""
+    shapes = [layer.output.shape[1:3] for layer in model.layers if len(layer.output.shape) == 4]
+    return min(shapes, key=np.prod)
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [
+        *(((28, 28), (7, 7)), ((32, 32), (4, 4)), ((64, 64), (4, 4)), ((57, 57), (4, 4))),
+        *(((56, 56), (7, 7)), ((128, 128), (4, 4)), ((256, 256), (4, 4)), ((32, 48), (4, 6))),
+        *(((20, 200), (2, 13)), ((7, 5), (4, 3))),
+    ],
+)
+def test_the_depth_follows_the_size_of_the_image(size, grid):
+    """The smallest grid has at most 49 cells. With one halving less, it would have more."""
+    image = (*size, 3)
+    for network in (
+        networks.conv_encoder(image, (2,)),
+        networks.conv_decoder((2,), image),
+        networks.dcgan_generator(2, image),
+        networks.dcgan_discriminator(image),
+        networks.residual_encoder(image, (2,)),
+        networks.residual_decoder((2,), image),
+        networks.residual_discriminator(image),
+    ):
+        assert grid_of(network) == grid
+
+
+@pytest.mark.parametrize(
+    ("size", "filters"),
+    [
+        (28, (64, 128)),
+        (32, (64, 128, 256)),
+        (64, (32, 64, 128, 256)),
+        (128, (16, 24, 48, 96, 192)),
+        (256, (16, 16, 24, 48, 96, 192)),
+    ],
+)
+def test_the_number_of_channels_follows_the_size_of_the_image(size, filters):
+    network = networks.dcgan_discriminator((size, size, 3))
+    kernels = [weight.shape for weight in network.weights if len(weight.shape) == 4]
+    assert tuple(shape[-1] for shape in kernels) == filters

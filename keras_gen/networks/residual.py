@@ -1,0 +1,318 @@
+"""Build residual networks: an encoder, a decoder, a generator and a discriminator."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import keras
+from keras import layers
+
+from keras_gen._arguments import positive_int
+from keras_gen.networks._common import (
+    Activation,
+    checked_filters,
+    checked_image_shape,
+    checked_shape,
+    concatenate_labels,
+    default_filters,
+    dense_grid,
+    logit_network,
+    spectral,
+    unchanged,
+)
+
+_Resize = Literal["halve", "double"]
+
+
+def residual_encoder(
+    input_shape: Sequence[int],
+    output_shape: Sequence[int],
+    filters: Sequence[int] | None = None,
+    blocks: int = 1,
+    activation: Activation = "relu",
+    kernel_regularizer: keras.regularizers.Regularizer | None = None,
+    num_classes: int | None = None,
+    features: keras.layers.Layer | None = None,
+) -> keras.Model:
+    """Build a residual encoder: pre-activation residual blocks, then a dense layer.
+
+    A block adds the output of two 3×3 convolutions to its input (He et al. 2016, arXiv:1603.05027).
+    Group normalization (Wu & He 2018, arXiv:1803.08494) and the activation precede each
+    convolution. Therefore the output of an example does not depend on the other examples of its
+    batch. Before training, the second convolution of each block outputs 0.
+
+    Some blocks halve the height and width. In these blocks, the first convolution has stride 2, and
+    2×2 average pooling halves the input of the block before the addition.
+
+    Args:
+        input_shape: Shape of one input image, `(height, width, channels)`. Any height and width are
+            allowed.
+        output_shape: Output shape for one example, for instance `(posterior.parameter_size,)`.
+        filters: Number of channels after each halving of the height and width. Default: numbers
+            that depend on the size of the image. Then the last block outputs at most 7×7 positions.
+            For 28×28 pixels, the default is `(32, 64)`.
+        blocks: Number of residual blocks per entry of `filters`. The first of these blocks halves
+            the height and width. Default: 1.
+        activation: Activation of the hidden layers. Default: ReLU.
+        kernel_regularizer: Keras regularizer of every kernel. Default: none.
+        num_classes: Number of classes. If given, the network has a second input named `condition`.
+            This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
+            no labels.
+        features: Keras layer that is applied to the input first, such as `MissingAsZero` for images
+            with missing pixels. Default: none.
+
+    Raises:
+        ValueError: If a shape, `filters`, `blocks` or `num_classes` is invalid.
+
+    Example:
+        >>> residual_encoder((64, 64, 3), (16,)).output_shape
+        (None, 16)
+    """
+    input_shape = checked_image_shape("input_shape", input_shape)
+    output_shape = checked_shape("output_shape", output_shape)
+    filters = checked_filters(filters, default_filters(input_shape, 16))
+    inputs = keras.Input(input_shape)
+    x = inputs if features is None else features(inputs)
+    residual = _Layers(_normalized(activation), kernel_regularizer=kernel_regularizer)
+    x = residual.convolution(x, filters[0], 3)
+    x = residual.before(residual.blocks(x, filters, blocks, "halve"))
+    inputs, x = concatenate_labels(inputs, layers.Flatten()(x), num_classes)
+    units = math.prod(output_shape)
+    x = layers.Dense(units, kernel_regularizer=kernel_regularizer, dtype="float32")(x)
+    return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x))
+
+
+def residual_decoder(
+    input_shape: Sequence[int],
+    output_shape: Sequence[int],
+    filters: Sequence[int] | None = None,
+    blocks: int = 1,
+    activation: Activation = "relu",
+    kernel_regularizer: keras.regularizers.Regularizer | None = None,
+    output_activation: Activation = None,
+    num_classes: int | None = None,
+) -> keras.Model:
+    """Build a residual decoder: a dense layer, then pre-activation residual blocks.
+
+    A block adds the output of two 3×3 convolutions to its input (He et al. 2016, arXiv:1603.05027).
+    Group normalization (Wu & He 2018, arXiv:1803.08494) and the activation precede each
+    convolution. Before training, the second convolution of each block outputs 0. Some blocks double
+    the height and width by nearest-neighbor interpolation before the second convolution.
+
+    After the blocks, the network crops the result to the height and width of `output_shape`.
+    Finally, a 3×3 convolution computes the output.
+
+    Args:
+        input_shape: Shape of the latents of one example, for instance `(8,)`.
+        output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
+            are allowed.
+        filters: Number of channels before each doubling of the height and width. Default: numbers
+            that depend on the size of the image. Then the input of the first block has at most 7×7
+            positions. For 28×28 pixels, the default is `(64, 32)`.
+        blocks: Number of residual blocks per entry of `filters`. The first of these blocks doubles
+            the height and width. Default: 1.
+        activation: Activation of the hidden layers. Default: ReLU.
+        kernel_regularizer: Keras regularizer of every kernel. Default: none.
+        output_activation: Activation of the output. Default: none.
+        num_classes: Number of classes. If given, the network has a second input named `condition`.
+            This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
+            no labels.
+
+    Raises:
+        ValueError: If a shape, `filters`, `blocks` or `num_classes` is invalid.
+
+    Example:
+        >>> residual_decoder((8,), (64, 64, 3)).output_shape
+        (None, 64, 64, 3)
+    """
+    inputs = keras.Input(checked_shape("input_shape", input_shape))
+    output_shape = checked_image_shape("output_shape", output_shape)
+    height, width, channels = output_shape
+    filters = checked_filters(filters, default_filters(output_shape, 16)[::-1])
+    inputs, x = concatenate_labels(inputs, layers.Flatten()(inputs), num_classes)
+    x = dense_grid(x, output_shape, filters[0], len(filters), kernel_regularizer=kernel_regularizer)
+    residual = _Layers(_normalized(activation), kernel_regularizer=kernel_regularizer)
+    after_doubling = (*filters[1:], filters[-1])
+    x = residual.before(residual.blocks(x, after_doubling, blocks, "double"))
+    x = layers.CenterCrop(height, width)(x)
+    x = residual.convolution(x, channels, 3, activation=output_activation, dtype="float32")
+    return keras.Model(inputs, x)
+
+
+def residual_generator(
+    input_size: int,
+    output_shape: Sequence[int],
+    filters: Sequence[int] | None = None,
+    blocks: int = 1,
+    num_classes: int | None = None,
+) -> keras.Model:
+    """Build a residual generator of a GAN.
+
+    The network consists of a dense layer, residual blocks and a 3×3 convolution, as in
+    `residual_decoder`. The last activation is a sigmoid, so the pixels of the images lie in [0, 1].
+    The blocks are similar to the blocks in the ResNet generator of Miyato et al. (2018,
+    arXiv:1802.05957), but they use group normalization instead of batch normalization.
+
+    Args:
+        input_size: Number of latent dimensions.
+        output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
+            are allowed.
+        filters: Number of channels before each doubling of the height and width. Default: numbers
+            that depend on the size of the image. Then the input of the first block has at most 7×7
+            positions. For 28×28 pixels, the default is `(64, 32)`.
+        blocks: Number of residual blocks per entry of `filters`. The first of these blocks doubles
+            the height and width. Default: 1.
+        num_classes: Number of classes. If given, the network has a second input named `condition`.
+            This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
+            no labels.
+
+    Raises:
+        ValueError: If `input_size`, `output_shape`, `filters`, `blocks` or `num_classes` is
+            invalid.
+
+    Example:
+        >>> residual_generator(128, (64, 64, 3)).output_shape
+        (None, 64, 64, 3)
+    """
+    return residual_decoder(
+        (positive_int(None, "input_size", input_size),),
+        output_shape,
+        filters,
+        blocks,
+        output_activation="sigmoid",
+        num_classes=num_classes,
+    )
+
+
+def residual_discriminator(
+    input_shape: Sequence[int],
+    filters: Sequence[int] | None = None,
+    blocks: int = 1,
+    num_classes: int | None = None,
+    spectral_normalization: bool = False,
+) -> keras.Model:
+    """Build a residual discriminator of a GAN: residual blocks, then a dense layer for one logit.
+
+    A block adds the output of two 3×3 convolutions to its input. A leaky ReLU precedes each
+    convolution. The blocks contain no normalization (Huang et al. 2025, arXiv:2501.05441).
+    Therefore the logit of an example does not depend on the other examples of its batch. Gradient
+    penalties need this independence.
+
+    Args:
+        input_shape: Shape of one input image, `(height, width, channels)`. Any height and width are
+            allowed.
+        filters: Number of channels after each halving of the height and width. Default: numbers
+            that depend on the size of the image. Then the last block outputs at most 7×7 positions.
+            For 28×28 pixels, the default is `(64, 128)`.
+        blocks: Number of residual blocks per entry of `filters`. The first of these blocks halves
+            the height and width. Default: 1.
+        num_classes: Number of classes. If given, the network has a second input named `condition`.
+            This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. The logit
+            of an image x with label y is then w·φ(x) + b + v_y·φ(x). Here φ(x) is the input of the
+            dense layer, and w and b are the weights of this layer. v_y is a trainable vector for
+            the label y. The source is Miyato & Koyama 2018, arXiv:1802.05637, equation 4. Default:
+            no labels.
+        spectral_normalization: Whether to divide every kernel by its spectral norm, the largest
+            singular value (Miyato et al. 2018, arXiv:1802.05957). In this case, the second
+            convolution of a block does not start with a kernel of zeros, because the spectral norm
+            of zeros is 0. Default: False.
+
+    Raises:
+        ValueError: If `input_shape`, `filters`, `blocks` or `num_classes` is invalid.
+
+    Example:
+        >>> residual_discriminator((64, 64, 3)).output_shape
+        (None, 1)
+    """
+    wrap = spectral if spectral_normalization else unchanged
+    input_shape = checked_image_shape("input_shape", input_shape)
+    filters = checked_filters(filters, default_filters(input_shape, 32))
+    inputs = keras.Input(input_shape)
+    residual = _Layers(_leaky_relu, wrap)
+    x = residual.convolution(inputs, filters[0], 3)
+    x = residual.before(residual.blocks(x, filters, blocks, "halve"))
+    return logit_network(inputs, x, num_classes, wrap)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Layers:
+    """Applies convolutions and residual blocks with the same options to features."""
+
+    before: Callable[[keras.KerasTensor], keras.KerasTensor]
+    """Function that is applied before each convolution of a block."""
+    wrap: Callable[[keras.layers.Layer], keras.layers.Layer] = unchanged
+    """Function that is applied to each convolution, such as `spectral`."""
+    kernel_regularizer: keras.regularizers.Regularizer | None = None
+    """Keras regularizer of every kernel."""
+
+    def convolution(
+        self, x: keras.KerasTensor, channels: int, kernel_size: int, **arguments: Any
+    ) -> keras.KerasTensor:
+        """Apply a convolution with padding, and with the given arguments of `Conv2D`."""
+        layer = layers.Conv2D(
+            channels,
+            kernel_size,
+            padding="same",
+            kernel_regularizer=self.kernel_regularizer,
+            **arguments,
+        )
+        return self.wrap(layer)(x)
+
+    def blocks(
+        self, x: keras.KerasTensor, filters: Sequence[int], blocks: int, resize: _Resize
+    ) -> keras.KerasTensor:
+        """Apply residual blocks.
+
+        Args:
+            x: Features `[batch, height, width, channels]`.
+            filters: Number of channels after each halving or doubling of the height and width.
+            blocks: Number of blocks per entry of `filters`. The first of these blocks halves or
+                doubles the height and width.
+            resize: `"halve"` or `"double"`.
+        """
+        blocks = positive_int(None, "blocks", blocks)
+        for channels in filters:
+            x = self._block(x, channels, resize)
+            for _ in range(blocks - 1):
+                x = self._block(x, channels)
+        return x
+
+    def _block(
+        self, x: keras.KerasTensor, channels: int, resize: _Resize | None = None
+    ) -> keras.KerasTensor:
+        added = layers.AveragePooling2D(2, padding="same")(x) if resize == "halve" else x
+        if x.shape[-1] != channels:
+            added = self.convolution(added, channels, 1, use_bias=False)
+        stride = 2 if resize == "halve" else 1
+        x = self.before(self.convolution(self.before(x), channels, 3, strides=stride))
+        if resize == "double":
+            # The 1×1 convolution, the normalization and the activation need less time before it.
+            added = layers.UpSampling2D(2)(added)
+            x = layers.UpSampling2D(2)(x)
+        # A kernel of zeros cannot be divided by its spectral norm.
+        initializer = "zeros" if self.wrap is unchanged else "glorot_uniform"
+        x = self.convolution(x, channels, 3, kernel_initializer=initializer)
+        return layers.Add()([added, x])
+
+
+def _normalized(
+    activation: Activation,
+) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
+    """Return a function that applies group normalization and an activation.
+
+    A group has about 8 channels. The number of groups is a divisor of the number of channels.
+    """
+
+    def before(x: keras.KerasTensor) -> keras.KerasTensor:
+        channels = x.shape[-1]
+        x = layers.GroupNormalization(math.gcd(channels, max(channels // 8, 1)))(x)
+        return layers.Activation(activation)(x)
+
+    return before
+
+
+def _leaky_relu(x: keras.KerasTensor) -> keras.KerasTensor:
+    return layers.LeakyReLU(0.2)(x)
