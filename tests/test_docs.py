@@ -28,6 +28,10 @@ ONE_SCRIPT = (
     "docs/tables.md",
     "docs/imputation.md",
     "docs/synthetic-tables.md",
+    "docs/own-images.md",
+    "docs/conditional.md",
+    "docs/tracking.md",
+    "docs/custom-loop.md",
 )
 TUTORIALS = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
 
