@@ -1,5 +1,6 @@
 """Functions that evaluate a trained model: its log-likelihood, its samples and its latents."""
 
+from keras_gen.evaluation.anomalies import heat_maps, save_anomalies
 from keras_gen.evaluation.features import Extractor, inception, mnist_classifier
 from keras_gen.evaluation.frechet import KernelDistance, frechet_distance, kernel_distance
 from keras_gen.evaluation.independence import IndependenceAudit, Interval, audit_independence
@@ -47,6 +48,7 @@ __all__ = [
     "format_number",
     "frechet_distance",
     "generate_samples",
+    "heat_maps",
     "inception",
     "interpolate",
     "kernel_distance",
@@ -56,6 +58,7 @@ __all__ = [
     "mnist_classifier",
     "precision_recall",
     "sample_quality",
+    "save_anomalies",
     "save_latent_figures",
     "summarize",
     "traverse",

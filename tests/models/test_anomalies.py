@@ -253,3 +253,50 @@ def test_a_bernoulli_likelihood_makes_an_autoencoder_of_logits():
             networks.mlp((2,), (4, 4, 1), output_activation="sigmoid"),
             likelihood=likelihood,
         )
+
+
+def gratings(number):
+    """Return images of waves with random phases and amplitudes, in [0.1, 0.9]."""
+    random = np.random.default_rng(1)
+    phase = random.uniform(0, 2 * np.pi, (number, 1, 1))
+    amplitude = random.uniform(0.1, 0.4, (number, 1, 1))
+    rows, columns = np.mgrid[:8, :8]
+    waves = amplitude * np.cos(0.9 * rows + 0.5 * columns + phase)
+    return (0.5 + waves)[..., None].astype("float32")
+
+
+def grating_autoencoder():
+    model = RegularizedAutoencoder(
+        networks.mlp((8, 8, 1), (3,), hidden=()), networks.mlp((3,), (8, 8, 1), hidden=())
+    )
+    model.compile(keras.optimizers.Adam(1e-2), loss="mse")
+    return model
+
+
+def grating_vae():
+    model = VAE(
+        networks.mlp((8, 8, 1), (6,), hidden=()),
+        networks.mlp((3,), (8, 8, 1), hidden=()),
+        distributions.DiagonalNormal(3),
+        distributions.Normal((8, 8, 1), scale=0.1),
+        seed=0,
+    )
+    model.compile(keras.optimizers.Adam(1e-2))
+    return model
+
+
+@pytest.mark.parametrize("make", [grating_autoencoder, grating_vae])
+def test_a_planted_patch_contains_the_pixel_with_the_largest_part(make):
+    keras.utils.set_random_seed(0)
+    model = make()
+    images = gratings(300)
+    model.fit(images[:200], epochs=60, batch_size=50, verbose=0)
+    changed = images[200:].copy()
+    places = RANDOM.integers(0, 7, (100, 2))
+    for image, (row, column) in zip(changed, places, strict=True):
+        patch = image[row : row + 2, column : column + 2]
+        patch[:] = np.where(patch > 0.5, patch - 0.5, patch + 0.5)
+    parts = model.score_per_feature(changed).numpy().reshape(100, 64)
+    found = np.stack(np.divmod(parts.argmax(axis=1), 8), axis=1)
+    inside = ((found >= places) & (found < places + 2)).all(axis=1)
+    assert inside.mean() >= 0.9
