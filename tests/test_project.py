@@ -7,15 +7,19 @@ import importlib
 import inspect
 import os
 import pathlib
+import re
 import runpy
 import subprocess
 import sys
 import textwrap
 
 import grimp
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from importlinter.cli import lint_imports
+from keras.utils import load_img
 from slow import COLLECTED, SLOW, matching, slow_of
 from support import tiny_vae
 
@@ -230,17 +234,43 @@ def test_public_names_exist():
     assert all(hasattr(keras_gen, name) for name in keras_gen.__all__)
 
 
+MOST_LINES = {
+    "train_autoencoder.py": 12,
+    "train_gan.py": 12,
+    "train_vae.py": 12,
+    "export.py": 12,
+    "detect_anomalies.py": 100,  # an example that people read
+}
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_scripts_answer_help_and_stay_thin(script, monkeypatch, capsys):
     path = ROOT / "scripts" / script
-    if script.startswith(("train", "export")):
-        assert len(path.read_text().splitlines()) <= 12
+    if script in MOST_LINES:
+        assert len(path.read_text().splitlines()) <= MOST_LINES[script]
     monkeypatch.setattr(sys, "argv", [str(path), "--help"])
     monkeypatch.syspath_prepend(path.parent)  # as Python does, because scripts share `results.py`
     with pytest.raises(SystemExit) as stopped:
         runpy.run_path(str(path), run_name="__main__")
     assert not stopped.value.code
     assert "--help" in capsys.readouterr().out
+
+
+def test_the_example_of_anomalies_writes_a_figure_and_a_detector(tmp_path, monkeypatch, capsys):
+    script = ROOT / "scripts" / "detect_anomalies.py"
+    flags = ["--digit", "1", "--epochs", "1", "--output", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", [str(script), *flags])
+    runpy.run_path(str(script), run_name="__main__")
+    printed = capsys.readouterr().out
+    auroc = float(re.search(r"AUROC: ([\d.]+)", printed).group(1))
+    assert auroc > 0.7
+    assert float(re.search(r"False alarms: ([\d.]+)%", printed).group(1)) < 20
+    assert load_img(tmp_path / "anomalies.png").size == (560, 168)
+    detector = keras.saving.load_model(tmp_path / "detector.keras")
+    assert f"Threshold: {detector.threshold:.4f}" in printed
+    score = tf.saved_model.load(str(tmp_path / "1")).signatures["score"]
+    outputs = score(inputs=tf.zeros((2, 28, 28, 1)))
+    assert set(outputs) == {"score", "anomaly", "per_feature"}
 
 
 @pytest.mark.usefixtures("unverified")
