@@ -15,7 +15,7 @@ from keras_gen.networks._checks import CONDITION
 Activation = str | Callable[[keras.KerasTensor], keras.KerasTensor] | None
 """A Keras activation: a name, a function, or None for no activation."""
 
-_LARGEST_GRID = 7 * 7  # number of cells of the smallest grid of features
+_LARGEST_GRID = 7 * 7  # largest number of positions after the last halving of height and width
 _LEAST_FILTERS = 16
 
 
