@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         regularizers,
         runs,
         serving,
+        sklearn,
     )
     from keras_gen.fitting import CheckpointError, Checkpoints, NonFiniteError, WorkerLostError
     from keras_gen.models import (
@@ -55,6 +56,7 @@ __all__ = [
     "regularizers",
     "runs",
     "serving",
+    "sklearn",
 ]
 
 _FROM_FITTING = ("CheckpointError", "Checkpoints", "NonFiniteError", "WorkerLostError")

@@ -49,6 +49,9 @@ SLOW = {
     "models/test_conditional_gan.py::test_it_trains_saves_and_draws_the_same_again[compiled2]": (
         "models/test_conditional_gan.py::test_it_trains_saves_and_draws_the_same_again[compiled0]",
     ),
+    "test_sklearn.py::test_all_checks_of_scikit_learn_pass": (
+        "test_sklearn.py::test_the_checks_of_outlier_detectors_pass[*",
+    ),
     "test_fuzz.py::test_hundreds_of_damaged_files_are_errors_of_ours[*": (
         "test_fuzz.py::test_damaged_files_are_errors_of_ours[*",
     ),
