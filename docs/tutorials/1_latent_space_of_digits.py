@@ -2,8 +2,8 @@
 The latent space of digits
 ==========================
 
-A variational autoencoder (VAE) with two latents maps every digit to a point of a plane. This
-tutorial plots that plane.
+A variational autoencoder (VAE) with two latents maps every image of a digit to a point of a plane.
+This tutorial plots the plane. The data are `mnist_mini`, the digits that the package contains.
 """
 
 import matplotlib.pyplot as plt
@@ -26,8 +26,9 @@ vae.compile("adam")
 history = vae.fit(train, validation_data=test, epochs=40, verbose=0).history
 
 # %%
-# The logs contain the evidence lower bound (ELBO) and its two parts, all in nats. A higher ELBO is
-# better.
+# The ELBO (evidence lower bound) is a lower bound of log p(x), in nats. A higher ELBO is better.
+# If the curve of the test data decreases while that of the training data still increases, the VAE
+# overfits.
 
 plt.plot(history["elbo"], label="training")
 plt.plot(history["val_elbo"], label="test")
@@ -37,8 +38,9 @@ plt.legend()
 plt.show()
 
 # %%
-# The latents of the test images are the means of q(z | x). The colours are the labels, which the
-# VAE has not seen. Digits that look similar are close to each other.
+# Plot the latents of the test images, which are the means of the posterior q(z | x). The colours
+# are the labels. The VAE has not seen the labels, but images of the same digit are close to each
+# other.
 
 _, labelled = data.load("mnist_mini", batch_size=128, labels=True)
 x, labels = (np.concatenate(parts) for parts in zip(*labelled.as_numpy_iterator(), strict=True))
@@ -51,7 +53,7 @@ plt.ylabel("second latent")
 plt.show()
 
 # %%
-# The decoder turns each point of that plane into an image.
+# Decode a grid of points of this plane. Each image is at the position of its point.
 
 ticks = np.linspace(2.5, -2.5, 15)
 points = np.array([[first, second] for second in ticks for first in -ticks], np.float32)
@@ -63,7 +65,8 @@ plt.ylabel("second latent")
 plt.show()
 
 # %%
-# The report says how much information each latent carries. The VAE uses both latents. With ten
-# latents, the same networks reach a higher ELBO (see ``keras-gen train vae``).
+# The report says which latents the VAE uses. It also says how many nats of information about an
+# image each latent contains on average: this is the KL divergence of its posterior from the
+# prior.
 
 print(evaluation.latent_report(vae, x))

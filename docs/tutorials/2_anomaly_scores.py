@@ -32,8 +32,8 @@ x_train = np.delete(in_distribution, slice(None, None, 10), axis=0)
 anomalous = np.isin(labels_test, anomalies)
 
 # %%
-# Train both models on in-distribution images. Calibrate the threshold of the autoencoder so that
-# 95 % of the held-out images score below it.
+# Train both models on in-distribution images. Calibrate the threshold of the autoencoder: 95 % of
+# the held-out in-distribution images have a score below the threshold.
 
 autoencoder = RegularizedAutoencoder(
     encoder=networks.mlp(image, (32,), kernel_regularizer=keras.regularizers.L2(1e-6)),
@@ -57,8 +57,10 @@ vae.compile("adam")
 vae.fit(x_train, epochs=20, batch_size=128, verbose=0)
 
 # %%
-# The ROC curve shows how well each score separates anomalies from in-distribution test images, over
-# all thresholds.
+# The ROC curve shows how well a score separates anomalies from in-distribution images. Each point
+# is one threshold. The horizontal axis is the fraction of false alarms, and the vertical axis is
+# the fraction of anomalies that are found. The area under the curve (AUC) is 1 for a perfect
+# score and 0.5 for chance.
 
 scores = {
     "autoencoder": np.asarray(autoencoder.score(x_test)),

@@ -3,7 +3,8 @@ A conditional GAN
 =================
 
 A conditional GAN generates the digit that you ask for. The label is an input of the generator and
-of the discriminator.
+of the discriminator. This tutorial trains such a GAN, reads its logs, and measures the quality of
+its samples.
 """
 
 import keras
@@ -28,9 +29,9 @@ gan.compile(
 history = gan.fit(train, epochs=30, verbose=0).history
 
 # %%
-# The two losses do not decrease steadily, since generator and discriminator improve together. Two
-# other signs show that the training works. The discriminator is right in more than half of the
-# cases, but not always. And few generated images are near-duplicates of each other.
+# The two losses of a GAN do not decrease steadily, because generator and discriminator improve
+# together. Look at other logs instead. Both accuracies of the discriminator should be above 0.5,
+# but below 1. The fraction of near-duplicates, which are almost equal images, should be small.
 
 plt.plot(history["real_accuracy"], label="real images classified as real")
 plt.plot(history["fake_accuracy"], label="generated images classified as generated")
@@ -40,8 +41,9 @@ plt.legend()
 plt.show()
 
 # %%
-# Each column shows one digit. The images come from the EMA generator, whose weights are an
-# exponential moving average of the generator's weights. The argument ``ema_momentum`` enables it.
+# Generate ten images of each digit. Each column shows one digit. The images come from the EMA
+# generator, whose weights are an exponential moving average of the generator's weights. The
+# argument ``ema_momentum`` of ``compile`` enables it.
 
 digits = np.asarray(gan.generate(100, seed=1, condition=np.tile(np.arange(10), 10))).reshape(
     10, 10, 28, 28
@@ -52,8 +54,10 @@ plt.axis("off")
 plt.show()
 
 # %%
-# Measure the quality of the samples by the features of the bundled classifier of digits. The FID
-# between two halves of the real images is printed for comparison.
+# Measure the quality of the samples. The Fréchet distance (FID) compares the features of
+# generated and of real images, and lower is better. The features come from a classifier of digits
+# that the package contains. The FID between two halves of the real images is printed for
+# comparison.
 
 real = np.concatenate([x for x, _ in test.as_numpy_iterator()])
 print(evaluation.sample_quality(gan, real))

@@ -2,9 +2,9 @@
 Tabular data
 ============
 
-The Wisconsin breast cancer table, which comes with scikit-learn, has thirty measurements of 569
-cell nuclei: 212 malignant and 357 benign. This tutorial trains an autoencoder and a variational
-autoencoder (VAE) on it. Neither sees a diagnosis.
+The Wisconsin breast cancer table describes 569 tumours by thirty measurements of their cell nuclei.
+212 tumours are malignant and 357 are benign. The table comes with scikit-learn. This tutorial
+trains an autoencoder and a variational autoencoder (VAE) on it. Neither model sees a diagnosis.
 """
 
 import keras
@@ -27,8 +27,8 @@ x, x_test = (scaler.transform(part).astype("float32") for part in (x, x_test))
 columns = x.shape[1:]
 
 # %%
-# Train an autoencoder with squared error and two latents, and compare it with PCA, the best linear
-# autoencoder.
+# Train an autoencoder with two latents and squared error. Compare it with principal component
+# analysis (PCA), which is the best linear autoencoder.
 
 autoencoder = RegularizedAutoencoder(
     encoder=networks.mlp(
@@ -48,8 +48,8 @@ print(f"squared error per value of the test table, PCA: {linear:.3f}")
 print(f"squared error per value, autoencoder: {np.mean(autoencoder.score(x_test)):.3f}")
 
 # %%
-# Train a VAE with a normal likelihood, whose variance has its optimal value in closed form.
-# ``latent_report`` says how much information each latent carries.
+# Train a VAE with eight latents and a normal likelihood. With ``scale="optimal"``, the variance
+# of the likelihood is the mean squared error. ``latent_report`` says which latents the VAE uses.
 
 posterior = distributions.DiagonalNormal(8)
 likelihood = distributions.Normal(columns, scale="optimal")
@@ -66,8 +66,8 @@ print(evaluation.latent_report(vae, x_test))
 print(evaluation.log_likelihood(vae, x_test, num_samples=500, verbose=0))
 
 # %%
-# Do the latents contain the diagnosis? Compare a linear classifier of the eight latents with one of
-# all thirty columns.
+# Do the latents contain the diagnosis? Train one linear classifier on the eight latents and one
+# on all thirty columns, and compare their accuracy.
 
 inputs = {
     "thirty columns": (x, x_test),
@@ -78,8 +78,9 @@ for name, (values, values_test) in inputs.items():
     print(f"accuracy on the test table from {name}: {classifier.score(values_test, y_test):.1%}")
 
 # %%
-# Generate a synthetic table. Its columns have nearly the correlations of the real table.
-# ``generate`` returns the mean of p(x | z), so add the noise of the likelihood.
+# Generate a synthetic table, and compare the correlations between its columns with those of the
+# real table. ``generate`` returns the mean of p(x | z). Add the noise of the likelihood to get
+# samples.
 
 samples = np.asarray(vae.generate(1000, seed=0))
 scale = np.sqrt(vae.likelihood.variance.numpy())

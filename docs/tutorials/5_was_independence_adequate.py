@@ -3,10 +3,10 @@ Was independence adequate?
 ==========================
 
 A variational autoencoder (VAE) with a diagonal posterior assumes that its latents are independent,
-given an image. What does this assumption cost? The audit continues the training of two copies from
-the same weights, one with a diagonal and one with a full covariance. It also optimizes the
-posterior of single images by itself. The result says how much of the gap between log p(x) and the
-ELBO comes from independence.
+given an image. This tutorial measures what the assumption costs, with an audit of two parts. First,
+two copies of the VAE continue the training from the same weights, one with a diagonal and one with
+a full covariance. Second, the posteriors of single images are optimized one by one. The result says
+how much of the gap between log p(x) and the ELBO, its lower bound, comes from independence.
 """
 
 import matplotlib.pyplot as plt
@@ -29,8 +29,9 @@ vae.compile("adam")
 vae.fit(train, validation_data=test, epochs=30, verbose=0)
 
 # %%
-# Train three pairs of copies for ten more epochs. ``print`` shows the verdict and 95 % intervals.
-# The training data come from a function, so that both copies of a pair see them in the same order.
+# Train three pairs of copies for ten more epochs, one pair per seed. The training data come from
+# a function, so that both copies of a pair see them in the same order. ``print`` shows the result
+# with 95 % intervals.
 
 
 def load_training_data():
@@ -51,8 +52,8 @@ audit = evaluation.audit_independence(
 print(audit)
 
 # %%
-# The correlations of the latents in the full-covariance posteriors, as root mean squares over the
-# test images.
+# Plot the correlations between the latents in the full-covariance posteriors. Each entry is the
+# root mean square over the test images.
 
 plt.imshow(audit.correlations, cmap="magma", vmin=0)
 plt.xlabel("latent")
