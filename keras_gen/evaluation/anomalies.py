@@ -60,8 +60,9 @@ def explained_images(
     """Return each image, its reconstruction and its heat map.
 
     Args:
-        images, reconstructions: Images `[n, height, width, 1 or 3]`.
-        per_feature: Their scores per pixel and channel, of the same shape.
+        images: Images `[n, height, width, 1 or 3]`.
+        reconstructions: Reconstructions of the images, in the same shape.
+        per_feature: Anomaly scores per pixel and channel of the images, in the same shape.
 
     Returns:
         RGB images `[3, n, height, width, 3]`.
@@ -79,7 +80,7 @@ def explained_images(
 def save_anomalies(
     model: Any, path: PathLike, x: np.ndarray, condition: np.ndarray | None = None
 ) -> bool:
-    """Write a figure of the examples with the largest anomaly scores, and of the reasons.
+    """Write a figure that shows and explains the examples with the largest anomaly scores.
 
     For images, the first row shows the ten images with the largest scores, with the largest score
     on the left. The second row shows their reconstructions, and the third row their heat maps. For
@@ -117,7 +118,7 @@ def save_anomalies(
 def scores(
     model: Any, x: np.ndarray, condition: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Compute the scores of examples, and their scores per element, in batches.
+    """Compute the anomaly score of each example, and how much each element adds to the score.
 
     Args:
         model: A model with `score_and_features`.
@@ -159,7 +160,7 @@ def _save_bars(
     per_feature: np.ndarray,
     shown: np.ndarray,
 ) -> None:
-    """Write a figure with one panel of bars per row of a table. See `save_anomalies`."""
+    """Write a figure with one panel per row of a table, in which bars explain the anomaly score."""
     import matplotlib.figure  # imported here, because the import takes half a second
 
     observed = ~np.isnan(x)
