@@ -65,8 +65,7 @@ plt.ylabel("second latent")
 plt.show()
 
 # %%
-# The report says which latents the VAE uses. It also says how many nats of information about an
-# image each latent contains on average: this is the KL divergence of its posterior from the
-# prior.
+# The report says which latents the VAE uses. It also lists the KL divergence of each latent from
+# the prior, in nats. A latent with a larger KL divergence says more about an image.
 
 print(evaluation.latent_report(vae, x))
