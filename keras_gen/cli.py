@@ -51,7 +51,10 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
         "keras-gen impute runs/vae --data holes.csv --output complete.csv",
         "keras-gen impute runs/vae --data holes.csv --output complete.csv --num-imputations 5",
     ),
-    "score": ("keras-gen score runs/vae --data new.csv --output scores.csv",),
+    "score": (
+        "keras-gen score runs/vae --data new.csv --output scores.csv",
+        "keras-gen score runs/vae --data images --output scores.csv --heat-maps heat_maps",
+    ),
     "evaluate": ("keras-gen evaluate runs/vae", "keras-gen evaluate runs/vae --num-samples 5000"),
     "explore": ("keras-gen explore runs/vae", "keras-gen explore runs/vae --port 8000 --show"),
     "audit": ("keras-gen audit runs/vae", "keras-gen audit runs/vae --num-seeds 5 --epochs 20"),
@@ -82,6 +85,7 @@ _TRANSLATIONS = {
     r" In Python, `keras_gen\.runs\.for_table\(config\)` sets the values for tables\.": "",
     r"`kinds=\{'?([^':{}]+)'?: '(\w+)'\}`": r"`--kinds \1=\2`",
     r"`data_dir`": "`--data-dir`",
+    r"`image_size=\(height, width\)`": "`--image-size HEIGHT WIDTH`",
     r"Load the data with `labels=False`\.": "Train a model that needs no labels.",
 }
 """`{regular expression: replacement}` for Python code in the error messages of keras_gen."""
@@ -111,7 +115,7 @@ class Train:
     resume: pathlib.Path | None = None
     """Resume the interrupted run in this folder from its newest checkpoint. KIND can be omitted."""
     dry_run: bool = False
-    """Print the configuration, the parameters and the time per step, and write no file."""
+    """Print the configuration, the parameters, the memory and the time. Write no file."""
 
     def __call__(self) -> None:
         """Train, or only describe the training if `dry_run` is True."""
@@ -185,12 +189,14 @@ class Score:
     """A table, an .npz file with the array x, or a folder of images."""
     output: pathlib.Path
     """Table of scores to write: .csv, .tsv, .parquet or .xlsx."""
+    heat_maps: pathlib.Path | None = None
+    """Folder for one PNG file per image: the image, its reconstruction and its heat map."""
 
     def __call__(self) -> None:
         """Write the table of scores, and print its path."""
         from keras_gen.runs.evaluate import score
 
-        print(score(self.run, self.data, self.output))
+        print(score(self.run, self.data, self.output, self.heat_maps))
 
 
 @dataclasses.dataclass(frozen=True)

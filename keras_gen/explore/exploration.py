@@ -8,6 +8,7 @@ import tensorflow as tf
 from PIL import Image, ImageDraw
 
 from keras_gen import evaluation
+from keras_gen.evaluation.anomalies import heat_maps
 from keras_gen.evaluation.figures import are_images, grid
 from keras_gen.evaluation.latent_usage import mean_and_covariance
 from keras_gen.models import GenerativeModel
@@ -59,6 +60,10 @@ class Exploration:
         self.order = np.argsort(-self._effects(), kind="stable")
         """Indices of all latents. First comes the latent that changes the decoded image most."""
         self.test_scores = self.anomaly_score(self.x, labels)
+        self.has_heat_maps = "score" in self.signatures and (
+            "per_feature" in self.signatures["score"].get_concrete_function().structured_outputs
+        )
+        """Whether the anomaly score is a sum over the pixels, so that there are heat maps."""
 
     def decode(self, units: npt.ArrayLike, labels: np.ndarray | None = None) -> np.ndarray:
         """Decode latents to images `[batch, height, width, channels]`.
@@ -97,6 +102,16 @@ class Exploration:
         if "score" in self.signatures:
             return self._call("score", "score", x, labels)
         return -self._call("discriminate", "probability", x, labels)
+
+    def heat_map(self, x: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray | None:
+        """Return the heat maps of images, RGB images `[batch, height, width, 3]`.
+
+        In a heat map, a brighter pixel adds more to the anomaly score. The result is None if the
+        score of the model is not a sum over the pixels, as for a GAN.
+        """
+        if not self.has_heat_maps:
+            return None
+        return heat_maps(self._call("score", "per_feature", x, labels))
 
     def describe_score(self, score: float) -> str:
         """Return a sentence that compares an anomaly score with the scores of the test images."""

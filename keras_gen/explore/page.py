@@ -173,6 +173,8 @@ class Page:
         self.drawing = _image("canvas", self._draw, events).classes("canvas")
         if self.can_encode:
             self.reconstruction = _image("reconstruction")
+        if self.exploration.has_heat_maps:
+            self.heat_map = _image("heat map")
         with ui.column().classes("rest"):
             with ui.row():
                 _button("Clear", self._clear)
@@ -181,10 +183,13 @@ class Page:
                     _button("Copy to sliders", self._encode_drawing)
             self.score = ui.label().classes("score")
             self.histogram = ui.html(sanitize=False).classes("histogram")
-            ui.label(
+            text = (
                 f"Histogram of the scores of {len(self.exploration.x):,} test images. Higher "
                 "scores are more anomalous. Blue bars are below the score of the drawing."
-            ).classes("soft")
+            )
+            if self.exploration.has_heat_maps:
+                text += " In the heat map, brighter pixels add more to the score."
+            ui.label(text).classes("soft")
 
     # === Events ===
 
@@ -258,6 +263,10 @@ class Page:
             image = x if blank else self.exploration.reconstruct(x, self.labels)
             self.reconstruction.set_source(_png(image))
             self.reconstruction.content = _HINT.format("reconstruction") if blank else ""
+        heat_map = self.exploration.heat_map(x, self.labels)
+        if heat_map is not None:
+            self.heat_map.set_source(_png(x if blank else heat_map))
+            self.heat_map.content = _HINT.format("heat map") if blank else ""
 
 
 class _Slider(ui.slider):

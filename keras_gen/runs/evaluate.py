@@ -6,9 +6,10 @@ Each function does the work of the command of `keras-gen` that has the same name
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from keras_gen import evaluation, serving
 from keras_gen._columns import decode_array, modeled_columns
 from keras_gen._files import PathLike, atomic_write
 from keras_gen.data import as_arrays
+from keras_gen.evaluation import anomalies
 from keras_gen.evaluation import tables as table_evaluation
 from keras_gen.evaluation.figures import are_images, save_grid, save_matrix
 from keras_gen.runs import tables
@@ -33,6 +35,7 @@ _MOST_TEST_ROWS = 2000
 _FEWEST_TEST_ROWS = 10
 _FEWEST_GENERATED_ROWS = 1000
 _SCORED_TOGETHER = 256
+_HEAT_MAP_HEIGHT = 128  # smaller images are enlarged to about this height, in pixels
 
 
 def sample(
@@ -195,7 +198,9 @@ def impute(
     return Imputed(files, counts, len(file.array))
 
 
-def score(run: PathLike, data: PathLike, output: PathLike) -> pathlib.Path:
+def score(
+    run: PathLike, data: PathLike, output: PathLike, heat_maps: PathLike | None = None
+) -> pathlib.Path:
     """Compute the anomaly scores of new examples, and write a table of the scores.
 
     The first column identifies the example. For a table, this column is `row`, counted from 1. For
@@ -209,13 +214,18 @@ def score(run: PathLike, data: PathLike, output: PathLike) -> pathlib.Path:
         data: A table, an `.npz` file with the array `x`, or a folder that contains images, also in
             subfolders.
         output: File of the table of scores: .csv, .tsv, .parquet or .xlsx.
+        heat_maps: Folder for one PNG file per image, which shows the image, its reconstruction and
+            its heat map, from left to right. In the heat map, a brighter pixel adds more to the
+            score. The file has the name of the image file, or the index of the image, with `.png`
+            at the end. Default: no heat maps.
 
     Returns:
         Path of the table of scores.
 
     Raises:
         ValueError: If the run is not finished. If the model has no anomaly score, or is
-            conditional. If the data do not fit the model.
+            conditional. If the data do not fit the model. If `heat_maps` is given, but the examples
+            are not images, or the score is not a sum over the pixels.
     """
     import pandas
 
@@ -245,36 +255,55 @@ def score(run: PathLike, data: PathLike, output: PathLike) -> pathlib.Path:
             )
         name, examples, batches = new_examples(data, model.data_shape)
         frame = pandas.DataFrame({name: examples})
+    if heat_maps is not None and (
+        model.columns or not are_images(np.empty((1, *model.data_shape)))
+    ):
+        raise ValueError(
+            f"`heat_maps` is only for images. Received: {run}, the run of a model of other data. "
+            "Omit `heat_maps`."
+        )
     scores = []
-    of_columns = []
-    compute = _compiled_scores(model)
+    per_feature = []
+    compute = anomalies.compiled_scores(model)
+    examples = iter(frame.iloc[:, 0])
     for batch in batches:
-        of_batch, per_column = compute(batch)
+        of_batch, parts = compute(batch)
         scores.append(of_batch.numpy())
-        of_columns.append(per_column.numpy())
+        if model.columns:
+            per_feature.append(parts.numpy())
+        if heat_maps is not None:
+            _save_heat_maps(model, heat_maps, itertools.islice(examples, len(batch)), batch, parts)
     frame["score"] = np.concatenate(scores)
     if model.threshold is not None:
         frame["anomaly"] = np.asarray(model.exceeds(frame["score"].to_numpy(np.float32)))
     if model.columns:
-        per_column = np.concatenate(of_columns)
+        per_column = np.concatenate(per_feature)
         for index, column in enumerate(modeled_columns(model.columns)):
             frame[f"score_{column.name}"] = per_column[:, index]
     tables.write_frame(path, frame)
     return path
 
 
-def _compiled_scores(model: Any) -> Any:
-    """Return a compiled function that computes the anomaly scores of a batch of examples.
-
-    The function returns `(scores, scores_per_column)`. If the data are not a table, both are the
-    same tensor.
-    """
-
-    def compute(x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        score = model.score(x)
-        return score, model.score_per_feature(x) if model.columns else score
-
-    return tf.function(compute, [tf.TensorSpec((None, *model.data_shape), tf.float32)])
+def _save_heat_maps(
+    model: Any,
+    folder: PathLike,
+    examples: Iterable[Any],
+    images: np.ndarray,
+    per_feature: tf.Tensor | None,
+) -> None:
+    """Write one PNG file per image: the image, its reconstruction and its heat map."""
+    if per_feature is None:
+        raise ValueError(
+            "`heat_maps` needs a score that is a sum over the pixels. Received: a model with the "
+            f"loss {model.loss!r}. Omit `heat_maps`."
+        )
+    reconstructions = model.reconstruct(images).numpy()
+    explained = anomalies.explained_images(images, reconstructions, per_feature.numpy())
+    zoom = max(1, _HEAT_MAP_HEIGHT // images.shape[1])
+    for example, rows in zip(examples, explained.swapaxes(0, 1), strict=True):
+        path = pathlib.Path(folder, f"{example}.png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_grid(path, rows, columns=len(rows), zoom=zoom)
 
 
 def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation.Evaluation:
@@ -324,8 +353,18 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
     )
     result.save(folder.evaluation_file)
     evaluation.save_latent_figures(model, folder.path, test, labels, seed)
+    _save_anomalies(model, folder, test, labels if model.num_classes else None)
     write_report(folder)
     return result
+
+
+def _save_anomalies(
+    model: Any, folder: RunFolder, test: np.ndarray, labels: np.ndarray | None = None
+) -> None:
+    """Write the figure of the test examples with the largest scores, if the model has scores."""
+    if hasattr(model, "score_and_features"):
+        path = folder.anomalous_rows_file if model.columns else folder.anomalies_file
+        anomalies.save_anomalies(model, path, test, labels)
 
 
 def _evaluate_table(
@@ -358,6 +397,7 @@ def _evaluate_table(
     table_evaluation.save_associations(folder.associations_file, model.columns, train, generated)
     labels = None if label is None else np.nan_to_num(test[:, label], nan=-1).astype(int)
     evaluation.save_latent_figures(model, folder.path, test, labels, seed)
+    _save_anomalies(model, folder, test)
     write_report(folder)
     return result
 

@@ -30,6 +30,8 @@ _FIGURES = {
     "traversals": "traversals.png",
     "interpolations": "interpolations.png",
     "latents": "codes.png",
+    "anomalies": "anomalies.png",
+    "anomalous_rows": "anomalous-rows.png",
     "columns": "columns.png",
     "associations": "associations.png",
 }
@@ -112,6 +114,16 @@ class RunFolder:
         return self.path / _FIGURES["associations"]
 
     @property
+    def anomalies_file(self) -> pathlib.Path:
+        """Path of the figure of the test images with the largest anomaly scores."""
+        return self.path / _FIGURES["anomalies"]
+
+    @property
+    def anomalous_rows_file(self) -> pathlib.Path:
+        """Path of the figure of the test rows of a table with the largest anomaly scores."""
+        return self.path / _FIGURES["anomalous_rows"]
+
+    @property
     def correlations_file(self) -> pathlib.Path:
         """Path of the figure of the correlations that `audit` measures between latents."""
         return self.path / "correlations.png"
@@ -144,9 +156,10 @@ class RunFolder:
     def figures(self) -> dict[str, pathlib.Path]:
         """Return `{name: path}` of the figures that exist.
 
-        The names are `samples`, `reconstructions`, `traversals`, `interpolations` and `latents`.
-        For tables, there are also `columns` and `associations`. If a figure has one file per epoch,
-        the path leads to the file of the last epoch.
+        The names are `samples`, `reconstructions`, `traversals`, `interpolations`, `latents` and
+        `anomalies`.
+        For tables, there are also `anomalous_rows`, `columns` and `associations`. If a figure has
+        one file per epoch, the path leads to the file of the last epoch.
         """
         figures = {}
         for name, pattern in _FIGURES.items():

@@ -36,6 +36,16 @@ _CAPTIONS = {  # name of a figure: (CSS class, caption). The class `pixels` enla
         "Latents of the test examples in two dimensions, computed by t-SNE if there are more than "
         "two latents. Near points have similar latents. Distances between groups mean little",
     ),
+    "anomalies": (
+        "wide pixels",
+        "Test images with the largest anomaly scores, the largest on the left. Below each image is "
+        "its reconstruction, and then its heat map, in which brighter pixels add more to the score",
+    ),
+    "anomalous_rows": (
+        "wide",
+        "Test rows with the largest anomaly scores. A bar shows how much the entry of a column "
+        "adds to the score, minus the median of the column",
+    ),
     "columns": ("wide", "Columns of the table: training rows and generated rows"),
     "associations": (
         "wide",

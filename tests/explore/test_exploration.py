@@ -9,6 +9,7 @@ from support import CLASSES, IMAGE, LATENTS, SERVED, tiny
 
 import keras_gen
 from keras_gen import distributions, evaluation, networks
+from keras_gen.evaluation.anomalies import heat_maps
 from keras_gen.explore.exploration import Canvas, Exploration
 
 
@@ -69,6 +70,18 @@ def test_the_anomaly_score_is_that_of_the_model_and_is_compared_with_the_test_im
     higher = np.searchsorted(np.sort(-expected), -score, side="right")
     assert int(share) == 100 - 5 * higher  # there are 20 images
     assert "than 0 %" in exploration.describe_score(min(exploration.test_scores))
+
+
+def test_a_heat_map_is_that_of_the_scores_per_pixel(explored, images):
+    exploration, labels = explored
+    model = exploration.model
+    found = exploration.heat_map(images, labels)
+    if isinstance(model, keras_gen.GAN):
+        assert found is None
+        return
+    given = () if labels is None else (tf.constant(labels),)
+    expected = heat_maps(model.score_per_feature(images, *given).numpy())
+    np.testing.assert_allclose(found, expected, atol=0.01)
 
 
 def test_the_latents_that_change_the_image_most_come_first():

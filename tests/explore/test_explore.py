@@ -18,6 +18,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_gen import cli
+from keras_gen.evaluation import heat_maps
 from keras_gen.runs import RunFolder
 from keras_gen.runs import train as run
 from keras_gen.runs.recipes import VAEConfig
@@ -183,6 +184,8 @@ def test_in_a_browser_sliders_classes_and_strokes_change_the_images(trained, por
         reconstruction = 255 * model.reconstruct(x, label).numpy()[0, ..., 0]
         score = model.score(x, label).numpy()[0]
         wait(lambda: np.abs(shown("reconstruction") - reconstruction).max() < 1.1)
+        heat_map = 255 * heat_maps(model.score_per_feature(x, label).numpy())[0]
+        wait(lambda: np.abs(shown("heat map") - heat_map).max() < 4)  # of one color step
         share = 100 * np.mean(model.score(test, tf.constant(labels)).numpy() < score)
         text = f"Score {score:.4g} nats: more anomalous than {share:.0f} % of the test images"
         page.get_by_text(text).wait_for(timeout=5000)

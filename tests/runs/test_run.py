@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import functools
 import json
+import pathlib
 import re
 import subprocess
 
@@ -360,7 +361,15 @@ def test_a_dry_run_describes_the_training_and_writes_nothing(digits, tmp_path, m
     assert "3 per epoch, 21 in total" in text
     encoder = 144 * 512 + 512 + 512 * 256 + 256 + 256 * 4 + 4
     assert f"{encoder:,} in encoder" in text
-    assert re.search(r"time +\d+\.\d ms per step \(median of 20\), the first step \d+\.\d s", text)
+    time = r"time +(\d+\.\d) ms per step \(median of 20\), the first step \d+\.\d s"
+    step = float(re.search(time, text)[1]) / 1000
+    epoch, total = re.search(r"(\d+\.\d) s per epoch, (\d+\.\d) min in total", text).groups()
+    assert float(epoch) == pytest.approx(3 * step, abs=0.06)
+    assert float(total) == pytest.approx(21 * step / 60, abs=0.06)
+    memory = float(re.search(r"memory +(\d+\.\d\d) GiB of main memory", text)[1])
+    status = pathlib.Path("/proc/self/status").read_text()
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 2**20
+    assert 0.5 * peak < memory < 1.01 * peak
     assert not list(tmp_path.iterdir())
 
 
@@ -431,7 +440,8 @@ def test_a_run_records_its_environment(tmp_path):
     [
         AutoencoderConfig(latent_l1=1e-6, patience=3, deterministic=True),
         VAEConfig(likelihood="normal", scale=0.25, data_dir="a b", clip_norm=0.5),
-        VAEConfig(scale="shared", conditional=True),
+        VAEConfig(scale="shared", conditional=True, image_size=(64, 48), flip=True),
+        VAEConfig(network="residual", filters=(8, 16), blocks=2),
         GANConfig(penalties=("r1", "dragan"), ema_momentum=0.999),
         GANConfig(),
     ],
@@ -492,8 +502,11 @@ def test_an_evaluation_writes_its_table_figures_and_report_in_the_folder(tmp_pat
     assert {"traversals.png", "interpolations.png", "codes.png"} <= {
         path.name for path in folder.glob("*.png")
     }
-    assert {"traversals", "interpolations", "latents"} <= RunFolder(folder).figures().keys()
-    assert "traversals" in (folder / "report.html").read_text().lower()
+    names = {"traversals", "interpolations", "latents", "anomalies"}
+    assert names <= RunFolder(folder).figures().keys()
+    report = (folder / "report.html").read_text().lower()
+    assert "traversals" in report
+    assert "with the largest anomaly scores" in report
     (folder / "evaluation.json").unlink()
     monkeypatch.setattr(evaluation, "save_latent_figures", lambda model, *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):

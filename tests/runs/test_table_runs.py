@@ -6,12 +6,13 @@ import importlib.util
 import json
 import re
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
 import support
 import yaml
-from keras.utils import save_img
+from keras.utils import load_img, save_img
 
 from keras_gen import cli, data
 from keras_gen.data import PENGUINS, Column
@@ -204,9 +205,10 @@ def test_an_evaluation_has_scores_and_figures_in_its_report(in_folder, capsys):
     ):
         assert names.count(name) == 1
     page = (in_folder / "runs/vae/report.html").read_text("utf-8")
-    assert page.count("data:image/png") >= 3
+    assert page.count("data:image/png") >= 4
     assert "<th>mass_kg</th>" in page
     assert "Cramér" in page
+    assert "Test rows with the largest anomaly scores" in page
 
 
 @pytest.mark.parametrize(
@@ -327,7 +329,38 @@ def test_scores_of_images_have_their_file_or_index(tmp_path):
     assert frame["index"].tolist() == [*range(6)]
     np.testing.assert_allclose(frame["score"], expected, rtol=1e-5)
     assert (frame["anomaly"] == (expected > model.threshold)).all()
-    frame = pd.read_csv(finished.score(folder, tmp_path / "images", tmp_path / "f.csv"))
+    maps = tmp_path / "maps"
+    found = finished.score(folder, tmp_path / "images", tmp_path / "f.csv", heat_maps=maps)
+    frame = pd.read_csv(found)
     files = [f"{index % 2}/{index}.png" for index in range(6)]
     found = frame.set_index("file")["score"][files]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
+    assert sorted(maps.rglob("*.png")) == sorted(maps / f"{file}.png" for file in files)
+    height, width, _ = support.IMAGE
+    pixels = images / np.float32(255)
+    parts = model.score_per_feature(pixels).numpy().reshape(6, -1)
+    for index, file in enumerate(files):
+        shown = np.asarray(load_img(maps / f"{file}.png"))[::16, ::16]
+        assert shown.shape == (height, 3 * width, 3)
+        np.testing.assert_allclose(shown[:, :width, 0], images[index, ..., 0], atol=1)
+        hottest = shown[:, 2 * width :].sum(axis=-1).argmax()
+        assert hottest == parts[index].argmax()
+
+
+def test_heat_maps_are_for_images_and_for_sums_over_pixels(in_folder, tmp_path):
+    with pytest.raises(ValueError, match="`heat_maps` is only for images"):
+        finished.score("runs/vae", "table.csv", "s.csv", heat_maps=tmp_path / "maps")
+    model, _ = support.tiny_autoencoder()
+    model.compile(loss=largest_error)
+    folder = RunFolder(tmp_path / "runs" / "autoencoder")
+    folder.path.mkdir(parents=True)
+    folder.save_model(model)
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, *support.IMAGE), np.float32))
+    with pytest.raises(ValueError, match="a sum over the pixels"):
+        finished.score(folder, tmp_path / "x.npz", tmp_path / "s.csv", heat_maps=tmp_path / "maps")
+    assert not (tmp_path / "maps").exists()
+
+
+@keras.saving.register_keras_serializable("test_table_runs")
+def largest_error(target, output):
+    return keras.ops.max(keras.ops.abs(target - output), axis=(1, 2, 3))
