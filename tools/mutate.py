@@ -4,7 +4,7 @@ Usage:
 
     python tools/mutate.py --number 100 --seed 0 --results mutants.jsonl
 
-The script draws mutants at random over all modules of the package. A mutant changes one operator,
+The script samples mutants at random over all modules of the package. A mutant changes one operator,
 comparison or constant, or drops one statement. For each mutant, the script runs the tests of the
 module's folder, such as `tests/fitting` for `keras_gen/fitting/errors.py`. A mutant is caught if a
 test fails or the tests exceed `--timeout`. Otherwise it survived, and a test is missing.

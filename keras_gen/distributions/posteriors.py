@@ -192,7 +192,7 @@ class InverseAutoregressiveNormal(Posterior):
 
     The KL divergence of this posterior from a prior has no closed form and is estimated from
     samples. Sampling computes all latents in parallel. The distribution stores the density of the
-    samples that it draws. So `log_prob` is quick for these samples. For any other z, `log_prob`
+    samples that it returns. So `log_prob` is quick for these samples. For any other z, `log_prob`
     takes `event_size` sequential steps per flow.
 
     Args:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from keras_gen._typing import TensorLike
 
-_PLAYERS = ("generator", "discriminator")
+_NETWORKS = ("generator", "discriminator")
 
 
 class GANOptimizer(keras.optimizers.MultiOptimizer):
@@ -79,10 +79,10 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
         Raises:
             ValueError: If a learning rate is a schedule.
         """
-        for player, optimizer in zip(_PLAYERS, self.optimizers, strict=True):
+        for network, optimizer in zip(_NETWORKS, self.optimizers, strict=True):
             if not isinstance(optimizer.learning_rate, keras.Variable):
                 raise ValueError(
-                    f"Expected an optimizer of the {player} with a number as learning rate. "
+                    f"Expected an optimizer of the {network} with a number as learning rate. "
                     f"Received: {optimizer.name}, whose learning rate is a schedule. Compile the "
                     "model with a number, such as keras.optimizers.Adam(1e-4)."
                 )
@@ -167,20 +167,20 @@ class SharedLearningRate(np.lib.mixins.NDArrayOperatorsMixin):
         return repr(self._variables[0])
 
 
-def player_optimizer(
-    player: str, optimizer: keras.optimizers.Optimizer | str | dict[str, Any]
+def network_optimizer(
+    network: str, optimizer: keras.optimizers.Optimizer | str | dict[str, Any]
 ) -> keras.optimizers.Optimizer:
     """Return the Keras optimizer that an argument of `GAN.compile` describes.
 
     Args:
-        player: Name of the network that the optimizer updates, `"generator"` or `"discriminator"`.
+        network: Name of the network that the optimizer updates, `"generator"` or `"discriminator"`.
         optimizer: A Keras optimizer, its name, or its serialized form.
 
     Raises:
         ValueError: If `optimizer` does not describe a Keras optimizer, or if it contains several
             optimizers. If it is a `LossScaleOptimizer`, because both networks share one loss scale.
     """
-    argument = f"{player}_optimizer"
+    argument = f"{network}_optimizer"
     found = keras_optimizer(argument, optimizer)
     if isinstance(found, keras.optimizers.LossScaleOptimizer):
         raise ValueError(

@@ -14,7 +14,7 @@ from keras_gen.distributions import Prior, StandardNormal
 from keras_gen.distributions._checks import check_distribution, check_prior
 from keras_gen.fitting.collapse import CollapseWarning, near_duplicates
 from keras_gen.fitting.data_check import DataCheck
-from keras_gen.fitting.gan_optimizer import GANOptimizer, ScaledGANOptimizer, player_optimizer
+from keras_gen.fitting.gan_optimizer import GANOptimizer, ScaledGANOptimizer, network_optimizer
 from keras_gen.fitting.loss_check import per_example
 from keras_gen.losses import AdversarialLoss, NonSaturating, Penalty
 from keras_gen.models.base import CheckedBatch, GenerativeModel
@@ -203,8 +203,8 @@ class GAN(GenerativeModel):
             raise ValueError(
                 f"`ema_momentum` must be a number in [0, 1) or None. Received: {ema_momentum!r}"
             )
-        generator_optimizer = player_optimizer("generator", generator_optimizer)
-        discriminator_optimizer = player_optimizer("discriminator", discriminator_optimizer)
+        generator_optimizer = network_optimizer("generator", generator_optimizer)
+        discriminator_optimizer = network_optimizer("discriminator", discriminator_optimizer)
         if generator_optimizer is discriminator_optimizer:
             raise ValueError(
                 "The generator and the discriminator each need an optimizer of their own. "
