@@ -18,8 +18,11 @@ import tyro
 import yaml
 
 from keras_gen.runs.recipes import RECIPES, RunConfig, kind_of
+from keras_gen.runs.recipes.recipe import NetworkConfig
 
 _RENAMED = {"pictures_every": "images_every"}  # fields of version 0.1.0 that have a new name
+_FORMER_FILTERS = {"conv": (32, 64), "dcgan": (64, 128)}
+"""Filters of networks of images of any size, before `config.yaml` had the field `filters`."""
 _NOT_COMPARED = ("runs", "name")  # fields that name the folder of the run
 
 
@@ -56,8 +59,9 @@ def to_yaml(config: RunConfig) -> str:
 def from_yaml(text: str, source: object) -> RunConfig:
     """Convert the text of a `config.yaml` to the settings of a run.
 
-    A missing field has its default value. A field that was renamed since version 0.1.0 is also
-    accepted under its old name.
+    A missing field has its default value. There is one exception: an older `config.yaml` has no
+    field `filters`. Networks of images then have the filters that keras_gen used when the file was
+    written. A field that was renamed since version 0.1.0 is also accepted under its old name.
 
     Args:
         text: Content of the file.
@@ -80,7 +84,10 @@ def from_yaml(text: str, source: object) -> RunConfig:
         arguments[name] = _as_arguments(_RENAMED.get(name, name), value)
     values = _parse_arguments(recipe.config, [*itertools.chain(*arguments.values())])
     if values is not None:
-        return recipe.config(**values)
+        config = recipe.config(**values)
+        if isinstance(config, NetworkConfig) and "filters" not in fields:
+            return dataclasses.replace(config, filters=_FORMER_FILTERS.get(config.network, ()))
+        return config
     for name, argument in arguments.items():
         if _parse_arguments(recipe.config, argument) is None:
             raise ValueError(

@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import pathlib
 import re
+import resource
 import sys
 import time
 import warnings
@@ -140,9 +141,9 @@ def _check_same(saved: RunConfig, config: RunConfig, folder: RunFolder) -> None:
 
 
 def describe(config: RunConfig) -> str:
-    """Describe a training as text: settings, numbers of examples and parameters, time per step.
+    """Describe a training as text: settings, numbers of examples and parameters, memory, time.
 
-    This function trains a few steps to measure the time per step. It writes no file.
+    This function trains a few steps to measure the memory and the time per step. It writes no file.
 
     Args:
         config: The configuration of a registered kind of model, for instance `VAEConfig()`.
@@ -168,9 +169,12 @@ def describe(config: RunConfig) -> str:
         lines.append(f"parameters  {count:>12,} in {name}")
     lines += [
         f"parameters  {sum(parameters.values()):>12,} in total",
+        f"memory      {_peak_memory() / 2**30:.2f} GiB of main memory at most, for TensorFlow, "
+        "the data and the training",
         f"time        {1000 * step:.1f} ms per step (median of {_TIMED_STEPS}), the first step "
         f"{first:.1f} s",
-        f"            {total * step / 60:.1f} min in total, without validation and images",
+        f"            {steps * step:.1f} s per epoch, {total * step / 60:.1f} min in total, "
+        "without validation and images",
     ]
     return "\n".join(lines)
 
@@ -190,6 +194,11 @@ def _time_steps(model: GenerativeModel, train_data: tf.data.Dataset) -> tuple[fl
             callbacks=[clock],
         )
     return times[1] - times[0], float(np.median(np.diff(times[1:])))
+
+
+def _peak_memory() -> int:
+    """Return the largest size in bytes that this process has had in main memory."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux counts in KiB
 
 
 def _count(dataset: tf.data.Dataset) -> int:
@@ -228,8 +237,10 @@ def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset,
         labels or config.needs_labels,
         config.data_dir,
         seed=config.seed,
+        image_size=config.image_size,
         skip_corrupt=config.skip_corrupt,
         binarize=config.binarize,
+        flip=config.flip,
     )
 
 

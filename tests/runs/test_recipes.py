@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from support import tiny
 
-from keras_gen.runs import RECIPES, Recipe, RunConfig, RunFolder, register
+from keras_gen import cli, data
+from keras_gen.runs import RECIPES, Recipe, RunConfig, RunFolder, config_file, register
 from keras_gen.runs import train as run
-from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, kind_of
+from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, for_table, kind_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -137,8 +138,95 @@ def test_the_number_of_classes_is_metadata_or_counted_in_both_splits(tmp_path, m
     assert run._prepare(config, run.create_strategy("single")).model.num_classes == 5
 
 
-@pytest.mark.parametrize("kind", ["autoencoder", "vae"])
-def test_hidden_layers_are_refused_for_networks_that_have_none(kind):
-    config = RECIPES[kind].config(network="conv", hidden=(64,))
-    with pytest.raises(ValueError, match="`hidden` contains the units of the layers"):
-        RECIPES[kind].build(config, (8, 8, 1), 10, None)
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (AutoencoderConfig(network="conv", hidden=(64,)), "`hidden` must be .* for network='conv'"),
+        (VAEConfig(network="residual", hidden=(64,)), "`hidden` must be .* network='residual'"),
+        (VAEConfig(network="mlp", filters=(8,)), r"`filters` must be \(\) for network='mlp'"),
+        (GANConfig(network="dcgan", blocks=2), "`blocks` must be 1 for network='dcgan'"),
+        (GANConfig(network="mlp", blocks=2), "`blocks` must be 1 for network='mlp'"),
+        (
+            GANConfig(network="mlp", spectral_normalization=True),
+            "`spectral_normalization` must be False for network='mlp'",
+        ),
+    ],
+)
+def test_settings_of_other_networks_are_refused(config, message):
+    with pytest.raises(ValueError, match=message):
+        RECIPES[kind_of(config)].build(config, (8, 8, 1), 10, None)
+
+
+@pytest.mark.parametrize("config", [VAEConfig(), AutoencoderConfig(network="conv"), GANConfig()])
+def test_networks_of_images_need_images(config):
+    with pytest.raises(ValueError, match=r"for examples of shape \(9,\)\. Use network='mlp'"):
+        RECIPES[kind_of(config)].build(config, (9,), 10, None)
+
+
+def kernel_shapes(network):
+    """Return the shapes of all kernels, without the shortcuts of residual blocks."""
+    shapes = [tuple(weight.shape) for weight in network.weights]
+    return [shape for shape in shapes if len(shape) > 1 and shape[:2] != (1, 1)]
+
+
+def test_filters_hidden_and_blocks_reach_the_networks():
+    image = (8, 8, 1)
+    vae = run.build(VAEConfig(filters=(3, 5), latent_size=2), image, 10)
+    assert kernel_shapes(vae.encoder) == [(3, 3, 1, 3), (3, 3, 3, 5), (20, 4)]
+    assert kernel_shapes(vae.decoder)[:2] == [(2, 20), (3, 3, 3, 5)]
+    config = VAEConfig(network="residual", filters=(3, 5), blocks=2, latent_size=2)
+    vae = run.build(config, image, 10)
+    widths = [shape[-1] for shape in kernel_shapes(vae.encoder)]
+    assert widths == [3, *[3] * 4, *[5] * 4, 4]
+    widths = [shape[-1] for shape in kernel_shapes(vae.decoder)]
+    assert widths == [20, *[3] * 4, *[3] * 4, 1]
+    for network in ("dcgan", "residual"):
+        gan = run.build(GANConfig(network=network, filters=(6, 9), latent_size=2), image, 10)
+        assert gan.discriminator.get_layer(index=1).kernel.shape[-1] == 6
+        assert kernel_shapes(gan.discriminator)[-1] == (36, 1)
+        assert kernel_shapes(gan.generator)[0] == (2, 2 * 2 * 4)
+    gan = run.build(GANConfig(network="mlp", hidden=(7, 6), latent_size=2), (9,), 10)
+    assert kernel_shapes(gan.generator) == [(2, 6), (6, 7), (7, 9)]
+    assert kernel_shapes(gan.discriminator) == [(9, 7), (7, 6), (6, 1)]
+
+
+def test_networks_of_runs_without_the_field_filters_are_those_of_version_0_1_0():
+    """Their depth did not depend on the size of the images."""
+    for kind, filters in (("gan", (64, 128)), ("vae", (32, 64)), ("autoencoder", ())):
+        assert config_file.from_yaml(f"model: {kind}", "config.yaml").filters == filters
+    config = config_file.from_yaml("model: gan\nfilters: []", "config.yaml")
+    assert config == GANConfig()
+    old = run.build(config_file.from_yaml("model: gan", "config.yaml"), (64, 64, 3), 10)
+    assert kernel_shapes(old.generator)[1:] == [(4, 4, 32, 64), (4, 4, 3, 32)]
+    assert kernel_shapes(old.discriminator)[:2] == [(4, 4, 3, 64), (4, 4, 64, 128)]
+
+
+def test_the_size_and_the_flip_reach_the_data(tmp_path):
+    x = np.random.default_rng(0).random((20, 8, 12, 1), np.float32)
+    path = tmp_path / "x.npz"
+    np.savez(path, x_train=x, x_test=x)
+    train, test = run.load_data(GANConfig(data=str(path), image_size=(4, 5), flip=True))
+    assert train.element_spec.shape[1:] == test.element_spec.shape[1:] == (4, 5, 1)
+    expected = data.load(path, 64, image_size=(4, 5), flip=True)
+    for mine, theirs in zip((train, test), expected, strict=True):
+        np.testing.assert_array_equal(next(iter(mine)), next(iter(theirs)))
+    assert not np.array_equal(next(iter(train)), next(iter(data.load(path, 64)[0])))
+
+
+@pytest.mark.parametrize("setting", [{"image_size": (8, 8)}, {"flip": True}, {"filters": (3,)}])
+@pytest.mark.parametrize("config", [VAEConfig, AutoencoderConfig])
+def test_settings_of_images_are_refused_for_a_table(config, setting):
+    (name,) = setting
+    with pytest.raises(ValueError, match=f"`{name}` must be "):
+        run._prepare(for_table(config(data="penguins", **setting)), run.create_strategy("single"))
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "vae", "gan"])
+def test_every_kind_has_the_flags_of_images(kind):
+    flags = "--network residual --filters 8 16 --blocks 2 --image-size 32 48 --flip"
+    config = cli._parse(["train", kind, *flags.split()]).command.config
+    assert config == RECIPES[kind].config(
+        network="residual", filters=(8, 16), blocks=2, image_size=(32, 48), flip=True
+    )
+    config = cli._parse(["train", kind, "--network", "mlp", "--hidden", "9", "8"]).command.config
+    assert config == RECIPES[kind].config(network="mlp", hidden=(9, 8))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from keras_gen.runs.recipes import autoencoder, gan, vae
 from keras_gen.runs.recipes.autoencoder import AutoencoderConfig
 from keras_gen.runs.recipes.gan import GANConfig
-from keras_gen.runs.recipes.recipe import Recipe, RunConfig
+from keras_gen.runs.recipes.recipe import Recipe, RunConfig, check_table_settings
 from keras_gen.runs.recipes.vae import VAEConfig
 
 if TYPE_CHECKING:
@@ -176,4 +176,5 @@ def build_for_table(config: RunConfig, columns: Sequence[Column], steps: int) ->
             f"Received: {kind_of(config)}, and the table {config.data}. Use the VAE: "
             f"`keras-gen train vae --data {config.data}`."
         )
+    check_table_settings(config)
     return recipe.build_for_table(config, columns, steps)

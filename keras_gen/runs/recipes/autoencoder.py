@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras_gen.runs.recipes.recipe import (
-    DEFAULT_HIDDEN,
+    NetworkConfig,
     Recipe,
-    RunConfig,
     adam,
     check_table_settings,
     encoder_and_decoder,
@@ -24,17 +23,15 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class AutoencoderConfig(RunConfig):
+class AutoencoderConfig(NetworkConfig):
     """Train a regularized autoencoder: minimize E[L(x, x̂)] + λ‖W‖²."""
 
     name: str = "autoencoder"
     """Name of the run and of the SavedModel."""
     epochs: int = 30
     """Number of passes over the training data."""
-    network: Literal["mlp", "conv"] = "mlp"
-    """Encoder and decoder: multilayer perceptrons (mlp, tables) or convolutions (conv)."""
-    hidden: tuple[int, ...] = DEFAULT_HIDDEN
-    """Units of the hidden layers of the encoder (only mlp). The decoder reverses their order."""
+    network: Literal["mlp", "conv", "residual"] = "mlp"
+    """Encoder and decoder: perceptrons (mlp, tables), convolutions (conv), or residual networks."""
     latent_size: int = 32
     """Number of latent dimensions."""
     l2: float = 1e-6
@@ -79,7 +76,7 @@ def build(
             "`loss` must be the name of a Keras loss for data that are not a table. Received: "
             "loss='columns'."
         )
-    make_encoder, make_decoder = encoder_and_decoder(config.network, config.hidden)
+    make_encoder, make_decoder = encoder_and_decoder(config, data_shape)
     latent_shape = (config.latent_size,)
     l2 = keras.regularizers.L2(config.l2)
     model = RegularizedAutoencoder(
@@ -115,7 +112,7 @@ def build_for_table(
 
     check_table_settings(config, network="mlp", loss="columns", contractive=0.0)
     likelihood = distributions.Columns(columns, scale=config.column_scale)
-    make_encoder, make_decoder = encoder_and_decoder(config.network, config.hidden)
+    make_encoder, make_decoder = encoder_and_decoder(config, likelihood.event_shape)
     latent_shape = (config.latent_size,)
     l2 = keras.regularizers.L2(config.l2)
     features = networks.ColumnFeatures(columns)

@@ -5,16 +5,19 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Literal
 
-from keras_gen.runs.recipes.recipe import Recipe, RunConfig, adam
+from keras_gen.runs.recipes.recipe import NetworkConfig, Recipe, adam, network_arguments
 
 if TYPE_CHECKING:
+    import keras
+
     from keras_gen import losses
     from keras_gen.models import GAN
+    from keras_gen.runs.recipes.recipe import Builders
 
 
 @dataclasses.dataclass(frozen=True)
-class GANConfig(RunConfig):
-    """Train a GAN with a DCGAN generator and a DCGAN discriminator, each with its own optimizer."""
+class GANConfig(NetworkConfig):
+    """Train a GAN: a generator and a discriminator, each with its own optimizer."""
 
     name: str = "gan"
     """Name of the run and of the SavedModel."""
@@ -22,6 +25,8 @@ class GANConfig(RunConfig):
     """Examples per training step, summed over all devices."""
     epochs: int = 45
     """Number of passes over the training data."""
+    network: Literal["dcgan", "residual", "mlp"] = "dcgan"
+    """Networks: DCGAN, residual networks, or multilayer perceptrons (mlp, for other data)."""
     latent_size: int = 64
     """Number of latent dimensions."""
     conditional: bool = False
@@ -43,7 +48,7 @@ class GANConfig(RunConfig):
     discriminator_steps: int = 1
     """Discriminator updates per generator update."""
     ema_momentum: float | None = None
-    """Momentum of averaged generator weights (EMA), which generate samples. An example is 0.999."""
+    """Momentum of the EMA generator, which then generates samples. An example is 0.999."""
     generator_learning_rate: float = 1e-3
     """Initial learning rate of Adam for the generator."""
     discriminator_learning_rate: float = 4e-4
@@ -69,17 +74,18 @@ def build(
 
     Args:
         config: The settings.
-        data_shape: Shape of one image, `(height, width, channels)`.
+        data_shape: Shape of one example.
         steps: Number of training steps of the whole run, for the two learning-rate schedules.
         num_classes: Number of classes if `config.needs_labels` is True, otherwise None.
 
     Raises:
-        ValueError: If `config.label_smoothing` is not 0 and `config.loss` does not support it.
+        ValueError: If a setting is invalid.
     """
-    from keras_gen import losses, networks
+    from keras_gen import losses
     from keras_gen.models import GAN
 
     labels = num_classes if config.conditional else None
+    generator, discriminator = _networks(config, data_shape, labels)
     loss = _loss(config)
     penalties = {
         "gradient_penalty": losses.GradientPenalty,
@@ -88,12 +94,8 @@ def build(
         "r2": losses.R2,
     }
     model = GAN(
-        generator=networks.dcgan_generator(config.latent_size, data_shape, num_classes=labels),
-        discriminator=networks.dcgan_discriminator(
-            data_shape,
-            num_classes=labels,
-            spectral_normalization=config.spectral_normalization,
-        ),
+        generator=generator,
+        discriminator=discriminator,
         seed=config.seed,
         name=config.name,
     )
@@ -117,6 +119,55 @@ def build(
         steps_per_execution=config.steps_per_execution,
     )
     return model
+
+
+def _networks(
+    config: GANConfig, data_shape: tuple[int, ...], num_classes: int | None
+) -> tuple[keras.Model, keras.Model]:
+    """Return the generator and the discriminator.
+
+    The generator has the hidden layers of the discriminator in reverse order. If `config.filters`
+    is given, the generator has half as many filters, in reverse order.
+    """
+    from keras_gen import networks
+
+    arguments = network_arguments(config, data_shape)
+    if config.network == "mlp":
+        if config.spectral_normalization:
+            raise ValueError(
+                "`spectral_normalization` must be False for network='mlp'. Received: "
+                "spectral_normalization=True. Use network='dcgan' or network='residual'."
+            )
+        generator = networks.mlp(
+            (config.latent_size,),
+            data_shape,
+            hidden=arguments["hidden"][::-1],
+            output_activation="sigmoid",
+            num_classes=num_classes,
+        )
+        discriminator = networks.mlp(
+            data_shape, (1,), activation="leaky_relu", num_classes=num_classes, **arguments
+        )
+        return generator, discriminator
+    halves = tuple(max(filters // 2, 1) for filters in reversed(config.filters)) or None
+    builders: Builders = {
+        "dcgan": (networks.dcgan_generator, networks.dcgan_discriminator),
+        "residual": (networks.residual_generator, networks.residual_discriminator),
+    }
+    make_generator, make_discriminator = builders[config.network]
+    generator = make_generator(
+        config.latent_size,
+        data_shape,
+        num_classes=num_classes,
+        **{**arguments, "filters": halves},
+    )
+    discriminator = make_discriminator(
+        data_shape,
+        num_classes=num_classes,
+        spectral_normalization=config.spectral_normalization,
+        **arguments,
+    )
+    return generator, discriminator
 
 
 def _loss(config: GANConfig) -> losses.AdversarialLoss:

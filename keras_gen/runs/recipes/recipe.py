@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from keras_gen._columns import Column
     from keras_gen.models import GenerativeModel
 
+    Builders = dict[str, tuple[Callable[..., keras.Model], Callable[..., keras.Model]]]
+
 _POSITIVE = (
     "batch_size",
     "epochs",
@@ -28,6 +30,7 @@ _POSITIVE = (
     "checkpoint_every",
     "patience",
     "clip_norm",
+    "blocks",
 )
 
 DEFAULT_HIDDEN = (512, 256)
@@ -81,6 +84,10 @@ class RunConfig:
     """Interval in training steps between checkpoints. Each epoch also ends with a checkpoint."""
     deterministic: bool = False
     """Make runs with the same seed bit-for-bit identical on the same machine and versions."""
+    image_size: tuple[int, int] | None = None
+    """Height and width in pixels to which images are scaled and cropped. Default: as they are."""
+    flip: bool = False
+    """Exchange left and right of each training image with probability 1/2, anew in each epoch."""
     skip_corrupt: bool = False
     """Skip image files that cannot be read, and warn how many were skipped."""
     binarize: bool = False
@@ -94,7 +101,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        object.__setattr__(self, "kinds", tuple(self.kinds))
+        for name in ("kinds", "hidden", "filters"):
+            if hasattr(self, name):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             must_be_positive = field.name in _POSITIVE or field.name.endswith("learning_rate")
@@ -114,6 +123,32 @@ class RunConfig:
     def needs_labels(self) -> bool:
         """Whether the model depends on the labels of the data."""
         return False
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkConfig(RunConfig):
+    """The settings of a run whose networks have a type that the user can choose.
+
+    A derived class replaces the field `network` by a field with a choice of types.
+    """
+
+    network: str = "mlp"
+    """Type of the networks: mlp, conv, dcgan or residual."""
+    hidden: tuple[int, ...] = DEFAULT_HIDDEN
+    """Units of the hidden layers from the data on (only mlp). The decoder or generator reverses."""
+    filters: tuple[int, ...] = ()
+    """Channels after each halving of the image (not mlp). Default: chosen by the image size."""
+    blocks: int = 1
+    """Residual blocks per entry of the filters (only residual)."""
+
+
+_NETWORK_DEFAULTS = {"hidden": DEFAULT_HIDDEN, "filters": (), "blocks": 1}
+_FIELDS_OF_NETWORKS = {
+    "mlp": ("hidden",),
+    "conv": ("filters",),
+    "dcgan": ("filters",),
+    "residual": ("filters", "blocks"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,32 +240,75 @@ def adam(
     return keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm, **kwargs)
 
 
-def encoder_and_decoder(
-    network: Literal["mlp", "conv"], hidden: Sequence[int]
-) -> tuple[Callable[..., keras.Model], Callable[..., keras.Model]]:
-    """Return `(make_encoder, make_decoder)`, two functions that build Keras networks.
+def network_arguments(config: NetworkConfig, data_shape: Sequence[int]) -> dict[str, Any]:
+    """Return the arguments of the builder of an encoder or a discriminator.
 
     Args:
-        network: Type of the networks: `"mlp"` for dense layers, or `"conv"` for convolutions.
-        hidden: Units of the hidden layers of an encoder of the type `"mlp"`, from the input to the
-            output. The decoder has the same layers in reverse order.
+        config: The settings of the networks.
+        data_shape: Shape of one example.
+
+    Returns:
+        `hidden`, or `filters`, or `filters` and `blocks`. If `filters` is None, the builder chooses
+        the filters.
 
     Raises:
-        ValueError: If `hidden` is not `DEFAULT_HIDDEN`, but `network` is `"conv"`.
+        ValueError: If a setting has no effect on networks of this type, or if the networks need
+            images and the examples are not images.
+    """
+    fields = _FIELDS_OF_NETWORKS[config.network]
+    for name, default in _NETWORK_DEFAULTS.items():
+        received = getattr(config, name)
+        if name not in fields and received != default:
+            raise ValueError(
+                f"`{name}` must be {default!r} for network={config.network!r}, because such a "
+                f"network does not have this setting. Received: {name}={received!r}. Omit "
+                f"`{name}`, or choose another `network`."
+            )
+    if config.network == "mlp":
+        return {"hidden": config.hidden}
+    if len(data_shape) != 3:
+        raise ValueError(
+            "`network` must be 'mlp' unless the examples are images. Received: "
+            f"network={config.network!r} for examples of shape {tuple(data_shape)}. Use "
+            "network='mlp'."
+        )
+    filters = config.filters or None
+    if config.network == "residual":
+        return {"filters": filters, "blocks": config.blocks}
+    return {"filters": filters}
+
+
+def encoder_and_decoder(
+    config: NetworkConfig, data_shape: Sequence[int]
+) -> tuple[Callable[..., keras.Model], Callable[..., keras.Model]]:
+    """Return `(make_encoder, make_decoder)`, two functions that build networks.
+
+    The decoder has the hidden layers or the filters of the encoder in reverse order.
+
+    Args:
+        config: The settings of the networks.
+        data_shape: Shape of one example.
+
+    Raises:
+        ValueError: For the same reasons as in `network_arguments`.
     """
     from keras_gen import networks
 
-    if network == "mlp":
-        encoder = functools.partial(networks.mlp, hidden=tuple(hidden))
-        decoder = functools.partial(networks.mlp, hidden=tuple(hidden)[::-1])
-        return encoder, decoder
-    if tuple(hidden) != DEFAULT_HIDDEN:
-        raise ValueError(
-            "`hidden` contains the units of the layers of network='mlp'. Received: "
-            f"hidden={tuple(hidden)!r} with network={network!r}. Omit `hidden`, or use "
-            "network='mlp'."
-        )
-    return networks.conv_encoder, networks.conv_decoder
+    builders: Builders = {
+        "mlp": (networks.mlp, networks.mlp),
+        "conv": (networks.conv_encoder, networks.conv_decoder),
+        "residual": (networks.residual_encoder, networks.residual_decoder),
+    }
+    make_encoder, make_decoder = builders[config.network]
+    arguments = network_arguments(config, data_shape)
+    reversed_arguments = {
+        name: value[::-1] if isinstance(value, tuple) else value
+        for name, value in arguments.items()
+    }
+    return (
+        functools.partial(make_encoder, **arguments),
+        functools.partial(make_decoder, **reversed_arguments),
+    )
 
 
 def check_table_settings(config: Any, **expected: object) -> None:
@@ -240,7 +318,8 @@ def check_table_settings(config: Any, **expected: object) -> None:
         config: The settings.
         **expected: The value that each setting must have for a table.
     """
-    expected = {**expected, "binarize": False, "skip_corrupt": False}
+    for_images = {"binarize": False, "skip_corrupt": False, "image_size": None, "flip": False}
+    expected = {**expected, **for_images}
     for name, value in expected.items():
         received = getattr(config, name)
         if received != value:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from keras_gen.runs.recipes.recipe import (
-    DEFAULT_HIDDEN,
+    NetworkConfig,
     Recipe,
-    RunConfig,
     adam,
     check_table_settings,
     encoder_and_decoder,
@@ -22,15 +21,13 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class VAEConfig(RunConfig):
+class VAEConfig(NetworkConfig):
     """Train a variational autoencoder: minimize -E[log p(x|z)] + KL(q(z|x) || p(z))."""
 
     name: str = "vae"
     """Name of the run and of the SavedModel."""
-    network: Literal["mlp", "conv"] = "conv"
-    """Encoder and decoder: multilayer perceptrons (mlp, tables) or convolutions (conv)."""
-    hidden: tuple[int, ...] = DEFAULT_HIDDEN
-    """Units of the hidden layers of the encoder (only mlp). The decoder reverses their order."""
+    network: Literal["mlp", "conv", "residual"] = "conv"
+    """Encoder and decoder: perceptrons (mlp, tables), convolutions (conv), or residual networks."""
     latent_size: int = 10
     """Number of latent dimensions."""
     posterior: Literal["diagonal", "full", "flow"] = "diagonal"
@@ -92,7 +89,7 @@ def build(
     posterior = _posterior(config)
     likelihood = _likelihood(config, data_shape)
     prior = _prior(config, num_classes)
-    make_encoder, make_decoder = encoder_and_decoder(config.network, config.hidden)
+    make_encoder, make_decoder = encoder_and_decoder(config, data_shape)
     labels = num_classes if config.conditional else None
     model = VAE(
         encoder=make_encoder(data_shape, (posterior.parameter_size,), num_classes=labels),
@@ -129,7 +126,7 @@ def build_for_table(config: VAEConfig, columns: Sequence[Column], steps: int) ->
         )
     posterior = _posterior(config)
     likelihood = distributions.Columns(columns, scale=config.column_scale)
-    make_encoder, make_decoder = encoder_and_decoder(config.network, config.hidden)
+    make_encoder, make_decoder = encoder_and_decoder(config, likelihood.event_shape)
     model = VAE(
         encoder=make_encoder(
             likelihood.event_shape,
