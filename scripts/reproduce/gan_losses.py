@@ -93,13 +93,22 @@ def table():
     reached = "It is reached" if min(gans) < rae < vae else "It is **not** reached"
     protocol = found[0]["protocol"]
     head = ["model", "FID", "precision", "recall", "coverage", "minutes", "seeds"]
-    return f"""`python scripts/reproduce/gan_losses.py`, {found[0]["epochs"]} epochs each,
-{sum(results.column(found, "minutes")):.0f} minutes of training in total, with two trainings at a
-time, each on one core (budget: 120). The data are MNIST; 10,000 samples are compared with the
-10,000 test images. The FID uses features of {protocol["extractor"]} ({protocol["weights"]}), and is
-not comparable with Inception FIDs. The FID between the test images and as many training images is
-{found[0]["real_fid"]:.2f}. ± is the standard deviation over seeds. The target is this order: the
-best GAN before the RAE before the VAE. {reached}.
+    return f"""`python scripts/reproduce/gan_losses.py` compares the samples of GANs, of a VAE and
+of a regularized autoencoder (RAE) on MNIST. The RAE generates from a mixture of normal
+distributions that is fitted to its latents. Each GAN loss has the penalties that are usual for
+it, as the row says.
+
+10,000 samples are compared with the 10,000 test images. A lower FID is better. Higher precision,
+recall and coverage are better. ± is the standard deviation over seeds. There are
+{found[0]["epochs"]} epochs per training.
+
+The FID uses features of `{protocol["extractor"]}` (hash of the weights: `{protocol["weights"]}`).
+It is not comparable with FIDs of papers, which use Inception features. The FID between the test
+images and as many training images is {found[0]["real_fid"]:.2f}. The target is this order: the
+best GAN first, then the RAE, then the VAE. {reached}.
+
+All trainings together took {sum(results.column(found, "minutes")):.0f} minutes, with two
+trainings at a time, each on one core. The planned limit was 120 minutes.
 
 {results.markdown(head, lines)}
 """

@@ -257,12 +257,20 @@ def table():
         minutes = np.mean([row["minutes"]["VAE"] for row in rows])
         lines.append([key[1], f"{key[2]} %", len(rows), *cells, f"{minutes:.1f}"])
     head = ["table", "removed", "masks", *methods, "minutes of the VAE"]
-    return f"""`python scripts/reproduce/imputation.py`. Lower is better; ± is the standard
-deviation over masks. `cancer`: mean squared error of the removed entries of the standardized table
-(MIWAE: 0.287 in its authors' notebook, target 0.28). `adult`, `breast`, `wine`: mean error over the
-columns with the masks of HI-VAE. All methods ran in the same process on one core. The settings of
-the VAE are the same for all tables: {found[0]["latents"]} latents, two hidden layers of
-{found[0]["hidden"]} units, {found[0]["steps"]:,} steps, {found[0]["samples"]} samples per row.
+    return f"""`python scripts/reproduce/imputation.py` removes entries of complete tables, and
+compares the methods that fill them in. The VAE is the method of this package. The others come
+from scikit-learn.
+
+The table shows the error of the filled-in entries. Lower is better. A mask says which entries are
+removed, and ± is the standard deviation over masks. Two errors are used:
+
+- `cancer`: the mean squared error of the standardized table. The authors of MIWAE report 0.287 in
+  their notebook, and the target was 0.28.
+- `adult`, `breast`, `wine`: the mean over the columns of the error of HI-VAE, with its masks.
+
+All methods ran in the same process on one core. The settings of the VAE are the same for all
+tables: {found[0]["latents"]} latents, two hidden layers of {found[0]["hidden"]} units,
+{found[0]["steps"]:,} steps, {found[0]["samples"]} samples per row.
 
 {results.markdown(head, lines)}
 """

@@ -176,21 +176,22 @@ def table():
     most = found[int(np.argmax(leads))]["set"]
     full, lead = leads.mean(), np.delete(leads, np.argmax(leads)).mean()
     head = ["set", "rows", "columns", *[name.replace("_", " ") for name in names]]
-    return f"""`python scripts/reproduce/odds.py` compares an ensemble of autoencoders with four other detectors of
-anomalies. The data are {len(found)} of the 17 tables of ODDS, a collection for this purpose.
+    return f"""`python scripts/reproduce/odds.py` compares an ensemble of autoencoders with four
+other detectors of anomalies. The data are {len(found)} of the 17 tables of ODDS, a collection for
+this purpose.
 
 The table shows the AUROC, the area under the ROC curve. 1 is perfect, 0.5 is chance. ± is the
-standard deviation over {found[0]["splits"]} random splits into training and test rows. The training
-rows have no labels and contain anomalies. All tables use the same settings.
+standard deviation over {found[0]["splits"]} random splits into training and test rows. The
+training rows have no labels and contain anomalies. All tables use the same settings.
 
-The ensemble is better than the isolation forest on {better} of {len(found)} tables. Its mean AUROC is
-higher by {full:+.3f}. Without the table `{most}`, the difference is {lead:+.3f}. The settings of the
-ensemble were chosen on the first two splits of these tables. Therefore only other tables can confirm
-the result.
+The ensemble is better than the isolation forest on {better} of {len(found)} tables. The mean
+difference in AUROC is {full:+.3f}. Without the table `{most}`, it is {lead:+.3f}. The settings of
+the ensemble were chosen on the first two splits of these tables. Therefore only other tables can
+confirm the result.
 
 The published means of the package pyod on all 17 tables are: isolation forest 0.815, autoencoder
-0.800, kNN 0.776, PCA 0.774. The machine also did other work, so compare only the order of magnitude
-of the seconds.
+0.800, kNN 0.776, PCA 0.774. The machine also did other work, so compare only the order of
+magnitude of the seconds.
 
 {results.markdown(head, lines)}
 """

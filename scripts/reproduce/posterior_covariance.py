@@ -104,13 +104,21 @@ def table():
         means = [results.spread(values, 1) for values in units]
         lines.append([f"{latents}, {pairs} pairs", "active units", *means, ""])
     head = ["latents", "", "diagonal", "full covariance", "gain, paired (95 %)"]
-    return f"""`python scripts/reproduce/posterior_covariance.py`, {found[0]["epochs"]} epochs each,
-{sum(results.column(found, "minutes")):.0f} minutes of training in total, with two trainings at a
-time, each on one core (budget: 90). MNIST is binarized dynamically, and all 10,000 test images are
-used. The scores are in nats, higher is better; log p(x) is a lower bound. Both VAEs of a pair start
-from the same weights, with covariances of 0, and see the same order of the data and the same noise.
-± is the standard deviation over seeds. The interval is Student's, for the mean of the paired
-differences. There is no target, because no such table is published.
+    return f"""`python scripts/reproduce/posterior_covariance.py` compares two posteriors of a VAE
+on MNIST: a normal distribution with a diagonal covariance, and one with a full covariance. The
+question is what the assumption of independent latents costs.
+
+The ELBO and log p(x) are in nats, averaged over all 10,000 test images. Higher is better. The
+estimate of log p(x) is too low on average. An active unit is a latent that the VAE uses. The
+training images are binarized again in every epoch, and there are {found[0]["epochs"]} epochs.
+
+Each pair has one seed. Both VAEs of a pair start from the same weights, and see the same order of
+the data and the same noise. ± is the standard deviation over seeds. The gain is the mean of the
+paired differences, with Student's 95 % interval. No such table is published, so there is no
+target.
+
+All trainings together took {sum(results.column(found, "minutes")):.0f} minutes, with two
+trainings at a time, each on one core. The planned limit was 90 minutes.
 
 {results.markdown(head, lines)}
 """

@@ -3,8 +3,10 @@
 import json
 import pathlib
 import statistics
+import textwrap
 
 DOCS = pathlib.Path(__file__).parents[2] / "docs"
+_FILLED = textwrap.TextWrapper(100, break_long_words=False, break_on_hyphens=False)
 
 
 def save(table, case, result):
@@ -63,11 +65,20 @@ def markdown(head, rows):
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 
 
+def wrapped(text):
+    """Return Markdown text whose paragraphs have lines of at most 100 characters."""
+    blocks = []
+    for block in text.split("\n\n"):
+        is_paragraph = not block.startswith(("|", "- "))
+        blocks.append(_FILLED.fill(block) if is_paragraph else block)
+    return "\n\n".join(blocks)
+
+
 def write_section(title, text):
     """Write a section of `docs/results.md`, in place of an earlier one with the same title."""
     path = DOCS / "results.md"
     head, *sections = path.read_text().split("\n## ")
-    section = f"{title}\n\n{text.strip()}\n"
+    section = f"{title}\n\n{wrapped(text.strip())}\n"
     titles = [section.split("\n")[0] for section in sections]
     if title in titles:
         sections[titles.index(title)] = section
