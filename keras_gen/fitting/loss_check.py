@@ -8,12 +8,18 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_gen._errors import mark
-from keras_gen.networks._checks import check_logits, last_activation
+from keras_gen.networks._checks import (
+    check_logits,
+    last_activation,
+    may_output_probabilities,
+)
 
 _BATCH_SIZES = (3, 5)  # two sizes, so that the batch axis cannot be confused with another axis
+_WITHOUT_LOGITS = ("KLDivergence", "kl_divergence")
 _ADVICE = (
     "Average over all axes except the first, for instance "
     "keras.ops.mean((y_true - y_pred) ** 2, axis=-1)."
@@ -40,35 +46,60 @@ def check_loss_shape(loss: Any, data_shape: Sequence[int]) -> None:
         data_shape: Shape of one example.
 
     Raises:
-        ValueError: If the loss cannot be computed, or if its first axis is not the batch axis.
+        ValueError: If the loss cannot be computed, or if its first axis is not the batch axis. If
+            the loss of an example depends on the other examples of the batch.
     """
     for batch_size in _BATCH_SIZES:
-        shape = (batch_size, *data_shape)
-        with tf.init_scope():
-            target = tf.random.stateless_uniform(shape, (0, 0), 0.2, 0.8)
-            output = tf.random.stateless_uniform(shape, (0, 1), 0.2, 0.8)
-            try:
-                values = tf.convert_to_tensor(per_example_loss(loss)(target, output))
-            except Exception as error:
-                raise ValueError(
-                    "`loss` must be a function of data and their reconstructions, "
-                    f"loss(y_true, y_pred), which have the shape {('batch', *data_shape)}. "
-                    f"Received: loss={loss!r}, which failed: {error}"
-                ) from error
+        values = _values_for_test(loss, data_shape, batch_size)
         if not values.shape.rank or values.shape[0] != batch_size:
             raise ValueError(
                 "`loss` must return one value per example, a tensor of shape (batch,) or "
                 f"(batch, ...). Received: loss={loss!r}, which returns the shape "
                 f"{tuple(values.shape)} for a batch of {batch_size} examples. {_ADVICE}"
             )
+    first = _values_for_test(loss, data_shape, batch_size, 1)
+    if not np.allclose(values[:1], first, rtol=1e-3, atol=1e-6, equal_nan=True):
+        raise ValueError(
+            "`loss` must return values per example that do not depend on the other examples of the "
+            f"batch. Received: loss={loss!r}, which returns other values for an example alone than "
+            f"for the same example in a batch of {batch_size}. {_ADVICE}"
+        )
+
+
+def _values_for_test(
+    loss: Any, data_shape: Sequence[int], batch_size: int, number: int | None = None
+) -> tf.Tensor:
+    """Compute a Keras loss for a batch of random examples, and return its values.
+
+    Args:
+        loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss.
+        data_shape: Shape of one example.
+        batch_size: Number of random examples.
+        number: Number of examples that the loss receives, from the first on. Default: all examples.
+
+    Raises:
+        ValueError: If the loss cannot be computed.
+    """
+    shape = (batch_size, *data_shape)
+    with tf.init_scope():
+        target = tf.random.stateless_uniform(shape, (0, 0), 0.2, 0.8)[:number]
+        output = tf.random.stateless_uniform(shape, (0, 1), 0.2, 0.8)[:number]
+        try:
+            return tf.convert_to_tensor(per_example_loss(loss)(target, output))
+        except Exception as error:
+            raise ValueError(
+                "`loss` must be a function of data and their reconstructions, "
+                f"loss(y_true, y_pred), which have the shape {('batch', *data_shape)}. "
+                f"Received: loss={loss!r}, which failed: {error}"
+            ) from error
 
 
 def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
     """Check that `from_logits` of a cross-entropy matches the last activation of the decoder.
 
     Args:
-        loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss. Losses other than
-            cross-entropies are accepted.
+        loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss. The function
+            checks only the cross-entropies and the KL divergence of Keras.
         decoder: The network that outputs the second argument of the loss.
 
     Raises:
@@ -76,20 +107,20 @@ def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
             versa.
     """
     found = keras.losses.get(loss)
+    name = _name_of_cross_entropy(found)
+    if name is None:
+        return
     if isinstance(found, functools.partial):
         from_logits = found.keywords.get("from_logits", False)
-        name = getattr(found.func, "__name__", "")
     else:
         from_logits = getattr(found, "from_logits", False)
-        name = getattr(found, "__name__", type(found).__name__)
-    if "crossentropy" not in name.lower().replace("_", ""):
-        return
     if not from_logits:
-        if last_activation(decoder) in ("linear", "relu", "relu6", "softplus", "tanh"):
+        if not may_output_probabilities(decoder):
+            how = "" if name in _WITHOUT_LOGITS else " with from_logits=False"
             raise ValueError(
-                f"`decoder` must output probabilities, because `loss` is {name} with "
-                f"from_logits=False. Received: {decoder.name}, whose last activation is "
-                f"{last_activation(decoder)}. Add activation='sigmoid' to its last layer."
+                f"`decoder` must output probabilities, because `loss` is {name}{how}. Received: "
+                f"{decoder.name}, whose last activation is {last_activation(decoder)}. Add "
+                "activation='sigmoid' to its last layer."
             )
         return
     try:
@@ -102,6 +133,26 @@ def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
         "compile('adam', loss=keras_gen.distributions.Bernoulli(data_shape)).",
         stacklevel=3,
     )
+
+
+def _name_of_cross_entropy(loss: Any) -> str | None:
+    """Return the name of a loss, if it is a cross-entropy or the KL divergence of Keras.
+
+    For all other losses, return None. A function of the user is another loss, even if it has the
+    name of a Keras loss.
+
+    Args:
+        loss: A `keras.losses.Loss` or a loss function, which can be inside `functools.partial`.
+    """
+    function = loss.func if isinstance(loss, functools.partial) else loss
+    candidates = type(loss).__mro__ if isinstance(loss, keras.losses.Loss) else [function]
+    for candidate in candidates:
+        name = getattr(candidate, "__name__", "")
+        of_keras = getattr(candidate, "__module__", "").startswith("keras.")
+        plain = name.lower().replace("_", "")
+        if of_keras and plain.endswith(("crossentropy", "kldivergence")):
+            return name
+    return None
 
 
 def per_example(what: str, values: tf.Tensor, x: tf.Tensor) -> tf.Tensor:

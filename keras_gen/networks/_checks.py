@@ -248,38 +248,58 @@ def _built_input_shapes(argument: str, network: keras.layers.Layer) -> Any:
 
 
 _RANGES = {
+    "celu": (-1.0, math.inf),
+    "elu": (-1.0, math.inf),
     "exponential": (0.0, math.inf),
+    "gelu": (-0.171, math.inf),
     "hard_sigmoid": (0.0, 1.0),
+    "hard_silu": (-0.375, math.inf),
     "hard_tanh": (-1.0, 1.0),
     "log_sigmoid": (-math.inf, 0.0),
     "log_softmax": (-math.inf, 0.0),
+    "mish": (-0.309, math.inf),
     "relu": (0.0, math.inf),
     "relu6": (0.0, 6.0),
+    "selu": (-1.759, math.inf),
     "sigmoid": (0.0, 1.0),
+    "silu": (-0.279, math.inf),
     "softmax": (0.0, 1.0),
     "softplus": (0.0, math.inf),
     "softsign": (-1.0, 1.0),
     "sparse_plus": (0.0, math.inf),
     "sparse_sigmoid": (0.0, 1.0),
-    "sparsemax": (0.0, 1.0),
+    "sparsemax": (0.0, math.inf),  # Keras 3.15 returns values above 1 if all inputs are negative
     "squareplus": (0.0, math.inf),
     "tanh": (-1.0, 1.0),
 }
-"""Dictionary `{name: (smallest value, largest value)}` of Keras activations. Other activations are
-not checked."""
+"""Dictionary `{name: (smallest value, largest value)}` of Keras activations. The outputs of other
+Keras activations can be any numbers."""
+
+_ACTIVATIONS = {
+    function.__name__.replace("_", ""): function.__name__
+    for name, function in vars(keras.activations).items()
+    if callable(function) and name not in ("get", "serialize", "deserialize")
+}
+"""Dictionary `{name without underscores: name}` of all Keras activations."""
+
+_LINEAR = ("BatchNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization")
+"""Keras layers without an activation whose outputs can be any numbers."""
 
 _WITHOUT_EFFECT_ON_RANGE = (
     *("Reshape", "Flatten", "Permute", "Identity", "RepeatVector"),
     *("CenterCrop", "Cropping1D", "Cropping2D", "Cropping3D"),
+    *("UpSampling1D", "UpSampling2D", "UpSampling3D"),
+    *("ZeroPadding1D", "ZeroPadding2D", "ZeroPadding3D"),
+    *("MaxPooling1D", "MaxPooling2D", "AveragePooling1D", "AveragePooling2D"),
 )
 
 
 def last_activation(network: keras.layers.Layer) -> str | None:
     """Return the name of the last activation of a network.
 
-    Layers that only move or copy values, such as `Reshape`, are ignored. A layer that consists only
-    of a linear activation is also ignored. Such a layer casts values to float32 under mixed
-    precision.
+    Layers that only move, copy or average values, such as `Reshape`, are ignored. A layer that
+    consists only of a linear activation is also ignored. Such a layer casts values to float32 under
+    mixed precision.
 
     Returns:
         The name of a Keras activation, such as `"sigmoid"`. If the last layer with weights has no
@@ -304,10 +324,35 @@ def last_activation(network: keras.layers.Layer) -> str | None:
         return None
     kind = type(network).__name__
     if hasattr(network, "activation"):
-        return getattr(network.activation, "__name__", None)
+        name = getattr(network.activation, "__name__", None)
+        # A function of the user can have the name of a Keras activation.
+        of_keras = getattr(keras.activations, name or "", network.activation)
+        return name if of_keras is network.activation else None
+    if not type(network).__module__.startswith("keras."):
+        return None
     if kind == "ReLU":
         return "relu" if not network.negative_slope and not network.threshold else None
-    return kind.lower() if kind.lower() in _RANGES else None  # such as the layer `Softmax`
+    if kind in _LINEAR:
+        return "linear"
+    return _ACTIVATIONS.get(kind.lower())  # such as the layer `Softmax`, or the operation `Sigmoid`
+
+
+def may_output_probabilities(network: keras.layers.Layer) -> bool:
+    """Return whether the outputs of a network may be probabilities.
+
+    The result is False if the last activation is a Keras activation that can return numbers outside
+    [0, 1]. If the last activation is not known, the result is True.
+
+    Example:
+        >>> may_output_probabilities(keras.Sequential(
+        ...     [keras.Input((2,)), keras.layers.Dense(3, activation="elu")]))
+        False
+    """
+    activation = last_activation(network)
+    if activation is None or activation not in _ACTIVATIONS.values():
+        return True
+    low, high = _RANGES.get(activation, _ANY_RANGE)
+    return low >= 0 and high <= 1
 
 
 def output_range(network: keras.Model) -> tuple[float, float]:

@@ -4,17 +4,19 @@ import dataclasses
 import functools
 import re
 
+import hypothesis
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import strategies as st
 from keras import losses
 from support import IMAGE, tiny_gan, tiny_vae
 
 import keras_gen
 from keras_gen import losses as adversarial
 from keras_gen import networks, objectives, regularizers
-from keras_gen.fitting.loss_check import check_loss_shape
+from keras_gen.fitting.loss_check import check_cross_entropy, check_loss_shape
 
 
 def autoencoder(activation="sigmoid", shape=IMAGE):
@@ -153,6 +155,141 @@ def test_probabilities_train_without_a_warning(loss):
 
 def test_an_unknown_activation_is_accepted():
     autoencoder(lambda x: keras.ops.clip(x, 0, 1)).compile("adam", loss="binary_crossentropy")
+
+
+def broadcast(y, p):
+    """The mean over the batch, once per example."""
+    return tf.reduce_mean(squared(y, p)) * tf.ones_like(y[:, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        broadcast,
+        lambda y, p: squared(y, p) - tf.reduce_mean(squared(y, p), axis=0, keepdims=True),
+        lambda y, p: tf.reverse(tf.reduce_mean(squared(y, p), axis=(1, 2, 3)), axis=[0]),
+    ],
+)
+def test_a_loss_whose_values_depend_on_other_examples_is_refused(loss):
+    """The score of an example would differ alone and among others."""
+    with pytest.raises(ValueError, match="do not depend on the other examples of the batch"):
+        autoencoder().compile("adam", loss=loss)
+
+
+def balanced_crossentropy(y, p):
+    return tf.nn.sigmoid_cross_entropy_with_logits(y, p)
+
+
+class BalancedCrossentropy(losses.Loss):
+    def call(self, y, p):
+        return balanced_crossentropy(y, p)
+
+
+@pytest.mark.parametrize("loss", [balanced_crossentropy, BalancedCrossentropy()])
+@pytest.mark.parametrize("activation", [None, "sigmoid"])
+def test_a_loss_of_the_user_with_the_name_of_a_cross_entropy_is_another_loss(loss, activation):
+    autoencoder(activation).compile("adam", loss=loss)
+
+
+# === Random losses ===
+
+REDUCTIONS = st.sampled_from(["mean", "sum", "max", None])
+FORMS = st.sampled_from([None] * 4 + ["transpose", "flatten", "mean of batch", "shuffled"])
+
+
+@hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+@hypothesis.given(
+    shape=st.sampled_from([(3,), (5,), (4,), (3, 5), (2, 2, 1)]),
+    axes=st.sets(st.integers(0, 3)) | st.sets(st.integers(1, 3)) | st.none(),
+    reduction=REDUCTIONS,
+    keepdims=st.booleans(),
+    form=FORMS,
+    kind=st.sampled_from(["function", "Loss", "partial"]),
+)
+def test_random_losses_are_a_mean_per_example_or_refused(
+    shape, axes, reduction, keepdims, form, kind
+):
+    rank = len(shape) + 1
+    axes = axes if axes is None else tuple(axis for axis in axes if axis < rank)
+
+    def function(y, p, scale=1.0):
+        values = scale * abs(y - p)
+        if reduction:
+            values = getattr(keras.ops, reduction)(values, axis=axes, keepdims=keepdims)
+        if form == "transpose":
+            values = tf.transpose(values)
+        elif form == "flatten":
+            values = tf.reshape(values, (-1,))
+        elif form == "mean of batch":
+            values = values * 0 + tf.reduce_mean(values)
+        elif form == "shuffled" and len(values.shape):
+            values = tf.reverse(values, axis=[0])
+        return values
+
+    class Wrapped(losses.Loss):
+        def call(self, y, p):
+            return function(y, p)
+
+    loss = {"function": function, "Loss": Wrapped(), "partial": functools.partial(function)}[kind]
+    # the values of an example must be those of the example alone
+    y, p = np.random.default_rng(0).random((2, 7, *shape), dtype=np.float32)
+    together = np.asarray(function(y, p))
+    alone = [np.asarray(function(y[i : i + 1], p[i : i + 1])) for i in range(7)]
+    per_example = all(values.shape[:1] == (1,) for values in alone)
+    per_example = per_example and together.shape == (7, *alone[0].shape[1:])
+    per_example = per_example and np.allclose(together, np.concatenate(alone), rtol=1e-5)
+    if not per_example:
+        with pytest.raises(ValueError, match="`loss` must return"):
+            check_loss_shape(loss, shape)
+        return
+    check_loss_shape(loss, shape)
+
+
+NO_ACTIVATIONS = ("get", "serialize", "deserialize", "glu", "threshold")  # or not of one argument
+ACTIVATIONS = [
+    name
+    for name in vars(keras.activations)
+    if name not in NO_ACTIVATIONS and not name.startswith("_")
+]
+AFTER = {
+    "nothing": [],
+    "shape": [keras.layers.Reshape((4, 1)), keras.layers.Flatten()],
+    "copies": [keras.layers.Reshape((4, 1)), keras.layers.UpSampling1D(2)],
+    "linear": [keras.layers.Activation("linear", dtype="float32")],
+}
+
+
+def values_of(network):
+    """Return many outputs of a network with random large weights."""
+    random = np.random.default_rng(0)
+    network.set_weights([random.normal(size=w.shape, scale=3) for w in network.get_weights()])
+    return np.asarray(network(random.normal(size=(500, 3), scale=30).astype("float32")))
+
+
+@hypothesis.settings(max_examples=80, deadline=None, derandomize=True)
+@hypothesis.given(
+    activation=st.sampled_from(ACTIVATIONS),
+    as_layer=st.booleans(),
+    after=st.sampled_from(sorted(AFTER)),
+    loss=st.sampled_from([*LOGITS, *PROBABILITIES, losses.KLDivergence(), "kl_divergence"]),
+)
+@pytest.mark.filterwarnings("ignore:`loss` is .* with from_logits=True")
+def test_random_decoders_output_what_a_cross_entropy_expects_or_are_refused(
+    activation, as_layer, after, loss
+):
+    dense = [keras.layers.Dense(4), keras.layers.Activation(activation)]
+    dense = dense if as_layer else [keras.layers.Dense(4, activation)]
+    decoder = keras.Sequential([keras.Input((3,)), *dense, *AFTER[after]])
+    values = values_of(decoder)
+    if loss in LOGITS:
+        refused = values.min() > -10 or values.max() < 10
+    else:
+        refused = values.min() < 0 or values.max() > 1
+    if refused:
+        with pytest.raises(ValueError, match="`decoder` must output"):
+            check_cross_entropy(loss, decoder)
+    else:
+        check_cross_entropy(loss, decoder)
 
 
 # === Objectives, adversarial losses and regularizers of users ===
