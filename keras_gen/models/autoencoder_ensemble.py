@@ -466,8 +466,9 @@ class AutoencoderEnsemble(AnomalyDetector):
     def _parts(self, x: tf.Tensor) -> tf.Tensor:
         """Return how much each column adds to the score of each row, `[batch, columns]`."""
         features = self._standardized(x)
-        surprise = tf.math.log1p(self._squared_residuals(features) / self.residual_variance)
-        of_features = tf.reduce_mean(surprise / self.median_score[:, None], axis=1)
+        # not `log1p`, which ONNX lacks
+        logs = tf.math.log(1.0 + self._squared_residuals(features) / self.residual_variance)
+        of_features = tf.reduce_mean(logs / self.median_score[:, None], axis=1)
         observed = tf.cast(~tf.math.is_nan(features), tf.float32)
         share = tf.reduce_mean(observed, axis=1, keepdims=True)
         return tf.math.divide_no_nan(of_features, share) @ self._in_column

@@ -1,9 +1,14 @@
 """The ensemble of autoencoders: its score, its training, its files and its errors."""
 
+import json
+import pathlib
 import re
+import subprocess
+import sys
 
 import keras
 import numpy as np
+import onnxruntime
 import pytest
 import tensorflow as tf
 from sklearn.preprocessing import StandardScaler
@@ -12,6 +17,7 @@ from keras_gen import AutoencoderEnsemble, Checkpoints, serving
 from keras_gen._columns import Column
 from keras_gen.models.autoencoder_ensemble import _Subsets
 
+CHECKS = pathlib.Path(__file__).parents[1] / "serving" / "cpp_checks.py"
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal([5.0, -300.0, 0.0, 1e4], [1.0, 20.0, 0.01, 1e3], (60, 4)).astype("float32")
 X[:, 3] += 500 * (X[:, 0] - 5)
@@ -248,6 +254,23 @@ def test_the_exported_functions_are_the_scores(ensemble, tmp_path):
     np.testing.assert_array_equal(outputs["per_feature"][0], [0, np.inf, 0, 0])
 
 
+def test_onnx_runtime_computes_the_scores(ensemble, tmp_path):
+    ensemble.export(tmp_path / "m.onnx", format="onnx", signature="score")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx")
+    names = [output.name for output in session.get_outputs()]
+    outputs = dict(zip(names, session.run(None, {"inputs": HOLES}), strict=True))
+    np.testing.assert_allclose(outputs["score"], ensemble.score(HOLES), rtol=1e-4)
+    np.testing.assert_array_equal(outputs["anomaly"], ensemble.is_anomaly(HOLES))
+
+
+def answer_of_loader(folder, signature, inputs):
+    """Return what the C++ loader of TensorFlow Serving answers, in a process of its own."""
+    command = [sys.executable, str(CHECKS), "answers", str(folder)]
+    request = json.dumps([[signature, inputs]])
+    result = subprocess.run(command, input=request, capture_output=True, text=True, check=True)
+    return json.loads(result.stdout)[0]
+
+
 @pytest.mark.usefixtures("unverified")
 def test_a_table_is_scored_by_column_and_published(of_table, tmp_path):
     rows = rows_of_table()
@@ -264,6 +287,10 @@ def test_a_table_is_scored_by_column_and_published(of_table, tmp_path):
         island=tf.constant(["B", "B", "B", "B", "B"]),
     )
     np.testing.assert_allclose(outputs["score"], of_table.score(rows[:5]), rtol=1e-4)
+    answer = answer_of_loader(folder, "score", {"inputs": rows.tolist()})
+    np.testing.assert_allclose(answer["score"], of_table.score(rows), rtol=1e-4)
+    np.testing.assert_array_equal(answer["anomaly"], of_table.is_anomaly(rows))
+    np.testing.assert_allclose(answer["per_feature"], parts, rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match=re.escape("in the column 'island'")):
         of_table.score(np.float32([[4000, 2, 7]]))
 
