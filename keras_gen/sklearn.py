@@ -27,8 +27,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     `data.read_table` infers the kind of each column. Constant columns and identifiers are then
     ignored.
 
-    As in scikit-learn, `score_samples` and `decision_function` are smaller for more anomalous rows, and
-    `predict` returns −1 for an anomaly and 1 for any other row. The `score` of a keras_gen model
+    As in scikit-learn, `score_samples` and `decision_function` are smaller for more anomalous rows,
+    and `predict` returns −1 for an anomaly and 1 for any other row. The `score` of a keras_gen model
     has the opposite sign.
 
     Args:
