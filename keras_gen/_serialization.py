@@ -294,7 +294,8 @@ def from_config(
             by name.
 
     Raises:
-        ValueError: If the constructor does not keep an argument unchanged.
+        ValueError: If the constructor does not store an argument unchanged in the attribute of the
+            same name.
     """
     config = dict(config)
     exact = config.pop(EXACT, {})

@@ -83,10 +83,12 @@ def save_anomalies(
     """Write a figure that shows and explains the examples with the largest anomaly scores.
 
     For images, the first row shows the ten images with the largest scores, with the largest score
-    on the left. The second row shows their reconstructions, and the third row their heat maps. For
-    a table, the figure has one panel per row of the table, and one bar per column. The bar is the
-    score of the entry minus the median score of the column over all rows. A panel shows only the
-    columns with the longest bars.
+    on the left. The second row shows their reconstructions, and the third row their heat maps.
+
+    For a table, the figure has four panels, one for each of the four rows of `x` with the largest
+    scores. A panel has six bars, for the six columns that explain the score of the row best. The
+    length of a bar is the score of the entry, minus the median of this column's scores over all
+    rows of `x`.
 
     Args:
         model: A model with `score` and `score_per_feature`, such as an autoencoder or a VAE.

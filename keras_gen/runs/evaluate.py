@@ -129,7 +129,7 @@ def _check_imputes(model: Any, argument: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Imputed:
-    """The result of `impute`. `print` shows the numbers of filled entries and the files."""
+    """The result of `impute`: the paths of the new files, and how many entries were filled in."""
 
     files: list[pathlib.Path]
     """The completed tables, one per imputation."""

@@ -39,8 +39,8 @@ def is_table(config: RunConfig) -> bool:
     """Return whether the data of a training run are a table, which `data.read_table` reads.
 
     Raises:
-        ValueError: If the file does not exist, or if the data are not a table but a setting of the
-            run is only for tables.
+        ValueError: If the file does not exist. Also if `kinds` or `label` is set, although the data
+            are not a table.
     """
     is_forced = bool(config.kinds or config.label)
     if is_forced and not has_table_name(config.data):

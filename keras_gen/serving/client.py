@@ -819,9 +819,9 @@ def _column_as_array(name: str, values: list[Any], dtype: str) -> np.ndarray:
 def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
     """Find the column of a table that belongs to each input of a signature.
 
-    The export replaced some characters in the names of columns by `_`, and may have appended `_`. A
-    column belongs to an input if the export can have made the name of the input from the name of
-    the column. A column with exactly the name of an input belongs to this input.
+    The name of an input is the name of its column with two changes: `_` replaces the characters
+    that TensorFlow does not allow, and some names have an additional `_` at the end. If a column
+    has exactly the name of an input, the function assigns this column to the input.
 
     Args:
         tensors: Names of the inputs.
