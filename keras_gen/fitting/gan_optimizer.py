@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -70,6 +71,7 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
     def learning_rate(self, learning_rate: Any) -> None:
         if not callable(learning_rate):
             self.check_numbers()
+            _check_learning_rate(learning_rate)
         for optimizer in self.optimizers:
             optimizer.learning_rate = learning_rate
 
@@ -131,12 +133,18 @@ class SharedLearningRate(np.lib.mixins.NDArrayOperatorsMixin):
     def assign_add(self, value: TensorLike) -> SharedLearningRate:
         """Add a number to each of the two learning rates."""
         self._optimizer.check_numbers()
-        for optimizer in self._optimizer.optimizers:
-            optimizer.learning_rate = optimizer.learning_rate + value
+        _check_number("value", value)
+        value = tf.cast(value, tf.float32)  # as the learning rates, so that no rounding remains
+        rates = [optimizer.learning_rate + value for optimizer in self._optimizer.optimizers]
+        for rate in rates:
+            _check_learning_rate(rate)
+        for optimizer, rate in zip(self._optimizer.optimizers, rates, strict=True):
+            optimizer.learning_rate = rate
         return self
 
     def assign_sub(self, value: TensorLike) -> SharedLearningRate:
         """Subtract a number from each of the two learning rates."""
+        _check_number("value", value)
         return self.assign_add(-value)
 
     def __getattr__(self, name: str) -> Any:
@@ -165,6 +173,37 @@ class SharedLearningRate(np.lib.mixins.NDArrayOperatorsMixin):
     def __repr__(self) -> str:
         """Return the learning rate of the generator as text."""
         return repr(self._variables[0])
+
+
+def _check_learning_rate(value: Any) -> None:
+    """Raise a `ValueError` unless a learning rate is one finite number of at least 0."""
+    _check_number("learning_rate", value, at_least=0, kind=" of at least 0, or a schedule of Keras")
+
+
+def _check_number(argument: str, value: Any, at_least: float = -math.inf, kind: str = "") -> None:
+    """Raise a `ValueError` unless a value is one finite number.
+
+    A symbolic tensor of a TensorFlow graph has no value yet and is not checked.
+
+    Args:
+        argument: Name of the value in the error message.
+        value: A number, an array, a tensor or a variable.
+        at_least: Smallest allowed number. Default: any number is allowed.
+        kind: End of the first sentence of the error message, after "a finite number".
+    """
+    if tf.is_tensor(value) and not hasattr(value, "numpy"):
+        return
+    try:
+        number = np.asarray(value, np.float32)
+    except (TypeError, ValueError):
+        number = np.asarray(np.nan)
+    valid = number.shape == () and np.isfinite(number) and number >= at_least
+    if not valid or isinstance(value, (str, bool)):
+        raise ValueError(
+            f"`{argument}` must be a finite number{kind}. Received: {argument}={value!r}. To set "
+            "the learning rate of one network, use `optimizer.optimizers[0]` for the generator, or "
+            "`optimizer.optimizers[1]` for the discriminator."
+        )
 
 
 def network_optimizer(

@@ -2,10 +2,12 @@
 
 import re
 
+import hypothesis
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import strategies as st
 from support import tiny, tiny_gan
 
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
@@ -151,3 +153,131 @@ def test_one_optimizer_for_both_players_is_refused():
     optimizer = keras.optimizers.Adam()
     with pytest.raises(ValueError, match="each need an optimizer of their own"):
         model.compile(optimizer, optimizer)
+
+
+# === Random learning rates and optimizers ===
+
+NUMBERS = st.floats(0, 1, width=32) | st.sampled_from([0, 1, 1e-5])
+FORMS = {
+    "number": lambda number: number,
+    "NumPy": np.float64,
+    "array": np.asarray,
+    "tensor": lambda number: tf.constant(number, tf.float32),
+    "variable": lambda number: keras.Variable(number, dtype="float32"),
+}
+INVALID = (None, "fast", "0.1", [1e-3, 1e-2], {"generator": 1e-3}, float("nan"), float("inf"), -1.0)
+CHANGES = st.tuples(
+    st.sampled_from(["set", "assign", "add", "subtract", "times", "generator", "discriminator"]),
+    st.tuples(NUMBERS, st.sampled_from(sorted(FORMS)))
+    | st.tuples(st.sampled_from(INVALID), st.just("number")),
+)
+
+
+def changed(optimizer, how, value):
+    """Change learning rates as a user writes it."""
+    if how == "set":
+        optimizer.learning_rate = value
+    elif how == "times":
+        optimizer.learning_rate = optimizer.learning_rate * value
+    elif how in ("assign", "add", "subtract"):
+        method = {"assign": "assign", "add": "assign_add", "subtract": "assign_sub"}[how]
+        getattr(optimizer.learning_rate, method)(value)
+    else:
+        optimizer.optimizers[how == "discriminator"].learning_rate = value
+
+
+def expected_rates(before, how, value):
+    """Return the two learning rates after a change, computed in float32 by NumPy."""
+    generator, discriminator = np.float32(before)
+    value = np.float32(value)
+    return {
+        "set": (value, value),
+        "assign": (value, value),
+        "add": (generator + value, discriminator + value),
+        "subtract": (generator - value, discriminator - value),
+        "times": (generator * value, generator * value),
+        "generator": (value, discriminator),
+        "discriminator": (generator, value),
+    }[how]
+
+
+@pytest.fixture(scope="module")
+def optimizers():
+    """The optimizer of a GAN by policy."""
+    found = {}
+    for policy in ("float32", "mixed_float16"):
+        keras.config.set_dtype_policy(policy)
+        found[policy] = tiny("gan").optimizer
+    keras.config.set_dtype_policy("float32")
+    return found
+
+
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+@hypothesis.given(st.lists(CHANGES, max_size=6), st.sampled_from(["float32", "mixed_float16"]))
+def test_random_changes_of_the_learning_rate_do_what_they_say(optimizers, changes, policy):
+    optimizer = optimizers[policy]
+    optimizer.learning_rate = 1e-3
+    optimizer.optimizers[1].learning_rate = 1e-2
+    for how, (value, form) in changes:
+        before = [float(each.learning_rate) for each in optimizer.optimizers]
+        invalid = value in INVALID
+        if invalid and how in ("generator", "discriminator", "times"):
+            continue  # an assignment to a Keras optimizer, or an error of NumPy
+        if invalid and how in ("add", "subtract") and value == -1.0:
+            continue  # a valid number to add
+        if invalid or min(expected_rates(before, how, value)) < 0:
+            value = value if invalid else FORMS[form](value)
+            with pytest.raises(
+                ValueError, match=r"`(learning_rate|value)` must be a finite number"
+            ):
+                changed(optimizer, how, value)
+            expected = before
+        else:
+            changed(optimizer, how, FORMS[form](value))
+            expected = expected_rates(before, how, value)
+        rates = [float(each.learning_rate) for each in optimizer.optimizers]
+        np.testing.assert_allclose(rates, expected, rtol=1e-6)
+        assert float(optimizer.learning_rate) == rates[0]
+
+
+ADAM = {"class_name": "Adam", "config": {"learning_rate": 0.25}}
+OPTIMIZERS = {
+    "object": lambda: keras.optimizers.RMSprop(0.25),
+    "name": lambda: "adamw",
+    "Name": lambda: "SGD",
+    "serialized": lambda: keras.optimizers.serialize(keras.optimizers.Lion(0.25)),
+    "dictionary": lambda: ADAM,
+    "schedule": lambda: keras.optimizers.Adam(keras.optimizers.schedules.CosineDecay(0.25, 9)),
+    "clipped": lambda: keras.optimizers.Adam(0.25, clipnorm=1.0),
+    "loss scale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam()),
+    "class": lambda: keras.optimizers.Adam,
+    "number": lambda: 0.001,
+    "list": lambda: ["adam"],
+    "misspelled": lambda: "adamm",
+    "unknown class": lambda: {"class_name": "Adamm", "config": {}},
+    "unknown argument": lambda: {"class_name": "Adam", "config": {"rate": 1.0}},
+    "pair": lambda: ("adam", "adam"),
+}
+ACCEPTED = ("object", "name", "Name", "serialized", "dictionary", "schedule", "clipped")
+
+
+@hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
+@hypothesis.given(st.sampled_from(sorted(OPTIMIZERS)), st.sampled_from(sorted(OPTIMIZERS)))
+def test_random_optimizers_are_those_of_keras_or_refused(generator, discriminator):
+    model, _ = tiny_gan()
+    given = [OPTIMIZERS[name]() for name in (generator, discriminator)]
+    wrong = [
+        player
+        for player, name in (("generator", generator), ("discriminator", discriminator))
+        if name not in ACCEPTED
+    ]
+    if wrong:
+        with pytest.raises(ValueError, match=f"`{wrong[0]}_optimizer` must"):
+            model.compile(*given)
+        return
+    model.compile(*given)
+    for found, name in zip(model.optimizer.optimizers, (generator, discriminator), strict=True):
+        expected = keras.optimizers.get(OPTIMIZERS[name]())
+        assert isinstance(found, type(expected))
+        assert found.clipnorm == expected.clipnorm
+        assert float(found.learning_rate) == float(expected.learning_rate)
