@@ -67,6 +67,39 @@ def without_labels(examples: Examples) -> Examples:
     return examples.map(lambda x, *_: x)
 
 
+def are_images(examples: Examples) -> bool:
+    """Return whether each example has the three axes of an image, `[height, width, channels]`."""
+    if isinstance(examples, IndexedExamples):
+        return examples.spec.shape.rank == 3
+    return tf.nest.flatten(examples.element_spec)[0].shape.rank == 3
+
+
+def resized(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
+    """Scale an image until it covers `size`, and cut out its center.
+
+    The proportions of the image do not change. The interpolation is cubic and antialiased, as in
+    `PIL.ImageOps.fit`.
+
+    Args:
+        image: Pixels `[height, width, channels]`. Floats are in [0, 1].
+        size: Height and width of the result, in pixels.
+    """
+    old = tf.cast(tf.shape(image)[:2], tf.float32)
+    new = tf.constant(size, tf.float32)
+    scale = tf.repeat(tf.reduce_max(new / old), 2)
+    pixels = tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=size,
+        scale=scale,
+        translation=(new - scale * old) / 2,
+        kernel_type="keyscubic",
+        antialias=True,
+    )[0]
+    if image.dtype.is_floating:
+        return tf.cast(tf.clip_by_value(pixels, 0, 1), image.dtype)
+    return tf.saturate_cast(tf.round(pixels), image.dtype)
+
+
 def to_batches(
     examples: Examples,
     batch_size: int,
@@ -74,6 +107,7 @@ def to_batches(
     shuffle: bool,
     seed: int,
     binarize: bool,
+    flip: bool = False,
 ) -> tf.data.Dataset:
     """Return a data set of float32 batches.
 
@@ -89,6 +123,8 @@ def to_batches(
         binarize: Whether to replace each pixel value p in [0, 1] by a random number, which is 1
             with probability p and otherwise 0. If `shuffle` is True, these numbers are sampled
             again in every epoch. If `shuffle` is False, every epoch has the same numbers.
+        flip: Whether to exchange left and right of each image with probability 1/2. If `shuffle` is
+            True, the images to flip are sampled again in every epoch. Default: False.
     """
     options = tf.data.Options()
     # With autotuning by tf.data, the first batch of every second epoch was two seconds late.
@@ -103,20 +139,23 @@ def to_batches(
     # If all batches have the same size, the graph knows the batch size.
     equal_batches = count > 0 and count % batch_size == 0
     batches = elements.batch(batch_size, drop_remainder=equal_batches)
-    if binarize:
+    if binarize or flip:
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=shuffle)
         batches = tf.data.Dataset.zip((batches, seeds))
 
     # One `map` with all steps, because each further `map` would cost time in every batch.
     # AutoGraph has nothing to convert here, and would need most of the time of `load`.
     @tf.autograph.experimental.do_not_convert
-    def finish(batch: Any, pixel_seed: tf.Tensor | None = None) -> Any:
+    def finish(batch: Any, batch_seed: tf.Tensor | None = None) -> Any:
         if lookup is not None:
             batch = lookup(batch)
         x, *labels = tf.nest.flatten(batch)
         x = _to_floats(x)
+        if flip:
+            uniform = tf.random.stateless_uniform((tf.shape(x)[0], 1, 1, 1), (batch_seed, 1))
+            x = tf.where(uniform < 0.5, x, tf.reverse(x, [2]))
         if binarize:
-            uniform = tf.random.stateless_uniform(tf.shape(x), (pixel_seed, 0))
+            uniform = tf.random.stateless_uniform(tf.shape(x), (batch_seed, 0))
             x = tf.cast(uniform < x, tf.float32)
         return (x, *labels) if labels else x
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import pathlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -12,8 +12,11 @@ from keras_gen._arguments import positive_int
 from keras_gen._files import PathLike
 from keras_gen.data._pipeline import (
     Examples,
+    Splits,
+    are_images,
     has_labels,
     reading_errors,
+    resized,
     to_batches,
     without_labels,
 )
@@ -47,6 +50,7 @@ def load(
     binarize: bool = False,
     background: str = "white",
     label: str | None = None,
+    flip: bool = False,
 ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
     """Load training and test data as batches of float32 values.
 
@@ -70,11 +74,10 @@ def load(
             are `x` alone.
         data_dir: Folder that contains the TFDS data sets. Default: the environment variable
             `TFDS_DATA_DIR` if it is set, otherwise `~/tensorflow_datasets`.
-        image_size: Size in pixels of the returned images, `(height, width)`. A TFDS image of
-            another size is stretched to this size. An image file of another size is scaled without
-            changing its proportions, until it covers this size. Then it is cropped at the edges.
-            Default: TFDS images keep their size, and all images of a folder get the size of the
-            first image.
+        image_size: Size in pixels of the returned images, `(height, width)`. An image of another
+            size is scaled, without changing its proportions, until it covers this size. Then it is
+            cropped at the edges. Default: images keep their size, but all images of a folder get
+            the size of the first image.
         seed: Seed of all random choices: the order of the training examples, the choice of test
             examples, and the binarized pixels. The order of the training examples changes in every
             epoch.
@@ -90,6 +93,8 @@ def load(
         label: Name of the table column that contains the class labels. This column is not part of
             `x`. Default: the column `label`, if there is one. Otherwise, if `labels` is True and
             exactly one column is called `class` or `target`, this column contains the labels.
+        flip: Whether to exchange left and right of each training image with probability 1/2. The
+            images to flip are sampled again in every epoch. Test images are not flipped.
 
     Returns:
         `(train, test)`, two data sets of batches. Images have shape
@@ -132,10 +137,10 @@ def load(
 
     Raises:
         ValueError: If the source does not exist and cannot be downloaded. If the source is empty or
-            damaged. If the source has no labels and `labels` is True. If values of an `.npz` file
-            are NaN, infinite or outside [0, 1]. The message names the place of the error: the
-            damaged file, the array and the index of the value, or the line and the column of the
-            table.
+            damaged. If `image_size` or `flip` is given and the examples are not images. If the
+            source has no labels and `labels` is True. If values of an `.npz` file are NaN, infinite
+            or outside [0, 1]. The message names the place of the error: the damaged file, the array
+            and the index of the value, or the line and the column of the table.
 
     Example:
         >>> train, test = load("mnist_mini", batch_size=100)
@@ -154,7 +159,7 @@ def load(
         train, test = read_tfds_folder(MNIST_MINI, image_size)
     elif (path := pathlib.Path(source).expanduser()).suffix == ".npz":
         _check_is_file(path)
-        train, test = read_npz(path, seed, labels)
+        train, test = _with_size(read_npz(path, seed, labels), image_size)
     elif path.is_dir():
         train, test = read_image_folder(path, image_size, labels, seed, skip_corrupt, background)
     else:
@@ -167,6 +172,13 @@ def load(
     if not labels:
         train = without_labels(train)
         test = without_labels(test)
+    if (flip or image_size is not None) and not are_images(train):
+        name = "flip" if flip else "image_size"
+        raise ValueError(
+            f"`{name}` must be {False if flip else None} unless the examples are images. Received: "
+            f"{name}={flip or image_size!r} for {source}. Omit `{name}`, or load a folder of "
+            "images, an .npz file of images or a TFDS data set of images."
+        )
     for name, examples in (("train", train), ("test", test)):
         if int(examples.cardinality()) == 0:
             raise ValueError(
@@ -175,7 +187,7 @@ def load(
             )
     with reading_errors(source):
         return (
-            to_batches(train, batch_size, shuffle=True, seed=seed, binarize=binarize),
+            to_batches(train, batch_size, shuffle=True, seed=seed, binarize=binarize, flip=flip),
             to_batches(test, batch_size, shuffle=False, seed=seed, binarize=binarize),
         )
 
@@ -258,6 +270,21 @@ def _check_image_size(image_size: tuple[int, int]) -> tuple[int, int]:
         )
     height, width = (positive_int(None, "image_size", side) for side in image_size)
     return height, width
+
+
+def _with_size(splits: Splits, image_size: tuple[int, int] | None) -> Splits:
+    """Scale the images of an .npz file to the height and width `image_size`.
+
+    Examples that are not images are returned unchanged.
+    """
+    if image_size is None or not are_images(splits.train):
+        return splits
+
+    def resize(image: tf.Tensor, *labels: tf.Tensor) -> Any:
+        image = resized(image, image_size)
+        return (image, *labels) if labels else image
+
+    return Splits(*(split.map(resize, num_parallel_calls=tf.data.AUTOTUNE) for split in splits))
 
 
 def _check_is_file(path: pathlib.Path) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from keras_gen._files import PathLike
-from keras_gen.data._pipeline import Splits
+from keras_gen.data._pipeline import Splits, resized
 
 if TYPE_CHECKING:  # this import takes a second, so functions import it when called
     import tensorflow_datasets as tfds
@@ -121,7 +121,7 @@ def _read_splits(builder: tfds.core.DatasetBuilder, image_size: tuple[int, int] 
     def select(example: dict[str, tf.Tensor]) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
         image = example[image_key]
         if image_size is not None:
-            image = _resize(image, image_size)
+            image = resized(image, image_size)
         return image if label_key is None else (image, example[label_key])
 
     def read(split: str) -> tf.data.Dataset:
@@ -143,8 +143,3 @@ def _first_key(builder: tfds.core.DatasetBuilder, kind: type) -> str | None:
     """Return the name of the first TFDS feature of the class `kind`, or None if there is none."""
     features = builder.info.features
     return next((key for key, feature in features.items() if isinstance(feature, kind)), None)
-
-
-def _resize(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
-    """Resize an image of uint8 pixels to `size`, which is `(height, width)`."""
-    return tf.cast(tf.round(tf.image.resize(image, size, antialias=True)), tf.uint8)

@@ -8,6 +8,7 @@ import unicodedata
 import keras
 import numpy as np
 import PIL.Image
+import PIL.ImageOps
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -173,7 +174,7 @@ def test_a_folder_of_images(tmp_path, layout, color):
 
 def store_tfds(folder, name, examples, label):
     """Store a TFDS data set, the last two examples as test data."""
-    features = {"image": tfds.features.Image(shape=(6, 6, 1)), "label": label}
+    features = {"image": tfds.features.Image(shape=examples[0]["image"].shape), "label": label}
     splits = {"train": enumerate(examples[:-2]), "test": enumerate(examples[-2:])}
     tfds.dataset_builders.store_as_tfds_dataset(
         name,
@@ -199,6 +200,83 @@ def test_a_tfds_data_set_is_found_by_name(tmp_path):
     assert data.number_of_classes("tiny", data_dir=tmp_path) == 3
     store_tfds(tmp_path, "unlabeled", examples, tfds.features.Scalar(np.int64))
     assert data.number_of_classes("unlabeled", data_dir=tmp_path) is None
+
+
+SMOOTH = np.round(
+    127
+    + 60 * np.sin(np.arange(40)[:, None, None] / 5 + np.arange(3))
+    + 60 * np.cos(np.arange(60)[:, None] / 7 + np.arange(3) * 2)
+).astype(np.uint8)
+"""A color image of 40×60 pixels without sharp edges."""
+
+
+@pytest.mark.parametrize("size", [(16, 16), (20, 10), (8, 30), (40, 60), (60, 90)])
+@pytest.mark.parametrize("kind", ["tfds", "uint8", "uint16", "float32"])
+def test_images_are_scaled_to_cover_the_size_and_cropped_as_pillow_does(tmp_path, kind, size):
+    """Pillow rounds between its two passes, so that it can differ by two grey values."""
+    if kind == "tfds":
+        labels = tfds.features.ClassLabel(num_classes=2)
+        store_tfds(tmp_path, "smooth", [{"image": SMOOTH, "label": 1}] * 10, labels)
+        train, test = data.load("smooth", data_dir=tmp_path, image_size=size)
+    else:
+        image = SMOOTH / np.float32(255) if kind == "float32" else SMOOTH.astype(kind)
+        image = image * 257 if kind == "uint16" else image
+        path = write(tmp_path / "x.npz", x_train=image[None], x_test=image[None], y_train=[1])
+        train, test = data.load(path, image_size=size)
+    expected = np.asarray(PIL.ImageOps.fit(PIL.Image.fromarray(SMOOTH), size[::-1])) / 255
+    for split in (train, test):
+        for image in concatenated(split):
+            np.testing.assert_allclose(image, expected, atol=2.1 / 255)
+
+
+def test_stripes_of_one_pixel_become_grey_and_edges_do_not_leave_the_range(tmp_path):
+    stripes = np.tile(np.float32([[0, 1]]), (1, 200, 100))
+    edge = np.repeat(np.float32([[0, 1]]), 100, axis=1)[None].repeat(200, axis=1)
+    path = write(tmp_path / "x.npz", x_train=np.concatenate([stripes, edge]), x_test=edge)
+    train, test = data.load(path, image_size=(9, 9))
+    images = concatenated(train)[..., 0]
+    np.testing.assert_allclose(min(images, key=np.std), 0.5, atol=0.03)
+    assert (concatenated(test).min(), concatenated(test).max()) == (0, 1)
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_training_images_are_flipped_at_random_and_test_images_never(tmp_path, labels):
+    """The column of ones tells the side. Each pass, half of the images are flipped."""
+    x = np.zeros((400, 3, 4, 2), np.float32)
+    x[:, :, 0, 0] = 1
+    x[:, 0, :, 1] = np.linspace(0, 1, 400)[:, None]
+    y = np.arange(400)
+    path = write(tmp_path / "x.npz", x_train=x, x_test=x, y_train=y, y_test=y)
+    passes = []
+    for _ in range(2):
+        train, test = data.load(path, batch_size=50, labels=labels, flip=True, seed=3)
+        for _ in range(2):
+            batches = list(train.as_numpy_iterator())
+            images = np.concatenate([batch[0] if labels else batch for batch in batches])
+            order = np.argsort(images[:, 0, 0, 1])
+            images = images[order]
+            if labels:
+                assert np.concatenate([y for _, y in batches])[order].tolist() == y.tolist()
+            flipped = images[:, 0, 3, 0] == 1
+            expected = np.where(flipped[:, None, None, None], x[:, :, ::-1], x)
+            np.testing.assert_array_equal(images, expected)
+            assert 150 < flipped.sum() < 250
+            passes.append(flipped)
+        held_out = [batch[0] if labels else batch for batch in test.as_numpy_iterator()]
+        np.testing.assert_array_equal(np.concatenate(held_out), x)
+    assert not np.array_equal(passes[0], passes[1])
+    np.testing.assert_array_equal(passes[:2], passes[2:])
+
+
+@pytest.mark.parametrize("arguments", [{"flip": True}, {"image_size": (3, 3)}])
+@pytest.mark.parametrize("source", ["penguins", "rows.npz", "pixels.csv"])
+def test_size_and_flip_are_for_images_only(tmp_path, arguments, source):
+    write(tmp_path / "rows.npz", x=np.zeros((20, 9), np.float32))
+    np.savetxt(tmp_path / "pixels.csv", RANDOM.random((20, 9)), delimiter=",")
+    path = source if source == "penguins" else tmp_path / source
+    name = next(iter(arguments))
+    with pytest.raises(ValueError, match=f"`{name}` must be .* unless the examples are images"):
+        data.load(path, **arguments)
 
 
 def test_an_unavailable_tfds_data_set_without_a_network_fails_quickly(tmp_path, monkeypatch):
