@@ -16,6 +16,7 @@ import wrapt
 
 if TYPE_CHECKING:
     from keras_gen import (
+        augmentations,
         data,
         distributions,
         evaluation,
@@ -47,6 +48,7 @@ __all__ = [
     "NonFiniteError",
     "RegularizedAutoencoder",
     "WorkerLostError",
+    "augmentations",
     "data",
     "distributions",
     "evaluation",
@@ -66,6 +68,7 @@ _WITH_CLASSES = (
     "keras_gen.networks",
     "keras_gen.distributions",
     "keras_gen.losses",
+    "keras_gen.augmentations",
     "keras_gen.regularizers",
     "keras_gen.objectives",
     "keras_gen.models",

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_gen._arguments import is_real, positive_int
 from keras_gen._typing import Array, Data, Endpoint, TensorLike
+from keras_gen.augmentations import DiffAugment
 from keras_gen.distributions import Prior, StandardNormal
 from keras_gen.distributions._checks import check_distribution, check_prior
 from keras_gen.fitting.collapse import CollapseWarning, near_duplicates
@@ -28,6 +29,7 @@ from keras_gen.networks._checks import (
 from keras_gen.networks._copies import call_network, copy_of, float32_function, network_inputs
 
 _EVERY_STEP = -1
+_SEED_OF_REAL = 1_000_000  # no penalty has this number
 _16_BITS = ("bfloat16", "float16")
 
 
@@ -93,7 +95,7 @@ class GAN(GenerativeModel):
         "fake_accuracy",
         "duplicates",
     )
-    compile_arguments = ("loss", "penalties", "discriminator_steps", "ema_momentum")
+    compile_arguments = ("loss", "penalties", "discriminator_steps", "ema_momentum", "augment")
     monitor = None
     has_encoder = False
     generates_means = False
@@ -152,6 +154,7 @@ class GAN(GenerativeModel):
         penalties: Penalty | Sequence[Penalty] | None = (),
         discriminator_steps: int = 1,
         ema_momentum: float | None = None,
+        augment: DiffAugment | None = None,
         **kwargs: Any,
     ) -> None:
         """Configure the model for training, like `keras.Model.compile`, but with two optimizers.
@@ -175,6 +178,9 @@ class GAN(GenerativeModel):
                 the first steps, (1 + step) / (10 + step) is used instead of m if it is smaller. If
                 None, `compile` makes no EMA generator. If the GAN already has an EMA generator and
                 the momentum is None, each step copies the generator's weights to the EMA generator.
+            augment: An `augmentations.DiffAugment`, which changes the real and the generated images
+                that the discriminator receives in training, for data sets of few images. Default:
+                no augmentation.
             **kwargs: Arguments of `keras.Model.compile`: `run_eagerly`, `steps_per_execution`,
                 `jit_compile` and `auto_scale_loss`.
 
@@ -203,6 +209,7 @@ class GAN(GenerativeModel):
             raise ValueError(
                 f"`ema_momentum` must be a number in [0, 1) or None. Received: {ema_momentum!r}"
             )
+        _check_augment(augment, self.data_shape)
         generator_optimizer = network_optimizer("generator", generator_optimizer)
         discriminator_optimizer = network_optimizer("discriminator", discriminator_optimizer)
         if generator_optimizer is discriminator_optimizer:
@@ -232,6 +239,7 @@ class GAN(GenerativeModel):
         self.penalties = penalties
         self.discriminator_steps = discriminator_steps
         self.ema_momentum = ema_momentum
+        self.augment = augment
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """Return the arguments of `compile`, or None if the model is not compiled."""
@@ -322,13 +330,14 @@ class GAN(GenerativeModel):
         for seed in discriminator_seeds:
             latents = self._sample_latents(x, labels, seed)
             generated = call_network(self.generator, latents, labels, training=True)
+            real, fake = self._augmented(x, generated, seed)
             with tf.GradientTape() as tape:
-                real_logits = self._logits(x, labels, training=True)
-                fake_logits = self._logits(generated, labels, training=True)
+                real_logits = self._logits(real, labels, training=True)
+                fake_logits = self._logits(fake, labels, training=True)
                 discriminator_regularization = self.regularization_loss(self.discriminator)
                 of_examples = self._discriminator_loss(x, real_logits, fake_logits)
                 discriminator_loss = self.average(of_examples, weight)
-                penalty_loss = self.average(self._penalty(x, generated, labels, seed), weight)
+                penalty_loss = self.average(self._penalty(real, fake, labels, seed), weight)
                 loss = discriminator_loss + penalty_loss + discriminator_regularization
             terms = {"discriminator_loss": discriminator_loss, "penalty_loss": penalty_loss}
             variables = self.discriminator.trainable_variables
@@ -337,7 +346,8 @@ class GAN(GenerativeModel):
         with tf.GradientTape() as tape:
             latents = self._sample_latents(x, labels, generator_seed)
             generated = call_network(self.generator, latents, labels, training=True)
-            generator_loss = self._generator_loss(x, generated, labels, weight, training=True)
+            real, fake = self._augmented(x, generated, generator_seed)
+            generator_loss = self._generator_loss(real, fake, labels, weight, training=True)
             generator_regularization = self.regularization_loss(self.generator)
             loss = generator_loss + generator_regularization
         variables = self.generator.trainable_variables + self.prior.trainable_variables
@@ -416,6 +426,16 @@ class GAN(GenerativeModel):
         if self.prior.num_classes:
             return self.prior.distribution(labels).sample(seed=seed)
         return self.prior.distribution().sample(tf.shape(x)[0], seed=seed)
+
+    def _augmented(
+        self, x: tf.Tensor, generated: tf.Tensor, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the real and the generated examples that the discriminator receives."""
+        if self.augment is None:
+            return x, generated
+        fold_in = tf.random.experimental.stateless_fold_in
+        real = self.augment(x, fold_in(seed, _SEED_OF_REAL))
+        return real, self.augment(generated, fold_in(seed, _SEED_OF_REAL + 1))
 
     def _logits(self, x: tf.Tensor, labels: tf.Tensor | None, training: bool) -> tf.Tensor:
         return tf.cast(call_network(self.discriminator, x, labels, training), tf.float32)
@@ -595,6 +615,22 @@ class GAN(GenerativeModel):
                 [self._data_spec(), *condition],
             ),
         }
+
+
+def _check_augment(augment: DiffAugment | None, data_shape: tuple[int, ...]) -> None:
+    """Check the argument `augment` of `GAN.compile`."""
+    if augment is None:
+        return
+    if not isinstance(augment, DiffAugment):
+        raise ValueError(
+            "`augment` of a GAN must be a keras_gen.augmentations.DiffAugment or None. Received: "
+            f"{augment!r}."
+        )
+    if len(data_shape) != 3:
+        raise ValueError(
+            "`augment` must be None unless the data are images (height, width, channels). "
+            f"Received: {augment!r} for data of shape {data_shape}. Omit `augment`."
+        )
 
 
 def _common_num_classes(

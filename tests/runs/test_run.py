@@ -176,6 +176,7 @@ def test_every_setting_reaches_the_model():
         "ema_momentum": 0.9,
         "spectral_normalization": True,
         "conditional": True,
+        "augment": ("color", "cutout"),
     }
     gan = build(GANConfig(**losses, **more), image, 10, num_classes=3)
     assert repr(gan.loss) == "Minimax(label_smoothing=0.1)"
@@ -184,6 +185,7 @@ def test_every_setting_reaches_the_model():
         == "(R1(weight=2.0, every=4), DRAGAN(weight=2.0, target=1.0, noise=0.5, every=4))"
     )
     assert (gan.discriminator_steps, gan.ema_momentum, gan.num_classes) == (2, 0.9, 3)
+    assert gan.augment.changes == ("color", "cutout")
     assert any(
         isinstance(layer, keras.layers.SpectralNormalization) for layer in gan.discriminator.layers
     )

@@ -45,7 +45,7 @@ class AutoencoderConfig(NetworkConfig):
     loss: str = "binary_crossentropy"
     """Reconstruction loss L: the name of a Keras loss, such as mse, or columns for a table."""
     column_scale: Literal["optimal", "learned", "decoded", "mixture"] = "optimal"
-    """σ of numbers in a table, either one per column (optimal, learned), decoded, or a mixture."""
+    """σ of numbers in a table. optimal, learned: one per column. decoded: per row. Or mixture."""
     learning_rate: float = 1e-3
     """Initial learning rate of Adam."""
     patience: int | None = None

@@ -49,6 +49,8 @@ class GANConfig(NetworkConfig):
     """Discriminator updates per generator update."""
     ema_momentum: float | None = None
     """Momentum of the EMA generator, which then generates samples. An example is 0.999."""
+    augment: tuple[Literal["color", "translation", "cutout"], ...] = ()
+    """Random changes of the images that the discriminator receives, for few training images."""
     generator_learning_rate: float = 1e-3
     """Initial learning rate of Adam for the generator."""
     discriminator_learning_rate: float = 4e-4
@@ -81,7 +83,7 @@ def build(
     Raises:
         ValueError: If a setting is invalid.
     """
-    from keras_gen import losses
+    from keras_gen import augmentations, losses
     from keras_gen.models import GAN
 
     labels = num_classes if config.conditional else None
@@ -116,6 +118,7 @@ def build(
         ],
         discriminator_steps=config.discriminator_steps,
         ema_momentum=config.ema_momentum,
+        augment=augmentations.DiffAugment(config.augment) if config.augment else None,
         steps_per_execution=config.steps_per_execution,
     )
     return model

@@ -55,13 +55,13 @@ class RunConfig:
     """
 
     data: str = "mnist_mini"
-    """mnist_mini or penguins (embedded), a TFDS data set, an image folder, .npz, or a table."""
+    """mnist_mini, penguins, a TFDS data set, a folder of images, an .npz file, or a table file."""
     data_dir: str | None = None
     """Folder of all TFDS data sets. Default: TFDS_DATA_DIR if set, else ~/tensorflow_datasets."""
     batch_size: int = 128
     """Examples per training step, summed over all devices."""
     steps_per_execution: int = 1
-    """Training steps per compiled call. More steps are faster but delay progress and Ctrl-C."""
+    """Training steps per call of TensorFlow. More is faster, but delays the display and Ctrl-C."""
     strategy: Literal["single", "mirrored", "multiworker"] = "single"
     """single: one device. mirrored: all local GPUs. multiworker: all workers of TF_CONFIG."""
     epochs: int = 40
@@ -75,9 +75,9 @@ class RunConfig:
     savedmodels: pathlib.Path = pathlib.Path("savedmodels")
     """Folder of all SavedModels. The new version is the subfolder NAME/<next integer>."""
     kinds: tuple[str, ...] = ()
-    """Kinds of columns that replace the inferred kinds, NAME=KIND, such as visits=count."""
+    """Kinds of columns of a table, NAME=KIND, such as visits=count. They replace inferred kinds."""
     label: str | None = None
-    """Column of a table that `evaluate` predicts after training a classifier on generated rows."""
+    """Column of a table. evaluate trains classifiers on generated rows to predict this column."""
     images_every: int = 10
     """Interval in epochs between images of samples. The last epoch always writes images."""
     checkpoint_every: int | None = None
@@ -85,13 +85,13 @@ class RunConfig:
     deterministic: bool = False
     """Make runs with the same seed bit-for-bit identical on the same machine and versions."""
     image_size: tuple[int, int] | None = None
-    """Height and width in pixels to which images are scaled and cropped. Default: as they are."""
+    """Scale and crop images to this height and width in pixels. Default: keep their size."""
     flip: bool = False
-    """Exchange left and right of each training image with probability 1/2, anew in each epoch."""
+    """Mirror each training image left to right with probability 1/2, resampled in each epoch."""
     skip_corrupt: bool = False
     """Skip image files that cannot be read, and warn how many were skipped."""
     binarize: bool = False
-    """Sample pixels as 0 or 1 (grey value = probability of 1). Training resamples each epoch."""
+    """Sample each pixel as 0 or 1, with its grey value as probability. Resample in each epoch."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Schedule of the learning rate: cosine decay to 0, or constant."""
     warm_up: int = 0
@@ -135,9 +135,9 @@ class NetworkConfig(RunConfig):
     network: str = "mlp"
     """Type of the networks: mlp, conv, dcgan or residual."""
     hidden: tuple[int, ...] = DEFAULT_HIDDEN
-    """Units of the hidden layers from the data on (only mlp). The decoder or generator reverses."""
+    """Hidden units of the encoder or discriminator (mlp). The other network reverses the order."""
     filters: tuple[int, ...] = ()
-    """Channels after each halving of the image (not mlp). Default: chosen by the image size."""
+    """Channels after each halving of the image size (not mlp). Default: from the image size."""
     blocks: int = 1
     """Residual blocks per entry of the filters (only residual)."""
 

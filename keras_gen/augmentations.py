@@ -1,0 +1,159 @@
+"""Random changes of images that the discriminator of a GAN sees, for data sets of few images.
+
+Pass an augmentation to a GAN with `compile(augment=DiffAugment())`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import keras
+import tensorflow as tf
+
+from keras_gen._arguments import is_real
+from keras_gen._serialization import Serializable
+from keras_gen._typing import TensorLike
+
+COLOR = "color"
+TRANSLATION = "translation"
+CUTOUT = "cutout"
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class DiffAugment(Serializable):
+    """Change each image at random, with operations that are differentiable in the pixels.
+
+    With few training images, the discriminator can recognize each of them. Therefore a GAN applies
+    the augmentation to real and to generated images, in the updates of both networks, and at the
+    points of the penalties (Zhao et al. 2020, arXiv:2006.10738). The generator then learns the
+    distribution of images that are not augmented.
+
+    The changes are applied in the order of this list. The results can lie outside the range of the
+    pixels. They are not clipped, because clipped pixels would have no gradient.
+
+    - `"color"`: A number is added to all pixels, at most a quarter of the range. Then the
+      saturation is multiplied by a factor in [0, 2), and the contrast by a factor in [0.5, 1.5).
+    - `"translation"`: The image is moved. The pixels behind its edges get the middle value of the
+      range.
+    - `"cutout"`: A rectangle at a random place gets the middle value of the range. It can extend
+      beyond the edges of the image.
+
+    Args:
+        changes: The changes to apply, one or more of `"color"`, `"translation"` and `"cutout"`.
+            Default: all three.
+        translation: Largest number of pixels by which the image is moved up, down, left or right,
+            as a fraction of its height or width. Default: 1/8.
+        cutout: Height and width of the rectangle, as a fraction of the image's height and width.
+            Default: 1/2.
+        data_range: Smallest and largest value of a pixel. Default: `(0.0, 1.0)`.
+
+    Raises:
+        ValueError: If an argument is invalid.
+
+    Example:
+        >>> images = tf.random.stateless_uniform((2, 8, 8, 3), seed=(0, 0))
+        >>> DiffAugment()(images, seed=(1, 2)).shape.as_list()
+        [2, 8, 8, 3]
+    """
+
+    def __init__(
+        self,
+        changes: Sequence[str] = (COLOR, TRANSLATION, CUTOUT),
+        translation: float = 0.125,
+        cutout: float = 0.5,
+        data_range: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        known = (COLOR, TRANSLATION, CUTOUT)
+        is_list = isinstance(changes, (tuple, list))
+        if not is_list or not changes or not all(change in known for change in changes):
+            raise ValueError(
+                "`changes` must contain one or more of 'color', 'translation' and 'cutout'. "
+                f"Received: changes={changes!r}."
+            )
+        for name, value in (("translation", translation), ("cutout", cutout)):
+            if not is_real(value) or not 0 < value <= 1:
+                raise ValueError(
+                    f"`{name}` must be a number above 0, and at most 1. Received: {name}={value!r}."
+                )
+        if len(data_range) != 2 or not data_range[0] < data_range[1]:
+            raise ValueError(
+                "`data_range` must be the smallest and the largest value of a pixel, such as "
+                f"(0.0, 1.0). Received: data_range={data_range!r}."
+            )
+        self.changes = tuple(changes)
+        self.translation = float(translation)
+        self.cutout = float(cutout)
+        self.data_range = (float(data_range[0]), float(data_range[1]))
+
+    def __call__(self, x: tf.Tensor, seed: TensorLike) -> tf.Tensor:
+        """Return the changed images, with the shape and the dtype of `x`.
+
+        Args:
+            x: Images `[batch, height, width, channels]`.
+            seed: Stateless seed, int32 `[2]`. Each image of the batch has its own random numbers.
+        """
+        low, high = self.data_range
+        middle = tf.cast((low + high) / 2, x.dtype)
+        seeds = tf.unstack(tf.random.experimental.stateless_split(seed, 3))
+        x = x - middle
+        if COLOR in self.changes:
+            x = _with_random_color(x, (high - low) / 4, seeds[0])
+        if TRANSLATION in self.changes:
+            x = _moved(x, self.translation, seeds[1])
+        if CUTOUT in self.changes:
+            x = _with_cutout(x, self.cutout, seeds[2])
+        return x + middle
+
+
+def _with_random_color(x: tf.Tensor, brightness: float, seed: tf.Tensor) -> tf.Tensor:
+    """Change the brightness, the saturation and the contrast of images.
+
+    The saturation is the distance of each channel from the mean of the channels of its pixel. The
+    contrast is the distance of each pixel from the mean of its image.
+
+    Args:
+        x: Images `[batch, height, width, channels]`, whose middle value is 0.
+        brightness: Largest absolute value that is added.
+        seed: Stateless seed.
+    """
+    uniform = tf.random.stateless_uniform((3, tf.shape(x)[0], 1, 1, 1), seed)
+    added, saturation, contrast = tf.unstack(tf.cast(uniform, x.dtype))
+    x = x + brightness * (2 * added - 1)
+    grey = tf.reduce_mean(x, axis=3, keepdims=True)
+    x = grey + 2 * saturation * (x - grey)
+    mean = tf.reduce_mean(x, axis=(1, 2, 3), keepdims=True)
+    return mean + (contrast + 0.5) * (x - mean)
+
+
+def _moved(x: tf.Tensor, fraction: float, seed: tf.Tensor) -> tf.Tensor:
+    """Move images up or down and left or right, and fill with 0."""
+    row_seed, column_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    for axis, axis_seed in ((1, row_seed), (2, column_seed)):
+        size = x.shape[axis]
+        largest = round(fraction * size)
+        shifts = tf.random.stateless_uniform(
+            tf.shape(x)[:1], axis_seed, -largest, largest + 1, tf.int32
+        )
+        padding = [[0, 0]] * 4
+        padding[axis] = [largest, largest]
+        # Pixel i of the result is pixel i + shift of the image.
+        indices = largest + shifts[:, None] + tf.range(size)
+        x = tf.gather(tf.pad(x, padding), indices, axis=axis, batch_dims=1)
+    return x
+
+
+def _with_cutout(x: tf.Tensor, fraction: float, seed: tf.Tensor) -> tf.Tensor:
+    """Replace a rectangle of each image by 0. The center of the rectangle is a random pixel."""
+    row_seed, column_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
+    inside = []
+    for axis, axis_seed in ((1, row_seed), (2, column_seed)):
+        size = x.shape[axis]
+        length = max(round(fraction * size), 1)
+        # An even length has its center between two pixels, so that there is one more place.
+        places = size + 1 - length % 2
+        center = tf.random.stateless_uniform(tf.shape(x)[:1], axis_seed, 0, places, tf.int32)
+        start = center[:, None] - length // 2
+        inside.append((tf.range(size) >= start) & (tf.range(size) < start + length))
+    rows, columns = inside
+    rectangle = rows[:, :, None, None] & columns[:, None, :, None]
+    return tf.where(rectangle, tf.zeros((), x.dtype), x)
