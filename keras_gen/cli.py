@@ -113,7 +113,7 @@ class Train:
     config: ClassVar[RunConfig | None] = None
     """The kind of model and its settings."""
     resume: pathlib.Path | None = None
-    """Resume the interrupted run in this folder from its newest checkpoint. KIND can be omitted."""
+    """Continue the interrupted run in this folder. The kind of model is then not needed."""
     dry_run: bool = False
     """Print the configuration, the parameters, the memory and the time. Write no file."""
 
@@ -163,9 +163,9 @@ class Impute:
     data: str
     """Table with missing entries. It has the columns of the training table, in any order."""
     output: pathlib.Path
-    """Completed table. Other entries, columns and the order of the rows are copied as they are."""
+    """File for the completed table. Entries that are not missing are copied unchanged."""
     num_imputations: int | None = None
-    """Number of completed tables with sampled entries, NAME-1, NAME-2, … Default: estimates."""
+    """Write this many tables NAME-1, NAME-2, … with sampled entries. Default: one, of estimates."""
     num_samples: int = 1000
     """Number of samples of the latents per row. More samples make the estimates more accurate."""
     seed: int = 0
@@ -188,9 +188,9 @@ class Score:
     data: str
     """A table, an .npz file with the array x, or a folder of images."""
     output: pathlib.Path
-    """Table of scores to write: .csv, .tsv, .parquet or .xlsx."""
+    """File for the scores: .csv, .tsv, .parquet or .xlsx."""
     heat_maps: pathlib.Path | None = None
-    """Folder for one PNG file per image: the image, its reconstruction and its heat map."""
+    """Folder for one PNG file per image, with the image, its reconstruction and its heat map."""
 
     def __call__(self) -> None:
         """Write the table of scores, and print its path."""
@@ -245,7 +245,7 @@ class Explore:
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """Measure whether independent latents (diagonal posterior) were adequate for a trained VAE."""
+    """Measure what a trained VAE loses because its posterior assumes independent latents."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run of a VAE with a diagonal posterior, such as runs/vae."""
@@ -323,7 +323,7 @@ class GlobalFlags:
         tyro.conf.UseAppendAction[tuple[str, ...]],
         tyro.conf.arg(name="import", metavar="FILE|MODULE"),
     ] = ()
-    """Python file or module to import first, for instance to register a kind of model."""
+    """Python file or module to import first. The file can register a kind of model."""
     debug: tyro.conf.FlagCreatePairsOff[bool] = False
     """Print the traceback of an error."""
     version: tyro.conf.FlagCreatePairsOff[bool] = False

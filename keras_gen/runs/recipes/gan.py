@@ -42,13 +42,13 @@ class GANConfig(NetworkConfig):
     penalty_weight: float = 10.0
     """Weight of the penalties."""
     penalty_every: int = 1
-    """Interval in training steps between uses of the penalties."""
+    """Use the penalties in one of this many steps, with their weight multiplied by this number."""
     spectral_normalization: bool = False
-    """Keep the spectral norm of each kernel of the discriminator at 1."""
+    """Keep the largest singular value of each kernel of the discriminator at 1."""
     discriminator_steps: int = 1
     """Discriminator updates per generator update."""
     ema_momentum: float | None = None
-    """Momentum of the EMA generator, which then generates samples. An example is 0.999."""
+    """Average the generator weights with this momentum, such as 0.999, for generation (EMA)."""
     augment: tuple[Literal["color", "translation", "cutout"], ...] = ()
     """Random changes of the images that the discriminator receives, for few training images."""
     generator_learning_rate: float = 1e-3
@@ -56,7 +56,7 @@ class GANConfig(NetworkConfig):
     discriminator_learning_rate: float = 4e-4
     """Initial learning rate of Adam for the discriminator."""
     beta_1: float = 0.5
-    """beta_1 of Adam (decay of the mean gradient), for the generator and the discriminator."""
+    """Decay rate of the mean gradient in Adam, for the generator and the discriminator."""
     schedule: Literal["cosine", "constant"] = "constant"
     """Schedule of both learning rates: cosine decay to 0, or constant."""
 

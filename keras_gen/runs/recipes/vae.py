@@ -41,11 +41,11 @@ class VAEConfig(NetworkConfig):
     likelihood: Literal["bernoulli", "continuous_bernoulli", "normal", "categorical", "columns"] = (
         "bernoulli"
     )
-    """Likelihood p(x|z). categorical: of 256 grey values. columns: one distribution per column."""
+    """Likelihood p(x|z) of the data. categorical: 256 grey values. columns: rows of a table."""
     scale: float | Literal["shared", "optimal", "per_element"] = "optimal"
-    """σ of the normal likelihood: a number, learned (shared), optimal, or decoded (per_element)."""
+    """σ of the normal likelihood: a number, one learned (shared) or optimal σ, or one per pixel."""
     column_scale: Literal["optimal", "learned", "decoded", "mixture"] = "mixture"
-    """σ of numbers in a table, either one per column (optimal, learned), decoded, or a mixture."""
+    """σ of numbers in a table. optimal, learned: one per column. decoded: per row. Or mixture."""
     objective: Literal["elbo", "iwae"] = "elbo"
     """Lower bound of log p(x) that the training maximizes."""
     num_samples: int = 1
