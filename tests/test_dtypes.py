@@ -2,10 +2,12 @@
 
 import itertools
 
+import hypothesis
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import strategies as st
 from keras import layers
 from support import CLASSES, IMAGE, LATENTS, SERVED, tiny
 from test_combinations import LEVELS, LIKELIHOODS, PAIRS, target_of, vae_of
@@ -96,6 +98,70 @@ def test_training_is_that_of_a_plain_keras_model(policy, optimizer, by):
     for mine, theirs in zip(model.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert type(model.optimizer) is type(plain.optimizer)
+
+
+RANDOM_OPTIMIZERS = {
+    **{name: lambda name=name: name for name in ("sgd", "rmsprop", "adagrad", "adamax", "lion")},
+    "adam": lambda: keras.optimizers.Adam(0.01),
+    "adamw": lambda: keras.optimizers.AdamW(0.01, weight_decay=0.1),
+    "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
+    "clipped": lambda: keras.optimizers.RMSprop(0.01, clipnorm=0.1),
+    "schedule": lambda: keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.1, 9)),
+    "accumulation": lambda: keras.optimizers.SGD(0.1, gradient_accumulation_steps=2),
+    "loss scale": lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)),
+    "nadam": lambda: "nadam",
+    "amsgrad": lambda: keras.optimizers.Adam(0.01, amsgrad=True),
+}
+FAIL_IN_BFLOAT16 = ("nadam", "amsgrad")
+"""Optimizers of Keras that fail in bfloat16."""
+
+
+@pytest.mark.usefixtures("keras_own_adam")
+@pytest.mark.filterwarnings("ignore:.*overflow encountered in cast")  # Keras, in float16
+@hypothesis.settings(
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
+)
+@hypothesis.given(
+    policies=st.tuples(*[st.sampled_from(["float32", *POLICIES])] * 2),
+    common=st.sampled_from([None, None, None, *POLICIES]),
+    optimizer=st.sampled_from(sorted(RANDOM_OPTIMIZERS)),
+    loss=st.sampled_from(["mse", "mae", "huber", "log_cosh"]),
+    weights=st.sampled_from([None, 0.25]),
+)
+def test_random_policies_and_optimizers_train_as_plain_keras_does_or_are_refused(
+    policies, common, optimizer, loss, weights
+):
+    keras.config.set_dtype_policy(common or "float32")
+    keras.utils.set_random_seed(0)
+    encoder, decoder = (
+        networks_of(None if common else policy)[i] for i, policy in enumerate(policies)
+    )
+    inputs = keras.Input((4,))
+    clones = [keras.models.clone_model(network) for network in (encoder, decoder)]
+    plain = keras.Model(inputs, clones[1](clones[0](inputs)))
+    model = keras_gen.RegularizedAutoencoder(encoder, decoder)
+    plain.set_weights(model.get_weights())
+    in_bfloat16 = any(variable.dtype == "bfloat16" for variable in model.trainable_variables)
+    if in_bfloat16 and optimizer in FAIL_IN_BFLOAT16:
+        with pytest.raises(ValueError, match="works in bfloat16"):
+            model.compile(RANDOM_OPTIMIZERS[optimizer](), loss=loss)
+        return
+    for each in (plain, model):
+        each.compile(RANDOM_OPTIMIZERS[optimizer](), loss=loss, run_eagerly=True)
+    if in_bfloat16 and optimizer.startswith("adam"):
+        # that of Keras does nothing
+        assert np.isfinite(model.train_on_batch(X, return_dict=True)["loss"])
+        return
+    sample_weight = None if weights is None else np.linspace(weights, 1, 8, dtype="float32")
+    for _ in range(3):
+        expected = plain.train_on_batch(X, X, sample_weight, return_dict=True)["loss"]
+        found = model.train_on_batch(X, sample_weight=sample_weight, return_dict=True)["loss"]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    for mine, theirs in zip(model.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def of_every_pair():
