@@ -54,6 +54,7 @@ SLOW = {
     ),
     "test_fuzz.py::test_hundreds_of_damaged_files_are_errors_of_ours[*": (
         "test_fuzz.py::test_damaged_files_are_errors_of_ours[*",
+        "test_fuzz.py::test_hundreds_of_damaged_checkpoints_are_found",
     ),
     # two processes each, several times
     "runs/test_strategies.py::test_two_workers_end_where_one_process_with_the_doubled_batch_does": (

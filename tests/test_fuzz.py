@@ -19,7 +19,9 @@ from support import IMAGE, tiny
 sys.path.insert(0, str(pathlib.Path(__file__).parent / "runs"))
 from command import Forked
 
+from keras_gen._files import damaged_files
 from keras_gen.fitting import CheckpointError, Checkpoints
+from keras_gen.fitting.checkpoints import CHECKSUMS
 from keras_gen.runs import RunFolder
 from keras_gen.serving import verify
 
@@ -49,7 +51,8 @@ def damage(folder, copy, seed):
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(folder, copy)
     files = sorted(path for path in copy.rglob("*") if path.is_file())
-    chosen = random.Random(seed).choice(files)
+    # another generator than that of the damage, or each file would have two kinds of damage only
+    chosen = random.Random(f"file {seed}").choice(files)
     chosen.write_bytes(damaged(chosen.read_bytes(), seed) if chosen.stat().st_size else b"x")
     return chosen
 
@@ -110,6 +113,8 @@ def _fuzz(kind, source, seeds):
 
 # === Tests ===
 
+MANY = range(100, 350)
+
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
@@ -141,9 +146,25 @@ def test_damaged_files_are_errors_of_ours(kind, sources, tmp_path):
         assert any("must be an intact model file" in str(outcome) for outcome in outcomes)
 
 
+def test_hundreds_of_damaged_checkpoints_are_found(sources, tmp_path):
+    """The damaged copies of the test below, without a training for each of them."""
+    damaged_parts = set()
+    for seed in MANY:
+        copy = tmp_path / "copy"
+        path = damage(sources / "checkpoints", copy, seed)
+        original = sources / "checkpoints" / path.relative_to(copy)
+        problems = damaged_files(path.parent, CHECKSUMS)
+        if path.read_bytes() == original.read_bytes():
+            assert not problems
+            continue
+        assert any(path.name in problem for problem in problems)
+        damaged_parts.add((path.name, path.stat().st_size == 0))
+    assert len(damaged_parts) == 8  # each of four files was emptied, and changed
+
+
 @pytest.mark.parametrize("kind", ["checkpoints", "models"])
 def test_hundreds_of_damaged_files_are_errors_of_ours(kind, sources, tmp_path):
-    outcomes_of(kind, sources / kind, range(100, 350), tmp_path, 1500)
+    outcomes_of(kind, sources / kind, MANY, tmp_path, 1500)
 
 
 def test_damage_to_a_savedmodel_is_a_problem(published, tmp_path):
