@@ -21,22 +21,25 @@ CUTOUT = "cutout"
 
 @keras.saving.register_keras_serializable("keras_gen")
 class DiffAugment(Serializable):
-    """Change each image at random, with operations that are differentiable in the pixels.
+    """Change each image at random, with operations that are differentiable with respect to pixels.
 
-    With few training images, the discriminator can recognize each of them. Therefore a GAN applies
-    the augmentation to real and to generated images, in the updates of both networks, and at the
-    points of the penalties (Zhao et al. 2020, arXiv:2006.10738). The generator then learns the
+    If there are few training images, the discriminator of a GAN can recognize each of them. The
+    augmentation prevents this (Zhao et al. 2020, arXiv:2006.10738). A GAN applies the augmentation
+    to real and to generated images, in the updates of both networks. The GAN also applies the
+    augmentation to the points at which penalties compute gradients. The generator then learns the
     distribution of images that are not augmented.
 
-    The changes are applied in the order of this list. The results can lie outside the range of the
-    pixels. They are not clipped, because clipped pixels would have no gradient.
+    The changes are applied in the order of the following list. The values of the result can lie
+    outside the range of the pixels. They are not clipped, because clipped values would have no
+    gradient.
 
-    - `"color"`: A number is added to all pixels, at most a quarter of the range. Then the
-      saturation is multiplied by a factor in [0, 2), and the contrast by a factor in [0.5, 1.5).
-    - `"translation"`: The image is moved. The pixels behind its edges get the middle value of the
+    - `"color"`: A random number is added to all pixels of an image. Its absolute value is at most a
+      quarter of the range. Then the saturation is multiplied by a factor in [0, 2), and the
+      contrast by a factor in [0.5, 1.5).
+    - `"translation"`: The image is moved. Pixels that become empty get the middle value of the
       range.
-    - `"cutout"`: A rectangle at a random place gets the middle value of the range. It can extend
-      beyond the edges of the image.
+    - `"cutout"`: A rectangle at a random place gets the middle value of the range. The rectangle
+      can extend beyond the edges of the image.
 
     Args:
         changes: The changes to apply, one or more of `"color"`, `"translation"` and `"cutout"`.
@@ -126,7 +129,7 @@ def _with_random_color(x: tf.Tensor, brightness: float, seed: tf.Tensor) -> tf.T
 
 
 def _moved(x: tf.Tensor, fraction: float, seed: tf.Tensor) -> tf.Tensor:
-    """Move images up or down and left or right, and fill with 0."""
+    """Move images by random distances up or down, and left or right. Empty pixels become 0."""
     row_seed, column_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     for axis, axis_seed in ((1, row_seed), (2, column_seed)):
         size = x.shape[axis]

@@ -27,9 +27,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     `data.read_table` infers the kind of each column. Constant columns and identifiers are then
     ignored.
 
-    As in scikit-learn, `score_samples` and `decision_function` are smaller for more anomalous rows,
-    and `predict` returns −1 for an anomaly and 1 for any other row. The `score` of a keras_gen model
-    has the opposite sign.
+    As in scikit-learn, `score_samples` and `decision_function` are smaller for more anomalous rows.
+    `predict` returns −1 for an anomaly, and 1 for any other row. The method `score` of a keras_gen
+    model has the opposite sign: it is larger for more anomalous rows.
 
     Args:
         model: Function that makes the model. The estimator calls `model(features, seed=seed)`.
@@ -157,10 +157,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return np.where(self.score_samples(X) >= self.offset_, 1, -1)
 
     def score_per_feature(self, X: Any) -> Any:
-        """Compute how much each column of each row adds to the anomaly score.
+        """Compute how much each entry of a row adds to the anomaly score of the row.
 
-        A larger value means that the entry is more anomalous, as in `score_per_feature` of
-        `model_`.
+        A larger value means that the entry is more anomalous.
 
         Args:
             X: Rows `[n, columns]`.
@@ -226,10 +225,10 @@ def _is_table(X: Any) -> bool:
 
 
 def _by_batch(function: Callable[..., Any], rows: np.ndarray) -> np.ndarray:
-    """Compute a function of rows in batches.
+    """Apply a function to rows in batches, and concatenate the results.
 
     All batches have the same size, because the rounding errors of a matrix product depend on the
-    number of its rows. So the result for a row does not depend on how many other rows there are.
+    number of its rows. So the result for a row does not depend on the number of other rows.
     """
     count = len(rows)
     rows = np.concatenate([rows, np.repeat(rows[-1:], -count % _BATCH, axis=0)])
