@@ -172,10 +172,10 @@ def _convert(
     specs: Sequence[tf.TensorSpec],
     kwargs: dict[str, Any],
 ) -> str | None:
-    """Convert a function to ONNX or LiteRT, and write the file.
+    """Convert a function of a model to the format `"onnx"` or `"litert"`, and write it to `path`.
 
     Returns:
-        None if the file was written. Otherwise, the reason of the failure.
+        None if the conversion succeeded. Otherwise, a text that says why it failed.
     """
     if format == "litert":
         kwargs.setdefault("target_spec", {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]})

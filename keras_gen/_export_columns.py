@@ -231,14 +231,15 @@ def _checked(
 
 
 def decode_column(column: Column, entries: tf.Tensor) -> tf.Tensor:
-    """Convert the numbers that a model returns for one table column to values of the column.
+    """Convert the model's output for one table column to values as they appear in the table.
 
-    A code is converted to its category. Any other number is rounded to the decimal places of the
-    column. NaN means "missing".
+    For a column of categories, the model outputs the index of a category. The index is replaced by
+    the category. For a column of numbers, each number is rounded to the decimal places of the
+    column. NaN means "missing". For categories that are text, NaN becomes "".
 
     Args:
         column: The column.
-        entries: The numbers that the model returns, float32 `[batch]`.
+        entries: The model's output for the column, float32 `[batch]`.
     """
     if column.kind in CODED:
         codes = tf.cast(tf.where(tf.math.is_nan(entries), 0.0, entries), tf.int32)

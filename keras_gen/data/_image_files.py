@@ -244,9 +244,9 @@ def _read_plain_header(file: int) -> Header | None:
 
 
 def _read_plain_jpeg(file: int, head: bytes) -> Header | None:
-    """Return the header of a grey or color JPEG file without EXIF data.
+    """Read the header of a JPEG file if TensorFlow and Pillow decode it to the same pixels.
 
-    For all other files, return None.
+    This is so for a grey or RGB JPEG file without EXIF data. For any other file, return None.
 
     Args:
         file: The descriptor of the open file.
@@ -278,9 +278,10 @@ def _read_plain_jpeg(file: int, head: bytes) -> Header | None:
 
 
 def _read_plain_png(file: int, head: bytes) -> Header | None:
-    """Return the header of an 8-bit PNG file without transparency, EXIF data and animation.
+    """Read the header of a PNG file if TensorFlow and Pillow decode it to the same pixels.
 
-    For all other files, return None.
+    This is so for an 8-bit PNG file that has neither transparency nor EXIF data nor animation. For
+    any other file, return None.
 
     Args:
         file: The descriptor of the open file.

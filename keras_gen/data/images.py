@@ -136,20 +136,21 @@ def read_image_folder(
 ) -> tuple[IndexedExamples, IndexedExamples]:
     """Read the images of a folder as training and test examples.
 
-    The docstring of `load` describes which folders contain the training and the test images. This
-    function reads the header of each file. The images have three channels if any image has colors,
-    and otherwise one channel.
+    The docstring of `load` describes which subfolders contain the training and the test images.
+    This function reads only the headers of the files, and decodes no image. If the header of any
+    file says that the image has colors, all images get three channels. Otherwise, all images get
+    one channel.
 
     Args:
         folder: The folder.
         image_size: Size in pixels of the returned images, `(height, width)`. Default: the size of
-            the first image. An image of another size is scaled, without changing its proportions,
-            until it covers this size. Then its center is cut out.
+            the first image. An image of another size is scaled without changing its proportions,
+            and is then cropped at two opposite edges.
         labels: Whether the examples have labels. The label of an image is the index of its class in
             the sorted list of classes.
-        seed: Seed of the random choice of test images.
+        seed: Seed of the random choice of test images, if no subfolder contains test images.
         skip_corrupt: Whether to skip files that cannot be decoded. If files are skipped, a warning
-            states their number.
+            states how many.
         background: The color behind transparent images, as a name or as `"#rrggbb"`.
     """
     color = _parse_color(background)

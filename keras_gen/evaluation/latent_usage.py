@@ -20,7 +20,10 @@ _LISTED = 10  # largest number of latents that the summary lists
 
 @dataclasses.dataclass(frozen=True)
 class LatentReport:
-    """The result of `latent_report` for a VAE with n latents. `print` shows a summary."""
+    """The result of `latent_report`. `print` shows a summary.
+
+    In the shapes of the arrays, n is the number of latents of the VAE.
+    """
 
     kl_per_dimension: np.ndarray
     """KL(q(z_i | x) ‖ p(z_i)) of each latent z_i, averaged over the examples, in nats, `[n]`."""

@@ -91,9 +91,10 @@ class LogLikelihood:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """The 95 % interval `(low, high)` for the exact mean log p(x) of these examples.
+        """95 % confidence interval `(low, high)` for the exact mean of log p(x), in nats.
 
-        The upper end includes `bias`, because the estimate is too low on average.
+        The mean is over the evaluated examples. The property `mean` estimates it, and is too low by
+        about the property `bias`. Therefore `bias` is added to the upper end of the interval.
         """
         bias, error = self._bias_and_error
         low = self.mean - 1.96 * self.standard_error

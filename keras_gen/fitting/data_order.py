@@ -11,14 +11,17 @@ import tensorflow as tf
 
 
 def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str, Any]:
-    """Return the arguments of `fit`, changed so that a resumed training continues the data order.
+    """Change the arguments of `fit` so that a resumed training reads the data in the right order.
 
-    The remaining epochs then read the data in the same order as in an uninterrupted training.
+    The remaining epochs read the data in the same order as in an uninterrupted training.
 
     Args:
         arguments: The arguments of `fit` by name.
-        epoch: Number of finished epochs.
-        seed: Seed with which arrays are shuffled.
+        epoch: Number of epochs that were finished before the interruption.
+        seed: Seed for shuffling the data, if the data are arrays.
+
+    Returns:
+        The changed arguments of `fit` by name.
     """
     x = arguments["x"]
     steps = arguments.get("steps_per_epoch")

@@ -461,10 +461,13 @@ class GenerativeModel(MultiWorkerModel):
     # === The training step ===
 
     def make_train_function(self, force: bool = False) -> None:
-        """Make `train_function`, which trains on the batches of an iterator and returns the logs.
+        """Make the function `train_function`, like `keras.Model.make_train_function`.
+
+        `fit` calls `train_function` with an iterator of batches. Each call trains on the next
+        `steps_per_execution` batches, and returns the losses and metrics by name.
 
         Args:
-            force: Whether to replace a `train_function` that exists already. Default: False.
+            force: Whether to replace an existing `train_function`. Default: False.
         """
         if self.train_function is not None and not force:
             return

@@ -38,9 +38,13 @@ class _HidesEntries(SerializableLayer):
         self.seed_generator = keras.random.SeedGenerator() if hide else None
 
     def observed(self, x: tf.Tensor, training: bool) -> tf.Tensor:
-        """Return a bool tensor that is True for each entry of `x` that the network may use.
+        """Choose the entries of `x` that the network receives.
 
-        These are the entries that are neither missing nor hidden.
+        An entry that is NaN is missing. In a training step, the method also hides each other entry
+        with probability `hide`.
+
+        Returns:
+            A bool tensor, True for each entry that is neither missing nor hidden.
         """
         observed = ~tf.math.is_nan(x)
         if not training or self.seed_generator is None:
