@@ -78,10 +78,10 @@ class Rows:
         source: Name of the file or object that contains the rows.
         names: Names of the columns.
         count: Number of rows.
-        values: Function that takes the `Location` of a column, and returns the `Values` of the
-            column.
-        place: Function that takes the position of a row in the block, from 0. The function returns
-            a description of the row for error messages, such as `"line 3"`.
+        values: Function that reads one column. It takes a `Location`, which names the column in
+            error messages, and returns the `Values` of the column.
+        place: Function that takes the index of a row in the block, from 0. It returns a description
+            of the row for error messages, such as `"line 3"`.
     """
 
     def __init__(

@@ -156,13 +156,13 @@ class Column:
 
 
 def modeled_columns(columns: Iterable[Column]) -> tuple[Column, ...]:
-    """Return the columns that a model of the table receives, in the order of the table.
+    """Return the columns that a model of the table receives, in the order of `columns`.
 
     A model receives neither constant columns nor identifiers.
 
     Raises:
-        ValueError: If an element is not a `Column`, if two columns have the same name, or if all
-            columns are constants or identifiers.
+        ValueError: If `columns` contains an object that is not a `Column`, if two columns have the
+            same name, or if all columns are constants or identifiers.
     """
     columns = tuple(columns)
     for column in columns:

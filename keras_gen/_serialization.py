@@ -323,7 +323,10 @@ def _call(cls: type, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, An
 
     Args:
         cls: The class of the constructor.
-        arguments: The result of `constructor_arguments`.
+        arguments: The constructor arguments by name, from `constructor_arguments`.
+
+    Returns:
+        `(positional, by_name)`, so that `cls(*positional, **by_name)` makes an equal object.
     """
     by_name = dict(arguments)
     parameters = _parameters(cls)

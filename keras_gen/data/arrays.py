@@ -216,11 +216,14 @@ def _to_dataset(examples: LabeledArray, binary: bool) -> tf.data.Dataset:
 
 
 def _check_examples(name: str, examples: LabeledArray) -> None:
-    """Check that an array contains finite numbers, one example per row, and one label per example.
+    """Check an array of examples, and the labels of the examples.
+
+    The array must contain finite numbers, and must have the shape of rows or images. If there are
+    labels, there must be one label per example.
 
     Args:
         name: Name of the array, for error messages.
-        examples: The array and its labels.
+        examples: The array and the labels.
     """
     x = examples.x
     if x.dtype.kind not in "biuf":

@@ -197,18 +197,18 @@ def number_of_classes(
 ) -> int | None:
     """Return the number of classes of a data set, without reading its examples.
 
-    The number of classes is known for TFDS data sets with class labels, for folders of images, and
+    The function returns a number for TFDS data sets with class labels, for folders of images, and
     for `.npz` files whose labels are text. For these sources, `load(source, labels=True)` returns
-    labels from 0 to the number of classes − 1. For other `.npz` files and for tables, this function
-    returns None.
+    labels from 0 to the number of classes − 1. For `.npz` files whose labels are numbers, and for
+    tables, the function returns None.
 
     Args:
         source: The data set, as for `load`. This function does not download TFDS data sets.
         data_dir: Folder that contains the TFDS data sets, as for `load`.
 
     Returns:
-        The number of classes, or None if the number is not known. If a folder of images has no
-        subfolders, all images have the same class. Then the number of classes is 1.
+        The number of classes, or None. For a folder of images without subfolders, the number is 1,
+        because all images have the same class.
 
     Raises:
         ValueError: If the source does not exist, or is a folder without images.

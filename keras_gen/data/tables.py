@@ -115,9 +115,10 @@ class Table:
 
     @property
     def modeled(self) -> tuple[Column, ...]:
-        """The table columns that the arrays `train` and `test` contain, in this order.
+        """The table columns that the arrays `train` and `test` contain, in the order of the arrays.
 
-        These are all columns except constant columns and identifiers.
+        The arrays contain all columns except constant columns and identifiers. An identifier is a
+        column with a different value in each row.
         """
         return tuple(column for column in self.columns if column.modeled)
 
@@ -406,15 +407,15 @@ def read_splits(
 
 
 def _find_label(names: Sequence[str], labels: bool) -> str | None:
-    """Return the name of the column of labels, or None if there is no such column.
+    """Return the name of the column that contains the labels, or None if no name tells.
 
-    A column named `label` always contains labels. If there is no such column, and `labels` is True,
-    the function looks for a column named `label`, `class` or `target`, and ignores capital letters.
-    If there are several such columns, the function returns None.
+    A column with the exact name `label` contains the labels. If no column has this name, and
+    `labels` is True, a column named `label`, `class` or `target` in any capitalization contains the
+    labels. If several columns have such names, the function returns None.
 
     Args:
         names: Names of the columns.
-        labels: Whether labels are needed.
+        labels: Whether the user asks for labels.
     """
     if _LABEL in names:
         return _LABEL

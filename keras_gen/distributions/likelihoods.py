@@ -128,12 +128,13 @@ class Likelihood(SerializableLayer):
         return super().__repr__().replace(", missing=False", "")
 
     def independent(self, elements: Distribution) -> Distribution:
-        """Return the distribution of an example whose elements are independent.
+        """Combine one distribution per element into the distribution of an example.
 
-        If `missing` is True, `log_prob` omits the elements that are NaN.
+        Given the latents, the elements are independent. If `missing` is True, `log_prob` of the
+        result omits the elements that are NaN.
 
         Args:
-            elements: Distribution of each element, a `tfd.Distribution` with the batch shape
+            elements: The distributions of all elements, one `tfd.Distribution` with the batch shape
                 `[..., *event_shape]`.
         """
         if not self.missing:

@@ -105,7 +105,11 @@ class IndependenceAudit:
         return max(self.independence_gap.high, self.elbo_gain.high) < _NEGLIGIBLE
 
     def __str__(self) -> str:
-        """Return a summary: the verdict, the gains, the gaps, and the strongest correlation."""
+        """Return a summary.
+
+        The first sentence says whether independent latents are adequate. The other sentences list
+        the gains, the gaps, and the strongest correlation of two latents.
+        """
         if self.adequate:
             verdict = (
                 "Independent latents were adequate: a full covariance gains less than 0.1 nats."

@@ -98,11 +98,12 @@ def _correlation_ratio(numbers: np.ndarray, codes: np.ndarray) -> float:
 class NearCopies:
     """Numbers that show whether generated rows are copies of training rows.
 
-    Held-out rows are real rows on which the model was not trained. For comparison, the same numbers
-    are computed for the held-out rows.
+    A model that copies generates rows that are nearer to training rows than held-out rows are.
+    Held-out rows are real rows on which the model was not trained.
 
-    The distance of two rows is Euclidean. A difference of two numbers is measured in standard
-    deviations of the column. The distance of two different categories is 1.
+    The distance between two rows is Euclidean. Before the distance is computed, numbers are
+    standardized, those of positive columns after taking the logarithm. Two different categories of
+    a column have the distance 1.
     """
 
     equal: float

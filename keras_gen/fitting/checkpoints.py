@@ -184,7 +184,11 @@ class Checkpoints(keras.callbacks.Callback):
                     setattr(others[name], attribute, value)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Start an epoch. Skip the steps that were finished when the checkpoint was written."""
+        """Start an epoch.
+
+        If the checkpoint was written in the middle of this epoch, the steps before the checkpoint
+        read their batches, but do not train on them again.
+        """
         self.epoch = epoch
         self.means_of_epoch = None
         if self.steps_done:
@@ -231,7 +235,10 @@ class Checkpoints(keras.callbacks.Callback):
         return f"The last checkpoint is {kept[-1]}." if kept else "There is no checkpoint yet."
 
     def _newest(self, strategy: tf.distribute.Strategy) -> pathlib.Path | None:
-        """Return the newest intact checkpoint that all workers have, or None if there is none."""
+        """Return the newest checkpoint that is undamaged on all workers, or None.
+
+        Without multi-worker training, there is only one worker.
+        """
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(
                 "`folder` of Checkpoints must be a folder. "
@@ -452,7 +459,7 @@ def _write_values(prefix: pathlib.Path, values: Sequence[tf.Tensor]) -> None:
 
 
 def _read_values(prefix: pathlib.Path, count: int) -> list[Any]:
-    """Read the `count` tensors of a checkpoint of this version or of version 0.1.0."""
+    """Read all `count` tensors of a checkpoint file, also of a file from version 0.1.0."""
     reader = tf.train.load_checkpoint(str(prefix))
     first = "values/0/.ATTRIBUTES/VARIABLE_VALUE"
     name = first if reader.has_tensor(first) else "0"

@@ -251,7 +251,9 @@ class DataCheck:
         return checked_labels(condition, self.num_classes, name, len_of)
 
     def valid_rows(self, x: tf.Tensor) -> tf.Tensor:
-        """Return whether all values of each example of `x` are valid, bool `[batch]`.
+        """Return whether each example of `x` contains only valid values, bool `[batch]`.
+
+        The method `valid` describes which values are valid.
 
         Args:
             x: Data `[batch, *shape]`, float32.
@@ -337,9 +339,10 @@ class DataCheck:
             )
 
     def _target(self, x: Any, y: Any, name: str = "x") -> Any:
-        """Check shapes, dtypes and labels, and return the target that the model must learn.
+        """Check `x` and `y`, and return the data that the model learns to reconstruct.
 
-        If `y` is None or contains labels, the target is `x`. Otherwise, the target is `y`.
+        For a conditional model, `y` contains the labels, and the model reconstructs `x`. Any other
+        model reconstructs `y`, or `x` if `y` is None.
         """
         if self.num_classes:
             self._check_labels(y, self.num_classes, "y" if name == "x" else f"labels of {name}")

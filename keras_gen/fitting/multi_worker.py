@@ -33,14 +33,16 @@ def worker_index(strategy: tf.distribute.Strategy) -> int:
 def common_numbers(
     strategy: tf.distribute.Strategy, numbers: Iterable[int], at_most: int
 ) -> list[int]:
-    """Return the numbers that all workers have in common.
+    """Return the numbers that the lists of all workers contain.
 
-    Every worker must call this function at the same time, with its own numbers.
+    The workers exchange their lists. Therefore every worker must call this function at the same
+    point of the program.
 
     Args:
         strategy: The `tf.distribute` strategy of the workers.
-        numbers: The numbers of this worker. They must not be negative.
-        at_most: Maximum length of `numbers`, the same for all workers.
+        numbers: The list of this worker, without negative numbers and repetitions.
+        at_most: Largest number of list elements that any worker can have. All workers must pass the
+            same `at_most`.
     """
     padded = tf.constant([*numbers, *[-1] * at_most][:at_most], tf.int64)
     local = strategy.experimental_distribute_values_from_function(lambda context: padded)

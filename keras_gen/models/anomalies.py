@@ -337,7 +337,12 @@ def _checked_costs(
 
 
 def _checked_labels(anomalies: TensorLike, number: int) -> np.ndarray:
-    """Check the labels that `calibrate` receives, and return them as a bool array `[number]`."""
+    """Check the argument `anomalies` of `calibrate`, and return it as a bool array.
+
+    Args:
+        anomalies: One label per example: True or 1 for an anomaly, otherwise False or 0.
+        number: Number of examples.
+    """
     labels = np.asarray(anomalies)
     if labels.shape != (number,):
         raise ValueError(

@@ -612,9 +612,10 @@ class _Subsets(keras.callbacks.Callback):
 
         Args:
             features: Standardized features of all training rows.
-            subsets: Numbers of the rows of each member's subset, `[members, largest size]`.
-            sizes: Size of each member's subset, `[members]`.
-            seed: Seed of the batches.
+            subsets: Indices of the training rows in the subset of each member, `[members, largest
+                size]`. For a member with a smaller subset, the entries after its size are unused.
+            sizes: Size of the subset of each member, `[members]`.
+            seed: Seed of the random choice of rows for each batch.
             epochs: Number of epochs.
         """
         shape = (self.batch_size, len(sizes))

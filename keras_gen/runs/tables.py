@@ -227,16 +227,17 @@ def _given_value(column: Column, text: str) -> Any:
 
 @dataclasses.dataclass
 class RowsFile:
-    """New rows of a table, read from a file.
+    """A file with new rows of the table on which a model was trained.
 
-    `write` writes the same rows to another file, with missing entries filled in.
+    The method `write` makes a copy of the file in which the missing entries are filled in.
 
     Args:
-        path: The file.
-        columns: Columns of the table on which a model was trained.
+        path: The file with the new rows.
+        columns: Columns of the table on which the model was trained.
 
     Raises:
-        ValueError: If the file does not fit the columns. The message names the line and the column.
+        ValueError: If the file lacks one of the columns, or has an invalid value in it. The message
+            names the column, and the line of an invalid value.
     """
 
     path: PathLike
