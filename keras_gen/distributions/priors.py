@@ -326,9 +326,9 @@ class VampPrior(Prior):
             )
         if posterior.variables:
             raise ValueError(
-                "`VampPrior` evaluates each component at samples from other components, which is "
-                f"too slow for flow posteriors. Received: posterior={posterior}. Use "
-                "DiagonalNormal or FullCovarianceNormal."
+                "`VampPrior` needs a posterior without weights. Received: "
+                f"posterior={posterior}, which has weights. Use DiagonalNormal or "
+                "FullCovarianceNormal."
             )
         if isinstance(encoder.input_shape, list):
             raise ValueError(

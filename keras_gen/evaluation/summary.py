@@ -325,7 +325,10 @@ def _prior_samples(
 ) -> np.ndarray:
     """Return samples of the prior, `[num_samples, n]`. Each sample has its own seed."""
     if model.prior is None:
-        raise ValueError(f"The model must have a prior. Received: {model.name}, without prior.")
+        raise ValueError(
+            f"The model must have a prior. Received: {model.name}, without prior. Call "
+            "fit_latent_density(x) after the training."
+        )
     seeds = np.arange(seed, seed + num_samples)
     given = () if condition is None else (condition,)
     return np.asarray(model.prior.sample_rows(seeds, *given))

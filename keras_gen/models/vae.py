@@ -166,7 +166,7 @@ class VAE(AnomalyDetector):
         if getattr(objective, "doubly_reparameterized", False) and self.posterior.variables:
             raise ValueError(
                 f"{objective} needs a posterior without weights of its own. "
-                f"Received: {self.posterior}."
+                f"Received: {self.posterior}. Use DiagonalNormal or FullCovarianceNormal."
             )
         super().compile(optimizer, **kwargs)
         self.objective = objective
@@ -476,26 +476,30 @@ class VAE(AnomalyDetector):
     ) -> np.ndarray:
         """Replace the missing elements of each example, which are NaN in `x`.
 
-        The method samples latents z_1 … z_K from q(z | x). In the formulas, x stands for the
-        observed elements only. The weight of z_k is proportional to p(x | z_k) p(z_k) / q(z_k | x).
-        The weights sum to 1 (Mattei & Frellsen 2019, arXiv:1812.02633, equation 12). By default, a
-        missing number is replaced by its mean given the observed elements. This mean is the
-        weighted average, over k, of the means of p(x | z_k). The mean of a count is rounded. A
-        missing category is replaced by the most probable one. If the likelihood is `Columns` with
-        `scale="mixture"`, the exact mean of a count can be infinite. Then the mean is approximated
-        from the medians of the components.
+        By default, a missing number is replaced by its mean given the observed elements. The mean
+        of a count is rounded. A missing category is replaced by the most probable category, and a
+        missing category of an ordinal column by the median category.
 
-        With `num_imputations`, each imputation is a sample of the missing elements given the
-        observed ones. Use several imputations to see how uncertain the missing elements are. To
-        generate rows of a table in which some columns are given, set all other columns to NaN.
+        The method estimates these means and probabilities from samples z_1 … z_K of q(z | x). In
+        the formulas, x stands for the observed elements only. An estimate is the weighted average,
+        over k, of the means and probabilities under p(x | z_k). The weight of z_k is proportional
+        to p(x | z_k) p(z_k) / q(z_k | x), and the weights sum to 1 (Mattei & Frellsen 2019,
+        arXiv:1812.02633, equation 12). If the likelihood is `Columns` with `scale="mixture"`, the
+        mean of a count is approximated from the medians of the components, because the exact mean
+        can be infinite.
+
+        With `num_imputations`, each imputation is a random sample of the missing elements, given
+        the observed elements. Use several imputations to see how uncertain the missing elements
+        are. To generate rows of a table in which some columns are given, set all other columns to
+        NaN.
 
         Args:
             x: Data `[batch, *data_shape]`, NaN where an element is missing.
             condition: Labels `[batch]` if the model is conditional, otherwise None.
             num_samples: K, the number of samples of z per example. The error of the estimates
                 decreases like 1/√K.
-            num_imputations: Number of samples of the missing elements. If None, the method returns
-                means and most probable categories.
+            num_imputations: Number of imputations per example. If None, the method returns the
+                default described above.
             seed: An int in [0, 2³¹) makes the result reproducible. None gives new samples in every
                 call. An int64 vector `[batch]` contains one seed per example. The result for an
                 example depends on the seed of this example, but not on the other examples.

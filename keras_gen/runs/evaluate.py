@@ -1,6 +1,6 @@
 """Functions for finished runs: `sample`, `impute`, `score`, `evaluate`, `audit` and `export`.
 
-Each function does the work of the command of `keras-gen` that has the same name.
+Each command of `keras-gen` with one of these names calls the function of the same name.
 """
 
 from __future__ import annotations
@@ -250,8 +250,9 @@ def score(
     else:
         if folder.config_file.is_file() and folder.read_config().binarize:
             raise ValueError(
-                "`score` needs a model of the examples as they are. Received: a run with "
-                f"binarize=True, {run}. Use `model.score(x)` in Python with binary pixels."
+                "`score` needs a model that was trained with binarize=False. Received: the run "
+                f"{run}, with binarize=True. In Python, use `model.score(x)` with pixels of 0 "
+                "and 1."
             )
         name, examples, batches = new_examples(data, model.data_shape)
         frame = pandas.DataFrame({name: examples})
@@ -361,7 +362,10 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
 def _save_anomalies(
     model: Any, folder: RunFolder, test: np.ndarray, labels: np.ndarray | None = None
 ) -> None:
-    """Write the figure of the test examples with the largest scores, if the model has scores."""
+    """Write the figure of the test examples with the largest anomaly scores.
+
+    If the model computes no anomaly scores, nothing is written.
+    """
     if hasattr(model, "score_and_features"):
         path = folder.anomalous_rows_file if model.columns else folder.anomalies_file
         anomalies.save_anomalies(model, path, test, labels)

@@ -236,9 +236,9 @@ class _Client:
             condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Returns:
-            The reconstructions. For an array, the result has the shape of the inputs. For a table,
-            the result is a dictionary or a `DataFrame`, like the inputs. The result has only the
-            columns that the model uses.
+            The reconstructions. If `inputs` is an array, the result is an array of the same shape.
+            If `inputs` is a dictionary or a `DataFrame` with the columns of a table, the result is
+            one, too. It has only the columns that the model uses.
         """
         if not _is_table(inputs):
             return self._rows("serving_default", inputs, condition)["reconstructions"]
@@ -360,14 +360,14 @@ class _Client:
         return self._checked(signature, arrays)
 
     def _names(self, signature: str, table: Any) -> dict[str, str]:
-        """Find the column of a table that belongs to each input of a signature.
+        """Find the table column to send to each input of a signature, a function on the server.
 
         Returns:
             Dictionary from the name of each input to the name of its column.
 
         Raises:
-            ValueError: If the server does not have the signature, if a column is missing, or if
-                several columns can belong to one input.
+            ValueError: If the server does not have the signature, if a column is missing, or if it
+                is not clear which of several columns to use for an input.
         """
         signatures = self.signatures()
         if signature not in signatures:
@@ -666,8 +666,8 @@ def _checked_outputs(
         value = values[name]
         if not _has_shape(value, expected) or value.dtype != np.dtype(tensor.dtype):
             raise ValueError(
-                f"{name} must be {tensor.dtype} of shape {expected}, not {value.dtype} of shape "
-                f"{value.shape}"
+                f"{name} must be {tensor.dtype} of shape {expected}. Received: {value.dtype} of "
+                f"shape {value.shape}"
             )
     return values
 
@@ -679,7 +679,7 @@ def _version_of(entry: dict[str, Any]) -> Version:
 
 
 def _tensors_of(infos: dict[str, Any]) -> dict[str, Tensor]:
-    """Return `{name: Tensor}` for the inputs or outputs in the JSON metadata of a signature."""
+    """Convert the server's JSON description of inputs or outputs to `Tensor` objects, by name."""
     tensors = {}
     for name, info in infos.items():
         sizes = [int(dimension["size"]) for dimension in info["tensor_shape"].get("dim", [])]
@@ -817,11 +817,12 @@ def _column_as_array(name: str, values: list[Any], dtype: str) -> np.ndarray:
 
 
 def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
-    """Find the column of a table that belongs to each input of a signature.
+    """Find the table column to send to each input of a function on the server.
 
-    The name of an input is the name of its column with two changes: `_` replaces the characters
-    that TensorFlow does not allow, and some names have an additional `_` at the end. If a column
-    has exactly the name of an input, the function assigns this column to the input.
+    The export made the name of each input from the name of a column: it replaced the characters
+    that TensorFlow does not allow by `_`, and sometimes added `column` at the start or `_` at the
+    end. The function compares names in the same way. If a column has exactly the name of an input,
+    it is the column of this input.
 
     Args:
         tensors: Names of the inputs.
@@ -831,7 +832,8 @@ def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
         Dictionary from the name of each input to the name of its column.
 
     Raises:
-        ValueError: If an input has no column, or if several columns can belong to one input.
+        ValueError: If no column has a name that fits an input, or if it is not clear which of
+            several columns to use for an input.
     """
     others = [column for column in columns if column not in tensors]
     matches = {
