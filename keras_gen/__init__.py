@@ -99,11 +99,10 @@ def _modules() -> list[str]:
 def _register_classes(module: types.ModuleType) -> None:
     """Register all classes of keras_gen with Keras, by importing the modules in `_WITH_CLASSES`.
 
-    The library wrapt calls this function after the import of Keras, and after the import of each
-    module of keras_gen. Such an import can run inside another, because modules import each other.
-    The function does its work only at the end of the outermost of these imports. Otherwise, a
-    module in `_WITH_CLASSES` could need a module whose import has not ended yet. Python marks the
-    spec of such a module as `_initializing`.
+    The library wrapt calls this function at the end of the import of Keras, and at the end of the
+    import of each module of keras_gen. If another of these modules is still being imported, the
+    function does nothing, because the classes could need names that this module does not have yet.
+    Python marks a module that is still being imported by `_initializing`.
 
     Args:
         module: The module whose import ends.

@@ -115,17 +115,16 @@ def several_workers(strategy: tf.distribute.Strategy) -> bool:
 class MultiWorkerModel(keras.Model):
     """A Keras model whose `fit` and `evaluate` work under `MultiWorkerMirroredStrategy`.
 
-    In Keras 3.15, `fit` and `evaluate` fail under this strategy.
-    github.com/keras-team/keras/issues/20585 describes the two reasons. Each of the two methods of
-    this class removes one of the reasons. With other versions of Keras, the methods of
-    `keras.Model` are used unchanged.
+    In Keras 3.15, `fit` and `evaluate` fail under this strategy because of two bugs
+    (github.com/keras-team/keras/issues/20585). Each of the two methods of this class avoids one
+    bug. With other versions of Keras, the methods behave like those of `keras.Model`.
     """
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> Any:
-        """Build the metrics from the part of a batch that is on this worker.
+        """Build the metrics from the examples that this worker gets in the first batch.
 
-        Keras would build the metrics from an average of the batches of all workers. Computing this
-        average fails.
+        Keras would average the batches of all workers, and build the metrics from the average. This
+        fails, because such an average cannot be computed.
         """
         if not _NEEDS_REPAIR or iterator is None or not several_workers(self.distribute_strategy):
             return super()._maybe_symbolic_build(iterator, data_batch)

@@ -180,11 +180,11 @@ def encode_column(column: Column, values: tf.Tensor, check: bool = True) -> tf.T
 
 
 def _valid_numbers(column: Column, values: tf.Tensor) -> tuple[str, tf.Tensor]:
-    """Check the numbers of a column, for instance that counts are not negative.
+    """Check which numbers are valid in a column of numbers. For instance, a count is at least 0.
 
     Returns:
-        `(expected, valid)`: a description of the valid numbers, and a boolean tensor `[batch]` that
-        is True for each valid number.
+        `(expected, valid)`. `expected` is a description of valid numbers, for an error message.
+        `valid` is a bool tensor `[batch]`, True for each valid number in `values`.
     """
     finite = tf.math.is_finite(values)
     if column.kind == "positive":

@@ -44,8 +44,9 @@ class _Remembered:
 def remember_arguments(instance: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Store the arguments of a constructor call in the new object.
 
-    When the object is saved, `constructor_arguments` reads the stored arguments. `__new__` calls
-    this function, because a subclass usually replaces `__init__`, but not `__new__`.
+    When the object is saved, `constructor_arguments` reads the stored arguments. The classes of the
+    package call this function in `__new__`. In `__init__`, the call would be lost if a subclass has
+    its own `__init__`.
     """
     remembered = _Remembered(args, kwargs, keras.config.dtype_policy())
     object.__setattr__(instance, _REMEMBERED, remembered)
@@ -58,12 +59,12 @@ def constructor_arguments(instance: object) -> dict[str, Any]:
     """Return a dictionary of the constructor arguments of an object.
 
     The value of an argument is read from the attribute that has the same name. The dictionary also
-    contains the arguments that the constructor received through `**kwargs`. If the constructor
-    received arguments through `*args`, the dictionary contains a tuple of these arguments under the
-    name `args`. The arguments `name`, `dtype` and `trainable` of a Keras layer are omitted.
+    contains the arguments that the constructor received through `**kwargs`. If the constructor has
+    a parameter `*args`, the dictionary contains the arguments that it received as a tuple, under
+    the name `args`. The arguments `name`, `dtype` and `trainable` of a Keras layer are omitted.
 
     Raises:
-        ValueError: If an argument has no attribute of the same name.
+        ValueError: If the constructor does not store an argument in the attribute of the same name.
     """
     cls = type(instance)
     parameters = _parameters(cls)
@@ -552,8 +553,9 @@ def _same(a: Any, b: Any) -> bool:
 class Serializable:
     """The base class of losses, objectives and other objects that Keras can save.
 
-    A subclass must keep each constructor argument in an attribute of the same name. Decorate your
-    own subclass with `keras.saving.register_keras_serializable()`, so that Keras can load it.
+    The constructor of a subclass must store each argument in the attribute of the same name. Keras
+    can load objects of your own subclass if you decorate the subclass with
+    `keras.saving.register_keras_serializable()`.
     """
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:

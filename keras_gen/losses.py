@@ -483,7 +483,8 @@ class DRAGAN(GradientPenalty):
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
         """Return points x + α δ near the real examples x.
 
-        There is one α per example, sampled uniformly from [0, 1). δ is random noise.
+        There is one α per example, sampled uniformly from [0, 1). δ is noise. The docstring of the
+        class describes its distribution.
         """
         delta_seed, alpha_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
         uniform = tf.random.stateless_uniform(tf.shape(real), delta_seed)

@@ -623,10 +623,10 @@ def _by_location(columns: dict[str, Values]) -> Callable[[Location], Values]:
 
 
 def _has_fractions(columns: dict[str, Values]) -> bool:
-    """Return whether a number has a decimal point that cannot be a separator of thousands.
+    """Return whether the columns prove that the file uses the point as decimal sign.
 
-    For instance, 0.5 and 1.2345 are such numbers. 1.25 is not such a number, because the text in
-    the file can be 1.250, in which the point can separate thousands.
+    Numbers such as 0.5 and 1.2345 prove it. The number 1.25 does not prove it, because the file may
+    contain the text 1.250, in which the point can be a separator of thousands.
     """
     for values in columns.values():
         numbers = values.numbers
@@ -788,9 +788,10 @@ def _can_start_with_zero(content: bytes, separator: int) -> bool:
 
 
 def _columns_with_leading_zeros(file: CsvFile, content: bytes) -> frozenset[str]:
-    """Return the names of the columns that contain entries such as `01234` or `0x10`.
+    """Return the names of the columns that must be read as text and not as numbers.
 
-    Such entries are text, for instance zip codes, and must not be converted to numbers.
+    These columns contain an entry with a leading zero, such as the zip code `01234`, or an entry
+    such as `0x10`. As a number, the entry would lose its leading zero.
     """
     if file.separator == _WHITESPACE or not _can_start_with_zero(
         content, file.separator.encode()[-1]

@@ -128,7 +128,7 @@ class Normals(Group):
     def add_weights(self, add_weight: AddWeight) -> None:
         """Make one weight per column, from which the standard deviation σ is computed.
 
-        If the decoder outputs σ, no weight is needed.
+        If the decoder outputs σ, no weight is made.
         """
         if self.scale == "learned":
             self.raw_scale = add_weight((self.size,), "zeros", name="raw_scale")
@@ -220,9 +220,9 @@ class LogNormals(Normals):
 class NegativeBinomials(Group):
     """Columns of kind `count`, with negative binomial distributions.
 
-    The mean is μ, and the variance is μ + μ²/r. The decoder outputs log μ in standardized form: an
-    output of 0 predicts the mean of the column. The dispersion r is one trainable weight per
-    column, or a second output of the decoder.
+    The mean is μ, and the variance is μ + μ²/r. The decoder outputs log μ, shifted and scaled so
+    that an output of 0 predicts the mean of the column. The dispersion r is one trainable weight
+    per column, or a second output of the decoder.
 
     Args:
         indices: Positions of the group's columns in the data array.

@@ -36,8 +36,8 @@ class Columns(Likelihood):
     log p(x | z) is in nats per row of the table. The distributions describe the entries in the
     units of the table. For real and positive columns, log p is a log-density, which depends on the
     unit. For instance, log p changes if grams are converted to kilograms. For all other columns,
-    log p is a log-probability. The decoder outputs means and logarithms of means in standardized
-    form. An output of 0 predicts the mean of the column.
+    log p is a log-probability. The decoder outputs means and logarithms of means that are shifted
+    and scaled: an output of 0 predicts the mean of the column.
 
     An entry that is NaN is not observed. log p(x | z) omits such entries (Mattei & Frellsen 2019,
     arXiv:1812.02633).
@@ -45,8 +45,8 @@ class Columns(Likelihood):
     Args:
         columns: Columns of the table, such as `table.columns`. Constants and identifiers are
             ignored.
-        scale: How to obtain σ, the standard deviation of a real column, or of the logarithms of a
-            positive column. One of the following:
+        scale: How to obtain σ. For a real column, σ is the standard deviation of the numbers. For a
+            positive column, σ is the standard deviation of their logarithms. One of the following:
 
             * `"optimal"`, the default: one σ per column, which a formula computes (Rybkin et al.
               2021, arXiv:2006.13202). In a training step, σ² is the mean squared error of the
@@ -68,7 +68,8 @@ class Columns(Likelihood):
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If all `columns` are constants or identifiers, or if `scale` is invalid.
+        ValueError: If all `columns` are constants or identifiers, or if `scale` or `num_components`
+            is invalid.
 
     Example:
 

@@ -45,7 +45,8 @@ class Likelihood(SerializableLayer):
 
     If `missing` is True, an element of the data can be NaN. Such an element is not observed, and is
     omitted from log p(x | z) (Mattei & Frellsen 2019, arXiv:1812.02633). A subclass that accepts
-    `missing` returns `self.independent(elements)` from `__call__`.
+    `missing` returns `self.independent(elements)` from `__call__`, where `elements` contains the
+    distribution of each element.
 
     Args:
         event_shape: Shape of one example, for instance `(28, 28, 1)`.

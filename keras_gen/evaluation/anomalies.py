@@ -57,7 +57,7 @@ def heat_maps(per_feature: np.ndarray) -> np.ndarray:
 def explained_images(
     images: np.ndarray, reconstructions: np.ndarray, per_feature: np.ndarray
 ) -> np.ndarray:
-    """Return each image, its reconstruction and its heat map.
+    """Stack images, their reconstructions and the heat maps of their anomaly scores for a figure.
 
     Args:
         images: Images `[n, height, width, 1 or 3]`.
@@ -65,7 +65,8 @@ def explained_images(
         per_feature: Anomaly scores per pixel and channel of the images, in the same shape.
 
     Returns:
-        RGB images `[3, n, height, width, 3]`.
+        RGB images `[3, n, height, width, 3]`. Along the first axis are the images, the
+        reconstructions and the heat maps.
     """
     shape = (*images.shape[:-1], 3)
     return np.stack(

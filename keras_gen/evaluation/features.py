@@ -67,7 +67,7 @@ class Extractor:
             batch_size: Number of images per forward pass. Default: 256.
 
         Returns:
-            Features `[n, d]`, float64.
+            Features, one row per image, float64 `[n, number of features]`.
         """
         images = np.asarray(images, np.float32)
         parts = []

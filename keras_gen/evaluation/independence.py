@@ -61,9 +61,11 @@ class IndependenceAudit:
     """The result of `audit_independence`, in nats per example. `print` shows a summary.
 
     `audit_independence` measures how much a VAE loses because its posterior assumes independent
-    latents. The evidence lower bound (ELBO) is a lower bound on log p(x). A gain is a difference
-    between two VAEs. The gaps `amortization_gap`, `independence_gap` and `normality_gap` belong to
-    one VAE. Their sum is the difference between log p(x) and the ELBO of the encoder's posterior.
+    latents. The evidence lower bound (ELBO) is a lower bound on log p(x). `elbo_gain` and
+    `log_likelihood_gain` compare two VAEs: one with independent latents, and one with correlated
+    latents. The three gaps are computed for the audited VAE alone: `amortization_gap`,
+    `independence_gap` and `normality_gap`. The sum of the gaps is log p(x) minus the ELBO of this
+    VAE.
     """
 
     elbo_gain: Interval

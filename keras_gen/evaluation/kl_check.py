@@ -74,12 +74,11 @@ def check_kl(
     """Compare the closed form of KL(q(z | x) ‖ p(z)) with an estimate from samples.
 
     KL is the Kullback-Leibler divergence of the posterior from the prior. The closed form and the
-    estimate disagree if the closed form, a density or a sampler is wrong. The check computes the
-    difference for each example. The z-score is the mean difference, divided by the standard error
-    of this mean. If nothing is wrong, the z-score is approximately standard normal. A second
-    z-score compares the gradients of the closed form and of the estimate. This z-score uses only
-    one component of the difference between the two gradients: the component along the gradient of
-    the closed form.
+    estimate disagree if the closed form, a density or a sampler has a bug. The check computes their
+    difference for each example, and a z-score: the mean difference, divided by the standard error
+    of this mean. If there is no bug, the z-score is approximately standard normal. A second z-score
+    compares the gradient of the closed form with the gradient of the estimate. It is computed from
+    the difference of the gradients, projected onto the gradient of the closed form.
 
     Args:
         vae: A `VAE`. The KL between its posterior and its prior must have a closed form.
@@ -95,7 +94,7 @@ def check_kl(
 
     Raises:
         ValueError: If the model has no posterior, or if the KL has no closed form. If there are
-            fewer than 100 examples, or if the examples do not fit the model.
+            fewer than 100 examples, or if their shape or values are invalid for the model.
 
     Example:
 

@@ -20,7 +20,7 @@ class NonFiniteError(ArithmeticError):
 
     @classmethod
     def of(cls, step: int, values: dict[str, float]) -> Self:
-        """Return the error for a training step with a value that is not finite.
+        """Make the error for a training step in which a loss or a gradient is not finite.
 
         Args:
             step: Number of the step. The first step is 1.
@@ -80,9 +80,9 @@ def step_errors() -> Iterator[None]:
 
 
 def _non_finite_error(text: str) -> NonFiniteError:
-    """Return the `NonFiniteError` for a failed `assert_finite`.
+    """Make a `NonFiniteError` from the error that TensorFlow raises when `assert_finite` fails.
 
-    `text` is the text of the TensorFlow error.
+    `text` is the text of the TensorFlow error, which contains the step and the losses.
     """
     _, listed, rest = text.split(_NAMES)[:3]
     names = listed.split(",")

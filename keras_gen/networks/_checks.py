@@ -35,11 +35,11 @@ def condition_index(network: keras.Model) -> int | None:
 
 
 def num_classes_of(network: keras.Model) -> int | None:
-    """Return the number of classes of the labels that a network takes.
+    """Return how many classes the labels of a network can have.
 
     Returns:
-        None if the network has no input for labels. Otherwise, the input size of the first
-        embedding layer. If there is no embedding layer, `UNKNOWN_NUMBER`.
+        None if the network has no input for labels. Otherwise, the number of vectors in the first
+        embedding layer. If the network has no embedding layer, `UNKNOWN_NUMBER`.
     """
     if condition_index(network) is None:
         return None

@@ -115,7 +115,10 @@ def subtitle(config: RunConfig) -> str:
 
 
 def _generated_rows(folder: RunFolder) -> list[list[str]]:
-    """Return the column names and the first generated rows, or an empty list without a table."""
+    """Return the names of the columns, followed by the first generated rows of a table.
+
+    If the run has generated no rows of a table, return an empty list.
+    """
     path = folder.samples_file(suffix=".csv")
     if not path.is_file():
         return []
