@@ -424,9 +424,13 @@ def _decoded(column: Column, entries: np.ndarray) -> pandas.Series:
 
 
 def _dtype_for(dtype: str, values: np.ndarray) -> str:
-    """Return the dtype of a column of numbers, or a wider dtype if the values need one.
+    """Return `dtype`, or another dtype if `dtype` cannot represent all of `values`.
 
     For instance, integers with missing values need the dtype `"Int64"` instead of `"int64"`.
+
+    Args:
+        dtype: Name of the dtype of a table column.
+        values: Numbers of the column, such as generated numbers. NaN means "missing".
     """
     import pandas
 

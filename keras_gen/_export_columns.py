@@ -1,7 +1,8 @@
-"""Export the functions of a model of a table with one input and one output per table column.
+"""Make the exported functions of a model that was trained on a table.
 
-In this module, an endpoint is a pair `(function, specs)`. The function takes tensors and returns a
-dictionary of tensors. `specs` is a list with the `tf.TensorSpec` of each argument of the function.
+The functions have one input and one output per table column. In this module, an endpoint is a pair
+`(function, specs)`. The function takes tensors and returns a dictionary of tensors. `specs` is a
+list with the `tf.TensorSpec` of each argument of the function.
 """
 
 from __future__ import annotations

@@ -291,7 +291,10 @@ class Verify:
     """Folder of the version, such as savedmodels/vae/1."""
 
     def __call__(self) -> None:
-        """Print a table of signatures. If there are problems, print them and exit with code 1."""
+        """Verify the SavedModel, and print a table of its signatures.
+
+        If the SavedModel has problems, print them to stderr, and exit with code 1.
+        """
         from keras_gen.serving import verify
 
         verification = verify(self.savedmodel)

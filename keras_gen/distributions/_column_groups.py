@@ -605,7 +605,9 @@ class OrderedLogistics(Categoricals):
 
 
 def groups_of(columns: Sequence[Column], scale: str, num_components: int) -> list[Group]:
-    """Divide the columns of a table into groups of columns with the same kind of distribution.
+    """Divide the columns of a table into groups whose distributions are computed together.
+
+    The columns of a group have the same kind and the same number of categories.
 
     Args:
         columns: Columns of the table, without constants and identifiers.

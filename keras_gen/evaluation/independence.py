@@ -38,7 +38,7 @@ class Interval(NamedTuple):
 
     @classmethod
     def of(cls, values: npt.ArrayLike) -> Self:
-        """Return the mean of two or more independent values, and the interval of this mean.
+        """Return the mean of two or more independent values, and its 95 % confidence interval.
 
         Example:
 

@@ -120,9 +120,10 @@ class LogLikelihood:
 
     @property
     def bits_per_dimension(self) -> float | None:
-        """Mean of −log₂ p(x) over the examples, divided by `data_size`. Lower is better.
+        """Bits per data value: mean of −log₂ p(x) over the examples, divided by `data_size`.
 
-        The value is None if `measure` is not `"probability"`.
+        `data_size` is the number of data values in one example. Lower is better. The value is None
+        if p(x) is not a probability, as for a continuous likelihood.
         """
         if self.measure != "probability":
             return None

@@ -282,10 +282,10 @@ def save_latent_figures(
 ) -> None:
     """Write figures of the latent space as PNG files.
 
-    If the model has an encoder, the figures show the latents of the examples, and `codes.png` is a
-    t-SNE plot of these latents. If the model has no encoder, the latents are samples of the prior,
-    and there is no `codes.png`. If the data are images, `traversals.png` and `interpolations.png`
-    show images that are decoded from latents.
+    For a model with an encoder, the figures use the latents of the examples. `codes.png` is a t-SNE
+    plot of these latents. For a model without an encoder, the figures use samples of the prior, and
+    `codes.png` is not written. `traversals.png` and `interpolations.png` show images that are
+    decoded from latents. They are written only if the data are images.
 
     Args:
         model: A trained keras_gen model.

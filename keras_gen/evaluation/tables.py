@@ -82,11 +82,12 @@ def _association(first: Column, second: Column, x: np.ndarray, y: np.ndarray) ->
 def _correlation_ratio(numbers: np.ndarray, codes: np.ndarray) -> float:
     """Return the correlation ratio η, which measures how strongly numbers depend on categories.
 
-    η² is the variance of the means of the categories, divided by the variance of all numbers.
+    If each number is replaced by the mean of its category, the variance of the numbers is
+    multiplied by η².
 
     Args:
         numbers: Numbers `[n]`.
-        codes: Index of the category that belongs to each number, `[n]`.
+        codes: For each number, the index of its category, `[n]`.
     """
     _, index, counts = np.unique(codes, return_inverse=True, return_counts=True)
     means = np.bincount(index, numbers) / counts
@@ -526,7 +527,11 @@ def _draw_numbers(axes: Axes, column: Column, real: np.ndarray, generated: np.nd
 def save_associations(
     path: PathLike, columns: Iterable[Column], real: np.ndarray, generated: np.ndarray
 ) -> None:
-    """Plot the associations of real rows, of generated rows and their difference as a PNG file.
+    """Plot how strongly the columns of a table depend on each other, and write a PNG file.
+
+    The figure has three panels: the associations between the columns in the real rows, those in the
+    generated rows, and the difference, generated minus real. The function `associations` computes
+    the associations.
 
     Args:
         path: Path of the file. If writing fails, an existing file stays unchanged.

@@ -272,8 +272,7 @@ class Page:
 class _Slider(ui.slider):
     """A slider whose value the server does not send back to the browser.
 
-    Without this setting, a late message of the server would move the handle while the user drags
-    it.
+    If the server sent the value back, a late message would move the handle while the user drags it.
     """
 
     LOOPBACK = False

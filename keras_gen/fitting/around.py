@@ -16,11 +16,10 @@ class WrapsFit(Protocol):
     def around(
         self, model: keras.Model, arguments: dict[str, Any]
     ) -> AbstractContextManager[dict[str, Any]]:
-        """Return a context manager in which one call of `keras.Model.fit` runs.
+        """Return a context manager that changes the arguments of `fit`, and cleans up after `fit`.
 
-        The context manager yields a dictionary of arguments. The method `fit` of a keras_gen model
-        then calls `keras.Model.fit` with these arguments, inside the context manager. So the
-        callback can change the arguments before the training, and can clean up after the training.
+        The method `fit` of a keras_gen model enters the context manager, which yields the changed
+        arguments. In the `with` block, `fit` then calls `keras.Model.fit` with these arguments.
 
         Args:
             model: The model that `fit` trains.

@@ -423,10 +423,10 @@ class Checkpoints(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def _signal_handlers(self) -> Iterator[None]:
-        """Store a signal SIGTERM or SIGINT that arrives during a `with` block.
+        """Let SIGTERM and SIGINT end the training in order, during a `with` block.
 
-        The first signal does not stop the process. `_stop_on_signal` reads the stored signal later.
-        A second signal of the same kind has its usual effect.
+        The first signal does not stop the process. It is only stored, and `_stop_on_signal` reads
+        it later. A second signal of the same kind calls the handler from before the `with` block.
         """
         if threading.current_thread() is not threading.main_thread():
             yield  # Python allows signal handlers only in the main thread

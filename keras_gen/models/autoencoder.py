@@ -314,8 +314,9 @@ class RegularizedAutoencoder(AnomalyDetector):
     ) -> tf.Tensor:
         """Return the reconstruction loss of each example, `[batch]`.
 
-        If the loss is a Keras loss, it is averaged over the elements of an example. If the loss is
-        a likelihood, it is −log p(x | x̂) of the whole example, in nats.
+        A Keras loss is averaged over the elements of an example. If the model has a likelihood
+        instead, the result is −log p(x | x̂) of the whole example, in nats. Here x is the target,
+        and x̂ is the decoder's output.
 
         Args:
             target: The data that the decoder should output, `[batch, *data_shape]`.

@@ -102,9 +102,9 @@ def copy_of(network: keras.Model, policy: str | None = None) -> keras.Model:
 def float32_function(network: keras.Model) -> Callable[..., tf.Tensor]:
     """Return a function `(inputs, training)` that computes a network in float32.
 
-    A loss that contains a gradient, such as a gradient penalty, needs such a function under mixed
-    precision. In float16, the gradient of a gradient would overflow, and the overflow would lower
-    the loss scale (tensorflow/tensorflow#48662).
+    Under mixed precision, this function is needed for a loss that contains a gradient, such as a
+    gradient penalty. In float16, the gradient of such a loss would overflow
+    (tensorflow/tensorflow#48662).
 
     You can differentiate the returned function with respect to the variables of `network`. The
     returned function changes no variable. Each call clears `network.losses`, so read these losses

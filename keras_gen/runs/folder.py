@@ -238,7 +238,7 @@ class RunFolder:
     def check_finished(self) -> None:
         """Raise a `ValueError` if the folder contains no finished run.
 
-        If there is a finished run with a similar name, the message suggests this run.
+        If a folder with a similar name contains a finished run, the error message suggests it.
         """
         self._check_file(_MODEL, "a finished run")
 

@@ -59,8 +59,8 @@ def write_report(run: PathLike) -> pathlib.Path:
     """Write `report.html` into the folder of a training run.
 
     The page shows the configuration, the metrics, the figures, the scores of `evaluate` and the
-    result of `audit`. A section is omitted if the folder lacks the file with the content of the
-    section. The page needs no other file and no network access.
+    result of `audit`. The function reads this content from files in the folder. If a file does not
+    exist, its section is omitted. The page needs no other file and no network access.
 
     Args:
         run: Folder of the training run, such as `runs/vae`.

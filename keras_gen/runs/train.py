@@ -301,7 +301,10 @@ def _create_folder(config: RunConfig, strategy: tf.distribute.Strategy) -> RunFo
 def _locked_by_chief(
     folder: RunFolder, strategy: tf.distribute.Strategy, wait: bool = False
 ) -> contextlib.AbstractContextManager[None]:
-    """Lock the folder during a `with` block. Only the chief (worker 0) takes the lock."""
+    """Lock the folder of the run against other processes during a `with` block.
+
+    In multi-worker training, only the chief (worker 0) takes the lock.
+    """
     return folder.lock(wait) if is_chief(strategy) else contextlib.nullcontext()
 
 

@@ -134,7 +134,10 @@ NaN, None and an empty text are missing entries. Columns that the model does not
 
 
 class _Client:
-    """Base class of the clients, with one method for each signature of a keras_gen model.
+    """Base class of the clients of a TensorFlow Serving server.
+
+    A client has one method per function of a keras_gen model, such as `encode`. The method sends a
+    request to the server, which calls the function.
 
     Args:
         address: Address of the server.
@@ -424,7 +427,7 @@ class RESTClient(_Client):
 
     @property
     def url(self) -> str:
-        """URL of the model, or of one version of the model if `version` or `label` is given."""
+        """URL of the model, or of the version that `version` or `label` chooses."""
         url = f"{self.address.rstrip('/')}/v1/models/{urllib.parse.quote(self.model, safe='')}"
         if self.version is not None:
             return f"{url}/versions/{self.version}"
@@ -610,7 +613,7 @@ class GRPCClient(_Client):
         return request
 
     def _call(self, method: Any, request: Any) -> Any:
-        """Call a method of the server.
+        """Call a gRPC method, and return the server's response.
 
         Raises:
             ServingError: If the server refuses the request, fails, or cannot be reached.

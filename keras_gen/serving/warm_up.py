@@ -92,7 +92,7 @@ def _example(model: GenerativeModel, spec: tf.TensorSpec) -> np.ndarray:
 
 
 def _example_of_table(model: GenerativeModel, spec: tf.TensorSpec) -> np.ndarray:
-    """Return an example batch of rows of a table, or of one column of the table.
+    """Return an example batch for an input that takes whole rows, or one column, of a table.
 
     The first row contains typical entries. In the other rows, all entries are missing.
     """

@@ -127,10 +127,14 @@ def build(
 def _networks(
     config: GANConfig, data_shape: tuple[int, ...], num_classes: int | None
 ) -> tuple[keras.Model, keras.Model]:
-    """Return the generator and the discriminator.
+    """Build the generator and the discriminator.
 
-    The generator has the hidden layers of the discriminator in reverse order. If `config.filters`
-    is given, the generator has half as many filters, in reverse order.
+    An MLP generator has the sizes of the discriminator's hidden layers, in reverse order. If
+    `config.filters` is given, a convolutional generator has half of these numbers of filters, in
+    reverse order.
+
+    Returns:
+        `(generator, discriminator)`.
     """
     from keras_gen import networks
 
