@@ -135,6 +135,14 @@ def test_a_threshold_is_in_the_middle_of_the_gap_between_the_classes(detector):
     assert detector.calibrate(scores, anomalies=labels, false_alarm_cost=1, miss_cost=5) == 5
 
 
+def test_the_highest_of_equally_good_thresholds_is_used(detector):
+    scores = column([1, 2, 4, 8])
+    labels = [0, 1, 0, 1]
+    # One mistake each: 1.5 gives a false alarm, 6 misses an anomaly.
+    assert detector.calibrate(scores, anomalies=labels, false_alarm_cost=1, miss_cost=1) == 6
+    assert detector.calibrate(scores, anomalies=labels, false_alarm_cost=1, miss_cost=2) == 1.5
+
+
 def test_neighboring_float32_scores_are_separated(detector):
     low = np.float32(1)
     high = np.nextafter(low, np.float32(2))
