@@ -1,7 +1,9 @@
 """The command line: help, examples, errors, completion; each command has tests of its own."""
 
 import contextlib
+import dataclasses
 import importlib.metadata
+import inspect
 import io
 import os
 import pathlib
@@ -23,6 +25,7 @@ from support import without_verifying
 from keras_gen import cli
 from keras_gen.fitting import NonFiniteError
 from keras_gen.runs import RECIPES, RunFolder
+from keras_gen.runs import evaluate as finished
 from keras_gen.runs import train as run
 from keras_gen.runs.recipes import VAEConfig
 
@@ -102,7 +105,8 @@ def test_help_lists_every_flag_with_its_default_and_needs_no_tensorflow():
                 "--epochs INT",
                 "--kl-weight FLOAT",
                 "(default: 1.0)",
-                "--likelihood {bernoulli,continuous_bernoulli,normal,categorical,columns}",
+                "--likelihood {bernoulli,continuous_bernoulli,normal,categorical,"
+                "logistic_mixture,columns}",
             ],
         ),
         (["sample"], ["--num-samples INT"]),
@@ -468,3 +472,13 @@ def test_a_run_of_an_unknown_kind_says_what_to_import(command, my_kind, capsys):
 def test_a_kind_that_is_not_registered_is_explained(capsys):
     ended(["train", "my_kind"])
     assert "`keras-gen --import FILE train KIND`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["sample", "impute", "score", "evaluate", "audit", "export"])
+def test_the_flags_have_the_defaults_of_the_python_functions(name):
+    command = {field.name: field.default for field in dataclasses.fields(cli._COMMANDS[name])}
+    function = inspect.signature(getattr(finished, name)).parameters
+    assert list(command) == list(function)
+    for argument, parameter in function.items():
+        if parameter.default is not inspect.Parameter.empty:
+            assert command[argument] == parameter.default, argument

@@ -14,7 +14,6 @@ from test_combinations import LEVELS, LIKELIHOODS, PAIRS, target_of, vae_of
 
 import keras_gen
 from keras_gen import distributions, losses, networks, objectives, regularizers
-from keras_gen.fitting.fused_adam import compute_in_float32
 
 PURE = ["bfloat16", "float16", "float64"]
 POLICIES = [*PURE, "mixed_bfloat16", "mixed_float16"]
@@ -282,45 +281,6 @@ def test_the_dtype_of_a_model_or_a_prior_is_an_argument(kind, policy, images, tm
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.dtype_policy.name == loaded.prior.dtype_policy.name == policy
     np.testing.assert_array_equal(loaded.generate(2, seed=0), again.generate(2, seed=0))
-
-
-def adam_in_float32(cls, gradients, rate=0.01):
-    """Return the weight 1 after steps with the gradients, in float32."""
-    variable = keras.Variable([1.0], dtype="float32")
-    optimizer = cls(rate)
-    optimizer.build([variable])
-    for gradient in gradients:
-        optimizer.apply([tf.constant([gradient])], [variable])
-    return float(variable.numpy()[0])
-
-
-@pytest.mark.parametrize("cls", [keras.optimizers.Adam, keras.optimizers.AdamW])
-def test_adam_works_in_bfloat16_where_that_of_keras_does_nothing(cls):
-    gradients = [0.5, 0.25, -0.125, 1.0]
-    found = {}
-    for ours in (False, True):
-        variable = keras.Variable([1.0], dtype="bfloat16")
-        optimizer = cls(0.01)
-        optimizer.build([variable])
-        if ours:
-            compute_in_float32(optimizer, optimizer.variables)
-        for gradient in gradients:
-            optimizer.apply([tf.constant([gradient], tf.bfloat16)], [variable])
-        found[ours] = float(np.asarray(variable, "float32")[0])
-    expected = adam_in_float32(cls, gradients)
-    assert found[True] == pytest.approx(expected, abs=4 * 2**-8)
-    assert abs(found[True] - 1) > 0.5 * abs(expected - 1)
-    assert found[False] == pytest.approx(1, abs=1e-3)  # the fault of Keras
-
-
-def test_adam_updates_variables_of_32_bits_as_before():
-    variables = [keras.Variable([1.0], dtype=dtype) for dtype in ("float32", "bfloat16")]
-    optimizer = keras.optimizers.Adam(0.01)
-    optimizer.build(variables)
-    compute_in_float32(optimizer, optimizer.variables)
-    optimizer.apply([tf.constant([0.5]), tf.constant([0.5], tf.bfloat16)], variables)
-    expected = adam_in_float32(keras.optimizers.Adam, [0.5])
-    assert float(variables[0].numpy()[0]) == expected
 
 
 @pytest.mark.parametrize(

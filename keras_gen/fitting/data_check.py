@@ -432,11 +432,19 @@ class DataCheck:
         """
         if self.names is not None:
             return self._column_message(received, element)
-        scaled = ": x / 255" if (self.low, self.high) == (0, 1) else ""
+        low, high = self.low, self.high
+        if np.ndim(low) and element:
+            low, high = low[element], high[element]
+        if np.ndim(low):
+            expected = "Expected data in the range that the model can output for each element"
+        else:
+            expected = f"Expected data in [{low:g}, {high:g}], the range of the model's output"
+        scaled = ": x / 255" if np.ndim(low) == 0 and (low, high) == (0, 1) else ""
         without = "or NaN for a missing element" if self.missing else "without NaN"
+        whole = "" if self.whole is None else " Some elements must be whole numbers."
         return (
-            f"Expected data in [{self.low:g}, {self.high:g}], the range of the model's output, "
-            f"{without}. Received: {received}. Scale pixels of 0 to 255 to this range{scaled}."
+            f"{expected}, {without}.{whole} Received: {received}. Scale pixels of 0 to 255 to this "
+            f"range{scaled}."
         )
 
     def _column_message(self, received: str, element: tuple[int, ...]) -> str:

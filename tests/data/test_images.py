@@ -444,6 +444,15 @@ def test_the_first_frame_is_read_and_files_with_several_are_counted(tmp_path):
         np.testing.assert_allclose(images[name], np.asarray(frames[0]) / 255, atol=1e-6)
 
 
+def test_one_file_with_several_frames_is_named(tmp_path):
+    fill(tmp_path / "train")
+    fill(tmp_path / "test")
+    frames = [random_image(seed=i, size=(8, 8)) for i in range(3)]
+    save(frames[0], tmp_path / "train" / "frames.tif", save_all=True, append_images=frames[1:])
+    with pytest.warns(UserWarning, match="1 contain several frames or pages.*frames[.]tif"):
+        data.load(tmp_path)
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])
 def test_images_of_other_sizes_are_scaled_to_cover_the_size_and_cut(tmp_path, suffix):
     """A ramp from left to right keeps its slope: the image is not squashed."""

@@ -1032,6 +1032,39 @@ def test_blocks_agree_on_what_a_column_is(tmp_path, monkeypatch):
         read(path, in_memory=False, kinds={"code": "real"})
 
 
+def test_a_file_read_in_blocks_has_as_many_rows_as_it_says(tmp_path):
+    path = text("a,b\n" + "".join(f"{i % 7},{i % 5}\n" for i in range(100)))(tmp_path)
+    table = data.read_table(path, in_memory=False, batch_size=1)
+    for split in (table.train, table.test):
+        assert len(split) == len(list(split)) > 0
+    empty = text("a,b\n", name="empty.csv")(tmp_path)
+    with pytest.raises(ValueError, match="no rows"):
+        data.read_table(empty, in_memory=False)
+
+
+@pytest.mark.parametrize("more", [0, -1])
+def test_files_up_to_the_limit_are_read_at_once(tmp_path, monkeypatch, more):
+    path = text("a,b\n" + "".join(f"{i % 7},{i % 5}\n" for i in range(100)))(tmp_path)
+    monkeypatch.setattr(tables, "_MEMORY_LIMIT", path.stat().st_size + more)
+    assert isinstance(data.read_table(path).train, np.ndarray) == (more == 0)
+
+
+def test_other_sources_are_no_tables(tmp_path):
+    assert data.is_table(pandas.DataFrame({"a": [1.5, 2.5]}))
+    np.savez(tmp_path / "x.npz", x=np.zeros((3, 2)))
+    for source in ("mnist_mini", "fashion_mnist", tmp_path, tmp_path / "x.npz"):
+        assert not data.is_table(source)
+
+
+@pytest.mark.parametrize("value", [-9, -99, -999, -9999, -1, 999])
+def test_numbers_that_often_stand_for_missing_are_noted(value):
+    numbers = np.random.default_rng(0).normal(5, 1, 200).round(2)
+    numbers[::20] = value
+    column = read(pandas.DataFrame({"a": numbers})).columns[0]
+    noted = f"{value} is a number; if it stands for missing, pass missing=['{value}']"
+    assert (noted in column.note) == (value in (-9, -99, -999, -9999))
+
+
 # === data.load ===
 
 

@@ -10,7 +10,14 @@ import scipy.stats
 import tensorflow as tf
 
 from keras_gen._columns import Column
-from keras_gen.distributions import Bernoulli, Categorical, Columns, ContinuousBernoulli, Normal
+from keras_gen.distributions import (
+    Bernoulli,
+    Categorical,
+    Columns,
+    ContinuousBernoulli,
+    DiscretizedLogisticMixture,
+    Normal,
+)
 
 SIZES = ("S", "M", "L", "XL")
 ISLANDS = ("Biscoe", "Dream", "Torgersen")
@@ -163,6 +170,17 @@ def test_columns_alone_agree_with_columns_together():
         start += group.parameter_size
 
 
+def test_several_samples_of_the_parameters_have_one_log_p_each():
+    """As of several samples of the latents: `[samples, batch]` for parameters and rows."""
+    likelihood = Columns(COLUMNS)
+    parameters = np.random.default_rng(1).normal(size=(4, 3, 12)).astype("float32")
+    x = np.stack([ROW] * 3)
+    log_prob = likelihood(parameters).log_prob(x)
+    assert log_prob.shape == (4, 3)
+    for found, of_sample in zip(log_prob.numpy(), parameters, strict=True):
+        np.testing.assert_allclose(found, likelihood(of_sample).log_prob(x), rtol=1e-5)
+
+
 def test_gradients_are_finite_where_entries_are_missing():
     likelihood = Columns(COLUMNS, scale="learned")
     parameters = tf.Variable(tf.random.stateless_normal((2, 12), seed=(0, 1)))
@@ -271,6 +289,7 @@ def test_an_unknown_scale_is_refused():
         lambda missing: Normal((2, 3), 0.5, missing=missing),
         lambda missing: Normal((2, 3), "optimal", missing=missing),
         lambda missing: Categorical((2, 3), 2, missing=missing),
+        lambda missing: DiscretizedLogisticMixture((2, 3), 2, missing=missing),
     ],
 )
 def test_missing_pixels_are_omitted(make):

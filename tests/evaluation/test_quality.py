@@ -168,3 +168,15 @@ def test_inception_without_its_weights_says_what_to_do(monkeypatch):
     monkeypatch.setattr(keras.applications, "InceptionV3", offline)
     with pytest.raises(ValueError, match="are not in Keras's cache and cannot be downloaded"):
         evaluation.inception()
+
+
+def test_the_protocol_of_a_score_names_the_weights_of_the_extractor(pixels):
+    """Scores of extractors with the same name and other weights are not comparable."""
+
+    def extractor(value):
+        network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+        network.set_weights([np.full((4, 3), value, "float32"), np.zeros(3, "float32")])
+        return evaluation.Extractor(network, "dense")
+
+    assert extractor(1.0).hash == extractor(1.0).hash
+    assert len({extractor(value).hash for value in (1.0, 2.0, 1.0 + 1e-6)}) == 3

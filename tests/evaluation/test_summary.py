@@ -1,5 +1,6 @@
 """The table of scores for each kind of model, against the functions that it calls."""
 
+import dataclasses
 import json
 
 import keras
@@ -10,6 +11,7 @@ from support import tiny
 
 from keras_gen import evaluation
 from keras_gen.evaluation import Evaluation, Score, save_latent_figures, summarize
+from keras_gen.evaluation.summary import format_number
 
 PIXELS = evaluation.Extractor(
     keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()]), "pixels"
@@ -70,3 +72,26 @@ def test_without_an_extractor_it_says_so(models, images):
 def test_without_a_density_of_the_latents_it_says_so(images):
     model = tiny("autoencoder")
     assert "no density of its latents" in str(summarize(model, images, extractor=PIXELS))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.12345, "0.1235"), (-999.94, "-999.9"), (1000, "1,000"), (-1234.5, "-1,234")],
+)
+def test_numbers_from_a_thousand_have_no_decimals(value, text):
+    assert format_number(value) == text
+
+
+RESULTS = [
+    cls
+    for name in evaluation.__all__
+    if dataclasses.is_dataclass(cls := getattr(evaluation, name)) and isinstance(cls, type)
+]
+
+
+@pytest.mark.parametrize("cls", RESULTS)
+def test_results_cannot_be_changed_by_accident(cls):
+    result = object.__new__(cls)
+    name = dataclasses.fields(cls)[0].name
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        setattr(result, name, 0)

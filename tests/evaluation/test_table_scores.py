@@ -2,6 +2,7 @@
 
 import itertools
 
+import matplotlib.figure
 import numpy as np
 import pandas as pd
 import pytest
@@ -149,6 +150,20 @@ def test_figures_show_both_kinds_of_rows(save, tmp_path):
     assert images[0].shape == images[1].shape
     assert (images[0] != images[1]).any()
     assert (images[0] < 128).any(axis=1).mean() > 0.5
+
+
+@pytest.mark.parametrize(("decimals", "step"), [(0, 1.0), (1, 0.1), (2, 0.01)])
+def test_each_bar_of_a_histogram_has_as_many_rounded_numbers(decimals, step):
+    """Otherwise the histogram of rounded numbers is a comb."""
+    column = Column("x", "real", mean=0.0, scale=1.0, decimals=decimals)
+    numbers = np.arange(130) * step  # each number once
+    axes = matplotlib.figure.Figure().subplots()
+    tables._draw_numbers(axes, column, numbers, numbers)
+    heights, edges, _ = axes.patches[0].get_data()
+    per_bar = np.histogram(numbers, edges)[0]
+    assert len(per_bar) >= 8
+    assert len(set(per_bar[:-2])) == 1  # the last bars contain the rest
+    np.testing.assert_allclose(heights, 100 * per_bar / 130)
 
 
 def test_two_different_categories_have_the_distance_1():

@@ -304,6 +304,12 @@ def test_another_training_is_refused_by_the_name_of_what_differs(tmp_path):
             seed=1,
         ), tiny_autoencoder()[1]
 
+    def with_a_frozen_layer():
+        """It has as many weights, but fewer variables of the optimizer, at the end."""
+        model, arguments = tiny_autoencoder()
+        model.decoder.layers[-2].trainable = False
+        return model, arguments
+
     for arguments, message in (
         (
             {"optimizer": keras.optimizers.Adam(0.5)},
@@ -312,6 +318,7 @@ def test_another_training_is_refused_by_the_name_of_what_differs(tmp_path):
         ({"optimizer": "sgd"}, "Expected optimizer.class_name: 'Adam'. Received: 'SGD'"),
         ({"loss": "mse"}, "Expected loss: 'binary_crossentropy'. Received: 'mse'"),
         ({"make": wider}, "kernel: [[64, 6], 'float32']. Received: [[64, 7], 'float32']"),
+        ({"make": with_a_frozen_layer}, "Expected number of variables: "),
         ({"make": MODELS["vae"]}, "The training must match the checkpoints in"),
         (
             {"data": tf.data.Dataset.from_tensors(np.zeros((4, 8, 8, 1), "float32"))},

@@ -337,3 +337,10 @@ def test_random_pairs_reconstruct_as_their_networks_do_or_are_refused(first, sec
     model = keras_gen.RegularizedAutoencoder(encoder, decoder)
     x = np.full((3, *first["shape"]), 0.5, "float32")
     np.testing.assert_allclose(model(x), decoder(encoder(x)), rtol=1e-5)
+
+
+def test_a_network_of_one_number_per_example_has_the_shape_of_a_scalar():
+    """Its input shape has the batch axis only."""
+    inputs = keras.Input(())
+    network = keras.Model(inputs, layers.Dense(2)(layers.Reshape((1,))(inputs)))
+    assert check_network("encoder", network) == ((), (2,))

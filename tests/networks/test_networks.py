@@ -4,6 +4,7 @@ import re
 import keras
 import numpy as np
 import pytest
+from keras import layers
 
 from keras_gen import networks
 
@@ -262,3 +263,14 @@ def test_the_number_of_channels_follows_the_size_of_the_image(size, filters):
     network = networks.dcgan_discriminator((size, size, 3))
     kernels = [weight.shape for weight in network.weights if len(weight.shape) == 4]
     assert tuple(shape[-1] for shape in kernels) == filters
+
+
+@pytest.mark.parametrize("kernel", [layers.Conv2DTranspose, layers.Conv2D])
+def test_convolutions_of_a_dcgan_have_4x4_kernels_and_stride_2(kernel):
+    """With a kernel whose size is no multiple of the stride, images would show a grid."""
+    networks_of_kind = {
+        layers.Conv2DTranspose: networks.dcgan_generator(3, (16, 16, 1), filters=(4, 2)),
+        layers.Conv2D: networks.dcgan_discriminator((16, 16, 1), filters=(2, 4)),
+    }
+    found = [layer for layer in networks_of_kind[kernel].layers if type(layer) is kernel]
+    assert [(layer.kernel_size, layer.strides) for layer in found] == [((4, 4), (2, 2))] * 2

@@ -375,6 +375,16 @@ def test_a_dry_run_describes_the_training_and_writes_nothing(digits, tmp_path, m
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_deterministic_runs_use_deterministic_operations(deterministic, digits, monkeypatch):
+    """This cannot be undone in a process, so the test only sees that it is asked for."""
+    asked = []
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: asked.append(True))
+    config = VAEConfig(network="mlp", latent_size=2, data=str(digits), deterministic=deterministic)
+    run._prepare(config, tf.distribute.get_strategy())
+    assert bool(asked) == deterministic
+
+
 @pytest.mark.usefixtures("unpublished")
 def test_tensorboard_has_curves_samples_and_the_kl_of_each_dimension(digits, tmp_path):
     folders = {"runs": tmp_path, "savedmodels": tmp_path / "s"}
