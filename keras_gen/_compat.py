@@ -123,8 +123,8 @@ class MultiWorkerModel(keras.Model):
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> Any:
         """Build the metrics from the examples that this worker gets in the first batch.
 
-        Keras would average the batches of all workers, and build the metrics from the average. This
-        fails, because such an average cannot be computed.
+        Keras would use the average of the batches of all workers, but fails to compute this
+        average.
         """
         if not _NEEDS_REPAIR or iterator is None or not several_workers(self.distribute_strategy):
             return super()._maybe_symbolic_build(iterator, data_batch)

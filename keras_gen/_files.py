@@ -85,7 +85,8 @@ def write_checksums(folder: PathLike, name: str) -> None:
     """Write the file `folder/name` with the SHA-256 checksums of all other files in `folder`.
 
     The command `sha256sum -c` can read this file and check the other files. The first line is a
-    comment. The comment contains the checksum of all other lines of `folder/name`.
+    comment with the checksum of all other lines of `folder/name`. It shows whether `folder/name`
+    itself is damaged.
     """
     folder = pathlib.Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / name)

@@ -1,4 +1,4 @@
-"""Versions of packages. Run folders, model cards and the command line show these versions."""
+"""Find the installed versions of packages, for run folders, model cards and the command line."""
 
 import importlib.metadata
 

@@ -92,7 +92,7 @@ _TRANSLATIONS = {
 
 
 def examples() -> dict[str, tuple[str, ...]]:
-    """Return the example commands at the end of each help text.
+    """Return a dictionary with the example commands that each help text shows at its end.
 
     The keys are the names of the subcommands, the kinds of model such as `vae`, and `""` for
     `keras-gen --help`.

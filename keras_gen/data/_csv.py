@@ -55,14 +55,14 @@ class CsvFile:
     """A delimited text file that contains a table, such as a .csv file.
 
     Args:
-        path: Path of the file. If it ends in `.gz`, the file is compressed.
+        path: Path of the file. A path that ends in `.gz` belongs to a file compressed by gzip.
         separator: Separator of the fields, such as `";"`. Default: inferred.
         decimal: Decimal sign, `"."` or `","`. Default: inferred.
         encoding: Encoding of the file, such as `"cp1252"`. Default: inferred.
         header: Whether the first line contains the names of the columns. Default: inferred.
-        missing: Texts that stand for a missing value.
-        names: Expected names of the columns. If the file has no header, its columns get these
-            names. Default: `column_0`, `column_1` and so on.
+        missing: Texts that stand for a missing value. Default: `MISSING_WORDS`.
+        names: Names that the columns are expected to have. If the file has no header, its columns
+            get these names. Default: `column_0`, `column_1` and so on.
     """
 
     def __init__(
@@ -222,14 +222,18 @@ class CsvFile:
     def _commented_header(
         self, lines: list[str], first: int, rows: list[list[str]]
     ) -> list[str] | None:
-        """Return the column names in a comment directly above rows of numbers, or None.
+        """Read the names of the columns from a comment, such as `# height weight`.
 
-        `numpy.savetxt` writes the names as a comment, which starts with `#`.
+        `numpy.savetxt` writes such a comment. It must be the line directly above the first row, and
+        the first row must contain only numbers.
 
         Args:
             lines: Lines of the file.
             first: Index of the line in which the first row starts.
             rows: Fields of the first rows.
+
+        Returns:
+            The names, or None if there is no such comment.
         """
         if not first or not lines[first - 1].lstrip().startswith("#"):
             return None
@@ -748,7 +752,8 @@ def _sniff_separator(lines: list[str]) -> str:
 def _count_decimal_signs(body: list[list[str]]) -> tuple[int, int]:
     """Return how many fields have a decimal comma, and how many have a decimal point.
 
-    Fields such as `1,234` are not counted, because the comma can separate thousands.
+    Fields such as `1,234` and `1.234` are not counted, because their comma or point can be a
+    separator of thousands.
     """
     counts = []
     fields = [field for row in body for field in row if "," in field or "." in field]

@@ -80,10 +80,7 @@ class Header(NamedTuple):
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Return the names of the file formats that can be read.
-
-    Pillow tries the formats in this order.
-    """
+    """Return the names of the image formats that can be read, in the order that Pillow uses."""
     PIL.Image.init()
     return tuple(name for name in PIL.Image.ID if name not in _EXCLUDED_FORMATS)
 

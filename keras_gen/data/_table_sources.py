@@ -28,7 +28,10 @@ _PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 def has_table_name(source: object) -> bool:
-    """Return whether a source has the type or the file name of a table. Files are not read."""
+    """Return whether a source is a `DataFrame`, or has the file name of a table.
+
+    The file is not read.
+    """
     if isinstance(source, (str, os.PathLike)):
         if str(source) == "penguins":
             return True
@@ -134,14 +137,14 @@ def open_table(
     """Open a table, and estimate its size in memory.
 
     Args:
-        source: Path of a file, `"penguins"`, or a `DataFrame`.
-        missing: Values that stand for a missing value. None for the default values.
+        source: Path of a file, `"penguins"` for the table in this package, or a `DataFrame`.
+        missing: Values that stand for a missing value. If None, default values are used.
         names: Names for the columns of a text file without a header.
         **options: Other arguments of `CsvFile`, which reads text files.
 
     Returns:
-        `(table, size)`. `table` reads the rows of the table. `size` is about the number of bytes
-        that all rows need in memory, or 0 for a `DataFrame`.
+        `(table, size)`. `table` is an object that reads the rows. `size` is about the number of
+        bytes that all rows need in memory, or 0 for a `DataFrame`.
 
     Raises:
         ValueError: If the source does not exist, is empty, or is not a table.

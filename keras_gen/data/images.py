@@ -134,12 +134,12 @@ def read_image_folder(
     skip_corrupt: bool,
     background: str,
 ) -> tuple[IndexedExamples, IndexedExamples]:
-    """Read the images of a folder as training and test examples.
+    """Find the images of a folder, and divide them into training and test examples.
 
     The docstring of `load` describes which subfolders contain the training and the test images.
-    This function reads only the headers of the files, and decodes no image. If the header of any
-    file says that the image has colors, all images get three channels. Otherwise, all images get
-    one channel.
+    This function reads the headers of all files. A file is decoded whenever its example is needed.
+    If any header says that its image has colors, all examples have three channels. Otherwise, all
+    examples have one channel.
 
     Args:
         folder: The folder.
@@ -152,6 +152,9 @@ def read_image_folder(
         skip_corrupt: Whether to skip files that cannot be decoded. If files are skipped, a warning
             states how many.
         background: The color behind transparent images, as a name or as `"#rrggbb"`.
+
+    Returns:
+        `(training examples, test examples)`.
     """
     color = _parse_color(background)
     notes = _Notes()

@@ -126,15 +126,16 @@ class Table:
         """Convert an array to a `DataFrame` with the names, categories and dtypes of the table.
 
         Args:
-            array: Array of rows, such as generated rows, with the columns of `train`. NaN means
-                that an entry is missing.
+            array: Array of rows, such as generated rows. It has the same columns as the array
+                `train`. NaN means that an entry is missing.
 
         Returns:
             A `DataFrame` with all columns of the table except identifiers. Numbers are rounded to
             the decimal places of the table. A constant column contains its one value in each row.
 
         Raises:
-            ValueError: If the array has another number of columns, or if an entry is invalid.
+            ValueError: If the array does not have as many columns as `train`, or if an entry is
+                invalid.
 
         Example:
             >>> table = read_table("penguins")
@@ -407,7 +408,7 @@ def read_splits(
 
 
 def _find_label(names: Sequence[str], labels: bool) -> str | None:
-    """Return the name of the column that contains the labels, or None if no name tells.
+    """Return the name of the column that contains the labels, or None if no column is found.
 
     A column with the exact name `label` contains the labels. If no column has this name, and
     `labels` is True, a column named `label`, `class` or `target` in any capitalization contains the

@@ -267,8 +267,8 @@ class Bernoulli(Likelihood):
     cross-entropy −Σ_d [x_d log x̂_d + (1 − x_d) log(1 − x̂_d)] in nats. The data must lie in [0, 1].
 
     A Bernoulli variable is 0 or 1. For grey values between 0 and 1, the cross-entropy is therefore
-    a loss but not a likelihood. Before you report log-likelihoods, make each value of the data 0 or
-    1.
+    a loss but not a likelihood. Before you report log-likelihoods, binarize the data: convert each
+    value to 0 or 1.
 
     Args:
         event_shape: Shape of one example.

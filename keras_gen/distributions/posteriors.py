@@ -123,11 +123,11 @@ class FullCovarianceNormal(Posterior):
     adequate assumption. The function `evaluation.audit_independence` makes this comparison.
 
     L = diag(σ)(I + V), where V is strictly lower triangular. The encoder's output consists of three
-    parts: the mean μ, n unbounded numbers from which a softplus computes σ, and the n(n − 1)/2
-    entries of an unbounded matrix, the raw V. V is the raw V, scaled so that the norm of each row
-    is less than 10. This limit keeps log-probabilities finite. The limit also bounds correlations:
-    the correlation of a latent with its best linear prediction from the earlier latents is below
-    0.996. If the raw V is 0, the posterior is N(μ, diag σ²), as for `DiagonalNormal`.
+    parts: the mean μ, n numbers from which a softplus computes σ, and n(n − 1)/2 unbounded numbers,
+    the raw entries of V. V is computed from the raw entries by scaling each row so that its norm is
+    less than 10. This limit keeps log-probabilities finite. The limit also bounds correlations: the
+    correlation of a latent with its best linear prediction from the earlier latents is below 0.996.
+    If all raw entries are 0, the posterior is N(μ, diag σ²), as for `DiagonalNormal`.
 
     Args:
         event_size: Number of latent dimensions, n.

@@ -21,13 +21,13 @@ _COLOR = "#c44e52"
 
 
 def heat_maps(per_feature: np.ndarray) -> np.ndarray:
-    """Show scores per pixel as colors.
+    """Convert anomaly scores per pixel to images of colors.
 
     The color of a pixel shows the sum of its scores over the channels. In each image, the colors go
     from black for the smallest sum, over purple and orange, to light yellow for the largest sum.
 
     Args:
-        per_feature: Scores per pixel and channel `[n, height, width, channels]`, such as
+        per_feature: Scores of each pixel and channel, `[n, height, width, channels]`, such as
             `model.score_per_feature(images)`. An infinite score gets the color of the largest
             finite score.
 

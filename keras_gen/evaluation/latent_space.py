@@ -124,8 +124,8 @@ def traverse(
         Decoded data `[dimensions, num_steps, *data_shape]`.
 
     Raises:
-        ValueError: If the latents have another shape. If a conditional model gets no label, or if
-            any other model gets a label.
+        ValueError: If `latents` is not a matrix with at least one row. If a conditional model gets
+            no label, or if any other model gets a label.
 
     Example:
 
@@ -158,7 +158,7 @@ def interpolate(
     condition: npt.ArrayLike | None = None,
     spherical: bool = False,
 ) -> np.ndarray:
-    """Decode latents on paths, each from a start vector to an end vector.
+    """Decode latents along paths. Each path goes from a start vector to an end vector.
 
     Args:
         model: A keras_gen model.
@@ -229,9 +229,9 @@ def _along_great_circle(start: np.ndarray, end: np.ndarray, share: np.ndarray) -
 def _decode_walks(
     model: GenerativeModel, walks: np.ndarray, condition: npt.ArrayLike | None
 ) -> np.ndarray:
-    """Decode latents `[rows, steps, n]` into data `[rows, steps, *data_shape]`.
+    """Decode latents `[paths, steps, latents]` into data `[paths, steps, *data_shape]`.
 
-    A row is a path through the latent space. A conditional model needs one label per row.
+    `condition` contains one label per path if the model is conditional, otherwise it is None.
     """
     rows, steps, size = walks.shape
     labels = () if condition is None else (tf.constant(np.repeat(condition, steps)),)

@@ -102,9 +102,9 @@ class NearCopies:
     A model that copies generates rows that are nearer to training rows than held-out rows are.
     Held-out rows are real rows on which the model was not trained.
 
-    The distance between two rows is Euclidean. Before the distance is computed, numbers are
-    standardized, those of positive columns after taking the logarithm. Two different categories of
-    a column have the distance 1.
+    The distance between two rows is Euclidean. It is computed from standardized numbers, and for
+    positive columns from standardized logarithms. Two different categories of a column have the
+    distance 1.
     """
 
     equal: float

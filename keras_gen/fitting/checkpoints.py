@@ -186,8 +186,8 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Start an epoch.
 
-        If the checkpoint was written in the middle of this epoch, the steps before the checkpoint
-        read their batches, but do not train on them again.
+        If the training is resumed from a checkpoint in the middle of this epoch, the steps before
+        the checkpoint read their batches, but do not train on them again.
         """
         self.epoch = epoch
         self.means_of_epoch = None
@@ -235,9 +235,10 @@ class Checkpoints(keras.callbacks.Callback):
         return f"The last checkpoint is {kept[-1]}." if kept else "There is no checkpoint yet."
 
     def _newest(self, strategy: tf.distribute.Strategy) -> pathlib.Path | None:
-        """Return the newest checkpoint that is undamaged on all workers, or None.
+        """Return the newest undamaged checkpoint, or None if there is none.
 
-        Without multi-worker training, there is only one worker.
+        In multi-worker training, the checkpoint must be undamaged on all workers. Newer checkpoints
+        are removed.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(
@@ -423,10 +424,11 @@ class Checkpoints(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def _signal_handlers(self) -> Iterator[None]:
-        """Let SIGTERM and SIGINT end the training in order, during a `with` block.
+        """Store a signal SIGTERM or SIGINT that arrives during a `with` block.
 
-        The first signal does not stop the process. It is only stored, and `_stop_on_signal` reads
-        it later. A second signal of the same kind calls the handler from before the `with` block.
+        The first signal does not stop the process at once. After the current step,
+        `_stop_on_signal` reads the stored signal and stops the training. A second signal of the
+        same kind has the same effect as without this method.
         """
         if threading.current_thread() is not threading.main_thread():
             yield  # Python allows signal handlers only in the main thread

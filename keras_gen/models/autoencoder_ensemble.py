@@ -41,8 +41,8 @@ class AutoencoderEnsemble(AnomalyDetector):
 
     The model has `num_members` independent autoencoders, the members. Each member has one hidden
     layer in the encoder and one in the decoder. Each member is trained on its own small random
-    subset of the rows. Most subsets contain only a few rows of a cluster of anomalies, or none of
-    its rows. Therefore most members do not learn to reconstruct the anomalies. Ensembles of
+    subset of the rows. Even if many anomalies resemble each other, most subsets contain few or none
+    of them. Therefore most members do not learn to reconstruct the anomalies. Ensembles of
     autoencoders are due to Chen et al. 2017 ("Outlier Detection with Autoencoder Ensembles", SIAM
     International Conference on Data Mining). Subsets of varied size are due to Aggarwal and Sathe
     2015 ("Theoretical Foundations and Algorithms for Outlier Ensembles", SIGKDD Explorations 17).
@@ -64,10 +64,13 @@ class AutoencoderEnsemble(AnomalyDetector):
         features: The number of columns of the data, or the columns of a table, such as
             `table.columns`.
         num_members: Number of autoencoders.
-        subset_sizes: Sizes of the members' subsets of the training rows. The members use these
-            sizes in turn. No subset has more than 80 % of the rows, so that the members differ.
-        latent_sizes: Numbers of latents. The members use these numbers in turn. A member has fewer
-            latents than there are features.
+        subset_sizes: Sizes of the members' subsets of the training rows. The first member uses the
+            first size, the second member the second size, and so on. After the last size, the first
+            size follows again. No subset has more than 80 % of the rows, so that the members
+            differ.
+        latent_sizes: Numbers of latents. A member uses the next of these numbers whenever
+            `subset_sizes` starts again, so that all combinations occur. A member has fewer latents
+            than there are features, but at least one.
         hidden_size: Number of units of the hidden layers.
         clip: A member clips each latent to the quantiles `clip` and 1 − `clip` of the latents of
             training rows. 0 means that the quantiles are the minimum and the maximum.

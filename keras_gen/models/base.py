@@ -894,8 +894,8 @@ def _all_finite(gradients: list[tf.Tensor | None]) -> tf.Tensor:
     """Return whether all gradients are finite, a scalar bool.
 
     The function tests the norm of the gradients, which is faster than a test of each element.
-    Gradients of 16 bits are cast to float32 first, because in 16 bits the square of a large number
-    is infinite.
+    Gradients with 16 bits are cast to float32 first, because the squares in the norm can overflow
+    in float16.
     """
     finite = tf.constant(True)
     given = [gradient for gradient in gradients if gradient is not None]

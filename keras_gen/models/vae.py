@@ -192,7 +192,7 @@ class VAE(AnomalyDetector):
         return checked if labels else checked[0]
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Take one optimizer step on one batch, and return the logs.
+        """Take one optimizer step on one batch, and return the losses and metrics by name.
 
         The step minimizes the objective that the user passed to `compile`. By default, the
         objective is −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)), where q is the posterior q(z | x).
@@ -410,8 +410,8 @@ class VAE(AnomalyDetector):
         """Sample latents with the same noise for all examples, and compute the KL divergence.
 
         Returns:
-            `(z, kl)`. The latents `z` have the shape `[num_samples, batch, n]`. `kl` is the KL
-            divergence of q(z | x) from the prior, `[batch]`.
+            `(z, kl)`. The samples `z` have the shape `[num_samples, batch, number of latents]`.
+            `kl` is the KL divergence of q(z | x) from the prior, `[batch]`.
         """
         num_samples = positive_int(self, "num_samples", num_samples)
         parameters = call_network(self.encoder, x, condition, training=False)
@@ -498,8 +498,8 @@ class VAE(AnomalyDetector):
             condition: Labels `[batch]` if the model is conditional, otherwise None.
             num_samples: K, the number of samples of z per example. The error of the estimates
                 decreases like 1/√K.
-            num_imputations: Number of imputations per example. If None, the method returns the
-                default described above.
+            num_imputations: Number of imputations per example. If None, the method returns one
+                result per example, with the means and categories described above.
             seed: An int in [0, 2³¹) makes the result reproducible. None gives new samples in every
                 call. An int64 vector `[batch]` contains one seed per example. The result for an
                 example depends on the seed of this example, but not on the other examples.

@@ -35,7 +35,7 @@ def condition_index(network: keras.Model) -> int | None:
 
 
 def num_classes_of(network: keras.Model) -> int | None:
-    """Return how many classes the labels of a network can have.
+    """Return the number of classes of the labels that a network takes as an input.
 
     Returns:
         None if the network has no input for labels. Otherwise, the number of vectors in the first
@@ -297,9 +297,9 @@ _WITHOUT_EFFECT_ON_RANGE = (
 def last_activation(network: keras.layers.Layer) -> str | None:
     """Return the name of the last activation of a network.
 
-    Layers that only move, copy or average values, such as `Reshape`, are ignored. A layer that
-    consists only of a linear activation is also ignored. Such a layer casts values to float32 under
-    mixed precision.
+    Layers that only move, copy or average values, such as `Reshape`, are ignored. A linear
+    activation as a layer of its own is also ignored, because it is only used to cast values to
+    float32 under mixed precision.
 
     Returns:
         The name of a Keras activation, such as `"sigmoid"`. If the last layer with weights has no

@@ -102,7 +102,7 @@ def copy_of(network: keras.Model, policy: str | None = None) -> keras.Model:
 def float32_function(network: keras.Model) -> Callable[..., tf.Tensor]:
     """Return a function `(inputs, training)` that computes a network in float32.
 
-    Under mixed precision, this function is needed for a loss that contains a gradient, such as a
+    Under mixed precision, use the returned function for a loss that contains a gradient, such as a
     gradient penalty. In float16, the gradient of such a loss would overflow
     (tensorflow/tensorflow#48662).
 

@@ -40,8 +40,8 @@ class _HidesEntries(SerializableLayer):
     def observed(self, x: tf.Tensor, training: bool) -> tf.Tensor:
         """Choose the entries of `x` that the network receives.
 
-        An entry that is NaN is missing. In a training step, the method also hides each other entry
-        with probability `hide`.
+        The network does not receive missing entries, which are NaN. In a training step, the method
+        also hides every observed entry with probability `hide`.
 
         Returns:
             A bool tensor, True for each entry that is neither missing nor hidden.

@@ -115,7 +115,7 @@ class ImageSamples(keras.callbacks.Callback):
 def _in_alternating_rows(
     images: np.ndarray, reconstructions: np.ndarray, columns: int = 10
 ) -> np.ndarray:
-    """Order images for a grid, in which each row of images is followed by its reconstructions."""
+    """Order images for a grid in which a row of images alternates with its reconstructions."""
     rows = []
     for start in range(0, len(images), columns):
         rows.append(images[start : start + columns])
@@ -134,7 +134,7 @@ class Summaries(keras.callbacks.TensorBoard):
         folder: Folder that TensorBoard reads: `tensorboard --logdir folder`.
         examples: Two or more examples, from which the KL is computed. For a model that depends on
             labels, pass a pair `(examples, labels)`.
-        every: Interval in epochs between images of samples. Default: 10.
+        every: Number of epochs after which new samples are written. Default: 10.
         seed: Seed of the samples. Default: 0.
 
     Raises:

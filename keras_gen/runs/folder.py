@@ -75,7 +75,10 @@ class RunFolder:
 
     @property
     def environment_file(self) -> pathlib.Path:
-        """Path of the file with the versions, devices and git commit at each start of the run."""
+        """Path of a file that describes the environment at each start of the run.
+
+        The file contains the versions of packages, the devices and the git commit.
+        """
         return self.path / "environment.yaml"
 
     @property
@@ -238,7 +241,7 @@ class RunFolder:
     def check_finished(self) -> None:
         """Raise a `ValueError` if the folder contains no finished run.
 
-        If a folder with a similar name contains a finished run, the error message suggests it.
+        If a folder with a similar name contains a finished run, the message suggests this folder.
         """
         self._check_file(_MODEL, "a finished run")
 

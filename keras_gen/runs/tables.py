@@ -236,8 +236,8 @@ class RowsFile:
         columns: Columns of the table on which the model was trained.
 
     Raises:
-        ValueError: If the file lacks one of the columns, or has an invalid value in it. The message
-            names the column, and the line of an invalid value.
+        ValueError: If the file lacks a column that the model uses, or contains an invalid value.
+            The message names the column, and the line of the invalid value.
     """
 
     path: PathLike

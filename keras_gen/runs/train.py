@@ -141,9 +141,10 @@ def _check_same(saved: RunConfig, config: RunConfig, folder: RunFolder) -> None:
 
 
 def describe(config: RunConfig) -> str:
-    """Describe a training as text: settings, numbers of examples and parameters, memory, time.
+    """Return a text that describes a training before it starts. No file is written.
 
-    This function trains a few steps to measure the memory and the time per step. It writes no file.
+    The text contains the settings, the number of examples, the number of parameters, the memory and
+    the time. To measure the memory and the time per step, this function trains for a few steps.
 
     Args:
         config: The configuration of a registered kind of model, for instance `VAEConfig()`.
@@ -366,7 +367,10 @@ def _callbacks(
 
 
 def _early_stopping(config: RunConfig, model: GenerativeModel) -> list[keras.callbacks.Callback]:
-    """Return a list with the callback for early stopping. Without `patience`, the list is empty."""
+    """Return a list with the callback for early stopping.
+
+    If `config` has no `patience`, the list is empty.
+    """
     patience = getattr(config, "patience", None)
     if patience is None:
         return []

@@ -1,8 +1,8 @@
-"""Run a SavedModel without Keras and keras_gen, and compare its answers with stored answers.
+"""Run a SavedModel without Keras and keras_gen, and compare its answers with the Keras model's.
 
-The Keras model computed the stored answers. The function `verify` runs this file in a separate
-process that cannot import keras_gen or Keras. The command `python _clean_check.py FOLDER` prints
-the result as JSON.
+The answers of the Keras model were stored when the SavedModel was published. The function `verify`
+runs this file in a separate process that cannot import keras_gen or Keras. The command
+`python _clean_check.py FOLDER` prints the result as JSON.
 """
 
 from __future__ import annotations

@@ -144,8 +144,8 @@ class _Client:
         model: Name of the model in the server.
         version: Version number of the model. If `version` and `label` are None, the server uses the
             latest version.
-        label: Label of a version in the server, such as `"stable"`. Do not give both
-            `version` and `label`.
+        label: Label that the server's configuration gives to a version, such as `"stable"`. Do not
+            give both `version` and `label`.
         timeout: Largest number of seconds to wait for an answer. Default: 60.
 
     Raises:
@@ -240,8 +240,8 @@ class _Client:
 
         Returns:
             The reconstructions. If `inputs` is an array, the result is an array of the same shape.
-            If `inputs` is a dictionary or a `DataFrame` with the columns of a table, the result is
-            one, too. It has only the columns that the model uses.
+            If `inputs` is a table, as a dictionary or a `DataFrame`, the result has the same type.
+            It contains only the columns that the model uses.
         """
         if not _is_table(inputs):
             return self._rows("serving_default", inputs, condition)["reconstructions"]
@@ -411,8 +411,8 @@ class RESTClient(_Client):
         model: Name of the model in the server.
         version: Version number of the model. If `version` and `label` are None, the server uses the
             latest version.
-        label: Label of a version in the server, such as `"stable"`. Do not give both
-            `version` and `label`.
+        label: Label that the server's configuration gives to a version, such as `"stable"`. Do not
+            give both `version` and `label`.
         timeout: Largest number of seconds to wait for an answer. Default: 60.
 
     Raises:
@@ -518,8 +518,8 @@ class GRPCClient(_Client):
         model: Name of the model in the server.
         version: Version number of the model. If `version` and `label` are None, the server uses the
             latest version.
-        label: Label of a version in the server, such as `"stable"`. Do not give both
-            `version` and `label`.
+        label: Label that the server's configuration gives to a version, such as `"stable"`. Do not
+            give both `version` and `label`.
         timeout: Largest number of seconds to wait for an answer. Default: 60.
 
     Raises:
@@ -682,7 +682,7 @@ def _version_of(entry: dict[str, Any]) -> Version:
 
 
 def _tensors_of(infos: dict[str, Any]) -> dict[str, Tensor]:
-    """Convert the server's JSON description of inputs or outputs to `Tensor` objects, by name."""
+    """Convert the server's JSON description of inputs or outputs to a dictionary of `Tensor`s."""
     tensors = {}
     for name, info in infos.items():
         sizes = [int(dimension["size"]) for dimension in info["tensor_shape"].get("dim", [])]
@@ -822,10 +822,10 @@ def _column_as_array(name: str, values: list[Any], dtype: str) -> np.ndarray:
 def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
     """Find the table column to send to each input of a function on the server.
 
-    The export made the name of each input from the name of a column: it replaced the characters
-    that TensorFlow does not allow by `_`, and sometimes added `column` at the start or `_` at the
-    end. The function compares names in the same way. If a column has exactly the name of an input,
-    it is the column of this input.
+    The export changed some names of columns to names that TensorFlow allows for inputs. For
+    instance, `body mass` became `body_mass`. The function applies the same changes to the names of
+    the columns, and compares the results with the names of the inputs. If a column has exactly the
+    name of an input, no other column is used for this input.
 
     Args:
         tensors: Names of the inputs.
@@ -835,8 +835,8 @@ def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
         Dictionary from the name of each input to the name of its column.
 
     Raises:
-        ValueError: If no column has a name that fits an input, or if it is not clear which of
-            several columns to use for an input.
+        ValueError: If an input has no column, or if it is not clear which of several columns to use
+            for an input.
     """
     others = [column for column in columns if column not in tensors]
     matches = {
