@@ -349,6 +349,20 @@ def test_a_mixture_of_real_and_positive_columns_is_that_of_scipy():
     assert np.isfinite(likelihood.point(likelihood(logits))).all()
 
 
+@pytest.mark.parametrize(
+    ("column", "ends"),
+    [
+        (Column("x", "count", mean=20.0, scale=5.0), np.log1p([5.0, 35.0])),
+        (Column("x", "count", mean=2.0, scale=5.0), np.log1p([0.0, 17.0])),
+        (Column("x", "real", mean=20.0, scale=5.0), [-3.0, 3.0]),
+        (Column("x", "positive", mean=1.0, scale=0.5), [-3.0, 3.0]),
+    ],
+)
+def test_components_of_an_unknown_range_cover_three_standard_deviations(column, ends):
+    components = Columns([column], scale="mixture", num_components=5).groups[0].components
+    np.testing.assert_allclose(components.locations[0], np.linspace(*ends, 5), rtol=1e-5)
+
+
 def test_a_mixture_of_counts_is_a_discretized_logistic_mixture():
     eggs = Column("eggs", "count", mean=2.0, scale=2.5, minimum=0.0, maximum=20.0)
     likelihood = Columns([eggs], scale="mixture", num_components=4)

@@ -1,6 +1,7 @@
 """The table of scores for each kind of model, against the functions that it calls."""
 
 import dataclasses
+import inspect
 import json
 
 import keras
@@ -10,7 +11,7 @@ from keras.utils import load_img
 from support import tiny
 
 from keras_gen import evaluation
-from keras_gen.evaluation import Evaluation, Score, save_latent_figures, summarize
+from keras_gen.evaluation import Evaluation, Score, save_latent_figures, summarize, tables
 from keras_gen.evaluation.summary import format_number
 
 PIXELS = evaluation.Extractor(
@@ -95,3 +96,17 @@ def test_results_cannot_be_changed_by_accident(cls):
     name = dataclasses.fields(cls)[0].name
     with pytest.raises(dataclasses.FrozenInstanceError):
         setattr(result, name, 0)
+
+
+WITH_SEED = [
+    function
+    for name in (*evaluation.__all__, "classifier_accuracy", "imputation_scores", "table_scores")
+    if inspect.isfunction(function := getattr(evaluation, name, getattr(tables, name, None)))
+    and "seed" in inspect.signature(function).parameters
+]
+
+
+@pytest.mark.parametrize("function", WITH_SEED)
+def test_all_evaluations_are_reproducible_with_the_same_default_seed(function):
+    default = inspect.signature(function).parameters["seed"].default
+    assert default in (0, inspect.Parameter.empty)

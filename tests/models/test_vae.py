@@ -135,6 +135,9 @@ def test_generate_has_one_row_per_seed():
         {"num_samples": True, "seed": 1},
         {"num_samples": 1, "seed": True},
         {"num_samples": 1, "seed": 0.5},
+        {"num_samples": None, "seed": [0.5, 1.5]},
+        {"num_samples": None, "seed": [[1, 2]]},
+        {"num_samples": None, "seed": ["a"]},
     ],
 )
 def test_generate_is_checked_and_shows_what_it_was_given(arguments):
@@ -150,6 +153,12 @@ def test_generate_is_checked_and_shows_what_it_was_given(arguments):
     assert str(caught.value).endswith(
         "Received: num_samples={num_samples!r}, seed={seed!r}".format(**arguments)
     )
+
+
+@pytest.mark.parametrize("seed", [[], np.zeros(0), np.zeros(0, np.int64)])
+def test_no_seeds_give_no_samples(seed):
+    model, _ = tiny_vae()
+    assert model.generate(seed=seed).shape == (0, *IMAGE)
 
 
 @pytest.mark.parametrize("method", ["score", "log_weights"])
@@ -497,3 +506,64 @@ def test_an_objective_that_returns_a_dictionary_as_in_0_1_0_is_refused(images):
     )
     with pytest.raises(ValueError, match=message):
         model.fit(images, verbose=0)
+
+
+def vae_with_random_layers():
+    """A VAE whose networks would compute something else in training mode."""
+    layers = keras.layers
+    posterior = distributions.DiagonalNormal(2)
+    likelihood = distributions.Normal((4,), missing=True)
+    encoder = keras.Sequential(
+        [
+            keras.Input((4,)),
+            networks.MissingAsZero(),
+            layers.Dense(6),
+            layers.BatchNormalization(),
+            layers.Dropout(0.5),
+            layers.Dense(posterior.parameter_size),
+        ]
+    )
+    decoder = keras.Sequential(
+        [
+            keras.Input((2,)),
+            layers.Dense(6),
+            layers.BatchNormalization(),
+            layers.Dropout(0.5),
+            layers.Dense(4),
+        ]
+    )
+    return keras_gen.VAE(encoder, decoder, posterior, likelihood, seed=0)
+
+
+def test_methods_other_than_fit_do_not_compute_in_training_mode():
+    """The same call gives the same result, for an example alone and among others."""
+    model = vae_with_random_layers()
+    model.compile("adam", run_eagerly=True)
+    x = np.random.default_rng(0).normal(size=(5, 4)).astype("float32")
+    holes = x.copy()
+    holes[:, 1] = np.nan
+    seeds = np.arange(5)
+    calls = {
+        "encode": lambda rows: model.encode(x[rows]).mean(),
+        "latents": lambda rows: model.latents(x[rows]),
+        "decode": lambda rows: model.decode(x[rows, :2]),
+        "reconstruct": lambda rows: model.reconstruct(x[rows]),
+        "call": lambda rows: model(x[rows]),
+        "predict": lambda rows: model.predict(x[rows], verbose=0),
+        "score": lambda rows: model.score(x[rows]),
+        "score_per_feature": lambda rows: model.score_per_feature(x[rows]),
+        "generate": lambda rows: model.generate(seed=seeds[rows]),
+        "impute": lambda rows: model.impute(holes[rows], num_samples=3, seed=seeds[rows]),
+        "imputations": lambda rows: np.moveaxis(
+            model.impute(holes[rows], num_samples=3, num_imputations=2, seed=seeds[rows]), 1, 0
+        ),
+    }
+    before = model.get_weights()
+    for name, call in calls.items():
+        together = np.asarray(call(slice(None)))
+        np.testing.assert_allclose(call(slice(None)), together, rtol=1e-5, err_msg=name)
+        np.testing.assert_allclose(call(slice(0, 2)), together[:2], rtol=1e-4, err_msg=name)
+    weights = model.log_weights(x, num_samples=2, seed=(0, 1))
+    np.testing.assert_array_equal(weights, model.log_weights(x, num_samples=2, seed=(0, 1)))
+    for old, new in zip(before, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
