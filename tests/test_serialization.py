@@ -19,6 +19,7 @@ from keras_gen._arguments import positive_float, positive_int
         distributions.Normal((7,), scale="optimal"),
         distributions.ContinuousBernoulli((7,)),
         distributions.Categorical((7,), num_levels=4),
+        distributions.DiscretizedLogisticMixture((7,), num_components=2, num_levels=4),
         distributions.FullCovarianceNormal(3),
         distributions.InverseAutoregressiveNormal(3, num_flows=1, hidden_size=4, context_size=2),
         distributions.StandardNormal(5, name="prior"),

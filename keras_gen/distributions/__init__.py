@@ -21,6 +21,7 @@ from keras_gen.distributions.likelihoods import (
     Likelihood,
     Normal,
 )
+from keras_gen.distributions.logistic_mixture import DiscretizedLogisticMixture
 from keras_gen.distributions.posteriors import (
     DiagonalNormal,
     FullCovarianceNormal,
@@ -44,6 +45,7 @@ __all__ = [
     "ContinuousBernoulli",
     "CrossCheck",
     "DiagonalNormal",
+    "DiscretizedLogisticMixture",
     "FittedMixture",
     "FullCovarianceNormal",
     "InverseAutoregressiveNormal",

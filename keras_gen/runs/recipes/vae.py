@@ -38,10 +38,10 @@ class VAEConfig(NetworkConfig):
     """Prior p(z): N(0, I), learned normal, normal mixture, VampPrior, or one normal per label."""
     prior_components: int = 20
     """Number of components of the mixture prior or the VampPrior."""
-    likelihood: Literal["bernoulli", "continuous_bernoulli", "normal", "categorical", "columns"] = (
-        "bernoulli"
-    )
-    """Likelihood p(x|z) of the data. categorical: 256 grey values. columns: rows of a table."""
+    likelihood: Literal[
+        "bernoulli", "continuous_bernoulli", "normal", "categorical", "logistic_mixture", "columns"
+    ] = "bernoulli"
+    """Likelihood p(x|z). categorical, logistic_mixture: 256 pixel values. columns: for tables."""
     scale: float | Literal["shared", "optimal", "per_element"] = "optimal"
     """σ of the normal likelihood: a number, one learned (shared) or optimal σ, or one per pixel."""
     column_scale: Literal["optimal", "learned", "decoded", "mixture"] = "mixture"
@@ -173,9 +173,11 @@ def _likelihood(config: VAEConfig, data_shape: tuple[int, ...]) -> distributions
         return distributions.Normal(data_shape, scale=config.scale)
     if config.likelihood == "columns":
         raise ValueError(
-            "`likelihood` must be 'bernoulli', 'continuous_bernoulli', 'normal' or 'categorical' "
-            "for data that are not a table. Received: likelihood='columns'."
+            "`likelihood` must not be 'columns' for data that are not a table. Received: "
+            "likelihood='columns'. Omit `likelihood`, or choose one for images."
         )
+    if config.likelihood == "logistic_mixture":
+        return distributions.DiscretizedLogisticMixture(data_shape)
     return distributions.Categorical(data_shape)
 
 
