@@ -47,10 +47,10 @@ def step_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
 def adam_slots(
     optimizer: keras.optimizers.Adam, variable: keras.Variable
 ) -> tuple[keras.Variable, keras.Variable] | None:
-    """Return the two moment estimates that an Adam optimizer keeps for a variable.
+    """Return Adam's estimates of the first and second moment of the gradient of a variable.
 
-    Keras stores the estimates under private names. If the installed version of Keras lacks one of
-    these names, return None.
+    Keras stores the estimates in private attributes of the optimizer. If the installed version of
+    Keras has no such attributes, return None.
     """
     names = ("_get_variable_index", "_momentums", "_velocities")
     if not all(hasattr(optimizer, name) for name in names):

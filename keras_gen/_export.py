@@ -198,10 +198,13 @@ def _convert(
 
 
 def _flaw_of_onnx_file(path: pathlib.Path, specs: Sequence[tf.TensorSpec]) -> str | None:
-    """Check an ONNX file that the converter tf2onnx has written.
+    """Check the inputs of an ONNX file that the converter tf2onnx has written.
 
     Returns:
-        A description of an error in the file. None if the file is valid.
+        A description of the error if the inputs of the file differ from `specs`. Otherwise None.
+
+    Raises:
+        onnx.checker.ValidationError: If the file is not a valid ONNX file.
     """
     import onnx
 

@@ -345,14 +345,14 @@ def _call(cls: type, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, An
 
 
 def _check_constructor(instance: object, arguments: dict[str, Any]) -> None:
-    """Check that the constructor of an object keeps its arguments unchanged.
+    """Check that a constructor stores each argument unchanged in the attribute of the same name.
 
-    An attribute can differ from its argument for two reasons. Either the constructor changed the
-    argument, or the user changed the attribute later. To find the reason, the function makes a
-    second object from the attributes.
+    If an attribute differs from the argument that was passed, there are two possible reasons.
+    Either the constructor changed the argument, or the user changed the attribute later. To find
+    the reason, the function passes the attributes to the constructor again.
 
     Raises:
-        ValueError: If the constructor changes an argument.
+        ValueError: If the constructor changes an argument, or does not accept an attribute.
     """
     if isinstance(instance, keras.Model):
         return  # making another model takes long; `_check_restored` finds the error later

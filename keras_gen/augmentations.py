@@ -109,14 +109,16 @@ class DiffAugment(Serializable):
 
 
 def _with_random_color(x: tf.Tensor, brightness: float, seed: tf.Tensor) -> tf.Tensor:
-    """Change the brightness, the saturation and the contrast of images.
+    """Change the brightness, the saturation and the contrast of each image at random.
 
-    The saturation is the distance of each channel from the mean of the channels of its pixel. The
-    contrast is the distance of each pixel from the mean of its image.
+    The brightness changes first: one random number is added to all values of an image. Then the
+    deviation of each value from the mean of the pixel's channels is multiplied by a factor in
+    [0, 2), which changes the saturation. Finally, the deviation of each value from the mean of the
+    image is multiplied by a factor in [0.5, 1.5), which changes the contrast.
 
     Args:
         x: Images `[batch, height, width, channels]`, whose middle value is 0.
-        brightness: Largest absolute value that is added.
+        brightness: Largest absolute value of the number that is added.
         seed: Stateless seed.
     """
     uniform = tf.random.stateless_uniform((3, tf.shape(x)[0], 1, 1, 1), seed)

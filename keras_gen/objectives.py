@@ -93,15 +93,16 @@ class ELBO(Objective):
 
     Args:
         kl_weight: Weight of the KL term in the loss: a number, or a schedule such as
-            `LinearWarmUp`, which computes the weight from the training step. Default: 1. With
-            another number, the model is a β-VAE (Higgins et al. 2017). With a weight below 1, −loss
-            is not a lower bound on log p(x). The logged values `kl_loss` and `elbo` do not contain
-            the weight.
+            `LinearWarmUp`, which computes the weight from the training step. Default: 1. If the
+            weight is a number other than 1, the model is a β-VAE (Higgins et al. 2017). If the
+            weight is below 1, −loss is not a lower bound on log p(x). The logged values `kl_loss`
+            and `elbo` do not contain the weight.
         num_samples: Number of samples of z per example. Default: 1.
-        free_bits: Threshold in nats. The KL term of the loss is max(KL, free_bits). If the KL of an
-            example is below the threshold, a smaller KL does not lower the loss. In the source,
-            each group of latents has its own term (Kingma et al. 2016, arXiv:1606.04934, section
-            C.8). Here all latents are one group. Default: 0, no threshold.
+        free_bits: Threshold in nats for the KL of each example. The KL term of the loss is
+            max(KL, free_bits). Below the threshold, a smaller KL does not lower the loss. Kingma et
+            al. (2016, arXiv:1606.04934, section C.8) apply a threshold to each group of latents.
+            `ELBO` applies one threshold to the KL of all latents together. Default: 0, no
+            threshold.
 
     Example:
 
@@ -156,8 +157,8 @@ class IWAE(Objective):
         doubly_reparameterized: Whether to train the encoder with the doubly reparameterized
             gradient (Tucker et al. 2019, arXiv:1810.04152, equation 8). As K grows, the
             signal-to-noise ratio of the usual gradient falls. The ratio of the doubly
-            reparameterized gradient does not fall. If True, the posterior layer of the VAE must
-            have no weights. Default: False, the usual gradient.
+            reparameterized gradient does not fall. If True, the posterior of the VAE must be a
+            layer without weights, such as `DiagonalNormal`. Default: False, the usual gradient.
 
     Example:
 

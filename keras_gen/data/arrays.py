@@ -70,14 +70,16 @@ class LabeledArray:
 
 
 def read_npz(path: pathlib.Path, seed: int, labels: bool = False) -> Splits:
-    """Read an .npz file that contains the arrays `x_train` and `x_test`, or the array `x`.
+    """Read training and test examples from an .npz file.
+
+    The file contains either the arrays `x_train` and `x_test`, or the array `x`. In the second
+    case, a random tenth of the examples become the test examples.
 
     Args:
         path: The file. It can also contain labels, in `y_train` and `y_test`, or in `y`.
-        seed: Seed of the random choice of test examples. The seed is not used if the file
-            contains `x_train` and `x_test`.
-        labels: Whether to check the labels. If True, labels that are text are replaced by the
-            numbers of their classes.
+        seed: Seed of the random choice of test examples from `x`.
+        labels: Whether to check the labels and convert them to integers. A text label is replaced
+            by the index of its class in the sorted list of classes.
     """
     names = ("x", "y", "x_train", "y_train", "x_test", "y_test")
     try:
@@ -129,14 +131,16 @@ def npz_classes(path: pathlib.Path) -> list[str] | None:
 
 
 def _numbered(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Convert arrays of labels to integers. A text is replaced by the number of its class.
+    """Convert arrays of labels to integers.
+
+    If the labels are text, each label is replaced by the index of its class in the sorted list of
+    classes. The list contains the classes of all arrays.
 
     Args:
-        arrays: Dictionary from the name of each array to its labels. The same text gets the same
-            number in all arrays.
+        arrays: Dictionary from the name of each array to its labels.
 
     Raises:
-        ValueError: If labels are neither text nor integers of at least 0.
+        ValueError: If the labels are neither text nor integers of at least 0.
     """
     if arrays and _are_text(arrays):
         names = np.unique(np.concatenate([*arrays.values()]))

@@ -209,9 +209,9 @@ class LogNormals(Normals):
         return tfd.LogNormal(self.mean + self.unit * location, self.unit * scale)
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return the mean of each column.
+        """Return the mean of each column, but at most e⁶⁰, so that no mean is infinite in float32.
 
-        To avoid overflow, the logarithm of a mean is at most `LARGEST_LOG`.
+        The mean of a log-normal distribution is e^(μ + σ²/2).
         """
         log_mean = distribution.loc + distribution.scale**2 / 2
         return tf.exp(tf.minimum(log_mean, LARGEST_LOG))
@@ -575,8 +575,9 @@ class OrderedLogistics(Categoricals):
     def distribution(self, parameters: tf.Tensor) -> Distribution:
         """Return the distribution of the indices of the categories.
 
-        μ is the decoder's output, and c_k are the cutpoints. For category k, let a = μ − c_(k−1)
-        and b = μ − c_k. The probability of k is sigmoid(a) − sigmoid(b). The method computes this
+        μ is the decoder's output, and c_1 < … < c_(K−1) are the cutpoints between K categories. In
+        addition, c_0 = −∞ and c_K = ∞. For the k-th category, let a = μ − c_(k−1) and b = μ − c_k.
+        The probability of the category is sigmoid(a) − sigmoid(b). The method computes this
         difference as sigmoid(a) sigmoid(−b) (1 − e^(b − a)), because the logarithm of this product
         is finite for all μ.
         """

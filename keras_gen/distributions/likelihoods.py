@@ -233,13 +233,14 @@ def _independent_with_missing() -> type[Distribution]:
     from tensorflow_probability import distributions as tfd
 
     class IndependentWithMissing(tfd.Independent):
-        """Independent elements, some of which can be missing.
+        """Distribution of independent elements, some of which can be missing.
 
         Args:
             elements: Distribution of each element.
-            event_rank: Number of batch dimensions of `elements` that belong to one example.
-            possible: A value that each element can have. It replaces NaN before log p is computed,
-                so that the gradient is not NaN.
+            event_rank: Rank of one example. The last `event_rank` batch dimensions of `elements`
+                become event dimensions.
+            possible: A value with a finite log p for every element. It replaces NaN before log p is
+                computed. Otherwise, the gradient would be NaN.
         """
 
         def __init__(self, elements: Distribution, event_rank: int, possible: float) -> None:

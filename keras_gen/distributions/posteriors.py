@@ -290,9 +290,13 @@ class AutoregressiveNetwork(keras.layers.Layer):
     def conditioned_on(
         self, context: tf.Tensor
     ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        """Return a function that maps latents z to shifts and log-scales, for a fixed context.
+        """Return a function that maps latents z to shifts and log-scales, given a context.
 
-        `context_layer` processes the context only once.
+        The function can be called many times, but `context_layer` is called only once.
+
+        Args:
+            context: The part of the encoder's output on which the shifts and log-scales depend,
+                `[batch, context_size]`.
         """
         from_context = self.context_layer(context)
 

@@ -20,8 +20,8 @@ CLASSIFIER = pathlib.Path(__file__).parent / "mnist_classifier.keras"
 class Extractor:
     """A network that computes features of images.
 
-    The attribute `hash` identifies the weights of the network. Results show the name and the hash,
-    so that only results of the same extractor are compared.
+    The attribute `hash` identifies the weights of the network. Scores that are computed from the
+    features state the name and the hash. Scores are comparable only if both are the same.
 
     Args:
         network: Built Keras model that maps images to features `[batch, d]`.

@@ -113,10 +113,9 @@ def save_matrix(path: PathLike, matrix: npt.ArrayLike, largest: float = 1.0) -> 
 
 
 def curves(history: Mapping[str, Sequence[float]]) -> dict[str, str]:
-    """Plot one figure per metric, with its training curve and its validation curve.
+    """Plot the training curve and the validation curve of each metric, in one figure per metric.
 
-    A curve whose values are all equal is omitted. If both curves of a metric are omitted, the
-    metric has no figure.
+    Constant curves are not plotted. If a metric has only constant curves, it gets no figure.
 
     Args:
         history: Dictionary of lists with one number per epoch. The key `"NAME"` contains the

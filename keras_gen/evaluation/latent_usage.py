@@ -158,11 +158,13 @@ class Moments(NamedTuple):
 
 
 def mean_and_covariance(distribution: Distribution) -> Moments:
-    """Return the mean and the covariance of a distribution.
+    """Return the mean and the covariance of a distribution of vectors.
+
+    If the mean has no closed form, the function estimates the mean and the covariance from 64
+    samples.
 
     Args:
-        distribution: A `tfd.Distribution` over vectors `[n]`. If its mean has no closed form, both
-            moments are estimated from samples.
+        distribution: A `tfd.Distribution` with the event shape `[n]`.
     """
     try:
         mean = np.asarray(distribution.mean(), np.float64)

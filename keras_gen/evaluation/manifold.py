@@ -44,11 +44,12 @@ class DensityCoverage(NamedTuple):
 def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) -> PrecisionRecall:
     """Return the precision and recall of generated examples.
 
-    The neighbourhood of an example is a ball around the example. The radius is the distance from
-    the example to its k-th nearest neighbour in the same set. Precision is the fraction of the
-    generated examples that lie in the neighbourhood of a real example. Recall is the fraction of
-    the real examples that lie in the neighbourhood of a generated example. The source is
-    Kynkäänniemi et al. 2019, arXiv:1904.06991, equations 1 and 2.
+    The neighbourhood of an example is a ball around the example. For a real example, the radius is
+    the Euclidean distance to its k-th nearest real neighbour. For a generated example, it is the
+    distance to its k-th nearest generated neighbour. Precision is the fraction of the generated
+    examples that lie in the neighbourhood of a real example. Recall is the fraction of the real
+    examples that lie in the neighbourhood of a generated example. The source is Kynkäänniemi et al.
+    2019, arXiv:1904.06991, equations 1 and 2.
 
     Args:
         real: Features of real examples, `[n, d]`, more than `k` rows.
@@ -57,8 +58,8 @@ def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) 
             Default: 3.
 
     Raises:
-        ValueError: If the shapes are not `[n, d]` and `[m, d]`, if a set has too few rows, or if a
-            value is NaN or infinite. If `k` is not a positive integer.
+        ValueError: If the shapes are not `[n, d]` and `[m, d]`, if `real` or `generated` has at
+            most `k` rows, or if a value is NaN or infinite. Also if `k` is not a positive integer.
 
     Example:
 

@@ -473,7 +473,7 @@ class DataCheck:
 
 
 def check_not_empty(x: Any, name: str = "x") -> None:
-    """Raise a `ValueError` if data for `fit` or another method contain no example.
+    """Raise a `ValueError` if `x` contains no examples.
 
     Args:
         x: An array, a tuple of arrays, or a `tf.data.Dataset`. Data of other types are not checked.

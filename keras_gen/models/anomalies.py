@@ -203,7 +203,8 @@ class AnomalyDetector(GenerativeModel):
             condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Raises:
-            ValueError: If the model has no threshold yet, or if `score` raises an error.
+            ValueError: If the model has no threshold, because `calibrate` was not called. Also if
+                `score` rejects `x` or `condition`.
         """
         if self.threshold is None:
             raise ValueError(

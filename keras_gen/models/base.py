@@ -146,13 +146,13 @@ class GenerativeModel(MultiWorkerModel):
         super().save(filepath, *args, **kwargs)
 
     def get_config(self) -> dict[str, Any]:
-        """Return the arguments of the constructor, which a saved model contains.
+        """Return the constructor arguments from which Keras restores a saved model.
 
-        The arguments that `keras.Model` accepts, such as `name`, are included.
+        The arguments of `keras.Model`, such as `name`, are included.
 
         Raises:
-            ValueError: If these arguments cannot restore the model, or if Keras is saving an HDF5
-                file.
+            ValueError: If the model cannot be restored from these arguments, or if Keras is saving
+                an HDF5 file.
         """
         if saves_hdf5():
             raise ValueError(_HDF5_MESSAGE.format("a file in the HDF5 format"))
@@ -634,15 +634,15 @@ class GenerativeModel(MultiWorkerModel):
     ) -> tf.Tensor:
         """Generate data from latents that are sampled from the prior.
 
-        Rows of a table are then sampled from p(x | z), the distribution of data x given latents z.
-        All other data are the decoded latents, without added noise.
+        For a model of a table, the method samples each row x from p(x | z), given its latents z.
+        For other data, such as images, the method decodes the latents and adds no noise.
 
         Args:
             num_samples: Number of samples. Can be None if `seed` is a vector.
             seed: If None, every call returns new samples. An int in [0, 2³¹) makes the samples
                 reproducible: the seed of sample i is then `seed * 2**32 + i`. An int64 vector
-                `[num_samples]` contains one seed per sample, like the input of the exported
-                function `generate`.
+                `[num_samples]` contains one seed per sample. The exported function `generate`
+                takes such a vector.
             condition: One label for all samples, or one label per sample. None if the model is not
                 conditional.
 

@@ -289,11 +289,11 @@ class VAE(AnomalyDetector):
         return self.posterior(call_network(self.encoder, x, labels, training=False))
 
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Return the mean of q(z | x), `[batch, n]`.
+        """Return one latent vector per example, `[batch, n]`: the mean of q(z | x).
 
-        A flow posterior transforms a base distribution by flows, and its mean has no closed form.
-        Therefore, for a flow posterior, the method returns the mean of the base distribution,
-        transformed by all flows.
+        Only if the posterior is a normalizing flow, the latent vector is not the mean of q(z | x),
+        because this mean has no closed form. Instead, it is the flow's output for the mean of the
+        base distribution.
         """
         return self.posterior.point(self.encode(x, condition))
 
@@ -381,7 +381,9 @@ class VAE(AnomalyDetector):
     def score_functions(
         self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16
     ) -> ScoreFunctions:
-        """Decode samples of z, and return functions that compute scores from the decoded samples.
+        """Return functions that compute both anomaly scores from the same decoded samples of z.
+
+        A caller that needs both scores then decodes the samples only once.
 
         Returns:
             Two functions without arguments. The first function returns the result of `score(x)`.
@@ -579,11 +581,13 @@ class VAE(AnomalyDetector):
     def _sample_each_row(
         self, x: tf.Tensor, labels: tf.Tensor | None, seeds: tf.Tensor, num_samples: int
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Sample latents of each example with its own seed.
+        """Sample latents of each example of `x` from q(z | x), with one seed per example.
+
+        So the samples for an example do not depend on the other examples.
 
         Returns:
             `(z, log_posterior)`. The latents `z` have the shape `[num_samples, batch, n]`.
-            `log_posterior` is log q(z | x), `[num_samples, batch]`.
+            `log_posterior` is log q(z | x) of these latents, `[num_samples, batch]`.
         """
         parameters = call_network(self.encoder, x, labels, training=False)
 
@@ -601,11 +605,12 @@ class VAE(AnomalyDetector):
         return tf.transpose(z, (1, 0, 2)), tf.transpose(log_posterior)
 
     def signatures(self) -> dict[str, Endpoint]:
-        """Return a dictionary of the functions that `export` writes, and their input specs.
+        """Return the functions that `export` writes, as a dictionary from names to pairs.
 
-        The keys are `serving_default`, `encode`, `decode`, `generate` and `score`. If the
-        likelihood accepts missing elements, `impute` is also a key. If the model is conditional,
-        each function also has an input `condition`.
+        A pair consists of a function and a list with the `tf.TensorSpec` of each of its arguments.
+        The names are `serving_default`, `encode`, `decode`, `generate` and `score`. If the
+        likelihood accepts missing elements, there is also `impute`. If the model is conditional,
+        each function has an additional argument `condition`.
         """
         condition = self._condition_specs()
         data = [self._data_spec(), *condition]

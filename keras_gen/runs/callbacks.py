@@ -89,9 +89,9 @@ class ImageSamples(keras.callbacks.Callback):
         self.seed = seed
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write images every `every` epochs, but not after the last epoch.
+        """Write the images if the number of finished epochs is a multiple of `every`.
 
-        After the last epoch, `on_train_end` writes the images.
+        After the last epoch, this method writes nothing, because `on_train_end` writes the images.
         """
         if (epoch + 1) % self.every == 0 and epoch + 1 < self.params["epochs"]:
             self._write(epoch + 1)

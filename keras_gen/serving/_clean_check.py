@@ -97,12 +97,24 @@ def _read_records(folder: pathlib.Path) -> Iterator[tuple[str, Tensors, Tensors]
 def _check_signature(
     function: Any, inputs: Tensors, expected: Tensors, tolerance: float
 ) -> tuple[dict[str, Any], list[str]]:
-    """Call a signature with a batch, with each row alone, with the batch twice, and with no row.
+    """Check the outputs of one signature of a SavedModel.
+
+    The function calls the signature with a stored request: once with the whole batch, once with
+    each row alone, once with the batch repeated twice, and once with no rows. The outputs for the
+    batch must equal the stored outputs of the Keras model. The outputs for a row must not depend on
+    the other rows of its batch.
+
+    Args:
+        function: The signature, a function that the server offers.
+        inputs: The stored request.
+        expected: The stored outputs of the Keras model.
+        tolerance: Largest allowed difference from `expected`. For numbers above 1, the difference
+            is relative.
 
     Returns:
-        `(entry, problems)`. The dictionary `entry` describes the inputs and outputs of the
-        signature, the largest difference from the stored answer, and the time of a call. `problems`
-        has one sentence per problem.
+        `(entry, problems)`. The dictionary `entry` contains the inputs and outputs of the
+        signature, the largest difference from `expected`, and the median time of a call. The list
+        `problems` contains one sentence per problem.
     """
     specs = function.structured_input_signature[1]
     problems = [

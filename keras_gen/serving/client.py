@@ -629,9 +629,10 @@ class GRPCClient(_Client):
 
 @contextlib.contextmanager
 def _understood(address: str) -> Iterator[None]:
-    """Turn any error in a `with` block into a `ServingError`.
+    """Raise a `ServingError` in place of any error in a `with` block that reads an answer.
 
-    The `with` block reads the answer of a server.
+    Args:
+        address: Address of the server that sent the answer, for the error message.
     """
     try:
         yield
@@ -714,7 +715,7 @@ def _is_table(inputs: Any) -> bool:
 
 
 def _lists(table: Any) -> dict[str, list[Any]]:
-    """Return the columns of a table as lists in which None is a missing entry.
+    """Return the columns of a table as lists, with None in place of each missing entry.
 
     Raises:
         ValueError: If two columns have the same name, or different lengths.
