@@ -94,11 +94,11 @@ def one_step_function(
 
 
 def saves_hdf5() -> bool:
-    """Return whether Keras is saving a model in its old HDF5 format at the moment.
+    """Return whether Keras is currently saving a model in its old HDF5 format.
 
-    A model of keras_gen cannot be saved in this format, and raises an error instead. The reason is
-    that Keras would delete the optimizer from the arguments of `compile` that the model keeps.
-    Later calls of `save` would then fail, because they need the optimizer.
+    If this is the case, a keras_gen model raises an error. Otherwise, Keras would delete the
+    optimizer from the compile arguments that the model stores, and later calls of `save` would
+    fail.
     """
     if global_state is None:
         return False

@@ -1,4 +1,4 @@
-"""The command `keras-gen`. Each subcommand checks its arguments and calls one function.
+"""The command `keras-gen`. Each subcommand checks its arguments, and calls a Python function.
 
 The import of TensorFlow is slow. Therefore a subcommand imports TensorFlow only after it has
 checked its arguments.
@@ -383,12 +383,15 @@ def _resumes_without_kind(args: Sequence[str]) -> bool:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run `keras-gen` with the given arguments. If the command fails, exit with a code above 0.
+    """Run the command `keras-gen` with the given arguments.
 
-    The exit code is 1 if the training failed, if a file could not be written, or if the error is
-    unexpected. The exit code is 2 if the user made a mistake, 130 after Ctrl-C, and 143 after
-    SIGTERM. If an error occurs, the command prints one line to stderr. With `--debug`, the command
-    prints the traceback before this line.
+    If an error occurs, the function prints one line to stderr, and exits with a code above 0. With
+    `--debug`, it prints the traceback before this line. The exit codes are:
+
+    - 1: The training failed, a file could not be written, or the error is unexpected.
+    - 2: An argument or an input file is invalid.
+    - 130: The user pressed Ctrl-C.
+    - 143: The process received the signal SIGTERM.
 
     Args:
         args: The arguments. Default: `sys.argv[1:]`.
@@ -441,16 +444,15 @@ def _run(args: list[str]) -> None:
 
 
 def _with_saved_config(parsed: Any) -> Any:
-    """Return the arguments for a second parsing of `keras-gen train KIND --resume RUN`.
+    """Replace the configuration in `parsed` by the saved configuration of the resumed training.
 
-    KIND is a kind of model, and RUN is the folder of an interrupted training. The returned
-    arguments contain the saved configuration of this training. `_run` uses the arguments as
-    defaults when it parses the command line again. A flag that the user omits then keeps its saved
-    value. If the folder contains another kind of model, `parsed` is returned unchanged, and
-    `train.resume` raises an error later.
+    `_run` parses the command line a second time, with the result as defaults. So each flag that the
+    user omits keeps its saved value. If the saved training has another kind of model than the
+    command line, the result is `parsed`, unchanged. `train.resume` then raises an error later.
 
     Args:
-        parsed: The parsed arguments.
+        parsed: The arguments of `keras-gen train KIND --resume RUN` after the first parsing. KIND
+            is a kind of model, and RUN is the folder of an interrupted training.
     """
     saved = RunFolder(parsed.command.resume).read_config()
     if type(saved) is not type(parsed.command.config):

@@ -197,12 +197,12 @@ class IWAE(Objective):
 
 
 def _with_weighted_gradient(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], None]]:
-    """Return `z` with the same values, and a function that sets weights for the gradient of `z`.
+    """Return an equal tensor `z`, and a function that sets weights for the gradient of `z`.
 
-    Backpropagation multiplies the gradient with respect to the returned `z` by the weights. Before
-    the gradient is computed, the caller must pass weights `[samples, batch]` to the returned
-    function. The caller computes these weights from the returned `z`. Therefore the weights cannot
-    be an argument of `_with_weighted_gradient`.
+    Backpropagation multiplies the gradient with respect to the returned `z` by the weights. The
+    weights `[samples, batch]` cannot be an argument, because the caller computes them from the
+    returned `z`. Therefore the caller passes them to the returned function, before it computes the
+    gradient.
     """
     weights: list[tf.Tensor] = []
 

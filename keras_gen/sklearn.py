@@ -227,8 +227,9 @@ def _is_table(X: Any) -> bool:
 def _by_batch(function: Callable[..., Any], rows: np.ndarray) -> np.ndarray:
     """Apply a function to rows in batches, and concatenate the results.
 
-    All batches have the same size, because the rounding errors of a matrix product depend on the
-    number of its rows. So the result for a row does not depend on the number of other rows.
+    The rounding errors of a matrix product depend on the number of its rows. Therefore all batches
+    have the same size, and copies of the last row fill up the last batch. So the result for a row
+    does not depend on the number of rows.
     """
     count = len(rows)
     rows = np.concatenate([rows, np.repeat(rows[-1:], -count % _BATCH, axis=0)])

@@ -205,7 +205,10 @@ class CsvFile:
         )
 
     def _sample_rows(self, lines: list[str]) -> tuple[list[list[str]], int]:
-        """Return the fields of the first rows, and the number of lines that the first row spans."""
+        """Return the fields of the first 100 rows, and the number of lines of the first row.
+
+        A row can span several lines, if a field in quotes contains line breaks.
+        """
         csv.field_size_limit(2**31 - 1)
         try:
             reader = self._fields(lines)
@@ -310,7 +313,13 @@ class CsvFile:
         return filled
 
     def _sniff_text(self, body: list[list[str]]) -> frozenset[str]:
-        """Return the names of the columns that contain text in the first rows."""
+        """Return the names of the columns whose first entry is text.
+
+        Missing entries are skipped. An entry that is a number, `true` or `false` is not text.
+
+        Args:
+            body: Fields of the first rows below the header.
+        """
         text = set()
         for index, name in enumerate(self.names):
             values = (row[index] for row in body if len(row) > index)
@@ -326,7 +335,7 @@ class CsvFile:
         """Parse the file, and yield its rows in blocks.
 
         Args:
-            block_size: Size of a block in bytes. None for all rows in one block.
+            block_size: Size of a block in bytes. Default: all rows are in one block.
         """
         first_row = 0
         for content in self.contents(block_size):

@@ -206,11 +206,12 @@ def _find_files(folder: pathlib.Path, notes: _Notes) -> list[_ImageFiles]:
 
     Args:
         folder: The folder.
-        notes: Object that counts the skipped files, for a warning.
+        notes: Object to which the skipped files are added, for a warning.
 
     Returns:
-        A list with the training files and the test files. If the folder does not separate training
-        and test files, the list has one element, which contains all files.
+        If the folder has one subfolder of training images and one of test images, such as `train`
+        and `test`: a list with the training files and the test files. Otherwise, a list with one
+        element, which contains all files.
     """
     root = os.fspath(folder)
     top = _entries(root, _Notes())
@@ -533,16 +534,16 @@ def _read_with_pillow(
 def _read_plain(
     paths: tf.Tensor, shape: tuple[int, int, int], background: Color, convert: Convert
 ) -> tf.Tensor:
-    """Decode image files with TensorFlow inside a graph, and return the images.
+    """Decode image files inside a TensorFlow graph, and return the images.
 
-    If TensorFlow cannot decode a file, Pillow decodes all files. If Pillow cannot decode the file
-    either, Pillow's error names the file.
+    TensorFlow decodes the files. If it cannot decode one of them, Pillow decodes all of them. If
+    Pillow fails too, the error message names the file.
 
     Args:
-        paths: Paths of the files, a string tensor `[batch]`. The files must be plain: TensorFlow
-            and Pillow decode them to the same pixels.
+        paths: Paths of the files, a string tensor `[batch]`. TensorFlow and Pillow must decode each
+            file to the same pixels.
         shape: Shape of each image, `(height, width, channels)`.
-        background: Color behind transparent images, for Pillow.
+        background: Color behind transparent images, if Pillow decodes the files.
         convert: Elementwise function that is applied to the pixels of each image.
     """
 

@@ -360,24 +360,26 @@ def read_rows(
 def read_splits(
     source: Any, labels: bool, label: str | None, seed: int, binarize: bool = False
 ) -> Splits:
-    """Read a table as data sets of single training and test examples, for `load`.
+    """Read a table, and split its rows into training and test examples for the function `load`.
+
+    A random tenth of the rows become test examples.
 
     Args:
         source: A file or a `DataFrame`.
-        labels: Whether labels are needed.
+        labels: Whether the user asks for labels.
         label: Name of the column of labels. Default: the column `label`, if there is one.
             Otherwise, if `labels` is True and exactly one column is called `class` or `target`,
             this column contains the labels.
         seed: Seed of the random choice of test rows.
-        binarize: Whether the caller will binarize the values. For a table that does not contain
-            pixels, True raises an error.
+        binarize: Whether the caller will binarize the values. Only pixels can be binarized.
 
     Returns:
         If the columns are pixels, the examples are numbers in [0, 1] or uint8 grey values.
         Otherwise, each example is a row of the table as float32, with NaN for a missing entry.
 
     Raises:
-        ValueError: If the table is too large for memory, or is invalid.
+        ValueError: If the table is too large for memory, or is invalid. Also if `binarize` is True
+            and the columns are not pixels.
     """
     opened, size = open_table(source, None)
     if size > _MEMORY_LIMIT:
@@ -425,7 +427,7 @@ def _find_label(names: Sequence[str], labels: bool) -> str | None:
 
 
 def _unit_or_grey(rows: Rows, label: str | None) -> np.ndarray | None:
-    """Return the entries of a table whose columns are the pixels of images.
+    """Return the entries of a table as an array, if the columns are the pixels of images.
 
     Args:
         rows: The table.
@@ -433,7 +435,7 @@ def _unit_or_grey(rows: Rows, label: str | None) -> np.ndarray | None:
 
     Returns:
         A float32 array of numbers in [0, 1], or a uint8 array of grey values from 0 to 255. None if
-        the columns are not pixels. The docstring of `is_table` describes the criteria.
+        the columns are not pixels. The docstring of `is_table` says which columns count as pixels.
     """
     columns = []
     for name in rows.names:
@@ -541,7 +543,7 @@ class _Reader:
         return Table(columns, train, test, None, None, self._class_names(), self.source.name)
 
     def _read_statistics(self) -> tuple[int, int]:
-        """Compute the statistics of all columns from all rows.
+        """Read all rows, and compute the statistics of each column.
 
         Returns:
             The number of training rows, and the number of test rows.
@@ -697,10 +699,10 @@ class _Reader:
     # === Arrays ===
 
     def labels_of(self, rows: Rows) -> np.ndarray | None:
-        """Return the labels of rows as int64, or None if the table has no labels.
+        """Return the class index of each row as int64, or None if the table has no labels.
 
         Args:
-            rows: All rows of the source. The classes are the labels that occur in these rows.
+            rows: All rows of the table. The distinct labels in these rows are the classes.
         """
         if self.label is not None:
             self._start(rows)

@@ -31,10 +31,11 @@ AddWeight = Callable[..., keras.Variable]
 
 
 class Group:
-    """Base class of the groups of table columns that have the same kind of distribution.
+    """Base class of groups of table columns.
 
-    The decoder of a VAE outputs the parameters of the distributions: `parameters_per_column`
-    numbers for each column of the group.
+    The columns of a group have the same kind of distribution, such as a normal distribution. For
+    each column, the decoder of a VAE outputs the parameters of the distribution:
+    `parameters_per_column` numbers.
 
     Args:
         indices: Positions of the group's columns in the data array.
@@ -270,11 +271,11 @@ class NegativeBinomials(Group):
 
 
 class Mixtures(Group):
-    """Base class of the groups whose columns have a mixture of K components as distribution.
+    """Base class of groups of columns whose distributions are mixtures of K components.
 
-    The decoder outputs, for each row, the logits of the mixing probabilities π_1 … π_K. The
-    locations and scales of the components are trainable weights that all rows share. A subclass
-    implements `of_components`.
+    For each row and column, the decoder outputs the logits of the mixing probabilities π_1 … π_K.
+    The locations and scales of the components are trainable weights that all rows share. A subclass
+    implements `of_components`, which returns the distributions of the components.
 
     Args:
         indices: Positions of the group's columns in the data array.
@@ -436,13 +437,14 @@ class _Components:
         )
 
     def in_units(self, mean: np.ndarray, unit: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the locations and the scales of the components, each `[number of columns, K]`.
+        """Return the locations and the scales of the components in the units of the table.
 
-        A location l becomes mean + unit · l. A scale s becomes unit · s.
+        Both have the shape `[number of columns, K]`. A standardized location l becomes
+        mean + unit · l, and a standardized scale s becomes unit · s.
 
         Args:
-            mean: Number to add to the locations of a column, or one number per column.
-            unit: Factor of the locations and scales of a column, or one factor per column.
+            mean: Number that is added to the locations, or one such number per column.
+            unit: Factor of the locations and scales, or one factor per column.
         """
         mean, unit = np.reshape(mean, (-1, 1)), np.reshape(unit, (-1, 1))
         raw_scales = tf.convert_to_tensor(self.raw_scales)
@@ -472,11 +474,11 @@ def _ends(column: Column) -> tuple[float, float]:
 
 
 def _rounding(column: Column) -> float:
-    """Return the standard deviation of the rounding errors in a real column.
+    """Return the standard deviation of the rounding errors of a column, divided by `column.scale`.
 
-    The unit is the standard deviation of the column. The σ of a mixture component must be larger,
-    because otherwise the density of the rounded numbers could grow without bound. If the entries of
-    the column are not rounded, return 0.
+    It is the lower bound for σ of a mixture component. With a smaller σ, the density at a rounded
+    number could grow without bound during training. If the number of decimal places is not known,
+    or if the kind of the column is not `real`, return 0.
     """
     if column.decimals is None or column.kind != "real":
         return 0.0
@@ -507,9 +509,10 @@ class Bernoullis(Group):
 
 
 class Categoricals(Group):
-    """Columns of kind `category` with the same number of categories.
+    """A group of columns of kind `category`, which all have the same number of categories.
 
-    An entry is the index of a category. The decoder outputs one logit per category.
+    An entry of a column is the index of a category. For each column, the decoder outputs one logit
+    per category.
 
     Args:
         indices: Positions of the group's columns in the data array.
@@ -561,7 +564,10 @@ class OrderedLogistics(Categoricals):
         self.parameters_per_column = 1
 
     def add_weights(self, add_weight: AddWeight) -> None:
-        """Make the cutpoints. Before training, all categories are equally probable if μ = 0."""
+        """Make the cutpoints.
+
+        The initial cutpoints give all categories the same probability if the decoder outputs 0.
+        """
         shares = np.arange(1, self.categories) / self.categories
         cutpoints = np.log(shares / (1 - shares))
         gaps = np.log(np.expm1(np.diff(cutpoints)))  # the inverse of softplus

@@ -29,7 +29,10 @@ class PrecisionRecall(NamedTuple):
 
 
 class DensityCoverage(NamedTuple):
-    """Two scores of generated examples that are robust to outliers. Higher is better."""
+    """The density and the coverage of generated examples. For both scores, higher is better.
+
+    Outliers among the real examples have little influence on these scores.
+    """
 
     density: float
     """Mean number of neighbourhoods of real examples that contain a generated example, divided by

@@ -235,10 +235,10 @@ class Page:
     # === Updates ===
 
     def _update(self) -> None:
-        """Show the changes since the last update.
+        """Update the parts of the page whose inputs have changed since the last call.
 
-        If a slider has moved several times since then, only the image for its last position is
-        computed.
+        A timer calls this method. If a slider has moved several times between two calls, only the
+        image for its last position is computed.
         """
         changed = self.changed
         self.changed = set()

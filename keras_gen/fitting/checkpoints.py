@@ -505,10 +505,17 @@ def _settings(model: keras.Model) -> Any:
 
 
 def _first_difference(there: Any, here: Any, path: str = "") -> tuple[str, Any, Any] | None:
-    """Return `(path, expected, received)` of the first value that differs in nested dictionaries.
+    """Find the first value that differs between two nested dictionaries.
 
-    `path` consists of the keys that lead to the value, joined by dots. `expected` is the value in
-    `there`, and `received` is the value in `here`. If no value differs, return None.
+    Args:
+        there: The settings in the checkpoint.
+        here: The settings of the resumed training.
+        path: The keys that lead to `there` and `here`, joined by dots.
+
+    Returns:
+        `(path, expected, received)`, or None if no value differs. `path` consists of the keys that
+        lead to the value, joined by dots. `expected` is the value in `there`, and `received` is the
+        value in `here`.
     """
     if not (isinstance(there, dict) and isinstance(here, dict)):
         return None if there == here else (path, there, here)
@@ -525,10 +532,13 @@ def _first_difference(there: Any, here: Any, path: str = "") -> tuple[str, Any, 
 def _by_name(
     callbacks: Iterable[keras.callbacks.Callback],
 ) -> dict[str, keras.callbacks.Callback]:
-    """Return a dictionary of callbacks by name. A resumed training gives them the same names.
+    """Give each callback a name that stays the same when the training is resumed.
 
-    The name of a callback consists of its class and a number. The number counts the callbacks of
-    the same class that precede the callback in the list.
+    The name consists of the class and the number of earlier callbacks of this class, such as
+    `"EarlyStopping 0"`.
+
+    Returns:
+        Dictionary from names to callbacks.
     """
     named: dict[str, keras.callbacks.Callback] = {}
     for callback in callbacks:

@@ -138,8 +138,8 @@ class GenerativeModel(MultiWorkerModel):
         """Save the model as a `.keras` file, like `keras.Model.save`.
 
         Raises:
-            ValueError: If `filepath` does not end in `.keras`, or if the saved file could not
-                restore the model.
+            ValueError: If `filepath` does not end in `.keras`, or if Keras could not restore the
+                model from the file.
         """
         if str(filepath).endswith((".h5", ".hdf5")):
             raise ValueError(_HDF5_MESSAGE.format(f"{str(filepath)!r}"))

@@ -21,9 +21,9 @@ _ANY_RANGE = (-math.inf, math.inf)
 def condition_index(network: keras.Model) -> int | None:
     """Return the index of the network's input for labels, or None if there is no such input.
 
-    The input for labels has the name `condition`. Networks that version 0.1.0 of keras_gen built do
-    not use this name. Therefore the second of two inputs also counts as the input for labels if its
-    shape is `(batch,)` and no input has the name `condition`.
+    The input for labels is the input with the name `condition`. Networks from version 0.1.0 of
+    keras_gen do not use this name. Therefore, if no input has this name, the second of two inputs
+    is the input for labels, provided that its shape is `(batch,)`.
     """
     shapes = getattr(network, "input_shape", None)
     if not isinstance(shapes, list):
@@ -156,7 +156,7 @@ def check_network(
 def _check_fixed(
     argument: str, network: keras.layers.Layer, side: str, shape: tuple[int | None, ...]
 ) -> None:
-    """Check that a shape has no batch size, and that all its other sizes are known.
+    """Check that a network accepts batches of any size, and that all other sizes are fixed.
 
     Args:
         argument: Name of the argument that received the network, for the error message.
@@ -165,7 +165,7 @@ def _check_fixed(
         shape: Shape of the inputs or the outputs, with the batch axis.
 
     Raises:
-        ValueError: If a size is unknown, or if the batch size is fixed.
+        ValueError: If the batch size is fixed, or if any other size is None.
     """
     if None in shape[1:]:
         raise ValueError(

@@ -157,12 +157,12 @@ class RunFolder:
         return self.path / f"reconstructions-{epoch:03d}.png"
 
     def figures(self) -> dict[str, pathlib.Path]:
-        """Return `{name: path}` of the figures that exist.
+        """Return the paths of the figures that exist in the folder, as `{name: path}`.
 
-        The names are `samples`, `reconstructions`, `traversals`, `interpolations`, `latents` and
-        `anomalies`.
-        For tables, there are also `anomalous_rows`, `columns` and `associations`. If a figure has
-        one file per epoch, the path leads to the file of the last epoch.
+        Possible names are `samples`, `reconstructions`, `traversals`, `interpolations`, `latents`
+        and `anomalies`. For tables, `anomalous_rows`, `columns` and `associations` are also
+        possible. If there is one file of a figure per epoch, the path is the file of the last
+        epoch.
         """
         figures = {}
         for name, pattern in _FIGURES.items():
@@ -196,8 +196,9 @@ class RunFolder:
 
         Returns:
             `(folder, number)`. The name of the folder is `config.name`. If this folder exists
-            already, `-2`, `-3`, … is appended to the name. `number` is the appended number, or 1.
-            In another process, `numbered(config, number)` returns the same folder.
+            already, `-2`, `-3`, … is appended to the name. `number` is the appended number, or 1 if
+            nothing was appended. If several processes train together, only one of them calls
+            `create`. The others get the same folder from `RunFolder.numbered(config, number)`.
         """
         for number in itertools.count(1):
             folder = cls.numbered(config, number)

@@ -304,14 +304,15 @@ class _Client:
         Args:
             inputs: Data `[batch, *data_shape]`, NaN where an element is missing, or the rows of a
                 table.
-            seed: One integer per row, or one integer for all rows. The same seed gives the same
+            seed: Seed of the random samples from which the server estimates the missing entries:
+                one integer per row, or one integer for all rows. The same seed gives the same
                 result.
             condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Returns:
-            The inputs with all missing entries replaced. For a table, the result is of the same
-            type as the inputs, a dictionary or a `DataFrame`. Observed entries of a table, and
-            columns that the model does not use, are unchanged.
+            The inputs with all missing entries replaced. For a table, the result has the same type
+            as the inputs: a dictionary or a `DataFrame`. The observed entries of a table do not
+            change. Columns that the model does not use do not change either.
         """
         is_table = _is_table(inputs)
         columns = _lists(inputs) if is_table else {}
@@ -348,8 +349,8 @@ class _Client:
     ) -> dict[str, np.ndarray]:
         """Send an array or a table to a signature of the model, and return the outputs by name.
 
-        An array is sent to the signature itself. A table is sent to the signature with the suffix
-        `_columns`, which has one input per column.
+        A signature is a function that the server offers. An array is sent to `signature` itself. A
+        table is sent to the signature with the suffix `_columns`, which has one input per column.
         """
         others |= _optional(condition)
         if not _is_table(inputs):

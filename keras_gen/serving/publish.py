@@ -43,20 +43,21 @@ def publish(
     The server loads every folder in `base` whose name is an integer. Therefore this function first
     writes to a folder with another name. It writes the SavedModel, a model card, checksums, and
     warm-up requests. A warm-up request is an example request that the server runs when it loads the
-    model. Then the function verifies the folder. Finally, it renames the folder to the version
-    number. Earlier versions stay unchanged.
+    model. Then the function verifies that the SavedModel gives the same answers as the Keras model.
+    Finally, it renames the folder to the version number. Earlier versions stay unchanged.
+
+    The function also updates two configuration files of the server in the parent folder of `base`:
+    `models.config` and `batching_parameters.txt`.
 
     If the process is killed, a folder `base/unfinished-…` may remain. The server ignores this
-    folder, and the next call of `publish` removes the folder. The function also updates two
-    configuration files of the server, `models.config` and `batching_parameters.txt`. These files
-    are in the folder that contains `base`.
+    folder, and the next call of `publish` removes the folder.
 
     Args:
         model: A keras_gen model.
         base: Folder of the model's versions, such as `savedmodels/vae`.
         png: Whether to add a signature `NAME_bytes` for each signature `NAME` of the SavedModel. A
-            signature is a function that the server offers. The signature `NAME_bytes` has PNG files
-            in place of each batch of images. Default: False.
+            signature is a function that the server offers. The signature `NAME_bytes` receives and
+            returns images as PNG files. Default: False.
         card: Markdown text for the section "Training" of the model card, for instance the settings
             and the final metrics. Default: no text, and no such section.
         class_names: Name of each class of a conditional model. The label k stands for
@@ -69,8 +70,9 @@ def publish(
 
     Raises:
         ValueError: If `model` is not a keras_gen model, or if `base` is a file. If `png` is True
-            but the data are not images with values in [0, 1]. If the file `models.config` beside
-            `base` is invalid. If the number of `class_names` is not the number of classes.
+            and the data are not images with values in [0, 1]. If the file `models.config` in the
+            parent folder of `base` is invalid. If the number of `class_names` is not the number of
+            classes.
         PublishError: If the version cannot be written, or if its verification fails.
     """
     _check_model(model)
