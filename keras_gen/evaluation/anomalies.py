@@ -99,9 +99,10 @@ def save_anomalies(
 
     Returns:
         Whether a figure was written. There is no figure if the examples are neither images nor rows
-        of a table, or if the scores are not sums over the elements.
+        of a table, if the scores are not sums over the elements, or if a model of images cannot
+        reconstruct them.
     """
-    if not model.columns and not are_images(x):
+    if not model.columns and not (are_images(x) and hasattr(model, "reconstruct")):
         return False
     score, per_feature = scores(model, x, condition)
     if per_feature is None:

@@ -156,17 +156,18 @@ def impute(
 ) -> Imputed:
     """Fill in the missing entries of a table, and write the completed table.
 
-    Everything else stays the same: observed entries, other columns, the order of the rows, the
-    header and the separator.
+    The function changes neither the observed entries nor columns that the model does not use. The
+    order of the rows, the header and the separator also stay the same.
 
     Args:
         run: Folder of a training run that trained a VAE on a table.
         data: File of the table with missing entries. The table must have the columns of the
             training table.
-        output: File of the completed table. With `num_imputations` and `output="NAME.csv"`, the
-            files are `NAME-1.csv`, `NAME-2.csv`, …
+        output: File of the completed table. If `num_imputations` is given and `output` is
+            `NAME.csv`, the files are `NAME-1.csv`, `NAME-2.csv`, …
         num_imputations: Number of completed tables. The missing entries are sampled separately for
-            each table. Default: one table, which contains means and most probable categories.
+            each table. Default: one table. It contains the mean in place of a missing number, and
+            the most probable category in place of a missing category.
         num_samples: Number of samples of the latents per row. Default: 1000.
         seed: Seed of the samples. Default: 0.
 
@@ -174,9 +175,9 @@ def impute(
         `Imputed`.
 
     Raises:
-        ValueError: If the run is not finished, or if its model is not a VAE of a table. If the file
-            does not fit the table of the run. In this case, the message names the line and the
-            column.
+        ValueError: If the run is not finished, or if its model is not a VAE of a table. Also if a
+            column of the training table is missing in `data`, or if an entry is invalid. For an
+            invalid entry, the message names the line and the column.
     """
     model: Any = RunFolder(run).load_model()
     _check_imputes(model, "impute")
@@ -293,10 +294,11 @@ def _save_heat_maps(
     per_feature: tf.Tensor | None,
 ) -> None:
     """Write one PNG file per image: the image, its reconstruction and its heat map."""
-    if per_feature is None:
+    if per_feature is None or not hasattr(model, "reconstruct"):
         raise ValueError(
-            "`heat_maps` needs a score that is a sum over the pixels. Received: a model with the "
-            f"loss {model.loss!r}. Omit `heat_maps`."
+            "`heat_maps` needs a model that reconstructs images, and whose score is a sum over the "
+            f"pixels. Received: a {type(model).__name__}. Omit `heat_maps`, or train with a loss "
+            "such as 'mse'."
         )
     reconstructions = model.reconstruct(images).numpy()
     explained = anomalies.explained_images(images, reconstructions, per_feature.numpy())

@@ -1,5 +1,7 @@
 """Heat maps and bars that explain anomaly scores."""
 
+import types
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -72,6 +74,8 @@ def test_without_scores_per_pixel_there_is_no_figure(images, tmp_path):
     model = RegularizedAutoencoder(encoder, networks.mlp((2,), IMAGE, hidden=()))
     model.compile(loss=lambda x, output: tf.reduce_max(tf.abs(x - output), axis=(1, 2, 3)))
     assert not anomalies.save_anomalies(model, tmp_path / "a.png", images)
+    without_decoder = types.SimpleNamespace(columns=None)
+    assert not anomalies.save_anomalies(without_decoder, tmp_path / "a.png", images)
     vectors = RegularizedAutoencoder(
         networks.mlp((4,), (2,), hidden=()), networks.mlp((2,), (4,), hidden=())
     )
