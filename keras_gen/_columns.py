@@ -55,28 +55,28 @@ class Column:
 
     A model of a table receives the rows as a float32 array `[n, d]`. Here n is the number of rows,
     and d is the number of modeled columns. The array contains NaN for each missing value of the
-    table. The kind of a column determines how the other values of the column are represented:
+    table. The kind of a column says what the array contains for the other values of the column:
 
-    - `"real"`, `"positive"` and `"count"`: by the number itself, in the units of the table.
-      Positive numbers are greater than 0. Counts are whole numbers of at least 0.
-    - `"binary"`, `"category"` and `"ordinal"`: by a code, which is the index of the value in
+    - `"real"`, `"positive"` and `"count"`: The array contains the number itself, in the units of
+      the table. Positive numbers are greater than 0. Counts are whole numbers of at least 0.
+    - `"binary"`, `"category"` and `"ordinal"`: The array contains the index of the value in
       `categories`. A binary column has two values. The values of an ordinal column have an order.
-    - `"constant"` and `"identifier"`: not at all. These columns are not modeled. A constant column
-      has one value. An identifier has a different value in each row.
+    - `"constant"` and `"identifier"`: These columns are not modeled, and are not in the array. A
+      constant column has one value. An identifier has a different value in each row.
 
     Args:
         name: Name of the column.
         kind: Kind of the column, one of the kinds above.
         categories: The values of a binary, category or ordinal column. For an ordinal column, the
-            values are in their order, from the lowest to the highest. For a constant column,
-            `categories` contains its one value.
+            values are sorted from the lowest to the highest. For a constant column, `categories`
+            contains its one value.
         mean: Mean of a column of numbers in the training rows, without missing values. For a
             positive column, the mean of the natural logarithms of the values.
         scale: Standard deviation of the numbers whose mean is `mean`. It is greater than 0.
         minimum, maximum: Smallest and largest value of the column in the training rows.
         missing: Number of missing values of the column in all rows.
-        decimals: Number of decimal places of the values in the table. None if the number is not
-            known. Generated numbers are rounded to this number of decimal places.
+        decimals: Number of decimal places of the values in the table. Generated numbers are rounded
+            to as many decimal places. If None, they are not rounded.
         dtype: Name of the pandas dtype of the column in a `DataFrame`, such as `"float64"`,
             `"Int64"`, `"string"` or `"boolean"`.
         note: Remark for the user, such as why the column is not modeled.

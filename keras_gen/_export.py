@@ -104,8 +104,8 @@ def write_signature(
     """Write one function of a model as a file for ONNX Runtime or LiteRT.
 
     Args:
-        signatures: Dictionary from the name of each function to an endpoint. An endpoint is a pair:
-            the function, and a list with the `tf.TensorSpec` of each of its arguments.
+        signatures: Dictionary from the name of each function to a pair: the function, and a list
+            with the `tf.TensorSpec` of each of its arguments.
         signature: Name of the function to write.
         filepath: File to write, `*.onnx` or `*.tflite`.
         format: Format of the file, `"onnx"` or `"litert"`.
@@ -113,8 +113,9 @@ def write_signature(
         **kwargs: Other arguments of `keras.Model.export`.
 
     Raises:
-        ValueError: If no function has the name `signature`, or if the file has the wrong suffix. If
-            ONNX Runtime or LiteRT cannot run the function. In this case, the file is removed.
+        ValueError: If no function has the name `signature`, or if the file has the wrong suffix.
+            Also if ONNX Runtime or LiteRT cannot run the function. In this case, no file remains at
+            `filepath`.
         ImportError: If the packages for ONNX are not installed.
     """
     path = pathlib.Path(filepath)

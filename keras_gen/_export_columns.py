@@ -198,10 +198,10 @@ def _valid_numbers(column: Column, values: tf.Tensor) -> tuple[str, tf.Tensor]:
 def _checked(
     column: Column, entries: tf.Tensor, values: tf.Tensor, valid: tf.Tensor, expected: str
 ) -> tf.Tensor:
-    """Return `entries`, or fail an assertion if a value of the column is invalid.
+    """Return `entries`, but make the TensorFlow graph raise an error if a value is invalid.
 
-    The TensorFlow graph writes the first invalid value and its row into the message of the
-    assertion. Therefore a client in any language can show the message unchanged.
+    The error message names the column, the first invalid value and its row. The graph itself makes
+    the message, so that clients in all languages receive the same message.
 
     Args:
         column: The column.

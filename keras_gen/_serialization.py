@@ -434,7 +434,7 @@ def _is_data(name: str, value: object) -> bool:
 
 
 def _has_own_from_config(cls: type) -> bool:
-    """Return whether a class replaces the method `from_config` of the classes of this package."""
+    """Return whether the method `from_config` of a class was defined outside keras_gen."""
     owner = next(base for base in cls.__mro__ if "from_config" in vars(base))
     return not owner.__module__.startswith("keras_gen.")
 
@@ -606,8 +606,8 @@ class SerializableLayer(keras.layers.Layer):
     def add_weight(self, *args: Any, dtype: Any = None, **kwargs: Any) -> keras.Variable:
         """Add a weight to the layer, like `keras.layers.Layer.add_weight`.
 
-        Distributions are computed in float32 under each dtype policy. Therefore the default dtype
-        of a weight is float32.
+        The default dtype of a weight is float32, because distributions are computed in float32. The
+        dtype policy of Keras, such as mixed precision, has no influence on this default.
         """
         return super().add_weight(*args, dtype=dtype or "float32", **kwargs)
 

@@ -442,10 +442,10 @@ class GradientPenalty(Penalty):
         return share * real + (1 - share) * fake
 
     def from_squared_norm(self, squared_norm: tf.Tensor) -> tf.Tensor:
-        """Return (‖∇D‖ − target)².
+        """Return (‖∇D‖ − target)², the penalty without the factor `weight`.
 
-        A squared norm below 1e-12 counts as 1e-12, because the derivative of the square root is
-        infinite at 0.
+        If the squared norm is below 1e-12, it is replaced by 1e-12, because the derivative of the
+        square root is infinite at 0.
         """
         return (tf.sqrt(tf.maximum(squared_norm, 1e-12)) - self.target) ** 2
 

@@ -579,7 +579,8 @@ class CsvFile:
 
         Returns:
             The values of all columns. None if a text shows that the decimal sign of the file is a
-            comma. In this case, the caller must parse the block again.
+            comma. In this case, the method stores the comma in `decimal`, and the caller must parse
+            the block again.
         """
         texts = {
             name: [str(value) for value in values.distinct]

@@ -330,10 +330,10 @@ def _read_other_header(path: str, background: Color) -> Header:
 
 
 def _is_invisible(image: PIL.Image.Image, background: Color) -> bool:
-    """Return whether an image that is drawn over the background shows only one color.
+    """Return whether an image becomes a uniform area when it is drawn over the background.
 
-    The content of such an image consists of differences in transparency alone. The content
-    disappears if all pixels have the color of the background.
+    This happens if the background has the same color as all visible pixels, for instance if the
+    image is black text without a background, and the background is black.
     """
     if not image.has_transparency_data or _is_deep(image):
         return False
@@ -377,7 +377,7 @@ def _is_deep(image: PIL.Image.Image) -> bool:
 def _deep_to_8_bits(path: str, image: PIL.Image.Image) -> PIL.Image.Image:
     """Convert an image with 16-bit grey values, or with floats in [0, 1], to 8 bits.
 
-    The function `convert` of Pillow is not used, because it clips all values above 255.
+    Pillow's method `convert` is not used, because it replaces all values above 255 by 255.
     """
     values = np.asarray(image)
     low, high = values.min(), values.max()

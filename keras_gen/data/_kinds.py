@@ -112,10 +112,10 @@ class Split(NamedTuple):
 
 @dataclasses.dataclass
 class _Moments:
-    """Mean, standard deviation and skewness of numbers that are added in several parts.
+    """Mean, standard deviation and skewness of all numbers that the method `add` has received.
 
-    The fields `second` and `third` are the sums of the squared and the cubed deviations from the
-    mean.
+    The field `second` is the sum of the squared deviations from the mean. The field `third` is the
+    sum of the cubed deviations.
     """
 
     count: int = 0
@@ -203,12 +203,12 @@ class ColumnStatistics:
         self.pending: np.ndarray | None = None  # training numbers that `log_moments` lacks
 
     def add(self, values: Values, split: Split, at: Location) -> None:
-        """Add the values of a block of rows.
+        """Update the statistics with the values of a block of rows.
 
         Args:
             values: The values of the column in these rows.
-            split: The training rows and the test rows of the block.
-            at: Location of the column, for error messages.
+            split: Says which rows of the block are training rows, and which are test rows.
+            at: Name of the column and of its file, for error messages.
         """
         self.dtype = values.dtype
         if values.numbers is None and self.kind in NUMBERS:
@@ -605,7 +605,7 @@ _WITH_UNIT = re.compile(
 
 
 def _decimal_places(numbers: np.ndarray, dtype: str) -> int | None:
-    """Return the largest number of decimal places in `numbers`. None if it is greater than 6."""
+    """Return the largest number of decimal places in `numbers`, or None if it is above 6."""
     precision = 1.2e-7 if dtype.lower() == "float32" else 2.3e-16
     for part in (numbers[:1000], numbers):  # most columns are decided by the first thousand
         places = _places_of(part, precision)

@@ -165,7 +165,11 @@ def to_batches(
 
 
 def _to_floats(x: tf.Tensor) -> tf.Tensor:
-    """Convert a tensor to float32. Integers are divided by the largest value of their dtype."""
+    """Convert a tensor to float32.
+
+    Integers are divided by the largest value of their dtype, for instance by 255. Floats keep their
+    values.
+    """
     if x.dtype.is_integer:
         return tf.cast(x, tf.float32) / x.dtype.max
     return tf.cast(x, tf.float32)
@@ -186,14 +190,14 @@ def _fits_in_memory(examples: Examples) -> bool:
 def _lookup(
     examples: Examples, in_memory: bool, options: tf.data.Options
 ) -> Callable[[tf.Tensor], Any] | None:
-    """Return a function that turns indices of examples into a batch.
+    """Return a function that maps a vector of indices to the batch of examples with these indices.
 
-    If the examples cannot be read by their index, return None.
+    If the examples can only be read one after the other, and `in_memory` is False, return None.
 
     Args:
         examples: The examples.
         in_memory: Whether to read all examples now, and keep them in memory.
-        options: Options of the data set that reads the examples.
+        options: Options for the `tf.data.Dataset` that reads the examples.
     """
     if isinstance(examples, IndexedExamples):
         images = _read_all(examples, options) if in_memory else None
@@ -217,7 +221,7 @@ def _lookup(
 
 
 def _read_all(examples: IndexedExamples, options: tf.data.Options) -> tf.Tensor:
-    """Read all examples into one tensor. The memory of the tensor is allocated only once."""
+    """Read all examples into one tensor, without a second copy of the examples in memory."""
     shape = (examples.count, *examples.spec.shape)
     dtype = examples.spec.dtype.as_numpy_dtype
     size = int(np.prod(shape)) * examples.spec.dtype.size

@@ -437,14 +437,13 @@ class _Components:
         )
 
     def in_units(self, mean: np.ndarray, unit: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the locations and the scales of the components in the units of the table.
+        """Return mean + unit · l for each location l, and unit · s for each scale s.
 
-        Both have the shape `[number of columns, K]`. A standardized location l becomes
-        mean + unit · l, and a standardized scale s becomes unit · s.
+        Both results have the shape `[number of columns, K]`.
 
         Args:
-            mean: Number that is added to the locations, or one such number per column.
-            unit: Factor of the locations and scales, or one factor per column.
+            mean: One number, or one number per column.
+            unit: One number, or one number per column.
         """
         mean, unit = np.reshape(mean, (-1, 1)), np.reshape(unit, (-1, 1))
         raw_scales = tf.convert_to_tensor(self.raw_scales)
@@ -476,9 +475,9 @@ def _ends(column: Column) -> tuple[float, float]:
 def _rounding(column: Column) -> float:
     """Return the standard deviation of the rounding errors of a column, divided by `column.scale`.
 
-    It is the lower bound for σ of a mixture component. With a smaller σ, the density at a rounded
-    number could grow without bound during training. If the number of decimal places is not known,
-    or if the kind of the column is not `real`, return 0.
+    It is a lower bound for σ of a mixture component. Without a lower bound, σ could shrink to 0 at
+    a rounded number during training, and the density there would grow without bound. If the number
+    of decimal places is not known, or if the kind of the column is not `real`, return 0.
     """
     if column.decimals is None or column.kind != "real":
         return 0.0

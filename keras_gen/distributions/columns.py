@@ -201,8 +201,8 @@ class Columns(Likelihood):
 
         Args:
             of_groups: One distribution per group of columns.
-            part: The decoder's output for any group, `[..., m]`. The axes before the last axis are
-                the batch shape of the result.
+            part: The decoder's output for any one of the groups, `[..., m]`. Only the shape of the
+                axes before the last axis is used. It is the batch shape of the result.
         """
         product = _product_of_columns()
         return product(self.groups, of_groups, self._order, self.filled, tf.shape(part)[:-1])

@@ -170,9 +170,10 @@ class Likelihood(SerializableLayer):
         return elements.log_prob(x)
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """Return one example `[..., *event_shape]` that represents p(x | z), by default the mean.
+        """Return the mean of p(x | z), or another typical example, `[..., *event_shape]`.
 
-        For instance, `VAE.reconstruct` and `VAE.decode` return this example.
+        `VAE.reconstruct` and `VAE.decode` return this example. By default, it is the mean. A
+        subclass can choose another example, for instance with the most probable categories.
         """
         return self.estimate(self.expectation(distribution))
 

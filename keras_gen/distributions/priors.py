@@ -278,10 +278,10 @@ class VampPrior(Prior):
     """VampPrior p(z) = (1/K) Σ_k q(z | u_k), a mixture of the posteriors of K pseudo-inputs u_k.
 
     The source is Tomczak & Welling 2018, arXiv:1705.07120. Pseudo-inputs are trainable weights with
-    the shape of one example. When you pass the prior to a VAE, the prior makes the pseudo-inputs.
-    The encoder of this VAE computes the posteriors q(z | u_k). If the data lie in [0, 1], the
-    pseudo-inputs also lie in [0, 1]. The KL divergence of a posterior from this prior has no closed
-    form and is estimated from samples.
+    the shape of one example. The constructor of the VAE calls the method `connect`, which makes the
+    pseudo-inputs. The encoder of the VAE computes the posteriors q(z | u_k). If the data lie in
+    [0, 1], the pseudo-inputs also lie in [0, 1]. The KL divergence of a posterior from this prior
+    has no closed form and is estimated from samples.
 
     Args:
         event_size: Number of latent dimensions.

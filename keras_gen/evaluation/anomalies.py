@@ -164,7 +164,19 @@ def _save_bars(
     per_feature: np.ndarray,
     shown: np.ndarray,
 ) -> None:
-    """Write a figure with one panel per row of a table, in which bars explain the anomaly score."""
+    """Write a figure that explains the anomaly scores of up to four rows of a table.
+
+    There is one panel per row, with one bar per entry. The length of the bar is the score of the
+    entry minus the median score of its column. A panel shows the six entries with the longest bars.
+
+    Args:
+        path: Path of the PNG file.
+        columns: The columns of the table.
+        x: Rows `[n, d]`.
+        score: Anomaly score of each row, `[n]`.
+        per_feature: Anomaly score of each entry, `[n, d]`.
+        shown: Indices of the rows in the figure.
+    """
     import matplotlib.figure  # imported here, because the import takes half a second
 
     observed = ~np.isnan(x)

@@ -13,10 +13,7 @@ _LARGEST_SUBSET = 1000
 
 
 class KernelDistance(NamedTuple):
-    """An estimate of the distance between two sets of features, and its standard error.
-
-    The distance is the squared maximum mean discrepancy.
-    """
+    """The squared maximum mean discrepancy between two sets of features, and its standard error."""
 
     value: float
     """Unbiased estimate of the squared maximum mean discrepancy, lower is better. If the two sets

@@ -338,10 +338,10 @@ def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Mod
 
 
 class _Refined(NamedTuple):
-    """The results of `_refine`: three arrays of gaps in nats, and the correlations of the latents.
+    """Three gaps per image, and the correlations of the latents. The function `_refine` returns it.
 
-    A gap is a difference per image, `[images]`, between two evidence lower bounds (ELBOs), or
-    between log p(x) and an ELBO.
+    A gap is the difference in nats between two evidence lower bounds (ELBOs), or between log p(x)
+    and an ELBO. The array of a gap has the shape `[images]`.
     """
 
     amortization: np.ndarray
@@ -385,9 +385,13 @@ def _refine(
 
 
 def _mean_correlations(covariances: np.ndarray) -> np.ndarray:
-    """Convert covariances `[images, n, n]` to correlations, and average over the images.
+    """Return the root mean square over all images of the correlation of each pair of latents.
 
-    The average is the root mean square, `[n, n]`.
+    Args:
+        covariances: Covariance matrix of the latents for each image, `[images, n, n]`.
+
+    Returns:
+        Array `[n, n]`.
     """
     scales = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
     correlations = covariances / (scales[:, :, None] * scales[:, None, :])

@@ -21,12 +21,11 @@ def latents(
     condition: TensorLike | None = None,
     batch_size: int = 500,
 ) -> np.ndarray:
-    """Return the latents of each example, `[n, latents]`.
+    """Return one latent vector per example, `[n, number of latents]`.
 
-    For an autoencoder, the latents are the flattened output of the encoder. For a VAE, the latents
-    are the mean of the posterior q(z | x). There is one exception: if q(z | x) is a normalizing
-    flow, its mean has no closed form. The latents are then the flow's output for the mean of its
-    base distribution.
+    For an autoencoder, the latent vector is the flattened output of the encoder. For a VAE whose
+    posterior q(z | x) is a normal distribution, it is the mean of q(z | x). For a VAE whose
+    posterior is a normalizing flow, it is the flow's output for the mean of the base distribution.
 
     Args:
         model: A keras_gen model with an encoder.
@@ -36,8 +35,8 @@ def latents(
 
     Raises:
         ValueError: If the model has no encoder. If there are no examples, or if the examples have
-            the wrong shape or values out of range. If a conditional model gets no labels, or if any
-            other model gets labels.
+            the wrong shape or values out of range. If a conditional model gets no labels, or if a
+            model that is not conditional gets labels.
 
     Example:
 

@@ -25,8 +25,8 @@ _ROUNDING = 1e-4
 class SampleQuality:
     """Scores that compare generated images with real images. `print` shows a summary.
 
-    The attribute `protocol` describes how the numbers were computed. Compare the numbers of two
-    models only if the two results have the same `protocol`.
+    The attribute `protocol` describes how the scores were computed, for instance from how many
+    images. The scores of two models are comparable only if their `protocol` is the same.
     """
 
     fid: float

@@ -121,29 +121,28 @@ def summarize(
 ) -> Evaluation:
     """Compute all scores that apply to a trained model, on test data.
 
-    The scores include the losses that the attribute `evaluated_losses` of the model names. For a
-    VAE, the function adds the scores of `log_likelihood` and `check_kl`, and the text of
-    `latent_report` becomes a comment. If there is an extractor of image features, the function adds
-    the scores of `sample_quality`, which compare samples with real images.
+    For every model, the scores are the losses whose names are in the attribute `evaluated_losses`
+    of the model. For a VAE, the function adds the scores of `log_likelihood` and `check_kl`, and
+    the text of `latent_report` as a comment. If there is an extractor of image features, the
+    function adds the scores of `sample_quality`, which compare samples with real images.
 
     Args:
         model: A compiled and trained keras_gen model.
         test: Test examples `[n, *data_shape]`, at least ten, or a `tf.data.Dataset` of batches of
             such examples.
         labels: Labels `[n]` if the model is conditional, otherwise None.
-        train: Other real images, as many as in `real`. The score "FID of real images" is the
-            Fréchet distance between these images and `real`. If None, the score is the distance
-            between two halves of `real`.
-        num_samples: Number of samples with which log p(x) of each example is estimated. Default:
+        train: Other real images, as many as in the argument `real`. The score "FID of real images"
+            is the Fréchet distance between `train` and `real`. If `train` is None, the score is the
+            distance between two halves of `real`.
+        num_samples: Number of latent samples per example for the estimate of log p(x). Default:
             500.
         extractor: The network that computes features for `sample_quality`. The default for grey
             images of 28×28 pixels is `mnist_classifier()`. For other data, the default is no
             network, and then the scores of `sample_quality` are omitted.
         seed: Seed of all samples. Default: 0.
-        real: Real images that are compared with samples. Default: `test`. During training, the
-            pixels of grey images may be replaced by 0 or 1 at random (`binarize`). The samples of
-            the model are then probabilities from 0 to 1. In this case, pass the grey images
-            themselves.
+        real: Real images that are compared with samples. Default: `test`. If the model was trained
+            on binarized images, its samples are probabilities from 0 to 1. In this case, pass the
+            grey images from which the binarized images were made.
         split: Name of the data split that contains `real`. The attribute `protocol` of the scores
             contains this name. Default: `"test"`.
 
@@ -151,7 +150,8 @@ def summarize(
         `Evaluation`.
 
     Raises:
-        ValueError: If there are fewer than ten examples, or if the examples do not fit the model.
+        ValueError: If there are fewer than ten examples, or if the examples have the wrong shape or
+            values out of range.
 
     Example:
 

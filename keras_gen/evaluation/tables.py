@@ -324,7 +324,7 @@ def table_scores(
     label: int | None = None,
     seed: int = 0,
 ) -> tuple[list[Score], list[str]]:
-    """Compare generated rows with real rows.
+    """Compute scores that compare generated rows of a table with real rows.
 
     Args:
         columns: All columns of the table, such as `table.columns`. The modeled columns are all
@@ -332,12 +332,12 @@ def table_scores(
         generated: Generated rows, `[n, modeled columns]`.
         train: Training rows, `[l, modeled columns]`.
         test: Real rows on which the model was not trained, `[k, modeled columns]`.
-        label: Position, among the modeled columns, of the column that a classifier predicts.
-            Default: no classifier.
+        label: Index, among the modeled columns, of a column that a classifier predicts from the
+            other columns. Default: no classifier is trained.
         seed: Seed of the classifier. Default: 0.
 
     Returns:
-        `(scores, comments)`: a list of `Score`, and a list of sentences.
+        `(scores, comments)`: a list of `Score`, and a list of sentences about the scores.
     """
     columns = tuple(columns)
     modeled = modeled_columns(columns)
@@ -376,7 +376,10 @@ def table_scores(
 def _accuracy_or_nan(
     columns: Sequence[Column], label: int, rows: np.ndarray, test: np.ndarray, seed: int
 ) -> float:
-    """Return the accuracy of a classifier, or NaN if `rows` or `test` contains no label."""
+    """Return the accuracy on `test` of a classifier that is trained on `rows`.
+
+    If all labels in `rows`, or all labels in `test`, are missing, return NaN.
+    """
     if any(np.isnan(part[:, label]).all() for part in (rows, test)):
         return math.nan
     return classifier_accuracy(columns, label, rows, test, seed)
@@ -476,7 +479,11 @@ def save_columns(
 
 
 def _draw_categories(axes: Axes, column: Column, real: np.ndarray, generated: np.ndarray) -> None:
-    """Draw two bars per category. All rare categories share one pair of bars."""
+    """Draw two bars per category: its frequency in real rows and in generated rows, in percent.
+
+    If there are more than 12 categories, only the 11 most frequent categories of the real rows have
+    their own bars. All other categories share two bars.
+    """
     number = len(column.categories)
     counts = [np.bincount(codes.astype(int), minlength=number) for codes in (real, generated)]
     order = np.arange(number)
@@ -501,7 +508,11 @@ def _draw_categories(axes: Axes, column: Column, real: np.ndarray, generated: np
 
 
 def _draw_numbers(axes: Axes, column: Column, real: np.ndarray, generated: np.ndarray) -> None:
-    """Draw two histograms with the same bins over the range of the real rows."""
+    """Draw a histogram of the real rows and one of the generated rows, with the same bins.
+
+    The bins cover the range of the real rows. If a few of these numbers are far outside, the bins
+    only cover the central 98 % of the numbers. The outer bins count all numbers beyond them.
+    """
     if not len(real):
         return
     low, high = np.quantile(real, [0.0, 1.0])

@@ -104,10 +104,10 @@ class Exploration:
         return -self._call("discriminate", "probability", x, labels)
 
     def heat_map(self, x: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray | None:
-        """Return the heat maps of images, RGB images `[batch, height, width, 3]`.
+        """Return one RGB heat map per image, `[batch, height, width, 3]`.
 
-        In a heat map, a brighter pixel adds more to the anomaly score. The result is None if the
-        score of the model is not a sum over the pixels, as for a GAN.
+        The brighter a pixel of the heat map is, the more this pixel adds to the anomaly score. If
+        the score of the model is not a sum over the pixels, as for a GAN, return None.
         """
         if not self.has_heat_maps:
             return None

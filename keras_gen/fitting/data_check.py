@@ -401,7 +401,10 @@ class DataCheck:
 
     @property
     def _limits(self) -> tuple[Any, Any]:
-        """Smallest and largest finite number that is valid, with a tolerance for rounding."""
+        """Smallest and largest valid value of the data, as finite float32 numbers.
+
+        If all elements have the same range, a tolerance for rounding errors is added.
+        """
         # ranges per element are exact, such as greater than 0
         tolerance = 0.0 if np.ndim(self.low) else self.tolerance
         low = np.maximum(np.subtract(self.low, tolerance), -_LARGEST).astype(np.float32)

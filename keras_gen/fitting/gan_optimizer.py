@@ -162,7 +162,10 @@ class SharedLearningRate(np.lib.mixins.NDArrayOperatorsMixin):
         return np.asarray(self._variables[0], dtype)
 
     def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
-        """Compute with the learning rate of the generator, as in `learning_rate * 0.5`."""
+        """Apply a NumPy function to the learning rate of the generator.
+
+        For instance, Python calls this method for `learning_rate * 0.5`.
+        """
         inputs = tuple(np.asarray(each) if each is self else each for each in inputs)
         return getattr(function, method)(*inputs, **kwargs)
 

@@ -95,7 +95,7 @@ def _values_for_test(
 
 
 def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
-    """Check that `from_logits` of a cross-entropy matches the last activation of the decoder.
+    """Check that the decoder outputs probabilities or logits, whichever a cross-entropy expects.
 
     Args:
         loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss. The function
@@ -103,8 +103,9 @@ def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
         decoder: The network that outputs the second argument of the loss.
 
     Raises:
-        ValueError: If the cross-entropy needs logits and the decoder outputs probabilities, or vice
-            versa.
+        ValueError: If `from_logits` of the loss is True and the decoder outputs probabilities. Also
+            if `from_logits` is False and the last activation of the decoder does not give
+            probabilities.
     """
     found = keras.losses.get(loss)
     name = _name_of_cross_entropy(found)

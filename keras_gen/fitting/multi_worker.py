@@ -55,8 +55,8 @@ def common_numbers(
 def without_strategy(model: keras.Model) -> keras.Model:
     """Return a copy of the model that one worker can use without the other workers.
 
-    A worker cannot use the original model alone, because all workers must take part in each change
-    of one of its variables. If there is only one worker, the function returns the original model.
+    One worker alone cannot use the original model, because a variable of this model changes only if
+    all workers take part. If there is only one worker, the function returns the original model.
     """
     if not several_workers(model.distribute_strategy):
         return model

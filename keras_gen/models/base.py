@@ -549,9 +549,9 @@ class GenerativeModel(MultiWorkerModel):
                 term.
 
         Returns:
-            A number that the caller adds to the logged loss. The number is 0 if the loss and the
-            gradient are finite. With the compiler XLA, a step cannot raise errors. Therefore, with
-            XLA, the number is NaN if the loss or the gradient is not finite.
+            A number that the caller adds to the logged loss. If the loss and the gradient are
+            finite, the number is 0. If they are not finite and the step is compiled with XLA, the
+            number is NaN. It then takes the place of the error, which XLA cannot raise.
 
         Raises:
             NonFiniteError: If the loss or the gradient is not finite. With XLA, `fit` raises this
@@ -816,21 +816,22 @@ class GenerativeModel(MultiWorkerModel):
         raise NotImplementedError(f"{type(self).__name__} must implement `signatures`.")
 
     def endpoints(self, png: bool = False) -> dict[str, Endpoint]:
-        """Return a dictionary of the functions in the SavedModel, and their input specs.
+        """Return the functions for a SavedModel, as a dictionary from names to pairs.
 
-        The dictionary contains the functions of the method `signatures`. In the SavedModel, these
-        functions also accept empty batches.
+        A pair consists of a function and a list with the `tf.TensorSpec` of each of its arguments.
+        The dictionary contains the functions of the method `signatures`, changed so that they also
+        accept empty batches.
 
-        A model of a table also has a function `NAME_columns` for each function NAME that receives
-        or returns rows. Instead of a tensor of rows, `NAME_columns` has one named input or output
-        per column.
+        If the data are rows of a table, the dictionary also contains a function `NAME_columns` for
+        each function NAME that receives or returns rows. Instead of a tensor of rows,
+        `NAME_columns` has one named input or output per column.
 
         Args:
             png: Whether to add a function `NAME_bytes` for each function NAME. The added function
                 receives and returns images as PNG files. Default: False.
 
         Raises:
-            ValueError: If `png` is True, but the data are not images with values in [0, 1].
+            ValueError: If `png` is True and the data are not images with values in [0, 1].
         """
         value_range = (self.data_check.low, self.data_check.high)
         example = self.data_check.example

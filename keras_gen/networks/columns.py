@@ -15,7 +15,7 @@ from keras_gen._serialization import SerializableLayer
 
 
 class _HidesEntries(SerializableLayer):
-    """Base class of layers that receive data in which NaN means "not observed".
+    """Base class of layers that receive data in which NaN means that the entry is missing.
 
     In a training step, the layer can also hide observed entries at random. The layer treats a
     hidden entry like a missing entry.

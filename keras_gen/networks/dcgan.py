@@ -81,8 +81,8 @@ def dcgan_discriminator(
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`.
         filters: Number of output channels of each convolution. Each convolution halves the height
-            and width. Default: numbers that depend on the size of the image. Then the last
-            convolution outputs at most 7×7 positions. For 28×28 pixels, the default is `(64, 128)`.
+            and width. By default, there are as many convolutions as are needed for an output of at
+            most 7×7 positions. For 28×28 pixels, the default is `(64, 128)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. The logit
             of an image x with label y is then w·φ(x) + b + v_y·φ(x). Here φ(x) is the input of the

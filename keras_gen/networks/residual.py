@@ -268,10 +268,11 @@ class _Layers:
 
         Args:
             x: Features `[batch, height, width, channels]`.
-            filters: Number of channels after each halving or doubling of the height and width.
-            blocks: Number of blocks per entry of `filters`. The first of these blocks halves or
-                doubles the height and width.
-            resize: `"halve"` or `"double"`.
+            filters: Numbers of channels. For each of them, the height and width are halved or
+                doubled once.
+            blocks: Number of residual blocks per entry of `filters`. The first of these blocks
+                changes the height, the width and the number of channels.
+            resize: Whether to `"halve"` or to `"double"` the height and width.
         """
         blocks = positive_int(None, "blocks", blocks)
         for channels in filters:

@@ -22,8 +22,8 @@ from keras_gen.runs.folder import RunFolder
 class MetricsFile(keras.callbacks.History):
     """Write the logs of `fit` to a CSV file, with one row per epoch.
 
-    The first column is `epoch`. After a resumed training, the file still has one row per epoch.
-    With `CSVLogger` of Keras, an epoch that is trained again would have two rows.
+    The first column is `epoch`. If a resumed training repeats an epoch, the new row replaces the
+    old row. `CSVLogger` of Keras would write a second row.
 
     Args:
         path: Path of the file.

@@ -921,10 +921,10 @@ def _has_shape(array: np.ndarray, shape: tuple[int | None, ...]) -> bool:
 
 
 def _has_kind(array: np.ndarray, dtype: str) -> bool:
-    """Return whether an array keeps its meaning when it is cast to a dtype.
+    """Return whether an array can be cast to a dtype without changing what its values mean.
 
-    For instance, 8-bit integers are pixels from 0 to 255, but float32 pixels must be in [0, 1].
-    Therefore 8-bit integers do not keep their meaning as float32.
+    For instance, uint8 pixels have values from 0 to 255, but float32 pixels have values in [0, 1].
+    Therefore the result is False for a uint8 array and the dtype float32.
     """
     if dtype == "object":
         return all(isinstance(value, bytes) for value in array.ravel())

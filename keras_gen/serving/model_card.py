@@ -164,7 +164,8 @@ def _values(column: Column) -> str:
 def _json_value(value: Any) -> Any:
     """Return an element of an array as a JSON value.
 
-    A float32 number gets only the digits that float32 needs, such as 0.1 and not 0.10000000149.
+    A float32 number becomes the shortest decimal number that identifies it, for instance 0.1 and
+    not 0.10000000149.
     """
     if isinstance(value, bytes):
         return value.decode()

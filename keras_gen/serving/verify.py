@@ -37,9 +37,9 @@ class Verification:
     """One sentence per problem. The list is empty if the SavedModel is correct."""
 
     def __str__(self) -> str:
-        """Return a table of the signatures, and the number of parameters.
+        """Return a table of the signatures, and the number of parameters below the table.
 
-        If `signatures` is empty, the text is empty.
+        If no signature could be checked, the text is empty.
         """
         table = [("signature", "inputs", "outputs", "difference", "ms")]
         for name, row in self.signatures.items():

@@ -30,10 +30,11 @@ _ROWS = 3  # number of rows per request
 def write_records(
     endpoints: Mapping[str, Endpoint], model: GenerativeModel, folder: PathLike
 ) -> Exchanges:
-    """Write one request per signature of a SavedModel, together with the Keras model's answer.
+    """Write one request per signature into a SavedModel, with the Keras model's answer to it.
 
-    A signature is a function that the server offers. The server replays the requests when it loads
-    the model, and ignores the answers.
+    A signature is a function that the server offers. When the server loads the model, it runs the
+    requests and ignores the stored answers. The function `verify` compares the stored answers with
+    the answers of the SavedModel.
 
     Args:
         endpoints: Dictionary from the name of each signature to `(function, specs)`. `specs` is a
