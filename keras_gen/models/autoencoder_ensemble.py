@@ -361,10 +361,11 @@ class AutoencoderEnsemble(AnomalyDetector):
         )
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Take one optimizer step, and return the logs.
+        """Take one optimizer step for all members, and return the logged loss.
 
         Args:
-            data: Standardized features of one batch per member, `[batch, members, features]`.
+            data: Standardized features, with a different batch for each member,
+                `[batch, members, features]`.
         """
         with tf.GradientTape() as tape:
             loss = self.average(self._loss(data, training=True))
@@ -416,7 +417,7 @@ class AutoencoderEnsemble(AnomalyDetector):
         features = np.asarray(self._raw_features(tf.constant(rows)), np.float64)
         mean = np.nanmean(features, axis=0)
         scale = np.nanstd(features, axis=0)
-        # A constant feature has a standard deviation of about 0, because of rounding errors.
+        # Such small differences are rounding errors of float32.
         constant = scale <= 1e-7 * np.abs(mean)
         self.feature_mean.assign(mean)
         self.feature_scale.assign(np.where(constant, 1.0, scale))
