@@ -114,8 +114,8 @@ def write_signature(
 
     Raises:
         ValueError: If no function has the name `signature`, or if the file has the wrong suffix.
-            Also if ONNX Runtime or LiteRT cannot run the function. In this case, no file remains at
-            `filepath`.
+            Also if ONNX Runtime or LiteRT cannot run the function. In the last case, no file
+            remains at `filepath`.
         ImportError: If the packages for ONNX are not installed.
     """
     path = pathlib.Path(filepath)

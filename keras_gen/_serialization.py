@@ -349,7 +349,8 @@ def _check_constructor(instance: object, arguments: dict[str, Any]) -> None:
 
     If an attribute differs from the argument that was passed, there are two possible reasons.
     Either the constructor changed the argument, or the user changed the attribute later. To find
-    the reason, the function passes the attributes to the constructor again.
+    the reason, the function passes the attributes to the constructor again. If an attribute differs
+    again, the constructor is the reason.
 
     Raises:
         ValueError: If the constructor changes an argument, or does not accept an attribute.

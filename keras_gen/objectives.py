@@ -197,7 +197,7 @@ class IWAE(Objective):
 
 
 def _with_weighted_gradient(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], None]]:
-    """Return an equal tensor `z`, and a function that sets weights for the gradient of `z`.
+    """Return `z` as a new tensor, and a function that sets weights for its gradient.
 
     Backpropagation multiplies the gradient with respect to the returned `z` by the weights. The
     weights `[samples, batch]` cannot be an argument, because the caller computes them from the

@@ -166,8 +166,8 @@ def _save_bars(
 ) -> None:
     """Write a figure that explains the anomaly scores of up to four rows of a table.
 
-    There is one panel per row, with one bar per entry. The length of the bar is the score of the
-    entry minus the median score of its column. A panel shows the six entries with the longest bars.
+    There is one panel per row. A bar is the score of one entry of the row, minus the median score
+    of the column. Each panel shows only the six largest bars.
 
     Args:
         path: Path of the PNG file.

@@ -21,7 +21,8 @@ class Extractor:
     """A network that computes features of images.
 
     The attribute `hash` identifies the weights of the network. Scores that are computed from the
-    features state the name and the hash. Scores are comparable only if both are the same.
+    features state the name and the hash of the extractor. Two scores are comparable only if they
+    state the same name and the same hash.
 
     Args:
         network: Built Keras model that maps images to features `[batch, d]`.

@@ -338,7 +338,7 @@ def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Mod
 
 
 class _Refined(NamedTuple):
-    """Three gaps per image, and the correlations of the latents. The function `_refine` returns it.
+    """The result of `_refine`: three gaps per image, and the correlations of the latents.
 
     A gap is the difference in nats between two evidence lower bounds (ELBOs), or between log p(x)
     and an ELBO. The array of a gap has the shape `[images]`.

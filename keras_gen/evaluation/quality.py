@@ -26,7 +26,7 @@ class SampleQuality:
     """Scores that compare generated images with real images. `print` shows a summary.
 
     The attribute `protocol` describes how the scores were computed, for instance from how many
-    images. The scores of two models are comparable only if their `protocol` is the same.
+    images. The scores of two models are comparable only if they have the same `protocol`.
     """
 
     fid: float

@@ -510,8 +510,9 @@ def _draw_categories(axes: Axes, column: Column, real: np.ndarray, generated: np
 def _draw_numbers(axes: Axes, column: Column, real: np.ndarray, generated: np.ndarray) -> None:
     """Draw a histogram of the real rows and one of the generated rows, with the same bins.
 
-    The bins cover the range of the real rows. If a few of these numbers are far outside, the bins
-    only cover the central 98 % of the numbers. The outer bins count all numbers beyond them.
+    The bins cover the range of the numbers in the real rows. If a few of these numbers are far from
+    the others, the bins cover only the central 98 %. The first and the last bin also count the
+    numbers beyond the bins.
     """
     if not len(real):
         return

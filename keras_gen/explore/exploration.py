@@ -106,8 +106,9 @@ class Exploration:
     def heat_map(self, x: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray | None:
         """Return one RGB heat map per image, `[batch, height, width, 3]`.
 
-        The brighter a pixel of the heat map is, the more this pixel adds to the anomaly score. If
-        the score of the model is not a sum over the pixels, as for a GAN, return None.
+        The brighter a pixel of the heat map is, the more the same pixel of the image adds to the
+        anomaly score. If the score of the model is not a sum over the pixels, as for a GAN, return
+        None.
         """
         if not self.has_heat_maps:
             return None

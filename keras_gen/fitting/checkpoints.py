@@ -535,7 +535,7 @@ def _by_name(
     """Give each callback a name that stays the same when the training is resumed.
 
     The name consists of the class and the number of earlier callbacks of this class, such as
-    `"EarlyStopping 0"`.
+    `"EarlyStopping 0"` for the first `EarlyStopping`.
 
     Returns:
         Dictionary from names to callbacks.

@@ -403,7 +403,7 @@ class DataCheck:
     def _limits(self) -> tuple[Any, Any]:
         """Smallest and largest valid value of the data, as finite float32 numbers.
 
-        If all elements have the same range, a tolerance for rounding errors is added.
+        If all elements have the same range, a tolerance for rounding errors widens this range.
         """
         # ranges per element are exact, such as greater than 0
         tolerance = 0.0 if np.ndim(self.low) else self.tolerance

@@ -95,7 +95,7 @@ def _values_for_test(
 
 
 def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
-    """Check that the decoder outputs probabilities or logits, whichever a cross-entropy expects.
+    """Check that a decoder outputs what a cross-entropy expects: either probabilities or logits.
 
     Args:
         loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss. The function
@@ -104,8 +104,8 @@ def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
 
     Raises:
         ValueError: If `from_logits` of the loss is True and the decoder outputs probabilities. Also
-            if `from_logits` is False and the last activation of the decoder does not give
-            probabilities.
+            if `from_logits` is False and the last activation of the decoder can return numbers
+            outside [0, 1].
     """
     found = keras.losses.get(loss)
     name = _name_of_cross_entropy(found)

@@ -418,7 +418,7 @@ class GAN(GenerativeModel):
             return tf.unstack(tf.random.experimental.stateless_split(seed, number))
 
     def _sample_latents(self, x: tf.Tensor, labels: tf.Tensor | None, seed: tf.Tensor) -> tf.Tensor:
-        """Sample one latent vector from the prior per example of `x`.
+        """Sample one latent vector from the prior for each example of `x`.
 
         If the prior depends on labels, each latent vector is sampled given the label of its
         example.

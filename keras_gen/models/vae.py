@@ -289,11 +289,11 @@ class VAE(AnomalyDetector):
         return self.posterior(call_network(self.encoder, x, labels, training=False))
 
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Return one latent vector per example, `[batch, n]`: the mean of q(z | x).
+        """Return one latent vector per example, `[batch, n]`.
 
-        Only if the posterior is a normalizing flow, the latent vector is not the mean of q(z | x),
-        because this mean has no closed form. Instead, it is the flow's output for the mean of the
-        base distribution.
+        If the posterior q(z | x) is a normal distribution, the latent vector is its mean. If the
+        posterior is a normalizing flow, its mean has no closed form. In this case, the latent
+        vector is the flow's output for the mean of the base distribution.
         """
         return self.posterior.point(self.encode(x, condition))
 
@@ -381,9 +381,9 @@ class VAE(AnomalyDetector):
     def score_functions(
         self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16
     ) -> ScoreFunctions:
-        """Return functions that compute both anomaly scores from the same decoded samples of z.
+        """Return functions that compute `score(x)` and `score_per_feature(x)` without extra work.
 
-        A caller that needs both scores then decodes the samples only once.
+        Both functions use the same samples of z, which are decoded only once.
 
         Returns:
             Two functions without arguments. The first function returns the result of `score(x)`.

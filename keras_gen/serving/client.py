@@ -630,10 +630,10 @@ class GRPCClient(_Client):
 
 @contextlib.contextmanager
 def _understood(address: str) -> Iterator[None]:
-    """Raise a `ServingError` in place of any error in a `with` block that reads an answer.
+    """Raise a `ServingError` if a `with` block cannot read the answer of a server.
 
     Args:
-        address: Address of the server that sent the answer, for the error message.
+        address: Address of the server, for the error message.
     """
     try:
         yield
