@@ -12,12 +12,14 @@ release = keras_gen.__version__
 extensions = [
     "myst_parser",
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
 ]
 html_theme = "furo"
 html_title = f"keras_gen {release}"
+templates_path = ["_templates"]
 exclude_patterns = ["tutorials/*.rst"]  # the gallery writes its own pages
 default_role = "code"  # docstrings write `code` in single backticks
 

@@ -1,5 +1,7 @@
 """README and docs: snippets and tutorials run, commands and links exist, the site builds."""
 
+import collections
+import importlib
 import pathlib
 import re
 import runpy
@@ -145,6 +147,28 @@ def test_links_have_a_target(page):
             headings = re.findall(r"^#+ (.*)", target.read_text(), re.MULTILINE)
             anchors = [re.sub(r"[^\w -]", "", heading.lower()) for heading in headings]
             assert anchor in [text.replace(" ", "-") for text in anchors], link
+
+
+def public_objects(module):
+    """Return the names of the classes and functions that a module offers."""
+    defined = [name for name, value in vars(module).items() if is_defined_in(module, value)]
+    names = getattr(module, "__all__", defined)
+    return {name for name in names if callable(getattr(module, name))}
+
+
+def is_defined_in(module, value):
+    name = getattr(value, "__name__", "_")
+    return getattr(value, "__module__", None) == module.__name__ and not name.startswith("_")
+
+
+def test_the_api_lists_every_public_object():
+    text = (ROOT / "docs" / "api.md").read_text()
+    listed = collections.defaultdict(set)
+    for module, names in re.findall(r"currentmodule:: (\S+)\n(.*?)```", text, re.DOTALL):
+        listed[module] |= set(re.findall(r"^   (\w+)$", names, re.MULTILINE))
+    assert {"keras_gen", "keras_gen.evaluation"} < set(listed)
+    for name, names in listed.items():
+        assert names == public_objects(importlib.import_module(name)), name
 
 
 def test_the_site_is_built_without_a_warning(tmp_path):

@@ -24,14 +24,16 @@ _SMALLEST_POSITIVE = float(np.finfo(np.float32).tiny)
 class Columns(Likelihood):
     """Likelihood of one row of a table: a product of one distribution per column.
 
-    | kind of column | distribution | the decoder outputs |
-    |---|---|---|
-    | `"real"` | normal | the mean |
-    | `"positive"` | log-normal | the mean of the logarithm |
-    | `"count"` | negative binomial | the logarithm of the mean |
-    | `"binary"` | Bernoulli | one logit |
-    | `"category"` | categorical | one logit per category |
-    | `"ordinal"` | ordered logistic (McCullagh 1980) | the location |
+    ==============  =================================  =========================
+    kind of column  distribution                       the decoder outputs
+    ==============  =================================  =========================
+    `"real"`        normal                             the mean
+    `"positive"`    log-normal                         the mean of the logarithm
+    `"count"`       negative binomial                  the logarithm of the mean
+    `"binary"`      Bernoulli                          one logit
+    `"category"`    categorical                        one logit per category
+    `"ordinal"`     ordered logistic (McCullagh 1980)  the location
+    ==============  =================================  =========================
 
     log p(x | z) is in nats per row of the table. The distributions describe the entries in the
     units of the table. For real and positive columns, log p is a log-density, which depends on the
