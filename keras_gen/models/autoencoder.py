@@ -23,7 +23,7 @@ from keras_gen.fitting.loss_check import (
 from keras_gen.models.anomalies import AnomalyDetector, ScoreFunctions
 from keras_gen.models.base import CheckedBatch
 from keras_gen.networks._checks import check_logits, check_network, output_range
-from keras_gen.networks._copies import check_accepts_missing, float32_function
+from keras_gen.networks._copies import call_network, check_accepts_missing, float32_function
 from keras_gen.regularizers import LatentRegularizer
 
 _AVERAGED = ("sum_over_batch_size", "mean", "none", None)  # reductions that are accepted
@@ -124,18 +124,20 @@ class RegularizedAutoencoder(AnomalyDetector):
 
         Args:
             optimizer: Keras optimizer or its name.
-            loss: Reconstruction loss L: a `keras.losses.Loss`, a loss function, or the name of a
-                Keras loss. A Keras loss must be averaged over the batch, which is the default of
-                Keras. `loss` can also be a `distributions.Likelihood` whose parameters the decoder
-                outputs. L is then −log p(x | x̂) in nats per example.
+            loss: Reconstruction loss: a `keras.losses.Loss`, a loss function, or the name of a
+                Keras loss. The attribute `reduction` of a `keras.losses.Loss` must average over the
+                batch, as it does by default. The loss can also be a `distributions.Likelihood`, if
+                the decoder outputs its parameters x̂. The reconstruction loss is then
+                −log p(x | x̂), in nats per example.
             regularizers: One `LatentRegularizer` or a list of them, for instance
                 `[regularizers.Contractive(1e-3)]`.
-            **kwargs: Other arguments of `keras.Model.compile`. `metrics` compare the data with the
-                reconstruction.
+            **kwargs: Other arguments of `keras.Model.compile`. The functions in `metrics` receive
+                the data and the reconstructions.
 
         Raises:
-            ValueError: If `loss` is None or is not averaged over the batch, or if `regularizers`
-                contains an object that is not a `LatentRegularizer`.
+            ValueError: If `loss` is None, does not average over the batch, or does not match the
+                output of the decoder. Also if `regularizers` contains an object that is not a
+                `LatentRegularizer`.
         """
         if loss is None:
             raise ValueError(
@@ -238,21 +240,23 @@ class RegularizedAutoencoder(AnomalyDetector):
         return self._point(self._decoded(self.check_inputs(inputs), training))
 
     def check_inputs(self, inputs: Any) -> Any:
-        """Check the data that the method `call` receives, and return the data as float32.
+        """Check the inputs of the model, and return them as float32.
 
-        The data of a denoising autoencoder contain noise. Therefore a value outside the range of
-        the decoder's outputs is not an error.
+        The inputs of a denoising autoencoder are data with added noise. Therefore the inputs may
+        lie outside the range of the decoder's outputs.
         """
         return self.data_check.for_noisy_inputs().inputs(inputs)
 
     def _decoded(self, x: Array, training: bool = False) -> tf.Tensor:
         """Return the decoder's output for the latents of `x`."""
-        return self.decoder(self.encoder(x, training=training), training=training)
+        latents = call_network(self.encoder, x, None, training)
+        return call_network(self.decoder, latents, None, training)
 
     def _point(self, output: tf.Tensor) -> tf.Tensor:
-        """Turn the output of the decoder into data.
+        """Compute reconstructions from the output of the decoder.
 
-        With a likelihood, the data are the mean of p(x | x̂), where x̂ is the output of the decoder.
+        If the loss is a likelihood p(x | x̂), where x̂ is the output of the decoder, the
+        reconstruction is the mean of this distribution. Otherwise, the reconstruction is x̂.
         """
         if self.likelihood is None:
             return output
@@ -335,7 +339,7 @@ class RegularizedAutoencoder(AnomalyDetector):
 
     def encode(self, x: Array) -> tf.Tensor:
         """Map data `[batch, *data_shape]` to latents `[batch, *latent_shape]`."""
-        return self.encoder(self.check_inputs(x), training=False)
+        return call_network(self.encoder, self.check_inputs(x), None, training=False)
 
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return `encode(x)`, flattened to one vector per example, `[batch, n]`."""
@@ -345,7 +349,7 @@ class RegularizedAutoencoder(AnomalyDetector):
     def decode(self, latents: Array) -> tf.Tensor:
         """Map latents `[batch, *latent_shape]` to data `[batch, *data_shape]`."""
         latents = self.checked_latents(latents, self.latent_shape)
-        return self._point(self.decoder(latents, training=False))
+        return self._point(call_network(self.decoder, latents, None, training=False))
 
     def outputs_for(
         self, latents: tf.Tensor, seed: TensorLike, condition: TensorLike | None = None
@@ -497,10 +501,11 @@ class RegularizedAutoencoder(AnomalyDetector):
         self.prior.fit(latents, self.seed)
 
     def signatures(self) -> dict[str, Endpoint]:
-        """Return a dictionary of the functions that `export` writes, and their input specs.
+        """Return the functions that `export` writes, as a dictionary from names to pairs.
 
-        The keys are `serving_default`, `encode` and `decode`. If the model has a loss or a
-        threshold, `score` is also a key. If the model has a prior, `generate` is also a key.
+        A pair consists of a function and a list with the `tf.TensorSpec` of each of its arguments.
+        The names are `serving_default`, `encode` and `decode`. If the model has a loss or a
+        threshold, there is also `score`. If the model has a prior, there is also `generate`.
         """
         data = [self._data_spec()]
         latents = [tf.TensorSpec((None, *self.latent_shape), tf.float32, name="latents")]

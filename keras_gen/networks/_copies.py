@@ -34,8 +34,17 @@ def network_inputs(network: keras.Model, x: Array, condition: TensorLike | None)
 def call_network(
     network: keras.Model, x: Array, condition: TensorLike | None, training: bool
 ) -> tf.Tensor:
-    """Call a network on `x`, and on the labels if the network has an input for labels."""
-    return network(network_inputs(network, x, condition), training=training)
+    """Call a network on `x`, and on the labels if the network has an input for labels.
+
+    For zero examples, the network itself is not called outside of a graph, because a convolution of
+    oneDNN would return the wrong shape.
+    """
+    inputs = network_inputs(network, x, condition)
+    if tf.executing_eagerly() and not training and np.shape(x)[:1] == (0,):
+        specs = keras.tree.map_structure(lambda each: keras.KerasTensor(np.shape(each)), inputs)
+        spec = network.compute_output_spec(specs)
+        return tf.zeros(spec.shape, spec.dtype)
+    return network(inputs, training=training)
 
 
 def check_accepts_missing(

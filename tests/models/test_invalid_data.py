@@ -159,6 +159,32 @@ def test_zero_examples_are_refused(method, make_model, kind, images):
         getattr(model, method)(None, verbose=0)
 
 
+def convolutional_autoencoder():
+    encoder = networks.conv_encoder(IMAGE, (LATENTS,), filters=(4,))
+    decoder = networks.conv_decoder((LATENTS,), IMAGE, filters=(4,))
+    model = keras_gen.RegularizedAutoencoder(encoder, decoder)
+    return model, {"loss": "mse"}
+
+
+@pytest.mark.parametrize("make", [*SERVED.values(), convolutional_autoencoder])
+def test_methods_return_zero_rows_for_zero_examples(make):
+    """Convolutions of oneDNN return zero rows of a wrong shape."""
+    model, arguments = make()
+    model.compile(**arguments)
+    x, latents = np.zeros((0, *IMAGE), "float32"), np.zeros((0, LATENTS), "float32")
+    labels = [np.zeros(0, "int64")] if model.num_classes else []
+    assert model.decode(latents, *labels).shape == (0, *IMAGE)
+    if model.prior is not None:
+        samples = model.generate(seed=np.zeros(0, "int64"), condition=labels[0] if labels else None)
+        assert samples.shape == (0, *IMAGE)
+    if not model.has_encoder:
+        assert model.discriminate(x, *labels).shape == (0,)
+        return
+    assert model.latents(x, *labels).shape == (0, LATENTS)
+    assert model.reconstruct(x, *labels).shape == (0, *IMAGE)
+    assert model.score(x, *labels).shape == (0,)
+
+
 def test_empty_batches_and_validation_data_are_refused(make_model, images):
     model = make_model(run_eagerly=True)
     for call in (model.train_on_batch, model.test_on_batch):
