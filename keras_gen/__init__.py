@@ -99,10 +99,10 @@ def _modules() -> list[str]:
 def _register_classes(module: types.ModuleType) -> None:
     """Register all classes of keras_gen with Keras, by importing the modules in `_WITH_CLASSES`.
 
-    The library wrapt calls this function at the end of the import of Keras, and at the end of the
-    import of each module of keras_gen. If another of these modules is still being imported, the
-    function does nothing, because the classes could need names that this module does not have yet.
-    Python marks a module that is still being imported by `_initializing`.
+    The library wrapt calls this function whenever the import of Keras or of a module of keras_gen
+    ends. If another of these modules is still being imported, the function does nothing. The
+    classes could need names that the unfinished module does not have yet. Python marks an
+    unfinished module by `_initializing`.
 
     Args:
         module: The module whose import ends.

@@ -490,8 +490,8 @@ def _with_table_defaults(parsed: Any) -> Any:
 def _parse(args: Sequence[str], default: Any = None) -> Any:
     """Parse the arguments of the command line.
 
-    Below a help text, the function prints example commands. If an argument is wrong, the function
-    adds hints to the `SystemExit` that the parser raises.
+    If the arguments ask for help, example commands are printed below the help text. If an argument
+    is wrong, the function adds hints to the `SystemExit` that the parser raises.
 
     Args:
         args: The arguments.

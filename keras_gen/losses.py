@@ -293,7 +293,7 @@ class Penalty(Serializable):
     Args:
         weight: Factor of the penalty, a positive number.
         every: The penalty is applied once per `every` training steps. The GAN then multiplies it by
-            `every`, so that its average over all steps stays the same. This is the lazy
+            `every`, so that its average over all steps does not depend on `every`. This is the lazy
             regularization of Karras et al. 2020, arXiv:1912.04958, appendix B. Default: 1, every
             step.
     """

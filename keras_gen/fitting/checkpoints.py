@@ -186,8 +186,8 @@ class Checkpoints(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Start an epoch.
 
-        If the training is resumed from a checkpoint in the middle of this epoch, the steps before
-        the checkpoint read their batches, but do not train on them again.
+        A training can be resumed from a checkpoint in the middle of this epoch. Then the steps
+        before the checkpoint read their batches, but do not train on them again.
         """
         self.epoch = epoch
         self.means_of_epoch = None

@@ -50,11 +50,11 @@ class AutoencoderEnsemble(AnomalyDetector):
 
     `fit` computes the mean and the standard deviation of each feature, and standardizes the
     features inside the model. A feature is a column of the array. For a table, `ColumnFeatures`
-    computes the features. The score of an example is the mean of the members' scores. The score of
-    a member is Σ_d log(1 + r_d² / σ_d²), where r_d is the residual of feature d, and σ_d² is the
-    mean squared residual of feature d for training rows. This sum is divided by the median of the
-    sums for training rows. Therefore a typical training row has a score of about 1. To score a
-    row, a member clips the latents to quantiles of the latents of the training rows.
+    computes the features. The score of an example is the mean of the members' scores. A member
+    computes the sum Σ_d log(1 + r_d² / σ_d²). Here r_d is the residual of feature d, and σ_d² is
+    the mean of r_d² over training rows. The score of the member is this sum, divided by the median
+    of the sums for training rows. Therefore a typical training row has a score of about 1. To score
+    a row, a member clips the latents to quantiles of the latents of the training rows.
 
     If entries of a row are missing, the sum contains only the features of the observed entries.
     This sum is multiplied by (number of features) / (number of features of observed entries). If
@@ -72,8 +72,9 @@ class AutoencoderEnsemble(AnomalyDetector):
             `subset_sizes` starts again, so that all combinations occur. A member has fewer latents
             than there are features, but at least one.
         hidden_size: Number of units of the hidden layers.
-        clip: A member clips each latent to the quantiles `clip` and 1 − `clip` of the latents of
-            training rows. 0 means that the quantiles are the minimum and the maximum.
+        clip: When a member scores a row, it clips each latent to a range. The range lies between
+            the quantiles `clip` and 1 − `clip` of this latent over training rows. With `clip=0`,
+            the range goes from the minimum to the maximum.
         threshold: An example is an anomaly if its score is above this number. If None, call
             `calibrate` to compute the threshold.
         seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, the seed is

@@ -487,8 +487,8 @@ class VAE(AnomalyDetector):
         over k, of the means and probabilities under p(x | z_k). The weight of z_k is proportional
         to p(x | z_k) p(z_k) / q(z_k | x), and the weights sum to 1 (Mattei & Frellsen 2019,
         arXiv:1812.02633, equation 12). If the likelihood is `Columns` with `scale="mixture"`, the
-        mean of a count is approximated from the medians of the components, because the exact mean
-        can be infinite.
+        exact mean of a count can be infinite. Therefore it is approximated from the medians of the
+        components.
 
         With `num_imputations`, each imputation is a random sample of the missing elements, given
         the observed elements. Use several imputations to see how uncertain the missing elements

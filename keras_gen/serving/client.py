@@ -370,7 +370,7 @@ class _Client:
             Dictionary from the name of each input to the name of its column.
 
         Raises:
-            ValueError: If the server does not have the signature, if a column is missing, or if it
+            ValueError: If the server does not have the signature, or if a column is missing. If it
                 is not clear which of several columns to use for an input.
         """
         signatures = self.signatures()
