@@ -105,7 +105,7 @@ def test_help_lists_every_flag_with_its_default_and_needs_no_tensorflow():
                 "--epochs INT",
                 "--kl-weight FLOAT",
                 "(default: 1.0)",
-                "--likelihood {bernoulli,continuous_bernoulli,normal,categorical,"
+                "--likelihood {bernoulli,continuous_bernoulli,normal,categorical, "
                 "logistic_mixture,columns}",
             ],
         ),

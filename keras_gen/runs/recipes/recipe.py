@@ -54,50 +54,55 @@ class RunConfig:
             is greater than 1 and `strategy` is not `"single"`.
     """
 
+    # Data
     data: str = "mnist_mini"
     """mnist_mini, penguins, a TFDS data set, a folder of images, an .npz file, or a table file."""
     data_dir: str | None = None
     """Folder of all TFDS data sets. Default: TFDS_DATA_DIR if set, else ~/tensorflow_datasets."""
+    image_size: tuple[int, int] | None = None
+    """Scale and crop images to this height and width in pixels. Default: keep their size."""
+    flip: bool = False
+    """Mirror each training image left to right with probability 1/2, resampled in each epoch."""
+    binarize: bool = False
+    """Sample each pixel as 0 or 1, with its grey value as probability. Resample in each epoch."""
+    skip_corrupt: bool = False
+    """Skip image files that cannot be read, and warn how many were skipped."""
+    kinds: tuple[str, ...] = ()
+    """Kinds of columns of a table, NAME=KIND, such as visits=count. They replace inferred kinds."""
+    label: str | None = None
+    """Column of a table. evaluate trains classifiers on generated rows to predict this column."""
+
+    # Training
+    epochs: int = 40
+    """Number of passes over the training data."""
     batch_size: int = 128
     """Examples per training step, summed over all devices."""
     steps_per_execution: int = 1
     """Training steps per call of TensorFlow. More is faster, but delays the display and Ctrl-C."""
     strategy: Literal["single", "mirrored", "multiworker"] = "single"
     """single: one device. mirrored: all local GPUs. multiworker: all workers of TF_CONFIG."""
-    epochs: int = 40
-    """Number of passes over the training data."""
     seed: int = 0
     """Seed of the initial weights, the order of the data and all noise."""
-    runs: pathlib.Path = pathlib.Path("runs")
-    """Folder of all runs. The new run is the subfolder NAME, or NAME-2, … if NAME exists."""
-    name: str = "model"
-    """Name of the run and of the SavedModel."""
-    savedmodels: pathlib.Path = pathlib.Path("savedmodels")
-    """Folder of all SavedModels. The new version is the subfolder NAME/<next integer>."""
-    kinds: tuple[str, ...] = ()
-    """Kinds of columns of a table, NAME=KIND, such as visits=count. They replace inferred kinds."""
-    label: str | None = None
-    """Column of a table. evaluate trains classifiers on generated rows to predict this column."""
-    images_every: int = 10
-    """Interval in epochs between images of samples. The last epoch always writes images."""
-    checkpoint_every: int | None = None
-    """Interval in training steps between checkpoints. Each epoch also ends with a checkpoint."""
     deterministic: bool = False
     """Make runs with the same seed bit-for-bit identical on the same machine and versions."""
-    image_size: tuple[int, int] | None = None
-    """Scale and crop images to this height and width in pixels. Default: keep their size."""
-    flip: bool = False
-    """Mirror each training image left to right with probability 1/2, resampled in each epoch."""
-    skip_corrupt: bool = False
-    """Skip image files that cannot be read, and warn how many were skipped."""
-    binarize: bool = False
-    """Sample each pixel as 0 or 1, with its grey value as probability. Resample in each epoch."""
     schedule: Literal["cosine", "constant"] = "cosine"
     """Schedule of the learning rate: cosine decay to 0, or constant."""
     warm_up: int = 0
     """Training steps during which the learning rate rises from 0 to its initial value."""
     clip_norm: float | None = None
     """Largest norm of the gradient. A gradient with a larger norm is scaled down to this norm."""
+    checkpoint_every: int | None = None
+    """Interval in training steps between checkpoints. Each epoch also ends with a checkpoint."""
+
+    # Output
+    name: str = "model"
+    """Name of the run and of the SavedModel."""
+    runs: pathlib.Path = pathlib.Path("runs")
+    """Folder of all runs. The new run is the subfolder NAME, or NAME-2, … if NAME exists."""
+    savedmodels: pathlib.Path = pathlib.Path("savedmodels")
+    """Folder of all SavedModels. The new version is the subfolder NAME/<next integer>."""
+    images_every: int = 10
+    """Interval in epochs between images of samples. The last epoch always writes images."""
 
     def __post_init__(self) -> None:
         """Check the settings."""
@@ -153,7 +158,7 @@ _FIELDS_OF_NETWORKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """A kind of model for `keras-gen train`: its settings, and the function that builds the model.
+    """A kind of model that `keras-gen train` can train: its settings and how to build it.
 
     `keras_gen.runs.register(kind, recipe)` adds the recipe to the dictionary `RECIPES`.
     `keras-gen train` has one subcommand for each recipe in `RECIPES`.
@@ -168,11 +173,12 @@ class Recipe:
             is the number of classes, or None if `config.needs_labels` is False.
         after_fit: Function `(model, data)` that prepares the model for generation. For instance,
             the function fits a density to the latents. A run calls the function before it writes
-            images of samples, and before it saves the trained model. Default: no preparation.
-            `data` contains training examples, as an array or a `tf.data.Dataset`.
+            images of samples, and before it saves the trained model. `data` contains training
+            examples, as an array or a `tf.data.Dataset`. Default: no preparation.
         examples: Up to three command lines, which the help text of the subcommand shows at its end.
         build_for_table: Function `(config, columns, steps)` that returns a compiled model of a
-            table with these columns. Default: the kind of model cannot be trained on tables.
+            table with these columns. If it is omitted, this kind of model cannot be trained on
+            tables.
         table_defaults: Dictionary from names of fields of `config` to their defaults for a table.
             Default: the same defaults as for other data.
 
@@ -241,19 +247,21 @@ def adam(
 
 
 def network_arguments(config: NetworkConfig, data_shape: Sequence[int]) -> dict[str, Any]:
-    """Return the arguments of the builder of an encoder or a discriminator.
+    """Return the arguments for the function that builds an encoder or a discriminator.
 
     Args:
         config: The settings of the networks.
         data_shape: Shape of one example.
 
     Returns:
-        `hidden`, or `filters`, or `filters` and `blocks`. If `filters` is None, the builder chooses
-        the filters.
+        Dictionary of arguments: `hidden` for a multilayer perceptron, `filters` for a convolutional
+        network, or `filters` and `blocks` for a residual network. If the value of `filters` is
+        None, the function that builds the network computes the numbers of filters from the image
+        size.
 
     Raises:
-        ValueError: If a setting has no effect on networks of this type, or if the networks need
-            images and the examples are not images.
+        ValueError: If a setting has no effect on networks of the chosen type. Also if the networks
+            need images, and the examples are not images.
     """
     fields = _FIELDS_OF_NETWORKS[config.network]
     for name, default in _NETWORK_DEFAULTS.items():
@@ -281,16 +289,18 @@ def network_arguments(config: NetworkConfig, data_shape: Sequence[int]) -> dict[
 def encoder_and_decoder(
     config: NetworkConfig, data_shape: Sequence[int]
 ) -> tuple[Callable[..., keras.Model], Callable[..., keras.Model]]:
-    """Return `(make_encoder, make_decoder)`, two functions that build networks.
+    """Return two functions, which build the encoder and the decoder that `config` describes.
 
-    The decoder has the hidden layers or the filters of the encoder in reverse order.
+    If the networks are multilayer perceptrons, the decoder has the hidden layers of the encoder in
+    reverse order. If the networks are convolutional, it has the filters in reverse order.
 
     Args:
         config: The settings of the networks.
         data_shape: Shape of one example.
 
     Raises:
-        ValueError: For the same reasons as in `network_arguments`.
+        ValueError: If a setting has no effect on networks of the chosen type. Also if the networks
+            need images, and the examples are not images.
     """
     from keras_gen import networks
 
@@ -312,11 +322,13 @@ def encoder_and_decoder(
 
 
 def check_table_settings(config: Any, **expected: object) -> None:
-    """Raise a `ValueError` if a setting is valid for other data but not for a table.
+    """Raise a `ValueError` if a setting has a value that is not allowed for a table.
+
+    For instance, `flip` must be False, because only images can be flipped.
 
     Args:
-        config: The settings.
-        **expected: The value that each setting must have for a table.
+        config: The configuration of a training on a table.
+        **expected: Values that further settings of `config` must have, by name.
     """
     for_images = {"binarize": False, "skip_corrupt": False, "image_size": None, "flip": False}
     expected = {**expected, **for_images}
