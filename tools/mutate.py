@@ -57,7 +57,12 @@ TESTS = {
         "tests/models/test_invalid_data.py",
         "tests/models/test_missing_data.py",
     ),
-    "models": ("tests/models", "tests/test_conformance.py", "tests/fitting/test_non_finite.py"),
+    "models": (
+        "tests/models",
+        "tests/test_conformance.py",
+        "tests/test_saving.py",
+        "tests/fitting/test_non_finite.py",
+    ),
 }
 
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {

@@ -1174,3 +1174,15 @@ def test_pyarrow_and_pandas_read_the_same(tmp_path_factory, rows):
                 found.append(re.sub("Received: .*", "", str(error)))
             patch.setattr(_csv.CsvFile, "_parse_with_arrow", lambda *_: None)
     assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"), [("binary", {2}), ("category", {1, 2, 3}), ("ordinal", {2, 3})]
+)
+def test_the_number_of_categories_of_each_kind(kind, numbers):
+    for number in range(4):
+        if number in numbers:
+            Column("x", kind, tuple("abcd"[:number]))
+        else:
+            with pytest.raises(ValueError, match=f"Received: {number} values"):
+                Column("x", kind, tuple("abcd"[:number]))

@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 
 from keras_gen.fitting.data_check import DataCheck
 
-VALUES = st.sampled_from([0.0, 1.0, 0.5, -1.0, 2.0, 1.00005, 1.001, np.nan, np.inf, -np.inf])
+LARGEST = float(np.finfo("float32").max)
+VALUES = st.sampled_from(
+    [0.0, 1.0, 0.5, -1.0, 2.0, 1.00005, 1.001, LARGEST, -LARGEST, np.nan, np.inf, -np.inf]
+)
 RANGES = {
     "any": {},
     "[0, 1]": {"low": 0.0, "high": 1.0},
@@ -29,8 +32,8 @@ def test_valid_rows_are_those_of_numpy(rows, limits, missing, whole):
     x = np.array(rows, "float32")
     whole = None if whole is None else np.array(whole)
     check = DataCheck((2,), **RANGES[limits], missing=missing, whole=whole)
-    low, high = (RANGES[limits].get(name, 9e9) for name in ("low", "high"))
-    low = -9e9 if "low" not in RANGES[limits] else low
+    low = RANGES[limits].get("low", -np.inf)
+    high = RANGES[limits].get("high", np.inf)
     tolerance = 0 if limits == "per element" else 1e-4
     with np.errstate(invalid="ignore"):
         valid = np.isfinite(x) & (x >= low - tolerance) & (x <= high + tolerance)
