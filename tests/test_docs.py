@@ -149,6 +149,25 @@ def test_links_have_a_target(page):
             assert anchor in [text.replace(" ", "-") for text in anchors], link
 
 
+@pytest.mark.parametrize(
+    ("page", "answer"),
+    [
+        ("own-images.md", 'data.load("photos"'),
+        ("imputation.md", "vae.impute("),
+        ("choosing.md", "## Loss of a GAN"),
+        ("troubleshooting.md", "## The loss is NaN or infinite"),
+        ("serving.md", "docker run"),
+        ("devices.md", "MirroredStrategy()"),
+        ("glossary.md", "## ELBO"),
+        ("citing.md", "@software{"),
+    ],
+)
+def test_the_front_page_links_to_the_answers_of_frequent_questions(page, answer):
+    front_page = (ROOT / "docs" / "index.md").read_text()
+    assert re.search(rf"^\| .* \|.*\]\({re.escape(page)}[)#]", front_page, re.MULTILINE)
+    assert answer in (ROOT / "docs" / page).read_text()
+
+
 def public_objects(module):
     """Return the names of the classes and functions that a module offers."""
     defined = [name for name, value in vars(module).items() if is_defined_in(module, value)]
