@@ -161,13 +161,14 @@ def impute(
 
     Args:
         run: Folder of a training run that trained a VAE on a table.
-        data: File of the table with missing entries. The table must have the columns of the
-            training table.
+        data: File of the table with missing entries. The table must contain all columns that the
+            model uses.
         output: File of the completed table. If `num_imputations` is given and `output` is
             `NAME.csv`, the files are `NAME-1.csv`, `NAME-2.csv`, …
         num_imputations: Number of completed tables. The missing entries are sampled separately for
             each table. Default: one table. It contains the mean in place of a missing number, and
-            the most probable category in place of a missing category.
+            the most probable category in place of a missing category. In an ordinal column, it
+            contains the median category.
         num_samples: Number of samples of the latents per row. Default: 1000.
         seed: Seed of the samples. Default: 0.
 
@@ -176,8 +177,8 @@ def impute(
 
     Raises:
         ValueError: If the run is not finished, or if its model is not a VAE of a table. Also if a
-            column of the training table is missing in `data`, or if an entry is invalid. For an
-            invalid entry, the message names the line and the column.
+            column that the model uses is not in `data`, or if an entry is invalid. For an invalid
+            entry, the message names the line and the column.
     """
     model: Any = RunFolder(run).load_model()
     _check_imputes(model, "impute")

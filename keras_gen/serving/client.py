@@ -299,7 +299,7 @@ class _Client:
         """Replace the missing entries of data.
 
         A missing number is replaced by its mean given the observed entries. A missing category is
-        replaced by the most probable category.
+        replaced by the most probable category, or in an ordinal column by the median category.
 
         Args:
             inputs: Data `[batch, *data_shape]`, NaN where an element is missing, or the rows of a
