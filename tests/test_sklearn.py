@@ -231,7 +231,7 @@ def test_it_works_in_a_pipeline_and_a_grid_search(fitted):
         make_pipeline(PowerTransformer(), detector()),
         {"anomalydetector__model": models},
         scoring="roc_auc",
-        cv=3,
+        cv=2,
     )
     search.fit(X, y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
