@@ -125,6 +125,13 @@ def test_a_missing_entry_adds_nothing_and_a_row_without_entries_is_an_anomaly(en
     parts = ensemble.score_per_feature(HOLES).numpy()
     np.testing.assert_array_equal(parts[np.isnan(HOLES)], 0)
     nothing = np.full((1, 4), np.nan, "float32")
+    model = small()
+    features = model.standardize(np.concatenate([X, nothing]))
+    model.set_scales(features)
+    without = small()
+    without.standardize(X)
+    without.set_scales(features[:-1])
+    np.testing.assert_allclose(model.score(X), without.score(X), rtol=1e-2)
     assert ensemble.score(nothing)[0] == np.inf
     assert ensemble.is_anomaly(nothing)[0]
 
