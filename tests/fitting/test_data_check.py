@@ -28,6 +28,7 @@ RANGES = {
     st.booleans(),
     st.sampled_from([None, (True, False), (True, True)]),
 )
+@hypothesis.example([(-LARGEST, LARGEST)], "any", False, None)
 def test_valid_rows_are_those_of_numpy(rows, limits, missing, whole):
     x = np.array(rows, "float32")
     whole = None if whole is None else np.array(whole)

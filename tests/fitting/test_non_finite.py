@@ -111,6 +111,17 @@ def test_the_step_is_not_taken_and_the_error_says_which(kind, mode, spoil, image
     )
 
 
+def test_xla_replaces_a_gradient_that_is_not_finite_by_zero(images):
+    """The weights stay as they are if the optimizer has no momentum."""
+    model, _ = model_of("autoencoder", "gradient")
+    model.compile("sgd", loss="mse", jit_compile=True)
+    remember = Remember()
+    with pytest.raises(keras_gen.NonFiniteError, match="in step 3, a non-finite gradient of loss"):
+        model.fit(images, callbacks=[remember], **STEPS)
+    for before, after in zip(remember.before, weights(model), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
 def test_the_discriminator_is_guarded_too_and_train_on_batch(images):
     model, arguments = model_of("gan", "loss", player="discriminator")
     model.compile(**{**arguments, "penalties": ()})
