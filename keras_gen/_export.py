@@ -217,7 +217,7 @@ def _flaw_of_onnx_file(path: pathlib.Path, specs: Sequence[tf.TensorSpec]) -> st
 
 
 class _SignatureModel(keras.Model):
-    """A Keras model that calls one function, so that `export` can write this function."""
+    """A Keras model that calls a function. `keras.Model.export` can then export the function."""
 
     def __init__(self, name: str, function: Callable[..., Any]) -> None:
         super().__init__(name=name)

@@ -120,12 +120,14 @@ def tensor_names(columns: Sequence[Column]) -> list[str]:
 
     A tensor name can only contain ASCII letters, digits, and the characters `_`, `.`, `-`. Each
     other character of a column name is replaced by `_`. If the result does not begin with a letter
-    or a digit, it is preceded by `column`. Two tensor names must differ in more than capital
-    letters. If a name is already used by another column, or by another input such as `seed`, `_` is
-    appended. Columns whose names need no replacement are named first.
+    or a digit, `column` is put before it.
+
+    Tensor names must be different even if upper and lower case are not distinguished. If another
+    column, or another input such as `seed`, already has the name, `_` is appended to the name.
+    Columns whose names are valid are named first, so that they keep their names.
 
     TensorFlow Serving encodes text in base64 if the name of the output ends in `_bytes`. Therefore,
-    if the name of a column of text ends in `_bytes`, `_` is appended to the name.
+    if a column contains text and its name ends in `_bytes`, `_` is appended to the name.
 
     Example:
         >>> tensor_names([Column("bill length (mm)", "real"), Column("Seed", "count")])

@@ -29,10 +29,9 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 @dataclasses.dataclass(frozen=True)
 class _Remembered:
-    """The arguments of a constructor call, which the constructed object remembers.
+    """The arguments of a constructor call, which the constructed object stores in an attribute.
 
-    The class is not a tuple. If an object contains a tuple, Keras looks for layers in the tuple and
-    saves them.
+    The class is not a `NamedTuple`, because Keras saves each layer that it finds in a tuple.
     """
 
     args: tuple[Any, ...] = ()
@@ -169,17 +168,15 @@ def _is_kept(instance: object, name: str, passed: dict[str, Any]) -> bool:
 def _variable_arguments(
     instance: object, kept: object, variable: tuple[Any, ...]
 ) -> tuple[Any, ...]:
-    """Return the present values of the arguments that a constructor received through `*args`.
+    """Return the current values of the arguments that a constructor received through `*args`.
 
-    The user can have changed an attribute after the object was made. Therefore the values are read
-    from attributes: from the attribute with the name of `*args`, or from the attributes of the base
-    class. In the second case, `*args` must contain the first constructor arguments of the base
-    class, in the same order.
+    The values are `kept`, if this is a list or a tuple. Otherwise, the function assumes that the
+    constructor passed `*args` on to the base class, and reads the attributes of the same names.
 
     Args:
         instance: The object.
-        kept: Value of the attribute with the name of `*args`, or None if there is no such
-            attribute.
+        kept: Value of the attribute `args`, or None if there is no such attribute. If the parameter
+            is not called `*args`, the attribute has the name of the parameter.
         variable: The arguments that the constructor received through `*args`.
 
     Raises:
@@ -203,9 +200,9 @@ def _variable_arguments(
 
 
 def _names_in_bases(cls: type) -> list[str]:
-    """Return the names of the parameters to which a constructor can pass on its `*args`.
+    """Return the names of the positional parameters of the constructors of the base classes.
 
-    They are the positional parameters of the constructors of the base classes.
+    A constructor of `cls` with the parameter `*args` can pass `*args` on to these parameters.
     """
     with_constructor = [base for base in cls.__mro__ if "__init__" in vars(base)]
     names: list[str] = []
@@ -243,15 +240,15 @@ def _is_of_this_package(cls: type) -> bool:
 
 
 def get_config(instance: object) -> dict[str, Any]:
-    """Return the arguments and attributes of an object, in Keras's serialized form.
+    """Return the constructor arguments of an object, in Keras's serialized form.
 
-    `from_config` makes an equal object from the result. The keys are the names of the arguments.
-    The result can have two more keys. The first contains attributes that are not constructor
-    arguments. The second contains arguments that JSON would change, such as tuples. Only subclasses
-    outside this package have the second key.
+    The keys of the result are the names of the arguments. The key `OTHER` is added if the object
+    has attributes that are not constructor arguments. For classes outside this package, the key
+    `EXACT` is added if JSON would change an argument, such as a tuple. `from_config` makes an equal
+    object from the result.
 
     Raises:
-        ValueError: If the object cannot be restored.
+        ValueError: If `from_config` could not make an equal object.
     """
     cls = type(instance)
     arguments = constructor_arguments(instance)
@@ -375,7 +372,7 @@ def _check_constructor(instance: object, arguments: dict[str, Any]) -> None:
 
 
 def _check_restored(instance: object, arguments: dict[str, Any]) -> None:
-    """Check that a new object keeps the arguments that its constructor received.
+    """Check that the constructor of a new object stored each argument unchanged.
 
     Raises:
         ValueError: If an attribute differs from the argument of the same name.

@@ -110,7 +110,7 @@ class NonSaturating(AdversarialLoss):
         return tf.squeeze(tf.math.softplus(-fake_logits), -1)
 
     def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
-        """Return −log γ(x) − log(1 − γ(x̂)). Label smoothing changes the first term."""
+        """Return the loss of the discriminator, L_d in the docstring of the class, `[batch]`."""
         # −(1 − s) log γ − s log(1 − γ) = softplus(−D) + s D, since softplus(D) = softplus(−D) + D.
         real = tf.math.softplus(-real_logits) + self.label_smoothing * real_logits
         return tf.squeeze(real + tf.math.softplus(fake_logits), -1)

@@ -131,7 +131,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         return self
 
     def score_samples(self, X: Any) -> np.ndarray:
-        """Compute the negative anomaly score of each row, `[n]`. Smaller is more anomalous.
+        """Compute the negative anomaly score of each row, `[n]`.
+
+        A lower value means a more anomalous row.
 
         Args:
             X: Rows `[n, columns]`.

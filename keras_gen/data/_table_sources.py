@@ -1,6 +1,6 @@
 """Open tables: text files, Parquet files, Excel workbooks and `DataFrame`s.
 
-The class of each kind of source yields the rows of the table in blocks.
+There is one class per kind of source. Its objects yield the rows of the table in blocks.
 """
 
 from __future__ import annotations

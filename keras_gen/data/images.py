@@ -72,7 +72,10 @@ class _Notes:
         self.examples.setdefault(reason, printable(path))
 
     def warn(self, message: str, *reasons: str) -> None:
-        """Warn once for all `reasons` that have occurred. The message begins with `message`."""
+        """Give one warning: `message`, then one sentence per reason that was added with `add`.
+
+        If none of the `reasons` was added, there is no warning.
+        """
         parts = [
             f"{self.counts[reason]} {reason}, for example {self.examples[reason]}."
             for reason in reasons
@@ -184,8 +187,8 @@ def read_image_folder(
 def image_folder_classes(folder: pathlib.Path) -> list[str]:
     """Return the names of the classes in a folder of images.
 
-    The label of a class is the index of its name. In a folder without class folders, all images
-    have the same class, whose name is "".
+    Each subfolder is a class. The label of a class is the index of its name in the returned list.
+    If there are no subfolders, all images have the same class, whose name is "".
     """
     return [printable(name) for name in _sorted_classes(_find_files(folder, _Notes()))]
 

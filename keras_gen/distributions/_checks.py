@@ -47,11 +47,11 @@ def check_distribution(prior: Prior) -> None:
     the prior depends on labels, the function checks the distribution for one label.
 
     Args:
-        prior: A prior that `check_prior` accepted. A prior is a Keras layer. If this layer is not
-            built yet, the function builds it.
+        prior: A prior that `check_prior` accepted. The function builds the prior, which is a Keras
+            layer, if it is not built yet.
 
     Raises:
-        ValueError: If the event shape, the batch shape or the dtype differs.
+        ValueError: If the event shape, the batch shape or the dtype is not the required one.
     """
     if not prior.built:
         prior.build(None)

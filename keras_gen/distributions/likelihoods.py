@@ -329,7 +329,8 @@ class ContinuousBernoulli(Likelihood):
 
     For elements of exactly 0 or 1, training could increase the density without limit. A tanh
     therefore limits the logits to the range from −15.9 to 15.9. In this range, the float32 sigmoid
-    of a logit is neither 0 nor 1. The means of the elements lie between 0.06 and 0.94.
+    of a logit is neither 0 nor 1. As a consequence, the mean of each element lies between 0.06 and
+    0.94.
 
     Args:
         event_shape: Shape of one example.

@@ -1,4 +1,4 @@
-"""Figures that explain anomaly scores: heat maps of images, and bars of the columns of a table."""
+"""Figures that explain anomaly scores: heat maps for images, and bar charts for rows of a table."""
 
 from __future__ import annotations
 

@@ -84,8 +84,7 @@ class LogLikelihood:
         the logarithms. The bias is computed by Richardson extrapolation from three estimates: with
         a quarter, with half, and with all of the samples. The extrapolation assumes that the bias
         is proportional to K^−r, where K is the number of samples. The three estimates also
-        determine r, which is limited to at most 1. The delta method would give a bias that is too
-        small if a few samples have most of the weight.
+        determine r, which is limited to at most 1.
         """
         return self._bias_and_error[0]
 

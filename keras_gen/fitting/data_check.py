@@ -384,7 +384,7 @@ class DataCheck:
 
     @property
     def _same_for_all_elements(self) -> bool:
-        """Whether the same numbers are valid for all elements, and NaN is not valid."""
+        """Whether the check of each element is only that it lies between the same two limits."""
         return not self.missing and self.whole is None and np.ndim(self.low) == 0
 
     def for_noisy_inputs(self) -> DataCheck:

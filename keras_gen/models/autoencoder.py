@@ -180,13 +180,11 @@ class RegularizedAutoencoder(AnomalyDetector):
             self.encoder_in_float32: Any = float32_function(self.encoder) if regularizers else None
 
     def _set_likelihood(self, likelihood: Likelihood) -> None:
-        """Make a likelihood part of the model, and check that it fits the networks.
-
-        The decoder then outputs the parameters of this likelihood.
+        """Check a likelihood, and store it in the attribute `likelihood` of the model.
 
         Raises:
-            ValueError: If the likelihood does not fit the networks, or if the model already has
-                another likelihood.
+            ValueError: If the networks do not have the shapes that the likelihood requires, or if
+                the model already has another likelihood.
         """
         name = type(likelihood).__name__
         if self.likelihood is not None:
@@ -478,8 +476,8 @@ class RegularizedAutoencoder(AnomalyDetector):
             num_components: Number of components of the mixture.
 
         Raises:
-            ValueError: If the latents are not vectors. If the model already has a prior of another
-                kind, or a mixture with another number of components.
+            ValueError: If the latents are not vectors. If the model already has a prior that is not
+                a mixture of `num_components` components.
         """
         if len(self.latent_shape) != 1:
             raise ValueError(

@@ -45,7 +45,7 @@ def to_yaml(config: RunConfig) -> str:
     """Convert the settings of a run to the text of `config.yaml`.
 
     Args:
-        config: The settings of a registered kind of model, for instance `GANConfig()`.
+        config: The settings of a run, for instance `GANConfig()`.
 
     Example:
 

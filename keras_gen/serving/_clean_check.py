@@ -231,7 +231,8 @@ def _count_stored_values(folder: pathlib.Path) -> int:
 def _unservable_operators(nodes: list[Any]) -> Iterator[str]:
     """Yield one sentence per operator that a server must not run.
 
-    Such an operator calls Python, or its random numbers depend on a state of the server.
+    A server must not run an operator that calls Python. It must not run a stateful random operator,
+    because the answers to equal requests would differ.
     """
     for op in sorted({node.op for node in nodes}):
         if "PyFunc" in op:
