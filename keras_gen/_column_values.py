@@ -134,18 +134,19 @@ def rows_of(
 
 
 def values_of(series: pandas.Series, at: Location) -> Values:
-    """Return the values of a column of a `DataFrame`, as numbers or as codes.
+    """Return the values of a column of a `DataFrame`.
 
-    If the dtype of the column is a pandas dtype for dates or times, the result has `is_time=True`,
-    and does not contain the dates.
+    The result contains numbers, or codes: for each row, the index of its value among the distinct
+    values. For a column with a pandas dtype for dates or times, the result only says which entries
+    are missing, and has `is_time=True`.
 
     Args:
         series: The column.
         at: Location of the column, for error messages.
 
     Raises:
-        ValueError: If the column contains other values than real numbers, booleans, text,
-            categories, and dates of a pandas dtype. If it contains values of several types.
+        ValueError: If the column has a dtype or contains objects that a table cannot have, such as
+            complex numbers or lists. If it contains values of several types.
     """
     import pandas
 
@@ -192,7 +193,10 @@ def _values_of_categories(series: pandas.Series) -> Values:
 
 
 def _values_of_objects(series: pandas.Series, at: Location) -> Values:
-    """Return the values of a column of Python objects, as numbers or as codes.
+    """Return the values of a column of Python objects.
+
+    The result contains numbers, or codes: for each row, the index of its value among the distinct
+    values.
 
     Raises:
         ValueError: If the objects are not all numbers, all strings, or all booleans.

@@ -286,8 +286,11 @@ def encode_rows(
         check: Whether to raise an error for a number that is invalid for the kind of its column,
             such as a negative count.
 
+    Returns:
+        Array `[rows, columns]`, without constant columns and identifiers. NaN means "missing".
+
     Raises:
-        ValueError: If `rows` lacks a column that the array needs, or if a value is invalid.
+        ValueError: If `rows` lacks a column of the array, or if a value is invalid.
     """
     columns = tuple(columns)
     modeled = modeled_columns(columns)

@@ -35,9 +35,9 @@ def column_endpoints(
     list with the `tf.TensorSpec` of each argument of the function.
 
     The functions in `endpoints` take and return all columns in one array `[batch, columns]`. For
-    each such function NAME, a function `NAME_columns` is made. It has one input per table column
-    instead of the input `inputs`. It has one output per table column instead of an output array of
-    rows. `tensor_names` chooses the names of these inputs and outputs.
+    each such function NAME, a function `NAME_columns` is made. Instead of one array of rows, it
+    takes one input per table column and returns one output per table column. `tensor_names` chooses
+    the names of these inputs and outputs.
 
     The tensor of a column has the shape `[batch]`. For a column of numbers, or of categories that
     are numbers, the tensor is float32, and NaN means "missing". For any other column, the tensor

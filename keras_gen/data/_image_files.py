@@ -171,7 +171,7 @@ class UnreadableImageError(ValueError):
 
 @contextlib.contextmanager
 def _reading(path: str) -> Iterator[None]:
-    """Turn an error of the operating system or of Pillow into an `UnreadableImageError`."""
+    """Context manager that converts each error of its block to an `UnreadableImageError`."""
     try:
         yield
     except UnreadableImageError:

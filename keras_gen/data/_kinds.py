@@ -339,8 +339,8 @@ class ColumnStatistics:
             find: Function that returns the first row with a given value, for error messages.
 
         Raises:
-            ValueError: If the kind that the user chose is not possible, or if the kind is not
-                clear.
+            ValueError: If the values of the column do not allow the kind that the user chose, or if
+                the kind cannot be inferred from the values.
         """
         kind, note = (self.kind, "") if self.kind is not None else self._inferred(at, find)
         if kind == "identifier":

@@ -187,8 +187,9 @@ def read_image_folder(
 def image_folder_classes(folder: pathlib.Path) -> list[str]:
     """Return the names of the classes in a folder of images.
 
-    Each subfolder is a class. The label of a class is the index of its name in the returned list.
-    If there are no subfolders, all images have the same class, whose name is "".
+    Each subfolder is a class, except that folders named `train` and `test` contain the subfolders
+    of the classes. The label of a class is the index of its name in the returned list. If there are
+    no subfolders, all images have the same class, whose name is "".
     """
     return [printable(name) for name in _sorted_classes(_find_files(folder, _Notes()))]
 
@@ -326,10 +327,11 @@ def _sorted_classes(splits: list[_ImageFiles]) -> list[str]:
     """Return the sorted names of all classes. The label of a class is the index of its name.
 
     Args:
-        splits: The training files and the test files, or all files in one element.
+        splits: The training files and the test files. If the files are not split yet, the list has
+            one element with all files.
 
     Raises:
-        ValueError: If some images are in class folders and others are not.
+        ValueError: If some images are in a subfolder for their class and others are not.
     """
     found = [set(split.class_names()) for split in splits]
     classes = set().union(*found)

@@ -50,13 +50,14 @@ def is_table(source: object) -> bool:
 
     A table is a `DataFrame`, `"penguins"`, or a file with a suffix such as `.csv`, `.tsv`, `.txt`,
     `.parquet`, `.xlsx` or `.csv.gz`. However, `load` does not treat such a source as a table if the
-    columns seem to be the pixels of images. This is the case in two situations:
+    columns seem to be the pixels of images. This is the case if no entry is missing and one of two
+    conditions holds:
 
     - All entries are numbers in [0, 1].
-    - All entries are whole numbers from 0 to 255, and there are at least 16 columns. In at least
-      half of the columns whose values vary, a value is above 127.
+    - All entries are whole numbers from 0 to 255, and there are at least 16 columns. Of the columns
+      that are not constant, at least half contain a value above 127.
 
-    In both situations, no entry is missing. A column `label` is ignored.
+    The conditions do not include a column `label`.
 
     Args:
         source: Any source of `keras_gen.data.load`. If the source is the file of a table, the file

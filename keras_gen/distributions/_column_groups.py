@@ -342,7 +342,7 @@ class LogNormalMixtures(NormalMixtures):
     def expectation(self, distribution: Distribution) -> tf.Tensor:
         """Return the mean of each column.
 
-        To avoid overflow, the logarithm of the mean of a component is at most `LARGEST_LOG`.
+        To avoid overflow, the mean of each component is limited to e⁶⁰.
         """
         components = distribution.components_distribution
         log_means = tf.minimum(components.loc + components.scale**2 / 2, LARGEST_LOG)
@@ -353,10 +353,11 @@ class LogNormalMixtures(NormalMixtures):
 class DiscretizedLogisticMixtures(Mixtures):
     """Columns of kind `count`, with discretized mixtures of logistic distributions.
 
-    y is a continuous variable whose distribution is a mixture of K logistic distributions. The
+    Let y be a continuous variable whose distribution is a mixture of K logistic distributions. The
     probability of the count x is the probability that y lies between log(x + 1/2) and log(x + 3/2).
     For x = 0, this interval begins at −∞. The formula is equation 2 of Salimans et al. 2017
-    (arXiv:1701.05517), applied to log(1 + x). `distribution` returns the distribution of y.
+    (arXiv:1701.05517), applied to log(1 + x). The method `distribution` returns the distribution of
+    y.
     """
 
     def of_components(self) -> Distribution:
@@ -554,8 +555,9 @@ class Categoricals(Group):
 class OrderedLogistics(Categoricals):
     """Columns of kind `ordinal` with the same number of categories (McCullagh 1980).
 
-    An entry x is the index of a category. The probability that x is greater than k is
-    sigmoid(μ − c_k). The decoder outputs μ. The cutpoints c_0 < c_1 < … are trainable weights.
+    An entry x is the index of a category, from 0. The probability that x is greater than k is
+    sigmoid(μ − c_k). The decoder outputs one μ per column. The cutpoints c_0 < c_1 < … of each
+    column are trainable weights.
     """
 
     def __init__(self, indices: Sequence[int], columns: Sequence[Column], categories: int) -> None:

@@ -212,9 +212,10 @@ class Columns(Likelihood):
 
 @functools.cache
 def _product_of_columns() -> type[Distribution]:
-    """Return the class of the distributions that `Columns` makes.
+    """Return the class of the distribution p(x | z) of the likelihood `Columns`.
 
-    The class is made in a function, because the import of TensorFlow Probability takes long.
+    The class is defined in a function, because its base class is in TensorFlow Probability, whose
+    import takes about a second.
     """
     import tensorflow_probability as tfp
     from tensorflow_probability import distributions as tfd

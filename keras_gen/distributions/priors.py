@@ -67,15 +67,15 @@ class Prior(SerializableLayer):
     def connect(
         self, encoder: keras.Model, posterior: Posterior, support: tuple[float, float]
     ) -> None:
-        """Receive the encoder and the posterior of a VAE.
+        """Receive the encoder and the posterior of the VAE that uses this prior.
 
-        The constructor of the VAE calls this method once. The default implementation does nothing.
-        Override this method if your prior, like `VampPrior`, needs the encoder.
+        The constructor of the VAE calls this method once. By default, the method does nothing.
+        Override it if your prior, like `VampPrior`, needs the encoder.
 
         Args:
             encoder: The encoder of the VAE.
             posterior: The posterior of the VAE.
-            support: Smallest and largest value that the data may have.
+            support: Smallest and largest value that the likelihood of the VAE allows in the data.
         """
 
     def sample_rows(self, seeds: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Networks that compute features of images. Scores of generated images compare these features."""
+"""Networks that compute features of images, for scores such as the Fréchet distance."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def are_images(examples: np.ndarray) -> bool:
 def grid(images: npt.ArrayLike, columns: int = 10, zoom: int = 1) -> np.ndarray:
     """Arrange images row by row in a grid, and return the grid as one image.
 
-    Empty places in the last row are black.
+    If the last row has fewer than `columns` images, the rest of the row is black.
 
     Args:
         images: Images `[n, height, width, 1 or 3]` with values in [0, 1]. Values outside

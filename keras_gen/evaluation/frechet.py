@@ -122,18 +122,23 @@ def kernel_distance(
 
 
 def _standard_error_of_mean(values: np.ndarray, size: int, count: int) -> float:
-    """Return the standard error of the mean of several estimates, each from a random subset.
+    """Return the standard error of the mean of `values`, which are estimates from random subsets.
 
-    The squared standard error is the sum of two variances. The first variance arises because the
-    whole set is itself a random sample. It is V/count, where V is a constant. The second variance
-    arises because the subsets are random. An estimate from one subset varies around the estimate
-    from the whole set, with the variance V (1/size − 1/count). The mean of k such estimates has 1/k
-    of this variance. The function computes V from the variance of `values`.
+    The subsets are chosen from one set of `count` rows. The squared standard error is the sum of
+    two variances:
+
+    - The set is itself a random sample, which contributes V/count with a constant V.
+    - The subsets are random. Estimates from random subsets of one set have the variance
+      V (1/size − 1/count). The mean of k estimates has 1/k of this variance.
+
+    The function computes V from the variance of `values`. The result is NaN if there is only one
+    value, or if a subset is the whole set.
 
     Args:
         values: Estimates `[k]`, one per subset.
         size: Number of rows per subset.
-        count: Number of rows in the smaller set.
+        count: Number of rows of the set. If real and generated sets differ in size, the number of
+            rows of the smaller set.
     """
     if len(values) == 1 or size == count:
         return float("nan")

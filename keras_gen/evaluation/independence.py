@@ -177,7 +177,8 @@ def audit_independence(
             such examples.
         condition: Labels of the test examples if the model is conditional, otherwise None.
         epochs: Number of additional passes over the training data. Default: 10.
-        seeds: Seeds. For each seed, each of the two copies is trained once. Default: `(0, 1, 2)`.
+        seeds: Seeds of the random numbers of the training. For each seed, each of the two copies is
+            trained once. Default: `(0, 1, 2)`.
         images: Number of test examples whose posteriors are optimized separately, at least two.
             Default: 100.
         num_samples: Number of samples with which log p(x) of each test example is estimated.

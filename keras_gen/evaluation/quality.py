@@ -92,12 +92,13 @@ def sample_quality(
         model: A keras_gen model that can `generate`. A conditional model generates images with the
             labels 0, 1, 2, … in turn.
         real: Real images `[n, height, width, channels]` with values in [0, 1], at least 10, or a
-            `tf.data.Dataset` of batches of such images. During training, the pixels of grey images
-            may be replaced by 0 or 1 at random. The model then generates probabilities from 0 to 1.
-            In this case, pass the grey images themselves.
+            `tf.data.Dataset` of batches of such images. If the model was trained on randomly
+            binarized images, it generates probabilities from 0 to 1. Therefore pass the grey images
+            before binarization.
         other_real: Other real images, as many as in `real`. The attribute `real_fid` of the result
-            compares these images with `real`. If None, `real_fid` compares two halves of `real`.
-            Halves have fewer images. Therefore their distance is larger.
+            is the Fréchet distance between these images and `real`. If None, `real_fid` is the
+            distance between two halves of `real`. This distance is larger, because each half has
+            fewer images.
         extractor: The network that computes the features. Default: `mnist_classifier()`.
         split: Name of the data split that contains `real`. The attribute `protocol` of the result
             contains this name. Default: `"test"`.

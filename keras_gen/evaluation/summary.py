@@ -199,7 +199,7 @@ def _is_vae(model: GenerativeModel) -> TypeGuard[VAE]:
 
 
 def _loss_scores(model: GenerativeModel, x: np.ndarray, labels: np.ndarray | None) -> list[Score]:
-    """Return the losses that the attribute `evaluated_losses` of the model names.
+    """Return one score per loss in the attribute `evaluated_losses` of the model.
 
     Losses that are 0 are omitted.
     """
@@ -221,7 +221,7 @@ def _likelihood_scores(
     num_samples: int,
     seed: int,
 ) -> list[Score]:
-    """Return the estimate of log p(x) as a score and, for discrete data, the bits per dimension."""
+    """Return a score for log p(x) and, for discrete data, a score for the bits per dimension."""
     found = log_likelihood(
         vae, x, labels, num_samples, seed=seed, verbose=1 if sys.stdout.isatty() else 0
     )

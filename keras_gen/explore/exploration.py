@@ -69,7 +69,8 @@ class Exploration:
         """Decode latents to images `[batch, height, width, channels]`.
 
         Args:
-            units: Latents `[batch, size]`, in standard deviations from their means.
+            units: Latents `[batch, size]` in standardized units. The value 1 means that the latent
+                is one standard deviation above its mean.
             labels: Labels `[batch]` if the model depends on labels. Default: None.
         """
         rows = _rows(labels)

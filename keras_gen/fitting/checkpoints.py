@@ -195,7 +195,10 @@ class Checkpoints(keras.callbacks.Callback):
             self._pass_over(self.steps_done)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write a checkpoint after `every` steps. After a signal, write a checkpoint and stop."""
+        """Write a checkpoint if `every` steps have been trained since the last one.
+
+        If SIGTERM or SIGINT has arrived, write a checkpoint and stop the training.
+        """
         if self.passing:
             self._stop_on_signal(write=False)
             return
@@ -371,7 +374,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     @property
     def passing(self) -> bool:
-        """Whether `fit` is skipping steps that were finished when the checkpoint was written."""
+        """Whether `fit` is skipping steps that the interrupted run had already trained."""
         return self.steps_to_pass > 0
 
     def _means(self) -> list[tf.Tensor]:
@@ -380,9 +383,10 @@ class Checkpoints(keras.callbacks.Callback):
         return [tf.convert_to_tensor(variable) for variable in variables]
 
     def _pass_over(self, steps: int) -> None:
-        """Let the next `steps` steps read batches without training.
+        """Skip the next `steps` steps: read their batches, but do not train on these batches.
 
-        After these steps, restore the running means of the metrics from the checkpoint.
+        After the last skipped step, the running means of the metrics are restored from the
+        checkpoint.
         """
         assert self.state is not None  # without a checkpoint, there is no step to skip
         train = self.model.train_function

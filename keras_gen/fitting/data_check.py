@@ -430,8 +430,8 @@ class DataCheck:
         """Return the message about a value that the model cannot output.
 
         Args:
-            received: Description of the invalid value and its place.
-            element: Index of the element in its example. Empty if the index is not known.
+            received: Text that says which value was invalid, and in which example.
+            element: Index of the invalid element in its example. Empty if the index is not known.
         """
         if self.names is not None:
             return self._column_message(received, element)

@@ -18,16 +18,16 @@ def compute_in_float32(
     """Let Keras's Adam and AdamW compute in float32 if they update variables in bfloat16.
 
     Keras computes the step size in the dtype of the variable. In bfloat16, β₂ = 0.999 is rounded to
-    1. Without this function, Adam would then change no weight, and raise no error. The slots of the
-    optimizer stay in bfloat16.
+    1, and the step size is 0. Without this function, Adam would change no weight, and raise no
+    error. The moments that the optimizer stores stay in bfloat16.
 
     Args:
         optimizer: Any Keras optimizer.
-        variables: The variables of the optimizer.
+        variables: The variables that the optimizer updates.
 
     Raises:
-        ValueError: If the step size would be zero or NaN in bfloat16, and this function cannot
-            change the optimizer. The function can change only Adam and AdamW without `amsgrad`.
+        ValueError: If the step size would be zero or NaN in bfloat16, and the optimizer is not Adam
+            or AdamW without `amsgrad`.
     """
     beta_2 = getattr(optimizer, "beta_2", 0.0)
     corrects_bias = not isinstance(optimizer, (keras.optimizers.Adamax, keras.optimizers.Lion))

@@ -219,8 +219,9 @@ def network_optimizer(
         optimizer: A Keras optimizer, its name, or its serialized form.
 
     Raises:
-        ValueError: If `optimizer` does not describe a Keras optimizer, or if it contains several
-            optimizers. If it is a `LossScaleOptimizer`, because both networks share one loss scale.
+        ValueError: If `optimizer` does not describe a Keras optimizer. If it describes a
+            `MultiOptimizer`. If it describes a `LossScaleOptimizer`, because the generator and the
+            discriminator must share one loss scale.
     """
     argument = f"{network}_optimizer"
     found = keras_optimizer(argument, optimizer)

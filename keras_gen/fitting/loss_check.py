@@ -139,8 +139,8 @@ def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
 def _name_of_cross_entropy(loss: Any) -> str | None:
     """Return the name of a loss, if it is a cross-entropy or the KL divergence of Keras.
 
-    For all other losses, return None. A function of the user is another loss, even if it has the
-    name of a Keras loss.
+    For all other losses, return None. For instance, the result is None for a user's own function
+    with the name of a Keras loss.
 
     Args:
         loss: A `keras.losses.Loss` or a loss function, which can be inside `functools.partial`.

@@ -402,11 +402,10 @@ class GAN(GenerativeModel):
         )
 
     def _seeds(self, x: tf.Tensor, number: int, training: bool) -> list[tf.Tensor]:
-        """Return a list of random seeds, one seed per update of a network.
+        """Return `number` random seeds, which a TensorFlow graph computes only after checking `x`.
 
-        In a TensorFlow graph, the seeds are computed only after the check of `x`. Each update of a
-        network needs its seed. Therefore a step with invalid data changes no variable, not even a
-        moving average.
+        Each update of a network needs a seed. Therefore a step with invalid data changes no weight
+        and no moving average.
 
         Args:
             x: The batch.
@@ -452,7 +451,7 @@ class GAN(GenerativeModel):
 
         If the attribute `paired` of the GAN loss is True, this loss compares each generated example
         with one real example. The loss of a pair is then multiplied by the weight of the real
-        example. Other losses do not use `sample_weight`.
+        example. If `paired` is False, `sample_weight` is not used.
         """
         logits = self._logits(generated, labels, training)
         what = f"`generator` of {type(self.loss).__name__}"

@@ -132,7 +132,7 @@ class ColumnFeatures(_HidesEntries):
     def column_of_feature(self) -> tuple[int, ...]:
         """For each feature, the index of the table column from which the feature is computed.
 
-        The elements of the mask, which are the last features, are omitted.
+        The last features, which say which entries are observed, are omitted.
         """
         numbers = [index for indices in self._of_kind.values() for index in indices]
         for index, number in self._categories.items():

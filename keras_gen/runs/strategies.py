@@ -142,11 +142,14 @@ def _is_reachable(host: str, port: int) -> bool:
 
 
 def _exit_unless(connected: threading.Event) -> None:
-    """End this process if the workers are not connected after `CONNECT_TIMEOUT` seconds.
+    """Exit the process if `connected` is not set within `CONNECT_TIMEOUT` seconds.
 
-    If a worker disappears before TensorFlow has connected to it, TensorFlow waits forever. No
+    If another worker stops before TensorFlow has connected to it, TensorFlow waits forever. No
     signal and no exception can interrupt this wait. Therefore this function runs in its own thread
-    and ends the whole process.
+    and exits the whole process.
+
+    Args:
+        connected: Event that is set when TensorFlow has connected to all workers.
     """
     if not connected.wait(CONNECT_TIMEOUT):
         message = f"The workers of TF_CONFIG did not connect within {CONNECT_TIMEOUT} seconds.\n"

@@ -942,9 +942,10 @@ def _to_json(array: np.ndarray) -> list[Any]:
 
 
 def _from_json(values: Any, tensor: Tensor) -> np.ndarray:
-    """Convert an output in the JSON answer of a server to an array. Text becomes bytes.
+    """Convert an output of the model from the JSON answer of a server to an array.
 
-    The server encodes text in base64 only if the name of the output ends in `_bytes`.
+    Text becomes `bytes`. In the answer, text is encoded in base64 only if the name of the output
+    ends in `_bytes`.
     """
     if tensor.dtype == "object":
         return np.array(

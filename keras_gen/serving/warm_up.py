@@ -75,7 +75,7 @@ def _add_tensors(message: Any, tensors: dict[str, np.ndarray]) -> None:
 
 
 def _example(model: GenerativeModel, spec: tf.TensorSpec) -> np.ndarray:
-    """Return an example batch for the input of a signature that `spec` describes."""
+    """Return an example batch for one input of a signature. `spec` describes this input."""
     random = np.random.default_rng(0)
     if spec.name == "seed":
         return np.arange(_ROWS, dtype=np.int64)

@@ -117,13 +117,14 @@ def build(
     """Build and compile the model that `config` describes.
 
     Args:
-        config: The configuration of a registered kind of model, for instance `VAEConfig()`.
+        config: A configuration, for instance `VAEConfig()`.
         data_shape: Shape of one example.
         steps: Number of training steps of the whole run, for the learning-rate schedule.
         num_classes: Number of classes if `config.needs_labels` is True, otherwise None.
 
     Raises:
-        ValueError: If no registered recipe uses the class of `config`, or if a setting is invalid.
+        ValueError: If `config` is not an object of a class in `RECIPES`, or if a setting is
+            invalid.
 
     Example:
 

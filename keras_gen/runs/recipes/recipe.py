@@ -132,9 +132,9 @@ class RunConfig:
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig(RunConfig):
-    """The settings of a run whose networks have a type that the user can choose.
+    """Base class for the settings of runs in which the user chooses the type of the networks.
 
-    A derived class replaces the field `network` by a field with a choice of types.
+    Each derived class defines the field `network` again, with the types that its model allows.
     """
 
     network: str = "mlp"

@@ -82,7 +82,8 @@ def build(
         num_classes: Number of classes if `config.needs_labels` is True, otherwise None.
 
     Raises:
-        ValueError: If a setting is invalid, or if a conditional prior gets no `num_classes`.
+        ValueError: If a setting is invalid, or if `num_classes` is None although the prior depends
+            on labels.
     """
     from keras_gen.models import VAE
 
