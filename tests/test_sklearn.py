@@ -23,7 +23,7 @@ from sklearn.utils.estimator_checks import (
 
 import keras_gen
 from keras_gen import GAN, VAE, AutoencoderEnsemble, distributions, networks
-from keras_gen.sklearn import AnomalyDetector
+from keras_gen.sklearn import AnomalyDetector, _by_batch
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.normal([10.0, -200.0, 0.0], [1.0, 30.0, 0.1], (60, 3))
@@ -120,6 +120,19 @@ def test_missing_entries_are_accepted_and_a_row_without_entries_is_an_anomaly(fi
     assert np.isfinite(fitted.score_samples(holes)[[0, 2]]).all()
     assert fitted.score_per_feature(holes)[0, 1] == 0
     assert np.argmax(fitted.score_per_feature(X)[7]) == 1
+
+
+@pytest.mark.parametrize("count", [1, 256, 300])
+def test_all_batches_have_the_same_size(count):
+    sizes = []
+    rows = np.arange(2.0 * count).reshape(count, 2)
+
+    def first(batch):
+        sizes.append(len(batch))
+        return batch[:, 0]
+
+    np.testing.assert_array_equal(_by_batch(first, rows), rows[:, 0])
+    assert set(sizes) == {256}
 
 
 def test_a_score_of_nan_is_an_anomaly(fitted, monkeypatch):
