@@ -29,15 +29,15 @@ _SHOWN_CHARACTERS = 100  # number of characters of an invalid value that an erro
 def column_endpoints(
     endpoints: Mapping[str, Endpoint], columns: Sequence[Column]
 ) -> dict[str, Endpoint]:
-    """Make functions that take and return each column of a table as a tensor of its own.
+    """Make functions that take and return each column of a table as a separate tensor.
 
     Each function is described by an endpoint, which is a pair `(function, specs)`. `specs` is a
     list with the `tf.TensorSpec` of each argument of the function.
 
-    The functions in `endpoints` take and return all columns in one array `[batch, columns]`. For
-    each such function NAME, a function `NAME_columns` is made. Instead of one array of rows, it
-    takes one input per table column and returns one output per table column. `tensor_names` chooses
-    the names of these inputs and outputs.
+    The functions in `endpoints` take and return rows of the table as one array `[batch, columns]`.
+    For `generate`, and for each function NAME with an input `inputs`, a function `NAME_columns` is
+    made. Instead of an array of rows, it takes one input per table column, and returns one output
+    per table column. `tensor_names` chooses the names of these inputs and outputs.
 
     The tensor of a column has the shape `[batch]`. For a column of numbers, or of categories that
     are numbers, the tensor is float32, and NaN means "missing". For any other column, the tensor
@@ -70,7 +70,7 @@ def _with_columns(
     columns: Sequence[Column],
     check: bool,
 ) -> Endpoint:
-    """Return a function that takes and returns each column of a table as a tensor of its own.
+    """Return a function that takes and returns each column of a table as a separate tensor.
 
     Args:
         function: Function that takes and returns all columns in one array `[batch, columns]`. The

@@ -610,7 +610,7 @@ class SerializableLayer(keras.layers.Layer):
         return super().add_weight(*args, dtype=dtype or "float32", **kwargs)
 
     def get_build_config(self) -> None:
-        """Return None, so that Keras does not build the layer when it loads the layer."""
+        """Return None, so that Keras does not call `build` when it loads the layer."""
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor arguments by name, in Keras's serialized form.

@@ -643,7 +643,8 @@ def _as_command(command: str, call: re.Match[str]) -> str:
 
     Args:
         command: The command without the path, such as `keras-gen export`.
-        call: Match of the Python call. Its first group is the path as a Python string literal.
+        call: Regular-expression match of the Python call. The first group of the match is the path
+            as a Python string literal.
     """
     return f"{command} {shlex.quote(ast.literal_eval(call[1]))}"
 

@@ -546,7 +546,7 @@ class CsvFile:
 
         Args:
             content: A block of the file, which contains whole records.
-            first_row: Number of rows before the block.
+            first_row: Number of rows before the block, for the line number in the error message.
         """
         before = self.line(first_row) - 1 if first_row else self.skipped
         for number, row in self.records(_lines(content), before):

@@ -339,7 +339,8 @@ def read_rows(
 
     Raises:
         ValueError: If the source is invalid, if a column is missing, or if an entry is invalid for
-            its column. The message names the file, the line and the column.
+            its column, such as text in a column of numbers. The message names the file, the line
+            and the column.
 
     Example:
         >>> table = read_table("penguins")

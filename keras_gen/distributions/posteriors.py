@@ -52,9 +52,9 @@ class Posterior(SerializableLayer):
         )
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """Return one latent vector that represents each posterior, `[batch, event_size]`.
+        """Return one latent vector per posterior in `distribution`, `[batch, event_size]`.
 
-        By default, this vector is the mean. For instance, `VAE.reconstruct` decodes these vectors.
+        By default, the vector is the mean of the posterior. `VAE.reconstruct` decodes this vector.
         """
         return distribution.mean()
 

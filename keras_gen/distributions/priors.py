@@ -17,10 +17,9 @@ from keras_gen.distributions.posteriors import Posterior, positive_scale
 class Prior(SerializableLayer):
     """Base class of the priors p(z), the distributions over the latents.
 
-    To use any `tfd.Distribution` as a prior, derive a class from `Prior`. A prior is a Keras layer,
-    so it can have weights. Make each weight in the constructor, with
-    `add_weight(..., autocast=False)`. The model that receives the prior trains and saves these
-    weights.
+    To use another `tfd.Distribution` as a prior, derive a class from `Prior`. A prior is a Keras
+    layer, so it can have weights. Make each weight in the constructor, with
+    `add_weight(..., autocast=False)`. A model that uses the prior trains and saves these weights.
 
     Args:
         event_size: Number of latent dimensions.

@@ -150,22 +150,22 @@ def audit_independence(
     refinement_steps: int = 1000,
     **fit: Any,
 ) -> IndependenceAudit:
-    """Measure how much a VAE loses because its posterior assumes independent latents.
+    """Measure by how many nats a VAE is worse because its posterior assumes independent latents.
 
     The audit has two parts. In the first part, two copies of the VAE are trained further for each
     seed. The first copy keeps the diagonal posterior. The second copy has a full-covariance
-    posterior. For n latents, its encoder gets n(n − 1)/2 additional outputs. These outputs are 0 at
-    first, which means no correlations. Therefore the two copies start with the same posterior. The
-    two copies see the training data in the same order, and use the same random noise. If the KL
-    weight follows a schedule, the copies use the schedule's final value. Networks with
-    `trainable=False`, for instance a fixed decoder, stay unchanged.
+    posterior. For n latents, its encoder gets n(n − 1)/2 additional outputs. At first, these
+    outputs are 0, which means that the latents are not correlated. Therefore the two copies start
+    with the same posterior. They see the training data in the same order, and use the same random
+    noise. If the KL weight follows a schedule, the copies use the schedule's final value. Networks
+    with `trainable=False`, for instance a fixed decoder, stay unchanged.
 
     The second part uses the networks of `vae` itself. For each test image separately, the function
     optimizes a diagonal posterior. Two more optimizations start from the result, with the same
     number of steps. One optimizes a diagonal posterior, and the other optimizes a full-covariance
-    posterior. The evidence lower bounds (ELBOs) of these posteriors split the difference between
-    log p(x) and the ELBO of the encoder's posterior into three gaps (Cremer et al. 2018,
-    arXiv:1801.03558).
+    posterior. Let D be the difference between log p(x) and the evidence lower bound (ELBO) of the
+    encoder's posterior. The ELBOs of the optimized posteriors split D into three gaps, which the
+    docstring of `IndependenceAudit` defines (Cremer et al. 2018, arXiv:1801.03558).
 
     Args:
         vae: A trained and compiled `VAE` with a `DiagonalNormal` posterior of at least two latents.

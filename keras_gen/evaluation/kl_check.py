@@ -138,7 +138,7 @@ def check_kl(
 
 
 def has_closed_form_kl(vae: VAE, x: np.ndarray, condition: np.ndarray | None = None) -> bool:
-    """Return whether the KL between the posterior and the prior of a VAE has a closed form.
+    """Return whether the KL divergence of a VAE's posterior from its prior has a closed form.
 
     Args:
         vae: A `VAE`.

@@ -71,7 +71,7 @@ class LogLikelihood:
 
     @property
     def standard_error_of_data(self) -> float:
-        """Standard error of `mean` in nats, due to the choice of the examples."""
+        """Standard error of `mean` in nats that arises because the examples are a random sample."""
         if len(self.values) == 1:
             return math.nan
         return float(np.std(self.values, ddof=1) / math.sqrt(len(self.values)))
@@ -176,9 +176,9 @@ def log_likelihood(
         num_samples: K, the number of samples of z per example. Default: 5000.
         seed: Seed of the samples. Default: 0.
         memory: Limit, in bytes, on the output of the decoder's widest layer. The samples are
-            decoded in chunks, so that this output does not exceed the limit. The function needs
-            more memory than the limit, because a few chunks are computed at the same time. Default:
-            64 MiB.
+            decoded in chunks, so that the output for one chunk does not exceed the limit. In total,
+            the function needs several times this memory, because it computes a few chunks at the
+            same time. Default: 64 MiB.
         verbose: 1 shows a progress bar, 0 shows nothing. Default: 1.
 
     Returns:

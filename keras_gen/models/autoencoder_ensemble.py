@@ -408,9 +408,10 @@ class AutoencoderEnsemble(AnomalyDetector):
         return tf.clip_by_value(features, -_LARGEST_FEATURE, _LARGEST_FEATURE)
 
     def standardize(self, rows: np.ndarray) -> np.ndarray:
-        """Set the mean and the scale of each feature. Return the standardized features of `rows`.
+        """Return standardized features of training rows, and store their means and scales.
 
-        `fit` calls this method.
+        `fit` calls this method. The model later standardizes new rows with the same means and
+        scales.
 
         Args:
             rows: Training rows `[n, columns]`, float32.

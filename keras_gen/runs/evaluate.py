@@ -113,7 +113,7 @@ def _sample_rows(
 
 
 def _check_imputes(model: Any, argument: str) -> None:
-    """Raise a `ValueError` if a model is not a VAE of a table.
+    """Raise a `ValueError` if a model cannot impute missing entries. Only VAEs of tables can.
 
     Args:
         model: The model.

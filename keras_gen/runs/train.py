@@ -198,7 +198,7 @@ def _time_steps(model: GenerativeModel, train_data: tf.data.Dataset) -> tuple[fl
 
 
 def _peak_memory() -> int:
-    """Return the largest size in bytes that this process has had in main memory."""
+    """Return the peak memory (resident set size) of this process so far, in bytes."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # Linux counts in KiB
 
 

@@ -36,10 +36,11 @@ Tensors = dict[str, np.ndarray]
 
 
 def check(folder: pathlib.Path) -> dict[str, Any]:
-    """Call every signature of a SavedModel with a stored request, and inspect the graph.
+    """Check that a server can run a SavedModel, and that the answers of its signatures are correct.
 
-    A signature is a function that the server offers. The SavedModel contains one request per
-    signature.
+    A signature is a function that the server offers. For each signature, the SavedModel contains
+    one request and the answer of the Keras model. The function also checks that the graph has no
+    operator that a server must not run, and that each weight is stored once.
 
     Args:
         folder: Folder of the SavedModel.
