@@ -247,7 +247,7 @@ def _values_of_objects(series: pandas.Series, at: Location) -> Values:
 
 
 def _plain(value: Any) -> Value:
-    """Convert a category to a string, a boolean or a number of Python."""
+    """Convert a category to a Python string, boolean or number."""
     if isinstance(value, np.generic):
         value = value.item()
     return value if isinstance(value, (str, bool, int, float)) else str(value)

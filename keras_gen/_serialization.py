@@ -170,8 +170,9 @@ def _variable_arguments(
 ) -> tuple[Any, ...]:
     """Return the current values of the arguments that a constructor received through `*args`.
 
-    The values are `kept`, if this is a list or a tuple. Otherwise, the function assumes that the
-    constructor passed `*args` on to the base class, and reads the attributes of the same names.
+    If `kept` is a list or a tuple, it contains the values. Otherwise, the function assumes that the
+    constructor passed `*args` on to the base class. It then reads the attributes that have the
+    names of the base class's arguments.
 
     Args:
         instance: The object.
@@ -618,7 +619,8 @@ class SerializableLayer(keras.layers.Layer):
         The result also contains arguments of `keras.layers.Layer`, such as `name`.
 
         Raises:
-            ValueError: If the layer cannot be restored from its arguments and attributes.
+            ValueError: If the result does not suffice to make an equal layer. For instance, if the
+                constructor does not store an argument in the attribute of the same name.
         """
         return get_config(self)
 

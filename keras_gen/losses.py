@@ -455,11 +455,11 @@ class DRAGAN(GradientPenalty):
     """Penalize, near real examples, the deviation of the gradient norm from a target.
 
     The penalty is weight · (‖∇D(x̃)‖ − target)² (Kodali et al. 2017, arXiv:1705.07215). ∇D is the
-    gradient of the discriminator's logit D with respect to the input of the discriminator. x̃ = x +
-    α δ is a point near the real example x. α is one number per example, sampled uniformly from [0,
-    1). As in the authors' code, δ = noise · s · u. Here s is the standard deviation of all values
-    in the batch of real examples. The tensor u has the shape of x, and its elements are sampled
-    uniformly from [0, 1).
+    gradient of the discriminator's logit D with respect to the input of the discriminator. The
+    point x̃ = x + α δ is near the real example x. One number α per example is sampled uniformly
+    from [0, 1). As in the authors' code, δ = noise · s · u. Here s is the standard deviation of all
+    values in the batch of real examples. The tensor u has the shape of x, and its elements are
+    sampled uniformly from [0, 1).
 
     Args:
         weight: Factor of the penalty, λ in the paper. Default: 10.

@@ -21,9 +21,9 @@ from keras_gen.distributions import kl_divergence
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """Input of an objective: the data, the distributions and the noise seed of one batch.
+    """All inputs from which an objective computes the loss of one batch.
 
-    The distributions are `tfd.Distribution` objects of TensorFlow Probability.
+    Distributions, such as q(z | x), are `tfd.Distribution` objects of TensorFlow Probability.
     """
 
     x: tf.Tensor
@@ -75,8 +75,8 @@ class Objective(Serializable):
             batch: The data, the distributions and the noise seed of one batch.
 
         Returns:
-            `Terms` in nats, with one value per example. The model averages the values over the
-            examples.
+            The loss and the terms in nats, each with one value per example. The model averages
+            these values over the batch.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must define `__call__`, which returns `Terms` for a `Batch`."
@@ -300,5 +300,5 @@ def _checked_end(schedule: Serializable, end: float) -> float:
 
 
 def _is_non_negative(value: object) -> bool:
-    """Return whether a value is a finite number of at least 0. A bool is not a number here."""
+    """Return whether a value is a finite number of at least 0. For a bool, return False."""
     return is_real(value) and 0 <= value < math.inf

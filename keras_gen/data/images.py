@@ -72,9 +72,9 @@ class _Notes:
         self.examples.setdefault(reason, printable(path))
 
     def warn(self, message: str, *reasons: str) -> None:
-        """Give one warning: `message`, then one sentence per reason that was added with `add`.
+        """Give one warning, if any of the `reasons` was added with `add`.
 
-        If none of the `reasons` was added, there is no warning.
+        The text is `message`, followed by one sentence for each of the `reasons` that was added.
         """
         parts = [
             f"{self.counts[reason]} {reason}, for example {self.examples[reason]}."
@@ -422,7 +422,7 @@ def _image_shape(
         splits: The files.
         headers: The headers of the files.
         size: The `(height, width)` to return. Default: the height and width of the first image.
-        background: The color behind transparent images.
+        background: The color behind transparent images. It can add color to a grey image.
     """
     height, width = size or (int(headers[0].heights[0]), int(headers[0].widths[0]))
     stored_in_color = [

@@ -57,7 +57,7 @@ def is_table(source: object) -> bool:
     - All entries are whole numbers from 0 to 255, and there are at least 16 columns. Of the columns
       that are not constant, at least half contain a value above 127.
 
-    The conditions do not include a column `label`.
+    A column `label` can contain any values.
 
     Args:
         source: Any source of `keras_gen.data.load`. If the source is the file of a table, the file
@@ -91,7 +91,8 @@ class Table:
             labels is omitted. `print(table.columns)` shows the names, kinds, values and numbers of
             missing entries of the columns.
         train, test: Training rows and test rows, as two float32 arrays. Each array has one row per
-            row of the table, and one column per element of `modeled`. Numbers are in the units of
+            row of the table, and one column per element of `modeled`. The property `modeled` omits
+        constant columns and identifiers. Numbers are in the units of
             the table. A category is represented by a code: the code k means `categories[k]`. NaN
             means that the entry is missing. If the rows were not read into memory, `train` and
             `test` are data sets of batches, or of `(batch, labels)`.
@@ -577,15 +578,14 @@ class _Reader:
     def _batches(
         self, columns: ColumnTuple, source: Source, training: bool | None, count: int, size: int
     ) -> tf.data.Dataset:
-        """Return training rows or test rows as a data set of batches.
-
-        The data set reads the rows from their source in each epoch.
+        """Return a data set of batches, which reads the rows from `source` again in each epoch.
 
         Args:
             columns: Columns of the table.
             source: Source of the rows.
-            training: True for the training rows, False for the test rows. None for all rows.
-            count: Number of these rows.
+            training: Which rows the data set contains. True: the training rows. False: the test
+                rows. None: all rows.
+            count: Number of rows in the data set.
             size: Rows per batch.
         """
 
@@ -660,10 +660,10 @@ class _Reader:
                 statistics.add(rows.values(name), split, rows.at(name))
 
     def _columns(self) -> ColumnTuple:
-        """Return the kind and the statistics of each column except the column of labels.
+        """Return a `Column` with the kind and the statistics for each column except the labels.
 
         Raises:
-            ValueError: If all columns are constants or identifiers.
+            ValueError: If each column is constant, or has a different value in each row.
         """
         columns = ColumnTuple(
             statistics.column(

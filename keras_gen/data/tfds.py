@@ -132,7 +132,7 @@ def _read_splits(builder: tfds.core.DatasetBuilder, image_size: tuple[int, int] 
 
 
 def _class_names(builder: tfds.core.DatasetBuilder) -> list[str] | None:
-    """Return the class names of the first feature with class labels, or None."""
+    """Return the class names of the first TFDS feature that is a class label, or None."""
     import tensorflow_datasets as tfds
 
     key = _first_key(builder, tfds.features.ClassLabel)

@@ -428,7 +428,7 @@ class Normal(Likelihood):
         """Shape of the decoder's output for one example.
 
         If `scale` is `"per_element"`, the last axis is twice as long as the last axis of an
-        example. For all other scales, it is the shape of an example.
+        example. Otherwise, the output has the shape of an example.
         """
         if self.scale == "per_element":
             return (*self.event_shape[:-1], 2 * self.event_shape[-1])

@@ -146,9 +146,9 @@ def scores(
 
 
 def compiled_scores(model: Any) -> Any:
-    """Return `model.score_and_features` as a compiled function.
+    """Return the method `model.score_and_features`, compiled by `tf.function`.
 
-    If the model is conditional, the function has a second argument, labels of the dtype int32.
+    If the model is conditional, the compiled function has a second argument: int32 labels.
     """
     specs = [tf.TensorSpec((None, *model.data_shape), tf.float32)]
     if model.num_classes:

@@ -169,10 +169,10 @@ def audit_independence(
 
     Args:
         vae: A trained and compiled `VAE` with a `DiagonalNormal` posterior of at least two latents.
-        train: Training data in any form that `fit` takes, or a function that returns such data. The
-            function is called before each training. For a shuffled `tf.data.Dataset`, pass a
-            function that builds the data set again, so that the two copies see the same order.
-            Arrays do not need a function.
+        train: Training data in any form that `fit` takes, or a function that returns such data. If
+            a function is given, it is called before each training. For a shuffled
+            `tf.data.Dataset`, pass a function that builds the data set again, so that the two
+            copies see the same order. For arrays, a function is not necessary.
         test: Test examples `[n, *data_shape]`, at least two, or a `tf.data.Dataset` of batches of
             such examples.
         condition: Labels of the test examples if the model is conditional, otherwise None.

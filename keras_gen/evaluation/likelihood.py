@@ -80,11 +80,11 @@ class LogLikelihood:
     def bias(self) -> float:
         """Amount in nats by which `mean` is expected to be below the exact mean log p(x).
 
-        The estimate is too low on average, because the logarithm of a mean is at least the mean of
-        the logarithms. The bias is computed by Richardson extrapolation from three estimates: with
-        a quarter, with half, and with all of the samples. The extrapolation assumes that the bias
-        is proportional to K^−r, where K is the number of samples. The three estimates also
-        determine r, which is limited to at most 1.
+        The estimate is the logarithm of a mean over samples. By Jensen's inequality, it is too low
+        on average. The bias is computed by Richardson extrapolation from three estimates: with a
+        quarter, with half, and with all of the samples. The extrapolation assumes that the bias is
+        proportional to K^−r, where K is the number of samples. The three estimates also determine
+        r, which is limited to at most 1.
         """
         return self._bias_and_error[0]
 
@@ -339,8 +339,8 @@ def _measure(vae: VAE, x: np.ndarray) -> Literal["probability", "density", "none
     """Return the type of p(x): `"probability"`, `"density"` or `"none"`.
 
     A discrete likelihood gives probabilities, and a continuous likelihood gives densities. If the
-    likelihood is discrete and data lie between its possible values, the type is `"none"`. In this
-    case, the function warns.
+    likelihood is discrete, but a value of x is impossible, such as 0.5 for `Bernoulli`, the
+    function warns and returns `"none"`.
     """
     levels = vae.likelihood.levels
     if levels is None:

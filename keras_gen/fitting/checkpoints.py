@@ -195,7 +195,7 @@ class Checkpoints(keras.callbacks.Callback):
             self._pass_over(self.steps_done)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write a checkpoint if `every` steps have been trained since the last one.
+        """Write a checkpoint if `every` steps have been trained since the last checkpoint.
 
         If SIGTERM or SIGINT has arrived, write a checkpoint and stop the training.
         """

@@ -384,7 +384,7 @@ class DataCheck:
 
     @property
     def _same_for_all_elements(self) -> bool:
-        """Whether the check of each element is only that it lies between the same two limits."""
+        """Whether each element must only lie between two limits, the same for all elements."""
         return not self.missing and self.whole is None and np.ndim(self.low) == 0
 
     def for_noisy_inputs(self) -> DataCheck:
@@ -413,6 +413,9 @@ class DataCheck:
 
     def valid(self, values: Any) -> Any:
         """Check each element of an array or a tensor `[batch, *shape]`.
+
+        A valid element lies in the allowed range, and is an integer where only integers are
+        allowed. NaN is valid if the model allows missing entries.
 
         Returns:
             A bool array or tensor of the same shape, which is True for each valid element.

@@ -39,7 +39,7 @@ _HDF5_MESSAGE = (
 
 
 class CheckedBatch(NamedTuple):
-    """The parts of one batch of data. Their shapes, dtypes and values have been checked."""
+    """The parts of one batch of data, whose shapes, dtypes and values have been checked."""
 
     x: tf.Tensor
     """Data `[batch, *data_shape]`, float32."""
@@ -331,8 +331,7 @@ class GenerativeModel(MultiWorkerModel):
     def check_inputs(self, inputs: Any) -> Any:
         """Check the inputs of the method `call`, and return these inputs.
 
-        The base class returns the inputs without a check. A subclass overrides this method if
-        `call` does not check its inputs itself.
+        The base class checks nothing. A subclass overrides this method to check its inputs.
 
         Args:
             inputs: The data or latents that `call` receives. For a conditional model, a pair of

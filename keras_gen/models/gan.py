@@ -595,7 +595,7 @@ class GAN(GenerativeModel):
         return tf.squeeze(tf.sigmoid(self._logits(x, labels, training=False)), -1)
 
     def signatures(self) -> dict[str, Endpoint]:
-        """Return a dictionary of the functions that `export` writes, and their input specs.
+        """Return the functions that `export` writes, with the `tf.TensorSpec` of each input.
 
         The keys are `serving_default`, `decode`, `generate` and `discriminate`. `serving_default`
         is the same function as `generate`. If the model is conditional, each function also has an

@@ -459,8 +459,8 @@ def _publish(config: RunConfig, folder: RunFolder) -> None:
 
 
 def _call(function: str, folder: RunFolder) -> str:
-    """Return the text of a Python call for a message, such as a call of `train.resume`.
+    """Return the text of a Python call, such as a call of `runs.resume`, for a message.
 
-    The command line `keras-gen` replaces such a call in a message by a command.
+    When the command line `keras-gen` shows the message, it replaces the call by a command.
     """
     return f"`keras_gen.runs.{function}({str(folder.path)!r})`"
