@@ -63,3 +63,13 @@ def test_too_few_are_refused():
 def test_which_neighbour_is_checked(numbers):
     with pytest.raises(ValueError, match=r"`k` must be an integer of at least 1\. Received: k=0"):
         numbers(REAL, GENERATED, k=0)
+
+
+def test_an_example_at_the_radius_is_inside():
+    """Equation 1 of Kynkäänniemi et al. has ≤, as copies of one image need: their radius is 0."""
+    real = np.array([[0.0, 0], [1, 0], [2, 0], [3, 0]])
+    generated = np.array([[4.0, 0], [6, 0], [8, 0]])  # 1, 3 and 5 from the nearest real example
+    assert precision_recall(real, generated, k=1) == (1 / 3, 2 / 4)
+    copies = np.tile([[5.0, 1.0]], (6, 1))
+    assert precision_recall(copies, copies, k=3) == (1.0, 1.0)
+    assert density_coverage(copies, copies, k=3).coverage == 1.0
