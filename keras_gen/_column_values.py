@@ -454,9 +454,9 @@ _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0
 
 
 def _keys(values: Sequence[Value], categories: Sequence[Value]) -> list[Value | None]:
-    """Convert values to the type of the categories, so that both can be compared.
+    """Convert values to the type of the categories: boolean, number or text.
 
-    The type is boolean, number or text. A value that cannot be converted becomes None.
+    A value that cannot be converted becomes None.
     """
     if all(isinstance(category, bool) for category in categories):
         return [_TRUTH.get(str(value).strip().lower()) for value in values]

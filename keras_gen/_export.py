@@ -263,7 +263,7 @@ def _accept_empty_batches(
 
 
 def _check_images(data_shape: tuple[int, ...], value_range: tuple[float, float]) -> None:
-    """Raise a `ValueError` unless the data are images with values in [0, 1]."""
+    """Raise a `ValueError` if the data are not images whose pixels a PNG file can contain."""
     low, high = value_range
     is_image = len(data_shape) == 3 and data_shape[-1] in (1, 3, 4)
     if not is_image or (low < 0 and high < math.inf):

@@ -393,12 +393,10 @@ def _check_restored(instance: object, arguments: dict[str, Any]) -> None:
 
 
 def _other_attributes(instance: object, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Return the attributes that must be saved, but are not arguments of the object's constructor.
+    """Return attributes that must be saved besides the constructor arguments, in serialized form.
 
-    Two groups of attributes are returned, in serialized form. The first group consists of the
-    constructor arguments of base classes, such as the random seed of a model. The second group
-    consists of attributes that replace an attribute of the class. In both groups, only numbers,
-    strings, None, arrays, collections of these, and objects of this package are returned.
+    These are the constructor arguments of base classes, such as the seed of a model, and class
+    attributes that were set on the object. Attributes that cannot be serialized are omitted.
 
     Args:
         instance: The object.
@@ -584,8 +582,8 @@ class Serializable:
 class SerializableLayer(keras.layers.Layer):
     """The base class of layers that Keras saves by their constructor arguments.
 
-    A subclass must keep each constructor argument in an attribute of the same name. A subclass must
-    make its weights in the constructor or in its own `build`.
+    A subclass must store each constructor argument unchanged in an attribute of the same name. It
+    must make its weights in the constructor, or in a method `build`.
 
     Args:
         **kwargs: Arguments of `keras.layers.Layer`: `name`, `dtype` and `trainable`. The

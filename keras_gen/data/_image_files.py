@@ -398,10 +398,9 @@ def _deep_to_8_bits(path: str, image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _largest_value(image: PIL.Image.Image) -> float | None:
-    """Return the value that means white in an image of mode "I;16", "I" or "F".
+    """Return the value of a white pixel in an image of mode "I;16", "I" or "F".
 
-    Return None if the largest value means black, or if the file does not say which value means
-    white.
+    The result is None if white pixels have the value 0, or if their value is not known.
     """
     tags: Any = getattr(image, "tag_v2", {})
     if tags.get(PIL.ExifTags.Base.PhotometricInterpretation, 1) != 1:

@@ -296,7 +296,11 @@ class ColumnStatistics:
             self.in_training.update(dict.fromkeys(pandas.unique(training).tolist()))
 
     def _add_distinct(self, observed: np.ndarray) -> None:
-        """Add the distinct numbers of a block, if they can become categories or identifiers."""
+        """Add the distinct numbers of a block to those of the column.
+
+        If the column has too many distinct numbers to be a column of categories, the set of these
+        numbers is emptied.
+        """
         import pandas
 
         if self.unique:
@@ -578,7 +582,10 @@ class ColumnStatistics:
         return "category", ""
 
     def _check_is_text(self, texts: Sequence[str], at: Location, find: FindRow) -> None:
-        """Raise a `ValueError` if most of the texts are numbers, or numbers with a unit."""
+        """Raise a `ValueError` if a column of texts probably should be a column of numbers.
+
+        Most of its texts are then numbers, perhaps with a unit or a decimal comma.
+        """
         others = [text for text in texts if as_float(text) is None]
         if others and 2 * len(others) <= len(texts):
             raise at.error("numbers", repr(others[0]), find(others[0]), NUMBER_REMEDY)

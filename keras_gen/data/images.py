@@ -360,13 +360,10 @@ def _warn_of_classes_without_training_images(splits: list[_ImageFiles]) -> None:
 def _read_headers(
     split: _ImageFiles, background: Color, skip_corrupt: bool, notes: _Notes
 ) -> tuple[_ImageFiles, _Headers]:
-    """Read the headers of all files.
+    """Read the headers of all files. Return `(files, headers)` of the files that can be read.
 
-    If `skip_corrupt` is True, the function also decodes each file, to find files with a valid
-    header and damaged pixels.
-
-    Returns:
-        `(files, headers)` of the files that can be read.
+    If `skip_corrupt` is True, each file is also decoded, because its pixels can be damaged although
+    its header is valid. If `skip_corrupt` is False, a damaged header raises an error.
     """
 
     def read(file: str) -> Header:

@@ -90,12 +90,12 @@ class Table:
         columns: Description of each column of the table, in the order of the table. The column of
             labels is omitted. `print(table.columns)` shows the names, kinds, values and numbers of
             missing entries of the columns.
-        train, test: Training rows and test rows, as two float32 arrays. Each array has one row per
-            row of the table, and one column per element of `modeled`. The property `modeled` omits
-        constant columns and identifiers. Numbers are in the units of
-            the table. A category is represented by a code: the code k means `categories[k]`. NaN
-            means that the entry is missing. If the rows were not read into memory, `train` and
-            `test` are data sets of batches, or of `(batch, labels)`.
+        train, test: Training rows and test rows, as two float32 arrays. The property `modeled`
+            describes the columns of the arrays. Constant columns of the table and identifiers are
+            omitted. Numbers are in the units of the table. A category is represented by a code: the
+            code k means `categories[k]` of the column. NaN means that the entry is missing. If
+            `read_table` does not read all rows at once, `train` and `test` are data sets of
+            batches. With labels, an element of the data set is a pair `(batch, labels)`.
         train_labels, test_labels: Labels as int64 arrays, with one label per row. None if the table
             has no labels, or if `train` and `test` are data sets.
         class_names: Name of each class. The label k means `class_names[k]`.

@@ -264,7 +264,7 @@ def _product_of_columns() -> type[Distribution]:
             return tf.reduce_sum(self.element_log_prob(x), axis=-1)
 
         def element_log_prob(self, x: TensorLike) -> tf.Tensor:
-            """Return log p of each entry, in the order of the columns. For NaN, log p is 0."""
+            """Return log p of each entry of `x`, in the shape of `x`. For NaN, log p is 0."""
             x = tf.convert_to_tensor(x, tf.float32)
             possible = self.filled(x)
             values = []

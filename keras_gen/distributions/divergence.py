@@ -102,7 +102,7 @@ class _Gaussian(NamedTuple):
 
 
 def _as_gaussian(distribution: Distribution) -> _Gaussian | None:
-    """Return the mean and the scale matrix of a Gaussian, or None for any other distribution."""
+    """Return the mean and the scale matrix of a Gaussian. For other distributions, return None."""
     from tensorflow_probability import distributions as tfd
 
     if isinstance(distribution, tfd.MultivariateNormalLinearOperator):

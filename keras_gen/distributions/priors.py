@@ -304,11 +304,10 @@ class VampPrior(Prior):
     def connect(
         self, encoder: keras.Model, posterior: Posterior, support: tuple[float, float]
     ) -> None:
-        """Make the pseudo-inputs, and keep a function that computes their posteriors.
+        """Make the pseudo-inputs, and store the encoder that computes their posteriors.
 
         Pseudo-inputs are trainable weights with the shape of one example. The constructor of the
-        VAE calls this method. The encoder does not become a sublayer of the prior, because it is a
-        sublayer of the VAE already.
+        VAE calls this method.
 
         Args:
             encoder: The encoder of the VAE. The encoder must have no input for labels.
@@ -316,7 +315,7 @@ class VampPrior(Prior):
             support: Smallest and largest value that the data may have.
 
         Raises:
-            ValueError: If the prior already belongs to a VAE, if the posterior has weights, or if
+            ValueError: If the prior was passed to a VAE before, if the posterior has weights, or if
                 the encoder has an input for labels.
         """
         if hasattr(self, "raw_inputs"):
@@ -352,7 +351,7 @@ class VampPrior(Prior):
         """Return the mixture as a `tfd.Distribution` with event shape `[event_size]`.
 
         Raises:
-            ValueError: If the prior does not belong to a VAE yet.
+            ValueError: If the prior was not passed to a `VAE` yet, as in `VAE(..., prior=prior)`.
         """
         from tensorflow_probability import distributions as tfd
 

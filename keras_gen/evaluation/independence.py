@@ -294,10 +294,9 @@ def _copy(vae: VAE, seed: int, full: bool) -> VAE:
 
 
 def _objective_after_schedules(objective: Any) -> Any:
-    """Copy an objective, with the final value of the KL weight if this weight is a schedule.
+    """Copy an objective. In the copy, a schedule of the KL weight is replaced by its last value.
 
-    A copy of a VAE counts its training steps from 0. Therefore a schedule of the KL weight would
-    start again from its first value.
+    Otherwise the schedule would start again in a copy of the VAE.
     """
     objective = copy.copy(objective)
     weight = getattr(objective, "kl_weight", None)
@@ -358,10 +357,10 @@ class _Refined(NamedTuple):
 def _refine(
     vae: VAE, x: np.ndarray, condition: np.ndarray | None, steps: int, num_samples: int
 ) -> _Refined:
-    """Optimize the posterior of each image separately, and compare the ELBOs of the posteriors.
+    """Compare the ELBOs of three posteriors of each image.
 
-    The encoder computes the posteriors of all images. The optimization finds the best diagonal
-    posterior and the best full-covariance posterior of each single image.
+    The encoder computes the first posterior. The second is the best diagonal posterior, and the
+    third is the best full-covariance posterior. Both are optimized for each image separately.
     """
     diagonal = vae.posterior
     full = FullCovarianceNormal(diagonal.event_size)

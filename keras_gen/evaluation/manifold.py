@@ -19,13 +19,13 @@ class PrecisionRecall(NamedTuple):
     """Precision and recall of generated examples, each from 0 to 1. Higher is better."""
 
     precision: float
-    """Fraction of the generated examples that lie in the neighbourhood of a real example. A high
-    precision means that the generated examples are realistic. The function `precision_recall`
-    defines neighbourhoods."""
+    """Fraction of the generated examples that lie in the neighbourhood of at least one real
+    example. A high precision means that the generated examples are realistic. The function
+    `precision_recall` defines neighbourhoods."""
     recall: float
-    """Fraction of the real examples that lie in the neighbourhood of a generated example. A high
-    recall means that the generated examples are varied. The function `precision_recall` defines
-    neighbourhoods."""
+    """Fraction of the real examples that lie in the neighbourhood of at least one generated
+    example. A high recall means that the generated examples are varied. The function
+    `precision_recall` defines neighbourhoods."""
 
 
 class DensityCoverage(NamedTuple):

@@ -1,7 +1,7 @@
-"""Code that `fit` needs beyond Keras.
+"""What the `fit` of a keras_gen model does in addition to `keras.Model.fit`.
 
-The modules of this package check data, convert errors of a training step, write checkpoints,
-change optimizers, and train on several workers.
+The modules check data, convert TensorFlow errors to Python errors, write checkpoints, change
+optimizers, and train on several workers.
 """
 
 from keras_gen.fitting.checkpoints import CheckpointError, Checkpoints

@@ -8,9 +8,10 @@ import keras
 
 @runtime_checkable
 class WrapsFit(Protocol):
-    """Protocol of the Keras callbacks that can change the arguments of `fit`.
+    """Interface of a Keras callback that also runs code before and after `fit`.
 
-    Such a callback can also run code after `fit`, even if `fit` raises an error.
+    The code before `fit` can change the arguments of `fit`. The code after `fit` also runs if `fit`
+    raises an error.
     """
 
     def around(

@@ -119,7 +119,9 @@ class Checkpoints(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def around(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Read the newest checkpoint, and handle signals until `fit` returns.
+        """Run `fit` from the newest checkpoint, and with this object's handlers of signals.
+
+        The `with` block contains the call of `keras.Model.fit`.
 
         Args:
             model: A keras_gen model.

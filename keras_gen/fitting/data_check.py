@@ -352,9 +352,9 @@ class DataCheck:
         return target
 
     def _check_labels(self, y: Any, num_classes: int, name: str) -> None:
-        """Check that `y` contains valid labels.
+        """Raise a `ValueError` if `y` does not contain one label from 0 to num_classes − 1 per row.
 
-        If `y` is a `tf.TensorSpec` or a symbolic tensor, check only its shape and dtype.
+        If `y` is a `tf.TensorSpec` or a symbolic tensor, only its shape and dtype are checked.
         """
         if y is None:
             raise ValueError(
@@ -390,9 +390,9 @@ class DataCheck:
     def for_noisy_inputs(self) -> DataCheck:
         """Return a `DataCheck` for the inputs of an autoencoder, which can contain added noise.
 
-        If the outputs have a bounded range, the inputs can lie outside this range by at most the
-        width of the range. For instance, if the range is [0, 1], the inputs must lie in [−1, 2]. So
-        noisy images are accepted. Pixels of 0 to 255 are refused.
+        If the data have a bounded range, such as [0, 1], noisy inputs can lie outside this range,
+        by at most the width of the range: in [−1, 2]. This range accepts noisy images, but not
+        pixels from 0 to 255.
         """
         check = copy.copy(self)
         if np.ndim(self.low) == 0 and math.isfinite(self.high - self.low):

@@ -62,11 +62,11 @@ def assert_finite(
 
 @contextlib.contextmanager
 def step_errors() -> Iterator[None]:
-    """Raise a Python error instead of TensorFlow's error if a check in a graph fails.
+    """Convert TensorFlow errors of the `with` block to errors with a readable message.
 
     Raises:
-        NonFiniteError: If `assert_finite` failed.
-        ValueError: If a check of data failed.
+        NonFiniteError: If `assert_finite` failed in a TensorFlow graph.
+        ValueError: If a check of data failed in a TensorFlow graph.
     """
     try:
         yield

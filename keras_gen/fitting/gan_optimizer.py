@@ -148,7 +148,10 @@ class SharedLearningRate(np.lib.mixins.NDArrayOperatorsMixin):
         return self.assign_add(-value)
 
     def __getattr__(self, name: str) -> Any:
-        """Return an attribute of the generator's learning rate, such as `value` or `dtype`."""
+        """Return the attribute `name` of the generator's learning rate, such as `dtype`.
+
+        Python calls this method for each attribute that this class does not define.
+        """
         if name.startswith("_"):
             raise AttributeError(name)
         return getattr(self._variables[0], name)

@@ -27,7 +27,7 @@ _ADVICE = (
 
 
 def per_example_loss(loss: Any) -> Callable[[tf.Tensor, tf.Tensor], Any]:
-    """Return a function that computes a Keras loss without averaging over the batch.
+    """Return a function `(y_true, y_pred)` that computes one loss value per example.
 
     Args:
         loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss.

@@ -244,7 +244,7 @@ class AnomalyDetector(GenerativeModel):
             `ValueError`, because the score is not a sum over the elements.
 
         Raises:
-            ValueError: If `score` raises an error.
+            ValueError: If an argument is invalid, as in `score`.
         """
         # A subclass of the user that overrides `score` need not override `score_functions`.
         names = ("score", "score_per_feature", "score_functions")
@@ -262,17 +262,17 @@ class AnomalyDetector(GenerativeModel):
     def score_outputs(
         self, inputs: tf.Tensor, condition: TensorLike | None = None
     ) -> dict[str, tf.Tensor]:
-        """Return the outputs of the exported function `score`.
+        """Compute the outputs of the function `score` in an exported model.
 
-        An example with an invalid value, such as NaN, is an anomaly: its score is infinite. Other
-        examples of the same batch keep their scores.
+        An example with an invalid value, such as NaN, gets an infinite score. Such an example does
+        not change the scores of other examples in the batch.
 
         Returns:
             A dictionary with up to three keys. `score` has the shape `[batch]`. `per_feature` has
             the shape of `inputs`. For an example with an invalid value, `per_feature` is infinite
-            where a value is invalid, and 0 elsewhere. `per_feature` is omitted if
-            `score_per_feature` raises an error. `anomaly` is a bool `[batch]`, and is omitted if
-            the model has no threshold.
+            where a value is invalid, and 0 elsewhere. `per_feature` is omitted if the model's
+            method `score_per_feature` raises a `ValueError`. `anomaly` is a bool `[batch]`. If the
+            model has no threshold, `anomaly` is omitted.
         """
         valid = self.data_check.valid(inputs)
         valid_rows = tf.reduce_all(valid, axis=tf.range(1, tf.rank(valid)), keepdims=True)

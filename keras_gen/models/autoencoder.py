@@ -279,7 +279,7 @@ class RegularizedAutoencoder(AnomalyDetector):
     def _terms(self, batch: CheckedBatch, training: bool) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """Compute the loss of a batch, and return `(terms, reconstruction)`.
 
-        `terms` is a dictionary of the loss and its terms. Each value is averaged over the batch.
+        `terms` contains the mean loss of the batch, and the mean of each term of the loss, by name.
         """
         latents = self.encoder(batch.x, training=training)
         output = self.decoder(latents, training=training)

@@ -230,12 +230,13 @@ class AutoencoderEnsemble(AnomalyDetector):
         steps_per_epoch: int | None = None,
         **kwargs: Any,
     ) -> keras.callbacks.History:
-        """Train the members, and compute the scales of the score.
+        """Train all autoencoders of the ensemble, and scale their anomaly scores.
 
-        Each member samples the rows of each batch from its own subset, with replacement. So the
-        training takes about as long for many rows as for few rows. `fit` first computes the means
-        and the standard deviations of the features. At the end of each epoch, it computes the
-        scales of the score from at most 1,000 rows of `x`.
+        `fit` first computes the mean and the standard deviation of each feature, and chooses a
+        random subset of the rows for each autoencoder. In each step, each autoencoder is trained on
+        a batch of rows that are sampled from its subset, with replacement. So the training takes
+        about as long for many rows as for few rows. At the end of each epoch, `fit` scores at most
+        1,000 rows of `x`, and scales the scores so that a typical row has a score of about 1.
 
         If the model is not compiled, `fit` compiles it with Adam. The learning rate then decays
         from 0.01 to 0 during the training, with a cosine schedule.
@@ -244,7 +245,7 @@ class AutoencoderEnsemble(AnomalyDetector):
             x: Rows `[n, columns]`, an array or a `tf.data.Dataset` of batches. NaN means that an
                 entry is missing. The data set must fit into memory.
             y: Must be None. The training uses no labels.
-            batch_size: Number of rows per member and step. Default: 32.
+            batch_size: Number of rows per autoencoder and step. Default: 32.
             epochs: Number of epochs. An epoch has `steps_per_epoch` steps.
             verbose: As in Keras.
             callbacks: Keras callbacks.
@@ -458,9 +459,9 @@ class AutoencoderEnsemble(AnomalyDetector):
         return tf.repeat(features[:, None], self.num_members, axis=1)
 
     def _squared_residuals(self, features: tf.Tensor) -> tf.Tensor:
-        """Return the squared residuals, `[batch, members, features]`.
+        """Return (feature − reconstructed feature)², `[batch, members, features]`.
 
-        The residual of a missing feature is 0.
+        The value for a missing feature is 0.
         """
         features = self._of_members(features)
         known = _zero_where_missing(features)

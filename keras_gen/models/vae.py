@@ -214,7 +214,7 @@ class VAE(AnomalyDetector):
         return self._logs(batch, self._terms(batch, training=False))
 
     def _terms(self, batch: CheckedBatch, training: bool) -> dict[str, tf.Tensor]:
-        """Return a dictionary of the loss and its terms. Each value is averaged over the batch."""
+        """Return the mean loss of a batch, and the mean of each term of the loss, by name."""
         parameters = call_network(self.encoder, batch.x, batch.labels, training)
 
         def frozen_posterior() -> Distribution:

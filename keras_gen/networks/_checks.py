@@ -51,20 +51,17 @@ def num_classes_of(network: keras.Model) -> int | None:
 
 
 def common_num_classes(**parts: int | None) -> int | None:
-    """Return the number of classes that all parts of a model have in common.
-
-    The parts of a model are its networks and its prior.
+    """Check that the networks and the prior of a model have the same number of classes.
 
     Args:
-        **parts: Number of classes of each part. None if the part uses no labels. For a network, it
-            is the result of `num_classes_of`. The error message contains the names of these
-            arguments.
+        **parts: Number of classes of each network and of the prior, by name, such as
+            `encoder=10, prior=None`. None if the network or the prior takes no labels.
 
     Returns:
-        The number of classes, or None if no part uses labels.
+        The number of classes, or None if no network and no prior takes labels.
 
     Raises:
-        ValueError: If two parts have different numbers of classes.
+        ValueError: If two numbers of classes are different.
     """
     known = {number for number in parts.values() if number is not None}
     if len(known - {UNKNOWN_NUMBER}) > 1:
@@ -182,13 +179,9 @@ def _check_fixed(
 
 
 def _check_floats(argument: str, network: keras.layers.Layer) -> None:
-    """Check that the inputs of a network, other than labels, are floats.
+    """Raise a `ValueError` if an input of a network, other than labels, has an integer dtype.
 
-    Keras casts the data to the dtype of the input. An input of integers would therefore round all
-    data.
-
-    Raises:
-        ValueError: If an input has another dtype.
+    Keras casts the data to the dtype of the input. Therefore it would round the data to integers.
     """
     condition = condition_index(network)
     for index, tensor in enumerate(getattr(network, "inputs", None) or []):
@@ -371,17 +364,17 @@ def output_range(network: keras.Model) -> tuple[float, float]:
 
 
 def check_logits(argument: str, network: keras.Model) -> None:
-    """Check that a network outputs logits, which its last activation must not limit.
+    """Check that a network does not end in an activation with a limited range, such as a sigmoid.
 
-    A loss applies a sigmoid or a softmax to the logits. If the network already ended in a sigmoid,
-    tanh or ReLU, the loss would be wrong, but no error would appear.
+    The network must output logits, to which a loss applies a sigmoid or a softmax. Without this
+    check, the loss of a network that ends in a sigmoid would be wrong, but no error would appear.
 
     Args:
         argument: Name of the argument that received the network, for the error message.
         network: The built network that the user passed.
 
     Raises:
-        ValueError: If the last activation limits the outputs, as a sigmoid does.
+        ValueError: If the last activation has a limited range.
     """
     activation = last_activation(network)
     if activation in _RANGES:

@@ -649,10 +649,8 @@ def _understood(address: str) -> Iterator[None]:
 def _readable(message: str) -> str:
     """Return the part of an error text that a user can understand.
 
-    The error text of a server can contain a message of keras_gen between two marks. In this case,
-    the function returns only this message. One or two numbers can follow the message in the text.
-    The first number replaces `#` in the message, and the second number replaces `@`. If there is no
-    message of keras_gen, the function returns the whole text.
+    If the text contains a message that keras_gen marked, as in the module `keras_gen._errors`, only
+    this message is returned. Otherwise, the whole text is returned.
     """
     found = _MARKED.search(message)
     if found is None:
@@ -744,14 +742,15 @@ def _is_missing(value: Any) -> bool:
 
 
 def _table_like(table: Any, columns: Mapping[str, list[Any]], keep_others: bool = False) -> Any:
-    """Return columns as a dictionary, or as a `DataFrame` if `table` is a `DataFrame`.
+    """Convert `columns` to a `DataFrame` if `table` is a `DataFrame`, otherwise to a dictionary.
 
-    The `DataFrame` has the index and, where possible, the dtypes of the table.
+    The `DataFrame` has the index and, where possible, the dtypes of `table`.
 
     Args:
-        table: The rows that the user sent.
+        table: The rows that the user sent, as a dictionary or a `DataFrame`.
         columns: Dictionary from the names of columns to their new values.
-        keep_others: Whether the result also has the other columns of the table. Default: False.
+        keep_others: Whether the result also has those columns of `table` that are not in `columns`.
+            Default: False.
     """
     if isinstance(table, Mapping):
         return {**table, **columns} if keep_others else columns
@@ -779,9 +778,9 @@ def _filled(values: list[Any], imputed: list[Any]) -> list[Any]:
 
 
 def _plain_values(values: np.ndarray) -> list[Any]:
-    """Return an output as a list of texts or of numbers.
+    """Convert an output array of the server to a list of Python strings or numbers.
 
-    A float32 number gets only the digits that float32 needs, such as 0.1 and not 0.10000000149.
+    float32 numbers are rounded to their shortest decimal form, such as 0.1, not 0.10000000149.
     """
     if values.dtype == object:
         return [value.decode() for value in values]
@@ -868,10 +867,10 @@ def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
 
 
 def _may_be_named(column: str, tensor: str) -> bool:
-    """Return whether the export may have changed the name of a column to `tensor`.
+    """Return whether a column named `column` may have the tensor name `tensor` in a SavedModel.
 
-    The export replaces all characters except ASCII letters, digits, `_`, `.` and `-` by `_`. It may
-    also append `_`, and prepend `column`.
+    For the name of a tensor, the export replaces all characters of the column name except ASCII
+    letters, digits, `_`, `.` and `-` by `_`. It may also append `_`, and prepend `column`.
     """
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", column)
     name = name if re.match(r"[A-Za-z0-9]", name) else f"column{name}"
@@ -881,7 +880,7 @@ def _may_be_named(column: str, tensor: str) -> bool:
 def _as_array(
     name: str, values: npt.ArrayLike, tensor: Tensor, missing: bool = False
 ) -> np.ndarray:
-    """Return values as an array of the dtype that a signature's input needs.
+    """Check values for an input of the server, and convert them to an array of its dtype.
 
     Args:
         name: Name of the input, for error messages.
@@ -890,8 +889,8 @@ def _as_array(
         missing: Whether NaN is allowed, as a missing entry. Default: False.
 
     Raises:
-        ValueError: If the values have the wrong kind of dtype or the wrong shape, or are not
-            finite.
+        ValueError: If the shape is wrong, if the dtype cannot be converted (such as text instead of
+            numbers), or if a value is infinite or a NaN that is not allowed.
     """
     is_bytes = tensor.dtype == "object"
     array = np.asarray(values, object if is_bytes else None)
