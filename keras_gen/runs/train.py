@@ -459,7 +459,7 @@ def _publish(config: RunConfig, folder: RunFolder) -> None:
 
 
 def _call(function: str, folder: RunFolder) -> str:
-    """Return the text of a Python call, such as a call of `runs.resume`, for a message.
+    """Return the text of a Python call, such as a call of `train.resume`, for a message.
 
     When the command line `keras-gen` shows the message, it replaces the call by a command.
     """
