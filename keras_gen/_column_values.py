@@ -35,7 +35,7 @@ class Location(NamedTuple):
     """Function that maps the position of a row to a description, such as `"line 3"`."""
 
     def error(self, expected: str, received: object, row: int, remedy: str) -> ValueError:
-        """Return a `ValueError` about the entry of this column in one row.
+        """Return a `ValueError` about an invalid entry of the column.
 
         Args:
             expected: Description of valid entries.

@@ -2,7 +2,7 @@
 
 No other module uses such names. If a version of Keras lacks a private name, the function that needs
 the name uses public names instead. The function may then be slower. `tests/test_compat.py` has one
-test per private name. This test fails if a new version of Keras changes the meaning of the name.
+test per private name, which fails if a new version of Keras changes the meaning of the name.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def adam_slots(
 def one_step_function(
     model: keras.Model, keras_function: Callable[[Any], Any]
 ) -> Callable[[Any], Any]:
-    """Return a training function that is faster than the function of Keras.
+    """Return a faster replacement of the function that Keras compiles for a training step.
 
     Keras wraps the data and the logs of each step in a `tf.experimental.Optional`. For a small
     network, this wrapping takes about a tenth of the time of a step. The returned function does not
@@ -71,9 +71,9 @@ def one_step_function(
     Args:
         model: A model that trains in a TensorFlow graph, on one device, with one step per
             execution.
-        keras_function: The training function of Keras. The returned function calls `keras_function`
-            if the data are not a `tf.data.Iterator`. If Keras lacks a private name that the faster
-            function needs, `keras_function` itself is returned.
+        keras_function: The function that Keras compiled. The replacement calls `keras_function` if
+            the data are not a `tf.data.Iterator`. If Keras lacks a private name that the
+            replacement needs, `keras_function` itself is returned.
     """
     if not hasattr(model, "_autoconvert_optionals"):
         return keras_function

@@ -1,8 +1,8 @@
 """Mark error messages, so that they can be found in the longer text of a TensorFlow error.
 
-If an operation inside a TensorFlow graph fails, Python receives a TensorFlow error. The text of
-this error contains the original message between other texts. The marks show where the original
-message begins and ends.
+If a check inside a TensorFlow graph fails, TensorFlow raises its own error. The text of this error
+contains the message of the check, with other text before and after it. Marks show where the message
+begins and ends.
 """
 
 import re

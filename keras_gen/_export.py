@@ -143,10 +143,9 @@ def write_signature(
 def _known_limit(
     format: str, function: Callable[..., Any], specs: Sequence[tf.TensorSpec]
 ) -> str | None:
-    """Check, before the conversion, whether ONNX or LiteRT lacks an operation of a function.
+    """Return why ONNX or LiteRT cannot run a function, or None if no reason is found.
 
-    Returns:
-        The reason why the format cannot run the function. None if the check finds no reason.
+    Only reasons that can be found before the conversion are checked.
     """
     if any(spec.name == "seed" for spec in specs):
         return f"{format} has no stateless random numbers"

@@ -660,7 +660,10 @@ def _describe(error: Exception) -> list[str]:
 
 
 def _is_failure(error: Exception) -> bool:
-    """Return whether an error has an expected cause, such as a full disk or a NaN in the loss."""
+    """Return whether the message of an error suffices for the user, without a traceback.
+
+    Such errors have an expected cause, such as a full disk or a NaN in the loss.
+    """
     if "tensorflow" not in sys.modules:  # for instance because its import failed
         return isinstance(error, OSError)
 

@@ -303,7 +303,7 @@ class Penalty(Serializable):
         self.every = positive_int(self, "every", every)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """Return the points at which the gradient is computed, with the same shape as `real`.
+        """Return the points at which the gradient of D is penalized, in the shape of `real`.
 
         Args:
             real: Real examples, `[batch, ...]`.

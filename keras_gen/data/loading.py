@@ -99,18 +99,18 @@ def load(
     Returns:
         `(train, test)`, two data sets of batches. Images have shape
         `(batch, height, width, channels)`. Rows of tables have shape `(batch, columns)`. Pixels of
-        8 bits are divided by 255, and pixels of 16 bits by 65,535. If all values are the integers 0
-        and 1, they are not divided. Floats in an `.npz` file must be in [0, 1].
+        dtype uint8 are divided by 255, and pixels of dtype uint16 by 65,535. If all values are the
+        integers 0 and 1, they are not divided. Floats in an `.npz` file must be in [0, 1].
 
     **Tables.** The batches are rows of `Table.train` and `Table.test`, as `data.read_table` returns
     them. A row contains numbers in the units of the table, indices of categories, and NaN for
     missing entries. To obtain the description of the columns, call `data.read_table` instead of
     `load`.
 
-    A table whose columns are the pixels of images is an exception. It has no missing entry. Either
-    all its entries are numbers in [0, 1], or all its entries are grey values, which are whole
-    numbers from 0 to 255. Its batches contain numbers in [0, 1], because grey values are divided by
-    255. `data.is_table` returns False for such a table.
+    There is one exception: the columns of a table can be the pixels of images. Then no entry is
+    missing, and all entries are numbers in [0, 1] or whole numbers from 0 to 255. `data.is_table`
+    returns False for such a table, and its docstring gives the exact rule. `load` divides the whole
+    numbers by 255, so that the batches contain numbers in [0, 1].
 
     **Folders of images.** Each subfolder is one class. The folder can also contain the two folders
     `train/` and `test/`. Then `train/` contains the training data, `test/` contains the test data,

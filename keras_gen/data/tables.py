@@ -713,10 +713,10 @@ class _Reader:
         return self._labels(rows)
 
     def _labels(self, rows: Rows) -> np.ndarray | None:
-        """Return the labels of rows as int64, or None if the table has no labels.
+        """Return the labels of `rows` as int64, or None if the table has no column of labels.
 
         Raises:
-            ValueError: If a label is missing, or is not one of the classes.
+            ValueError: If the label of a row is missing, or is not one of the classes.
         """
         if self.label is None:
             return None

@@ -115,8 +115,8 @@ class Normals(Group):
     Args:
         indices: Positions of the group's columns in the data array.
         columns: The columns of the group.
-        scale: How σ is obtained. `"optimal"`: a formula computes σ from the errors of a batch.
-            `"learned"`: σ is a trainable weight. `"decoded"`: the decoder outputs σ.
+        scale: How σ is obtained. `"optimal"`: σ² is the mean squared error of the decoder, as in
+            `fitted`. `"learned"`: σ is a trainable weight. `"decoded"`: the decoder outputs σ.
     """
 
     def __init__(self, indices: Sequence[int], columns: Sequence[Column], scale: str) -> None:
@@ -203,7 +203,7 @@ class LogNormals(Normals):
     def in_units(self, location: tf.Tensor, scale: tf.Tensor) -> Distribution:
         """Return the distribution of exp(m + s ε) for ε with distribution N(location, scale²).
 
-        m and s are the mean and the standard deviation of the logarithms of a column.
+        m and s are the mean and the standard deviation of log(x) over the entries x of a column.
         """
         from tensorflow_probability import distributions as tfd
 
@@ -391,9 +391,10 @@ class DiscretizedLogisticMixtures(Mixtures):
         return tf.maximum(tf.round(tf.math.expm1(y)), 0.0)
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return an approximate mean of each column: Σ_k π_k max(e^(l_k) − 1, 0).
+        """Return an approximate mean of each column of counts: Σ_k π_k max(e^(l_k) − 1, 0).
 
-        π_k is the mixing probability of component k, and l_k is its location.
+        π_k is the mixing probability of component k. l_k is the location of this component for
+        log(1 + count).
         """
         centers = tf.maximum(tf.math.expm1(distribution.components_distribution.loc), 0.0)
         weights = tf.nn.softmax(distribution.mixture_distribution.logits)

@@ -157,9 +157,9 @@ class Exploration:
     def _effects(self, num_samples: int = 4) -> np.ndarray:
         """Return the effect of each latent on the image, `[size]`.
 
-        For the effect, two images are decoded. The latent is −1 for the first image and 1 for the
-        second image. The effect is the mean squared difference between the two images, over all
-        pixels and over several random values of the other latents.
+        The effect of a latent is the mean squared difference between two decoded images. The latent
+        is −1 for the first image and 1 for the second image. The mean is taken over all pixels, and
+        over several random values of the other latents.
         """
         others = np.random.default_rng(0).normal(size=(num_samples, self.size))
         units = np.tile(others, (self.size, 2, 1, 1))

@@ -80,8 +80,8 @@ class DataCheck:
         """Check the data of `fit` before training starts.
 
         If the data are arrays, their shapes, dtypes and values are checked. If the data are a
-        `tf.data.Dataset`, only the shapes and dtypes are checked. Data of other types are not
-        checked by this method, but `in_step` checks every batch.
+        `tf.data.Dataset`, only the shapes and dtypes are checked. Data of other types, such as
+        generators, are not checked here. During training, `in_step` checks every batch.
 
         Args:
             x: The data, of any type that `fit` accepts.

@@ -240,8 +240,8 @@ class AnomalyDetector(GenerativeModel):
             condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Returns:
-            `(score, per_feature)`. `per_feature` is None if `score_per_feature` raises a
-            `ValueError`, because the score is not a sum over the elements.
+            `(score, per_feature)`. If the score is not a sum over the elements, so that
+            `score_per_feature` raises a `ValueError`, `per_feature` is None.
 
         Raises:
             ValueError: If an argument is invalid, as in `score`.

@@ -479,11 +479,12 @@ class GenerativeModel(MultiWorkerModel):
         """Return a seed for the stateless random functions of TensorFlow, int32 `[2]`.
 
         The seed differs between steps, between training and evaluation, and between replicas. A
-        replica is a copy of the model on one of several devices. In training, the seed depends on
-        the optimizer's step counter. A checkpoint contains the step counter. Therefore a resumed
-        training uses the same noise as an uninterrupted training. In evaluation, the seed depends
-        on the number of examples that were evaluated so far. Therefore each batch has its own
-        noise, and a second evaluation of the same batches uses the same noise again.
+        replica is a copy of the model on one of several devices.
+
+        In training, the seed depends on the number of steps, which a checkpoint contains. Therefore
+        a resumed training uses the same noise as an uninterrupted training. In evaluation, the seed
+        depends on the number of examples that `evaluate` has processed so far. Therefore each batch
+        has other noise, and a second evaluation of the same data uses the same noise again.
         """
         seen = self.part_trackers[0].count
         step = step_counter(self.optimizer) if training else seen

@@ -21,7 +21,7 @@ _BATCH = 256
 def new_examples(
     source: PathLike, shape: tuple[int, ...]
 ) -> tuple[str, list[Any], Iterator[np.ndarray]]:
-    """Return the names of new examples, and their values in batches.
+    """Read examples from a file or a folder. Return their names, and their values in batches.
 
     Args:
         source: An `.npz` file with the array `x`, a table of numbers, or a folder that contains

@@ -57,9 +57,11 @@ def train(config: RunConfig) -> pathlib.Path:
     The folder contains `config.yaml`, `environment.yaml` (versions, devices, git commit),
     `metrics.csv`, `checkpoints/`, `model.keras` and `report.html`. If the data are images, the
     folder also contains `samples-*.png`. If the model can reconstruct images, the folder also
-    contains `reconstructions-*.png`. If the data are a table, the folder also contains generated
-    rows in `samples.csv`. The threshold of the anomaly scores of a table is calibrated on the test
-    rows. If TensorBoard is installed, the folder also contains `tensorboard/`.
+    contains `reconstructions-*.png`. If TensorBoard is installed, the folder also contains
+    `tensorboard/`.
+
+    If the data are a table, the folder also contains generated rows in `samples.csv`, and the
+    threshold of the anomaly scores is calibrated on the test rows.
 
     The trained model is also exported as a SavedModel, as the next version in the folder
     `config.savedmodels/config.name`.
