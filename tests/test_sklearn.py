@@ -105,7 +105,7 @@ def test_the_model_flags_the_rows_that_the_estimator_predicts(fitted):
     flags = fitted.model_.is_anomaly(X).numpy()
     np.testing.assert_array_equal(fitted.predict(X) == -1, flags)
     # The model compares in float32, so another offset could decide otherwise.
-    assert np.float32(fitted.offset_) == fitted.offset_
+    assert float(np.float32(fitted.offset_)) == fitted.offset_
     tie = detector(contamination=0.5).fit(np.repeat(X[:2], 10, axis=0))
     both = np.repeat(X[:2], 10, axis=0)
     np.testing.assert_array_equal(tie.predict(both) == -1, tie.model_.is_anomaly(both))
