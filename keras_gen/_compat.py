@@ -65,8 +65,8 @@ def one_step_function(
     """Return a faster replacement of the function that Keras compiles for a training step.
 
     Keras wraps the data and the logs of each step in a `tf.experimental.Optional`. For a small
-    network, this wrapping takes about a tenth of the time of a step. The returned function does not
-    wrap the data and the logs.
+    network, this wrapping takes about a tenth of the time of a step. The replacement omits the
+    wrapping.
 
     Args:
         model: A model that trains in a TensorFlow graph, on one device, with one step per

@@ -148,7 +148,7 @@ class Sample:
     """Entries that each row of a table must have, NAME=VALUE, such as age=50 smoker=yes."""
 
     def __call__(self) -> None:
-        """Write the samples to a file, and print the path of the file."""
+        """Generate samples, write them to a file, and print the path of the file."""
         from keras_gen.runs.evaluate import sample
 
         print(sample(self.run, self.num_samples, self.seed, self.output, self.given))

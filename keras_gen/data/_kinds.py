@@ -296,10 +296,9 @@ class ColumnStatistics:
             self.in_training.update(dict.fromkeys(pandas.unique(training).tolist()))
 
     def _add_distinct(self, observed: np.ndarray) -> None:
-        """Add the distinct numbers of a block to those of the column.
+        """Add the distinct numbers of a block to the distinct numbers of the column.
 
-        If the column has too many distinct numbers to be a column of categories, the set of these
-        numbers is emptied.
+        If they are too many for a column of categories, they are not stored.
         """
         import pandas
 

@@ -98,7 +98,8 @@ class Table:
             batches. With labels, an element of the data set is a pair `(batch, labels)`.
         train_labels, test_labels: Labels as int64 arrays, with one label per row. None if the table
             has no labels, or if `train` and `test` are data sets.
-        class_names: Name of each class. The label k means `class_names[k]`.
+        class_names: Name of each class. The label k means `class_names[k]`. None if the table has
+            no labels.
         source: Name of the file or object that contains the table.
     """
 
@@ -663,7 +664,7 @@ class _Reader:
         """Return a `Column` with the kind and the statistics for each column except the labels.
 
         Raises:
-            ValueError: If each column is constant, or has a different value in each row.
+            ValueError: If the table has only constant columns and identifiers, such as row numbers.
         """
         columns = ColumnTuple(
             statistics.column(

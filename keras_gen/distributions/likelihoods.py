@@ -216,7 +216,7 @@ class Likelihood(SerializableLayer):
         return self._sample_rows(tf.cast(parameters, tf.float32), tf.cast(seeds, tf.int64))
 
     def _sample_each_row(self, parameters: tf.Tensor, seeds: tf.Tensor) -> tf.Tensor:
-        """Sample one example for each output of the decoder, with one seed per example."""
+        """Compute the result of `sample_rows` from checked arguments."""
 
         def sample_row(row: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
             of_row, seed = row

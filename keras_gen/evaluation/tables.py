@@ -165,7 +165,7 @@ def near_copies(
 
 
 def _rounded(columns: Sequence[Column], rows: np.ndarray) -> np.ndarray:
-    """Return rows whose numbers are rounded to the decimal places of the table."""
+    """Round the numbers in `rows` to the decimal places of their columns."""
     rounded = np.array(rows, np.float64)
     for index, column in enumerate(columns):
         if column.decimals is not None and column.kind in NUMBERS:

@@ -59,10 +59,11 @@ class Checkpoints(keras.callbacks.Callback):
     running means of the metrics in an unfinished epoch, and the state of the callbacks
     `EarlyStopping` and `ReduceLROnPlateau`.
 
-    `fit` writes a checkpoint at the end of each epoch, and also when the process receives the
-    signal SIGTERM or SIGINT. Ctrl-C sends SIGINT. After such a signal, training stops at the end of
-    the current step. SIGTERM then ends the process with exit code 143, and SIGINT raises a
-    KeyboardInterrupt. A second signal of the same kind stops `fit` at once.
+    `fit` writes a checkpoint at the end of each epoch. If only one worker trains, `fit` also writes
+    a checkpoint when the process receives the signal SIGTERM or SIGINT. Ctrl-C sends SIGINT. After
+    such a signal, training stops at the end of the current step. SIGTERM then ends the process with
+    exit code 143, and SIGINT raises a KeyboardInterrupt. A second signal of the same kind stops
+    `fit` at once.
 
     Each checkpoint is written to a temporary folder, flushed to disk, and then renamed. `fit`
     verifies the checksums of a checkpoint before it uses the checkpoint. If a checkpoint is
@@ -76,12 +77,12 @@ class Checkpoints(keras.callbacks.Callback):
 
     With several workers, each worker writes checkpoints to `folder/worker-<index>`. All workers
     continue from the newest checkpoint that every worker has. A signal to one worker stops all
-    workers. With several workers, `fit` writes no checkpoint after a signal.
+    workers.
 
     Args:
         folder: Folder of the checkpoints. Each training needs its own folder.
-        every: Number of training steps between two checkpoints. If None, `fit` writes checkpoints
-            only at the end of each epoch and after a signal.
+        every: Number of training steps after which `fit` writes a further checkpoint within an
+            epoch. If None, there are no such checkpoints.
         keep: Number of checkpoints to keep. Older checkpoints are removed. Default: 2.
 
     Raises:
@@ -119,9 +120,9 @@ class Checkpoints(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def around(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Run `fit` from the newest checkpoint, and with this object's handlers of signals.
+        """Let `fit`, which runs in the `with` block, continue from the newest checkpoint.
 
-        The `with` block contains the call of `keras.Model.fit`.
+        Within the block, SIGTERM and SIGINT stop the training, as the docstring of the class says.
 
         Args:
             model: A keras_gen model.

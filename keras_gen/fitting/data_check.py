@@ -352,7 +352,7 @@ class DataCheck:
         return target
 
     def _check_labels(self, y: Any, num_classes: int, name: str) -> None:
-        """Raise a `ValueError` if `y` does not contain one label from 0 to num_classes − 1 per row.
+        """Raise a `ValueError` if `y` does not contain integer labels from 0 to num_classes − 1.
 
         If `y` is a `tf.TensorSpec` or a symbolic tensor, only its shape and dtype are checked.
         """
@@ -391,8 +391,8 @@ class DataCheck:
         """Return a `DataCheck` for the inputs of an autoencoder, which can contain added noise.
 
         If the data have a bounded range, such as [0, 1], noisy inputs can lie outside this range,
-        by at most the width of the range: in [−1, 2]. This range accepts noisy images, but not
-        pixels from 0 to 255.
+        by at most the width of the range. So the range [0, 1] becomes [−1, 2], which accepts noisy
+        images, but not pixels from 0 to 255.
         """
         check = copy.copy(self)
         if np.ndim(self.low) == 0 and math.isfinite(self.high - self.low):

@@ -1,4 +1,4 @@
-"""Anomaly detection with the autoencoder and the VAE: a score per example, and a threshold."""
+"""The base class of models that detect anomalies: a score per example, and a threshold."""
 
 from __future__ import annotations
 

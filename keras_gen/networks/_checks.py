@@ -181,7 +181,7 @@ def _check_fixed(
 def _check_floats(argument: str, network: keras.layers.Layer) -> None:
     """Raise a `ValueError` if an input of a network, other than labels, has an integer dtype.
 
-    Keras casts the data to the dtype of the input. Therefore it would round the data to integers.
+    Keras casts the data to the dtype of the input. With an integer dtype, it would round the data.
     """
     condition = condition_index(network)
     for index, tensor in enumerate(getattr(network, "inputs", None) or []):

@@ -152,7 +152,7 @@ def _kind(fields: dict[str, Any], source: object) -> str:
 
 
 def _as_arguments(name: str, value: Any) -> list[str]:
-    """Convert a field of `config.yaml` to command-line arguments, which the parser tyro checks."""
+    """Convert a field of `config.yaml` to the command-line arguments that set this field."""
     flag = name.replace("_", "-")
     if value is True:
         return [f"--{flag}"]

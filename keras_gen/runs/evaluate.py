@@ -47,10 +47,10 @@ def sample(
 ) -> pathlib.Path:
     """Generate samples with the model of a training run, and write the samples to a file.
 
-    Images are written as one PNG file with a grid of all samples. If the samples are not images, or
-    if `output` ends in `.npy`, the file contains a NumPy array `[num_samples, *data_shape]`. Rows
-    of a table are written as a table with the column names, categories, units and decimal places of
-    the training table.
+    Images are written as one PNG file with a grid of all samples. Rows of a table are written as a
+    table with the column names, categories, units and decimal places of the training table. Other
+    samples are written as a NumPy array `[num_samples, *data_shape]`. If `output` ends in `.npy`,
+    images and rows are also written as such an array.
 
     Args:
         run: Folder of the training run, such as `runs/vae`.

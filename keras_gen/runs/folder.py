@@ -176,7 +176,7 @@ class RunFolder:
 
     @classmethod
     def numbered(cls, config: RunConfig, number: int) -> RunFolder:
-        """Return the folder of the run with this number, among the runs of the same name.
+        """Return the folder of run number `number`, among the runs that have the same name.
 
         With the name `vae`, number 1 is the folder `runs/vae`, and number 2 is `runs/vae-2`.
 

@@ -870,7 +870,8 @@ def _may_be_named(column: str, tensor: str) -> bool:
     """Return whether a column named `column` may have the tensor name `tensor` in a SavedModel.
 
     For the name of a tensor, the export replaces all characters of the column name except ASCII
-    letters, digits, `_`, `.` and `-` by `_`. It may also append `_`, and prepend `column`.
+    letters, digits, `_`, `.` and `-` by `_`. It may also append `_`, and put the word "column"
+    before the name.
     """
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", column)
     name = name if re.match(r"[A-Za-z0-9]", name) else f"column{name}"

@@ -131,7 +131,7 @@ def _check_model(model: object) -> None:
 def _checked_class_names(
     model: GenerativeModel, class_names: Sequence[str] | None
 ) -> list[str] | None:
-    """Return the class names as a list, or None if the model is not conditional."""
+    """Return the class names as a list. If there are none or no classes, return None."""
     if class_names is None or not model.num_classes:
         return None
     names = [*map(str, class_names)]
