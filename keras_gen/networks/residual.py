@@ -51,9 +51,9 @@ def residual_encoder(
         input_shape: Shape of one input image, `(height, width, channels)`. Any height and width are
             allowed.
         output_shape: Output shape for one example, for instance `(posterior.parameter_size,)`.
-        filters: Number of channels after each halving of the height and width. Default: numbers
-            that depend on the size of the image. Then the last block outputs at most 7×7 positions.
-            For 28×28 pixels, the default is `(32, 64)`.
+        filters: Sequence with the number of channels after each halving of the height and width.
+            The default depends on the size of the image: the last block outputs at most 7×7
+            positions. For 28×28 pixels, the default is `(32, 64)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks halves
             the height and width. Default: 1.
         activation: Activation of the hidden layers. Default: ReLU.
@@ -109,9 +109,9 @@ def residual_decoder(
         input_shape: Shape of the latents of one example, for instance `(8,)`.
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
-        filters: Number of channels before each doubling of the height and width. Default: numbers
-            that depend on the size of the image. Then the input of the first block has at most 7×7
-            positions. For 28×28 pixels, the default is `(64, 32)`.
+        filters: Sequence with the number of channels before each doubling of the height and width.
+            The default depends on the size of the image: the input of the first block has at most
+            7×7 positions. For 28×28 pixels, the default is `(64, 32)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks doubles
             the height and width. Default: 1.
         activation: Activation of the hidden layers. Default: ReLU.
@@ -160,9 +160,9 @@ def residual_generator(
         input_size: Number of latent dimensions.
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
-        filters: Number of channels before each doubling of the height and width. Default: numbers
-            that depend on the size of the image. Then the input of the first block has at most 7×7
-            positions. For 28×28 pixels, the default is `(64, 32)`.
+        filters: Sequence with the number of channels before each doubling of the height and width.
+            The default depends on the size of the image: the input of the first block has at most
+            7×7 positions. For 28×28 pixels, the default is `(64, 32)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks doubles
             the height and width. Default: 1.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
