@@ -84,6 +84,17 @@ def test_every_kind_of_mutant_is_drawn_and_types_and_texts_are_left_alone(mutate
     assert dropped.difference(SOURCE.encode()) == "-    notes.append(x)\n+    pass"
 
 
+def test_a_mutant_keeps_its_name_if_other_lines_change(mutate):
+    before, after = (
+        mutate.mutants_of("tiny/module.py", text.encode())
+        for text in (SOURCE, SOURCE.replace("def noted", "# a comment\n\ndef noted"))
+    )
+    assert [m.identifier for m in before] == [m.identifier for m in after]
+    assert len({m.identifier for m in before}) == 12
+    twice = mutate.mutants_of("m.py", b"a = 1\na = 1\n")
+    assert [m.identifier for m in twice] == ["m.py: a = 1 -> a = (2)", "m.py: a = 1 -> a = (2) (2)"]
+
+
 def test_a_larger_number_draws_the_same_mutants_and_more(mutate, tree):
     all_of_them = mutate.draw(tree, "tiny", 100, seed=1)
     assert len(all_of_them) == 12
@@ -115,7 +126,7 @@ def test_survivors_are_reported_and_a_second_run_continues(mutate, tree, tmp_pat
     assert [json.loads(line)["outcome"] for line in lines].count("passed") == 2
     text = mutate.report(found)
     assert text.startswith("1 of 3 mutants were caught.")
-    assert "survived: tiny/module.py:6:" in text
+    assert "survived: tiny/module.py: return 1 + 0 -> return (1 - 0)" in text
     assert "-    return 1 + 0" in text
     assert (tree / "tiny" / "module.py").read_text(encoding="utf-8") == SOURCE
     monkeypatch.setattr(mutate.Copy, "outcome", lambda *arguments: pytest.fail("tested again"))
@@ -127,7 +138,7 @@ def test_failing_tests_and_missing_reasons_are_refused(mutate, tree, tmp_path):
     aside = tmp_path / "aside.txt"
     with pytest.raises(RuntimeError, match=r"tests/test_module\.py must pass without a mutant"):
         mutate.run(tree, "tiny", 1, 0, tmp_path / "results.jsonl", 60, aside)
-    aside.write_text("tiny/module.py:1:1-2:pass\n")
+    aside.write_text("tiny/module.py: x -> y\n")
     with pytest.raises(ValueError, match="two spaces and a reason"):
         mutate.read_equivalent(aside)
 

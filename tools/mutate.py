@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import argparse
 import ast
+import collections
 import contextlib
 import dataclasses
 import difflib
@@ -109,11 +110,12 @@ class Mutant:
     """End of the replaced text, in bytes."""
     replacement: str
     """The text that replaces it."""
+    identifier: str = ""
+    """A name that stays the same if other lines of the file change.
 
-    @property
-    def identifier(self) -> str:
-        """A name that is the same as long as the file does not change before this place."""
-        return f"{self.file}:{self.line}:{self.start}-{self.end}:{self.replacement}"
+    It consists of the file, and the line before and after the change. If several mutants of a file
+    have the same lines, the second one ends in ` (2)`.
+    """
 
     def applied(self, source: bytes) -> bytes:
         """Return the source of the file with this change."""
@@ -145,7 +147,25 @@ def mutants_of(file: str, source: bytes) -> list[Mutant]:
         with contextlib.suppress(SyntaxError):
             if ast.dump(ast.parse(changed)) != ast.dump(tree):
                 found.append(mutant)
-    return sorted(found, key=lambda mutant: (mutant.start, mutant.end, mutant.replacement))
+    found.sort(key=lambda mutant: (mutant.start, mutant.end, mutant.replacement))
+    return _with_identifiers(found, source)
+
+
+def _with_identifiers(mutants: list[Mutant], source: bytes) -> list[Mutant]:
+    """Return the mutants of a file with their identifiers."""
+    numbers: collections.Counter[str] = collections.Counter()
+    named = []
+    for mutant in mutants:
+        before, after = (
+            " ".join(text.decode().splitlines()[mutant.line - 1].split())
+            for text in (source, mutant.applied(source))
+        )
+        identifier = f"{mutant.file}: {before} -> {after}"
+        numbers[identifier] += 1
+        if numbers[identifier] > 1:
+            identifier += f" ({numbers[identifier]})"
+        named.append(dataclasses.replace(mutant, identifier=identifier))
+    return named
 
 
 def _changes(tree: ast.Module) -> Iterator[tuple[str, ast.AST, str]]:
