@@ -133,10 +133,10 @@ class Column:
 
     @property
     def typical(self) -> float:
-        """A typical value of the column, in the numbers that a model receives.
+        """A typical value of the column, as a number that a model can receive.
 
-        For a real column, it is the mean. For a positive column, it is the geometric mean. For a
-        count, it is the rounded mean. For a column of categories, it is 0, the code of the first
+        For the kind `real`, it is the mean. For `positive`, it is the geometric mean. For `count`,
+        it is the rounded mean. For a column of categories, it is 0, the index of the first
         category.
         """
         if self.kind == "positive":
@@ -290,7 +290,7 @@ def encode_rows(
         Array `[rows, columns]`, without constant columns and identifiers. NaN means "missing".
 
     Raises:
-        ValueError: If `rows` lacks a column of the array, or if a value is invalid.
+        ValueError: If `rows` lacks a column that the array contains, or if a value is invalid.
     """
     columns = tuple(columns)
     modeled = modeled_columns(columns)

@@ -82,8 +82,8 @@ def write_saved_model(
 
     Args:
         endpoints: Dictionary from the name of each function to an endpoint. An endpoint is a pair:
-            the function, and a list with the `tf.TensorSpec` of each of its arguments. If a request
-            to TensorFlow Serving names no function, the server calls `serving_default`.
+            the function, and a list with the `tf.TensorSpec` of each of its arguments. A server
+            calls the function `serving_default` if a request does not name a function.
         filepath: Folder to write.
         verbose: Whether to print the names of the functions and their arguments. Default: False.
     """

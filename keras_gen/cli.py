@@ -220,7 +220,7 @@ class Evaluate:
 
 @dataclasses.dataclass(frozen=True)
 class Explore:
-    """Explore a trained image model in the browser: change latents, or draw an image to score."""
+    """Explore a trained image model in the browser: change latents, or score your own drawing."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run, such as runs/vae."""

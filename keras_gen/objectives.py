@@ -171,7 +171,10 @@ class IWAE(Objective):
         self.doubly_reparameterized = bool(doubly_reparameterized)
 
     def __call__(self, batch: Batch) -> Terms:
-        """Compute the loss from all samples, and each other term as its mean over the samples."""
+        """Compute the loss, which is the importance-weighted bound with opposite sign.
+
+        The other terms, such as the KL divergence, are means over the samples.
+        """
         posterior = batch.posterior
         z = posterior.sample(self.num_samples, seed=batch.seed)
         if self.doubly_reparameterized:

@@ -539,13 +539,10 @@ class CsvFile:
             ) from None
 
     def _check_records(self, content: bytes, first_row: int) -> None:
-        """Raise a `ValueError` if a record is invalid.
-
-        A record is invalid if it has the wrong number of fields, or a quotation mark that is not
-        closed.
+        """Raise a `ValueError` if a row has the wrong number of fields or invalid quotation marks.
 
         Args:
-            content: A block of the file, which contains whole records.
+            content: A block of the file, which contains only complete rows.
             first_row: Number of rows before the block, for the line number in the error message.
         """
         before = self.line(first_row) - 1 if first_row else self.skipped

@@ -121,7 +121,7 @@ class ParquetSource:
 
 
 def _without_words(frame: pandas.DataFrame, missing: Sequence[Value] | None) -> pandas.DataFrame:
-    """Replace the values in `missing` by NaN, because they stand for a missing value."""
+    """Replace each entry that is equal to a value in `missing` by NaN."""
     if missing is None:
         return frame
     numbers = [as_float(value) for value in missing if as_float(value) is not None]

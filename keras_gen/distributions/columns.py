@@ -138,8 +138,8 @@ class Columns(Likelihood):
     def fitted(self, parameters: TensorLike, x: tf.Tensor) -> Distribution:
         """Make the distribution p(x | z) in a training step, in which the rows `x` are known.
 
-        If `scale` is `"optimal"`, the standard deviation of each column of real or positive numbers
-        is computed from the errors in this batch.
+        If `scale` is `"optimal"`, each column of real or positive numbers has its own standard
+        deviation. It is computed from the errors of the decoder's predictions for `x`.
 
         Args:
             parameters: The decoder's output, `[..., *parameter_shape]`.

@@ -110,7 +110,8 @@ class IndependenceAudit:
         """Return a summary.
 
         The first sentence says whether independent latents are adequate. The other sentences list
-        the gains, the gaps, and the strongest correlation of two latents.
+        the gains of a full covariance, the three gaps between log p(x) and the ELBO, and the
+        strongest correlation of two latents.
         """
         if self.adequate:
             verdict = (

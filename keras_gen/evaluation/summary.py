@@ -53,7 +53,7 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The scores of a model and comments on these scores. `print` shows a table."""
+    """The scores of a model, with comments. `print` shows a table of scores and the comments."""
 
     scores: list[Score]
     """The scores."""

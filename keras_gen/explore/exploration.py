@@ -80,7 +80,8 @@ class Exploration:
     def sample_latents(self, seeds: npt.ArrayLike, labels: np.ndarray | None = None) -> np.ndarray:
         """Sample one latent vector per seed from the prior.
 
-        The latents `[batch, size]` are in standard deviations from their means.
+        The latents `[batch, size]` are in standardized units. The value 1 means that the latent
+        is one standard deviation above its mean.
         """
         latents = self._call("generate", "latents", np.asarray(seeds, np.int64), labels)
         return self._to_units(latents, labels)
@@ -175,9 +176,9 @@ class Exploration:
 
 
 def _rows(labels: np.ndarray | None) -> np.ndarray:
-    """Return, for each label, the index of its row in the arrays of means and deviations.
+    """Return the row indices of the labels in the arrays `means` and `deviations`.
 
-    Without labels, these arrays have one row, and the function returns `[0]`.
+    The arrays have one row per class. Without labels, they have one row, and the result is `[0]`.
     """
     return np.array([0]) if labels is None else labels
 

@@ -98,9 +98,9 @@ def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
     """Check that a decoder outputs what a cross-entropy expects: either probabilities or logits.
 
     Args:
-        loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss. The function
-            checks only the cross-entropies and the KL divergence of Keras.
-        decoder: The network that outputs the second argument of the loss.
+        loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss. If it is not a
+            cross-entropy or the KL divergence of Keras, nothing is checked.
+        decoder: The network whose output is the argument `y_pred` of the loss.
 
     Raises:
         ValueError: If `from_logits` of the loss is True and the decoder outputs probabilities. Also

@@ -402,7 +402,9 @@ class RegularizedAutoencoder(AnomalyDetector):
         return per_feature()
 
     def score_functions(self, x: TensorLike, condition: TensorLike | None = None) -> ScoreFunctions:
-        """Reconstruct `x`, and return functions that compute scores from the reconstruction.
+        """Return functions that compute `score(x)` and `score_per_feature(x)` without extra work.
+
+        Both functions use the same reconstruction of `x`, which is computed only once.
 
         Returns:
             Two functions without arguments. The first function returns the result of `score(x)`.

@@ -401,10 +401,7 @@ class AutoencoderEnsemble(AnomalyDetector):
         return tf.where(missing, np.nan, features)
 
     def _standardized(self, x: tf.Tensor) -> tf.Tensor:
-        """Return the standardized features of rows, `[batch, features]`.
-
-        A missing feature is NaN.
-        """
+        """Convert rows to standardized features `[batch, features]`. A missing feature is NaN."""
         features = (self._raw_features(x) - self.feature_mean) / self.feature_scale
         return tf.clip_by_value(features, -_LARGEST_FEATURE, _LARGEST_FEATURE)
 

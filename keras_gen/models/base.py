@@ -594,10 +594,10 @@ class GenerativeModel(MultiWorkerModel):
         y_pred: tf.Tensor | None,
         sample_weight: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
-        """Update the metrics that the user passed to `compile`, and return all logs.
+        """Update the metrics that the user passed to `compile`, and return all metrics by name.
 
-        The metrics compare the prediction `y_pred` with the target `y`. If `y` is None, the metrics
-        compare `y_pred` with the data `x`.
+        These metrics compare the prediction `y_pred` with the target `y`. If `y` is None, the
+        target is the data `x`.
         """
         return super().compute_metrics(x, x if y is None else y, y_pred, sample_weight)
 

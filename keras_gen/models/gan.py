@@ -402,15 +402,10 @@ class GAN(GenerativeModel):
         )
 
     def _seeds(self, x: tf.Tensor, number: int, training: bool) -> list[tf.Tensor]:
-        """Return `number` random seeds, which a TensorFlow graph computes only after checking `x`.
+        """Return `number` random seeds, one per update of a network.
 
-        Each update of a network needs a seed. Therefore a step with invalid data changes no weight
-        and no moving average.
-
-        Args:
-            x: The batch.
-            number: Number of seeds.
-            training: Whether the step is a training step.
+        A TensorFlow graph computes the seeds only after it has checked the batch `x`. Therefore a
+        step with invalid data fails before it changes a weight or a moving average.
         """
         with tf.control_dependencies([x]):
             seed = self.noise_seed(training)
@@ -449,9 +444,9 @@ class GAN(GenerativeModel):
     ) -> tf.Tensor:
         """Return the loss of the generator, averaged over the batch.
 
-        If the attribute `paired` of the GAN loss is True, this loss compares each generated example
-        with one real example. The loss of a pair is then multiplied by the weight of the real
-        example. If `paired` is False, `sample_weight` is not used.
+        If the attribute `paired` of the GAN loss is True, the GAN loss compares each generated
+        example with one real example. The loss of the pair is then multiplied by the
+        `sample_weight` of the real example. If `paired` is False, `sample_weight` is not used.
         """
         logits = self._logits(generated, labels, training)
         what = f"`generator` of {type(self.loss).__name__}"

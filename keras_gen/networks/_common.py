@@ -155,7 +155,7 @@ def checked_filters(filters: Sequence[int] | None, default: tuple[int, ...]) -> 
     """Return `filters` as a tuple of ints, or `default` if `filters` is None.
 
     Raises:
-        ValueError: If `filters` is invalid.
+        ValueError: If `filters` is not a sequence of one or more positive integers.
     """
     if filters is None:
         return default

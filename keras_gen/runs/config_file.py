@@ -59,17 +59,18 @@ def to_yaml(config: RunConfig) -> str:
 def from_yaml(text: str, source: object) -> RunConfig:
     """Convert the text of a `config.yaml` to the settings of a run.
 
-    A missing field has its default value. There is one exception: an older `config.yaml` has no
-    field `filters`. Networks of images then have the filters that keras_gen used when the file was
-    written. A field that was renamed since version 0.1.0 is also accepted under its old name.
+    If a field is missing, the setting has its default value. The field `filters` is an exception,
+    because files of older versions do not have this field. If it is missing, the networks for
+    images have the filters that those versions used. If a field was renamed after version 0.1.0,
+    its old name is also accepted.
 
     Args:
         text: Content of the file.
         source: Name of the file, which is shown in error messages.
 
     Raises:
-        ValueError: If the text is not valid YAML, or names a kind of model that is not registered.
-            If a field is unknown or has an invalid value. The message names this field.
+        ValueError: If the text is not valid YAML. If the field `model` names an unknown kind of
+            model. If a field is unknown or has an invalid value. The message names this field.
 
     Example:
 

@@ -356,5 +356,5 @@ class RunFolder:
 
 
 def _without_folder(value: Any) -> Any:
-    """Return the last part of an absolute path. Return any other value unchanged."""
+    """Return only the name of the file or folder for an absolute path, else `value` itself."""
     return pathlib.Path(value).name if str(value).startswith("/") else value

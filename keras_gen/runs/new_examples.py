@@ -1,4 +1,4 @@
-"""Read the examples of `keras-gen score` from an .npz file, a folder or a table."""
+"""Read new examples for `keras-gen score` from an .npz file, a folder of images, or a table."""
 
 from __future__ import annotations
 

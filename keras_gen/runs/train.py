@@ -99,7 +99,7 @@ def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
         config: Expected configuration of the run. Default: None, no check of the configuration.
 
     Returns:
-        Path of the folder.
+        Path of the folder of the run.
 
     Raises:
         ValueError: If the folder contains no run, or if the run is finished. If another process is
@@ -344,7 +344,7 @@ def _fit_and_save(
 
 
 def _finish_table(model: Any, table: data.Table, folder: RunFolder) -> None:
-    """Calibrate the threshold of the anomaly scores on test rows, and write generated rows."""
+    """Calibrate the anomaly scores of a model on the test rows, and write generated rows."""
     model.calibrate(table.test)
     rows = table.to_frame(model.generate(_SAMPLED_ROWS, seed=model.seed))
     tables.write_frame(folder.samples_file(suffix=".csv"), rows)
@@ -408,11 +408,10 @@ def _recording_callbacks(
 def _before_sampling(
     config: RunConfig, train_data: tf.data.Dataset
 ) -> Callable[[GenerativeModel], None] | None:
-    """Return a function that prepares a model for the generation of samples, or None.
+    """Return a function that prepares a trained model for the generation of samples, or None.
 
-    For instance, the function fits a density to the latents of an autoencoder. The function calls
-    `after_fit`, which the recipe of this kind of model defines. The result is None if the recipe
-    has no `after_fit`.
+    For instance, the function fits a density to the latents of an autoencoder. For a kind of model
+    that needs no such preparation, the result is None.
     """
     after_fit = RECIPES[kind_of(config)].after_fit
     if after_fit is None:
@@ -435,9 +434,10 @@ def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:
 
 @contextlib.contextmanager
 def _hint_to_resume(folder: RunFolder) -> Iterator[None]:
-    """Add a note to an error in a `with` block, if the run can be resumed after this error.
+    """Add the Python call that resumes the run as a note to an error in a `with` block.
 
-    The note contains the Python call that resumes the run.
+    Only interrupts, `OSError` and `CheckpointError` get the note. After any other error, a resumed
+    run would probably fail again.
     """
     try:
         yield

@@ -149,7 +149,7 @@ def _compile(
 
 
 def fit_latent_density(model: RegularizedAutoencoder, data: np.ndarray | tf.data.Dataset) -> None:
-    """Fit a density to the latents of `data`. Then the model can generate samples."""
+    """Fit a density to the latents of `data`, so that the model can generate samples."""
     model.fit_latent_density(data)
 
 
