@@ -171,9 +171,9 @@ class IWAE(Objective):
         self.doubly_reparameterized = bool(doubly_reparameterized)
 
     def __call__(self, batch: Batch) -> Terms:
-        """Compute the loss, which is the importance-weighted bound with opposite sign.
+        """Compute the loss, which is the negative importance-weighted bound on log p(x).
 
-        The other terms, such as the KL divergence, are means over the samples.
+        The other terms, such as `kl_loss`, are means over the samples.
         """
         posterior = batch.posterior
         z = posterior.sample(self.num_samples, seed=batch.seed)

@@ -32,8 +32,8 @@ def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     covariance of a set. The source is Heusel et al. 2017, arXiv:1706.08500, equation 6. With
     features of the Inception network, the distance is called Fréchet Inception distance (FID). The
     distance is biased: with fewer rows, it is larger. Therefore compare two distances only if all
-    of their sets have the same number of rows. The distance between two halves of the real data is
-    a useful baseline.
+    four sets have the same number of rows. The distance between two halves of the real data is a
+    useful baseline.
 
     Args:
         a: First set of features, `[n, d]`, at least two rows.

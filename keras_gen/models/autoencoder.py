@@ -402,7 +402,7 @@ class RegularizedAutoencoder(AnomalyDetector):
         return per_feature()
 
     def score_functions(self, x: TensorLike, condition: TensorLike | None = None) -> ScoreFunctions:
-        """Return functions that compute `score(x)` and `score_per_feature(x)` without extra work.
+        """Return a function that computes `score(x)`, and one for `score_per_feature(x)`.
 
         Both functions use the same reconstruction of `x`, which is computed only once.
 

@@ -594,7 +594,7 @@ class GenerativeModel(MultiWorkerModel):
         y_pred: tf.Tensor | None,
         sample_weight: tf.Tensor | None = None,
     ) -> dict[str, tf.Tensor]:
-        """Update the metrics that the user passed to `compile`, and return all metrics by name.
+        """Update the metrics that the user passed to `compile`, and return all metric values.
 
         These metrics compare the prediction `y_pred` with the target `y`. If `y` is None, the
         target is the data `x`.

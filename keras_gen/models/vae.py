@@ -208,7 +208,7 @@ class VAE(AnomalyDetector):
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Compute the objective and its terms on one batch, and return the logs.
 
-        Every evaluation of the same data uses the same noise to sample latents.
+        If the same data are evaluated again, the latents are sampled with the same noise.
         """
         batch = self.unpack(data)
         return self._logs(batch, self._terms(batch, training=False))
@@ -381,7 +381,7 @@ class VAE(AnomalyDetector):
     def score_functions(
         self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16
     ) -> ScoreFunctions:
-        """Return functions that compute `score(x)` and `score_per_feature(x)` without extra work.
+        """Return a function that computes `score(x)`, and one for `score_per_feature(x)`.
 
         Both functions use the same samples of z, which are decoded only once.
 

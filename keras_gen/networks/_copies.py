@@ -36,8 +36,8 @@ def call_network(
 ) -> tf.Tensor:
     """Call a network on `x`, and on the labels if the network has an input for labels.
 
-    For zero examples, the network itself is not called outside of a graph, because a convolution of
-    oneDNN would return the wrong shape.
+    In eager mode, zero examples are a special case, because a convolution of oneDNN would return
+    the wrong shape. The function then returns an empty tensor of the right shape.
     """
     inputs = network_inputs(network, x, condition)
     if tf.executing_eagerly() and not training and np.shape(x)[:1] == (0,):

@@ -356,5 +356,5 @@ class RunFolder:
 
 
 def _without_folder(value: Any) -> Any:
-    """Return only the name of the file or folder for an absolute path, else `value` itself."""
+    """If `value` is an absolute path, return only its last part. Otherwise, return `value`."""
     return pathlib.Path(value).name if str(value).startswith("/") else value

@@ -34,8 +34,8 @@ def create_strategy(name: Literal["single", "mirrored", "multiworker"]) -> tf.di
             workers that the environment variable `TF_CONFIG` lists.
 
     Raises:
-        ValueError: For `"multiworker"`, if `TF_CONFIG` is missing or invalid, or if the port of
-            this worker is in use. If another worker does not start within 300 seconds.
+        ValueError: Only for `"multiworker"`: if `TF_CONFIG` is missing or invalid, if the port of
+            this worker is in use, or if another worker does not start within 300 seconds.
     """
     if name == "mirrored":
         return tf.distribute.MirroredStrategy()

@@ -351,5 +351,5 @@ class _TextOf:
 
 
 def source_of(path: PathLike) -> pathlib.Path:
-    """Return the path of a table. The name `"penguins"` stands for a file in the package."""
+    """Return the path of a table file. For `"penguins"`, it is a file in this package."""
     return PENGUINS if str(path) == "penguins" else pathlib.Path(path)

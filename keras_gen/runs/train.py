@@ -96,7 +96,7 @@ def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
 
     Args:
         run: Folder of the training run, such as `runs/vae`.
-        config: Expected configuration of the run. Default: None, no check of the configuration.
+        config: Expected configuration of the run. If None (default), it is not checked.
 
     Returns:
         Path of the folder of the run.
@@ -183,7 +183,7 @@ def describe(config: RunConfig) -> str:
 
 
 def _time_steps(model: GenerativeModel, train_data: tf.data.Dataset) -> tuple[float, float]:
-    """Return `(seconds of the first training step, median seconds of the later steps)`."""
+    """Return the seconds of the first training step, and the median seconds of later steps."""
     times = [time.perf_counter()]
     clock = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
@@ -344,7 +344,7 @@ def _fit_and_save(
 
 
 def _finish_table(model: Any, table: data.Table, folder: RunFolder) -> None:
-    """Calibrate the anomaly scores of a model on the test rows, and write generated rows."""
+    """Calibrate the anomaly scores on the test rows, and write generated rows to a .csv file."""
     model.calibrate(table.test)
     rows = table.to_frame(model.generate(_SAMPLED_ROWS, seed=model.seed))
     tables.write_frame(folder.samples_file(suffix=".csv"), rows)
@@ -436,8 +436,8 @@ def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:
 def _hint_to_resume(folder: RunFolder) -> Iterator[None]:
     """Add the Python call that resumes the run as a note to an error in a `with` block.
 
-    Only interrupts, `OSError` and `CheckpointError` get the note. After any other error, a resumed
-    run would probably fail again.
+    The note is added after an interruption, an `OSError` or a `CheckpointError`. After any other
+    error, a resumed run would probably fail again.
     """
     try:
         yield
