@@ -369,7 +369,7 @@ class Normal(Likelihood):
             * `"shared"`: one σ for all elements, a weight that is trained with the model.
             * `"optimal"`: one σ for all elements, which a formula computes (Rybkin et al. 2021,
               arXiv:2006.13202). In a training step, σ² is the mean squared error of the batch.
-              Outside of training, σ² is the running mean of the errors of the training steps.
+              Outside of training, σ² is the running mean of these values over the training steps.
               Prefer `"optimal"` to `"shared"`.
             * `"per_element"`: one σ per element, which depends on z. The last axis of the decoder's
               output contains first x̂, and then the values from which a softplus computes σ. Of the

@@ -277,9 +277,11 @@ class GAN(GenerativeModel):
     ) -> keras.callbacks.History:
         """Train the model, like `GenerativeModel.fit`, and warn if training has failed.
 
-        There are two warnings. One says that the generator has collapsed, so that it generates
-        almost equal examples. The other says that the discriminator classifies almost all examples
-        correctly.
+        There are two warnings, each given after an epoch:
+
+        - The generator has collapsed: over half of its examples have a near-duplicate in the batch.
+        - The discriminator classifies at least 99.9% of the real examples, and at least 99.9% of
+          the generated examples, correctly.
         """
         warning = CollapseWarning()
         if not isinstance(callbacks, keras.callbacks.CallbackList):

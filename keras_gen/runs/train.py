@@ -436,8 +436,8 @@ def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:
 def _hint_to_resume(folder: RunFolder) -> Iterator[None]:
     """Add the Python call that resumes the run as a note to an error in a `with` block.
 
-    The note is added after an interruption, an `OSError` or a `CheckpointError`. After any other
-    error, a resumed run would probably fail again.
+    The note is added after an interruption, an `OSError` or a `CheckpointError`. Other errors get
+    no note.
     """
     try:
         yield
