@@ -260,10 +260,10 @@ def coded_values(
     ordered: bool = False,
     dtype: str = "str",
 ) -> Values:
-    """Make the `Values` of a column from codes, and clean its text.
+    """Make the `Values` of a column from codes, and clean the texts of the column.
 
-    Spaces at the start and the end of a text are removed. Texts that are then equal get the same
-    code. The texts in `missing` become missing values.
+    Spaces at the start and the end of each text are removed. Texts that are equal afterwards get
+    the same code. Texts in `missing` get the code −1, which means a missing value.
 
     Args:
         codes: For each row, the index of the row's value in `distinct`. −1 means that the value is
@@ -271,7 +271,7 @@ def coded_values(
         distinct: The distinct values of the column.
         missing: Texts that stand for a missing value.
         ordered: Whether `distinct` has an order that the user chose.
-        dtype: Name of the dtype of the column.
+        dtype: Name of the dtype that the column has in pandas.
     """
     position: dict[Value, int] = {}
     lookup = np.full(len(distinct) + 1, -1)

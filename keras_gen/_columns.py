@@ -334,8 +334,9 @@ def decode_array(columns: Iterable[Column], array: Any) -> pandas.DataFrame:
 
     Args:
         columns: Columns of the table, such as `table.columns` or `model.likelihood.columns`.
-        array: Array of rows, with one array column per element of `columns` that is neither an
-            identifier nor constant. NaN means that an entry is missing.
+        array: Rows as the model receives or generates them. The array has the columns of the table
+            in the same order, without identifiers and constant columns. NaN means that an entry is
+            missing.
 
     Returns:
         The rows as a `DataFrame`.

@@ -103,7 +103,7 @@ def constructor_arguments(instance: object) -> dict[str, Any]:
 
 
 def constructor_call(instance: object) -> str:
-    """Return the constructor call that makes an equal object, as text for `__repr__`."""
+    """Return Python code that makes an equal object, such as `"LatentL2(weight=0.5)"`."""
     arguments = constructor_arguments(instance)
     positional, by_name = _call(type(instance), arguments)
     listed = [repr(value) for value in positional]
@@ -149,7 +149,7 @@ def _passed(
 
 
 def _is_kept(instance: object, name: str, passed: dict[str, Any]) -> bool:
-    """Return whether the attribute `name` of an object contains the constructor argument `name`.
+    """Return whether an object stores a constructor argument in the attribute of the same name.
 
     Args:
         instance: The object.

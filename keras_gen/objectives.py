@@ -64,8 +64,8 @@ class Objective(Serializable):
     """Base class of the objectives, the losses of a VAE.
 
     An objective computes a loss and a lower bound on log p(x) from the distributions of one batch.
-    A subclass must keep each constructor argument in an attribute of the same name. Keras then
-    saves the arguments with the model.
+    A subclass must store each constructor argument unchanged in the attribute of the same name.
+    Keras reads these attributes when it saves the model.
     """
 
     def __call__(self, batch: Batch) -> Terms:

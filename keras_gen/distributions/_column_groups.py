@@ -149,17 +149,17 @@ class Normals(Group):
         return self.in_units(parameters, tf.sqrt(tf.convert_to_tensor(self.variance)))
 
     def fitted(self, parameters: tf.Tensor, x: tf.Tensor, observed: tf.Tensor) -> Distribution:
-        """Return the distributions of the columns in a training step.
+        """Return the distributions of the columns for the loss of a training step.
 
         If `scale` is `"optimal"`, the variance σ² of a column is the mean squared error of its
-        observed entries in the batch, in standardized units. This σ minimizes the loss. Therefore
-        no gradient needs to flow through σ (Rybkin et al. 2021, arXiv:2006.13202).
+        observed entries in the batch, in standardized units. No gradient flows through σ, because
+        this σ already minimizes the loss (Rybkin et al. 2021, arXiv:2006.13202).
 
         Args:
             parameters: The decoder's output for this group, `[samples, batch, parameter_size]`.
-            x: Entries of the batch, `[batch, number of columns]`, without NaN.
-            observed: Bool `[batch, number of columns]`. False for an entry that is missing in the
-                data.
+            x: Entries of the batch, `[batch, number of columns]`. NaN has been replaced by a
+                number.
+            observed: Bool `[batch, number of columns]`. False for each missing entry.
         """
         if self.scale != "optimal":
             return self.distribution(parameters)

@@ -125,7 +125,7 @@ def scores(
     """Compute the anomaly score of each example, and how much each element adds to the score.
 
     Args:
-        model: A model with `score_and_features`.
+        model: A model with the method `score_and_features`.
         x: Examples `[n, *data_shape]`, n ≥ 1.
         condition: Labels `[n]` if the model is conditional. Default: None.
 

@@ -81,10 +81,10 @@ class LogLikelihood:
         """Amount in nats by which `mean` is expected to be below the exact mean log p(x).
 
         The estimate is the logarithm of a mean over samples. By Jensen's inequality, it is too low
-        on average. The bias is computed by Richardson extrapolation from three estimates: with a
-        quarter, with half, and with all of the samples. The extrapolation assumes that the bias is
-        proportional to K^−r, where K is the number of samples. The three estimates also determine
-        r, which is limited to at most 1.
+        on average. The bias is computed by Richardson extrapolation from three estimates of log
+        p(x): with a quarter, with half, and with all of the samples. The extrapolation assumes that
+        the bias is proportional to K^−r, where K is the number of samples. The exponent r is
+        computed from the same three estimates, and is at most 1.
         """
         return self._bias_and_error[0]
 
@@ -302,8 +302,7 @@ def _estimates(log_weights: tf.Tensor, counts: Sequence[int]) -> _Estimates:
 
     Args:
         log_weights: log(p(x | z) p(z) / q(z | x)) for each sample z, `[batch, samples]`.
-        counts: Numbers of samples. For each number, log p(x) is estimated from this number of
-            samples.
+        counts: Numbers of samples. There is one estimate of log p(x) for each of these numbers.
     """
     log_weights = np.asarray(log_weights, np.float64)
     largest = log_weights.max(axis=1, keepdims=True)

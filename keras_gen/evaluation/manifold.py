@@ -92,8 +92,8 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
             Default: 5.
 
     Raises:
-        ValueError: If the shapes are not `[n, d]` and `[m, d]`, if a set has too few rows, or if a
-            value is NaN or infinite. If `k` is not a positive integer.
+        ValueError: If the shapes are not `[n, d]` and `[m, d]`, if a set has at most `k` rows, or
+            if a value is NaN or infinite. If `k` is not a positive integer.
 
     Example:
 

@@ -73,10 +73,10 @@ class CollapseWarning(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def around(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Let every step count near-duplicates again after `fit`, even if `fit` raises an error.
+        """After `fit`, reset `near_duplicate_step` of the model, also if `fit` raises an error.
 
-        During `fit`, only one step per epoch counts near-duplicates. If this choice remained after
-        an interrupted `fit`, `train_on_batch` would report no near-duplicates.
+        During `fit`, near-duplicates are counted in only one step per epoch. After the reset, each
+        call of `train_on_batch` counts them again.
 
         Args:
             model: The GAN.

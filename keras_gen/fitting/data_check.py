@@ -155,17 +155,16 @@ class DataCheck:
         return x, labels
 
     def in_pipeline(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """Return the data set with a check of the values of each batch.
+        """Return a data set that checks the shape, dtype and values of each batch when it is read.
 
-        A training step that the compiler XLA compiles cannot check values. Therefore the data set
-        checks the values before such a step.
+        Use it for a training step that XLA compiles, because such a step cannot check values.
 
         Args:
             dataset: Batches `x`, `(x, y)` or `(x, y, sample_weight)`.
 
         Raises:
             ValueError: If the data have the wrong shape or dtype. Invalid values raise an error
-                later, when the data set is read inside the context manager `step_errors`.
+                only when the data set is read.
         """
 
         def checked(*batch: Any) -> Any:
@@ -390,9 +389,9 @@ class DataCheck:
     def for_noisy_inputs(self) -> DataCheck:
         """Return a `DataCheck` for the inputs of an autoencoder, which can contain added noise.
 
-        If the data have a bounded range, such as [0, 1], noisy inputs can lie outside this range,
-        by at most the width of the range. So the range [0, 1] becomes [−1, 2], which accepts noisy
-        images, but not pixels from 0 to 255.
+        If the data have a bounded range, the inputs can lie outside this range by at most the width
+        of the range. For instance, [0, 1] becomes [−1, 2]. This range accepts noisy images, and
+        refuses pixels from 0 to 255.
         """
         check = copy.copy(self)
         if np.ndim(self.low) == 0 and math.isfinite(self.high - self.low):

@@ -73,8 +73,8 @@ def fuse(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """Make Keras's Adam update each variable with one fused TensorFlow operation.
 
     Use this function only for training on a single device. The update rule of Adam, its saved
-    arguments and its saved variables stay the same. The relative difference from the updates of
-    Keras is about 1e-5, because 1 − β₂ᵗ is rounded differently.
+    arguments and its saved variables stay the same. Because of rounding, the relative difference
+    from the updates of Keras is about 1e-5.
 
     Args:
         optimizer: Any Keras optimizer. Only `keras.optimizers.Adam` without `amsgrad` is changed.

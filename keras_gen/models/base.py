@@ -438,8 +438,8 @@ class GenerativeModel(MultiWorkerModel):
                 `(x, labels)` or `(x, labels, sample_weight)`.
 
         Returns:
-            A `CheckedBatch`. In a TensorFlow graph, an operation that uses the field `target` runs
-            only after the values have been checked.
+            A `CheckedBatch`. In a TensorFlow graph, operations that use its field `target` run only
+            after the check of the values.
 
         Raises:
             ValueError: If `x` or the target has the wrong shape, dtype or values. If labels are

@@ -1,4 +1,4 @@
-"""Check the networks that a user passes to a model, and read properties from their layers."""
+"""Check the networks that a user passes to a model, and find their last activations."""
 
 from __future__ import annotations
 

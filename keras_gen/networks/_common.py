@@ -66,7 +66,8 @@ def logit_network(
         inputs: Input of the network.
         x: Features `[batch, ...]`, computed from `inputs`.
         num_classes: Number of classes, or None for a network without labels.
-        wrap: Function that is applied to each layer with weights, such as `spectral`.
+        wrap: Function that receives each new layer with weights, and returns the layer to use
+            instead, for instance with spectral normalization.
     """
     features = layers.Flatten(dtype="float32")(x)
     logit = wrap(layers.Dense(1, dtype="float32"))(features)

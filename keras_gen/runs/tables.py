@@ -261,11 +261,10 @@ class RowsFile:
         """Write all columns and rows to a new file, with missing entries filled in.
 
         Args:
-            path: The new file. If both files are text files, observed entries are copied unchanged.
-                The new file then has the header, separator, encoding and decimal sign of the old
-                file.
-            complete: The rows with all missing entries filled in. This array has all columns except
-                constants and identifiers.
+            path: The new file. If the old and the new file are text files, the new file is a copy
+                of the old file, except for the filled entries.
+            complete: The rows without missing entries, in the form of the attribute `array`:
+                without constant columns and identifiers.
         """
         import pandas
 

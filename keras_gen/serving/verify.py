@@ -66,12 +66,12 @@ def verify(folder: PathLike) -> Verification:
     """Check that a published SavedModel is undamaged, and computes the same as the Keras model.
 
     The SavedModel runs in a separate process that cannot import keras_gen. A signature is a
-    function that the server offers. For each signature, `publish` stored an example of its inputs
-    with three rows, and the outputs that the Keras model computes from the example. `verify` calls
-    each signature with the three rows together, with each row alone, with the three rows twice, and
-    with no row. The outputs must equal the outputs of the Keras model. The largest allowed
-    difference is 1e-4, or 1e-2 if any layer computes in 16 bits. For numbers above 1, the
-    difference is relative. The pixels of PNG files may differ by a further 1/255.
+    function that the server offers. For each signature, `publish` stored an input with three rows,
+    and the outputs that the Keras model computes from this input. `verify` calls each signature
+    with the three rows together, with each row alone, with six rows (each row twice), and with no
+    row. The outputs must equal the outputs of the Keras model. The largest allowed difference is
+    1e-4, or 1e-2 if any layer computes in 16 bits. For numbers above 1, the difference is relative.
+    The pixels of PNG files may differ by a further 1/255.
 
     The function also checks the graph. Each stored weight must be used by a signature. No operator
     may call Python or sample from a random state. The graph must not contain a path on the machine
