@@ -238,7 +238,7 @@ def encode_frame(
 ) -> np.ndarray:
     """Convert the rows of a `DataFrame` to the array that a model of the table receives.
 
-    The columns of `frame` can have any order. `frame` needs no identifiers and no constant columns.
+    The columns of `frame` can have any order. Constant columns and identifiers can be omitted.
     Columns that are not in `columns` are ignored. An entry is missing if it is NaN, None,
     `pandas.NA` or an empty text.
 
@@ -254,12 +254,12 @@ def encode_frame(
             contains the index of the row.
 
     Returns:
-        A float32 array with one row per row of `frame`. It has one column per element of `columns`
-        that is neither an identifier nor constant. A missing entry is NaN.
+        A float32 array with one row per row of `frame`. The array has the columns of the table in
+        the order of `columns`, without identifiers and constant columns. A missing entry is NaN.
 
     Raises:
-        ValueError: If `frame` lacks a column that the array needs, or if an entry is invalid for
-            the kind of its column. The message names the source, the row and the column.
+        ValueError: If `frame` lacks a column of the array, or if an entry is invalid for its
+            column. The message names the source, the row and the column.
 
     Example:
         >>> import pandas

@@ -135,10 +135,10 @@ class MultiWorkerModel(keras.Model):
             return self._symbolic_build(data_batch=batch)
 
     def _make_function(self, step_function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Make the function that runs a step, with logs of shape `(1,)` instead of scalars.
+        """Make the function that runs a step. Its logs have the shape `(1,)` instead of `()`.
 
-        Keras averages the logs of the workers along the first axis. This average fails for scalars,
-        because a scalar has no axis.
+        With several workers, Keras averages the logs along the first axis, which a scalar does not
+        have.
         """
         if not _NEEDS_REPAIR or not several_workers(self.distribute_strategy):
             return super()._make_function(step_function)

@@ -43,19 +43,18 @@ def serving_endpoints(
 ) -> dict[str, Endpoint]:
     """Prepare the functions of a model for a SavedModel, so that they also accept empty batches.
 
-    Each function is described by an endpoint, which is a pair `(function, specs)`. The function
-    takes and returns tensors. `specs` is a list with the `tf.TensorSpec` of each argument.
+    An endpoint is a pair `(function, specs)`. The function takes and returns tensors. `specs` is a
+    list with the `tf.TensorSpec` of each argument.
 
     Args:
-        signatures: Endpoints of the model by name. Their functions do not have to accept empty
-            batches.
+        signatures: Endpoints of the model by name.
         data_shape: Shape of one example, such as `(28, 28, 1)`.
         value_range: Smallest and largest value of the data.
         png: Whether to add an endpoint `NAME_bytes` for each endpoint NAME. The added endpoint
             receives and returns images as PNG files. Default: False.
         example: A valid example of shape `data_shape`, or one number that is valid for all
             elements. If an endpoint receives an empty batch, it processes this example instead, and
-            then removes the results of the example from the outputs. Default: 0.
+            returns empty outputs. Default: 0.
 
     Returns:
         Endpoints of the SavedModel by name.

@@ -201,10 +201,7 @@ def _variable_arguments(
 
 
 def _names_in_bases(cls: type) -> list[str]:
-    """Return the names of the positional parameters of the constructors of the base classes.
-
-    A constructor of `cls` with the parameter `*args` can pass `*args` on to these parameters.
-    """
+    """Return the names of the positional arguments that a constructor can pass to base classes."""
     with_constructor = [base for base in cls.__mro__ if "__init__" in vars(base)]
     names: list[str] = []
     for base in with_constructor[1:]:

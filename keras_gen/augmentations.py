@@ -89,7 +89,7 @@ class DiffAugment(Serializable):
         self.data_range = (float(data_range[0]), float(data_range[1]))
 
     def __call__(self, x: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """Return the changed images, with the shape and the dtype of `x`.
+        """Return randomly changed images, with the shape and the dtype of `x`.
 
         Args:
             x: Images `[batch, height, width, channels]`.

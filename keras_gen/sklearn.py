@@ -87,7 +87,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         self.random_state = random_state
 
     def fit(self, X: Any, y: Any = None) -> Self:
-        """Train a new model, and compute `offset_`.
+        """Train a new model, and compute `offset_`, the threshold of `score_samples`.
 
         Args:
             X: Rows `[n, columns]`, an array or a `DataFrame`. They may contain anomalies.

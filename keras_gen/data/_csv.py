@@ -466,9 +466,9 @@ class CsvFile:
             texts: Names of the columns to read as text.
 
         Returns:
-            The values of each column by name. None if pandas must parse the block. This is the case
-            if pyarrow is not installed, if the block contains quotation marks, or if pyarrow and
-            pandas could read the block differently.
+            The values of each column by name. The result is None if pyarrow is not installed, or
+            could read the block differently than pandas. For instance, the block may contain
+            quotation marks.
         """
         if len(self.separator) != 1 or self.skip_space or b'"' in content:
             return None
@@ -654,7 +654,7 @@ def _has_fractions(columns: dict[str, Values]) -> bool:
 def _look_like_numbers(values: Sequence[object]) -> bool:
     """Return whether at least half of the first 1,000 values look like numbers.
 
-    Such a value consists of digits, signs, points, commas, apostrophes and spaces.
+    For instance, `1'000,5` and `-2e-3` look like numbers.
     """
     sample = [str(value) for value in values[:1000]]
     matches = [re.fullmatch(rf"[+-]?[\d.,{_SPACES}]*\d[\d.,]*([eE][+-]?\d+)?", v) for v in sample]
@@ -773,9 +773,9 @@ def _count_decimal_signs(body: list[list[str]]) -> tuple[int, int]:
 
 
 def _can_start_with_zero(content: bytes, separator: int) -> bool:
-    """Return whether a field may start with `0x`, or with 0 and a second digit.
+    """Return whether a field may start with `0x` or with 0 and a digit, such as `007`.
 
-    The check is quick. True does not mean that there is such a field.
+    If the result is False, there is no such field. If it is True, there may be one.
 
     Args:
         content: Content of the file as bytes.

@@ -317,9 +317,9 @@ class ColumnStatistics:
             self.in_training.clear()
 
     def _add_logarithms(self) -> None:
-        """Add the logarithms of the training numbers in the newest block to `log_moments`.
+        """Add the logarithms of the newest block of training numbers to `log_moments`.
 
-        For the last block of a table, this method is called only if the logarithms are needed.
+        Numbers that are not positive have no logarithm. Then `log_moments` stays unchanged.
         """
         if self.pending is not None and self.low > 0 and self.kind in (None, "positive"):
             self.log_moments.add(np.log(self.pending))
@@ -467,7 +467,7 @@ class ColumnStatistics:
         return tuple(sorted(values, key=str if 0 < texts < len(values) else None))
 
     def _natural(self, value: Value) -> Value:
-        """Convert a float to an int, if all numbers of the column are whole numbers."""
+        """Return a float as an int, if all numbers of the column are whole numbers."""
         if isinstance(value, float) and self.whole and value.is_integer():
             return int(value)
         return value

@@ -27,8 +27,8 @@ def as_arrays(
         weights are omitted.
 
     Raises:
-        ValueError: If the data set is empty, if its elements have another structure, or if the data
-            set repeats without end and `count` is None.
+        ValueError: If the data set is empty or has no batches of this form. Also if `count` is
+            None, although the data set repeats without end.
 
     Example:
         >>> dataset = tf.data.Dataset.from_tensor_slices(([0.5, 0.25, 1.0], [0, 1, 0])).batch(2)
@@ -197,12 +197,12 @@ def _to_datasets(train: LabeledArray, test: LabeledArray) -> Splits:
 
 
 def _to_dataset(examples: LabeledArray, binary: bool) -> tf.data.Dataset:
-    """Convert examples to a data set. Images without a channel axis get a channel axis of size 1.
+    """Convert examples to a data set. Images `[n, height, width]` get a channel axis of size 1.
 
     Args:
         examples: Examples of any numeric dtype.
-        binary: Whether all values are at most 1. If True, integers are the values 0 and 1. If
-            False, integers are pixels with values from 0 to 255 (uint8) or 65,535 (uint16).
+        binary: Whether integers are 0 and 1. If False, integers are pixels from 0 to 255 (uint8) or
+            from 0 to 65,535 (uint16).
     """
     x = examples.x
     if x.dtype == bool or (binary and x.dtype.kind in "iu"):

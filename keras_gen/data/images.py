@@ -577,9 +577,8 @@ def _read_plain(
 def _read_pixels(file: str, shape: tuple[int, int, int], background: Color) -> np.ndarray:
     """Return an image as uint8 pixels `[height, width, channels]`.
 
-    TensorFlow calls this function. If the function raises an error, TensorFlow raises an error of
-    its own with a longer message. The original message is marked, so that `reading_errors` finds it
-    in the longer message.
+    TensorFlow calls this function, and adds text to the message of an error. Therefore the original
+    message is marked, so that `reading_errors` can extract it.
     """
     height, width, channels = shape
     try:

@@ -273,7 +273,7 @@ def _check_image_size(image_size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _with_size(splits: Splits, image_size: tuple[int, int] | None) -> Splits:
-    """Scale the images of an .npz file to the height and width `image_size`.
+    """Resize images from an .npz file to `image_size`, which is `(height, width)`.
 
     Examples that are not images are returned unchanged.
     """

@@ -161,8 +161,8 @@ class Table:
                 the entry as missing.
 
         Returns:
-            A float32 array with one row per row of `frame`, and with the columns of `train`. NaN
-            means that an entry is missing.
+            A float32 array with one row per row of `frame`. The array has no constant columns and
+            no identifiers. NaN means that an entry is missing.
 
         Raises:
             ValueError: If a column is missing, or if an entry is invalid for its column.
@@ -180,7 +180,8 @@ class Table:
                 `"missing"` treats the entry as missing.
 
         Returns:
-            A float32 array with the columns of `train`. NaN means that an entry is missing.
+            A float32 array without constant columns and identifiers. NaN means that an entry is
+            missing.
         """
         return read_rows(source, self.columns, unseen)
 
@@ -336,8 +337,8 @@ def read_rows(
         header: Whether the first line of a text file contains names. Default: inferred.
 
     Returns:
-        The array that the model receives, float32 with one row per row of `source`. The array has
-        no constant columns and no identifiers. NaN means that an entry is missing.
+        The array that the model receives: float32, one row per row of `source`. The array has no
+        constant columns and no identifiers. NaN means that an entry is missing.
 
     Raises:
         ValueError: If the source is invalid, if a column is missing, or if an entry is invalid for

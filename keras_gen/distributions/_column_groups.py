@@ -83,7 +83,7 @@ class Group:
         return tf.cast(distribution.sample(number, seed=seed), tf.float32)
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return the mean of each column of numbers, or the probability of each category.
+        """Return the mean of each column. For columns of categories, return all probabilities.
 
         The shape of the result is `[..., expectation_size]`.
         """
@@ -246,7 +246,7 @@ class NegativeBinomials(Group):
         self.log_dispersion = np.float32(np.log(np.clip(mean**2 / excess, 1e-3, 1e4)))
 
     def add_weights(self, add_weight: AddWeight) -> None:
-        """Make one trainable dispersion r per column, if the decoder does not output r."""
+        """Make a trainable dispersion r for each column, unless the decoder outputs r."""
         if not self.decoded:
             self.raw_dispersion = add_weight((self.size,), "zeros", name="raw_dispersion")
 
@@ -302,9 +302,9 @@ class Mixtures(Group):
         return tfd.MixtureSameFamily(tfd.Categorical(logits=logits), self.of_components())
 
     def of_components(self) -> Distribution:
-        """Return the distributions of the components as one `tfd.Distribution`.
+        """Return the distributions of all mixture components as one `tfd.Distribution`.
 
-        Its batch shape is `[number of columns, K]`.
+        Its batch shape is `[number of columns, K]`, where K is the number of components per column.
         """
         raise NotImplementedError
 
@@ -369,11 +369,8 @@ class DiscretizedLogisticMixtures(Mixtures):
     def log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
         """Return log P(x) of each column, `[..., number of columns]`.
 
-        P(x) is the probability of an interval. Let a and b be the ends of this interval, minus the
-        location of a component, and divided by its scale. Under this component, the probability is
-        sigmoid(b) − sigmoid(a). The method computes this difference as
-        sigmoid(b) sigmoid(−a) (1 − e^(a − b)). The logarithm of this product is finite even if the
-        interval is narrow.
+        For a logistic distribution, P(x) is a difference of two sigmoids, which rounding could make
+        0. Therefore sigmoid(b) − sigmoid(a) is computed as sigmoid(b) sigmoid(−a) (1 − e^(a − b)).
         """
         components = distribution.components_distribution
         x = x[..., None]
@@ -456,10 +453,9 @@ class _Components:
 def _ends(column: Column) -> tuple[float, float]:
     """Return the smallest and the largest entry of a column, on the scale of the components.
 
-    For a count x, this scale is log(1 + x). Real numbers, and the logarithms of positive numbers,
-    are standardized: their mean is subtracted, and the result is divided by their standard
-    deviation. If the smallest or largest entry is not known, three standard deviations from the
-    mean are returned instead.
+    The scale of a count x is log(1 + x). Real numbers and the logarithms of positive numbers are
+    standardized. If an end is not stored in `column`, three standard deviations from the mean
+    replace it.
     """
     low, high = column.minimum, column.maximum
     if column.kind == "count":

@@ -164,8 +164,8 @@ class Columns(Likelihood):
     def expectation(self, distribution: Distribution) -> tf.Tensor:
         """Return the mean of each column of numbers, and the probability of each category.
 
-        The result has the shape `[..., m]`, where m is the number of means and probabilities per
-        row.
+        The result has the shape `[..., m]`. For instance, m is 5 for two columns of numbers and a
+        column with three categories.
         """
         values = [
             group.expectation(of_group)
@@ -189,7 +189,10 @@ class Columns(Likelihood):
         return tf.gather(tf.concat(values, axis=-1), self._order, axis=-1)
 
     def filled(self, x: tf.Tensor) -> tf.Tensor:
-        """Replace each NaN in rows by an entry of its column for which log p is finite."""
+        """Replace each missing entry (NaN) by a typical entry of its column.
+
+        Then log p of the entry is finite.
+        """
         fill = np.array([column.typical for column in self.modeled], np.float32)
         return tf.where(tf.math.is_nan(x), fill, x)
 

@@ -123,8 +123,9 @@ class Likelihood(SerializableLayer):
     def __repr__(self) -> str:
         """Return the constructor call that makes an equal layer, without `missing=False`.
 
-        Checkpoints contain this text. Version 0.1.0 had no argument `missing`. Therefore the text
-        in a checkpoint of version 0.1.0 equals the text of a layer with `missing=False`.
+        A resumed training compares this text with the text in the checkpoint. In version 0.1.0, the
+        argument `missing` did not exist. So its checkpoints contain the text without
+        `missing=False`.
         """
         return super().__repr__().replace(", missing=False", "")
 
@@ -178,11 +179,11 @@ class Likelihood(SerializableLayer):
         return self.estimate(self.expectation(distribution))
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return the values from which `estimate` computes an example, by default the mean.
+        """Return expectations under p(x | z), by default the mean.
 
-        Each value must be an expectation under p(x | z). `VAE.impute` averages the values over
-        several latents z, with one weight per z. The result is the expectation under the weighted
-        mixture of the distributions p(x | z).
+        `VAE.impute` averages these expectations over several latents z, each with a weight. Then
+        `estimate` computes an example from the averages. Therefore each returned value must be the
+        expectation of some function of x.
         """
         return distribution.mean()
 

@@ -61,8 +61,8 @@ class Posterior(SerializableLayer):
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
         """Return a dictionary of tensors that describe each posterior.
 
-        By default, the keys are `mean` and `scale`, the standard deviation. The function `encode`
-        of an exported model returns these tensors.
+        By default, the keys are `mean` and `scale`. The tensor `scale` is the standard deviation.
+        The function `encode` of an exported model returns this dictionary.
         """
         return {"mean": distribution.mean(), "scale": distribution.stddev()}
 

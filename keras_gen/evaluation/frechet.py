@@ -81,7 +81,7 @@ def kernel_distance(
         a: First set of features, `[n, d]`, at least two rows.
         b: Second set of features, `[m, d]`, at least two rows.
         num_subsets: Number of pairs of random subsets. Each pair has one subset of `a` and one of
-            `b`. The result is the mean of the estimates from all pairs. Default: 100.
+            `b`. `value` is the mean of the estimates from all pairs. Default: 100.
         subset_size: Number of rows per subset, sampled without replacement. If the smaller set has
             fewer rows, a subset has as many rows as the smaller set. Default: half of the rows of
             the smaller set, but at most 1,000.

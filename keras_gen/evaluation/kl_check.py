@@ -151,10 +151,10 @@ def has_closed_form_kl(vae: VAE, x: np.ndarray, condition: np.ndarray | None = N
 
 
 def z_score(differences: np.ndarray) -> float:
-    """Return the mean of the differences, divided by the standard error of this mean.
+    """Divide the mean of `differences` by the standard error of this mean.
 
-    1e-5 nats are added to the standard error, because rounding alone can cause a mean difference of
-    1e-5 nats.
+    Before the division, 1e-5 nats are added to the standard error. Otherwise rounding errors could
+    cause a large z-score.
 
     Args:
         differences: Differences `[n]` in nats, at least two.

@@ -58,11 +58,11 @@ def latents(
 def tsne(latents: npt.ArrayLike, seed: int = 0) -> np.ndarray:
     """Compute two coordinates per example from its latents, with t-SNE.
 
-    t-SNE (van der Maaten & Hinton 2008) places neighbours close together. Distances between groups
-    of points have little meaning. The optimization starts from the first two principal components
-    of the latents. If each example has only two latents, the latents are returned unchanged. If
-    each example has one latent, this latent is the first coordinate, and the second coordinate is
-    0.
+    t-SNE (van der Maaten & Hinton 2008) places similar latents close together. Distances between
+    groups of points have little meaning. The optimization starts from the first two principal
+    components of the latents. If each example has only two latents, the latents are returned
+    unchanged. If each example has one latent, this latent is the first coordinate, and the second
+    coordinate is 0.
 
     Args:
         latents: Latents `[n, latents]` of at least 5 examples.

@@ -281,9 +281,10 @@ def _log_weights(
 
 
 class _Estimates(NamedTuple):
-    """Estimates for the examples of a batch. The last axis of each array is the batch.
+    """Estimates of log p(x) and of related quantities, for the examples x of a batch.
 
-    The estimates are computed from the log-weights log(p(x | z) p(z) / q(z | x)) of samples z.
+    They are computed from the log-weights log(p(x | z) p(z) / q(z | x)) of samples z. The last axis
+    of each array is the batch.
     """
 
     by_count: np.ndarray

@@ -154,7 +154,7 @@ class _Reference:
         return cls(features, extractor, real_fid, protocol)
 
     def compare(self, model: GenerativeModel, seed: int) -> dict[str, float]:
-        """Generate samples with a model, and return scores that compare them with real images."""
+        """Generate samples with a model, and return their scores by name."""
         samples = generate_samples(model, len(self.features), seed)
         generated = self.extractor(samples)
         distance = kernel_distance(self.features, generated, seed=seed)

@@ -176,8 +176,9 @@ def _rounded(columns: Sequence[Column], rows: np.ndarray) -> np.ndarray:
 def _features(columns: Sequence[Column], rows: np.ndarray) -> np.ndarray:
     """Convert rows of a table to vectors for nearest neighbors and classifiers.
 
-    Numbers are standardized. A category becomes a one-hot vector, divided by √2, so that the
-    distance of two different categories is 1. Missing entries become 0.
+    Numbers are standardized. A missing number becomes 0, the mean. A category becomes a one-hot
+    vector, divided by √2, so that the distance of two different categories is 1. A missing category
+    becomes a vector of zeros.
     """
     parts = []
     for index, column in enumerate(columns):

@@ -307,15 +307,15 @@ class DataCheck:
             return tf.identity(values)
 
     def check_form(self, name: str, values: Any) -> None:
-        """Check that `values` is one array of floats with the shape of the data.
+        """Check that `values` is one array of floats, whose rows have the shape of one example.
 
         Args:
-            name: Name of `values` in error messages. If the name is `y`, the message about a wrong
-                shape also says what to do with labels.
+            name: Name of the argument for error messages, such as `x` or `y`.
             values: An array, a tensor or a `tf.TensorSpec`.
 
         Raises:
-            ValueError: If `values` is several arrays, or has the wrong shape or dtype.
+            ValueError: If `values` is a list, a tuple or a dictionary, or has the wrong shape or
+                dtype.
         """
         if isinstance(values, (dict, list, tuple)):
             raise ValueError(

@@ -88,9 +88,9 @@ class AnomalyDetector(GenerativeModel):
           scores of `x`, or slightly below the lowest score, or equal to the highest score.
 
         If you choose none of the three, `quantile` is 0.99. A score that is NaN counts as infinite.
-        The `.keras` file contains the threshold. With a threshold, the exported function `score`
-        also returns `anomaly`. If you compile an autoencoder with another loss later, the threshold
-        is removed.
+        The `.keras` file contains the threshold. If the model has a threshold when it is exported,
+        the exported function `score` also returns `anomaly`, the result of `is_anomaly`. If you
+        compile an autoencoder with another loss later, the threshold is removed.
 
         Args:
             x: An array, or a `tf.data.Dataset` of batches. For a conditional model, a batch of a
@@ -317,7 +317,7 @@ def _check_fraction(name: str, value: Any, example: float) -> None:
 def _checked_costs(
     false_alarm_cost: float | None, miss_cost: float | None, labelled: bool
 ) -> tuple[float, float] | None:
-    """Check the costs that `calibrate` receives. Return both costs, or None if no cost is given."""
+    """Check the two cost arguments of `calibrate`. Return both, or None if neither is given."""
     if false_alarm_cost is None and miss_cost is None:
         return None
     received = f"Received: false_alarm_cost={false_alarm_cost!r}, miss_cost={miss_cost!r}"
@@ -368,10 +368,10 @@ def _checked_labels(anomalies: TensorLike, number: int) -> np.ndarray:
 def _conformal_threshold(scores: np.ndarray, false_alarm_rate: float) -> float:
     """Return a threshold that a new score exceeds with at most the probability `false_alarm_rate`.
 
-    The threshold is the ⌈(n + 1)(1 − `false_alarm_rate`)⌉-th smallest of the n scores. The rank of
-    a new score among n + 1 exchangeable scores is uniform, if there are no ties. Therefore the new
-    score is above the k-th smallest of the n other scores with the probability (n + 1 − k) / (n +
-    1). Ties make this probability smaller.
+    The threshold is the ⌈(n + 1)(1 − `false_alarm_rate`)⌉-th smallest of the n scores. If there are
+    no ties, the rank of a new score among n + 1 exchangeable scores is uniform. Therefore the new
+    score exceeds the k-th smallest of the other n scores with probability (n + 1 − k) / (n + 1).
+    Ties make this probability smaller.
     """
     # A fraction has no rounding errors, so that 0.29 of 100 is 29.
     rate = fractions.Fraction(str(float(false_alarm_rate)))

@@ -478,9 +478,9 @@ class AutoencoderEnsemble(AnomalyDetector):
         return tf.math.divide_no_nan(of_features, share) @ self._in_column
 
     def score_functions(self, x: TensorLike, condition: TensorLike | None = None) -> ScoreFunctions:
-        """Return two functions that compute the score and the score per feature of `x`.
+        """Return two functions without arguments: one computes the scores of `x`, one per feature.
 
-        Both functions share one call of the networks.
+        `x` passes through the networks only once, although both functions use the outputs.
         """
         x = self._scored(x, condition)
         if tf.executing_eagerly() and len(x) > _PART:

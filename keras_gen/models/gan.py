@@ -46,10 +46,11 @@ class GAN(GenerativeModel):
     like the targets.
 
     The logs contain the losses of both networks. `real_accuracy` is the fraction of real examples
-    that the discriminator classifies correctly. `fake_accuracy` is the same for generated examples.
-    `duplicates` is the fraction of generated examples that are almost equal to another generated
-    example of their batch. If the number of steps per epoch is known, `fit` computes `duplicates`
-    in only one step of each epoch. `fit` warns if the logs show that training has failed.
+    that the discriminator classifies correctly. `fake_accuracy` is this fraction for generated
+    examples. `duplicates` is the fraction of generated examples that are almost equal to another
+    generated example of their batch. If the number of steps per epoch is known, `fit` computes
+    `duplicates` in only one step of each epoch. `fit` warns if the logs show that training has
+    failed.
 
     The GAN is conditional if the discriminator has an input `condition` for labels. Then the
     generator, the prior or both must also depend on labels. Pass the labels as in `fit(x, labels)`,
@@ -64,8 +65,8 @@ class GAN(GenerativeModel):
             size of the generator.
         averaged_generator: The EMA generator: a copy of the generator whose weights are an
             exponential moving average (EMA) of the generator's weights. If the GAN has an EMA
-            generator, generation, evaluation and export use the EMA generator. If None, `compile`
-            makes an EMA generator if you pass `ema_momentum`.
+            generator, generation, evaluation and export use it instead of the generator. If this
+            argument is None, `compile(ema_momentum=...)` makes an EMA generator. Default: None.
         seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, the seed is
             random.
         **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`.
@@ -251,11 +252,10 @@ class GAN(GenerativeModel):
 
     @property
     def near_duplicate_step(self) -> int | None:
-        """Number of the step in which near-duplicates are counted. None stands for every step.
+        """Index of the only training step that counts near-duplicates. None stands for all steps.
 
-        Near-duplicates are generated examples of a batch that are almost equal. The count takes
-        time. Therefore `fit` counts in only one step per epoch, if the number of steps per epoch is
-        known.
+        Near-duplicates are generated examples of a batch that are almost equal. To save time, `fit`
+        counts them in only one step per epoch, if the number of steps per epoch is known.
         """
         step = int(tf.convert_to_tensor(self._near_duplicate_step))
         return None if step == _EVERY_STEP else step
@@ -632,10 +632,7 @@ def _check_augment(augment: DiffAugment | None, data_shape: tuple[int, ...]) -> 
 def _common_num_classes(
     generator: keras.Model, discriminator: keras.Model, prior: Prior
 ) -> int | None:
-    """Return the number of classes, or None if the GAN is not conditional.
-
-    A GAN is conditional if its networks or its prior depend on labels.
-    """
+    """Return the number of classes, or None if neither the networks nor the prior use labels."""
     of_discriminator = num_classes_of(discriminator)
     generating = common_num_classes(generator=num_classes_of(generator), prior=prior.num_classes)
     if (generating is None) != (of_discriminator is None):

@@ -639,9 +639,8 @@ class VAE(AnomalyDetector):
     def load_own_variables(self, store: Any) -> None:
         """Load the variables that belong to the model itself and not to a layer.
 
-        In version 0.1.0, posteriors and likelihoods were not layers. Therefore a file of version
-        0.1.0 contains the variables of the posterior and the likelihood among the variables of the
-        model itself. The method loads such files, too.
+        A file of version 0.1.0 also stores the variables of the posterior and the likelihood here,
+        because they were not layers in this version. The method loads these variables, too.
 
         Args:
             store: The stored values. A key is the index of a variable as a string, such as `"0"`.

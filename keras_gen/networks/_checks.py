@@ -1,4 +1,4 @@
-"""Check the networks that a user passes to a model, and find their last activations."""
+"""Check the networks that a user passes to a model, and read properties such as their range."""
 
 from __future__ import annotations
 
@@ -331,10 +331,9 @@ def last_activation(network: keras.layers.Layer) -> str | None:
 
 
 def may_output_probabilities(network: keras.layers.Layer) -> bool:
-    """Return whether the outputs of a network may be probabilities.
+    """Return False if the last activation can return numbers outside [0, 1], otherwise True.
 
-    The result is False if the last activation is a Keras activation that can return numbers outside
-    [0, 1]. If the last activation is not known, the result is True.
+    If the last activation is not known, because it is not one of Keras, the result is True.
 
     Example:
         >>> may_output_probabilities(keras.Sequential(

@@ -132,18 +132,17 @@ def dense_grid(
 
 
 def default_filters(image_shape: Sequence[int], unit: int) -> tuple[int, ...]:
-    """Choose the numbers of channels of a network from the size of an image.
+    """Choose the number of channels of each convolution from the size of an image.
 
-    The network halves the height and width of the image once per entry of the result. The number of
-    entries n is the smallest number for which the last halving leaves at most 7×7 positions. The
-    last entry is `unit` · 2ⁿ, but at most 256. If n is at least 5, the last entry is at most 192,
-    so that a training step stays quick. Each other entry is half of the next entry, so that all
-    convolutions need about the same time. No entry is below 16. For instance, the result for 28×28
-    pixels and `unit=16` is `(32, 64)`.
+    Each convolution halves the height and width of the image. There are n convolutions, where n ≥ 1
+    is the smallest number that leaves at most 49 positions, such as 7×7. The last convolution has
+    `unit` · 2ⁿ channels, but at most 256, or at most 192 for n ≥ 5. Each other convolution has half
+    as many channels as the next one, but at least 16. For instance, the result for 28×28 pixels and
+    `unit=16` is `(32, 64)`.
 
     Args:
         image_shape: Shape of the image, `(height, width, channels)`.
-        unit: Factor of the last entry.
+        unit: Number of channels that is doubled n times.
     """
     halvings = 1
     while math.prod(math.ceil(side / 2**halvings) for side in image_shape[:2]) > _LARGEST_GRID:

@@ -174,7 +174,7 @@ class ColumnFeatures(_HidesEntries):
         Args:
             kind: Kind of the columns: `"real"`, `"positive"`, `"count"` or `"binary"`.
             entries: Entries of these columns, `[batch, number of columns]`.
-            indices: Indices of the columns.
+            indices: Positions of these columns among all columns of the model.
         """
         mean = self._mean[indices]
         scale = self._scale[indices]

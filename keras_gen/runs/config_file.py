@@ -113,11 +113,12 @@ def check_kind(text: str, source: object) -> None:
 def first_difference(saved: RunConfig, config: RunConfig) -> tuple[str, Any, Any] | None:
     """Find the first field in which two configurations differ.
 
-    The fields `runs` and `name` only name the folder of the run. Therefore they are not compared.
+    The fields `runs` and `name` are not compared, because they do not influence the training. They
+    only determine the path of the run's folder.
 
     Returns:
-        `(field, value in saved, value in config)`, or None if there is no difference. If the
-        kinds of model differ, `field` is `"model"`.
+        `(field, value in saved, value in config)`, or None if there is no difference. If one
+        configuration is for a VAE and the other for a GAN, for instance, `field` is `"model"`.
     """
     old = to_dict(saved)
     new = to_dict(config)

@@ -208,18 +208,18 @@ def score(
     The first column identifies the example. For a table, this column is `row`, counted from 1. For
     an `.npz` file, it is `index`, counted from 0. For a folder of images, it is `file`. The column
     `score` contains the anomaly scores, where higher is more anomalous. If the model has a
-    threshold, the column `anomaly` tells which scores are above the threshold. For a table,
-    `score_NAME` contains how much the column NAME adds to the score.
+    threshold, the column `anomaly` tells which scores are above the threshold. For a table, the
+    column `score_NAME` contains how much the entry of the column NAME adds to the score.
 
     Args:
         run: Folder of a training run that trained a VAE or an autoencoder.
         data: A table, an `.npz` file with the array `x`, or a folder that contains images, also in
             subfolders.
         output: File of the table of scores: .csv, .tsv, .parquet or .xlsx.
-        heat_maps: Folder for one PNG file per image, which shows the image, its reconstruction and
-            its heat map, from left to right. In the heat map, a brighter pixel adds more to the
-            score. The file has the name of the image file, or the index of the image, with `.png`
-            at the end. Default: no heat maps.
+        heat_maps: Folder for one PNG file per image. From left to right, the file shows the image,
+            its reconstruction and its heat map. In the heat map, a brighter pixel adds more to the
+            score. The name of the PNG file is the name of the image file, or the index of the image
+            in `data`, followed by `.png`. Default: no heat maps.
 
     Returns:
         Path of the table of scores.

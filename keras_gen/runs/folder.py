@@ -336,11 +336,11 @@ class RunFolder:
             return list(csv.DictReader(file))
 
     def training_card(self) -> str:
-        """Return Markdown text for a model card: the section that describes the training.
+        """Return the section of a model card that describes the training, in Markdown.
 
-        The section shows the configuration and the metrics of the last epoch. For an absolute path,
-        the section shows only the last part. The other parts would reveal folders of the machine.
-        The text is empty if the folder contains neither a configuration nor metrics.
+        The section shows the configuration and the metrics of the last epoch. Absolute paths are
+        shortened to their last part, so that the text does not reveal folders of the machine. The
+        text is empty if the folder contains neither a configuration nor metrics.
         """
         text = ""
         if self.config_file.is_file():

@@ -163,9 +163,9 @@ def _curves(folder: RunFolder) -> dict[str, str]:
 
 
 def _environment(path: pathlib.Path) -> str | None:
-    """Return one sentence about the last start of the run, or None if there is no file.
+    """Return one sentence about the last start of the run.
 
-    The file `environment.yaml` contains one entry per start of the run.
+    If the file `environment.yaml` does not exist, the result is None.
     """
     if not path.is_file():
         return None

@@ -104,7 +104,8 @@ def label_column(columns: Iterable[Column], label: str) -> tuple[int, Column]:
         label: Name of the column of labels.
 
     Returns:
-        `(position, column)`. The position counts all columns except constants and identifiers.
+        `(position, column)`. The position is the index of the column in the array of rows, which
+        has no constant columns and no identifiers.
 
     Raises:
         ValueError: If there is no such column, or if its values are not categories.
@@ -156,7 +157,7 @@ def check_output(path: PathLike) -> pathlib.Path:
 
 
 def write_frame(path: PathLike, frame: pandas.DataFrame) -> None:
-    """Write a `DataFrame` as CSV, TSV, Parquet or Excel. The suffix of the path decides."""
+    """Write a `DataFrame` to a file. The suffix of the path selects CSV, TSV, Parquet or Excel."""
     path = check_output(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as unfinished:

@@ -290,7 +290,7 @@ def _num_classes(config: RunConfig, train_data: tf.data.Dataset, test_data: tf.d
 
 
 def _create_folder(config: RunConfig, strategy: tf.distribute.Strategy) -> RunFolder:
-    """Create the folder of a new run. The chief (worker 0) chooses the name for all workers."""
+    """Create the folder of a new run. If the training is distributed, all workers share it."""
     number = 0
     if is_chief(strategy):
         _, number = RunFolder.create(config)
@@ -314,7 +314,7 @@ def _locked_by_chief(
 def _fit_and_save(
     config: RunConfig, folder: RunFolder, strategy: tf.distribute.Strategy, prepared: _Prepared
 ) -> None:
-    """Train, save and publish the model. If there are checkpoints, resume from the newest."""
+    """Train, save and publish the model. Training resumes from the newest checkpoint, if any."""
     model, train_data, test_data, table = prepared
     after_fit = RECIPES[kind_of(config)].after_fit
     chief = is_chief(strategy)

@@ -249,7 +249,7 @@ def _unservable_operators(nodes: list[Any]) -> Iterator[str]:
 
 
 def _absolute_paths(message: Message) -> Iterator[str]:
-    """Yield one sentence for each absolute file path anywhere in a protocol buffer message."""
+    """Yield an error message for each absolute file path in a protocol buffer message."""
     for field, value in message.ListFields():
         if isinstance(value, (Message, str, bytes, int, float)):
             value = [value]

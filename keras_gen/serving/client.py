@@ -269,7 +269,8 @@ class _Client:
     def generate(self, seed: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> Generated:
         """Generate one example per integer of `seed`.
 
-        The same integer always gives the same example if the label is also the same.
+        The same integer gives the same example in every call. For a conditional model, the label
+        must also be the same.
         """
         return Generated(**self.predict("generate", seed=seed, **_optional(condition)))
 

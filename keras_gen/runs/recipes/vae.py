@@ -113,7 +113,8 @@ def build_for_table(config: VAEConfig, columns: Sequence[Column], steps: int) ->
         steps: Number of training steps of the whole run, for the learning-rate schedule.
 
     Raises:
-        ValueError: If a setting is invalid, or if a setting is only for other data.
+        ValueError: If a setting is invalid, or cannot be used for tables, such as a convolutional
+            network.
     """
     from keras_gen import distributions, networks
     from keras_gen.models import VAE
