@@ -327,10 +327,11 @@ def encode_rows(
 def decode_array(columns: Iterable[Column], array: Any) -> pandas.DataFrame:
     """Convert an array of rows to a `DataFrame` with the names, categories and dtypes of the table.
 
-    The `DataFrame` has all columns except the identifiers, in the order of the table. Numbers are
-    rounded to the decimal places of the table. A constant column contains its one value in each
-    row. If an integer column has missing entries, its dtype is `"Int64"`, because `"int64"` has no
-    missing value. Booleans with missing entries have the dtype `"boolean"`.
+    The `DataFrame` has all columns except the identifiers, in the order of the table. Each number
+    is rounded to as many decimal places as its column has in the table. A constant column contains
+    its one value in each row. If an integer column has missing entries, its dtype is `"Int64"`,
+    because `"int64"` has no missing value. Booleans with missing entries have the dtype
+    `"boolean"`.
 
     Args:
         columns: Columns of the table, such as `table.columns` or `model.likelihood.columns`.
@@ -342,8 +343,8 @@ def decode_array(columns: Iterable[Column], array: Any) -> pandas.DataFrame:
         The rows as a `DataFrame`.
 
     Raises:
-        ValueError: If the array has another number of columns, or if an entry is infinite. If an
-            entry of a column of categories is not the index of a category.
+        ValueError: If the array has the wrong number of columns, or if an entry is infinite. Also
+            if an entry of a column of categories is not the index of a category.
 
     Example:
         >>> columns = [Column("mass", "real", decimals=1), Column("sex", "binary", ("f", "m"))]

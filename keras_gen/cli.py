@@ -201,7 +201,7 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluate:
-    """Compute scores of a trained model, and write figures of its latents and a report."""
+    """Compute scores of a trained model, plot its latents, and write a report."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run, such as runs/vae."""

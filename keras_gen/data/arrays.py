@@ -201,8 +201,8 @@ def _to_dataset(examples: LabeledArray, binary: bool) -> tf.data.Dataset:
 
     Args:
         examples: Examples of any numeric dtype.
-        binary: Whether integers are 0 and 1. If False, integers are pixels from 0 to 255 (uint8) or
-            from 0 to 65,535 (uint16).
+        binary: Whether integers in `examples` are the values 0 and 1. If False, integers are
+            pixels, from 0 to 255 (uint8) or from 0 to 65,535 (uint16).
     """
     x = examples.x
     if x.dtype == bool or (binary and x.dtype.kind in "iu"):

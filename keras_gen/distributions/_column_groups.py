@@ -369,8 +369,9 @@ class DiscretizedLogisticMixtures(Mixtures):
     def log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
         """Return log P(x) of each column, `[..., number of columns]`.
 
-        For a logistic distribution, P(x) is a difference of two sigmoids, which rounding could make
-        0. Therefore sigmoid(b) − sigmoid(a) is computed as sigmoid(b) sigmoid(−a) (1 − e^(a − b)).
+        For a logistic distribution, P(x) is a difference sigmoid(b) − sigmoid(a). Rounding could
+        make it 0. Therefore the method computes the product sigmoid(b) sigmoid(−a) (1 − e^(a − b))
+        instead.
         """
         components = distribution.components_distribution
         x = x[..., None]
@@ -451,11 +452,11 @@ class _Components:
 
 
 def _ends(column: Column) -> tuple[float, float]:
-    """Return the smallest and the largest entry of a column, on the scale of the components.
+    """Return the smallest and the largest entry of a column, in units of the components.
 
-    The scale of a count x is log(1 + x). Real numbers and the logarithms of positive numbers are
-    standardized. If an end is not stored in `column`, three standard deviations from the mean
-    replace it.
+    A count x is converted to log(1 + x). Real numbers and the logarithms of positive numbers are
+    standardized. If `column` does not contain its smallest or largest entry, the function assumes
+    three standard deviations below or above the mean.
     """
     low, high = column.minimum, column.maximum
     if column.kind == "count":

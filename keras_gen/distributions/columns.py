@@ -224,7 +224,7 @@ def _product_of_columns() -> type[Distribution]:
     from tensorflow_probability import distributions as tfd
 
     class ProductOfColumns(tfd.Distribution):
-        """The distribution of the rows of a table. `log_prob` omits entries that are NaN."""
+        """The distribution of the rows of a table. In `log_prob`, an entry that is NaN adds 0."""
 
         def __init__(
             self,

@@ -124,7 +124,7 @@ class Likelihood(SerializableLayer):
         """Return the constructor call that makes an equal layer, without `missing=False`.
 
         A resumed training compares this text with the text in the checkpoint. In version 0.1.0, the
-        argument `missing` did not exist. So its checkpoints contain the text without
+        argument `missing` did not exist. Therefore checkpoints of version 0.1.0 do not contain
         `missing=False`.
         """
         return super().__repr__().replace(", missing=False", "")

@@ -307,7 +307,7 @@ class DataCheck:
             return tf.identity(values)
 
     def check_form(self, name: str, values: Any) -> None:
-        """Check that `values` is one array of floats, whose rows have the shape of one example.
+        """Check that `values` is one array of floats of shape `[batch, *shape]`.
 
         Args:
             name: Name of the argument for error messages, such as `x` or `y`.

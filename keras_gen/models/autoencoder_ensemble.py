@@ -478,9 +478,10 @@ class AutoencoderEnsemble(AnomalyDetector):
         return tf.math.divide_no_nan(of_features, share) @ self._in_column
 
     def score_functions(self, x: TensorLike, condition: TensorLike | None = None) -> ScoreFunctions:
-        """Return two functions without arguments: one computes the scores of `x`, one per feature.
+        """Return two functions, for the scores of `x` and for the scores per feature.
 
-        `x` passes through the networks only once, although both functions use the outputs.
+        The functions have no arguments. `x` passes through the networks only once, although both
+        functions use the outputs.
         """
         x = self._scored(x, condition)
         if tf.executing_eagerly() and len(x) > _PART:
@@ -556,7 +557,7 @@ class AutoencoderEnsemble(AnomalyDetector):
     def signatures(self) -> dict[str, Endpoint]:
         """Return a dictionary of the functions that `export` writes, and their input specs.
 
-        The keys are `serving_default` and `score`. Both functions compute the scores.
+        Both keys, `serving_default` and `score`, stand for the function that computes the scores.
         """
         data = [tf.TensorSpec((None, *self.data_shape), tf.float32, name="inputs")]
         return {

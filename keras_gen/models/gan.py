@@ -57,12 +57,12 @@ class GAN(GenerativeModel):
     `generate(n, condition=labels)`, `discriminate(x, labels)` and `gan((latents, labels))`.
 
     Args:
-        generator: Built Keras model that maps latents `[batch, prior.event_size]` to data. If the
-            last activation is a sigmoid, data must lie in [0, 1]. If the last activation is tanh,
-            data must lie in [-1, 1].
+        generator: Built Keras model that maps latents `[batch, prior.event_size]` to data. If its
+            last activation is a sigmoid, the training data must lie in [0, 1]. If its last
+            activation is tanh, the training data must lie in [-1, 1].
         discriminator: Built Keras model that maps data to one logit per example, `[batch, 1]`.
-        prior: p(h), a `distributions.Prior`. Default: a `distributions.StandardNormal` of the input
-            size of the generator.
+        prior: p(h), a `distributions.Prior`. Default: a `distributions.StandardNormal` with as many
+            dimensions as the input of the generator.
         averaged_generator: The EMA generator: a copy of the generator whose weights are an
             exponential moving average (EMA) of the generator's weights. If the GAN has an EMA
             generator, generation, evaluation and export use it instead of the generator. If this

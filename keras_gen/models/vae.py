@@ -639,8 +639,9 @@ class VAE(AnomalyDetector):
     def load_own_variables(self, store: Any) -> None:
         """Load the variables that belong to the model itself and not to a layer.
 
-        A file of version 0.1.0 also stores the variables of the posterior and the likelihood here,
-        because they were not layers in this version. The method loads these variables, too.
+        In version 0.1.0, posteriors and likelihoods were not layers. If `store` is from version
+        0.1.0, the method therefore also loads the variables of the posterior and the likelihood
+        from `store`.
 
         Args:
             store: The stored values. A key is the index of a variable as a string, such as `"0"`.

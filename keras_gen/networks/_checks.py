@@ -333,7 +333,8 @@ def last_activation(network: keras.layers.Layer) -> str | None:
 def may_output_probabilities(network: keras.layers.Layer) -> bool:
     """Return False if the last activation can return numbers outside [0, 1], otherwise True.
 
-    If the last activation is not known, because it is not one of Keras, the result is True.
+    If the last activation is not a Keras activation, its range is not known. Then the result is
+    True.
 
     Example:
         >>> may_output_probabilities(keras.Sequential(

@@ -206,10 +206,11 @@ def score(
     """Compute the anomaly scores of new examples, and write a table of the scores.
 
     The first column identifies the example. For a table, this column is `row`, counted from 1. For
-    an `.npz` file, it is `index`, counted from 0. For a folder of images, it is `file`. The column
-    `score` contains the anomaly scores, where higher is more anomalous. If the model has a
-    threshold, the column `anomaly` tells which scores are above the threshold. For a table, the
-    column `score_NAME` contains how much the entry of the column NAME adds to the score.
+    an `.npz` file, it is `index`, counted from 0. For a folder of images, it is `file`, the path of
+    the image relative to the folder. The column `score` contains the anomaly scores, where higher
+    is more anomalous. If the model has a threshold, the column `anomaly` tells which scores are
+    above the threshold. For a table, the column `score_NAME` contains how much the entry of the
+    column NAME adds to the score.
 
     Args:
         run: Folder of a training run that trained a VAE or an autoencoder.
@@ -225,9 +226,10 @@ def score(
         Path of the table of scores.
 
     Raises:
-        ValueError: If the run is not finished. If the model has no anomaly score, or is
-            conditional. If the data do not fit the model. If `heat_maps` is given, but the examples
-            are not images, or the score is not a sum over the pixels.
+        ValueError: If the run is not finished. If the model has no anomaly score, is conditional,
+            or was trained with `binarize=True`. If the model cannot process the data, for instance
+            because of their shape. If `heat_maps` is given, although the examples are not images or
+            the score is not a sum over the pixels.
     """
     import pandas
 

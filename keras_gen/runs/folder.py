@@ -315,7 +315,7 @@ class RunFolder:
         return self.path / _CLASSES
 
     def read_classes(self) -> list[str] | None:
-        """Return the names of the classes, or None if the names are not known."""
+        """Return the names of the classes, or None if the run has no file with the names."""
         if not self.classes_file.is_file():
             return None
         names: list[str] = json.loads(self.classes_file.read_text("utf-8"))

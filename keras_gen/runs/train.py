@@ -219,7 +219,7 @@ def _count_parameters(model: GenerativeModel) -> dict[str, int]:
 
 
 def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-    """Load the training data and the test data that the settings of a training run name.
+    """Load the training data and the test data of a training run.
 
     Args:
         config: The settings of a training run.
@@ -290,7 +290,7 @@ def _num_classes(config: RunConfig, train_data: tf.data.Dataset, test_data: tf.d
 
 
 def _create_folder(config: RunConfig, strategy: tf.distribute.Strategy) -> RunFolder:
-    """Create the folder of a new run. If the training is distributed, all workers share it."""
+    """Create the folder of a new run. With several workers, all use the same folder."""
     number = 0
     if is_chief(strategy):
         _, number = RunFolder.create(config)
