@@ -40,6 +40,16 @@ def test_the_end_of_another_worker_is_an_error_of_its_own(error, monkeypatch):
         model.fit(x)
 
 
+def test_one_worker_alone_uses_a_copy_of_the_model(monkeypatch):
+    model = tiny("autoencoder")
+    assert multi_worker.without_strategy(model) is model
+    monkeypatch.setattr(multi_worker, "several_workers", lambda strategy: True)
+    alone = multi_worker.without_strategy(model)
+    assert alone is not model
+    for copied, weight in zip(alone.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(copied, weight)
+
+
 def test_common_numbers_are_those_that_all_workers_have():
     others = tf.constant([7, 3, -1], tf.int64)
     assert multi_worker.common_numbers(Workers(others), [3, 5, 7], at_most=3) == [3, 7]
