@@ -268,10 +268,10 @@ removed, and ± is the standard deviation over masks. Two errors are used:
   their notebook, and the target was 0.28.
 - `adult`, `breast`, `wine`: the mean over the columns of the error of HI-VAE, with its masks.
 
-All methods ran in the same process on one core. ExtraTrees has 30 trees per column and 5 rounds; for
-`adult`, which has 32,561 rows, it has 10 trees per column and 2 rounds, to end in minutes. The settings of the VAE are the same for all
-tables: {found[0]["latents"]} latents, two hidden layers of {found[0]["hidden"]} units,
-{found[0]["steps"]:,} steps, {found[0]["samples"]} samples per row.
+All methods ran in the same process on one core. ExtraTrees has 30 trees per column and 5 rounds;
+for `adult`, which has 32,561 rows, it has 10 trees per column and 2 rounds, to end in minutes. The
+settings of the VAE are the same for all tables: {found[0]["latents"]} latents, two hidden layers of
+{found[0]["hidden"]} units, {found[0]["steps"]:,} steps, {found[0]["samples"]} samples per row.
 
 {results.markdown(head, lines)}
 """
