@@ -25,9 +25,9 @@ class DiffAugment(Serializable):
 
     If there are few training images, the discriminator of a GAN can recognize each of them. The
     augmentation prevents this (Zhao et al. 2020, arXiv:2006.10738). A GAN applies the augmentation
-    to real and to generated images, in the updates of both networks. The GAN also applies the
-    augmentation to the points at which penalties compute gradients. The generator then learns the
-    distribution of images that are not augmented.
+    to real and to generated images alike, in the updates of both networks. The generator itself
+    learns images without augmentation, because its images are augmented only for the discriminator.
+    The GAN also applies the augmentation to the points at which penalties compute gradients.
 
     The changes are applied in the order of the following list. The values of the result can lie
     outside the range of the pixels. They are not clipped, because clipped values would have no
