@@ -48,6 +48,20 @@ def test_latents_are_decoded_sampled_and_encoded_as_the_model_does(explored, ima
     )
 
 
+@pytest.mark.parametrize("scales", [(1.0, 5.0, 3.0), (1.1, 1.05, 1.0), (1.05, 1.0, 1.1)])
+def test_the_latents_are_in_the_order_of_their_effect_on_the_image(scales, images):
+    posterior, likelihood = distributions.DiagonalNormal(3), distributions.Normal(IMAGE)
+    encoder = networks.mlp(IMAGE, (posterior.parameter_size,), hidden=())
+    decoder = networks.mlp((3,), IMAGE, hidden=())
+    weights = np.random.default_rng(0).normal(size=(3, 64))
+    weights *= np.array(scales)[:, None] / np.sqrt(np.square(weights).mean(axis=1, keepdims=True))
+    decoder.set_weights([weights, np.zeros(64)])
+    model = keras_gen.VAE(encoder, decoder, posterior, likelihood)
+    model.compile("adam")
+    found = Exploration(model, images).order
+    np.testing.assert_array_equal(found, np.argsort(scales)[::-1])
+
+
 def test_the_anomaly_score_is_that_of_the_model_and_is_compared_with_the_test_images(
     explored, images
 ):

@@ -414,3 +414,13 @@ def test_the_quantile_is_a_share(images, quantile):
     model.compile(**arguments)
     with pytest.raises(ValueError, match="`quantile` must be a number between 0 and 1"):
         model.calibrate(images, quantile=quantile)
+
+
+def test_logged_values_are_means_over_the_examples_also_if_the_last_batch_is_smaller(images):
+    model, arguments = tiny_autoencoder(l2=0.0)
+    model.compile(**arguments, run_eagerly=True)
+    x = images * np.linspace(0, 1, 20, dtype="float32")[:, None, None, None]
+    expected = np.mean(model.score(x))
+    for batch_size in (3, 8, 20):
+        logs = model.evaluate(x, batch_size=batch_size, verbose=0, return_dict=True)
+        assert logs["reconstruction_loss"] == pytest.approx(expected, rel=1e-5)
