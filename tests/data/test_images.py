@@ -444,6 +444,14 @@ def test_the_first_frame_is_read_and_files_with_several_are_counted(tmp_path):
         np.testing.assert_allclose(images[name], np.asarray(frames[0]) / 255, atol=1e-6)
 
 
+def test_a_skipped_file_is_named(tmp_path):
+    fill(tmp_path / "train")
+    fill(tmp_path / "test")
+    (tmp_path / "train" / "damaged.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match="Skipped 1 of 11 files.*for example .*damaged[.]png"):
+        data.load(tmp_path, skip_corrupt=True)
+
+
 def test_one_file_with_several_frames_is_named(tmp_path):
     fill(tmp_path / "train")
     fill(tmp_path / "test")

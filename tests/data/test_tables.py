@@ -1049,6 +1049,14 @@ def test_files_up_to_the_limit_are_read_at_once(tmp_path, monkeypatch, more):
     assert isinstance(data.read_table(path).train, np.ndarray) == (more == 0)
 
 
+def test_numbers_that_are_equal_in_the_training_rows_are_a_constant():
+    """`kinds` cannot make numbers of them, because their standard deviation is 0."""
+    frame = pandas.DataFrame({"a": [2.5] * 20, "b": np.arange(20) / 7})
+    assert data.read_table(frame).columns[0].kind == "constant"
+    with pytest.raises(ValueError, match=r"Expected different numbers .* 'a' .*only 2[.]5"):
+        data.read_table(frame, kinds={"a": "real"})
+
+
 def test_other_sources_are_no_tables(tmp_path):
     assert data.is_table(pandas.DataFrame({"a": [1.5, 2.5]}))
     np.savez(tmp_path / "x.npz", x=np.zeros((3, 2)))
