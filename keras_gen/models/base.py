@@ -483,8 +483,8 @@ class GenerativeModel(MultiWorkerModel):
 
         In training, the seed depends on the number of steps, which a checkpoint contains. Therefore
         a resumed training uses the same noise as an uninterrupted training. In evaluation, the seed
-        depends on the number of examples that `evaluate` has processed so far. Therefore each batch
-        has other noise, and a second evaluation of the same data uses the same noise again.
+        depends on the position of the batch in the data. Therefore each batch has other noise, and
+        a second call of `evaluate` with the same data uses the same noise again.
         """
         seen = self.part_trackers[0].count
         step = step_counter(self.optimizer) if training else seen
@@ -551,7 +551,7 @@ class GenerativeModel(MultiWorkerModel):
         Returns:
             A number that the caller adds to the logged loss. If the loss and the gradient are
             finite, the number is 0. If they are not finite and the step is compiled with XLA, the
-            number is NaN. It then takes the place of the error, which XLA cannot raise.
+            number is NaN, because a step that is compiled with XLA cannot raise an error.
 
         Raises:
             NonFiniteError: If the loss or the gradient is not finite. With XLA, `fit` raises this
