@@ -105,10 +105,10 @@ SLOW = {
     f"{COMBINED}[full-*-two replicas]": (f"{COMBINED}[diagonal-vamp-optimal-two replicas]",),
     "models/test_conditional_gan.py::test_two_replicas_and_mixed_precision": (
         "models/test_conditional_gan.py::test_it_trains_saves_and_draws_the_same_again[*",
-        "test_conformance.py::test_two_replicas_see_the_whole_batch[gan]",
+        "models/test_gan.py::test_penalties_and_the_average_on_two_replicas_are_those_of_one",
     ),
     "models/test_conditional_vae.py::test_two_replicas_and_mixed_precision": (
-        "test_conformance.py::test_two_replicas_see_the_whole_batch[gan]",
+        "test_conformance.py::test_two_replicas_see_the_whole_batch[autoencoder]",
         "models/test_conditional_vae.py::test_it_trains_saves_evaluates_and_generates[*",
     ),
     f"{PENALTY}[compiled2-mixed_float16]": (f"{PENALTY}[compiled2-float32]",),
@@ -187,6 +187,49 @@ SLOW = {
     ),
     "models/test_autoencoder.py::test_training_is_that_of_a_plain_keras_model[log_cosh]": (
         "models/test_autoencoder.py::test_training_is_that_of_a_plain_keras_model[mse]",
+    ),
+    # a browser and a server; the same functions are called in this process
+    "explore/test_explore.py::test_in_a_browser_sliders_classes_and_strokes_change_the_images": (
+        "explore/test_exploration.py::test_latents_are_decoded_sampled_and_encoded_as_the_model_*",
+        "explore/test_exploration.py::test_the_anomaly_score_is_that_of_the_model_and_is_*",
+        "explore/test_exploration.py::test_a_line_on_the_canvas_is_white_and_has_the_width_of_*",
+    ),
+    # the step, the checkpoints and the export do not depend on the layers of the networks
+    "networks/test_residual.py::test_two_replicas_train_like_one[*": (
+        "networks/test_residual.py::test_every_mode_is_the_same_training[*-mixed_float16]",
+        "test_conformance.py::test_two_replicas_see_the_whole_batch[autoencoder]",
+    ),
+    "networks/test_residual.py::test_a_saved_model_continues_bit_for_bit_and_its_export_*": (
+        "networks/test_residual.py::test_a_stopped_training_resumes_bit_for_bit[vae]",
+        "networks/test_residual.py::test_the_decoder_is_the_formula",
+    ),
+    "networks/test_residual.py::test_a_stopped_training_resumes_bit_for_bit[gan]": (
+        "networks/test_residual.py::test_a_stopped_training_resumes_bit_for_bit[vae]",
+    ),
+    "fitting/test_labels.py::test_labels_of_arrays_and_generators_are_checked[1099511627776]": (
+        "fitting/test_labels.py::test_labels_of_arrays_and_generators_are_checked[-1]",
+    ),
+    "fitting/test_faults.py::test_stopped_elsewhere[full disk at model.keras-*": (
+        "fitting/test_faults.py::test_stopped_elsewhere[full disk at a checkpoint-*",
+    ),
+    "models/test_anomalies.py::test_exported_scores_are_those_of_the_model[table_vae]": (
+        "models/test_anomalies.py::test_exported_scores_are_those_of_the_model[table_autoencoder]",
+        "serving/test_table_serving.py::test_the_loader_gives_what_keras_gives",
+    ),
+    "models/test_anomalies.py::test_a_planted_patch_contains_the_pixel_*[grating_vae]": (
+        "models/test_anomalies.py::test_a_planted_patch_contains_*[grating_autoencoder]",
+    ),
+    "serving/test_verify.py::test_a_categorical_likelihood_whose_scores_may_be_infinite_is_*": (
+        "serving/test_verify.py::test_every_model_has_no_problem[vae]",
+        "serving/test_verify.py::test_mixed_precision_has_a_larger_tolerance",
+    ),
+    "test_conformance.py::test_two_replicas_see_the_whole_batch[gan]": (
+        "test_conformance.py::test_two_replicas_see_the_whole_batch[autoencoder]",
+        "models/test_gan.py::test_penalties_and_the_average_on_two_replicas_are_those_of_one",
+    ),
+    "models/test_vae.py::test_a_flow_posterior_trains_its_weights_saves_them_and_exports": (
+        "test_combinations.py::test_every_weight_learns[flow-*",
+        "models/test_vae.py::test_scores_are_the_same_alone_and_among_others_and_*[flow]",
     ),
 }
 """Pattern of slow tests → patterns of their quick siblings, both below `tests/`."""
