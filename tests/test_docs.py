@@ -11,6 +11,7 @@ import sys
 
 import matplotlib
 import pytest
+import tensorflow as tf
 from support import serving_models, verified_here
 
 from keras_gen import cli, data, serving
@@ -91,8 +92,10 @@ def shortened(script):
 
 @pytest.mark.usefixtures("unverified")
 @pytest.mark.parametrize("page", [page for page, snippets in SNIPPETS.items() if snippets])
-def test_snippets_run(page, tmp_path, monkeypatch, request):
+def test_snippets_run(page, tmp_path, monkeypatch, request, two_replicas):
     """Snippets of clients use a server of the models that earlier snippets published."""
+    # TensorFlow cannot have two strategies of this class in one process
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: two_replicas)
     if page in WITH_ALL_DATA:
         monkeypatch.chdir(tmp_path)
     else:
