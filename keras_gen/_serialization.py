@@ -322,7 +322,8 @@ def _call(cls: type, arguments: dict[str, Any]) -> tuple[list[Any], dict[str, An
         arguments: The constructor arguments by name, from `constructor_arguments`.
 
     Returns:
-        `(positional, by_name)`, so that `cls(*positional, **by_name)` makes an equal object.
+        `(positional, by_name)`, so that `cls(*positional, **by_name)` passes all
+        `arguments` to the constructor.
     """
     by_name = dict(arguments)
     parameters = _parameters(cls)

@@ -347,7 +347,7 @@ def _is_invisible(image: PIL.Image.Image, background: Color) -> bool:
 def _to_8_bits(path: str, image: PIL.Image.Image, background: Color) -> PIL.Image.Image:
     """Convert a Pillow image of any mode to mode "L" or "RGB", with 8 bits per channel.
 
-    An image with transparency is drawn over the background, and is returned in mode "RGB".
+    An image with transparency is drawn over the color `background`, and is returned in mode "RGB".
     """
     if _is_deep(image):
         image = _deep_to_8_bits(path, image)

@@ -42,8 +42,8 @@ def associations(columns: Iterable[Column], rows: np.ndarray) -> np.ndarray:
         rows: Array `[n, modeled columns]`, NaN where an entry is missing.
 
     Returns:
-        Symmetric matrix `[modeled columns, modeled columns]`. If one of two columns is constant,
-        their association is not defined, and is NaN.
+        Symmetric matrix `[modeled columns, modeled columns]`. If all entries of a column in `rows`
+        are equal, the associations of this column are not defined, and are NaN.
 
     Example:
 
