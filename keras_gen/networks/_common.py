@@ -49,6 +49,28 @@ def concatenate_labels(
     return [inputs, labels], layers.Concatenate()([x, embedding(labels)])
 
 
+def dense_network(
+    inputs: keras.KerasTensor,
+    x: keras.KerasTensor,
+    output_shape: Sequence[int],
+    num_classes: int | None,
+    kernel_regularizer: keras.regularizers.Regularizer | None,
+) -> keras.Model:
+    """Add the last dense layer of an encoder to features, and return the network.
+
+    Args:
+        inputs: Input of the network.
+        x: Features `[batch, ...]`, computed from `inputs`.
+        output_shape: Output shape for one example.
+        num_classes: Number of classes, or None for a network without labels.
+        kernel_regularizer: Keras regularizer of the kernel. None for no regularizer.
+    """
+    inputs, x = concatenate_labels(inputs, layers.Flatten()(x), num_classes)
+    units = math.prod(output_shape)
+    x = layers.Dense(units, kernel_regularizer=kernel_regularizer, dtype="float32")(x)
+    return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x))
+
+
 def logit_network(
     inputs: keras.KerasTensor,
     x: keras.KerasTensor,

@@ -1,6 +1,5 @@
 """Build convolutional encoders and decoders."""
 
-import math
 from collections.abc import Sequence
 
 import keras
@@ -14,6 +13,7 @@ from keras_gen.networks._common import (
     concatenate_labels,
     default_filters,
     dense_grid,
+    dense_network,
 )
 
 
@@ -60,10 +60,7 @@ def conv_encoder(
             channels, 3, 2, "same", activation=activation, kernel_regularizer=kernel_regularizer
         )
         x = convolution(x)
-    inputs, x = concatenate_labels(inputs, layers.Flatten()(x), num_classes)
-    units = math.prod(output_shape)
-    x = layers.Dense(units, kernel_regularizer=kernel_regularizer, dtype="float32")(x)
-    return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x))
+    return dense_network(inputs, x, output_shape, num_classes, kernel_regularizer)
 
 
 def conv_decoder(

@@ -19,6 +19,7 @@ from keras_gen.networks._common import (
     concatenate_labels,
     default_filters,
     dense_grid,
+    dense_network,
     logit_network,
     spectral,
     unchanged,
@@ -79,10 +80,7 @@ def residual_encoder(
     residual = _Layers(_normalized(activation), kernel_regularizer=kernel_regularizer)
     x = residual.convolution(x, filters[0], 3)
     x = residual.before(residual.blocks(x, filters, blocks, "halve"))
-    inputs, x = concatenate_labels(inputs, layers.Flatten()(x), num_classes)
-    units = math.prod(output_shape)
-    x = layers.Dense(units, kernel_regularizer=kernel_regularizer, dtype="float32")(x)
-    return keras.Model(inputs, layers.Reshape(output_shape, dtype="float32")(x))
+    return dense_network(inputs, x, output_shape, num_classes, kernel_regularizer)
 
 
 def residual_decoder(
