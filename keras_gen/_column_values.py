@@ -1,8 +1,8 @@
 """Read the columns of a table as numbers, or as codes of categories.
 
-A model of a table receives a float32 array. In this array, a category is represented by its code,
-which is the index of the category in a list of categories. The functions of this module read a
-column of a `DataFrame`, check its values, and return its numbers or codes.
+A model of a table receives a float32 array. In this array, a code represents each category. The
+code is the index of the category in the list of the column's categories. The functions of this
+module read a column of a `DataFrame`, check its values, and return its numbers or codes.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ class Values(NamedTuple):
     distinct: tuple[Value, ...] = ()
     """The distinct values of the column."""
     ordered: bool = False
-    """Whether `distinct` has an order that the user chose."""
+    """Whether the user chose the order of `distinct`, as in an ordered `pandas.Categorical`."""
     dtype: str = "float64"
     """Name of the dtype of the column."""
     is_time: bool = False
-    """Whether the values are dates or times. Then `distinct` is empty, and each code is 0, or −1
-    for a missing value."""
+    """Whether the values are dates or times. If they are, `distinct` is empty. The code is −1 for a
+    missing value, and 0 for every other value."""
 
 
 class Rows:
@@ -100,11 +100,11 @@ class Rows:
         self._known: dict[str, Values] = {}
 
     def at(self, name: str) -> Location:
-        """Return the `Location` of a column, which can make error messages about the column."""
+        """Return the `Location` of a column, for error messages about this column."""
         return Location(self.source, name, self.place)
 
     def values(self, name: str) -> Values:
-        """Return the values of a column. They are read once, and then kept."""
+        """Return the values of a column. Only the first call for a column reads its values."""
         if name not in self._known:
             self._known[name] = self._values(self.at(name))
         return self._known[name]
@@ -118,8 +118,9 @@ def rows_of(
     Args:
         frame: The `DataFrame`.
         source: Name of the file or object that contains the rows, for error messages.
-        place: Function that takes the position of a row, from 0, and returns a description of the
-            row for error messages. Default: the description contains the index of the row.
+        place: Function that takes the position of a row, from 0. It returns a description of the
+            row for error messages. Default: a description such as `"row 2 (index 'b')"`, with the
+            position and the index label of the row.
 
     Raises:
         ValueError: If `frame` is not a `DataFrame`, if its column names have several levels, or if
@@ -136,17 +137,17 @@ def rows_of(
 def values_of(series: pandas.Series, at: Location) -> Values:
     """Return the values of a column of a `DataFrame`.
 
-    The result contains numbers, or codes: for each row, the index of its value among the distinct
-    values. For a column with a pandas dtype for dates or times, the result only says which entries
-    are missing, and has `is_time=True`.
+    For a column of numbers, the result contains the numbers. For other columns, the result contains
+    the distinct values, and one code per row. A code is the index of the row's value among the
+    distinct values. For dates and times, the result says only which entries are missing.
 
     Args:
         series: The column.
         at: Location of the column, for error messages.
 
     Raises:
-        ValueError: If the column has a dtype or contains objects that a table cannot have, such as
-            complex numbers or lists. If it contains values of several types.
+        ValueError: If the column contains lists, complex numbers, or other values that a table
+            cannot have. Also if its values have several types.
     """
     import pandas
 
@@ -193,10 +194,11 @@ def _values_of_categories(series: pandas.Series) -> Values:
 
 
 def _values_of_objects(series: pandas.Series, at: Location) -> Values:
-    """Return the values of a column of Python objects.
+    """Return the values of a column of Python objects, which have the pandas dtype `object`.
 
-    The result contains numbers, or codes: for each row, the index of its value among the distinct
-    values.
+    For a column of numbers, the result contains the numbers. For strings and booleans, the result
+    contains the distinct values, and one code per row. A code is the index of the row's value among
+    the distinct values.
 
     Raises:
         ValueError: If the objects are not all numbers, all strings, or all booleans.
@@ -270,7 +272,7 @@ def coded_values(
             missing.
         distinct: The distinct values of the column.
         missing: Texts that stand for a missing value.
-        ordered: Whether `distinct` has an order that the user chose.
+        ordered: Whether the user chose the order of `distinct`.
         dtype: Name of the dtype that the column has in pandas.
     """
     position: dict[Value, int] = {}
@@ -363,8 +365,9 @@ NUMBER_REMEDY = (
 def check_numbers(kind: str, numbers: np.ndarray, at: Location) -> None:
     """Raise a `ValueError` if a number is invalid for the kind of its column.
 
-    Infinite numbers are invalid. In a column of the kind `"positive"`, numbers must be greater than
-    0. In a column of the kind `"count"`, numbers must be whole numbers of at least 0.
+    Numbers that are infinite in float32 are invalid for every kind. In a column of the kind
+    `"positive"`, numbers must be greater than 0. In a column of the kind `"count"`, numbers must be
+    whole numbers of at least 0.
     """
     with np.errstate(over="ignore"):
         infinite = np.isinf(numbers.astype(np.float32))
@@ -394,7 +397,7 @@ def check_numbers(kind: str, numbers: np.ndarray, at: Location) -> None:
 def codes_in(
     categories: Sequence[Value], values: Values, at: Location, unseen: str = "error"
 ) -> np.ndarray:
-    """Return the code of each value of a column, which is the index of the value in `categories`.
+    """Return the code of each value of a column: the index of the value in `categories`.
 
     Args:
         categories: The known categories of the column.
@@ -454,9 +457,9 @@ _TRUTH = {"true": True, "false": False, "1": True, "0": False, "1.0": True, "0.0
 
 
 def _keys(values: Sequence[Value], categories: Sequence[Value]) -> list[Value | None]:
-    """Convert values to the type of the categories: boolean, number or text.
+    """Convert values to the type of `categories`, so that they can be compared with `categories`.
 
-    A value that cannot be converted becomes None.
+    The type is bool, float or str. A value that cannot be converted becomes None.
     """
     if all(isinstance(category, bool) for category in categories):
         return [_TRUTH.get(str(value).strip().lower()) for value in values]

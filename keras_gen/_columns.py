@@ -41,9 +41,9 @@ Kind = Literal[
 
 KINDS: tuple[str, ...] = get_args(Kind)
 NUMBERS = ("real", "positive", "count")
-"""Kinds of columns whose numbers a model receives as they are, in the units of the table."""
+"""Kinds of columns of numbers. A model receives these numbers in the units of the table."""
 CODED = ("binary", "category", "ordinal")
-"""Kinds of columns whose values a model receives as codes. The code k means `categories[k]`."""
+"""Kinds of columns of categories. A model receives codes: the code k means `categories[k]`."""
 
 _SHOWN_CATEGORIES = 5  # number of categories that `print(columns)` shows
 
@@ -54,15 +54,16 @@ class Column:
     """Describe one column of a table: its name, its kind, and statistics of the training rows.
 
     A model of a table receives the rows as a float32 array `[n, d]`. Here n is the number of rows,
-    and d is the number of modeled columns. The array contains NaN for each missing value of the
-    table. The kind of a column says what the array contains for the other values of the column:
+    and d is the number of modeled columns. For each missing value, the array contains NaN. For each
+    value that is not missing, the content of the array depends on the kind of the column:
 
     - `"real"`, `"positive"` and `"count"`: The array contains the number itself, in the units of
       the table. Positive numbers are greater than 0. Counts are whole numbers of at least 0.
     - `"binary"`, `"category"` and `"ordinal"`: The array contains the index of the value in
       `categories`. A binary column has two values. The values of an ordinal column have an order.
     - `"constant"` and `"identifier"`: These columns are not modeled, and are not in the array. A
-      constant column has one value. An identifier has a different value in each row.
+      constant column has one value. An identifier distinguishes the rows, such as a row number or a
+      name. Dates and times also have the kind `"identifier"`.
 
     Args:
         name: Name of the column.
@@ -70,13 +71,14 @@ class Column:
         categories: The values of a binary, category or ordinal column. For an ordinal column, the
             values are sorted from the lowest to the highest. For a constant column, `categories`
             contains its one value.
-        mean: Mean of a column of numbers in the training rows, without missing values. For a
-            positive column, the mean of the natural logarithms of the values.
-        scale: Standard deviation of the numbers whose mean is `mean`. It is greater than 0.
-        minimum, maximum: Smallest and largest value of the column in the training rows.
+        mean: For a column of numbers, the mean of the numbers in the training rows, without missing
+            values. For a positive column, the mean of the natural logarithms of these numbers.
+        scale: For a column of numbers, the standard deviation of these numbers. For a positive
+            column, the standard deviation of their natural logarithms. Must be greater than 0.
+        minimum, maximum: Smallest and largest number of the column in the training rows.
         missing: Number of missing values of the column in all rows.
-        decimals: Number of decimal places of the values in the table. Generated numbers are rounded
-            to as many decimal places. If None, they are not rounded.
+        decimals: Number of decimal places of the numbers in the table. Generated numbers are
+            rounded to this number of decimal places. If None, they are not rounded.
         dtype: Name of the pandas dtype of the column in a `DataFrame`, such as `"float64"`,
             `"Int64"`, `"string"` or `"boolean"`.
         note: Remark for the user, such as why the column is not modeled.
@@ -133,10 +135,10 @@ class Column:
 
     @property
     def typical(self) -> float:
-        """A typical value of the column, as a number that a model can receive.
+        """A typical value of the column, as a model receives it in its array.
 
-        For the kind `real`, it is the mean. For `positive`, it is the geometric mean. For `count`,
-        it is the rounded mean. For a column of categories, it is 0, the index of the first
+        For the kind `real`, the value is the mean. For `positive`, it is the geometric mean. For
+        `count`, it is the rounded mean. For a column of categories, it is 0, the code of the first
         category.
         """
         if self.kind == "positive":
@@ -213,7 +215,7 @@ class ColumnTuple(tuple[Column, ...]):
 
 
 def _row_of_text(column: Column) -> tuple[str, ...]:
-    """Return the texts of one line that `print` shows for a `ColumnTuple`."""
+    """Return one line of the output of `print` for a `ColumnTuple`, as one text per cell."""
     if column.kind == "identifier":
         values = "not modeled"
     elif column.kind in NUMBERS:
@@ -258,8 +260,8 @@ def encode_frame(
         the order of `columns`, without identifiers and constant columns. A missing entry is NaN.
 
     Raises:
-        ValueError: If `frame` lacks a column of the array, or if an entry is invalid for its
-            column. The message names the source, the row and the column.
+        ValueError: If a modeled column is not in `frame`, or if an entry is invalid for its column.
+            The message names the source, the row and the column.
 
     Example:
         >>> import pandas
@@ -276,11 +278,11 @@ def encode_frame(
 def encode_rows(
     columns: Iterable[Column], rows: Rows, unseen: str = "error", check: bool = True
 ) -> np.ndarray:
-    """Convert rows of a table to the float32 array that a model of the table receives.
+    """Convert a block of rows of a table to the float32 array that a model of the table receives.
 
     Args:
         columns: Columns of the table.
-        rows: The rows.
+        rows: The block of rows.
         unseen: What to do with a category that is not in `Column.categories`. `"error"` raises an
             error. `"missing"` treats the value as missing.
         check: Whether to raise an error for a number that is invalid for the kind of its column,
@@ -290,7 +292,7 @@ def encode_rows(
         Array `[rows, columns]`, without constant columns and identifiers. NaN means "missing".
 
     Raises:
-        ValueError: If `rows` lacks a column that the array contains, or if a value is invalid.
+        ValueError: If a modeled column is not in `rows`, or if a value is invalid.
     """
     columns = tuple(columns)
     modeled = modeled_columns(columns)
@@ -327,17 +329,17 @@ def encode_rows(
 def decode_array(columns: Iterable[Column], array: Any) -> pandas.DataFrame:
     """Convert an array of rows to a `DataFrame` with the names, categories and dtypes of the table.
 
-    The `DataFrame` has all columns except the identifiers, in the order of the table. Each number
-    is rounded to as many decimal places as its column has in the table. A constant column contains
-    its one value in each row. If an integer column has missing entries, its dtype is `"Int64"`,
-    because `"int64"` has no missing value. Booleans with missing entries have the dtype
+    The `DataFrame` has all columns except the identifiers, in the order of `columns`. Each number
+    is rounded to the number of decimal places that its column has in the table. A constant column
+    contains its one value in each row. If an integer column has missing entries, its dtype is
+    `"Int64"`, because `"int64"` cannot represent them. Booleans with missing entries have the dtype
     `"boolean"`.
 
     Args:
         columns: Columns of the table, such as `table.columns` or `model.likelihood.columns`.
-        array: Rows as the model receives or generates them. The array has the columns of the table
-            in the same order, without identifiers and constant columns. NaN means that an entry is
-            missing.
+        array: Rows `[n, modeled columns]`, as a model receives or generates them. The modeled
+            columns are `columns` without identifiers and constant columns. NaN means that an entry
+            is missing.
 
     Returns:
         The rows as a `DataFrame`.
