@@ -1,5 +1,6 @@
-"""Random changes of images that the discriminator of a GAN sees, for data sets of few images.
+"""Change images at random before the discriminator of a GAN receives them.
 
+With few training images, a GAN trains better with such random changes, called augmentation.
 Pass an augmentation to a GAN with `compile(augment=DiffAugment())`.
 """
 
@@ -21,25 +22,24 @@ CUTOUT = "cutout"
 
 @keras.saving.register_keras_serializable("keras_gen")
 class DiffAugment(Serializable):
-    """Change each image at random, with operations that are differentiable with respect to pixels.
+    """Change images at random before the discriminator of a GAN receives them.
 
-    If there are few training images, the discriminator of a GAN can recognize each of them. The
-    augmentation prevents this (Zhao et al. 2020, arXiv:2006.10738). A GAN applies the augmentation
-    to real and to generated images alike, in the updates of both networks. The generator itself
-    learns images without augmentation, because its images are augmented only for the discriminator.
-    The GAN also applies the augmentation to the points at which penalties compute gradients.
+    If there are few training images, the discriminator can memorize them. Random changes prevent
+    this (Zhao et al. 2020, arXiv:2006.10738). The GAN changes real and generated images in the same
+    way, when it trains the discriminator and when it trains the generator. Therefore the generator
+    still learns to generate images without these changes. Penalties such as `losses.R1` also use
+    the changed images. The changes are differentiable with respect to the pixels.
 
-    The changes are applied in the order of the following list. The values of the result can lie
-    outside the range of the pixels. They are not clipped, because clipped values would have no
-    gradient.
+    The changes are applied in the order of the following list. The result can contain values
+    outside `data_range`. They are not clipped, because clipped values would have no gradient.
 
-    - `"color"`: A random number is added to all pixels of an image. Its absolute value is at most a
-      quarter of the range. Then the saturation is multiplied by a factor in [0, 2), and the
-      contrast by a factor in [0.5, 1.5).
-    - `"translation"`: The image is moved. Pixels that become empty get the middle value of the
-      range.
-    - `"cutout"`: A rectangle at a random place gets the middle value of the range. The rectangle
-      can extend beyond the edges of the image.
+    - `"color"`: A random number is added to all pixels of an image. The absolute value of this
+      number is at most a quarter of the width of `data_range`. Then the saturation is multiplied by
+      a factor in [0, 2), and the contrast by a factor in [0.5, 1.5).
+    - `"translation"`: The image is moved. Pixels that become empty get the middle value of
+      `data_range`.
+    - `"cutout"`: The pixels of a rectangle at a random place get the middle value of `data_range`.
+      The rectangle can extend beyond the edges of the image.
 
     Args:
         changes: The changes to apply, one or more of `"color"`, `"translation"` and `"cutout"`.
@@ -93,7 +93,8 @@ class DiffAugment(Serializable):
 
         Args:
             x: Images `[batch, height, width, channels]`.
-            seed: Stateless seed, int32 `[2]`. Each image of the batch has its own random numbers.
+            seed: Stateless seed, int32 `[2]`. The random numbers differ between the images of the
+                batch.
         """
         low, high = self.data_range
         middle = tf.cast((low + high) / 2, x.dtype)
@@ -117,7 +118,7 @@ def _with_random_color(x: tf.Tensor, brightness: float, seed: tf.Tensor) -> tf.T
     image is multiplied by a factor in [0.5, 1.5), which changes the contrast.
 
     Args:
-        x: Images `[batch, height, width, channels]`, whose middle value is 0.
+        x: Images `[batch, height, width, channels]`. The middle of their range of values is 0.
         brightness: Largest absolute value of the number that is added.
         seed: Stateless seed.
     """
@@ -131,7 +132,13 @@ def _with_random_color(x: tf.Tensor, brightness: float, seed: tf.Tensor) -> tf.T
 
 
 def _moved(x: tf.Tensor, fraction: float, seed: tf.Tensor) -> tf.Tensor:
-    """Move images by random distances up or down, and left or right. Empty pixels become 0."""
+    """Move each image up or down, and left or right, by random distances. Empty pixels become 0.
+
+    Args:
+        x: Images `[batch, height, width, channels]`.
+        fraction: Largest distance, as a fraction of the height or the width.
+        seed: Stateless seed.
+    """
     row_seed, column_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     for axis, axis_seed in ((1, row_seed), (2, column_seed)):
         size = x.shape[axis]
