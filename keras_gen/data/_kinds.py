@@ -26,7 +26,8 @@ FindRow = Callable[[Value], int]
 """Function that returns the first row of a column with a given value, for error messages."""
 Kinds = Mapping[str, str | Sequence[Value]]
 """Dictionary from the name of a column to the kind that the user chose. For an ordinal column, the
-dictionary can contain the categories in their order instead of the kind."""
+dictionary can contain the list of categories instead, from the lowest to the highest. An example is
+`{"visits": "count", "size": ["S", "M", "L"]}`."""
 
 _PROBE = 4000  # number of rows that usually show whether a column has too many distinct numbers
 _MAX_CATEGORIES = 1000  # a column of text with more distinct values is an identifier
@@ -62,15 +63,17 @@ def check_kinds(kinds: Kinds | None, names: Iterable[str], source: str) -> dict[
 
     Args:
         kinds: Dictionary from the name of a column to its kind. For an ordinal column, the
-            dictionary can contain a list of the categories in their order instead of the kind.
+            dictionary can contain the list of categories instead, from the lowest to the highest.
         names: Names of the columns of the table.
         source: Name of the table, for error messages.
 
     Returns:
-        Dictionary from the name of each column in `kinds` to its kind.
+        Dictionary from the name of each column in `kinds` to its kind. A list of categories is
+        replaced by `"ordinal"`.
 
     Raises:
-        ValueError: If `kinds` contains an unknown column, an unknown kind or an invalid list.
+        ValueError: If `kinds` contains an unknown column or an unknown kind. If a list has fewer
+            than two categories, or contains a category twice.
     """
     names = list(names)
     checked: dict[str, Kind] = {}
@@ -101,9 +104,9 @@ def check_kinds(kinds: Kinds | None, names: Iterable[str], source: str) -> dict[
 
 
 class Split(NamedTuple):
-    """The training rows and the test rows in a block of rows.
+    """Says which rows of a block are training rows, and which rows are test rows.
 
-    Each field contains either the indices of its rows, or one boolean per row of the block.
+    Each field is an array of row indices, or a boolean mask with one element per row of the block.
     """
 
     train: np.ndarray
@@ -153,16 +156,17 @@ class _Moments:
 
 
 class ColumnStatistics:
-    """Statistics of one table column, from which its kind is inferred.
+    """Compute statistics of one table column, and infer the kind of the column from them.
 
-    `add` adds the values of a block of rows. After all blocks, `column` returns the kind and the
-    statistics of the column as a `Column`.
+    Call `add` once per block of rows. Then call `column`, which returns the kind and the statistics
+    of the column as a `Column`.
 
     Args:
         name: Name of the column.
         kind: The kind that the user chose. None if the kind is inferred.
-        order: The categories of an ordinal column in the order that the user chose.
-        from_text: Whether the column comes from a text file, in which numbers have no dtype.
+        order: The categories of an ordinal column, from the lowest to the highest, if the user
+            chose their order. Otherwise empty.
+        from_text: Whether the column comes from a text file. Columns of text files have no dtype.
     """
 
     def __init__(
@@ -208,7 +212,7 @@ class ColumnStatistics:
         Args:
             values: The values of the column in these rows.
             split: Says which rows of the block are training rows, and which are test rows.
-            at: Name of the column and of its file, for error messages.
+            at: Location of the column, for error messages.
         """
         self.dtype = values.dtype
         if values.numbers is None and self.kind in NUMBERS:
@@ -296,9 +300,13 @@ class ColumnStatistics:
             self.in_training.update(dict.fromkeys(pandas.unique(training).tolist()))
 
     def _add_distinct(self, observed: np.ndarray) -> None:
-        """Add the distinct numbers of a block to the distinct numbers of the column.
+        """Add the distinct numbers of a block of rows to the distinct numbers of the column.
 
-        If they are too many for a column of categories, they are not stored.
+        If the column has more than 1,000 distinct numbers, they are no longer stored, unless the
+        user chose a kind with categories.
+
+        Args:
+            observed: The numbers of the block, without missing values.
         """
         import pandas
 
@@ -319,7 +327,7 @@ class ColumnStatistics:
     def _add_logarithms(self) -> None:
         """Add the logarithms of the newest block of training numbers to `log_moments`.
 
-        Numbers that are not positive have no logarithm. Then `log_moments` stays unchanged.
+        If the column contains a number that is not positive, `log_moments` stays unchanged.
         """
         if self.pending is not None and self.low > 0 and self.kind in (None, "positive"):
             self.log_moments.add(np.log(self.pending))
@@ -327,7 +335,7 @@ class ColumnStatistics:
 
     @property
     def is_mixed(self) -> bool:
-        """Whether some blocks have numbers or booleans, and other blocks have text."""
+        """Whether the column has numbers or booleans in some blocks of rows, and text in others."""
         if self.has_numbers and not self.is_numeric:
             return True
         return len({isinstance(value, str) for value in self.distinct}) > 1
@@ -437,9 +445,11 @@ class ColumnStatistics:
         )
 
     def _categories(self, kind: Kind, at: Location) -> tuple[Value, ...]:
-        """Return the categories that occur in training rows, in the order of their codes.
+        """Return the categories of the column. The code of a category is its index in the result.
 
-        If the user chose an order, return all categories of this order.
+        If the user chose an order, the result contains all categories in this order. Otherwise it
+        contains the sorted categories of the training rows. For the kinds of numbers and for the
+        kind `"constant"`, the result is empty.
         """
         if kind in (*NUMBERS, "constant"):
             return ()
@@ -467,7 +477,10 @@ class ColumnStatistics:
         return tuple(sorted(values, key=str if 0 < texts < len(values) else None))
 
     def _natural(self, value: Value) -> Value:
-        """Return a float as an int, if all numbers of the column are whole numbers."""
+        """Convert a float such as 3.0 to an int, if all numbers of the column are whole numbers.
+
+        Return any other value unchanged.
+        """
         if isinstance(value, float) and self.whole and value.is_integer():
             return int(value)
         return value
@@ -489,7 +502,10 @@ class ColumnStatistics:
         return ""
 
     def classes(self) -> tuple[Value, ...]:
-        """Return the classes of a column of labels. The label of a class is its index."""
+        """Return the classes of a column of labels, such as `("cat", "dog")`.
+
+        A model receives the index of a class in this result as the label.
+        """
         if self.is_numeric and self.whole and self.low >= 0 and self.high < _MAX_CLASSES:
             return tuple(range(int(self.high) + 1))
         values = [self._natural(value) for value in self.distinct]
@@ -497,10 +513,13 @@ class ColumnStatistics:
         return tuple(sorted(values, key=str if mixed else None))
 
     def not_in_training(self, column: Column) -> list[Value]:
-        """Return the values that occur in no training row, for a column of categories.
+        """Return the values of a column of categories that occur only in test rows.
 
-        If the user or pandas set the order of the categories, all values are known. In this case,
-        the list is empty.
+        If the user chose an order of the categories, the list is empty, because the order contains
+        all values.
+
+        Args:
+            column: The result of the method `column`.
         """
         if self.order or (self.declared_order is not None and column.kind == "ordinal"):
             return []
@@ -583,7 +602,13 @@ class ColumnStatistics:
     def _check_is_text(self, texts: Sequence[str], at: Location, find: FindRow) -> None:
         """Raise a `ValueError` if a column of texts probably should be a column of numbers.
 
-        Most of its texts are then numbers, perhaps with a unit or a decimal comma.
+        This is the case if at least half of the texts are numbers. It is also the case if more than
+        half of them are numbers with a decimal comma, or numbers with a unit.
+
+        Args:
+            texts: The distinct texts of the column.
+            at: Location of the column, for error messages.
+            find: Function that returns the first row with a given value, for error messages.
         """
         others = [text for text in texts if as_float(text) is None]
         if others and 2 * len(others) <= len(texts):

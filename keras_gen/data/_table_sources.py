@@ -1,6 +1,7 @@
 """Open tables: text files, Parquet files, Excel workbooks and `DataFrame`s.
 
-There is one class per kind of source. Its objects yield the rows of the table in blocks.
+Each kind of source has a class. The method `blocks` of this class yields the rows of the table in
+blocks.
 """
 
 from __future__ import annotations
@@ -28,9 +29,9 @@ _PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 def has_table_name(source: object) -> bool:
-    """Return whether a source is a `DataFrame`, or has the file name of a table.
+    """Return whether a source is a `DataFrame`, `"penguins"`, or a path with a suffix of tables.
 
-    The file is not read.
+    Suffixes of tables are for instance `.csv`, `.parquet` and `.xlsx`. No file is read.
     """
     if isinstance(source, (str, os.PathLike)):
         if str(source) == "penguins":
@@ -58,7 +59,7 @@ class Source(Protocol):
 
 
 class FrameSource:
-    """Reads the rows of a `DataFrame` as one block. The index of the `DataFrame` is ignored."""
+    """Reads the rows of a `DataFrame` as one block. Only error messages use its index."""
 
     def __init__(self, frame: pandas.DataFrame, name: str, missing: Sequence[Value] | None) -> None:
         self.frame = frame
@@ -138,13 +139,15 @@ def open_table(
 
     Args:
         source: Path of a file, `"penguins"` for the table in this package, or a `DataFrame`.
-        missing: Values that stand for a missing value. If None, default values are used.
+        missing: Values that stand for a missing value. If None, these are `MISSING_WORDS` for a
+            text file, and only the missing values of pandas for other sources.
         names: Names for the columns of a text file without a header.
         **options: Other arguments of `CsvFile`, which reads text files.
 
     Returns:
-        `(table, size)`. `table` is an object that reads the rows. `size` is about the number of
-        bytes that all rows need in memory, or 0 for a `DataFrame`.
+        `(table, size)`. `table` is an object that reads the rows. `size` is an estimate of the
+        number of bytes that all rows need in memory. For a `DataFrame`, it is 0, because the rows
+        are already in memory.
 
     Raises:
         ValueError: If the source does not exist, is empty, or is not a table.
