@@ -1,4 +1,4 @@
-"""Read tables: numbers in any units, categories, missing values."""
+"""Read tables of numbers and categories, with missing entries, as arrays for a model."""
 
 from __future__ import annotations
 
@@ -49,19 +49,19 @@ def is_table(source: object) -> bool:
     """Return whether `keras_gen.data.load` treats a source as a table.
 
     A table is a `DataFrame`, `"penguins"`, or a file with a suffix such as `.csv`, `.tsv`, `.txt`,
-    `.parquet`, `.xlsx` or `.csv.gz`. However, `load` does not treat such a source as a table if the
-    columns seem to be the pixels of images. This is the case if no entry is missing and one of two
-    conditions holds:
+    `.parquet`, `.xlsx` or `.csv.gz`. There is one exception: `load` treats columns that seem to be
+    pixels as images, not as a table. Columns seem to be pixels if no entry is missing, and if one
+    of two conditions holds:
 
     - All entries are numbers in [0, 1].
     - All entries are whole numbers from 0 to 255, and there are at least 16 columns. Of the columns
       that are not constant, at least half contain a value above 127.
 
-    A column `label` can contain any values.
+    These conditions do not apply to a column with the name `label`.
 
     Args:
-        source: Any source of `keras_gen.data.load`. If the source is the file of a table, the file
-            is read.
+        source: Any source of `keras_gen.data.load`. A file of a table is read, unless it needs more
+            than 1 GiB of memory. Such a large file is always a table.
 
     Returns:
         True if `load` treats the source as a table. False for a table of pixels, and for all other
@@ -82,22 +82,20 @@ def is_table(source: object) -> bool:
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Table:
-    """A table as arrays for a model, and the description of its columns.
-
-    The function `read_table` makes a `Table`.
+    """The result of `read_table`: the rows as arrays for a model, and a description of the columns.
 
     Attributes:
-        columns: Description of each column of the table, in the order of the table. The column of
-            labels is omitted. `print(table.columns)` shows the names, kinds, values and numbers of
-            missing entries of the columns.
+        columns: One `Column` per column of the table, in the order of the table. The column of
+            labels is omitted. `print(table.columns)` shows the name, the kind, the values and the
+            number of missing entries of each column.
         train, test: Training rows and test rows, as two float32 arrays. The property `modeled`
             describes the columns of the arrays. Constant columns of the table and identifiers are
             omitted. Numbers are in the units of the table. A category is represented by a code: the
             code k means `categories[k]` of the column. NaN means that the entry is missing. If
-            `read_table` does not read all rows at once, `train` and `test` are data sets of
-            batches. With labels, an element of the data set is a pair `(batch, labels)`.
+            `read_table` does not read all rows at once, `train` and `test` are data sets of batches
+            (`tf.data.Dataset`). With labels, each element is a pair `(batch, labels)`.
         train_labels, test_labels: Labels as int64 arrays, with one label per row. None if the table
-            has no labels, or if `train` and `test` are data sets.
+            has no labels, or if `train` and `test` are data sets of batches.
         class_names: Name of each class. The label k means `class_names[k]`. None if the table has
             no labels.
         source: Name of the file or object that contains the table.
@@ -120,8 +118,8 @@ class Table:
     def modeled(self) -> tuple[Column, ...]:
         """The table columns that the arrays `train` and `test` contain, in the order of the arrays.
 
-        The arrays contain all columns except constant columns and identifiers. An identifier is a
-        column with a different value in each row.
+        The arrays contain all columns except constant columns and identifiers. An identifier
+        distinguishes the rows, such as a row number or a name.
         """
         return tuple(column for column in self.columns if column.modeled)
 
@@ -129,7 +127,7 @@ class Table:
         """Convert an array to a `DataFrame` with the names, categories and dtypes of the table.
 
         Args:
-            array: Array of rows, such as generated rows. It has the same columns as the array
+            array: Array of rows, such as generated rows, with the same columns as the array
                 `train`. NaN means that an entry is missing.
 
         Returns:
@@ -217,8 +215,8 @@ def read_table(
     - A column with two different texts, or with two different whole numbers, is binary.
     - Other text is a category. A column with more than 1,000 different texts, or with a different
       text in most rows, is an identifier and is not modeled.
-    - At most 10 different whole numbers are a category, if each number occurs at least five times
-      on average. An example is a column of answers from 1 to 5.
+    - A column with at most 10 different whole numbers is a category, if each number occurs at least
+      five times on average. An example is a column of answers from 1 to 5.
     - Other whole numbers that include 0, but no negative number, are counts. Whole numbers greater
       than 0 are also counts, if some are below 100, and their variance is at least their mean.
     - Other whole numbers greater than 0, such as years, are a category or positive. They are a
@@ -232,7 +230,8 @@ def read_table(
     - Ordered categories of pandas are ordinal.
 
     The categories and statistics of a column are computed from the training rows. If a category
-    occurs only in test rows, it is missing in `Table.test`, and a warning names the category.
+    occurs only in test rows, these entries are missing in `Table.test`. A warning then names the
+    category.
 
     Args:
         source: The table, one of the following:
@@ -246,17 +245,17 @@ def read_table(
         kinds: Dictionary from the name of a column to its kind, which replaces the inferred kind.
             An example is `{"visits": "count", "id": "identifier", "size": ["S", "M", "L"]}`. A list
             contains the categories of an ordinal column, from the lowest to the highest.
-        label: Name of the column that contains class labels. The column is then not part of the
-            arrays, and not one of `Table.columns`. Whole numbers from 0 stay as they are. Other
-            labels are numbered in sorted order.
+        label: Name of the column that contains class labels. Neither the arrays nor
+            `Table.columns` contain this column. Labels that are whole numbers from 0 stay
+            unchanged. Other labels are sorted, and then numbered from 0.
         test: Source of the test rows: another file or `DataFrame` with the same columns. By
             default, a random part of the rows of `source` becomes the test rows.
         test_fraction: Fraction of the rows that become test rows, in [0, 1). The number of test
             rows is rounded down.
         seed: Seed of the random choice of test rows.
         missing: Values that stand for a missing entry, such as `["unknown", -999]`. An empty entry
-            is always missing. The default for text files is the list `data.MISSING_WORDS`, and the
-            default for `.xlsx` files are the words of pandas. In a `.parquet` file or a
+            is always missing. The default for text files is the list `data.MISSING_WORDS`. The
+            default for `.xlsx` files is the list of `pandas.read_excel`. In a `.parquet` file or a
             `DataFrame`, only NaN, None, `pandas.NA` and empty texts are missing by default.
         separator: Separator of the fields of a text file, such as `";"`.
         decimal: Decimal sign of a text file, `"."` or `","`.
@@ -379,8 +378,9 @@ def read_splits(
         binarize: Whether the caller will binarize the values. Only pixels can be binarized.
 
     Returns:
-        If the columns are pixels, the examples are numbers in [0, 1] or uint8 grey values.
-        Otherwise, each example is a row of the table as float32, with NaN for a missing entry.
+        The training examples and the test examples as `Splits`. If the columns are pixels, the
+        examples are numbers in [0, 1] or uint8 grey values. Otherwise, each example is a row of the
+        table as float32, with NaN for a missing entry.
 
     Raises:
         ValueError: If the table is too large for memory, or is invalid. Also if `binarize` is True
@@ -468,8 +468,9 @@ class _Reader:
     """Read a table: first the statistics of all columns, then the rows as arrays.
 
     Args:
-        source: Source of the rows.
-        tested: Source of the test rows. None if a random part of `source` becomes the test rows.
+        source: Object that reads the rows, such as a `CsvFile`.
+        tested: Object that reads the test rows. None if the test rows are a random part of
+            `source`.
         kinds: Dictionary from the name of a column to the kind that the user chose.
         label: Name of the column of labels. None if the table has no labels.
         test_fraction: Fraction of the rows of `source` that become test rows.
@@ -529,10 +530,10 @@ class _Reader:
         )
 
     def streamed_table(self, batch_size: int) -> Table:
-        """Return a table whose rows do not fit into memory.
+        """Return a table whose rows are read in batches, because they do not fit into memory.
 
-        The rows are read once or several times for the statistics. In each epoch, the rows are read
-        again as batches of `batch_size` rows.
+        This method reads the rows once or several times, to compute statistics of the columns. In
+        each epoch of a training, the rows are read again in batches of `batch_size` rows.
         """
         counts = self._read_statistics()
         columns = self._columns()
@@ -584,7 +585,7 @@ class _Reader:
 
         Args:
             columns: Columns of the table.
-            source: Source of the rows.
+            source: Object that reads the rows, such as a `CsvFile`.
             training: Which rows the data set contains. True: the training rows. False: the test
                 rows. None: all rows.
             count: Number of rows in the data set.
@@ -626,7 +627,7 @@ class _Reader:
     # === Statistics ===
 
     def _start(self, rows: Rows) -> None:
-        """Make an object for the statistics of each column, without values.
+        """Make a `ColumnStatistics` without values for each column.
 
         Raises:
             ValueError: If `label` is not a column, or if `kinds` is invalid.
@@ -662,7 +663,7 @@ class _Reader:
                 statistics.add(rows.values(name), split, rows.at(name))
 
     def _columns(self) -> ColumnTuple:
-        """Return a `Column` with the kind and the statistics for each column except the labels.
+        """Return one `Column` per column of the table, except the column of labels.
 
         Raises:
             ValueError: If the table has only constant columns and identifiers, such as row numbers.
@@ -737,7 +738,7 @@ class _Reader:
         return codes.astype(np.int64)
 
     def _classes(self) -> tuple[Value, ...]:
-        """Return the classes in the column of labels. The label of a class is its index."""
+        """Return the classes in the column of labels. A model receives their indices as labels."""
         assert self.label is not None
         return self.statistics[self.label].classes()
 
