@@ -9,12 +9,11 @@ import tensorflow as tf
 def bernoulli_log_prob(x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Return the log-probability of independent Bernoulli elements, summed over the last axis.
 
-    For data x and logits l, the log-probability is Σ_d [(x_d − ½) l_d − log(2 cosh(l_d / 2))], in
-    nats. The function uses the identity log(2 cosh(l / 2)) = ½ |l| − log σ(|l|), where σ is the
-    sigmoid. A sum of logarithms is the logarithm of a product. Since σ(|l|) ≥ ½, a product of up to
-    100 factors σ(|l|) does not underflow in float32. So the function computes one logarithm per
-    product instead of one per element. The gradient with respect to x is l, and the gradient with
-    respect to l is x − σ(l).
+    For one element with the value x and the logit l, the log-probability in nats is
+    (x − ½) l − ½ |l| + log σ(|l|), where σ is the sigmoid. To save time, the function multiplies up
+    to 100 values σ(|l|), and takes one logarithm of their product. The product does not underflow
+    in float32, because each value is at least ½. The gradient with respect to x is l. The gradient
+    with respect to l is x − σ(l).
 
     Args:
         x: Data in [0, 1], float32 `[..., size]`.
@@ -47,7 +46,7 @@ def bernoulli_log_prob(x: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
 
 
 def _sum_to_shape_of(values: tf.Tensor, gradient: tf.Tensor) -> tf.Tensor:
-    """Sum `gradient` over the axes that broadcasting added to `values`.
+    """Sum `gradient` over the axes along which `values` was broadcast.
 
     The result has the shape of `values`.
     """

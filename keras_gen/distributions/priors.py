@@ -92,7 +92,7 @@ class Prior(SerializableLayer):
 
         Raises:
             ValueError: If the prior depends on labels, and the labels are missing or invalid. In a
-                graph, a label outside the range fails an assertion.
+                TensorFlow graph, an assertion fails if a label is outside the range.
         """
         seeds = tf.cast(seeds, tf.int64)
         labels = tf.zeros_like(seeds)
@@ -156,9 +156,9 @@ class StandardNormal(Prior):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LearnedNormal(Prior):
-    """Normal prior p(z) = N(β, diag η²) with trainable mean β and standard deviation η.
+    """Normal prior p(z) = N(β, diag η²) with a trainable mean β and standard deviation η.
 
-    Before training, the prior is N(0, I).
+    Before training, β is 0 and η is 1, so the prior is N(0, I).
 
     Args:
         event_size: Number of latent dimensions.
@@ -227,7 +227,8 @@ class ConditionalNormal(Prior):
 
         Raises:
             ValueError: If `condition` is None, has the wrong shape or dtype, or contains a label
-                outside the range. In a graph, a label outside the range fails an assertion.
+                outside the range. In a TensorFlow graph, an assertion fails if a label is outside
+                the range.
         """
         from tensorflow_probability import distributions as tfd
 
@@ -238,10 +239,11 @@ class ConditionalNormal(Prior):
 
 @keras.saving.register_keras_serializable("keras_gen")
 class NormalMixture(Prior):
-    """Gaussian mixture prior p(z) = Σ_k π_k N(β_k, diag η_k²) with trainable π, β and η.
+    """Gaussian mixture prior p(z) = Σ_k π_k N(β_k, diag η_k²).
 
-    The KL divergence of a posterior from this prior has no closed form and is estimated from
-    samples.
+    The weights π_k, the means β_k and the standard deviations η_k of the components k are
+    trainable. The KL divergence of a posterior from this prior has no closed form. Therefore it is
+    estimated from samples.
 
     Args:
         event_size: Number of latent dimensions.
@@ -277,10 +279,11 @@ class VampPrior(Prior):
     """VampPrior p(z) = (1/K) Σ_k q(z | u_k), a mixture of the posteriors of K pseudo-inputs u_k.
 
     The source is Tomczak & Welling 2018, arXiv:1705.07120. Pseudo-inputs are trainable weights with
-    the shape of one example. The constructor of the VAE calls the method `connect`, which makes the
-    pseudo-inputs. The encoder of the VAE computes the posteriors q(z | u_k). If the data lie in
-    [0, 1], the pseudo-inputs also lie in [0, 1]. The KL divergence of a posterior from this prior
-    has no closed form and is estimated from samples.
+    the shape of one example. The encoder of the VAE computes the posteriors q(z | u_k). If the
+    likelihood of the VAE allows only data in [0, 1], the pseudo-inputs also lie in [0, 1]. The
+    constructor of the VAE calls the method `connect`, which makes the pseudo-inputs. The KL
+    divergence of a posterior from this prior has no closed form. Therefore it is estimated from
+    samples.
 
     Args:
         event_size: Number of latent dimensions.
@@ -312,7 +315,7 @@ class VampPrior(Prior):
         Args:
             encoder: The encoder of the VAE. The encoder must have no input for labels.
             posterior: The posterior of the VAE. The posterior must have no weights.
-            support: Smallest and largest value that the data may have.
+            support: Smallest and largest value that the likelihood of the VAE allows in the data.
 
         Raises:
             ValueError: If the prior was passed to a VAE before, if the posterior has weights, or if
