@@ -1,4 +1,4 @@
-"""Networks that compute features of images, for scores such as the Fréchet distance."""
+"""Compute features of images with a network. Scores such as the Fréchet distance compare them."""
 
 from __future__ import annotations
 
@@ -84,12 +84,12 @@ class Extractor:
 
 
 def mnist_classifier() -> Extractor:
-    """Return an extractor of image features for grey images of 28×28 pixels.
+    """Return an extractor that computes 64 features of grey images with 28×28 pixels.
 
-    The extractor uses a classifier of handwritten digits, which is part of keras_gen. The 64
-    features are the inputs of the classifier's last layer. The classifier is a small convolutional
-    network that `scripts/build_mnist_classifier.py` trained. The file `mnist_classifier.md` beside
-    this module states the test accuracy of the classifier.
+    The extractor uses a classifier of handwritten digits, which is part of keras_gen. The features
+    are the inputs of the classifier's last layer. The script `scripts/build_mnist_classifier.py`
+    trained this small convolutional network. The file `mnist_classifier.md` beside this module
+    states the test accuracy of the classifier.
     """
     classifier = keras.saving.load_model(CLASSIFIER, compile=False)
     features = keras.Model(classifier.inputs[0], classifier.layers[-2].output)

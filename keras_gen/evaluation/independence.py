@@ -63,9 +63,8 @@ class IndependenceAudit:
     `audit_independence` measures how much a VAE loses because its posterior assumes independent
     latents. The evidence lower bound (ELBO) is a lower bound on log p(x). `elbo_gain` and
     `log_likelihood_gain` compare two VAEs: one with independent latents, and one with correlated
-    latents. The three gaps are computed for the audited VAE alone: `amortization_gap`,
-    `independence_gap` and `normality_gap`. The sum of the gaps is log p(x) minus the ELBO of this
-    VAE.
+    latents. The attributes `amortization_gap`, `independence_gap` and `normality_gap` belong to the
+    VAE that was passed to `audit_independence`. Their sum is log p(x) minus the ELBO of this VAE.
     """
 
     elbo_gain: Interval
@@ -77,19 +76,20 @@ class IndependenceAudit:
     posterior, on the test data. The two VAEs are those of `elbo_gain`. Both numbers are estimated
     by importance sampling."""
     amortization_gap: Interval
-    """ELBO of the best diagonal posterior of each image minus ELBO of the encoder's posterior. This
-    loss arises because one encoder computes the posteriors of all images. The best posterior of an
-    image is found by optimization for this image alone."""
+    """ELBO of the best diagonal posterior of each image minus ELBO of the encoder's posterior. The
+    VAE loses this amount because one encoder computes the posteriors of all images. The best
+    posterior of an image is found by optimization for this image alone."""
     independence_gap: Interval
     """ELBO of the best full-covariance posterior of each image minus ELBO of the best diagonal
-    posterior of this image. This loss arises because the posterior assumes independent latents."""
+    posterior of this image. The VAE loses this amount because its posterior assumes independent
+    latents."""
     normality_gap: Interval
-    """log p(x) of each image minus ELBO of the best full-covariance posterior of this image. This
-    loss arises because the posterior is a normal distribution."""
+    """log p(x) of each image minus ELBO of the best full-covariance posterior of this image. The
+    VAE loses this amount because its posterior is a normal distribution."""
     correlations: np.ndarray
-    """Correlation of each pair of latents, `[n, n]` for n latents. In the best full-covariance
-    posterior of an image, each pair of latents has a correlation. An entry is the root mean square
-    of this correlation over the images."""
+    """Typical absolute correlation of each pair of latents, `[n, n]` for n latents. In the best
+    full-covariance posterior of an image, each pair of latents has a correlation. An entry is the
+    root mean square of this correlation over the images."""
     seeds: tuple[int, ...]
     """Seeds of the trainings. With several seeds, the intervals of `elbo_gain` and
     `log_likelihood_gain` describe the variation between seeds. With a single seed, these two
@@ -151,22 +151,22 @@ def audit_independence(
     refinement_steps: int = 1000,
     **fit: Any,
 ) -> IndependenceAudit:
-    """Measure by how many nats a VAE is worse because its posterior assumes independent latents.
+    """Measure how many nats a VAE loses because its posterior assumes independent latents.
 
-    The audit has two parts. In the first part, two copies of the VAE are trained further for each
-    seed. The first copy keeps the diagonal posterior. The second copy has a full-covariance
-    posterior. For n latents, its encoder gets n(n − 1)/2 additional outputs. At first, these
+    The audit has two parts. The first part trains two copies of the VAE further, for each seed. The
+    first copy keeps the diagonal posterior. The second copy has a full-covariance posterior. For n
+    latents, the encoder of the second copy gets n(n − 1)/2 additional outputs. At first, these
     outputs are 0, which means that the latents are not correlated. Therefore the two copies start
-    with the same posterior. They see the training data in the same order, and use the same random
-    noise. If the KL weight follows a schedule, the copies use the schedule's final value. Networks
-    with `trainable=False`, for instance a fixed decoder, stay unchanged.
+    with the same posterior. Both copies see the training data in the same order, and use the same
+    random noise. If the KL weight follows a schedule, both copies use the schedule's final value.
+    Networks with `trainable=False`, for instance a fixed decoder, stay unchanged.
 
-    The second part uses the networks of `vae` itself. For each test image separately, the function
-    optimizes a diagonal posterior. Two more optimizations start from the result, with the same
-    number of steps. One optimizes a diagonal posterior, and the other optimizes a full-covariance
-    posterior. Let D be the difference between log p(x) and the evidence lower bound (ELBO) of the
-    encoder's posterior. The ELBOs of the optimized posteriors split D into three gaps, which the
-    docstring of `IndependenceAudit` defines (Cremer et al. 2018, arXiv:1801.03558).
+    The second part uses the networks of `vae`, and does not train them. For each test image, the
+    function first optimizes a diagonal posterior. From this posterior, two further optimizations
+    start: one of a diagonal posterior, and one of a full-covariance posterior. Each of the three
+    optimizations has `refinement_steps` steps. Let D be log p(x) minus the evidence lower bound
+    (ELBO) of the encoder's posterior. The ELBOs of the two final posteriors split D into three gaps
+    (Cremer et al. 2018, arXiv:1801.03558). The docstring of `IndependenceAudit` defines the gaps.
 
     Args:
         vae: A trained and compiled `VAE` with a `DiagonalNormal` posterior of at least two latents.
@@ -259,9 +259,8 @@ def _check_vae(vae: VAE) -> None:
 def _interval_of_gains(gains: list[np.ndarray]) -> Interval:
     """Return the mean gain and the 95 % interval of this mean.
 
-    A gain is a difference between two VAEs, such as the difference of their log-likelihoods.
-
-    With several seeds, the interval describes the variation between the seeds. With one seed, it
+    A gain is a difference between two VAEs, such as the difference of their log-likelihoods. With
+    several seeds, the interval describes the variation between the seeds. With one seed, it
     describes the variation between the examples.
 
     Args:
@@ -309,9 +308,10 @@ def _objective_after_schedules(objective: Any) -> Any:
 def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Model:
     """Return a copy of an encoder with additional outputs for a full covariance.
 
-    A new dense layer computes the additional outputs. The input of this dense layer is the input of
-    the encoder's last layer with weights. The additional outputs are 0 at first, which means no
-    correlations. Therefore the posterior stays the same until the copy is trained.
+    A new dense layer computes the additional outputs. It has the same input as the last layer of
+    the encoder that has weights. Before training, the additional outputs are 0, which means that
+    the latents are not correlated. Therefore the posterior of the copy is at first the posterior of
+    `encoder`.
 
     Args:
         encoder: Keras model that outputs the parameters of a `DiagonalNormal`.
@@ -361,7 +361,15 @@ def _refine(
     """Compare the ELBOs of three posteriors of each image.
 
     The encoder computes the first posterior. The second is the best diagonal posterior, and the
-    third is the best full-covariance posterior. Both are optimized for each image separately.
+    third is the best full-covariance posterior. The second and the third posterior are optimized
+    for each image separately.
+
+    Args:
+        vae: A VAE with a diagonal posterior.
+        x: Images `[images, *data_shape]`.
+        condition: Labels `[images]` if the VAE is conditional, otherwise None.
+        steps: Number of optimizer steps per optimization.
+        num_samples: Number of samples with which an ELBO is estimated.
     """
     diagonal = vae.posterior
     full = FullCovarianceNormal(diagonal.event_size)
@@ -386,13 +394,13 @@ def _refine(
 
 
 def _mean_correlations(covariances: np.ndarray) -> np.ndarray:
-    """Return the root mean square over all images of the correlation of each pair of latents.
+    """Average the correlation of each pair of latents over all images, as a root mean square.
 
     Args:
         covariances: Covariance matrix of the latents for each image, `[images, n, n]`.
 
     Returns:
-        Array `[n, n]`.
+        Array `[n, n]` with values in [0, 1].
     """
     scales = np.sqrt(np.diagonal(covariances, axis1=1, axis2=2))
     correlations = covariances / (scales[:, :, None] * scales[:, None, :])
@@ -406,7 +414,16 @@ def _elbo(
     labels: tf.Tensor | None,
     num_samples: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Estimate the ELBO and log p(x) of each image from the same samples of the posterior.
+    """Estimate the ELBO and log p(x) of each image from samples of its posterior.
+
+    Both estimates use the same samples.
+
+    Args:
+        vae: The VAE.
+        posterior: The posterior of each image, a distribution with batch shape `[images]`.
+        x: Images `[images, *data_shape]`.
+        labels: Labels `[images]` if the VAE is conditional, otherwise None.
+        num_samples: Number of samples per image.
 
     Returns:
         `(elbos, log_likelihoods)`, two arrays `[images]` in nats.
@@ -435,7 +452,7 @@ def _optimized(
     Args:
         vae: The VAE.
         posterior: The `Posterior` that converts parameters to a distribution.
-        parameters: Initial parameters, one row per image.
+        parameters: Initial parameters of the posteriors, one row per image.
         x: Images `[images, *data_shape]`.
         labels: Labels `[images]` if the VAE is conditional, otherwise None.
         steps: Number of optimizer steps.
