@@ -33,8 +33,8 @@ class KLCheck:
     """Mean of `sampled` − `analytic` over the examples, divided by the standard error of this
     mean."""
     gradient_z_score: float
-    """The z-score for the gradients of `sampled` and `analytic`, computed like `z_score`. The
-    gradients are with respect to the encoder's output."""
+    """A z-score like `z_score`, but for the gradients of `sampled` and `analytic`. The gradients
+    are with respect to the encoder's output."""
     num_examples: int
     """Number of examples."""
     num_samples: int
@@ -73,12 +73,13 @@ def check_kl(
 ) -> KLCheck:
     """Compare the closed form of KL(q(z | x) ‖ p(z)) with an estimate from samples.
 
-    KL is the Kullback-Leibler divergence of the posterior from the prior. The closed form and the
-    estimate disagree if the closed form, a density or a sampler has a bug. The check computes their
-    difference for each example, and a z-score: the mean difference, divided by the standard error
-    of this mean. If there is no bug, the z-score is approximately standard normal. A second z-score
-    compares the gradient of the closed form with the gradient of the estimate. It is computed from
-    the difference of the gradients, projected onto the gradient of the closed form.
+    KL is the Kullback-Leibler divergence of the posterior q from the prior p. The closed form and
+    the estimate disagree if the closed form, a density or a sampler has a bug. For each example,
+    the check computes the estimate minus the closed form. The z-score is the mean of these
+    differences, divided by the standard error of the mean. If there is no bug, the z-score is
+    approximately standard normal. A second z-score compares the gradients of the estimate and of
+    the closed form. For each example, the difference of the two gradients is projected onto the
+    gradient of the closed form. The second z-score is computed from these projections.
 
     Args:
         vae: A `VAE`. The KL between its posterior and its prior must have a closed form.
@@ -154,7 +155,7 @@ def z_score(differences: np.ndarray) -> float:
     """Divide the mean of `differences` by the standard error of this mean.
 
     Before the division, 1e-5 nats are added to the standard error. Otherwise rounding errors could
-    cause a large z-score.
+    cause a large z-score, if all differences are almost equal.
 
     Args:
         differences: Differences `[n]` in nats, at least two.

@@ -25,7 +25,8 @@ def latents(
 
     For an autoencoder, the latent vector is the flattened output of the encoder. For a VAE whose
     posterior q(z | x) is a normal distribution, it is the mean of q(z | x). For a VAE whose
-    posterior is a normalizing flow, it is the flow's output for the mean of the base distribution.
+    posterior is a normalizing flow, it is the flow's output for the mean of the flow's base
+    distribution.
 
     Args:
         model: A keras_gen model with an encoder.
@@ -108,8 +109,9 @@ def traverse(
 ) -> np.ndarray:
     """Vary one latent at a time, and decode the results.
 
-    The varied latent goes from its 1st to its 99th percentile among the rows of the argument
-    `latents`. All other latents stay at their means over these rows.
+    The varied latent takes `num_steps` equally spaced values, from its 1st to its 99th percentile.
+    All other latents have their mean values. The percentiles and the means are computed over the n
+    vectors in the argument `latents`.
 
     Args:
         model: A keras_gen model.
@@ -157,7 +159,7 @@ def interpolate(
     condition: npt.ArrayLike | None = None,
     spherical: bool = False,
 ) -> np.ndarray:
-    """Decode latents along paths. Each path goes from a start vector to an end vector.
+    """Decode latents along paths from start vectors to end vectors.
 
     Args:
         model: A keras_gen model.
@@ -165,8 +167,8 @@ def interpolate(
         end: Latents `[n, latents]` at the end of each path.
         num_steps: Number of points per path, including start and end. Default: 11.
         condition: Labels `[n]`, one per path, if the model is conditional, otherwise None.
-        spherical: Whether each path is a part of a great circle instead of a straight line.
-            Default: False. Great circles are useful for samples of a normal prior, because in high
+        spherical: Whether each path is an arc of a great circle around 0 instead of a straight
+            line. Default: False. Arcs are useful for samples of a normal prior, because in high
             dimensions these samples lie near a sphere (White 2016, arXiv:1609.04468).
 
     Returns:
@@ -201,7 +203,9 @@ def interpolate(
 
 
 def _along_great_circle(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Interpolate between latent vectors along great circles, or linearly if two are parallel.
+    """Interpolate between a start vector and an end vector along a great circle, for each pair.
+
+    If the two vectors of a pair are parallel, interpolate along a straight line instead.
 
     Args:
         start: Latents `[n, 1, latents]`.

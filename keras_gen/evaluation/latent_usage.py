@@ -26,22 +26,24 @@ class LatentReport:
     """
 
     kl_per_dimension: np.ndarray
-    """KL(q(z_i | x) ‖ p(z_i)) of each latent z_i, averaged over the examples, in nats, `[n]`."""
+    """For each latent z_i, the KL divergence of the posterior q(z_i | x) from the prior p(z_i), in
+    nats, averaged over the examples, `[n]`."""
     variance_of_means: np.ndarray
-    """Variance of the posterior mean of each latent, computed over the examples, `[n]`."""
+    """For each latent, the variance of its posterior mean over the examples, `[n]`."""
     aggregate_mean: np.ndarray
     """Mean of the aggregate posterior, `[n]`. The aggregate posterior is the mixture of the
     posteriors q(z | x) of all examples."""
     aggregate_covariance: np.ndarray
     """Covariance of the aggregate posterior, `[n, n]`."""
     aggregate_kl: float
-    """KL divergence from the aggregate posterior to the prior, in nats. The aggregate posterior is
-    the mixture of the posteriors of all examples. For this number, both distributions are replaced
-    by normal distributions with the same mean and covariance."""
+    """KL divergence of the aggregate posterior from the prior, in nats. The aggregate posterior is
+    the mixture of the posteriors of all examples. For this number, the aggregate posterior is
+    replaced by the normal distribution with its mean and covariance. The prior is replaced in this
+    way, too."""
 
     @property
     def active(self) -> np.ndarray:
-        """Whether the VAE uses each latent, bool `[n]`.
+        """For each latent, whether the VAE uses it, bool `[n]`.
 
         A latent counts as used if its posterior mean has a variance above 0.01 over the examples.
         """
@@ -181,7 +183,10 @@ def mean_and_covariance(distribution: Distribution) -> Moments:
 
 
 def _marginal_kl(q: Moments, p: Moments) -> np.ndarray:
-    """Return KL(q(z_i) ‖ p(z_i)) of each latent z_i in nats, `[batch, n]`, for normal q and p."""
+    """Return the KL divergence of q(z_i) from p(z_i) for each latent z_i, in nats, `[batch, n]`.
+
+    The divergence is that of normal distributions with the moments `q` and `p`.
+    """
     variance = np.diagonal(q.covariance, axis1=-2, axis2=-1)
     prior_variance = np.diagonal(p.covariance, axis1=-2, axis2=-1)
     ratio = variance / prior_variance

@@ -30,8 +30,8 @@ class SampleQuality:
     """
 
     fid: float
-    """Fréchet distance between the features of real and generated images, lower is better. The
-    attribute `real_fid` contains a distance between real images for comparison."""
+    """Fréchet distance between the features of real and generated images, lower is better. Compare
+    it with the attribute `real_fid`, which is a distance between real images."""
     kid: float
     """Unbiased estimate of the squared maximum mean discrepancy between the features of real and
     generated images, lower is better. If real and generated images have the same distribution, the
@@ -287,8 +287,8 @@ class QualityLogs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Add the scores of the samples to the logs of the epoch.
 
-        In every `every`-th epoch, new scores are computed. In the other epochs, the last scores are
-        added.
+        New scores are computed only once per `every` epochs. In all other epochs, the logs get the
+        last scores again.
         """
         if self.last is None or epoch % self.every == 0:
             scores = self._reference.compare(self.model, self.seed)
