@@ -1,7 +1,7 @@
-"""What the `fit` of a keras_gen model does in addition to `keras.Model.fit`.
+"""Extend `keras.Model.fit` for the models of keras_gen.
 
-The modules check data, convert TensorFlow errors to Python errors, write checkpoints, change
-optimizers, and train on several workers.
+The modules of this folder check data, convert errors of TensorFlow to errors with readable
+messages, write checkpoints, provide optimizers, and train on several workers.
 """
 
 from keras_gen.fitting.checkpoints import CheckpointError, Checkpoints

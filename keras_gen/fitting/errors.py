@@ -1,4 +1,4 @@
-"""Errors of a training step: values that are not finite, and errors raised inside the graph."""
+"""Raise errors with readable messages if a training step fails, for instance with a NaN loss."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class NonFiniteError(ArithmeticError):
 
     @classmethod
     def of(cls, step: int, values: dict[str, float]) -> Self:
-        """Make the error for a training step in which a loss or a gradient is not finite.
+        """Make the error about a training step in which a loss or a gradient is not finite.
 
         Args:
             step: Number of the step. The first step is 1.
@@ -42,14 +42,15 @@ class NonFiniteError(ArithmeticError):
 def assert_finite(
     finite: tf.Tensor, step: tf.Tensor, values: dict[str, tf.Tensor]
 ) -> tf.Operation | None:
-    """Make a TensorFlow operation that fails if `finite` is false.
+    """Let a training step fail if a loss or a gradient is not finite.
 
-    The context manager `step_errors` then raises a `NonFiniteError`.
+    In a TensorFlow graph, this function makes an operation that fails if `finite` is false. The
+    context manager `step_errors` converts this failure to a `NonFiniteError`.
 
     Args:
         finite: Scalar bool, whether the losses and gradients are finite.
         step: Number of the training step. The first step is 1.
-        values: The logged losses of the step by name.
+        values: The logged losses of the step by name, for the error message.
 
     Raises:
         NonFiniteError: In eager execution, if `finite` is false.
@@ -62,7 +63,7 @@ def assert_finite(
 
 @contextlib.contextmanager
 def step_errors() -> Iterator[None]:
-    """Convert TensorFlow errors of the `with` block to errors with a readable message.
+    """Convert TensorFlow errors in a `with` block to errors with readable messages.
 
     Raises:
         NonFiniteError: If `assert_finite` failed in a TensorFlow graph.

@@ -1,4 +1,4 @@
-"""Checks of the Keras loss that compares data with the output of a decoder."""
+"""Check the Keras loss that an autoencoder receives. It compares data with the decoder's output."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ADVICE = (
 
 
 def per_example_loss(loss: Any) -> Callable[[tf.Tensor, tf.Tensor], Any]:
-    """Return a function `(y_true, y_pred)` that computes one loss value per example.
+    """Convert a Keras loss to a function `(y_true, y_pred)` that does not average over examples.
 
     Args:
         loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss.
@@ -37,17 +37,17 @@ def per_example_loss(loss: Any) -> Callable[[tf.Tensor, tf.Tensor], Any]:
 
 
 def check_loss_shape(loss: Any, data_shape: Sequence[int]) -> None:
-    """Check that a Keras loss returns at least one value per example.
+    """Check that a Keras loss returns at least one value per example, and does not mix examples.
 
-    The loss is computed for two small batches of random numbers in [0.2, 0.8].
+    To check this, the function computes the loss of small batches of random numbers in [0.2, 0.8].
 
     Args:
         loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss.
         data_shape: Shape of one example.
 
     Raises:
-        ValueError: If the loss cannot be computed, or if its first axis is not the batch axis. If
-            the loss of an example depends on the other examples of the batch.
+        ValueError: If the loss cannot be computed, or if the first axis of its values is not the
+            batch axis. If the loss of an example depends on other examples of the batch.
     """
     for batch_size in _BATCH_SIZES:
         values = _values_for_test(loss, data_shape, batch_size)
@@ -75,7 +75,7 @@ def _values_for_test(
         loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss.
         data_shape: Shape of one example.
         batch_size: Number of random examples.
-        number: Number of examples that the loss receives, from the first on. Default: all examples.
+        number: If given, the loss receives only the first `number` examples of the batch.
 
     Raises:
         ValueError: If the loss cannot be computed.
@@ -96,6 +96,8 @@ def _values_for_test(
 
 def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
     """Check that a decoder outputs what a cross-entropy expects: either probabilities or logits.
+
+    If the loss expects logits, the function warns that the model then generates logits, not data.
 
     Args:
         loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss. If it is not a
@@ -137,10 +139,9 @@ def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
 
 
 def _name_of_cross_entropy(loss: Any) -> str | None:
-    """Return the name of a loss, if it is a cross-entropy or the KL divergence of Keras.
+    """Return the name of a loss if it is a cross-entropy or the KL divergence of Keras.
 
-    For all other losses, return None. For instance, the result is None for a user's own function
-    with the name of a Keras loss.
+    For all other losses, return None, even if a user's function has the name of a Keras loss.
 
     Args:
         loss: A `keras.losses.Loss` or a loss function, which can be inside `functools.partial`.
@@ -157,19 +158,23 @@ def _name_of_cross_entropy(loss: Any) -> str | None:
 
 
 def per_example(what: str, values: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    """Check that a loss of the user has one value per example, and return the values as `[batch]`.
+    """Check that a function of the user returned one loss value per example.
 
-    If the compiler XLA compiles the step, the number of values is checked only if TensorFlow knows
-    this number before the step runs.
+    If the compiler XLA compiles the training step, this check is possible only if TensorFlow knows
+    the number of values before the step runs. Otherwise it is omitted.
 
     Args:
         what: Name of the function that returned the values, for the error message.
         values: The values, `[batch]` or `[batch, 1]`.
-        x: The batch of data.
+        x: The batch of data. Its first axis is the batch axis.
+
+    Returns:
+        The values, `[batch]`.
 
     Raises:
-        ValueError: If there is another number of values. In a graph, an assertion fails, and the
-            context manager `step_errors` turns this failure into the `ValueError`.
+        ValueError: If the number of values is not the number of examples in `x`. In a TensorFlow
+            graph, an assertion fails, and the context manager `step_errors` converts this failure
+            to a `ValueError`.
     """
     values = tf.convert_to_tensor(values)
     if values.shape.rank == 2 and values.shape[1] == 1:
