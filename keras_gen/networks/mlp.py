@@ -21,7 +21,7 @@ def mlp(
 ) -> keras.Model:
     """Build a multilayer perceptron with the given input shape, output shape and hidden layers.
 
-    The last layer computes in float32, so that losses stay accurate under mixed precision.
+    With mixed precision, the last layer still computes in float32, so that losses stay accurate.
 
     Args:
         input_shape: Input shape of one example, for instance `(28, 28, 1)`. The network flattens
@@ -36,8 +36,8 @@ def mlp(
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
             no labels.
-        features: Keras layer that is applied to the input first, such as `ColumnFeatures` for rows
-            of a table. Default: none.
+        features: Keras layer that prepares the input for the first hidden layer, such as
+            `ColumnFeatures` for rows of a table. Default: none.
 
     Returns:
         A built `keras.Model`.
