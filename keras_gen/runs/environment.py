@@ -19,7 +19,7 @@ from keras_gen._versions import versions
 def record_environment(path: PathLike) -> None:
     """Append the versions, the devices and the git commit of a run to a YAML file.
 
-    A run calls this function each time it starts or resumes. If the version of a package has
+    A run calls this function each time the run starts or resumes. If the version of a package has
     changed since the previous start, the function warns.
 
     Args:

@@ -24,15 +24,15 @@ def new_examples(
     """Read examples from a file or a folder. Return their names, and their values in batches.
 
     Args:
-        source: An `.npz` file with the array `x`, a table of numbers, or a folder that contains
-            images, also in subfolders.
-        shape: Shape of one example of the model. Images of a folder that have another size are
+        source: An `.npz` file with the array `x`, a table whose columns are pixels, or a folder
+            that contains images, also in subfolders.
+        shape: Shape of one example of the model. If an image of a folder has another size, it is
             scaled and cropped, as in training.
 
     Returns:
         `(title, names, batches)`. `names` has one entry per example. `title` tells what an entry
-        is: `"file"`, `"index"` (counted from 0) or `"row"` (counted from 1). A batch is a float32
-        array `[n, *shape]` in [0, 1].
+        is: `"file"`, `"index"` (counted from 0) or `"row"` (counted from 1). `batches` yields
+        float32 arrays `[n, *shape]`. Pixels with the dtype uint8 or uint16 are scaled to [0, 1].
 
     Raises:
         ValueError: If the source is damaged, or if it contains no examples of this shape.

@@ -36,11 +36,11 @@ _WRITTEN = (".csv", ".tsv", ".parquet", ".xlsx")
 
 
 def is_table(config: RunConfig) -> bool:
-    """Return whether the data of a training run are a table, which `data.read_table` reads.
+    """Return whether the data of a training run are a table, so that `data.read_table` reads them.
 
     Raises:
-        ValueError: If the file does not exist. Also if `kinds` or `label` is set, although the data
-            are not a table.
+        ValueError: If the file does not exist. Also if the setting `kinds` or `label` is given, but
+            the data are not a table.
     """
     is_forced = bool(config.kinds or config.label)
     if is_forced and not has_table_name(config.data):
@@ -55,7 +55,7 @@ def is_table(config: RunConfig) -> bool:
 def read_table(config: RunConfig) -> data.Table:
     """Read the table that the setting `data` of a training run names.
 
-    The setting `label` can name a column of this table.
+    If the setting `label` is given, it must be the name of a column of categories of this table.
 
     Raises:
         ValueError: If the table or a setting is invalid. The message names the file, the line and
@@ -73,11 +73,11 @@ def parse_kinds(kinds: Sequence[str]) -> dict[str, Any]:
     """Convert texts such as `visits=count` to the argument `kinds` of `data.read_table`.
 
     Args:
-        kinds: Texts `NAME=KIND`. For an ordinal column, `NAME=VALUE,VALUE,…` with the values from
-            the lowest to the highest.
+        kinds: Texts `NAME=KIND`. For an ordinal column, the text is `NAME=VALUE,VALUE,…` with the
+            values from the lowest to the highest.
 
     Raises:
-        ValueError: If a text has another form.
+        ValueError: If a text has neither of these forms.
 
     Example:
 
@@ -179,10 +179,12 @@ def parse_given(columns: Sequence[Column], given: Sequence[str]) -> np.ndarray:
 
     Args:
         columns: The columns of the table.
-        given: Texts `NAME=VALUE`. If several column names fit a text, the longest name counts.
+        given: Texts `NAME=VALUE`. Column names can contain `=`. If the names of several columns fit
+            a text, the longest name is used.
 
     Raises:
-        ValueError: If a text has another form, or if a name or a value is invalid.
+        ValueError: If a text does not have the form `NAME=VALUE`, or if a name or a value is
+            invalid.
     """
     import pandas
 
@@ -208,7 +210,7 @@ def parse_given(columns: Sequence[Column], given: Sequence[str]) -> np.ndarray:
 
 
 def _given_value(column: Column, text: str) -> Any:
-    """Return the number or the category that a text stands for."""
+    """Convert the text of an entry to the number or the category that the text stands for."""
     if column.kind not in NUMBERS:
         by_text = {str(category): category for category in column.categories}
         if text not in by_text:
@@ -264,8 +266,8 @@ class RowsFile:
         Args:
             path: The new file. If the old and the new file are text files, the new file is a copy
                 of the old file, except for the filled entries.
-            complete: The rows without missing entries, in the form of the attribute `array`:
-                without constant columns and identifiers.
+            complete: Array like the attribute `array`, but without missing entries. Neither array
+                contains constant columns and identifiers.
         """
         import pandas
 
@@ -328,9 +330,10 @@ class RowsFile:
 
 
 class _TextOf:
-    """Function that converts an encoded entry of a column to the text for a file.
+    """Function that converts an entry of a column from the model's array to text for a file.
 
-    The attribute `known` contains texts of categories that the file already uses.
+    An entry is a number, or the index of a category. The attribute `known` contains the text of
+    each category that occurs in the file, such as `{0: "female"}`.
     """
 
     def __init__(self, column: Column, decimal: str) -> None:

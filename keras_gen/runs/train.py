@@ -60,22 +60,23 @@ def train(config: RunConfig) -> pathlib.Path:
     contains `reconstructions-*.png`. If TensorBoard is installed, the folder also contains
     `tensorboard/`.
 
-    If the data are a table, the folder also contains generated rows in `samples.csv`, and the
-    threshold of the anomaly scores is calibrated on the test rows.
+    If the data are a table, the folder also contains generated rows in `samples.csv`. In this case,
+    the threshold of the anomaly scores is calibrated on the test rows.
 
-    The trained model is also exported as a SavedModel, as the next version in the folder
-    `config.savedmodels/config.name`.
+    The function also exports the trained model as a SavedModel. The SavedModel is the next version
+    in the folder `config.savedmodels/config.name`.
 
     Args:
-        config: The configuration of a registered kind of model, for instance `VAEConfig()`.
+        config: The settings of the training, for instance `VAEConfig()`.
 
     Returns:
-        Path of the folder.
+        Path of the folder of the run.
 
     Raises:
         ValueError: If the data or a setting is invalid. In this case, no file has been written.
         NonFiniteError: If the loss or a gradient becomes NaN or infinite.
-        CheckpointError, OSError: If a file cannot be written. `resume` can continue the training.
+        CheckpointError, OSError: If a file cannot be written. Then `resume` can continue the
+            training.
         PublishError: If the SavedModel cannot be written or verified. The trained model is in the
             folder of the run, and `evaluate.export` can export it again.
     """
@@ -96,14 +97,15 @@ def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
 
     Args:
         run: Folder of the training run, such as `runs/vae`.
-        config: Expected configuration of the run. If None (default), it is not checked.
+        config: Settings that the run is expected to have. If None (default), the settings of the
+            run are not checked.
 
     Returns:
         Path of the folder of the run.
 
     Raises:
         ValueError: If the folder contains no run, or if the run is finished. If another process is
-            training the run. If the configuration of the run differs from `config`.
+            training the run. If the settings of the run differ from `config`.
         NonFiniteError, CheckpointError, PublishError, OSError: For the same reasons as in `train`.
     """
     folder = RunFolder(run)
@@ -145,11 +147,12 @@ def _check_same(saved: RunConfig, config: RunConfig, folder: RunFolder) -> None:
 def describe(config: RunConfig) -> str:
     """Return a text that describes a training before it starts. No file is written.
 
-    The text contains the settings, the number of examples, the number of parameters, the memory and
-    the time. To measure the memory and the time per step, this function trains for a few steps.
+    The text contains the settings, the number of examples and the number of parameters. It also
+    contains the memory and the time that the training needs. To measure them, this function trains
+    for a few steps.
 
     Args:
-        config: The configuration of a registered kind of model, for instance `VAEConfig()`.
+        config: The settings of the training, for instance `VAEConfig()`.
 
     Raises:
         ValueError: If the data or a setting is invalid.
@@ -210,7 +213,10 @@ def _count(dataset: tf.data.Dataset) -> int:
 
 
 def _count_parameters(model: GenerativeModel) -> dict[str, int]:
-    """Return `{name: number of parameters}` for the networks and other layers of a model."""
+    """Return a dictionary from the name of each network or layer of a model to its parameter count.
+
+    An example is `{"encoder": 1000, "decoder": 2000}`.
+    """
     counts = {}
     for name, part in constructor_arguments(model).items():
         if isinstance(part, keras.layers.Layer) and part.count_params():
@@ -408,10 +414,10 @@ def _recording_callbacks(
 def _before_sampling(
     config: RunConfig, train_data: tf.data.Dataset
 ) -> Callable[[GenerativeModel], None] | None:
-    """Return a function that prepares a trained model for the generation of samples, or None.
+    """Return a function that prepares a trained model for the generation of samples.
 
-    For instance, the function fits a density to the latents of an autoencoder. For a kind of model
-    that needs no such preparation, the result is None.
+    For instance, the function fits a density to the latents of an autoencoder. If the model needs
+    no preparation, the result is None.
     """
     after_fit = RECIPES[kind_of(config)].after_fit
     if after_fit is None:
@@ -423,8 +429,8 @@ def _before_sampling(
 def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:
     """Return the first examples of a dataset of batches, at most 10,000 examples and 256 MiB.
 
-    Call this function before the training. Reading the dataset between two epochs would change the
-    order of the training examples.
+    Call this function before the training. Each pass over a shuffled dataset changes the order of
+    its next pass. Therefore a pass between two epochs would change the training.
     """
     x = tf.nest.flatten(dataset.element_spec)[0]
     count = min(_MAX_EXAMPLES, _MAX_BYTES // (4 * x.shape[1:].num_elements()))
@@ -434,10 +440,9 @@ def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:
 
 @contextlib.contextmanager
 def _hint_to_resume(folder: RunFolder) -> Iterator[None]:
-    """Add the Python call that resumes the run as a note to an error in a `with` block.
+    """If an error ends the `with` block, add a note that tells the user how to resume the run.
 
-    The note is added after an interruption, an `OSError` or a `CheckpointError`. Other errors get
-    no note.
+    An interruption, an `OSError` and a `CheckpointError` get this note. Other errors get no note.
     """
     try:
         yield
@@ -461,8 +466,12 @@ def _publish(config: RunConfig, folder: RunFolder) -> None:
 
 
 def _call(function: str, folder: RunFolder) -> str:
-    """Return the text of a Python call, such as a call of `train.resume`, for a message.
+    """Return the Python call of a function of `keras_gen.runs` as text, for a message.
 
-    When the command line `keras-gen` shows the message, it replaces the call by a command.
+    If the command line `keras-gen` shows the message, it replaces the call by a command.
+
+    Args:
+        function: Module and name of the function, such as `"train.resume"`.
+        folder: Folder of the run. Its path is the argument of the call.
     """
     return f"`keras_gen.runs.{function}({str(folder.path)!r})`"
