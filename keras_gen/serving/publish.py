@@ -41,10 +41,11 @@ def publish(
     """Export a model as the next version in `base`, the folder that TensorFlow Serving watches.
 
     The server loads every folder in `base` whose name is an integer. Therefore this function first
-    writes to a folder with another name. It writes the SavedModel, a model card, checksums, and
-    warm-up requests. A warm-up request is an example request that the server runs when it loads the
-    model. Then the function verifies that the SavedModel gives the same answers as the Keras model.
-    Finally, it renames the folder to the version number. Earlier versions stay unchanged.
+    writes to a folder whose name is not an integer. It writes the SavedModel, a model card,
+    checksums, and warm-up requests. A warm-up request is an example request that the server runs
+    when it loads the model. Then the function verifies that the SavedModel gives the same answers
+    as the Keras model. Finally, it renames the folder to the version number. Earlier versions stay
+    unchanged.
 
     The function also updates two configuration files of the server in the parent folder of `base`:
     `models.config` and `batching_parameters.txt`.
@@ -131,7 +132,13 @@ def _check_model(model: object) -> None:
 def _checked_class_names(
     model: GenerativeModel, class_names: Sequence[str] | None
 ) -> list[str] | None:
-    """Return the class names as a list. If there are none or no classes, return None."""
+    """Return the class names as a list, or None if no names are given.
+
+    If the model is not conditional, the names are ignored, and the result is None.
+
+    Raises:
+        ValueError: If the number of names is not the number of classes.
+    """
     if class_names is None or not model.num_classes:
         return None
     names = [*map(str, class_names)]

@@ -1,4 +1,8 @@
-"""Configuration files of TensorFlow Serving: the list of models, and the batching of requests."""
+"""Write the configuration files of TensorFlow Serving.
+
+The file `models.config` lists the models. The file `batching_parameters.txt` says how the server
+combines requests to batches.
+"""
 
 from __future__ import annotations
 
@@ -29,9 +33,9 @@ max_enqueued_batches { value: 1000 }
 
 
 def read_server_config(folder: PathLike) -> ModelServerConfig:
-    """Read `models.config`, the list of models of TensorFlow Serving, in a folder of models.
+    """Read the list of models of TensorFlow Serving from the file `models.config` in a folder.
 
-    If there is no such file, the function returns an empty list of models.
+    If the file does not exist, the function returns an empty list of models.
 
     Args:
         folder: Folder of the models, such as `savedmodels`.
