@@ -1,8 +1,10 @@
-"""Make the exported functions of a model that was trained on a table.
+"""Make exported functions that have one input and one output per column of a table.
 
-The functions have one input and one output per table column. In this module, an endpoint is a pair
-`(function, specs)`. The function takes tensors and returns a dictionary of tensors. `specs` is a
-list with the `tf.TensorSpec` of each argument of the function.
+The methods of a model of a table take and return rows as one array `[batch, columns]`. To call the
+exported functions, a client does not need to know the order of the columns in such an array.
+
+In this module, an endpoint is a pair `(function, specs)`. The function takes tensors and returns a
+dictionary of tensors. `specs` is a list with the `tf.TensorSpec` of each argument of the function.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from keras_gen._typing import Endpoint
 ROWS = ("inputs", "reconstructions", "outputs")
 """Names of the inputs and outputs that contain rows of a table, `[batch, columns]`."""
 _OTHER_NAMES = ("inputs", "seed", "condition", "latents")
-"""Names that no column can have, because other inputs and outputs have these names."""
+"""Names that no tensor of a column can have, because other inputs and outputs have these names."""
 
 _SHOWN_CATEGORIES = 20  # number of categories that an error message shows
 _SHOWN_CHARACTERS = 100  # number of characters of an invalid value that an error message shows
@@ -31,30 +33,27 @@ def column_endpoints(
 ) -> dict[str, Endpoint]:
     """Make functions that take and return each column of a table as a separate tensor.
 
-    Each function is described by an endpoint, which is a pair `(function, specs)`. `specs` is a
-    list with the `tf.TensorSpec` of each argument of the function.
-
     The functions in `endpoints` take and return rows of the table as one array `[batch, columns]`.
-    For `generate`, and for each function NAME with an input `inputs`, a function `NAME_columns` is
-    made. Instead of an array of rows, it takes one input per table column, and returns one output
-    per table column. `tensor_names` chooses the names of these inputs and outputs.
+    For example, `score` takes such an array. The new function `score_columns` takes one tensor per
+    table column instead. There is a new function for `generate`, and for each function that has an
+    input `inputs`. `tensor_names` chooses the names of the tensors.
 
     The tensor of a column has the shape `[batch]`. For a column of numbers, or of categories that
     are numbers, the tensor is float32, and NaN means "missing". For any other column, the tensor
-    contains strings, and "" means "missing". Constant columns and identifiers have no inputs and no
-    outputs. The output `per_feature`, which contains the anomaly score of each column, stays one
-    array.
+    contains strings, and "" means "missing". Constant columns and identifiers have no tensors. The
+    output `per_feature` contains the anomaly score of each column. This output stays one array.
 
-    An unknown category is an error in all functions. An invalid number, such as a negative count,
-    is an error in all functions except `score_columns`. `score_columns` returns an infinite score
-    for a row with an invalid number.
+    An unknown category is an error in all new functions. An invalid number, such as a negative
+    count, is an error in all new functions except `score_columns`. `score_columns` returns an
+    infinite score for a row with an invalid number.
 
     Args:
-        endpoints: Endpoints of the model by name.
+        endpoints: Dictionary from names of functions to endpoints. An endpoint is a pair
+            `(function, specs)`. `specs` is a list with the `tf.TensorSpec` of each argument.
         columns: Columns of the table.
 
     Returns:
-        The endpoints of the new functions by name.
+        Dictionary from names of new functions, such as `score_columns`, to their endpoints.
     """
     modeled = modeled_columns(columns)
     return {
@@ -77,8 +76,8 @@ def _with_columns(
             returned function calls `function`.
         specs: The `tf.TensorSpec` of each argument of `function`.
         columns: The columns in the array.
-        check: Whether invalid numbers, such as negative counts, are an error. If False, `function`
-            receives invalid numbers.
+        check: Whether invalid numbers, such as negative counts, raise an error. If False,
+            `function` receives the invalid numbers.
 
     Returns:
         A pair: the new function, and the `tf.TensorSpec` of each of its arguments.
@@ -116,18 +115,18 @@ def _with_columns(
 
 
 def tensor_names(columns: Sequence[Column]) -> list[str]:
-    """Choose the name of the input and output tensor of each table column in a SavedModel.
+    """Choose one tensor name per table column, for the inputs and outputs of a SavedModel.
 
     A tensor name can only contain ASCII letters, digits, and the characters `_`, `.`, `-`. Each
     other character of a column name is replaced by `_`. If the result does not begin with a letter
     or a digit, `column` is put before it.
 
-    Tensor names must be different even if upper and lower case are not distinguished. If another
-    column, or another input such as `seed`, already has the name, `_` is appended to the name.
-    Columns whose names are valid are named first, so that they keep their names.
+    Two tensor names must differ by more than upper and lower case. If another column, or another
+    input such as `seed`, already has the name, `_` is appended to the name. Columns with valid
+    names are named first, so that no other column can get their names.
 
-    TensorFlow Serving encodes text in base64 if the name of the output ends in `_bytes`. Therefore,
-    if a column contains text and its name ends in `_bytes`, `_` is appended to the name.
+    TensorFlow Serving encodes an output of text in base64 if the name of the output ends in
+    `_bytes`. Therefore, if a column of text has such a name, `_` is appended to the name.
 
     Example:
         >>> tensor_names([Column("bill length (mm)", "real"), Column("Seed", "count")])
@@ -158,8 +157,8 @@ def encode_column(column: Column, values: tf.Tensor, check: bool = True) -> tf.T
     """Convert the values of one table column to the numbers that a model of the table receives.
 
     A category is converted to its code, which is the index of the category in `column.categories`.
-    In a TensorFlow graph, an assertion fails for an invalid value. Its message names the column,
-    the expected values, the received value, and the row.
+    In a TensorFlow graph, an assertion fails if a value is invalid. The message of the assertion
+    names the column, the expected values, the received value, and the row.
 
     Args:
         column: The column, neither a constant nor an identifier.
@@ -183,7 +182,7 @@ def encode_column(column: Column, values: tf.Tensor, check: bool = True) -> tf.T
 
 
 def _valid_numbers(column: Column, values: tf.Tensor) -> tuple[str, tf.Tensor]:
-    """Check which numbers are valid in a column of numbers. For instance, a count is at least 0.
+    """Check which values of a column of numbers are valid. For instance, a count is at least 0.
 
     Returns:
         `(expected, valid)`. `expected` is a description of valid numbers, for an error message.
@@ -202,14 +201,14 @@ def _checked(
 ) -> tf.Tensor:
     """Return `entries`, but make the TensorFlow graph raise an error if a value is invalid.
 
-    The error message names the column, the first invalid value and its row. The graph itself makes
-    the message, so that clients in all languages receive the same message.
+    The error message names the column, the first invalid value and its row. Operations of the graph
+    make the message. Therefore clients in all languages receive this message.
 
     Args:
         column: The column.
-        entries: The numbers that the model receives, `[batch]`.
-        values: The values of the column, from which `entries` were computed, `[batch]`.
-        valid: Whether each value is valid, `[batch]`.
+        entries: The numbers that the model receives, `[batch]`, for instance codes of categories.
+        values: The values that the client sent, `[batch]`. `entries` were computed from them.
+        valid: Whether each value is valid, a bool tensor `[batch]`.
         expected: Description of the valid values, for the message.
     """
     texts = values if is_text(column) else tf.strings.as_string(values, shortest=True)
@@ -237,8 +236,8 @@ def decode_column(column: Column, entries: tf.Tensor) -> tf.Tensor:
     """Convert the model's output for one table column to values as they appear in the table.
 
     For a column of categories, the model outputs the index of a category. The index is replaced by
-    the category. For a column of numbers, each number is rounded to the decimal places of the
-    column. NaN means "missing". For categories that are text, NaN becomes "".
+    the category. For a column of numbers, each number is rounded to as many decimal places as the
+    column has in the table. NaN means "missing". For categories that are text, NaN becomes "".
 
     Args:
         column: The column.
