@@ -99,16 +99,17 @@ def _modules() -> list[str]:
 def _register_classes(module: types.ModuleType) -> None:
     """Register all classes of keras_gen with Keras, by importing the modules in `_WITH_CLASSES`.
 
-    The library wrapt calls this function whenever the import of Keras or of a module of keras_gen
-    ends. If another of these modules is still being imported, the function does nothing. The
-    classes could need names that the unfinished module does not have yet. Python marks an
-    unfinished module by `_initializing`.
+    The library wrapt calls this function each time the import of Keras, or of a module of
+    keras_gen, ends. The function does nothing before Keras is imported. It also does nothing while
+    Keras or another module of keras_gen is still being imported. That module does not have all its
+    names yet, and the modules in `_WITH_CLASSES` could need the missing names.
 
     Args:
         module: The module whose import ends.
     """
     if "keras" not in sys.modules:
         return
+    # Python sets `_initializing` while it imports a module.
     for name in ("keras", *_MODULES):
         other = sys.modules.get(name, module)
         if other is not module and getattr(other.__spec__, "_initializing", False):

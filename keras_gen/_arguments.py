@@ -43,7 +43,7 @@ def positive_int(owner: object, argument: str, value: int, at_least: int = 1) ->
 
     Args:
         owner: The object whose constructor or method received the argument. The error message names
-            the class of this object. None if a function received the argument.
+            the class of this object. Pass None if a function received the argument.
         argument: Name of the argument, for the error message.
         value: The value that the user passed.
         at_least: Smallest allowed value. Default: 1.

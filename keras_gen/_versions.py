@@ -13,7 +13,7 @@ _PACKAGES = (
 
 
 def versions() -> dict[str, str]:
-    """Return `{package: version}` for keras_gen and its main dependencies.
+    """Return the versions of keras_gen and its main dependencies, as `{package: version}`.
 
     The function does not import the packages.
     """
