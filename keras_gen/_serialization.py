@@ -3,10 +3,12 @@
 Every public object of the package keeps each constructor argument in an attribute of the same
 name. So `get_config` can read all arguments from the attributes, and no argument is forgotten.
 
-A subclass can have a constructor with `*args` and `**kwargs`. Therefore each object also remembers
-the arguments with which it was made. If an object cannot be restored, saving the object raises a
-`ValueError`. Some problems appear only when the constructor runs again. Then loading the object
-raises the error.
+A subclass can have a constructor with `*args` and `**kwargs`. The signature of this constructor
+does not show which arguments an object received. Therefore each object also remembers the arguments
+with which it was made.
+
+If an object cannot be restored, saving the object raises a `ValueError`. Some problems appear only
+when the constructor runs again. In this case, loading the object raises the `ValueError`.
 """
 
 from __future__ import annotations
@@ -29,9 +31,10 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 @dataclasses.dataclass(frozen=True)
 class _Remembered:
-    """The arguments of a constructor call, which the constructed object stores in an attribute.
+    """The arguments of a constructor call. The constructed object stores them in an attribute.
 
-    The class is not a `NamedTuple`, because Keras saves each layer that it finds in a tuple.
+    This class is a dataclass and not a `NamedTuple`. In a tuple, Keras would find the layers among
+    the arguments, and would save these layers as parts of the attribute.
     """
 
     args: tuple[Any, ...] = ()
@@ -44,8 +47,9 @@ def remember_arguments(instance: object, args: tuple[Any, ...], kwargs: dict[str
     """Store the arguments of a constructor call in the new object.
 
     When the object is saved, `constructor_arguments` reads the stored arguments. The classes of the
-    package call this function in `__new__`. In `__init__`, the call would be lost if a subclass has
-    its own `__init__`.
+    package call this function in `__new__`, because `__new__` receives all arguments of the call.
+    If a subclass has its own `__init__`, the `__init__` of the base class can receive other
+    arguments.
     """
     remembered = _Remembered(args, kwargs, keras.config.dtype_policy())
     object.__setattr__(instance, _REMEMBERED, remembered)
@@ -55,12 +59,12 @@ def remember_arguments(instance: object, args: tuple[Any, ...], kwargs: dict[str
 
 
 def constructor_arguments(instance: object) -> dict[str, Any]:
-    """Return a dictionary of the constructor arguments of an object.
+    """Return a dictionary from the names of an object's constructor arguments to their values.
 
     The value of an argument is read from the attribute that has the same name. The dictionary also
-    contains the arguments that the constructor received through `**kwargs`. If the constructor has
-    a parameter `*args`, the dictionary contains the arguments that it received as a tuple, under
-    the name `args`. The arguments `name`, `dtype` and `trainable` of a Keras layer are omitted.
+    contains the arguments that the constructor received through `**kwargs`. If the constructor
+    received arguments through `*args`, the dictionary contains a tuple of these arguments under the
+    name `args`. The arguments `name`, `dtype` and `trainable` of a Keras layer are omitted.
 
     Raises:
         ValueError: If the constructor does not store an argument in the attribute of the same name.
@@ -128,9 +132,10 @@ def _passed(
         parameters: Parameters of the constructor.
 
     Returns:
-        Three groups of arguments, `(named, variable, extra)`. `named` maps the names of parameters
-        to their arguments. `variable` contains the arguments that the constructor received through
-        `*args`. `extra` contains the arguments that the constructor received through `**kwargs`.
+        Three groups of arguments, `(named, variable, extra)`. `named` is a dictionary from the
+        names of parameters to their arguments. `variable` is the tuple of arguments that the
+        constructor received through `*args`. `extra` is the dictionary of arguments that the
+        constructor received through `**kwargs`.
     """
     remembered = vars(instance).get(_REMEMBERED, _Remembered())
     try:
@@ -170,18 +175,18 @@ def _variable_arguments(
 ) -> tuple[Any, ...]:
     """Return the current values of the arguments that a constructor received through `*args`.
 
-    If `kept` is a list or a tuple, it contains the values. Otherwise, the function assumes that the
-    constructor passed `*args` on to the base class. It then reads the attributes that have the
-    names of the base class's arguments.
+    If the attribute `args` is a list or a tuple, this attribute contains the values. Otherwise, the
+    function assumes that the constructor passed `*args` to the constructor of its base class. The
+    values are then in the attributes that have the names of the base class's arguments.
 
     Args:
         instance: The object.
-        kept: Value of the attribute `args`, or None if there is no such attribute. If the parameter
-            is not called `*args`, the attribute has the name of the parameter.
+        kept: Value of the attribute `args`, or None if the object has no attribute `args`. If the
+            constructor has another name for `*args`, the attribute has that name.
         variable: The arguments that the constructor received through `*args`.
 
     Raises:
-        ValueError: If no attributes contain the arguments.
+        ValueError: If no attributes contain the values.
     """
     if isinstance(kept, (tuple, list)):
         return tuple(kept)
@@ -201,7 +206,11 @@ def _variable_arguments(
 
 
 def _names_in_bases(cls: type) -> list[str]:
-    """Return the names of the positional arguments that a constructor can pass to base classes."""
+    """Return the names of the base classes' arguments to which a class can pass its `*args`.
+
+    If the constructor of the first base class also has a parameter `*args`, the names of the next
+    base class's arguments follow.
+    """
     with_constructor = [base for base in cls.__mro__ if "__init__" in vars(base)]
     names: list[str] = []
     for base in with_constructor[1:]:
@@ -238,12 +247,12 @@ def _is_of_this_package(cls: type) -> bool:
 
 
 def get_config(instance: object) -> dict[str, Any]:
-    """Return the constructor arguments of an object, in Keras's serialized form.
+    """Return the constructor arguments of an object by name, in Keras's serialized form.
 
-    The keys of the result are the names of the arguments. The key `OTHER` is added if the object
-    has attributes that are not constructor arguments. For classes outside this package, the key
-    `EXACT` is added if JSON would change an argument, such as a tuple. `from_config` makes an equal
-    object from the result.
+    `from_config` makes an equal object from the result. The result can contain two keys that are
+    not names of arguments. The key `OTHER` has a dictionary of other attributes that must be saved.
+    The key `EXACT` has a dictionary of the arguments that JSON would change, such as tuples. Only
+    the results for classes outside this package contain the key `EXACT`.
 
     Raises:
         ValueError: If `from_config` could not make an equal object.
@@ -285,9 +294,9 @@ def from_config(
 
     Args:
         cls: The class.
-        config: Arguments in Keras's serialized form.
-        custom_objects: Dictionary of the classes and functions that are not registered with Keras,
-            by name.
+        config: The result of `get_config`.
+        custom_objects: Dictionary from names to the classes and functions that are not registered
+            with Keras.
 
     Raises:
         ValueError: If the constructor does not store an argument unchanged in the attribute of the
@@ -393,12 +402,13 @@ def _check_restored(instance: object, arguments: dict[str, Any]) -> None:
 def _other_attributes(instance: object, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return attributes that must be saved besides the constructor arguments, in serialized form.
 
-    These are the constructor arguments of base classes, such as the seed of a model, and class
-    attributes that were set on the object. Attributes that cannot be serialized are omitted.
+    One kind of such attributes are the constructor arguments of base classes, such as the seed of a
+    model. The other kind are public attributes that a class defines and that were later set on the
+    object. Attributes that cannot be serialized are omitted.
 
     Args:
         instance: The object.
-        arguments: Arguments of the object's constructor, which are not returned.
+        arguments: The constructor arguments of the object by name. They are not returned.
     """
     names: dict[str, None] = {}
     for base in type(instance).__mro__:
@@ -439,7 +449,7 @@ def _global_dtype_policy(policy: Any) -> Iterator[None]:
     """Set the global dtype policy of Keras during a `with` block.
 
     Args:
-        policy: The dtype policy. None keeps the present policy.
+        policy: The dtype policy. If None, the global dtype policy does not change.
     """
     present = keras.config.dtype_policy()
     try:
@@ -504,8 +514,9 @@ def _from_exact(value: Any, custom_objects: dict[str, Any] | None) -> Any:
 def _is_changed_by_json(value: Any) -> bool:
     """Return whether a value changes when Keras writes the value as JSON and reads it again.
 
-    Keras changes tuples. Keras also changes dictionaries that have the key `class_name`, or a key
-    that is not a string. A list or dictionary changes if it contains such a value.
+    Three kinds of values change: tuples, dictionaries with a key that is not a string, and
+    dictionaries with the key `class_name`. A list or dictionary that contains such a value also
+    changes.
     """
     if isinstance(value, dict):
         keys_are_strings = all(isinstance(key, str) for key in value)
@@ -615,8 +626,8 @@ class SerializableLayer(keras.layers.Layer):
         The result also contains arguments of `keras.layers.Layer`, such as `name`.
 
         Raises:
-            ValueError: If the result does not suffice to make an equal layer. For instance, if the
-                constructor does not store an argument in the attribute of the same name.
+            ValueError: If the layer cannot be restored from the result. A possible reason is that
+                the constructor does not store an argument in the attribute of the same name.
         """
         return get_config(self)
 
