@@ -23,17 +23,18 @@ def checked_labels(
     Args:
         labels: Labels `[batch]`, integers from 0 to `num_classes` − 1.
         num_classes: Number of classes.
-        name: Name of the labels in error messages.
-        len_of: Data with one example per label. If None, the number of labels is not checked.
-        owner: Description of the object that needs the labels, for error messages.
+        name: Name of the argument that contains the labels, for error messages.
+        len_of: The examples to which the labels belong. The function checks that there is one label
+            per example. If None, the number of labels is not checked.
+        owner: What needs the labels, for error messages, such as the name of a prior.
 
     Returns:
-        The labels. In a graph, an operation that uses the result runs only after the labels are
-        checked.
+        The labels as a tensor `[batch]`. In a graph, the labels are checked before any operation
+        uses this tensor.
 
     Raises:
-        ValueError: If the labels have the wrong shape or dtype, or if a label is outside the range.
-            In a graph, a label outside the range fails an assertion with the same message.
+        ValueError: If the labels have the wrong shape or dtype, or if a label is not one of the
+            classes. In a graph, an assertion fails instead if a label is not one of the classes.
     """
     tensor = as_tensor(name, labels)
     check_form_of_labels(tensor, num_classes, name, len_of, owner)
@@ -47,7 +48,7 @@ def checked_labels(
             received = f"{int(numbers[index])} at index {index}"
             raise ValueError(f"{expected} Received: {received}. {_ADVICE}")
         return tensor
-    # the added True is for an empty batch of a replica
+    # The added True lets an empty batch of a replica have a first label.
     first = tf.argmin(tf.cast(tf.concat([valid, [True]], axis=0), tf.int32))
     received = tf.concat([numbers, [0]], axis=0)[first]
     message = mark(f"{expected} Received: @ at index #. {_ADVICE}")
@@ -63,14 +64,15 @@ def check_form_of_labels(
     len_of: Any = None,
     owner: str = "this conditional model",
 ) -> None:
-    """Check the shape and the dtype of labels.
+    """Check the shape and the dtype of labels. The values of the labels are not checked.
 
     Args:
         labels: A tensor, an array or a `tf.TensorSpec`.
         num_classes: Number of classes, for the error message.
-        name: Name of the labels in error messages.
-        len_of: Data with one example per label. If None, the number of labels is not checked.
-        owner: Description of the object that needs the labels, for error messages.
+        name: Name of the argument that contains the labels, for error messages.
+        len_of: The examples to which the labels belong. The function checks that there is one label
+            per example. If None, the number of labels is not checked.
+        owner: What needs the labels, for error messages, such as the name of a prior.
 
     Raises:
         ValueError: If the labels have the wrong shape or dtype.
@@ -91,7 +93,7 @@ def check_form_of_labels(
 
 
 def expected_labels(name: str, num_classes: int, owner: str = "this conditional model") -> str:
-    """Return the first sentence of an error message about labels."""
+    """Return the first sentence of an error message about labels: which labels are expected."""
     return (
         f"Expected labels as `{name}`, integers of shape (batch,) from 0 to {num_classes - 1}, "
         f"for {owner}."
