@@ -46,15 +46,17 @@ class AutoencoderEnsemble(AnomalyDetector):
     autoencoders are due to Chen et al. 2017 ("Outlier Detection with Autoencoder Ensembles", SIAM
     International Conference on Data Mining). Subsets of varied size are due to Aggarwal and Sathe
     2015 ("Theoretical Foundations and Algorithms for Outlier Ensembles", SIGKDD Explorations 17).
-    One TensorFlow operation computes a layer for all members together.
 
-    `fit` computes the mean and the standard deviation of each feature, and standardizes the
-    features inside the model. A feature is a column of the array. For a table, `ColumnFeatures`
-    computes the features. The score of an example is the mean of the members' scores. A member
-    computes the sum Σ_d log(1 + r_d² / σ_d²). Here r_d is the residual of feature d, and σ_d² is
+    The model computes features from each row. For an array, the features are the columns. For a
+    table, `ColumnFeatures` computes the features. `fit` computes the mean and the standard
+    deviation of each feature, with which the model standardizes the features.
+
+    The score of a row is the mean of the members' scores. A member computes the sum
+    Σ_d log(1 + r_d² / σ_d²) over the features d. Here r_d is the residual of feature d, and σ_d² is
     the mean of r_d² over training rows. The score of the member is this sum, divided by the median
-    of the sums for training rows. Therefore a typical training row has a score of about 1. To score
-    a row, a member clips the latents to quantiles of the latents of the training rows.
+    of the sums of training rows. Therefore a typical training row has a score of about 1. Before a
+    member reconstructs a row to score it, the member clips the latents of the row. The argument
+    `clip` defines the limits.
 
     If entries of a row are missing, the sum contains only the features of the observed entries.
     This sum is multiplied by (number of features) / (number of features of observed entries). If
@@ -64,17 +66,18 @@ class AutoencoderEnsemble(AnomalyDetector):
         features: The number of columns of the data, or the columns of a table, such as
             `table.columns`.
         num_members: Number of autoencoders.
-        subset_sizes: Sizes of the members' subsets of the training rows. The first member uses the
-            first size, the second member the second size, and so on. After the last size, the first
-            size follows again. No subset has more than 80 % of the rows, so that the members
-            differ.
-        latent_sizes: Numbers of latents. A member uses the next of these numbers whenever
-            `subset_sizes` starts again, so that all combinations occur. A member has fewer latents
-            than there are features, but at least one.
+        subset_sizes: Numbers of training rows in the members' subsets. The first member uses the
+            first number, the second member the second number, and so on. After the last number, the
+            first number follows again. No subset has more than 80 % of the rows, so that the
+            members differ.
+        latent_sizes: Numbers of latents of the members. With k numbers in `subset_sizes`, the first
+            k members use the first number of latents. The next k members use the second number, and
+            so on. After the last number, the first number follows again. A member always has fewer
+            latents than there are features, but at least one.
         hidden_size: Number of units of the hidden layers.
-        clip: When a member scores a row, it clips each latent to a range. The range lies between
-            the quantiles `clip` and 1 − `clip` of this latent over training rows. With `clip=0`,
-            the range goes from the minimum to the maximum.
+        clip: A member that scores a row clips each latent to a range. The limits of this range are
+            the quantiles `clip` and 1 − `clip` of the latent over training rows. With `clip=0`, the
+            range goes from the minimum to the maximum.
         threshold: An example is an anomaly if its score is above this number. If None, call
             `calibrate` to compute the threshold.
         seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, the seed is
@@ -199,8 +202,8 @@ class AutoencoderEnsemble(AnomalyDetector):
 
         Args:
             optimizer: Keras optimizer or its name.
-            **kwargs: Other arguments of `keras.Model.compile`. The loss is the mean squared
-                residual of the standardized features, so `loss` and `metrics` are errors.
+            **kwargs: Other arguments of `keras.Model.compile`, except `loss` and `metrics`. The
+                loss is always the mean squared residual of the standardized features.
 
         Raises:
             ValueError: If `loss`, `metrics` or `weighted_metrics` is given.
@@ -347,7 +350,7 @@ class AutoencoderEnsemble(AnomalyDetector):
         return str(optimizer.name)
 
     def _compile_for(self, epochs: int, steps_per_epoch: int) -> None:
-        """Compile the model with an optimizer for a training of this length."""
+        """Compile the model with Adam, whose learning rate decays to 0 over all training steps."""
         schedule = keras.optimizers.schedules.CosineDecay(1e-2, epochs * steps_per_epoch)
         several = self.distribute_strategy.num_replicas_in_sync > 1
         self.compile(
@@ -424,13 +427,12 @@ class AutoencoderEnsemble(AnomalyDetector):
         return self._standardized(tf.constant(rows)).numpy()
 
     def set_scales(self, features: np.ndarray) -> None:
-        """Compute the scales of the score from the standardized features of training rows.
+        """Compute the scales of the score and the limits of the latents from training rows.
 
-        The scales are the mean squared residual of each feature, and the median of the sums of each
-        member, as the docstring of the class explains. The method also computes the bounds to which
-        a member clips its latents.
-
-        `fit` calls this method at the end of each epoch.
+        `fit` calls this method at the end of each epoch. The method computes, for each member, the
+        mean squared residual σ_d² of each feature d, and the median of the sums over the features.
+        It also computes the limits to which the member clips each latent. The docstring of the
+        class explains these quantities.
 
         Args:
             features: Standardized features `[n, features]`, with NaN where missing.
@@ -456,9 +458,15 @@ class AutoencoderEnsemble(AnomalyDetector):
         return tf.repeat(features[:, None], self.num_members, axis=1)
 
     def _squared_residuals(self, features: tf.Tensor) -> tf.Tensor:
-        """Return (feature − reconstructed feature)², `[batch, members, features]`.
+        """Return the squared residual of each feature for each member.
 
-        The value for a missing feature is 0.
+        A residual is the feature minus its reconstruction. For a missing feature, it is 0.
+
+        Args:
+            features: Standardized features `[batch, features]`, with NaN where missing.
+
+        Returns:
+            Tensor `[batch, members, features]`.
         """
         features = self._of_members(features)
         known = _zero_where_missing(features)
@@ -478,10 +486,11 @@ class AutoencoderEnsemble(AnomalyDetector):
         return tf.math.divide_no_nan(of_features, share) @ self._in_column
 
     def score_functions(self, x: TensorLike, condition: TensorLike | None = None) -> ScoreFunctions:
-        """Return two functions, for the scores of `x` and for the scores per feature.
+        """Return two functions without arguments, which return the scores of `x`.
 
-        The functions have no arguments. `x` passes through the networks only once, although both
-        functions use the outputs.
+        The first function returns one score per row, `[batch]`. The second function returns one
+        score per row and column, `[batch, columns]`. Both functions use the same outputs of the
+        networks, which this method computes once.
         """
         x = self._scored(x, condition)
         if tf.executing_eagerly() and len(x) > _PART:
@@ -555,9 +564,10 @@ class AutoencoderEnsemble(AnomalyDetector):
         )
 
     def signatures(self) -> dict[str, Endpoint]:
-        """Return a dictionary of the functions that `export` writes, and their input specs.
+        """Return the functions that `export` writes, with the `tf.TensorSpec` of each input.
 
-        Both keys, `serving_default` and `score`, stand for the function that computes the scores.
+        The keys of the dictionary are `serving_default` and `score`. Both have the same value: the
+        function that computes the anomaly scores.
         """
         data = [tf.TensorSpec((None, *self.data_shape), tf.float32, name="inputs")]
         return {
@@ -569,8 +579,8 @@ class AutoencoderEnsemble(AnomalyDetector):
 class _Subsets(keras.callbacks.Callback):
     """Train each member on its own subset of the rows, and compute the scales of the score.
 
-    This callback comes before all others. So a callback that saves or copies the weights at the end
-    of an epoch gets scales that match the weights.
+    This callback runs before all other callbacks. Therefore, if another callback saves or copies
+    the weights at the end of an epoch, the scales already match these weights.
 
     Args:
         steps: Number of steps per epoch.
@@ -586,7 +596,10 @@ class _Subsets(keras.callbacks.Callback):
     def around(
         self, model: AutoencoderEnsemble, arguments: dict[str, Any]
     ) -> Iterator[dict[str, Any]]:
-        """Replace the rows that `fit` received by batches `[batch, members, features]`."""
+        """Replace the rows that `fit` received by batches with different rows for each member.
+
+        A batch has the shape `[batch, members, features]`.
+        """
         features = model.standardize(arguments["x"])
         random = np.random.default_rng(model.seed)
         self.reference = random.permutation(features)[:_NUM_REFERENCE_ROWS]

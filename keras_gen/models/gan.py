@@ -176,12 +176,13 @@ class GAN(GenerativeModel):
             ema_momentum: Momentum m of the EMA generator, such as 0.999 (Yazıcı et al. 2019,
                 arXiv:1806.04498). The EMA generator has an average of the generator's weights over
                 the training steps. Each step computes average ← m · average + (1 − m) · weights. In
-                the first steps, (1 + step) / (10 + step) is used instead of m if it is smaller. If
-                None, `compile` makes no EMA generator. If the GAN already has an EMA generator and
-                the momentum is None, each step copies the generator's weights to the EMA generator.
-            augment: An `augmentations.DiffAugment`, which changes the real and the generated images
-                that the discriminator receives in training, for data sets of few images. Default:
-                no augmentation.
+                the first steps, m is replaced by (1 + step) / (10 + step), as long as this number
+                is smaller. If None, `compile` makes no EMA generator. If the GAN already has an EMA
+                generator and the momentum is None, each step copies the generator's weights to the
+                EMA generator.
+            augment: An `augmentations.DiffAugment` for data sets of few images. During training, it
+                randomly changes the real and the generated images that the discriminator receives.
+                Default: no augmentation.
             **kwargs: Arguments of `keras.Model.compile`: `run_eagerly`, `steps_per_execution`,
                 `jit_compile` and `auto_scale_loss`.
 
@@ -252,10 +253,11 @@ class GAN(GenerativeModel):
 
     @property
     def near_duplicate_step(self) -> int | None:
-        """Index of the only training step that counts near-duplicates. None stands for all steps.
+        """The training step in which the GAN counts near-duplicates. None means every step.
 
-        Near-duplicates are generated examples of a batch that are almost equal. To save time, `fit`
-        counts them in only one step per epoch, if the number of steps per epoch is known.
+        Steps are counted from 0, over all epochs. Near-duplicates are generated examples of a batch
+        that are almost equal. To save time, `fit` counts them in only one step per epoch, if the
+        number of steps per epoch is known. For this purpose, `fit` changes the value in each epoch.
         """
         step = int(tf.convert_to_tensor(self._near_duplicate_step))
         return None if step == _EVERY_STEP else step
@@ -292,7 +294,10 @@ class GAN(GenerativeModel):
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
-        """Generate data from latents `[batch, n]`, or from `(latents, labels)` if conditional."""
+        """Generate data from latents `[batch, n]`, with n latents per example.
+
+        If the GAN is conditional, pass the pair `(latents, labels)`.
+        """
         inputs = self.check_inputs(inputs)
         latents, labels = inputs if self.num_classes else (inputs, None)
         if training:
@@ -300,11 +305,14 @@ class GAN(GenerativeModel):
         return self._generated(latents, labels)
 
     def check_inputs(self, inputs: Any) -> Any:
-        """Check the inputs of `call`: latents `[batch, n]`, or `(latents, labels)` if conditional.
+        """Check the inputs of `call`, and return them as tensors.
+
+        The inputs are latents `[batch, n]`. If the GAN is conditional, they are the pair
+        `(latents, labels)`.
 
         Raises:
-            ValueError: If the inputs are invalid. In a TensorFlow graph, invalid values fail an
-                assertion.
+            ValueError: If the inputs are invalid. In a TensorFlow graph, an assertion fails if
+                values are invalid.
         """
         latents, *labels = self.split_inputs(inputs)
         latents = self.checked_latents(latents, (self.prior.event_size,))
@@ -406,8 +414,8 @@ class GAN(GenerativeModel):
     def _seeds(self, x: tf.Tensor, number: int, training: bool) -> list[tf.Tensor]:
         """Return `number` random seeds, one per update of a network.
 
-        A TensorFlow graph computes the seeds only after it has checked the batch `x`. Therefore a
-        step with invalid data fails before it changes a weight or a moving average.
+        In a TensorFlow graph, the seeds wait for the check of the batch `x`. Therefore a step with
+        invalid data fails before it changes a weight or a moving average.
         """
         with tf.control_dependencies([x]):
             seed = self.noise_seed(training)
@@ -426,7 +434,7 @@ class GAN(GenerativeModel):
     def _augmented(
         self, x: tf.Tensor, generated: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the real and the generated examples that the discriminator receives."""
+        """Return real and generated examples after the changes of the augmentation, if any."""
         if self.augment is None:
             return x, generated
         fold_in = tf.random.experimental.stateless_fold_in
@@ -446,9 +454,9 @@ class GAN(GenerativeModel):
     ) -> tf.Tensor:
         """Return the loss of the generator, averaged over the batch.
 
-        If the attribute `paired` of the GAN loss is True, the GAN loss compares each generated
-        example with one real example. The loss of the pair is then multiplied by the
-        `sample_weight` of the real example. If `paired` is False, `sample_weight` is not used.
+        If the attribute `paired` of the GAN loss is True, the loss compares each generated example
+        with one real example. In this case, the loss of the pair is multiplied by the sample weight
+        of the real example. If `paired` is False, `sample_weight` is not used.
         """
         logits = self._logits(generated, labels, training)
         what = f"`generator` of {type(self.loss).__name__}"
@@ -470,9 +478,8 @@ class GAN(GenerativeModel):
     ) -> tf.Tensor:
         """Return the sum of all penalties, one value per example, `[batch]`.
 
-        A penalty is a term of the discriminator's loss. If a penalty is computed only every n
-        steps, it is multiplied by n. Therefore the mean of the penalty over the steps does not
-        depend on n.
+        A penalty is a term of the discriminator's loss. If a penalty is computed only in every n-th
+        step, it is multiplied by n. Therefore n does not change its mean over many steps.
         """
 
         def logits(points: tf.Tensor) -> tf.Tensor:
@@ -567,9 +574,13 @@ class GAN(GenerativeModel):
     def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Map latents `[batch, n]` to generated data `[batch, *data_shape]`.
 
-        If the GAN has an EMA generator, the method uses the EMA generator. The EMA generator is a
-        copy of the generator. Its weights are an exponential moving average (EMA) of the
-        generator's weights.
+        If the GAN has an EMA generator, this method uses it instead of the generator. The EMA
+        generator is a copy of the generator, whose weights are an exponential moving average (EMA)
+        of the generator's weights.
+
+        Args:
+            latents: Latents `[batch, n]`. n is the number of latents of the prior.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
         """
         latents = self.checked_latents(latents, (self.prior.event_size,))
         return self._generated(latents, *self._condition_arguments(condition, latents))
@@ -594,9 +605,9 @@ class GAN(GenerativeModel):
     def signatures(self) -> dict[str, Endpoint]:
         """Return the functions that `export` writes, with the `tf.TensorSpec` of each input.
 
-        The keys are `serving_default`, `decode`, `generate` and `discriminate`. `serving_default`
-        is the same function as `generate`. If the model is conditional, each function also has an
-        input `condition`.
+        The keys of the dictionary are `serving_default`, `decode`, `generate` and `discriminate`.
+        `serving_default` and `generate` have the same function. If the model is conditional, each
+        function also has an input `condition`.
         """
         condition = self._condition_specs()
         seed = [self._seed_spec(), *condition]
