@@ -69,12 +69,15 @@ _CALLS = {
     "train.resume": "keras-gen train --resume",
     "evaluate.export": "keras-gen export",
 }
-"""`{function of keras_gen.runs: command}`. Each function and command has one argument, a path."""
+"""Dictionary from functions of `keras_gen.runs` to the commands that do the same.
+
+Each function and each command has one argument, a path."""
 
 _TABLE_NAME = re.compile(r"^penguins$|\.[a-z0-9]+$", re.IGNORECASE)
-"""Pattern of the names of data that can be a table.
+"""Pattern of the names of data that can be a table, such as `penguins` or `people.csv`.
 
-For such a name, the command reads the data, and must import TensorFlow first."""
+For such a name, `keras-gen train` must import TensorFlow to find out whether the data are a table.
+"""
 
 _TRANSLATIONS = {
     r"first import the file that registers it with `keras_gen\.runs\.register`": (
@@ -106,7 +109,7 @@ def examples() -> dict[str, tuple[str, ...]]:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train a model on the embedded digits or on your own data."""
+    """Train a model on a data set that the package contains, or on your own data."""
 
     # `_train_type` makes a subclass in which `config` is a field with one subcommand per kind.
 
@@ -115,7 +118,7 @@ class Train:
     resume: pathlib.Path | None = None
     """Continue the interrupted run in this folder. The kind of model is then not needed."""
     dry_run: bool = False
-    """Print the configuration, the parameters, the memory and the time. Write no file."""
+    """Print the settings, the number of parameters, the memory and the time. Write no file."""
 
     def __call__(self) -> None:
         """Train, or only describe the training if `dry_run` is True."""
@@ -165,7 +168,7 @@ class Impute:
     output: pathlib.Path
     """File for the completed table. Entries that are not missing are copied unchanged."""
     num_imputations: int | None = None
-    """Write this many tables NAME-1, NAME-2, … with sampled entries. Default: one, of estimates."""
+    """Number of tables with sampled entries: NAME-1, NAME-2, … Default: one table of estimates."""
     num_samples: int = 1000
     """Number of samples of the latents per row. More samples make the estimates more accurate."""
     seed: int = 0
@@ -245,7 +248,7 @@ class Explore:
 
 @dataclasses.dataclass(frozen=True)
 class Audit:
-    """Measure what a trained VAE loses because its posterior assumes independent latents."""
+    """Measure how many nats of log p(x) a VAE loses because it assumes independent latents."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run of a VAE with a diagonal posterior, such as runs/vae."""
@@ -320,7 +323,7 @@ _COMMANDS = {
 
 @dataclasses.dataclass(frozen=True)
 class GlobalFlags:
-    """The flags that all subcommands have. `_command_line_type` adds the field `command`."""
+    """The flags that all subcommands have. `_command_line_type` adds the chosen subcommand."""
 
     imports: Annotated[
         tyro.conf.UseAppendAction[tuple[str, ...]],
@@ -351,7 +354,7 @@ def _train_type() -> type[Train]:
 
 
 def _command_line_type(args: Sequence[str]) -> type[Any]:
-    """Return the dataclass of all command-line arguments."""
+    """Return a subclass of `GlobalFlags` that has a field `command`, the chosen subcommand."""
     train = Train if _resumes_without_kind(args) else _train_type()
     commands: Any = Union[  # noqa: UP007
         tuple(
@@ -385,8 +388,8 @@ def _resumes_without_kind(args: Sequence[str]) -> bool:
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command `keras-gen` with the given arguments.
 
-    If an error occurs, the function prints one line to stderr, and exits with a code above 0. With
-    `--debug`, it prints the traceback before this line. The exit codes are:
+    If an error occurs, the function prints the error message to stderr, and exits with a code above
+    0. With `--debug`, it first prints the traceback. The exit codes are:
 
     - 1: The training failed, a file could not be written, or the error is unexpected.
     - 2: An argument or an input file is invalid.
@@ -444,15 +447,17 @@ def _run(args: list[str]) -> None:
 
 
 def _with_saved_config(parsed: Any) -> Any:
-    """Replace the configuration in `parsed` by the saved configuration of the resumed training.
+    """Put the saved settings of a run into the arguments of `keras-gen train KIND --resume RUN`.
 
-    `_run` parses the command line a second time, with the result as defaults. So each flag that the
-    user omits keeps its saved value. If the saved training has another kind of model than the
-    command line, the result is `parsed`, unchanged. `train.resume` then raises an error later.
+    KIND is a kind of model, and RUN is the folder of an interrupted run. `_run` parses the command
+    line twice. In the second parsing, a flag that the user omits gets its value from the result of
+    this function. So the flag keeps the saved value.
+
+    If the saved run has another kind of model than KIND, the function returns `parsed` unchanged.
+    `train.resume` later raises an error about the kind.
 
     Args:
-        parsed: The arguments of `keras-gen train KIND --resume RUN` after the first parsing. KIND
-            is a kind of model, and RUN is the folder of an interrupted training.
+        parsed: The arguments after the first parsing.
     """
     saved = RunFolder(parsed.command.resume).read_config()
     if type(saved) is not type(parsed.command.config):
@@ -462,18 +467,18 @@ def _with_saved_config(parsed: Any) -> Any:
 
 
 def _with_table_defaults(parsed: Any) -> Any:
-    """Return the arguments for a second parsing of `keras-gen train KIND --data TABLE`.
+    """Put the defaults for tables into the arguments of `keras-gen train KIND --data TABLE`.
 
-    KIND is a kind of model. For tables, some settings of a model have other defaults. The returned
-    arguments contain these defaults. `_run` uses the arguments for omitted flags when it parses the
-    command line again.
+    KIND is a kind of model. Some of its settings have one default for images and another default
+    for tables. `_run` parses the command line twice. In the second parsing, a flag that the user
+    omits gets its value from the result of this function.
 
     Args:
-        parsed: The parsed arguments.
+        parsed: The arguments after the first parsing.
 
     Returns:
-        The arguments. None if the data are not a table, or if the kind of model has no other
-        defaults for tables.
+        The arguments with the defaults for tables. None if the data are not a table, or if the kind
+        of model has no separate defaults for tables.
     """
     config = parsed.command.config
     defaults = RECIPES[kind_of(config)].table_defaults
@@ -490,13 +495,13 @@ def _with_table_defaults(parsed: Any) -> Any:
 def _parse(args: Sequence[str], default: Any = None) -> Any:
     """Parse the arguments of the command line.
 
-    If the arguments ask for help, example commands are printed below the help text. If an argument
-    is wrong, the function adds hints to the `SystemExit` that the parser raises.
+    If the arguments contain `--help`, example commands are printed below the help text. If an
+    argument is wrong, the parser raises `SystemExit`, and the function adds hints to this error.
 
     Args:
         args: The arguments.
-        default: Parsed arguments that contain the values of omitted flags. Default: the defaults of
-            the dataclasses in this module.
+        default: Parsed arguments, from which flags that the user omits get their values. Default:
+            omitted flags get the defaults of the dataclasses in this module.
     """
     defaults = {} if default is None else {"default": default}
     try:
@@ -525,9 +530,9 @@ def _parse(args: Sequence[str], default: Any = None) -> Any:
 
 
 def _hints(args: Sequence[str]) -> Iterator[str]:
-    """Yield hints about wrong subcommands.
+    """Yield hints for a user who typed a wrong subcommand, or omitted the kind of model.
 
-    There are no hints about wrong flags, because the parser tyro prints such hints itself.
+    There are no hints about wrong flags, because the parser tyro prints hints about flags itself.
     """
     known = examples()
     words = [word for word in args if word != "--debug"]
@@ -641,9 +646,12 @@ def _translate(message: str) -> str:
 def _as_command(command: str, call: re.Match[str]) -> str:
     """Return the command that does the same as a Python call with a path.
 
+    For instance, the call `keras_gen.runs.evaluate.export('runs/vae')` becomes the command
+    `keras-gen export runs/vae`.
+
     Args:
         command: The command without the path, such as `keras-gen export`.
-        call: Regular-expression match of the Python call. The first group of the match is the path
+        call: Match of a regular expression with the call. The first group of the match is the path
             as a Python string literal.
     """
     return f"{command} {shlex.quote(ast.literal_eval(call[1]))}"
@@ -660,9 +668,9 @@ def _describe(error: Exception) -> list[str]:
 
 
 def _is_failure(error: Exception) -> bool:
-    """Return whether the message of an error suffices for the user, without a traceback.
+    """Return whether an error has a known cause, such as a full disk or a NaN in the loss.
 
-    Such errors have an expected cause, such as a full disk or a NaN in the loss.
+    The message of such an error tells the user enough. A traceback is then not necessary.
     """
     if "tensorflow" not in sys.modules:  # for instance because its import failed
         return isinstance(error, OSError)
