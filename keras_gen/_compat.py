@@ -20,14 +20,18 @@ except ImportError:
 
 
 def all_layers(network: keras.layers.Layer) -> list[keras.layers.Layer]:
-    """Return a network and all its layers, including nested and wrapped layers."""
+    """Return a network and all layers inside it, at every depth.
+
+    The list includes the layers of nested models, and the layers inside wrappers such as
+    `keras.layers.TimeDistributed`.
+    """
     if hasattr(network, "_flatten_layers"):
         return list(network._flatten_layers())
     return list(_public_layers(network))
 
 
 def _public_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """Yield a layer and the sublayers that its public attributes contain."""
+    """Yield a layer and all layers inside it, found through the attributes `layers` and `layer`."""
     yield layer
     for inner in [*getattr(layer, "layers", []), getattr(layer, "layer", None)]:
         if isinstance(inner, keras.layers.Layer):
@@ -38,19 +42,23 @@ def step_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
     """Return the variable that counts all calls of `optimizer.apply`.
 
     With gradient accumulation, some calls of `apply` do not update the weights. The public
-    attribute `optimizer.iterations` does not count such calls. The returned variable counts them.
+    attribute `optimizer.iterations` counts only the calls that update the weights. The returned
+    variable also counts the others.
     """
-    inner = getattr(optimizer, "inner_optimizer", optimizer)  # a LossScaleOptimizer has this one
+    # only a `LossScaleOptimizer` has the attribute `inner_optimizer`
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
     return getattr(inner, "_iterations", inner.iterations)
 
 
 def adam_slots(
     optimizer: keras.optimizers.Adam, variable: keras.Variable
 ) -> tuple[keras.Variable, keras.Variable] | None:
-    """Return Adam's estimates of the first and second moment of the gradient of a variable.
+    """Return the two running means that Adam stores for one trainable variable.
 
-    Keras stores the estimates in private attributes of the optimizer. If the installed version of
-    Keras has no such attributes, return None.
+    Returns:
+        The running mean of the variable's gradient, and the running mean of the squared gradient.
+        None, if the installed version of Keras does not store them in the expected private
+        attributes of the optimizer.
     """
     names = ("_get_variable_index", "_momentums", "_velocities")
     if not all(hasattr(optimizer, name) for name in names):
@@ -62,18 +70,21 @@ def adam_slots(
 def one_step_function(
     model: keras.Model, keras_function: Callable[[Any], Any]
 ) -> Callable[[Any], Any]:
-    """Return a faster replacement of the function that Keras compiles for a training step.
+    """Return a function that runs one training step faster than the function of Keras.
 
-    Keras wraps the data and the logs of each step in a `tf.experimental.Optional`. For a small
-    network, this wrapping takes about a tenth of the time of a step. The replacement omits the
-    wrapping.
+    Keras wraps the data and the logged values of each step in a `tf.experimental.Optional`. For a
+    small network, this wrapping takes about a tenth of the time of a step. The returned function
+    omits the wrapping.
 
     Args:
         model: A model that trains in a TensorFlow graph, on one device, with one step per
             execution.
-        keras_function: The function that Keras compiled. The replacement calls `keras_function` if
-            the data are not a `tf.data.Iterator`. If Keras lacks a private name that the
-            replacement needs, `keras_function` itself is returned.
+        keras_function: The function that Keras compiled for a training step.
+
+    Returns:
+        The faster function. It calls `keras_function` if the data are not a `tf.data.Iterator`.
+        If Keras lacks a private name that the faster function needs, the result is
+        `keras_function` itself.
     """
     if not hasattr(model, "_autoconvert_optionals"):
         return keras_function
@@ -96,9 +107,9 @@ def one_step_function(
 def saves_hdf5() -> bool:
     """Return whether Keras is currently saving a model in its old HDF5 format.
 
-    If this is the case, a keras_gen model raises an error. Otherwise, Keras would delete the
-    optimizer from the compile arguments that the model stores, and later calls of `save` would
-    fail.
+    A keras_gen model cannot be saved in this format, so it then raises an error. Without this
+    error, Keras would delete the optimizer from the compile arguments that the model stores.
+    Later calls of `save` would then fail.
     """
     if global_state is None:
         return False
@@ -116,15 +127,15 @@ class MultiWorkerModel(keras.Model):
     """A Keras model whose `fit` and `evaluate` work under `MultiWorkerMirroredStrategy`.
 
     In Keras 3.15, `fit` and `evaluate` fail under this strategy because of two bugs
-    (github.com/keras-team/keras/issues/20585). Each of the two methods of this class avoids one
-    bug. With other versions of Keras, the methods behave like those of `keras.Model`.
+    (github.com/keras-team/keras/issues/20585). This class overrides two methods of `keras.Model`,
+    and each of them avoids one bug. With other versions of Keras, both methods only call the
+    method that they override.
     """
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> Any:
-        """Build the metrics from the examples that this worker gets in the first batch.
+        """Build the metrics of the model from the first batch of this worker.
 
-        Keras would use the average of the batches of all workers, but fails to compute this
-        average.
+        Keras 3.15 instead tries to average the first batches of all workers, which fails.
         """
         if not _NEEDS_REPAIR or iterator is None or not several_workers(self.distribute_strategy):
             return super()._maybe_symbolic_build(iterator, data_batch)
@@ -135,10 +146,10 @@ class MultiWorkerModel(keras.Model):
             return self._symbolic_build(data_batch=batch)
 
     def _make_function(self, step_function: Callable[[Any], Any]) -> Callable[[Any], Any]:
-        """Make the function that runs a step. Its logs have the shape `(1,)` instead of `()`.
+        """Make the function that runs one step of `fit` or `evaluate`.
 
-        With several workers, Keras averages the logs along the first axis, which a scalar does not
-        have.
+        With several workers, the step reshapes each logged value from `()` to `(1,)`. Keras needs
+        this axis, because it averages the logged values of the workers along the first axis.
         """
         if not _NEEDS_REPAIR or not several_workers(self.distribute_strategy):
             return super()._make_function(step_function)

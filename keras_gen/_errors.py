@@ -1,8 +1,8 @@
 """Mark error messages, so that they can be found in the longer text of a TensorFlow error.
 
 If a check inside a TensorFlow graph fails, TensorFlow raises its own error. The text of this error
-contains the message of the check, with other text before and after it. Marks show where the message
-begins and ends.
+contains the message of the check, with other text before and after the message. Therefore `mark`
+puts invisible characters at both ends of a message, and `marked_message` searches for them.
 """
 
 import re
@@ -13,7 +13,7 @@ _MARKED = re.compile(rf"{_MARK}(.*?){_MARK}(?:\] \[(-?\d+))?(?:\] \[(-?\d+))?", 
 
 
 def mark(message: str) -> str:
-    """Mark a message, so that `marked_message` finds it inside a TensorFlow error."""
+    """Put marks around a message, so that `marked_message` finds it inside a TensorFlow error."""
     return f"{_MARK}{message}{_MARK}"
 
 
@@ -23,11 +23,12 @@ def readable(text: str) -> str:
 
 
 def marked_message(error: Exception) -> str | None:
-    """Return the marked message inside an error, or None if the error has no marked message.
+    """Return the message with marks from the text of an error, or None if there is none.
 
-    If TensorFlow printed a number directly after the message, this number replaces each `#` in the
-    message. The number is, for instance, the index of an example in its batch. If TensorFlow
-    printed two numbers, the second number replaces each `@` in the message.
+    A message can contain `#` as a placeholder for a number that only the TensorFlow graph knows,
+    such as the index of an example in its batch. TensorFlow prints this number directly after the
+    message, and the function replaces each `#` by it. If TensorFlow printed two numbers, the
+    second number replaces each `@`.
 
     Example:
         >>> marked_message(ValueError("assertion failed: [" + mark("Bad example #.") + "] [3]"))

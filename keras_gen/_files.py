@@ -53,7 +53,7 @@ def atomic_write(path: PathLike) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def folder_lock(folder: PathLike, wait: bool = True) -> Iterator[None]:
-    """Hold an exclusive lock on a folder during a `with` block.
+    """Hold a lock on a folder during a `with` block. Only one process can hold it at a time.
 
     If the process is killed, the operating system releases the lock.
 
@@ -84,9 +84,13 @@ def remove(path: PathLike) -> None:
 def write_checksums(folder: PathLike, name: str) -> None:
     """Write the file `folder/name` with the SHA-256 checksums of all other files in `folder`.
 
-    The command `sha256sum -c` can read this file and check the other files. The first line is a
-    comment with the checksum of all other lines of `folder/name`. It shows whether `folder/name`
-    itself is damaged.
+    The command `sha256sum -c` can read this file and check the other files. The first line of the
+    file is a comment. The comment contains the checksum of all other lines, so that
+    `damaged_files` detects if the file of checksums itself is damaged.
+
+    Args:
+        folder: An existing folder. Files in its subfolders are included.
+        name: Name of the file of checksums, such as `"checksums"`.
     """
     folder = pathlib.Path(folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / name)
@@ -97,6 +101,10 @@ def write_checksums(folder: PathLike, name: str) -> None:
 
 def damaged_files(folder: PathLike, name: str) -> list[str]:
     """Compare the files in a folder with the checksums that `write_checksums` wrote.
+
+    Args:
+        folder: The folder.
+        name: Name of the file of checksums in the folder.
 
     Returns:
         One sentence per missing or damaged file. The list is empty if all files are intact.
