@@ -72,9 +72,10 @@ class _Notes:
         self.examples.setdefault(reason, printable(path))
 
     def warn(self, message: str, *reasons: str) -> None:
-        """Give one warning, if any of the `reasons` was added with `add`.
+        """Give one warning about all files that were counted for one of the `reasons`.
 
-        The text is `message`, followed by one sentence for each of the `reasons` that was added.
+        The text is `message`, followed by one sentence per reason. The sentence says how many files
+        there are, and names one of them. If no file was counted, there is no warning.
         """
         parts = [
             f"{self.counts[reason]} {reason}, for example {self.examples[reason]}."
@@ -108,9 +109,9 @@ class _ImageFiles:
 
 
 class _Headers(NamedTuple):
-    """The headers of image files. Each field is an array with one entry per file.
+    """The properties of images that are read from the headers of their files, such as the height.
 
-    `Header` has the same fields for a single file.
+    Each field is an array with one entry per file. `Header` describes the fields, for one file.
     """
 
     heights: np.ndarray
@@ -140,8 +141,8 @@ def read_image_folder(
     """Find the images of a folder, and divide them into training and test examples.
 
     The docstring of `load` describes which subfolders contain the training and the test images.
-    This function reads the headers of all files. A file is decoded whenever its example is needed.
-    If any header says that its image has colors, all examples have three channels. Otherwise, all
+    This function reads the headers of all files. The pixels of a file are decoded each time its
+    example is needed. If any image has colors, all examples have three channels. Otherwise, all
     examples have one channel.
 
     Args:
@@ -187,9 +188,9 @@ def read_image_folder(
 def image_folder_classes(folder: pathlib.Path) -> list[str]:
     """Return the names of the classes in a folder of images.
 
-    Each subfolder is a class, except that folders named `train` and `test` contain the subfolders
-    of the classes. The label of a class is the index of its name in the returned list. If there are
-    no subfolders, all images have the same class, whose name is "".
+    Each subfolder is one class. If the folders `train` and `test` divide the images, the classes
+    are the subfolders of these two folders. The label of a class is the index of its name in the
+    returned list. If there are no subfolders, all images have the same class, whose name is "".
     """
     return [printable(name) for name in _sorted_classes(_find_files(folder, _Notes()))]
 
@@ -210,12 +211,14 @@ def _find_files(folder: pathlib.Path, notes: _Notes) -> list[_ImageFiles]:
 
     Args:
         folder: The folder.
-        notes: Object to which the skipped files are added, for a warning.
+        notes: Object that counts the skipped files, for a warning.
 
     Returns:
-        If the folder has one subfolder of training images and one of test images, such as `train`
-        and `test`: a list with the training files and the test files. Otherwise, a list with one
-        element, which contains all files.
+        A list with two elements, the training files and the test files, if the folder contains two
+        subfolders such as `train` and `test`. Otherwise, a list with one element, all files.
+
+    Raises:
+        ValueError: If there are no training images, or several folders of training images.
     """
     root = os.fspath(folder)
     top = _entries(root, _Notes())
@@ -273,8 +276,8 @@ def _list_images(root: str, notes: _Notes) -> _ImageFiles:
 def _walk(root: str, notes: _Notes) -> Iterator[str]:
     """Generate the paths of all image files in a folder and its subfolders, in sorted order.
 
-    The function follows links. It does not follow a link to a folder that contains the link,
-    because the search would not end.
+    The function follows links. It does not follow a link to a folder that contains the link.
+    Otherwise, the search would not end.
     """
     readable = suffixes()
     start = os.stat(root)
@@ -360,10 +363,17 @@ def _warn_of_classes_without_training_images(splits: list[_ImageFiles]) -> None:
 def _read_headers(
     split: _ImageFiles, background: Color, skip_corrupt: bool, notes: _Notes
 ) -> tuple[_ImageFiles, _Headers]:
-    """Read the headers of all files. Return `(files, headers)` of the files that can be read.
+    """Read the headers of image files, and return the files that can be read with their headers.
 
-    If `skip_corrupt` is True, each file is also decoded, because its pixels can be damaged although
-    its header is valid. If `skip_corrupt` is False, a damaged header raises an error.
+    Args:
+        split: The files.
+        background: Color behind transparent images.
+        skip_corrupt: Whether to omit damaged files. Each file is then also decoded, because a file
+            with a valid header can have damaged pixels. If False, a damaged header raises an error.
+        notes: Object that counts files with special content, such as several frames, for a warning.
+
+    Returns:
+        `(files, headers)`.
     """
 
     def read(file: str) -> Header:
@@ -536,17 +546,18 @@ def _read_with_pillow(
 def _read_plain(
     paths: tf.Tensor, shape: tuple[int, int, int], background: Color, convert: Convert
 ) -> tf.Tensor:
-    """Decode image files inside a TensorFlow graph, and return the images.
+    """Decode plain image files inside a TensorFlow graph, and return the images.
 
-    TensorFlow decodes the files. If it cannot decode one of them, Pillow decodes all of them. If
-    Pillow fails too, the error message names the file.
+    A file is plain if TensorFlow and Pillow decode the file to the same pixels. TensorFlow is
+    faster than Pillow. If TensorFlow cannot decode one of the files, Pillow decodes all of them. If
+    Pillow fails too, the error message names the damaged file.
 
     Args:
-        paths: Paths of the files, a string tensor `[batch]`. TensorFlow and Pillow must decode each
-            file to the same pixels.
+        paths: Paths of the plain files, a string tensor `[batch]`.
         shape: Shape of each image, `(height, width, channels)`.
         background: Color behind transparent images, if Pillow decodes the files.
-        convert: Elementwise function that is applied to the pixels of each image.
+        convert: Elementwise function that is applied to the uint8 pixels, such as a division by
+            255.
     """
 
     def decode(path: tf.Tensor) -> tf.Tensor:
@@ -575,10 +586,11 @@ def _read_plain(
 
 
 def _read_pixels(file: str, shape: tuple[int, int, int], background: Color) -> np.ndarray:
-    """Return an image as uint8 pixels `[height, width, channels]`.
+    """Read an image file, and return its uint8 pixels `[height, width, channels]`.
 
-    TensorFlow calls this function, and adds text to the message of an error. Therefore the original
-    message is marked, so that `reading_errors` can extract it.
+    TensorFlow calls this function, and adds its own text to the message of an error. Therefore the
+    function puts marks around its message. `reading_errors` finds the text between the marks, and
+    shows only this text to the user.
     """
     height, width, channels = shape
     try:
