@@ -78,8 +78,8 @@ class Rows:
         source: Name of the file or object that contains the rows.
         names: Names of the columns.
         count: Number of rows.
-        values: Function that reads one column. It takes a `Location`, which names the column in
-            error messages, and returns the `Values` of the column.
+        values: Function that reads one column. It takes the `Location` of the column, and returns
+            the `Values` of the column.
         place: Function that takes the index of a row in the block, from 0. It returns a description
             of the row for error messages, such as `"line 3"`.
     """

@@ -213,17 +213,16 @@ def read_table(
     The kind of each column is inferred from its values. `Column` lists the kinds. The rules are:
 
     - A column with two different texts, or with two different whole numbers, is binary.
-    - Other text is a category. A column with more than 1,000 different texts, or with a different
-      text in most rows, is an identifier and is not modeled.
+    - A column with more than two different texts is a category. However, with more than 1,000
+      different texts, or with a different text in most rows, it is an identifier and not modeled.
     - A column with at most 10 different whole numbers is a category, if each number occurs at least
       five times on average. An example is a column of answers from 1 to 5.
     - Other whole numbers that include 0, but no negative number, are counts. Whole numbers greater
       than 0 are also counts, if some are below 100, and their variance is at least their mean.
-    - Other whole numbers greater than 0, such as years, are a category or positive. They are a
-      category if there are at most 32 different numbers, and each occurs at least 100 times on
-      average.
-    - Other numbers greater than 0 are positive, if the distribution of their logarithms is about
-      symmetric. All other numbers are real.
+    - Other whole numbers greater than 0, such as years, are a category if there are at most 32
+      different numbers, and each occurs at least 100 times on average. Otherwise they are positive.
+    - Other columns of numbers greater than 0 are positive, if the distribution of the logarithms is
+      about symmetric. All other numbers are real.
     - Numbers with leading zeros, such as zip codes, are text.
     - Row numbers, the index that pandas writes, and unique numbers in a column named `id` are
       identifiers. Dates and times are also identifiers. To model them, convert them to numbers.
