@@ -52,11 +52,11 @@ class AutoencoderEnsemble(AnomalyDetector):
     deviation of each feature, with which the model standardizes the features.
 
     The score of a row is the mean of the members' scores. A member computes the sum
-    Σ_d log(1 + r_d² / σ_d²) over the features d. Here r_d is the residual of feature d, and σ_d² is
-    the mean of r_d² over training rows. The score of the member is this sum, divided by the median
-    of the sums of training rows. Therefore a typical training row has a score of about 1. Before a
-    member reconstructs a row to score it, the member clips the latents of the row. The argument
-    `clip` defines the limits.
+    Σ_d log(1 + r_d² / σ_d²) over the features d. Here r_d is feature d minus its reconstruction,
+    and σ_d² is the mean of r_d² over training rows. The score of the member is this sum, divided by
+    the median of the sums of training rows. So a typical training row has a score of about 1.
+    Before a member reconstructs a row to score it, the member clips the latents of the row. The
+    argument `clip` defines the limits.
 
     If entries of a row are missing, the sum contains only the features of the observed entries.
     This sum is multiplied by (number of features) / (number of features of observed entries). If
@@ -153,7 +153,8 @@ class AutoencoderEnsemble(AnomalyDetector):
         """Make the encoder and the decoder of all members, and the weights that `fit` computes."""
         members = np.arange(self.num_members)
         turn = members // len(self.subset_sizes) % len(self.latent_sizes)
-        # Fewer latents than features, because the identity reconstructs every row.
+        # With as many latents as features, a member could learn the identity. It would then
+        # reconstruct every row, also an anomaly.
         latents = np.minimum(np.asarray(self.latent_sizes)[turn], max(1, num_features - 1))
         num_latents = int(latents.max())
         seeds = iter(np.random.default_rng(self.seed).integers(0, 2**31, 4).tolist())

@@ -45,12 +45,12 @@ class GAN(GenerativeModel):
     return generated data. If `fit` receives pairs `(x, target)`, the GAN learns to generate data
     like the targets.
 
-    The logs contain the losses of both networks. `real_accuracy` is the fraction of real examples
-    that the discriminator classifies correctly. `fake_accuracy` is this fraction for generated
-    examples. `duplicates` is the fraction of generated examples that are almost equal to another
-    generated example of their batch. If the number of steps per epoch is known, `fit` computes
-    `duplicates` in only one step of each epoch. `fit` warns if the logs show that training has
-    failed.
+    The logs contain the losses of both networks, and three fractions. `real_accuracy` is the
+    fraction of real examples that the discriminator classifies correctly. `fake_accuracy` is the
+    fraction of generated examples that it classifies correctly. `duplicates` is the fraction of
+    generated examples that are almost equal to another generated example of their batch. If the
+    number of steps per epoch is known, `fit` computes `duplicates` in only one step of each epoch.
+    `fit` warns if the logs show that training has failed.
 
     The GAN is conditional if the discriminator has an input `condition` for labels. Then the
     generator, the prior or both must also depend on labels. Pass the labels as in `fit(x, labels)`,
