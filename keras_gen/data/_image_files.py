@@ -1,8 +1,8 @@
 """Read one image file as grey or color pixels of 8 bits.
 
-Pillow reads all files correctly. The operations of TensorFlow are several times faster, but they
-ignore, for instance, orientation, transparency and palettes. `read_header` tells which files
-TensorFlow and Pillow read with the same result.
+`read_image` uses Pillow, which reads all files correctly. The image operations of TensorFlow are
+several times faster, but they ignore, for instance, orientation, transparency and palettes.
+`read_header` finds out whether TensorFlow and Pillow decode a file to the same pixels.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ _EXCLUDED_FORMATS = {
     "WMF",
 }
 _GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F")
-_SEVERAL_IMAGES = ("MPO", "PSD")  # their first frame is the whole image, the others belong to it
+# In files of these formats, the first frame is the whole image. The other frames are its parts.
+_SEVERAL_IMAGES = ("MPO", "PSD")
 _HEADER_BYTES = 4096
 _PLAIN_PNG_CHUNKS = {
     b"IHDR",
@@ -62,7 +63,7 @@ _JPEG_OTHER_MARKERS = {0xFFC4, 0xFFDB, 0xFFDD, 0xFFFE, 0xFFE0, *range(0xFFE2, 0x
 
 
 class Header(NamedTuple):
-    """The properties of an image that the header of its file contains."""
+    """The size and other properties of an image, which the function `read_header` returns."""
 
     height: int
     width: int
@@ -71,22 +72,22 @@ class Header(NamedTuple):
     is_plain: bool
     """Whether TensorFlow and Pillow decode the file to the same pixels."""
     has_frames: bool = False
-    """Whether the file contains several frames or pages."""
+    """Whether the file contains several frames or pages, such as an animation."""
     is_invisible: bool = False
-    """Whether the image shows only one color when it is drawn over the background.
+    """Whether a transparent image disappears on the background color that the user has chosen.
 
-    The content of such an image consists of differences in transparency alone."""
+    For instance, black text without a background disappears on a black background."""
 
 
 @functools.cache
 def formats() -> tuple[str, ...]:
-    """Return the names of the image formats that can be read, in the order that Pillow uses."""
+    """Return the names of all readable image formats, in the order in which Pillow tries them."""
     PIL.Image.init()
     return tuple(name for name in PIL.Image.ID if name not in _EXCLUDED_FORMATS)
 
 
 def suffixes() -> frozenset[str]:
-    """Return the suffixes of the formats, such as ".png"."""
+    """Return the file suffixes of all readable image formats, such as ".png"."""
     readable = set(formats())
     extensions = PIL.Image.registered_extensions()
     return frozenset(suffix for suffix, name in extensions.items() if name in readable)
@@ -98,12 +99,16 @@ def printable(path: str) -> str:
 
 
 def read_header(path: str, background: Color) -> Header:
-    """Read the header of an image file.
+    """Read the size and other properties of an image, if possible without decoding its pixels.
 
     Args:
-        path: The file.
+        path: Path of the image file.
         background: Color over which a transparent image is drawn: red, green and blue, each from 0
             to 255.
+
+    Returns:
+        A `Header`. If the EXIF orientation rotates the image, `height` and `width` are those of
+        the rotated image.
 
     Raises:
         ValueError: If the file is not an image, or if the image has too many pixels.
@@ -128,20 +133,20 @@ def read_image(path: str, background: Color, least_size: int | None = None) -> P
     """Read an image file as a grey image (mode "L") or a color image (mode "RGB") of 8 bits.
 
     The image is rotated as its EXIF orientation says. A transparent image is drawn over the
-    background. If the file has several frames or pages, the function reads the first one. Color
+    background color. If the file has several frames or pages, only the first one is read. Color
     profiles are ignored.
 
     Args:
-        path: The file.
+        path: Path of the image file.
         background: Color over which a transparent image is drawn: red, green and blue, each from 0
             to 255.
-        least_size: If a JPEG image has at least twice this height and width, the decoder may
-            return a smaller image. Its height and width are at least `least_size`. Default: the
-            image keeps its size.
+        least_size: Smallest height and width that the caller needs, in pixels. A JPEG image that is
+            at least twice as large may be returned in a reduced size. Its height and width are
+            then still at least `least_size`. Default: the image keeps its size.
 
     Raises:
         ValueError: If the file is damaged or not an image, if it has too many pixels, or if the
-            range of its values is not known.
+            value of a white pixel is not known.
     """
     with _reading(path), PIL.Image.open(path, formats=formats()) as image:
         _check_size(path, *image.size)
@@ -171,7 +176,7 @@ class UnreadableImageError(ValueError):
 
 @contextlib.contextmanager
 def _reading(path: str) -> Iterator[None]:
-    """Context manager that converts each error of its block to an `UnreadableImageError`."""
+    """Convert each error inside a `with` block to an `UnreadableImageError` about `path`."""
     try:
         yield
     except UnreadableImageError:
@@ -190,7 +195,10 @@ def _unreadable(path: str) -> UnreadableImageError:
 
 
 def _check_size(path: str, width: int, height: int) -> None:
-    """Check the number of pixels, because a small file can contain a huge image."""
+    """Raise an error if an image has more pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
+
+    A small file can contain an image that does not fit into memory.
+    """
     limit = PIL.Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
         raise _too_large(path)
@@ -206,10 +214,10 @@ def _too_large(path: str) -> UnreadableImageError:
 
 
 def _check_transparent_color(path: str, image: PIL.Image.Image) -> None:
-    """Raise an `UnreadableImageError` if Pillow would not find the transparent color of a file.
+    """Raise an `UnreadableImageError` if Pillow would not apply the transparent color of a file.
 
-    For some PNG files, Pillow converts the pixels to 8 bits, but does not convert the transparent
-    color. Then no pixel would be transparent.
+    A PNG file can declare that all pixels of one color are transparent. For some files, Pillow
+    converts the pixels to 8 bits, but not this color. Then no pixel would be transparent.
     """
     transparent = image.info.get("transparency")
     if image.format != "PNG" or not isinstance(transparent, int | tuple) or image.mode == "P":
@@ -225,12 +233,15 @@ def _check_transparent_color(path: str, image: PIL.Image.Image) -> None:
 
 
 def _read_plain_header(file: int) -> Header | None:
-    """Read the header of a plain image file. For all other files, return None.
+    """Read the header of a plain image file.
 
     A plain file is a JPEG or PNG file that TensorFlow and Pillow decode to the same pixels.
 
     Args:
-        file: The descriptor of the open file.
+        file: File descriptor of the open file, as `os.open` returns it.
+
+    Returns:
+        The header, or None if the file is not plain.
     """
     head = os.pread(file, _HEADER_BYTES, 0)
     if head.startswith(b"\xff\xd8"):
@@ -241,13 +252,14 @@ def _read_plain_header(file: int) -> Header | None:
 
 
 def _read_plain_jpeg(file: int, head: bytes) -> Header | None:
-    """Read the header of a JPEG file if TensorFlow and Pillow decode it to the same pixels.
+    """Read the header of a JPEG file if TensorFlow and Pillow decode the file to the same pixels.
 
-    This is so for a grey or RGB JPEG file without EXIF data. For any other file, return None.
+    Both decode a grey or RGB file without EXIF data to the same pixels. For any other file, the
+    function returns None.
 
     Args:
-        file: The descriptor of the open file.
-        head: The first bytes of the file.
+        file: File descriptor of the open file, as `os.open` returns it.
+        head: The first 4,096 bytes of the file, or all bytes if the file is shorter.
     """
     size = len(head) if len(head) < _HEADER_BYTES else os.fstat(file).st_size
     end = head[-2:] if size == len(head) else os.pread(file, 2, size - 2)
@@ -275,14 +287,14 @@ def _read_plain_jpeg(file: int, head: bytes) -> Header | None:
 
 
 def _read_plain_png(file: int, head: bytes) -> Header | None:
-    """Read the header of a PNG file if TensorFlow and Pillow decode it to the same pixels.
+    """Read the header of a PNG file if TensorFlow and Pillow decode the file to the same pixels.
 
-    This is so for an 8-bit PNG file that has neither transparency nor EXIF data nor animation. For
-    any other file, return None.
+    Both decode a grey or RGB file with 8 bits per channel to the same pixels, if the file has no
+    transparency, EXIF data or animation. For any other file, the function returns None.
 
     Args:
-        file: The descriptor of the open file.
-        head: The first bytes of the file.
+        file: File descriptor of the open file, as `os.open` returns it.
+        head: The first 4,096 bytes of the file, or all bytes if the file is shorter.
     """
     if len(head) < 33:
         return None
@@ -308,7 +320,7 @@ def _read_plain_png(file: int, head: bytes) -> Header | None:
 
 
 def _read_other_header(path: str, background: Color) -> Header:
-    """Return the header of an image file, read by Pillow."""
+    """Read the header of an image file that is not plain, with Pillow."""
     with _reading(path), PIL.Image.open(path, formats=formats()) as image:
         _check_size(path, *image.size)
         width, height = image.size
@@ -330,10 +342,10 @@ def _read_other_header(path: str, background: Color) -> Header:
 
 
 def _is_invisible(image: PIL.Image.Image, background: Color) -> bool:
-    """Return whether an image becomes a uniform area when it is drawn over the background.
+    """Return whether a transparent image has one uniform color after it is drawn over a background.
 
-    This happens if the background has the same color as all visible pixels, for instance if the
-    image is black text without a background, and the background is black.
+    For instance, this is true for black text without a background, drawn over black. The function
+    returns False for an image whose pixels all have the same transparency.
     """
     if not image.has_transparency_data or _is_deep(image):
         return False
@@ -357,7 +369,7 @@ def _to_8_bits(path: str, image: PIL.Image.Image, background: Color) -> PIL.Imag
 
 
 def _over(image: PIL.Image.Image, background: Color) -> PIL.Image.Image:
-    """Draw an image with transparency over the background color, and return the result."""
+    """Draw a transparent image over the background color. Return the result in mode "RGB"."""
     canvas = PIL.Image.new("RGBA", image.size, (*background, 255))
     return PIL.Image.alpha_composite(canvas, _with_alpha(image)).convert("RGB")
 
@@ -375,9 +387,18 @@ def _is_deep(image: PIL.Image.Image) -> bool:
 
 
 def _deep_to_8_bits(path: str, image: PIL.Image.Image) -> PIL.Image.Image:
-    """Convert an image with 16-bit grey values, or with floats in [0, 1], to 8 bits.
+    """Scale the grey values of an image, which have 16 bits or are floats in [0, 1], to 8 bits.
 
+    The result has mode "L". If the file declares a transparent grey value, it has mode "LA".
     Pillow's method `convert` is not used, because it replaces all values above 255 by 255.
+
+    Args:
+        path: Path of the image file, for the error message.
+        image: Image of mode "F", or of a mode that begins with "I".
+
+    Raises:
+        UnreadableImageError: If a value is outside of the range from black to white, or if this
+            range is not known.
     """
     values = np.asarray(image)
     low, high = values.min(), values.max()
@@ -400,7 +421,7 @@ def _deep_to_8_bits(path: str, image: PIL.Image.Image) -> PIL.Image.Image:
 def _largest_value(image: PIL.Image.Image) -> float | None:
     """Return the value of a white pixel in an image of mode "I;16", "I" or "F".
 
-    The result is None if white pixels have the value 0, or if their value is not known.
+    If white pixels have the value 0, or if their value is not known, return None.
     """
     tags: Any = getattr(image, "tag_v2", {})
     if tags.get(PIL.ExifTags.Base.PhotometricInterpretation, 1) != 1:
