@@ -1,8 +1,9 @@
-"""Define the distributions of table columns, for groups of columns with the same distribution.
+"""Compute the distributions of the columns of a table, for one group of columns at a time.
 
-One distribution of TensorFlow Probability (`tfd`) describes all columns of a group. So a table with
-hundreds of columns needs only a few TensorFlow operations. The likelihood `Columns` combines the
-groups into the distribution of a whole row.
+A group contains the columns that have the same kind of distribution, such as the normal
+distribution. One object of TensorFlow Probability (`tfd`) represents the distributions of the whole
+group. Therefore a table with hundreds of columns needs only a few TensorFlow operations. The
+likelihood `Columns` combines the groups into the distribution of a whole row.
 """
 
 from __future__ import annotations
@@ -20,9 +21,13 @@ from keras_gen._typing import Distribution
 from keras_gen.distributions.posteriors import positive_scale
 
 SMALLEST_SCALE = math.exp(-6)
-"""Smallest σ of a real or positive column, in units of the standard deviation of the column."""
+"""Lower bound of σ, the standard deviation of a column given the latents.
+
+For a real column, the unit is the standard deviation of the column in the training rows. For a
+positive column, it is the standard deviation of the logarithms.
+"""
 LARGEST_LOG = 60.0
-"""Largest logarithm of a mean. Its exponential does not overflow in float32."""
+"""Upper bound of the logarithm of a mean. The exponential of 60 does not overflow in float32."""
 
 _SMALLEST_GAP = 1e-6  # between two cutpoints, so that no category has the probability 0
 
@@ -31,15 +36,14 @@ AddWeight = Callable[..., keras.Variable]
 
 
 class Group:
-    """Base class of groups of table columns.
+    """Base class of groups of table columns that have the same kind of distribution.
 
-    The columns of a group have the same kind of distribution, such as a normal distribution. For
-    each column, the decoder of a VAE outputs the parameters of the distribution:
-    `parameters_per_column` numbers.
+    Each subclass implements one kind, such as the normal distribution. The decoder of a VAE outputs
+    the parameters of the distributions: `parameters_per_column` numbers for each column.
 
     Args:
-        indices: Positions of the group's columns in the data array.
-        columns: The columns of the group.
+        indices: Positions of the group's columns in a row of the data array.
+        columns: Descriptions of these columns, in the same order.
     """
 
     parameters_per_column = 1
@@ -75,7 +79,12 @@ class Group:
         raise NotImplementedError
 
     def log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
-        """Return log p(x) of each column, `[..., number of columns]`. `x` contains no NaN."""
+        """Return log p of each entry of `x`, in the shape of `x`.
+
+        Args:
+            distribution: The distributions of all columns, from the method `distribution`.
+            x: Entries without NaN, `[..., number of columns]`.
+        """
         return distribution.log_prob(x)
 
     def sample(self, distribution: Distribution, number: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -83,17 +92,17 @@ class Group:
         return tf.cast(distribution.sample(number, seed=seed), tf.float32)
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return the mean of each column. For columns of categories, return all probabilities.
+        """Return the mean of each column, `[..., expectation_size]`.
 
-        The shape of the result is `[..., expectation_size]`.
+        For columns of categories, return the probability of each category instead of the mean.
         """
         return distribution.mean()
 
     def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
         """Return the most plausible entry of each column, `[..., number of columns]`.
 
-        For a column of numbers, this entry is the mean. For a column of categories, it is the index
-        of the most probable category.
+        By default, this entry is the mean. Subclasses for counts round the mean. Subclasses for
+        categories return the index of one category.
 
         Args:
             expectation: Means or probabilities, the result of the method `expectation`.
@@ -101,22 +110,30 @@ class Group:
         return expectation
 
     def parts(self, parameters: tf.Tensor, number: int) -> list[tf.Tensor]:
-        """Split the last axis into `number` tensors `[..., number of columns]`."""
+        """Split the decoder's output into one tensor per parameter of the distribution.
+
+        Args:
+            parameters: The decoder's output for this group, `[..., parameter_size]`.
+            number: Number of parameters per column.
+
+        Returns:
+            `number` tensors `[..., number of columns]`.
+        """
         return tf.split(parameters, number, axis=-1)
 
 
 class Normals(Group):
     """Columns of kind `real`, with the normal distribution N(m + s μ, (s σ)²).
 
-    m is the mean of the column, and s is its standard deviation. The decoder outputs μ. So an
-    output of 0 predicts the mean of the column, and an output of 1 predicts the mean plus one
-    standard deviation.
+    m and s are the mean and the standard deviation of the column in the training rows. The decoder
+    outputs μ. So an output of 0 predicts the mean m, and an output of 1 predicts m + s.
 
     Args:
-        indices: Positions of the group's columns in the data array.
-        columns: The columns of the group.
-        scale: How σ is obtained. `"optimal"`: σ² is the mean squared error of the decoder, as in
-            `fitted`. `"learned"`: σ is a trainable weight. `"decoded"`: the decoder outputs σ.
+        indices: Positions of the group's columns in a row of the data array.
+        columns: Descriptions of these columns, in the same order.
+        scale: How σ is obtained. `"optimal"`: the method `fitted` computes σ² as the mean squared
+            error of the decoder. `"learned"`: σ is computed from a trainable weight. `"decoded"`:
+            the decoder outputs σ.
     """
 
     def __init__(self, indices: Sequence[int], columns: Sequence[Column], scale: str) -> None:
@@ -127,9 +144,10 @@ class Normals(Group):
         self.unit = np.array([column.scale for column in columns], np.float32)
 
     def add_weights(self, add_weight: AddWeight) -> None:
-        """Make one weight per column, from which the standard deviation σ is computed.
+        """Make one weight per column for the standard deviation σ, unless the decoder outputs σ.
 
-        If the decoder outputs σ, no weight is made.
+        If `scale` is `"learned"`, training changes the weight. If `scale` is `"optimal"`, the
+        weight is the running mean of σ², and the method `fitted` updates it.
         """
         if self.scale == "learned":
             self.raw_scale = add_weight((self.size,), "zeros", name="raw_scale")
@@ -151,14 +169,14 @@ class Normals(Group):
     def fitted(self, parameters: tf.Tensor, x: tf.Tensor, observed: tf.Tensor) -> Distribution:
         """Return the distributions of the columns for the loss of a training step.
 
-        If `scale` is `"optimal"`, the variance σ² of a column is the mean squared error of its
-        observed entries in the batch, in standardized units. No gradient flows through σ, because
-        this σ already minimizes the loss (Rybkin et al. 2021, arXiv:2006.13202).
+        If `scale` is `"optimal"`, σ² of a column is the mean of (μ − x)² over the observed entries
+        x of the batch, after x is standardized. No gradient flows through σ, because this σ already
+        minimizes the loss (Rybkin et al. 2021, arXiv:2006.13202).
 
         Args:
             parameters: The decoder's output for this group, `[samples, batch, parameter_size]`.
-            x: Entries of the batch, `[batch, number of columns]`. NaN has been replaced by a
-                number.
+            x: Entries of the batch, `[batch, number of columns]`. Each missing entry must have
+                been replaced by a number.
             observed: Bool `[batch, number of columns]`. False for each missing entry.
         """
         if self.scale != "optimal":
@@ -175,14 +193,15 @@ class Normals(Group):
         return self.in_units(parameters, tf.sqrt(variance))
 
     def standardized(self, x: tf.Tensor) -> tf.Tensor:
-        """Subtract the mean of a column from its entries, and divide by its standard deviation."""
+        """Return (x − m) / s, with the mean m and the standard deviation s of each column."""
         return (x - self.mean) / self.unit
 
     def in_units(self, location: tf.Tensor, scale: tf.Tensor) -> Distribution:
-        """Return the distribution of m + s ε for ε with distribution N(location, scale²).
+        """Convert normal distributions of standardized entries to the units of the table.
 
-        m is the mean of a column, and s is its standard deviation. So the result is in the units of
-        the table.
+        If a standardized entry ε has the distribution N(location, scale²), the entry in the table
+        is m + s ε. m and s are the mean and the standard deviation of the column. The method
+        returns the distribution of m + s ε.
         """
         from tensorflow_probability import distributions as tfd
 
@@ -193,7 +212,8 @@ class LogNormals(Normals):
     """Columns of kind `positive`, with log-normal distributions.
 
     The logarithm of an entry has the distribution N(m + s μ, (s σ)²). m and s are the mean and the
-    standard deviation of the logarithms in the training rows. The decoder outputs μ.
+    standard deviation of the logarithms in the training rows. The decoder outputs μ. The argument
+    `scale` says how σ is obtained, as in `Normals`.
     """
 
     def standardized(self, x: tf.Tensor) -> tf.Tensor:
@@ -201,18 +221,21 @@ class LogNormals(Normals):
         return super().standardized(tf.math.log(x))
 
     def in_units(self, location: tf.Tensor, scale: tf.Tensor) -> Distribution:
-        """Return the distribution of exp(m + s ε) for ε with distribution N(location, scale²).
+        """Convert normal distributions of standardized logarithms to the units of the table.
 
-        m and s are the mean and the standard deviation of log(x) over the entries x of a column.
+        If a standardized logarithm ε has the distribution N(location, scale²), the entry in the
+        table is exp(m + s ε). m and s are the mean and the standard deviation of the logarithms of
+        the column. The method returns the distribution of exp(m + s ε).
         """
         from tensorflow_probability import distributions as tfd
 
         return tfd.LogNormal(self.mean + self.unit * location, self.unit * scale)
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return the mean of each column, but at most e⁶⁰, so that no mean is infinite in float32.
+        """Return the mean of each column, but at most e⁶⁰.
 
-        The mean of a log-normal distribution is e^(μ + σ²/2).
+        The limit keeps the mean finite in float32. If log(x) has the distribution N(a, b²), the
+        mean of x is e^(a + b²/2).
         """
         log_mean = distribution.loc + distribution.scale**2 / 2
         return tf.exp(tf.minimum(log_mean, LARGEST_LOG))
@@ -221,14 +244,15 @@ class LogNormals(Normals):
 class NegativeBinomials(Group):
     """Columns of kind `count`, with negative binomial distributions.
 
-    The mean is μ, and the variance is μ + μ²/r. The decoder outputs log μ, shifted and scaled so
-    that an output of 0 predicts the mean of the column. The dispersion r is one trainable weight
-    per column, or a second output of the decoder.
+    A negative binomial distribution has the mean μ and the variance μ + μ²/r. The decoder outputs a
+    number from which log μ is computed. If this number is 0, μ is the mean of the column in the
+    training rows. The dispersion r comes from one trainable weight per column, or from a second
+    output of the decoder.
 
     Args:
-        indices: Positions of the group's columns in the data array.
-        columns: The columns of the group.
-        scale: If `"decoded"`, the decoder outputs r. For any other value, r is a weight.
+        indices: Positions of the group's columns in a row of the data array.
+        columns: Descriptions of these columns, in the same order.
+        scale: If `"decoded"`, r comes from the decoder. For any other value, r comes from a weight.
     """
 
     LARGEST_RAW = 8.0
@@ -278,9 +302,9 @@ class Mixtures(Group):
     implements `of_components`, which returns the distributions of the components.
 
     Args:
-        indices: Positions of the group's columns in the data array.
-        columns: The columns of the group.
-        num_components: K, the number of components.
+        indices: Positions of the group's columns in a row of the data array.
+        columns: Descriptions of these columns, in the same order.
+        num_components: K, the number of components per column.
     """
 
     def __init__(
@@ -312,8 +336,8 @@ class Mixtures(Group):
 class NormalMixtures(Mixtures):
     """Columns of kind `real`, with the normal mixture Σ_k π_k N(m + s μ_k, (s σ_k)²).
 
-    m is the mean of the column, and s is its standard deviation. μ_k and σ_k are the location and
-    the scale of component k.
+    m and s are the mean and the standard deviation of the column in the training rows. π_k is the
+    probability of component k. μ_k and σ_k are its location and its scale.
     """
 
     def __init__(
@@ -340,9 +364,9 @@ class LogNormalMixtures(NormalMixtures):
         return tfd.LogNormal(*self.components.in_units(self.mean, self.unit))
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return the mean of each column.
+        """Return the mean of each column, `[..., number of columns]`.
 
-        To avoid overflow, the mean of each component is limited to e⁶⁰.
+        The mean of each mixture component is limited to e⁶⁰, so that it is finite in float32.
         """
         components = distribution.components_distribution
         log_means = tf.minimum(components.loc + components.scale**2 / 2, LARGEST_LOG)
@@ -367,11 +391,13 @@ class DiscretizedLogisticMixtures(Mixtures):
         return tfd.Logistic(*self.components.in_units(np.zeros(1), np.ones(1)))
 
     def log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
-        """Return log P(x) of each column, `[..., number of columns]`.
+        """Return log P(x) of each count in `x`, in the shape of `x`.
 
-        For a logistic distribution, P(x) is a difference sigmoid(b) − sigmoid(a). Rounding could
-        make it 0. Therefore the method computes the product sigmoid(b) sigmoid(−a) (1 − e^(a − b))
-        instead.
+        The docstring of this class assigns an interval to each count x. For a component with
+        location l and scale s, let a = (log(x + 1/2) − l) / s and b = (log(x + 3/2) − l) / s. The
+        component gives the interval the probability sigmoid(b) − sigmoid(a). In float32, this
+        difference could be rounded to 0. Therefore the method computes the product
+        sigmoid(b) sigmoid(−a) (1 − e^(a − b)), which equals the difference.
         """
         components = distribution.components_distribution
         x = x[..., None]
@@ -391,8 +417,8 @@ class DiscretizedLogisticMixtures(Mixtures):
     def expectation(self, distribution: Distribution) -> tf.Tensor:
         """Return an approximate mean of each column of counts: Σ_k π_k max(e^(l_k) − 1, 0).
 
-        π_k is the mixing probability of component k. l_k is the location of this component for
-        log(1 + count).
+        π_k is the probability of component k, and l_k is the location of this component. Components
+        describe log(1 + count), so the location l_k corresponds to the count e^(l_k) − 1.
         """
         centers = tf.maximum(tf.math.expm1(distribution.components_distribution.loc), 0.0)
         weights = tf.nn.softmax(distribution.mixture_distribution.logits)
@@ -406,8 +432,9 @@ class DiscretizedLogisticMixtures(Mixtures):
 class _Components:
     """Trainable locations and scales of the mixture components of each column.
 
-    The initial locations of a column are evenly spaced, from the smallest to the largest entry of
-    the training rows.
+    For real and positive columns, locations and scales are in standardized units. For counts, they
+    describe log(1 + count). The initial locations of a column are evenly spaced, from the smallest
+    to the largest entry of the training rows.
 
     Args:
         group: The group of columns.
@@ -437,13 +464,15 @@ class _Components:
         )
 
     def in_units(self, mean: np.ndarray, unit: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return mean + unit · l for each location l, and unit · s for each scale s.
-
-        Both results have the shape `[number of columns, K]`.
+        """Convert the locations and the scales of all components from standardized units.
 
         Args:
-            mean: One number, or one number per column.
-            unit: One number, or one number per column.
+            mean: Mean of each column, or one number for all columns.
+            unit: Standard deviation of each column, or one number for all columns.
+
+        Returns:
+            Two tensors `[number of columns, K]`: mean + unit · l for each location l, and unit · s
+            for each scale s.
         """
         mean, unit = np.reshape(mean, (-1, 1)), np.reshape(unit, (-1, 1))
         raw_scales = tf.convert_to_tensor(self.raw_scales)
@@ -452,11 +481,12 @@ class _Components:
 
 
 def _ends(column: Column) -> tuple[float, float]:
-    """Return the smallest and the largest entry of a column, in units of the components.
+    """Return the first and the last initial location of the mixture components of a column.
 
-    A count x is converted to log(1 + x). Real numbers and the logarithms of positive numbers are
-    standardized. If `column` does not contain its smallest or largest entry, the function assumes
-    three standard deviations below or above the mean.
+    They are the smallest and the largest entry of the training rows, transformed: A count x becomes
+    log(1 + x). Real numbers, and the logarithms of positive numbers, are standardized. If
+    `column.minimum` or `column.maximum` is None, the function uses the mean minus or plus three
+    standard deviations instead.
     """
     low, high = column.minimum, column.maximum
     if column.kind == "count":
@@ -474,9 +504,10 @@ def _ends(column: Column) -> tuple[float, float]:
 def _rounding(column: Column) -> float:
     """Return the standard deviation of the rounding errors of a column, divided by `column.scale`.
 
-    It is a lower bound for σ of a mixture component. Without a lower bound, σ could shrink to 0 at
-    a rounded number during training, and the density there would grow without bound. If the number
-    of decimal places is not known, or if the kind of the column is not `real`, return 0.
+    The result is a lower bound for the scale of a mixture component. Without this bound, the scale
+    of a component at a frequent number could shrink to 0 during training. The density of this
+    number would then grow without limit. If the number of decimal places is not known, or if the
+    kind of the column is not `real`, return 0.
     """
     if column.decimals is None or column.kind != "real":
         return 0.0
@@ -513,8 +544,8 @@ class Categoricals(Group):
     per category.
 
     Args:
-        indices: Positions of the group's columns in the data array.
-        columns: The columns of the group.
+        indices: Positions of the group's columns in a row of the data array.
+        columns: Descriptions of these columns, in the same order.
         categories: Number of categories of each column.
     """
 
@@ -531,7 +562,7 @@ class Categoricals(Group):
         return tfd.Categorical(logits=self.by_column(parameters))
 
     def log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
-        """Return log p(x) of each column, where `x` has the indices of categories."""
+        """Return log p of each entry of `x`. An entry is the index of a category, as a float."""
         return distribution.log_prob(tf.cast(x, tf.int32))
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
@@ -551,11 +582,12 @@ class Categoricals(Group):
 
 
 class OrderedLogistics(Categoricals):
-    """Columns of kind `ordinal` with the same number of categories (McCullagh 1980).
+    """Columns of kind `ordinal`, which all have the same number K of categories.
 
-    An entry x is the index of a category, from 0. The probability that x is greater than k is
-    sigmoid(μ − c_k). The decoder outputs one μ per column. The cutpoints c_0 < c_1 < … of each
-    column are trainable weights.
+    The distribution is the ordered logistic distribution (McCullagh 1980). An entry x is the index
+    of a category, from 0 to K − 1. The probability that x is greater than k is sigmoid(μ − c_k).
+    The decoder outputs one μ per column. The cutpoints c_0 < c_1 < … < c_(K−2) of each column are
+    trainable weights.
     """
 
     def __init__(self, indices: Sequence[int], columns: Sequence[Column], categories: int) -> None:
@@ -563,9 +595,9 @@ class OrderedLogistics(Categoricals):
         self.parameters_per_column = 1
 
     def add_weights(self, add_weight: AddWeight) -> None:
-        """Make the cutpoints.
+        """Make the weights from which the cutpoints are computed.
 
-        The initial cutpoints give all categories the same probability if the decoder outputs 0.
+        Before training, a decoder's output of 0 gives all categories the same probability.
         """
         shares = np.arange(1, self.categories) / self.categories
         cutpoints = np.log(shares / (1 - shares))
@@ -580,11 +612,11 @@ class OrderedLogistics(Categoricals):
     def distribution(self, parameters: tf.Tensor) -> Distribution:
         """Return the distribution of the indices of the categories.
 
-        μ is the decoder's output, and c_1 < … < c_(K−1) are the cutpoints between K categories. In
-        addition, c_0 = −∞ and c_K = ∞. For the k-th category, let a = μ − c_(k−1) and b = μ − c_k.
-        The probability of the category is sigmoid(a) − sigmoid(b). The method computes this
-        difference as sigmoid(a) sigmoid(−b) (1 − e^(b − a)), because the logarithm of this product
-        is finite for all μ.
+        μ is the decoder's output, and c_0 < … < c_(K−2) are the cutpoints. Let a = μ − c_(k−1) and
+        b = μ − c_k. The probability of category k is sigmoid(a) − sigmoid(b). For k = 0, the first
+        term is 1. For k = K − 1, the second term is 0. In float32, the difference could be rounded
+        to 0. Therefore the method computes the product sigmoid(a) sigmoid(−b) (1 − e^(b − a)),
+        which equals the difference.
         """
         from tensorflow_probability import distributions as tfd
 
@@ -611,9 +643,9 @@ class OrderedLogistics(Categoricals):
 
 
 def groups_of(columns: Sequence[Column], scale: str, num_components: int) -> list[Group]:
-    """Divide the columns of a table into groups whose distributions are computed together.
+    """Divide the columns of a table into groups with the same kind of distribution.
 
-    The columns of a group have the same kind and the same number of categories.
+    Two columns are in the same group if they have the same kind and the same number of categories.
 
     Args:
         columns: Columns of the table, without constants and identifiers.

@@ -35,35 +35,38 @@ class Columns(Likelihood):
     `"ordinal"`     ordered logistic (McCullagh 1980)  the location
     ==============  =================================  =========================
 
-    log p(x | z) is in nats per row of the table. The distributions describe the entries in the
-    units of the table. For real and positive columns, log p is a log-density, which depends on the
-    unit. For instance, log p changes if grams are converted to kilograms. For all other columns,
-    log p is a log-probability. The decoder outputs means and logarithms of means that are shifted
-    and scaled: an output of 0 predicts the mean of the column.
+    log p(x | z) is the log-likelihood of a row x given the latents z, in nats per row. The
+    distributions describe the entries in the units of the table. For real and positive columns,
+    log p is a log-density, which depends on the unit. For instance, log p changes if grams are
+    converted to kilograms. For all other columns, log p is a log-probability.
 
-    An entry that is NaN is not observed. log p(x | z) omits such entries (Mattei & Frellsen 2019,
+    The means in the table above are standardized: an output of 0 predicts the mean of the column in
+    the training rows. For a positive column, it predicts the mean of the logarithms.
+
+    A missing entry is NaN. log p(x | z) omits missing entries (Mattei & Frellsen 2019,
     arXiv:1812.02633).
 
     Args:
         columns: Columns of the table, such as `table.columns`. Constants and identifiers are
             ignored.
-        scale: How to obtain σ. For a real column, σ is the standard deviation of the numbers. For a
-            positive column, σ is the standard deviation of their logarithms. One of the following:
+        scale: How to obtain σ. For a real column, σ is the standard deviation of the numbers, given
+            z. For a positive column, σ is the standard deviation of their logarithms, given z. One
+            of the following:
 
             * `"optimal"`, the default: one σ per column, which a formula computes (Rybkin et al.
               2021, arXiv:2006.13202). In a training step, σ² is the mean squared error of the
-              batch. Outside of training, σ² is the running mean of the errors of the training
-              steps.
+              decoder on the batch. Outside of training, σ² is the running mean of these mean
+              squared errors.
             * `"learned"`: one σ per column, a weight that is trained with the model.
             * `"decoded"`: one σ per row and column, which the decoder outputs. The decoder then
               also outputs the dispersion of each count.
-            * `"mixture"`: each number has a mixture of `num_components` distributions. The
-              components are normal distributions for real columns, log-normal distributions for
-              positive columns, and discretized logistic distributions for counts (Salimans et al.
-              2017, arXiv:1701.05517). The decoder outputs the mixing probabilities. The means and
-              scales of the components are weights of this layer, which all rows share. Use mixtures
-              to generate tables whose columns have several peaks, or have one value, such as 0, in
-              many rows.
+            * `"mixture"`: the distribution of each number is a mixture of `num_components`
+              components. The components are normal distributions for real columns, log-normal
+              distributions for positive columns, and discretized logistic distributions for counts
+              (Salimans et al. 2017, arXiv:1701.05517). The decoder outputs the logits of the mixing
+              probabilities. All rows share the locations and scales of the components, which are
+              weights of this layer. Use mixtures if a column has several peaks, or if many rows
+              have the same number, such as 0.
 
             With `"optimal"` and `"learned"`, the dispersion of a count is a weight that is trained.
         num_components: Number of components of each mixture. Only for `scale="mixture"`.
@@ -136,10 +139,11 @@ class Columns(Likelihood):
         return self._product(distributions, parts[0])
 
     def fitted(self, parameters: TensorLike, x: tf.Tensor) -> Distribution:
-        """Make the distribution p(x | z) in a training step, in which the rows `x` are known.
+        """Make the distribution p(x | z) for the loss of a training step.
 
-        If `scale` is `"optimal"`, each column of real or positive numbers has its own standard
-        deviation. It is computed from the errors of the decoder's predictions for `x`.
+        If `scale` is `"optimal"`, the σ of each real or positive column is computed from the errors
+        of the decoder on the rows `x`. For all other values of `scale`, and for all other columns,
+        the distribution does not depend on `x`.
 
         Args:
             parameters: The decoder's output, `[..., *parameter_shape]`.
@@ -164,8 +168,10 @@ class Columns(Likelihood):
     def expectation(self, distribution: Distribution) -> tf.Tensor:
         """Return the mean of each column of numbers, and the probability of each category.
 
-        The result has the shape `[..., m]`. For instance, m is 5 for two columns of numbers and a
-        column with three categories.
+        The last axis of the result contains all means and probabilities. For instance, it has 5
+        values for two columns of numbers and one column with three categories. The values of
+        columns of the same kind are next to each other. The method `estimate` converts them to
+        rows.
         """
         values = [
             group.expectation(of_group)
@@ -191,7 +197,7 @@ class Columns(Likelihood):
     def filled(self, x: tf.Tensor) -> tf.Tensor:
         """Replace each missing entry (NaN) by a typical entry of its column.
 
-        Then log p of the entry is finite.
+        The log-probability of a typical entry is finite, but that of NaN is not.
         """
         fill = np.array([column.typical for column in self.modeled], np.float32)
         return tf.where(tf.math.is_nan(x), fill, x)
@@ -206,8 +212,8 @@ class Columns(Likelihood):
 
         Args:
             of_groups: One distribution per group of columns.
-            part: The decoder's output for any one of the groups, `[..., m]`. Only the shape of the
-                axes before the last axis is used. It is the batch shape of the result.
+            part: The decoder's output for any group. Its shape without the last axis becomes the
+                batch shape of the result.
         """
         product = _product_of_columns()
         return product(self.groups, of_groups, self._order, self.filled, tf.shape(part)[:-1])
@@ -224,7 +230,7 @@ def _product_of_columns() -> type[Distribution]:
     from tensorflow_probability import distributions as tfd
 
     class ProductOfColumns(tfd.Distribution):
-        """The distribution of the rows of a table. In `log_prob`, an entry that is NaN adds 0."""
+        """The distribution p(x | z) of a row x. In `log_prob`, a missing entry (NaN) adds 0."""
 
         def __init__(
             self,
