@@ -1,8 +1,8 @@
 """Posteriors q(z | x), priors p(z), likelihoods p(x | z), and the Kullback-Leibler divergence.
 
 A posterior or a likelihood makes a distribution of TensorFlow Probability (TFP) from the tensor
-that a network outputs. Importing TFP takes about a second. So that `import keras_gen` stays quick,
-the modules of this package import TFP only inside the functions that need it.
+that a network outputs. Importing TFP takes about a second. Therefore the modules of this package
+import TFP only inside the functions that need TFP.
 """
 
 from keras_gen.distributions.columns import Columns

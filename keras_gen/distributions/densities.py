@@ -18,9 +18,12 @@ from keras_gen.distributions.priors import Prior
 class FittedMixture(Prior):
     """Gaussian mixture Σ_k π_k N(β_k, C_k) that is fitted to given latents.
 
-    Each C_k is a full covariance matrix. To generate data, an autoencoder decodes samples of this
-    mixture ("ex-post density estimation", Ghosh et al. 2020, arXiv:1903.12436). Only `fit` changes
-    π, β and C. Training the model does not change them. Before `fit`, the mixture is N(0, I).
+    The component k has the weight π_k, the mean β_k and the full covariance matrix C_k. `fit`
+    estimates these three from latents. The training of a model does not change them. Before `fit`,
+    the mixture is the standard normal distribution.
+
+    To generate data, an autoencoder decodes samples of this mixture. This is called ex-post density
+    estimation (Ghosh et al. 2020, arXiv:1903.12436).
 
     Args:
         event_size: Number of latent dimensions.

@@ -17,26 +17,30 @@ from keras_gen.distributions.posteriors import positive_scale
 
 _INITIAL_SCALE = 0.1
 _SMALLEST_SCALE = math.exp(-7) / 2
-"""Smallest scale for data in [0, 1]. The authors' code has the limit exp(−7) for [−1, 1]."""
+"""Smallest scale of a component, for data in [0, 1].
+
+The code of Salimans et al. (2017) has the smallest scale exp(−7), for data in [−1, 1]."""
 
 
 @keras.saving.register_keras_serializable("keras_gen")
 class DiscretizedLogisticMixture(Likelihood):
     """Likelihood of independent elements, each a mixture of discretized logistic distributions.
 
-    Use this likelihood for 8-bit pixels in [0, 1], to measure a model in bits per dimension. The
+    An element is one number of an example, such as one channel of a pixel. Use this likelihood for
+    8-bit pixels in [0, 1], to measure a model in bits per dimension. With this likelihood, the
     decoder needs far fewer outputs than with `Categorical`, and neighboring values have similar
     probabilities. The source is Salimans et al. 2017, arXiv:1701.05517, section 2.1. In contrast to
     section 2.2 of this paper, the channels of a pixel are independent, given z.
 
     The possible values of an element are k / (num_levels − 1) for k = 0 … num_levels − 1. The
-    probability of a value x is Σ_i π_i [σ((x + h − μ_i)/s_i) − σ((x − h − μ_i)/s_i)]. Here σ is the
-    sigmoid, and h is half the distance between neighboring values. For the smallest value, x − h is
-    replaced by −∞. For the largest value, x + h is replaced by ∞.
+    probability of a value x is Σ_i π_i [σ((x + h − μ_i)/s_i) − σ((x − h − μ_i)/s_i)]. Here π_i, μ_i
+    and s_i are the weight, the location and the scale of component i. σ is the sigmoid, and h is
+    half the distance between neighboring values. For the smallest value, x − h is replaced by −∞.
+    For the largest value, x + h is replaced by ∞.
 
-    The last axis of the decoder's output contains three parts for each element. The first part
-    contains the logits of the weights π_i. The second part contains the locations μ_i − ½. The
-    third part contains the values from which a softplus computes the scales s_i.
+    For each element, the decoder outputs `3 · num_components` numbers along the last axis. First
+    come the logits of the weights π_i, then the locations μ_i − ½. The last third are inputs of a
+    softplus, which computes the scales s_i.
 
     Args:
         event_shape: Shape of one example.
@@ -103,7 +107,7 @@ def _discretized_logistic() -> type[Distribution]:
         Args:
             loc: Location μ, `[...]`.
             scale: Scale s, `[...]`.
-            num_levels: Number of values.
+            num_levels: Number of possible values.
         """
 
         def __init__(self, loc: tf.Tensor, scale: tf.Tensor, num_levels: int) -> None:
