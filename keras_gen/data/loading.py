@@ -79,22 +79,21 @@ def load(
             cropped at the edges. Default: images keep their size, but all images of a folder get
             the size of the first image.
         seed: Seed of all random choices: the order of the training examples, the choice of test
-            examples, and the binarized pixels. The order of the training examples changes in every
-            epoch.
+            examples, the binarized pixels, and the images to flip. The order of the training
+            examples changes in every epoch.
         skip_corrupt: Whether to skip image files that cannot be decoded, in a folder of images. If
             files are skipped, a warning states their number. If `skip_corrupt` is False, such a
             file raises an error.
         binarize: Whether to replace each grey value p in [0, 1] by a random number, which is 1 with
             probability p and otherwise 0. Training images are sampled again in every epoch. Test
-            images are the same in every epoch. Use `binarize` for the Bernoulli likelihood, because
-            this distribution has only the values 0 and 1 (Burda et al. 2016, arXiv:1509.00519,
-            section 5).
+            images are the same in every epoch. Use `binarize` with the Bernoulli likelihood, whose
+            only values are 0 and 1 (Burda et al. 2016, arXiv:1509.00519, section 5).
         background: The color behind transparent images of a folder, as a name or as `"#rrggbb"`.
         label: Name of the table column that contains the class labels. This column is not part of
             `x`. Default: the column `label`, if there is one. Otherwise, if `labels` is True and
             exactly one column is called `class` or `target`, this column contains the labels.
-        flip: Whether to exchange left and right of each training image with probability 1/2. The
-            images to flip are sampled again in every epoch. Test images are not flipped.
+        flip: Whether to mirror each training image left to right with probability 1/2. The choice
+            of the mirrored images changes in every epoch. Test images are not mirrored.
 
     Returns:
         `(train, test)`, two data sets of batches. Images have shape
@@ -102,10 +101,9 @@ def load(
         dtype uint8 are divided by 255, and pixels of dtype uint16 by 65,535. If all values are the
         integers 0 and 1, they are not divided. Floats in an `.npz` file must be in [0, 1].
 
-    **Tables.** The batches are rows of `Table.train` and `Table.test`, as `data.read_table` returns
-    them. A row contains numbers in the units of the table, indices of categories, and NaN for
-    missing entries. To obtain the description of the columns, call `data.read_table` instead of
-    `load`.
+    **Tables.** A batch contains rows of the table. A row contains numbers in the units of the
+    table, indices of categories, and NaN for missing entries. The function `data.read_table`
+    returns the same rows, and also a description of the columns.
 
     There is one exception: the columns of a table can be the pixels of images. Then no entry is
     missing, and all entries are numbers in [0, 1] or whole numbers from 0 to 255. `data.is_table`
@@ -128,8 +126,8 @@ def load(
 
     Hidden files and folders, files of other formats and links that cannot be followed are skipped.
     Warnings state how many files were skipped, and how many images were scaled, cropped or
-    converted. An image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels raises an error. An image
-    of 32-bit integers or floats also raises an error, if the range of its pixels is not known.
+    converted. An image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels raises an error. If the
+    range of the pixels is not known, an image of 32-bit integers or floats also raises an error.
 
     If the training images or the test images need at most 1 GiB as 8-bit pixels, they are decoded
     once and kept in memory. Larger sets of images are decoded again in every epoch. At the start,
@@ -275,7 +273,7 @@ def _check_image_size(image_size: tuple[int, int]) -> tuple[int, int]:
 def _with_size(splits: Splits, image_size: tuple[int, int] | None) -> Splits:
     """Resize images from an .npz file to `image_size`, which is `(height, width)`.
 
-    Examples that are not images are returned unchanged.
+    If the examples are not images, or if `image_size` is None, the examples do not change.
     """
     if image_size is None or not are_images(splits.train):
         return splits
