@@ -44,8 +44,8 @@ class DiffAugment(Serializable):
     Args:
         changes: The changes to apply, one or more of `"color"`, `"translation"` and `"cutout"`.
             Default: all three.
-        translation: Largest number of pixels by which the image is moved up, down, left or right,
-            as a fraction of its height or width. Default: 1/8.
+        translation: Largest distance by which the image is moved in each direction, as a fraction
+            of the image's height or width. Default: 1/8.
         cutout: Height and width of the rectangle, as a fraction of the image's height and width.
             Default: 1/2.
         data_range: Smallest and largest value of a pixel. Default: `(0.0, 1.0)`.
@@ -113,9 +113,9 @@ def _with_random_color(x: tf.Tensor, brightness: float, seed: tf.Tensor) -> tf.T
     """Change the brightness, the saturation and the contrast of each image at random.
 
     The brightness changes first: one random number is added to all values of an image. Then the
-    deviation of each value from the mean of the pixel's channels is multiplied by a factor in
-    [0, 2), which changes the saturation. Finally, the deviation of each value from the mean of the
-    image is multiplied by a factor in [0.5, 1.5), which changes the contrast.
+    saturation changes: the difference between each value and the mean of the pixel's channels is
+    multiplied by a factor in [0, 2). Finally, the contrast changes: the difference between each
+    value and the mean of the image is multiplied by a factor in [0.5, 1.5).
 
     Args:
         x: Images `[batch, height, width, channels]`. The middle of their range of values is 0.

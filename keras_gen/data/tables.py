@@ -219,8 +219,8 @@ def read_table(
       five times on average. An example is a column of answers from 1 to 5.
     - Other whole numbers that include 0, but no negative number, are counts. Whole numbers greater
       than 0 are also counts, if some are below 100, and their variance is at least their mean.
-    - Other whole numbers greater than 0, such as years, are a category if there are at most 32
-      different numbers, and each occurs at least 100 times on average. Otherwise they are positive.
+    - Other whole numbers greater than 0, such as years, are positive. The exception is a column of
+      at most 32 different numbers that occur at least 100 times on average. It is a category.
     - Other columns of numbers greater than 0 are positive, if the distribution of the logarithms is
       about symmetric. All other numbers are real.
     - Numbers with leading zeros, such as zip codes, are text.
@@ -417,8 +417,8 @@ def _find_label(names: Sequence[str], labels: bool) -> str | None:
     """Return the name of the column that contains the labels, or None if no column is found.
 
     A column with the exact name `label` contains the labels. If no column has this name, and
-    `labels` is True, a column named `label`, `class` or `target` in any capitalization contains the
-    labels. If several columns have such names, the function returns None.
+    `labels` is True, the function searches for `label`, `class` and `target` in any capitalization.
+    If several columns have such names, the function returns None.
 
     Args:
         names: Names of the columns.

@@ -109,9 +109,9 @@ class IndependenceAudit:
     def __str__(self) -> str:
         """Return a summary.
 
-        The first sentence says whether independent latents are adequate. The other sentences list
-        the gains of a full covariance, the three gaps between log p(x) and the ELBO, and the
-        strongest correlation of two latents.
+        The first sentence says whether independent latents are adequate. The next sentences list
+        the gains of a full covariance, and the three gaps between log p(x) and the ELBO. The last
+        sentence states the strongest correlation of two latents.
         """
         if self.adequate:
             verdict = (

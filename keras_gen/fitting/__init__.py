@@ -1,7 +1,7 @@
 """Extend `keras.Model.fit` for the models of keras_gen.
 
-The modules of this folder check data, convert errors of TensorFlow to errors with readable
-messages, write checkpoints, provide optimizers, and train on several workers.
+The modules of this folder check data, write checkpoints, provide optimizers, and train on several
+workers. They also convert errors of TensorFlow to errors with readable messages.
 """
 
 from keras_gen.fitting.checkpoints import CheckpointError, Checkpoints
