@@ -121,24 +121,24 @@ def summarize(
 ) -> Evaluation:
     """Compute all scores that apply to a trained model, on test data.
 
-    For every model, the scores are the losses whose names are in the attribute `evaluated_losses`
-    of the model. For a VAE, the function adds the scores of `log_likelihood` and `check_kl`, and
-    the text of `latent_report` as a comment. If there is an extractor of image features, the
-    function adds the scores of `sample_quality`, which compare samples with real images.
+    For every model, the scores include the losses whose names are in the attribute
+    `evaluated_losses` of the model. For a VAE, the function adds the scores of `log_likelihood` and
+    `check_kl`, and the text of `latent_report` as a comment. With an extractor of image features,
+    the function adds the scores of `sample_quality`, which compare samples with real images.
 
     Args:
         model: A compiled and trained keras_gen model.
         test: Test examples `[n, *data_shape]`, at least ten, or a `tf.data.Dataset` of batches of
             such examples.
         labels: Labels `[n]` if the model is conditional, otherwise None.
-        train: Other real images, as many as in the argument `real`. The score "FID of real images"
-            is the Fréchet distance between `train` and `real`. If `train` is None, the score is the
-            distance between two halves of `real`.
+        train: Further real images, as many as the argument `real` contains. The score "FID of real
+            images" is the Fréchet distance between `train` and `real`. If `train` is None, this
+            score is the distance between two halves of `real`.
         num_samples: Number of latent samples per example for the estimate of log p(x). Default:
             500.
-        extractor: The network that computes features for `sample_quality`. The default for grey
-            images of 28×28 pixels is `mnist_classifier()`. For other data, the default is no
-            network, and then the scores of `sample_quality` are omitted.
+        extractor: The network that computes features for `sample_quality`. For grey images of 28×28
+            pixels, the default is `mnist_classifier()`. For other data, there is no default.
+            Without an extractor, the scores of `sample_quality` are omitted.
         seed: Seed of all samples. Default: 0.
         real: Real images that are compared with samples. Default: `test`. If the model was trained
             on binarized images, its samples are probabilities from 0 to 1. In this case, pass the
@@ -147,7 +147,7 @@ def summarize(
             contains this name. Default: `"test"`.
 
     Returns:
-        `Evaluation`.
+        An `Evaluation` with the scores and the comments.
 
     Raises:
         ValueError: If there are fewer than ten examples, or if the examples have the wrong shape or
@@ -285,7 +285,7 @@ def save_latent_figures(
     For a model with an encoder, the figures use the latents of the examples. `codes.png` is a t-SNE
     plot of these latents. For a model without an encoder, the figures use samples of the prior, and
     `codes.png` is not written. `traversals.png` and `interpolations.png` show images that are
-    decoded from latents. They are written only if the data are images.
+    decoded from latents. These two files are written only if the data are images.
 
     Args:
         model: A trained keras_gen model.
@@ -293,8 +293,8 @@ def save_latent_figures(
         x: Examples `[n, *data_shape]`, at least ten.
         labels: Labels `[n]`. A conditional model needs labels. For other models, labels only give
             the points of the t-SNE plot their colors.
-        seed: Seed of t-SNE. For a model without an encoder, this is the seed of the samples of the
-            prior. Default: 0.
+        seed: Seed of t-SNE or, for a model without an encoder, of the samples of the prior.
+            Default: 0.
     """
     folder = pathlib.Path(folder)
     x = np.asarray(x[:_PLOTTED], np.float32)

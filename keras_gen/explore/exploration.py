@@ -27,8 +27,8 @@ class Exploration:
     prior, means and standard deviations are computed from the latents of the test images.
 
     `decode`, `sample_latents`, `reconstruct` and `anomaly_score` call the functions that the model
-    exports in a SavedModel. The inputs of these methods are batches. If the model depends on
-    labels, the methods also need the labels `[batch]`.
+    exports in a SavedModel. The inputs of these four methods are batches. If the model depends on
+    labels, these methods also need the labels `[batch]`.
 
     Args:
         model: A compiled and trained keras_gen model of images.
@@ -108,9 +108,9 @@ class Exploration:
     def heat_map(self, x: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray | None:
         """Return one RGB heat map per image, `[batch, height, width, 3]`.
 
-        The brighter a pixel of the heat map is, the more the same pixel of the image adds to the
-        anomaly score. If the score of the model is not a sum over the pixels, as for a GAN, return
-        None.
+        The brighter a pixel of the heat map is, the more this pixel of the image adds to the
+        anomaly score. The result is None if the score of the model is not a sum over the pixels.
+        For instance, the score of a GAN is not such a sum.
         """
         if not self.has_heat_maps:
             return None
@@ -176,9 +176,10 @@ class Exploration:
 
 
 def _rows(labels: np.ndarray | None) -> np.ndarray:
-    """Return the row indices of the labels in the arrays `means` and `deviations`.
+    """Return which rows of the arrays `means` and `deviations` belong to the labels.
 
-    The arrays have one row per class. Without labels, they have one row, and the result is `[0]`.
+    The arrays have one row per class, so that the row of label k has the index k. Without labels,
+    the arrays have one row, and the result is `[0]`.
     """
     return np.array([0]) if labels is None else labels
 
