@@ -57,12 +57,13 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
     def learning_rate(self) -> SharedLearningRate | tf.Tensor:
         """Learning rate of the generator's optimizer. An assignment changes both optimizers.
 
-        To set only one of them, use `optimizers[0].learning_rate` for the generator, or
+        To set only one learning rate, use `optimizers[0].learning_rate` for the generator, or
         `optimizers[1].learning_rate` for the discriminator. The Keras callbacks
         `LearningRateScheduler` and `ReduceLROnPlateau` change the two learning rates separately.
-        They compute each new learning rate from the old learning rate of the same optimizer.
+        They compute the new learning rate of each optimizer from the old one of this optimizer.
 
-        If the learning rate of the generator is a schedule, the property is a tensor.
+        If the learning rate of the generator is a schedule, the property is a tensor with the
+        present value of the schedule.
         """
         rate = self.optimizers[0].learning_rate
         return SharedLearningRate(self) if isinstance(rate, keras.Variable) else rate
@@ -101,8 +102,8 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
 class ScaledGANOptimizer(keras.optimizers.LossScaleOptimizer):
     """A Keras loss scale optimizer that contains a `GANOptimizer`, for mixed precision.
 
-    Callbacks of Keras find the optimizers of the generator and the discriminator in the attribute
-    `optimizers`, as in a `GANOptimizer`.
+    As in a `GANOptimizer`, the attribute `optimizers` contains the optimizers of the generator and
+    the discriminator. Callbacks of Keras read this attribute.
     """
 
     @property
@@ -112,10 +113,11 @@ class ScaledGANOptimizer(keras.optimizers.LossScaleOptimizer):
 
 
 class SharedLearningRate(np.lib.mixins.NDArrayOperatorsMixin):
-    """The learning rate of a `GANOptimizer`, for code that expects a Keras variable.
+    """The learning rate of a `GANOptimizer`, which contains two optimizers.
 
-    The value of this object is the learning rate of the generator. The methods `assign`,
-    `assign_add` and `assign_sub` change the learning rates of both optimizers.
+    This object replaces the Keras variable that code expects as `optimizer.learning_rate`. Its
+    value is the learning rate of the generator. Its methods `assign`, `assign_add` and `assign_sub`
+    change the learning rates of both optimizers.
 
     Args:
         optimizer: The `GANOptimizer`.
@@ -222,9 +224,9 @@ def network_optimizer(
         optimizer: A Keras optimizer, its name, or its serialized form.
 
     Raises:
-        ValueError: If `optimizer` does not describe a Keras optimizer. If it describes a
-            `MultiOptimizer`. If it describes a `LossScaleOptimizer`, because the generator and the
-            discriminator must share one loss scale.
+        ValueError: If `optimizer` does not describe a Keras optimizer, or if it describes a
+            `MultiOptimizer`. Also if it describes a `LossScaleOptimizer`, because the generator and
+            the discriminator must share one loss scale.
     """
     argument = f"{network}_optimizer"
     found = keras_optimizer(argument, optimizer)
