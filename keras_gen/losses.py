@@ -75,9 +75,9 @@ class AdversarialLoss(Serializable):
 class NonSaturating(AdversarialLoss):
     """Compute the non-saturating loss, in nats.
 
-    Let D be the logit that the discriminator returns. γ = sigmoid(D) is then the discriminator's
-    estimate of the probability that an example is real. For a real example x and a generated
-    example x̂, the loss of the generator is L_g = −log γ(x̂). The loss of the discriminator is
+    Let x be a real example, and x̂ a generated example. D(x) is the logit that the discriminator
+    returns for x. γ(x) = sigmoid(D(x)) is the discriminator's estimate of the probability that x is
+    real. The loss of the generator is L_g = −log γ(x̂). The loss of the discriminator is
     L_d = −log γ(x) − log(1 − γ(x̂)). The source is Goodfellow et al. 2014, arXiv:1406.2661, section
     3.
 
@@ -110,7 +110,7 @@ class NonSaturating(AdversarialLoss):
         return tf.squeeze(tf.math.softplus(-fake_logits), -1)
 
     def discriminator(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor:
-        """Return the loss of the discriminator, L_d in the docstring of the class, `[batch]`."""
+        """Return L_d, the loss of the discriminator, `[batch]`. The class defines L_d."""
         # −(1 − s) log γ − s log(1 − γ) = softplus(−D) + s D, since softplus(D) = softplus(−D) + D.
         real = tf.math.softplus(-real_logits) + self.label_smoothing * real_logits
         return tf.squeeze(real + tf.math.softplus(fake_logits), -1)
@@ -120,15 +120,17 @@ class NonSaturating(AdversarialLoss):
 class Minimax(NonSaturating):
     """Compute the minimax loss, in nats.
 
-    Let γ be the discriminator's estimate of the probability that an example is real. For real
-    examples x and generated examples x̂, let V = E[log γ(x)] + E[log(1 − γ(x̂))], where E is the
-    mean. The discriminator maximizes V, and the generator minimizes V (Goodfellow et al. 2014,
-    arXiv:1406.2661, equation 1). Therefore the loss of the discriminator is L_d = −log γ(x) −
-    log(1 − γ(x̂)). The first term of V does not depend on the generator. Therefore the loss of the
-    generator is L_g = log(1 − γ(x̂)). For an optimal discriminator, V = 2·JS − log 4, where JS is
-    the Jensen-Shannon divergence between the distributions of x and x̂.
+    Let x be a real example, and x̂ a generated example. γ(x) is the discriminator's estimate of the
+    probability that x is real. The discriminator maximizes V = E[log γ(x)] + E[log(1 − γ(x̂))],
+    where E is the mean, and the generator minimizes V (Goodfellow et al. 2014, arXiv:1406.2661,
+    equation 1).
 
-    The gradient of L_g vanishes when γ(x̂) is close to 0. Therefore prefer `NonSaturating` for
+    The loss of the discriminator is L_d = −log γ(x) − log(1 − γ(x̂)). The loss of the generator is
+    L_g = log(1 − γ(x̂)), because the first term of V does not depend on the generator. For an
+    optimal discriminator, V = 2·JS − log 4. Here JS is the Jensen-Shannon divergence between the
+    distributions of x and x̂.
+
+    When γ(x̂) is close to 0, the gradient of L_g vanishes. Therefore prefer `NonSaturating` for
     training.
 
     Args:
@@ -292,10 +294,10 @@ class Penalty(Serializable):
 
     Args:
         weight: Factor of the penalty, a positive number.
-        every: The penalty is applied once per `every` training steps. The GAN then multiplies it by
-            `every`, so that its average over all steps does not depend on `every`. This is the lazy
-            regularization of Karras et al. 2020, arXiv:1912.04958, appendix B. Default: 1, every
-            step.
+        every: Interval in training steps. The GAN applies the penalty once per interval, multiplied
+            by `every`. Therefore the average penalty per step does not depend on `every`. This is
+            the lazy regularization of Karras et al. 2020, arXiv:1912.04958, appendix B. Default: 1,
+            every step.
     """
 
     def __init__(self, weight: float, every: int = 1) -> None:
@@ -308,7 +310,7 @@ class Penalty(Serializable):
         Args:
             real: Real examples, `[batch, ...]`.
             fake: Generated examples, `[batch, ...]`.
-            seed: Stateless seed, int32 `[2]`.
+            seed: Seed for the stateless random functions of TensorFlow, int32 `[2]`.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must implement `points` and return the points at which to "
@@ -336,10 +338,10 @@ class Penalty(Serializable):
         """Return the penalty of each example, including the factor `weight`, `[batch]`.
 
         Args:
-            discriminator: Function that maps examples to logits in float32.
+            discriminator: Function that maps examples to their logits, float32 `[batch, 1]`.
             real: Real examples, `[batch, ...]`.
             fake: Generated examples, `[batch, ...]`.
-            seed: Stateless seed, int32 `[2]`.
+            seed: Seed for the stateless random functions of TensorFlow, int32 `[2]`.
         """
         points = tf.stop_gradient(self.points(real, fake, seed))
         with tf.GradientTape() as tape:
@@ -362,7 +364,7 @@ class R1(Penalty):
 
     Args:
         weight: Factor of the penalty, γ in the paper.
-        every: The penalty is applied once per `every` training steps, and is then multiplied by
+        every: Interval in training steps. The penalty is applied once per interval, multiplied by
             `every`. Default: 1, every step.
 
     Example:
@@ -389,7 +391,7 @@ class R2(R1):
 
     Args:
         weight: Factor of the penalty, γ in the paper.
-        every: The penalty is applied once per `every` training steps, and is then multiplied by
+        every: Interval in training steps. The penalty is applied once per interval, multiplied by
             `every`. Default: 1, every step.
 
     Example:
@@ -415,7 +417,7 @@ class GradientPenalty(Penalty):
     Args:
         weight: Factor of the penalty, λ in the paper. Default: 10.
         target: Gradient norm at which the penalty is 0. Default: 1.
-        every: The penalty is applied once per `every` training steps, and is then multiplied by
+        every: Interval in training steps. The penalty is applied once per interval, multiplied by
             `every`. Default: 1, every step.
 
     Example:
@@ -457,15 +459,15 @@ class DRAGAN(GradientPenalty):
     The penalty is weight · (‖∇D(x̃)‖ − target)² (Kodali et al. 2017, arXiv:1705.07215). ∇D is the
     gradient of the discriminator's logit D with respect to the input of the discriminator. The
     point x̃ = x + α δ is near the real example x. One number α per example is sampled uniformly
-    from [0, 1). As in the authors' code, δ = noise · s · u. Here s is the standard deviation of all
-    values in the batch of real examples. The tensor u has the shape of x, and its elements are
-    sampled uniformly from [0, 1).
+    from [0, 1). As in the authors' code, the tensor δ is `noise` · s · u. Here s is the standard
+    deviation of all values in the batch of real examples. The tensor u has the shape of x, and its
+    elements are sampled uniformly from [0, 1).
 
     Args:
         weight: Factor of the penalty, λ in the paper. Default: 10.
         target: Gradient norm at which the penalty is 0. Default: 1.
         noise: Upper limit of the elements of δ, in units of s. Default: 0.5.
-        every: The penalty is applied once per `every` training steps, and is then multiplied by
+        every: Interval in training steps. The penalty is applied once per interval, multiplied by
             `every`. Default: 1, every step.
 
     Example:
@@ -483,8 +485,8 @@ class DRAGAN(GradientPenalty):
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
         """Return points x + α δ near the real examples x.
 
-        There is one α per example, sampled uniformly from [0, 1). δ is noise. The docstring of the
-        class describes its distribution.
+        There is one α per example, sampled uniformly from [0, 1). The docstring of the class
+        describes how the noise δ is sampled.
         """
         delta_seed, alpha_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
         uniform = tf.random.stateless_uniform(tf.shape(real), delta_seed)
