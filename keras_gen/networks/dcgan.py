@@ -28,17 +28,17 @@ def dcgan_generator(
     """Build the generator of DCGAN (Radford et al. 2016, arXiv:1511.06434).
 
     The network consists of a dense layer and 4×4 transposed convolutions of stride 2. Batch
-    normalization and a ReLU precede each transposed convolution. The last activation is a sigmoid,
-    so the pixels of the images lie in [0, 1].
+    normalization and a ReLU precede each transposed convolution. The last activation is a sigmoid.
+    Therefore the pixels of the images lie in [0, 1].
 
     Args:
         input_size: Number of latent dimensions.
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
-        filters: Number of input channels of each transposed convolution. Each transposed
-            convolution doubles the height and width. Default: numbers that depend on the size of
-            the image. Then the input of the first transposed convolution has at most 7×7 positions.
-            For 28×28 pixels, the default is `(64, 32)`.
+        filters: Sequence with the number of input channels of each transposed convolution. Each
+            transposed convolution doubles the height and width. By default, there are as many
+            transposed convolutions as are needed for a first input of at most 49 positions, such as
+            7×7. For 28×28 pixels, the default is `(64, 32)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
             no labels.
@@ -75,14 +75,15 @@ def dcgan_discriminator(
 
     The network consists of 4×4 convolutions of stride 2 with leaky ReLUs, and a dense layer that
     outputs one logit. Unlike the original DCGAN, the network has no batch normalization. Therefore
-    the logit of an example does not depend on the other examples of its batch. Gradient penalties
-    need this independence, because they use the gradient of the logit of each single example.
+    the logit of an example does not depend on the other examples of its batch. This independence
+    is necessary for gradient penalties, which use the gradient of each single logit.
 
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`.
-        filters: Number of output channels of each convolution. Each convolution halves the height
-            and width. By default, there are as many convolutions as are needed for an output of at
-            most 7×7 positions. For 28×28 pixels, the default is `(64, 128)`.
+        filters: Sequence with the number of output channels of each convolution. Each convolution
+            halves the height and width. By default, there are as many convolutions as are needed
+            for a last output of at most 49 positions, such as 7×7. For 28×28 pixels, the default is
+            `(64, 128)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. The logit
             of an image x with label y is then w·φ(x) + b + v_y·φ(x). Here φ(x) is the input of the

@@ -42,8 +42,8 @@ def residual_encoder(
 
     A block adds the output of two 3×3 convolutions to its input (He et al. 2016, arXiv:1603.05027).
     Group normalization (Wu & He 2018, arXiv:1803.08494) and the activation precede each
-    convolution. Therefore the output of an example does not depend on the other examples of its
-    batch. Before training, the second convolution of each block outputs 0.
+    convolution. Unlike batch normalization, group normalization treats each example separately.
+    Before training, the second convolution of each block outputs 0.
 
     Some blocks halve the height and width. In these blocks, the first convolution has stride 2, and
     2×2 average pooling halves the input of the block before the addition.
@@ -53,8 +53,8 @@ def residual_encoder(
             allowed.
         output_shape: Output shape for one example, for instance `(posterior.parameter_size,)`.
         filters: Sequence with the number of channels after each halving of the height and width.
-            The default depends on the size of the image: the last block outputs at most 7×7
-            positions. For 28×28 pixels, the default is `(32, 64)`.
+            The default depends on the size of the image: the last block outputs at most 49
+            positions, such as 7×7. For 28×28 pixels, the default is `(32, 64)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks halves
             the height and width. Default: 1.
         activation: Activation of the hidden layers. Default: ReLU.
@@ -108,8 +108,8 @@ def residual_decoder(
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
         filters: Sequence with the number of channels before each doubling of the height and width.
-            The default depends on the size of the image: the input of the first block has at most
-            7×7 positions. For 28×28 pixels, the default is `(64, 32)`.
+            The default depends on the size of the image: the input of the first block has at most 49
+            positions, such as 7×7. For 28×28 pixels, the default is `(64, 32)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks doubles
             the height and width. Default: 1.
         activation: Activation of the hidden layers. Default: ReLU.
@@ -150,17 +150,17 @@ def residual_generator(
     """Build a residual generator of a GAN.
 
     The network consists of a dense layer, residual blocks and a 3×3 convolution, as in
-    `residual_decoder`. The last activation is a sigmoid, so the pixels of the images lie in [0, 1].
-    The blocks are similar to the blocks in the ResNet generator of Miyato et al. (2018,
-    arXiv:1802.05957), but they use group normalization instead of batch normalization.
+    `residual_decoder`. The last activation is a sigmoid. Therefore the pixels of the images lie in
+    [0, 1]. The blocks are similar to the blocks in the ResNet generator of Miyato et al. (2018,
+    arXiv:1802.05957). However, they use group normalization instead of batch normalization.
 
     Args:
         input_size: Number of latent dimensions.
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
         filters: Sequence with the number of channels before each doubling of the height and width.
-            The default depends on the size of the image: the input of the first block has at most
-            7×7 positions. For 28×28 pixels, the default is `(64, 32)`.
+            The default depends on the size of the image: the input of the first block has at most 49
+            positions, such as 7×7. For 28×28 pixels, the default is `(64, 32)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks doubles
             the height and width. Default: 1.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
@@ -196,15 +196,15 @@ def residual_discriminator(
 
     A block adds the output of two 3×3 convolutions to its input. A leaky ReLU precedes each
     convolution. The blocks contain no normalization (Huang et al. 2025, arXiv:2501.05441).
-    Therefore the logit of an example does not depend on the other examples of its batch. Gradient
-    penalties need this independence.
+    Therefore the logit of an example does not depend on the other examples of its batch. This
+    independence is necessary for gradient penalties, which use the gradient of each single logit.
 
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`. Any height and width are
             allowed.
-        filters: Number of channels after each halving of the height and width. Default: numbers
-            that depend on the size of the image. Then the last block outputs at most 7×7 positions.
-            For 28×28 pixels, the default is `(64, 128)`.
+        filters: Sequence with the number of channels after each halving of the height and width.
+            The default depends on the size of the image: the last block outputs at most 49
+            positions, such as 7×7. For 28×28 pixels, the default is `(64, 128)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks halves
             the height and width. Default: 1.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
@@ -214,9 +214,9 @@ def residual_discriminator(
             the label y. The source is Miyato & Koyama 2018, arXiv:1802.05637, equation 4. Default:
             no labels.
         spectral_normalization: Whether to divide every kernel by its spectral norm, the largest
-            singular value (Miyato et al. 2018, arXiv:1802.05957). In this case, the second
-            convolution of a block does not start with a kernel of zeros, because the spectral norm
-            of zeros is 0. Default: False.
+            singular value (Miyato et al. 2018, arXiv:1802.05957). If True, the second convolution
+            of a block starts with a random kernel. If False, it starts with a kernel of zeros,
+            whose spectral norm is 0. Default: False.
 
     Raises:
         ValueError: If `input_shape`, `filters`, `blocks` or `num_classes` is invalid.
@@ -237,12 +237,12 @@ def residual_discriminator(
 
 @dataclasses.dataclass(frozen=True)
 class _Layers:
-    """Applies convolutions and residual blocks with the same options to features."""
+    """Apply convolutions and residual blocks. The fields are options that all of them share."""
 
     before: Callable[[keras.KerasTensor], keras.KerasTensor]
-    """Function that is applied before each convolution of a block."""
+    """Function that is applied to the features before each convolution of a block."""
     wrap: Callable[[keras.layers.Layer], keras.layers.Layer] = unchanged
-    """Function that is applied to each convolution, such as `spectral`."""
+    """Function that receives each convolution and returns the layer to use, such as `spectral`."""
     kernel_regularizer: keras.regularizers.Regularizer | None = None
     """Keras regularizer of every kernel."""
 
@@ -266,7 +266,7 @@ class _Layers:
 
         Args:
             x: Features `[batch, height, width, channels]`.
-            filters: Numbers of channels. For each of them, the height and width are halved or
+            filters: Numbers of channels. For each number, the height and width are halved or
                 doubled once.
             blocks: Number of residual blocks per entry of `filters`. The first of these blocks
                 changes the height, the width and the number of channels.
