@@ -36,8 +36,9 @@ def call_network(
 ) -> tf.Tensor:
     """Call a network on `x`, and on the labels if the network has an input for labels.
 
-    In eager mode, zero examples are a special case, because a convolution of oneDNN would return
-    the wrong shape. The function then returns an empty tensor of the right shape.
+    If `x` contains no examples, the function returns an empty tensor of the right shape in eager
+    mode, and does not call the network. The library oneDNN, which computes convolutions on CPUs,
+    would return the wrong shape.
     """
     inputs = network_inputs(network, x, condition)
     if tf.executing_eagerly() and not training and np.shape(x)[:1] == (0,):
@@ -74,7 +75,7 @@ def check_accepts_missing(
 
 
 def copy_of(network: keras.Model, policy: str | None = None) -> keras.Model:
-    """Return a copy of a network, with variables of its own that have the same values.
+    """Return a copy of a network. The copy has its own variables, with equal values.
 
     Args:
         network: A built Keras model.
@@ -115,9 +116,9 @@ def float32_function(network: keras.Model) -> Callable[..., tf.Tensor]:
     gradient penalty. In float16, the gradient of such a loss would overflow
     (tensorflow/tensorflow#48662).
 
-    You can differentiate the returned function with respect to the variables of `network`. The
-    returned function changes no variable. Each call clears `network.losses`, so read these losses
-    before the call.
+    You can differentiate the returned function with respect to the variables of `network`. A call
+    of the returned function changes no variable. However, the call clears `network.losses`.
+    Therefore read these losses before the call.
     """
     in_float32 = {layer.compute_dtype for layer in all_layers(network)} == {"float32"}
     copy = network if in_float32 else copy_of(network, "float32")
