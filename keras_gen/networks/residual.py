@@ -108,8 +108,8 @@ def residual_decoder(
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
         filters: Sequence with the number of channels before each doubling of the height and width.
-            The default depends on the size of the image: the input of the first block has at most 49
-            positions, such as 7×7. For 28×28 pixels, the default is `(64, 32)`.
+            The default depends on the size of the image: the input of the first block has at most
+            49 positions, such as 7×7. For 28×28 pixels, the default is `(64, 32)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks doubles
             the height and width. Default: 1.
         activation: Activation of the hidden layers. Default: ReLU.
@@ -159,8 +159,8 @@ def residual_generator(
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
         filters: Sequence with the number of channels before each doubling of the height and width.
-            The default depends on the size of the image: the input of the first block has at most 49
-            positions, such as 7×7. For 28×28 pixels, the default is `(64, 32)`.
+            The default depends on the size of the image: the input of the first block has at most
+            49 positions, such as 7×7. For 28×28 pixels, the default is `(64, 32)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks doubles
             the height and width. Default: 1.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
