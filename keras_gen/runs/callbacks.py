@@ -23,7 +23,7 @@ class MetricsFile(keras.callbacks.History):
     """Write the logs of `fit` to a CSV file, with one row per epoch.
 
     The first column is `epoch`. If a resumed training repeats an epoch, the new row replaces the
-    old row. `CSVLogger` of Keras would write a second row.
+    old row. The callback `CSVLogger` of Keras would write a second row for this epoch instead.
 
     Args:
         path: Path of the file.
@@ -50,8 +50,8 @@ class MetricsFile(keras.callbacks.History):
 class ImageSamples(keras.callbacks.Callback):
     """Write samples and reconstructions as PNG files during training and after the last epoch.
 
-    In the file of reconstructions, each row of ten images is followed by a row of their
-    reconstructions. For a model without the method `reconstruct`, only samples are written. For a
+    A file of reconstructions shows ten images per row. The row below shows the reconstructions of
+    these ten images. For a model without the method `reconstruct`, only samples are written. For a
     model that depends on labels, sample i has the label `i % num_classes`.
 
     Args:
@@ -64,8 +64,8 @@ class ImageSamples(keras.callbacks.Callback):
         every: Interval in epochs between files. Default: 10, which writes images after the epochs
             10, 20, …
         num_samples: Number of samples per file. Default: 100.
-        seed: Seed of the samples. All epochs use this seed. Therefore samples of different epochs
-            can be compared. Default: 0.
+        seed: Seed of the samples. All epochs use this seed, so that you can compare the samples of
+            different epochs. Default: 0.
 
     Raises:
         ValueError: If `every` or `num_samples` is not a positive integer.
@@ -97,7 +97,10 @@ class ImageSamples(keras.callbacks.Callback):
             self._write(epoch + 1)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Write images with the final weights, which `EarlyStopping` may have restored."""
+        """Write images with the final weights of the model.
+
+        `EarlyStopping` may have restored the weights of an earlier epoch.
+        """
         self._write(self.model.history.epoch[-1] + 1)
 
     def _write(self, epoch: int) -> None:
@@ -134,7 +137,8 @@ class Summaries(keras.callbacks.TensorBoard):
         folder: Folder that TensorBoard reads: `tensorboard --logdir folder`.
         examples: Two or more examples, from which the KL is computed. For a model that depends on
             labels, pass a pair `(examples, labels)`.
-        every: Number of epochs after which new samples are written. Default: 10.
+        every: Interval in epochs between the samples. Default: 10, which writes samples after the
+            epochs 10, 20, …
         seed: Seed of the samples. Default: 0.
 
     Raises:

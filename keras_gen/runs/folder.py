@@ -161,8 +161,8 @@ class RunFolder:
 
         Possible names are `samples`, `reconstructions`, `traversals`, `interpolations`, `latents`
         and `anomalies`. For tables, `anomalous_rows`, `columns` and `associations` are also
-        possible. If there is one file of a figure per epoch, the path is the file of the last
-        epoch.
+        possible. If a figure was written after several epochs, the path names the file of the last
+        of these epochs.
         """
         figures = {}
         for name, pattern in _FIGURES.items():
@@ -176,9 +176,10 @@ class RunFolder:
 
     @classmethod
     def numbered(cls, config: RunConfig, number: int) -> RunFolder:
-        """Return the folder of run number `number`, among the runs that have the same name.
+        """Return the folder of the run with the name `config.name` and the number `number`.
 
-        With the name `vae`, number 1 is the folder `runs/vae`, and number 2 is `runs/vae-2`.
+        Several runs can have the same name. With the name `vae`, run number 1 has the folder
+        `runs/vae`, and run number 2 has the folder `runs/vae-2`.
 
         Args:
             config: The configuration of the run. It contains the name, and the folder of all runs.
@@ -191,14 +192,16 @@ class RunFolder:
     def create(cls, config: RunConfig) -> tuple[RunFolder, int]:
         """Create the folder of a new run, and write `config.yaml` into the folder.
 
+        The name of the folder is `config.name`. If this folder exists already, `-2`, `-3`, … is
+        appended to the name. If several processes train together, only one of them calls `create`.
+        The other processes get the folder from `RunFolder.numbered(config, number)`.
+
         Args:
             config: The configuration of the run.
 
         Returns:
-            `(folder, number)`. The name of the folder is `config.name`. If this folder exists
-            already, `-2`, `-3`, … is appended to the name. `number` is the appended number, or 1 if
-            nothing was appended. If several processes train together, only one of them calls
-            `create`. The others get the same folder from `RunFolder.numbered(config, number)`.
+            `(folder, number)`. `number` is the number that was appended to the name, or 1 if no
+            number was appended.
         """
         for number in itertools.count(1):
             folder = cls.numbered(config, number)
@@ -235,14 +238,15 @@ class RunFolder:
     def check_exists(self) -> None:
         """Raise a `ValueError` if the folder contains no run.
 
-        If there is a run with a similar name, the message suggests this run.
+        If another folder with a similar name contains a run, the message suggests this folder.
         """
         self._check_file(_CONFIG, "a run")
 
     def check_finished(self) -> None:
         """Raise a `ValueError` if the folder contains no finished run.
 
-        If a folder with a similar name contains a finished run, the message suggests this folder.
+        If another folder with a similar name contains a finished run, the message suggests this
+        folder.
         """
         self._check_file(_MODEL, "a finished run")
 
@@ -339,8 +343,8 @@ class RunFolder:
         """Return the section of a model card that describes the training, in Markdown.
 
         The section shows the configuration and the metrics of the last epoch. Absolute paths are
-        shortened to their last part, so that the text does not reveal folders of the machine. The
-        text is empty if the folder contains neither a configuration nor metrics.
+        shortened to their last part, so that the text does not reveal folders of the machine. If
+        the folder contains neither a configuration nor metrics, the text is empty.
         """
         text = ""
         if self.config_file.is_file():
@@ -356,5 +360,5 @@ class RunFolder:
 
 
 def _without_folder(value: Any) -> Any:
-    """If `value` is an absolute path, return only its last part. Otherwise, return `value`."""
+    """Return the last part of `value` if `value` is an absolute path, otherwise `value` itself."""
     return pathlib.Path(value).name if str(value).startswith("/") else value
