@@ -123,8 +123,7 @@ def build(
         num_classes: Number of classes if `config.needs_labels` is True, otherwise None.
 
     Raises:
-        ValueError: If `config` is not an object of a class in `RECIPES`, or if a setting is
-            invalid.
+        ValueError: If no registered recipe uses the class of `config`, or if a setting is invalid.
 
     Example:
 
@@ -137,10 +136,11 @@ def build(
 
 
 def for_table(config: RunConfig) -> RunConfig:
-    """Return a configuration with the defaults for tables in place of the defaults for images.
+    """Return a copy of a configuration in which defaults for tables replace defaults for images.
 
     Args:
         config: A configuration. A field is replaced only if its value is the default for images.
+            In the example, `latent_size` keeps the value of the user.
 
     Example:
 

@@ -134,17 +134,18 @@ class RunConfig:
 class NetworkConfig(RunConfig):
     """Base class for the settings of runs in which the user chooses the type of the networks.
 
-    Each derived class defines the field `network` again, with the types that its model allows.
+    Each derived class defines the field `network` again, with the types that are allowed for its
+    kind of model.
     """
 
     network: str = "mlp"
     """Type of the networks: mlp, conv, dcgan or residual."""
     hidden: tuple[int, ...] = DEFAULT_HIDDEN
-    """Hidden units of the encoder or discriminator (mlp). The other network reverses the order."""
+    """Units of each hidden layer (only mlp). The decoder or generator has the reverse order."""
     filters: tuple[int, ...] = ()
-    """Channels after each halving of the image size (not mlp). Default: from the image size."""
+    """Channels after each halving of the image size (not mlp). The default depends on this size."""
     blocks: int = 1
-    """Residual blocks per entry of the filters (only residual)."""
+    """Number of residual blocks per entry of filters (only residual)."""
 
 
 _NETWORK_DEFAULTS = {"hidden": DEFAULT_HIDDEN, "filters": (), "blocks": 1}
@@ -260,8 +261,8 @@ def network_arguments(config: NetworkConfig, data_shape: Sequence[int]) -> dict[
         size.
 
     Raises:
-        ValueError: If a setting has no effect on networks of the chosen type. Also if the networks
-            need images, and the examples are not images.
+        ValueError: If a setting is not the default, but has no effect on networks of the chosen
+            type. Also if the networks need images, and the examples are not images.
     """
     fields = _FIELDS_OF_NETWORKS[config.network]
     for name, default in _NETWORK_DEFAULTS.items():
@@ -291,16 +292,16 @@ def encoder_and_decoder(
 ) -> tuple[Callable[..., keras.Model], Callable[..., keras.Model]]:
     """Return two functions, which build the encoder and the decoder that `config` describes.
 
-    If the networks are multilayer perceptrons, the decoder has the hidden layers of the encoder in
-    reverse order. If the networks are convolutional, it has the filters in reverse order.
+    In multilayer perceptrons, the decoder has the hidden layers of the encoder in reverse order. In
+    other networks, the decoder has the filters of the encoder in reverse order.
 
     Args:
         config: The settings of the networks.
         data_shape: Shape of one example.
 
     Raises:
-        ValueError: If a setting has no effect on networks of the chosen type. Also if the networks
-            need images, and the examples are not images.
+        ValueError: If a setting is not the default, but has no effect on networks of the chosen
+            type. Also if the networks need images, and the examples are not images.
     """
     from keras_gen import networks
 
@@ -328,7 +329,7 @@ def check_table_settings(config: Any, **expected: object) -> None:
 
     Args:
         config: The configuration of a training on a table.
-        **expected: Values that further settings of `config` must have, by name.
+        **expected: Names of further settings, and the only values that are allowed for a table.
     """
     for_images = {"binarize": False, "skip_corrupt": False, "image_size": None, "flip": False}
     expected = {**expected, **for_images}
