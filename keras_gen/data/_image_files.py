@@ -141,8 +141,8 @@ def read_image(path: str, background: Color, least_size: int | None = None) -> P
         background: Color over which a transparent image is drawn: red, green and blue, each from 0
             to 255.
         least_size: Smallest height and width that the caller needs, in pixels. A JPEG image that is
-            at least twice as large may be returned in a reduced size. Its height and width are
-            then still at least `least_size`. Default: the image keeps its size.
+            at least twice as high and as wide may be returned in a reduced size. Its height and
+            width are then still at least `least_size`. Default: the image keeps its size.
 
     Raises:
         ValueError: If the file is damaged or not an image, if it has too many pixels, or if the

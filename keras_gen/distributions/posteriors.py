@@ -20,7 +20,12 @@ _INVERSE_SOFTPLUS_OF_ONE = math.log(math.e - 1)
 
 
 def positive_scale(raw: tf.Tensor, smallest: float = SMALLEST_SCALE) -> tf.Tensor:
-    """Map unbounded numbers `raw` to scales of at least `smallest`. The number 0 gives scale 1."""
+    """Map unbounded numbers to scales (standard deviations) with a shifted softplus.
+
+    Args:
+        raw: Unbounded numbers, such as the output of an encoder. The number 0 gives the scale 1.
+        smallest: Lower bound of the scales. Default: 0.0001.
+    """
     return smallest + (1 - smallest) * tf.math.softplus(raw + _INVERSE_SOFTPLUS_OF_ONE)
 
 
@@ -52,17 +57,23 @@ class Posterior(SerializableLayer):
         )
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """Return one latent vector per posterior in `distribution`, `[batch, event_size]`.
+        """Return the latent vector that `VAE.reconstruct` decodes for each example.
 
-        By default, the vector is the mean of the posterior. `VAE.reconstruct` decodes this vector.
+        By default, the vector is the mean of the posterior of the example.
+
+        Args:
+            distribution: The posteriors of a batch of examples, from `__call__`.
+
+        Returns:
+            Latents `[batch, event_size]`.
         """
         return distribution.mean()
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
-        """Return a dictionary of tensors that describe each posterior.
+        """Return the tensors that the function `encode` of an exported model returns.
 
-        By default, the keys are `mean` and `scale`. The tensor `scale` is the standard deviation.
-        The function `encode` of an exported model returns this dictionary.
+        By default, the dictionary has the keys `mean` and `scale`. `scale` is the standard
+        deviation. Both tensors have the shape `[batch, event_size]`.
         """
         return {"mean": distribution.mean(), "scale": distribution.stddev()}
 
@@ -86,8 +97,8 @@ class DiagonalNormal(Posterior):
     """Posterior q(z | x) = N(μ(x), diag σ²(x)) with independent latents.
 
     The source is Kingma & Welling 2014, arXiv:1312.6114. The first half of the encoder's output is
-    the mean μ. The second half is the raw σ: unbounded numbers, from which a softplus computes
-    standard deviations σ ≥ 0.0001. If the encoder's output is 0, the posterior is N(0, I).
+    the mean μ. The second half consists of unbounded numbers. A softplus converts them to standard
+    deviations σ ≥ 0.0001. If the encoder's output is 0, the posterior is N(0, I).
 
     Args:
         event_size: Number of latent dimensions.
@@ -122,12 +133,16 @@ class FullCovarianceNormal(Posterior):
     Compare this posterior with `DiagonalNormal` to find out whether independent latents are an
     adequate assumption. The function `evaluation.audit_independence` makes this comparison.
 
-    L = diag(σ)(I + V), where V is strictly lower triangular. The encoder's output consists of three
-    parts: the mean μ, n numbers from which a softplus computes σ, and n(n − 1)/2 unbounded numbers,
-    the raw entries of V. V is computed from the raw entries by scaling each row so that its norm is
-    less than 10. This limit keeps log-probabilities finite. The limit also bounds correlations: the
-    correlation of a latent with its best linear prediction from the earlier latents is below 0.996.
-    If all raw entries are 0, the posterior is N(μ, diag σ²), as for `DiagonalNormal`.
+    L = diag(σ)(I + V), where V is strictly lower triangular. The encoder outputs three parts:
+
+    - n numbers, the mean μ,
+    - n numbers, which a softplus converts to σ,
+    - n(n − 1)/2 numbers, the raw entries of V.
+
+    Each row of V is a row of raw entries, scaled so that its norm is less than 10. This limit keeps
+    log-probabilities finite. It also limits correlations: the correlation of a latent with its best
+    linear prediction from the earlier latents is below 0.996. If all raw entries are 0, the
+    posterior is N(μ, diag σ²), as for `DiagonalNormal`.
 
     Args:
         event_size: Number of latent dimensions, n.
@@ -151,11 +166,8 @@ class FullCovarianceNormal(Posterior):
         return 2 * self.event_size + self.event_size * (self.event_size - 1) // 2
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """Return the mean μ, `[batch, event_size]`.
-
-        TFP's `mean()` broadcasts μ, and that operation cannot be exported to the ONNX format.
-        Therefore the method reads `loc`, which is μ itself.
-        """
+        """Return the mean μ, `[batch, event_size]`."""
+        # TFP's `mean()` broadcasts μ, and that operation cannot be exported to the ONNX format.
         return distribution.loc
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
@@ -182,18 +194,18 @@ class FullCovarianceNormal(Posterior):
 class InverseAutoregressiveNormal(Posterior):
     """Posterior q(z | x), a Gaussian that is transformed by inverse autoregressive flows.
 
-    The source is Kingma et al. 2016, arXiv:1606.04934. A sample z of N(μ(x), diag σ²(x)) passes
-    through `num_flows` flows. Each flow replaces each latent z_i by (z_i − m_i) exp(−s_i), and then
-    reverses the order of the latents. A masked network with one hidden layer computes the shift m_i
-    and the log-scale s_i. The inputs of this network are the latents z_1 … z_{i−1} before the flow,
-    and a context h(x) that the encoder outputs. Before training, m_i and s_i are 0. The encoder's
-    output consists of three parts: the mean μ, unbounded numbers from which a softplus computes σ,
-    and h(x).
+    The source is Kingma et al. 2016, arXiv:1606.04934. To sample z, the posterior samples a vector
+    of N(μ(x), diag σ²(x)), and applies `num_flows` flows to it. Each flow replaces each element z_i
+    by (z_i − m_i) exp(−s_i), and then reverses the order of the elements. A masked network with one
+    hidden layer computes the shift m_i and the log-scale s_i. They depend on z_1 … z_{i−1}, and on
+    a context vector h(x). Before training, m_i and s_i are 0.
 
-    The KL divergence of this posterior from a prior has no closed form and is estimated from
-    samples. Sampling computes all latents in parallel. The distribution stores the density of the
-    samples that it returns. So `log_prob` is quick for these samples. For any other z, `log_prob`
-    takes `event_size` sequential steps per flow.
+    The encoder outputs three parts: the mean μ, numbers that a softplus converts to σ, and h(x).
+
+    The KL divergence of this posterior from a prior has no closed form. It is estimated from
+    samples. Sampling is quick, because it computes all latents in parallel. `log_prob` is quick for
+    the samples that the distribution has returned, because it stores their densities. For any other
+    z, `log_prob` takes `event_size` sequential steps per flow.
 
     Args:
         event_size: Number of latent dimensions.
@@ -234,11 +246,14 @@ class InverseAutoregressiveNormal(Posterior):
         return 2 * self.event_size + self.context_size
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """Return the output of the flows for the input μ, `[batch, event_size]`."""
+        """Apply the flows to the mean μ, and return the result, `[batch, event_size]`."""
         return distribution.bijector.forward(distribution.distribution.mean())
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
-        """Return the output of `point` as `latents`. The mean and the scale have no closed form."""
+        """Return a dictionary with the result of `point` under the key `latents`.
+
+        The mean and the standard deviation of this posterior have no closed form.
+        """
         return {"latents": self.point(distribution)}
 
     def __call__(self, parameters: TensorLike) -> Distribution:
@@ -290,13 +305,15 @@ class AutoregressiveNetwork(keras.layers.Layer):
     def conditioned_on(
         self, context: tf.Tensor
     ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        """Return a function that maps latents z to shifts and log-scales, given a context.
-
-        The function can be called many times, but `context_layer` is called only once.
+        """Return a function that maps latents to shifts and log-scales, for a fixed context.
 
         Args:
-            context: The part of the encoder's output on which the shifts and log-scales depend,
-                `[batch, context_size]`.
+            context: Context vectors, `[batch, context_size]`. They are a part of the encoder's
+                output.
+
+        Returns:
+            A function from latents `[..., event_size]` to the tuple (shifts, log-scales). Several
+            calls of the function do not repeat the computations that use only `context`.
         """
         from_context = self.context_layer(context)
 
@@ -310,7 +327,7 @@ class AutoregressiveNetwork(keras.layers.Layer):
 
         Args:
             z: Latents, `[..., event_size]`.
-            from_context: The output of `context_layer`.
+            from_context: The output of `context_layer` for the context vectors.
         """
         hidden = tf.tanh(self.hidden_layer(z) + from_context)
         shift, log_scale = tf.split(self.output_layer(hidden), 2, axis=-1)
