@@ -13,7 +13,7 @@ _LARGEST_SUBSET = 1000
 
 
 class KernelDistance(NamedTuple):
-    """The squared maximum mean discrepancy between two sets of features, and its standard error."""
+    """Result of `kernel_distance`: the squared maximum mean discrepancy and its standard error."""
 
     value: float
     """Unbiased estimate of the squared maximum mean discrepancy, lower is better. If the two sets
@@ -21,19 +21,21 @@ class KernelDistance(NamedTuple):
     single estimate can be negative."""
     standard_error: float
     """Standard error of `value`, estimated from the variation between random subsets. The standard
-    error is NaN if there is only one pair of subsets, or if each subset has as many rows as the
-    smaller of the two sets."""
+    error is NaN if `kernel_distance` used only one pair of subsets. It is also NaN if each subset
+    had as many rows as the smaller set of features."""
 
 
 def frechet_distance(a: npt.ArrayLike, b: npt.ArrayLike) -> float:
     """Return the Fréchet distance between two sets of features, lower is better.
 
-    The distance is ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½), where μ is the mean and Σ the
-    covariance of a set. The source is Heusel et al. 2017, arXiv:1706.08500, equation 6. With
-    features of the Inception network, the distance is called Fréchet Inception distance (FID). The
-    distance is biased: with fewer rows, it is larger. Therefore compare two distances only if all
-    four sets have the same number of rows. The distance between two halves of the real data is a
-    useful baseline.
+    The distance is ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½). μ_a and μ_b are the means of the
+    sets `a` and `b`. Σ_a and Σ_b are their covariances. The source is Heusel et al. 2017,
+    arXiv:1706.08500, equation 6. With features of the Inception network, the distance is called
+    Fréchet Inception distance (FID).
+
+    The distance is biased: with fewer rows, it is larger on average. Therefore compare two
+    distances only if they were computed from the same numbers of rows. The distance between two
+    halves of the real data is a useful baseline.
 
     Args:
         a: First set of features, `[n, d]`, at least two rows.
@@ -81,10 +83,10 @@ def kernel_distance(
         a: First set of features, `[n, d]`, at least two rows.
         b: Second set of features, `[m, d]`, at least two rows.
         num_subsets: Number of pairs of random subsets. Each pair has one subset of `a` and one of
-            `b`. `value` is the mean of the estimates from all pairs. Default: 100.
-        subset_size: Number of rows per subset, sampled without replacement. If the smaller set has
-            fewer rows, a subset has as many rows as the smaller set. Default: half of the rows of
-            the smaller set, but at most 1,000.
+            `b`, and gives one estimate. The result is the mean of these estimates. Default: 100.
+        subset_size: Number of rows per subset, sampled without replacement. A number above the size
+            of the smaller set is reduced to this size. Default: half of the rows of the smaller
+            set, but at most 1,000.
         seed: Seed of the random subsets. Default: 0.
 
     Returns:
@@ -122,23 +124,23 @@ def kernel_distance(
 
 
 def _standard_error_of_mean(values: np.ndarray, size: int, count: int) -> float:
-    """Return the standard error of the mean of `values`, which are estimates from random subsets.
+    """Return the standard error of the mean of estimates from random subsets of one data set.
 
-    The subsets are chosen from one set of `count` rows. The squared standard error is the sum of
-    two variances:
+    Let V be the variance of an estimate, multiplied by the number of rows it uses. The squared
+    standard error is the sum of two variances:
 
-    - The set is itself a random sample, which contributes V/count with a constant V.
-    - The subsets are random. Estimates from random subsets of one set have the variance
+    - The data set is itself a random sample. Its choice contributes the variance V / count.
+    - The subsets are random. Estimates from subsets of one data set have the variance
       V (1/size − 1/count). The mean of k estimates has 1/k of this variance.
 
     The function computes V from the variance of `values`. The result is NaN if there is only one
-    value, or if a subset is the whole set.
+    value, or if each subset is the whole data set.
 
     Args:
         values: Estimates `[k]`, one per subset.
         size: Number of rows per subset.
-        count: Number of rows of the set. If real and generated sets differ in size, the number of
-            rows of the smaller set.
+        count: Number of rows of the data set. If estimates compare two sets of different sizes, the
+            number of rows of the smaller set.
     """
     if len(values) == 1 or size == count:
         return float("nan")
@@ -147,7 +149,10 @@ def _standard_error_of_mean(values: np.ndarray, size: int, count: int) -> float:
 
 
 def _cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the matrix `[len(x), len(y)]` of (x_i·y_j/d + 1)³ for all rows x_i and y_j."""
+    """Return the kernel (x_i·y_j/d + 1)³ of all rows x_i and y_j with d features each.
+
+    The shape of the result is `[len(x), len(y)]`.
+    """
     return (x @ y.T / x.shape[1] + 1) ** 3
 
 
@@ -157,8 +162,8 @@ def checked_features(
     """Check two sets of features, and return them as float64 arrays `[n, d]` and `[m, d]`.
 
     Args:
-        a: First set.
-        b: Second set.
+        a: First set, with one row per example and one column per feature.
+        b: Second set, with the same number of columns.
         more_than: Each set must have more rows than this number. Default: 1.
 
     Raises:

@@ -20,39 +20,39 @@ class PrecisionRecall(NamedTuple):
 
     precision: float
     """Fraction of the generated examples that lie in the neighbourhood of at least one real
-    example. A high precision means that the generated examples are realistic. The function
-    `precision_recall` defines neighbourhoods."""
+    example. A high precision means that the generated examples are realistic. The docstring of
+    `precision_recall` defines the neighbourhood of an example."""
     recall: float
     """Fraction of the real examples that lie in the neighbourhood of at least one generated
-    example. A high recall means that the generated examples are varied. The function
-    `precision_recall` defines neighbourhoods."""
+    example. A high recall means that the generated examples are as varied as the real ones."""
 
 
 class DensityCoverage(NamedTuple):
     """The density and the coverage of generated examples. For both scores, higher is better.
 
-    Outliers among the real examples have little influence on these scores.
+    A few outliers among the real examples change these scores only a little. The docstring of
+    `density_coverage` defines the neighbourhood of a real example.
     """
 
     density: float
-    """Mean number of neighbourhoods of real examples that contain a generated example, divided by
-    the argument `k` of `density_coverage`. The function `density_coverage` defines neighbourhoods.
-    If the distributions of real and generated examples are equal, the density is 1 on average. A
-    density can be larger than 1."""
+    """For each generated example, count the real examples in whose neighbourhood it lies. The
+    density is the mean of these counts, divided by `k`, the argument of `density_coverage`. If real
+    and generated examples have the same distribution, the density is 1 on average. A density can
+    be larger than 1."""
     coverage: float
-    """Fraction of the real examples whose neighbourhood contains at least one generated example.
-    The function `density_coverage` defines neighbourhoods."""
+    """Fraction of the real examples whose neighbourhood contains at least one generated example."""
 
 
 def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) -> PrecisionRecall:
     """Return the precision and recall of generated examples.
 
     The neighbourhood of an example is a ball around the example. For a real example, the radius is
-    the Euclidean distance to its k-th nearest real neighbour. For a generated example, it is the
-    distance to its k-th nearest generated neighbour. Precision is the fraction of the generated
-    examples that lie in the neighbourhood of a real example. Recall is the fraction of the real
-    examples that lie in the neighbourhood of a generated example. The source is Kynkäänniemi et al.
-    2019, arXiv:1904.06991, equations 1 and 2.
+    the Euclidean distance to its k-th nearest real neighbour. For a generated example, the radius
+    is the Euclidean distance to its k-th nearest generated neighbour.
+
+    Precision is the fraction of the generated examples that lie in the neighbourhood of a real
+    example. Recall is the fraction of the real examples that lie in the neighbourhood of a
+    generated example. The source is Kynkäänniemi et al. 2019, arXiv:1904.06991, equations 1 and 2.
 
     Args:
         real: Features of real examples, `[n, d]`, more than `k` rows.
@@ -78,12 +78,15 @@ def precision_recall(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 3) 
 
 
 def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) -> DensityCoverage:
-    """Return density and coverage (Naeem et al. 2020, arXiv:2002.09797, equations 4 and 5).
+    """Return the density and coverage of generated examples.
 
-    The neighbourhood of a real example is a ball around the example. The radius is the distance
-    from the example to its k-th nearest neighbour among the real examples. Density is the mean
-    number of neighbourhoods that contain a generated example, divided by k. Coverage is the
-    fraction of the real examples whose neighbourhood contains a generated example.
+    The neighbourhood of a real example is a ball around the example. The radius is the Euclidean
+    distance from the example to its k-th nearest real neighbour.
+
+    For each generated example, let c be the number of neighbourhoods that contain it. Density is
+    the mean of c over the generated examples, divided by k. Coverage is the fraction of the real
+    examples whose neighbourhood contains a generated example. The source is Naeem et al. 2020,
+    arXiv:2002.09797, equations 4 and 5.
 
     Args:
         real: Features of real examples, `[n, d]`, more than `k` rows.
@@ -113,10 +116,14 @@ def density_coverage(real: npt.ArrayLike, generated: npt.ArrayLike, k: int = 5) 
 
 
 def _in_neighbourhoods(points: np.ndarray, centers: np.ndarray, k: int) -> Iterator[np.ndarray]:
-    """Yield one bool array `[centers]` per point: whether each neighbourhood contains the point.
+    """For each point, find the centers in whose neighbourhood the point lies.
 
-    The neighbourhood of a center is a ball around the center. The radius is the distance to the
-    k-th nearest neighbour of the center among all centers.
+    The neighbourhood of a center is a ball around the center. The radius is the Euclidean distance
+    from the center to its k-th nearest neighbour among all other centers.
+
+    Yields:
+        For each row of `points`, a bool array with one element per row of `centers`. An element is
+        True if the neighbourhood of the center contains the point.
     """
     # The first of the k + 1 nearest neighbours of a center is the center itself.
     neighbours = NearestNeighbors(n_neighbors=k + 1, algorithm="brute").fit(centers)
