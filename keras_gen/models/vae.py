@@ -381,9 +381,9 @@ class VAE(AnomalyDetector):
     def score_functions(
         self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16
     ) -> ScoreFunctions:
-        """Return a function that computes `score(x)`, and one for `score_per_feature(x)`.
+        """Return two functions, which compute the anomaly score and its value per element.
 
-        Both functions use the same samples of z, which are decoded only once.
+        Both functions use the same samples of z. Therefore the samples are decoded only once.
 
         Returns:
             Two functions without arguments. The first function returns the result of `score(x)`.
@@ -479,20 +479,20 @@ class VAE(AnomalyDetector):
         """Replace the missing elements of each example, which are NaN in `x`.
 
         By default, a missing number is replaced by its mean given the observed elements. The mean
-        of a count is rounded. A missing category is replaced by the most probable category, and a
-        missing category of an ordinal column by the median category.
+        of a count is rounded. A missing category is replaced by the most probable category. In an
+        ordinal column, a missing category is replaced by the median category.
 
         The method estimates these means and probabilities from samples z_1 … z_K of q(z | x). In
-        the formulas, x stands for the observed elements only. An estimate is the weighted average,
-        over k, of the means and probabilities under p(x | z_k). The weight of z_k is proportional
-        to p(x | z_k) p(z_k) / q(z_k | x), and the weights sum to 1 (Mattei & Frellsen 2019,
-        arXiv:1812.02633, equation 12). If the likelihood is `Columns` with `scale="mixture"`, the
-        exact mean of a count can be infinite. Therefore it is approximated from the medians of the
-        components.
+        the formulas, x stands for the observed elements only. Each sample z_k gives means and
+        probabilities of the missing elements under p(x | z_k). The estimate is their weighted
+        average over k. The weight of z_k is proportional to p(x | z_k) p(z_k) / q(z_k | x), and the
+        weights sum to 1 (Mattei & Frellsen 2019, arXiv:1812.02633, equation 12). If the likelihood
+        is `Columns` with `scale="mixture"`, the exact mean of a count can be infinite. Therefore
+        the mean of a count is approximated from the medians of the components of the mixture.
 
         With `num_imputations`, each imputation is a random sample of the missing elements, given
         the observed elements. Use several imputations to see how uncertain the missing elements
-        are. To generate rows of a table in which some columns are given, set all other columns to
+        are. To generate rows of a table with given values in some columns, set all other columns to
         NaN.
 
         Args:
@@ -542,9 +542,9 @@ class VAE(AnomalyDetector):
         num_samples: int,
         num_imputations: int | None = None,
     ) -> tf.Tensor:
-        """Replace the missing elements of a group of examples, as the method `impute` describes.
+        """Replace the missing elements of a group of examples, as `impute` does.
 
-        The group is small enough that all samples of latents fit into memory.
+        `impute` makes each group so small that the samples of its latents fit into memory.
         """
         z, log_posterior = self._sample_each_row(x, labels, seeds, num_samples)
         likelihood = self._likelihood(z, labels)
@@ -583,7 +583,7 @@ class VAE(AnomalyDetector):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Sample latents of each example of `x` from q(z | x), with one seed per example.
 
-        So the samples for an example do not depend on the other examples.
+        Because of its own seed, the samples for an example do not depend on the other examples.
 
         Returns:
             `(z, log_posterior)`. The latents `z` have the shape `[num_samples, batch, n]`.
@@ -637,11 +637,11 @@ class VAE(AnomalyDetector):
         return {"outputs": self._impute_part(inputs, condition, seed, _SERVED_SAMPLES)}
 
     def load_own_variables(self, store: Any) -> None:
-        """Load the variables that belong to the model itself and not to a layer.
+        """Load the variables that belong to the model itself and not to one of its layers.
 
-        In version 0.1.0, posteriors and likelihoods were not layers. If `store` is from version
-        0.1.0, the method therefore also loads the variables of the posterior and the likelihood
-        from `store`.
+        In version 0.1.0, posteriors and likelihoods were not layers. A file of this version stores
+        their variables among those of the model. From such a file, the method also loads the
+        variables of the posterior and the likelihood.
 
         Args:
             store: The stored values. A key is the index of a variable as a string, such as `"0"`.
@@ -679,7 +679,8 @@ def _check_networks(
 def _keep_at_next_load(layer: keras.layers.Layer) -> None:
     """Let `layer` keep its variables if the file that is being loaded has no values for them.
 
-    The model itself has then already loaded these variables, from a file of version 0.1.0.
+    A file of version 0.1.0 has no values for the layer. The method `VAE.load_own_variables` has
+    already loaded the variables of the layer from another place in this file.
     """
 
     def load_own_variables(store: Any) -> None:
