@@ -32,18 +32,18 @@ def associations(columns: Iterable[Column], rows: np.ndarray) -> np.ndarray:
     - For two columns of categories, the association is Cramér's V, in [0, 1], without bias
       correction.
     - For a column of numbers and a column of categories, the association is the correlation ratio
-      η, in [0, 1]. The categories explain a share η² of the variance of the numbers.
+      η, in [0, 1]. The means of the categories explain a share η² of the variance of the numbers.
 
     For each pair of columns, the function uses only the rows in which both entries are observed.
 
     Args:
         columns: All columns of the table, such as `table.columns`. The modeled columns are all
             columns except constants and identifiers.
-        rows: Array `[n, modeled columns]`, NaN where an entry is missing.
+        rows: Rows of the table, `[n, modeled columns]`, NaN where an entry is missing.
 
     Returns:
         Symmetric matrix `[modeled columns, modeled columns]`. If all entries of a column in `rows`
-        are equal, the associations of this column are not defined, and are NaN.
+        are equal, its associations with all columns are NaN.
 
     Example:
 
@@ -99,8 +99,8 @@ def _correlation_ratio(numbers: np.ndarray, codes: np.ndarray) -> float:
 class NearCopies:
     """Numbers that show whether generated rows are copies of training rows.
 
-    A model that copies generates rows that are nearer to training rows than held-out rows are.
-    Held-out rows are real rows on which the model was not trained.
+    Held-out rows are real rows on which the model was not trained. If a model memorizes training
+    rows, its generated rows are closer to the training rows than the held-out rows are.
 
     The distance between two rows is Euclidean. It is computed from standardized numbers, and for
     positive columns from standardized logarithms. Two different categories of a column have the
@@ -116,8 +116,9 @@ class NearCopies:
     distance_held_out: float
     """Median distance from a held-out row to the closest training row."""
     near: float
-    """Share of the generated rows that are nearer to a training row than 95 % of the held-out rows
-    are. If the model does not memorize training rows, this share is about 0.05."""
+    """Share of the generated rows that are very close to a training row. Such a row is closer to
+    its closest training row than 95 % of the held-out rows are to theirs. If the model does not
+    memorize training rows, this share is about 0.05."""
 
 
 def near_copies(
@@ -130,10 +131,10 @@ def near_copies(
             columns except constants and identifiers.
         generated: Generated rows, `[n, modeled columns]`.
         train: Training rows, `[m, modeled columns]`, NaN where an entry is missing.
-        held_out: Real rows that the model was not trained on, `[k, modeled columns]`.
+        held_out: Real rows on which the model was not trained, `[k, modeled columns]`.
 
     Returns:
-        A `NearCopies`.
+        A `NearCopies`: shares of equal rows, and distances to the closest training row.
 
     Example:
 
@@ -176,9 +177,9 @@ def _rounded(columns: Sequence[Column], rows: np.ndarray) -> np.ndarray:
 def _features(columns: Sequence[Column], rows: np.ndarray) -> np.ndarray:
     """Convert rows of a table to vectors for nearest neighbors and classifiers.
 
-    Numbers are standardized. A missing number becomes 0, the mean. A category becomes a one-hot
-    vector, divided by √2, so that the distance of two different categories is 1. A missing category
-    becomes a vector of zeros.
+    Numbers are standardized. For a positive column, their logarithms are standardized. A missing
+    number becomes 0, the standardized mean. A category becomes a one-hot vector, divided by √2, so
+    that two different categories have the distance 1. A missing category becomes a vector of zeros.
     """
     parts = []
     for index, column in enumerate(columns):
@@ -203,10 +204,10 @@ def classifier_accuracy(
     Args:
         columns: All columns of the table, such as `table.columns`. The modeled columns are all
             columns except constants and identifiers.
-        label: Position, among the modeled columns, of the column that the forest predicts. The
-            column must contain categories.
-        train: Rows on which the classifier is trained, `[n, modeled columns]`.
-        test: Rows whose labels the forest predicts, `[m, modeled columns]`.
+        label: Index, among the modeled columns, of the column that the forest predicts. The column
+            must contain categories, which are the classes.
+        train: Rows on which the forest is trained, `[n, modeled columns]`.
+        test: Rows on which the accuracy is measured, `[m, modeled columns]`.
         seed: Seed of the forest. Default: 0.
 
     Returns:
@@ -236,10 +237,10 @@ def classifier_accuracy(
 
 
 def hide_entries(rows: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Choose random entries of a table for a test of imputation.
+    """Choose random entries of a table that are hidden from a model, to test its imputation.
 
-    The test hides these entries from the model, and compares them with the imputed entries. Only
-    observed entries are chosen. At least one observed entry of each row is not hidden.
+    The test later compares the hidden entries with the entries that the model imputes. Only
+    observed entries are chosen. In each row, at least one observed entry is not chosen.
 
     Args:
         rows: Rows of a table, NaN where an entry is missing.
@@ -266,7 +267,7 @@ def imputation_errors(
         columns: All columns of the table, such as `table.columns`. The modeled columns are all
             columns except constants and identifiers.
         rows: Real rows, `[n, modeled columns]`.
-        imputed: The same rows, but with imputed values in place of the hidden entries.
+        imputed: A copy of `rows` with imputed values in place of the hidden entries.
         hidden: Bool array `[n, modeled columns]`, in which True marks a hidden entry.
 
     Returns:
@@ -299,10 +300,17 @@ def imputation_errors(
 
 
 def simple_imputation(columns: Iterable[Column], train: np.ndarray) -> np.ndarray:
-    """Return one value per column with which missing entries can be replaced.
+    """Return the mean of each column of numbers, and the most frequent category of other columns.
 
-    The value is the mean of the observed entries. For a column of categories, the value is the most
-    frequent category.
+    These values are a simple replacement of missing entries, as a baseline for a model.
+
+    Args:
+        columns: All columns of the table, such as `table.columns`. The modeled columns are all
+            columns except constants and identifiers.
+        train: Training rows, `[n, modeled columns]`, NaN where an entry is missing.
+
+    Returns:
+        One value per modeled column. A category is returned as its index.
     """
     values = []
     for index, column in enumerate(modeled_columns(columns)):
@@ -395,15 +403,16 @@ def imputation_scores(
         vae: A trained model of the table.
         columns: All columns of the table, such as `table.columns`. The modeled columns are all
             columns except constants and identifiers.
-        train: Training rows, `[m, modeled columns]`. For comparison, the function also computes the
-            errors of a simple imputation. It replaces hidden entries by the mean or the most
-            frequent category of the column in these rows.
+        train: Training rows, `[m, modeled columns]`. The baseline replaces a hidden number by the
+            mean of its column in these rows. It replaces a hidden category by the most frequent
+            category.
         test: Real rows on which the model was not trained, `[k, modeled columns]`.
-        seed: Seed of the hidden entries and of the imputation. Default: 0.
+        seed: Seed of the choice of hidden entries, and of the imputation. Default: 0.
 
     Returns:
-        `(scores, comments)`, a list of `Score` and a list with one text. The text is a table with
-        the errors of each column.
+        `(scores, comments)`. `scores` is a list of `Score`: the errors of the VAE and of the
+        baseline, averaged over columns. `comments` is a list with one text, a table with the errors
+        of each column.
     """
     columns = tuple(columns)
     modeled = modeled_columns(columns)
@@ -427,7 +436,13 @@ def imputation_scores(
 
 
 def _error_table(modeled: Sequence[Column], errors: np.ndarray, simple: np.ndarray) -> str:
-    """Return a text with one line per column: the errors of the VAE and of simple imputation."""
+    """Return a text with one line per column: the error of the VAE, and that of the baseline.
+
+    Args:
+        modeled: The modeled columns.
+        errors: Error of each column for the VAE, or NaN to omit the column.
+        simple: Error of each column for `simple_imputation`.
+    """
     width = max(len(column.name) for column in modeled)
     lines = ["Errors of imputed entries, and in parentheses of the mean or the mode:"]
     for column, error, other in zip(modeled, errors, simple, strict=True):
@@ -482,8 +497,8 @@ def save_columns(
 def _draw_categories(axes: Axes, column: Column, real: np.ndarray, generated: np.ndarray) -> None:
     """Draw two bars per category: its frequency in real rows and in generated rows, in percent.
 
-    If there are more than 12 categories, only the 11 most frequent categories of the real rows have
-    their own bars. All other categories share two bars.
+    If there are more than 12 categories, only the 11 most frequent categories of the real rows are
+    drawn separately. One more pair of bars shows the sum of all other categories.
     """
     number = len(column.categories)
     counts = [np.bincount(codes.astype(int), minlength=number) for codes in (real, generated)]
@@ -512,8 +527,8 @@ def _draw_numbers(axes: Axes, column: Column, real: np.ndarray, generated: np.nd
     """Draw a histogram of the real rows and one of the generated rows, with the same bins.
 
     The bins cover the range of the numbers in the real rows. If a few of these numbers are far from
-    the others, the bins cover only the central 98 %. The first and the last bin also count the
-    numbers beyond the bins.
+    all others, the bins cover only the central 98 % of the numbers. The first bin also counts all
+    smaller numbers, and the last bin also counts all larger numbers.
     """
     if not len(real):
         return
@@ -542,9 +557,9 @@ def save_associations(
 ) -> None:
     """Plot how strongly the columns of a table depend on each other, and write a PNG file.
 
-    The figure has three panels: the associations between the columns in the real rows, those in the
-    generated rows, and the difference, generated minus real. The function `associations` computes
-    the associations.
+    The function `associations` measures this dependence. The figure has three panels: the
+    associations in the real rows, the associations in the generated rows, and the difference,
+    generated minus real.
 
     Args:
         path: Path of the file. If writing fails, an existing file stays unchanged.
