@@ -97,10 +97,10 @@ def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
 
 
 class Page:
-    """The web page in one browser. Each browser has its own latents and drawing.
+    """The web page of `keras-gen explore`. Each browser window has its own latents and drawing.
 
     Args:
-        exploration: The model and its test images.
+        exploration: Computations with the model and its test images.
         title: Heading of the page.
         subtitle: Text below the heading.
     """
@@ -237,8 +237,8 @@ class Page:
     def _update(self) -> None:
         """Update the parts of the page whose inputs have changed since the last call.
 
-        A timer calls this method. If a slider has moved several times between two calls, only the
-        image for its last position is computed.
+        A timer calls this method 20 times per second. If a slider has moved several times between
+        two calls, only the image for its last position is computed.
         """
         changed = self.changed
         self.changed = set()
@@ -270,16 +270,16 @@ class Page:
 
 
 class _Slider(ui.slider):
-    """A slider whose value the server does not send back to the browser.
+    """A slider whose value the server does not send back to the browser after the user moves it.
 
-    If the server sent the value back, a late message would move the handle while the user drags it.
+    If the server sent the value back, a late message would move the slider while the user drags it.
     """
 
     LOOPBACK = False
 
 
 def _section(heading: str) -> ui.element:
-    """Add a card with a heading to the page. Return the element for the content of the card."""
+    """Add a card with a heading to the page, and return the element for the card's content."""
     with ui.card().props("flat bordered"):
         ui.label(heading).classes("heading").props("role=heading aria-level=2")
         return ui.element().classes("parts")
@@ -317,7 +317,7 @@ def _histogram(scores: np.ndarray, score: float) -> str:
 
 
 def _png(images: np.ndarray) -> str:
-    """Return one image `[1, height, width, channels]` as a URL for an HTML `img`."""
+    """Return one image `[1, height, width, channels]` as a URL that contains a PNG file."""
     file = io.BytesIO()
     Image.fromarray(grid(images, 1).squeeze()).save(file, "png")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -13,15 +13,16 @@ import tensorflow as tf
 def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str, Any]:
     """Change the arguments of `fit` so that a resumed training reads the data in the right order.
 
-    The remaining epochs read the data in the same order as in an uninterrupted training.
+    In the right order, each remaining epoch reads the same batches as it would have read without
+    the interruption.
 
     Args:
-        arguments: The arguments of `fit` by name.
+        arguments: Dictionary of all arguments of `fit` by name.
         epoch: Number of epochs that were finished before the interruption.
         seed: Seed for shuffling the data, if the data are arrays.
 
     Returns:
-        The changed arguments of `fit` by name.
+        A dictionary of the changed arguments of `fit`.
     """
     x = arguments["x"]
     steps = arguments.get("steps_per_epoch")
@@ -32,7 +33,7 @@ def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str
         return {**arguments, "x": x.skip(epoch * steps)}
     if isinstance(x, tf.data.Dataset):
         for _ in range(epoch):
-            iter(x)  # each new iterator uses up the shuffle seed of one epoch
+            iter(x)  # each new iterator takes the shuffle seed of one epoch
         return {**arguments, "x": _with_lazy_iterators(x)}
     if isinstance(x, types.GeneratorType) and steps:
         for _ in range(epoch * steps):
@@ -41,10 +42,11 @@ def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str
 
 
 def _with_lazy_iterators(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Return a data set whose iterators use up a shuffle seed only if they are read.
+    """Return a copy of a data set whose order does not depend on iterators that are never read.
 
-    Each iterator of a shuffled data set uses a new shuffle seed. Keras also makes iterators that it
-    never reads. These iterators must not change the order of the data.
+    A shuffled data set has a sequence of shuffle seeds. Each new iterator takes the next seed, even
+    if nobody reads the iterator. Keras makes such iterators. An iterator of the returned data set
+    takes a seed only when its first element is read.
     """
     lazy = tf.data.Dataset.range(1).flat_map(lambda _: dataset)
     lazy = lazy.with_options(dataset.options())  # `flat_map` drops the options
@@ -54,7 +56,12 @@ def _with_lazy_iterators(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def _arrays_as_dataset(arguments: dict[str, Any], seed: int) -> dict[str, Any]:
     """Return the arguments of `fit` with a shuffled `tf.data.Dataset` instead of arrays.
 
-    As in Keras, `validation_split` reserves the last examples for validation.
+    If the arguments contain `validation_split`, the last examples become `validation_data`, as in
+    Keras.
+
+    Args:
+        arguments: Dictionary of all arguments of `fit` by name.
+        seed: Seed for shuffling the examples.
     """
     given = [arguments[name] for name in ("x", "y", "sample_weight")]
     examples: list[Any] = [None if part is None else np.asarray(part) for part in given]

@@ -1,7 +1,7 @@
 """Change how Keras's Adam computes the updates of variables.
 
-`fuse` lets Adam update each variable with one fused TensorFlow operation. `compute_in_float32` lets
-Adam compute in float32 if the variables are bfloat16.
+`fuse` makes Adam faster: one TensorFlow operation updates a variable and its moments.
+`compute_in_float32` lets Adam compute in float32 if the variables are bfloat16.
 """
 
 from collections.abc import Sequence
@@ -18,16 +18,17 @@ def compute_in_float32(
     """Let Keras's Adam and AdamW compute in float32 if they update variables in bfloat16.
 
     Keras computes the step size in the dtype of the variable. In bfloat16, β₂ = 0.999 is rounded to
-    1, and the step size is 0. Without this function, Adam would change no weight, and raise no
-    error. The moments that the optimizer stores stay in bfloat16.
+    1, and the step size is then 0. Without this function, Adam would change no weight, and raise no
+    error. The function changes `optimizer` in place. The moments that the optimizer stores stay in
+    bfloat16.
 
     Args:
         optimizer: Any Keras optimizer.
         variables: The variables that the optimizer updates.
 
     Raises:
-        ValueError: If the step size would be zero or NaN in bfloat16, and the optimizer is not Adam
-            or AdamW without `amsgrad`.
+        ValueError: If the step size would be zero or NaN in bfloat16, and this function cannot
+            correct it. It can correct only Adam and AdamW, and both only without `amsgrad`.
     """
     beta_2 = getattr(optimizer, "beta_2", 0.0)
     corrects_bias = not isinstance(optimizer, (keras.optimizers.Adamax, keras.optimizers.Lion))
@@ -70,17 +71,17 @@ def compute_in_float32(
 
 
 def fuse(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Make Keras's Adam update each variable with one fused TensorFlow operation.
+    """Make Keras's Adam faster: let one TensorFlow operation update a variable and its moments.
 
-    Use this function only for training on a single device. The update rule of Adam, its saved
-    arguments and its saved variables stay the same. Because of rounding, the relative difference
-    from the updates of Keras is about 1e-5.
+    Use this function only for training on a single device. The update rule of Adam does not change,
+    and a saved optimizer has the same arguments and variables as before. Because of rounding, the
+    relative difference from the updates of Keras is about 1e-5.
 
     Args:
         optimizer: Any Keras optimizer. Only `keras.optimizers.Adam` without `amsgrad` is changed.
 
     Returns:
-        The same optimizer.
+        The argument `optimizer`, which the function changes in place.
     """
     if type(optimizer) is not keras.optimizers.Adam or optimizer.amsgrad:
         return optimizer
