@@ -583,7 +583,7 @@ class VAE(AnomalyDetector):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Sample latents of each example of `x` from q(z | x), with one seed per example.
 
-        Because of its own seed, the samples for an example do not depend on the other examples.
+        Therefore the samples for an example do not depend on the other examples.
 
         Returns:
             `(z, log_posterior)`. The latents `z` have the shape `[num_samples, batch, n]`.
