@@ -594,7 +594,8 @@ def _read_pixels(file: str, shape: tuple[int, int, int], background: Color) -> n
     """
     height, width, channels = shape
     try:
-        # Shrinking is much faster while a JPEG file is decoded. The factor 2 keeps it smooth.
+        # A JPEG file shrinks much faster during decoding than afterwards. With the factor 2, the
+        # shrunk image is still larger than the result, so that the result is smooth.
         image = read_image(file, background, least_size=2 * max(height, width))
     except ValueError as error:
         raise ValueError(mark(str(error))) from error

@@ -20,8 +20,7 @@ def network_inputs(network: keras.Model, x: Array, condition: TensorLike | None)
     Args:
         network: A built Keras model.
         x: Data or latents `[batch, ...]`.
-        condition: Labels `[batch]`. If the network has no input for labels, this argument is
-            ignored.
+        condition: Labels `[batch]`. If the network has no input for labels, `condition` is ignored.
     """
     index = condition_index(network)
     if index is None:

@@ -288,7 +288,8 @@ class _Layers:
         stride = 2 if resize == "halve" else 1
         x = self.before(self.convolution(self.before(x), channels, 3, strides=stride))
         if resize == "double":
-            # The 1×1 convolution, the normalization and the activation need less time before it.
+            # The 1×1 convolution, the normalization and the activation come before the doubling of
+            # the size, because they need less time on smaller features.
             added = layers.UpSampling2D(2)(added)
             x = layers.UpSampling2D(2)(x)
         # A kernel of zeros cannot be divided by its spectral norm.
