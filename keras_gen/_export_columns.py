@@ -34,9 +34,10 @@ def column_endpoints(
     """Make functions that take and return each column of a table as a separate tensor.
 
     The functions in `endpoints` take and return rows of the table as one array `[batch, columns]`.
-    For example, `score` takes such an array. The new function `score_columns` takes one tensor per
-    table column instead. There is a new function for `generate`, and for each function that has an
-    input `inputs`. `tensor_names` chooses the names of the tensors.
+    For `generate`, and for each function that has an input `inputs`, a new function is made. The
+    new function takes and returns one tensor per table column instead of the array. For example,
+    `score_columns` takes one tensor per column, and returns the scores that `score` returns.
+    `tensor_names` chooses the names of the tensors.
 
     The tensor of a column has the shape `[batch]`. For a column of numbers, or of categories that
     are numbers, the tensor is float32, and NaN means "missing". For any other column, the tensor

@@ -48,8 +48,7 @@ def remember_arguments(instance: object, args: tuple[Any, ...], kwargs: dict[str
 
     When the object is saved, `constructor_arguments` reads the stored arguments. The classes of the
     package call this function in `__new__`, because `__new__` receives all arguments of the call.
-    If a subclass has its own `__init__`, the `__init__` of the base class can receive other
-    arguments.
+    `__init__` does not: a subclass can pass other arguments to the `__init__` of its base class.
     """
     remembered = _Remembered(args, kwargs, keras.config.dtype_policy())
     object.__setattr__(instance, _REMEMBERED, remembered)
@@ -206,10 +205,10 @@ def _variable_arguments(
 
 
 def _names_in_bases(cls: type) -> list[str]:
-    """Return the names of the base classes' arguments to which a class can pass its `*args`.
+    """Return the names of the base-class arguments that can receive the `*args` of a class.
 
-    If the constructor of the first base class also has a parameter `*args`, the names of the next
-    base class's arguments follow.
+    If the constructor of a base class also has a parameter `*args`, the names of the arguments of
+    the next base class follow.
     """
     with_constructor = [base for base in cls.__mro__ if "__init__" in vars(base)]
     names: list[str] = []
@@ -402,9 +401,9 @@ def _check_restored(instance: object, arguments: dict[str, Any]) -> None:
 def _other_attributes(instance: object, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return attributes that must be saved besides the constructor arguments, in serialized form.
 
-    One kind of such attributes are the constructor arguments of base classes, such as the seed of a
-    model. The other kind are public attributes that a class defines and that were later set on the
-    object. Attributes that cannot be serialized are omitted.
+    Such attributes are the constructor arguments of base classes, for instance the seed of a model.
+    Public class attributes that were later set on the object are also returned. Attributes that
+    cannot be serialized are omitted.
 
     Args:
         instance: The object.
