@@ -102,8 +102,8 @@ def load(
         integers 0 and 1, they are not divided. Floats in an `.npz` file must be in [0, 1].
 
     **Tables.** A batch contains rows of the table. A row contains numbers in the units of the
-    table, indices of categories, and NaN for missing entries. The function `data.read_table`
-    returns the same rows, and also a description of the columns.
+    table, indices of categories, and NaN for missing entries. To obtain a description of the
+    columns, call `data.read_table` instead of `load`.
 
     There is one exception: the columns of a table can be the pixels of images. Then no entry is
     missing, and all entries are numbers in [0, 1] or whole numbers from 0 to 255. `data.is_table`
