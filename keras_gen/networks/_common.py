@@ -27,7 +27,7 @@ def label_input() -> keras.KerasTensor:
 def concatenate_labels(
     inputs: keras.KerasTensor, x: keras.KerasTensor, num_classes: int | None
 ) -> tuple[Any, keras.KerasTensor]:
-    """Add an input for labels to a network, and concatenate label embeddings with features.
+    """Add an input for labels to a network, and concatenate embeddings of the labels to features.
 
     The embedding is trainable. Before training, the embedding of a label is its one-hot vector.
 
@@ -37,8 +37,9 @@ def concatenate_labels(
         num_classes: Number of classes, or None for a network without labels.
 
     Returns:
-        `(inputs, features)`: all inputs of the network, and features `[batch, n + num_classes]`. If
-        `num_classes` is None, the function returns its arguments `inputs` and `x`.
+        `(inputs, features)`: a list of both inputs of the network, and the concatenated features
+        `[batch, n + num_classes]`. If `num_classes` is None, the function returns its arguments
+        `inputs` and `x` unchanged.
     """
     if num_classes is None:
         return inputs, x
@@ -56,11 +57,13 @@ def dense_network(
     num_classes: int | None,
     kernel_regularizer: keras.regularizers.Regularizer | None,
 ) -> keras.Model:
-    """Add the last dense layer of an encoder to features, and return the network.
+    """Add the last dense layer to the features of an encoder, and return the encoder.
+
+    If there are labels, the dense layer also receives an embedding of the label.
 
     Args:
         inputs: Input of the network.
-        x: Features `[batch, ...]`, computed from `inputs`.
+        x: Features `[batch, ...]`, which the earlier layers computed from `inputs`.
         output_shape: Output shape for one example.
         num_classes: Number of classes, or None for a network without labels.
         kernel_regularizer: Keras regularizer of the kernel. None for no regularizer.
@@ -77,19 +80,19 @@ def logit_network(
     num_classes: int | None,
     wrap: Callable[[keras.layers.Layer], keras.layers.Layer],
 ) -> keras.Model:
-    """Add the last layers of a discriminator, which compute one logit, and return the network.
+    """Add the last layers to the features of a discriminator, and return the discriminator.
 
-    Without labels, the logit is w·φ(x) + b. Here φ(x) are the flattened features, and w and b are
-    the weights of a dense layer. With labels, the logit is w·φ(x) + b + v_y·φ(x), where v_y is a
-    trainable vector for the label y. The source is Miyato & Koyama 2018, arXiv:1802.05637,
-    equation 4.
+    The last layers compute one logit. Let φ be the flattened features of an example. Without
+    labels, the logit is w·φ + b, where w and b are the weights of a dense layer. With labels, the
+    logit is w·φ + b + v_y·φ, where v_y is a trainable vector for the label y. The source is
+    Miyato & Koyama 2018, arXiv:1802.05637, equation 4.
 
     Args:
         inputs: Input of the network.
-        x: Features `[batch, ...]`, computed from `inputs`.
+        x: Features `[batch, ...]`, which the earlier layers computed from `inputs`.
         num_classes: Number of classes, or None for a network without labels.
         wrap: Function that receives each new layer with weights, and returns the layer to use
-            instead, for instance with spectral normalization.
+            instead. For instance, `spectral` adds spectral normalization.
     """
     features = layers.Flatten(dtype="float32")(x)
     logit = wrap(layers.Dense(1, dtype="float32"))(features)
@@ -105,7 +108,7 @@ def logit_network(
 
 
 def spectral(layer: keras.layers.Layer) -> keras.layers.Layer:
-    """Return a layer whose kernel is divided by its spectral norm."""
+    """Return a layer with spectral normalization: its kernel is divided by the spectral norm."""
     return layers.SpectralNormalization(layer, dtype="float32")
 
 
@@ -128,11 +131,11 @@ def dense_grid(
     kernel_regularizer: keras.regularizers.Regularizer | None = None,
     use_bias: bool = True,
 ) -> keras.KerasTensor:
-    """Apply a dense layer to features and reshape the result to a grid.
+    """Apply a dense layer to features, and reshape the output to a small grid of pixels.
 
-    Later layers double the height and width of the grid `doublings` times. The result must be at
-    least as high and as wide as the image. The function makes the smallest grid that meets this
-    condition.
+    This is the start of an image decoder. Its later layers double the height and width of the grid
+    `doublings` times. The function makes the smallest grid that is then at least as high and as
+    wide as the image. For instance, an image of 28×28 pixels and 2 doublings need a grid of 7×7.
 
     Args:
         x: Features `[batch, n]`.
@@ -156,15 +159,15 @@ def dense_grid(
 def default_filters(image_shape: Sequence[int], unit: int) -> tuple[int, ...]:
     """Choose the number of channels of each convolution from the size of an image.
 
-    Each convolution halves the height and width of the image. There are n convolutions, where n ≥ 1
-    is the smallest number that leaves at most 49 positions, such as 7×7. The last convolution has
-    `unit` · 2ⁿ channels, but at most 256, or at most 192 for n ≥ 5. Each other convolution has half
-    as many channels as the next one, but at least 16. For instance, the result for 28×28 pixels and
-    `unit=16` is `(32, 64)`.
+    Each convolution halves the height and width. The number n of convolutions is the smallest
+    n ≥ 1 after which at most 49 positions remain, such as 7×7. The last convolution has
+    `unit` · 2ⁿ channels, but at most 256. For n ≥ 5, it has at most 192 channels. Each earlier
+    convolution has half as many channels as the next one, but at least 16. For instance, the result
+    for 28×28 pixels and `unit=16` is `(32, 64)`.
 
     Args:
         image_shape: Shape of the image, `(height, width, channels)`.
-        unit: Number of channels that is doubled n times.
+        unit: Factor in the number of channels of the last convolution, `unit` · 2ⁿ.
     """
     halvings = 1
     while math.prod(math.ceil(side / 2**halvings) for side in image_shape[:2]) > _LARGEST_GRID:
@@ -174,7 +177,9 @@ def default_filters(image_shape: Sequence[int], unit: int) -> tuple[int, ...]:
 
 
 def checked_filters(filters: Sequence[int] | None, default: tuple[int, ...]) -> tuple[int, ...]:
-    """Return `filters` as a tuple of ints, or `default` if `filters` is None.
+    """Check the argument `filters` of a builder, and return it as a tuple of ints.
+
+    If `filters` is None, return `default`.
 
     Raises:
         ValueError: If `filters` is not a sequence of one or more positive integers.
