@@ -31,12 +31,13 @@ class Batch:
     posterior: Distribution
     """q(z | x). Its batch shape is `[batch]`."""
     frozen_posterior: Callable[[], Distribution]
-    """Function that returns a copy of q(z | x). No gradient flows to the parameters of the copy."""
+    """Function that returns a copy of q(z | x) with constant parameters. No gradient flows through
+    the parameters of this copy to the encoder."""
     prior: Distribution
     """p(z). If the prior depends on labels, its batch shape is `[batch]`. If not, its batch shape
     is `[]`."""
     likelihood: Callable[[tf.Tensor], Distribution]
-    """Function that turns latents z `[samples, batch, n]` into p(x | z)."""
+    """Function that decodes latents z `[samples, batch, n]` and returns p(x | z)."""
     seed: TensorLike
     """Seed with which z is sampled, int32 `[2]`. The same seed gives the same samples."""
     step: tf.Tensor
@@ -96,7 +97,7 @@ class ELBO(Objective):
             `LinearWarmUp`, which computes the weight from the training step. Default: 1. If the
             weight is a number other than 1, the model is a β-VAE (Higgins et al. 2017). If the
             weight is below 1, −loss is not a lower bound on log p(x). The logged values `kl_loss`
-            and `elbo` do not contain the weight.
+            and `elbo` are not multiplied by the weight.
         num_samples: Number of samples of z per example. Default: 1.
         free_bits: Threshold in nats for the KL of each example. The KL term of the loss is
             max(KL, free_bits). Below the threshold, a smaller KL does not lower the loss. Kingma et
@@ -155,10 +156,10 @@ class IWAE(Objective):
     Args:
         num_samples: K, the number of samples of z per example. Default: 50.
         doubly_reparameterized: Whether to train the encoder with the doubly reparameterized
-            gradient (Tucker et al. 2019, arXiv:1810.04152, equation 8). As K grows, the
-            signal-to-noise ratio of the usual gradient falls. The ratio of the doubly
-            reparameterized gradient does not fall. If True, the posterior of the VAE must be a
-            layer without weights, such as `DiagonalNormal`. Default: False, the usual gradient.
+            gradient (Tucker et al. 2019, arXiv:1810.04152, equation 8). As K grows, the usual
+            gradient of the encoder has a lower and lower signal-to-noise ratio. The doubly
+            reparameterized gradient does not have this problem. If True, the posterior of the VAE
+            must be a layer without weights, such as `DiagonalNormal`. Default: False.
 
     Example:
 
@@ -173,7 +174,7 @@ class IWAE(Objective):
     def __call__(self, batch: Batch) -> Terms:
         """Compute the loss, which is the negative importance-weighted bound on log p(x).
 
-        The other terms, such as `kl_loss`, are means over the samples.
+        The reconstruction loss, the KL divergence and the ELBO are means over the samples of z.
         """
         posterior = batch.posterior
         z = posterior.sample(self.num_samples, seed=batch.seed)
@@ -200,12 +201,16 @@ class IWAE(Objective):
 
 
 def _with_weighted_gradient(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], None]]:
-    """Return `z` as a new tensor, and a function that sets weights for its gradient.
+    """Make a copy of `z` whose gradient is multiplied by weights during backpropagation.
 
-    Backpropagation multiplies the gradient with respect to the returned `z` by the weights. The
-    weights `[samples, batch]` cannot be an argument, because the caller computes them from the
-    returned `z`. Therefore the caller passes them to the returned function, before it computes the
-    gradient.
+    The caller computes the weights from the copy. Therefore the weights cannot be an argument.
+
+    Args:
+        z: Latents `[samples, batch, n]`.
+
+    Returns:
+        The copy of `z`, and a function. The caller must pass the weights `[samples, batch]` to this
+        function before it computes the gradient.
     """
     weights: list[tf.Tensor] = []
 
@@ -226,7 +231,7 @@ def _with_weighted_gradient(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tenso
 
 @keras.saving.register_keras_serializable("keras_gen")
 class LinearWarmUp(Serializable):
-    """Increase the KL weight linearly from 0 to `end` in `steps` steps, then keep it constant.
+    """Increase the KL weight linearly from 0 to `end` in `steps` steps, then keep it at `end`.
 
     The source is Sønderby et al. 2016, arXiv:1602.02282.
 

@@ -1,8 +1,8 @@
 """Regularizers of the latents z, which the encoder of an autoencoder outputs.
 
-Pass regularizers to an autoencoder with `compile(regularizers=[...])`. Each regularizer returns one
-value per example. To regularize the weights of a network instead, pass Keras regularizers to the
-layers of the network.
+Pass regularizers to an autoencoder with `compile(regularizers=[...])`. Each regularizer adds a term
+to the loss. To regularize the weights of a network instead, pass Keras regularizers to the layers
+of the network.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ class LatentRegularizer(Serializable):
         """Return the regularization term of each example, `[batch]`.
 
         Args:
-            latents: z = `encode(x)`, float32, flattened to `[batch, n]`.
+            latents: The latents z of `x`, float32, flattened to `[batch, n]`.
             x: Input of the encoder, `[batch, ...]`.
-            encode: Function that computes the output of the encoder from `x`. The output is
-                float32 and not flattened.
+            encode: Function that computes latents from an input of the encoder. Use this function
+                if the term needs a gradient with respect to `x`. Its output is float32 and not
+                flattened.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must implement `__call__` and return one value per example."
@@ -49,8 +50,8 @@ class LatentRegularizer(Serializable):
 class LatentL1(LatentRegularizer):
     """Add `weight` ‖z‖₁ to the loss, for a sparse autoencoder.
 
-    The term keeps most latents of an example close to 0. Ng 2011 ("Sparse autoencoder", Stanford
-    CS294A) has the same aim, but uses a Kullback-Leibler divergence instead of the L1 norm.
+    The term keeps most latents of an example close to 0. The sparse autoencoder of Ng 2011
+    (Stanford CS294A) uses a Kullback-Leibler divergence instead of the L1 norm ‖z‖₁.
 
     Args:
         weight: Positive number by which the norm is multiplied.
@@ -99,8 +100,8 @@ class Contractive(LatentRegularizer):
     encoder per latent dimension.
 
     Do not use this term if the encoder contains batch normalization. With batch normalization, the
-    latents of an example depend on the other examples of the batch. The term is then not the norm
-    of one example's Jacobian.
+    latents of an example depend on the other examples of the batch. Then the term of an example is
+    not the norm of the Jacobian of this example.
 
     Args:
         weight: Positive number by which the squared Frobenius norm ‖∂z/∂x‖²_F is multiplied.
