@@ -24,28 +24,28 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class AutoencoderConfig(NetworkConfig):
-    """Train a regularized autoencoder: minimize E[L(x, x̂)] + λ‖W‖²."""
+    """Train an autoencoder: minimize the reconstruction loss L(x, x̂) and a penalty on weights."""
 
     name: str = "autoencoder"
     """Name of the run and of the SavedModel."""
     epochs: int = 30
     """Number of passes over the training data."""
     network: Literal["mlp", "conv", "residual"] = "mlp"
-    """Encoder and decoder: perceptrons (mlp, tables), convolutions (conv), or residual networks."""
+    """Encoder and decoder: perceptrons (mlp), convolutions, residual networks. Tables need mlp."""
     latent_size: int = 32
     """Number of latent dimensions."""
     l2: float = 1e-6
-    """Weight λ of the sum of the squared kernel weights."""
+    """Weight of the sum of the squared kernel weights of encoder and decoder."""
     latent_l1: float = 0.0
     """Weight of the sum of the absolute latents (sparse autoencoder)."""
     latent_l2: float = 0.0
-    """Weight of half the sum of the squared latents (RAE)."""
+    """Weight of half the sum of the squared latents (regularized autoencoder, RAE)."""
     contractive: float = 0.0
     """Weight of the squared norm of the Jacobian of the encoder (contractive autoencoder)."""
     loss: str = "binary_crossentropy"
     """Reconstruction loss L: the name of a Keras loss, such as mse, or columns for a table."""
     column_scale: Literal["optimal", "learned", "decoded", "mixture"] = "optimal"
-    """σ of numbers in a table. optimal, learned: one per column. decoded: per row. Or mixture."""
+    """Numbers of a table: one σ per column (optimal, learned), one per entry (decoded), mixture."""
     learning_rate: float = 1e-3
     """Initial learning rate of Adam."""
     patience: int | None = None
@@ -64,7 +64,11 @@ def build(
         config: The settings.
         data_shape: Shape of one example.
         steps: Number of training steps of the whole run, for the learning-rate schedule.
-        num_classes: Unused, because this model does not depend on labels.
+        num_classes: Ignored, because an autoencoder does not depend on labels.
+
+    Raises:
+        ValueError: If a setting is invalid, or if `config.loss` is `"columns"`, which is only for
+            tables.
     """
     import keras
 
@@ -103,7 +107,7 @@ def build_for_table(
         steps: Number of training steps of the whole run, for the learning-rate schedule.
 
     Raises:
-        ValueError: If a setting is invalid, or if a setting is only for other data.
+        ValueError: If a setting is invalid, or is only for data that are not tables.
     """
     import keras
 
@@ -160,7 +164,7 @@ TABLE_DEFAULTS = {
     "epochs": 100,
     "batch_size": 64,
 }
-"""Fields of `AutoencoderConfig` that have another default for tables, and these defaults."""
+"""Defaults of `AutoencoderConfig` for tables, by field. Other fields keep their usual default."""
 
 RECIPE = Recipe(
     title="A regularized autoencoder",

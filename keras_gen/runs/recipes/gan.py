@@ -26,7 +26,7 @@ class GANConfig(NetworkConfig):
     epochs: int = 45
     """Number of passes over the training data."""
     network: Literal["dcgan", "residual", "mlp"] = "dcgan"
-    """Networks: DCGAN, residual networks, or multilayer perceptrons (mlp, for other data)."""
+    """Networks: DCGAN or residual networks for images, or multilayer perceptrons (mlp)."""
     latent_size: int = 64
     """Number of latent dimensions."""
     conditional: bool = False
@@ -42,21 +42,21 @@ class GANConfig(NetworkConfig):
     penalty_weight: float = 10.0
     """Weight of the penalties."""
     penalty_every: int = 1
-    """Use the penalties in one of this many steps, with their weight multiplied by this number."""
+    """Add the penalties in every n-th step only, multiplied by n. This setting is the number n."""
     spectral_normalization: bool = False
     """Keep the largest singular value of each kernel of the discriminator at 1."""
     discriminator_steps: int = 1
     """Discriminator updates per generator update."""
     ema_momentum: float | None = None
-    """Average the generator weights with this momentum, such as 0.999, for generation (EMA)."""
+    """Generate with a moving average of the weights (EMA) that has this momentum, such as 0.999."""
     augment: tuple[Literal["color", "translation", "cutout"], ...] = ()
-    """Random changes of the images that the discriminator receives, for few training images."""
+    """Random changes of all images before the discriminator. Useful with few training images."""
     generator_learning_rate: float = 1e-3
     """Initial learning rate of Adam for the generator."""
     discriminator_learning_rate: float = 4e-4
     """Initial learning rate of Adam for the discriminator."""
     beta_1: float = 0.5
-    """Decay rate of the mean gradient in Adam, for the generator and the discriminator."""
+    """Decay rate of the running mean of gradients in Adam, for generator and discriminator."""
     schedule: Literal["cosine", "constant"] = "constant"
     """Schedule of both learning rates: cosine decay to 0, or constant."""
 
@@ -129,12 +129,20 @@ def _networks(
 ) -> tuple[keras.Model, keras.Model]:
     """Build the generator and the discriminator.
 
-    An MLP generator has the sizes of the discriminator's hidden layers, in reverse order. If
-    `config.filters` is given, a convolutional generator has half of these numbers of filters, in
-    reverse order.
+    With `network="mlp"`, the generator has the same hidden layers as the discriminator, in reverse
+    order. With other networks, `config.filters` is the number of filters of each layer of the
+    discriminator. The generator then has half as many filters per layer, in reverse order.
+
+    Args:
+        config: The settings.
+        data_shape: Shape of one example.
+        num_classes: Number of classes, or None for networks without labels.
 
     Returns:
         `(generator, discriminator)`.
+
+    Raises:
+        ValueError: If a setting is invalid.
     """
     from keras_gen import networks
 
