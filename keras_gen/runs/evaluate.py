@@ -50,7 +50,7 @@ def sample(
     Images are written as one PNG file with a grid of all samples. Rows of a table are written as a
     table with the column names, categories, units and decimal places of the training table. Other
     samples are written as a NumPy array `[num_samples, *data_shape]`. If `output` ends in `.npy`,
-    images and rows are also written as such an array.
+    all kinds of samples are written as such an array.
 
     Args:
         run: Folder of the training run, such as `runs/vae`.
@@ -60,8 +60,8 @@ def sample(
             for images, `samples.csv` for tables, and `samples.npy` for other data. A table can also
             be written as .tsv, .parquet or .xlsx.
         given: Entries that each row of a table must have, as texts `NAME=VALUE`, such as
-            `["age=50", "smoker=yes"]`. The model samples the other entries, conditional on the
-            given ones. Default: no given entries.
+            `["age=50", "smoker=yes"]`. The model samples all other entries, conditional on these
+            entries. Default: no given entries.
 
     Returns:
         Path of the file.
@@ -117,7 +117,7 @@ def _check_imputes(model: Any, argument: str) -> None:
 
     Args:
         model: The model.
-        argument: Name of the argument that needs such a model, for the error message.
+        argument: Name of the function or argument that needs imputation, for the error message.
     """
     if not model.columns or not hasattr(model, "impute"):
         what = "a table" if model.columns else "other data"
@@ -156,8 +156,8 @@ def impute(
 ) -> Imputed:
     """Fill in the missing entries of a table, and write the completed table.
 
-    The function changes neither the observed entries nor columns that the model does not use. The
-    order of the rows, the header and the separator also stay the same.
+    The function does not change observed entries, and it does not change columns that the model
+    does not use. The order of the rows, the header and the separator also stay the same.
 
     Args:
         run: Folder of a training run that trained a VAE on a table.
@@ -166,14 +166,14 @@ def impute(
         output: File of the completed table. If `num_imputations` is given and `output` is
             `NAME.csv`, the files are `NAME-1.csv`, `NAME-2.csv`, …
         num_imputations: Number of completed tables. The missing entries are sampled separately for
-            each table. Default: one table. It contains the mean in place of a missing number, and
-            the most probable category in place of a missing category. In an ordinal column, it
-            contains the median category.
+            each table. Default: one table without random entries. This table contains the mean in
+            place of a missing number, and the most probable category in place of a missing
+            category. In an ordinal column, it contains the median category.
         num_samples: Number of samples of the latents per row. Default: 1000.
         seed: Seed of the samples. Default: 0.
 
     Returns:
-        `Imputed`.
+        An `Imputed`: the paths of the new files, and the number of filled entries per column.
 
     Raises:
         ValueError: If the run is not finished, or if its model is not a VAE of a table. Also if a
@@ -208,9 +208,9 @@ def score(
     The first column identifies the example. For a table, this column is `row`, counted from 1. For
     an `.npz` file, it is `index`, counted from 0. For a folder of images, it is `file`, the path of
     the image relative to the folder. The column `score` contains the anomaly scores, where higher
-    is more anomalous. If the model has a threshold, the column `anomaly` tells which scores are
-    above the threshold. For a table, the column `score_NAME` contains how much the entry of the
-    column NAME adds to the score.
+    is more anomalous. If the model has a threshold, the column `anomaly` is True for each score
+    above the threshold. For a table, there is one more column `score_NAME` per column NAME that the
+    model uses. It contains how much the entry in the column NAME adds to the score.
 
     Args:
         run: Folder of a training run that trained a VAE or an autoencoder.
@@ -296,7 +296,19 @@ def _save_heat_maps(
     images: np.ndarray,
     per_feature: tf.Tensor | None,
 ) -> None:
-    """Write one PNG file per image: the image, its reconstruction and its heat map."""
+    """Write one PNG file per image: the image, its reconstruction and its heat map.
+
+    Args:
+        model: A model that reconstructs images.
+        folder: Folder of the PNG files.
+        examples: Name of each PNG file without `.png`.
+        images: Images `[batch, height, width, channels]`.
+        per_feature: How much each pixel adds to the anomaly score, in the shape of `images`. None
+            if the score is not a sum over the pixels.
+
+    Raises:
+        ValueError: If `per_feature` is None, or if the model does not reconstruct images.
+    """
     if per_feature is None or not hasattr(model, "reconstruct"):
         raise ValueError(
             "`heat_maps` needs a model that reconstructs images, and whose score is a sum over the "
@@ -328,8 +340,8 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
         The scores, an `evaluation.Evaluation`.
 
     Raises:
-        ValueError: If the run is not finished. If the data of the run are missing, or have another
-            shape than in the training.
+        ValueError: If the run is not finished. If the data of the run are missing, or do not have
+            the shape that they had in the training.
     """
     folder = RunFolder(run)
     config = folder.read_config()
@@ -367,9 +379,15 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
 def _save_anomalies(
     model: Any, folder: RunFolder, test: np.ndarray, labels: np.ndarray | None = None
 ) -> None:
-    """Write the figure of the test examples with the largest anomaly scores.
+    """Write a figure of the test examples with the highest anomaly scores.
 
     If the model computes no anomaly scores, nothing is written.
+
+    Args:
+        model: The model of the run.
+        folder: Folder of the run.
+        test: Test examples, `[n, *data_shape]`.
+        labels: Labels `[n]` if the model is conditional, otherwise None.
     """
     if hasattr(model, "score_and_features"):
         path = folder.anomalous_rows_file if model.columns else folder.anomalies_file
@@ -424,23 +442,25 @@ def audit(
 ) -> evaluation.IndependenceAudit:
     """Measure whether a full-covariance posterior improves a VAE with a diagonal posterior.
 
-    For each seed, the function trains two copies of the VAE further: one with a diagonal posterior,
-    the other with a full-covariance posterior. `evaluation.audit_independence` explains the method.
-    The function writes `audit.json`, `correlations.png` and `report.html` into the folder of the
-    run. The model of the run does not change.
+    For each seed, the function makes two copies of the trained VAE, and continues their training.
+    One copy keeps its diagonal posterior. The other copy gets a full-covariance posterior. The
+    docstring of `evaluation.audit_independence` explains the method. The function writes
+    `audit.json`, `correlations.png` and `report.html` into the folder of the run. The model of the
+    run does not change.
 
     Args:
         run: Folder of a training run that trained a VAE with a diagonal posterior.
         epochs: Number of further epochs for each copy. Default: 10. The learning-rate schedule of
             the run starts again and covers these epochs.
         num_seeds: Number of seeds, at least 1. Default: 3.
-        images: Number of test examples for which a separate posterior is optimized, at least 2.
-            Default: 100.
+        images: Number of test examples, at least 2. For each of them, the audit optimizes the
+            parameters of a separate posterior, without an encoder. Default: 100.
         num_samples: Number of posterior samples with which log p(x) of each test example is
             estimated. Default: 200.
 
     Returns:
-        The result, an `evaluation.IndependenceAudit`.
+        An `evaluation.IndependenceAudit`: the differences between the two copies, and the gaps
+        between log p(x) and the ELBO, in nats.
 
     Raises:
         ValueError: If the run is not finished, or if the model is not a VAE with a diagonal
