@@ -1,8 +1,8 @@
-"""Run a SavedModel without Keras and keras_gen, and compare its answers with the Keras model's.
+"""Check a published SavedModel in a process that can import neither Keras nor keras_gen.
 
-The answers of the Keras model were stored when the SavedModel was published. The function `verify`
-runs this file in a separate process that cannot import keras_gen or Keras. The command
-`python _clean_check.py FOLDER` prints the result as JSON.
+The check calls each function of the SavedModel with a stored request, and compares the answer with
+a stored answer of the Keras model. Both were stored when the SavedModel was published. The function
+`verify` runs the command `python _clean_check.py FOLDER`, which prints the result as JSON.
 """
 
 from __future__ import annotations
@@ -46,8 +46,9 @@ def check(folder: pathlib.Path) -> dict[str, Any]:
         folder: Folder of the SavedModel.
 
     Returns:
-        A dictionary with the attributes of `Verification`: `signatures`, `parameters` and
-        `problems`.
+        A dictionary with three keys. `signatures` is a dictionary from the name of each signature
+        to the results of its check. `parameters` is the number of stored parameters. `problems` is
+        a list with one sentence per problem.
     """
     saved_model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
     [graph] = saved_model.meta_graphs
@@ -83,9 +84,11 @@ def _computes_in_16_bits(nodes: list[Any]) -> bool:
 
 
 def _read_records(folder: pathlib.Path) -> Iterator[tuple[str, Tensors, Tensors]]:
-    """Yield `(signature, inputs, outputs)` for each stored request of a signature.
+    """Read the requests and answers that are stored in the folder of a SavedModel.
 
-    `outputs` is the answer of the Keras model to the request `inputs`.
+    Yields:
+        `(signature, inputs, outputs)` for each request: the name of the signature, the arrays of
+        the request by name, and the arrays of the Keras model's answer by name.
     """
     path = folder / "assets.extra" / "tf_serving_warmup_requests"
     for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
@@ -100,10 +103,10 @@ def _check_signature(
 ) -> tuple[dict[str, Any], list[str]]:
     """Check the outputs of one signature of a SavedModel.
 
-    The function calls the signature with a stored request: once with the whole batch, once with
-    each row alone, once with the batch repeated twice, and once with no rows. The outputs for the
-    batch must equal the stored outputs of the Keras model. The outputs for a row must not depend on
-    the other rows of its batch.
+    A stored request contains a batch of rows. The function calls the signature with this batch,
+    with each row alone, with two copies of the batch, and with no rows. The outputs for the batch
+    must equal the stored outputs of the Keras model. The outputs for a row must not depend on the
+    other rows of its batch.
 
     Args:
         function: The signature, a function that the server offers.
@@ -187,9 +190,9 @@ def _distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _as_numbers(value: Any) -> np.ndarray:
-    """Convert an output to float64 numbers, so that two outputs can be compared.
+    """Convert an output of a signature to float64 numbers, so that two outputs can be compared.
 
-    A PNG file becomes its pixels in [0, 1]. A text becomes its checksum.
+    A PNG file becomes its pixels in [0, 1]. A text becomes its CRC-32 checksum.
     """
     value = np.asarray(value)
     if value.dtype != object:
@@ -200,13 +203,13 @@ def _as_numbers(value: Any) -> np.ndarray:
 
 
 def _described(spec: Any) -> str:
-    """Return the dtype and shape of a tensor or a spec as text, such as `float32 [batch, 8]`."""
+    """Return the dtype and shape of a tensor or a `TensorSpec` as text: `float32 [batch, 8]`."""
     sizes = ("batch" if size is None else str(size) for size in spec.shape)
     return f"{spec.dtype.name} [{', '.join(sizes)}]"
 
 
 def _count_served_values(graph: Any) -> int:
-    """Count the numbers in all variables from which a signature computes its outputs."""
+    """Count the numbers in those variables of a graph that the signatures use."""
     nodes = {node.name: node for node in graph.graph_def.node}
     waiting = [
         output.name
@@ -232,8 +235,8 @@ def _count_stored_values(folder: pathlib.Path) -> int:
 def _unservable_operators(nodes: list[Any]) -> Iterator[str]:
     """Yield one sentence per operator that a server must not run.
 
-    A server must not run an operator that calls Python. It must not run a stateful random operator,
-    because the answers to equal requests would differ.
+    There are two kinds of such operators. A server cannot run operators that call Python. With
+    random operators that have a state, a server would give different answers to equal requests.
     """
     for op in sorted({node.op for node in nodes}):
         if "PyFunc" in op:

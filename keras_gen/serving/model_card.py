@@ -45,9 +45,10 @@ def write_card(
         name: Name of the model in the server.
         version: Version of the model in the server.
         exchanges: Dictionary from the name of each signature to `(request, answer)`: an example
-            request, and the answer of the model to this request.
-        training: Markdown text for the section "Training". Default: no text, and no such section.
-        class_names: Name of each class, for the section "Classes". Default: no such section.
+            request, and the answer of the model to this request. Both are dictionaries of arrays.
+        training: Markdown text for the section "Training". Default: the card has no such section.
+        class_names: Name of each class, for the section "Classes". Default: the card has no such
+            section.
     """
     own, *stack = (f"{package} {release}" for package, release in versions().items())
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
@@ -100,7 +101,7 @@ def _described(tensors: dict[str, np.ndarray]) -> str:
 
 
 def _generate_example(name: str, exchanges: Exchanges) -> str:
-    """Return Markdown text about the signature `generate`, with an example request."""
+    """Return Markdown text that explains the signature `generate` and shows an example request."""
     inputs, _ = exchanges["generate"]
     request = {
         "inputs": {key: array.tolist() for key, array in inputs.items()},
@@ -114,7 +115,13 @@ def _generate_example(name: str, exchanges: Exchanges) -> str:
 
 
 def _columns_section(columns: Sequence[Column], name: str, exchanges: Exchanges) -> str:
-    """Return Markdown text about the columns of a table, with an example request."""
+    """Return Markdown text that describes the columns of a table and shows an example request.
+
+    Args:
+        columns: All columns of the table.
+        name: Name of the model in the server.
+        exchanges: Requests and answers by signature, as in `write_card`.
+    """
     modeled = modeled_columns(columns)
     rows = ["| column | input | kind | values of the training rows | missing |", "|---" * 5 + "|"]
     for column, tensor in zip(modeled, tensor_names(modeled), strict=True):
@@ -153,7 +160,7 @@ def _columns_section(columns: Sequence[Column], name: str, exchanges: Exchanges)
 
 
 def _values(column: Column) -> str:
-    """Return the range of a column of numbers, or the categories of any other column."""
+    """Return text with the range of a column of numbers, or the categories of any other column."""
     if column.minimum is not None and column.maximum is not None:
         return f"{column.minimum:.10g} … {column.maximum:.10g}"
     more = len(column.categories) - _SHOWN_CATEGORIES
@@ -162,10 +169,9 @@ def _values(column: Column) -> str:
 
 
 def _json_value(value: Any) -> Any:
-    """Return an element of an array as a JSON value.
+    """Convert an element of an array to a text or a number for a JSON request.
 
-    A float32 number becomes the shortest decimal number that identifies it, for instance 0.1 and
-    not 0.10000000149.
+    A float32 number is rounded to its shortest decimal form, such as 0.1, not 0.10000000149.
     """
     if isinstance(value, bytes):
         return value.decode()
@@ -178,12 +184,15 @@ def _url(name: str) -> str:
 
 
 def _in_a_cell(text: str) -> str:
-    """Return a text in a form that is valid in a cell of a Markdown table."""
+    """Escape a text for a cell of a Markdown table, and replace line breaks by spaces."""
     return " ".join(text.replace("|", "\\|").split())
 
 
 def _parts(model: GenerativeModel) -> dict[str, Any]:
-    """Return a short description of each constructor argument of a model."""
+    """Return the content of the section "Model": the class, the size and each argument of a model.
+
+    An argument is an argument of the model's constructor, such as the encoder of a VAE.
+    """
     described: dict[str, Any] = {
         "class": type(model).__name__,
         "parameters": int(model.count_params()),
