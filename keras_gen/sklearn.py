@@ -23,37 +23,38 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     """Detect anomalies with a model of keras_gen, as an estimator of scikit-learn.
 
     The estimator accepts arrays of numbers and `DataFrame`s. Numbers can have any units. NaN means
-    that an entry is missing. If a `DataFrame` has columns that are not numbers, such as text,
-    `data.read_table` infers the kind of each column. Constant columns and identifiers are then
-    ignored.
+    that an entry is missing. If a `DataFrame` has columns that are not numbers, such as text, it is
+    read as a table: `data.read_table` infers the kind of each column. The estimator then ignores
+    constant columns and identifiers.
 
     As in scikit-learn, `score_samples` and `decision_function` are smaller for more anomalous rows.
     `predict` returns −1 for an anomaly, and 1 for any other row. The method `score` of a keras_gen
     model has the opposite sign: it is larger for more anomalous rows.
 
     Args:
-        model: Function that makes the model. The estimator calls `model(features, seed=seed)`.
-            `features` is the number of columns, or, for a table, the description of its columns,
-            such as `table.columns`. The returned model must have an anomaly score, and must be
-            compiled, unless its `fit` compiles it. Default: `AutoencoderEnsemble`. Use
-            `functools.partial` to change its arguments, for instance
+        model: Function that makes the model. The estimator calls `model(features, seed=seed)`. For
+            a table, `features` is the description of its columns, such as `table.columns`. In all
+            other cases, `features` is the number of columns. The returned model must have an
+            anomaly score. It must be compiled, unless its method `fit` compiles it. Default:
+            `AutoencoderEnsemble`. To change an argument of the ensemble, use for instance
             `functools.partial(AutoencoderEnsemble, num_members=16)`.
         contamination: Fraction of the training rows that are anomalies, in (0, 0.5]. The estimator
-            chooses `offset_` so that about this fraction of the training rows has a negative
-            `decision_function`.
+            chooses `offset_` so that `predict` returns −1 for about this fraction of the training
+            rows. Default: 0.1.
         kinds: Dictionary from the name of a column to its kind, as in `data.read_table`. Only for a
             `DataFrame`, which is then read as a table even if all of its columns are numbers.
         unseen: What to do with a category that no training row has. `"error"`, the default, raises
             an error. `"missing"` treats the entry as missing.
-        fit_arguments: Dictionary of arguments of the model's `fit`, such as `{"epochs": 8}`. They
-            are added to the default argument `verbose=0`.
+        fit_arguments: Dictionary of arguments for the model's method `fit`, such as
+            `{"epochs": 8}`. Default: only `verbose=0`, which is also used if the dictionary has no
+            `verbose`.
         random_state: Seed of the model, as in scikit-learn: None, an int, or a
             `numpy.random.RandomState`.
 
     Attributes:
         model_: The fitted keras_gen model. Its threshold is −`offset_`, so that the exported
             function `score` flags the same rows as `predict`.
-        offset_: `decision_function(X)` is `score_samples(X) - offset_`.
+        offset_: Threshold of `score_samples`. A row with a smaller value is an anomaly.
         columns_: The columns of the table, if `X` is read as a table. Otherwise None.
         n_features_in_: Number of columns of `X`.
         feature_names_in_: Names of the columns, if all names of the `DataFrame` are strings.
@@ -90,7 +91,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """Train a new model, and compute `offset_`, the threshold of `score_samples`.
 
         Args:
-            X: Rows `[n, columns]`, an array or a `DataFrame`. They may contain anomalies.
+            X: Rows `[n, columns]`, an array or a `DataFrame`. Some rows may be anomalies.
             y: Ignored.
 
         Returns:
@@ -167,8 +168,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
             X: Rows `[n, columns]`.
 
         Returns:
-            An array `[n, columns]`. For a table, a `DataFrame` with one column per column of the
-            table that is neither constant nor an identifier.
+            An array `[n, columns]`. For a table, a `DataFrame` with the columns of the table,
+            except constants and identifiers.
         """
         check_is_fitted(self)
         rows = self._rows(X)
@@ -184,8 +185,9 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         """Check rows, and return them as the float array that the model receives.
 
         Args:
-            X: Rows that the user passed.
-            reset: Whether these are the rows of `fit`, which define the columns.
+            X: Rows that the user passed, an array or a `DataFrame`.
+            reset: True in `fit`, which stores the number and the names of the columns. False in all
+                other methods, which compare the columns of `X` with the stored ones.
         """
         if self.columns_ is None:
             return np.asarray(
@@ -229,9 +231,9 @@ def _is_table(X: Any) -> bool:
 def _by_batch(function: Callable[..., Any], rows: np.ndarray) -> np.ndarray:
     """Apply a function to rows in batches, and concatenate the results.
 
-    The rounding errors of a matrix product depend on the number of its rows. Therefore all batches
-    have the same size, and copies of the last row fill up the last batch. So the result for a row
-    does not depend on the number of rows.
+    The result for a row does not depend on the number of rows. To achieve this, all batches have
+    the same size, because the rounding errors of a matrix product depend on the size of the batch.
+    Copies of the last row fill up the last batch.
     """
     count = len(rows)
     rows = np.concatenate([rows, np.repeat(rows[-1:], -count % _BATCH, axis=0)])
