@@ -96,7 +96,7 @@ class Version:
     """A version of a model that the server has loaded or tried to load."""
 
     number: int
-    """Version number, which is also the name of the version's folder."""
+    """Version number. It is also the name of the folder that contains the version."""
     state: str
     """`"AVAILABLE"` if the server answers requests for this version. Other states are `"START"`,
     `"LOADING"`, `"UNLOADING"` and `"END"`."""
@@ -122,9 +122,9 @@ class Scored(NamedTuple):
     """Whether each score is above the threshold, bool `[batch]`. None if the model has no
     threshold."""
     per_feature: np.ndarray | None = None
-    """How much each element adds to the score, in the shape of the inputs. For a table, the shape
-    is `[batch, columns]`, in the order of the columns in the model card. None if the loss or the
-    likelihood of the model is not a sum over elements."""
+    """How much each element of the inputs adds to the score, in the shape of the inputs. For a
+    table, the shape is `[batch, columns]`, and the columns have the order of the model card. None
+    if the score is not a sum over elements."""
 
 
 Table: TypeAlias = "pandas.DataFrame | Mapping[str, Iterable[Any]]"
@@ -136,8 +136,8 @@ NaN, None and an empty text are missing entries. Columns that the model does not
 class _Client:
     """Base class of the clients of a TensorFlow Serving server.
 
-    A client has one method per function of a keras_gen model, such as `encode`. The method sends a
-    request to the server, which calls the function.
+    A client has one method for each function that the server offers, such as `encode`. The method
+    sends a request to the server, and returns the answer. A subclass implements the protocol.
 
     Args:
         address: Address of the server.
@@ -173,9 +173,10 @@ class _Client:
         self._signatures: dict[str, Signature] | None = None
 
     def signatures(self) -> dict[str, Signature]:
-        """Return a dictionary of the signatures of the model, the functions that the server offers.
+        """Return a dictionary of the signatures of the model.
 
-        Only the first call sends a request to the server.
+        A signature is a function that the server offers. Only the first call sends a request to the
+        server. Later calls return the stored result.
         """
         if self._signatures is None:
             self._signatures = self._request_signatures()
@@ -206,7 +207,12 @@ class _Client:
     def _checked(
         self, signature: str, inputs: Mapping[str, npt.ArrayLike]
     ) -> dict[str, np.ndarray]:
-        """Check the inputs of a signature, send the request, and return the outputs by name."""
+        """Check the inputs of a signature, send the request, and return the outputs by name.
+
+        Args:
+            signature: Name of the signature.
+            inputs: One array per input of the signature, by name.
+        """
         signatures = self.signatures()
         if signature not in signatures:
             raise ValueError(
@@ -232,7 +238,7 @@ class _Client:
     def reconstruct(
         self, inputs: npt.ArrayLike | Table, condition: npt.ArrayLike | None = None
     ) -> Any:
-        """Reconstruct data.
+        """Reconstruct data: encode the data, and decode the latents.
 
         Args:
             inputs: Data `[batch, *data_shape]`, or the rows of a table.
@@ -240,8 +246,8 @@ class _Client:
 
         Returns:
             The reconstructions. If `inputs` is an array, the result is an array of the same shape.
-            If `inputs` is a table, as a dictionary or a `DataFrame`, the result has the same type.
-            It contains only the columns that the model uses.
+            If `inputs` is a dictionary or a `DataFrame` with the rows of a table, the result has
+            the same type. The result then contains only the columns that the model uses.
         """
         if not _is_table(inputs):
             return self._rows("serving_default", inputs, condition)["reconstructions"]
@@ -253,12 +259,16 @@ class _Client:
     def encode(
         self, inputs: npt.ArrayLike | Table, condition: npt.ArrayLike | None = None
     ) -> dict[str, np.ndarray]:
-        """Encode data `[batch, *data_shape]` or a table, and return the outputs by name.
+        """Encode data, and return the outputs of the encoder by name.
 
         The outputs of a VAE describe the posterior. For a diagonal posterior, they are `mean` and
         `scale`, the standard deviation. For a full-covariance posterior, they are `mean` and
         `scale_tril`, the Cholesky factor of the covariance. For a flow posterior, and for an
         autoencoder, the only output is `latents`.
+
+        Args:
+            inputs: Data `[batch, *data_shape]`, or the rows of a table.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
         """
         return self._rows("encode", inputs, condition)
 
@@ -267,22 +277,33 @@ class _Client:
         return self.predict("decode", latents=latents, **_optional(condition))["outputs"]
 
     def generate(self, seed: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> Generated:
-        """Generate one example per integer of `seed`.
+        """Generate one example per seed.
 
-        The same integer gives the same example in every call. For a conditional model, the label
-        must also be the same.
+        The same seed gives the same example in every call. For a conditional model, the same seed
+        and the same label give the same example.
+
+        Args:
+            seed: Integers `[batch]`.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
+
+        Returns:
+            A `Generated` with the examples `outputs` and their `latents`.
         """
         return Generated(**self.predict("generate", seed=seed, **_optional(condition)))
 
     def generate_columns(
         self, seed: npt.ArrayLike, condition: npt.ArrayLike | None = None
     ) -> dict[str, np.ndarray]:
-        """Generate rows of a table, one row per integer of `seed`.
+        """Generate one row of a table per seed.
+
+        Args:
+            seed: Integers `[batch]`. The same integer gives the same row in every call.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Returns:
-            Dictionary from the name of each output to its values, `[batch]`. An output is a column
-            of the table. The model card lists the name of each output and the name of its column.
-            To get a `DataFrame`, pass the dictionary to `pandas.DataFrame`.
+            Dictionary with the values `[batch]` of each column. Its keys are the names of outputs
+            of the server, such as `body_mass` for the column `body mass`. The model card lists both
+            names. To get a `DataFrame`, pass the dictionary to `pandas.DataFrame`.
         """
         outputs = self.predict("generate_columns", seed=seed, **_optional(condition))
         return {
@@ -297,7 +318,7 @@ class _Client:
         seed: npt.ArrayLike,
         condition: npt.ArrayLike | None = None,
     ) -> Any:
-        """Replace the missing entries of data.
+        """Replace the missing entries of data by estimates from the observed entries.
 
         A missing number is replaced by its mean given the observed entries. A missing category is
         replaced by the most probable category, or in an ordinal column by the median category.
@@ -311,9 +332,9 @@ class _Client:
             condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Returns:
-            The inputs with all missing entries replaced. For a table, the result has the same type
-            as the inputs: a dictionary or a `DataFrame`. The observed entries of a table do not
-            change. Columns that the model does not use do not change either.
+            A copy of the inputs in which all missing entries are replaced. For a table, the result
+            has the same type as the inputs: a dictionary or a `DataFrame`. The observed entries of
+            a table do not change. Columns that the model does not use do not change either.
         """
         is_table = _is_table(inputs)
         columns = _lists(inputs) if is_table else {}
@@ -350,8 +371,15 @@ class _Client:
     ) -> dict[str, np.ndarray]:
         """Send an array or a table to a signature of the model, and return the outputs by name.
 
-        A signature is a function that the server offers. An array is sent to `signature` itself. A
-        table is sent to the signature with the suffix `_columns`, which has one input per column.
+        A signature is a function that the server offers. An array is sent to the signature itself.
+        A table is sent to another signature, whose name has the suffix `_columns`. It has one input
+        per column.
+
+        Args:
+            signature: Name of the signature, such as `"encode"`.
+            inputs: Data `[batch, *data_shape]`, or the rows of a table.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
+            **others: Further inputs of the signature by name, such as `seed`.
         """
         others |= _optional(condition)
         if not _is_table(inputs):
@@ -365,14 +393,19 @@ class _Client:
         return self._checked(signature, arrays)
 
     def _names(self, signature: str, table: Any) -> dict[str, str]:
-        """Find the table column to send to each input of a signature, a function on the server.
+        """Find the column of a table that belongs to each input of a signature.
+
+        Args:
+            signature: Name of the signature, a function that the server offers. It has one input
+                per column that the model uses.
+            table: The rows that the user sends, as a dictionary or a `DataFrame`.
 
         Returns:
             Dictionary from the name of each input to the name of its column.
 
         Raises:
-            ValueError: If the server does not have the signature, or if a column is missing. If it
-                is not clear which of several columns to use for an input.
+            ValueError: If the server does not have the signature, or if an input has no column.
+                Also if several columns fit the same input.
         """
         signatures = self.signatures()
         if signature not in signatures:
@@ -429,7 +462,7 @@ class RESTClient(_Client):
 
     @property
     def url(self) -> str:
-        """URL of the model, or of the version that `version` or `label` chooses."""
+        """URL of the model. If `version` or `label` is given, the URL of this version."""
         url = f"{self.address.rstrip('/')}/v1/models/{urllib.parse.quote(self.model, safe='')}"
         if self.version is not None:
             return f"{url}/versions/{self.version}"
@@ -606,7 +639,7 @@ class GRPCClient(_Client):
         return prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def _address(self, request: Any) -> Any:
-        """Return `request`, with the name and the version or label of the model written into it."""
+        """Write the name of the model, and its version or label, into a request, and return it."""
         request.model_spec.name = self.model
         if self.version is not None:
             request.model_spec.version.value = self.version
@@ -631,7 +664,7 @@ class GRPCClient(_Client):
 
 @contextlib.contextmanager
 def _understood(address: str) -> Iterator[None]:
-    """Raise a `ServingError` if a `with` block cannot read the answer of a server.
+    """Raise a `ServingError` if the code in a `with` block cannot read the answer of a server.
 
     Args:
         address: Address of the server, for the error message.
@@ -648,10 +681,11 @@ def _understood(address: str) -> Iterator[None]:
 
 
 def _readable(message: str) -> str:
-    """Return the part of an error text that a user can understand.
+    """Return the part of a server's error text that a user can understand.
 
-    If the text contains a message that keras_gen marked, as in the module `keras_gen._errors`, only
-    this message is returned. Otherwise, the whole text is returned.
+    The text can contain a message of keras_gen between invisible characters, the marks of
+    `keras_gen._errors.mark`. In this case, the function returns only this message. Otherwise, it
+    returns the whole text.
     """
     found = _MARKED.search(message)
     if found is None:
@@ -664,7 +698,16 @@ def _readable(message: str) -> str:
 def _checked_outputs(
     values: dict[str, np.ndarray], outputs: dict[str, Tensor], rows: int
 ) -> dict[str, np.ndarray]:
-    """Return the arrays of an answer, or raise a `ValueError` if a shape or dtype is wrong."""
+    """Check the dtypes and shapes of the arrays in a server's answer, and return the arrays.
+
+    Args:
+        values: The arrays by name.
+        outputs: Expected dtype and shape of each array by name.
+        rows: Expected number of rows of each array.
+
+    Raises:
+        ValueError: If a dtype or a shape is wrong.
+    """
     for name, tensor in outputs.items():
         expected = (rows, *tensor.shape[1:])
         value = values[name]
@@ -693,7 +736,7 @@ def _tensors_of(infos: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _tensors_of_message(infos: Any) -> dict[str, Tensor]:
-    """Return `{name: Tensor}` for the inputs or outputs in the protobuf metadata of a signature."""
+    """Convert the server's protobuf description of inputs or outputs to `Tensor`s by name."""
     import tensorflow as tf
 
     tensors = {}
@@ -743,9 +786,10 @@ def _is_missing(value: Any) -> bool:
 
 
 def _table_like(table: Any, columns: Mapping[str, list[Any]], keep_others: bool = False) -> Any:
-    """Convert `columns` to a `DataFrame` if `table` is a `DataFrame`, otherwise to a dictionary.
+    """Convert new columns to the type of the table that the user sent.
 
-    The `DataFrame` has the index and, where possible, the dtypes of `table`.
+    The type is a dictionary or a `DataFrame`. A `DataFrame` gets the index of the user's table, and
+    also its dtypes, if the new values can be converted to them.
 
     Args:
         table: The rows that the user sent, as a dictionary or a `DataFrame`.
@@ -770,7 +814,10 @@ def _table_like(table: Any, columns: Mapping[str, list[Any]], keep_others: bool 
 
 
 def _filled(values: list[Any], imputed: list[Any]) -> list[Any]:
-    """Return the entries of a column, with an imputed value in place of each None."""
+    """Return the entries of a column, with an imputed value in place of each None.
+
+    If the column contains bools, the imputed texts "True" and "False" become bools.
+    """
     observed = [value for value in values if value is not None]
     if observed and all(isinstance(value, (bool, np.bool_)) for value in observed):
         imputed = [{"True": True, "False": False}.get(value, value) for value in imputed]
@@ -822,12 +869,13 @@ def _column_as_array(name: str, values: list[Any], dtype: str) -> np.ndarray:
 
 
 def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
-    """Find the table column to send to each input of a function on the server.
+    """Find the column of a table that belongs to each input of a signature.
 
-    The export changed some names of columns to names that TensorFlow allows for inputs. For
-    instance, `body mass` became `body_mass`. The function applies the same changes to the names of
-    the columns, and compares the results with the names of the inputs. If a column has exactly the
-    name of an input, no other column is used for this input.
+    A signature is a function that the server offers. The name of an input can differ from the name
+    of its column, because TensorFlow does not allow all characters. For instance, the column
+    `body mass` belongs to the input `body_mass`. The function `_may_be_named` compares the names.
+    A column with exactly the name of an input belongs to this input. If another column also fits
+    this input, and fits no other input, the function raises an error.
 
     Args:
         tensors: Names of the inputs.
@@ -837,8 +885,7 @@ def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
         Dictionary from the name of each input to the name of its column.
 
     Raises:
-        ValueError: If an input has no column, or if it is not clear which of several columns to use
-            for an input.
+        ValueError: If an input has no column, or if several columns fit the same input.
     """
     others = [column for column in columns if column not in tensors]
     matches = {
@@ -868,11 +915,15 @@ def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
 
 
 def _may_be_named(column: str, tensor: str) -> bool:
-    """Return whether a column named `column` may have the tensor name `tensor` in a SavedModel.
+    """Return whether the export of a model may have named the input of a column `tensor`.
 
-    For the name of a tensor, the export replaces all characters of the column name except ASCII
-    letters, digits, `_`, `.` and `-` by `_`. It may also append `_`, and put the word "column"
-    before the name.
+    The export makes the name of an input from the name of the column. It replaces all characters
+    except ASCII letters, digits, `_`, `.` and `-` by `_`. It may put the word "column" before the
+    name, and it may append `_`.
+
+    Args:
+        column: Name of a column, such as `"body mass"`.
+        tensor: Name of an input, such as `"body_mass"`.
     """
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", column)
     name = name if re.match(r"[A-Za-z0-9]", name) else f"column{name}"
@@ -882,7 +933,7 @@ def _may_be_named(column: str, tensor: str) -> bool:
 def _as_array(
     name: str, values: npt.ArrayLike, tensor: Tensor, missing: bool = False
 ) -> np.ndarray:
-    """Check values for an input of the server, and convert them to an array of its dtype.
+    """Check the values for one input of the server, and convert them to the dtype of this input.
 
     Args:
         name: Name of the input, for error messages.
@@ -891,8 +942,8 @@ def _as_array(
         missing: Whether NaN is allowed, as a missing entry. Default: False.
 
     Raises:
-        ValueError: If the shape is wrong, if the dtype cannot be converted (such as text instead of
-            numbers), or if a value is infinite or a NaN that is not allowed.
+        ValueError: If the shape or the dtype is wrong, such as text instead of numbers. If a value
+            is infinite. If a value is NaN, but `missing` is False.
     """
     is_bytes = tensor.dtype == "object"
     array = np.asarray(values, object if is_bytes else None)
@@ -935,7 +986,7 @@ def _has_kind(array: np.ndarray, dtype: str) -> bool:
 
 
 def _to_json(array: np.ndarray) -> list[Any]:
-    """Return an array as nested lists. Bytes are encoded in base64."""
+    """Convert an array to nested lists for a JSON request. Bytes are encoded in base64."""
     if array.dtype == object:
         return [{"b64": base64.b64encode(value).decode()} for value in array]
     values: list[Any] = array.tolist()
@@ -943,10 +994,14 @@ def _to_json(array: np.ndarray) -> list[Any]:
 
 
 def _from_json(values: Any, tensor: Tensor) -> np.ndarray:
-    """Convert an output of the model from the JSON answer of a server to an array.
+    """Convert one output in the JSON answer of a server to an array.
 
-    Text becomes `bytes`. In the answer, text is encoded in base64 only if the name of the output
-    ends in `_bytes`.
+    Text becomes `bytes`. If the name of the output ends in `_bytes`, the server has encoded the
+    text in base64, and the function decodes it.
+
+    Args:
+        values: The output as nested lists.
+        tensor: Dtype and shape of the output.
     """
     if tensor.dtype == "object":
         return np.array(
