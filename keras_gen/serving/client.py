@@ -372,8 +372,8 @@ class _Client:
         """Send an array or a table to a signature of the model, and return the outputs by name.
 
         A signature is a function that the server offers. An array is sent to the signature itself.
-        A table is sent to another signature, whose name has the suffix `_columns`. It has one input
-        per column.
+        A table is sent to the signature of the same name with the suffix `_columns`, which has one
+        input per column.
 
         Args:
             signature: Name of the signature, such as `"encode"`.
