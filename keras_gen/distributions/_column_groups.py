@@ -393,11 +393,11 @@ class DiscretizedLogisticMixtures(Mixtures):
     def log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
         """Return log P(x) of each count in `x`, in the shape of `x`.
 
-        The docstring of this class assigns an interval to each count x. For a component with
-        location l and scale s, let a = (log(x + 1/2) − l) / s and b = (log(x + 3/2) − l) / s. The
-        component gives the interval the probability sigmoid(b) − sigmoid(a). In float32, this
-        difference could be rounded to 0. Therefore the method computes the product
-        sigmoid(b) sigmoid(−a) (1 − e^(a − b)), which equals the difference.
+        For a mixture component with location l and scale s, let a = (log(x + 1/2) − l) / s and
+        b = (log(x + 3/2) − l) / s. The probability of x > 0 is sigmoid(b) − sigmoid(a). In float32,
+        this difference could be rounded to 0. Therefore the method computes the product
+        sigmoid(b) sigmoid(−a) (1 − e^(a − b)), which equals the difference. The probability of
+        x = 0 is sigmoid(b).
         """
         components = distribution.components_distribution
         x = x[..., None]
@@ -483,8 +483,8 @@ class _Components:
 def _ends(column: Column) -> tuple[float, float]:
     """Return the first and the last initial location of the mixture components of a column.
 
-    They are the smallest and the largest entry of the training rows, transformed: A count x becomes
-    log(1 + x). Real numbers, and the logarithms of positive numbers, are standardized. If
+    They are computed from the smallest and the largest entry of the training rows. A count x
+    becomes log(1 + x). Real numbers, and the logarithms of positive numbers, are standardized. If
     `column.minimum` or `column.maximum` is None, the function uses the mean minus or plus three
     standard deviations instead.
     """
@@ -612,11 +612,11 @@ class OrderedLogistics(Categoricals):
     def distribution(self, parameters: tf.Tensor) -> Distribution:
         """Return the distribution of the indices of the categories.
 
-        μ is the decoder's output, and c_0 < … < c_(K−2) are the cutpoints. Let a = μ − c_(k−1) and
-        b = μ − c_k. The probability of category k is sigmoid(a) − sigmoid(b). For k = 0, the first
-        term is 1. For k = K − 1, the second term is 0. In float32, the difference could be rounded
-        to 0. Therefore the method computes the product sigmoid(a) sigmoid(−b) (1 − e^(b − a)),
-        which equals the difference.
+        μ is the decoder's output, K is the number of categories, and c_0 < … < c_(K−2) are the
+        cutpoints. Let a = μ − c_(k−1) and b = μ − c_k. The probability of category k is
+        sigmoid(a) − sigmoid(b). For k = 0, the first term is 1. For k = K − 1, the second term is
+        0. In float32, the difference could be rounded to 0. Therefore the method computes the
+        product sigmoid(a) sigmoid(−b) (1 − e^(b − a)), which equals the difference.
         """
         from tensorflow_probability import distributions as tfd
 
