@@ -75,22 +75,22 @@ class AnomalyDetector(GenerativeModel):
           have a score above the threshold.
         * `false_alarm_rate`: A new example that is not an anomaly has a score above the threshold
           with a probability of at most `false_alarm_rate`. The data `x` must not contain anomalies.
-          The guarantee needs independent examples of one distribution, or more generally
-          exchangeable examples. The guarantee holds for each number n of examples. The probability
-          is an average over the possible data `x`. For one `x`, the rate can be higher or lower.
-          The threshold is the ⌈(n + 1)(1 − `false_alarm_rate`)⌉-th smallest of the n scores of `x`.
-          Such a threshold is called conformal (Laxhammar and Falkman 2010; Bates et al. 2023,
-          arXiv:2104.08279).
+          The guarantee holds for each number n of examples in `x`, if these and the new example are
+          independent samples of one distribution, or at least exchangeable. It holds on average
+          over the choice of `x`. For one `x`, the rate can be higher or lower. The threshold is the
+          ⌈(n + 1)(1 − `false_alarm_rate`)⌉-th smallest of the n scores. Such a threshold is called
+          conformal (Laxhammar and Falkman 2010; Bates et al. 2023, arXiv:2104.08279).
         * `anomalies`: Labels say which examples of `x` are anomalies. The threshold maximizes the
           F1 score on `x`. If you pass both costs, the threshold minimizes the total cost on `x`
-          instead. The fraction of anomalies in `x` must be the same as in new data. If several
+          instead. The fraction of anomalies in `x` should be the same as in new data. If several
           thresholds are equally good, the highest is used. The threshold is halfway between two
           scores of `x`, or slightly below the lowest score, or equal to the highest score.
 
         If you choose none of the three, `quantile` is 0.99. A score that is NaN counts as infinite.
         The `.keras` file contains the threshold. If the model has a threshold when it is exported,
         the exported function `score` also returns `anomaly`, the result of `is_anomaly`. If you
-        compile an autoencoder with another loss later, the threshold is removed.
+        later compile an autoencoder with another loss, its scores change, and the threshold is
+        removed.
 
         Args:
             x: An array, or a `tf.data.Dataset` of batches. For a conditional model, a batch of a
@@ -214,15 +214,19 @@ class AnomalyDetector(GenerativeModel):
         return self.exceeds(self.score(x, *self._condition_arguments(condition)))
 
     def exceeds(self, score: tf.Tensor) -> tf.Tensor:
-        """Return whether each score is above the threshold. A NaN counts as above."""
+        """Return whether each score is above the threshold. True for a score that is NaN."""
         return ~(score <= self.threshold)
 
     def score_functions(self, x: TensorLike, condition: TensorLike | None = None) -> ScoreFunctions:
         """Return two functions without arguments, which compute the scores of `x`.
 
         The first function returns the result of `score(x)`. The second function returns the result
-        of `score_per_feature(x)`. A subclass can override this method so that both functions share
-        work, such as a reconstruction.
+        of `score_per_feature(x)`. A subclass can override this method, so that both functions use
+        the same reconstruction instead of computing it twice.
+
+        Args:
+            x: Data `[batch, *data_shape]`.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
         """
         labels = self._condition_arguments(condition, x)
         return (
@@ -240,8 +244,8 @@ class AnomalyDetector(GenerativeModel):
             condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Returns:
-            `(score, per_feature)`. If the score is not a sum over the elements, so that
-            `score_per_feature` raises a `ValueError`, `per_feature` is None.
+            `(score, per_feature)`. If `score_per_feature` raises a `ValueError`, because the score
+            is not a sum over the elements of an example, `per_feature` is None.
 
         Raises:
             ValueError: If an argument is invalid, as in `score`.
@@ -267,12 +271,19 @@ class AnomalyDetector(GenerativeModel):
         An example with an invalid value, such as NaN, gets an infinite score. Such an example does
         not change the scores of other examples in the batch.
 
+        Args:
+            inputs: Data `[batch, *data_shape]`.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
+
         Returns:
-            A dictionary with up to three keys. `score` has the shape `[batch]`. `per_feature` has
-            the shape of `inputs`. For an example with an invalid value, `per_feature` is infinite
-            where a value is invalid, and 0 elsewhere. `per_feature` is omitted if the model's
-            method `score_per_feature` raises a `ValueError`. `anomaly` is a bool `[batch]`. If the
-            model has no threshold, `anomaly` is omitted.
+            A dictionary with up to three keys.
+
+            * `score`: The anomaly scores, `[batch]`.
+            * `per_feature`: How much each element adds to the score, in the shape of `inputs`. For
+              an example with invalid values, the result is infinite for each invalid value, and 0
+              elsewhere. If `score_per_feature` raises a `ValueError`, this key is omitted.
+            * `anomaly`: Whether each score is above the threshold, bool `[batch]`. If the model has
+              no threshold, this key is omitted.
         """
         valid = self.data_check.valid(inputs)
         valid_rows = tf.reduce_all(valid, axis=tf.range(1, tf.rank(valid)), keepdims=True)
@@ -290,7 +301,7 @@ class AnomalyDetector(GenerativeModel):
 
 
 def _batches(x: Examples, condition: TensorLike | None) -> Iterator[Any]:
-    """Yield batches of `x`. With labels, yield pairs of a batch and the labels of this batch."""
+    """Yield batches of `x`. If `condition` is given, yield pairs (batch, labels of the batch)."""
     if isinstance(x, tf.data.Dataset):
         yield from x
         return
@@ -317,7 +328,19 @@ def _check_fraction(name: str, value: Any, example: float) -> None:
 def _checked_costs(
     false_alarm_cost: float | None, miss_cost: float | None, labelled: bool
 ) -> tuple[float, float] | None:
-    """Check the two cost arguments of `calibrate`. Return both, or None if neither is given."""
+    """Check the two cost arguments of `calibrate`, and return both as floats.
+
+    If neither cost is given, return None.
+
+    Args:
+        false_alarm_cost: The argument `false_alarm_cost` of `calibrate`.
+        miss_cost: The argument `miss_cost` of `calibrate`.
+        labelled: Whether the argument `anomalies` of `calibrate` is given.
+
+    Raises:
+        ValueError: If only one cost is given, if a cost is invalid, or if both are 0. Also if a
+            cost is given without `anomalies`.
+    """
     if false_alarm_cost is None and miss_cost is None:
         return None
     received = f"Received: false_alarm_cost={false_alarm_cost!r}, miss_cost={miss_cost!r}"
@@ -368,10 +391,17 @@ def _checked_labels(anomalies: TensorLike, number: int) -> np.ndarray:
 def _conformal_threshold(scores: np.ndarray, false_alarm_rate: float) -> float:
     """Return a threshold that a new score exceeds with at most the probability `false_alarm_rate`.
 
-    The threshold is the ⌈(n + 1)(1 − `false_alarm_rate`)⌉-th smallest of the n scores. If there are
-    no ties, the rank of a new score among n + 1 exchangeable scores is uniform. Therefore the new
-    score exceeds the k-th smallest of the other n scores with probability (n + 1 − k) / (n + 1).
-    Ties make this probability smaller.
+    The threshold is the k-th smallest of the n scores, where k = ⌈(n + 1)(1 − `false_alarm_rate`)⌉.
+    If there are no ties, the rank of a new score among n + 1 exchangeable scores is uniform.
+    Therefore the new score exceeds the k-th smallest of the other n scores with the probability
+    (n + 1 − k) / (n + 1). Ties make this probability smaller.
+
+    Args:
+        scores: Anomaly scores `[n]` of examples that are not anomalies.
+        false_alarm_rate: Largest allowed probability, between 0 and 1.
+
+    Raises:
+        ValueError: If there are too few scores for this rate.
     """
     # A fraction has no rounding errors, so that 0.29 of 100 is 29.
     rate = fractions.Fraction(str(float(false_alarm_rate)))
@@ -388,13 +418,15 @@ def _conformal_threshold(scores: np.ndarray, false_alarm_rate: float) -> float:
 def _best_threshold(
     scores: np.ndarray, anomalies: np.ndarray, costs: tuple[float, float] | None
 ) -> float:
-    """Return the highest threshold with the largest F1 score, or with the smallest cost.
+    """Return the threshold with the largest F1 score, or with the smallest total cost.
+
+    If several thresholds are equally good, the highest of them is returned.
 
     Args:
         scores: Anomaly scores `[n]` without NaN, float32.
         anomalies: Bool `[n]`, True for each anomaly.
-        costs: The cost of a false alarm and the cost of a missed anomaly. If None, the F1 score
-            decides.
+        costs: The cost of a false alarm and the cost of a missed anomaly. If `costs` is None, the
+            F1 score is maximized. Otherwise, the total cost is minimized.
     """
     values = np.unique(scores)
     with np.errstate(over="ignore", invalid="ignore"):
