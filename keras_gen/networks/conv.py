@@ -33,9 +33,10 @@ def conv_encoder(
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`.
         output_shape: Output shape for one example, for instance `(posterior.parameter_size,)`.
-        filters: Number of output channels of each convolution. Default: numbers that depend on the
-            size of the image. Then the last convolution outputs at most 7×7 positions. For 28×28
-            pixels, the default is `(32, 64)`.
+        filters: Number of output channels of each convolution. By default, the number of
+            convolutions and their channels depend on the size of the image. The last convolution
+            then outputs at most 49 positions, such as 7×7. For 28×28 pixels, the default is
+            `(32, 64)`.
         activation: Activation of the convolutions. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
@@ -74,7 +75,7 @@ def conv_decoder(
 ) -> keras.Model:
     """Build a convolutional decoder: a dense layer, then 3×3 transposed convolutions of stride 2.
 
-    Each transposed convolution doubles the height and width. Then the network crops the result to
+    Each transposed convolution doubles the height and width. Then the network crops the features to
     the height and width of `output_shape`. Finally, a 3×3 convolution of stride 1 computes the
     output.
 
@@ -82,9 +83,10 @@ def conv_decoder(
         input_shape: Shape of the latents of one example, for instance `(8,)`.
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
-        filters: Number of input channels of each transposed convolution. Default: numbers that
-            depend on the size of the image. Then the input of the first transposed convolution has
-            at most 7×7 positions. For 28×28 pixels, the default is `(64, 32)`.
+        filters: Number of input channels of each transposed convolution. By default, the number of
+            transposed convolutions and their channels depend on the size of the image. The input of
+            the first one then has at most 49 positions, such as 7×7. For 28×28 pixels, the default
+            is `(64, 32)`.
         activation: Activation of the hidden layers. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         output_activation: Activation of the output. Default: none.
