@@ -104,6 +104,31 @@ def one_step_function(
     return train_function
 
 
+def replace_layer(owner: keras.layers.Layer, name: str, layer: keras.layers.Layer) -> None:
+    """Set an attribute of a model or layer to a layer, and forget the layer that it had before.
+
+    Without this function, Keras would still save the earlier layer with the model.
+
+    Args:
+        owner: The model or layer.
+        name: Name of the attribute.
+        layer: The new layer.
+
+    Raises:
+        ValueError: If the installed version of Keras cannot forget the earlier layer.
+    """
+    before = getattr(owner, name)
+    if before is not None and before is not layer:
+        tracker = getattr(owner, "_tracker", None)
+        if not hasattr(tracker, "untrack"):
+            raise ValueError(
+                f"`{name}` of {owner.name} must be set in its constructor with this version of "
+                f"Keras ({keras.__version__}). Received: {layer!r} in place of {before!r}."
+            )
+        tracker.untrack(before)
+    setattr(owner, name, layer)
+
+
 def saves_hdf5() -> bool:
     """Return whether Keras is currently saving a model in its old HDF5 format.
 

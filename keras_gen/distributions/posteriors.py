@@ -284,19 +284,14 @@ class AutoregressiveNetwork(keras.layers.Layer):
 
     def __init__(self, event_size: int, hidden_size: int, context_size: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        degrees = np.arange(1, event_size + 1)
-        hidden_degrees = np.arange(hidden_size) % max(event_size - 1, 1) + min(1, event_size - 1)
-        self.hidden_layer = MaskedDense(degrees[:, None] <= hidden_degrees, dtype="float32")
+        hidden_mask, output_mask = autoregressive_masks(event_size, hidden_size)
+        self.hidden_layer = MaskedDense(hidden_mask, dtype="float32")
         self.context_layer = keras.layers.Dense(
             hidden_size,
             bias_initializer=keras.initializers.RandomUniform(-1.0, 1.0),
             dtype="float32",
         )
-        self.output_layer = MaskedDense(
-            hidden_degrees[:, None] < np.tile(degrees, 2),
-            kernel_initializer="zeros",
-            dtype="float32",
-        )
+        self.output_layer = MaskedDense(output_mask, kernel_initializer="zeros", dtype="float32")
         self.hidden_layer.build((None, event_size))
         self.context_layer.build((None, context_size))
         self.output_layer.build((None, hidden_size))
@@ -332,6 +327,25 @@ class AutoregressiveNetwork(keras.layers.Layer):
         hidden = tf.tanh(self.hidden_layer(z) + from_context)
         shift, log_scale = tf.split(self.output_layer(hidden), 2, axis=-1)
         return shift, 3 * tf.tanh(log_scale / 3)  # s is bounded, exp(−s) stays finite
+
+
+def autoregressive_masks(event_size: int, hidden_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the masks of a network with one hidden layer that is autoregressive.
+
+    The network outputs two numbers per latent z_i. They depend only on z_1 … z_{i−1} if the kernels
+    of the network are multiplied by the masks (Germain et al. 2015, arXiv:1502.03509).
+
+    Args:
+        event_size: Number of latents, n.
+        hidden_size: Number of units of the hidden layer.
+
+    Returns:
+        The mask of the hidden layer, `[n, hidden_size]`, and the mask of the output layer,
+        `[hidden_size, 2n]`. The first n outputs are the first numbers of all latents.
+    """
+    degrees = np.arange(1, event_size + 1)
+    hidden_degrees = np.arange(hidden_size) % max(event_size - 1, 1) + min(1, event_size - 1)
+    return degrees[:, None] <= hidden_degrees, hidden_degrees[:, None] < np.tile(degrees, 2)
 
 
 class MaskedDense(keras.layers.Dense):
