@@ -1194,3 +1194,60 @@ def test_the_number_of_categories_of_each_kind(kind, numbers):
         else:
             with pytest.raises(ValueError, match=f"Received: {number} values"):
                 Column("x", kind, tuple("abcd"[:number]))
+
+
+def repeated(values, times):
+    return np.repeat(values, times)
+
+
+RNG = np.random.default_rng(0)
+TEN = np.arange(10) * 3 - 5  # some are negative, and no number follows the one before
+YEARS = 1950 + 2 * RNG.permutation(40)
+LIMITS = {
+    "10 numbers, each 5 times": (repeated(TEN, 5), "category"),
+    "10 numbers, each 5 times but one": (repeated(TEN, 5)[:-1], "real"),
+    "11 numbers, each 5 times": (repeated(np.append(TEN, 50), 5), "real"),
+    "32 years, each 100 times": (repeated(YEARS[:32], 100), "category"),
+    "32 years, each 100 times but one": (repeated(YEARS[:32], 100)[:-1], "positive"),
+    "33 years, each 100 times": (repeated(YEARS[:33], 100), "positive"),
+    "0 and a small variance": ([0, 1, 2, 2, 2, 2, 3, 1, 2, 3], "count"),
+    "99 and larger numbers": ([99, 500, *range(501, 540, 3)], "count"),
+    "100 and larger numbers": ([100, 500, *range(501, 540, 3)], "positive"),
+    "variance equal to the mean": ([8, 16, 16, 16, 16, 16, 16, 24], "count"),
+    "variance below the mean": ([4, 6, 8], "positive"),
+    "1,000 texts, each twice": ([f"t{i % 1000}" for i in range(2000)], "category"),
+    "1,001 texts, each twice": ([f"t{i % 1001}" for i in range(2002)], "identifier"),
+    "11 texts in 22 rows": ([f"t{i % 11}" for i in range(22)], "category"),
+    "11 texts in 21 rows": ([f"t{i % 11}" for i in range(21)], "identifier"),
+    "10 texts in 10 rows": ([f"t{i}" for i in range(10)], "category"),
+    "10 row numbers from 0": (range(10), "identifier"),
+    "10 row numbers from 1": (range(1, 11), "identifier"),
+    "9 row numbers": (range(9), "count"),
+    "numbers from 2": (range(2, 14), "count"),
+    "numbers with a gap": ([*range(9), 10], "count"),
+    "numbers in another order": ([0, 2, 1, *range(3, 10)], "count"),
+    "half of the texts are dates": ([*["2020-01-02", "2020-01-03"] * 3, *"abab"], "category"),
+}
+
+
+@pytest.mark.parametrize(("values", "kind"), LIMITS.values(), ids=LIMITS)
+def test_the_rules_for_kinds_hold_at_their_limits(values, kind):
+    """The docstring of `read_table` has these rules. The other column only makes a table of it."""
+    values = list(values)
+    other = RNG.normal(size=len(values))
+    table = read(pandas.DataFrame({"a": values, "other": other}))
+    assert table.columns[0].kind == kind
+
+
+@pytest.mark.parametrize(("largest", "number"), [(999, 1000), (1000, 3)])
+def test_whole_numbers_below_1000_are_labels_as_they_are(largest, number):
+    table = read(pandas.DataFrame({"a": FIVE, "y": [0, 5, largest, 5, 0]}), label="y")
+    assert len(table.class_names) == number
+    expected = [0, 5, largest, 5, 0] if number == 1000 else [0, 1, 2, 1, 0]
+    np.testing.assert_array_equal(in_order(table, table.labels), expected)
+
+
+@pytest.mark.parametrize(("smallest", "decimals"), [(1.0, 0), (0.1, 1), (1e-6, 6), (1e-7, None)])
+def test_decimal_places_are_counted_up_to_six(smallest, decimals):
+    column = read(pandas.DataFrame({"a": [-2.0, 3.0, smallest]})).columns[0]
+    assert column.decimals == decimals
