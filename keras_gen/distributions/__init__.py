@@ -6,7 +6,7 @@ import TFP only inside the functions that need TFP.
 """
 
 from keras_gen.distributions.columns import Columns
-from keras_gen.distributions.densities import FittedMixture
+from keras_gen.distributions.densities import FittedDensity, FittedFlow, FittedMixture
 from keras_gen.distributions.divergence import (
     CrossCheck,
     KLDivergence,
@@ -36,6 +36,7 @@ from keras_gen.distributions.priors import (
     StandardNormal,
     VampPrior,
 )
+from keras_gen.distributions.transformer import TransformerPrior
 
 __all__ = [
     "Bernoulli",
@@ -46,6 +47,8 @@ __all__ = [
     "CrossCheck",
     "DiagonalNormal",
     "DiscretizedLogisticMixture",
+    "FittedDensity",
+    "FittedFlow",
     "FittedMixture",
     "FullCovarianceNormal",
     "InverseAutoregressiveNormal",
@@ -57,6 +60,7 @@ __all__ = [
     "Posterior",
     "Prior",
     "StandardNormal",
+    "TransformerPrior",
     "VampPrior",
     "closed_form_kl",
     "cross_check",

@@ -5,9 +5,15 @@ you build yourself with Keras, if their input and output have the required shape
 """
 
 from keras_gen.networks.columns import ColumnFeatures, MissingAsZero
-from keras_gen.networks.conv import conv_decoder, conv_encoder
+from keras_gen.networks.conv import (
+    conv_decoder,
+    conv_encoder,
+    conv_grid_decoder,
+    conv_grid_encoder,
+)
 from keras_gen.networks.dcgan import dcgan_discriminator, dcgan_generator
 from keras_gen.networks.mlp import mlp
+from keras_gen.networks.quantizer import Quantized, VectorQuantizer
 from keras_gen.networks.residual import (
     residual_decoder,
     residual_discriminator,
@@ -18,8 +24,12 @@ from keras_gen.networks.residual import (
 __all__ = [
     "ColumnFeatures",
     "MissingAsZero",
+    "Quantized",
+    "VectorQuantizer",
     "conv_decoder",
     "conv_encoder",
+    "conv_grid_decoder",
+    "conv_grid_encoder",
     "dcgan_discriminator",
     "dcgan_generator",
     "mlp",

@@ -38,8 +38,8 @@ def num_classes_of(network: keras.Model) -> int | None:
     """Return the number of classes of the labels that a network takes as an input.
 
     Returns:
-        None if the network has no input for labels. Otherwise, the number of vectors in the first
-        embedding layer. If the network has no embedding layer, `UNKNOWN_NUMBER`.
+        The number of vectors in the first embedding layer. If the network has an input for labels
+        but no embedding layer, `UNKNOWN_NUMBER`. If it has no input for labels, None.
     """
     if condition_index(network) is None:
         return None
@@ -179,9 +179,10 @@ def _check_fixed(
 
 
 def _check_floats(argument: str, network: keras.layers.Layer) -> None:
-    """Raise a `ValueError` if an input of a network, other than labels, has an integer dtype.
+    """Raise a `ValueError` if the input for the data has an integer dtype.
 
-    Keras casts the data to the dtype of the input. With an integer dtype, it would round the data.
+    Keras casts the data to the dtype of the input. An integer dtype would round the data. The input
+    for labels is not checked.
     """
     condition = condition_index(network)
     for index, tensor in enumerate(getattr(network, "inputs", None) or []):
@@ -290,9 +291,9 @@ _WITHOUT_EFFECT_ON_RANGE = (
 def last_activation(network: keras.layers.Layer) -> str | None:
     """Return the name of the last activation of a network.
 
-    Layers that only move, copy or average values, such as `Reshape`, are ignored. A linear
-    activation as a layer of its own is also ignored, because it is only used to cast values to
-    float32 under mixed precision.
+    Layers that only move, copy or average values, such as `Reshape`, are ignored. A separate layer
+    with a linear activation is also ignored. Such a layer is only used to cast values to float32
+    under mixed precision.
 
     Returns:
         The name of a Keras activation, such as `"sigmoid"`. If the last layer with weights has no
