@@ -197,7 +197,7 @@ class CsvFile:
         return found[1] if found else None
 
     def _fields(self, lines: Iterable[str], strict: bool = False) -> Any:
-        """Return an iterator over the records, which yields the fields of each record."""
+        """Split lines into fields. Return an iterator that yields the fields of each record."""
         if self.separator == _WHITESPACE:
             return _FieldsBetweenSpaces(lines)
         return csv.reader(
@@ -510,7 +510,7 @@ class CsvFile:
     def records(
         self, lines: Iterable[str], before: int | None = None
     ) -> Iterator[tuple[int, list[str]]]:
-        """Yield `(line, fields)` for each record.
+        """Yield `(line, fields)` for each record. A record is one row of the file.
 
         `line` is the number of the line in which the record starts. The first line of the file has
         the number 1.
@@ -611,7 +611,10 @@ class CsvFile:
         return converted
 
     def _unclear_thousands(self, name: str, value: str, row: int) -> ValueError:
-        """Return an error about a number such as `1,234`."""
+        """Return the error for a number such as `1,234`, whose comma has two possible meanings.
+
+        The comma can be the decimal sign, or it can separate thousands.
+        """
         return ValueError(
             f"Expected numbers with a clear decimal sign in the column {name!r} of {self.path}. "
             f"Received: {value!r} in {self.place(row)}, which can be {value} thousands or a number "
@@ -682,7 +685,10 @@ def _all_numbers(values: Sequence[str], decimal: str) -> np.ndarray | None:
 
 
 class _FieldsBetweenSpaces:
-    """Iterator that splits each line at spaces. It can replace a `csv.reader`."""
+    """Iterator that splits each line at whitespace, and yields the list of its fields.
+
+    The class replaces `csv.reader` for files whose separator is whitespace.
+    """
 
     def __init__(self, lines: Iterable[str]) -> None:
         self.line_num = 0
