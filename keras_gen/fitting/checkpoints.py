@@ -81,8 +81,8 @@ class Checkpoints(keras.callbacks.Callback):
 
     Args:
         folder: Folder of the checkpoints. Each training needs its own folder.
-        every: Number of training steps after which `fit` writes a further checkpoint within an
-            epoch. If None, there are no such checkpoints.
+        every: If given, `fit` also writes a checkpoint within an epoch, when this number of
+            training steps has passed since the last checkpoint. Default: None.
         keep: Number of checkpoints to keep. Older checkpoints are removed. Default: 2.
 
     Raises:
@@ -303,7 +303,7 @@ class Checkpoints(keras.callbacks.Callback):
         return state, _read_values(folder / "state", len(state["shapes"]))
 
     def _check(self, state: dict[str, Any]) -> None:
-        """Raise a `ValueError` if the model has other settings or variables than a checkpoint.
+        """Raise a `ValueError` if the settings or variables of the model and a checkpoint differ.
 
         Args:
             state: The content of the file `state.json` of the checkpoint.
@@ -435,7 +435,7 @@ class Checkpoints(keras.callbacks.Callback):
 
         The first signal does not stop the process at once. After the current step,
         `_stop_on_signal` reads the stored signal and stops the training. A second signal of the
-        same kind has the same effect as without this method.
+        same kind is not stored. It calls the handler that was set before the `with` block.
         """
         if threading.current_thread() is not threading.main_thread():
             yield  # Python allows signal handlers only in the main thread

@@ -1,7 +1,7 @@
 """Warn if the training of a GAN has failed.
 
-There are two signs of failure: most generated examples have a near-duplicate, or the discriminator
-is never wrong.
+There are two signs of failure. Either most generated examples have a near-duplicate in their batch,
+or the discriminator classifies at least 99.9% of the examples correctly.
 """
 
 from __future__ import annotations
