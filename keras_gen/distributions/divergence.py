@@ -154,9 +154,8 @@ def _is_diagonal(scale: tf.linalg.LinearOperator) -> bool:
 def _log_abs_determinant(scale: tf.linalg.LinearOperator) -> tf.Tensor:
     """Return log |det S| of a scale matrix S.
 
-    The operator's own method `log_abs_determinant` can be slow: in TFP's operators, it can be a
-    loop that adds the elements one by one. This function avoids the method if S is triangular or
-    diagonal.
+    The method `log_abs_determinant` of a TFP operator can be slow, because some operators add the
+    elements in a loop. If S is triangular or diagonal, this function does not use the method.
     """
     if isinstance(scale, tf.linalg.LinearOperatorLowerTriangular) or _is_diagonal(scale):
         return tf.reduce_sum(tf.math.log(tf.abs(scale.diag_part())), axis=-1)

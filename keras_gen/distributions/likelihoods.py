@@ -121,11 +121,11 @@ class Likelihood(SerializableLayer):
         return self(parameters)
 
     def __repr__(self) -> str:
-        """Return the constructor call that makes an equal layer, without `missing=False`.
+        """Return the constructor call of the layer as text, without the argument `missing=False`.
 
         A resumed training compares this text with the text in the checkpoint. In version 0.1.0, the
-        argument `missing` did not exist. Therefore checkpoints of version 0.1.0 do not contain
-        `missing=False`.
+        argument `missing` did not exist. Therefore the text in a checkpoint of version 0.1.0 does
+        not contain `missing=False`.
         """
         return super().__repr__().replace(", missing=False", "")
 
