@@ -87,9 +87,9 @@ def save_anomalies(
     on the left. The second row shows their reconstructions, and the third row their heat maps.
 
     For a table, the figure has four panels, one for each of the four rows of `x` with the largest
-    scores. A panel has six bars, for the six columns that explain the score of the row best. The
-    length of a bar is the score of the entry, minus the median of this column's scores over all
-    rows of `x`.
+    scores. Each bar of a panel belongs to one column. The length of a bar is the score of the row's
+    entry in this column, minus the median score of the column over all rows of `x`. A panel shows
+    only the six largest bars.
 
     Args:
         model: A model with `score` and `score_per_feature`, such as an autoencoder or a VAE.

@@ -288,10 +288,11 @@ class _Estimates(NamedTuple):
     """
 
     by_count: np.ndarray
-    """log p(x), `[counts, batch]`. Each row is estimated from another number of samples."""
+    """Estimates of log p(x), `[number of counts, batch]`. Row i uses the first `counts[i]` samples
+    of each example, where `counts` is the argument of `_estimates`."""
     halved: np.ndarray
-    """log p(x), `[2, batch]`. Row 0 is estimated from halves of the samples, and row 1 from
-    quarters of the samples."""
+    """Estimates of log p(x), `[2, batch]`. Row 0 is the mean of two estimates, one from each half
+    of the samples. Row 1 is the mean of four estimates, one from each quarter."""
     elbos: np.ndarray
     """Means of the log-weights, `[batch]`."""
     sizes: np.ndarray
@@ -299,11 +300,12 @@ class _Estimates(NamedTuple):
 
 
 def _estimates(log_weights: tf.Tensor, counts: Sequence[int]) -> _Estimates:
-    """Compute the estimates for a batch of examples.
+    """Estimate log p(x), the ELBO and the effective sample size for each example of a batch.
 
     Args:
         log_weights: log(p(x | z) p(z) / q(z | x)) for each sample z, `[batch, samples]`.
-        counts: Numbers of samples. There is one estimate of log p(x) for each of these numbers.
+        counts: Numbers of samples, such as `(1, 10, 100)`. For each number K, log p(x) is estimated
+            from the first K samples.
     """
     log_weights = np.asarray(log_weights, np.float64)
     largest = log_weights.max(axis=1, keepdims=True)
@@ -319,7 +321,7 @@ def _estimates(log_weights: tf.Tensor, counts: Sequence[int]) -> _Estimates:
 
 
 def _mean_log_of_parts(weights: np.ndarray, parts: int) -> np.ndarray:
-    """Split the samples into parts, and average log(mean weight of a part) over the parts.
+    """Split the weights into parts of equal size, and average log(mean of a part) over the parts.
 
     Args:
         weights: Positive weights, `[batch, samples]`.
