@@ -113,8 +113,8 @@ def write_signature(
 
     Raises:
         ValueError: If no function has the name `signature`, or if the file has the wrong suffix.
-            Also if ONNX Runtime or LiteRT cannot run the function. In the last case, no file
-            remains at `filepath`.
+            If ONNX Runtime or LiteRT cannot run the function, a `ValueError` is raised too, and no
+            file remains at `filepath`.
         ImportError: If the packages for ONNX are not installed.
     """
     path = pathlib.Path(filepath)
@@ -231,7 +231,7 @@ def _accept_empty_batches(
     specs: Sequence[tf.TensorSpec],
     example: np.ndarray | float,
 ) -> Callable[..., dict[str, tf.Tensor]]:
-    """Return a function that computes the same as `function`, and also accepts an empty batch.
+    """Return a version of `function` that also accepts an empty batch.
 
     In TensorFlow 2.21, a convolution that uses the library oneDNN returns the wrong shape for an
     empty batch. Therefore the returned function adds one row to an empty batch, and removes this

@@ -22,7 +22,8 @@ from keras_gen.runs.recipes.recipe import NetworkConfig
 
 _RENAMED = {"pictures_every": "images_every"}  # fields of version 0.1.0 that have a new name
 _FORMER_FILTERS = {"conv": (32, 64), "dcgan": (64, 128)}
-"""Filters of networks of images of any size, before `config.yaml` had the field `filters`."""
+"""Default filters of the networks for images, for images of any size, in older versions. In these
+versions, `config.yaml` did not have the field `filters`."""
 _NOT_COMPARED = ("runs", "name")  # fields that name the folder of the run
 
 
