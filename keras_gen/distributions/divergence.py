@@ -28,8 +28,8 @@ def kl_divergence(
     E_a is the mean over samples z of `a`. The function uses an exact formula (a closed form) if `a`
     and `b` are Gaussians, or if TensorFlow Probability (TFP) has a formula for them. For all other
     pairs, the function returns the mean of log a(z) − log b(z) over `num_samples` samples z of `a`.
-    This estimate is unbiased. Gradients flow through the estimate if TFP can differentiate the
-    samples of `a` (reparameterization).
+    This estimate is unbiased. If TFP can differentiate the samples of `a` (reparameterization),
+    gradients flow through the estimate.
 
     Args:
         a: A `tfd.Distribution`, the first argument of the divergence.

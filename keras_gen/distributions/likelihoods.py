@@ -55,8 +55,8 @@ class Likelihood(SerializableLayer):
     """
 
     support: tuple[Any, Any] = (-math.inf, math.inf)
-    """Smallest and largest value that data may have. Each is a number, or an array with one number
-    per element of an example."""
+    """Pair of the smallest and the largest value that data may have. Each of the two is a number,
+    or an array with one number per element of an example."""
     whole: np.ndarray | None = None
     """Bool array of shape `event_shape`, which is True for each element that must be a whole
     number. None if no element must be a whole number."""

@@ -1,7 +1,7 @@
 """Functions that build Keras models: encoders, decoders, generators and discriminators.
 
-You do not need these functions. A model of keras_gen, such as `VAE`, also accepts networks that
-you build yourself with Keras, if their input and output have the required shapes.
+You can also build networks yourself with Keras. A model of keras_gen, such as `VAE`, accepts any
+built Keras model whose input and output have the required shapes.
 """
 
 from keras_gen.networks.columns import ColumnFeatures, MissingAsZero
