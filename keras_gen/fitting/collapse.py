@@ -64,11 +64,13 @@ class CollapseWarning(keras.callbacks.Callback):
 
     The first warning says that most generated examples have a near-duplicate, as the function
     `near_duplicates` defines it. The second warning says that the discriminator classified at least
-    99.9% of the real and of the generated examples correctly.
-    `fit` gives each warning at most once. The cost of counting near-duplicates grows with the
-    square of the batch size. Therefore the GAN counts near-duplicates in only one step per epoch,
-    the second to last step. The last step is not used, because its batch may be smaller. If the
-    number of steps per epoch is unknown, the GAN counts near-duplicates in every step.
+    99.9% of the real and of the generated examples correctly. `fit` gives each warning at most
+    once.
+
+    The cost of counting near-duplicates grows with the square of the batch size. Therefore the GAN
+    counts near-duplicates in only one step per epoch, the second to last step. The last step is not
+    used, because its batch may be smaller. If the number of steps per epoch is unknown, the GAN
+    counts near-duplicates in every step.
     """
 
     @contextlib.contextmanager
