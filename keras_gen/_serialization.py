@@ -403,7 +403,8 @@ def _other_attributes(instance: object, arguments: dict[str, Any]) -> dict[str, 
 
     Such attributes are the constructor arguments of base classes, for instance the seed of a model.
     Public class attributes that were later set on the object are also returned. Attributes that
-    cannot be serialized are omitted.
+    cannot be serialized are omitted. The attributes in `computed_attributes` of the class are also
+    omitted, because the constructor computes them from its arguments.
 
     Args:
         instance: The object.
@@ -420,10 +421,11 @@ def _other_attributes(instance: object, arguments: dict[str, Any]) -> dict[str, 
         data = [name for name, value in vars(base).items() if _is_data(name, value)]
         names.update(dict.fromkeys(data))
     of_compile = getattr(instance, "compile_arguments", ())
+    computed = getattr(instance, "computed_attributes", ())
     attributes = {
         name: vars(instance)[name]
         for name in names
-        if name in vars(instance) and name not in (*arguments, *_OF_LAYERS, *of_compile)
+        if name in vars(instance) and name not in (*arguments, *_OF_LAYERS, *of_compile, *computed)
     }
     return {
         name: _exact(value)

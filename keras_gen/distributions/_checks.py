@@ -1,19 +1,44 @@
-"""Check the prior that a user passes to a model."""
+"""Check the distributions that a user passes to a model."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
+from keras_gen.distributions.likelihoods import Likelihood
+from keras_gen.distributions.posteriors import Posterior
 from keras_gen.distributions.priors import Prior
 
 
-def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
+def check_posterior(posterior: Any, argument: str = "posterior") -> None:
+    """Raise a `ValueError` if the object that a user passed as `argument` is no `Posterior`."""
+    if not isinstance(posterior, Posterior):
+        raise ValueError(
+            f"`{argument}` must be a keras_gen.distributions.Posterior, such as "
+            f"DiagonalNormal(event_size=8). Received: {posterior!r}"
+        )
+
+
+def check_likelihood(likelihood: Any) -> None:
+    """Raise a `ValueError` if the object that a user passed is no `Likelihood`."""
+    if not isinstance(likelihood, Likelihood):
+        raise ValueError(
+            "`likelihood` must be a keras_gen.distributions.Likelihood, such as "
+            f"Bernoulli((28, 28, 1)). Received: {likelihood!r}"
+        )
+
+
+def check_prior(
+    prior: Prior, event_size: int, labels: bool = False, argument: str = "prior"
+) -> None:
     """Check that `prior` is a `Prior` with the model's number of latent dimensions.
 
     Args:
         prior: The object that the user passed as the prior.
         event_size: Number of latent dimensions of the model.
         labels: Whether the prior may depend on labels. Default: False.
+        argument: Name of the argument that received the prior, for the error message.
 
     Raises:
         ValueError: If `prior` is not a `Prior`, if `prior.event_size` differs from `event_size`, or
@@ -21,8 +46,8 @@ def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
     """
     if not isinstance(prior, Prior):
         raise ValueError(
-            f"`prior` must be a keras_gen.distributions.Prior. Received: {prior!r}. To use a tfd "
-            "distribution, return it from a subclass of Prior, which the model can save:\n"
+            f"`{argument}` must be a keras_gen.distributions.Prior. Received: {prior!r}. To use a "
+            "tfd distribution, return it from a subclass of Prior, which the model can save:\n"
             "@keras.saving.register_keras_serializable()\n"
             "class MyPrior(keras_gen.distributions.Prior):\n"
             "    def distribution(self, condition=None):\n"
@@ -30,13 +55,13 @@ def check_prior(prior: Prior, event_size: int, labels: bool = False) -> None:
         )
     if prior.event_size != event_size:
         raise ValueError(
-            f"`prior` must be over {event_size} latents. Received: {prior.name} with "
+            f"`{argument}` must be over {event_size} latents. Received: {prior.name} with "
             f"event_size={prior.event_size}. Make the prior with event_size={event_size}."
         )
     if prior.num_classes and not labels:
         raise ValueError(
-            "`prior` must not depend on labels, because this model takes no labels. Received: "
-            f"{prior.name}. Use this prior with a VAE or a GAN."
+            f"`{argument}` must not depend on labels, because this model takes no labels. "
+            f"Received: {prior.name}. Use this prior with a VAE or a GAN."
         )
 
 
