@@ -14,7 +14,8 @@ from keras_gen._typing import Distribution, TensorLike
 from keras_gen.models import VAE
 
 _ACTIVE_VARIANCE = 0.01  # threshold of Burda et al. 2016, arXiv:1509.00519, section 5.2
-_NUM_SAMPLES = 64  # to estimate means and covariances without a closed form
+_NUM_SAMPLES = 64  # to estimate the mean and covariance of one example without a closed form
+_NUM_SAMPLES_OF_PRIOR = 10_000
 _LISTED = 10  # largest number of latents that the summary lists
 
 
@@ -162,8 +163,9 @@ class Moments(NamedTuple):
 def mean_and_covariance(distribution: Distribution) -> Moments:
     """Return the mean and the covariance of a distribution of vectors.
 
-    If the mean has no closed form, the function estimates the mean and the covariance from 64
-    samples.
+    If the mean has no closed form, the function estimates the mean and the covariance from samples:
+    from 64 samples per distribution of a batch, or from 10,000 samples of a single distribution,
+    such as a prior without labels.
 
     Args:
         distribution: A `tfd.Distribution` with the event shape `[n]`.
@@ -171,10 +173,11 @@ def mean_and_covariance(distribution: Distribution) -> Moments:
     try:
         mean = np.asarray(distribution.mean(), np.float64)
     except NotImplementedError:
-        z = np.asarray(distribution.sample(_NUM_SAMPLES, seed=(0, 0)), np.float64)
+        number = _NUM_SAMPLES if distribution.batch_shape.rank else _NUM_SAMPLES_OF_PRIOR
+        z = np.asarray(distribution.sample(number, seed=(0, 0)), np.float64)
         mean = z.mean(axis=0)
         products = np.einsum("s...i,s...j->...ij", z - mean, z - mean)
-        return Moments(mean, products / (_NUM_SAMPLES - 1), _NUM_SAMPLES)
+        return Moments(mean, products / (number - 1), number)
     try:
         covariance = distribution.covariance()
     except NotImplementedError:
