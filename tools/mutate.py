@@ -6,8 +6,9 @@ Usage:
 
 The script samples mutants at random over all modules of the package. A mutant changes one operator,
 comparison or constant, or drops one statement. For each mutant, the script runs the tests of the
-module's folder, such as `tests/fitting` for `keras_gen/fitting/errors.py`. A mutant is caught if a
-test fails or the tests exceed `--timeout`. Otherwise it survived, and a test is missing.
+module's folder, such as `tests/fitting` for `keras_gen/fitting/errors.py`, and the tests that
+concern every module, `tests/test_interface.py`. A mutant is caught if a test fails or the tests
+exceed `--timeout`. Otherwise it survived, and a test is missing.
 
 All this happens in a copy of the tree, so the checkout does not change. Each result is written to
 the file `--results` at once. If the script is stopped, the same command continues. The last lines
@@ -65,6 +66,9 @@ TESTS = {
         "tests/fitting/test_non_finite.py",
     ),
 }
+
+OF_ALL_MODULES = ("tests/test_interface.py",)
+"""Tests that concern every module."""
 
 _COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
     ast.Lt: ast.LtE,
@@ -260,12 +264,11 @@ def tests_of(root: pathlib.Path, file: str) -> tuple[str, ...]:
     """Return the paths of the tests of a module of the package."""
     _, *folders = pathlib.PurePosixPath(file).with_suffix("").parts
     name = folders[0]
-    if name in TESTS:
-        return TESTS[name]
-    for candidate in (f"tests/{name}", f"tests/test_{name.lstrip('_')}.py"):
-        if (root / candidate).exists():
-            return (candidate,)
-    return ("tests",)
+    candidates = (f"tests/{name}", f"tests/test_{name.lstrip('_')}.py")
+    own = TESTS.get(name) or tuple(path for path in candidates if (root / path).exists())[:1]
+    if not own:
+        return ("tests",)
+    return (*own, *(path for path in OF_ALL_MODULES if (root / path).exists()))
 
 
 def likeliest_first(root: pathlib.Path, file: str, tests: Sequence[str]) -> list[str]:

@@ -15,6 +15,7 @@ import PIL.ImageOps
 import pytest
 
 from keras_gen import data
+from keras_gen.data import _image_files
 
 RANDOM = np.random.default_rng(0)
 WHITE = (255, 255, 255)
@@ -568,6 +569,108 @@ def test_tensorflow_decodes_plain_files_and_pillow_the_others(tmp_path, monkeypa
         save(random_image("RGBA"), tmp_path / split / "f.png")
     data.load(tmp_path)
     assert read == ["a.jpg", "f.png", "f.png"]  # the first one to see whether it has colors
+
+
+def png(header, *chunks):
+    """Return a PNG file of 2×2 pixels with these chunks before its pixels, `(name, content)`."""
+    depth, color = header
+    size = 2 * depth // 8 * {0: 1, 2: 3}[color]
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 2, 2, depth, color, 0, 0, 0)),
+        *chunks,
+        (b"IDAT", zlib.compress(bytes(2 * (1 + size)))),
+        (b"IEND", b""),
+    ]
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, body in parts:
+        content += struct.pack(">I", len(body)) + name + body
+        content += struct.pack(">I", zlib.crc32(name + body))
+    return content
+
+
+def test_a_transparent_color_of_16_bits_is_refused(tmp_path):
+    """Pillow converts such pixels to 8 bits, so that no pixel has the transparent color."""
+    fill(tmp_path, size=(2, 2))
+    (tmp_path / "deep.png").write_bytes(png((16, 2), (b"tRNS", bytes(6))))
+    with pytest.raises(ValueError, match=r"deep\.png, whose pixels are stored as RGB;16B\. Save"):
+        data.load(tmp_path)
+    (tmp_path / "deep.png").write_bytes(png((16, 0), (b"tRNS", bytes(2))))
+    data.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "plain"),
+    [
+        ((b"tEXt", b"Title\0cat"), True),
+        ((b"tEXt", b"Raw profile type exif\0x"), False),
+        ((b"zTXt", b"XML:com.adobe.xmp\0\0" + zlib.compress(b"x")), False),
+        ((b"tIME", bytes([7, 230, 1, 1, 0, 0, 0])), True),
+        ((b"tRNS", bytes(6)), False),
+        ((b"eXIf", b"II*\0\x08\0\0\0\0\0\0\0\0\0"), False),
+    ],
+)
+def test_chunks_of_png_files_decide_who_decodes_them(tmp_path, chunk, plain):
+    (tmp_path / "x.png").write_bytes(png((8, 2), chunk))
+    header = _image_files.read_header(str(tmp_path / "x.png"), WHITE)
+    assert header[:4] == (2, 2, True, plain)
+
+
+@pytest.mark.parametrize(
+    ("size", "plain"), [(100, True), (5000, True), (60_000, True), (1_100_000, False)]
+)
+def test_jpeg_files_with_long_headers_are_read(tmp_path, size, plain):
+    path = save(random_image(size=(8, 6)), tmp_path / "x.jpg", icc_profile=bytes(size))
+    assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, True, plain)
+
+
+@pytest.mark.parametrize("name", ["bomb.png", "bomb.gif"])
+def test_one_image_of_too_many_pixels_is_refused(tmp_path, monkeypatch, name):
+    path = str(save(random_image(size=(10, 13)), tmp_path / name))
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 129)
+    for read in (_image_files.read_image, _image_files.read_header):
+        with pytest.raises(ValueError, match=r"at most 129 pixels.*has more pixels"):
+            read(path, WHITE)
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 130)
+    assert _image_files.read_image(path, WHITE).size == (10, 13)
+    assert _image_files.read_header(path, WHITE)[:2] == (13, 10)
+
+
+def test_white_must_not_be_zero(tmp_path):
+    fill(tmp_path, size=(2, 2))
+    values = np.array([[0, 9], [500, 60_000]], np.uint16)
+    save(PIL.Image.fromarray(values), tmp_path / "negative.tif", tiffinfo={262: 0})
+    with pytest.raises(ValueError, match=r"negative\.tif, which has values of mode I;16 from 0"):
+        data.load(tmp_path, image_size=(2, 2))
+
+
+@pytest.mark.parametrize("function", ["open", "pread"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, monkeypatch, function):
+    paths = fill(tmp_path)
+
+    def fail(*_):
+        raise OSError("disk error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, function, fail)
+        with pytest.raises(ValueError, match=rf"{paths[0]}, which is damaged or not an image"):
+            _image_files.read_header(str(paths[0]), WHITE)
+
+
+def test_images_up_to_the_limit_are_kept_in_memory(tmp_path, monkeypatch):
+    """They need not be on the disk any longer."""
+    for more, stored in ((0, True), (-1, False)):
+        folder = tmp_path / str(stored)
+        paths = fill(folder, 20, size=(4, 3))
+        monkeypatch.setattr("keras_gen.data._pipeline._MEMORY_LIMIT", 18 * 4 * 3 * 3 + more)
+        train, test = data.load(folder)
+        for path in paths:
+            path.unlink()
+        assert next(iter(test)).shape == (2, 3, 4, 3)  # 2 images are always below the limit
+        if stored:
+            assert next(iter(train)).shape == (18, 3, 4, 3)
+        else:
+            with pytest.raises(ValueError, match="Expected an image"):
+                data.as_arrays(train)
 
 
 def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):

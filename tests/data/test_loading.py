@@ -4,6 +4,7 @@ import re
 import shutil
 import time
 import unicodedata
+import urllib.error
 
 import keras
 import numpy as np
@@ -400,6 +401,77 @@ IMAGES = RANDOM.random((20, 4, 4)).astype(np.float32)
 def test_invalid_arrays_are_rejected_with_split_and_index(tmp_path, arrays, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         data.load(write(tmp_path / "x.npz", **arrays), labels="y" in arrays)
+
+
+@pytest.mark.parametrize("split", [False, True])
+def test_labels_that_are_text_are_numbered_in_sorted_order(tmp_path, split):
+    names = np.array(["owl", "cat", "dog", "cat"] * 5)
+    arrays = {"x": IMAGES, "y": names}
+    if split:
+        arrays = {"x_train": IMAGES, "y_train": names, "x_test": IMAGES, "y_test": names[:1]}
+        arrays["y_test"] = np.repeat(["bee"], 20)
+    path = write(tmp_path / "x.npz", **arrays)
+    classes = ["bee", "cat", "dog", "owl"] if split else ["cat", "dog", "owl"]
+    assert data.class_names(path) == classes
+    assert data.number_of_classes(path) == len(classes)
+    train, test = data.load(path, labels=True)
+    x, y = data.as_arrays(train)
+    order = [np.flatnonzero((IMAGES[..., None] == one).all(axis=(1, 2, 3)))[0] for one in x]
+    assert [classes[label] for label in y] == names[order].tolist()
+    if split:
+        assert set(data.as_arrays(test)[1]) == {0}
+    path.write_bytes(b"damaged")
+    assert data.class_names(path) is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "received"),
+    [
+        (np.array([0.0, 1.5] * 10), "1.5 at index [1] of y"),
+        (np.array([0, 0, -1, 0] * 5), "-1 at index [2] of y"),
+        (np.array([np.nan] * 20), "nan at index [0] of y"),
+        (np.array([b"a"] * 20), "an array of dtype |S1"),
+    ],
+)
+def test_labels_must_be_integers_or_text(tmp_path, labels, received):
+    path = write(tmp_path / "x.npz", x=IMAGES, y=labels)
+    message = f"Expected y as labels: integers from 0, or text. Received: {received}"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        data.load(path, labels=True)
+    data.load(path) if labels.dtype.kind != "S" else None
+
+
+def test_tfds_data_sets_that_do_not_fit_are_refused(tmp_path):
+    features = {"image": tfds.features.Image(shape=(None, None, 1))}
+    sizes = [{"image": np.zeros((4 + i % 2, 4, 1), np.uint8)} for i in range(4)]
+    for name, splits in (("sizes", ("train", "test")), ("no_test", ("train", "more"))):
+        tfds.dataset_builders.store_as_tfds_dataset(
+            name,
+            version="1.0.0",
+            features=tfds.features.FeaturesDict(features),
+            data_dir=tmp_path,
+            disable_shuffling=True,
+            split_datasets={split: enumerate(sizes) for split in splits},
+        )
+    with pytest.raises(ValueError, match=r"images of one size\. Received: sizes, whose images"):
+        data.load("sizes", data_dir=tmp_path)
+    assert data.load("sizes", data_dir=tmp_path, image_size=(4, 4))[0].element_spec.shape[1] == 4
+    with pytest.raises(ValueError, match=r"Received: no_test with .* splits \['more', 'train'\]"):
+        data.load("no_test", data_dir=tmp_path, image_size=(4, 4))
+
+
+def test_a_server_that_answers_with_an_error_is_reachable(monkeypatch):
+    def answer(error):
+        def urlopen(*_, **__):
+            if error is not None:
+                raise error
+
+        return urlopen
+
+    not_found = urllib.error.HTTPError("http://x", 404, "not found", {}, None)
+    for error, online in ((None, True), (not_found, True), (OSError("no network"), False)):
+        monkeypatch.setattr("urllib.request.urlopen", answer(error))
+        assert data.tfds._is_online() == online
 
 
 def test_damaged_files_are_rejected(tmp_path, monkeypatch):

@@ -2,16 +2,18 @@
 
 import gzip
 import re
+import sys
 
 import numpy as np
 import pandas
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_gen import data
 from keras_gen._columns import Column, decode_array, encode_frame
-from keras_gen.data import _csv, _table_sources, tables
+from keras_gen.data import _csv, _kinds, _table_sources, tables
 
 NAN = float("nan")
 RANDOM = np.random.default_rng(0)
@@ -64,6 +66,13 @@ def cut_gzip(folder):
     return path
 
 
+def late_cut_gzip(folder):
+    """Return a compressed file whose beginning can be read."""
+    path = folder / "t.csv.gz"
+    path.write_bytes(gzip.compress(b"a,b\n" + b"1,2\n" * 100_000 + RANDOM.bytes(5000))[:-2000])
+    return path
+
+
 def own_index(folder):
     pandas.DataFrame({"a": FIVE}, index=[3, 7, 8, 11, 20]).to_csv(folder / "t.csv")
     return folder / "t.csv"
@@ -86,6 +95,16 @@ def parquet(folder):
     result = pandas.DataFrame(values)
     result["n"] = result["n"].astype("Int64")
     result.to_parquet(folder / "t.parquet")
+    return folder / "t.parquet"
+
+
+def sheet(folder, values):
+    pandas.DataFrame(values).to_excel(folder / "t.xlsx", index=False)
+    return folder / "t.xlsx"
+
+
+def parquet_of(folder, values):
+    pandas.DataFrame(values).to_parquet(folder / "t.parquet")
     return folder / "t.parquet"
 
 
@@ -330,6 +349,18 @@ READ = [
         {"a": [1234567, 2345, -7]},
     ),
     ("2,000 columns", lambda folder: pandas.DataFrame(WIDE), {}, WIDE),
+    (
+        "a decimal point behind the sample shows that a comma separates thousands",
+        text("a;b\n" + "10;7\n" * 200 + "0.5;1\n-7;1,234\n"),
+        {},
+        {"a": [10.0] * 200 + [0.5, -7], "b": [7] * 200 + [1, 1234]},
+    ),
+    (
+        "a number with four decimal places shows that a comma separates thousands",
+        text("a;b\n" + "10;7\n" * 200 + "1.2345;1\n-7;1,234\n"),
+        {},
+        {"a": [10.0] * 200 + [1.2345, -7], "b": [7] * 200 + [1, 1234]},
+    ),
     ("Excel", excel, {}, {"a": FIVE, "s": list("xyxyy")}),
     ("Parquet", parquet, {}, {"a": FIVE, "s": list("xyxyy"), "n": [1, None, 3, -4, 5]}),
     (
@@ -385,6 +416,12 @@ READ = [
         {"0": [1.5, 2.5], "1": [-2, 3]},
     ),
     (
+        "own words for missing values of a frame",
+        frame(a=[1.5, -999, 2.5], s=["x", "unknown", "y"]),
+        {"missing": ["unknown", -999]},
+        {"a": [1.5, None, 2.5], "s": ["x", None, "y"]},
+    ),
+    (
         "chosen kinds",
         text("visits,size,n\n1,M,0\n2,S,1\n2,L,1\n"),
         {"kinds": {"visits": "count", "size": ["S", "M", "L"], "n": "real"}},
@@ -420,7 +457,32 @@ REJECTED = [
     ("an unknown suffix", text("a\n1\n", name="t.doc"), {}, [".csv, .tsv", "t.doc", "Rename"]),
     ("no table", lambda folder: 7, {}, ["`source` must be a path", "int"]),
     ("a cut gzip file", cut_gzip, {}, ["t.csv.gz", "undamaged", "Copy"]),
+    ("a gzip file that is cut late", late_cut_gzip, {}, ["t.csv.gz", "undamaged", "Copy"]),
     ("no gzip file", text("a\n1\n", name="t.csv.gz"), {}, ["t.csv.gz", "undamaged", ".gz"]),
+    (
+        "half a character at the end of UTF-16",
+        text(("a,b\n" + "1,2\n" * 50_000).encode("utf-16")[:-1]),
+        {},
+        ["to be in the encoding utf-16", "Pass another `encoding`"],
+    ),
+    (
+        "leading zeros and an open quotation mark",
+        text('a,b\n01,x\n2,"y\n3,z\n'),
+        {},
+        ["t.csv", "closing quotation", "line 3"],
+    ),
+    (
+        "an entry of a sheet",
+        lambda folder: sheet(folder, {"a": [1, -2, 3]}),
+        {"kinds": {"a": "count"}},
+        ["t.xlsx", "-2 in row 3 of the sheet"],
+    ),
+    (
+        "an entry of a Parquet file",
+        lambda folder: parquet_of(folder, {"a": [1.5, 2.5, np.inf]}),
+        {},
+        ["t.parquet", "inf in row 2"],
+    ),
     ("repeated names", text("a,b,a\n1,2,3\n"), {}, ["t.csv", "more than once: a", "Rename"]),
     (
         "repeated names of a frame",
@@ -443,6 +505,12 @@ REJECTED = [
     ),
     ("a long row", text("a,b\n1,2\n\n3,4,5\n"), {}, ["t.csv", "3 fields in line 4", "quotation"]),
     ("long and short rows", text("a,b,c\n1,2,3\n1,2\n1,2,3,4\n"), {}, ["2 fields in line 3"]),
+    (
+        "a long row between spaces",
+        text("a b\n" + "".join(f"{i} {i % 7}\n" for i in range(150)) + "1 2 3\n"),
+        {},
+        ["3 fields in line 152"],
+    ),
     ("a short row with quotes", text('a,b\n"x\ny",2\n3\n'), {}, ["1 fields in line 4"]),
     ("an open quotation mark", text('a,b\n1,x\n2,"y\n3,z\n'), {}, ["t.csv", "closing quotation"]),
     ("text after a quotation mark", text('a,b\n1,x\n"2"y,z\n'), {}, ["line 3", "quotation"]),
@@ -482,6 +550,12 @@ REJECTED = [
         text('a,b\n"1,234",1\n"2,345",2\n'),
         {},
         ["'a'", "'1,234' in line 2", "`decimal='.'`"],
+    ),
+    (
+        "thousands beside a number whose point may separate thousands",
+        text("a;b\n" + "10;7\n" * 200 + "1.25;1\n-7;1,234\n"),
+        {},
+        ["'b'", "clear decimal sign", "'1,234' in line 203"],
     ),
     (
         "both decimal signs",
@@ -602,6 +676,42 @@ REJECTED = [
         {"kinds": {"a": "ordinal"}},
         ["'a'", "from the lowest"],
     ),
+    (
+        "an order with one category",
+        text("a\nS\nM\n"),
+        {"kinds": {"a": ["S"]}},
+        ["`kinds['a']`", "at least two different categories", "['S']"],
+    ),
+    (
+        "an order with a category twice",
+        text("a\nS\nM\n"),
+        {"kinds": {"a": ["S", "M", "S"]}},
+        ["`kinds['a']`", "at least two different categories", "['S', 'M', 'S']"],
+    ),
+    (
+        "a constant with several values",
+        text("a\nS\nM\n"),
+        {"kinds": {"a": "constant"}},
+        ["one value in the column 'a'", "several values"],
+    ),
+    (
+        "a kind for the label",
+        text("a,b\n1,2\n"),
+        {"label": "b", "kinds": {"b": "category"}},
+        ["`kinds` to describe features", "'b', which is the label"],
+    ),
+    (
+        "dates that shall be numbers",
+        frame(a=pandas.date_range("2020-01-01", periods=3)),
+        {"kinds": {"a": "real"}},
+        ["'a'", "dates or times", "days since the first date"],
+    ),
+    (
+        "intervals of pandas",
+        frame(a=pandas.arrays.IntervalArray.from_breaks([0, 1, 2])),
+        {},
+        ["'a'", "numbers, text, booleans or categories", "the dtype interval"],
+    ),
     ("a wrong label", text("a,b\n1,2\n"), {"label": "c"}, ["`label`", "a, b", "'c'"]),
     (
         "a missing label",
@@ -621,6 +731,104 @@ def test_a_hostile_table_is_rejected_with_its_place_and_a_remedy(tmp_path, build
         data.read_table(build(tmp_path), **{"test_fraction": 0.0, **arguments})
     for word in words:
         assert word in str(raised.value)
+
+
+def test_numbers_that_only_test_rows_have_are_too_few():
+    values = np.full(40, NAN)
+    values[np.random.default_rng(0).permutation(40)[:2]] = 1.5, 2.5  # test rows
+    frame = pandas.DataFrame({"a": values, "b": np.arange(40) / 7})
+    with pytest.raises(ValueError, match=r"numbers in the training rows .* 'a' .*only missing"):
+        data.read_table(frame, kinds={"a": "real"})
+
+
+def test_moments_of_blocks_are_those_of_all_numbers():
+    numbers = np.random.default_rng(0).lognormal(size=60)
+    moments = _kinds._Moments()
+    for start, end in ((0, 7), (7, 7), (7, 8), (8, 60)):
+        moments.add(numbers[start:end])
+    assert moments.count == 60
+    assert moments.mean == pytest.approx(numbers.mean(), rel=1e-12)
+    assert moments.scale == pytest.approx(numbers.std(), rel=1e-12)
+    assert moments.skewness == pytest.approx(scipy.stats.skew(numbers), rel=1e-9)
+
+
+def test_a_value_that_only_test_rows_have_does_not_make_a_constant_vary():
+    values = np.full(40, "x", object)
+    values[np.random.default_rng(0).permutation(40)[0]] = "y"  # a test row
+    frame = pandas.DataFrame({"a": values, "b": np.arange(40) / 7})
+    column = data.read_table(frame).columns[0]
+    assert (column.kind, column.categories) == ("constant", ("x",))
+
+
+def test_a_character_across_the_end_of_the_sample_is_read(tmp_path):
+    start = b"s,a\n"
+    content = start + b"x,1\n" * ((2**16 - len(start)) // 4 - 1) + b"yyy\xc3\xa4,2.5\n"
+    assert content[: 2**16].endswith(b"\xc3")
+    table = read(text(content)(tmp_path))
+    assert table.columns[0].categories == ("x", "yyyä")
+
+
+def test_columns_without_a_header_get_the_names_of_the_table(tmp_path):
+    table = read(pandas.DataFrame({"a": FIVE, "s": list("xyxyy")}))
+    rows = text("0.5,y\n-3,x\n4,y\n")(tmp_path)
+    np.testing.assert_array_equal(table.read_rows(rows), [[0.5, 1], [-3, 0], [4, 1]])
+    short = text("0.5\n-3\n", name="short.csv")(tmp_path)
+    with pytest.raises(ValueError, match=r"Expected 2 columns .*: a, s\. Received: 1 columns"):
+        table.read_rows(short)
+
+
+def test_packages_that_read_a_file_are_named(tmp_path, monkeypatch):
+    paths = [parquet(tmp_path), excel(tmp_path)]
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+
+    def fail(*_, **__):
+        raise ImportError("no openpyxl")
+
+    monkeypatch.setattr(pandas, "read_excel", fail)
+    for path, extra in zip(paths, ("parquet", "excel"), strict=True):
+        with pytest.raises(ValueError, match=rf"Install it: `pip install 'keras_gen\[{extra}\]'`"):
+            read(path)
+    monkeypatch.setitem(sys.modules, "pyarrow.csv", None)
+    table = read(text("a;b\n1.5;x\n-2.5;y\n")(tmp_path))
+    assert table.train.shape == (2, 2)  # pandas reads the file
+
+
+def test_a_frame_is_expected():
+    with pytest.raises(ValueError, match=r"to be a pandas\.DataFrame\. Received: dict"):
+        encode_frame([Column("a", "real")], {"a": [1.0]})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"kind": "number"}, "`kind` of the column 'x' must be one of real, .*kind='number'"),
+        ({"kind": "real", "scale": 0.0}, "`scale` of the column 'x' must be greater than 0"),
+    ],
+)
+def test_arguments_of_a_column_are_checked(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Column("x", **arguments)
+
+
+def test_a_question_mark_among_categories_is_noted():
+    column = read(text_frame(["?", "x", "y"] * 4), missing=["unknown"]).columns[0]
+    assert column.note == "'?' is a category; for missing entries, pass missing=['?']"
+    column = read(text_frame(["x", "X", "y"] * 4)).columns[0]
+    assert column.note == "'X' and 'x' differ only in case"
+
+
+def text_frame(values):
+    return pandas.DataFrame({"s": values, "a": np.arange(len(values)) / 7})
+
+
+def test_generated_fractions_of_a_column_of_integers_stay_fractions():
+    column = Column("n", "real", dtype="int64")
+    for entries, dtype in (([1.5, 2.0], "float64"), ([1.5, NAN], "Float64"), ([1, NAN], "Int64")):
+        found = decode_array([column], np.array(entries)[:, None])["n"]
+        assert str(found.dtype) == dtype
+        assert [None if pandas.isna(v) else v for v in found] == [
+            None if np.isnan(v) else v for v in entries
+        ]
 
 
 def test_a_file_that_is_not_utf_8_is_read_with_a_warning(tmp_path):
@@ -1040,6 +1248,46 @@ def test_a_file_read_in_blocks_has_as_many_rows_as_it_says(tmp_path):
     empty = text("a,b\n", name="empty.csv")(tmp_path)
     with pytest.raises(ValueError, match="no rows"):
         data.read_table(empty, in_memory=False)
+
+
+def test_records_longer_than_a_block_are_read_whole(tmp_path, monkeypatch):
+    source = pandas.DataFrame({"a": np.arange(30) / 7, "s": ["x" * 50, "y, z"] * 15})
+    source.to_csv(tmp_path / "t.csv", index=False)
+    monkeypatch.setattr(tables, "_BLOCK_SIZE", 16)
+    table = read(tmp_path / "t.csv", in_memory=False)
+    rows = np.concatenate(list(table.train.as_numpy_iterator()))
+    np.testing.assert_allclose(np.sort(rows[:, 0]), source["a"], rtol=1e-6)
+    assert table.columns[1].categories == ("x" * 50, "y, z")
+
+
+def test_other_test_rows_are_read_in_batches_too(tmp_path, monkeypatch):
+    train, test = (pandas.DataFrame({"a": FIVE * 4, "s": list("xyxyy") * 4}) for _ in range(2))
+    test.loc[3, "s"] = "z"
+    for name, frame in (("train", train), ("test", test[:7])):
+        frame.to_csv(tmp_path / f"{name}.csv", index=False)
+    with pytest.warns(UserWarning, match="1 categories that no training row has: 'z'"):
+        table = data.read_table(
+            tmp_path / "train.csv", test=tmp_path / "test.csv", in_memory=False, batch_size=3
+        )
+    assert (len(table.train), len(table.test)) == (7, 3)
+    rows = np.concatenate(list(table.test.as_numpy_iterator()))
+    np.testing.assert_array_equal(rows[:, 0], np.float32((FIVE * 4)[:7]))
+    np.testing.assert_array_equal(rows[:, 1], [0, 1, 0, NAN, 1, 0, 1])
+
+
+def test_load_refuses_a_table_that_is_larger_than_the_memory(tmp_path, monkeypatch):
+    path = text("a,b\n1.5,2\n2.5,3\n")(tmp_path)
+    monkeypatch.setattr(tables, "_MEMORY_LIMIT", path.stat().st_size - 1)
+    with pytest.raises(ValueError, match=rf"about {path.stat().st_size} bytes\. Use .*read_table"):
+        data.load(path)
+    assert data.is_table(path)
+
+
+def test_the_place_of_an_error_in_a_later_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(_table_sources, "_BLOCK_ROWS", 4)
+    path = parquet_of(tmp_path, {"a": [*range(9), np.inf, 1.0], "b": np.arange(11) / 7})
+    with pytest.raises(ValueError, match="inf in row 9"):
+        read(path, in_memory=False)
 
 
 @pytest.mark.parametrize("more", [0, -1])

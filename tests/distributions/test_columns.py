@@ -17,6 +17,7 @@ from keras_gen.distributions import (
     ContinuousBernoulli,
     DiscretizedLogisticMixture,
     Normal,
+    _column_groups,
 )
 
 SIZES = ("S", "M", "L", "XL")
@@ -399,3 +400,19 @@ def test_a_mixture_has_finite_gradients_and_ignores_missing_entries():
     assert all(np.isfinite(gradient).all() for gradient in gradients)
     np.testing.assert_array_equal(log_prob[0], 0.0)
     np.testing.assert_array_equal(gradients[0][0], np.zeros(size))
+
+
+@pytest.mark.parametrize(
+    ("column", "ends"),
+    [
+        (Column("n", "count", minimum=3, maximum=8), (np.log(4), np.log(9))),
+        (Column("n", "count", minimum=3, maximum=3), (np.log(4), np.log(4) + 1e-3)),
+        (Column("n", "count", mean=2.0, scale=5.0), (0.0, np.log(18))),
+        (Column("n", "count", mean=20.0, scale=5.0), (np.log(6), np.log(36))),
+        (Column("x", "real", mean=2.0, scale=5.0), (-3, 3)),
+        (Column("x", "real", mean=2.0, scale=5.0, minimum=-3, maximum=4), (-1, 0.4)),
+        (Column("x", "positive", mean=1.0, scale=0.5, minimum=1, maximum=np.e**2), (-2, 2)),
+    ],
+)
+def test_locations_of_a_mixture_start_at_the_smallest_and_the_largest_number(column, ends):
+    assert _column_groups._ends(column) == pytest.approx(ends)
