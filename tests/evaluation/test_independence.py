@@ -8,6 +8,7 @@ import pytest
 
 import keras_gen
 from keras_gen import distributions, evaluation, networks, objectives
+from keras_gen.evaluation import independence
 
 SIZE, SCALE = 6, 0.5
 
@@ -165,6 +166,44 @@ def test_both_begin_with_the_same_posterior_whatever_the_encoder(images):
         assert np.any(
             np.abs(np.asarray(full.encode(images, labels).covariance()) * (1 - np.eye(3))) > 0
         )
+
+
+def audit_of(elbo, independence):
+    """Return an audit whose intervals are `elbo` and `independence`, each `(low, high)`."""
+    intervals = [
+        evaluation.Interval(mean=sum(pair) / 2, low=pair[0], high=pair[1])
+        for pair in (elbo, (0, 1), (0, 1), independence, (0, 1))
+    ]
+    correlations = np.array([[1.0, 0.25], [0.25, 1.0]])
+    return evaluation.IndependenceAudit(*intervals, correlations, seeds=(0, 1), images=7)
+
+
+@pytest.mark.parametrize(
+    ("elbo", "independence", "verdict"),
+    [
+        ((-0.2, 0.09), (0.0, 0.09), "Independent latents were adequate"),
+        ((-0.2, 0.1), (0.0, 0.05), "Undecided"),
+        ((-0.2, 0.05), (0.0, 0.1), "Undecided"),
+        ((0.01, 0.5), (0.0, 0.05), "Independent latents have a cost"),
+        ((0.0, 0.5), (0.1, 0.2), "Undecided"),
+        ((-0.1, 0.0), (0.11, 0.2), "Independent latents have a cost"),
+    ],
+)
+def test_the_verdict_depends_on_the_ends_of_the_intervals(elbo, independence, verdict):
+    audit = audit_of(elbo, independence)
+    assert str(audit).startswith(verdict)
+    assert audit.adequate == ("adequate" in verdict)
+    assert "over 2 seed(s)" in str(audit)
+    assert "over 7 single images" in str(audit)
+    assert "0.25" in str(audit).splitlines()[-1]
+
+
+def test_several_seeds_give_the_variation_between_seeds():
+    gains = [np.array([0.0, 4.0, 2.0]), np.array([1.0, 5.0, 3.0])]
+    of_seeds = independence._interval_of_gains(gains)
+    assert of_seeds == evaluation.Interval.of(np.array([2.0, 3.0]))
+    assert independence._interval_of_gains(gains[:1]) == evaluation.Interval.of(gains[0])
+    assert of_seeds != evaluation.Interval.of(np.concatenate(gains))
 
 
 def test_what_cannot_be_audited_is_refused(images):

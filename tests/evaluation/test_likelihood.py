@@ -268,3 +268,43 @@ def test_a_conditional_model_has_log_p_given_the_label():
 def test_invalid_arguments_are_refused(x, arguments, message):
     with pytest.raises(ValueError, match=message):
         evaluation.log_likelihood(linear_gaussian()[0], x.astype("float32"), verbose=0, **arguments)
+
+
+def estimates(values, halved):
+    """Return estimates with these values, which all have the variance 0.04."""
+    values = np.array(values)
+    return evaluation.LogLikelihood(
+        values=values,
+        variances=np.full(len(values), 0.04),
+        halved=np.array(halved),
+        elbos=values - 1,
+        effective_sample_sizes=np.full(len(values), 5.0),
+        curve={1: -3.0, 10: float(values.mean())},
+        data_size=4,
+        measure="density",
+    )
+
+
+def test_the_interval_of_one_example_is_as_wide_as_its_bias():
+    one = estimates([-10.0], [[-10.5, -11.3]])
+    assert math.isnan(one.standard_error_of_data)
+    assert one.standard_error == pytest.approx(0.2)
+    bias = 0.5 / (0.8 / 0.5 - 1)  # Richardson extrapolation
+    assert one.bias == pytest.approx(bias)
+    low, high = one.interval
+    assert low == pytest.approx(-10 - 1.96 * 0.2)
+    assert high == pytest.approx(-10 + bias + 1.96 * math.hypot(0.2, bias))
+
+
+@pytest.mark.parametrize(("first_gain", "divisor"), [(0.52, 0.1), (1.5, 1.0), (0.75, 0.5)])
+def test_the_exponent_of_the_bias_is_limited(first_gain, divisor):
+    """If the number of samples doubles, the bias becomes at most half, and at least 1/1.1."""
+    one = estimates([-10.0], [[-10.5, -10.5 - first_gain]])
+    assert one.bias == pytest.approx(0.5 / divisor)
+
+
+def test_standard_errors_are_those_of_independent_examples():
+    two = estimates([-10.0, -12.0], [[-10.5, -11.3], [-12.4, -13.2]])
+    assert two.mean == -11
+    assert two.standard_error == pytest.approx(math.sqrt(0.08) / 2)
+    assert two.standard_error_of_data == pytest.approx(np.std([-10, -12], ddof=1) / math.sqrt(2))

@@ -170,6 +170,35 @@ def test_inception_without_its_weights_says_what_to_do(monkeypatch):
         evaluation.inception()
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_inception_receives_299_pixels_from_minus_1_to_1(monkeypatch, channels):
+    def network(include_top, pooling, weights):
+        assert (include_top, pooling, weights) == (False, "avg", "imagenet")
+        layers = keras.layers
+        return keras.Sequential([keras.Input((299, 299, 3)), layers.GlobalAveragePooling2D()])
+
+    monkeypatch.setattr(keras.applications, "InceptionV3", network)
+    means = np.array([0.0, 0.25, 1.0])[:channels]
+    images = np.broadcast_to(means, (2, 4, 6, channels))
+    found = evaluation.inception()(images)
+    np.testing.assert_allclose(found, np.broadcast_to(2 * means - 1, (2, 3)), atol=1e-5)
+
+
+def test_features_are_computed_in_batches_of_prepared_images():
+    sizes = []
+
+    def prepare(images):
+        sizes.append(len(images))
+        return 2 * images
+
+    network = keras.Sequential([keras.Input(IMAGE), keras.layers.Flatten()])
+    extractor = evaluation.Extractor(network, "twice", prepare)
+    images = np.random.default_rng(0).random((300, *IMAGE))
+    np.testing.assert_allclose(extractor(images), 2 * images.reshape(300, 64), rtol=1e-6)
+    extractor(images[:5], batch_size=2)
+    assert sizes == [256, 44, 2, 2, 1]
+
+
 def test_the_protocol_of_a_score_names_the_weights_of_the_extractor(pixels):
     """Scores of extractors with the same name and other weights are not comparable."""
 

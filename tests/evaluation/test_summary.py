@@ -10,7 +10,7 @@ import pytest
 from keras.utils import load_img
 from support import tiny
 
-from keras_gen import evaluation
+from keras_gen import RegularizedAutoencoder, evaluation, networks
 from keras_gen.evaluation import Evaluation, Score, save_latent_figures, summarize, tables
 from keras_gen.evaluation.summary import format_number
 
@@ -110,3 +110,25 @@ WITH_SEED = [
 def test_all_evaluations_are_reproducible_with_the_same_default_seed(function):
     default = inspect.signature(function).parameters["seed"].default
     assert default in (0, inspect.Parameter.empty)
+
+
+def test_other_data_than_images_have_no_images_of_latents(tmp_path):
+    x = np.random.default_rng(0).random((12, 4)).astype("float32")
+    encoder = networks.mlp((4,), (2,), hidden=())
+    model = RegularizedAutoencoder(encoder, networks.mlp((2,), (4,), hidden=()))
+    model.compile("adam", loss="mse")
+    save_latent_figures(model, tmp_path, x)
+    assert [path.name for path in tmp_path.iterdir()] == ["codes.png"]
+
+
+def test_the_table_aligns_names_values_errors_and_units():
+    scores = [
+        Score("FID", 12.3456, error=0.5, protocol="20 images"),
+        Score("log p(x)", -1234.5, "nats"),
+    ]
+    assert str(Evaluation(scores, ["Good."])).splitlines() == [
+        "FID        12.35 ± 0.5       20 images",
+        "log p(x)  -1,234       nats",
+        "",
+        "Good.",
+    ]

@@ -1,6 +1,7 @@
 """Scores of generated rows against pandas, scipy and scikit-learn, and the figures."""
 
 import itertools
+import types
 
 import matplotlib.figure
 import numpy as np
@@ -173,3 +174,131 @@ def test_two_different_categories_have_the_distance_1():
     found = tables.near_copies(columns, generated, train, held_out)
     assert found.distance == pytest.approx(1)
     assert found.distance_held_out == pytest.approx(np.sqrt(2))
+
+
+def test_the_associations_do_not_depend_on_the_order_of_the_columns():
+    array = rows(100, 0)
+    modeled = [column for column in COLUMNS if column.modeled]
+    order = [3, 0, 4, 2, 1]
+    found = tables.associations([modeled[index] for index in order], array[:, order])
+    expected = tables.associations(COLUMNS, array)[np.ix_(order, order)]
+    np.testing.assert_allclose(found, expected)
+
+
+def test_scores_of_imputation_are_those_of_the_hidden_entries():
+    train, test = rows(50, 1), rows(40, 2)
+    calls = []
+
+    def impute(array, num_samples, seed):
+        calls.append((array, num_samples, seed))
+        return np.where(np.isnan(array), [2.5, 3.0, 4.0, 1.0, 2.0], array)
+
+    vae = types.SimpleNamespace(impute=impute)
+    scores, [text] = tables.imputation_scores(vae, COLUMNS, train, test, seed=3)
+    hidden = tables.hide_entries(test, 0.2, seed=3)
+    [(array, number, seed)] = calls
+    assert (number, seed) == (200, 3)
+    np.testing.assert_array_equal(array, np.where(hidden, np.nan, test))
+    simple = np.where(hidden, tables.simple_imputation(COLUMNS, train), test)
+    errors, others = (
+        tables.imputation_errors(COLUMNS, test, imputed, hidden)
+        for imputed in (impute(array, 1, 0), simple)
+    )
+    assert {(score.name, score.unit): score.value for score in scores} == {
+        ("imputed numbers, error", "standard deviations"): pytest.approx(errors[:3].mean()),
+        ("imputed numbers, error (mean or mode)", "standard deviations"): pytest.approx(
+            others[:3].mean()
+        ),
+        ("imputed categories, wrong", "%"): pytest.approx(100 * errors[3:].mean()),
+        ("imputed categories, wrong (mean or mode)", "%"): pytest.approx(100 * others[3:].mean()),
+    }
+    assert {score.protocol for score in scores} == {
+        "20 % of the entries of 40 held-out rows, mean over columns"
+    }
+    lines = text.splitlines()
+    assert lines[1] == f"  mass    {errors[0]:.2f} standard deviations ({others[0]:.2f})"
+    assert lines[4] == f"  sex     {100 * errors[3]:.0f} % wrong ({100 * others[3]:.0f} %)"
+    assert len(lines) == 6
+
+
+def test_a_column_without_hidden_entries_has_no_error():
+    array = rows(40, 2)
+    hidden = np.zeros(array.shape, bool)
+    hidden[3, 1] = True
+    array[:, 0] = 5.0
+    hidden[4, 0] = True
+    errors = tables.imputation_errors(COLUMNS, array, array, hidden)
+    np.testing.assert_array_equal(errors, [np.nan, 0, np.nan, np.nan, np.nan])
+    text = tables._error_table([c for c in COLUMNS if c.modeled], errors, errors)
+    assert text.splitlines()[1:] == ["  length  0.00 standard deviations (0.00)"]
+
+
+def test_rows_without_labels_have_no_accuracy():
+    train, test = rows(30, 1), rows(20, 2)
+    generated = train.copy()
+    generated[:, 4] = np.nan
+    scores, _ = tables.table_scores(COLUMNS, generated, train, test, label=4)
+    values = {score.name: score.value for score in scores}
+    assert np.isnan(values["classifier trained on generated rows"])
+    assert 0 <= values["classifier trained on real rows"] <= 1
+    assert values["difference of associations"] == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("near", "held_out"), [(0.2, True), (0.2, False), (0.1, True)])
+def test_memorized_rows_are_reported_from_15_percent_and_20_held_out_rows(near, held_out):
+    train = np.arange(100.0)[:, None] * 10
+    test = train[: 20 if held_out else 19] + 3
+    copied = round(near * 50)
+    generated = np.concatenate([train[:copied], train[: 50 - copied] + 4])
+    scores, comments = tables.table_scores([Column("x", "real")], generated, train, test)
+    values = {score.name: score.value for score in scores}
+    assert values["near copies of training rows"] == pytest.approx(100 * near)
+    assert bool(comments) == (near > 0.15 and held_out)
+    assert values["rows equal to a training row"] == pytest.approx(100 * near)
+    assert values["the same for held-out rows"] == 0
+    assert values["the same distance for held-out rows"] == pytest.approx(3)
+
+
+def bars(column, real, generated):
+    """Return the labels and the heights of the bars of a column of categories."""
+    axes = matplotlib.figure.Figure().subplots()
+    tables._draw_categories(axes, column, np.float64(real), np.float64(generated))
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    heights = [bar.get_height() for bar in axes.patches]
+    return labels, heights[: len(labels)], heights[len(labels) :]
+
+
+def test_bars_are_shares_and_only_the_most_frequent_categories_have_their_own():
+    column = Column("c", "category", tuple("abcdefghijkl"))
+    real = np.arange(12).repeat(np.arange(1, 13))
+    labels, first, second = bars(column, real, [0, 0, 0, 11])
+    assert labels == list("abcdefghijkl")
+    np.testing.assert_allclose(first, 100 * np.arange(1, 13) / 78)
+    np.testing.assert_allclose(second, [75, *[0] * 10, 25])
+    column = Column("c", "category", tuple("abcdefghijklm"))
+    real = np.arange(13).repeat(np.arange(1, 14))
+    labels, first, second = bars(column, real, [0, 0, 12])
+    assert labels == [*"mlkjihgfedc", "2 others"]
+    np.testing.assert_allclose(first, 100 * np.array([*range(13, 2, -1), 3]) / 91)
+    np.testing.assert_allclose(second, [100 / 3, *[0] * 10, 200 / 3])
+    assert bars(column, real, [])[2] == pytest.approx([0] * 11 + [100])
+
+
+def test_the_outer_bars_of_a_histogram_count_the_numbers_that_are_far_outside():
+    column = Column("x", "real", mean=0.0, scale=1.0)
+    real = np.linspace(0, 1, 1000)
+    real[[0, 999]] = -1e6, 1e6
+    axes = matplotlib.figure.Figure().subplots()
+    tables._draw_numbers(axes, column, real, np.array([-50.0, 0.5, 0.5, 50.0]))
+    shares, edges, _ = axes.patches[0].get_data()
+    np.testing.assert_allclose(edges[[0, -1]], np.quantile(real, [0.01, 0.99]))
+    assert len(shares) == 37  # 1.2 √1000
+    assert shares.sum() == pytest.approx(100)
+    assert axes.patches[1].get_data()[0][[0, -1]].tolist() == [25, 25]
+    tables._draw_numbers(axes, column, np.array([]), real)
+    assert len(axes.patches) == 2
+
+
+def test_long_names_are_cut():
+    assert tables._short("x" * 24) == "x" * 24
+    assert tables._short("x" * 25) == "x" * 23 + "…"
