@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen import data
+from keras_gen._column_values import numbers_in
 from keras_gen._columns import (
     CODED,
     NUMBERS,
@@ -280,7 +281,7 @@ class RowsFile:
                 unfinished.write_bytes(gzip.compress(content) if is_zipped else content)
             return
         if isinstance(self._source, CsvFile):
-            frame = pandas.DataFrame(self._records(self._source), columns=self.names)
+            frame = self._frame(self._source)
         elif pathlib.Path(self.path).suffix.lower() in (".parquet", ".pq"):
             frame = pandas.read_parquet(self.path)
         else:
@@ -290,9 +291,22 @@ class RowsFile:
         for index, column in enumerate(self.modeled):
             missing = np.isnan(self.array[:, index])
             if missing.any():
+                if isinstance(self._source, CsvFile) and column.kind in CODED:
+                    decoded[column.name] = decoded[column.name].astype(str)
                 filled = decoded[column.name].where(missing, frame[column.name])
                 frame[column.name] = filled.infer_objects()
         write_frame(path, frame)
+
+    def _frame(self, file: CsvFile) -> pandas.DataFrame:
+        """Return the rows of a text file as a `DataFrame` of text, with numbers where modeled."""
+        import pandas
+
+        frame = pandas.DataFrame(self._records(file), columns=self.names)
+        rows = all_rows(file)
+        for column in self.modeled:
+            if column.kind in NUMBERS:
+                frame[column.name] = numbers_in(rows.values(column.name), rows.at(column.name))
+        return frame
 
     def _records(self, file: CsvFile) -> list[list[str]]:
         """Return the fields of each row of a text file."""
