@@ -416,3 +416,29 @@ def test_a_mixture_has_finite_gradients_and_ignores_missing_entries():
 )
 def test_locations_of_a_mixture_start_at_the_smallest_and_the_largest_number(column, ends):
     assert _column_groups._ends(column) == pytest.approx(ends)
+
+
+@pytest.mark.parametrize(
+    ("kind", "decimals", "expected"),
+    [
+        ("real", 0, 1 / np.sqrt(12) / 2.5),
+        ("real", 2, 0.01 / np.sqrt(12) / 2.5),
+        ("real", None, 0),
+        ("positive", 2, 0),
+        ("count", 0, 0),
+    ],
+)
+def test_a_component_is_not_narrower_than_the_rounding_of_its_column(kind, decimals, expected):
+    column = Column("x", kind, mean=1.0, scale=2.5, decimals=decimals)
+    assert _column_groups._rounding(column) == pytest.approx(expected)
+
+
+def test_the_mean_of_a_mixture_of_counts_is_that_of_its_locations():
+    eggs = Column("eggs", "count", mean=2.0, scale=2.5, minimum=0.0, maximum=20.0)
+    likelihood = Columns([eggs], scale="mixture", num_components=3)
+    logits = np.float32([[0.3, -1.0, 0.5], [9.0, 0.0, 0.0]])
+    counts = np.expm1(np.linspace(0, np.log(21), 3))
+    expected = scipy.special.softmax(logits, axis=1) @ counts
+    found = likelihood.expectation(likelihood(logits))
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4)
+    np.testing.assert_array_equal(likelihood.estimate(found)[:, 0], np.round(expected))

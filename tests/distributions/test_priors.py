@@ -8,6 +8,7 @@ import tensorflow_probability as tfp
 
 from keras_gen import networks
 from keras_gen.distributions import (
+    Bernoulli,
     ConditionalNormal,
     DiagonalNormal,
     FullCovarianceNormal,
@@ -17,7 +18,12 @@ from keras_gen.distributions import (
     StandardNormal,
     VampPrior,
 )
-from keras_gen.distributions._checks import check_distribution
+from keras_gen.distributions._checks import (
+    check_distribution,
+    check_likelihood,
+    check_posterior,
+    check_prior,
+)
 
 RANDOM = np.random.default_rng(0)
 
@@ -199,3 +205,22 @@ def test_errors_say_what_to_do():
         NotImplementedError, match=r"must return a `tfd\.Distribution` from `distribution\(\)`"
     ):
         Prior(2).distribution()
+
+
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [
+        (lambda: check_posterior(StandardNormal(2)), "`posterior` must be a .*Posterior, such as"),
+        (lambda: check_posterior(None, "q"), "`q` must be a .*Received: None"),
+        (lambda: check_likelihood(StandardNormal(2)), "`likelihood` must be a .*Likelihood"),
+        (lambda: check_prior(DiagonalNormal(2), 2), "`prior` must be a .*distributions.Prior"),
+        (lambda: check_prior(StandardNormal(2), 3), "over 3 latents.*event_size=2.*event_size=3"),
+        (lambda: check_prior(ConditionalNormal(2, 3), 2), "must not depend on labels"),
+    ],
+)
+def test_other_objects_than_distributions_are_refused(check, message):
+    with pytest.raises(ValueError, match=message):
+        check()
+    check_posterior(DiagonalNormal(2))
+    check_likelihood(Bernoulli((2,)))
+    check_prior(ConditionalNormal(2, 3), 2, labels=True)
