@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from keras_gen._arguments import is_real
+from keras_gen._arguments import is_real, positive_int
 from keras_gen._labels import as_tensor
 from keras_gen._tracing import traced
 from keras_gen._typing import Array, Distribution, TensorLike
@@ -306,15 +306,14 @@ class _TopDown(_LayeredPosterior):
         return _precision_weighted(upward, self.prior.factor(layer, given))
 
     def _independent(self, layer: int) -> bool:
-        return True
+        return True  # q and p of layer i depend on z_{i+1} only
 
 
 def _precision_weighted(a: Distribution, b: Distribution) -> Distribution:
     """Return the normalized product of the densities of two diagonal normal distributions.
 
     The precision, which is 1 / variance, is the sum of the two precisions. The mean is the average
-    of the two means, weighted by the precisions (Sønderby et al. 2016, arXiv:1602.02282, equations
-    17 and 18).
+    of the two means, weighted by the precisions (Sønderby et al. 2016, arXiv:1602.02282).
     """
     precision_a = tf.square(1 / a.stddev())
     precision_b = tf.square(1 / b.stddev())
@@ -662,6 +661,14 @@ class HierarchicalVAE(VAE):
             latents, such as their mean.
         """
         return super().encode(x, condition)
+
+    def _score_samples(
+        self, x: TensorLike, condition: TensorLike | None, num_samples: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        if tf.convert_to_tensor(x).shape[0] == 0:  # a vectorized loop cannot call the networks for zero examples
+            num_samples = positive_int(self, "num_samples", num_samples)
+            return tf.zeros((num_samples, 0, self.posterior.event_size)), tf.zeros(0)
+        return super()._score_samples(x, condition, num_samples)
 
     def generate(
         self,
