@@ -114,6 +114,8 @@ class WithoutMoments(distributions.DiagonalNormal):
         known = super().__call__(parameters)
 
         class Sampled:
+            batch_shape = known.batch_shape
+
             def sample(self, *args, **kwargs):
                 return known.sample(*args, **kwargs)
 
