@@ -665,7 +665,8 @@ class HierarchicalVAE(VAE):
     def _score_samples(
         self, x: TensorLike, condition: TensorLike | None, num_samples: int
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        if tf.convert_to_tensor(x).shape[0] == 0:  # a vectorized loop cannot call the networks for zero examples
+        # The loop over the examples calls networks, which a loop over zero examples cannot do.
+        if tf.convert_to_tensor(x).shape[0] == 0:
             num_samples = positive_int(self, "num_samples", num_samples)
             return tf.zeros((num_samples, 0, self.posterior.event_size)), tf.zeros(0)
         return super()._score_samples(x, condition, num_samples)
