@@ -465,7 +465,8 @@ def test_a_run_of_an_unknown_kind_says_what_to_import(command, my_kind, capsys):
         run_folder.model_file.touch()
     ended([*command, "runs/mine"])
     error = capsys.readouterr().err
-    assert "must be a registered kind: autoencoder, vae, gan. Received: model: my_kind" in error
+    known = ", ".join(RECIPES)
+    assert f"must be a registered kind: {known}. Received: model: my_kind" in error
     assert "name the file that registers it: `keras-gen --import FILE …`" in error
 
 

@@ -56,15 +56,25 @@ ALLOWED = (
 )
 """Uses in which one of the words has another meaning, as regular expressions."""
 
-CATEGORIES = (
+CODES = (
     "_column_values.py",
     "_columns.py",
     "data/_csv.py",
     "data/_kinds.py",
     "evaluation/tables.py",
     "serving/client.py",
+    # the codes of a VQ-VAE: integers, each the index of a vector in a codebook
+    "distributions/transformer.py",
+    "models/base.py",
+    "models/vector_quantized.py",
+    "networks/quantizer.py",
+    "runs/recipes/vq_vae.py",
+    "scripts/reproduce/vq_vae.py",
+    "serving/warm_up.py",
+    "vector-quantized.md",
 )
-"""Modules in which "codes" are those of categories, as in pandas, of gRPC, or of characters."""
+"""Pages and modules in which "codes" are those of a VQ-VAE, of categories, as in pandas, of gRPC,
+or of characters."""
 
 
 def violations(text: str) -> list[str]:
@@ -93,7 +103,10 @@ def prose_of_module(source: str) -> str:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_pages_use_the_words_of_the_field(page):
-    assert violations(page.read_text()) == []
+    text = page.read_text()
+    if page.name in CODES:
+        text = re.sub(r"\bcodes\b", " ", text, flags=re.IGNORECASE)
+    assert violations(text) == []
 
 
 @pytest.mark.parametrize("folder", ["keras_gen", "scripts", "benchmarks", "tools", "docs"])
@@ -103,8 +116,8 @@ def test_modules_use_the_words_of_the_field(folder):
         name = str(path.relative_to(ROOT))
         if name.startswith(f"{folder}/"):
             text = prose_of_module(path.read_text())
-            if name.removeprefix("keras_gen/") in CATEGORIES:
-                text = re.sub(r"\bcodes\b", " ", text)
+            if name.removeprefix("keras_gen/") in CODES:
+                text = re.sub(r"\bcodes\b", " ", text, flags=re.IGNORECASE)
             if lines := violations(text):
                 found[name] = lines
     assert found == {}

@@ -62,7 +62,8 @@ def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
         show: Whether to open the page in the browser. Default: False.
 
     Raises:
-        ValueError: If the run is not finished, or if the model was not trained on images.
+        ValueError: If the run is not finished, if the model was not trained on images, or if its
+            latents are not real numbers.
     """
     folder = RunFolder(run)
     config = folder.read_config()

@@ -81,6 +81,8 @@ def _example(model: GenerativeModel, spec: tf.TensorSpec) -> np.ndarray:
         return np.arange(_ROWS, dtype=np.int64)
     if spec.name == "condition" and model.num_classes:
         return np.arange(_ROWS, dtype=np.int64) % model.num_classes
+    if spec.dtype.is_integer:  # codes: each codebook has at least two vectors
+        return random.integers(0, 2, (_ROWS, *spec.shape[1:]), spec.dtype.as_numpy_dtype)
     if spec.name == "latents":
         return random.standard_normal((_ROWS, *spec.shape[1:]), np.float32)
     if model.columns:
