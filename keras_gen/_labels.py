@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from keras_gen._errors import mark
+from keras_gen._tracing import assertion
 
 _ADVICE = "Number the classes from 0, and train with all classes."
 
@@ -52,8 +53,10 @@ def checked_labels(
     first = tf.argmin(tf.cast(tf.concat([valid, [True]], axis=0), tf.int32))
     received = tf.concat([numbers, [0]], axis=0)[first]
     message = mark(f"{expected} Received: @ at index #. {_ADVICE}")
-    check = tf.debugging.Assert(tf.reduce_all(valid), [message, first, received])
-    with tf.control_dependencies([check]):
+    checks = assertion(tf.reduce_all(valid), [message, first, received])
+    if not checks:  # a lookup of an invalid label would fail before the condition is read
+        return tf.where(valid, tensor, tf.zeros_like(tensor))
+    with tf.control_dependencies(checks):
         return tf.identity(tensor)
 
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from keras_gen._errors import mark
 from keras_gen._labels import as_tensor, check_form_of_labels, checked_labels, expected_labels
+from keras_gen._tracing import assertion
 from keras_gen._typing import Array, Data, TensorLike
 from keras_gen.data import as_arrays
 
@@ -302,8 +303,7 @@ class DataCheck:
                 raise ValueError(self._range_message(received, tuple(map(int, index))))
             return values
         message = mark(self._range_message(f"other values, first in {place}"))
-        check = tf.debugging.Assert(tf.reduce_all(valid), [message, *numbers])
-        with tf.control_dependencies([check]):
+        with tf.control_dependencies(assertion(tf.reduce_all(valid), [message, *numbers])):
             return tf.identity(values)
 
     def check_form(self, name: str, values: Any) -> None:

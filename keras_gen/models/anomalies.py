@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen._arguments import is_real
+from keras_gen._tracing import traced
 from keras_gen._typing import Examples, TensorLike
 from keras_gen.models.base import CheckedBatch, GenerativeModel
 
@@ -234,6 +235,7 @@ class AnomalyDetector(GenerativeModel):
             functools.partial(self.score_per_feature, x, *labels),
         )
 
+    @traced("x", "condition")
     def score_and_features(
         self, x: TensorLike, condition: TensorLike | None = None
     ) -> tuple[tf.Tensor, tf.Tensor | None]:

@@ -15,6 +15,7 @@ from keras import layers
 
 from keras_gen._arguments import is_real, positive_int
 from keras_gen._columns import Column
+from keras_gen._tracing import traced
 from keras_gen._typing import Array, Data, Endpoint, TensorLike
 from keras_gen.data import as_arrays
 from keras_gen.distributions import Columns
@@ -505,6 +506,7 @@ class AutoencoderEnsemble(AnomalyDetector):
             lambda: parts,
         )
 
+    @traced("x")
     def score(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """Compute the anomaly score of each example, `[batch]`.
 
@@ -520,6 +522,7 @@ class AutoencoderEnsemble(AnomalyDetector):
         """
         return self.score_functions(x, condition)[0]()
 
+    @traced("x")
     def score_per_feature(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """Compute how much each column of each example adds to the anomaly score.
 

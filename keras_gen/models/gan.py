@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from keras_gen._arguments import is_real, positive_int
+from keras_gen._tracing import traced
 from keras_gen._typing import Array, Data, Endpoint, TensorLike
 from keras_gen.augmentations import DiffAugment
 from keras_gen.distributions import Prior, StandardNormal
@@ -571,6 +572,7 @@ class GAN(GenerativeModel):
         tracker = self.part_trackers[self.loss_parts.index("duplicates")]
         tracker.update_state(value, tf.where(count_near_duplicates, examples, 0))
 
+    @traced("latents", "condition")
     def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Map latents `[batch, n]` to generated data `[batch, *data_shape]`.
 
@@ -590,6 +592,7 @@ class GAN(GenerativeModel):
         generator = self.averaged_generator or self.generator
         return call_network(generator, latents, labels, training=False)
 
+    @traced("x", "condition")
     def discriminate(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return the discriminator's probability γ that each example is real, `[batch]`.
 

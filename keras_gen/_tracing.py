@@ -1,0 +1,146 @@
+"""Run a method of a model in eager mode through a TensorFlow graph, which is faster."""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import inspect
+import numbers
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import tensorflow as tf
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+_conditions: contextvars.ContextVar[tuple[Any, list[tf.Tensor]] | None] = contextvars.ContextVar(
+    "conditions", default=None
+)
+
+
+def assertion(condition: tf.Tensor, data: Sequence[Any]) -> list[tf.Operation]:
+    """Make an operation that fails if a condition is false, in a graph.
+
+    In a graph of the class `Graphs`, there is no such operation. Instead, the condition becomes an
+    output of the graph. So TensorFlow does not log a failed operation as a warning.
+
+    Args:
+        condition: Scalar bool.
+        data: The error message and the numbers that TensorFlow prints if the condition is false.
+
+    Returns:
+        The operation in a list, for `tf.control_dependencies`. The list can be empty.
+    """
+    collected = _conditions.get()
+    if collected is not None and collected[0] is tf.compat.v1.get_default_graph():
+        collected[1].append(condition)
+        return []
+    return [tf.debugging.Assert(condition, list(data))]
+
+
+class Graphs:
+    """The graphs of the methods of one model.
+
+    A graph contains the attributes of the model as they were when it was traced, such as the
+    layers and the prior. Therefore the model deletes its graphs when one of its attributes changes.
+    """
+
+    def __init__(self) -> None:
+        self._graphs: dict[Any, Callable[..., Any]] = {}
+
+    def call(
+        self, method: Callable[..., Any], arguments: dict[str, Any], batched: tuple[str, ...]
+    ) -> Any:
+        """Call a method through its graph, and trace the graph if it does not exist yet.
+
+        Args:
+            method: A method, bound to its object.
+            arguments: All arguments by name.
+            batched: Names of the arguments whose first axis is the batch.
+        """
+        tensors = {}
+        others = {}
+        for name, value in arguments.items():
+            if value is not None and (name in batched or tf.is_tensor(value)):
+                tensors[name] = tf.convert_to_tensor(value)
+            elif value is None or isinstance(value, (numbers.Number, str)):
+                others[name] = value
+            else:
+                raise TypeError(f"Expected `{name}` as a tensor, a number or a string.")
+        examples = {tensor.shape[0] for name, tensor in tensors.items() if name in batched}
+        if len(examples) != 1 or examples == {0}:
+            raise ValueError("Expected the same number of examples, at least 1, in all arguments.")
+        shapes = tuple(
+            (name, tensor.dtype, tensor.shape[1 if name in batched else 0 :])
+            for name, tensor in tensors.items()
+        )
+        # True and 1.0 equal 1, but are not valid numbers of samples. Therefore types are compared.
+        types_and_values = tuple((type(value), value) for value in others.values())
+        key = (method.__qualname__, shapes, types_and_values)
+        if key not in self._graphs:
+            specs = {
+                name: tf.TensorSpec((None, *shape) if name in batched else shape, dtype)
+                for name, dtype, shape in shapes
+            }
+
+            def function(*values: tf.Tensor) -> tuple[Any, tf.Tensor]:
+                conditions: list[tf.Tensor] = [tf.constant(True)]
+                token = _conditions.set((tf.compat.v1.get_default_graph(), conditions))
+                try:
+                    result = method(**dict(zip(tensors, values, strict=True)), **others)
+                finally:
+                    _conditions.reset(token)
+                return result, tf.reduce_all(tf.stack(conditions))
+
+            self._graphs[key] = tf.function(function).get_concrete_function(*specs.values())
+        result, valid = self._graphs[key](*tensors.values())
+        if not valid:
+            raise ValueError("Expected valid values in all arguments.")
+        return result
+
+
+def traced(*batched: str) -> Callable[[_Method], _Method]:
+    """Return a decorator that runs a method of a model through a graph in eager mode.
+
+    TensorFlow traces a method once per dtype and shape of its tensors, and once per value of its
+    other arguments, such as `num_samples`. The number of examples is not part of the shape.
+    Therefore a batch of another size needs no new trace. The attribute `method_graphs` of the model
+    contains its graphs.
+
+    The method runs without a graph in these cases:
+
+    * The caller is itself part of a graph, or runs in a replica of a `tf.distribute.Strategy`.
+    * The model was compiled with `run_eagerly=True`.
+    * There is no example, or an argument is not a tensor, a number, a string or None.
+    * The graph raises an error. Without a graph, the method then raises an error that describes the
+      invalid argument. If a layer of the user works only in eager mode, the method works, too.
+
+    Args:
+        *batched: Names of the arguments whose first axis is the batch, such as `"x"`.
+    """
+
+    def decorate(method: _Method) -> _Method:
+        signature = inspect.signature(method)
+
+        @functools.wraps(method)
+        def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+            if not _runs_through_graphs(self):
+                return method(self, *args, **kwargs)
+            bound = signature.bind(self, *args, **kwargs)
+            bound.apply_defaults()
+            arguments = {name: bound.arguments[name] for name in list(signature.parameters)[1:]}
+            try:
+                return self.method_graphs.call(method.__get__(self), arguments, batched)
+            except Exception:  # the call without a graph returns the result or the readable error
+                return method(self, *args, **kwargs)
+
+        return call  # type: ignore[return-value]  # the signature is that of `method`
+
+    return decorate
+
+
+def _runs_through_graphs(model: Any) -> bool:
+    """Return whether the methods of `model` run through graphs where they are called now."""
+    in_replica = tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context()
+    eager = model.run_eagerly or tf.config.functions_run_eagerly()
+    return tf.executing_eagerly() and not in_replica and not eager
