@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -17,6 +18,10 @@ from keras_gen._arguments import is_real, positive_int
 from keras_gen._serialization import Serializable
 from keras_gen._typing import Distribution, TensorLike
 from keras_gen.distributions import kl_divergence
+from keras_gen.regularizers import LatentMMD
+
+KLWeight = float | Callable[[tf.Tensor], tf.Tensor]
+"""A KL weight: a number, or a schedule that computes the weight from the training step."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +47,12 @@ class Batch:
     """Seed with which z is sampled, int32 `[2]`. The same seed gives the same samples."""
     step: tf.Tensor
     """Number of completed training steps, an integer scalar."""
+    layer_kls: Callable[[tf.Tensor, bool], Sequence[tf.Tensor]] | None = None
+    """Function `(z, closed_form)` for a model with several layers of latents. It returns the term
+    of each layer in KL(q(z | x) ‖ p(z)), from the bottom layer to the top layer, for samples z of
+    q(z | x). Each term has the shape `[samples, batch]`. If `closed_form` is False, the term of
+    layer i is log q − log p of the sample z_i. If it is True, closed forms are used where there are
+    some. None for a model with one layer of latents."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +70,18 @@ class Terms:
     """KL(q(z | x) ‖ p(z)), not multiplied by the KL weight."""
     elbo: tf.Tensor
     """The evidence lower bound, −(`reconstruction_loss` + `kl_loss`)."""
+    layer_kl_losses: tuple[tf.Tensor, ...] = ()
+    """For a model with several layers of latents, the term of each layer in `kl_loss`, from the
+    bottom layer to the top layer. Empty for a model with one layer of latents."""
+
+    def by_name(self) -> dict[str, tf.Tensor]:
+        """Return the terms by the names with which models log them.
+
+        The names are those of the fields, and `kl_loss_1`, `kl_loss_2`, … for `layer_kl_losses`.
+        """
+        terms = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        layers = terms.pop("layer_kl_losses")
+        return terms | {f"kl_loss_{number}": kl for number, kl in enumerate(layers, 1)}
 
 
 class Objective(Serializable):
@@ -97,13 +120,20 @@ class ELBO(Objective):
             `LinearWarmUp`, which computes the weight from the training step. Default: 1. If the
             weight is a number other than 1, the model is a β-VAE (Higgins et al. 2017). If the
             weight is below 1, −loss is not a lower bound on log p(x). The logged values `kl_loss`
-            and `elbo` are not multiplied by the weight.
+            and `elbo` are not multiplied by the weight. For a `HierarchicalVAE`, the argument can
+            also be a list with one weight or schedule per layer of latents, from the bottom layer
+            to the top layer.
         num_samples: Number of samples of z per example. Default: 1.
         free_bits: Threshold in nats for the KL of each example. The KL term of the loss is
             max(KL, free_bits). Below the threshold, a smaller KL does not lower the loss. Kingma et
             al. (2016, arXiv:1606.04934, section C.8) apply a threshold to each group of latents.
-            `ELBO` applies one threshold to the KL of all latents together. Default: 0, no
+            `ELBO` applies one threshold to the KL of all latents together. For a
+            `HierarchicalVAE`, `ELBO` applies the threshold to each layer of latents. Default: 0, no
             threshold.
+        mmd: A `regularizers.LatentMMD`, which compares the latents of the batch with samples of the
+            prior. The loss contains its value, and the other logged values do not. With it, the
+            model is an InfoVAE (Zhao et al. 2019, arXiv:1706.02262). With `kl_weight=0`, it is a
+            Wasserstein autoencoder with a random encoder. Default: no such term.
 
     Example:
 
@@ -113,36 +143,77 @@ class ELBO(Objective):
 
     def __init__(
         self,
-        kl_weight: float | Callable[[tf.Tensor], tf.Tensor] = 1.0,
+        kl_weight: KLWeight | Sequence[KLWeight] = 1.0,
         num_samples: int = 1,
         free_bits: float = 0.0,
+        mmd: LatentMMD | None = None,
     ) -> None:
-        if not callable(kl_weight) and not _is_non_negative(kl_weight):
+        if mmd is not None and not isinstance(mmd, LatentMMD):
+            raise ValueError(
+                "`mmd` of ELBO must be a keras_gen.regularizers.LatentMMD, such as "
+                f"LatentMMD(10.0), or None. Received: mmd={mmd!r}"
+            )
+        weights = _as_list(kl_weight)
+        if not weights or not all(callable(each) or _is_non_negative(each) for each in weights):
             raise ValueError(
                 "`kl_weight` of ELBO must be a number of at least 0, or a schedule such as "
-                f"LinearWarmUp(steps=1000). Received: kl_weight={kl_weight!r}"
+                "LinearWarmUp(steps=1000), or a list of these with one item per layer of latents. "
+                f"Received: kl_weight={kl_weight!r}"
             )
         if not _is_non_negative(free_bits):
             raise ValueError(
                 "`free_bits` of ELBO must be a number of nats of at least 0. "
                 f"Received: free_bits={free_bits!r}"
             )
-        self.kl_weight = kl_weight if callable(kl_weight) else float(kl_weight)
+        weights = [each if callable(each) else float(each) for each in weights]
+        several = isinstance(kl_weight, (list, tuple))
+        self.kl_weight: KLWeight | list[KLWeight] = weights if several else weights[0]
         self.num_samples = positive_int(self, "num_samples", num_samples)
         self.free_bits = float(free_bits)
+        self.mmd = mmd
 
     def __call__(self, batch: Batch) -> Terms:
         """Compute the loss, the reconstruction loss, the KL divergence and the ELBO."""
         z = batch.posterior.sample(self.num_samples, seed=batch.seed)
         reconstruction_loss = -tf.reduce_mean(batch.likelihood(z).log_prob(batch.x), axis=0)
-        kl_loss = kl_divergence(batch.posterior, batch.prior, self.num_samples, batch.seed).value
-        kl_weight = self.kl_weight(batch.step) if callable(self.kl_weight) else self.kl_weight
+        if batch.layer_kls is None:
+            kl = kl_divergence(batch.posterior, batch.prior, self.num_samples, batch.seed).value
+            kls = [kl]
+        else:
+            kls = [tf.reduce_mean(kl, axis=0) for kl in batch.layer_kls(z, True)]
+        kl_loss = tf.add_n(kls)
+        weighted = [
+            weight * tf.maximum(kl, self.free_bits)
+            for weight, kl in zip(self._kl_weights(len(kls), batch.step), kls, strict=True)
+        ]
+        loss = reconstruction_loss + tf.add_n(weighted)
+        if self.mmd is not None:
+            loss += self.mmd.between(z[0], _prior_samples(batch, tf.shape(z)[1]))
         return Terms(
-            loss=reconstruction_loss + kl_weight * tf.maximum(kl_loss, self.free_bits),
+            loss=loss,
             reconstruction_loss=reconstruction_loss,
             kl_loss=kl_loss,
             elbo=-reconstruction_loss - kl_loss,
+            layer_kl_losses=() if batch.layer_kls is None else tuple(kls),
         )
+
+    def _kl_weights(self, layers: int, step: tf.Tensor) -> list[tf.Tensor | float]:
+        """Return the KL weight of each layer of latents at a training step."""
+        weights = self.kl_weight if isinstance(self.kl_weight, list) else [self.kl_weight] * layers
+        if len(weights) != layers:
+            raise ValueError(
+                f"`kl_weight` of ELBO must have one item per layer of latents, {layers} for this "
+                f"model. Received: kl_weight={self.kl_weight!r}"
+            )
+        return [weight(step) if callable(weight) else weight for weight in weights]
+
+
+def _prior_samples(batch: Batch, number: tf.Tensor) -> tf.Tensor:
+    """Return samples of the prior, `[batch, n]`. The posterior is sampled with another seed."""
+    seed = tf.random.experimental.stateless_fold_in(batch.seed, 1)
+    if batch.prior.batch_shape.rank:  # one distribution per label
+        return batch.prior.sample(seed=seed)
+    return batch.prior.sample(number, seed=seed)
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -182,7 +253,11 @@ class IWAE(Objective):
             posterior = batch.frozen_posterior()
             z, set_gradient_weights = _with_weighted_gradient(z)
         log_likelihood = batch.likelihood(z).log_prob(batch.x)
-        log_ratio = posterior.log_prob(z) - batch.prior.log_prob(z)
+        if batch.layer_kls is None:
+            log_ratios = [posterior.log_prob(z) - batch.prior.log_prob(z)]
+        else:
+            log_ratios = list(batch.layer_kls(z, False))
+        log_ratio = tf.add_n(log_ratios)
         log_weights = log_likelihood - log_ratio  # [samples, batch]
         bound = tf.reduce_logsumexp(log_weights, axis=0) - math.log(self.num_samples)
         if self.doubly_reparameterized:
@@ -192,12 +267,117 @@ class IWAE(Objective):
             set_gradient_weights(tf.nn.softmax(log_weights, axis=0))
         reconstruction_loss = -tf.reduce_mean(log_likelihood, axis=0)
         kl_loss = tf.reduce_mean(log_ratio, axis=0)
+        kls = tuple(tf.reduce_mean(each, axis=0) for each in log_ratios)
         return Terms(
             loss=-bound,
             reconstruction_loss=reconstruction_loss,
             kl_loss=kl_loss,
             elbo=-reconstruction_loss - kl_loss,
+            layer_kl_losses=() if batch.layer_kls is None else kls,
         )
+
+
+class KLDecomposition(NamedTuple):
+    """Three terms whose sum is log q(z | x) − log p(z), an estimate of the KL divergence.
+
+    Each field is a tensor `[batch]`, in nats.
+    """
+
+    mutual_information: tf.Tensor
+    """log q(z | x) − log q(z). The mean is the mutual information of the data and the latents."""
+    total_correlation: tf.Tensor
+    """log q(z) − Σ_d log q(z_d). The mean is the total correlation of the latents."""
+    dimension_wise_kl: tf.Tensor
+    """Σ_d log q(z_d) − log p(z)."""
+
+
+@keras.saving.register_keras_serializable("keras_gen")
+class TotalCorrelation(Objective):
+    """Minimize −ELBO + (β − 1) TC, where TC is the total correlation, for a β-TC-VAE.
+
+    Let q(z) be the aggregate posterior, the mean of q(z | x) over the data. The KL term of the ELBO
+    is the sum of three terms (Chen et al. 2018, arXiv:1802.04942, equation 2): the mutual
+    information of x and z, the total correlation KL(q(z) ‖ Π_d q(z_d)), and the sum over the
+    latents d of KL(q(z_d) ‖ p(z_d)). The total correlation is 0 if the latents are independent. A
+    weight β > 1 of this term favours independent latents. In contrast to a β-VAE, the weight of the
+    mutual information stays 1. With β = 1, the objective is the ELBO.
+
+    q(z) is estimated from the batch, with the stratified sampling of the paper (appendix C.2). For
+    the latents z_i of example i, in a batch of M examples from a data set of N examples,
+
+    q(z_i) ≈ 1/N q(z_i | x_i) + (N − 1)/(N (M − 1)) Σ_{j≠i} q(z_i | x_j).
+
+    This estimate is unbiased, but the estimate of log q(z_i) is too low on average. Therefore use
+    large batches. For a batch of one example, the total correlation is 0. With several replicas,
+    each replica computes the estimate from its part of the batch.
+
+    The posterior of the VAE must be a `DiagonalNormal`, or another posterior that returns a
+    `tfd.Independent` distribution. The logged values `kl_loss` and `elbo` do not contain β.
+
+    Args:
+        beta: β, the weight of the total correlation. A number of at least 0.
+        num_examples: N, the number of examples of the training data.
+
+    Example:
+
+    >>> TotalCorrelation(beta=6.0, num_examples=60_000)
+    TotalCorrelation(beta=6.0, num_examples=60000)
+    """
+
+    def __init__(self, beta: float, num_examples: int) -> None:
+        if not _is_non_negative(beta):
+            raise ValueError(
+                "`beta` of TotalCorrelation must be a number of at least 0. "
+                f"Received: beta={beta!r}"
+            )
+        self.beta = float(beta)
+        self.num_examples = positive_int(self, "num_examples", num_examples, at_least=2)
+
+    def __call__(self, batch: Batch) -> Terms:
+        """Compute the loss, the reconstruction loss, the KL divergence and the ELBO."""
+        terms = ELBO()(batch)
+        z = batch.posterior.sample(1, seed=batch.seed)[0]  # the sample that `ELBO` decodes
+        total_correlation = self.decompose(batch, z).total_correlation
+        return dataclasses.replace(terms, loss=terms.loss + (self.beta - 1) * total_correlation)
+
+    def decompose(self, batch: Batch, z: tf.Tensor) -> KLDecomposition:
+        """Estimate the three terms of the KL divergence from one sample z of q(z | x) per example.
+
+        Args:
+            batch: The distributions of one batch.
+            z: One sample per example, `[batch, n]`.
+
+        Raises:
+            ValueError: If the latents are not independent, given x.
+        """
+        from tensorflow_probability import distributions as tfd
+
+        posterior = batch.posterior
+        if not isinstance(posterior, tfd.Independent) or posterior.distribution.event_shape.rank:
+            raise ValueError(
+                "TotalCorrelation needs a posterior with independent latents, such as "
+                f"DiagonalNormal. Received: a posterior that returns {posterior}."
+            )
+        # log q(z_id | x_j), `[i, j, d]`
+        log_prob = posterior.distribution.log_prob(z[:, None])
+        log_weights = self._log_weights(tf.shape(z)[0])
+        log_joint = tf.reduce_logsumexp(tf.reduce_sum(log_prob, axis=2) + log_weights, axis=1)
+        log_marginals = tf.reduce_logsumexp(log_prob + log_weights[..., None], axis=1)
+        log_product = tf.reduce_sum(log_marginals, axis=1)
+        return KLDecomposition(
+            mutual_information=posterior.log_prob(z) - log_joint,
+            total_correlation=log_joint - log_product,
+            dimension_wise_kl=log_product - batch.prior.log_prob(z),
+        )
+
+    def _log_weights(self, batch_size: tf.Tensor) -> tf.Tensor:
+        """Return the log weight of q(z_i | x_j) in the estimate of q(z_i), `[i, j]`."""
+        total = self.num_examples
+        number = tf.cast(batch_size, tf.float32)
+        own = tf.where(number > 1, -math.log(total), 0.0)
+        others = math.log1p(-1 / total) - tf.math.log(tf.maximum(number - 1, 1.0))
+        is_own = tf.eye(batch_size)
+        return is_own * own + (1 - is_own) * others
 
 
 def _with_weighted_gradient(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], None]]:
@@ -287,6 +467,11 @@ class Cyclical(Serializable):
         step_in_period = tf.math.floormod(tf.cast(step, tf.int64), self.period)
         fraction = tf.cast(step_in_period, tf.float32) / self.period
         return self.end * tf.minimum(fraction / self.rise, 1.0)
+
+
+def _as_list(kl_weight: Any) -> list[KLWeight]:
+    """Return a list of KL weights, for a list of weights or for a single weight."""
+    return list(kl_weight) if isinstance(kl_weight, (list, tuple)) else [kl_weight]
 
 
 def _checked_end(schedule: Serializable, end: float) -> float:

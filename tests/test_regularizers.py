@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from support import IMAGE, tiny_autoencoder
 
 from keras_gen import regularizers
 
@@ -58,6 +59,105 @@ def test_contractive_and_its_gradient_equal_finite_differences(compiled):
     down = squared_jacobian(X, WEIGHTS[0] - 1e-4 * direction, *WEIGHTS[1:]).sum()
     derivative = 0.7 * (up - down) / 2e-4
     assert np.sum(np.asarray(gradient) * direction) == pytest.approx(derivative, rel=1e-4)
+
+
+def double_loop_mmd(z, prior_samples, kernel):
+    """Return the unbiased estimate of MMD² by its definition, with one pair at a time."""
+
+    def k(a, b):
+        squared = sum((a_i - b_i) ** 2 for a_i, b_i in zip(a, b, strict=True))
+        total = 0.0
+        for scale in (0.1, 0.2, 0.5, 1, 2, 5, 10):
+            constant = scale * 2 * len(a)  # C = 2n, times the scale
+            total += (
+                constant / (constant + squared) if kernel == "imq" else np.exp(-squared / constant)
+            )
+        return total
+
+    m = len(z)
+    within, across = 0.0, 0.0
+    for i in range(m):
+        for j in range(m):
+            if i != j:
+                within += k(z[i], z[j]) + k(prior_samples[i], prior_samples[j])
+            across += k(z[i], prior_samples[j])
+    return within / (m * (m - 1)) - 2 * across / m**2
+
+
+@pytest.mark.parametrize("kernel", ["imq", "rbf"])
+def test_the_mmd_is_that_of_a_double_loop(kernel):
+    z = 0.5 + 1.3 * RANDOM.normal(size=(9, 3))
+    prior_samples = RANDOM.normal(size=(9, 3))
+    values = regularizers.LatentMMD(0.3, kernel).between(
+        tf.constant(z, tf.float32), tf.constant(prior_samples, tf.float32)
+    )
+    assert values.shape == (9,)
+    expected = 0.3 * double_loop_mmd(z, prior_samples, kernel)
+    assert float(tf.reduce_mean(values)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("kernel", ["imq", "rbf"])
+def test_the_mmd_is_unbiased_and_compares_with_the_standard_normal_distribution(kernel):
+    """Latents of N(0, I) give 0 in the mean, and others a positive number."""
+    mmd = regularizers.LatentMMD(1.0, kernel)
+    means = {}
+    for scale in (1.0, 2.0):
+        batches = [
+            tf.reduce_mean(
+                mmd(
+                    scale * tf.random.stateless_normal((8, 2), (1, batch)),
+                    None,
+                    None,
+                    seed=tf.constant([2, batch]),
+                )
+            )
+            for batch in range(400)
+        ]
+        means[scale] = (np.mean(batches), np.std(batches) / np.sqrt(len(batches)))
+    mean, error = means[1.0]
+    assert abs(mean) < 4 * error
+    mean, error = means[2.0]
+    assert mean > 10 * error
+
+
+def test_the_mmd_of_a_batch_of_one_is_zero_and_its_gradient_is_finite():
+    mmd = regularizers.LatentMMD(1.0)
+    one = tf.ones((1, 2))
+    np.testing.assert_array_equal(mmd.between(one, one), [0.0])
+    z = tf.Variable(tf.zeros((4, 2)))  # all distances are 0
+    with tf.GradientTape() as tape:
+        value = tf.reduce_mean(mmd.between(z, tf.ones((4, 2))))
+    gradient = tape.gradient(value, z).numpy()
+    assert np.all(np.isfinite(gradient))
+    assert np.all(gradient < 0)  # the latents move to the samples of the prior
+
+
+@pytest.mark.parametrize("compiled", [{"run_eagerly": True}, {"jit_compile": True}])
+def test_an_autoencoder_with_mmd_gets_new_prior_samples_in_each_step(compiled):
+    model, arguments = tiny_autoencoder(l2=0.0)
+    arguments["optimizer"] = keras.optimizers.SGD(0.0)
+    model.compile(**arguments, regularizers=regularizers.LatentMMD(2.0), **compiled)
+    images = np.random.default_rng(0).random((8, *IMAGE), dtype=np.float32)
+    losses = [
+        model.fit(images, batch_size=8, verbose=0).history["penalty_loss"][0] for _ in range(3)
+    ]
+    assert len(set(losses)) == 3  # the weights stay the same
+    first = model.evaluate(images, batch_size=8, verbose=0, return_dict=True)
+    second = model.evaluate(images, batch_size=8, verbose=0, return_dict=True)
+    assert first == second
+    total = first["reconstruction_loss"] + first["penalty_loss"] + first["regularization_loss"]
+    assert first["loss"] == pytest.approx(total, rel=1e-5)
+
+
+def test_the_kernel_is_checked_and_saved():
+    mmd = regularizers.LatentMMD(0.25, kernel="rbf")
+    config = keras.saving.serialize_keras_object(mmd)
+    again = keras.saving.deserialize_keras_object(config)
+    assert repr(again) == "LatentMMD(weight=0.25, kernel='rbf')"
+    with pytest.raises(ValueError, match="`kernel` of LatentMMD must be 'imq' or 'rbf'"):
+        regularizers.LatentMMD(1.0, kernel="linear")
+    with pytest.raises(ValueError, match="`weight` of LatentMMD must be a positive number"):
+        regularizers.LatentMMD(-1.0)
 
 
 def test_arguments_are_checked_and_configurations_round_trip():

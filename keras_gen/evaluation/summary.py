@@ -181,10 +181,10 @@ def summarize(
             "have a default extractor of features. Pass another extractor of features to "
             "evaluation.sample_quality."
         )
-    elif model.prior is None:
+    elif model.latent_distribution is None:
         comments.append(
             "There are no samples to evaluate: the model has no density of its latents. "
-            "Call fit_latent_density(x) to fit a density."
+            f"Call {model.fits_prior_with} to fit a density."
         )
     else:
         images = test if real is None else real
@@ -285,7 +285,8 @@ def save_latent_figures(
     For a model with an encoder, the figures use the latents of the examples. `codes.png` is a t-SNE
     plot of these latents. For a model without an encoder, the figures use samples of the prior, and
     `codes.png` is not written. `traversals.png` and `interpolations.png` show images that are
-    decoded from latents. These two files are written only if the data are images.
+    decoded from latents. These two files are written only if the data are images, and if the
+    latents are real numbers.
 
     Args:
         model: A trained keras_gen model.
@@ -305,7 +306,7 @@ def save_latent_figures(
         save_scatter(folder / "codes.png", tsne(found, seed), labels)
     else:
         found = _prior_samples(model, len(x), seed, condition)
-    if not are_images(x):
+    if not are_images(x) or not model.has_continuous_latents:
         return
     traversed = found if condition is None else found[condition == condition[0]]
     label = None if condition is None else condition[0]
@@ -324,14 +325,15 @@ def _prior_samples(
     model: GenerativeModel, num_samples: int, seed: int, condition: np.ndarray | None
 ) -> np.ndarray:
     """Return samples of the prior, `[num_samples, n]`. Each sample has its own seed."""
-    if model.prior is None:
+    prior = model.latent_distribution
+    if prior is None:
         raise ValueError(
             f"The model must have a prior. Received: {model.name}, without prior. Call "
-            "fit_latent_density(x) after the training."
+            f"{model.fits_prior_with} after the training."
         )
     seeds = np.arange(seed, seed + num_samples)
     given = () if condition is None else (condition,)
-    return np.asarray(model.prior.sample_rows(seeds, *given))
+    return np.asarray(prior.sample_rows(seeds, *given))
 
 
 def _save_rows(path: pathlib.Path, images: np.ndarray) -> None:

@@ -36,7 +36,7 @@ class Exploration:
         labels: Labels `[n]` of the test images if the model depends on labels. Default: None.
 
     Raises:
-        ValueError: If `x` does not contain images.
+        ValueError: If `x` does not contain images, or if the latents are not real numbers.
     """
 
     def __init__(
@@ -47,6 +47,12 @@ class Exploration:
                 "The model must be trained on images of shape (height, width, 1 or 3). "
                 f"Received: a model trained on examples of shape {x.shape[1:]}. "
                 "`keras_gen.runs.evaluate` works with all models."
+            )
+        if not model.has_continuous_latents:
+            raise ValueError(
+                "The latents of the model must be real numbers, which sliders can vary. Received: "
+                f"a {type(model).__name__}, whose latents are integers. `keras-gen evaluate` and "
+                "`keras-gen sample` work with all models."
             )
         self.model = model
         self.x = np.asarray(x, np.float32)
@@ -143,13 +149,14 @@ class Exploration:
     def _moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Return `(means, standard deviations)` of the latents, each `[num_classes or 1, size]`."""
         num_classes = self.model.num_classes
-        if self.model.prior is None:
+        prior = self.model.latent_distribution
+        if prior is None:
             latents = evaluation.latents(self.model, self.x)
             mean = latents.mean(axis=0)
             deviation = latents.std(axis=0)
         else:
             labels = tf.range(num_classes) if num_classes else None
-            moments = mean_and_covariance(self.model.prior.distribution(labels))
+            moments = mean_and_covariance(prior.distribution(labels))
             mean = moments.mean
             deviation = np.sqrt(np.diagonal(moments.covariance, axis1=-2, axis2=-1))
         shape = (num_classes or 1, mean.shape[-1])

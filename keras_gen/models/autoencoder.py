@@ -10,9 +10,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_gen._compat import replace_layer
+from keras_gen._tracing import traced
 from keras_gen._typing import Array, Endpoint, Examples, TensorLike
-from keras_gen.distributions import FittedMixture, Likelihood, Prior
+from keras_gen.distributions import FittedDensity, Likelihood, Prior
 from keras_gen.distributions._checks import check_distribution, check_prior
+from keras_gen.distributions.densities import density_to_fit
 from keras_gen.fitting.data_check import DataCheck
 from keras_gen.fitting.loss_check import (
     check_cross_entropy,
@@ -21,7 +24,7 @@ from keras_gen.fitting.loss_check import (
     per_example_loss,
 )
 from keras_gen.models.anomalies import AnomalyDetector, ScoreFunctions
-from keras_gen.models.base import CheckedBatch
+from keras_gen.models.base import CheckedBatch, batches_of
 from keras_gen.networks._checks import check_logits, check_network, output_range
 from keras_gen.networks._copies import call_network, check_accepts_missing, float32_function
 from keras_gen.regularizers import LatentRegularizer
@@ -308,7 +311,8 @@ class RegularizedAutoencoder(AnomalyDetector):
         total = tf.zeros(tf.shape(x)[0])
         for regularizer in self.regularizers:
             name = type(regularizer).__name__
-            total += per_example(name, regularizer(flat, x, encode), x)
+            seed = {"seed": self.noise_seed(training)} if regularizer.uses_seed else {}
+            total += per_example(name, regularizer(flat, x, encode, **seed), x)
         return total
 
     def reconstruction_error(
@@ -335,6 +339,7 @@ class RegularizedAutoencoder(AnomalyDetector):
         values = tf.reshape(tf.cast(values, tf.float32), (tf.shape(target)[0], -1))
         return tf.reduce_mean(values, axis=1)
 
+    @traced("x")
     def encode(self, x: Array) -> tf.Tensor:
         """Map data `[batch, *data_shape]` to latents `[batch, *latent_shape]`."""
         return call_network(self.encoder, self.check_inputs(x), None, training=False)
@@ -344,6 +349,7 @@ class RegularizedAutoencoder(AnomalyDetector):
         self._condition_arguments(condition)
         return tf.reshape(self.encode(x), (-1, math.prod(self.latent_shape)))
 
+    @traced("latents")
     def decode(self, latents: Array) -> tf.Tensor:
         """Map latents `[batch, *latent_shape]` to data `[batch, *data_shape]`."""
         latents = self.checked_latents(latents, self.latent_shape)
@@ -362,10 +368,12 @@ class RegularizedAutoencoder(AnomalyDetector):
             return super().outputs_for(latents, seed, condition)
         return self.likelihood.sample_rows(self.decoder(latents, training=False), seed)
 
+    @traced("x")
     def reconstruct(self, x: Array) -> tf.Tensor:
         """Return `decode(encode(x))`."""
         return self(x, training=False)
 
+    @traced("x")
     def score(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """Compute the anomaly score of each example, `[batch]`.
 
@@ -382,6 +390,7 @@ class RegularizedAutoencoder(AnomalyDetector):
         score, _ = self.score_functions(x, condition)
         return score()
 
+    @traced("x")
     def score_per_feature(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """Compute how much each element of each example adds to the anomaly score.
 
@@ -466,20 +475,29 @@ class RegularizedAutoencoder(AnomalyDetector):
             )
         return self.checked_arguments(x, condition)[0]
 
-    def fit_latent_density(self, x: Examples, num_components: int = 10) -> None:
-        """Fit a mixture of normal distributions to the latents of `x`.
+    def fit_latent_density(
+        self,
+        x: Examples,
+        density: FittedDensity | int | None = None,
+        num_components: int | None = None,
+    ) -> None:
+        """Fit a density to the latents of `x`, and store it in the attribute `prior`.
 
-        The method `generate` then samples latents from this mixture (Ghosh et al. 2020,
+        The method `generate` then samples latents from this density (Ghosh et al. 2020,
         arXiv:1903.12436). Call `fit_latent_density` after training. A second call replaces the
-        mixture. The `.keras` file and the exported function `generate` contain the mixture.
+        density. The `.keras` file and the exported function `generate` contain the density.
 
         Args:
             x: Data, an array or a `tf.data.Dataset` of batches.
-            num_components: Number of components of the mixture.
+            density: The density to fit, such as `distributions.FittedMixture(8)` or
+                `distributions.FittedFlow(8)` for 8 latents. If None, the density that the model
+                already has is fitted again. If it has none, the density is a `FittedMixture` with
+                10 components. An integer means the same as `num_components`.
+            num_components: Number of components of a `FittedMixture`, in place of `density`.
 
         Raises:
-            ValueError: If the latents are not vectors. If the model already has a prior that is not
-                a mixture of `num_components` components.
+            ValueError: If the latents are not vectors, or if an argument is invalid. If the model
+                already has a prior that is not a `FittedDensity`.
         """
         if len(self.latent_shape) != 1:
             raise ValueError(
@@ -487,18 +505,10 @@ class RegularizedAutoencoder(AnomalyDetector):
                 f"Received: latents of shape {self.latent_shape}."
             )
         self.data_check.before_work(x)
-        inputs = (keras.utils.unpack_x_y_sample_weight(batch)[0] for batch in _batches(x))
-        latents = np.concatenate([self.encode(batch) for batch in inputs])
-        if self.prior is None:
-            self.prior = FittedMixture(self.latent_shape[0], num_components)
-        mixture = isinstance(self.prior, FittedMixture)
-        if not mixture or self.prior.num_components != num_components:
-            raise ValueError(
-                f"{self.name} already has the prior {self.prior.name}, which is not a mixture of "
-                f"{num_components} components. Make another model from the same networks: "
-                "RegularizedAutoencoder(autoencoder.encoder, autoencoder.decoder)."
-            )
-        self.prior.fit(latents, self.seed)
+        density = density_to_fit(density, num_components, self.latent_shape[0], self.prior)
+        latents = np.concatenate([self.encode(batch) for batch in batches_of(x)])
+        density.fit(latents, self.seed)
+        replace_layer(self, "prior", density)
 
     def signatures(self) -> dict[str, Endpoint]:
         """Return the functions that `export` writes, as a dictionary from names to pairs.
@@ -522,10 +532,3 @@ class RegularizedAutoencoder(AnomalyDetector):
         if self.prior is not None:
             endpoints["generate"] = (self.generate_rows, [self._seed_spec()])
         return endpoints
-
-
-def _batches(x: Examples) -> tf.data.Dataset:
-    """Return `x` as a data set of batches."""
-    if isinstance(x, tf.data.Dataset):
-        return x
-    return tf.data.Dataset.from_tensor_slices(x).batch(256)

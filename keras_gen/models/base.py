@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import random
 import re
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Self
 
 import keras
@@ -22,7 +23,8 @@ from keras_gen._export_columns import column_endpoints
 from keras_gen._files import PathLike
 from keras_gen._labels import as_tensor
 from keras_gen._serialization import from_config, get_config, remember_arguments
-from keras_gen._typing import Array, Data, Endpoint, TensorLike
+from keras_gen._tracing import Graphs, traced
+from keras_gen._typing import Array, Data, Endpoint, Examples, TensorLike
 from keras_gen.distributions import Prior
 from keras_gen.fitting.around import WrapsFit
 from keras_gen.fitting.data_check import DataCheck, check_not_empty
@@ -85,6 +87,12 @@ class GenerativeModel(MultiWorkerModel):
     """Unit of the losses, for instance `"nats"`."""
     has_encoder = True
     """Whether the model can map data to latents."""
+    has_continuous_latents = True
+    """Whether the latents are vectors of real numbers, which can be varied and interpolated. False
+    for codes, which are integers."""
+    num_decoded: int | None = None
+    """Number of latents that `decode` uses, the first entries of a latent vector. None if `decode`
+    uses all latents."""
     has_log_likelihood = False
     """Whether the model has a method `log_weights`, with which log p(x) can be estimated."""
     generates_means = True
@@ -94,7 +102,12 @@ class GenerativeModel(MultiWorkerModel):
     """Columns of the table, if each example is a row of a table. Empty for all other data."""
     train_function: Any  # Keras declares no type
     prior: Prior | None = None
-    """Distribution from which `generate` samples latents. If None, `generate` raises an error."""
+    """Distribution p(z) of the latents. If there is also no `density`, `generate` raises an
+    error."""
+    density: Prior | None = None
+    """Density that was fitted to latents after training. If None, `generate` uses the prior."""
+    fits_prior_with = "fit_latent_density(x)"
+    """Call of the method that fits a prior after training, for messages."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make a model that stores the arguments of its constructor.
@@ -121,6 +134,23 @@ class GenerativeModel(MultiWorkerModel):
         self.data_check = data_check
         self.part_trackers = [keras.metrics.Mean(name=part) for part in self.loss_parts]
         self.built = True
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute, and forget the graphs that contain its old value."""
+        is_new = vars(self).get(name) is not value
+        if is_new and name != "stop_training" and not name.startswith("_"):
+            vars(self).pop("method_graphs", None)
+        super().__setattr__(name, value)
+
+    @functools.cached_property
+    def method_graphs(self) -> Graphs:
+        """Graphs through which methods such as `generate` run in eager mode."""
+        return Graphs()
+
+    @property
+    def latent_distribution(self) -> Prior | None:
+        """Distribution from which `generate` samples latents: the density, or else the prior."""
+        return self.prior if self.density is None else self.density
 
     @property
     def num_classes(self) -> int | None:
@@ -697,6 +727,7 @@ class GenerativeModel(MultiWorkerModel):
             )
         return tf.broadcast_to(tf.constant(labels, tf.int64), (num_samples,))
 
+    @traced("seed", "condition")
     def generate_rows(
         self, seed: TensorLike, condition: TensorLike | None = None
     ) -> dict[str, tf.Tensor]:
@@ -716,16 +747,35 @@ class GenerativeModel(MultiWorkerModel):
             ValueError: If the model has no prior, if a conditional model gets no labels, or if a
                 model that is not conditional gets labels.
         """
+        prior, labels = self.checked_row_arguments(seed, condition)
+        latents = prior.sample_rows(seed, *labels)
+        return {"outputs": self.outputs_for(latents, seed, *labels), "latents": latents}
+
+    def checked_row_arguments(
+        self, seed: TensorLike, condition: TensorLike | None
+    ) -> tuple[Any, tuple[tf.Tensor, ...]]:
+        """Check the arguments of `generate_rows`, and return the prior and the labels.
+
+        Args:
+            seed: One seed per sample, int64 `[batch]`.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
+
+        Returns:
+            `(prior, labels)`. `labels` is `(condition,)`. It is empty if `condition` is None.
+
+        Raises:
+            ValueError: If the model has no prior, or if an argument is invalid.
+        """
         if not _is_vector_of_integers(seed):
             raise ValueError(f"`seed` must be a vector of integers. Received: seed={seed!r}")
         labels = self._condition_arguments(condition, seed)
-        if self.prior is None:
+        prior = self.latent_distribution
+        if prior is None:
             raise ValueError(
                 f"{self.name} cannot generate, since it has no distribution of its latents yet. "
-                "Call fit_latent_density(x)."
+                f"Call {self.fits_prior_with}."
             )
-        latents = self.prior.sample_rows(seed, *labels)
-        return {"outputs": self.outputs_for(latents, seed, *labels), "latents": latents}
+        return prior, labels
 
     def outputs_for(
         self, latents: tf.Tensor, seed: TensorLike, condition: TensorLike | None = None
@@ -889,6 +939,18 @@ class GenerativeModel(MultiWorkerModel):
 
     def _condition_specs(self) -> list[tf.TensorSpec]:
         return [tf.TensorSpec((None,), tf.int64, name="condition")] if self.num_classes else []
+
+
+def batches_of(x: Examples) -> Iterator[Any]:
+    """Yield the data of each batch of `x`, without labels and weights.
+
+    Args:
+        x: An array, or a `tf.data.Dataset` of batches.
+    """
+    if not isinstance(x, tf.data.Dataset):
+        x = tf.data.Dataset.from_tensor_slices(x).batch(256)
+    for batch in x:
+        yield keras.utils.unpack_x_y_sample_weight(batch)[0]
 
 
 def _all_finite(gradients: list[tf.Tensor | None]) -> tf.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import keras
@@ -10,14 +9,28 @@ import numpy as np
 import tensorflow as tf
 
 from keras_gen._arguments import positive_int
-from keras_gen._compat import all_layers
-from keras_gen._typing import Array, Distribution, Endpoint, TensorLike
-from keras_gen.distributions import Likelihood, Posterior, Prior, StandardNormal, closed_form_kl
-from keras_gen.distributions._checks import check_distribution, check_prior
+from keras_gen._compat import all_layers, replace_layer
+from keras_gen._tracing import traced
+from keras_gen._typing import Array, Distribution, Endpoint, Examples, TensorLike
+from keras_gen.distributions import (
+    FittedDensity,
+    Likelihood,
+    Posterior,
+    Prior,
+    StandardNormal,
+    closed_form_kl,
+)
+from keras_gen.distributions._checks import (
+    check_distribution,
+    check_likelihood,
+    check_posterior,
+    check_prior,
+)
+from keras_gen.distributions.densities import check_density, density_to_fit
 from keras_gen.fitting.data_check import DataCheck
 from keras_gen.fitting.loss_check import per_example
 from keras_gen.models.anomalies import AnomalyDetector, ScoreFunctions
-from keras_gen.models.base import CheckedBatch
+from keras_gen.models.base import CheckedBatch, batches_of
 from keras_gen.networks._checks import (
     check_logits,
     check_network,
@@ -56,6 +69,8 @@ class VAE(AnomalyDetector):
             random.
         threshold: An example is an anomaly if its anomaly score is above this number. If None, call
             `calibrate` to compute the threshold.
+        density: A `distributions.FittedDensity` from which `generate` samples latents in place of
+            the prior. `fit_latent_density` fits it. If None, `generate` uses the prior.
         **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`.
 
     Raises:
@@ -77,7 +92,7 @@ class VAE(AnomalyDetector):
     [3, 28, 28, 1]
     """
 
-    loss_parts = ("reconstruction_loss", "kl_loss", "regularization_loss", "elbo")
+    loss_parts: tuple[str, ...] = ("reconstruction_loss", "kl_loss", "regularization_loss", "elbo")
     compile_arguments = ("objective",)
     monitor = ("val_elbo", "max")
     evaluated_losses = loss_parts
@@ -95,18 +110,11 @@ class VAE(AnomalyDetector):
         prior: Prior | None = None,
         seed: int | None = None,
         threshold: float | None = None,
+        density: FittedDensity | None = None,
         **kwargs: Any,
     ) -> None:
-        if not isinstance(posterior, Posterior):
-            raise ValueError(
-                "`posterior` must be a keras_gen.distributions.Posterior, such as "
-                f"DiagonalNormal(event_size=8). Received: {posterior!r}"
-            )
-        if not isinstance(likelihood, Likelihood):
-            raise ValueError(
-                "`likelihood` must be a keras_gen.distributions.Likelihood, such as "
-                f"Bernoulli((28, 28, 1)). Received: {likelihood!r}"
-            )
+        check_posterior(posterior)
+        check_likelihood(likelihood)
         prior = StandardNormal(posterior.event_size) if prior is None else prior
         check_prior(prior, posterior.event_size, labels=True)
         _check_networks(encoder, decoder, posterior, likelihood)
@@ -129,11 +137,12 @@ class VAE(AnomalyDetector):
         for part in (posterior, likelihood):
             if not part.built:
                 part.build(None)
-        # A `tf.function` that is made from a method holds only a weak reference to `self`.
-        # Therefore this `tf.function` is made from a lambda.
-        self._imputed = tf.function(lambda *arguments: self._impute_part(*arguments))
         prior.connect(encoder, posterior, likelihood.support)
         check_distribution(prior)
+        if density is not None:
+            self._check_unconditional()
+            check_distribution(check_density(density, posterior.event_size))
+            self.density = density
         if likelihood.missing:
             check_accepts_missing(encoder, likelihood.event_shape, type(likelihood).__name__)
 
@@ -215,6 +224,23 @@ class VAE(AnomalyDetector):
 
     def _terms(self, batch: CheckedBatch, training: bool) -> dict[str, tf.Tensor]:
         """Return the mean loss of a batch, and the mean of each term of the loss, by name."""
+        terms_of_examples = self.objective(self._objective_batch(batch, training))
+        if not isinstance(terms_of_examples, Terms):
+            raise ValueError(
+                "`objective` must return keras_gen.objectives.Terms. "
+                f"Received: a {type(terms_of_examples).__name__} from {self.objective!r}."
+            )
+        terms = {}
+        for name, of_examples in terms_of_examples.by_name().items():
+            what = f"`{name}` of {type(self.objective).__name__}"
+            values = per_example(what, of_examples, batch.x)
+            terms[name] = self.average(values, batch.sample_weight)
+        terms["regularization_loss"] = self.regularization_loss()
+        terms["loss"] += terms["regularization_loss"]
+        return terms
+
+    def _objective_batch(self, batch: CheckedBatch, training: bool) -> Batch:
+        """Return the inputs from which the objective computes the loss of a batch."""
         parameters = call_network(self.encoder, batch.x, batch.labels, training)
 
         def frozen_posterior() -> Distribution:
@@ -223,30 +249,15 @@ class VAE(AnomalyDetector):
         def likelihood(latents: tf.Tensor) -> Distribution:
             return self._likelihood(latents, batch.labels, batch.target if training else None)
 
-        terms_of_examples = self.objective(
-            Batch(
-                x=batch.target,
-                posterior=self.posterior(parameters),
-                frozen_posterior=frozen_posterior,
-                prior=self.prior.distribution(batch.labels),
-                likelihood=likelihood,
-                seed=self.noise_seed(training),
-                step=self.optimizer.iterations,
-            )
+        return Batch(
+            x=batch.target,
+            posterior=self.posterior(parameters),
+            frozen_posterior=frozen_posterior,
+            prior=self.prior.distribution(batch.labels),
+            likelihood=likelihood,
+            seed=self.noise_seed(training),
+            step=self.optimizer.iterations,
         )
-        if not isinstance(terms_of_examples, Terms):
-            raise ValueError(
-                "`objective` must return keras_gen.objectives.Terms. "
-                f"Received: a {type(terms_of_examples).__name__} from {self.objective!r}."
-            )
-        terms = {}
-        for field in dataclasses.fields(terms_of_examples):
-            what = f"`{field.name}` of {type(self.objective).__name__}"
-            values = per_example(what, getattr(terms_of_examples, field.name), batch.x)
-            terms[field.name] = self.average(values, batch.sample_weight)
-        terms["regularization_loss"] = self.regularization_loss()
-        terms["loss"] += terms["regularization_loss"]
-        return terms
 
     def _likelihood(
         self, latents: tf.Tensor, labels: TensorLike | None, x: tf.Tensor | None = None
@@ -285,8 +296,13 @@ class VAE(AnomalyDetector):
             A distribution of TensorFlow Probability, with `mean()`, `stddev()`, `sample()` and
             `log_prob(z)`.
         """
+        return self.posterior(self._posterior_parameters(x, condition))
+
+    @traced("x", "condition")
+    def _posterior_parameters(self, x: Array, condition: TensorLike | None) -> tf.Tensor:
+        """Return the output of the encoder, the parameters of q(z | x)."""
         x, labels = self.checked_arguments(x, condition)
-        return self.posterior(call_network(self.encoder, x, labels, training=False))
+        return call_network(self.encoder, x, labels, training=False)
 
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return one latent vector per example, `[batch, n]`.
@@ -297,6 +313,7 @@ class VAE(AnomalyDetector):
         """
         return self.posterior.point(self.encode(x, condition))
 
+    @traced("latents", "condition")
     def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return the mean of p(x | z) for latents `[batch, n]`.
 
@@ -321,6 +338,7 @@ class VAE(AnomalyDetector):
         parameters = call_network(self.decoder, latents, condition, training=False)
         return self.likelihood.sample_rows(parameters, seed)
 
+    @traced("x", "condition")
     def reconstruct(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return the mean of p(x | z), without added noise.
 
@@ -329,6 +347,7 @@ class VAE(AnomalyDetector):
         x, labels = self.checked_arguments(x, condition)
         return self(x if labels is None else (x, labels), training=False)
 
+    @traced("x", "condition")
     def score(
         self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16
     ) -> tf.Tensor:
@@ -353,6 +372,7 @@ class VAE(AnomalyDetector):
         score, _ = self.score_functions(x, condition, num_samples)
         return score()
 
+    @traced("x", "condition")
     def score_per_feature(
         self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16
     ) -> tf.Tensor:
@@ -462,8 +482,32 @@ class VAE(AnomalyDetector):
                 no labels, or if a model that is not conditional gets labels.
         """
         num_samples = positive_int(self, "num_samples", num_samples)
+        import tensorflow_probability as tfp
+
+        seed = tfp.random.sanitize_seed(seed)
+        if posterior is None:
+            return self._log_weights(x, condition, num_samples, seed)
         x, condition = self.checked_arguments(x, condition)
-        posterior = self.encode(x, condition) if posterior is None else posterior
+        return self._log_weights_of(posterior, x, condition, num_samples, seed)
+
+    @traced("x", "condition")
+    def _log_weights(
+        self, x: Array, condition: TensorLike | None, num_samples: int, seed: tf.Tensor
+    ) -> tf.Tensor:
+        """Return the log weights of samples from q(z | x), as the method `log_weights` does."""
+        x, condition = self.checked_arguments(x, condition)
+        posterior = self.posterior(call_network(self.encoder, x, condition, training=False))
+        return self._log_weights_of(posterior, x, condition, num_samples, seed)
+
+    def _log_weights_of(
+        self,
+        posterior: Distribution,
+        x: tf.Tensor,
+        condition: tf.Tensor | None,
+        num_samples: int,
+        seed: tf.Tensor,
+    ) -> tf.Tensor:
+        """Return the log weights of samples from a given distribution of z."""
         z = posterior.sample(num_samples, seed=seed)
         log_ratio = posterior.log_prob(z) - self.prior.distribution(condition).log_prob(z)
         return self._likelihood(z, condition).log_prob(x) - log_ratio
@@ -531,9 +575,10 @@ class VAE(AnomalyDetector):
         for start in range(0, len(x), rows):
             part = slice(start, start + rows)
             arguments = [x[part], None if labels is None else labels[part], seeds[part]]
-            imputed.append(self._imputed(*arguments, num_samples, num_imputations))
+            imputed.append(self._impute_part(*arguments, num_samples, num_imputations))
         return np.concatenate(imputed, axis=0 if num_imputations is None else 1)
 
+    @traced("x", "labels", "seeds")
     def _impute_part(
         self,
         x: tf.Tensor,
@@ -603,6 +648,55 @@ class VAE(AnomalyDetector):
         )
         z, log_posterior = tf.map_fn(sample_row, (parameters, seeds), fn_output_signature=specs)
         return tf.transpose(z, (1, 0, 2)), tf.transpose(log_posterior)
+
+    def fit_latent_density(
+        self,
+        x: Examples,
+        density: FittedDensity | int | None = None,
+        num_components: int | None = None,
+    ) -> None:
+        """Fit a density to latents of `x`, and store it in the attribute `density`.
+
+        The method `generate` then samples latents from this density, and not from the prior (Ghosh
+        et al. 2020, arXiv:1903.12436). All other methods still use the prior, for instance
+        `evaluate`, `score` and `log_weights`. The `.keras` file and the exported function
+        `generate` contain the density. Call `fit_latent_density` after training. A second call
+        replaces the density.
+
+        The density is fitted to one sample of q(z | x) per example, and not to the mean of
+        q(z | x). The decoder was trained on such samples. Their distribution is the aggregate
+        posterior, the mean of q(z | x) over the data.
+
+        Args:
+            x: Data, an array or a `tf.data.Dataset` of batches.
+            density: The density to fit, such as `distributions.FittedMixture(8)` or
+                `distributions.FittedFlow(8)` for 8 latents. If None, the density that the model
+                already has is fitted again. If it has none, the density is a `FittedMixture` with
+                10 components. An integer means the same as `num_components`.
+            num_components: Number of components of a `FittedMixture`, in place of `density`.
+
+        Raises:
+            ValueError: If the model is conditional, or if an argument is invalid.
+        """
+        self._check_unconditional()
+        self.data_check.before_work(x)
+        size = self.posterior.event_size
+        density = density_to_fit(density, num_components, size, self.density)
+        latents = []
+        for index, batch in enumerate(batches_of(x)):
+            seed = tf.random.experimental.stateless_fold_in((self.seed, 2), index)
+            latents.append(self.encode(batch).sample(seed=seed))
+        density.fit(np.concatenate(latents), self.seed)
+        replace_layer(self, "density", density)
+
+    def _check_unconditional(self) -> None:
+        """Raise a `ValueError` if the model is conditional, because a density has no labels."""
+        if self.num_classes:
+            raise ValueError(
+                f"A latent density needs a model without labels. Received: {self.name}, which is "
+                "conditional. Use a prior that depends on labels: "
+                f"ConditionalNormal({self.posterior.event_size}, num_classes={self.num_classes})."
+            )
 
     def signatures(self) -> dict[str, Endpoint]:
         """Return the functions that `export` writes, as a dictionary from names to pairs.
