@@ -26,7 +26,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, ClassVar, TextIO, Union
+from typing import Annotated, Any, ClassVar, Literal, TextIO, Union
 
 import tyro
 
@@ -58,6 +58,10 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
     "evaluate": ("keras-gen evaluate runs/vae", "keras-gen evaluate runs/vae --num-samples 5000"),
     "explore": ("keras-gen explore runs/vae", "keras-gen explore runs/vae --port 8000 --show"),
     "audit": ("keras-gen audit runs/vae", "keras-gen audit runs/vae --num-seeds 5 --epochs 20"),
+    "fit-density": (
+        "keras-gen fit-density runs/vae --density flow",
+        "keras-gen fit-density runs/autoencoder --density mixture --num-components 20",
+    ),
     "export": (
         "keras-gen export runs/vae",
         "keras-gen export runs/vae --base /models/digits --png",
@@ -269,6 +273,29 @@ class Audit:
 
 
 @dataclasses.dataclass(frozen=True)
+class FitDensity:
+    """Fit a density to the latents of a trained autoencoder or VAE, to generate samples from it."""
+
+    run: tyro.conf.Positional[pathlib.Path]
+    """Folder of the run of an autoencoder or a VAE, such as runs/vae."""
+    density: Literal["mixture", "flow"] = "mixture"
+    """mixture: normal distributions. flow: masked autoregressive flow."""
+    num_components: int | None = None
+    """Number of components of the mixture. Default: the number with the lowest BIC."""
+
+    def __call__(self) -> None:
+        """Save the density in the run, and print it."""
+        from keras_gen.runs.evaluate import fit_density
+
+        density = fit_density(self.run, self.density, self.num_components)
+        number = getattr(density, "fitted_components", None)
+        components = "" if number is None else f", {number} components"
+        run = shlex.quote(str(self.run))
+        print(f"The run contains the density: {density.name}{components}.")
+        print(f"`keras-gen evaluate {run}` and `keras-gen export {run}` use it.")
+
+
+@dataclasses.dataclass(frozen=True)
 class Export:
     """Export a trained model as the next version of a SavedModel."""
 
@@ -316,6 +343,7 @@ _COMMANDS = {
     "evaluate": Evaluate,
     "explore": Explore,
     "audit": Audit,
+    "fit-density": FitDensity,
     "export": Export,
     "verify": Verify,
 }

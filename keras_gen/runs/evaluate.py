@@ -1,4 +1,4 @@
-"""Functions for finished runs: `sample`, `impute`, `score`, `evaluate`, `audit` and `export`.
+"""Functions for finished runs, such as `sample`, `evaluate`, `fit_density` and `export`.
 
 Each command of `keras-gen` with one of these names calls the function of the same name.
 """
@@ -10,7 +10,7 @@ import itertools
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -19,6 +19,7 @@ from keras_gen import evaluation, serving
 from keras_gen._columns import decode_array, modeled_columns
 from keras_gen._files import PathLike, atomic_write
 from keras_gen.data import as_arrays
+from keras_gen.distributions import Prior
 from keras_gen.evaluation import anomalies
 from keras_gen.evaluation import tables as table_evaluation
 from keras_gen.evaluation.figures import are_images, save_grid, save_matrix
@@ -26,7 +27,7 @@ from keras_gen.runs import tables
 from keras_gen.runs.folder import RunFolder
 from keras_gen.runs.new_examples import new_examples
 from keras_gen.runs.recipes import RunConfig
-from keras_gen.runs.recipes.recipe import adam
+from keras_gen.runs.recipes.recipe import adam, latent_density
 from keras_gen.runs.report import write_report
 from keras_gen.runs.train import load_data
 
@@ -496,6 +497,56 @@ def audit(
     save_matrix(folder.correlations_file, result.correlations)
     write_report(folder)
     return result
+
+
+def fit_density(
+    run: PathLike,
+    density: Literal["mixture", "flow"] = "mixture",
+    num_components: int | None = None,
+) -> Prior:
+    """Fit a density to the latents of a trained model, from which it then generates samples.
+
+    The density is fitted to the training data of the run. The function saves the model with the
+    density in the folder of the run, and writes the kind of density into `config.yaml`. It removes
+    `evaluation.json`, because the scores of samples in this file are those of the earlier samples.
+
+    Args:
+        run: Folder of a training run that trained an autoencoder or a VAE.
+        density: `"mixture"` for a mixture of normal distributions, or `"flow"` for a masked
+            autoregressive flow. Default: `"mixture"`.
+        num_components: Number of components of the mixture. Default: the number with the lowest
+            Bayesian information criterion (BIC).
+
+    Returns:
+        The fitted density.
+
+    Raises:
+        ValueError: If the run is not finished, if its model is conditional, or if it is neither an
+            autoencoder nor a VAE. If `num_components` is given for a flow.
+    """
+    folder = RunFolder(run)
+    config: Any = folder.read_config()
+    model: Any = folder.load_model()
+    if not hasattr(model, "fit_latent_density") or not hasattr(config, "latent_density"):
+        raise ValueError(
+            "`run` must be the folder of the run of an autoencoder or a VAE. Received: "
+            f"{folder.path}, the run of a {type(model).__name__}."
+        )
+    if density == "flow" and num_components is not None:
+        raise ValueError(
+            "`num_components` must be None for density='flow', because a flow has no components. "
+            f"Received: num_components={num_components!r}."
+        )
+    train_data, _ = load_data(config)
+    unfitted = latent_density(density, config.latent_size, num_components)
+    model.fit_latent_density(train_data, unfitted)
+    with folder.lock():
+        folder.write_config(dataclasses.replace(config, latent_density=density))
+        folder.save_model(model)
+        folder.evaluation_file.unlink(missing_ok=True)
+        write_report(folder)
+    fitted: Prior = model.latent_distribution
+    return fitted
 
 
 def export(run: PathLike, base: PathLike | None = None, png: bool = False) -> pathlib.Path:

@@ -322,7 +322,7 @@ def _fit_and_save(
 ) -> None:
     """Train, save and publish the model. Training resumes from the newest checkpoint, if any."""
     model, train_data, test_data, table = prepared
-    after_fit = RECIPES[kind_of(config)].after_fit
+    after_fit = _after_fit(config)
     chief = is_chief(strategy)
     if chief:
         record_environment(folder.environment_file)
@@ -419,11 +419,16 @@ def _before_sampling(
     For instance, the function fits a density to the latents of an autoencoder. If the model needs
     no preparation, the result is None.
     """
-    after_fit = RECIPES[kind_of(config)].after_fit
+    after_fit = _after_fit(config)
     if after_fit is None:
         return None
     x = _some_examples(train_data)
     return lambda model: after_fit(model, x)
+
+
+def _after_fit(config: RunConfig) -> Callable[[Any, Any], None] | None:
+    """Return the function that prepares the model for generation after `fit`, or None."""
+    return RECIPES[kind_of(config)].after_fit if config.needs_after_fit else None
 
 
 def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:

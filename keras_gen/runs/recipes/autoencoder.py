@@ -12,6 +12,7 @@ from keras_gen.runs.recipes.recipe import (
     adam,
     check_table_settings,
     encoder_and_decoder,
+    latent_density,
 )
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ class AutoencoderConfig(NetworkConfig):
     """Reconstruction loss L: the name of a Keras loss, such as mse, or columns for a table."""
     column_scale: Literal["optimal", "learned", "decoded", "mixture"] = "optimal"
     """Numbers of a table: one σ per column (optimal, learned), one per entry (decoded), mixture."""
+    latent_density: Literal["mixture", "flow"] = "mixture"
+    """Density fitted to the latents, to generate samples: mixture of 10 normals, or a flow."""
     learning_rate: float = 1e-3
     """Initial learning rate of Adam."""
     patience: int | None = None
@@ -72,7 +75,6 @@ def build(
     """
     import keras
 
-    from keras_gen import distributions
     from keras_gen.models import RegularizedAutoencoder
 
     if config.loss == "columns":
@@ -88,7 +90,7 @@ def build(
         decoder=make_decoder(
             latent_shape, data_shape, kernel_regularizer=l2, output_activation="sigmoid"
         ),
-        prior=distributions.FittedMixture(config.latent_size),
+        prior=latent_density(config.latent_density, config.latent_size),
         seed=config.seed,
         name=config.name,
     )
@@ -125,7 +127,7 @@ def build_for_table(
             likelihood.event_shape, latent_shape, kernel_regularizer=l2, features=features
         ),
         decoder=make_decoder(latent_shape, likelihood.parameter_shape, kernel_regularizer=l2),
-        prior=distributions.FittedMixture(config.latent_size),
+        prior=latent_density(config.latent_density, config.latent_size),
         likelihood=likelihood,
         seed=config.seed,
         name=config.name,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from keras_gen._columns import Column
+    from keras_gen.distributions import FittedDensity
     from keras_gen.models import GenerativeModel
 
     Builders = dict[str, tuple[Callable[..., keras.Model], Callable[..., keras.Model]]]
@@ -129,6 +130,11 @@ class RunConfig:
         """Whether the model depends on the labels of the data."""
         return False
 
+    @property
+    def needs_after_fit(self) -> bool:
+        """Whether the run calls the function `after_fit` of the recipe, if there is one."""
+        return True
+
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig(RunConfig):
@@ -175,7 +181,8 @@ class Recipe:
         after_fit: Function `(model, data)` that prepares the model for generation. For instance,
             the function fits a density to the latents. A run calls the function before it writes
             images of samples, and before it saves the trained model. `data` contains training
-            examples, as an array or a `tf.data.Dataset`. Default: no preparation.
+            examples, as an array or a `tf.data.Dataset`. If `config.needs_after_fit` is False, the
+            run does not call the function. Default: no preparation.
         examples: Up to three command lines, which the help text of the subcommand shows at its end.
         build_for_table: Function `(config, columns, steps)` that returns a compiled model of a
             table with these columns. If it is omitted, this kind of model cannot be trained on
@@ -245,6 +252,26 @@ def adam(
             warmup_steps=config.warm_up,
         )
     return keras.optimizers.Adam(schedule, global_clipnorm=config.clip_norm, **kwargs)
+
+
+def latent_density(
+    kind: str | None, event_size: int, num_components: int | None = 10
+) -> FittedDensity | None:
+    """Return a density of the latents that is not fitted yet.
+
+    Args:
+        kind: `"mixture"`, `"flow"`, or None for no density.
+        event_size: Number of latent dimensions.
+        num_components: Number of components of a mixture. If None, its method `fit` chooses the
+            number. Default: 10.
+    """
+    from keras_gen import distributions
+
+    if kind is None:
+        return None
+    if kind == "flow":
+        return distributions.FittedFlow(event_size)
+    return distributions.FittedMixture(event_size, num_components)
 
 
 def network_arguments(config: NetworkConfig, data_shape: Sequence[int]) -> dict[str, Any]:

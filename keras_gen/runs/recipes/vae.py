@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from keras_gen.runs.recipes.recipe import (
     NetworkConfig,
@@ -12,9 +12,13 @@ from keras_gen.runs.recipes.recipe import (
     adam,
     check_table_settings,
     encoder_and_decoder,
+    latent_density,
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    import tensorflow as tf
+
     from keras_gen import distributions, objectives
     from keras_gen._columns import Column
     from keras_gen.models import VAE
@@ -56,6 +60,8 @@ class VAEConfig(NetworkConfig):
     """Training steps during which the weight of the KL rises from 0 to kl_weight."""
     free_bits: float = 0.0
     """Nats of KL per example without penalty. Only a KL above this value increases the loss."""
+    latent_density: Literal["mixture", "flow"] | None = None
+    """Density fitted to latents, to generate samples: mixture of 10 normals, flow, or none."""
     learning_rate: float = 2e-3
     """Initial learning rate of Adam."""
     patience: int | None = None
@@ -65,6 +71,11 @@ class VAEConfig(NetworkConfig):
     def needs_labels(self) -> bool:
         """Whether the networks or the prior depend on the labels of the data."""
         return self.conditional or self.prior == "conditional"
+
+    @property
+    def needs_after_fit(self) -> bool:
+        """Whether a density is fitted to the latents after the training."""
+        return self.latent_density is not None
 
 
 def build(
@@ -88,7 +99,7 @@ def build(
     from keras_gen.models import VAE
 
     posterior = _posterior(config)
-    likelihood = _likelihood(config, data_shape)
+    likelihood = likelihood_of(config, data_shape)
     prior = _prior(config, num_classes)
     make_encoder, make_decoder = encoder_and_decoder(config, data_shape)
     labels = num_classes if config.conditional else None
@@ -98,6 +109,7 @@ def build(
         posterior=posterior,
         likelihood=likelihood,
         prior=prior,
+        density=latent_density(config.latent_density, config.latent_size),
         seed=config.seed,
         name=config.name,
     )
@@ -139,6 +151,7 @@ def build_for_table(config: VAEConfig, columns: Sequence[Column], steps: int) ->
         posterior=posterior,
         likelihood=likelihood,
         prior=_prior(config, None),
+        density=latent_density(config.latent_density, config.latent_size),
         seed=config.seed,
         name=config.name,
     )
@@ -148,7 +161,7 @@ def build_for_table(config: VAEConfig, columns: Sequence[Column], steps: int) ->
 def _compiled(model: VAE, config: VAEConfig, steps: int) -> VAE:
     model.compile(
         adam(config, steps, config.learning_rate),
-        objective=_objective(config),
+        objective=objective_of(config),
         steps_per_execution=config.steps_per_execution,
     )
     return model
@@ -164,7 +177,16 @@ def _posterior(config: VAEConfig) -> distributions.Posterior:
     return distributions.InverseAutoregressiveNormal(config.latent_size)
 
 
-def _likelihood(config: VAEConfig, data_shape: tuple[int, ...]) -> distributions.Likelihood:
+def likelihood_of(config: Any, data_shape: tuple[int, ...]) -> distributions.Likelihood:
+    """Return the likelihood of data that are not a table.
+
+    Args:
+        config: Settings with the fields `likelihood` and `scale`, such as a `VAEConfig`.
+        data_shape: Shape of one example.
+
+    Raises:
+        ValueError: If the likelihood is for tables.
+    """
     from keras_gen import distributions
 
     if config.likelihood == "bernoulli":
@@ -203,7 +225,13 @@ def _prior(config: VAEConfig, num_classes: int | None) -> distributions.Prior:
     return distributions.ConditionalNormal(size, num_classes=num_classes)
 
 
-def _objective(config: VAEConfig) -> objectives.Objective:
+def objective_of(config: Any) -> objectives.Objective:
+    """Return the objective that settings describe.
+
+    Args:
+        config: Settings with the fields `objective`, `num_samples`, `kl_weight`, `kl_warm_up` and
+            `free_bits`, such as a `VAEConfig`.
+    """
     from keras_gen import objectives
 
     if config.objective == "iwae":
@@ -212,6 +240,11 @@ def _objective(config: VAEConfig) -> objectives.Objective:
     if config.kl_warm_up:
         kl_weight = objectives.LinearWarmUp(config.kl_warm_up, config.kl_weight)
     return objectives.ELBO(kl_weight, config.num_samples, config.free_bits)
+
+
+def fit_latent_density(model: VAE, data: np.ndarray | tf.data.Dataset) -> None:
+    """Fit the density of the model to latents of `data`."""
+    model.fit_latent_density(data)
 
 
 TABLE_DEFAULTS = {
@@ -232,6 +265,7 @@ RECIPE = Recipe(
     build=build,
     build_for_table=build_for_table,
     table_defaults=TABLE_DEFAULTS,
+    after_fit=fit_latent_density,
     examples=(
         "keras-gen train vae --posterior full --prior mixture --prior-components 10",
         "keras-gen train vae --conditional --prior conditional",
