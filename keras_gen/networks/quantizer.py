@@ -69,7 +69,7 @@ class VectorQuantizer(SerializableLayer):
 
     >>> quantizer = VectorQuantizer(num_codes=2)
     >>> quantizer.build((None, 1))
-    >>> quantizer.vectors.assign([[[0.0], [1.0]]])
+    >>> _ = quantizer.vectors.assign([[[0.0], [1.0]]])
     >>> quantizer.encode([[0.4], [0.9]]).numpy().tolist()
     [[0], [1]]
     >>> quantizer(tf.constant([[0.4], [0.9]])).numpy().tolist()
