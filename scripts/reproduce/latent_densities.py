@@ -37,8 +37,8 @@ CONFIGS = {
     "WAE-MMD": AutoencoderConfig(network="conv", latent_size=WAE_LATENTS, loss="mse"),
     "β-TC-VAE, β = 6": VAEConfig(network="conv", latent_size=LATENTS),
 }
-# The authors' code adds 10 MMD² to 0.05 times the sum of the squared errors. Here the squared error is a
-# mean over the 784 pixels.
+# The authors' code adds 10 MMD² to 0.05 times the sum of the squared errors. Here the squared error
+# is a mean over the 784 pixels.
 MMD_WEIGHT = 10 / 0.05 / 784
 ROWS = (
     ("VAE", "prior"),
