@@ -117,7 +117,7 @@ def traverse(
         model: A keras_gen model.
         latents: Latents of examples, or samples of the prior, `[n, latents]`.
         dimensions: Indices of the latents to vary. Default: the ten latents with the largest
-            variance.
+            variance, among the latents that `decode` uses.
         num_steps: Number of values of the varied latent. Default: 11.
         condition: The label of all decoded data if the model is conditional, otherwise None.
 
@@ -142,7 +142,8 @@ def traverse(
             f"Received: shape {latents.shape}."
         )
     if dimensions is None:
-        dimensions = np.argsort(-latents.var(axis=0), kind="stable")[:_TRAVERSED]
+        variances = latents.var(axis=0)[: model.num_decoded]
+        dimensions = np.argsort(-variances, kind="stable")[:_TRAVERSED]
     walks = np.tile(latents.mean(axis=0), (len(dimensions), num_steps, 1))
     for walk, dimension in zip(walks, dimensions, strict=True):
         low, high = np.quantile(latents[:, dimension], [0.01, 0.99])
