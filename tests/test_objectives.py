@@ -59,7 +59,7 @@ def terms(mean, scale, objective=None, **arguments):
     """The terms of an objective, in float64."""
     values = (objective or ELBO())(batch_of(mean, scale, **arguments))
     assert isinstance(values, Terms)
-    return {name: np.asarray(value, np.float64) for name, value in vars(values).items()}
+    return {name: np.asarray(value, np.float64) for name, value in values.by_name().items()}
 
 
 def mean_within(values, expected):

@@ -13,7 +13,14 @@ from support import tiny
 from keras_gen import cli, data
 from keras_gen.runs import RECIPES, Recipe, RunConfig, RunFolder, config_file, register
 from keras_gen.runs import train as run
-from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, for_table, kind_of
+from keras_gen.runs.recipes import (
+    AutoencoderConfig,
+    GANConfig,
+    HierarchicalVAEConfig,
+    VAEConfig,
+    for_table,
+    kind_of,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -219,6 +226,62 @@ def test_settings_of_images_are_refused_for_a_table(config, setting):
     (name,) = setting
     with pytest.raises(ValueError, match=f"`{name}` must be "):
         run._prepare(for_table(config(data="penguins", **setting)), run.create_strategy("single"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "shapes"),
+    [
+        (
+            {"event_sizes": (5, 3, 2), "hidden": (9, 8), "upper_hidden": (7, 6)},
+            [
+                [64, 9, 8, 10],
+                [5, 7, 6, 6],
+                [3, 7, 6, 4],
+                [5, 8, 9, 64],
+                [3, 6, 7, 10],
+                [2, 6, 7, 6],
+            ],
+        ),
+        (
+            {"event_sizes": [5, 3], "upper_hidden": [7], "hidden": [9], "inference": "top_down"},
+            [[64, 9, 7], [7, 7, 7], [5, 9, 64], [3, 7, 10]],
+        ),
+        (
+            {"event_sizes": (3, 2), "hidden": (9,), "upper_hidden": (), "posterior": "full"},
+            [[64, 9, 9], [3, 5], [3, 9, 64], [2, 6]],
+        ),
+    ],
+)
+def test_the_layers_of_a_hierarchical_vae_reach_the_networks(settings, shapes, tmp_path):
+    config = HierarchicalVAEConfig(**settings, objective="iwae", num_samples=3)
+    model = run.build(config, (8, 8, 1), 10)
+    found = []
+    for network in (*model.encoders, *model.decoders):
+        dense = [layer for layer in network.layers if isinstance(layer, keras.layers.Dense)]
+        found.append([dense[0].kernel.shape[0], *(layer.units for layer in dense)])
+    assert found == shapes
+    assert (model.inference, repr(model.objective)) == (
+        config.inference,
+        "IWAE(num_samples=3, doubly_reparameterized=False)",
+    )
+    RunFolder(tmp_path).write_config(config)
+    assert RunFolder(tmp_path).read_config() == config
+
+
+def test_a_conditional_hierarchical_vae_has_labels_in_every_network():
+    config = HierarchicalVAEConfig(network="conv", filters=(4,), conditional=True)
+    assert config.needs_labels
+    model = run.build(config, (8, 8, 1), 10, 4)
+    assert model.num_classes == 4
+    assert all(len(network.inputs) == 2 for network in (*model.encoders, *model.decoders))
+    assert not HierarchicalVAEConfig().needs_labels
+
+
+@pytest.mark.parametrize("settings", [{"event_sizes": ()}, {"upper_hidden": (3, 0)}])
+def test_sizes_of_layers_must_be_positive(settings):
+    [name] = settings
+    with pytest.raises(ValueError, match=f"`{name}` must be positive numbers.*Received: {name}="):
+        HierarchicalVAEConfig(**settings)
 
 
 @pytest.mark.parametrize("kind", ["autoencoder", "vae", "gan"])
