@@ -152,6 +152,11 @@ SLOW = {
     "test_cli.py::test_train_sample_export": (
         "test_extending.py::test_a_kind_of_model_trains_from_the_command_line_*",
     ),
+    # a training, two exports and a second density
+    "runs/test_density_runs.py::test_a_run_fits_the_density_and_another_one_afterwards": (
+        "runs/test_density_runs.py::test_a_run_of_an_autoencoder_has_the_density_that_was_*",
+        "models/test_latent_densities.py::test_generate_uses_the_density_also_saved_*[vae-flow]",
+    ),
     "runs/test_run.py::test_an_audit_writes_its_result_into_the_folder": (
         "runs/test_run.py::test_the_files_of_an_audit",
         "evaluation/test_independence.py::test_a_short_audit_comes_near_a_cost_that_is_known",
@@ -167,6 +172,19 @@ SLOW = {
     "test_docs.py::test_tutorials_run[5_*": (
         "evaluation/test_independence.py::test_a_short_audit_comes_near_a_cost_that_is_known",
     ),
+    **{
+        f"test_project.py::test_an_example_trains_and_writes_its_files[{script}]": (
+            "test_project.py::test_an_example_trains_and_writes_its_files[custom_training_loop.py]",
+        )
+        for script in (
+            "own_images.py",
+            "own_networks.py",
+            "own_table.py",
+            "train_autoencoder.py",
+            "train_gan.py",
+            "train_vae.py",
+        )
+    },
     "test_project.py::test_the_wheel_contains_the_package_and_works_alone": (
         "test_project.py::test_the_package_data_name_every_file",
     ),
