@@ -45,8 +45,9 @@ class Likelihood(SerializableLayer):
 
     If `missing` is True, an element of the data can be NaN. Such an element is not observed, and is
     omitted from log p(x | z) (Mattei & Frellsen 2019, arXiv:1812.02633). A subclass that accepts
-    `missing` returns `self.independent(elements)` from `__call__`, where `elements` contains the
-    distribution of each element.
+    `missing` makes one `tfd.Distribution` with the batch shape `[..., *event_shape]`, such as a
+    `tfd.Normal`. Its `__call__` returns `self.independent(distribution)`, whose log-probability is
+    the sum over the observed elements.
 
     Args:
         event_shape: Shape of one example, for instance `(28, 28, 1)`.

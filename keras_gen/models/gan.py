@@ -415,8 +415,9 @@ class GAN(GenerativeModel):
     def _seeds(self, x: tf.Tensor, number: int, training: bool) -> list[tf.Tensor]:
         """Return `number` random seeds, one per update of a network.
 
-        In a TensorFlow graph, the seeds wait for the check of the batch `x`. Therefore a step with
-        invalid data fails before it changes a weight or a moving average.
+        In a TensorFlow graph, the seeds are computed only after the batch `x` has passed its check.
+        Each update needs a seed. Therefore a step with invalid data fails before it changes a
+        weight or a moving average.
         """
         with tf.control_dependencies([x]):
             seed = self.noise_seed(training)
