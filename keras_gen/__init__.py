@@ -34,6 +34,7 @@ if TYPE_CHECKING:
         VAE,
         AutoencoderEnsemble,
         GenerativeModel,
+        HierarchicalVAE,
         RegularizedAutoencoder,
     )
 
@@ -45,6 +46,7 @@ __all__ = [
     "CheckpointError",
     "Checkpoints",
     "GenerativeModel",
+    "HierarchicalVAE",
     "NonFiniteError",
     "RegularizedAutoencoder",
     "WorkerLostError",

@@ -80,7 +80,33 @@ def tiny_gan():
     return model, {**optimizers, "penalties": [losses.R1(0.1, every=2)], "ema_momentum": 0.5}
 
 
-MODELS = {"autoencoder": tiny_autoencoder, "vae": tiny_vae, "gan": tiny_gan}
+def tiny_hierarchical_vae(inference="top_down", **arguments):
+    """Make a model with two layers of latents."""
+    posteriors = [distributions.DiagonalNormal(LATENTS), distributions.DiagonalNormal(2)]
+    of_first = 7 if inference == "top_down" else 2 * LATENTS
+    into_second = 7 if inference == "top_down" else LATENTS
+    defaults = {
+        "encoders": [
+            networks.conv_encoder(IMAGE, (of_first,), filters=(4,)),
+            networks.mlp((into_second,), (4,), hidden=(5,)),
+        ],
+        "decoders": [
+            networks.conv_decoder((LATENTS,), IMAGE, filters=(4,)),
+            networks.mlp((2,), (2 * LATENTS,), hidden=(5,)),
+        ],
+        "posteriors": posteriors,
+        "likelihood": distributions.Bernoulli(IMAGE),
+    }
+    model = keras_gen.HierarchicalVAE(**{**defaults, **arguments}, inference=inference, seed=1)
+    return model, {"optimizer": "adam"}
+
+
+MODELS = {
+    "autoencoder": tiny_autoencoder,
+    "vae": tiny_vae,
+    "hierarchical_vae": tiny_hierarchical_vae,
+    "gan": tiny_gan,
+}
 
 
 def tiny(kind, **compile_arguments):
@@ -121,6 +147,7 @@ def conditional_gan():
 SERVED = {
     "autoencoder": tiny_autoencoder,
     "vae": tiny_vae,
+    "hierarchical_vae": tiny_hierarchical_vae,
     "gan": tiny_gan,
     "conditional_vae": conditional_vae,
     "conditional_gan": conditional_gan,

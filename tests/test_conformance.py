@@ -19,6 +19,9 @@ MODES = {
     "two steps an execution": {"steps_per_execution": 2, "jit_compile": False},
 }
 
+OF_FEW_EXAMPLES = ("z_score", "kl_sampled", "accuracy", "duplicates")
+"""Ends of the names of logs that are mostly noise for so few examples."""
+
 
 def assert_weights_equal(a, b, **tolerance):
     for of_a, of_b in zip(a.get_weights(), b.get_weights(), strict=True):
@@ -57,8 +60,11 @@ def test_every_execution_mode_is_the_same_training(make_model, kind, images, mod
         assert_weights_equal(model, reference, atol=2e-5)
     assert not all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     for name, values in expected.items():
-        if name.endswith(("z_score", "kl_sampled", "accuracy", "duplicates")) and not same_noise:
-            continue  # of so few examples, noise above all
+        noisy = name.endswith(OF_FEW_EXAMPLES)
+        # The KL of a layer depends on the sample of the layer above.
+        noisy |= kind == "hierarchical_vae" and "kl_loss" in name
+        if noisy and not same_noise:
+            continue
         np.testing.assert_allclose(
             history[name],
             values,
@@ -198,6 +204,7 @@ def test_weights_of_zero_are_examples_left_out(make_model, kind, images):
     weighted_part = {
         "autoencoder": "reconstruction_loss",
         "vae": "reconstruction_loss",
+        "hierarchical_vae": "reconstruction_loss",
         "gan": "discriminator_loss",
     }[kind]
     weights = np.repeat([2.0, 0.0], 10).astype("float32")
@@ -305,7 +312,7 @@ def test_two_replicas_see_the_whole_batch(kind, images, two_replicas):
     np.testing.assert_allclose(
         history["loss"],
         expected["loss"],
-        rtol={"autoencoder": 1e-5, "vae": 2e-2, "gan": 2e-2}[kind],
+        rtol=1e-5 if kind == "autoencoder" else 2e-2,
     )
 
 
@@ -492,6 +499,13 @@ SERVING_CONTRACT = {
     "vae": {
         "serving_default": ("inputs", {"reconstructions"}),
         "encode": ("inputs", {"mean", "scale"}),
+        "decode": ("latents", {"outputs"}),
+        "generate": ("seed", {"outputs", "latents"}),
+        "score": ("inputs", {"score", "per_feature"}),
+    },
+    "hierarchical_vae": {
+        "serving_default": ("inputs", {"reconstructions"}),
+        "encode": ("inputs", {"mean_1", "scale_1", "mean_2", "scale_2"}),
         "decode": ("latents", {"outputs"}),
         "generate": ("seed", {"outputs", "latents"}),
         "score": ("inputs", {"score", "per_feature"}),

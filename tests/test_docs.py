@@ -36,6 +36,7 @@ ONE_SCRIPT = (
     "docs/conditional.md",
     "docs/tracking.md",
     "docs/custom-loop.md",
+    "docs/hierarchical-vae.md",
 )
 # The snippets of these pages need more than the examples of `two_batches`.
 WITH_ALL_DATA = ("docs/anomalies.md",)

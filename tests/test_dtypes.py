@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
 from keras import layers
-from support import CLASSES, IMAGE, LATENTS, SERVED, tiny
+from support import CLASSES, IMAGE, LATENTS, SERVED, tiny, tiny_hierarchical_vae
 from test_combinations import LEVELS, LIKELIHOODS, PAIRS, target_of, vae_of
 
 import keras_gen
@@ -269,17 +269,22 @@ def test_the_dtype_of_a_model_or_a_prior_is_an_argument(kind, policy, images, tm
     model = tiny(kind)
     parts = {"gan": ("generator", "discriminator")}.get(kind, ("encoder", "decoder"))
     more = {"posterior": model.posterior, "likelihood": model.likelihood} if kind == "vae" else {}
-    again = type(model)(
-        **{name: getattr(model, name) for name in parts},
-        **more,
-        prior=distributions.FittedMixture(LATENTS, 2, dtype=policy),
-        dtype=policy,
-    )
+    if kind == "hierarchical_vae":
+        top_prior = distributions.FittedMixture(2, 2, dtype=policy)
+        again, _ = tiny_hierarchical_vae(top_prior=top_prior, dtype=policy)
+    else:
+        again = type(model)(
+            **{name: getattr(model, name) for name in parts},
+            **more,
+            prior=distributions.FittedMixture(LATENTS, 2, dtype=policy),
+            dtype=policy,
+        )
     again.compile(**({"loss": "mse"} if kind == "autoencoder" else {}), run_eagerly=True)
     again.fit(images[:8], **FIT)
     again.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    assert loaded.dtype_policy.name == loaded.prior.dtype_policy.name == policy
+    prior = getattr(loaded, "top_prior", loaded.prior)
+    assert loaded.dtype_policy.name == prior.dtype_policy.name == policy
     np.testing.assert_array_equal(loaded.generate(2, seed=0), again.generate(2, seed=0))
 
 

@@ -4,6 +4,14 @@ from keras_gen.models.autoencoder import RegularizedAutoencoder
 from keras_gen.models.autoencoder_ensemble import AutoencoderEnsemble
 from keras_gen.models.base import GenerativeModel
 from keras_gen.models.gan import GAN
+from keras_gen.models.hierarchical_vae import HierarchicalVAE
 from keras_gen.models.vae import VAE
 
-__all__ = ["GAN", "VAE", "AutoencoderEnsemble", "GenerativeModel", "RegularizedAutoencoder"]
+__all__ = [
+    "GAN",
+    "VAE",
+    "AutoencoderEnsemble",
+    "GenerativeModel",
+    "HierarchicalVAE",
+    "RegularizedAutoencoder",
+]

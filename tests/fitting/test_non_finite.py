@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from support import MODELS
+from support import MODELS, tiny_hierarchical_vae
 from test_conformance import MODES
 
 import keras_gen
@@ -53,6 +53,9 @@ def poisoned(network, step, spoil):
 def model_of(kind, spoil, player="generator"):
     """A tiny model, in the third step of which the decoder or that player is spoilt."""
     model, arguments = MODELS[kind]()
+    if kind == "hierarchical_vae":
+        decoders = [poisoned(model.decoders[0], 3, spoil), *model.decoders[1:]]
+        return tiny_hierarchical_vae(decoders=decoders)
     parts = {
         name: getattr(model, name)
         for name in ("encoder", "decoder", "generator", "discriminator")
@@ -93,6 +96,7 @@ def test_the_step_is_not_taken_and_the_error_says_which(kind, mode, spoil, image
     name = {
         "autoencoder": "reconstruction_loss",
         "vae": "reconstruction_loss",
+        "hierarchical_vae": "reconstruction_loss",
         "gan": "generator_loss",
     }[kind]
     with pytest.raises(

@@ -15,6 +15,7 @@ CHECKS = pathlib.Path(__file__).with_name("cpp_checks.py")
 SIGNATURES = {
     "autoencoder": {"serving_default", "encode", "decode", "score", "generate"},
     "vae": {"serving_default", "encode", "decode", "score", "generate"},
+    "hierarchical_vae": {"serving_default", "encode", "decode", "score", "generate"},
     "gan": {"serving_default", "decode", "generate", "discriminate"},
 }
 

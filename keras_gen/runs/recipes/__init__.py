@@ -7,9 +7,10 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from keras_gen.runs.recipes import autoencoder, gan, vae
+from keras_gen.runs.recipes import autoencoder, gan, hierarchical_vae, vae
 from keras_gen.runs.recipes.autoencoder import AutoencoderConfig
 from keras_gen.runs.recipes.gan import GANConfig
+from keras_gen.runs.recipes.hierarchical_vae import HierarchicalVAEConfig
 from keras_gen.runs.recipes.recipe import Recipe, RunConfig, check_table_settings
 from keras_gen.runs.recipes.vae import VAEConfig
 
@@ -21,6 +22,7 @@ __all__ = [
     "RECIPES",
     "AutoencoderConfig",
     "GANConfig",
+    "HierarchicalVAEConfig",
     "Recipe",
     "RunConfig",
     "VAEConfig",
@@ -34,6 +36,7 @@ __all__ = [
 RECIPES: dict[str, Recipe] = {
     "autoencoder": autoencoder.RECIPE,
     "vae": vae.RECIPE,
+    "hierarchical_vae": hierarchical_vae.RECIPE,
     "gan": gan.RECIPE,
 }
 """The recipe of each kind of model. `keras-gen train KIND` uses `RECIPES[KIND]`."""
@@ -64,7 +67,7 @@ def register(kind: str, recipe: Recipe) -> None:
     ...     ...  # make and compile a GenerativeModel here
     >>> register("small", Recipe("A small model", SmallConfig, build))
     >>> sorted(RECIPES)
-    ['autoencoder', 'gan', 'small', 'vae']
+    ['autoencoder', 'gan', 'hierarchical_vae', 'small', 'vae']
     >>> del RECIPES["small"]
     """
     if not isinstance(kind, str) or not re.fullmatch("[a-z][a-z0-9_-]*", kind):
