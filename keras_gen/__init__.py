@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         GenerativeModel,
         HierarchicalVAE,
         RegularizedAutoencoder,
+        VectorQuantizedAutoencoder,
     )
 
 __version__ = "0.1.0"
@@ -49,6 +50,7 @@ __all__ = [
     "HierarchicalVAE",
     "NonFiniteError",
     "RegularizedAutoencoder",
+    "VectorQuantizedAutoencoder",
     "WorkerLostError",
     "augmentations",
     "data",

@@ -80,6 +80,19 @@ def tiny_gan():
     return model, {**optimizers, "penalties": [losses.R1(0.1, every=2)], "ema_momentum": 0.5}
 
 
+def tiny_vq_vae(codebook="moving_average", restart_below=0.2, seed=1):
+    """Make a model with 2×2 latent vectors, each of which has a code in two codebooks."""
+    model = keras_gen.VectorQuantizedAutoencoder(
+        networks.conv_grid_encoder(IMAGE, 4, filters=(4, 4)),
+        networks.conv_grid_decoder((2, 2, 4), IMAGE, filters=(4, 4)),
+        networks.VectorQuantizer(6, 2, codebook, decay=0.9, restart_below=restart_below),
+        distributions.Bernoulli(IMAGE),
+        distributions.TransformerPrior((2, 2, 2), 6, width=4, depth=1, num_heads=2),
+        seed=seed,
+    )
+    return model, {"optimizer": "adam"}
+
+
 def tiny_hierarchical_vae(inference="top_down", **arguments):
     """Make a model with two layers of latents."""
     posteriors = [distributions.DiagonalNormal(LATENTS), distributions.DiagonalNormal(2)]
@@ -106,6 +119,7 @@ MODELS = {
     "vae": tiny_vae,
     "hierarchical_vae": tiny_hierarchical_vae,
     "gan": tiny_gan,
+    "vq_vae": tiny_vq_vae,
 }
 
 
@@ -149,6 +163,7 @@ SERVED = {
     "vae": tiny_vae,
     "hierarchical_vae": tiny_hierarchical_vae,
     "gan": tiny_gan,
+    "vq_vae": tiny_vq_vae,
     "conditional_vae": conditional_vae,
     "conditional_gan": conditional_gan,
 }
@@ -165,6 +180,9 @@ def trained(name, images):
     )
     if name == "autoencoder":
         model.fit_latent_density(images, 2)
+        model.calibrate(images, 0.5)
+    if name == "vq_vae":
+        model.fit_prior(images, epochs=1, verbose=0)
         model.calibrate(images, 0.5)
     return model
 

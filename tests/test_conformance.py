@@ -19,7 +19,10 @@ MODES = {
     "two steps an execution": {"steps_per_execution": 2, "jit_compile": False},
 }
 
-OF_FEW_EXAMPLES = ("z_score", "kl_sampled", "accuracy", "duplicates")
+OF_FEW_EXAMPLES = (
+    *("z_score", "kl_sampled", "accuracy", "duplicates"),
+    *("commitment_loss", "perplexity", "usage"),
+)
 """Ends of the names of logs that are mostly noise for so few examples."""
 
 
@@ -206,6 +209,7 @@ def test_weights_of_zero_are_examples_left_out(make_model, kind, images):
         "vae": "reconstruction_loss",
         "hierarchical_vae": "reconstruction_loss",
         "gan": "discriminator_loss",
+        "vq_vae": "reconstruction_loss",
     }[kind]
     weights = np.repeat([2.0, 0.0], 10).astype("float32")
     model = make_model()
@@ -485,7 +489,7 @@ def test_noise_differs_by_model_and_by_batch_of_an_evaluation(kind, make_model, 
     )
     one.compile(run_eagerly=True, **MODELS[kind]()[1])
     one.evaluate(np.concatenate([images[:8], images[:8]]), batch_size=8, verbose=0)
-    if kind != "autoencoder":  # which has no noise
+    if kind not in ("autoencoder", "vq_vae"):  # which have no noise
         assert len({tuple(seed) for seed in seen}) == 2
 
 
@@ -515,6 +519,13 @@ SERVING_CONTRACT = {
         "decode": ("latents", {"outputs"}),
         "generate": ("seed", {"outputs", "latents"}),
         "discriminate": ("inputs", {"probability"}),
+    },
+    "vq_vae": {
+        "serving_default": ("inputs", {"reconstructions"}),
+        "encode": ("inputs", {"latents"}),
+        "decode": ("latents", {"outputs"}),
+        "generate": ("seed", {"outputs", "latents"}),
+        "score": ("inputs", {"score", "per_feature"}),
     },
 }
 

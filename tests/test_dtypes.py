@@ -269,6 +269,10 @@ def test_the_dtype_of_a_model_or_a_prior_is_an_argument(kind, policy, images, tm
     model = tiny(kind)
     parts = {"gan": ("generator", "discriminator")}.get(kind, ("encoder", "decoder"))
     more = {"posterior": model.posterior, "likelihood": model.likelihood} if kind == "vae" else {}
+    prior = distributions.FittedMixture(LATENTS, 2, dtype=policy)
+    if kind == "vq_vae":
+        more = {"quantizer": model.quantizer, "likelihood": model.likelihood}
+        prior = distributions.TransformerPrior((2, 2, 2), 6, width=4, dtype=policy)
     if kind == "hierarchical_vae":
         top_prior = distributions.FittedMixture(2, 2, dtype=policy)
         again, _ = tiny_hierarchical_vae(top_prior=top_prior, dtype=policy)
@@ -276,7 +280,7 @@ def test_the_dtype_of_a_model_or_a_prior_is_an_argument(kind, policy, images, tm
         again = type(model)(
             **{name: getattr(model, name) for name in parts},
             **more,
-            prior=distributions.FittedMixture(LATENTS, 2, dtype=policy),
+            prior=prior,
             dtype=policy,
         )
     again.compile(**({"loss": "mse"} if kind == "autoencoder" else {}), run_eagerly=True)

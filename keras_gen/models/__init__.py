@@ -6,6 +6,7 @@ from keras_gen.models.base import GenerativeModel
 from keras_gen.models.gan import GAN
 from keras_gen.models.hierarchical_vae import HierarchicalVAE
 from keras_gen.models.vae import VAE
+from keras_gen.models.vector_quantized import VectorQuantizedAutoencoder
 
 __all__ = [
     "GAN",
@@ -14,4 +15,5 @@ __all__ = [
     "GenerativeModel",
     "HierarchicalVAE",
     "RegularizedAutoencoder",
+    "VectorQuantizedAutoencoder",
 ]

@@ -438,13 +438,13 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
         validation_codes = None
         if validation_data is not None:
             validation_codes = self._codes_of(validation_data, "validation_data")
-        if self.prior is None:
-            with self.distribute_strategy.scope():
-                self.prior = TransformerPrior(self.code_shape, self.quantizer.num_codes)
         self.threshold = None
-        return self.prior.fit(
-            codes, epochs, batch_size, learning_rate, self.seed, validation_codes, verbose
-        )
+        with self.distribute_strategy.scope():
+            if self.prior is None:
+                self.prior = TransformerPrior(self.code_shape, self.quantizer.num_codes)
+            return self.prior.fit(
+                codes, epochs, batch_size, learning_rate, self.seed, validation_codes, verbose
+            )
 
     def _codes_of(self, x: Examples, name: str) -> np.ndarray:
         """Return the codes of data, int64 `[n, *code_shape]`."""

@@ -66,7 +66,8 @@ def model_of(kind, spoil, player="generator"):
         last
     ]  # a step has one, two or three without penalty
     parts[last] = poisoned(parts[last], call, spoil)
-    families = {name: getattr(model, name) for name in ("posterior", "likelihood") if kind == "vae"}
+    names = {"vae": ("posterior", "likelihood"), "vq_vae": ("quantizer", "likelihood")}
+    families = {name: getattr(model, name) for name in names.get(kind, ())}
     return type(model)(**parts, **families, seed=1), arguments
 
 
@@ -98,6 +99,7 @@ def test_the_step_is_not_taken_and_the_error_says_which(kind, mode, spoil, image
         "vae": "reconstruction_loss",
         "hierarchical_vae": "reconstruction_loss",
         "gan": "generator_loss",
+        "vq_vae": "reconstruction_loss",
     }[kind]
     with pytest.raises(
         keras_gen.NonFiniteError,

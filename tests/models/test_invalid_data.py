@@ -18,6 +18,7 @@ UNBOUNDED = ("conditional_vae",)  # a normal likelihood accepts all finite numbe
 LABELED = ("conditional_vae", "conditional_gan")
 SIZES = {"hierarchical_vae": LATENTS + 2}
 """Numbers of latents that are not `LATENTS`. test_hierarchical_vae.py has references for them."""
+CODED = ("vq_vae",)  # latents are codes, whose checks test_vector_quantized.py tests
 
 
 def labels_of(name, number):
@@ -111,6 +112,8 @@ def test_predict_checks_data_sets_and_other_modes(mode, images):
 
 def test_invalid_latents_are_refused(models):
     for name, model in models.items():
+        if name in CODED:
+            continue
         labels = labels_of(name, 4)
         for value in (NAN, INF):
             latents = np.zeros((4, SIZES.get(name, LATENTS)), "float32")
@@ -175,6 +178,8 @@ def test_methods_return_zero_rows_for_zero_examples(name):
     model.compile(**arguments)
     size = SIZES.get(name, LATENTS)
     x, latents = np.zeros((0, *IMAGE), "float32"), np.zeros((0, size), "float32")
+    if not model.has_continuous_latents:
+        latents = np.zeros((0, *model.code_shape), "int64")
     labels = [np.zeros(0, "int64")] if model.num_classes else []
     assert model.decode(latents, *labels).shape == (0, *IMAGE)
     if model.prior is not None:
@@ -183,6 +188,7 @@ def test_methods_return_zero_rows_for_zero_examples(name):
     if not model.has_encoder:
         assert model.discriminate(x, *labels).shape == (0,)
         return
+    size = size if model.has_continuous_latents else 16
     assert model.latents(x, *labels).shape == (0, size)
     assert model.reconstruct(x, *labels).shape == (0, *IMAGE)
     assert model.score(x, *labels).shape == (0,)
@@ -354,6 +360,11 @@ def _references(model, x, labels):
     if not model.has_encoder:
         return {"discriminate": 1 / (1 + np.exp(-np.asarray(model.discriminator(inputs))[:, 0]))}
     parameters = model.encoder(inputs)
+    if not model.has_continuous_latents:
+        vectors = model.quantizer(parameters)
+        output = 1 / (1 + np.exp(-np.asarray(model.decoder(vectors))))
+        vectors = np.reshape(vectors, (len(x), -1))
+        return {"latents": vectors, "reconstruct": output, "call": output, "predict": output}
     if not model.has_log_likelihood:
         output = np.asarray(model.decoder(parameters))
         return {"encode": parameters, "latents": parameters, "reconstruct": output, "call": output}
@@ -371,14 +382,17 @@ def test_random_requests_give_the_reference_or_an_error(name, models, published,
     if name in LABELED:
         elements = st.integers(-1, CLASSES)
         labels = np.array(data.draw(st.lists(elements, min_size=len(x), max_size=len(x))))
-    latents = np.full((len(x), SIZES.get(name, LATENTS)), data.draw(st.sampled_from([0.0, 1.0, NAN, INF])))
+    value = data.draw(st.sampled_from([0.0, 1.0, NAN, INF]))
+    latents = np.full((len(x), SIZES.get(name, LATENTS)), value)
+    if name in CODED:
+        latents = np.full((len(x), 2, 2, 2), value if np.isfinite(value) else 6)
     for key, function in signatures.items():
         inputs = request(function, x, labels, latents)
         valid = is_valid_label(labels)
         if "inputs" in inputs and key != "score":
             valid &= is_valid_data(name, x, METHODS.get(key))
         if "latents" in inputs:
-            valid &= bool(np.isfinite(latents).all())
+            valid &= bool(np.isfinite(latents).all()) and latents.max(initial=0) < 6
         if not valid:
             with pytest.raises(tf.errors.InvalidArgumentError, match="Expected"):
                 function(**inputs)

@@ -402,6 +402,9 @@ def test_two_replicas_have_the_codebook_of_the_whole_batch(images, two_replicas)
         )
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-3)
+    losses = two.fit_prior(images, epochs=8, verbose=0).history["loss"]
+    assert losses[0] == pytest.approx(8 * math.log(6), rel=0.05)
+    assert losses[-1] < losses[0]
 
 
 def test_a_step_with_a_loss_of_nan_changes_no_moving_average(images):

@@ -22,13 +22,14 @@ from keras_gen.runs import evaluate as finished
 from keras_gen.runs import train as run
 from keras_gen.runs.callbacks import ImageSamples, Summaries
 from keras_gen.runs.environment import record_environment
-from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, build
+from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, VQVAEConfig, build
 
 pytestmark = pytest.mark.usefixtures("unverified")
 CONFIGS = {
     "autoencoder": AutoencoderConfig(network="conv", latent_size=3),
     "vae": VAEConfig(network="mlp", likelihood="normal"),
     "gan": GANConfig(latent_size=4),
+    "vq_vae": VQVAEConfig(num_codes=8, prior_width=8, prior_depth=1, prior_epochs=1),
 }
 
 
@@ -68,6 +69,7 @@ def test_a_run_writes_its_files(kind, config, tmp_path, capsys):
         "autoencoder": ["reconstructions", "samples"],
         "vae": ["reconstructions", "samples"],
         "gan": ["samples"],
+        "vq_vae": ["reconstructions", "samples"],
     }[kind]
     assert images == {f"{name}-00{epoch}.png" for name in kinds for epoch in (2, 3)}
     model = keras.saving.load_model(folder / "model.keras")

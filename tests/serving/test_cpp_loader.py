@@ -17,6 +17,7 @@ SIGNATURES = {
     "vae": {"serving_default", "encode", "decode", "score", "generate"},
     "hierarchical_vae": {"serving_default", "encode", "decode", "score", "generate"},
     "gan": {"serving_default", "decode", "generate", "discriminate"},
+    "vq_vae": {"serving_default", "encode", "decode", "score", "generate"},
 }
 
 

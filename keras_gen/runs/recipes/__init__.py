@@ -7,12 +7,13 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from keras_gen.runs.recipes import autoencoder, gan, hierarchical_vae, vae
+from keras_gen.runs.recipes import autoencoder, gan, hierarchical_vae, vae, vq_vae
 from keras_gen.runs.recipes.autoencoder import AutoencoderConfig
 from keras_gen.runs.recipes.gan import GANConfig
 from keras_gen.runs.recipes.hierarchical_vae import HierarchicalVAEConfig
 from keras_gen.runs.recipes.recipe import Recipe, RunConfig, check_table_settings
 from keras_gen.runs.recipes.vae import VAEConfig
+from keras_gen.runs.recipes.vq_vae import VQVAEConfig
 
 if TYPE_CHECKING:
     from keras_gen._columns import Column
@@ -26,6 +27,7 @@ __all__ = [
     "Recipe",
     "RunConfig",
     "VAEConfig",
+    "VQVAEConfig",
     "build",
     "build_for_table",
     "for_table",
@@ -38,6 +40,7 @@ RECIPES: dict[str, Recipe] = {
     "vae": vae.RECIPE,
     "hierarchical_vae": hierarchical_vae.RECIPE,
     "gan": gan.RECIPE,
+    "vq_vae": vq_vae.RECIPE,
 }
 """The recipe of each kind of model. `keras-gen train KIND` uses `RECIPES[KIND]`."""
 
@@ -67,7 +70,7 @@ def register(kind: str, recipe: Recipe) -> None:
     ...     ...  # make and compile a GenerativeModel here
     >>> register("small", Recipe("A small model", SmallConfig, build))
     >>> sorted(RECIPES)
-    ['autoencoder', 'gan', 'hierarchical_vae', 'small', 'vae']
+    ['autoencoder', 'gan', 'hierarchical_vae', 'small', 'vae', 'vq_vae']
     >>> del RECIPES["small"]
     """
     if not isinstance(kind, str) or not re.fullmatch("[a-z][a-z0-9_-]*", kind):

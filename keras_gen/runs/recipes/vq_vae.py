@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from typing import TYPE_CHECKING, Literal
 
 from keras_gen.runs.recipes.recipe import NetworkConfig, Recipe, adam, network_arguments
@@ -135,7 +136,7 @@ def _networks(
 
 def fit_prior(model: VectorQuantizedAutoencoder, data: np.ndarray | tf.data.Dataset) -> None:
     """Fit the prior to the codes of `data`, so that the model can generate samples."""
-    model.fit_prior(data, verbose=0)
+    model.fit_prior(data, verbose="auto" if sys.stdout.isatty() else 2)
 
 
 RECIPE = Recipe(
