@@ -475,10 +475,12 @@ def test_a_kind_that_is_not_registered_is_explained(capsys):
     assert "`keras-gen --import FILE train KIND`" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", ["sample", "impute", "score", "evaluate", "audit", "export"])
+@pytest.mark.parametrize(
+    "name", ["sample", "impute", "score", "evaluate", "audit", "fit-density", "export"]
+)
 def test_the_flags_have_the_defaults_of_the_python_functions(name):
     command = {field.name: field.default for field in dataclasses.fields(cli._COMMANDS[name])}
-    function = inspect.signature(getattr(finished, name)).parameters
+    function = inspect.signature(getattr(finished, name.replace("-", "_"))).parameters
     assert list(command) == list(function)
     for argument, parameter in function.items():
         if parameter.default is not inspect.Parameter.empty:
