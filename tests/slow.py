@@ -90,7 +90,18 @@ SLOW = {
         f"{MIXED}[autoencoder-mixed_float16-XLA]",
         f"{MIXED}[gan-mixed_float16-graph]",
     ),
+    f"{MIXED}[vq_vae-*-XLA]": (
+        f"{MIXED}[autoencoder-mixed_float16-XLA]",
+        f"{MIXED}[vq_vae-mixed_float16-graph]",
+    ),
     f"{MIXED}[*-mixed_bfloat16-graph]": (f"{MIXED}[vae-mixed_float16-graph]",),
+    "test_conformance.py::test_two_replicas_see_the_whole_batch[vq_vae]": (
+        "test_conformance.py::test_two_replicas_see_the_whole_batch[autoencoder]",
+        "networks/test_quantizer.py::test_two_replicas_update_with_the_whole_batch",
+    ),
+    "models/test_vector_quantized.py::test_two_replicas_have_the_codebook_of_the_whole_batch": (
+        "networks/test_quantizer.py::test_two_replicas_update_with_the_whole_batch",
+    ),
     "test_conformance.py::test_two_replicas_see_the_whole_batch[vae]": (
         "test_conformance.py::test_two_replicas_see_the_whole_batch[autoencoder]",
         f"{COMBINED}[diagonal-vamp-optimal-two replicas]",
@@ -113,6 +124,11 @@ SLOW = {
     ),
     f"{PENALTY}[compiled2-mixed_float16]": (f"{PENALTY}[compiled2-float32]",),
     f"{SAME}[gan-XLA]": (f"{SAME}[autoencoder-XLA]", f"{SAME}[gan-graph]"),
+    f"{SAME}[vq_vae-XLA]": (
+        f"{SAME}[autoencoder-XLA]",
+        f"{SAME}[vq_vae-graph]",
+        "networks/test_quantizer.py::test_moving_averages_are_those_of_the_formula[XLA]",
+    ),
     f"{SAME}[vae-XLA]": (
         f"{SAME}[autoencoder-XLA]",
         f"{SAME}[vae-graph]",
