@@ -119,13 +119,13 @@ def replace_layer(owner: keras.layers.Layer, name: str, layer: keras.layers.Laye
     """
     before = getattr(owner, name)
     if before is not None and before is not layer:
-        tracker = getattr(owner, "_tracker", None)
-        if not hasattr(tracker, "untrack"):
+        untrack = getattr(getattr(owner, "_tracker", None), "untrack", None)
+        if untrack is None:
             raise ValueError(
                 f"`{name}` of {owner.name} must be set in its constructor with this version of "
                 f"Keras ({keras.__version__}). Received: {layer!r} in place of {before!r}."
             )
-        tracker.untrack(before)
+        untrack(before)
     setattr(owner, name, layer)
 
 

@@ -138,7 +138,7 @@ def test_commands_are_parsed(command, monkeypatch):
         assert words[0] in cli.examples() or words[0].startswith("--")
         return
     parsed = cli._parse(words).command
-    assert type(parsed).__name__.lower() == words[0]
+    assert type(parsed).__name__.lower() == words[0].replace("-", "")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -307,7 +307,7 @@ class FittedFlow(FittedDensity):
         from tensorflow_probability import bijectors as tfb
         from tensorflow_probability import distributions as tfd
 
-        steps = []
+        steps: list[Any] = []
         for weights_of_flow in zip(*map(tf.unstack, network_weights), strict=True):
             if steps:
                 steps.append(tfb.Permute(list(range(self.event_size))[::-1]))
@@ -396,8 +396,9 @@ def density_to_fit(
         return check_density(density, event_size)
     if num_components is None:
         return FittedMixture(event_size) if current is None else current
-    same_size = isinstance(current, FittedMixture) and current.num_components == num_components
-    return current if same_size else FittedMixture(event_size, num_components)
+    if isinstance(current, FittedMixture) and current.num_components == num_components:
+        return current
+    return FittedMixture(event_size, num_components)
 
 
 def check_density(density: object, event_size: int) -> FittedDensity:

@@ -139,7 +139,7 @@ class GenerativeModel(MultiWorkerModel):
         """Set an attribute, and forget the graphs that contain its old value."""
         is_new = vars(self).get(name) is not value
         if is_new and name != "stop_training" and not name.startswith("_"):
-            vars(self).pop("method_graphs", None)
+            self.__dict__.pop("method_graphs", None)
         super().__setattr__(name, value)
 
     @functools.cached_property

@@ -574,8 +574,12 @@ class VAE(AnomalyDetector):
         imputed = []
         for start in range(0, len(x), rows):
             part = slice(start, start + rows)
-            arguments = [x[part], None if labels is None else labels[part], seeds[part]]
-            imputed.append(self._impute_part(*arguments, num_samples, num_imputations))
+            labels_of_part = None if labels is None else labels[part]
+            imputed.append(
+                self._impute_part(
+                    x[part], labels_of_part, seeds[part], num_samples, num_imputations
+                )
+            )
         return np.concatenate(imputed, axis=0 if num_imputations is None else 1)
 
     @traced("x", "labels", "seeds")
