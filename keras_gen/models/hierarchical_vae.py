@@ -350,6 +350,10 @@ class _JointPrior(Prior):
         self.conditionals = list(conditionals)
         self.num_classes = num_classes
 
+    def __repr__(self) -> str:
+        """Return the distribution of each layer, for error messages."""
+        return f"{type(self).__name__}({[*self.conditionals, self.top_prior]})"
+
     def distribution(self, condition: TensorLike | None = None) -> LayeredDistribution:
         """Return the distribution over the latents of all layers."""
         labels = None if self.num_classes is None else self._checked_labels(condition)
@@ -443,6 +447,10 @@ class _JointPosterior(Posterior):
         self.prior = prior
         self.inference = inference
         self.sizes = [posterior.event_size for posterior in posteriors]
+
+    def __repr__(self) -> str:
+        """Return the posterior of each layer, for error messages."""
+        return f"{type(self).__name__}({self.posteriors})"
 
     @property
     def parameter_size(self) -> int:

@@ -77,7 +77,7 @@ def as_generator(images):
 @pytest.mark.parametrize(
     ("kind", "data", "stops"),
     [
-        *((kind, as_arrays, [{"step": 4}]) for kind in ("autoencoder", "gan")),
+        *((kind, as_arrays, [{"step": 4}]) for kind in ("autoencoder", "gan", "hierarchical_vae")),
         ("vae", as_arrays, [{"step": 4}, {"validation_of": 1}]),
         *(
             ("autoencoder", data, [{"step": 4}])
