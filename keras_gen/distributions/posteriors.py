@@ -246,7 +246,17 @@ class InverseAutoregressiveNormal(Posterior):
         return 2 * self.event_size + self.context_size
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """Apply the flows to the mean μ, and return the result, `[batch, event_size]`."""
+        """Return the mean of the normal distribution, transformed by the flows.
+
+        A flow is an invertible function. The distribution is a normal distribution that the flows
+        transform.
+
+        Args:
+            distribution: A distribution that this posterior made.
+
+        Returns:
+            Latents, `[batch, event_size]`.
+        """
         return distribution.bijector.forward(distribution.distribution.mean())
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:

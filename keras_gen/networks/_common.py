@@ -160,7 +160,7 @@ def default_filters(image_shape: Sequence[int], unit: int) -> tuple[int, ...]:
     """Choose the number of channels of each convolution from the size of an image.
 
     Each convolution halves the height and width. The number n of convolutions is the smallest
-    n ≥ 1 after which at most 49 positions remain, such as 7×7. The last convolution has
+    n ≥ 1 after which height × width is at most 49, such as 7×7. The last convolution has
     `unit` · 2ⁿ channels, but at most 256. For n ≥ 5, it has at most 192 channels. Each earlier
     convolution has half as many channels as the next one, but at least 16. For instance, the result
     for 28×28 pixels and `unit=16` is `(32, 64)`.

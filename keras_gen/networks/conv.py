@@ -34,10 +34,9 @@ def conv_encoder(
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`.
         output_shape: Output shape for one example, for instance `(posterior.parameter_size,)`.
-        filters: Number of output channels of each convolution. By default, the number of
-            convolutions and their channels depend on the size of the image. The last convolution
-            then outputs at most 49 positions, such as 7×7. For 28×28 pixels, the default is
-            `(32, 64)`.
+        filters: Number of output channels of each convolution. By default, there are as many
+            entries as halvings are needed until height × width is at most 49. An image of 28×28
+            pixels is halved twice, to 7×7, and the default is `(32, 64)`.
         activation: Activation of the convolutions. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
@@ -81,10 +80,9 @@ def conv_decoder(
         input_shape: Shape of the latents of one example, for instance `(8,)`.
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
-        filters: Number of input channels of each transposed convolution. By default, the number of
-            transposed convolutions and their channels depend on the size of the image. The input of
-            the first one then has at most 49 positions, such as 7×7. For 28×28 pixels, the default
-            is `(64, 32)`.
+        filters: Number of input channels of each transposed convolution. By default, there are as
+            many entries as doublings are needed from a height × width of at most 49 to the size of
+            the image. For 28×28 pixels, 7×7 is doubled twice, and the default is `(64, 32)`.
         activation: Activation of the hidden layers. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         output_activation: Activation of the output. Default: none.
@@ -127,9 +125,9 @@ def conv_grid_encoder(
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`.
         vector_size: Number of elements of each vector.
-        filters: Number of output channels of each convolution. Default: numbers that depend on the
-            size of the image. Then the grid has at most 7×7 positions. For 28×28 pixels, the
-            default is `(32, 64)`.
+        filters: Number of output channels of each convolution. By default, there are as many
+            entries as halvings are needed until height × width is at most 49. An image of 28×28
+            pixels is halved twice, to 7×7, and the default is `(32, 64)`.
         activation: Activation of the convolutions. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         features: Keras layer that is applied to the input first, such as `MissingAsZero` for images
@@ -174,9 +172,9 @@ def conv_grid_decoder(
         input_shape: Shape of the grid, `(grid height, grid width, vector size)`, such as
             `encoder.output_shape[1:]`.
         output_shape: Shape of one output image, `(height, width, channels)`.
-        filters: Number of output channels of each transposed convolution. Default: numbers that
-            depend on the size of the image, as in `conv_grid_encoder`, in reverse order. For 28×28
-            pixels, the default is `(64, 32)`.
+        filters: Number of output channels of each transposed convolution. By default, there are as
+            many entries as doublings are needed from a height × width of at most 49 to the size of
+            the image. For 28×28 pixels, 7×7 is doubled twice, and the default is `(64, 32)`.
         activation: Activation of the transposed convolutions. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         output_activation: Activation of the output. Default: none.

@@ -37,8 +37,8 @@ def dcgan_generator(
             are allowed.
         filters: Sequence with the number of input channels of each transposed convolution. Each
             transposed convolution doubles the height and width. By default, there are as many
-            transposed convolutions as are needed for a first input of at most 49 positions, such as
-            7×7. For 28×28 pixels, the default is `(64, 32)`.
+            entries as doublings are needed from a height × width of at most 49 to the size of the
+            image. For 28×28 pixels, 7×7 is doubled twice, and the default is `(64, 32)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
             no labels.
@@ -81,9 +81,9 @@ def dcgan_discriminator(
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`.
         filters: Sequence with the number of output channels of each convolution. Each convolution
-            halves the height and width. By default, there are as many convolutions as are needed
-            for a last output of at most 49 positions, such as 7×7. For 28×28 pixels, the default is
-            `(64, 128)`.
+            halves the height and width. By default, there are as many entries as halvings are
+            needed until height × width is at most 49. An image of 28×28 pixels is halved twice, to
+            7×7, and the default is `(64, 128)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. The logit
             of an image x with label y is then w·φ(x) + b + v_y·φ(x). Here φ(x) is the input of the

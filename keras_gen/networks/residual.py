@@ -52,9 +52,10 @@ def residual_encoder(
         input_shape: Shape of one input image, `(height, width, channels)`. Any height and width are
             allowed.
         output_shape: Output shape for one example, for instance `(posterior.parameter_size,)`.
-        filters: Sequence with the number of channels after each halving of the height and width.
-            The default depends on the size of the image: the last block outputs at most 49
-            positions, such as 7×7. For 28×28 pixels, the default is `(32, 64)`.
+        filters: Sequence with the number of channels after each halving of the height and width. By
+            default, there are as many entries as halvings are needed until height × width is at
+            most 49. An image of 28×28 pixels is halved twice, to 7×7, and the default is `(32,
+            64)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks halves
             the height and width. Default: 1.
         activation: Activation of the hidden layers. Default: ReLU.
@@ -108,8 +109,9 @@ def residual_decoder(
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
         filters: Sequence with the number of channels before each doubling of the height and width.
-            The default depends on the size of the image: the input of the first block has at most
-            49 positions, such as 7×7. For 28×28 pixels, the default is `(64, 32)`.
+            By default, there are as many entries as doublings are needed from a height × width of
+            at most 49 to the size of the image. For 28×28 pixels, 7×7 is doubled twice, and the
+            default is `(64, 32)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks doubles
             the height and width. Default: 1.
         activation: Activation of the hidden layers. Default: ReLU.
@@ -159,8 +161,9 @@ def residual_generator(
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
         filters: Sequence with the number of channels before each doubling of the height and width.
-            The default depends on the size of the image: the input of the first block has at most
-            49 positions, such as 7×7. For 28×28 pixels, the default is `(64, 32)`.
+            By default, there are as many entries as doublings are needed from a height × width of
+            at most 49 to the size of the image. For 28×28 pixels, 7×7 is doubled twice, and the
+            default is `(64, 32)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks doubles
             the height and width. Default: 1.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
@@ -202,9 +205,10 @@ def residual_discriminator(
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`. Any height and width are
             allowed.
-        filters: Sequence with the number of channels after each halving of the height and width.
-            The default depends on the size of the image: the last block outputs at most 49
-            positions, such as 7×7. For 28×28 pixels, the default is `(64, 128)`.
+        filters: Sequence with the number of channels after each halving of the height and width. By
+            default, there are as many entries as halvings are needed until height × width is at
+            most 49. An image of 28×28 pixels is halved twice, to 7×7, and the default is `(64,
+            128)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks halves
             the height and width. Default: 1.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
