@@ -54,8 +54,8 @@ def residual_encoder(
         output_shape: Output shape for one example, for instance `(posterior.parameter_size,)`.
         filters: Sequence with the number of channels after each halving of the height and width. By
             default, there are as many entries as halvings are needed until height × width is at
-            most 49. An image of 28×28 pixels is halved twice, to 7×7, and the default is `(32,
-            64)`.
+            most 49. An image of 28×28 pixels is halved twice, to 7×7, and the default is
+            `(32, 64)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks halves
             the height and width. Default: 1.
         activation: Activation of the hidden layers. Default: ReLU.
@@ -207,8 +207,8 @@ def residual_discriminator(
             allowed.
         filters: Sequence with the number of channels after each halving of the height and width. By
             default, there are as many entries as halvings are needed until height × width is at
-            most 49. An image of 28×28 pixels is halved twice, to 7×7, and the default is `(64,
-            128)`.
+            most 49. An image of 28×28 pixels is halved twice, to 7×7, and the default is
+            `(64, 128)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks halves
             the height and width. Default: 1.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
