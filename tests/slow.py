@@ -164,6 +164,22 @@ SLOW = {
         f"{KILLED} checkpoint's checksums-*",
     ),
     f"{RESUMED}[vae-*": (f"{RESUMED}[autoencoder-as_arrays-*", f"{RESUMED}[gan-*"),
+    f"{RESUMED}[hierarchical_vae-*": (
+        f"{RESUMED}[autoencoder-as_arrays-*",
+        "models/test_hierarchical_vae.py::test_it_trains_saves_and_continues[*",
+    ),
+    f"{SAME}[hierarchical_vae-XLA]": (
+        f"{SAME}[autoencoder-XLA]",
+        f"{SAME}[hierarchical_vae-graph]",
+    ),
+    f"{MIXED}[hierarchical_vae-*-XLA]": (
+        f"{MIXED}[autoencoder-mixed_float16-XLA]",
+        f"{MIXED}[hierarchical_vae-mixed_float16-graph]",
+    ),
+    "test_conformance.py::test_two_replicas_see_the_whole_batch[hierarchical_vae]": (
+        "test_conformance.py::test_two_replicas_see_the_whole_batch[autoencoder]",
+    ),
+    f"{NOT_TAKEN}[hierarchical_vae-*-XLA]": (f"{NOT_TAKEN}[autoencoder-*-XLA]",),
     f"{FUSED}[autoencoder-True]": (f"{FUSED}[autoencoder-False]",),
     "test_cli.py::test_train_sample_export": (
         "test_extending.py::test_a_kind_of_model_trains_from_the_command_line_*",
