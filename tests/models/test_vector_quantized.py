@@ -13,7 +13,7 @@ import tensorflow as tf
 from support import IMAGE, tiny_vq_vae
 
 import keras_gen
-from keras_gen import distributions, evaluation, networks, serving
+from keras_gen import distributions, evaluation, networks
 from keras_gen.explore.exploration import Exploration
 
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
@@ -439,14 +439,6 @@ def test_the_exported_functions_use_codes(images, tmp_path):
     np.testing.assert_allclose(
         signatures["generate"](seed=seed)["outputs"], model.generate(seed=seed), atol=1e-6
     )
-
-
-def test_it_is_published_with_records_of_codes(images, tmp_path):
-    model, arguments = tiny_vq_vae()
-    model.compile(**arguments)
-    model.fit(images, **FIT)
-    version = serving.publish(model, tmp_path / "vq_vae")
-    assert (version / "assets.extra" / "tf_serving_warmup_requests").is_file()
 
 
 # === Arguments ===
