@@ -4,6 +4,8 @@ The data set is x ~ N(0, S), and the posterior of each x is N(x, diag s²). Then
 posterior is N(0, S + diag s²), so that all terms of the KL divergence are known in closed form.
 """
 
+import types
+
 import keras
 import numpy as np
 import pytest
@@ -130,6 +132,13 @@ def test_the_posterior_must_have_independent_latents():
         model.fit(np.zeros((4, *IMAGE), "float32"), verbose=0)
 
 
+def test_a_posterior_of_vectors_has_no_independent_latents():
+    normal = tfp.distributions.MultivariateNormalDiag(tf.zeros((4, 3, 2)))
+    batch = types.SimpleNamespace(posterior=tfp.distributions.Independent(normal, 1))
+    with pytest.raises(ValueError, match="needs a posterior with independent latents"):
+        TotalCorrelation(4.0, 20).decompose(batch, tf.zeros((4, 3, 2)))
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -188,7 +197,5 @@ def test_the_mmd_is_checked_and_saved():
     objective = ELBO(kl_weight=0.0, mmd=regularizers.LatentMMD(3.0, "rbf"))
     config = keras.saving.serialize_keras_object(objective)
     assert repr(keras.saving.deserialize_keras_object(config)) == repr(objective)
-    with pytest.raises(
-        ValueError, match=r"`mmd` of ELBO must be a keras_gen\.regularizers\."
-    ):
+    with pytest.raises(ValueError, match=r"`mmd` of ELBO must be a keras_gen\.regularizers\."):
         ELBO(mmd=10.0)

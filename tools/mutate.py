@@ -56,9 +56,11 @@ TESTS = {
     "_versions": ("tests/runs", "tests/serving"),
     "fitting": (
         "tests/fitting",
+        "tests/models/test_gan.py",
         "tests/models/test_invalid_data.py",
         "tests/models/test_missing_data.py",
     ),
+    "objectives": ("tests/test_objectives.py", "tests/test_total_correlation.py"),
     "models": (
         "tests/models",
         "tests/test_conformance.py",

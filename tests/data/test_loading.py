@@ -634,3 +634,15 @@ def test_a_data_set_as_arrays():
             match=r"Expected a data set of batches of `x` or `\(x, y\)`.* Received: elements",
         ):
             data.as_arrays(wrong)
+
+
+def test_only_a_known_number_of_examples_of_a_known_size_fits_in_memory():
+    examples = tf.data.Dataset.from_tensor_slices(np.zeros((6, 2), np.float32))
+    fits = data._pipeline._fits_in_memory
+    assert fits(examples)
+    assert not fits(examples.filter(lambda x: x[0] == 0))
+    assert not fits(examples.repeat())
+    assert not fits(examples.take(0))
+    spec = tf.TensorSpec((None,), tf.float32)
+    ragged = tf.data.Dataset.from_generator(lambda: iter([[1.0]]), output_signature=spec)
+    assert not fits(ragged.apply(tf.data.experimental.assert_cardinality(1)))

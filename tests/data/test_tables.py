@@ -821,6 +821,28 @@ def text_frame(values):
     return pandas.DataFrame({"s": values, "a": np.arange(len(values)) / 7})
 
 
+@pytest.mark.parametrize(
+    ("dtype", "categories", "expected"),
+    [
+        ("string", ("x", "y"), "string"),
+        ("object", ("x", "y"), "object"),
+        ("str", ("x", "y"), "str"),
+        ("float64", ("x", "y"), "str"),
+        ("bool", (False, True), "boolean"),
+        ("boolean", (False, True), "boolean"),
+        ("float64", (False, True), "boolean"),
+        ("int64", (1, 5), "Int64"),
+        ("category", ("x", "y"), "category"),
+    ],
+)
+def test_categories_get_the_dtype_of_their_column(dtype, categories, expected):
+    column = Column("c", "category", categories, dtype=dtype)
+    found = decode_array([column], np.array([[1.0], [NAN], [0.0]]))["c"]
+    assert str(found.dtype) == expected
+    assert found[0] == categories[1]
+    assert pandas.isna(found[1])
+
+
 def test_generated_fractions_of_a_column_of_integers_stay_fractions():
     column = Column("n", "real", dtype="int64")
     for entries, dtype in (([1.5, 2.0], "float64"), ([1.5, NAN], "Float64"), ([1, NAN], "Int64")):
@@ -1319,6 +1341,11 @@ def test_numbers_that_often_stand_for_missing_are_noted(value):
     column = read(pandas.DataFrame({"a": numbers})).columns[0]
     noted = f"{value} is a number; if it stands for missing, pass missing=['{value}']"
     assert (noted in column.note) == (value in (-9, -99, -999, -9999))
+
+
+def test_a_number_as_far_from_0_as_the_mean_does_not_stand_for_missing():
+    assert not read(pandas.DataFrame({"a": [-9.0, 20.5, 15.5]})).columns[0].note
+    assert read(pandas.DataFrame({"a": [-9.0, 20.5, 15.0]})).columns[0].note
 
 
 # === data.load ===

@@ -150,6 +150,7 @@ def test_both_begin_with_the_same_posterior_whatever_the_encoder(images):
     for encoder in (
         networks.conv_encoder((8, 8, 1), (6,), filters=(4,)),
         networks.mlp((8, 8, 1), (6,), num_classes=4),
+        networks.mlp((8, 8, 1), (6,), hidden=(7, 5, 4)),
     ):
         vae = keras_gen.VAE(encoder, networks.mlp((3,), (8, 8, 1)), posterior, likelihood, seed=1)
         vae.compile("adam")
@@ -240,3 +241,11 @@ def test_what_cannot_be_audited_is_refused(images):
             match=f"`{name}` must be an integer of at least {least}. Received: {name}={value}",
         ):
             evaluation.audit_independence(vae, images, images, **{name: value})
+
+
+@pytest.mark.parametrize("hidden", [(), (5,), (7, 5, 4)])
+def test_the_new_outputs_have_the_input_of_the_last_layer(hidden):
+    full = distributions.FullCovarianceNormal(3)
+    encoder = networks.mlp((8,), (6,), hidden=hidden)
+    kernel = independence.extended(encoder, full).get_layer("below").kernel
+    assert tuple(kernel.shape) == ((hidden or (8,))[-1], full.parameter_size - 6)

@@ -308,3 +308,24 @@ def test_standard_errors_are_those_of_independent_examples():
     assert two.mean == -11
     assert two.standard_error == pytest.approx(math.sqrt(0.08) / 2)
     assert two.standard_error_of_data == pytest.approx(np.std([-10, -12], ddof=1) / math.sqrt(2))
+
+
+def test_the_error_of_the_bias_follows_from_its_derivatives():
+    """The bias is a function of two means, so its variance follows from the delta method."""
+    halved = np.array([[-10.5, -11.2], [-12.7, -13.4], [-9.3, -10.6]])
+    three = estimates([-10.0, -12.0, -9.0], halved)
+    gains = np.stack([three.values - halved[:, 0], halved[:, 0] - halved[:, 1]])
+
+    def bias(last, first):
+        return last / (first / last - 1)
+
+    means = gains.mean(axis=1)
+    step = 1e-6
+    slopes = [
+        (bias(*(means + step * one)) - bias(*(means - step * one))) / (2 * step)
+        for one in np.eye(2)
+    ]
+    error = math.sqrt(np.array(slopes) @ np.cov(gains) @ slopes / 3)
+    assert three.bias == pytest.approx(bias(*means))
+    width = 1.96 * math.hypot(three.standard_error, error)
+    assert three.interval[1] == pytest.approx(three.mean + three.bias + width, rel=1e-6)

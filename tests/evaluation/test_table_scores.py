@@ -302,3 +302,10 @@ def test_the_outer_bars_of_a_histogram_count_the_numbers_that_are_far_outside():
 def test_long_names_are_cut():
     assert tables._short("x" * 24) == "x" * 24
     assert tables._short("x" * 25) == "x" * 23 + "…"
+
+
+def test_near_copies_are_closer_than_95_percent_of_the_held_out_rows():
+    held_out = np.arange(1.0, 101.0)[:, None]  # their quantile of 5 % is 5.95
+    generated = np.array([[3.0], [5.9], [6.0], [8.0], [10.5], [20.0]])
+    found = tables.near_copies([Column("x", "real")], generated, np.zeros((1, 1)), held_out)
+    assert found.near == pytest.approx(2 / 6)

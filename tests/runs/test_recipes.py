@@ -18,6 +18,7 @@ from keras_gen.runs.recipes import (
     GANConfig,
     HierarchicalVAEConfig,
     VAEConfig,
+    build_for_table,
     for_table,
     kind_of,
 )
@@ -226,6 +227,16 @@ def test_settings_of_images_are_refused_for_a_table(config, setting):
     (name,) = setting
     with pytest.raises(ValueError, match=f"`{name}` must be "):
         run._prepare(for_table(config(data="penguins", **setting)), run.create_strategy("single"))
+
+
+def test_settings_of_images_are_refused_for_a_kind_that_does_not_check_them(monkeypatch):
+    built = []
+    recipe = dataclasses.replace(RECIPES["vae"], build_for_table=lambda *given: built.append(given))
+    monkeypatch.setitem(RECIPES, "vae", recipe)
+    build_for_table(VAEConfig(data="x.csv"), (), 10)
+    assert built == [(VAEConfig(data="x.csv"), (), 10)]
+    with pytest.raises(ValueError, match=r"`flip` must be False for a table\. Received: flip=True"):
+        build_for_table(VAEConfig(data="x.csv", flip=True), (), 10)
 
 
 @pytest.mark.parametrize(
