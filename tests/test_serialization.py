@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_gen import distributions, losses, objectives
+from keras_gen import distributions, losses, networks, objectives
 from keras_gen._arguments import positive_float, positive_int
 
 
@@ -30,6 +30,8 @@ from keras_gen._arguments import positive_float, positive_int
         distributions.FittedFlow(5, num_flows=2, hidden_size=4),
         distributions.ConditionalNormal(5, num_classes=3, hidden_size=4),
         distributions.VampPrior(5, num_components=4),
+        distributions.TransformerPrior((2, 2), num_codes=3, width=4, depth=1, num_heads=2),
+        networks.VectorQuantizer(4, num_codebooks=2, codebook="gradient", decay=0.5),
         objectives.ELBO(kl_weight=0.5, num_samples=2, free_bits=1.0),
         objectives.ELBO(kl_weight=objectives.Cyclical(period=100, rise=0.2)),
         objectives.IWAE(num_samples=5, doubly_reparameterized=True),
