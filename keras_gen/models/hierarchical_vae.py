@@ -63,7 +63,9 @@ class LayeredDistribution:
 
     dtype = tf.float32
 
-    def __init__(self, sizes: Sequence[int], order: Sequence[int], labels: tf.Tensor | None):
+    def __init__(
+        self, sizes: Sequence[int], order: Sequence[int], labels: tf.Tensor | None
+    ) -> None:
         self.sizes = list(sizes)
         self.order = list(order)
         self.labels = labels
