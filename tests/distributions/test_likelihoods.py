@@ -206,3 +206,13 @@ def test_scale_is_checked(scale):
 def test_a_likelihood_of_ones_own_says_what_it_lacks():
     with pytest.raises(NotImplementedError, match="must define `__call__`"):
         Likelihood(SHAPE)(PARAMETERS)
+
+
+def test_log_p_is_the_sum_over_the_observed_elements():
+    random = np.random.default_rng(0)
+    mean, x = random.normal(size=(2, 4, 2, 3)).astype("float32")
+    x[1, 0, 2] = x[3] = np.nan
+    distribution = Normal((2, 3), scale=0.5, missing=True)(mean)
+    elements = np.nan_to_num(scipy.stats.norm.logpdf(x, mean, 0.5))
+    np.testing.assert_allclose(distribution.log_prob(x), elements.sum(axis=(1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(distribution.element_log_prob(x), elements, rtol=1e-4, atol=1e-6)

@@ -383,6 +383,19 @@ def test_constant_columns_and_few_rows_are_accepted():
     features = model.standardize(x)
     np.testing.assert_array_equal(model.feature_scale, np.float32([np.std(x[:, 0]), 1, 1]))
     np.testing.assert_allclose(features[:, 1:], 0, atol=1e-6)
+    x[:, 1] = 0
+    np.testing.assert_array_equal(model.standardize(x)[:, 1], 0)
+
+
+@pytest.mark.parametrize(("spread", "fits"), [(96, True), (48, False)])
+def test_differences_of_large_numbers_must_be_larger_than_their_rounding(spread, fits):
+    """float32 rounds odd numbers above 2²⁴ by 1: 4 % or 7 % of the standard deviation."""
+    x = 2.0**24 + np.arange(spread + 1.0)[:, None] + [0, 0, 0, 1]
+    if fits:
+        assert small()._training_rows(x).dtype == np.float32
+        return
+    with pytest.raises(ValueError, match=r"float32 can represent.*the column '0'"):
+        small()._training_rows(x)
 
 
 def test_what_the_ensemble_is_given_is_checked(ensemble):

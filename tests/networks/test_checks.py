@@ -344,3 +344,21 @@ def test_a_network_of_one_number_per_example_has_the_shape_of_a_scalar():
     inputs = keras.Input(())
     network = keras.Model(inputs, layers.Dense(2)(layers.Reshape((1,))(inputs)))
     assert check_network("encoder", network) == ((), (2,))
+
+
+@pytest.mark.parametrize(
+    ("activation", "possible"),
+    [
+        ("sigmoid", True),
+        ("hard_sigmoid", True),
+        ("softmax", True),
+        ("tanh", False),
+        ("relu6", False),
+        ("relu", False),
+        ("linear", False),
+        ("elu", False),
+    ],
+)
+def test_probabilities_are_numbers_from_0_to_1(activation, possible):
+    network = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, activation=activation)])
+    assert _checks.may_output_probabilities(network) == possible

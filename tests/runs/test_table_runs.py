@@ -5,12 +5,14 @@ import dataclasses
 import importlib.util
 import json
 import re
+import types
 
 import keras
 import numpy as np
 import pandas as pd
 import pytest
 import support
+import tensorflow as tf
 import yaml
 from keras.utils import load_img, save_img
 
@@ -364,3 +366,12 @@ def test_heat_maps_are_for_images_and_for_sums_over_pixels(in_folder, tmp_path):
 @keras.saving.register_keras_serializable("test_table_runs")
 def largest_error(target, output):
     return keras.ops.max(keras.ops.abs(target - output), axis=(1, 2, 3))
+
+
+@pytest.mark.parametrize(("shape", "zoom"), [((64, 32), 2), ((65, 8), 1), ((200, 8), 1)])
+def test_small_heat_maps_are_enlarged_to_about_128_pixels_of_height(shape, zoom, tmp_path):
+    images = np.zeros((1, *shape, 1), np.float32)
+    model = types.SimpleNamespace(reconstruct=tf.constant)
+    finished._save_heat_maps(model, tmp_path, ["x"], images, tf.zeros(images.shape))
+    height, width = shape
+    assert load_img(tmp_path / "x.png").size == (3 * width * zoom, height * zoom)
