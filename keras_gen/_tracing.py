@@ -19,17 +19,19 @@ _conditions: contextvars.ContextVar[tuple[Any, list[tf.Tensor]] | None] = contex
 
 
 def assertion(condition: tf.Tensor, data: Sequence[Any]) -> list[tf.Operation]:
-    """Make an operation that fails if a condition is false, in a graph.
+    """Make an operation in the current graph that fails if a condition is false.
 
-    In a graph of the class `Graphs`, there is no such operation. Instead, the condition becomes an
-    output of the graph. So TensorFlow does not log a failed operation as a warning.
+    A graph that `traced` makes is an exception, because TensorFlow would log a failed operation as
+    a warning. In such a graph, the function makes no operation. Instead, the condition becomes an
+    additional output of the graph. `traced` reads this output, and raises the error.
 
     Args:
         condition: Scalar bool.
         data: The error message and the numbers that TensorFlow prints if the condition is false.
 
     Returns:
-        The operation in a list, for `tf.control_dependencies`. The list can be empty.
+        The operation in a list, for `tf.control_dependencies`. In a graph that `traced` makes, the
+        list is empty.
     """
     collected = _conditions.get()
     if collected is not None and collected[0] is tf.compat.v1.get_default_graph():

@@ -84,15 +84,15 @@ class Prior(SerializableLayer):
 
         Args:
             seeds: Seeds, int64 `[batch]`.
-            condition: Labels `[batch]` if the prior depends on labels. Other priors ignore this
-                argument.
+            condition: Labels `[batch]`, integers from 0 to `num_classes` − 1, if the prior depends
+                on labels. Other priors ignore this argument.
 
         Returns:
             Latent vectors, float32 `[batch, event_size]`.
 
         Raises:
             ValueError: If the prior depends on labels, and the labels are missing or invalid. In a
-                TensorFlow graph, an assertion fails if a label is outside the range.
+                TensorFlow graph, an assertion fails if there is another integer.
         """
         seeds = tf.cast(seeds, tf.int64)
         labels = tf.zeros_like(seeds)
@@ -223,12 +223,11 @@ class ConditionalNormal(Prior):
         The network of the prior computes the mean β and the standard deviation η from the label.
 
         Args:
-            condition: Labels `[batch]`.
+            condition: Labels `[batch]`, integers from 0 to `num_classes` − 1.
 
         Raises:
-            ValueError: If `condition` is None, has the wrong shape or dtype, or contains a label
-                outside the range. In a TensorFlow graph, an assertion fails if a label is outside
-                the range.
+            ValueError: If `condition` is None, has the wrong shape or dtype, or contains another
+                integer. In a TensorFlow graph, an assertion fails if there is another integer.
         """
         from tensorflow_probability import distributions as tfd
 
