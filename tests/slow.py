@@ -204,6 +204,51 @@ SLOW = {
     "test_docs.py::test_tutorials_run[5_*": (
         "evaluation/test_independence.py::test_a_short_audit_comes_near_a_cost_that_is_known",
     ),
+    # the kinds of models with the most operations; the other kinds test the same lines of the base
+    **{
+        f"test_conformance.py::{test}[{kind}*": (f"test_conformance.py::{test}[vae*",)
+        for kind in ("hierarchical_vae", "vq_vae")
+        for test in (
+            "test_a_learning_rate_schedule_of_steps_works",
+            "test_an_overflow_under_mixed_float16_skips_the_step_and_halves_the_scale",
+            "test_data_sets_of_unknown_rank_train",
+            "test_evaluation_is_the_same_twice_and_changes_nothing_and_the_loss_is_the_sum_of_its_parts",
+            "test_every_form_of_fit_is_the_same_training",
+            "test_noise_differs_by_model_and_by_batch_of_an_evaluation",
+            "test_noise_differs_by_step_and_replica",
+            "test_noise_is_new_in_every_accumulated_step",
+            "test_the_built_in_callbacks_work",
+            "test_validation_split_and_train_on_batch",
+            "test_values_out_of_range_and_nan_are_refused_in_every_mode",
+            "test_weights_of_one_column_and_lists_are_taken",
+            "test_weights_without_a_target_count_in_fit_and_its_validation",
+        )
+    },
+    "models/test_vector_quantized.py::test_fit_prior_fits_the_codes_of_the_data[data set*": (
+        "models/test_vector_quantized.py::test_fit_prior_fits_the_codes_of_the_data[array]",
+    ),
+    "models/test_vector_quantized.py::test_a_second_fit_of_the_prior_and_training_go_on": (
+        "models/test_vector_quantized.py::test_fit_prior_fits_the_codes_of_the_data[array]",
+        "distributions/test_transformer.py::test_fit_learns_a_distribution_of_codes_and_a_second*",
+    ),
+    "models/test_vector_quantized.py::test_a_prior_that_fit_prior_made_is_in_the_file": (
+        "test_conformance.py::test_keras_file_brings_back_weights_slots_*[vq_vae]",
+    ),
+    "models/test_vector_quantized.py::test_a_resumed_training_is_bit_for_bit*[moving_average]": (
+        "models/test_vector_quantized.py::test_a_resumed_training_is_bit_for_bit*[gradient]",
+    ),
+    "distributions/test_transformer.py::test_fit_is_reproducible_and_its_order_depends_on_the*": (
+        "distributions/test_transformer.py::test_fit_learns_a_distribution_of_codes_and_a_second*",
+    ),
+    "models/test_invalid_data.py::test_random_data_give_the_reference_or_a_*[hierarchical_vae]": (
+        "models/test_invalid_data.py::test_random_data_give_the_reference_or_a_value_error[vae]",
+    ),
+    **{
+        f"runs/test_run.py::test_a_run_writes_its_files[{kind}]": (
+            "runs/test_run.py::test_a_run_writes_its_files[vae]",
+        )
+        for kind in ("hierarchical_vae", "vq_vae")
+    },
     **{
         f"test_project.py::test_an_example_trains_and_writes_its_files[{script}]": (
             "test_project.py::test_an_example_trains_and_writes_its_files[custom_training_loop.py]",

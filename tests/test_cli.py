@@ -313,7 +313,7 @@ def test_bash_completes_after_the_commands_of_the_page(tmp_path):
     subprocess.run(["bash", "-n", script], check=True)
     for words, expected in (
         (["tr"], {"train"}),
-        (["train", "v"], {"vae"}),
+        (["train", "v"], {"vae", "vq_vae"}),
         (["train", "vae", "--epo"], {"--epochs"}),
         (["train", "vae", "--pri"], {"--prior", "--prior-components"}),
         (["train", "vae", "--prior", "m"], {"mixture"}),

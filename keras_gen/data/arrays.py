@@ -27,8 +27,8 @@ def as_arrays(
         weights are omitted.
 
     Raises:
-        ValueError: If the data set is empty, or if a batch has a different form. If `count` is None
-            and the data set repeats without end.
+        ValueError: If the data set is empty. If a batch is not `x`, `(x, y)` or
+            `(x, y, sample_weight)`. If `count` is None and the data set repeats without end.
 
     Example:
         >>> dataset = tf.data.Dataset.from_tensor_slices(([0.5, 0.25, 1.0], [0, 1, 0])).batch(2)

@@ -731,7 +731,7 @@ class GenerativeModel(MultiWorkerModel):
     def generate_rows(
         self, seed: TensorLike, condition: TensorLike | None = None
     ) -> dict[str, tf.Tensor]:
-        """Generate one sample per seed. `export` writes this method as the function `generate`.
+        """Generate one sample per seed. In the exported model, this method is called `generate`.
 
         A sample depends on its own seed, but not on the other seeds in the batch.
 

@@ -238,9 +238,20 @@ def main(settings: Settings):
         "estimation_minutes": round((time.perf_counter() - start) / 60, 1),
     }
     results.save(TABLE, f"{settings.row}-{settings.seed}", result)
-    several = settings.row in SEVERAL_LAYERS
-    title = "Several layers of latents" if several else "The one-layer rows of the IWAE table"
-    results.write_section(title, table(SEVERAL_LAYERS if several else ONE_LAYER))
+    if settings.row in ONE_LAYER:
+        results.write_section("The one-layer rows of the IWAE table", one_layer())
+    else:
+        results.write_section("Several layers of latents", several_layers())
+
+
+def one_layer():
+    """Return the section of `docs/results.md` about one layer of latents."""
+    return table(ONE_LAYER)
+
+
+def several_layers():
+    """Return the section of `docs/results.md` about several layers of latents."""
+    return table(SEVERAL_LAYERS)
 
 
 def table(rows):

@@ -22,13 +22,23 @@ from keras_gen.runs import evaluate as finished
 from keras_gen.runs import train as run
 from keras_gen.runs.callbacks import ImageSamples, Summaries
 from keras_gen.runs.environment import record_environment
-from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, VQVAEConfig, build
+from keras_gen.runs.recipes import (
+    AutoencoderConfig,
+    GANConfig,
+    HierarchicalVAEConfig,
+    VAEConfig,
+    VQVAEConfig,
+    build,
+)
 
 pytestmark = pytest.mark.usefixtures("unverified")
 CONFIGS = {
     "autoencoder": AutoencoderConfig(network="conv", latent_size=3),
     "vae": VAEConfig(network="mlp", likelihood="normal"),
     "gan": GANConfig(latent_size=4),
+    "hierarchical_vae": HierarchicalVAEConfig(
+        event_sizes=(4, 3), hidden=(16,), upper_hidden=(8,), likelihood="normal"
+    ),
     "vq_vae": VQVAEConfig(num_codes=8, prior_width=8, prior_depth=1, prior_epochs=1),
 }
 
@@ -69,6 +79,7 @@ def test_a_run_writes_its_files(kind, config, tmp_path, capsys):
         "autoencoder": ["reconstructions", "samples"],
         "vae": ["reconstructions", "samples"],
         "gan": ["samples"],
+        "hierarchical_vae": ["reconstructions", "samples"],
         "vq_vae": ["reconstructions", "samples"],
     }[kind]
     assert images == {f"{name}-00{epoch}.png" for name in kinds for epoch in (2, 3)}
@@ -124,7 +135,7 @@ def test_every_setting_reaches_the_model():
     vae = build(VAEConfig(latent_size=5, **bound, **distributions), image, 10)
     assert (
         repr(vae.objective)
-        == "ELBO(kl_weight=LinearWarmUp(steps=7, end=0.5), num_samples=3, free_bits=2.0)"
+        == "ELBO(kl_weight=LinearWarmUp(steps=7, end=0.5), num_samples=3, free_bits=2.0, mmd=None)"
     )
     assert repr(vae.posterior) == "FullCovarianceNormal(event_size=5)"
     assert (vae.prior.num_components, vae.likelihood.scale, vae.seed) == (4, 0.25, 9)
@@ -290,7 +301,7 @@ def test_several_steps_per_execution_need_one_device(kind):
 
 
 def test_a_configuration_of_another_kind_is_refused():
-    expected = "`config` must be .* of a registered kind: AutoencoderConfig, VAEConfig, GANConfig"
+    expected = "`config` must be .* of a registered kind: AutoencoderConfig, VAEConfig, "
     with pytest.raises(ValueError, match=expected):
         build({"epochs": 1}, (28, 28, 1), steps=1)
 
