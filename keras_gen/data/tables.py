@@ -219,10 +219,11 @@ def read_table(
       five times on average. An example is a column of answers from 1 to 5.
     - Other whole numbers that include 0, but no negative number, are counts. Whole numbers greater
       than 0 are also counts, if some are below 100, and their variance is at least their mean.
-    - Other whole numbers greater than 0, such as years, are positive. The exception is a column of
-      at most 32 different numbers that occur at least 100 times on average. It is a category.
-    - Other columns of numbers greater than 0 are positive, if the distribution of the logarithms is
-      about symmetric. All other numbers are real.
+    - Other whole numbers greater than 0, such as years, have the kind `"positive"`. However, a
+      column with at most 32 different numbers is a category, if each number occurs at least 100
+      times on average.
+    - Other columns of numbers greater than 0 have the kind `"positive"`, if the distribution of the
+      logarithms is about symmetric. All other columns of numbers have the kind `"real"`.
     - Numbers with leading zeros, such as zip codes, are text.
     - Row numbers, the index that pandas writes, and unique numbers in a column named `id` are
       identifiers. Dates and times are also identifiers. To model them, convert them to numbers.

@@ -30,8 +30,10 @@ class PrecisionRecall(NamedTuple):
 class DensityCoverage(NamedTuple):
     """The density and the coverage of generated examples. For both scores, higher is better.
 
-    A few outliers among the real examples change these scores only a little. The docstring of
-    `density_coverage` defines the neighbourhood of a real example.
+    Each real example has a neighbourhood, which the docstring of `density_coverage` defines. The
+    density counts in how many neighbourhoods a generated example lies, on average. The coverage is
+    the fraction of the neighbourhoods that contain a generated example. A few outliers among the
+    real examples change these scores only a little.
     """
 
     density: float

@@ -91,8 +91,8 @@ def sample_quality(
     Args:
         model: A keras_gen model that can `generate`. A conditional model generates images with the
             labels 0, 1, 2, … in turn.
-        real: Real images `[n, height, width, channels]` with values in [0, 1], at least 10, or a
-            `tf.data.Dataset` of batches of such images. If the model was trained on randomly
+        real: At least 10 real images with values in [0, 1]: an array `[n, height, width, channels]`,
+            or a `tf.data.Dataset` of batches. If the model was trained on randomly
             binarized images, it generates probabilities from 0 to 1. Therefore pass the grey images
             before binarization.
         other_real: Other real images, as many as in `real`. The attribute `real_fid` of the result
@@ -235,8 +235,8 @@ class QualityLogs(keras.callbacks.Callback):
     attribute `real_fid` is the Fréchet distance between two halves of the real images.
 
     Args:
-        real: Real images `[n, height, width, channels]` with values in [0, 1], at least 10, or a
-            `tf.data.Dataset` of batches. Each comparison generates as many samples as there are
+        real: At least 10 real images with values in [0, 1]: an array `[n, height, width, channels]`,
+            or a `tf.data.Dataset` of batches. Each comparison generates as many samples as there are
             real images.
         extractor: The network that computes the features. Default: `mnist_classifier()`.
         every: Number of epochs from one comparison to the next. The first comparison is in the

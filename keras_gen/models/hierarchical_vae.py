@@ -626,8 +626,9 @@ class HierarchicalVAE(VAE):
     ) -> None:
         """Configure the model for training, like `VAE.compile`.
 
-        `objectives.ELBO` applies its `free_bits` to each layer. Its `kl_weight` can be a list with
-        one weight or schedule per layer, from bottom to top.
+        `objectives.ELBO` applies its `free_bits` to each layer of latents. Its `kl_weight` can be a
+        list with one weight or schedule per layer of latents. The first entry is for z_1, the
+        layer that is next to the data.
 
         Raises:
             ValueError: As for `VAE.compile`. Also if the objective is an `IWAE` with

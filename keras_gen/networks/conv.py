@@ -80,9 +80,9 @@ def conv_decoder(
         input_shape: Shape of the latents of one example, for instance `(8,)`.
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
-        filters: Number of input channels of each transposed convolution. By default, there are as
-            many entries as doublings are needed from a height × width of at most 49 to the size of
-            the image. For 28×28 pixels, 7×7 is doubled twice, and the default is `(64, 32)`.
+        filters: Number of input channels of each transposed convolution. By default, the first
+            entry belongs to features whose height × width is at most 49, and each doubling has one
+            entry. For 28×28 pixels, 7×7 is doubled twice, and the default is `(64, 32)`.
         activation: Activation of the hidden layers. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         output_activation: Activation of the output. Default: none.
@@ -172,9 +172,9 @@ def conv_grid_decoder(
         input_shape: Shape of the grid, `(grid height, grid width, vector size)`, such as
             `encoder.output_shape[1:]`.
         output_shape: Shape of one output image, `(height, width, channels)`.
-        filters: Number of output channels of each transposed convolution. By default, there are as
-            many entries as doublings are needed from a height × width of at most 49 to the size of
-            the image. For 28×28 pixels, 7×7 is doubled twice, and the default is `(64, 32)`.
+        filters: Number of output channels of each transposed convolution. By default, the first
+            entry belongs to features whose height × width is at most 49, and each doubling has one
+            entry. For 28×28 pixels, 7×7 is doubled twice, and the default is `(64, 32)`.
         activation: Activation of the transposed convolutions. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         output_activation: Activation of the output. Default: none.

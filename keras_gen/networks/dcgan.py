@@ -36,9 +36,9 @@ def dcgan_generator(
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
         filters: Sequence with the number of input channels of each transposed convolution. Each
-            transposed convolution doubles the height and width. By default, there are as many
-            entries as doublings are needed from a height × width of at most 49 to the size of the
-            image. For 28×28 pixels, 7×7 is doubled twice, and the default is `(64, 32)`.
+            transposed convolution doubles the height and width. By default, the first entry belongs
+            to features whose height × width is at most 49, and each doubling has one entry. For
+            28×28 pixels, 7×7 is doubled twice, and the default is `(64, 32)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
             no labels.

@@ -109,9 +109,9 @@ def residual_decoder(
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
         filters: Sequence with the number of channels before each doubling of the height and width.
-            By default, there are as many entries as doublings are needed from a height × width of
-            at most 49 to the size of the image. For 28×28 pixels, 7×7 is doubled twice, and the
-            default is `(64, 32)`.
+            By default, the first entry belongs to features whose height × width is at most 49, and
+            each doubling has one entry. For 28×28 pixels, 7×7 is doubled twice, and the default is
+            `(64, 32)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks doubles
             the height and width. Default: 1.
         activation: Activation of the hidden layers. Default: ReLU.
@@ -161,9 +161,9 @@ def residual_generator(
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
         filters: Sequence with the number of channels before each doubling of the height and width.
-            By default, there are as many entries as doublings are needed from a height × width of
-            at most 49 to the size of the image. For 28×28 pixels, 7×7 is doubled twice, and the
-            default is `(64, 32)`.
+            By default, the first entry belongs to features whose height × width is at most 49, and
+            each doubling has one entry. For 28×28 pixels, 7×7 is doubled twice, and the default is
+            `(64, 32)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks doubles
             the height and width. Default: 1.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
