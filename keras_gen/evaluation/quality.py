@@ -91,10 +91,10 @@ def sample_quality(
     Args:
         model: A keras_gen model that can `generate`. A conditional model generates images with the
             labels 0, 1, 2, … in turn.
-        real: At least 10 real images with values in [0, 1]: an array `[n, height, width, channels]`,
-            or a `tf.data.Dataset` of batches. If the model was trained on randomly
-            binarized images, it generates probabilities from 0 to 1. Therefore pass the grey images
-            before binarization.
+        real: At least 10 real images with values in [0, 1], as an array
+            `[n, height, width, channels]` or a `tf.data.Dataset` of batches. If the model was
+            trained on randomly binarized images, it generates probabilities from 0 to 1. Therefore
+            pass the grey images before binarization.
         other_real: Other real images, as many as in `real`. The attribute `real_fid` of the result
             is the Fréchet distance between these images and `real`. If None, `real_fid` is the
             distance between two halves of `real`. This distance is larger, because each half has
@@ -235,9 +235,9 @@ class QualityLogs(keras.callbacks.Callback):
     attribute `real_fid` is the Fréchet distance between two halves of the real images.
 
     Args:
-        real: At least 10 real images with values in [0, 1]: an array `[n, height, width, channels]`,
-            or a `tf.data.Dataset` of batches. Each comparison generates as many samples as there are
-            real images.
+        real: At least 10 real images with values in [0, 1], as an array
+            `[n, height, width, channels]` or a `tf.data.Dataset` of batches. Each comparison
+            generates as many samples as there are real images.
         extractor: The network that computes the features. Default: `mnist_classifier()`.
         every: Number of epochs from one comparison to the next. The first comparison is in the
             first epoch. Default: 1.
