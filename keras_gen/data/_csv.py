@@ -808,8 +808,9 @@ def _can_start_with_zero(content: bytes, separator: int) -> bool:
 def _columns_with_leading_zeros(file: CsvFile, content: bytes) -> frozenset[str]:
     """Return the names of the columns that must be read as text and not as numbers.
 
-    These columns contain an entry with a leading zero, such as the zip code `01234`, or an entry
-    such as `0x10`. As a number, the entry would lose its leading zero.
+    Such a column contains an entry with a leading zero, such as the zip code `01234`, or an entry
+    that looks like a hexadecimal number, such as `0x10`. As numbers, these entries would no longer
+    be written as in the file.
     """
     if file.separator == _WHITESPACE or not _can_start_with_zero(
         content, file.separator.encode()[-1]

@@ -175,7 +175,8 @@ class Likelihood(SerializableLayer):
         """Return the mean of p(x | z), or another typical example, `[..., *event_shape]`.
 
         `VAE.reconstruct` and `VAE.decode` return this example. By default, it is the mean. A
-        subclass can choose another example, for instance with the most probable categories.
+        subclass can choose another example. For instance, `Columns` chooses the most probable
+        category of each categorical column.
         """
         return self.estimate(self.expectation(distribution))
 
