@@ -7,7 +7,7 @@ import itertools
 from typing import TYPE_CHECKING, Literal
 
 from keras_gen.runs.recipes.recipe import NetworkConfig, Recipe, adam, encoder_and_decoder
-from keras_gen.runs.recipes.vae import likelihood_of, objective_of
+from keras_gen.runs.recipes.vae import likelihood_of, objective_of, posterior_of
 
 if TYPE_CHECKING:
     import keras
@@ -91,7 +91,7 @@ def build(
     """
     from keras_gen.models import HierarchicalVAE
 
-    posteriors = [_posterior(config, size) for size in config.event_sizes]
+    posteriors = [posterior_of(config.posterior, size) for size in config.event_sizes]
     likelihood = likelihood_of(config, data_shape)
     labels = num_classes if config.conditional else None
     model = HierarchicalVAE(
@@ -109,16 +109,6 @@ def build(
         steps_per_execution=config.steps_per_execution,
     )
     return model
-
-
-def _posterior(config: HierarchicalVAEConfig, size: int) -> distributions.Posterior:
-    from keras_gen import distributions
-
-    if config.posterior == "diagonal":
-        return distributions.DiagonalNormal(size)
-    if config.posterior == "full":
-        return distributions.FullCovarianceNormal(size)
-    return distributions.InverseAutoregressiveNormal(size)
 
 
 def _encoders(

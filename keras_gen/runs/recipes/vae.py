@@ -98,7 +98,7 @@ def build(
     """
     from keras_gen.models import VAE
 
-    posterior = _posterior(config)
+    posterior = posterior_of(config.posterior, config.latent_size)
     likelihood = likelihood_of(config, data_shape)
     prior = _prior(config, num_classes)
     make_encoder, make_decoder = encoder_and_decoder(config, data_shape)
@@ -138,7 +138,7 @@ def build_for_table(config: VAEConfig, columns: Sequence[Column], steps: int) ->
             "prior='conditional'. A label is a column like any other: "
             "`keras-gen sample RUN --given NAME=VALUE` generates rows with a given label."
         )
-    posterior = _posterior(config)
+    posterior = posterior_of(config.posterior, config.latent_size)
     likelihood = distributions.Columns(columns, scale=config.column_scale)
     make_encoder, make_decoder = encoder_and_decoder(config, likelihood.event_shape)
     model = VAE(
@@ -167,14 +167,15 @@ def _compiled(model: VAE, config: VAEConfig, steps: int) -> VAE:
     return model
 
 
-def _posterior(config: VAEConfig) -> distributions.Posterior:
+def posterior_of(kind: str, event_size: int) -> distributions.Posterior:
+    """Return the posterior that the setting `posterior` names, of `event_size` latents."""
     from keras_gen import distributions
 
-    if config.posterior == "diagonal":
-        return distributions.DiagonalNormal(config.latent_size)
-    if config.posterior == "full":
-        return distributions.FullCovarianceNormal(config.latent_size)
-    return distributions.InverseAutoregressiveNormal(config.latent_size)
+    if kind == "diagonal":
+        return distributions.DiagonalNormal(event_size)
+    if kind == "full":
+        return distributions.FullCovarianceNormal(event_size)
+    return distributions.InverseAutoregressiveNormal(event_size)
 
 
 def likelihood_of(config: Any, data_shape: tuple[int, ...]) -> distributions.Likelihood:
