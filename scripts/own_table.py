@@ -16,6 +16,14 @@ import numpy as np
 from keras_gen import VAE, data, distributions, networks, objectives
 
 
+def column_and_kind(text):
+    """Split `COLUMN=KIND` into the name of the column and the name of the kind."""
+    column, equals, kind = text.rpartition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"Expected COLUMN=KIND. Received: {text}.")
+    return column, kind
+
+
 def main():
     """Train a VAE, and write the completed, the generated and the scored rows."""
     parser = argparse.ArgumentParser(
@@ -24,24 +32,22 @@ def main():
     parser.add_argument("table", nargs="?", default="penguins", help="file of the table")
     parser.add_argument(
         "--kind",
+        type=column_and_kind,
         nargs="*",
         default=[],
         metavar="COLUMN=KIND",
-        help="replace the kind that was inferred for a column",
+        help="kind of a column",
     )
     parser.add_argument("--epochs", type=int, default=200, help="passes over the training rows")
     parser.add_argument("--rows", type=int, default=100, help="number of rows to generate")
-    parser.add_argument(
-        "--output", type=pathlib.Path, default="own_table", help="folder of the results"
-    )
+    parser.add_argument("--output", type=pathlib.Path, default="own_table", help="result folder")
     arguments = parser.parse_args()
     keras.utils.set_random_seed(0)
 
     # 1. Data. Check the printed kinds: a postal code is a category, although it looks like a
     # number. `table.train` is a float32 array in the units of the table, NaN where an entry is
     # missing.
-    kinds = dict(entry.split("=", 1) for entry in arguments.kind)
-    table = data.read_table(arguments.table, kinds=kinds)
+    table = data.read_table(arguments.table, kinds=dict(arguments.kind))
     print(table.columns)
 
     # 2. Model. The likelihood of a row is the product of one distribution per column. Missing
