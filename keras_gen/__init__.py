@@ -105,8 +105,8 @@ def _register_classes(module: types.ModuleType) -> None:
 
     The library wrapt calls this function each time the import of Keras, or of a module of
     keras_gen, ends. The function does nothing before Keras is imported. It also does nothing while
-    Keras or another module of keras_gen is still being imported. That module does not have all its
-    names yet, and the modules in `_WITH_CLASSES` could need the missing names.
+    Keras or another module of keras_gen is still being imported. A module does not have all its
+    names before its import ends, and the modules in `_WITH_CLASSES` could need the missing names.
 
     Args:
         module: The module whose import ends.

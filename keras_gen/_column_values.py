@@ -78,8 +78,8 @@ class Rows:
         source: Name of the file or object that contains the rows.
         names: Names of the columns.
         count: Number of rows.
-        values: Function that reads one column. It takes the `Location` of the column, and returns
-            the `Values` of the column.
+        values: Function that reads one column. Its argument is a `Location`, which contains the
+            name of the column. It returns the values of the column as a `Values` object.
         place: Function that takes the index of a row in the block, from 0. It returns a description
             of the row for error messages, such as `"line 3"`.
     """
@@ -104,7 +104,7 @@ class Rows:
         return Location(self.source, name, self.place)
 
     def values(self, name: str) -> Values:
-        """Return the values of a column. Only the first call for a column reads its values."""
+        """Return the values of a column. The method reads each column only once, and stores it."""
         if name not in self._known:
             self._known[name] = self._values(self.at(name))
         return self._known[name]
@@ -262,14 +262,14 @@ def coded_values(
     ordered: bool = False,
     dtype: str = "str",
 ) -> Values:
-    """Make the `Values` of a column from codes, and clean the texts of the column.
+    """Clean the texts of a column, and return the values of the column as a `Values` object.
 
     Spaces at the start and the end of each text are removed. Texts that are equal afterwards get
     the same code. Texts in `missing` get the code −1, which means a missing value.
 
     Args:
-        codes: For each row, the index of the row's value in `distinct`. −1 means that the value is
-            missing.
+        codes: Code of the value in each row. The code is the index of the value in `distinct`, or
+            −1 if the value is missing.
         distinct: The distinct values of the column.
         missing: Texts that stand for a missing value.
         ordered: Whether the user chose the order of `distinct`.

@@ -135,7 +135,7 @@ class Column:
 
     @property
     def typical(self) -> float:
-        """A typical value of the column, as a model receives it in its array.
+        """A typical value of the column, which replaces a missing entry where a number is needed.
 
         For the kind `real`, the value is the mean. For `positive`, it is the geometric mean. For
         `count`, it is the rounded mean. For a column of categories, it is 0, the code of the first
@@ -215,7 +215,11 @@ class ColumnTuple(tuple[Column, ...]):
 
 
 def _row_of_text(column: Column) -> tuple[str, ...]:
-    """Return one line of the output of `print` for a `ColumnTuple`, as one text per cell."""
+    """Return the line that describes a column when the user prints a `ColumnTuple`.
+
+    The line is a tuple of five texts: the name, the kind, the values, the number of missing entries
+    and the note of the column.
+    """
     if column.kind == "identifier":
         values = "not modeled"
     elif column.kind in NUMBERS:

@@ -31,7 +31,7 @@ def all_layers(network: keras.layers.Layer) -> list[keras.layers.Layer]:
 
 
 def _public_layers(layer: keras.layers.Layer) -> Iterator[keras.layers.Layer]:
-    """Yield a layer and all layers inside it, found through the attributes `layers` and `layer`."""
+    """Yield a layer and, recursively, all layers in its attributes `layers` and `layer`."""
     yield layer
     for inner in [*getattr(layer, "layers", []), getattr(layer, "layer", None)]:
         if isinstance(inner, keras.layers.Layer):
@@ -43,7 +43,7 @@ def step_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
 
     With gradient accumulation, some calls of `apply` do not update the weights. The public
     attribute `optimizer.iterations` counts only the calls that update the weights. The returned
-    variable also counts the others.
+    variable counts all calls.
     """
     # only a `LossScaleOptimizer` has the attribute `inner_optimizer`
     inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -132,9 +132,9 @@ def replace_layer(owner: keras.layers.Layer, name: str, layer: keras.layers.Laye
 def saves_hdf5() -> bool:
     """Return whether Keras is currently saving a model in its old HDF5 format.
 
-    A keras_gen model cannot be saved in this format, so it then raises an error. Without this
-    error, Keras would delete the optimizer from the compile arguments that the model stores.
-    Later calls of `save` would then fail.
+    A keras_gen model cannot be saved in this format. Therefore the model raises an error if this
+    function returns True. Without the error, Keras would delete the optimizer from the arguments of
+    `compile` that the model stores, and every later call of `save` would fail.
     """
     if global_state is None:
         return False

@@ -23,12 +23,14 @@ def readable(text: str) -> str:
 
 
 def marked_message(error: Exception) -> str | None:
-    """Return the message with marks from the text of an error, or None if there is none.
+    """Return the part of an error's text that is between the marks of the function `mark`.
+
+    If the text contains no marks, the function returns None.
 
     A message can contain `#` as a placeholder for a number that only the TensorFlow graph knows,
     such as the index of an example in its batch. TensorFlow prints this number directly after the
-    message, and the function replaces each `#` by it. If TensorFlow printed two numbers, the
-    second number replaces each `@`.
+    message. The function replaces each `#` in the message by this number. If TensorFlow printed two
+    numbers, the function replaces each `#` by the first number, and each `@` by the second number.
 
     Example:
         >>> marked_message(ValueError("assertion failed: [" + mark("Bad example #.") + "] [3]"))

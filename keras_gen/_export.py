@@ -199,8 +199,13 @@ def _convert(
 def _flaw_of_onnx_file(path: pathlib.Path, specs: Sequence[tf.TensorSpec]) -> str | None:
     """Check the inputs of an ONNX file that the converter tf2onnx has written.
 
+    Args:
+        path: Path of the file.
+        specs: The `tf.TensorSpec` of each input that the file must have.
+
     Returns:
-        A description of the error if the inputs of the file differ from `specs`. Otherwise None.
+        None if the inputs of the file have the same names as `specs`. Otherwise a description of
+        the error.
 
     Raises:
         onnx.checker.ValidationError: If the file is not a valid ONNX file.
@@ -261,7 +266,15 @@ def _accept_empty_batches(
 
 
 def _check_images(data_shape: tuple[int, ...], value_range: tuple[float, float]) -> None:
-    """Raise a `ValueError` if the data are not images whose pixels a PNG file can contain."""
+    """Raise a `ValueError` if the data cannot be exported as PNG images.
+
+    The data must have 1, 3 or 4 channels. Data whose range of values is bounded must not have
+    negative values.
+
+    Args:
+        data_shape: Shape of one example.
+        value_range: Smallest and largest value of the data.
+    """
     low, high = value_range
     is_image = len(data_shape) == 3 and data_shape[-1] in (1, 3, 4)
     if not is_image or (low < 0 and high < math.inf):

@@ -37,7 +37,7 @@ def column_endpoints(
     For `generate`, and for each function that has an input `inputs`, a new function is made. The
     new function takes and returns one tensor per table column instead of the array. For example,
     `score_columns` takes one tensor per column, and returns the scores that `score` returns.
-    `tensor_names` chooses the names of the tensors.
+    The function `tensor_names` chooses the names of the tensors.
 
     The tensor of a column has the shape `[batch]`. For a column of numbers, or of categories that
     are numbers, the tensor is float32, and NaN means "missing". For any other column, the tensor

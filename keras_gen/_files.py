@@ -85,8 +85,8 @@ def write_checksums(folder: PathLike, name: str) -> None:
     """Write the file `folder/name` with the SHA-256 checksums of all other files in `folder`.
 
     The command `sha256sum -c` can read this file and check the other files. The first line of the
-    file is a comment. The comment contains the checksum of all other lines, so that
-    `damaged_files` detects if the file of checksums itself is damaged.
+    file is a comment, which contains the checksum of all other lines. Therefore the function
+    `damaged_files` can also detect damage of the file of checksums itself.
 
     Args:
         folder: An existing folder. Files in its subfolders are included.

@@ -27,7 +27,7 @@ def checked_labels(
         name: Name of the argument that contains the labels, for error messages.
         len_of: The examples to which the labels belong. The function checks that there is one label
             per example. If None, the number of labels is not checked.
-        owner: What needs the labels, for error messages, such as the name of a prior.
+        owner: Name of the model or prior that needs the labels, for error messages.
 
     Returns:
         The labels as a tensor `[batch]`. In a graph, the labels are checked before any operation
@@ -75,7 +75,7 @@ def check_form_of_labels(
         name: Name of the argument that contains the labels, for error messages.
         len_of: The examples to which the labels belong. The function checks that there is one label
             per example. If None, the number of labels is not checked.
-        owner: What needs the labels, for error messages, such as the name of a prior.
+        owner: Name of the model or the prior that needs the labels, for error messages.
 
     Raises:
         ValueError: If the labels have the wrong shape or dtype.
@@ -96,7 +96,7 @@ def check_form_of_labels(
 
 
 def expected_labels(name: str, num_classes: int, owner: str = "this conditional model") -> str:
-    """Return the first sentence of an error message about labels: which labels are expected."""
+    """Return a sentence for error messages, which says which labels are expected."""
     return (
         f"Expected labels as `{name}`, integers of shape (batch,) from 0 to {num_classes - 1}, "
         f"for {owner}."

@@ -31,10 +31,11 @@ _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_O
 
 @dataclasses.dataclass(frozen=True)
 class _Remembered:
-    """The arguments of a constructor call. The constructed object stores them in an attribute.
+    """The arguments with which an object was constructed. The object stores them in an attribute.
 
-    This class is a dataclass and not a `NamedTuple`. In a tuple, Keras would find the layers among
-    the arguments, and would save these layers as parts of the attribute.
+    This class is a dataclass. If it were a `NamedTuple`, Keras would find the layers among the
+    arguments, because Keras searches tuples for layers. Keras would then save these layers as parts
+    of the attribute.
     """
 
     args: tuple[Any, ...] = ()
@@ -48,7 +49,8 @@ def remember_arguments(instance: object, args: tuple[Any, ...], kwargs: dict[str
 
     When the object is saved, `constructor_arguments` reads the stored arguments. The classes of the
     package call this function in `__new__`, because `__new__` receives all arguments of the call.
-    `__init__` does not: a subclass can pass other arguments to the `__init__` of its base class.
+    The `__init__` of a base class can receive other arguments, namely the arguments that a subclass
+    passes to `super().__init__`.
     """
     remembered = _Remembered(args, kwargs, keras.config.dtype_policy())
     object.__setattr__(instance, _REMEMBERED, remembered)
@@ -172,20 +174,21 @@ def _is_kept(instance: object, name: str, passed: dict[str, Any]) -> bool:
 def _variable_arguments(
     instance: object, kept: object, variable: tuple[Any, ...]
 ) -> tuple[Any, ...]:
-    """Return the current values of the arguments that a constructor received through `*args`.
+    """Find the current values of the arguments that a constructor received through `*args`.
 
-    If the attribute `args` is a list or a tuple, this attribute contains the values. Otherwise, the
-    function assumes that the constructor passed `*args` to the constructor of its base class. The
-    values are then in the attributes that have the names of the base class's arguments.
+    These values are saved with the object. If the attribute `args` of the object is a list or a
+    tuple, it contains the values. Otherwise, the function assumes that the constructor passed
+    `*args` to the constructor of its base class. Then the values are in other attributes, which
+    have the names of the base class's arguments.
 
     Args:
         instance: The object.
         kept: Value of the attribute `args`, or None if the object has no attribute `args`. If the
-            constructor has another name for `*args`, the attribute has that name.
+            constructor uses another name, such as `*values`, the attribute also has this name.
         variable: The arguments that the constructor received through `*args`.
 
     Raises:
-        ValueError: If no attributes contain the values.
+        ValueError: If the function does not find the values in these attributes.
     """
     if isinstance(kept, (tuple, list)):
         return tuple(kept)
@@ -205,10 +208,11 @@ def _variable_arguments(
 
 
 def _names_in_bases(cls: type) -> list[str]:
-    """Return the names of the base-class arguments that can receive the `*args` of a class.
+    """Return the names of the base-class parameters to which a constructor can pass its `*args`.
 
-    If the constructor of a base class also has a parameter `*args`, the names of the arguments of
-    the next base class follow.
+    For instance, if the base class has the constructor `__init__(self, units, rate)`, the names are
+    `units` and `rate`. If the constructor of the base class also has a parameter `*args`, the
+    function adds the names of the parameters of the next base class.
     """
     with_constructor = [base for base in cls.__mro__ if "__init__" in vars(base)]
     names: list[str] = []
@@ -248,10 +252,11 @@ def _is_of_this_package(cls: type) -> bool:
 def get_config(instance: object) -> dict[str, Any]:
     """Return the constructor arguments of an object by name, in Keras's serialized form.
 
-    `from_config` makes an equal object from the result. The result can contain two keys that are
-    not names of arguments. The key `OTHER` has a dictionary of other attributes that must be saved.
-    The key `EXACT` has a dictionary of the arguments that JSON would change, such as tuples. Only
-    the results for classes outside this package contain the key `EXACT`.
+    The function `from_config` makes an equal object from the result. Besides the names of the
+    arguments, the result can contain two more keys. The value of the key `OTHER` is a dictionary of
+    attributes that are not constructor arguments, but must also be saved. The value of the key
+    `EXACT` is a dictionary of the arguments that JSON would change, such as tuples. The key `EXACT`
+    is used only for classes outside this package.
 
     Raises:
         ValueError: If `from_config` could not make an equal object.
@@ -401,10 +406,11 @@ def _check_restored(instance: object, arguments: dict[str, Any]) -> None:
 def _other_attributes(instance: object, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return attributes that must be saved besides the constructor arguments, in serialized form.
 
-    Such attributes are the constructor arguments of base classes, for instance the seed of a model.
-    Public class attributes that were later set on the object are also returned. Attributes that
-    cannot be serialized are omitted. The attributes in `computed_attributes` of the class are also
-    omitted, because the constructor computes them from its arguments.
+    For instance, the base class of a model can have a constructor argument `seed` that the class of
+    the model does not have. The object stores the seed in an attribute, and this attribute is
+    returned. Public class attributes that were later set on the object are also returned.
+    Attributes that cannot be serialized are omitted. The attributes in `computed_attributes` of the
+    class are also omitted, because the constructor computes them from its arguments.
 
     Args:
         instance: The object.
@@ -435,7 +441,10 @@ def _other_attributes(instance: object, arguments: dict[str, Any]) -> dict[str, 
 
 
 def _is_data(name: str, value: object) -> bool:
-    """Return whether an attribute of a class is public, and neither a method nor a property."""
+    """Return whether an attribute of a class is public, and neither a method nor a property.
+
+    If such an attribute is set on an object, it is saved with the object.
+    """
     return not name.startswith("_") and not callable(value) and not hasattr(value, "__get__")
 
 

@@ -41,10 +41,10 @@ def assertion(condition: tf.Tensor, data: Sequence[Any]) -> list[tf.Operation]:
 
 
 class Graphs:
-    """The graphs of the methods of one model.
+    """The TensorFlow graphs through which one model runs its methods in eager mode.
 
-    A graph contains the attributes of the model as they were when it was traced, such as the
-    layers and the prior. Therefore the model deletes its graphs when one of its attributes changes.
+    When TensorFlow traces a method, the graph stores the current attributes of the model, such as
+    the layers and the prior. Therefore the model deletes all its graphs when an attribute changes.
     """
 
     def __init__(self) -> None:
@@ -102,20 +102,22 @@ class Graphs:
 
 
 def traced(*batched: str) -> Callable[[_Method], _Method]:
-    """Return a decorator that runs a method of a model through a graph in eager mode.
+    """Return a decorator that makes methods of a model run through a graph in eager mode.
 
-    TensorFlow traces a method once per dtype and shape of its tensors, and once per value of its
+    When the user calls a decorated method in eager mode, a TensorFlow graph computes the result.
+    TensorFlow traces the method once per dtype and shape of its tensors, and once per value of its
     other arguments, such as `num_samples`. The number of examples is not part of the shape.
     Therefore a batch of another size needs no new trace. The attribute `method_graphs` of the model
-    contains its graphs.
+    contains the graphs of all methods.
 
     The method runs without a graph in these cases:
 
     * The caller is itself part of a graph, or runs in a replica of a `tf.distribute.Strategy`.
     * The model was compiled with `run_eagerly=True`.
-    * There is no example, or an argument is not a tensor, a number, a string or None.
-    * The graph raises an error. Without a graph, the method then raises an error that describes the
-      invalid argument. If a layer of the user works only in eager mode, the method works, too.
+    * The batch is empty, or an argument is not a tensor, a number, a string or None.
+    * The graph raises an error. The method then runs again without a graph. If an argument is
+      invalid, this second run raises an error that describes the argument. If the graph failed
+      because a layer of the user works only in eager mode, the second run returns the result.
 
     Args:
         *batched: Names of the arguments whose first axis is the batch, such as `"x"`.
@@ -142,7 +144,11 @@ def traced(*batched: str) -> Callable[[_Method], _Method]:
 
 
 def _runs_through_graphs(model: Any) -> bool:
-    """Return whether the methods of `model` run through graphs where they are called now."""
+    """Return whether a method of `model` with the decorator `traced` must run through a graph.
+
+    The result is True in eager mode. It is False inside a graph, inside a replica of a
+    `tf.distribute.Strategy`, and if the user asked for eager execution with `run_eagerly=True`.
+    """
     in_replica = tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context()
     eager = model.run_eagerly or tf.config.functions_run_eagerly()
     return tf.executing_eagerly() and not in_replica and not eager

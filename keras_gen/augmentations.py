@@ -155,7 +155,13 @@ def _moved(x: tf.Tensor, fraction: float, seed: tf.Tensor) -> tf.Tensor:
 
 
 def _with_cutout(x: tf.Tensor, fraction: float, seed: tf.Tensor) -> tf.Tensor:
-    """Replace a rectangle of each image by 0. The center of the rectangle is a random pixel."""
+    """Set the pixels of a rectangle in each image to 0. The rectangle is at a random place.
+
+    Args:
+        x: Images `[batch, height, width, channels]`.
+        fraction: Height and width of the rectangle, as a fraction of the image's height and width.
+        seed: Stateless seed.
+    """
     row_seed, column_seed = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     inside = []
     for axis, axis_seed in ((1, row_seed), (2, column_seed)):

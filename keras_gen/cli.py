@@ -227,7 +227,7 @@ class Evaluate:
 
 @dataclasses.dataclass(frozen=True)
 class Explore:
-    """Explore a trained image model in the browser: change latents, or score your own drawing."""
+    """Explore an image model in the browser: change latents, or score an image that you draw."""
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run, such as runs/vae."""
@@ -365,7 +365,10 @@ class GlobalFlags:
 
 
 def _train_type() -> type[Train]:
-    """Return a subclass of `Train` that has one subcommand per registered kind of model."""
+    """Return a subclass of `Train` that has one subcommand per registered kind of model.
+
+    `Train` is the class of the command `keras-gen train`.
+    """
     kinds: Any = Union[  # noqa: UP007  # the types are known only at run time
         tuple(
             Annotated[recipe.config, tyro.conf.subcommand(kind)] for kind, recipe in RECIPES.items()
@@ -382,7 +385,15 @@ def _train_type() -> type[Train]:
 
 
 def _command_line_type(args: Sequence[str]) -> type[Any]:
-    """Return a subclass of `GlobalFlags` that has a field `command`, the chosen subcommand."""
+    """Return the dataclass that describes the command line to the parser tyro.
+
+    The dataclass is a subclass of `GlobalFlags`. Its additional field `command` is the subcommand
+    that the user chooses.
+
+    Args:
+        args: The arguments of the command line. If they contain `--resume RUN` but no kind of
+            model, the subcommand `train` needs no kind of model.
+    """
     train = Train if _resumes_without_kind(args) else _train_type()
     commands: Any = Union[  # noqa: UP007
         tuple(
@@ -528,8 +539,8 @@ def _parse(args: Sequence[str], default: Any = None) -> Any:
 
     Args:
         args: The arguments.
-        default: Parsed arguments, from which flags that the user omits get their values. Default:
-            omitted flags get the defaults of the dataclasses in this module.
+        default: An object with a value for each flag. If the user omits a flag, the flag gets its
+            value from this object. Default: the defaults of the dataclasses in this module.
     """
     defaults = {} if default is None else {"default": default}
     try:
@@ -724,7 +735,11 @@ def _versions() -> str:
 
 
 def _check_port(port: int) -> None:
-    """Raise a `ValueError` if a port is in use. This check does not import TensorFlow."""
+    """Raise a `ValueError` if a port is in use.
+
+    The check does not need TensorFlow. It runs before the slow import of TensorFlow, so that the
+    user sees the error at once.
+    """
     try:
         with socket.socket() as listener:
             # The server sets this option, too. Without the option, a port just closed seems in use.

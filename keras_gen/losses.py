@@ -41,8 +41,9 @@ class AdversarialLoss(Serializable):
 
         Args:
             fake_logits: Logits of generated examples, `[batch, 1]`.
-            real_logits: Logits of real examples, `[batch, 1]`. Needed only if the attribute
-                `paired` is True. Default: None.
+            real_logits: Logits of real examples, `[batch, 1]`. This argument is required only if
+                the attribute `paired` is True. Then the loss of the generator also depends on the
+                real examples. Default: None.
         """
         raise NotImplementedError(
             f"{type(self).__name__} must implement `generator` and return the generator's loss."
@@ -63,8 +64,9 @@ class AdversarialLoss(Serializable):
     def boundary(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor | float:
         """Return the logit above which the discriminator classifies an example as real.
 
-        If `relative` is False, this logit is 0. If `relative` is True, this logit is the midpoint
-        between the mean logit of the real examples and the mean logit of the generated examples.
+        By default, this logit is 0. If the loss depends only on differences between logits (the
+        attribute `relative` is True), this logit is the midpoint between the mean logit of the real
+        examples and the mean logit of the generated examples.
         """
         if self.relative:
             return (tf.reduce_mean(real_logits) + tf.reduce_mean(fake_logits)) / 2
@@ -305,7 +307,9 @@ class Penalty(Serializable):
         self.every = positive_int(self, "every", every)
 
     def points(self, real: tf.Tensor, fake: tf.Tensor, seed: TensorLike) -> tf.Tensor:
-        """Return the points at which the gradient of D is penalized, in the shape of `real`.
+        """Return the inputs of the discriminator at which its gradient is penalized.
+
+        The result has the shape of `real`.
 
         Args:
             real: Real examples, `[batch, ...]`.
@@ -446,6 +450,7 @@ class GradientPenalty(Penalty):
     def from_squared_norm(self, squared_norm: tf.Tensor) -> tf.Tensor:
         """Return (‖∇D‖ − target)², the penalty without the factor `weight`.
 
+        ‖∇D‖ is the gradient norm of the discriminator, the square root of `squared_norm`.
         If the squared norm is below 1e-12, it is replaced by 1e-12, because the derivative of the
         square root is infinite at 0.
         """
@@ -471,6 +476,8 @@ class DRAGAN(GradientPenalty):
             `every`. Default: 1, every step.
 
     Example:
+        The logit is 3 x₁ + 4 x₂. Its gradient norm is 5, and the penalty is 10 · (5 − 1)² = 160.
+
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
         >>> DRAGAN()(lambda x: x @ [[3.0], [4.0]], real, fake, seed=(0, 0)).numpy()
         array([160.], dtype=float32)

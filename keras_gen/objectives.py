@@ -75,9 +75,10 @@ class Terms:
     bottom layer to the top layer. Empty for a model with one layer of latents."""
 
     def by_name(self) -> dict[str, tf.Tensor]:
-        """Return the terms by the names with which models log them.
+        """Return a dictionary from the logged name of each term to the term.
 
-        The names are those of the fields, and `kl_loss_1`, `kl_loss_2`, … for `layer_kl_losses`.
+        The logged name of a term is the name of its field. The terms in the field `layer_kl_losses`
+        have the names `kl_loss_1`, `kl_loss_2`, and so on.
         """
         terms = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         layers = terms.pop("layer_kl_losses")
@@ -131,9 +132,10 @@ class ELBO(Objective):
             `HierarchicalVAE`, `ELBO` applies the threshold to each layer of latents. Default: 0, no
             threshold.
         mmd: A `regularizers.LatentMMD`, which compares the latents of the batch with samples of the
-            prior. The loss contains its value, and the other logged values do not. With it, the
-            model is an InfoVAE (Zhao et al. 2019, arXiv:1706.02262). With `kl_weight=0`, it is a
-            Wasserstein autoencoder with a random encoder. Default: no such term.
+            prior. Its value is a part of the logged `loss`, but not of the other logged values. A
+            model with `mmd` is an InfoVAE (Zhao et al. 2019, arXiv:1706.02262). A model with `mmd`
+            and `kl_weight=0` is a Wasserstein autoencoder with a random encoder. Default: None, the
+            loss has no such term.
 
     Example:
 
@@ -209,7 +211,11 @@ class ELBO(Objective):
 
 
 def _prior_samples(batch: Batch, number: tf.Tensor) -> tf.Tensor:
-    """Return samples of the prior, `[batch, n]`. The posterior is sampled with another seed."""
+    """Return samples of the prior, `[batch, n]`.
+
+    The seed differs from the seed of the posterior's samples, so that the prior's samples are
+    independent of them.
+    """
     seed = tf.random.experimental.stateless_fold_in(batch.seed, 1)
     if batch.prior.batch_shape.rank:  # one distribution per label
         return batch.prior.sample(seed=seed)
@@ -341,14 +347,17 @@ class TotalCorrelation(Objective):
         return dataclasses.replace(terms, loss=terms.loss + (self.beta - 1) * total_correlation)
 
     def decompose(self, batch: Batch, z: tf.Tensor) -> KLDecomposition:
-        """Estimate the three terms of the KL divergence from one sample z of q(z | x) per example.
+        """Estimate the three terms of the KL divergence of q(z | x) and p(z), for each example.
+
+        The terms are the mutual information, the total correlation and the dimension-wise KL. The
+        docstring of the class explains these terms.
 
         Args:
             batch: The distributions of one batch.
-            z: One sample per example, `[batch, n]`.
+            z: One sample of q(z | x) per example, `[batch, n]`.
 
         Raises:
-            ValueError: If the latents are not independent, given x.
+            ValueError: If the latents are not independent given x.
         """
         from tensorflow_probability import distributions as tfd
 
@@ -371,7 +380,11 @@ class TotalCorrelation(Objective):
         )
 
     def _log_weights(self, batch_size: tf.Tensor) -> tf.Tensor:
-        """Return the log weight of q(z_i | x_j) in the estimate of q(z_i), `[i, j]`."""
+        """Return the logarithm of the weight of q(z_i | x_j) in the estimate of q(z_i), `[i, j]`.
+
+        The docstring of the class defines this estimate. The weight is 1/N for j = i, and
+        (N − 1)/(N (M − 1)) for j ≠ i. In a batch of one example, the weight is 1.
+        """
         total = self.num_examples
         number = tf.cast(batch_size, tf.float32)
         own = tf.where(number > 1, -math.log(total), 0.0)
@@ -383,14 +396,14 @@ class TotalCorrelation(Objective):
 def _with_weighted_gradient(z: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], None]]:
     """Make a copy of `z` whose gradient is multiplied by weights during backpropagation.
 
-    The caller computes the weights from the copy. Therefore the weights cannot be an argument.
+    The weights cannot be an argument, because the caller computes them from the copy.
 
     Args:
         z: Latents `[samples, batch, n]`.
 
     Returns:
-        The copy of `z`, and a function. The caller must pass the weights `[samples, batch]` to this
-        function before it computes the gradient.
+        `(copy, set_weights)`. Before the caller computes the gradient, it must call the function
+        `set_weights` with the weights `[samples, batch]`.
     """
     weights: list[tf.Tensor] = []
 
@@ -470,7 +483,7 @@ class Cyclical(Serializable):
 
 
 def _as_list(kl_weight: Any) -> list[KLWeight]:
-    """Return a list of KL weights, for a list of weights or for a single weight."""
+    """Return the argument `kl_weight` as a list. A single weight becomes a list with one item."""
     return list(kl_weight) if isinstance(kl_weight, (list, tuple)) else [kl_weight]
 
 

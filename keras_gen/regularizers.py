@@ -143,14 +143,15 @@ class LatentMMD(LatentRegularizer):
 
     The term compares the distribution q(z) of the latents of all data with a prior p(z). MMD is the
     maximum mean discrepancy. MMD² is 0 if both distributions are equal, and positive otherwise
-    (Tolstikhin et al. 2018, arXiv:1711.01558, algorithm 2). For latents z_i and samples z̃_i of the
-    prior, i = 1 … m, the unbiased estimate is
+    (Tolstikhin et al. 2018, arXiv:1711.01558, algorithm 2). For the latents z_1 … z_m of a batch
+    and samples z̃_1 … z̃_m of the prior, the unbiased estimate is
 
     1/(m(m − 1)) Σ_{i≠j} [k(z_i, z_j) + k(z̃_i, z̃_j)] − 2/m² Σ_ij k(z_i, z̃_j).
 
-    An estimate can be negative. With r = ‖z − z̃‖² / (2n) for n latents, the kernel k is a sum over
-    the scales s in 0.1, 0.2, 0.5, 1, 2, 5 and 10: of s / (s + r) for the inverse multiquadric
-    kernel (`"imq"`), or of exp(−r / s) for the Gaussian kernel (`"rbf"`).
+    An estimate can be negative. The kernel k(a, b) is a sum over the scales s = 0.1, 0.2, 0.5, 1,
+    2, 5 and 10. Let r = ‖a − b‖² / (2n), where n is the size of a latent vector. The terms of the
+    sum are s / (s + r) for the inverse multiquadric kernel (`"imq"`), and exp(−r / s) for the
+    Gaussian kernel (`"rbf"`).
 
     For an autoencoder, pass the regularizer to `compile(regularizers=...)`. The prior is then
     N(0, I), so make the autoencoder with `prior=distributions.StandardNormal(n)`.
@@ -168,6 +169,8 @@ class LatentMMD(LatentRegularizer):
         kernel: `"imq"` or `"rbf"`. Default: `"imq"`.
 
     Example:
+        The latents and the prior have different means. Therefore the value is clearly positive.
+
         >>> z = tf.random.stateless_normal((100, 2), seed=(1, 2))
         >>> prior_samples = tf.random.stateless_normal((100, 2), seed=(3, 4))
         >>> shifted = z + 1.0
@@ -193,15 +196,21 @@ class LatentMMD(LatentRegularizer):
         encode: Callable[[tf.Tensor], tf.Tensor],
         seed: tf.Tensor,
     ) -> tf.Tensor:
-        """Compare the latents with samples of N(0, I). Return one value per example, `[batch]`."""
+        """Estimate `weight` MMD² between the latents and samples of N(0, I).
+
+        The method returns one value per example, `[batch]`. The mean of these values is the
+        estimate.
+        """
         return self.between(latents, tf.random.stateless_normal(tf.shape(latents), seed))
 
     def between(self, latents: tf.Tensor, prior_samples: tf.Tensor) -> tf.Tensor:
-        """Return one value per example, `[batch]`, whose mean is `weight` times the estimate.
+        """Return one value per example, `[batch]`. The mean over the batch estimates weight · MMD².
+
+        MMD is the maximum mean discrepancy between the latents and the samples of the prior.
 
         Args:
             latents: Latents of the batch, `[batch, n]`.
-            prior_samples: As many samples of the prior, `[batch, n]`.
+            prior_samples: Samples of the prior, one per example of the batch, `[batch, n]`.
         """
         number = tf.cast(tf.shape(latents)[0], tf.float32)
 

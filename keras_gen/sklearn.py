@@ -145,6 +145,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def decision_function(self, X: Any) -> np.ndarray:
         """Compute `score_samples(X) - offset_`, `[n]`. A negative value means an anomaly.
 
+        The attribute `offset_` is the threshold of `score_samples`.
+
         Args:
             X: Rows `[n, columns]`.
         """

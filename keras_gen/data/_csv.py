@@ -177,7 +177,10 @@ class CsvFile:
 
     @staticmethod
     def _skipped_lines(lines: list[str]) -> int:
-        """Count the lines before the table: blank lines, comments, and lines such as `sep=;`."""
+        """Count the lines before the table.
+
+        They are blank lines, comments, and lines such as `sep=;`, which declare the separator.
+        """
         for index, line in enumerate(lines):
             text = line.strip()
             is_comment = text.startswith("#") and not any(
@@ -197,7 +200,10 @@ class CsvFile:
         return found[1] if found else None
 
     def _fields(self, lines: Iterable[str], strict: bool = False) -> Any:
-        """Split lines into fields. Return an iterator that yields the fields of each record."""
+        """Return an iterator over the rows in lines of text. A row is a list of its fields.
+
+        If `strict` is True, `csv.reader` raises an error for invalid quotation marks.
+        """
         if self.separator == _WHITESPACE:
             return _FieldsBetweenSpaces(lines)
         return csv.reader(
@@ -313,9 +319,9 @@ class CsvFile:
         return filled
 
     def _sniff_text(self, body: list[list[str]]) -> frozenset[str]:
-        """Return the names of the columns whose first entry is text.
+        """Return the names of the columns whose first observed entry is text.
 
-        Missing entries are skipped. An entry that is a number, `true` or `false` is not text.
+        An entry is text if it is not a number, `true` or `false`.
 
         Args:
             body: Fields of the first rows below the header.
@@ -352,7 +358,13 @@ class CsvFile:
         return self.place(first_row + row)
 
     def contents(self, block_size: int | None) -> Iterator[bytes]:
-        """Yield the content of the file after the header as UTF-8, in blocks of whole records."""
+        """Yield the content of the file after the header in blocks, encoded as UTF-8.
+
+        Each block contains only complete rows.
+
+        Args:
+            block_size: Number of bytes to read for each block. None: all rows are in one block.
+        """
         decoder = None
         if self._codec() not in ("utf-8", "ascii"):
             decoder = codecs.getincrementaldecoder(self._codec())()
@@ -466,9 +478,9 @@ class CsvFile:
             texts: Names of the columns to read as text.
 
         Returns:
-            The values of each column by name. The result is None if pyarrow is not installed, or
-            could read the block differently than pandas. For instance, the block may contain
-            quotation marks.
+            The values of each column by name. The result is None if pyarrow is not installed. It is
+            also None if pyarrow could read the block differently than pandas, for instance because
+            the block contains quotation marks.
         """
         if len(self.separator) != 1 or self.skip_space or b'"' in content:
             return None
@@ -510,15 +522,15 @@ class CsvFile:
     def records(
         self, lines: Iterable[str], before: int | None = None
     ) -> Iterator[tuple[int, list[str]]]:
-        """Yield `(line, fields)` for each record. A record is one row of the file.
+        """Yield `(line, fields)` for each record. A record is one row of the table.
 
         `line` is the number of the line in which the record starts. The first line of the file has
-        the number 1.
+        the number 1. `fields` is the list of the texts in the record.
 
         Args:
-            lines: The lines that contain the records.
-            before: Number of lines of the file before `lines`. Default: the number of lines before
-                the first row.
+            lines: Consecutive lines of the file.
+            before: Number of lines in the file before the first of these lines. Default: the number
+                of lines before the first row of the table.
 
         Raises:
             ValueError: If the quotation marks of a record are invalid.
@@ -555,7 +567,7 @@ class CsvFile:
                 )
 
     def line(self, row: int) -> int:
-        """Return the number of the line in which a row starts, from 1."""
+        """Return the line number at which a row starts. Line numbers are counted from 1."""
         with self.open() as file:
             lines = io.TextIOWrapper(file, self.encoding, errors="replace", newline="")
             records = self.records(itertools.islice(lines, self.skipped, None))
@@ -665,7 +677,14 @@ def _look_like_numbers(values: Sequence[object]) -> bool:
 
 
 def _all_numbers(values: Sequence[str], decimal: str) -> np.ndarray | None:
-    """Convert texts to numbers. If a text is not a number, or has leading zeros, return None."""
+    """Convert texts to numbers, or return None if any text is not a number.
+
+    A text with leading zeros, such as `007`, is not accepted as a number.
+
+    Args:
+        values: The texts.
+        decimal: The decimal sign, `"."` or `","`.
+    """
     numbers = np.empty(len(values))
     group = "," if decimal == "." else "."
     pattern = re.compile(
@@ -715,7 +734,10 @@ def _lines(content: bytes) -> io.StringIO:
 
 
 def _end_of_records(content: bytes) -> int:
-    """Return the position after the last line break that is not inside quotation marks."""
+    """Return the position after the last complete row of `content`.
+
+    A line break inside quotation marks belongs to an entry, and does not end a row.
+    """
     end = len(content)
     while True:
         end = content.rfind(b"\n", 0, end)
@@ -779,13 +801,14 @@ def _count_decimal_signs(body: list[list[str]]) -> tuple[int, int]:
 
 
 def _can_start_with_zero(content: bytes, separator: int) -> bool:
-    """Return whether a field may start with `0x` or with 0 and a digit, such as `007`.
+    """Return whether a text file may have a field that starts with `0x` or with 0 and a digit.
 
-    If the result is False, there is no such field. If it is True, there may be one.
+    An example of such a field is `007`. This check is quick, but not exact. If the result is False,
+    the file has no such field. If the result is True, the file may have one.
 
     Args:
         content: Content of the file as bytes.
-        separator: Last byte of the separator of the fields.
+        separator: Last byte of the text that separates the fields.
     """
     if re.match(rb"0[\dxX]", content):
         return True

@@ -145,8 +145,9 @@ def read_image(path: str, background: Color, least_size: int | None = None) -> P
             width are then still at least `least_size`. Default: the image keeps its size.
 
     Raises:
-        ValueError: If the file is damaged or not an image, if it has too many pixels, or if the
-            value of a white pixel is not known.
+        ValueError: If the file is damaged or not an image, or if it has too many pixels. Also if
+            the image cannot be converted to 8 bits, for instance because its pixels are 32-bit
+            integers.
     """
     with _reading(path), PIL.Image.open(path, formats=formats()) as image:
         _check_size(path, *image.size)
@@ -197,7 +198,8 @@ def _unreadable(path: str) -> UnreadableImageError:
 def _check_size(path: str, width: int, height: int) -> None:
     """Raise an error if an image has more pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
 
-    A small file can contain an image that does not fit into memory.
+    This check is necessary, because even a small file can contain an image that does not fit into
+    memory.
     """
     limit = PIL.Image.MAX_IMAGE_PIXELS
     if limit is not None and width * height > limit:
@@ -217,7 +219,8 @@ def _check_transparent_color(path: str, image: PIL.Image.Image) -> None:
     """Raise an `UnreadableImageError` if Pillow would not apply the transparent color of a file.
 
     A PNG file can declare that all pixels of one color are transparent. For some files, Pillow
-    converts the pixels to 8 bits, but not this color. Then no pixel would be transparent.
+    converts the pixels to 8 bits, but does not convert this color. Then no pixel would have the
+    transparent color.
     """
     transparent = image.info.get("transparency")
     if image.format != "PNG" or not isinstance(transparent, int | tuple) or image.mode == "P":
@@ -320,7 +323,10 @@ def _read_plain_png(file: int, head: bytes) -> Header | None:
 
 
 def _read_other_header(path: str, background: Color) -> Header:
-    """Read the header of an image file that is not plain, with Pillow."""
+    """Read the header of an image file with Pillow, if the file is not plain.
+
+    A plain file is a JPEG or PNG file that TensorFlow and Pillow decode to the same pixels.
+    """
     with _reading(path), PIL.Image.open(path, formats=formats()) as image:
         _check_size(path, *image.size)
         width, height = image.size
@@ -387,14 +393,16 @@ def _is_deep(image: PIL.Image.Image) -> bool:
 
 
 def _deep_to_8_bits(path: str, image: PIL.Image.Image) -> PIL.Image.Image:
-    """Scale the grey values of an image, which have 16 bits or are floats in [0, 1], to 8 bits.
+    """Scale the grey values of an image to 8 bits.
 
-    The result has mode "L". If the file declares a transparent grey value, it has mode "LA".
-    Pillow's method `convert` is not used, because it replaces all values above 255 by 255.
+    The original values have 16 bits, or they are floats in [0, 1]. The result has the Pillow mode
+    "L", which means grey. If the file declares that a grey value is transparent, the result has the
+    mode "LA", which means grey with transparency. Pillow's method `convert` is not used, because it
+    replaces all values above 255 by 255.
 
     Args:
         path: Path of the image file, for the error message.
-        image: Image of mode "F", or of a mode that begins with "I".
+        image: Image of mode "F" for floats, or of a mode that begins with "I" for integers.
 
     Raises:
         UnreadableImageError: If a value is outside of the range from black to white, or if this
@@ -419,9 +427,10 @@ def _deep_to_8_bits(path: str, image: PIL.Image.Image) -> PIL.Image.Image:
 
 
 def _largest_value(image: PIL.Image.Image) -> float | None:
-    """Return the value of a white pixel in an image of mode "I;16", "I" or "F".
+    """Return the value of a white pixel in an image with the Pillow mode "I;16", "I" or "F".
 
-    If white pixels have the value 0, or if their value is not known, return None.
+    If this value is not known, return None. Also return None if the value is 0, as in some TIFF
+    files.
     """
     tags: Any = getattr(image, "tag_v2", {})
     if tags.get(PIL.ExifTags.Base.PhotometricInterpretation, 1) != 1:

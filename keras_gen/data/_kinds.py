@@ -106,7 +106,8 @@ def check_kinds(kinds: Kinds | None, names: Iterable[str], source: str) -> dict[
 class Split(NamedTuple):
     """Says which rows of a block are training rows, and which rows are test rows.
 
-    Each field is an array of row indices, or a boolean mask with one element per row of the block.
+    A large table is read in several blocks of rows. Each field is an array of row indices, or a
+    boolean mask with one element per row of the block.
     """
 
     train: np.ndarray
@@ -166,7 +167,8 @@ class ColumnStatistics:
         kind: The kind that the user chose. None if the kind is inferred.
         order: The categories of an ordinal column, from the lowest to the highest, if the user
             chose their order. Otherwise empty.
-        from_text: Whether the column comes from a text file. Columns of text files have no dtype.
+        from_text: Whether the column comes from a text file. A text file contains no dtypes. So if
+            the column contains numbers, its dtype is inferred from the numbers.
     """
 
     def __init__(
@@ -327,6 +329,7 @@ class ColumnStatistics:
     def _add_logarithms(self) -> None:
         """Add the logarithms of the newest block of training numbers to `log_moments`.
 
+        `log_moments` contains the mean, the standard deviation and the skewness of the logarithms.
         If the column contains a number that is not positive, `log_moments` stays unchanged.
         """
         if self.pending is not None and self.low > 0 and self.kind in (None, "positive"):
@@ -448,8 +451,8 @@ class ColumnStatistics:
         """Return the categories of the column. The code of a category is its index in the result.
 
         If the user chose an order, the result contains all categories in this order. Otherwise it
-        contains the sorted categories of the training rows. For the kinds of numbers and for the
-        kind `"constant"`, the result is empty.
+        contains the sorted categories of the training rows. For a column of numbers or of kind
+        `"constant"`, the result is empty.
         """
         if kind in (*NUMBERS, "constant"):
             return ()
@@ -504,7 +507,7 @@ class ColumnStatistics:
     def classes(self) -> tuple[Value, ...]:
         """Return the classes of a column of labels, such as `("cat", "dog")`.
 
-        A model receives the index of a class in this result as the label.
+        The label that a model receives is the index of a class in the returned tuple.
         """
         if self.is_numeric and self.whole and self.low >= 0 and self.high < _MAX_CLASSES:
             return tuple(range(int(self.high) + 1))
@@ -513,10 +516,10 @@ class ColumnStatistics:
         return tuple(sorted(values, key=str if mixed else None))
 
     def not_in_training(self, column: Column) -> list[Value]:
-        """Return the values of a column of categories that occur only in test rows.
+        """Return the categories that occur in test rows of the column, but in no training row.
 
-        If the user chose an order of the categories, the list is empty, because the order contains
-        all values.
+        If the user chose an order of the categories, the list is empty. In this case, the model
+        knows all categories from the order.
 
         Args:
             column: The result of the method `column`.

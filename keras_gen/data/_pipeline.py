@@ -32,7 +32,10 @@ Convert = Callable[[tf.Tensor], tf.Tensor]
 
 @dataclasses.dataclass(frozen=True)
 class IndexedExamples:
-    """Examples that are read by their index, several at once, in any order."""
+    """A data set whose examples can be read by their index.
+
+    One call of `read` reads several examples. Their indices can have any order.
+    """
 
     count: int
     spec: tf.TensorSpec

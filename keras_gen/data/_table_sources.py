@@ -29,9 +29,10 @@ _PARQUET_SUFFIXES = (".parquet", ".pq")
 
 
 def has_table_name(source: object) -> bool:
-    """Return whether a source is a `DataFrame`, `"penguins"`, or a path with a suffix of tables.
+    """Return whether a source is a `DataFrame`, `"penguins"`, or the path of a table file.
 
-    Suffixes of tables are for instance `.csv`, `.parquet` and `.xlsx`. No file is read.
+    The function recognizes a table file by its suffix, such as `.csv`, `.parquet` or `.xlsx`. It
+    reads no file.
     """
     if isinstance(source, (str, os.PathLike)):
         if str(source) == "penguins":
@@ -59,7 +60,10 @@ class Source(Protocol):
 
 
 class FrameSource:
-    """Reads the rows of a `DataFrame` as one block. Only error messages use its index."""
+    """Reads all rows of a `DataFrame` as one block.
+
+    The index of the `DataFrame` is used only in error messages, to name the row with the error.
+    """
 
     def __init__(self, frame: pandas.DataFrame, name: str, missing: Sequence[Value] | None) -> None:
         self.frame = frame
@@ -74,7 +78,7 @@ class FrameSource:
 
 
 class ExcelSource(FrameSource):
-    """Reads the rows of the only sheet of an Excel workbook as one block."""
+    """Reads an Excel workbook with one sheet that is not empty. All rows form one block."""
 
     def place(self, row: int) -> str:
         return f"row {row + 2} of the sheet"

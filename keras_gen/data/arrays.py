@@ -111,11 +111,11 @@ def npz_classes(path: pathlib.Path) -> list[str] | None:
     """Return the names of the classes, if the labels in an .npz file are text.
 
     Args:
-        path: The file, as for `read_npz`.
+        path: The .npz file.
 
     Returns:
-        The sorted names. `read_npz` replaces each name by its index in this list. None if the
-        labels are numbers, or if the file has no labels.
+        The sorted names. The function `read_npz` replaces each label by its index in this list. The
+        result is None if the labels are numbers, or if the file has no labels.
     """
     try:
         with path.open("rb") as file, np.load(file) as archive:
@@ -222,12 +222,16 @@ def _to_dataset(examples: LabeledArray, binary: bool) -> tf.data.Dataset:
 def _check_examples(name: str, examples: LabeledArray) -> None:
     """Check an array of examples, and the labels of the examples.
 
-    The array must contain finite numbers, and must have the shape of rows or images. If there are
-    labels, there must be one label per example.
+    All elements of the array must be finite numbers. The shape must be `[n, columns]` for rows, or
+    `[n, height, width]` or `[n, height, width, channels]` for images. If there are labels, there
+    must be one label per example.
 
     Args:
         name: Name of the array, for error messages.
-        examples: The array and the labels.
+        examples: The array `x`, and the labels `y`, which can be None.
+
+    Raises:
+        ValueError: If the array or the labels are invalid.
     """
     x = examples.x
     if x.dtype.kind not in "biuf":

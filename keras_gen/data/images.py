@@ -72,10 +72,14 @@ class _Notes:
         self.examples.setdefault(reason, printable(path))
 
     def warn(self, message: str, *reasons: str) -> None:
-        """Give one warning about all files that were counted for one of the `reasons`.
+        """Give one warning about the files that the method `add` has counted.
 
-        The text is `message`, followed by one sentence per reason. The sentence says how many files
-        there are, and names one of them. If no file was counted, there is no warning.
+        If no file was counted for any of the `reasons`, there is no warning.
+
+        Args:
+            message: Text at the beginning of the warning.
+            *reasons: Reasons why files were skipped or changed, such as `_HIDDEN`. For each reason,
+                the warning says how many files were counted, and names one of these files.
         """
         parts = [
             f"{self.counts[reason]} {reason}, for example {self.examples[reason]}."
@@ -111,7 +115,8 @@ class _ImageFiles:
 class _Headers(NamedTuple):
     """The properties of images that are read from the headers of their files, such as the height.
 
-    Each field is an array with one entry per file. `Header` describes the fields, for one file.
+    Each field is an array with one entry per file. The class `Header` contains the same properties
+    for one file, and explains them.
     """
 
     heights: np.ndarray
@@ -254,6 +259,10 @@ def _find_files(folder: pathlib.Path, notes: _Notes) -> list[_ImageFiles]:
 def _list_images(root: str, notes: _Notes) -> _ImageFiles:
     """Return all image files in a folder and its subfolders.
 
+    Args:
+        root: Path of the folder.
+        notes: Object that counts the skipped files and folders, for a warning.
+
     Raises:
         ValueError: If there are no image files.
     """
@@ -363,10 +372,10 @@ def _warn_of_classes_without_training_images(splits: list[_ImageFiles]) -> None:
 def _read_headers(
     split: _ImageFiles, background: Color, skip_corrupt: bool, notes: _Notes
 ) -> tuple[_ImageFiles, _Headers]:
-    """Read the headers of image files, and return the files that can be read with their headers.
+    """Read the headers of image files. Return the readable files and the headers of these files.
 
     Args:
-        split: The files.
+        split: The image files of one split of the data, such as the training split.
         background: Color behind transparent images.
         skip_corrupt: Whether to omit damaged files. Each file is then also decoded, because a file
             with a valid header can have damaged pixels. If False, a damaged header raises an error.
@@ -426,8 +435,8 @@ def _image_shape(
     There are three channels if any image has colors, and one channel if no image has colors.
 
     Args:
-        splits: The files.
-        headers: The headers of the files.
+        splits: The image files of each split of the data, such as the training split.
+        headers: The headers of the files of each split.
         size: The `(height, width)` to return. Default: the height and width of the first image.
         background: The color behind transparent images. It can add color to a grey image.
     """
@@ -448,7 +457,10 @@ def _note_other_sizes(
     shape: tuple[int, int, int],
     notes: _Notes,
 ) -> None:
-    """Count the images that have another size than the first image, for a warning."""
+    """Count the images whose size differs from the size of the first image.
+
+    The function stores the counts in `notes`, from which a warning is made later.
+    """
     reason = (
         f"have another size than the first image. They are scaled and cut to {shape[0]}×{shape[1]} "
         "pixels. Pass `image_size=(height, width)` to choose the size"
@@ -469,9 +481,12 @@ def _warn(notes: _Notes) -> None:
 
 
 def _hold_out(count: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of the training files and of the test files.
+    """Split `count` files at random into training files and test files.
 
-    The test files are a random tenth of all files.
+    A tenth of the files become test files.
+
+    Returns:
+        The indices of the training files, and the indices of the test files.
     """
     order = np.random.default_rng(seed).permutation(count)
     num_test = count // 10
@@ -485,11 +500,11 @@ def _to_examples(
     class_names: list[str] | None,
     background: Color,
 ) -> IndexedExamples:
-    """Return image files as examples that are decoded when they are read.
+    """Return one example per image file. A file is decoded each time its example is needed.
 
     Args:
         split: The files.
-        headers: The headers of the files.
+        headers: Properties of the images, such as their sizes, from the headers of the files.
         shape: Shape of the returned uint8 images, `(height, width, channels)`.
         class_names: Names of the classes. None if the examples have no labels.
         background: Color behind transparent images.

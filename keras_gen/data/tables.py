@@ -127,12 +127,12 @@ class Table:
         """Convert an array to a `DataFrame` with the names, categories and dtypes of the table.
 
         Args:
-            array: Array of rows, such as generated rows, with the same columns as the array
-                `train`. NaN means that an entry is missing.
+            array: Array of rows, such as generated rows, with the same columns as the attribute
+                `train`, which contains the training rows. NaN means that an entry is missing.
 
         Returns:
             A `DataFrame` with all columns of the table except identifiers. Numbers are rounded to
-            the decimal places of the table. A constant column contains its one value in each row.
+            the decimal places of the table. A constant column contains its only value in each row.
 
         Raises:
             ValueError: If the array does not have as many columns as `train`, or if an entry is
@@ -495,10 +495,10 @@ class _Reader:
         self.statistics: dict[str, ColumnStatistics] = {}  # of all columns and the label
 
     def table(self, rows: Rows | None = None) -> Table:
-        """Read all rows at once.
+        """Read all rows into memory, and return them as a `Table` with training and test rows.
 
         Args:
-            rows: The rows of the source, if they are already read.
+            rows: All rows of `source`. If None, the method reads them.
         """
         if rows is None:
             rows = all_rows(self.source)
@@ -627,7 +627,12 @@ class _Reader:
     # === Statistics ===
 
     def _start(self, rows: Rows) -> None:
-        """Make a `ColumnStatistics` without values for each column.
+        """Make an empty `ColumnStatistics` object for each column of the table.
+
+        The method `_add` later adds the values of the rows to these objects.
+
+        Args:
+            rows: Rows of the table, from which the method reads only the names of the columns.
 
         Raises:
             ValueError: If `label` is not a column, or if `kinds` is invalid.

@@ -86,7 +86,7 @@ def _find_builder(name: str, data_dir: PathLike | None) -> tfds.core.DatasetBuil
 def _is_online() -> bool:
     """Return whether TFDS can download data sets. The check takes a few seconds at most.
 
-    Without a network, a download by TFDS would fail only after minutes of retries.
+    Without an internet connection, a download by TFDS would fail only after minutes of retries.
     """
     try:
         urllib.request.urlopen(_DOWNLOADS, timeout=3)

@@ -66,12 +66,12 @@ class Group:
         return self.size * self.expectations_per_column
 
     def add_weights(self, add_weight: AddWeight) -> None:
-        """Make the trainable weights of the group. By default, a group has none."""
+        """Make the weights of this group of columns. By default, a group has no weights."""
 
     def distribution(self, parameters: tf.Tensor) -> Distribution:
-        """Return the distributions of all columns as one `tfd.Distribution`.
+        """Return one `tfd.Distribution` with the distributions of all columns of the group.
 
-        Its batch shape is `[..., number of columns]`.
+        The batch shape of this distribution is `[..., number of columns]`.
 
         Args:
             parameters: The decoder's output for this group, `[..., parameter_size]`.
@@ -169,9 +169,10 @@ class Normals(Group):
     def fitted(self, parameters: tf.Tensor, x: tf.Tensor, observed: tf.Tensor) -> Distribution:
         """Return the distributions of the columns for the loss of a training step.
 
-        If `scale` is `"optimal"`, σ² of a column is the mean of (μ − x)² over the observed entries
-        x of the batch, after x is standardized. No gradient flows through σ, because this σ already
-        minimizes the loss (Rybkin et al. 2021, arXiv:2006.13202).
+        If `scale` is `"optimal"`, the variance σ² of a column is computed from the batch. σ² is the
+        mean of (μ − x)² over the observed entries of the column. Here x is a standardized entry,
+        and μ is the decoder's output for this entry. No gradient flows through σ, because this
+        value of σ already minimizes the loss (Rybkin et al. 2021, arXiv:2006.13202).
 
         Args:
             parameters: The decoder's output for this group, `[samples, batch, parameter_size]`.
@@ -213,7 +214,7 @@ class LogNormals(Normals):
 
     The logarithm of an entry has the distribution N(m + s μ, (s σ)²). m and s are the mean and the
     standard deviation of the logarithms in the training rows. The decoder outputs μ. The argument
-    `scale` says how σ is obtained, as in `Normals`.
+    `scale` of the base class `Normals` says how σ is obtained.
     """
 
     def standardized(self, x: tf.Tensor) -> tf.Tensor:
@@ -234,8 +235,8 @@ class LogNormals(Normals):
     def expectation(self, distribution: Distribution) -> tf.Tensor:
         """Return the mean of each column, but at most e⁶⁰.
 
-        The limit keeps the mean finite in float32. If log(x) has the distribution N(a, b²), the
-        mean of x is e^(a + b²/2).
+        The logarithm of an entry has a normal distribution N(a, b²). Therefore the mean of the
+        entry is e^(a + b²/2). The limit e⁶⁰ keeps the mean finite in float32.
         """
         log_mean = distribution.loc + distribution.scale**2 / 2
         return tf.exp(tf.minimum(log_mean, LARGEST_LOG))
@@ -270,7 +271,10 @@ class NegativeBinomials(Group):
         self.log_dispersion = np.float32(np.log(np.clip(mean**2 / excess, 1e-3, 1e4)))
 
     def add_weights(self, add_weight: AddWeight) -> None:
-        """Make a trainable dispersion r for each column, unless the decoder outputs r."""
+        """Make a trainable weight per column for the dispersion r of the negative binomial.
+
+        If the decoder outputs r, the method makes no weights.
+        """
         if not self.decoded:
             self.raw_dispersion = add_weight((self.size,), "zeros", name="raw_dispersion")
 
@@ -297,9 +301,10 @@ class NegativeBinomials(Group):
 class Mixtures(Group):
     """Base class of groups of columns whose distributions are mixtures of K components.
 
-    For each row and column, the decoder outputs the logits of the mixing probabilities π_1 … π_K.
-    The locations and scales of the components are trainable weights that all rows share. A subclass
-    implements `of_components`, which returns the distributions of the components.
+    A group contains columns of a table that have the same kind of distribution. For each row and
+    column, the decoder outputs the logits of the mixing probabilities π_1 … π_K. The locations and
+    scales of the components are trainable weights that all rows share. A subclass implements
+    `of_components`, which returns the distributions of the components.
 
     Args:
         indices: Positions of the group's columns in a row of the data array.
@@ -334,10 +339,11 @@ class Mixtures(Group):
 
 
 class NormalMixtures(Mixtures):
-    """Columns of kind `real`, with the normal mixture Σ_k π_k N(m + s μ_k, (s σ_k)²).
+    """Columns of kind `real`, with mixtures of normal distributions.
 
-    m and s are the mean and the standard deviation of the column in the training rows. π_k is the
-    probability of component k. μ_k and σ_k are its location and its scale.
+    The distribution of a column is Σ_k π_k N(m + s μ_k, (s σ_k)²). m and s are the mean and the
+    standard deviation of the column in the training rows. Component k has the probability π_k, the
+    location μ_k and the scale σ_k.
     """
 
     def __init__(
@@ -393,9 +399,10 @@ class DiscretizedLogisticMixtures(Mixtures):
     def log_prob(self, distribution: Distribution, x: tf.Tensor) -> tf.Tensor:
         """Return log P(x) of each count in `x`, in the shape of `x`.
 
-        For a mixture component with location l and scale s, let a = (log(x + 1/2) − l) / s and
-        b = (log(x + 3/2) − l) / s. The probability of x > 0 is sigmoid(b) − sigmoid(a). In float32,
-        this difference could be rounded to 0. Therefore the method computes the product
+        P(x) is the weighted sum of the probabilities of x under all mixture components. For a
+        component with location l and scale s, let a = (log(x + 1/2) − l) / s and
+        b = (log(x + 3/2) − l) / s. The probability of a count x > 0 is sigmoid(b) − sigmoid(a). In
+        float32, this difference could be rounded to 0. Therefore the method computes the product
         sigmoid(b) sigmoid(−a) (1 − e^(a − b)), which equals the difference. The probability of
         x = 0 is sigmoid(b).
         """
@@ -432,8 +439,9 @@ class DiscretizedLogisticMixtures(Mixtures):
 class _Components:
     """Trainable locations and scales of the mixture components of each column.
 
-    For real and positive columns, locations and scales are in standardized units. For counts, they
-    describe log(1 + count). The initial locations of a column are evenly spaced, from the smallest
+    For real columns, locations and scales describe standardized entries. For positive columns, they
+    describe standardized logarithms of the entries. For counts, they describe log(1 + count), which
+    is not standardized. The initial locations of a column are evenly spaced, from the smallest
     to the largest entry of the training rows.
 
     Args:
@@ -464,15 +472,17 @@ class _Components:
         )
 
     def in_units(self, mean: np.ndarray, unit: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-        """Convert the locations and the scales of all components from standardized units.
+        """Convert the locations and scales of the mixture components from standardized units.
+
+        A location l becomes mean + unit · l. A scale s becomes unit · s.
 
         Args:
             mean: Mean of each column, or one number for all columns.
             unit: Standard deviation of each column, or one number for all columns.
 
         Returns:
-            Two tensors `[number of columns, K]`: mean + unit · l for each location l, and unit · s
-            for each scale s.
+            The locations and the scales, two tensors `[number of columns, K]`. K is the number of
+            components per column.
         """
         mean, unit = np.reshape(mean, (-1, 1)), np.reshape(unit, (-1, 1))
         raw_scales = tf.convert_to_tensor(self.raw_scales)
@@ -481,12 +491,12 @@ class _Components:
 
 
 def _ends(column: Column) -> tuple[float, float]:
-    """Return the first and the last initial location of the mixture components of a column.
+    """Return the locations of the first and the last mixture component of a column before training.
 
-    They are computed from the smallest and the largest entry of the training rows. A count x
-    becomes log(1 + x). Real numbers, and the logarithms of positive numbers, are standardized. If
-    `column.minimum` or `column.maximum` is None, the function uses the mean minus or plus three
-    standard deviations instead.
+    The two locations are computed from the smallest and the largest entry of the training rows. For
+    a count x, the function returns log(1 + x). A real number is standardized. For a positive
+    number, its logarithm is standardized. If the smallest or the largest entry is not known, the
+    function uses the mean minus or plus three standard deviations instead.
     """
     low, high = column.minimum, column.maximum
     if column.kind == "count":
@@ -504,10 +514,11 @@ def _ends(column: Column) -> tuple[float, float]:
 def _rounding(column: Column) -> float:
     """Return the standard deviation of the rounding errors of a column, divided by `column.scale`.
 
-    The result is a lower bound for the scale of a mixture component. Without this bound, the scale
-    of a component at a frequent number could shrink to 0 during training. The density of this
+    The distribution of the column is a mixture. The scale of each component must be at least the
+    result of this function. Without this lower bound, if many rows contain the same number, the
+    scale of a component at this number could shrink to 0 during training. The density at this
     number would then grow without limit. If the number of decimal places is not known, or if the
-    kind of the column is not `real`, return 0.
+    kind of the column is not `real`, the function returns 0.
     """
     if column.decimals is None or column.kind != "real":
         return 0.0
@@ -521,9 +532,10 @@ def _by_component(parameters: tf.Tensor, size: int, number: int) -> tf.Tensor:
 
 
 class Bernoullis(Group):
-    """Columns of kind `binary`, whose entries are 0 or 1.
+    """A group of columns of kind `binary`, whose entries 0 and 1 have Bernoulli distributions.
 
-    For each column, the decoder outputs the logit of the probability of 1.
+    For each column, the decoder outputs one logit. The sigmoid of the logit is the probability of
+    the entry 1.
     """
 
     def distribution(self, parameters: tf.Tensor) -> Distribution:
@@ -595,9 +607,10 @@ class OrderedLogistics(Categoricals):
         self.parameters_per_column = 1
 
     def add_weights(self, add_weight: AddWeight) -> None:
-        """Make the weights from which the cutpoints are computed.
+        """Make the weights from which the cutpoints c_0 < c_1 < … of each column are computed.
 
-        Before training, a decoder's output of 0 gives all categories the same probability.
+        A cutpoint is the boundary between two neighboring categories. With the initial weights, all
+        categories have the same probability if the decoder outputs 0.
         """
         shares = np.arange(1, self.categories) / self.categories
         cutpoints = np.log(shares / (1 - shares))
@@ -610,13 +623,13 @@ class OrderedLogistics(Categoricals):
         )
 
     def distribution(self, parameters: tf.Tensor) -> Distribution:
-        """Return the distribution of the indices of the categories.
+        """Return the distribution of each column. An entry is the index of a category.
 
-        μ is the decoder's output, K is the number of categories, and c_0 < … < c_(K−2) are the
-        cutpoints. Let a = μ − c_(k−1) and b = μ − c_k. The probability of category k is
-        sigmoid(a) − sigmoid(b). For k = 0, the first term is 1. For k = K − 1, the second term is
-        0. In float32, the difference could be rounded to 0. Therefore the method computes the
-        product sigmoid(a) sigmoid(−b) (1 − e^(b − a)), which equals the difference.
+        For one column, μ is the decoder's output, K is the number of categories, and
+        c_0 < … < c_(K−2) are the cutpoints. Let a = μ − c_(k−1) and b = μ − c_k. The probability of
+        category k is sigmoid(a) − sigmoid(b). For k = 0, the first term is 1. For k = K − 1, the
+        second term is 0. In float32, the difference could be rounded to 0. Therefore the method
+        computes the product sigmoid(a) sigmoid(−b) (1 − e^(b − a)), which equals the difference.
         """
         from tensorflow_probability import distributions as tfd
 

@@ -41,7 +41,7 @@ class Columns(Likelihood):
     converted to kilograms. For all other columns, log p is a log-probability.
 
     The means in the table above are standardized: an output of 0 predicts the mean of the column in
-    the training rows. For a positive column, it predicts the mean of the logarithms.
+    the training rows. For a positive column, an output of 0 predicts the mean of the logarithms.
 
     A missing entry is NaN. log p(x | z) omits missing entries (Mattei & Frellsen 2019,
     arXiv:1812.02633).
@@ -197,7 +197,8 @@ class Columns(Likelihood):
     def filled(self, x: tf.Tensor) -> tf.Tensor:
         """Replace each missing entry (NaN) by a typical entry of its column.
 
-        The log-probability of a typical entry is finite, but that of NaN is not.
+        Computations such as log-probabilities then have finite results for all entries. The caller
+        ignores the results for the missing entries.
         """
         fill = np.array([column.typical for column in self.modeled], np.float32)
         return tf.where(tf.math.is_nan(x), fill, x)
@@ -212,8 +213,8 @@ class Columns(Likelihood):
 
         Args:
             of_groups: One distribution per group of columns.
-            part: The decoder's output for any group. Its shape without the last axis becomes the
-                batch shape of the result.
+            part: The part of the decoder's output that belongs to one of the groups, `[..., size]`.
+                The result gets the batch shape `[...]`.
         """
         product = _product_of_columns()
         return product(self.groups, of_groups, self._order, self.filled, tf.shape(part)[:-1])
@@ -230,7 +231,10 @@ def _product_of_columns() -> type[Distribution]:
     from tensorflow_probability import distributions as tfd
 
     class ProductOfColumns(tfd.Distribution):
-        """The distribution p(x | z) of a row x. In `log_prob`, a missing entry (NaN) adds 0."""
+        """The distribution p(x | z) of a row x, a product of one distribution per column.
+
+        `log_prob` is the sum over the entries of the row. A missing entry (NaN) adds 0 to this sum.
+        """
 
         def __init__(
             self,

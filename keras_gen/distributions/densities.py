@@ -168,7 +168,11 @@ class FittedMixture(FittedDensity):
 
 
 def _number_of_components(latents: np.ndarray, seed: int) -> int:
-    """Return the number of components at which the BIC of a mixture first has a minimum."""
+    """Choose the number of components of a Gaussian mixture.
+
+    The function fits mixtures with more and more components, until the Bayesian information
+    criterion (BIC) increases. It returns the number of components with the lowest BIC so far.
+    """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
 
@@ -195,16 +199,16 @@ class FittedFlow(FittedDensity):
     The source is Papamakarios et al. 2017, arXiv:1705.07057. A sample of the density is a sample of
     N(0, I) that is transformed by `num_flows` flows. Each flow replaces its input u by
 
-    z_i = u_i exp(s_i) + m_i, with s_i and m_i computed from z_1 … z_{i−1},
+    z_i = u_i exp(s_i) + m_i,
 
-    and the order of the elements is reversed between two flows. A masked network with one hidden
-    layer computes all s_i and m_i. The last transformation scales and shifts each element to the
-    standard deviation and the mean of the latents. Before `fit`, the density is the standard normal
-    distribution.
+    where s_i and m_i are computed from z_1 … z_{i−1}. In each flow, a masked network with one
+    hidden layer computes all s_i and m_i. Between two flows, the order of the elements is reversed.
+    The last transformation scales and shifts each element to the standard deviation and the mean of
+    the latents. Before `fit`, the density is the standard normal distribution.
 
     A flow can approximate densities that are not close to a mixture of few Gaussians. `log_prob`
     takes one pass through the networks. Sampling takes `event_size` passes per flow, one after the
-    other. Therefore it is slow for hundreds of latents.
+    other. Therefore sampling is slow for hundreds of latents.
 
     Args:
         event_size: Number of latent dimensions.
@@ -243,8 +247,9 @@ class FittedFlow(FittedDensity):
     def fit(self, latents: npt.ArrayLike, seed: int = 0, num_steps: int = 3000) -> None:
         """Fit the flow to latents by maximum likelihood, with the optimizer Adam.
 
-        A tenth of the latents is held out. Their log-likelihood is computed 30 times during the
-        training. The flow gets the weights with which it is highest.
+        A random tenth of the latents is held out. During the training, the log-likelihood of the
+        held-out latents is computed up to 30 times. At the end, the flow gets the weights for which
+        this log-likelihood was highest.
 
         Args:
             latents: Array `[n, event_size]`, with one row per example. n must be at least 2.
@@ -293,7 +298,10 @@ class FittedFlow(FittedDensity):
         self.scale.assign(scale)
 
     def _initial_weights(self, random: np.random.Generator) -> list[np.ndarray]:
-        """Return the weights of the networks at the start of `fit`. The flow is then N(0, I)."""
+        """Return random weights with which `fit` starts to train the networks of the flows.
+
+        With these weights, the density of the standardized latents is N(0, I).
+        """
         kernel, bias, *output = [
             np.zeros(tuple(weight.shape), np.float32) for weight in self.network_weights
         ]
@@ -303,7 +311,12 @@ class FittedFlow(FittedDensity):
         return [kernel, bias, *output]
 
     def _standardized(self, network_weights: list[tf.Tensor]) -> Distribution:
-        """Return the density of latents that are scaled to mean 0 and standard deviation 1."""
+        """Return the density of standardized latents, which have mean 0 and standard deviation 1.
+
+        Args:
+            network_weights: The weights of the flow's networks. The first axis of each tensor has
+                one element per network.
+        """
         from tensorflow_probability import bijectors as tfb
         from tensorflow_probability import distributions as tfd
 
@@ -350,7 +363,7 @@ class FittedFlow(FittedDensity):
         )
 
     def _sample_each_row(self, seeds: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-        """Sample one latent vector per seed. The passes through the networks are in parallel."""
+        """Sample one latent vector per seed. The networks compute all vectors in parallel."""
         row = tf.TensorSpec((self.event_size,), tf.float32)
 
         def sample_noise(seed: tf.Tensor) -> tf.Tensor:
@@ -366,17 +379,23 @@ def density_to_fit(
     event_size: int,
     current: Prior | None,
 ) -> FittedDensity:
-    """Return the density that `fit_latent_density` of a model fits.
+    """Choose or make the density that the method `fit_latent_density` of a model then fits.
 
     Args:
-        density: The argument `density` of `fit_latent_density`. An integer is a number of
-            components, because the second argument had this meaning in version 0.1.0.
+        density: The argument `density` of `fit_latent_density`. In version 0.1.0, the second
+            argument of this method was the number of components. Therefore an integer is accepted
+            here as the number of components.
         num_components: The argument `num_components` of `fit_latent_density`.
         event_size: Number of latent dimensions of the model.
-        current: The density of the model, or None.
+        current: The current density or prior of the model, or None.
+
+    Returns:
+        `density` if it is a `FittedDensity`. Otherwise `current`, if it has the requested number of
+        components, or if no number is requested. In all other cases, a new `FittedMixture`.
 
     Raises:
-        ValueError: If the arguments are invalid, or if `current` is a prior that was not fitted.
+        ValueError: If the arguments are invalid, or if `current` is a prior that is not a
+            `FittedDensity`.
     """
     if is_integer(density):
         num_components = int(density)

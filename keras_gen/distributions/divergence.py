@@ -102,7 +102,10 @@ class _Gaussian(NamedTuple):
 
 
 def _as_gaussian(distribution: Distribution) -> _Gaussian | None:
-    """Return the mean and the scale matrix of a Gaussian. For other distributions, return None."""
+    """Return the mean and the scale matrix of a Gaussian. For other distributions, return None.
+
+    The scale matrix S is a matrix with SSᵀ = Σ, where Σ is the covariance matrix of the Gaussian.
+    """
     from tensorflow_probability import distributions as tfd
 
     if isinstance(distribution, tfd.MultivariateNormalLinearOperator):

@@ -239,12 +239,15 @@ def _independent_with_missing() -> type[Distribution]:
     class IndependentWithMissing(tfd.Independent):
         """Distribution of independent elements, some of which can be missing.
 
+        A missing element is NaN, and its log p is 0.
+
         Args:
             elements: Distribution of each element.
             event_rank: Rank of one example. The last `event_rank` batch dimensions of `elements`
                 become event dimensions.
-            possible: A value with a finite log p for every element. It replaces NaN before log p is
-                computed. Otherwise, the gradient would be NaN.
+            possible: A number that replaces each NaN before log p is computed, because NaN in this
+                computation would make the gradient NaN. The log p of the number must be finite for
+                every element.
         """
 
         def __init__(self, elements: Distribution, event_rank: int, possible: float) -> None:
@@ -524,7 +527,8 @@ class Categorical(Likelihood):
     def parameter_shape(self) -> tuple[int, ...]:
         """Shape of the decoder's output for one example.
 
-        The last axis is `num_levels` times as long as the last axis of an example.
+        The decoder outputs `num_levels` logits per element. Therefore the last axis of the output
+        is `num_levels` times as long as the last axis of an example.
         """
         return (*self.event_shape[:-1], self.event_shape[-1] * self.num_levels)
 

@@ -24,13 +24,14 @@ The code of Salimans et al. (2017) has the smallest scale exp(−7), for data in
 
 @keras.saving.register_keras_serializable("keras_gen")
 class DiscretizedLogisticMixture(Likelihood):
-    """Likelihood of independent elements, each a mixture of discretized logistic distributions.
+    """Likelihood of independent elements, with mixtures of discretized logistic distributions.
 
-    An element is one number of an example, such as one channel of a pixel. Use this likelihood for
-    8-bit pixels in [0, 1], to measure a model in bits per dimension. With this likelihood, the
-    decoder needs far fewer outputs than with `Categorical`, and neighboring values have similar
-    probabilities. The source is Salimans et al. 2017, arXiv:1701.05517, section 2.1. In contrast to
-    section 2.2 of this paper, the channels of a pixel are independent, given z.
+    An element is one number of an example, such as one channel of a pixel. Each element has its own
+    mixture. Use this likelihood for 8-bit pixels in [0, 1], to measure a model in bits per
+    dimension. With this likelihood, the decoder needs far fewer outputs than with `Categorical`,
+    and neighboring values have similar probabilities. The source is Salimans et al. 2017,
+    arXiv:1701.05517, section 2.1. In contrast to section 2.2 of this paper, the channels of a pixel
+    are independent, given z.
 
     The possible values of an element are k / (num_levels − 1) for k = 0 … num_levels − 1. The
     probability of a value x is Σ_i π_i [σ((x + h − μ_i)/s_i) − σ((x − h − μ_i)/s_i)]. Here π_i, μ_i
@@ -98,11 +99,17 @@ class DiscretizedLogisticMixture(Likelihood):
 
 @functools.cache
 def _discretized_logistic() -> type[Distribution]:
-    """Return the class of logistic distributions that are rounded to levels in [0, 1]."""
+    """Return the class of the mixture components, logistic variables rounded to levels in [0, 1].
+
+    The class is defined in a function, because its base class is in TensorFlow Probability, whose
+    import takes about a second.
+    """
     from tensorflow_probability import distributions as tfd
 
     class DiscretizedLogistic(tfd.Distribution):
-        """A logistic variable that is rounded to the nearest of `num_levels` values in [0, 1].
+        """Discretized logistic distribution on `num_levels` equally spaced values from 0 to 1.
+
+        A sample is a sample of a logistic distribution, rounded to the nearest of these values.
 
         Args:
             loc: Location μ, `[...]`.

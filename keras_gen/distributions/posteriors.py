@@ -70,10 +70,10 @@ class Posterior(SerializableLayer):
         return distribution.mean()
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
-        """Return the tensors that the function `encode` of an exported model returns.
+        """Return the outputs of the function `encode` of an exported model, as a dictionary.
 
-        By default, the dictionary has the keys `mean` and `scale`. `scale` is the standard
-        deviation. Both tensors have the shape `[batch, event_size]`.
+        By default, the dictionary contains the mean and the standard deviation of the posterior of
+        each example. Their keys are `mean` and `scale`. Both have the shape `[batch, event_size]`.
         """
         return {"mean": distribution.mean(), "scale": distribution.stddev()}
 
@@ -115,7 +115,7 @@ class DiagonalNormal(Posterior):
 
     @property
     def parameter_size(self) -> int:
-        """Size of the encoder's output for one example: 2 `event_size`, for means and scales."""
+        """Size of the encoder's output for one example, 2n for n latents: n means and n scales."""
         return 2 * self.event_size
 
     def __call__(self, parameters: TensorLike) -> Distribution:
@@ -195,17 +195,18 @@ class InverseAutoregressiveNormal(Posterior):
     """Posterior q(z | x), a Gaussian that is transformed by inverse autoregressive flows.
 
     The source is Kingma et al. 2016, arXiv:1606.04934. To sample z, the posterior samples a vector
-    of N(μ(x), diag σ²(x)), and applies `num_flows` flows to it. Each flow replaces each element z_i
-    by (z_i − m_i) exp(−s_i), and then reverses the order of the elements. A masked network with one
-    hidden layer computes the shift m_i and the log-scale s_i. They depend on z_1 … z_{i−1}, and on
-    a context vector h(x). Before training, m_i and s_i are 0.
+    from N(μ(x), diag σ²(x)), and applies `num_flows` flows to the vector. Each flow replaces each
+    element z_i by (z_i − m_i) exp(−s_i), and then reverses the order of the elements. A masked
+    network with one hidden layer computes the shift m_i and the log-scale s_i. They depend on z_1 …
+    z_{i−1}, and on a context vector h(x). Before training, m_i and s_i are 0.
 
     The encoder outputs three parts: the mean μ, numbers that a softplus converts to σ, and h(x).
 
     The KL divergence of this posterior from a prior has no closed form. It is estimated from
     samples. Sampling is quick, because it computes all latents in parallel. `log_prob` is quick for
-    the samples that the distribution has returned, because it stores their densities. For any other
-    z, `log_prob` takes `event_size` sequential steps per flow.
+    samples that the same distribution object has returned, because the object has cached the
+    inverse of the flows for these samples. For any other z, `log_prob` takes `event_size`
+    sequential steps per flow.
 
     Args:
         event_size: Number of latent dimensions.
@@ -246,10 +247,10 @@ class InverseAutoregressiveNormal(Posterior):
         return 2 * self.event_size + self.context_size
 
     def point(self, distribution: Distribution) -> tf.Tensor:
-        """Return the mean of the normal distribution, transformed by the flows.
+        """Return the latent vector that `VAE.reconstruct` decodes for each example.
 
-        A flow is an invertible function. The distribution is a normal distribution that the flows
-        transform.
+        This posterior transforms samples of a normal distribution by flows, which are invertible
+        functions. The method transforms the mean of the normal distribution by the same flows.
 
         Args:
             distribution: A distribution that this posterior made.
@@ -262,7 +263,8 @@ class InverseAutoregressiveNormal(Posterior):
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
         """Return a dictionary with the result of `point` under the key `latents`.
 
-        The mean and the standard deviation of this posterior have no closed form.
+        The dictionary does not contain the mean and the standard deviation of this posterior,
+        because they have no closed form.
         """
         return {"latents": self.point(distribution)}
 
@@ -286,10 +288,11 @@ class InverseAutoregressiveNormal(Posterior):
 
 
 class AutoregressiveNetwork(keras.layers.Layer):
-    """Layer that computes a shift m_i and a log-scale s_i for each latent z_i of a flow.
+    """Layer of a normalizing flow. It computes a shift m_i and a log-scale s_i of each latent z_i.
 
-    m_i and s_i depend only on the latents z_1 … z_{i−1} and on a context vector. Masks remove the
-    connections from all other latents (Germain et al. 2015, arXiv:1502.03509).
+    m_i and s_i depend only on the latents z_1 … z_{i−1} and on a context vector, which is a part of
+    the encoder's output. Masks remove the connections from all other latents (Germain et al. 2015,
+    arXiv:1502.03509).
     """
 
     def __init__(self, event_size: int, hidden_size: int, context_size: int, **kwargs: Any) -> None:
@@ -310,15 +313,18 @@ class AutoregressiveNetwork(keras.layers.Layer):
     def conditioned_on(
         self, context: tf.Tensor
     ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        """Return a function that maps latents to shifts and log-scales, for a fixed context.
+        """Return a function that computes the shift m_i and the log-scale s_i of each latent.
+
+        The function always uses the same context vectors. The computations that use only these
+        vectors are done once, not in each call of the function.
 
         Args:
             context: Context vectors, `[batch, context_size]`. They are a part of the encoder's
                 output.
 
         Returns:
-            A function from latents `[..., event_size]` to the tuple (shifts, log-scales). Several
-            calls of the function do not repeat the computations that use only `context`.
+            A function that maps latents `[..., event_size]` to two tensors of the same shape. The
+            first tensor contains the shifts, and the second tensor contains the log-scales.
         """
         from_context = self.context_layer(context)
 
@@ -332,7 +338,8 @@ class AutoregressiveNetwork(keras.layers.Layer):
 
         Args:
             z: Latents, `[..., event_size]`.
-            from_context: The output of `context_layer` for the context vectors.
+            from_context: The output of the dense layer `context_layer` for the context vectors. The
+                context vectors are a part of the encoder's output.
         """
         hidden = tf.tanh(self.hidden_layer(z) + from_context)
         shift, log_scale = tf.split(self.output_layer(hidden), 2, axis=-1)
@@ -340,10 +347,10 @@ class AutoregressiveNetwork(keras.layers.Layer):
 
 
 def autoregressive_masks(event_size: int, hidden_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the masks of a network with one hidden layer that is autoregressive.
+    """Return the masks that make a network with one hidden layer autoregressive.
 
-    The network outputs two numbers per latent z_i. They depend only on z_1 … z_{i−1} if the kernels
-    of the network are multiplied by the masks (Germain et al. 2015, arXiv:1502.03509).
+    The network outputs two numbers per latent z_i. If the kernels of its layers are multiplied by
+    the masks, the two numbers depend only on z_1 … z_{i−1} (Germain et al. 2015, arXiv:1502.03509).
 
     Args:
         event_size: Number of latents, n.
@@ -351,7 +358,7 @@ def autoregressive_masks(event_size: int, hidden_size: int) -> tuple[np.ndarray,
 
     Returns:
         The mask of the hidden layer, `[n, hidden_size]`, and the mask of the output layer,
-        `[hidden_size, 2n]`. The first n outputs are the first numbers of all latents.
+        `[hidden_size, 2n]`. Outputs i and n + i of the network are the two numbers of z_i.
     """
     degrees = np.arange(1, event_size + 1)
     hidden_degrees = np.arange(hidden_size) % max(event_size - 1, 1) + min(1, event_size - 1)

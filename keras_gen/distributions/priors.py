@@ -92,7 +92,8 @@ class Prior(SerializableLayer):
 
         Raises:
             ValueError: If the prior depends on labels, and the labels are missing or invalid. In a
-                TensorFlow graph, an assertion fails if there is another integer.
+                TensorFlow graph, an assertion fails if a label is less than 0, or greater than
+                `num_classes` − 1.
         """
         seeds = tf.cast(seeds, tf.int64)
         labels = tf.zeros_like(seeds)
@@ -226,8 +227,9 @@ class ConditionalNormal(Prior):
             condition: Labels `[batch]`, integers from 0 to `num_classes` − 1.
 
         Raises:
-            ValueError: If `condition` is None, has the wrong shape or dtype, or contains another
-                integer. In a TensorFlow graph, an assertion fails if there is another integer.
+            ValueError: If `condition` is None, or has the wrong shape or dtype. If a label is less
+                than 0, or greater than `num_classes` − 1. In a TensorFlow graph, an assertion fails
+                for such a label.
         """
         from tensorflow_probability import distributions as tfd
 
@@ -353,7 +355,8 @@ class VampPrior(Prior):
         """Return the mixture as a `tfd.Distribution` with event shape `[event_size]`.
 
         Raises:
-            ValueError: If the prior was not passed to a `VAE` yet, as in `VAE(..., prior=prior)`.
+            ValueError: If the prior does not belong to a VAE yet. To make a VAE with this prior,
+                call `VAE(..., prior=prior)`.
         """
         from tensorflow_probability import distributions as tfd
 

@@ -21,19 +21,20 @@ _Cache = tuple[tf.Tensor, tf.Tensor]  # keys and values, `[batch, event_size, he
 
 @keras.saving.register_keras_serializable("keras_gen")
 class TransformerPrior(Prior):
-    """Prior p(c) = Π_i p(c_i | c_1, …, c_{i−1}) over the codes of an example, a causal transformer.
+    """Causal transformer that models the prior p(c) = Π_i p(c_i | c_1, …, c_{i−1}) of codes.
 
     A code is an integer from 0 to `num_codes` − 1, the index of a vector in the codebook of a
     `VectorQuantizedAutoencoder`. The sequence c_1, c_2, … contains all codes of an example, row by
-    row. The method `fit_prior` of the autoencoder fits the prior after training. Before that, the
-    prior is uniform: each code has the probability 1 / `num_codes`.
+    row. The method `fit_prior` of the autoencoder fits the prior after the autoencoder is trained.
+    Before `fit_prior`, the prior is uniform: each code has the probability 1 / `num_codes`.
 
-    The transformer adds the embedding of the previous code to the embedding of the position. Then
-    follow `depth` blocks: layer normalization and causal self-attention, layer normalization and a
-    multilayer perceptron, each with a residual connection. The last layer computes the logits of
-    the next code (Vaswani et al. 2017, arXiv:1706.03762).
+    The transformer adds the embedding of the previous code to the embedding of the position. The
+    sum is the input of `depth` blocks. Each block has two parts: causal self-attention, and a
+    multilayer perceptron. Each part begins with layer normalization, and has a residual connection.
+    The last layer computes the logits of the next code (Vaswani et al. 2017, arXiv:1706.03762).
 
-    Only `fit` changes the weights. Training the autoencoder does not change them.
+    Only the method `fit` changes the weights of the prior. `fit_prior` calls this method. The
+    training of the autoencoder does not change the weights of the prior.
 
     Args:
         code_shape: Shape of the codes of one example, such as `(7, 7, 1)`. The last number is the
@@ -48,7 +49,7 @@ class TransformerPrior(Prior):
     Raises:
         ValueError: If an argument is invalid.
 
-    Example: two neighboring codes always differ, and the prior learns this.
+    Example: in the training data, two neighboring codes always differ. The prior learns this.
 
     >>> prior = TransformerPrior((2, 1), num_codes=2, width=8, depth=1, num_heads=2)
     >>> round(float(prior.log_prob([[[0], [1]]])[0]), 4)  # 2 log(1/2)
@@ -107,7 +108,7 @@ class TransformerPrior(Prior):
         """Return the logits of each code, given the previous codes of the sequence.
 
         Args:
-            codes: Sequences of codes, integers `[batch, event_size]`.
+            codes: Sequences of `event_size` codes, integers `[batch, event_size]`.
 
         Returns:
             Logits `[batch, event_size, num_codes]`.
@@ -138,9 +139,9 @@ class TransformerPrior(Prior):
         return tf.cond(self.fitted > 0, of_transformer, of_uniform)
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """Raise an error, because the codes have no `tfd.Distribution` with a mean.
+        """Raise a `ValueError`, because this prior over codes has no `tfd.Distribution`.
 
-        Use `log_prob` and `sample_rows`.
+        Use the methods `log_prob` and `sample_rows` instead.
         """
         raise ValueError(
             "Expected a prior over latent vectors. Received: TransformerPrior, a prior over "
@@ -174,9 +175,10 @@ class TransformerPrior(Prior):
         return tf.reshape(codes, (-1, *self.code_shape))
 
     def _sample_sequences(self, seeds: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
-        """Sample the codes of all sequences one position after the other.
+        """Sample the codes of all sequences, one position after the other.
 
-        A code is the smallest k with u < p(c_i ≤ k), where u is uniform in [0, 1).
+        For each position i, the method takes a uniform random number u from [0, 1). The code c_i is
+        the smallest k for which p(c_i ≤ k | c_1, …, c_{i−1}) is above u.
         """
 
         def uniform_of(seed: tf.Tensor) -> tf.Tensor:
@@ -217,7 +219,11 @@ class TransformerPrior(Prior):
         return codes
 
     def _offset(self, index: Any) -> Any:
-        """Return the number of embeddings before those of the codebook of position `index`."""
+        """Return the index of the first embedding of the codebook to which a position belongs.
+
+        The embedding table contains the embeddings of one codebook after the other. The position
+        `index` is the index of a code in the sequence of all codes of an example.
+        """
         return index % self.num_codebooks * self.num_codes
 
     def fit(
@@ -232,8 +238,8 @@ class TransformerPrior(Prior):
     ) -> keras.callbacks.History:
         """Fit the prior to codes: minimize the mean of −log p(c) with Adam.
 
-        The learning rate falls to 0 by cosine decay. A second call continues from the current
-        weights.
+        Here c contains all codes of one example. The learning rate falls to 0 by cosine decay. A
+        second call of `fit` continues from the current weights.
 
         Args:
             codes: Codes of n examples, integers `[n, *code_shape]`.
@@ -337,12 +343,12 @@ class _Block(layers.Layer):
 
         Args:
             x: Features of the position, `[batch, 1, width]`.
-            cache: Keys and values of all positions, `[batch, event_size, num_heads, size]`. Those
-                of later positions are ignored.
+            cache: Keys and values of all positions, `[batch, event_size, num_heads, size]`. The
+                keys and values of later positions are ignored.
             index: Index of the position.
 
         Returns:
-            The new features, and the cache that also contains this position.
+            The new features, and a new cache with the key and the value of this position.
         """
         normalized = self.first_normalization(x)
         keys, values = cache

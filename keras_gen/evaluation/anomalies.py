@@ -21,7 +21,7 @@ _COLOR = "#c44e52"
 
 
 def heat_maps(per_feature: np.ndarray) -> np.ndarray:
-    """Convert anomaly scores per pixel to images of colors.
+    """Convert anomaly scores per pixel to color images.
 
     The color of a pixel shows the sum of its scores over the channels. In each image, the colors go
     from black for the smallest sum, over purple and orange, to light yellow for the largest sum.
@@ -34,7 +34,7 @@ def heat_maps(per_feature: np.ndarray) -> np.ndarray:
     Returns:
         RGB images `[n, height, width, 3]` with values in [0, 1].
 
-    Example:
+    Example: the pixel with the largest score gets the color light yellow.
 
     >>> per_feature = np.zeros((1, 8, 8, 1))
     >>> per_feature[0, 2, 5] = 3.0
@@ -99,8 +99,8 @@ def save_anomalies(
 
     Returns:
         Whether a figure was written. There is no figure if the examples are neither images nor rows
-        of a table, if the scores are not sums over the elements, or if a model of images cannot
-        reconstruct them.
+        of a table, if the scores are not sums over the elements of an example, or if the examples
+        are images and the model has no method `reconstruct`.
     """
     if not model.columns and not (are_images(x) and hasattr(model, "reconstruct")):
         return False
@@ -148,7 +148,9 @@ def scores(
 def compiled_scores(model: Any) -> Any:
     """Return the method `model.score_and_features`, compiled by `tf.function`.
 
-    If the model is conditional, the compiled function has a second argument: int32 labels.
+    The method computes the anomaly score of each example, and how much each element of the example
+    adds to this score. If the model is conditional, the compiled function has a second argument:
+    int32 labels.
     """
     specs = [tf.TensorSpec((None, *model.data_shape), tf.float32)]
     if model.num_classes:

@@ -1,4 +1,4 @@
-"""Compute features of images with a network. Scores such as the Fréchet distance compare them."""
+"""Compute features of images with a network, for scores such as the Fréchet distance."""
 
 from __future__ import annotations
 

@@ -126,12 +126,13 @@ def kernel_distance(
 def _standard_error_of_mean(values: np.ndarray, size: int, count: int) -> float:
     """Return the standard error of the mean of estimates from random subsets of one data set.
 
-    Let V be the variance of an estimate, multiplied by the number of rows it uses. The squared
-    standard error is the sum of two variances:
+    The function assumes that an estimate from n independent rows has the variance V / n, with a
+    constant V. The squared standard error is the sum of two variances:
 
-    - The data set is itself a random sample. Its choice contributes the variance V / count.
-    - The subsets are random. Estimates from subsets of one data set have the variance
-      V (1/size − 1/count). The mean of k estimates has 1/k of this variance.
+    - The data set is a random sample of `count` rows. Therefore the first variance is V / count.
+    - The subsets are random samples of the data set. Estimates from subsets of the same data set
+      have the variance V (1/size − 1/count). The mean of k estimates has 1/k of this variance,
+      which is the second variance.
 
     The function computes V from the variance of `values`. The result is NaN if there is only one
     value, or if each subset is the whole data set.
@@ -149,9 +150,9 @@ def _standard_error_of_mean(values: np.ndarray, size: int, count: int) -> float:
 
 
 def _cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Return the kernel (x_i·y_j/d + 1)³ of all rows x_i and y_j with d features each.
+    """Return the cubic kernel (x_i·y_j/d + 1)³ for each row x_i of `x` and each row y_j of `y`.
 
-    The shape of the result is `[len(x), len(y)]`.
+    Here d is the number of features per row. The shape of the result is `[len(x), len(y)]`.
     """
     return (x @ y.T / x.shape[1] + 1) ** 3
 

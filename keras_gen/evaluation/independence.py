@@ -1,4 +1,4 @@
-"""Measure what a VAE loses because its posterior assumes that the latents are independent."""
+"""Measure how many nats of log p(x) a VAE loses because its posterior has independent latents."""
 
 from __future__ import annotations
 
@@ -99,19 +99,21 @@ class IndependenceAudit:
 
     @property
     def adequate(self) -> bool:
-        """Whether the VAE loses less than 0.1 nats because its posterior is diagonal.
+        """Whether a full-covariance posterior would increase the ELBO by less than 0.1 nats.
 
-        The value is True if the upper ends of the intervals `independence_gap` and `elbo_gain` are
-        both below 0.1.
+        The value is True if the upper ends of the confidence intervals `independence_gap` and
+        `elbo_gain` are both below 0.1.
         """
         return max(self.independence_gap.high, self.elbo_gain.high) < _NEGLIGIBLE
 
     def __str__(self) -> str:
         """Return a summary.
 
-        The first sentence says whether independent latents are adequate. The next sentences list
-        the gains of a full covariance, and the three gaps between log p(x) and the ELBO. The last
-        sentence states the strongest correlation of two latents.
+        The first sentence says whether independent latents are adequate. The next sentence states
+        how much the ELBO and log p(x) increase if the posterior has a full covariance matrix. The
+        difference between log p(x) and the ELBO has three causes: the encoder, the assumption of
+        independence, and the assumption of a normal distribution. The summary states how much each
+        cause contributes. The last sentence states the strongest correlation of two latents.
         """
         if self.adequate:
             verdict = (
@@ -164,9 +166,10 @@ def audit_independence(
     The second part uses the networks of `vae`, and does not train them. For each test image, the
     function first optimizes a diagonal posterior. From this posterior, two further optimizations
     start: one of a diagonal posterior, and one of a full-covariance posterior. Each of the three
-    optimizations has `refinement_steps` steps. Let D be log p(x) minus the evidence lower bound
-    (ELBO) of the encoder's posterior. The ELBOs of the two final posteriors split D into three gaps
-    (Cremer et al. 2018, arXiv:1801.03558). The docstring of `IndependenceAudit` defines the gaps.
+    optimizations has `refinement_steps` steps. The audit computes the evidence lower bound (ELBO)
+    of the encoder's posterior and of the two final posteriors. From these numbers, it computes
+    three gaps, whose sum is log p(x) minus the ELBO of the encoder's posterior (Cremer et al. 2018,
+    arXiv:1801.03558). The docstring of `IndependenceAudit` defines the gaps.
 
     Args:
         vae: A trained and compiled `VAE` with a `DiagonalNormal` posterior of at least two latents.
@@ -257,7 +260,7 @@ def _check_vae(vae: VAE) -> None:
 
 
 def _interval_of_gains(gains: list[np.ndarray]) -> Interval:
-    """Return the mean gain and the 95 % interval of this mean.
+    """Return the mean gain and the 95 % confidence interval of this mean.
 
     A gain is a difference between two VAEs, such as the difference of their log-likelihoods. With
     several seeds, the interval describes the variation between the seeds. With one seed, it
@@ -294,9 +297,10 @@ def _copy(vae: VAE, seed: int, full: bool) -> VAE:
 
 
 def _objective_after_schedules(objective: Any) -> Any:
-    """Copy an objective. In the copy, a schedule of the KL weight is replaced by its last value.
+    """Copy an objective, and replace a schedule of the KL weight by the schedule's last value.
 
-    Otherwise the schedule would start again in a copy of the VAE.
+    The training of a copy of the VAE uses this objective. If the copy kept the schedule, the KL
+    weight would start again at the schedule's first value.
     """
     objective = copy.copy(objective)
     weight = getattr(objective, "kl_weight", None)
@@ -306,12 +310,13 @@ def _objective_after_schedules(objective: Any) -> Any:
 
 
 def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Model:
-    """Return a copy of an encoder with additional outputs for a full covariance.
+    """Return a copy of an encoder that outputs the parameters of a full-covariance posterior.
 
-    A new dense layer computes the additional outputs. It has the same input as the last layer of
-    the encoder that has weights. Before training, the additional outputs are 0, which means that
-    the latents are not correlated. Therefore the posterior of the copy is at first the posterior of
-    `encoder`.
+    The copy has the outputs of `encoder`, and additional outputs for the covariances of the
+    latents. A new dense layer computes the additional outputs. In `encoder`, the last layer with
+    weights has the same input as the new layer. Before training, the additional outputs are 0,
+    which means that the latents are not correlated. Therefore the copy starts with the same
+    posterior as `encoder`.
 
     Args:
         encoder: Keras model that outputs the parameters of a `DiagonalNormal`.

@@ -77,9 +77,12 @@ def check_kl(
     the estimate disagree if the closed form, a density or a sampler has a bug. For each example,
     the check computes the estimate minus the closed form. The z-score is the mean of these
     differences, divided by the standard error of the mean. If there is no bug, the z-score is
-    approximately standard normal. A second z-score compares the gradients of the estimate and of
-    the closed form. For each example, the difference of the two gradients is projected onto the
-    gradient of the closed form. The second z-score is computed from these projections.
+    approximately standard normal.
+
+    A second z-score compares the gradient of the estimate with the gradient of the closed form.
+    Both are gradients with respect to the encoder's output. For each example, the check computes
+    the difference of the two gradients, and projects it onto the gradient of the closed form. The
+    second z-score is computed from these projections.
 
     Args:
         vae: A `VAE`. The KL between its posterior and its prior must have a closed form.
@@ -154,8 +157,8 @@ def has_closed_form_kl(vae: VAE, x: np.ndarray, condition: np.ndarray | None = N
 def z_score(differences: np.ndarray) -> float:
     """Divide the mean of `differences` by the standard error of this mean.
 
-    Before the division, 1e-5 nats are added to the standard error. Otherwise rounding errors could
-    cause a large z-score, if all differences are almost equal.
+    Before the division, the function adds 1e-5 nats to the standard error. Otherwise the z-score of
+    almost equal differences could be large because of rounding errors alone.
 
     Args:
         differences: Differences `[n]` in nats, at least two.

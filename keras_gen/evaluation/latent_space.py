@@ -117,7 +117,8 @@ def traverse(
         model: A keras_gen model.
         latents: Latents of examples, or samples of the prior, `[n, latents]`.
         dimensions: Indices of the latents to vary. Default: the ten latents with the largest
-            variance, among the latents that `decode` uses.
+            variance. For a hierarchical VAE, these are latents of the bottom layer, because
+            `decode` uses no other layer.
         num_steps: Number of values of the varied latent. Default: 11.
         condition: The label of all decoded data if the model is conditional, otherwise None.
 
@@ -204,15 +205,15 @@ def interpolate(
 
 
 def _along_great_circle(start: np.ndarray, end: np.ndarray, share: np.ndarray) -> np.ndarray:
-    """Interpolate between a start vector and an end vector along a great circle, for each pair.
+    """Interpolate between pairs of vectors by spherical linear interpolation (slerp).
 
     If the two vectors of a pair are parallel, interpolate along a straight line instead.
 
     Args:
-        start: Latents `[n, 1, latents]`.
-        end: Latents `[n, 1, latents]`.
-        share: Positions on the path, `[steps, 1]`. The start has position 0, and the end has
-            position 1.
+        start: First vector of each of the n pairs, `[n, 1, latents]`.
+        end: Second vector of each pair, `[n, 1, latents]`.
+        share: Positions at which each path is computed, `[steps, 1]`. Position 0 is the first
+            vector, and position 1 is the second vector.
 
     Returns:
         Latents `[n, steps, latents]`.

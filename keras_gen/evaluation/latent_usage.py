@@ -44,7 +44,7 @@ class LatentReport:
 
     @property
     def active(self) -> np.ndarray:
-        """For each latent, whether the VAE uses it, bool `[n]`.
+        """Bool array `[n]`, which is True for each latent that the VAE uses.
 
         A latent counts as used if its posterior mean has a variance above 0.01 over the examples.
         """
@@ -186,9 +186,10 @@ def mean_and_covariance(distribution: Distribution) -> Moments:
 
 
 def _marginal_kl(q: Moments, p: Moments) -> np.ndarray:
-    """Return the KL divergence of q(z_i) from p(z_i) for each latent z_i, in nats, `[batch, n]`.
+    """Return the KL divergence KL(q(z_i) ‖ p(z_i)) of each latent z_i, in nats, `[batch, n]`.
 
-    The divergence is that of normal distributions with the moments `q` and `p`.
+    The function treats q(z_i) and p(z_i) as normal distributions. Their means and variances are
+    taken from the arguments `q` and `p`.
     """
     variance = np.diagonal(q.covariance, axis1=-2, axis2=-1)
     prior_variance = np.diagonal(p.covariance, axis1=-2, axis2=-1)

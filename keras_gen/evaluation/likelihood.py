@@ -28,7 +28,7 @@ _SAMPLE_COUNTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 
 
 @dataclasses.dataclass(frozen=True)
 class LogLikelihood:
-    """Estimates of log p(x) in nats, higher is better. `print` shows a summary.
+    """Estimates of log p(x) in nats. Higher values are better. `print` shows a summary.
 
     K is the number of samples of q(z | x) per example. The effective sample size (ESS) of an
     example is the number of samples of p(z | x) that would give the same accuracy as the K samples.
@@ -71,7 +71,7 @@ class LogLikelihood:
 
     @property
     def standard_error_of_data(self) -> float:
-        """Standard error of `mean` in nats that arises because the examples are a random sample."""
+        """Standard error of `mean` in nats, due to the random choice of the examples."""
         if len(self.values) == 1:
             return math.nan
         return float(np.std(self.values, ddof=1) / math.sqrt(len(self.values)))
@@ -92,8 +92,9 @@ class LogLikelihood:
     def interval(self) -> tuple[float, float]:
         """95 % confidence interval `(low, high)` for the exact mean of log p(x), in nats.
 
-        The mean is over the evaluated examples. The property `mean` estimates it, and is too low by
-        about the property `bias`. Therefore `bias` is added to the upper end of the interval.
+        The exact mean is the mean of the true values of log p(x) over the evaluated examples. The
+        property `mean` is an estimate that is expected to be lower than the exact mean, by about
+        `bias` nats. Therefore `bias` is added to the upper end of the interval.
         """
         bias, error = self._bias_and_error
         low = self.mean - 1.96 * self.standard_error
@@ -102,7 +103,10 @@ class LogLikelihood:
 
     @property
     def _bias_and_error(self) -> tuple[float, float]:
-        """The property `bias`, and the standard error of this bias over the examples, in nats."""
+        """The value of `bias` and its standard error, in nats.
+
+        The standard error is computed from the variation between the examples.
+        """
         last_gains = self.values - self.halved[:, 0]
         first_gains = self.halved[:, 0] - self.halved[:, 1]
         last_gain = np.mean(last_gains)
@@ -189,7 +193,7 @@ def log_likelihood(
             have values outside the likelihood's support. If `num_samples` is not a positive
             integer.
 
-    Example:
+    Example: `curve` contains the mean estimate for increasing numbers of samples.
 
     >>> from keras_gen import VAE, distributions, networks
     >>> posterior = distributions.DiagonalNormal(2)
@@ -265,11 +269,11 @@ def _log_weights(
     seed: tf.Tensor,
     start: tf.Tensor,
 ) -> tf.Tensor:
-    """Compute the log-weights log(p(x | z) p(z) / q(z | x)), `[batch, num_samples]`.
+    """Compute the log-weights of importance sampling, `[batch, num_samples]`.
 
-    The examples are processed one at a time. The example with index i in the batch has the position
-    `start + i` in the data. The random samples of this example depend only on the seed and on this
-    position.
+    The log-weight of a sample z is log(p(x | z) p(z) / q(z | x)). The examples are processed one at
+    a time. The example with index i in the batch has the position `start + i` in the data. The
+    random samples of this example depend only on the seed and on this position.
     """
 
     def of_one(index: tf.Tensor) -> tf.Tensor:
@@ -321,11 +325,13 @@ def _estimates(log_weights: tf.Tensor, counts: Sequence[int]) -> _Estimates:
 
 
 def _mean_log_of_parts(weights: np.ndarray, parts: int) -> np.ndarray:
-    """Split the weights into parts of equal size, and average log(mean of a part) over the parts.
+    """Estimate log p(x) from each of several parts of the samples, and average the estimates.
+
+    The estimate from a part is the logarithm of the mean weight of the samples in the part.
 
     Args:
-        weights: Positive weights, `[batch, samples]`.
-        parts: Number of parts.
+        weights: Positive importance weights of the samples, `[batch, samples]`.
+        parts: Number of parts. All parts have the same number of samples.
 
     Returns:
         One value per example, `[batch]`. The values are NaN if there are fewer samples than parts.

@@ -16,7 +16,10 @@ _ROWS_PER_CHUNK = 1000
 
 
 class PrecisionRecall(NamedTuple):
-    """Precision and recall of generated examples, each from 0 to 1. Higher is better."""
+    """Precision and recall of generated examples, each from 0 to 1. Higher is better.
+
+    The docstring of `precision_recall` defines both scores.
+    """
 
     precision: float
     """Fraction of the generated examples that lie in the neighbourhood of at least one real
@@ -31,9 +34,10 @@ class DensityCoverage(NamedTuple):
     """The density and the coverage of generated examples. For both scores, higher is better.
 
     Each real example has a neighbourhood, which the docstring of `density_coverage` defines. The
-    density counts in how many neighbourhoods a generated example lies, on average. The coverage is
-    the fraction of the neighbourhoods that contain a generated example. A few outliers among the
-    real examples change these scores only a little.
+    density is the mean number of neighbourhoods in which a generated example lies, divided by `k`,
+    the argument of `density_coverage`. The coverage is the fraction of the neighbourhoods that
+    contain a generated example. A few outliers among the real examples change these scores only a
+    little.
     """
 
     density: float

@@ -287,8 +287,8 @@ class QualityLogs(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Add the scores of the samples to the logs of the epoch.
 
-        New scores are computed only once per `every` epochs. In all other epochs, the logs get the
-        last scores again.
+        The callback computes new scores only once in `every` epochs, where `every` is an argument
+        of its constructor. In all other epochs, it adds the last scores again.
         """
         if self.last is None or epoch % self.every == 0:
             scores = self._reference.compare(self.model, self.seed)

@@ -53,7 +53,10 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """The scores of a model, with comments. `print` shows a table of scores and the comments."""
+    """The scores of a model, and sentences that comment on the model and its scores.
+
+    `print` shows a table of the scores, followed by the comments.
+    """
 
     scores: list[Score]
     """The scores."""
@@ -81,9 +84,9 @@ class Evaluation:
         return "\n".join([*(line.rstrip() for line in lines), "", *self.comments])
 
     def save(self, path: PathLike) -> None:
-        """Write the evaluation to a JSON file with the keys `scores` and `words`.
+        """Write the scores and the comments of the evaluation to a JSON file.
 
-        `words` contains the comments.
+        The file has two keys: `scores` contains the scores, and `words` contains the comments.
 
         Args:
             path: Path of the file. If writing fails, an existing file stays unchanged.
@@ -131,9 +134,9 @@ def summarize(
         test: Test examples `[n, *data_shape]`, at least ten, or a `tf.data.Dataset` of batches of
             such examples.
         labels: Labels `[n]` if the model is conditional, otherwise None.
-        train: Further real images, as many as the argument `real` contains. The score "FID of real
-            images" is the Fréchet distance between `train` and `real`. If `train` is None, this
-            score is the distance between two halves of `real`.
+        train: Other real images, for instance training images. Pass as many images as `real`
+            contains. The score "FID of real images" is the Fréchet distance between `train` and
+            `real`. If `train` is None, this score is the distance between two halves of `real`.
         num_samples: Number of latent samples per example for the estimate of log p(x). Default:
             500.
         extractor: The network that computes features for `sample_quality`. For grey images of 28×28
@@ -324,7 +327,10 @@ def save_latent_figures(
 def _prior_samples(
     model: GenerativeModel, num_samples: int, seed: int, condition: np.ndarray | None
 ) -> np.ndarray:
-    """Return samples of the prior, `[num_samples, n]`. Each sample has its own seed."""
+    """Sample latents `[num_samples, n]` from the prior, or from the fitted density of a model.
+
+    Each sample has its own seed.
+    """
     prior = model.latent_distribution
     if prior is None:
         raise ValueError(

@@ -32,7 +32,8 @@ def associations(columns: Iterable[Column], rows: np.ndarray) -> np.ndarray:
     - For two columns of categories, the association is Cramér's V, in [0, 1], without bias
       correction.
     - For a column of numbers and a column of categories, the association is the correlation ratio
-      η, in [0, 1]. The means of the categories explain a share η² of the variance of the numbers.
+      η, in [0, 1]. If each number is predicted by the mean number of its category, the predictions
+      explain the share η² of the variance of the numbers.
 
     For each pair of columns, the function uses only the rows in which both entries are observed.
 
@@ -82,8 +83,8 @@ def _association(first: Column, second: Column, x: np.ndarray, y: np.ndarray) ->
 def _correlation_ratio(numbers: np.ndarray, codes: np.ndarray) -> float:
     """Return the correlation ratio η, which measures how strongly numbers depend on categories.
 
-    If each number is replaced by the mean of its category, the variance of the numbers is
-    multiplied by η².
+    Replace each number by the mean of its category. η² is the variance of these means, divided by
+    the variance of the original numbers. Therefore η is 0 if all categories have the same mean.
 
     Args:
         numbers: Numbers `[n]`.
@@ -134,7 +135,8 @@ def near_copies(
         held_out: Real rows on which the model was not trained, `[k, modeled columns]`.
 
     Returns:
-        A `NearCopies`: shares of equal rows, and distances to the closest training row.
+        A `NearCopies`. It contains shares of rows that equal a training row, and distances to the
+        closest training row.
 
     Example:
 
@@ -177,9 +179,10 @@ def _rounded(columns: Sequence[Column], rows: np.ndarray) -> np.ndarray:
 def _features(columns: Sequence[Column], rows: np.ndarray) -> np.ndarray:
     """Convert rows of a table to vectors for nearest neighbors and classifiers.
 
-    Numbers are standardized. For a positive column, their logarithms are standardized. A missing
-    number becomes 0, the standardized mean. A category becomes a one-hot vector, divided by √2, so
-    that two different categories have the distance 1. A missing category becomes a vector of zeros.
+    Numbers are standardized. In a positive column, the logarithms of the numbers are standardized.
+    A missing number becomes 0, which is the standardized mean. A category becomes a one-hot vector,
+    divided by √2, so that two different categories have the distance 1. A missing category becomes
+    a vector of zeros.
     """
     parts = []
     for index, column in enumerate(columns):
@@ -237,7 +240,7 @@ def classifier_accuracy(
 
 
 def hide_entries(rows: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Choose random entries of a table that are hidden from a model, to test its imputation.
+    """Choose random entries of a table to hide from a model, as a test of its imputation.
 
     The test later compares the hidden entries with the entries that the model imputes. Only
     observed entries are chosen. In each row, at least one observed entry is not chosen.
@@ -385,9 +388,11 @@ def table_scores(
 def _accuracy_or_nan(
     columns: Sequence[Column], label: int, rows: np.ndarray, test: np.ndarray, seed: int
 ) -> float:
-    """Return the accuracy on `test` of a classifier that is trained on `rows`.
+    """Train a classifier on `rows`, and return its accuracy on the rows `test`.
 
-    If all labels in `rows`, or all labels in `test`, are missing, return NaN.
+    The function `classifier_accuracy` computes this accuracy. The classifier predicts the column
+    with the index `label`. If all entries of this column are missing in `rows` or in `test`, the
+    result is NaN.
     """
     if any(np.isnan(part[:, label]).all() for part in (rows, test)):
         return math.nan
@@ -436,12 +441,15 @@ def imputation_scores(
 
 
 def _error_table(modeled: Sequence[Column], errors: np.ndarray, simple: np.ndarray) -> str:
-    """Return a text with one line per column: the error of the VAE, and that of the baseline.
+    """Return a text with the errors of imputed entries, one line per column.
+
+    A line contains the error of the VAE, and in parentheses the error of the baseline. The baseline
+    is the function `simple_imputation`.
 
     Args:
-        modeled: The modeled columns.
-        errors: Error of each column for the VAE, or NaN to omit the column.
-        simple: Error of each column for `simple_imputation`.
+        modeled: The columns that the VAE models.
+        errors: Error of the VAE in each column. If the error is NaN, the column is omitted.
+        simple: Error of the baseline in each column.
     """
     width = max(len(column.name) for column in modeled)
     lines = ["Errors of imputed entries, and in parentheses of the mean or the mode:"]

@@ -19,12 +19,13 @@ _PEN_WIDTH = 0.09  # fraction of the image height, similar to the strokes in MNI
 
 
 class Exploration:
-    """A trained image model. Its latents are given in standard deviations from their means.
+    """The computations of `keras-gen explore` with a trained model of images.
 
-    The number 0 stands for the mean of a latent, and the number 1 for one standard deviation above
-    the mean. Means and standard deviations are computed from the prior. If the prior depends on
-    labels, each label has its own means and standard deviations. For an autoencoder without a
-    prior, means and standard deviations are computed from the latents of the test images.
+    Latents are given in standardized units. The number 0 stands for the mean of a latent, and the
+    number 1 for one standard deviation above the mean. Means and standard deviations are computed
+    from the prior. If the prior depends on labels, each label has its own means and standard
+    deviations. For an autoencoder without a prior, means and standard deviations are computed from
+    the latents of the test images.
 
     `decode`, `sample_latents`, `reconstruct` and `anomaly_score` call the functions that the model
     exports in a SavedModel. The inputs of these four methods are batches. If the model depends on
@@ -163,11 +164,11 @@ class Exploration:
         return np.broadcast_to(mean, shape), np.broadcast_to(deviation, shape)
 
     def _effects(self, num_samples: int = 4) -> np.ndarray:
-        """Return the effect of each latent on the image, `[size]`.
+        """Return the effect of each latent on the image, `[number of latents]`.
 
-        The effect of a latent is the mean squared difference between two decoded images. The latent
-        is −1 for the first image and 1 for the second image. The mean is taken over all pixels, and
-        over several random values of the other latents.
+        The effect of a latent is the mean squared difference between two decoded images. In
+        standardized units, the latent is −1 for the first image and 1 for the second image. The
+        mean is taken over all pixels, and over several random values of the other latents.
         """
         others = np.random.default_rng(0).normal(size=(num_samples, self.size))
         units = np.tile(others, (self.size, 2, 1, 1))
@@ -183,10 +184,11 @@ class Exploration:
 
 
 def _rows(labels: np.ndarray | None) -> np.ndarray:
-    """Return which rows of the arrays `means` and `deviations` belong to the labels.
+    """Return the row of `Exploration.means` and `Exploration.deviations` for each label.
 
-    The arrays have one row per class, so that the row of label k has the index k. Without labels,
-    the arrays have one row, and the result is `[0]`.
+    The two arrays contain the means and the standard deviations of the latents. If the model
+    depends on labels, row k of the arrays belongs to label k. Therefore the function returns the
+    labels themselves. Without labels, each array has a single row, and the result is `[0]`.
     """
     return np.array([0]) if labels is None else labels
 

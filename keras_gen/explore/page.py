@@ -1,4 +1,8 @@
-"""The web page of `keras-gen explore`: sliders for latents, and a canvas for images to score."""
+"""The web page of `keras-gen explore`.
+
+The page has sliders that change the latents of a generated image. It also has a canvas on which the
+user draws an image, and it shows the anomaly score of the drawing.
+"""
 
 from __future__ import annotations
 
@@ -98,7 +102,9 @@ def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
 
 
 class Page:
-    """The web page of `keras-gen explore`. Each browser window has its own latents and drawing.
+    """The web page of `keras-gen explore`, with sliders for latents and a canvas to draw an image.
+
+    Each browser window has its own values of the latents, and its own image on the canvas.
 
     Args:
         exploration: Computations with the model and its test images.
@@ -318,7 +324,7 @@ def _histogram(scores: np.ndarray, score: float) -> str:
 
 
 def _png(images: np.ndarray) -> str:
-    """Return one image `[1, height, width, channels]` as a URL that contains a PNG file."""
+    """Convert one image `[1, height, width, channels]` to PNG, and return it as a data URL."""
     file = io.BytesIO()
     Image.fromarray(grid(images, 1).squeeze()).save(file, "png")
     return f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"

@@ -120,7 +120,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def around(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Let `fit`, which runs in the `with` block, continue from the newest checkpoint.
+        """Make the call of `fit` inside the `with` block continue from the newest checkpoint.
 
         Within the block, SIGTERM and SIGINT stop the training, as the docstring of the class says.
 
@@ -129,7 +129,8 @@ class Checkpoints(keras.callbacks.Callback):
             arguments: The arguments of `fit` by name.
 
         Yields:
-            The arguments for `keras.Model.fit`, changed to continue from the checkpoint.
+            The arguments for `keras.Model.fit`. They are changed so that the training continues
+            from the checkpoint.
         """
         self.variables = _unique([*model.variables, *model.optimizer.variables])
         self.settings = _settings(model)
@@ -243,8 +244,8 @@ class Checkpoints(keras.callbacks.Callback):
     def _newest(self, strategy: tf.distribute.Strategy) -> pathlib.Path | None:
         """Return the newest undamaged checkpoint, or None if there is none.
 
-        In multi-worker training, the checkpoint must be undamaged on all workers. Newer checkpoints
-        are removed.
+        In multi-worker training, the method returns the newest checkpoint that is undamaged on all
+        workers. The method removes the newer checkpoints, because not all workers can load them.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(
@@ -303,7 +304,10 @@ class Checkpoints(keras.callbacks.Callback):
         return state, _read_values(folder / "state", len(state["shapes"]))
 
     def _check(self, state: dict[str, Any]) -> None:
-        """Raise a `ValueError` if the settings or variables of the model and a checkpoint differ.
+        """Raise a `ValueError` if a checkpoint does not match the current training.
+
+        The settings of the two trainings must be equal. Their variables must have the same number,
+        shapes and dtypes.
 
         Args:
             state: The content of the file `state.json` of the checkpoint.
@@ -459,16 +463,16 @@ class Checkpoints(keras.callbacks.Callback):
 
 
 def _write_values(prefix: pathlib.Path, values: Sequence[tf.Tensor]) -> None:
-    """Write tensors as a TensorFlow checkpoint, in which the name of each tensor is its position.
+    """Write tensors as a TensorFlow checkpoint, which identifies each tensor by its index.
 
-    Names of variables are not used, because two processes may give a variable different names. The
-    order of variables is the same in all processes.
+    The checkpoint does not contain the names of variables, because two processes may give a
+    variable different names. The order of the variables is the same in all processes.
     """
     tf.train.Checkpoint(values=[tf.Variable(value) for value in values]).write(str(prefix))
 
 
 def _read_values(prefix: pathlib.Path, count: int) -> list[Any]:
-    """Read all `count` tensors of a checkpoint file, also of a file from version 0.1.0."""
+    """Read all `count` tensors of a checkpoint file. The file can be from version 0.1.0."""
     reader = tf.train.load_checkpoint(str(prefix))
     first = "values/0/.ATTRIBUTES/VARIABLE_VALUE"
     name = first if reader.has_tensor(first) else "0"
@@ -481,9 +485,9 @@ def _format(value: Any) -> str:
 
 
 def _number(folder: pathlib.Path) -> int:
-    """Join the epoch and the step in the name of a checkpoint to one integer.
+    """Compute one integer from the epoch and the step in the name of a checkpoint folder.
 
-    A newer checkpoint has a larger number.
+    A newer checkpoint has a larger integer.
     """
     return int("".join(filter(str.isdigit, folder.name)))
 

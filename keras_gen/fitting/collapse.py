@@ -106,10 +106,11 @@ class CollapseWarning(keras.callbacks.Callback):
         self.examples = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Tell the GAN to count near-duplicates in the second to last step of the epoch.
+        """Choose the second to last step of the epoch as the step that counts near-duplicates.
 
-        With `steps_per_execution` above 1, the callback tells the GAN before the execution that
-        contains this step.
+        Near-duplicates are generated examples that are almost equal. The method stores the number
+        of the chosen step in the attribute `near_duplicate_step` of the GAN. Keras calls the method
+        before each step. If `steps_per_execution` is above 1, Keras runs several steps per call.
         """
         if self.chosen_step is None:
             return

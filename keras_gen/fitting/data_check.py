@@ -82,7 +82,7 @@ class DataCheck:
 
         If the data are arrays, their shapes, dtypes and values are checked. If the data are a
         `tf.data.Dataset`, only the shapes and dtypes are checked. Data of other types, such as
-        generators, are not checked here. During training, `in_step` checks every batch.
+        generators, are not checked here. During training, the method `in_step` checks every batch.
 
         Args:
             x: The data, of any type that `fit` accepts.
@@ -156,9 +156,9 @@ class DataCheck:
         return x, labels
 
     def in_pipeline(self, dataset: tf.data.Dataset) -> tf.data.Dataset:
-        """Return a data set that checks the shape, dtype and values of each batch when it is read.
+        """Return a data set that checks the shape, dtype and values of each batch of `dataset`.
 
-        Use it for a training step that XLA compiles, because such a step cannot check values.
+        Use this method if XLA compiles the training step, because such a step cannot check values.
 
         Args:
             dataset: Batches `x`, `(x, y)` or `(x, y, sample_weight)`.
@@ -211,7 +211,7 @@ class DataCheck:
     # === Arguments of other methods than `fit` ===
 
     def inputs(self, x: Any, name: str = "x") -> tf.Tensor:
-        """Check the data that a method of the model receives, such as `score`.
+        """Check the data that a method of the model, such as `score`, receives.
 
         Args:
             x: Data `[batch, *shape]`, a tensor or anything that TensorFlow converts to a tensor.
@@ -223,7 +223,7 @@ class DataCheck:
 
         Raises:
             ValueError: If `x` has the wrong shape or dtype, or a value that is NaN or out of range.
-                In a graph, an invalid value fails an assertion with the same message.
+                In a graph, an assertion with the same message fails if a value is invalid.
         """
         x = as_tensor(name, x)
         self.check_form(name, x)
@@ -236,7 +236,8 @@ class DataCheck:
         Args:
             condition: Labels `[batch]`, integers from 0 to `num_classes` − 1.
             name: Name of the labels in error messages.
-            len_of: Data with one example per label. If None, the number of labels is not checked.
+            len_of: The examples to which the labels belong. There must be one label per example. If
+                None, the number of labels is not checked.
 
         Returns:
             The labels. In a graph, an operation that uses the result runs only after the labels are
@@ -268,9 +269,10 @@ class DataCheck:
 
     @property
     def example(self) -> np.ndarray:
-        """A valid example, as one number for all elements or as one number per element.
+        """A valid example, each element of which is 0 or the valid number nearest to 0.
 
-        Each number is 0, or the valid number nearest to 0.
+        The result is an array of shape `shape`. If `low` and `high` are numbers, the result is a
+        single number, which is valid for all elements.
         """
         low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
         return np.clip(np.zeros(low.shape, np.float32), low, high)
@@ -308,6 +310,8 @@ class DataCheck:
 
     def check_form(self, name: str, values: Any) -> None:
         """Check that `values` is one array of floats of shape `[batch, *shape]`.
+
+        The attribute `shape` is the shape of one example.
 
         Args:
             name: Name of the argument for error messages, such as `x` or `y`.
@@ -383,7 +387,11 @@ class DataCheck:
 
     @property
     def _same_for_all_elements(self) -> bool:
-        """Whether each element must only lie between two limits, the same for all elements."""
+        """Whether all elements have the same range, and every number in this range is valid.
+
+        False if elements can be missing, if some elements must be whole numbers, or if different
+        elements have different ranges.
+        """
         return not self.missing and self.whole is None and np.ndim(self.low) == 0
 
     def for_noisy_inputs(self) -> DataCheck:

@@ -45,8 +45,8 @@ def _with_lazy_iterators(dataset: tf.data.Dataset) -> tf.data.Dataset:
     """Return a copy of a data set whose order does not depend on iterators that are never read.
 
     A shuffled data set has a sequence of shuffle seeds. Each new iterator takes the next seed, even
-    if nobody reads the iterator. Keras makes such iterators. An iterator of the returned data set
-    takes a seed only when its first element is read.
+    if nobody reads the iterator. Keras makes some iterators that it never reads. An iterator of the
+    returned data set takes a seed only when its first element is read.
     """
     lazy = tf.data.Dataset.range(1).flat_map(lambda _: dataset)
     lazy = lazy.with_options(dataset.options())  # `flat_map` drops the options

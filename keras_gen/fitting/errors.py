@@ -42,7 +42,7 @@ class NonFiniteError(ArithmeticError):
 def assert_finite(
     finite: tf.Tensor, step: tf.Tensor, values: dict[str, tf.Tensor]
 ) -> tf.Operation | None:
-    """Let a training step fail if a loss or a gradient is not finite.
+    """Make a training step fail if a loss or a gradient is not finite.
 
     In a TensorFlow graph, this function makes an operation that fails if `finite` is false. The
     context manager `step_errors` converts this failure to a `NonFiniteError`.
@@ -66,8 +66,8 @@ def step_errors() -> Iterator[None]:
     """Convert TensorFlow errors in a `with` block to errors with readable messages.
 
     Raises:
-        NonFiniteError: If `assert_finite` failed in a TensorFlow graph.
-        ValueError: If a check of data failed in a TensorFlow graph.
+        NonFiniteError: If a TensorFlow graph computed a loss or a gradient that is not finite.
+        ValueError: If a check inside a TensorFlow graph found invalid data.
     """
     try:
         yield

@@ -60,10 +60,11 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
         To set only one learning rate, use `optimizers[0].learning_rate` for the generator, or
         `optimizers[1].learning_rate` for the discriminator. The Keras callbacks
         `LearningRateScheduler` and `ReduceLROnPlateau` change the two learning rates separately.
-        They compute the new learning rate of each optimizer from the old one of this optimizer.
+        They compute the new learning rate of the generator from the old learning rate of the
+        generator, and likewise for the discriminator.
 
         If the learning rate of the generator is a schedule, the property is a tensor with the
-        present value of the schedule.
+        current value of the schedule.
         """
         rate = self.optimizers[0].learning_rate
         return SharedLearningRate(self) if isinstance(rate, keras.Variable) else rate
@@ -77,7 +78,9 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
             optimizer.learning_rate = learning_rate
 
     def check_numbers(self) -> None:
-        """Check that both learning rates are numbers and not schedules.
+        """Check that the learning rates of both optimizers are numbers, not schedules.
+
+        One optimizer updates the generator, and the other optimizer updates the discriminator.
 
         Raises:
             ValueError: If a learning rate is a schedule.
@@ -115,9 +118,10 @@ class ScaledGANOptimizer(keras.optimizers.LossScaleOptimizer):
 class SharedLearningRate(np.lib.mixins.NDArrayOperatorsMixin):
     """The learning rate of a `GANOptimizer`, which contains two optimizers.
 
-    This object replaces the Keras variable that code expects as `optimizer.learning_rate`. Its
-    value is the learning rate of the generator. Its methods `assign`, `assign_add` and `assign_sub`
-    change the learning rates of both optimizers.
+    For other optimizers, `optimizer.learning_rate` is a Keras variable. For a `GANOptimizer`, it is
+    this object, so that callbacks can use it like the variable. The value of the object is the
+    learning rate of the generator. Its methods `assign`, `assign_add` and `assign_sub` change the
+    learning rates of both optimizers.
 
     Args:
         optimizer: The `GANOptimizer`.
@@ -150,9 +154,10 @@ class SharedLearningRate(np.lib.mixins.NDArrayOperatorsMixin):
         return self.assign_add(-value)
 
     def __getattr__(self, name: str) -> Any:
-        """Return the attribute `name` of the generator's learning rate, such as `dtype`.
+        """Return an attribute of the generator's learning rate, such as `dtype`.
 
-        Python calls this method for each attribute that this class does not define.
+        This object replaces a Keras variable, but does not define all attributes of a variable.
+        Python calls this method for each attribute that the object does not define.
         """
         if name.startswith("_"):
             raise AttributeError(name)
@@ -169,7 +174,7 @@ class SharedLearningRate(np.lib.mixins.NDArrayOperatorsMixin):
     def __array_ufunc__(self, function: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """Apply a NumPy function to the learning rate of the generator.
 
-        For instance, Python calls this method for `learning_rate * 0.5`.
+        For instance, NumPy calls this method to compute `optimizer.learning_rate * 0.5`.
         """
         inputs = tuple(np.asarray(each) if each is self else each for each in inputs)
         return getattr(function, method)(*inputs, **kwargs)
@@ -197,7 +202,7 @@ def _check_number(argument: str, value: Any, at_least: float = -math.inf, kind: 
         argument: Name of the value in the error message.
         value: A number, an array, a tensor or a variable.
         at_least: Smallest allowed number. Default: any number is allowed.
-        kind: End of the first sentence of the error message, after "a finite number".
+        kind: Text that the error message has after "a finite number", such as " of at least 0".
     """
     if tf.is_tensor(value) and not hasattr(value, "numpy"):
         return

@@ -1,4 +1,4 @@
-"""Check the Keras loss that an autoencoder receives. It compares data with the decoder's output."""
+"""Check the Keras loss with which an autoencoder compares the data with the decoder's output."""
 
 from __future__ import annotations
 
@@ -69,13 +69,16 @@ def check_loss_shape(loss: Any, data_shape: Sequence[int]) -> None:
 def _values_for_test(
     loss: Any, data_shape: Sequence[int], batch_size: int, number: int | None = None
 ) -> tf.Tensor:
-    """Compute a Keras loss for a batch of random examples, and return its values.
+    """Compute a Keras loss for random examples, so that `check_loss_shape` can test the loss.
 
     Args:
         loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss.
         data_shape: Shape of one example.
         batch_size: Number of random examples.
-        number: If given, the loss receives only the first `number` examples of the batch.
+        number: If given, the loss receives only the first `number` of these examples.
+
+    Returns:
+        The values of the loss.
 
     Raises:
         ValueError: If the loss cannot be computed.
@@ -95,9 +98,9 @@ def _values_for_test(
 
 
 def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
-    """Check that a decoder outputs what a cross-entropy expects: either probabilities or logits.
+    """Check that a decoder outputs logits or probabilities, as its cross-entropy loss expects.
 
-    If the loss expects logits, the function warns that the model then generates logits, not data.
+    If the loss expects logits, the function warns that the model generates logits, not data.
 
     Args:
         loss: A `keras.losses.Loss`, a loss function, or the name of a Keras loss. If it is not a

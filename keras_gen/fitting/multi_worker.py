@@ -33,16 +33,16 @@ def worker_index(strategy: tf.distribute.Strategy) -> int:
 def common_numbers(
     strategy: tf.distribute.Strategy, numbers: Iterable[int], at_most: int
 ) -> list[int]:
-    """Return the numbers that the lists of all workers contain.
+    """Return the numbers that are in the list of every worker.
 
-    The workers exchange their lists. Therefore every worker must call this function at the same
-    point of the program.
+    For example, each worker has a list of the numbers of its undamaged checkpoints. The workers
+    exchange their lists. Therefore every worker must call this function at the same point of the
+    program.
 
     Args:
         strategy: The `tf.distribute` strategy of the workers.
         numbers: The list of this worker, without negative numbers and repetitions.
-        at_most: Largest number of list elements that any worker can have. All workers must pass the
-            same `at_most`.
+        at_most: Largest possible length of a worker's list. All workers must pass the same number.
     """
     padded = tf.constant([*numbers, *[-1] * at_most][:at_most], tf.int64)
     local = strategy.experimental_distribute_values_from_function(lambda context: padded)

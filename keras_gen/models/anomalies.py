@@ -52,7 +52,10 @@ class AnomalyDetector(GenerativeModel):
         raise NotImplementedError(f"{type(self).__name__} must implement `score`.")
 
     def score_per_feature(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
-        """Compute how much each element of an example adds to its score, `[batch, *data_shape]`."""
+        """Compute how much each element of `x` adds to the anomaly score of its example.
+
+        The result has the shape `[batch, *data_shape]`.
+        """
         raise NotImplementedError(f"{type(self).__name__} must implement `score_per_feature`.")
 
     def calibrate(
@@ -82,10 +85,11 @@ class AnomalyDetector(GenerativeModel):
           ⌈(n + 1)(1 − `false_alarm_rate`)⌉-th smallest of the n scores. Such a threshold is called
           conformal (Laxhammar and Falkman 2010; Bates et al. 2023, arXiv:2104.08279).
         * `anomalies`: Labels say which examples of `x` are anomalies. The threshold maximizes the
-          F1 score on `x`. If you pass both costs, the threshold minimizes the total cost on `x`
-          instead. The fraction of anomalies in `x` should be the same as in new data. If several
-          thresholds are equally good, the highest is used. The threshold is halfway between two
-          scores of `x`, or slightly below the lowest score, or equal to the highest score.
+          F1 score on `x`. If you also pass `false_alarm_cost` and `miss_cost`, the threshold
+          minimizes the total cost on `x` instead. The fraction of anomalies in `x` should be the
+          same as in new data. If several thresholds are equally good, the highest is used. The
+          threshold is halfway between two scores of `x`, or slightly below the lowest score, or
+          equal to the highest score.
 
         If you choose none of the three, `quantile` is 0.99. A score that is NaN counts as infinite.
         The `.keras` file contains the threshold. If the model has a threshold when it is exported,
@@ -215,7 +219,7 @@ class AnomalyDetector(GenerativeModel):
         return self.exceeds(self.score(x, *self._condition_arguments(condition)))
 
     def exceeds(self, score: tf.Tensor) -> tf.Tensor:
-        """Return whether each score is above the threshold. True for a score that is NaN."""
+        """Return whether each score is above the threshold. For NaN, the result is True."""
         return ~(score <= self.threshold)
 
     def score_functions(self, x: TensorLike, condition: TensorLike | None = None) -> ScoreFunctions:

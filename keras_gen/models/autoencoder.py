@@ -129,9 +129,9 @@ class RegularizedAutoencoder(AnomalyDetector):
             optimizer: Keras optimizer or its name.
             loss: Reconstruction loss: a `keras.losses.Loss`, a loss function, or the name of a
                 Keras loss. The attribute `reduction` of a `keras.losses.Loss` must average over the
-                batch, as it does by default. The loss can also be a `distributions.Likelihood`, if
-                the decoder outputs its parameters x̂. The reconstruction loss is then
-                −log p(x | x̂), in nats per example.
+                batch, as it does by default. The loss can also be a `distributions.Likelihood`,
+                whose parameters x̂ are then the output of the decoder. The reconstruction loss is
+                then −log p(x | x̂), in nats per example.
             regularizers: One `LatentRegularizer` or a list of them, for instance
                 `[regularizers.Contractive(1e-3)]`.
             **kwargs: Other arguments of `keras.Model.compile`. The functions in `metrics` receive
@@ -515,7 +515,7 @@ class RegularizedAutoencoder(AnomalyDetector):
 
         A pair consists of a function and a list with the `tf.TensorSpec` of each of its arguments.
         The names are `serving_default`, `encode` and `decode`. If the model has a loss or a
-        threshold, there is also `score`. If the model has a prior, there is also `generate`.
+        likelihood, there is also `score`. If the model has a prior, there is also `generate`.
         """
         data = [self._data_spec()]
         latents = [tf.TensorSpec((None, *self.latent_shape), tf.float32, name="latents")]

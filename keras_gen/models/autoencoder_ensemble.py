@@ -89,7 +89,7 @@ class AutoencoderEnsemble(AnomalyDetector):
     Raises:
         ValueError: If an argument is invalid.
 
-    Example:
+    Example: the second new row is an anomaly because of its value in column 1, which is −8.
         >>> x = np.random.default_rng(0).normal([10.0, -5.0, 0.0], [3.0, 0.1, 1.0], (200, 3))
         >>> ensemble = AutoencoderEnsemble(3, num_members=8, seed=0)
         >>> history = ensemble.fit(x[:150], epochs=1, verbose=0)
@@ -151,7 +151,10 @@ class AutoencoderEnsemble(AnomalyDetector):
         return tuple(positive_int(self, name, size) for size in sizes)
 
     def _make_networks(self, num_features: int) -> None:
-        """Make the encoder and the decoder of all members, and the weights that `fit` computes."""
+        """Make the encoder and the decoder of all members, and the weights that are not trained.
+
+        `fit` computes these weights from the training data, such as the mean of each feature.
+        """
         members = np.arange(self.num_members)
         turn = members // len(self.subset_sizes) % len(self.latent_sizes)
         # With as many latents as features, a member could learn the identity. It would then
@@ -398,7 +401,10 @@ class AutoencoderEnsemble(AnomalyDetector):
     # === Features and scores ===
 
     def _raw_features(self, x: tf.Tensor) -> tf.Tensor:
-        """Return the features of rows, not yet standardized. A missing feature is NaN."""
+        """Convert rows to features `[batch, features]`, without standardizing the features.
+
+        A missing feature is NaN.
+        """
         if self.column_features is None:
             return x
         features = self.column_features(x)[:, : len(self._in_column)]
@@ -431,10 +437,10 @@ class AutoencoderEnsemble(AnomalyDetector):
     def set_scales(self, features: np.ndarray) -> None:
         """Compute the scales of the score and the limits of the latents from training rows.
 
-        `fit` calls this method at the end of each epoch. The method computes, for each member, the
-        mean squared residual σ_d² of each feature d, and the median of the sums over the features.
-        It also computes the limits to which the member clips each latent. The docstring of the
-        class explains these quantities.
+        `fit` calls this method at the end of each epoch. The residual r_d is feature d minus its
+        reconstruction. For each member of the ensemble, the method computes σ_d², the mean of r_d²
+        over the rows. Then it computes the median over the rows of Σ_d log(1 + r_d² / σ_d²). It
+        also computes the limits to which the member clips each latent.
 
         Args:
             features: Standardized features `[n, features]`, with NaN where missing.
@@ -460,12 +466,13 @@ class AutoencoderEnsemble(AnomalyDetector):
         return tf.repeat(features[:, None], self.num_members, axis=1)
 
     def _squared_residuals(self, features: tf.Tensor) -> tf.Tensor:
-        """Return the squared residual of each feature for each member.
+        """Return the squared residual of each feature for each member of the ensemble.
 
-        A residual is the feature minus its reconstruction. For a missing feature, it is 0.
+        A residual is a feature minus its reconstruction. The residual of a missing feature is 0.
 
         Args:
-            features: Standardized features `[batch, features]`, with NaN where missing.
+            features: Standardized features `[batch, features]`. NaN means that a feature is
+                missing.
 
         Returns:
             Tensor `[batch, members, features]`.
@@ -568,10 +575,10 @@ class AutoencoderEnsemble(AnomalyDetector):
         )
 
     def signatures(self) -> dict[str, Endpoint]:
-        """Return the functions that `export` writes, with the `tf.TensorSpec` of each input.
+        """Return a dictionary of the functions that `export` writes, and their input specs.
 
-        The keys of the dictionary are `serving_default` and `score`. Both have the same value: the
-        function that computes the anomaly scores.
+        The keys `serving_default` and `score` have the same value: the function that computes the
+        anomaly scores, and a list with the `tf.TensorSpec` of its argument.
         """
         data = [tf.TensorSpec((None, *self.data_shape), tf.float32, name="inputs")]
         return {
@@ -581,14 +588,15 @@ class AutoencoderEnsemble(AnomalyDetector):
 
 
 class _Subsets(keras.callbacks.Callback):
-    """Train each member on its own subset of the rows, and compute the scales of the score.
+    """Train each member of the ensemble on its own subset of the rows.
 
-    This callback runs before all other callbacks. Therefore, if another callback saves or copies
-    the weights at the end of an epoch, the scales already match these weights.
+    At the end of each epoch, this callback computes the scales of the anomaly score. It runs before
+    all other callbacks. Therefore, if another callback saves or copies the weights at the end of an
+    epoch, the scales already match these weights.
 
     Args:
         steps: Number of steps per epoch.
-        batch_size: Number of rows per member and step.
+        batch_size: Number of rows that each member receives in one step.
     """
 
     def __init__(self, steps: int, batch_size: int) -> None:
@@ -600,9 +608,10 @@ class _Subsets(keras.callbacks.Callback):
     def around(
         self, model: AutoencoderEnsemble, arguments: dict[str, Any]
     ) -> Iterator[dict[str, Any]]:
-        """Replace the rows that `fit` received by batches with different rows for each member.
+        """Replace the argument `x` of `fit` by a data set with different rows for each member.
 
-        A batch has the shape `[batch, members, features]`.
+        A member is one autoencoder of the ensemble. The batches of the data set have the shape
+        `[batch, members, features]`.
         """
         features = model.standardize(arguments["x"])
         random = np.random.default_rng(model.seed)
@@ -630,12 +639,16 @@ class _Subsets(keras.callbacks.Callback):
         seed: int,
         epochs: int,
     ) -> tf.data.Dataset:
-        """Return the batches of all epochs, `[batch, members, features]`.
+        """Return a data set with the batches of all epochs.
+
+        A batch has the shape `[batch, members, features]`. A member is one autoencoder of the
+        ensemble. For each member, the batch contains random rows from the member's own subset.
 
         Args:
             features: Standardized features of all training rows.
             subsets: Indices of the training rows in the subset of each member, `[members, largest
-                size]`. For a member with a smaller subset, the entries after its size are unused.
+                size]`. If a subset is smaller than the largest one, its indices are followed by
+                zeros, which are not used.
             sizes: Size of the subset of each member, `[members]`.
             seed: Seed of the random choice of rows for each batch.
             epochs: Number of epochs.

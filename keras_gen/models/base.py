@@ -324,7 +324,7 @@ class GenerativeModel(MultiWorkerModel):
         sample_weight: TensorLike | None = None,
         **kwargs: Any,
     ) -> Any:
-        """Compute the losses and metrics of data, like `keras.Model.evaluate`.
+        """Compute the losses and metrics for the given data, like `keras.Model.evaluate`.
 
         Unlike in Keras, `sample_weight` also works without `y`.
 
@@ -445,7 +445,7 @@ class GenerativeModel(MultiWorkerModel):
             name: Name of `x` in error messages. Default: `"x"`.
 
         Returns:
-            `(x, y, sample_weight)`, the arguments for the method of `keras.Model`.
+            `(x, y, sample_weight)`, the arguments for `fit` or `evaluate` of `keras.Model`.
         """
         if x is None:
             raise ValueError(f"Expected data as `{name}`. Received: None.")
@@ -465,11 +465,12 @@ class GenerativeModel(MultiWorkerModel):
 
         Args:
             data: `x`, `(x, target)` or `(x, target, sample_weight)`. For a conditional model:
-                `(x, labels)` or `(x, labels, sample_weight)`.
+                `(x, labels)` or `(x, labels, sample_weight)`. The target is the output that the
+                model should produce for `x`. By default, the target is `x`.
 
         Returns:
-            A `CheckedBatch`. In a TensorFlow graph, operations that use its field `target` run only
-            after the check of the values.
+            A `CheckedBatch`. If an operation of a TensorFlow graph uses the field `target`, it runs
+            only after the values are checked.
 
         Raises:
             ValueError: If `x` or the target has the wrong shape, dtype or values. If labels are
@@ -761,7 +762,8 @@ class GenerativeModel(MultiWorkerModel):
             condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Returns:
-            `(prior, labels)`. `labels` is `(condition,)`. It is empty if `condition` is None.
+            `(prior, labels)`. `labels` is the tuple `(condition,)`, or an empty tuple if
+            `condition` is None.
 
         Raises:
             ValueError: If the model has no prior, or if an argument is invalid.
@@ -798,7 +800,8 @@ class GenerativeModel(MultiWorkerModel):
     ) -> tuple[tf.Tensor, ...]:
         """Check the labels that a method receives, and return them as a tuple of arguments.
 
-        The tuple is `(condition,)`. It is empty if `condition` is None.
+        The tuple is `(condition,)`, or empty if `condition` is None. The caller can pass it to
+        another method, such as `self.decode(latents, *labels)`.
 
         Args:
             condition: Labels `[batch]` if the model is conditional, otherwise None.
@@ -847,7 +850,7 @@ class GenerativeModel(MultiWorkerModel):
 
         Raises:
             ValueError: If the latents have the wrong shape, or are not finite numbers. In a
-                TensorFlow graph, values that are not finite fail an assertion.
+                TensorFlow graph, an assertion fails if a value is not finite.
         """
         values = as_tensor("latents", latents)
         if not values.dtype.is_floating and not values.dtype.is_integer:

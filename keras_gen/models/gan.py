@@ -44,7 +44,7 @@ class GAN(GenerativeModel):
     losses. Each training step updates the discriminator first and the generator second. A prior
     with weights is trained together with the generator. `gan(latents)` and `gan.predict(latents)`
     return generated data. If `fit` receives pairs `(x, target)`, the GAN learns to generate data
-    like the targets.
+    like `target`, and does not use `x`.
 
     The logs contain the losses of both networks, and three fractions. `real_accuracy` is the
     fraction of real examples that the discriminator classifies correctly. `fake_accuracy` is the
@@ -175,12 +175,12 @@ class GAN(GenerativeModel):
                 of a training step use the same real examples, but each update samples new latents.
                 Default: 1.
             ema_momentum: Momentum m of the EMA generator, such as 0.999 (Yazıcı et al. 2019,
-                arXiv:1806.04498). The EMA generator has an average of the generator's weights over
-                the training steps. Each step computes average ← m · average + (1 − m) · weights. In
-                the first steps, m is replaced by (1 + step) / (10 + step), as long as this number
-                is smaller. If None, `compile` makes no EMA generator. If the GAN already has an EMA
-                generator and the momentum is None, each step copies the generator's weights to the
-                EMA generator.
+                arXiv:1806.04498). The weights of the EMA generator are an exponential moving
+                average (EMA) of the generator's weights. Each training step computes
+                average ← m · average + (1 − m) · weights. In the first steps, m is replaced by
+                (1 + step) / (10 + step), as long as this number is smaller. If None, `compile`
+                makes no EMA generator. If the GAN already has an EMA generator and the momentum is
+                None, each step copies the generator's weights to the EMA generator.
             augment: An `augmentations.DiffAugment` for data sets of few images. During training, it
                 randomly changes the real and the generated images that the discriminator receives.
                 Default: no augmentation.
@@ -436,7 +436,10 @@ class GAN(GenerativeModel):
     def _augmented(
         self, x: tf.Tensor, generated: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return real and generated examples after the changes of the augmentation, if any."""
+        """Return the real and the generated examples for the discriminator.
+
+        If the GAN has an augmentation, the augmentation changes all these examples at random.
+        """
         if self.augment is None:
             return x, generated
         fold_in = tf.random.experimental.stateless_fold_in
@@ -457,8 +460,8 @@ class GAN(GenerativeModel):
         """Return the loss of the generator, averaged over the batch.
 
         If the attribute `paired` of the GAN loss is True, the loss compares each generated example
-        with one real example. In this case, the loss of the pair is multiplied by the sample weight
-        of the real example. If `paired` is False, `sample_weight` is not used.
+        with one real example. In this case, the loss of each such pair is multiplied by the sample
+        weight of its real example. If `paired` is False, `sample_weight` is not used.
         """
         logits = self._logits(generated, labels, training)
         what = f"`generator` of {type(self.loss).__name__}"
@@ -481,7 +484,8 @@ class GAN(GenerativeModel):
         """Return the sum of all penalties, one value per example, `[batch]`.
 
         A penalty is a term of the discriminator's loss. If a penalty is computed only in every n-th
-        step, it is multiplied by n. Therefore n does not change its mean over many steps.
+        step, it is multiplied by n. Therefore the mean penalty over many steps is about the same
+        for every n.
         """
 
         def logits(points: tf.Tensor) -> tf.Tensor:
@@ -607,11 +611,12 @@ class GAN(GenerativeModel):
         return tf.squeeze(tf.sigmoid(self._logits(x, labels, training=False)), -1)
 
     def signatures(self) -> dict[str, Endpoint]:
-        """Return the functions that `export` writes, with the `tf.TensorSpec` of each input.
+        """Return the functions that `export` writes, as a dictionary from names to pairs.
 
-        The keys of the dictionary are `serving_default`, `decode`, `generate` and `discriminate`.
-        `serving_default` and `generate` have the same function. If the model is conditional, each
-        function also has an input `condition`.
+        A pair consists of a function and a list with the `tf.TensorSpec` of each of its arguments.
+        The names are `serving_default`, `decode`, `generate` and `discriminate`. `serving_default`
+        is the same function as `generate`. If the model is conditional, each function has an
+        additional argument `condition`.
         """
         condition = self._condition_specs()
         seed = [self._seed_spec(), *condition]

@@ -49,11 +49,12 @@ _FIRST_FOLD = 16  # the base classes fold 1 and 2 into the seed of a sample
 class LayeredDistribution:
     """A distribution over the latents z = (z_1, …, z_L) of all layers of a hierarchical VAE.
 
-    Its samples are the concatenated latents, from the bottom layer z_1 to the top layer z_L. The
-    density is a product with one factor per layer, the distribution of the layer given the latents
-    of a neighboring layer. `HierarchicalVAE.encode` and the prior of a `HierarchicalVAE` return
-    such a distribution. It has the methods `sample` and `log_prob` of a `tfd.Distribution`. Its
-    mean, its variance and its divergences have no closed form.
+    Its samples are the concatenated latents, from the bottom layer z_1 to the top layer z_L. Its
+    density is a product with one factor per layer. The factor of the layer that is sampled first
+    depends on no other layer. Each further factor is the density of a layer, given the latents of
+    the layer that is sampled before it. `HierarchicalVAE.encode` and the prior of a
+    `HierarchicalVAE` return such a distribution. It has the methods `sample` and `log_prob` of a
+    `tfd.Distribution`. Its mean, its variance and its divergences have no closed form.
 
     Args:
         sizes: Number of latents of each layer.
@@ -86,8 +87,9 @@ class LayeredDistribution:
     def layers(self) -> list[Distribution]:
         """Distribution of each layer, from the bottom layer to the top layer.
 
-        The distribution of a layer depends on the latents of a neighboring layer. Here these
-        latents are the result of `points`.
+        The distribution of a layer can depend on the latents of a neighboring layer. It is then
+        computed for one value of these latents, such as their mean. The method `points` chooses
+        this value.
         """
         return self.factors(self.points())
 
@@ -124,9 +126,11 @@ class LayeredDistribution:
         return functools.reduce(tf.add, terms)
 
     def points(self) -> list[tf.Tensor]:
-        """Return one latent vector per layer, such as the mean of the distribution of the layer.
+        """Return one latent vector per layer, such as the mean of the layer's distribution.
 
-        The vector of a layer is computed from the vector of the neighboring layer.
+        The method computes the vectors one after the other, in the order in which the layers are
+        sampled. The distribution of a layer depends on the vector of the previous layer in this
+        order.
         """
         return self._in_order(self._point)
 
@@ -143,9 +147,15 @@ class LayeredDistribution:
         return [self.factor(layer, given.get(layer)) for layer in range(len(self.sizes))]
 
     def factor(self, layer: int, given: tf.Tensor | None) -> Distribution:
-        """Return the distribution of a layer, given the latents of the layer sampled before it.
+        """Return the distribution of a layer, given the latents of a neighboring layer.
 
-        If the method is called again with the same tensor, it does not call the network again.
+        The method stores its result. A second call with the same tensor `given` returns this
+        result, and does not call the network again.
+
+        Args:
+            layer: Index of the layer. 0 is the bottom layer.
+            given: Latents of the neighboring layer, which is sampled first. None if no layer is
+                sampled before the layer `layer`.
         """
         known = self._factors.get(layer)
         if known is None or known[0] is not given:
@@ -160,7 +170,17 @@ class LayeredDistribution:
         return factor.mean()
 
     def _in_order(self, choose: Callable[[int, Distribution], tf.Tensor]) -> list[tf.Tensor]:
-        """Choose the latents of one layer after the other. Return them from bottom to top."""
+        """Choose the latents of each layer, in the order in which the layers are sampled.
+
+        The distribution of a layer depends on the latents of the layer chosen before it.
+
+        Args:
+            choose: Function of the index of a layer and the distribution of this layer. It returns
+                latents of the layer, such as a sample or the mean.
+
+        Returns:
+            One tensor of latents per layer, from the bottom layer to the top layer.
+        """
         parts: dict[int, tf.Tensor] = {}
         given = None
         for layer in self.order:
@@ -169,7 +189,11 @@ class LayeredDistribution:
         return [parts[layer] for layer in range(len(self.sizes))]
 
     def _parameters(self, network: keras.Model, z: tf.Tensor) -> tf.Tensor:
-        """Call a network on latents `[..., size]` of one layer, and on the labels."""
+        """Compute the parameters of the distribution of a layer.
+
+        The inputs of the network are the labels, if any, and the latents `z` of the neighboring
+        layer, `[..., size]`.
+        """
         leading = tf.shape(z)[:-1]
         labels = self.labels
         if labels is not None:
@@ -249,12 +273,15 @@ class _LayeredPosterior(LayeredDistribution):
         return self.owner.posteriors[layer].point(factor)
 
     def layer_kls(self, z: tf.Tensor, closed_form: bool) -> list[tf.Tensor]:
-        """Return the term of each layer in KL(q(z | x) ‖ p(z)), `[samples, batch]`, in nats.
+        """Compute KL(q(z | x) ‖ p(z)) as a sum of one term per layer, and return these terms.
 
         Args:
-            z: Samples of this distribution, `[samples, batch, n]`.
-            closed_form: Whether to use a closed form if there is one. If False, the term of layer i
-                is log q − log p of the sample z_i.
+            z: Samples of q(z | x), which is this distribution, `[samples, batch, n]`.
+            closed_form: Whether to compute a term in closed form if there is a closed form. In all
+                other cases, the term of layer i is log q − log p, evaluated at the sample z_i.
+
+        Returns:
+            One tensor `[samples, batch]` per layer, in nats.
         """
         parts = self.split(z)
         factors = self.factors(parts)
@@ -268,12 +295,21 @@ class _LayeredPosterior(LayeredDistribution):
         return kls
 
     def _independent(self, layer: int) -> bool:
-        """Return whether neither q nor p of a layer depends on the latents of the same layer."""
+        """Return whether a closed form of the KL divergence of a layer i would be correct.
+
+        A closed form is correct only if the parameters of the two distributions of z_i, in q and in
+        p, do not depend on the sample z_i itself. For instance, if z_{i+1} is sampled from
+        q(z_{i+1} | z_i), the parameters of p(z_i | z_{i+1}) depend on the sample z_i.
+        """
         raise NotImplementedError
 
 
 class _BottomUp(_LayeredPosterior):
-    """q(z | x) = q(z_1 | x) q(z_2 | z_1) … q(z_L | z_{L−1})."""
+    """The posterior q(z | x) for bottom-up inference.
+
+    q(z | x) = q(z_1 | x) q(z_2 | z_1) … q(z_L | z_{L−1}), where z_1 are the latents of the bottom
+    layer, and z_L are the latents of the top layer.
+    """
 
     def __init__(
         self, owner: _JointPosterior, parameters: tf.Tensor, labels: tf.Tensor | None
@@ -292,7 +328,12 @@ class _BottomUp(_LayeredPosterior):
 
 
 class _TopDown(_LayeredPosterior):
-    """q(z | x) = q(z_L | x) q(z_{L−1} | z_L, x) … q(z_1 | z_2, x)."""
+    """The posterior of top-down inference, q(z_L | x) q(z_{L−1} | z_L, x) … q(z_1 | z_2, x).
+
+    z_1 are the latents of the bottom layer, and z_L those of the top layer. The encoders compute a
+    normal distribution of each z_i from x. For i < L, q(z_i | z_{i+1}, x) is the normalized product
+    of this distribution and the prior p(z_i | z_{i+1}).
+    """
 
     def __init__(
         self, owner: _JointPosterior, parameters: tf.Tensor, labels: tf.Tensor | None
@@ -314,8 +355,9 @@ class _TopDown(_LayeredPosterior):
 def _precision_weighted(a: Distribution, b: Distribution) -> Distribution:
     """Return the normalized product of the densities of two diagonal normal distributions.
 
-    The precision, which is 1 / variance, is the sum of the two precisions. The mean is the average
-    of the two means, weighted by the precisions (Sønderby et al. 2016, arXiv:1602.02282).
+    The product is a normal distribution. Its precision (1 / variance) is the sum of the precisions
+    of `a` and `b`. Its mean is the average of the means of `a` and `b`, weighted by their
+    precisions (Sønderby et al. 2016, arXiv:1602.02282).
     """
     precision_a = tf.square(1 / a.stddev())
     precision_b = tf.square(1 / b.stddev())
@@ -327,14 +369,18 @@ def _precision_weighted(a: Distribution, b: Distribution) -> Distribution:
 
 
 class _JointPrior(Prior):
-    """The prior of all layers, as one prior over the concatenated latents.
+    """The prior of a hierarchical VAE: one distribution over the latents of all its layers.
+
+    The vector z_i contains the latents of layer i. A sample of the prior is the concatenation of
+    these vectors.
 
     Args:
         top_prior: p(z_L), the prior of the top layer.
         decoders: Networks that map z_{i+1} to the parameters of p(z_i | z_{i+1}), from the bottom
             layer to the layer below the top.
-        conditionals: Layers that make p(z_i | z_{i+1}) from the output of the decoders.
-        num_classes: Number of classes of a conditional model, otherwise None.
+        conditionals: One `DiagonalNormal` per decoder. It makes the distribution p(z_i | z_{i+1})
+            from the decoder's output.
+        num_classes: Number of classes if the model is conditional, otherwise None.
     """
 
     def __init__(
@@ -376,9 +422,10 @@ class _JointPrior(Prior):
         Args:
             seeds: Seeds, int64 `[batch]`.
             labels: Labels `[batch]` if the model is conditional, otherwise None.
-            temperature: Factor of the standard deviation of each distribution. None means 1.
-            top_latents: Latents of the upper layers `[batch, m]`, which are not sampled. None if
-                all layers are sampled.
+            temperature: Number by which the standard deviation of each distribution is multiplied.
+                None means 1.
+            top_latents: Given latents of the upper layers, `[batch, m]`. The method then samples
+                only the lower layers. If None, the method samples all layers.
         """
         fixed = _top_parts(top_latents, self.sizes)
         distribution = _LayeredPrior(self, labels)
@@ -410,7 +457,16 @@ def _noise(seeds: tf.Tensor, fold: int, size: int) -> tf.Tensor:
 
 
 def _top_parts(top_latents: tf.Tensor | None, sizes: Sequence[int]) -> dict[int, tf.Tensor]:
-    """Split the latents of the upper layers. Return the latents of each layer by its index."""
+    """Split the concatenated latents of the upper layers into the latents of each layer.
+
+    Args:
+        top_latents: Latents of one or more upper layers, `[batch, m]`, or None.
+        sizes: Number of latents of each layer, from bottom to top.
+
+    Returns:
+        Dictionary from the index of each of these layers to its latents. If `top_latents` is None,
+        the dictionary is empty.
+    """
     if top_latents is None:
         return {}
     first = _first_layer(top_latents.shape[-1], sizes)
@@ -420,20 +476,31 @@ def _top_parts(top_latents: tf.Tensor | None, sizes: Sequence[int]) -> dict[int,
 
 
 def _first_layer(number: int, sizes: Sequence[int]) -> int | None:
-    """Return the lowest of the upper layers that have `number` latents together, or None."""
+    """Find the layer from which all layers up to the top have `number` latents in total.
+
+    Args:
+        number: Number of latents of the found layer and of all layers above it, as a sum.
+        sizes: Number of latents of each layer, from the bottom layer to the top layer.
+
+    Returns:
+        Index of the found layer, where 0 is the bottom layer. None if there is no such layer.
+    """
     found = [layer for layer in range(len(sizes)) if sum(sizes[layer:]) == number]
     return found[0] if found else None
 
 
 class _JointPosterior(Posterior):
-    """The posterior of all layers, as one posterior over the concatenated latents.
+    """The posterior of a hierarchical VAE: one distribution over the latents of all its layers.
+
+    A sample of the posterior is the concatenation of the latent vectors of all layers.
 
     Args:
         posteriors: The posterior of each layer, from bottom to top.
-        encoders: For bottom-up inference, the networks of all layers. For top-down inference,
-            empty, because the encoder of the model computes the parameters of all layers.
-        prior: The prior of all layers.
-        inference: `"bottom_up"` or `"top_down"`.
+        encoders: For bottom-up inference, the encoder network of each layer. For top-down
+            inference, an empty list. Then the output of one network contains the parameters of all
+            layers.
+        prior: The prior over the latents of all layers.
+        inference: `"bottom_up"` or `"top_down"`, as explained in the class `HierarchicalVAE`.
     """
 
     def __init__(
@@ -456,13 +523,20 @@ class _JointPosterior(Posterior):
 
     @property
     def parameter_size(self) -> int:
-        """Size of the encoder's output. For a conditional model, its last number is the label."""
+        """Size of the encoder's output for one example.
+
+        If the model is conditional, the last number of the encoder's output is the label of the
+        example. The size includes this number.
+        """
         sizes = [posterior.parameter_size for posterior in self.posteriors]
         size = sizes[0] if self.inference == "bottom_up" else sum(sizes)
         return size + bool(self.prior.num_classes)
 
     def point(self, distribution: LayeredDistribution) -> tf.Tensor:
-        """Return one vector with the latents of all layers per example, `[batch, n]`."""
+        """Return the latent vector that `VAE.reconstruct` decodes for each example, `[batch, n]`.
+
+        The vector consists of one vector per layer, such as the mean of the layer's posterior.
+        """
         return tf.concat(distribution.points(), axis=-1)
 
     def summary(self, distribution: LayeredDistribution) -> dict[str, tf.Tensor]:
@@ -505,7 +579,8 @@ class HierarchicalVAE(VAE):
       features without sampling: encoder 1 maps x to features, and encoder i maps the features of
       encoder i − 1 to further features. A dense layer, which the model makes, maps the features of
       each encoder to a normal distribution. q(z_i | z_{i+1}, x) is proportional to the product of
-      this normal distribution and p(z_i | z_{i+1}). q(z_L | x) is the normal distribution itself.
+      this normal distribution and p(z_i | z_{i+1}). For the top layer, q(z_L | x) is the normal
+      distribution from the dense layer.
 
     In all methods of `VAE`, the latents are the concatenated latents of all layers, `[batch, n_1 +
     … + n_L]`, from bottom to top. `decode` uses only z_1, because x depends on the other layers
@@ -526,9 +601,9 @@ class HierarchicalVAE(VAE):
             maps latents `[batch, n_{i−1}]` to `[batch, posteriors[i − 1].parameter_size]`. With
             top-down inference, the outputs can have any shape.
         decoders: Built Keras models, one per layer, from bottom to top. The first decoder maps
-            `[batch, n_1]` to the parameters of the likelihood. Decoder i maps `[batch, n_i]` to the
-            mean and the raw scale of p(z_{i−1} | z_i), `[batch, 2 n_{i−1}]`, as for
-            `distributions.DiagonalNormal`.
+            `[batch, n_1]` to the parameters of the likelihood. Decoder i maps `[batch, n_i]` to
+            `[batch, 2 n_{i−1}]`. As for `distributions.DiagonalNormal`, the first half is the mean
+            of p(z_{i−1} | z_i), and a softplus converts the second half to standard deviations.
         posteriors: The `distributions.Posterior` of each layer, from bottom to top. `event_size` is
             the number of latents n_i. For top-down inference, each must be a `DiagonalNormal`.
         likelihood: p(x | z_1), for instance `distributions.Bernoulli((28, 28, 1))`.
@@ -668,8 +743,8 @@ class HierarchicalVAE(VAE):
         Returns:
             A `LayeredDistribution`. `sample()` returns the concatenated latents of all layers, and
             `split(z)` splits them. The attribute `layers` is a list with the distribution of each
-            layer. If it depends on the latents of another layer, it is given for one value of these
-            latents, such as their mean.
+            layer. If the distribution of a layer depends on the latents of another layer, it is
+            computed for one value of these latents, such as their mean.
         """
         return super().encode(x, condition)
 
@@ -696,13 +771,15 @@ class HierarchicalVAE(VAE):
             num_samples: Number of samples. Can be None if `seed` is a vector.
             seed: Seed of the samples, or one seed per sample, as for `VAE`.
             condition: Labels if the model is conditional, as for `VAE`.
-            temperature: Factor of the standard deviations of p(z_L) and of each p(z_i | z_{i+1}), a
-                number of at least 0. Below 1, the samples are more typical and less diverse. If the
-                number is not 1, the top prior must be a normal distribution. Default: 1.
-            top_latents: Latents of one or more upper layers, which are then not sampled: a matrix
-                with one row per sample, or with a single row for all samples. For instance,
-                `z[:, n_1:]` fixes all layers except the bottom layer, where `z` is a sample of
-                `encode(x)`. If None, all layers are sampled.
+            temperature: Number of at least 0, by which the standard deviations of the distributions
+                p(z_L) and p(z_i | z_{i+1}) of the latents are multiplied. Below 1, the samples are
+                more typical and less diverse. If the number is not 1, the prior p(z_L) of the top
+                layer must be a normal distribution. Default: 1.
+            top_latents: Latents of one or more upper layers. These layers are then not sampled. The
+                argument is a matrix with one row per sample, or with a single row for all samples.
+                For instance, let `z` be a sample of `encode(x)`, and let n_1 be the number of
+                latents of the bottom layer. Then `z[:, n_1:]` fixes all layers except the bottom
+                layer. If None, all layers are sampled.
 
         Returns:
             Tensor `[num_samples, *data_shape]`.
@@ -794,11 +871,13 @@ def _joint_encoder(
     inference: Inference,
     conditional: bool,
 ) -> keras.Model:
-    """Return a network that maps data to all parameters of q(z | x) that need no samples.
+    """Return a network that computes the parameters of q(z | x) that depend only on the data x.
 
-    With bottom-up inference, these are the parameters of q(z_1 | x). With top-down inference, they
-    are the parameters of the normal distributions that the encoders compute. For a conditional
-    model, the last number of the output is the label, because other networks need it, too.
+    All other parameters of q(z | x) depend on sampled latents. With bottom-up inference, the
+    network outputs the parameters of q(z_1 | x). With top-down inference, it outputs the parameters
+    of the normal distributions that the encoders compute. For a conditional model, the network also
+    depends on the label. The last number of its output is then the label, because the networks that
+    receive sampled latents need the label, too.
     """
     shape, _ = check_network("encoders[0]", encoders[0], labels=True)
     x = keras.Input(shape)
@@ -827,11 +906,13 @@ def _parameters_from(features: keras.KerasTensor, posterior: Posterior) -> keras
 
 
 def _joint_decoder(decoder: keras.Model, number: int) -> keras.Model:
-    """Return a network that decodes the latents of all layers. It uses only the bottom layer.
+    """Return a decoder whose input contains the latents of all layers.
+
+    The decoder uses only the latents of the bottom layer, and ignores all other latents.
 
     Args:
-        decoder: The network that decodes the bottom layer.
-        number: Number of latents of all layers.
+        decoder: The network that decodes the latents of the bottom layer.
+        number: Total number of latents in all layers.
     """
     (size,), _ = check_network("decoders[0]", decoder, labels=True)
     z = keras.Input((number,))
@@ -856,7 +937,13 @@ def _call(
 
 
 def _check_layers(encoders: Any, decoders: Any, posteriors: Any, inference: Any) -> None:
-    """Check the types of the lists, their lengths, the posteriors, and the kind of inference."""
+    """Check four arguments of the constructor of `HierarchicalVAE`.
+
+    Raises:
+        ValueError: If `encoders`, `decoders` or `posteriors` is not a list with one item per layer
+            of latents. If a posterior is invalid. If `inference` is not one of the two allowed
+            strings.
+    """
     lists = {"encoders": encoders, "decoders": decoders, "posteriors": posteriors}
     for name, value in lists.items():
         if not isinstance(value, (list, tuple)) or not value:

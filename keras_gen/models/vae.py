@@ -240,7 +240,10 @@ class VAE(AnomalyDetector):
         return terms
 
     def _objective_batch(self, batch: CheckedBatch, training: bool) -> Batch:
-        """Return the inputs from which the objective computes the loss of a batch."""
+        """Make the `Batch` from which the objective computes the loss of a batch of data.
+
+        A `Batch` contains the data and the distributions, such as the posterior q(z | x).
+        """
         parameters = call_network(self.encoder, batch.x, batch.labels, training)
 
         def frozen_posterior() -> Distribution:
@@ -276,10 +279,10 @@ class VAE(AnomalyDetector):
         return self.likelihood(parameters) if x is None else self.likelihood.fitted(parameters, x)
 
     def _logs(self, batch: CheckedBatch, terms: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Update the logs with the loss and its terms, and return the logs.
+        """Update the running means of the loss and its terms, and return all logged values by name.
 
-        If the user passed metrics to `compile`, the metrics compare the data with the
-        reconstruction.
+        If the user passed metrics to `compile`, the method also updates these metrics. They compare
+        the data with the reconstruction.
         """
         self.log(batch.x, **terms)
         reconstruction = self.reconstruct(batch.x, batch.labels) if self.has_metrics else None
@@ -340,9 +343,11 @@ class VAE(AnomalyDetector):
 
     @traced("x", "condition")
     def reconstruct(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Return the mean of p(x | z), without added noise.
+        """Return the reconstruction of the data x, which is the mean of p(x | z).
 
-        The latents z are the mean of the posterior q(z | x), as in the method `latents`.
+        For each example, z is the latent vector that the method `latents` returns. If the posterior
+        q(z | x) is a normal distribution, z is the mean of q(z | x). For rows of a table, the
+        method returns the most probable category instead of a mean, and rounds the means of counts.
         """
         x, labels = self.checked_arguments(x, condition)
         return self(x if labels is None else (x, labels), training=False)
@@ -401,7 +406,7 @@ class VAE(AnomalyDetector):
     def score_functions(
         self, x: TensorLike, condition: TensorLike | None = None, num_samples: int = 16
     ) -> ScoreFunctions:
-        """Return two functions, which compute the anomaly score and its value per element.
+        """Return a function that computes `score(x)`, and one for `score_per_feature(x)`.
 
         Both functions use the same samples of z. Therefore the samples are decoded only once.
 
@@ -429,7 +434,10 @@ class VAE(AnomalyDetector):
     def _score_samples(
         self, x: TensorLike, condition: TensorLike | None, num_samples: int
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Sample latents with the same noise for all examples, and compute the KL divergence.
+        """Return the samples of the latents and the KL divergence that the anomaly score needs.
+
+        All examples and all calls use the same noise. Therefore the score of an example does not
+        depend on the other examples of the batch.
 
         Returns:
             `(z, kl)`. The samples `z` have the shape `[num_samples, batch, number of latents]`.
@@ -494,7 +502,7 @@ class VAE(AnomalyDetector):
     def _log_weights(
         self, x: Array, condition: TensorLike | None, num_samples: int, seed: tf.Tensor
     ) -> tf.Tensor:
-        """Return the log weights of samples from q(z | x), as the method `log_weights` does."""
+        """Compute the result of `log_weights` if the user passes no `posterior`."""
         x, condition = self.checked_arguments(x, condition)
         posterior = self.posterior(call_network(self.encoder, x, condition, training=False))
         return self._log_weights_of(posterior, x, condition, num_samples, seed)
@@ -528,11 +536,11 @@ class VAE(AnomalyDetector):
 
         The method estimates these means and probabilities from samples z_1 … z_K of q(z | x). In
         the formulas, x stands for the observed elements only. Each sample z_k gives means and
-        probabilities of the missing elements under p(x | z_k). The estimate is their weighted
-        average over k. The weight of z_k is proportional to p(x | z_k) p(z_k) / q(z_k | x), and the
-        weights sum to 1 (Mattei & Frellsen 2019, arXiv:1812.02633, equation 12). If the likelihood
-        is `Columns` with `scale="mixture"`, the exact mean of a count can be infinite. Therefore
-        the mean of a count is approximated from the medians of the components of the mixture.
+        probabilities of the missing elements under p(x | z_k). The estimate is the weighted average
+        of these values over k. The weight of z_k is proportional to p(x | z_k) p(z_k) / q(z_k | x),
+        and the weights sum to 1 (Mattei & Frellsen 2019, arXiv:1812.02633, equation 12). If the
+        likelihood is `Columns` with `scale="mixture"`, the exact mean of a count can be infinite.
+        Therefore the mean of a count is approximated from the medians of the mixture components.
 
         With `num_imputations`, each imputation is a random sample of the missing elements, given
         the observed elements. Use several imputations to see how uncertain the missing elements
@@ -694,7 +702,11 @@ class VAE(AnomalyDetector):
         replace_layer(self, "density", density)
 
     def _check_unconditional(self) -> None:
-        """Raise a `ValueError` if the model is conditional, because a density has no labels."""
+        """Raise a `ValueError` if the model is conditional.
+
+        A conditional model cannot use a density fitted to the latents, because such a density does
+        not depend on labels.
+        """
         if self.num_classes:
             raise ValueError(
                 f"A latent density needs a model without labels. Received: {self.name}, which is "
@@ -775,10 +787,10 @@ def _check_networks(
 
 
 def _keep_at_next_load(layer: keras.layers.Layer) -> None:
-    """Let `layer` keep its variables if the file that is being loaded has no values for them.
+    """Let `layer` keep the values of its variables if the loaded file has no values for the layer.
 
-    A file of version 0.1.0 has no values for the layer. The method `VAE.load_own_variables` has
-    already loaded the variables of the layer from another place in this file.
+    A file of version 0.1.0 stores the values for the layer among the variables of the model. The
+    method `VAE.load_own_variables` has already loaded these values.
     """
 
     def load_own_variables(store: Any) -> None:

@@ -48,8 +48,10 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
 
     −log p(x | e) + Σ (‖sg(z) − e‖² + β‖z − sg(e)‖²) + λ‖W‖²,
 
-    where the sum is over the latent vectors of the example, and sg stops the gradient. If moving
-    averages update the codebook, the first squared norm is omitted.
+    where the sum is over the latent vectors of the example, and sg stops the gradient. β is the
+    argument `commitment` of the quantizer. The kernel regularizers of the layers compute λ‖W‖²,
+    where W are the kernels. If moving averages update the codebook, the first squared norm is
+    omitted.
 
     After training, `fit_prior` fits a prior p(c) to the codes of the training data. `generate`
     samples codes from this prior and decodes them. For every x, log p(x | e) + log p(c) is a lower
@@ -151,7 +153,7 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
         self.code_usage = _CodeUsage(quantizer.num_codebooks, quantizer.num_codes)
 
     def _checked_prior(self, prior: TransformerPrior) -> TransformerPrior:
-        """Return the prior if it fits the codes of the model, otherwise raise a `ValueError`."""
+        """Return the prior if it matches the codes of the model, otherwise raise a `ValueError`."""
         if not isinstance(prior, TransformerPrior):
             raise ValueError(
                 "`prior` must be a keras_gen.distributions.TransformerPrior or None. "
@@ -196,7 +198,10 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
         return self.data_check.inputs(inputs)
 
     def _point(self, parameters: tf.Tensor) -> tf.Tensor:
-        """Return the mean of p(x | e), or another typical example, from the decoder's output."""
+        """Compute a typical example x from the decoder's output, by default the mean of p(x | e).
+
+        p(x | e) is the likelihood of the data x, given the codebook vectors e.
+        """
         return self.likelihood.point(self.likelihood(parameters))
 
     # === Training and evaluation ===
@@ -222,12 +227,12 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
         return self._logs(batch, step)
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
-        """Compute the loss and its terms on one batch, and return the logs."""
+        """Compute the loss and its terms for one batch, and return all logged values by name."""
         batch = self.unpack(data)
         return self._logs(batch, self._step(batch, training=False))
 
     def _step(self, batch: CheckedBatch, training: bool) -> _Step:
-        """Compute the loss of a batch, and the latents from which it was computed."""
+        """Compute the loss of a batch. The result also contains the latents of the examples."""
         latents = tf.cast(call_network(self.encoder, batch.x, None, training), tf.float32)
         quantized = self.quantizer.nearest(latents)
         parameters = call_network(self.decoder, quantized.vectors, None, training)
@@ -249,7 +254,10 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
         return _Step(terms, latents, quantized, log_likelihood)
 
     def _logs(self, batch: CheckedBatch, step: _Step) -> dict[str, tf.Tensor]:
-        """Update the logs with the loss, its terms and the usage of the codes, and return them."""
+        """Update all metrics with a batch, and return their current values by name.
+
+        The metrics include the loss, the terms of the loss, and the usage of the codes.
+        """
         codes = step.quantized.codes
         bound = step.log_likelihood + self._log_prior(codes)
         self.log(batch.x, **step.terms, bound=self.average(bound, batch.sample_weight))
@@ -270,22 +278,23 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
     def encode(self, x: Array) -> tf.Tensor:
         """Map data `[batch, *data_shape]` to codes, int64 `[batch, ..., num_codebooks]`.
 
-        For images, the result is `[batch, grid height, grid width, num_codebooks]`. A code is an
-        integer from 0 to `quantizer.num_codes` − 1.
+        For images, the result is `[batch, grid height, grid width, num_codebooks]`. A code is the
+        index of a vector in a codebook, an integer from 0 to `quantizer.num_codes` − 1.
         """
         x = self.check_inputs(x)
         return self.quantizer.encode(call_network(self.encoder, x, None, training=False))
 
     @traced("latents")
     def decode(self, latents: Array) -> tf.Tensor:
-        """Map codes to data `[batch, *data_shape]`.
+        """Map codes to data `[batch, *data_shape]`. A code is the index of a vector in a codebook.
 
         Args:
             latents: Codes `[batch, ..., num_codebooks]`, as `encode` returns them.
 
         Raises:
-            ValueError: If the codes have the wrong shape or dtype, or if a code is outside the
-                range. In a TensorFlow graph, such a code fails an assertion.
+            ValueError: If the codes have the wrong shape or dtype, or if a code is not an index of
+                the codebook. In a TensorFlow graph, an assertion fails instead if a code is not an
+                index of the codebook.
         """
         return self._point(self._decoded(self._checked_codes(latents)))
 
@@ -321,7 +330,10 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
             return tf.identity(tensor)
 
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
-        """Return the codebook vectors of the codes of `x`, flattened to `[batch, n]`."""
+        """Encode `x` to codes, and return the codebook vectors of the codes as `[batch, n]`.
+
+        A code is the index of a vector in a codebook. All vectors of an example are concatenated.
+        """
         self._condition_arguments(condition)
         vectors = self.quantizer.decode(self.encode(x))
         return tf.reshape(vectors, (-1, math.prod(self.latent_shape)))
@@ -337,9 +349,10 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
     def score(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """Compute the anomaly score of each example, `[batch]`.
 
-        The score is −log p(x | e) − log p(c) in nats, an upper bound of −log p(x). A higher score
-        means a more anomalous example. Before `fit_prior`, p(c) is uniform. Then the second term is
-        the same for all examples.
+        Let c be the codes of an example x, and let e be the codebook vectors of these codes. The
+        score is −log p(x | e) − log p(c) in nats, an upper bound of −log p(x). A higher score means
+        a more anomalous example. If the model has no prior yet, p(c) is uniform. Then the second
+        term is the same for all examples. The method `fit_prior` fits a prior.
 
         Args:
             x: Data `[batch, *data_shape]`.
@@ -355,8 +368,9 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
     def score_per_feature(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """Compute how much each element of each example adds to the anomaly score.
 
-        The value of an element d is −log p(x_d | e) in nats. The anomaly score of an example is the
-        sum of these values over its elements, plus −log p(c). The value of a missing element is 0.
+        The value of an element x_d is −log p(x_d | e) in nats. Here e are the codebook vectors that
+        the decoder receives, and c are their indices. The anomaly score of an example is the sum of
+        these values over its elements, plus −log p(c). The value of a missing element is 0.
 
         Args:
             x: Data `[batch, *data_shape]`.
@@ -375,7 +389,8 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
     def score_functions(self, x: TensorLike, condition: TensorLike | None = None) -> ScoreFunctions:
         """Return a function that computes `score(x)`, and one for `score_per_feature(x)`.
 
-        Both functions use the same codes of `x`, which are decoded only once.
+        The codes of `x` are the indices of its codebook vectors. The method computes and decodes
+        the codes only once, and both functions use the result.
 
         Returns:
             Two functions without arguments. The first function returns the result of `score(x)`.
@@ -393,7 +408,10 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
         return score, per_feature
 
     def _coded(self, x: tf.Tensor) -> tuple[tf.Tensor, Distribution]:
-        """Return the codes of checked data, and p(x | e) for these codes."""
+        """Return the codes of data x, and the likelihood p(x | e) of the data.
+
+        e are the codebook vectors that belong to the codes. The data must be checked already.
+        """
         codes = self.quantizer.encode(call_network(self.encoder, x, None, training=False))
         return codes, self.likelihood(self._decoded(codes))
 
@@ -413,18 +431,20 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
         validation_data: Examples | None = None,
         verbose: Literal["auto", 0, 1, 2] = "auto",
     ) -> keras.callbacks.History:
-        """Fit the prior p(c) to the codes of `x`, so that the model can generate data.
+        """Fit the prior p(c) to the codes c of the data `x`, so that the model can generate data.
 
         Call `fit_prior` after training. If the model has no prior, the method makes a
         `TransformerPrior` with default settings. A second call continues from the current weights
-        of the prior. The threshold of `calibrate` is removed, because the anomaly scores change.
-        The `.keras` file and the exported function `generate` contain the prior.
+        of the prior. The method sets `threshold` to None, because the anomaly scores change. Call
+        `calibrate` again to compute the threshold. The `.keras` file of the model and the exported
+        function `generate` contain the prior.
 
         Args:
             x: Data, an array or a `tf.data.Dataset` of batches.
             epochs: Number of passes over the codes. Default: `prior.epochs`.
             batch_size: Number of examples per step. Default: 128.
-            learning_rate: Learning rate of the first step, which falls to 0. Default: 0.002.
+            learning_rate: Learning rate of the first step. The learning rate then falls to 0 by
+                cosine decay. Default: 0.002.
             validation_data: Data for which `val_loss` is computed after each epoch. Default: none.
             verbose: As in `keras.Model.fit`.
 
@@ -467,8 +487,9 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
     ) -> tf.Tensor:
         """Generate data from codes that are sampled from the prior.
 
-        For a model of a table, the method samples each row x from p(x | e). For other data, such as
-        images, the method decodes the codes and adds no noise.
+        The decoder maps the codebook vectors e of the codes to a distribution p(x | e). For a
+        table, the method samples each row from p(x | e). For other data, such as images, the method
+        returns the mean of p(x | e).
 
         Args:
             num_samples: Number of samples. Can be None if `seed` is a vector.
@@ -517,10 +538,11 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
     def outputs_for(
         self, latents: tf.Tensor, seed: TensorLike, condition: TensorLike | None = None
     ) -> tf.Tensor:
-        """Return one output of `generate` per grid of codes, `[batch, *data_shape]`.
+        """Convert each grid of codes to one generated example, `[batch, *data_shape]`.
 
-        For images, the output is the mean of p(x | e). A row of a table is sampled from p(x | e),
-        because the mean of two categories is not a category.
+        The decoder maps the codebook vectors e of the codes to the likelihood p(x | e). A generated
+        image is the mean of p(x | e). A row of a table is sampled from p(x | e), because the mean
+        of two categories is not a category.
         """
         parameters = self._decoded(latents)
         if self.likelihood.generates_samples:
@@ -534,7 +556,8 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
 
         A pair consists of a function and a list with the `tf.TensorSpec` of each of its arguments.
         The names are `serving_default`, `encode`, `decode` and `score`. If the model has a prior,
-        there is also `generate`. The latents of these functions are codes, int64.
+        there is also `generate`. The latents that `encode` and `generate` return, and that `decode`
+        receives, are codes: int64 indices of codebook vectors.
         """
         data = [self._data_spec()]
         latents = [tf.TensorSpec((None, *self.code_shape), tf.int64, name="latents")]
@@ -555,7 +578,12 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
 def _check_networks(
     encoder: keras.Model, decoder: keras.Model, likelihood: Likelihood
 ) -> tuple[int, ...]:
-    """Return the shape of the latents, or raise a `ValueError` if the networks do not fit."""
+    """Check the networks of the model, and return the shape of the latents.
+
+    Raises:
+        ValueError: If the shapes of the encoder, the decoder and the likelihood do not match. Also
+            if the likelihood needs logits, and the decoder outputs something else.
+    """
     name = type(likelihood).__name__
     _, latent_shape = check_network(
         "encoder", encoder, likelihood.event_shape, why=f", the `event_shape` of `{name}`"

@@ -1,4 +1,7 @@
-"""Check the networks that a user passes to a model, and read properties such as their range."""
+"""Check the networks that a user passes to a model, and find out their properties.
+
+Such properties are the number of classes, the last activation and the range of the outputs.
+"""
 
 from __future__ import annotations
 
@@ -35,11 +38,12 @@ def condition_index(network: keras.Model) -> int | None:
 
 
 def num_classes_of(network: keras.Model) -> int | None:
-    """Return the number of classes of the labels that a network takes as an input.
+    """Return the number of classes of a network that takes labels as an input.
 
     Returns:
         The number of vectors in the first embedding layer. If the network has an input for labels
-        but no embedding layer, `UNKNOWN_NUMBER`. If it has no input for labels, None.
+        but no embedding layer, the result is `UNKNOWN_NUMBER`. If the network has no input for
+        labels, the result is None.
     """
     if condition_index(network) is None:
         return None
@@ -179,7 +183,7 @@ def _check_fixed(
 
 
 def _check_floats(argument: str, network: keras.layers.Layer) -> None:
-    """Raise a `ValueError` if the input for the data has an integer dtype.
+    """Raise a `ValueError` if the input of the network for the data has an integer dtype.
 
     Keras casts the data to the dtype of the input. An integer dtype would round the data. The input
     for labels is not checked.

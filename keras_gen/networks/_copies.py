@@ -35,9 +35,9 @@ def call_network(
 ) -> tf.Tensor:
     """Call a network on `x`, and on the labels if the network has an input for labels.
 
-    If `x` contains no examples, the function returns an empty tensor of the right shape in eager
-    mode, and does not call the network. The library oneDNN, which computes convolutions on CPUs,
-    would return the wrong shape.
+    In eager mode and outside training, if `x` contains no examples, the function does not call the
+    network, and returns an empty tensor of the right shape. A network with convolutions would
+    return the wrong shape, because of the library oneDNN, which computes convolutions on CPUs.
     """
     inputs = network_inputs(network, x, condition)
     if tf.executing_eagerly() and not training and np.shape(x)[:1] == (0,):

@@ -71,8 +71,8 @@ class ColumnFeatures(_HidesEntries):
     of the table.
 
     Args:
-        columns: Columns of the table, such as `table.columns`. Constants and identifiers are
-            ignored.
+        columns: Columns of the table, such as `table.columns`. Constant columns and identifiers,
+            such as row numbers, are ignored.
         embedding_size: Length of the trained vector for each category. Default: None, one-hot
             vectors. Use an embedding for columns with hundreds of categories.
         hide: Probability with which the layer hides an observed entry in a training step. Default:
@@ -132,7 +132,7 @@ class ColumnFeatures(_HidesEntries):
     def column_of_feature(self) -> tuple[int, ...]:
         """For each feature, the index of the table column from which the feature is computed.
 
-        The last features, which say which entries are observed, are omitted.
+        The tuple has no elements for the last features, the mask of observed entries.
         """
         numbers = [index for indices in self._of_kind.values() for index in indices]
         for index, number in self._categories.items():
@@ -198,8 +198,8 @@ class MissingAsZero(_HidesEntries):
     missing element.
 
     Args:
-        hide: Probability with which the layer hides an observed element in a training step.
-            Default: 0, no element is hidden.
+        hide: Probability with which the layer treats an observed element as missing in a training
+            step. Default: 0.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Raises:
@@ -216,6 +216,10 @@ class MissingAsZero(_HidesEntries):
         return (*input_shape[:-1], 2 * input_shape[-1])
 
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return the elements and their mask, `[..., 2n]`, for an input `[..., n]`."""
+        """Replace missing elements by 0, and append the mask of the observed elements.
+
+        The mask is 1 for an observed element, and 0 for a missing or hidden element. For an input
+        `[..., n]`, the output has the shape `[..., 2n]`.
+        """
         observed = self.observed(x, training)
         return tf.concat([tf.where(observed, x, 0.0), tf.cast(observed, tf.float32)], axis=-1)

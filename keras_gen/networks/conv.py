@@ -34,9 +34,9 @@ def conv_encoder(
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`.
         output_shape: Output shape for one example, for instance `(posterior.parameter_size,)`.
-        filters: Number of output channels of each convolution. By default, there are as many
-            entries as halvings are needed until height × width is at most 49. An image of 28×28
-            pixels is halved twice, to 7×7, and the default is `(32, 64)`.
+        filters: Number of output channels of each convolution. By default, the network halves the
+            image until height × width is at most 49. For instance, an image of 28×28 pixels is
+            halved twice, to 7×7, and the default is `(32, 64)`.
         activation: Activation of the convolutions. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
@@ -80,9 +80,10 @@ def conv_decoder(
         input_shape: Shape of the latents of one example, for instance `(8,)`.
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
-        filters: Number of input channels of each transposed convolution. By default, the first
-            entry belongs to features whose height × width is at most 49, and each doubling has one
-            entry. For 28×28 pixels, 7×7 is doubled twice, and the default is `(64, 32)`.
+        filters: Number of input channels of each transposed convolution. By default, the dense
+            layer outputs a grid whose height × width is at most 49, and `filters` has one entry per
+            doubling of this grid. For an image of 28×28 pixels, a grid of 7×7 is doubled twice, and
+            the default is `(64, 32)`.
         activation: Activation of the hidden layers. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         output_activation: Activation of the output. Default: none.
@@ -125,8 +126,8 @@ def conv_grid_encoder(
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`.
         vector_size: Number of elements of each vector.
-        filters: Number of output channels of each convolution. By default, there are as many
-            entries as halvings are needed until height × width is at most 49. An image of 28×28
+        filters: Number of output channels of each convolution of stride 2. By default, the network
+            halves the image until height × width is at most 49. For instance, an image of 28×28
             pixels is halved twice, to 7×7, and the default is `(32, 64)`.
         activation: Activation of the convolutions. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
@@ -172,9 +173,9 @@ def conv_grid_decoder(
         input_shape: Shape of the grid, `(grid height, grid width, vector size)`, such as
             `encoder.output_shape[1:]`.
         output_shape: Shape of one output image, `(height, width, channels)`.
-        filters: Number of output channels of each transposed convolution. By default, the first
-            entry belongs to features whose height × width is at most 49, and each doubling has one
-            entry. For 28×28 pixels, 7×7 is doubled twice, and the default is `(64, 32)`.
+        filters: Number of output channels of each transposed convolution. The default is suitable
+            for a grid whose height × width is at most 49. For instance, if the output has 28×28
+            pixels, the default is `(64, 32)`, which doubles a grid of 7×7 vectors twice.
         activation: Activation of the transposed convolutions. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         output_activation: Activation of the output. Default: none.
@@ -224,7 +225,11 @@ def _doublings(
     output_activation: Activation,
     kernel_regularizer: keras.regularizers.Regularizer | None,
 ) -> keras.KerasTensor:
-    """Apply one transposed convolution per entry of `filters`, crop, and compute the output."""
+    """Add the last layers of a convolutional decoder to the tensor `x`.
+
+    The layers are one transposed convolution per entry of `filters`, which doubles the height and
+    width, then a crop to the height and width of `output_shape`, and a last convolution.
+    """
     height, width, channels = output_shape
     for after_doubling in filters:
         convolution = layers.Conv2DTranspose(

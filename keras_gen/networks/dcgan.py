@@ -36,9 +36,10 @@ def dcgan_generator(
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
         filters: Sequence with the number of input channels of each transposed convolution. Each
-            transposed convolution doubles the height and width. By default, the first entry belongs
-            to features whose height × width is at most 49, and each doubling has one entry. For
-            28×28 pixels, 7×7 is doubled twice, and the default is `(64, 32)`.
+            transposed convolution doubles the height and width. By default, the number of
+            convolutions is chosen such that height × width is at most 49 before the first
+            convolution. For 28×28 pixels, the height and width are doubled twice, from 7×7, and the
+            default is `(64, 32)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
             no labels.
@@ -81,9 +82,9 @@ def dcgan_discriminator(
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`.
         filters: Sequence with the number of output channels of each convolution. Each convolution
-            halves the height and width. By default, there are as many entries as halvings are
-            needed until height × width is at most 49. An image of 28×28 pixels is halved twice, to
-            7×7, and the default is `(64, 128)`.
+            halves the height and width. By default, the network halves them until height × width is
+            at most 49. For instance, an image of 28×28 pixels is halved twice, to 7×7, and the
+            default is `(64, 128)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. The logit
             of an image x with label y is then w·φ(x) + b + v_y·φ(x). Here φ(x) is the input of the

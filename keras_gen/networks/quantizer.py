@@ -16,7 +16,10 @@ _FEWEST = 1e-6  # a moving average of numbers of vectors below this number count
 
 
 class Quantized(NamedTuple):
-    """Quantized latents. A latent vector is z, and the nearest vector of the codebook is e."""
+    """The result of `VectorQuantizer.nearest`.
+
+    In the descriptions of the fields, z is a latent vector, and e is the nearest codebook vector.
+    """
 
     vectors: tf.Tensor
     """e, `[..., d]`. The gradient with respect to z is that of z itself (straight-through)."""
@@ -100,7 +103,7 @@ class VectorQuantizer(SerializableLayer):
         self.restart_below = _in_range("restart_below", restart_below, 1.0)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make the codebook, and the moving averages.
+        """Make the variables: the codebooks, and the moving averages that `update` computes.
 
         Args:
             input_shape: Shape of a batch of latents, `(None, ..., d)`.
@@ -144,10 +147,14 @@ class VectorQuantizer(SerializableLayer):
         return keras.KerasTensor(latents.shape, "float32")
 
     def nearest(self, latents: TensorLike) -> Quantized:
-        """Return the nearest codebook vectors, their codes, and the losses.
+        """Find the nearest codebook vector of each latent vector, and compute the losses.
 
         Args:
             latents: Latent vectors `[..., d]`.
+
+        Returns:
+            A `Quantized`: the codebook vectors, their codes (indices in the codebook), the codebook
+            loss and the commitment loss.
         """
         latents = tf.cast(tf.convert_to_tensor(latents), tf.float32)
         codes = self.encode(latents)
@@ -184,7 +191,9 @@ class VectorQuantizer(SerializableLayer):
         return tf.ensure_shape(tf.reshape(codes, shape), static_shape)
 
     def decode(self, codes: TensorLike) -> tf.Tensor:
-        """Return the codebook vectors of codes.
+        """Look up the codebook vector of each code, and return latent vectors.
+
+        With several codebooks, a latent vector is the concatenation of one vector per codebook.
 
         Args:
             codes: Integers from 0 to `num_codes` − 1, `[..., num_codebooks]`.
@@ -217,9 +226,12 @@ class VectorQuantizer(SerializableLayer):
         seed: tf.Tensor,
         allowed: tf.Tensor,
     ) -> None:
-        """Update the moving averages with the latents of a training step, and restart codes.
+        """Update the moving averages with the latents of a training step, then the codebook.
 
-        In a distributed training, the moving averages are those of the batches of all replicas.
+        If the codebook is not trained by gradients, the codebook vectors are computed from the
+        moving averages. A code that is rarely used restarts: its codebook vector is replaced by a
+        random latent vector of the batch. In distributed training, the method uses the latents of
+        all replicas.
 
         Args:
             latents: Latent vectors z `[batch, ..., d]`.
@@ -259,14 +271,17 @@ class VectorQuantizer(SerializableLayer):
     def _sampled(
         self, parts: tf.Tensor, weights: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Sample one latent vector of the batch per code, with probabilities ∝ weights.
+        """Sample one latent vector of the batch per code, with probabilities ∝ `weights`.
 
-        In a distributed training, each code gets its latent vector from one of the replicas. The
-        other replicas return zeros for this code. Therefore the sum over the replicas is one latent
-        vector per code.
+        The method `update` replaces the codebook vectors of rarely used codes by these samples.
+
+        In a distributed training, each replica has a part of the batch. Each code gets its latent
+        vector from one of the replicas. The other replicas return zeros for this code. Therefore
+        the sum over the replicas is one latent vector per code.
 
         Args:
-            parts: Parts of latent vectors, `[num_codebooks, n, d / num_codebooks]`.
+            parts: The latent vectors of the batch, split into one part per codebook,
+                `[num_codebooks, n, d / num_codebooks]`.
             weights: Weight of each latent vector, `[n]`.
             seed: Seed for the stateless random functions of TensorFlow.
 
@@ -315,7 +330,12 @@ class VectorQuantizer(SerializableLayer):
         return tf.transpose(tf.reshape(codes, (-1, self.num_codebooks)))
 
     def _joined(self, parts: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
-        """Join parts `[num_codebooks, n, d / num_codebooks]` to latents of the given shape."""
+        """Join the parts of n latent vectors, and return the vectors in the given shape.
+
+        Args:
+            parts: Parts of latent vectors of size d, `[num_codebooks, n, d / num_codebooks]`.
+            shape: Shape of the result. The last number is d.
+        """
         return tf.reshape(tf.transpose(parts, (1, 0, 2)), shape)
 
 

@@ -53,9 +53,8 @@ def residual_encoder(
             allowed.
         output_shape: Output shape for one example, for instance `(posterior.parameter_size,)`.
         filters: Sequence with the number of channels after each halving of the height and width. By
-            default, there are as many entries as halvings are needed until height × width is at
-            most 49. An image of 28×28 pixels is halved twice, to 7×7, and the default is
-            `(32, 64)`.
+            default, the network halves them until height × width is at most 49. An image of 28×28
+            pixels is halved twice, to 7×7, and the default is `(32, 64)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks halves
             the height and width. Default: 1.
         activation: Activation of the hidden layers. Default: ReLU.
@@ -109,9 +108,9 @@ def residual_decoder(
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
         filters: Sequence with the number of channels before each doubling of the height and width.
-            By default, the first entry belongs to features whose height × width is at most 49, and
-            each doubling has one entry. For 28×28 pixels, 7×7 is doubled twice, and the default is
-            `(64, 32)`.
+            By default, the number of doublings is chosen such that height × width is at most 49
+            before the first doubling. For 28×28 pixels, the height and width are doubled twice,
+            from 7×7, and the default is `(64, 32)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks doubles
             the height and width. Default: 1.
         activation: Activation of the hidden layers. Default: ReLU.
@@ -161,9 +160,9 @@ def residual_generator(
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
         filters: Sequence with the number of channels before each doubling of the height and width.
-            By default, the first entry belongs to features whose height × width is at most 49, and
-            each doubling has one entry. For 28×28 pixels, 7×7 is doubled twice, and the default is
-            `(64, 32)`.
+            By default, the network starts from features whose height × width is at most 49. For
+            instance, for images of 28×28 pixels, the network doubles 7×7 features twice, and the
+            default is `(64, 32)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks doubles
             the height and width. Default: 1.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
@@ -205,9 +204,9 @@ def residual_discriminator(
     Args:
         input_shape: Shape of one input image, `(height, width, channels)`. Any height and width are
             allowed.
-        filters: Sequence with the number of channels after each halving of the height and width. By
-            default, there are as many entries as halvings are needed until height × width is at
-            most 49. An image of 28×28 pixels is halved twice, to 7×7, and the default is
+        filters: Number of channels after each halving of the height and width, with one entry per
+            halving. By default, the height and width are halved until height × width is at most 49.
+            For instance, an image of 28×28 pixels is halved twice, to 7×7, and the default is
             `(64, 128)`.
         blocks: Number of residual blocks per entry of `filters`. The first of these blocks halves
             the height and width. Default: 1.
@@ -241,7 +240,10 @@ def residual_discriminator(
 
 @dataclasses.dataclass(frozen=True)
 class _Layers:
-    """Apply convolutions and residual blocks. The fields are options that all of them share."""
+    """Apply convolutions and residual blocks.
+
+    The fields of this class are options. They are the same for all convolutions and blocks.
+    """
 
     before: Callable[[keras.KerasTensor], keras.KerasTensor]
     """Function that is applied to the features before each convolution of a block."""

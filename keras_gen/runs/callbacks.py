@@ -97,9 +97,10 @@ class ImageSamples(keras.callbacks.Callback):
             self._write(epoch + 1)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        """Write images with the final weights of the model.
+        """Write images that the model computes with its final weights.
 
-        `EarlyStopping` may have restored the weights of an earlier epoch.
+        The final weights are not always the weights after the last epoch, because `EarlyStopping`
+        can restore the weights of an earlier epoch.
         """
         self._write(self.model.history.epoch[-1] + 1)
 
@@ -118,7 +119,13 @@ class ImageSamples(keras.callbacks.Callback):
 def _in_alternating_rows(
     images: np.ndarray, reconstructions: np.ndarray, columns: int = 10
 ) -> np.ndarray:
-    """Order images for a grid in which a row of images alternates with its reconstructions."""
+    """Order images for a grid that shows the reconstructions of each row of images below the row.
+
+    Args:
+        images: Images `[n, height, width, channels]`.
+        reconstructions: The reconstructions of these images, in the same order.
+        columns: Number of images per row of the grid. Default: 10.
+    """
     rows = []
     for start in range(0, len(images), columns):
         rows.append(images[start : start + columns])

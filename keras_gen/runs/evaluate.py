@@ -504,11 +504,12 @@ def fit_density(
     density: Literal["mixture", "flow"] = "mixture",
     num_components: int | None = None,
 ) -> Prior:
-    """Fit a density to the latents of a trained model, from which it then generates samples.
+    """Fit a density to the latents of a trained model.
 
-    The density is fitted to the training data of the run. The function saves the model with the
-    density in the folder of the run, and writes the kind of density into `config.yaml`. It removes
-    `evaluation.json`, because the scores of samples in this file are those of the earlier samples.
+    When the model generates samples, it then samples latents from this density. The density is
+    fitted to the latents of the training data. The function saves the model with the density in the
+    folder of the run, and writes the kind of density into `config.yaml`. It removes
+    `evaluation.json`, because this file contains scores of samples without the density.
 
     Args:
         run: Folder of a training run that trained an autoencoder or a VAE.

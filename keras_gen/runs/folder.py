@@ -123,7 +123,10 @@ class RunFolder:
 
     @property
     def anomalous_rows_file(self) -> pathlib.Path:
-        """Path of the figure of the test rows of a table with the largest anomaly scores."""
+        """For tables: path of the figure that shows the test rows with the largest anomaly scores.
+
+        For images, the attribute `anomalies_file` is used instead.
+        """
         return self.path / _FIGURES["anomalous_rows"]
 
     @property
@@ -161,8 +164,8 @@ class RunFolder:
 
         Possible names are `samples`, `reconstructions`, `traversals`, `interpolations`, `latents`
         and `anomalies`. For tables, `anomalous_rows`, `columns` and `associations` are also
-        possible. If a figure was written after several epochs, the path names the file of the last
-        of these epochs.
+        possible. During training, a run writes some figures again after several epochs, and each
+        time to a new file. For such a figure, the result contains the path of the newest file.
         """
         figures = {}
         for name, pattern in _FIGURES.items():
@@ -238,7 +241,8 @@ class RunFolder:
     def check_exists(self) -> None:
         """Raise a `ValueError` if the folder contains no run.
 
-        If another folder with a similar name contains a run, the message suggests this folder.
+        If another folder with a similar name contains a run, the message suggests that other
+        folder.
         """
         self._check_file(_CONFIG, "a run")
 
@@ -315,7 +319,10 @@ class RunFolder:
 
     @property
     def classes_file(self) -> pathlib.Path:
-        """Path of the file with the names of the classes, a JSON list. Entry k names label k."""
+        """Path of the JSON file with the list of class names.
+
+        The element with index k is the name of the class that has the label k.
+        """
         return self.path / _CLASSES
 
     def read_classes(self) -> list[str] | None:
@@ -333,7 +340,10 @@ class RunFolder:
     # === Metrics and model card ===
 
     def read_metrics(self) -> list[dict[str, str]]:
-        """Return the rows of `metrics.csv`, one per epoch. Without this file, the list is empty."""
+        """Return the rows of `metrics.csv`, one per epoch.
+
+        If the file does not exist, return an empty list.
+        """
         if not self.metrics_file.is_file():
             return []
         with self.metrics_file.open(encoding="utf-8", newline="") as file:

@@ -153,7 +153,11 @@ def _data_url(content: bytes, image_type: str) -> str:
 
 
 def _curves(folder: RunFolder) -> dict[str, str]:
-    """Return `{name of a metric: chart}`. A chart is a URL for an HTML `img`."""
+    """Return a dictionary from the name of each metric to its chart over the epochs.
+
+    A chart is an SVG image in a `data:` URL, for the HTML element `img`. If the run has fewer than
+    two epochs, the dictionary is empty.
+    """
     rows = folder.read_metrics()
     if len(rows) < 2:
         return {}
@@ -163,7 +167,7 @@ def _curves(folder: RunFolder) -> dict[str, str]:
 
 
 def _environment(path: pathlib.Path) -> str | None:
-    """Return one sentence about the last start of the run.
+    """Return one sentence with the time, the versions and the devices of the run's last start.
 
     If the file `environment.yaml` does not exist, the result is None.
     """

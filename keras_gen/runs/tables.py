@@ -37,7 +37,7 @@ _WRITTEN = (".csv", ".tsv", ".parquet", ".xlsx")
 
 
 def is_table(config: RunConfig) -> bool:
-    """Return whether the data of a training run are a table, so that `data.read_table` reads them.
+    """Return whether the data of a training run are a table that `data.read_table` can read.
 
     Raises:
         ValueError: If the file does not exist. Also if the setting `kinds` or `label` is given, but
@@ -175,13 +175,13 @@ def write_frame(path: PathLike, frame: pandas.DataFrame) -> None:
 def parse_given(columns: Sequence[Column], given: Sequence[str]) -> np.ndarray:
     """Convert texts such as `age=50` to one row of a table, `[1, modeled columns]`.
 
-    Entries that are not given are NaN. The modeled columns are all columns except constants and
-    identifiers.
+    With these texts, a user fixes entries of the rows that a model generates. Entries that are not
+    given are NaN. The modeled columns are all columns except constants and identifiers.
 
     Args:
         columns: The columns of the table.
-        given: Texts `NAME=VALUE`. Column names can contain `=`. If the names of several columns fit
-            a text, the longest name is used.
+        given: Texts `NAME=VALUE`. A column name can contain `=`. If a text starts with the names of
+            several columns, each followed by `=`, the longest name is used.
 
     Raises:
         ValueError: If a text does not have the form `NAME=VALUE`, or if a name or a value is
@@ -262,13 +262,14 @@ class RowsFile:
         self.array = encode_rows(self.columns, rows)
 
     def write(self, path: PathLike, complete: np.ndarray) -> None:
-        """Write all columns and rows to a new file, with missing entries filled in.
+        """Copy all columns and rows to a new file, and fill in the missing entries.
 
         Args:
-            path: The new file. If the old and the new file are text files, the new file is a copy
-                of the old file, except for the filled entries.
-            complete: Array like the attribute `array`, but without missing entries. Neither array
-                contains constant columns and identifiers.
+            path: Path of the new file. If both files are text files, the new file differs from the
+                old file only in the filled entries.
+            complete: The rows without missing entries, `[rows, modeled columns]`. The modeled
+                columns are all columns except constants and identifiers. The attribute `array` has
+                the same shape, and contains NaN for each missing entry.
         """
         import pandas
 
@@ -298,7 +299,10 @@ class RowsFile:
         write_frame(path, frame)
 
     def _frame(self, file: CsvFile) -> pandas.DataFrame:
-        """Return the rows of a text file as a `DataFrame` of text, with numbers where modeled."""
+        """Return the rows of a text file as a `DataFrame`.
+
+        The columns of numbers that the model uses contain numbers. All other columns contain text.
+        """
         import pandas
 
         frame = pandas.DataFrame(self._records(file), columns=self.names)
@@ -344,10 +348,10 @@ class RowsFile:
 
 
 class _TextOf:
-    """Function that converts an entry of a column from the model's array to text for a file.
+    """Function that converts an imputed entry of a column to text for a copy of the user's file.
 
-    An entry is a number, or the index of a category. The attribute `known` contains the text of
-    each category that occurs in the file, such as `{0: "female"}`.
+    The entry is a number, or the index of a category. The attribute `known` is a dictionary from
+    the index of a category to the text of this category in the file, such as `{0: "female"}`.
     """
 
     def __init__(self, column: Column, decimal: str) -> None:
@@ -368,5 +372,5 @@ class _TextOf:
 
 
 def source_of(path: PathLike) -> pathlib.Path:
-    """Return the path of a table file. For `"penguins"`, it is a file in this package."""
+    """Return the path of a table file. The name `"penguins"` stands for a file in this package."""
     return PENGUINS if str(path) == "penguins" else pathlib.Path(path)

@@ -186,7 +186,11 @@ def describe(config: RunConfig) -> str:
 
 
 def _time_steps(model: GenerativeModel, train_data: tf.data.Dataset) -> tuple[float, float]:
-    """Return the seconds of the first training step, and the median seconds of later steps."""
+    """Train a model for a few steps, and measure how long a step takes.
+
+    Returns:
+        The duration of the first step and the median duration of the later steps, in seconds.
+    """
     times = [time.perf_counter()]
     clock = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: times.append(time.perf_counter())
@@ -296,7 +300,11 @@ def _num_classes(config: RunConfig, train_data: tf.data.Dataset, test_data: tf.d
 
 
 def _create_folder(config: RunConfig, strategy: tf.distribute.Strategy) -> RunFolder:
-    """Create the folder of a new run. With several workers, all use the same folder."""
+    """Create the folder of a new run. With several workers, all workers use the same path.
+
+    If a worker does not share the disk of the chief (worker 0), it creates the folder on its own
+    disk.
+    """
     number = 0
     if is_chief(strategy):
         _, number = RunFolder.create(config)
@@ -350,7 +358,7 @@ def _fit_and_save(
 
 
 def _finish_table(model: Any, table: data.Table, folder: RunFolder) -> None:
-    """Calibrate the anomaly scores on the test rows, and write generated rows to a .csv file."""
+    """Compute the anomaly threshold from the test rows, and write generated rows to a .csv file."""
     model.calibrate(table.test)
     rows = table.to_frame(model.generate(_SAMPLED_ROWS, seed=model.seed))
     tables.write_frame(folder.samples_file(suffix=".csv"), rows)
@@ -427,7 +435,11 @@ def _before_sampling(
 
 
 def _after_fit(config: RunConfig) -> Callable[[Any, Any], None] | None:
-    """Return the function that prepares the model for generation after `fit`, or None."""
+    """Return the function that prepares a trained model for generation, or None.
+
+    For instance, the function fits a density to the latents of the model. The result is None if the
+    kind of model or the settings of the run need no preparation.
+    """
     return RECIPES[kind_of(config)].after_fit if config.needs_after_fit else None
 
 
@@ -471,9 +483,11 @@ def _publish(config: RunConfig, folder: RunFolder) -> None:
 
 
 def _call(function: str, folder: RunFolder) -> str:
-    """Return the Python call of a function of `keras_gen.runs` as text, for a message.
+    """Return Python code that calls a function of `keras_gen.runs`, for a message to the user.
 
-    If the command line `keras-gen` shows the message, it replaces the call by a command.
+    An example is `keras_gen.runs.train.resume('runs/vae')`. If the command line `keras-gen` prints
+    the message, it prints a command, such as `keras-gen train --resume runs/vae`, in place of the
+    Python code.
 
     Args:
         function: Module and name of the function, such as `"train.resume"`.

@@ -39,8 +39,9 @@ def check(folder: pathlib.Path) -> dict[str, Any]:
     """Check that a server can run a SavedModel, and that the answers of its signatures are correct.
 
     A signature is a function that the server offers. For each signature, the SavedModel contains
-    one request and the answer of the Keras model. The function also checks that the graph has no
-    operator that a server must not run, and that each weight is stored once.
+    one request and the answer of the Keras model. The function also checks the graph: no operator
+    may call Python or sample from a random state, and no absolute file path may occur. Each weight
+    must be stored exactly once.
 
     Args:
         folder: Folder of the SavedModel.
@@ -209,7 +210,7 @@ def _described(spec: Any) -> str:
 
 
 def _count_served_values(graph: Any) -> int:
-    """Count the numbers in those variables of a graph that the signatures use."""
+    """Count the numbers in the variables that the signatures of a graph use."""
     nodes = {node.name: node for node in graph.graph_def.node}
     waiting = [
         output.name
@@ -252,7 +253,10 @@ def _unservable_operators(nodes: list[Any]) -> Iterator[str]:
 
 
 def _absolute_paths(message: Message) -> Iterator[str]:
-    """Yield an error message for each absolute file path in a protocol buffer message."""
+    """Yield an error text for each absolute file path in a protocol buffer message.
+
+    A published graph must not contain such a path, because the server may not have this file.
+    """
     for field, value in message.ListFields():
         if isinstance(value, (Message, str, bytes, int, float)):
             value = [value]

@@ -59,7 +59,7 @@ _MARKED = re.compile(rf"{_MARK}(.*?){_MARK}(?:\] \[(-?\d+))?(?:\] \[(-?\d+))?", 
 
 
 class ServingError(RuntimeError):
-    """The server refused a request, failed, or could not be reached.
+    """The server refused a request, failed, could not be reached, or sent an unreadable answer.
 
     Args:
         code: gRPC error code, such as `"NOT_FOUND"`.
@@ -137,7 +137,8 @@ class _Client:
     """Base class of the clients of a TensorFlow Serving server.
 
     A client has one method for each function that the server offers, such as `encode`. The method
-    sends a request to the server, and returns the answer. A subclass implements the protocol.
+    sends a request to the server, and returns the answer. A subclass implements one protocol, REST
+    or gRPC.
 
     Args:
         address: Address of the server.
@@ -462,7 +463,7 @@ class RESTClient(_Client):
 
     @property
     def url(self) -> str:
-        """URL of the model. If `version` or `label` is given, the URL of this version."""
+        """URL of the model, or of one version of the model if `version` or `label` is given."""
         url = f"{self.address.rstrip('/')}/v1/models/{urllib.parse.quote(self.model, safe='')}"
         if self.version is not None:
             return f"{url}/versions/{self.version}"
@@ -639,7 +640,10 @@ class GRPCClient(_Client):
         return prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def _address(self, request: Any) -> Any:
-        """Write the name of the model, and its version or label, into a request, and return it."""
+        """Write the name of the model into a request, and return the request.
+
+        If the client has a version or a version label of the model, the method writes it, too.
+        """
         request.model_spec.name = self.model
         if self.version is not None:
             request.model_spec.version.value = self.version
@@ -915,11 +919,11 @@ def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
 
 
 def _may_be_named(column: str, tensor: str) -> bool:
-    """Return whether the export of a model may have named the input of a column `tensor`.
+    """Return whether an input may belong to a column, by comparing their names.
 
-    The export makes the name of an input from the name of the column. It replaces all characters
-    except ASCII letters, digits, `_`, `.` and `-` by `_`. It may put the word "column" before the
-    name, and it may append `_`.
+    When a model of a table is exported, the name of each input is made from the name of its column.
+    All characters except ASCII letters, digits, `_`, `.` and `-` are replaced by `_`. The export
+    may also put the word "column" before the name, and append `_` to the name.
 
     Args:
         column: Name of a column, such as `"body mass"`.

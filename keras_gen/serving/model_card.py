@@ -120,7 +120,8 @@ def _columns_section(columns: Sequence[Column], name: str, exchanges: Exchanges)
     Args:
         columns: All columns of the table.
         name: Name of the model in the server.
-        exchanges: Requests and answers by signature, as in `write_card`.
+        exchanges: Dictionary from the name of each signature to `(request, answer)`: an example
+            request, and the answer of the model to this request.
     """
     modeled = modeled_columns(columns)
     rows = ["| column | input | kind | values of the training rows | missing |", "|---" * 5 + "|"]
@@ -189,9 +190,10 @@ def _in_a_cell(text: str) -> str:
 
 
 def _parts(model: GenerativeModel) -> dict[str, Any]:
-    """Return the content of the section "Model": the class, the size and each argument of a model.
+    """Return the content of the section "Model" of the model card.
 
-    An argument is an argument of the model's constructor, such as the encoder of a VAE.
+    The section contains the class of the model, its number of parameters, the shape of an example,
+    and the arguments of the model's constructor, such as the encoder of a VAE.
     """
     described: dict[str, Any] = {
         "class": type(model).__name__,
@@ -206,7 +208,10 @@ def _parts(model: GenerativeModel) -> dict[str, Any]:
 
 
 def _in_a_word(value: Any) -> int | float | str:
-    """Return a number or a text unchanged. Return a short description of any other value."""
+    """Return a short description of an argument of a model, for the model card.
+
+    A number or a text is its own description. Therefore it is returned unchanged.
+    """
     if isinstance(value, (int, float, str)):
         return value
     if isinstance(value, keras.Model):

@@ -1,7 +1,7 @@
 """Write the configuration files of TensorFlow Serving.
 
 The file `models.config` lists the models. The file `batching_parameters.txt` says how the server
-combines requests to batches.
+combines several requests into one batch.
 """
 
 from __future__ import annotations
@@ -62,8 +62,10 @@ def read_server_config(folder: PathLike) -> ModelServerConfig:
 def write_server_config(folder: PathLike) -> None:
     """Add the models of a folder to `models.config`, and write `batching_parameters.txt`.
 
-    Both files are in `folder`. Existing entries of `models.config` stay unchanged. An existing file
-    `batching_parameters.txt` also stays unchanged.
+    TensorFlow Serving reads both files, which are in `folder`. `models.config` lists the models.
+    `batching_parameters.txt` says how the server combines requests into batches. Existing entries
+    of `models.config` stay unchanged. An existing file `batching_parameters.txt` also stays
+    unchanged.
 
     Args:
         folder: Folder of the models, such as `savedmodels`. In the configuration, the path of this

@@ -63,7 +63,7 @@ def _described(specs: dict[str, str]) -> str:
 
 
 def verify(folder: PathLike) -> Verification:
-    """Check that a published SavedModel is undamaged, and computes the same as the Keras model.
+    """Check that a published SavedModel is undamaged, and gives the outputs of the Keras model.
 
     The SavedModel runs in a separate process that cannot import keras_gen. A signature is a
     function that the server offers. For each signature, `publish` stored an input with three rows,
@@ -73,9 +73,9 @@ def verify(folder: PathLike) -> Verification:
     1e-4, or 1e-2 if any layer computes in 16 bits. For numbers above 1, the difference is relative.
     The pixels of PNG files may differ by a further 1/255.
 
-    The function also checks the graph. Each stored weight must be used by a signature. No operator
-    may call Python or sample from a random state. The graph must not contain a path on the machine
-    that wrote the graph.
+    The function also checks the TensorFlow graph. Each stored weight must be used by a signature.
+    No operator may call Python. No operator may use a random generator with a state, because then
+    equal requests would get different answers. The graph must not contain an absolute file path.
 
     Args:
         folder: Folder of a version that `publish` wrote, such as `savedmodels/vae/1`. A SavedModel

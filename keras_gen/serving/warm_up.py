@@ -95,9 +95,10 @@ def _example(model: GenerativeModel, spec: tf.TensorSpec) -> np.ndarray:
 
 
 def _example_of_table(model: GenerativeModel, spec: tf.TensorSpec) -> np.ndarray:
-    """Return an example batch for an input that takes whole rows, or one column, of a table.
+    """Return an example batch for an input of an exported model of a table.
 
-    The first row contains typical entries. In the other rows, all entries are missing.
+    The input takes either whole rows, or the entries of one column. The first row of the batch
+    contains typical entries. In the other rows, all entries are missing.
     """
     modeled = modeled_columns(model.columns)
     rows = np.full((_ROWS, len(modeled)), np.nan, np.float32)

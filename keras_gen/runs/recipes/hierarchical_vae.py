@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class HierarchicalVAEConfig(NetworkConfig):
-    """Train a VAE with several layers of latents: maximize a bound of log p(x|z_1) p(z_1|z_2) …."""
+    """Train a VAE with several layers of latents: p(x, z) = p(x|z_1) p(z_1|z_2) … p(z_L)."""
 
     name: str = "hierarchical_vae"
     """Name of the run and of the SavedModel."""

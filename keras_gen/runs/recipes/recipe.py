@@ -132,7 +132,11 @@ class RunConfig:
 
     @property
     def needs_after_fit(self) -> bool:
-        """Whether the run calls the function `after_fit` of the recipe, if there is one."""
+        """Whether a run with these settings calls the function `after_fit` of the recipe.
+
+        This optional function prepares the trained model for generation. For instance, the function
+        fits a density to the latents.
+        """
         return True
 
 
@@ -262,8 +266,8 @@ def latent_density(
     Args:
         kind: `"mixture"`, `"flow"`, or None for no density.
         event_size: Number of latent dimensions.
-        num_components: Number of components of a mixture. If None, its method `fit` chooses the
-            number. Default: 10.
+        num_components: Number of components of a mixture. If None, the method `fit` of the mixture
+            chooses this number. Default: 10.
     """
     from keras_gen import distributions
 
@@ -288,8 +292,8 @@ def network_arguments(config: NetworkConfig, data_shape: Sequence[int]) -> dict[
         size.
 
     Raises:
-        ValueError: If a setting is not the default, but has no effect on networks of the chosen
-            type. Also if the networks need images, and the examples are not images.
+        ValueError: If a setting differs from its default, although it has no effect on networks of
+            the chosen type. Also if the networks need images, but the examples are not images.
     """
     fields = _FIELDS_OF_NETWORKS[config.network]
     for name, default in _NETWORK_DEFAULTS.items():
@@ -356,7 +360,8 @@ def check_table_settings(config: Any, **expected: object) -> None:
 
     Args:
         config: The configuration of a training on a table.
-        **expected: Names of further settings, and the only values that are allowed for a table.
+        **expected: Further settings to check. Each keyword is the name of a setting, and its value
+            is the only value that is allowed for a table.
     """
     for_images = {"binarize": False, "skip_corrupt": False, "image_size": None, "flip": False}
     expected = {**expected, **for_images}
