@@ -5,8 +5,8 @@ import fcntl
 import functools
 import gc
 import inspect
-import itertools
 import os
+import time
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # scikit-learn: two processes share the cores
 os.environ.setdefault(
@@ -75,7 +75,10 @@ def pytest_terminal_summary(terminalreporter):
             )
 
 
-_tests = itertools.count()
+COLLECTION_INTERVAL = 5
+"""Seconds of tests after which the garbage collector runs."""
+
+_last_collection = [time.monotonic()]
 _other_gradients = set()  # the names of those that are kept, because looking at each costs time
 _libc = ctypes.CDLL(None)
 
@@ -99,26 +102,30 @@ def _fixed_start():
 def _free_graphs():
     """Let Python and the operating system take back the memory of graphs that a test traced.
 
-    Keras's optimizers reduce gradients by a function with a custom gradient. TensorFlow registers
-    that gradient for the life of the process, and with it the graph that it belongs to. XLA frees
-    its memory, but the C library keeps it until it is asked.
+    Keras's optimizers reduce gradients by a function with a custom gradient, and a SavedModel that
+    is loaded has custom gradients of its own. TensorFlow registers these gradients for the life of
+    the process, and with them the graphs that they belong to. XLA frees its memory, but the C
+    library keeps it until it is asked.
     """
     registry = ops.gradient_registry._registry
     for name, entry in list(registry.items()):
         if not name.startswith("CustomGradient") or name in _other_gradients:
             continue
-        if _keeps_a_step(entry["type"]):
+        if _keeps_graphs(entry["type"]):
             del registry[name]
         else:
             _other_gradients.add(name)
-    if next(_tests) % 8 == 0:
+    if time.monotonic() - _last_collection[0] > COLLECTION_INTERVAL:
         gc.collect()
         if hasattr(_libc, "malloc_trim"):
             _libc.malloc_trim(0)
+        _last_collection[0] = time.monotonic()
 
 
-def _keeps_a_step(gradient):
-    """Return whether a registered gradient is one of a training step, and not one of TFP's own."""
+def _keeps_graphs(gradient):
+    """Return whether a gradient is one of a training step or SavedModel, and not one of TFP."""
+    if gradient.__qualname__.startswith("_gen_gradient_func"):  # of a SavedModel
+        return True
     inner = inspect.getclosurevars(gradient).nonlocals.get("tape_grad_fn")
     if inner is None:
         return False

@@ -1,5 +1,7 @@
 """Invalid data give a ValueError in every method, and an error or an anomaly when served."""
 
+import functools
+
 import hypothesis
 import numpy as np
 import pytest
@@ -371,11 +373,17 @@ def _references(model, x, labels):
     return {"latents": mean, "evaluation.latents": mean}
 
 
+@pytest.fixture(scope="module")
+def served(published):
+    """Return a function that loads the signatures of a published model once."""
+    return functools.cache(lambda name: served_of(published, name)[0])
+
+
 @hypothesis.settings(max_examples=25, deadline=None, derandomize=True)
 @hypothesis.given(st.data())
 @pytest.mark.parametrize("name", SERVED)
-def test_random_requests_give_the_reference_or_an_error(name, models, published, data):
-    signatures = _loaded_once(published, name)
+def test_random_requests_give_the_reference_or_an_error(name, models, served, data):
+    signatures = served(name)
     x = data.draw(random_data().filter(lambda x: x.shape[1:] == IMAGE)).astype("float32")
     labels = None
     if name in LABELED:
@@ -402,12 +410,3 @@ def test_random_requests_give_the_reference_or_an_error(name, models, published,
             assert np.all((answer["score"].numpy() == INF) == ~of_rows)
             continue
         assert all(np.isfinite(value).all() for value in answer.values())
-
-
-_LOADED = {}
-
-
-def _loaded_once(published, name):
-    if name not in _LOADED:
-        _LOADED[name] = served_of(published, name)
-    return _LOADED[name][0]
