@@ -113,7 +113,7 @@ class Rows:
 def rows_of(
     frame: pandas.DataFrame, source: str, place: Callable[[int], str] | None = None
 ) -> Rows:
-    """Return the rows of a `DataFrame` as `Rows`.
+    """Return a `Rows` object, which reads the rows of a `DataFrame` column by column.
 
     Args:
         frame: The `DataFrame`.

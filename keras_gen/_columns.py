@@ -215,10 +215,10 @@ class ColumnTuple(tuple[Column, ...]):
 
 
 def _row_of_text(column: Column) -> tuple[str, ...]:
-    """Return the line that describes a column when the user prints a `ColumnTuple`.
+    """Return five texts that describe a column. `ColumnTuple` prints them in one line.
 
-    The line is a tuple of five texts: the name, the kind, the values, the number of missing entries
-    and the note of the column.
+    The texts are the name, the kind, the values, the number of missing entries and the note of the
+    column.
     """
     if column.kind == "identifier":
         values = "not modeled"

@@ -408,7 +408,7 @@ def _other_attributes(instance: object, arguments: dict[str, Any]) -> dict[str, 
 
     For instance, the base class of a model can have a constructor argument `seed` that the class of
     the model does not have. The object stores the seed in an attribute, and this attribute is
-    returned. Public class attributes that were later set on the object are also returned.
+    returned. A public attribute of the class is also returned if it was set on the object.
     Attributes that cannot be serialized are omitted. The attributes in `computed_attributes` of the
     class are also omitted, because the constructor computes them from its arguments.
 

@@ -1,4 +1,7 @@
-"""Run a method of a model in eager mode through a TensorFlow graph, which is faster."""
+"""Compute methods of a model with a TensorFlow graph if the user calls them in eager mode.
+
+The graph is faster than eager mode.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,9 @@ _conditions: contextvars.ContextVar[tuple[Any, list[tf.Tensor]] | None] = contex
 def assertion(condition: tf.Tensor, data: Sequence[Any]) -> list[tf.Operation]:
     """Make an operation in the current graph that fails if a condition is false.
 
-    A graph that `traced` makes is an exception, because TensorFlow would log a failed operation as
-    a warning. In such a graph, the function makes no operation. Instead, the condition becomes an
-    additional output of the graph. `traced` reads this output, and raises the error.
+    In a graph that `traced` makes, the function makes no operation, because TensorFlow would log a
+    failed operation as a warning. Instead, the condition becomes an additional output of the graph.
+    If this output is false, `traced` runs the method again without a graph, which raises the error.
 
     Args:
         condition: Scalar bool.

@@ -399,6 +399,8 @@ class R2(R1):
             `every`. Default: 1, every step.
 
     Example:
+        The logit is 3 x₁ + 4 x₂. Its gradient norm is 5, and the penalty is ½ · 10 · 5² = 125.
+
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
         >>> R2(10.0)(lambda x: x @ [[3.0], [4.0]], real, fake, seed=(0, 0)).numpy()
         array([125.], dtype=float32)
@@ -425,6 +427,8 @@ class GradientPenalty(Penalty):
             `every`. Default: 1, every step.
 
     Example:
+        The logit is 3 x₁ + 4 x₂. Its gradient norm is 5, and the penalty is 10 · (5 − 1)² = 160.
+
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
         >>> GradientPenalty()(lambda x: x @ [[3.0], [4.0]], real, fake, seed=(0, 0)).numpy()
         array([160.], dtype=float32)

@@ -59,7 +59,7 @@ class Batch:
 class Terms:
     """Output of an objective: the loss, and the terms of a lower bound on log p(x).
 
-    Each field is a tensor `[batch]` with one value per example, in nats.
+    Each tensor has the shape `[batch]`, with one value per example, in nats.
     """
 
     loss: tf.Tensor
@@ -382,8 +382,9 @@ class TotalCorrelation(Objective):
     def _log_weights(self, batch_size: tf.Tensor) -> tf.Tensor:
         """Return the logarithm of the weight of q(z_i | x_j) in the estimate of q(z_i), `[i, j]`.
 
-        The docstring of the class defines this estimate. The weight is 1/N for j = i, and
-        (N − 1)/(N (M − 1)) for j ≠ i. In a batch of one example, the weight is 1.
+        The docstring of the class defines this estimate. For N training examples and a batch of M
+        examples, the weight is 1/N for j = i, and (N − 1)/(N (M − 1)) for j ≠ i. In a batch of one
+        example, the weight is 1.
         """
         total = self.num_examples
         number = tf.cast(batch_size, tf.float32)

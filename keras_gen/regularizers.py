@@ -196,7 +196,7 @@ class LatentMMD(LatentRegularizer):
         encode: Callable[[tf.Tensor], tf.Tensor],
         seed: tf.Tensor,
     ) -> tf.Tensor:
-        """Estimate `weight` MMD² between the latents and samples of N(0, I).
+        """Estimate MMD² between the latents and samples of N(0, I), multiplied by `weight`.
 
         The method returns one value per example, `[batch]`. The mean of these values is the
         estimate.

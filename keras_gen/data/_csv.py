@@ -154,7 +154,7 @@ class CsvFile:
             ) from None
 
     def _use_windows_encoding(self, content: bytes) -> str:
-        """Decode content that is not valid UTF-8 as Windows-1252, and warn.
+        """Decode `content` as Windows-1252, and warn that it is not valid UTF-8.
 
         Windows-1252 (cp1252) is the encoding of Windows in Western Europe.
         """
@@ -358,12 +358,13 @@ class CsvFile:
         return self.place(first_row + row)
 
     def contents(self, block_size: int | None) -> Iterator[bytes]:
-        """Yield the content of the file after the header in blocks, encoded as UTF-8.
+        """Yield the content of the file in blocks, without the header, encoded as UTF-8.
 
         Each block contains only complete rows.
 
         Args:
-            block_size: Number of bytes to read for each block. None: all rows are in one block.
+            block_size: Number of bytes to read for each block. If None, one block contains all
+                rows.
         """
         decoder = None
         if self._codec() not in ("utf-8", "ascii"):
@@ -583,7 +584,7 @@ class CsvFile:
         """Convert each column of text to numbers, if all of its texts are numbers.
 
         Args:
-            columns: The values of the columns of a block, by name.
+            columns: The values of each column, by name, in one block of rows of the file.
             first_row: Number of rows before the block.
 
         Returns:
@@ -651,8 +652,9 @@ def _by_location(columns: dict[str, Values]) -> Callable[[Location], Values]:
 def _has_fractions(columns: dict[str, Values]) -> bool:
     """Return whether the columns prove that the file uses the point as decimal sign.
 
-    Numbers such as 0.5 and 1.2345 prove it. The number 1.25 does not prove it, because the file may
-    contain the text 1.250, in which the point can be a separator of thousands.
+    Numbers such as 0.5 and 1.2345 prove it, because their point cannot be a separator of thousands.
+    The number 1.25 does not prove it. Its text in the file can be `1.250`, which can also mean
+    1250.
     """
     for values in columns.values():
         numbers = values.numbers
@@ -832,8 +834,8 @@ def _columns_with_leading_zeros(file: CsvFile, content: bytes) -> frozenset[str]
     """Return the names of the columns that must be read as text and not as numbers.
 
     Such a column contains an entry with a leading zero, such as the zip code `01234`, or an entry
-    that looks like a hexadecimal number, such as `0x10`. As numbers, these entries would no longer
-    be written as in the file.
+    that looks like a hexadecimal number, such as `0x10`. If such an entry were read as a
+    number, its text would be lost. For instance, `01234` would become 1234.
     """
     if file.separator == _WHITESPACE or not _can_start_with_zero(
         content, file.separator.encode()[-1]

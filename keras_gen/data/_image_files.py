@@ -323,7 +323,7 @@ def _read_plain_png(file: int, head: bytes) -> Header | None:
 
 
 def _read_other_header(path: str, background: Color) -> Header:
-    """Read the header of an image file with Pillow, if the file is not plain.
+    """Read the header of an image file that is not plain, with Pillow.
 
     A plain file is a JPEG or PNG file that TensorFlow and Pillow decode to the same pixels.
     """

@@ -327,10 +327,11 @@ class ColumnStatistics:
             self.in_training.clear()
 
     def _add_logarithms(self) -> None:
-        """Add the logarithms of the newest block of training numbers to `log_moments`.
+        """Update `log_moments` with the logarithms of the numbers in `pending`.
 
         `log_moments` contains the mean, the standard deviation and the skewness of the logarithms.
-        If the column contains a number that is not positive, `log_moments` stays unchanged.
+        `pending` contains numbers from training rows that `log_moments` does not yet include. If
+        the column contains a number that is not positive, `log_moments` stays unchanged.
         """
         if self.pending is not None and self.low > 0 and self.kind in (None, "positive"):
             self.log_moments.add(np.log(self.pending))

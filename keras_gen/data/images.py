@@ -286,7 +286,7 @@ def _walk(root: str, notes: _Notes) -> Iterator[str]:
     """Generate the paths of all image files in a folder and its subfolders, in sorted order.
 
     The function follows links. It does not follow a link to a folder that contains the link.
-    Otherwise, the search would not end.
+    Otherwise, the search would not end. The function records skipped files and links in `notes`.
     """
     readable = suffixes()
     start = os.stat(root)

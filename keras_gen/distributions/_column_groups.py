@@ -102,7 +102,8 @@ class Group:
         """Return the most plausible entry of each column, `[..., number of columns]`.
 
         By default, this entry is the mean. Subclasses for counts round the mean. Subclasses for
-        categories return the index of one category.
+        categories return the index of the most probable category, or of the median category if
+        the categories are ordered.
 
         Args:
             expectation: Means or probabilities, the result of the method `expectation`.
@@ -113,7 +114,7 @@ class Group:
         """Split the decoder's output into one tensor per parameter of the distribution.
 
         Args:
-            parameters: The decoder's output for this group, `[..., parameter_size]`.
+            parameters: The decoder's output for this group of columns, `[..., parameter_size]`.
             number: Number of parameters per column.
 
         Returns:
@@ -147,7 +148,7 @@ class Normals(Group):
         """Make one weight per column for the standard deviation σ, unless the decoder outputs σ.
 
         If `scale` is `"learned"`, training changes the weight. If `scale` is `"optimal"`, the
-        weight is the running mean of σ², and the method `fitted` updates it.
+        method `fitted` computes σ² from each batch, and the weight is the running mean of σ².
         """
         if self.scale == "learned":
             self.raw_scale = add_weight((self.size,), "zeros", name="raw_scale")
@@ -224,9 +225,9 @@ class LogNormals(Normals):
     def in_units(self, location: tf.Tensor, scale: tf.Tensor) -> Distribution:
         """Convert normal distributions of standardized logarithms to the units of the table.
 
-        If a standardized logarithm ε has the distribution N(location, scale²), the entry in the
-        table is exp(m + s ε). m and s are the mean and the standard deviation of the logarithms of
-        the column. The method returns the distribution of exp(m + s ε).
+        The standardized logarithm ε of an entry has the distribution N(location, scale²). The entry
+        itself is exp(m + s ε), where m and s are the mean and the standard deviation of the
+        column's logarithms. The method returns the distribution of the entry.
         """
         from tensorflow_probability import distributions as tfd
 
@@ -514,11 +515,12 @@ def _ends(column: Column) -> tuple[float, float]:
 def _rounding(column: Column) -> float:
     """Return the standard deviation of the rounding errors of a column, divided by `column.scale`.
 
-    The distribution of the column is a mixture. The scale of each component must be at least the
-    result of this function. Without this lower bound, if many rows contain the same number, the
-    scale of a component at this number could shrink to 0 during training. The density at this
-    number would then grow without limit. If the number of decimal places is not known, or if the
-    kind of the column is not `real`, the function returns 0.
+    `column.scale` is the standard deviation of the column. The distribution of the column is a
+    mixture. The standard deviation of each mixture component, also divided by `column.scale`, must
+    be at least the result of this function. Without this lower bound, if many rows contain the same
+    number, the standard deviation of a component at this number could shrink to 0 during training.
+    The density at this number would then grow without limit. If the number of decimal places is not
+    known, or if the kind of the column is not `real`, the function returns 0.
     """
     if column.decimals is None or column.kind != "real":
         return 0.0

@@ -213,8 +213,8 @@ class Columns(Likelihood):
 
         Args:
             of_groups: One distribution per group of columns.
-            part: The part of the decoder's output that belongs to one of the groups, `[..., size]`.
-                The result gets the batch shape `[...]`.
+            part: The part of the decoder's output that belongs to any one of the groups,
+                `[..., size]`. Only its shape is used: the result gets the batch shape `[...]`.
         """
         product = _product_of_columns()
         return product(self.groups, of_groups, self._order, self.filled, tf.shape(part)[:-1])

@@ -127,8 +127,9 @@ class FittedMixture(FittedDensity):
     def fit(self, latents: npt.ArrayLike, seed: int = 0) -> None:
         """Fit the mixture to latents with scikit-learn's expectation-maximization algorithm.
 
-        If `num_components` is None, `fit` first compares increasing numbers of components on at
-        most 10,000 of the latents. It stops as soon as the BIC rises.
+        If `num_components` is None, `fit` first chooses the number of components. It fits mixtures
+        with more and more components to at most 10,000 of the latents, until the Bayesian
+        information criterion (BIC) rises. It then uses the number with the lowest BIC.
 
         Args:
             latents: Array `[n, event_size]`, with one row per example. n must be at least

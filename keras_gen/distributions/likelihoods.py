@@ -159,7 +159,7 @@ class Likelihood(SerializableLayer):
             x: Data `[..., *event_shape]`.
 
         Raises:
-            ValueError: If `distribution` is not a `tfd.Independent` of its elements.
+            ValueError: If `distribution` is not a `tfd.Independent` whose elements are scalars.
         """
         if isinstance(distribution, _independent_with_missing()):
             return distribution.element_log_prob(x)
@@ -527,8 +527,9 @@ class Categorical(Likelihood):
     def parameter_shape(self) -> tuple[int, ...]:
         """Shape of the decoder's output for one example.
 
-        The decoder outputs `num_levels` logits per element. Therefore the last axis of the output
-        is `num_levels` times as long as the last axis of an example.
+        An element has `num_levels` possible values, and the decoder outputs one logit per possible
+        value. Therefore the last axis of the output is `num_levels` times as long as the last axis
+        of an example.
         """
         return (*self.event_shape[:-1], self.event_shape[-1] * self.num_levels)
 

@@ -313,10 +313,11 @@ class AutoregressiveNetwork(keras.layers.Layer):
     def conditioned_on(
         self, context: tf.Tensor
     ) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-        """Return a function that computes the shift m_i and the log-scale s_i of each latent.
+        """Return a function that computes the shift m_i and the log-scale s_i of each latent z_i.
 
-        The function always uses the same context vectors. The computations that use only these
-        vectors are done once, not in each call of the function.
+        The flow replaces z_i by (z_i − m_i) exp(−s_i). The function always uses the same context
+        vectors. The computations that use only these vectors are done once, not in each call of the
+        function.
 
         Args:
             context: Context vectors, `[batch, context_size]`. They are a part of the encoder's
@@ -334,12 +335,15 @@ class AutoregressiveNetwork(keras.layers.Layer):
         return shift_and_log_scale
 
     def call(self, z: tf.Tensor, from_context: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the shift and the log-scale of each latent, as two tensors `[..., event_size]`.
+        """Return the shift and the log-scale with which the flow transforms each latent.
 
         Args:
             z: Latents, `[..., event_size]`.
             from_context: The output of the dense layer `context_layer` for the context vectors. The
                 context vectors are a part of the encoder's output.
+
+        Returns:
+            The shifts and the log-scales, two tensors `[..., event_size]`.
         """
         hidden = tf.tanh(self.hidden_layer(z) + from_context)
         shift, log_scale = tf.split(self.output_layer(hidden), 2, axis=-1)

@@ -219,10 +219,11 @@ class TransformerPrior(Prior):
         return codes
 
     def _offset(self, index: Any) -> Any:
-        """Return the index of the first embedding of the codebook to which a position belongs.
+        """Return the row at which the embeddings of a codebook begin in the embedding table.
 
-        The embedding table contains the embeddings of one codebook after the other. The position
-        `index` is the index of a code in the sequence of all codes of an example.
+        The embedding table contains the embeddings of one codebook after the other. The argument
+        `index` is the position of a code in the sequence of all codes of an example. The position
+        determines the codebook of the code.
         """
         return index % self.num_codebooks * self.num_codes
 
@@ -343,8 +344,9 @@ class _Block(layers.Layer):
 
         Args:
             x: Features of the position, `[batch, 1, width]`.
-            cache: Keys and values of all positions, `[batch, event_size, num_heads, size]`. The
-                keys and values of later positions are ignored.
+            cache: Keys and values of all positions, two tensors `[batch, positions, heads, size]`,
+                where `size` is the size of one head. The keys and values of later positions are
+                ignored.
             index: Index of the position.
 
         Returns:

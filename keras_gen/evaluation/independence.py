@@ -167,9 +167,10 @@ def audit_independence(
     function first optimizes a diagonal posterior. From this posterior, two further optimizations
     start: one of a diagonal posterior, and one of a full-covariance posterior. Each of the three
     optimizations has `refinement_steps` steps. The audit computes the evidence lower bound (ELBO)
-    of the encoder's posterior and of the two final posteriors. From these numbers, it computes
-    three gaps, whose sum is log p(x) minus the ELBO of the encoder's posterior (Cremer et al. 2018,
-    arXiv:1801.03558). The docstring of `IndependenceAudit` defines the gaps.
+    of the encoder's posterior and of the two final posteriors. From these numbers and an estimate
+    of log p(x), it computes three gaps, whose sum is log p(x) minus the ELBO of the encoder's
+    posterior (Cremer et al. 2018, arXiv:1801.03558). The docstring of `IndependenceAudit` defines
+    the gaps.
 
     Args:
         vae: A trained and compiled `VAE` with a `DiagonalNormal` posterior of at least two latents.
@@ -299,8 +300,8 @@ def _copy(vae: VAE, seed: int, full: bool) -> VAE:
 def _objective_after_schedules(objective: Any) -> Any:
     """Copy an objective, and replace a schedule of the KL weight by the schedule's last value.
 
-    The training of a copy of the VAE uses this objective. If the copy kept the schedule, the KL
-    weight would start again at the schedule's first value.
+    `keras-gen audit` continues the training of copies of a trained VAE. If a copy kept the
+    schedule, the KL weight would start again at the schedule's first value.
     """
     objective = copy.copy(objective)
     weight = getattr(objective, "kl_weight", None)
@@ -313,9 +314,9 @@ def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Mod
     """Return a copy of an encoder that outputs the parameters of a full-covariance posterior.
 
     The copy has the outputs of `encoder`, and additional outputs for the covariances of the
-    latents. A new dense layer computes the additional outputs. In `encoder`, the last layer with
-    weights has the same input as the new layer. Before training, the additional outputs are 0,
-    which means that the latents are not correlated. Therefore the copy starts with the same
+    latents. A new dense layer computes the additional outputs. This layer receives the same
+    input as the last layer of `encoder` that has weights. Before training, the additional outputs
+    are 0, which means that the latents are not correlated. Therefore the copy starts with the same
     posterior as `encoder`.
 
     Args:
@@ -344,10 +345,11 @@ def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Mod
 
 
 class _Refined(NamedTuple):
-    """The result of `_refine`: three gaps per image, and the correlations of the latents.
+    """The result of `_refine`, which compares three posteriors of each image.
 
-    A gap is the difference in nats between two evidence lower bounds (ELBOs), or between log p(x)
-    and an ELBO. The array of a gap has the shape `[images]`.
+    The fields are three gaps per image, and the correlations of the latents. A gap is the
+    difference in nats between two evidence lower bounds (ELBOs), or between log p(x) and an ELBO.
+    The array of a gap has the shape `[images]`.
     """
 
     amortization: np.ndarray

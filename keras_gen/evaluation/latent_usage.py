@@ -21,9 +21,9 @@ _LISTED = 10  # largest number of latents that the summary lists
 
 @dataclasses.dataclass(frozen=True)
 class LatentReport:
-    """The result of `latent_report`. `print` shows a summary.
+    """Statistics of the latents of a VAE, the result of `latent_report`.
 
-    In the shapes of the arrays, n is the number of latents of the VAE.
+    `print` shows a summary. In the shapes of the arrays, n is the number of latents of the VAE.
     """
 
     kl_per_dimension: np.ndarray
@@ -163,9 +163,9 @@ class Moments(NamedTuple):
 def mean_and_covariance(distribution: Distribution) -> Moments:
     """Return the mean and the covariance of a distribution of vectors.
 
-    If the mean has no closed form, the function estimates the mean and the covariance from samples:
-    from 64 samples per distribution of a batch, or from 10,000 samples of a single distribution,
-    such as a prior without labels.
+    If the mean has no closed form, the function estimates the mean and the covariance from samples.
+    For a batch of distributions, it uses 64 samples per distribution. For a single distribution,
+    such as a prior without labels, it uses 10,000 samples.
 
     Args:
         distribution: A `tfd.Distribution` with the event shape `[n]`.

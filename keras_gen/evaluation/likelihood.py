@@ -103,9 +103,10 @@ class LogLikelihood:
 
     @property
     def _bias_and_error(self) -> tuple[float, float]:
-        """The value of `bias` and its standard error, in nats.
+        """The bias of `mean` and the standard error of this bias, in nats.
 
-        The standard error is computed from the variation between the examples.
+        The property `bias` explains the bias. The standard error is computed from the variation
+        between the examples.
         """
         last_gains = self.values - self.halved[:, 0]
         first_gains = self.halved[:, 0] - self.halved[:, 1]
@@ -328,6 +329,7 @@ def _mean_log_of_parts(weights: np.ndarray, parts: int) -> np.ndarray:
     """Estimate log p(x) from each of several parts of the samples, and average the estimates.
 
     The estimate from a part is the logarithm of the mean weight of the samples in the part.
+    `LogLikelihood.bias` compares the result with the estimate from all samples.
 
     Args:
         weights: Positive importance weights of the samples, `[batch, samples]`.

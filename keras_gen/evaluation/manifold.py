@@ -33,11 +33,11 @@ class PrecisionRecall(NamedTuple):
 class DensityCoverage(NamedTuple):
     """The density and the coverage of generated examples. For both scores, higher is better.
 
-    Each real example has a neighbourhood, which the docstring of `density_coverage` defines. The
-    density is the mean number of neighbourhoods in which a generated example lies, divided by `k`,
-    the argument of `density_coverage`. The coverage is the fraction of the neighbourhoods that
-    contain a generated example. A few outliers among the real examples change these scores only a
-    little.
+    The neighbourhood of a real example is a ball around the example. The radius is the distance to
+    the k-th nearest real neighbour, where `k` is the argument of `density_coverage`. The density is
+    the mean number of neighbourhoods in which a generated example lies, divided by `k`. The
+    coverage is the fraction of the neighbourhoods that contain a generated example. A few outliers
+    among the real examples change these scores only a little.
     """
 
     density: float

@@ -184,7 +184,7 @@ class Exploration:
 
 
 def _rows(labels: np.ndarray | None) -> np.ndarray:
-    """Return the row of `Exploration.means` and `Exploration.deviations` for each label.
+    """Return the row index of each label in `Exploration.means` and `Exploration.deviations`.
 
     The two arrays contain the means and the standard deviations of the latents. If the model
     depends on labels, row k of the arrays belongs to label k. Therefore the function returns the

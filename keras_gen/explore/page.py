@@ -308,7 +308,10 @@ def _signed(value: float) -> str:
 
 
 def _histogram(scores: np.ndarray, score: float) -> str:
-    """Return a histogram of `scores` as SVG text. Bars to the left of `score` are blue."""
+    """Return a histogram of the anomaly scores of the test images, as SVG text.
+
+    Bars to the left of `score`, the anomaly score of the image on the canvas, are blue.
+    """
     largest = np.quantile(scores, 0.995)  # without it, outliers make all other bars narrow
     counts, edges = np.histogram(np.minimum(scores, largest), _NUM_BARS)
     bars = []

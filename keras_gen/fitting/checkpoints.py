@@ -120,7 +120,7 @@ class Checkpoints(keras.callbacks.Callback):
 
     @contextlib.contextmanager
     def around(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """Make the call of `fit` inside the `with` block continue from the newest checkpoint.
+        """Let the training inside the `with` block continue from the newest checkpoint.
 
         Within the block, SIGTERM and SIGINT stop the training, as the docstring of the class says.
 
@@ -199,9 +199,10 @@ class Checkpoints(keras.callbacks.Callback):
             self._pass_over(self.steps_done)
 
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write a checkpoint if `every` steps have been trained since the last checkpoint.
+        """Write a checkpoint if the last checkpoint is at least `every` training steps old.
 
-        If SIGTERM or SIGINT has arrived, write a checkpoint and stop the training.
+        `every` is an argument of the constructor. If SIGTERM or SIGINT has arrived, write a
+        checkpoint and stop the training.
         """
         if self.passing:
             self._stop_on_signal(write=False)

@@ -77,8 +77,9 @@ class CollapseWarning(keras.callbacks.Callback):
     def around(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """After `fit`, reset `near_duplicate_step` of the model, also if `fit` raises an error.
 
-        During `fit`, near-duplicates are counted in only one step per epoch. After the reset, each
-        call of `train_on_batch` counts them again.
+        Near-duplicates are generated examples of a batch that are almost equal. To save time, the
+        model usually counts them in only one step per epoch of `fit`, the step
+        `near_duplicate_step`. After the reset, each call of `train_on_batch` counts them again.
 
         Args:
             model: The GAN.

@@ -271,8 +271,8 @@ class DataCheck:
     def example(self) -> np.ndarray:
         """A valid example, each element of which is 0 or the valid number nearest to 0.
 
-        The result is an array of shape `shape`. If `low` and `high` are numbers, the result is a
-        single number, which is valid for all elements.
+        If `low` and `high` are arrays, the result has the shape `shape`. If they are numbers, the
+        result is a single number, which is valid for all elements.
         """
         low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
         return np.clip(np.zeros(low.shape, np.float32), low, high)

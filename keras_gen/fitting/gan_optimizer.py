@@ -55,7 +55,7 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
 
     @property
     def learning_rate(self) -> SharedLearningRate | tf.Tensor:
-        """Learning rate of the generator's optimizer. An assignment changes both optimizers.
+        """Learning rate of the generator's optimizer. A new rate is assigned to both optimizers.
 
         To set only one learning rate, use `optimizers[0].learning_rate` for the generator, or
         `optimizers[1].learning_rate` for the discriminator. The Keras callbacks

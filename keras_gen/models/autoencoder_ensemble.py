@@ -439,11 +439,12 @@ class AutoencoderEnsemble(AnomalyDetector):
 
         `fit` calls this method at the end of each epoch. The residual r_d is feature d minus its
         reconstruction. For each member of the ensemble, the method computes σ_d², the mean of r_d²
-        over the rows. Then it computes the median over the rows of Σ_d log(1 + r_d² / σ_d²). It
-        also computes the limits to which the member clips each latent.
+        over the rows. Then it computes the median over the rows of Σ_d log(1 + r_d² / σ_d²). If a
+        row has missing features, its sum is divided by the fraction of features that are observed.
+        The method also computes the limits to which the member clips each latent.
 
         Args:
-            features: Standardized features `[n, features]`, with NaN where missing.
+            features: Standardized features `[n, features]`. NaN means that a feature is missing.
         """
         parts = [features[start : start + _PART] for start in range(0, len(features), _PART)]
         known = [_zero_where_missing(self._of_members(tf.constant(part))) for part in parts]
@@ -590,9 +591,10 @@ class AutoencoderEnsemble(AnomalyDetector):
 class _Subsets(keras.callbacks.Callback):
     """Train each member of the ensemble on its own subset of the rows.
 
-    At the end of each epoch, this callback computes the scales of the anomaly score. It runs before
-    all other callbacks. Therefore, if another callback saves or copies the weights at the end of an
-    epoch, the scales already match these weights.
+    At the end of each epoch, this callback computes the scales of the anomaly score. The scales
+    are numbers by which squared residuals and scores are divided, so that a typical row has a score
+    of about 1. This callback runs before all other callbacks. Therefore, if another callback saves
+    or copies the weights at the end of an epoch, the scales already match these weights.
 
     Args:
         steps: Number of steps per epoch.

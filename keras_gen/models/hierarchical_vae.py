@@ -126,10 +126,10 @@ class LayeredDistribution:
         return functools.reduce(tf.add, terms)
 
     def points(self) -> list[tf.Tensor]:
-        """Return one latent vector per layer, such as the mean of the layer's distribution.
+        """Return a point estimate of the latents of each layer, such as their mean.
 
-        The method computes the vectors one after the other, in the order in which the layers are
-        sampled. The distribution of a layer depends on the vector of the previous layer in this
+        The method computes the point estimates in the order in which the layers are sampled. The
+        distribution of a layer is computed from the point estimate of the previous layer in this
         order.
         """
         return self._in_order(self._point)
@@ -147,13 +147,13 @@ class LayeredDistribution:
         return [self.factor(layer, given.get(layer)) for layer in range(len(self.sizes))]
 
     def factor(self, layer: int, given: tf.Tensor | None) -> Distribution:
-        """Return the distribution of a layer, given the latents of a neighboring layer.
+        """Return the distribution of a layer's latents, given the latents of a neighboring layer.
 
-        The method stores its result. A second call with the same tensor `given` returns this
-        result, and does not call the network again.
+        The method stores its result. A second call with the same tensor `given` returns the stored
+        result.
 
         Args:
-            layer: Index of the layer. 0 is the bottom layer.
+            layer: Index of the layer of latents. 0 is the bottom layer.
             given: Latents of the neighboring layer, which is sampled first. None if no layer is
                 sampled before the layer `layer`.
         """
@@ -172,7 +172,7 @@ class LayeredDistribution:
     def _in_order(self, choose: Callable[[int, Distribution], tf.Tensor]) -> list[tf.Tensor]:
         """Choose the latents of each layer, in the order in which the layers are sampled.
 
-        The distribution of a layer depends on the latents of the layer chosen before it.
+        The distribution of a layer depends on the latents of the previous layer in this order.
 
         Args:
             choose: Function of the index of a layer and the distribution of this layer. It returns
@@ -276,7 +276,7 @@ class _LayeredPosterior(LayeredDistribution):
         """Compute KL(q(z | x) ‖ p(z)) as a sum of one term per layer, and return these terms.
 
         Args:
-            z: Samples of q(z | x), which is this distribution, `[samples, batch, n]`.
+            z: Samples of this distribution q(z | x), `[samples, batch, n]`.
             closed_form: Whether to compute a term in closed form if there is a closed form. In all
                 other cases, the term of layer i is log q − log p, evaluated at the sample z_i.
 
@@ -297,9 +297,10 @@ class _LayeredPosterior(LayeredDistribution):
     def _independent(self, layer: int) -> bool:
         """Return whether a closed form of the KL divergence of a layer i would be correct.
 
-        A closed form is correct only if the parameters of the two distributions of z_i, in q and in
-        p, do not depend on the sample z_i itself. For instance, if z_{i+1} is sampled from
-        q(z_{i+1} | z_i), the parameters of p(z_i | z_{i+1}) depend on the sample z_i.
+        A closed form is correct only if the distributions of z_i in q and in p have parameters that
+        do not depend on the sample z_i itself. For instance, a closed form would be wrong if
+        z_{i+1} is sampled from q(z_{i+1} | z_i), because the parameters of p(z_i | z_{i+1}) then
+        depend on the sample z_i.
         """
         raise NotImplementedError
 
@@ -476,10 +477,12 @@ def _top_parts(top_latents: tf.Tensor | None, sizes: Sequence[int]) -> dict[int,
 
 
 def _first_layer(number: int, sizes: Sequence[int]) -> int | None:
-    """Find the layer from which all layers up to the top have `number` latents in total.
+    """Find the layer that has `number` latents together with all layers above it.
+
+    For instance, if `number` is 6 and `sizes` is `[8, 4, 2]`, the result is 1, because 4 + 2 = 6.
 
     Args:
-        number: Number of latents of the found layer and of all layers above it, as a sum.
+        number: Total number of latents of the found layer and all layers above it.
         sizes: Number of latents of each layer, from the bottom layer to the top layer.
 
     Returns:
@@ -497,8 +500,7 @@ class _JointPosterior(Posterior):
     Args:
         posteriors: The posterior of each layer, from bottom to top.
         encoders: For bottom-up inference, the encoder network of each layer. For top-down
-            inference, an empty list. Then the output of one network contains the parameters of all
-            layers.
+            inference, an empty list, because one network computes the parameters of all layers.
         prior: The prior over the latents of all layers.
         inference: `"bottom_up"` or `"top_down"`, as explained in the class `HierarchicalVAE`.
     """
@@ -587,10 +589,10 @@ class HierarchicalVAE(VAE):
     only through z_1. The attributes `encoder`, `decoder`, `posterior` and `prior` combine the
     networks and the distributions of all layers.
 
-    The objective gets the KL divergence of each layer. The logs contain these divergences as
-    `kl_loss_1`, …, and their sum as `kl_loss`. The logged value of layer i is the mean of log q −
-    log p of z_i. With bottom-up inference, only the value of the top layer is a KL divergence, and
-    the values of the other layers can be negative.
+    KL(q(z | x) ‖ p(z)) is a sum of one term per layer. The term of layer i is the mean of log q −
+    log p of z_i. The objective gets these terms. The logs contain the terms as `kl_loss_1`, …, and
+    their sum as `kl_loss`. With bottom-up inference, only the term of the top layer is itself a KL
+    divergence, and the terms of the other layers can be negative.
 
     The model is conditional if a network has an input named `condition`, or if the top prior
     depends on labels, as for `VAE`.
@@ -605,7 +607,8 @@ class HierarchicalVAE(VAE):
             `[batch, 2 n_{i−1}]`. As for `distributions.DiagonalNormal`, the first half is the mean
             of p(z_{i−1} | z_i), and a softplus converts the second half to standard deviations.
         posteriors: The `distributions.Posterior` of each layer, from bottom to top. `event_size` is
-            the number of latents n_i. For top-down inference, each must be a `DiagonalNormal`.
+            the number of latents n_i. For top-down inference, each posterior must be a
+            `DiagonalNormal`.
         likelihood: p(x | z_1), for instance `distributions.Bernoulli((28, 28, 1))`.
         top_prior: p(z_L), a `distributions.Prior`. If None, a `distributions.StandardNormal`.
         inference: `"bottom_up"` or `"top_down"`. Default: `"bottom_up"`.
@@ -908,7 +911,7 @@ def _parameters_from(features: keras.KerasTensor, posterior: Posterior) -> keras
 def _joint_decoder(decoder: keras.Model, number: int) -> keras.Model:
     """Return a decoder whose input contains the latents of all layers.
 
-    The decoder uses only the latents of the bottom layer, and ignores all other latents.
+    The returned decoder uses only the latents of the bottom layer, and ignores all other latents.
 
     Args:
         decoder: The network that decodes the latents of the bottom layer.

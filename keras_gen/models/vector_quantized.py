@@ -198,9 +198,10 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
         return self.data_check.inputs(inputs)
 
     def _point(self, parameters: tf.Tensor) -> tf.Tensor:
-        """Compute a typical example x from the decoder's output, by default the mean of p(x | e).
+        """Compute a typical example x from the output of the decoder.
 
-        p(x | e) is the likelihood of the data x, given the codebook vectors e.
+        p(x | e) is the likelihood of the data x, given the codebook vectors e. The typical example
+        is the mean of p(x | e), unless the method `point` of the likelihood returns another one.
         """
         return self.likelihood.point(self.likelihood(parameters))
 
@@ -389,8 +390,8 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
     def score_functions(self, x: TensorLike, condition: TensorLike | None = None) -> ScoreFunctions:
         """Return a function that computes `score(x)`, and one for `score_per_feature(x)`.
 
-        The codes of `x` are the indices of its codebook vectors. The method computes and decodes
-        the codes only once, and both functions use the result.
+        The codes of `x` are the indices of the codebook vectors that represent `x`. The method
+        computes and decodes the codes only once, and both functions use the result.
 
         Returns:
             Two functions without arguments. The first function returns the result of `score(x)`.
@@ -602,10 +603,10 @@ def _sum_of_example(values: tf.Tensor) -> tf.Tensor:
 
 
 class _CodeUsage(keras.metrics.Metric):
-    """The perplexity of the codes of an epoch, and the fraction of the codes that are used.
+    """A Keras metric with the perplexity of the codes, and the fraction of codes that are used.
 
     The perplexity is exp(−Σ_k p_k log p_k), where p_k is the fraction of latent vectors with the
-    code k. It is `num_codes` if all codes are equally frequent, and 1 if there is only one code.
+    code k. It is `num_codes` if all codes are equally frequent, and 1 if only one code is used.
     With several codebooks, both results are means over the codebooks.
 
     Args:

@@ -183,7 +183,7 @@ def _check_fixed(
 
 
 def _check_floats(argument: str, network: keras.layers.Layer) -> None:
-    """Raise a `ValueError` if the input of the network for the data has an integer dtype.
+    """Raise a `ValueError` if an input of the network has an integer dtype.
 
     Keras casts the data to the dtype of the input. An integer dtype would round the data. The input
     for labels is not checked.

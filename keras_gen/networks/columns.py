@@ -132,7 +132,8 @@ class ColumnFeatures(_HidesEntries):
     def column_of_feature(self) -> tuple[int, ...]:
         """For each feature, the index of the table column from which the feature is computed.
 
-        The tuple has no elements for the last features, the mask of observed entries.
+        Constant columns and identifiers are not counted. The last features, which are the mask of
+        the observed entries, are not included.
         """
         numbers = [index for indices in self._of_kind.values() for index in indices]
         for index, number in self._categories.items():
@@ -218,8 +219,9 @@ class MissingAsZero(_HidesEntries):
     def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Replace missing elements by 0, and append the mask of the observed elements.
 
-        The mask is 1 for an observed element, and 0 for a missing or hidden element. For an input
-        `[..., n]`, the output has the shape `[..., 2n]`.
+        In a training step, the layer treats some observed elements, chosen at random, as missing.
+        The mask is 1 for an observed element, and 0 for a missing element. For an input `[..., n]`,
+        the output has the shape `[..., 2n]`.
         """
         observed = self.observed(x, training)
         return tf.concat([tf.where(observed, x, 0.0), tf.cast(observed, tf.float32)], axis=-1)

@@ -172,7 +172,7 @@ class VectorQuantizer(SerializableLayer):
         return Quantized(straight_through, codes, codebook, self.commitment * commitment)
 
     def encode(self, latents: TensorLike) -> tf.Tensor:
-        """Return the codes of latent vectors.
+        """Return the codes of latent vectors. A code is the index of the nearest codebook vector.
 
         Args:
             latents: Latent vectors `[..., d]`.
@@ -210,6 +210,8 @@ class VectorQuantizer(SerializableLayer):
 
     def code_counts(self, codes: tf.Tensor, weights: tf.Tensor | None = None) -> tf.Tensor:
         """Count how often each code occurs, float32 `[num_codebooks, num_codes]`.
+
+        A code is the index of a vector in a codebook.
 
         Args:
             codes: Codes `[batch, ..., num_codebooks]`.
@@ -287,7 +289,8 @@ class VectorQuantizer(SerializableLayer):
 
         Returns:
             `(sampled, found)`. `sampled` has the shape of the codebooks. `found` is 1 for each code
-            with a latent vector, and 0 for each other code, `[num_codebooks, num_codes]`.
+            that gets its latent vector from this replica, and 0 for each other code,
+            `[num_codebooks, num_codes]`.
         """
         shape = (self.num_codebooks, self.num_codes)
         cumulative = tf.cumsum(weights)

@@ -119,7 +119,7 @@ class ImageSamples(keras.callbacks.Callback):
 def _in_alternating_rows(
     images: np.ndarray, reconstructions: np.ndarray, columns: int = 10
 ) -> np.ndarray:
-    """Order images for a grid that shows the reconstructions of each row of images below the row.
+    """Order images for a grid in which a row of reconstructions follows each row of images.
 
     Args:
         images: Images `[n, height, width, channels]`.

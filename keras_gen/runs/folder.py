@@ -249,8 +249,8 @@ class RunFolder:
     def check_finished(self) -> None:
         """Raise a `ValueError` if the folder contains no finished run.
 
-        If another folder with a similar name contains a finished run, the message suggests this
-        folder.
+        If another folder with a similar name contains a finished run, the message suggests the
+        other folder.
         """
         self._check_file(_MODEL, "a finished run")
 
@@ -370,5 +370,8 @@ class RunFolder:
 
 
 def _without_folder(value: Any) -> Any:
-    """Return the last part of `value` if `value` is an absolute path, otherwise `value` itself."""
+    """Return the last part of `value` if `value` is an absolute path, otherwise `value` itself.
+
+    For instance, the result for `/data/images` is `images`.
+    """
     return pathlib.Path(value).name if str(value).startswith("/") else value

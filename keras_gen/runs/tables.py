@@ -180,8 +180,9 @@ def parse_given(columns: Sequence[Column], given: Sequence[str]) -> np.ndarray:
 
     Args:
         columns: The columns of the table.
-        given: Texts `NAME=VALUE`. A column name can contain `=`. If a text starts with the names of
-            several columns, each followed by `=`, the longest name is used.
+        given: Texts `NAME=VALUE`. A column name can contain `=`. If several names match a text, the
+            longest name is used. For instance, if there are columns `a` and `a=b`, the text `a=b=3`
+            sets the column `a=b` to 3.
 
     Raises:
         ValueError: If a text does not have the form `NAME=VALUE`, or if a name or a value is
@@ -262,11 +263,11 @@ class RowsFile:
         self.array = encode_rows(self.columns, rows)
 
     def write(self, path: PathLike, complete: np.ndarray) -> None:
-        """Copy all columns and rows to a new file, and fill in the missing entries.
+        """Copy the file to a new file, and fill in the missing entries.
 
         Args:
-            path: Path of the new file. If both files are text files, the new file differs from the
-                old file only in the filled entries.
+            path: Path of the new file. If the old and the new file are text files, the new file
+                differs from the old file only in the filled entries.
             complete: The rows without missing entries, `[rows, modeled columns]`. The modeled
                 columns are all columns except constants and identifiers. The attribute `array` has
                 the same shape, and contains NaN for each missing entry.
@@ -301,7 +302,8 @@ class RowsFile:
     def _frame(self, file: CsvFile) -> pandas.DataFrame:
         """Return the rows of a text file as a `DataFrame`.
 
-        The columns of numbers that the model uses contain numbers. All other columns contain text.
+        If the model uses a column as numbers, the entries of this column are numbers. The entries
+        of all other columns are text.
         """
         import pandas
 

@@ -210,7 +210,7 @@ def _described(spec: Any) -> str:
 
 
 def _count_served_values(graph: Any) -> int:
-    """Count the numbers in the variables that the signatures of a graph use."""
+    """Count the elements of all variables, such as weights, that the signatures of a graph use."""
     nodes = {node.name: node for node in graph.graph_def.node}
     waiting = [
         output.name

@@ -740,7 +740,10 @@ def _tensors_of(infos: dict[str, Any]) -> dict[str, Tensor]:
 
 
 def _tensors_of_message(infos: Any) -> dict[str, Tensor]:
-    """Convert the server's protobuf description of inputs or outputs to `Tensor`s by name."""
+    """Convert the server's protobuf description of inputs or outputs to a dictionary.
+
+    A key is the name of an input or output. The value is a `Tensor` with its dtype and shape.
+    """
     import tensorflow as tf
 
     tensors = {}

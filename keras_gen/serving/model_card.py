@@ -210,7 +210,7 @@ def _parts(model: GenerativeModel) -> dict[str, Any]:
 def _in_a_word(value: Any) -> int | float | str:
     """Return a short description of an argument of a model, for the model card.
 
-    A number or a text is its own description. Therefore it is returned unchanged.
+    A number or a text is returned unchanged.
     """
     if isinstance(value, (int, float, str)):
         return value

@@ -30,7 +30,7 @@ _ROWS = 3  # number of rows per request
 def write_records(
     endpoints: Mapping[str, Endpoint], model: GenerativeModel, folder: PathLike
 ) -> Exchanges:
-    """Write one request per signature into a SavedModel, with the Keras model's answer to it.
+    """Write one request per signature, and the answer of the Keras model, into a SavedModel.
 
     A signature is a function that the server offers. When the server loads the model, it runs the
     requests and ignores the stored answers. The function `verify` compares the stored answers with

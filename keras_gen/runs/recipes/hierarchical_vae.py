@@ -119,8 +119,9 @@ def _encoders(
 ) -> list[keras.Model]:
     """Return the encoder of each layer.
 
-    With bottom-up inference, an encoder outputs the parameters of a posterior. With top-down
-    inference, it outputs as many features as the last hidden layer has units.
+    With bottom-up inference, each encoder outputs the parameters of a posterior. With top-down
+    inference, all encoders output the same number of features. This number is the last entry of
+    `config.upper_hidden`, or of `config.hidden` if `config.upper_hidden` is empty.
     """
     from keras_gen import networks
 

@@ -135,7 +135,10 @@ def _networks(
 
 
 def fit_prior(model: VectorQuantizedAutoencoder, data: np.ndarray | tf.data.Dataset) -> None:
-    """Fit the prior to the codes of `data`, so that the model can generate samples."""
+    """Fit the prior to the codes of `data`, so that the model can generate samples.
+
+    A code is the index of a vector in a codebook.
+    """
     model.fit_prior(data, verbose="auto" if sys.stdout.isatty() else 2)
 
 
