@@ -5,6 +5,7 @@ import fcntl
 import functools
 import gc
 import inspect
+import itertools
 import os
 import time
 
@@ -79,7 +80,8 @@ COLLECTION_INTERVAL = 5
 """Seconds of tests after which the garbage collector runs."""
 
 _last_collection = [time.monotonic()]
-_other_gradients = set()  # the names of those that are kept, because looking at each costs time
+_collections = itertools.count(1)
+_kept_gradients = set()
 _libc = ctypes.CDLL(None)
 
 
@@ -102,35 +104,34 @@ def _fixed_start():
 def _free_graphs():
     """Let Python and the operating system take back the memory of graphs that a test traced.
 
-    Keras's optimizers reduce gradients by a function with a custom gradient, and a SavedModel that
-    is loaded has custom gradients of its own. TensorFlow registers these gradients for the life of
-    the process, and with them the graphs that they belong to. XLA frees its memory, but the C
-    library keeps it until it is asked.
+    Keras's optimizers and loaded SavedModels have functions with a custom gradient. TensorFlow
+    registers these gradients for the life of the process, and with them the graphs that they belong
+    to. XLA frees its memory, but the C library keeps it until it is asked.
     """
     registry = ops.gradient_registry._registry
     for name, entry in list(registry.items()):
-        if not name.startswith("CustomGradient") or name in _other_gradients:
-            continue
-        if _keeps_graphs(entry["type"]):
-            del registry[name]
-        else:
-            _other_gradients.add(name)
+        if name.startswith("CustomGradient") and name not in _kept_gradients:
+            if _belongs_to_tfp(entry["type"]):
+                _kept_gradients.add(name)
+            else:
+                del registry[name]
     if time.monotonic() - _last_collection[0] > COLLECTION_INTERVAL:
+        if next(_collections) % 10 == 0:
+            gc.unfreeze()  # collect also what earlier collections kept
         gc.collect()
+        gc.freeze()
         if hasattr(_libc, "malloc_trim"):
             _libc.malloc_trim(0)
         _last_collection[0] = time.monotonic()
 
 
-def _keeps_graphs(gradient):
-    """Return whether a gradient is one of a training step or SavedModel, and not one of TFP."""
-    if gradient.__qualname__.startswith("_gen_gradient_func"):  # of a SavedModel
-        return True
+def _belongs_to_tfp(gradient):
+    """Return whether a gradient is one of the functions that TFP traces once per process."""
     inner = inspect.getclosurevars(gradient).nonlocals.get("tape_grad_fn")
-    if inner is None:
+    if inner is None:  # of a SavedModel
         return False
     function = inspect.getclosurevars(inner).nonlocals["grad_fn"]
-    return function.__qualname__.startswith(("ReplicaContextBase.all_reduce", "bernoulli_log_prob"))
+    return function.__module__.startswith("tensorflow_probability")
 
 
 @pytest.fixture(params=MODELS)

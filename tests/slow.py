@@ -526,6 +526,30 @@ SLOW = {
         "fitting/test_checkpoints.py::test_a_damaged_checkpoint_is_renamed_and_*[*",
         "test_fuzz.py::test_damaged_files_are_errors_of_ours[models]",
     ),
+    "models/test_invalid_data.py::test_random_data_give_the_reference_or_a_value_error[vq_vae]": (
+        "models/test_invalid_data.py::test_random_data_give_the_reference_or_a_value_error[vae]",
+    ),
+    "fitting/test_faults.py::test_a_damaged_checkpoint_is_renamed[the weights cut off-*": (
+        "fitting/test_faults.py::test_a_damaged_checkpoint_is_renamed[the checksums *",
+    ),
+    "test_regularizers.py::test_the_mmd_is_unbiased_and_compares_with_*[rbf]": (
+        "test_regularizers.py::test_the_mmd_is_unbiased_and_compares_with_*[imq]",
+    ),
+    "test_export.py::test_other_runtimes_compute_what_keras_computes[tiny_gan-*-litert]": (
+        "test_export.py::test_other_runtimes_compute_what_keras_computes[tiny_vae-*-litert]",
+    ),
+    "test_dtypes.py::test_the_dtype_of_a_model_or_a_prior_is_an_argument[*_vae-bfloat16]": (
+        "test_dtypes.py::test_the_dtype_of_a_model_or_a_prior_is_an_argument[vae-bfloat16]",
+    ),
+    "fitting/test_checkpoints.py::test_a_damaged_checkpoint_is_renamed_and_*[remove]": (
+        "fitting/test_checkpoints.py::test_a_damaged_checkpoint_is_renamed_and_*[flip]",
+    ),
+    "models/test_conditional_vae.py::test_it_trains_saves_evaluates_and_generates[parts1]": (
+        "models/test_conditional_vae.py::test_it_trains_saves_evaluates_and_generates[parts0]",
+    ),
+    "runs/test_density_runs.py::test_only_runs_of_autoencoders_and_vaes_have_densities": (
+        "runs/test_density_runs.py::test_settings_that_do_not_fit_are_refused",
+    ),
 }
 """Pattern of slow tests → patterns of their quick siblings, both below `tests/`."""
 

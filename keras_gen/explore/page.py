@@ -1,7 +1,7 @@
 """The web page of `keras-gen explore`.
 
 The page has sliders that change the latents of a generated image. It also has a canvas on which the
-user draws an image, and it shows the anomaly score of the drawing.
+user can draw an image, and it shows the anomaly score of the drawing.
 """
 
 from __future__ import annotations
