@@ -876,11 +876,13 @@ def _joint_encoder(
 ) -> keras.Model:
     """Return a network that computes the parameters of q(z | x) that depend only on the data x.
 
-    All other parameters of q(z | x) depend on sampled latents. With bottom-up inference, the
-    network outputs the parameters of q(z_1 | x). With top-down inference, it outputs the parameters
-    of the normal distributions that the encoders compute. For a conditional model, the network also
-    depends on the label. The last number of its output is then the label, because the networks that
-    receive sampled latents need the label, too.
+    All other parameters of q(z | x) depend on sampled latents. In bottom-up inference,
+    q(z | x) = q(z_1 | x) q(z_2 | z_1) …, so the network outputs the parameters of q(z_1 | x). In
+    top-down inference, each q(z_i | z_{i+1}, x) is the product of two normal distributions: the
+    first depends on x, and the second, the prior p(z_i | z_{i+1}), on the layer above. The network
+    outputs the parameters of the first one, for each layer i. For a conditional model, the network also depends on the label. The last
+    number of its output is then the label, because the networks that receive sampled latents need
+    the label, too.
     """
     shape, _ = check_network("encoders[0]", encoders[0], labels=True)
     x = keras.Input(shape)

@@ -134,9 +134,9 @@ def dense_grid(
     """Apply a dense layer to features, and reshape the output to a small grid of pixels.
 
     These two layers are the first layers of an image decoder. The later layers of the decoder
-    double the height and width of the grid `doublings` times. The function makes the smallest grid
-    that is at least as high and as wide as the image after all doublings. For instance, an image of
-    28×28 pixels and 2 doublings need a grid of 7×7.
+    double the height and width of the grid `doublings` times. After that, the grid must be at least
+    as high and as wide as the image. The function makes the smallest such grid. For instance, an
+    image of 28×28 pixels and 2 doublings need a grid of 7×7.
 
     Args:
         x: Features `[batch, n]`.
