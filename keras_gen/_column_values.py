@@ -194,7 +194,7 @@ def _values_of_categories(series: pandas.Series) -> Values:
 
 
 def _values_of_objects(series: pandas.Series, at: Location) -> Values:
-    """Return the values of a column of Python objects, which have the pandas dtype `object`.
+    """Return the values of a column that has the pandas dtype `object`.
 
     For a column of numbers, the result contains the numbers. For strings and booleans, the result
     contains the distinct values, and one code per row. A code is the index of the row's value among
@@ -262,7 +262,7 @@ def coded_values(
     ordered: bool = False,
     dtype: str = "str",
 ) -> Values:
-    """Clean the texts of a column, and return the values of the column as a `Values` object.
+    """Clean the texts of a column, and return its codes and distinct values as a `Values` object.
 
     Spaces at the start and the end of each text are removed. Texts that are equal afterwards get
     the same code. Texts in `missing` get the code −1, which means a missing value.

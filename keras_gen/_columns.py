@@ -215,10 +215,10 @@ class ColumnTuple(tuple[Column, ...]):
 
 
 def _row_of_text(column: Column) -> tuple[str, ...]:
-    """Return five texts that describe a column. `ColumnTuple` prints them in one line.
+    """Return five texts that describe a column.
 
     The texts are the name, the kind, the values, the number of missing entries and the note of the
-    column.
+    column. If the user prints the columns of a table, the texts of each column form one line.
     """
     if column.kind == "identifier":
         values = "not modeled"
@@ -296,7 +296,7 @@ def encode_rows(
         Array `[rows, columns]`, without constant columns and identifiers. NaN means "missing".
 
     Raises:
-        ValueError: If a modeled column is not in `rows`, or if a value is invalid.
+        ValueError: If a column of this array is not in `rows`, or if a value is invalid.
     """
     columns = tuple(columns)
     modeled = modeled_columns(columns)
@@ -441,7 +441,7 @@ def _dtype_for(dtype: str, values: np.ndarray) -> str:
 
     Args:
         dtype: Name of the dtype of a table column.
-        values: Numbers of the column, such as generated numbers. NaN means "missing".
+        values: The numbers that the column will contain. NaN means "missing".
     """
     import pandas
 

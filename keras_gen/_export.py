@@ -245,7 +245,8 @@ def _accept_empty_batches(
     Args:
         function: Function that takes tensors and returns a dictionary of tensors.
         specs: The `tf.TensorSpec` of each argument of `function`.
-        example: The row to add to the input `inputs`. Zeros are added to all other inputs.
+        example: The row that is added to the argument named `inputs`. The rows that are added to
+            all other arguments contain zeros.
     """
 
     def padded(x: tf.Tensor, spec: tf.TensorSpec, missing_rows: tf.Tensor) -> tf.Tensor:

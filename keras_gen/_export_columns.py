@@ -122,9 +122,9 @@ def tensor_names(columns: Sequence[Column]) -> list[str]:
     other character of a column name is replaced by `_`. If the result does not begin with a letter
     or a digit, `column` is put before it.
 
-    Two tensor names must differ by more than upper and lower case. If another column, or another
-    input such as `seed`, already has the name, `_` is appended to the name. Columns with valid
-    names are named first, so that no other column can get their names.
+    If another column, or another input such as `seed`, already has the name, `_` is appended to the
+    name. Names that differ only in upper and lower case count as equal. Columns with valid names
+    are named first, so that no other column can get their names.
 
     TensorFlow Serving encodes an output of text in base64 if the name of the output ends in
     `_bytes`. Therefore, if a column of text has such a name, `_` is appended to the name.

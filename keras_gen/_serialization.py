@@ -184,7 +184,7 @@ def _variable_arguments(
     Args:
         instance: The object.
         kept: Value of the attribute `args`, or None if the object has no attribute `args`. If the
-            constructor uses another name, such as `*values`, the attribute also has this name.
+            constructor has `*values` instead of `*args`, the attribute is `values`.
         variable: The arguments that the constructor received through `*args`.
 
     Raises:
@@ -408,9 +408,10 @@ def _other_attributes(instance: object, arguments: dict[str, Any]) -> dict[str, 
 
     For instance, the base class of a model can have a constructor argument `seed` that the class of
     the model does not have. The object stores the seed in an attribute, and this attribute is
-    returned. A public attribute of the class is also returned if it was set on the object.
-    Attributes that cannot be serialized are omitted. The attributes in `computed_attributes` of the
-    class are also omitted, because the constructor computes them from its arguments.
+    returned. If the class defines a public attribute, and the object has its own value of this
+    attribute, this value is also returned. Attributes that cannot be serialized are omitted. The
+    attributes in `computed_attributes` of the class are also omitted, because the constructor
+    computes them from its arguments.
 
     Args:
         instance: The object.

@@ -132,7 +132,9 @@ def _with_random_color(x: tf.Tensor, brightness: float, seed: tf.Tensor) -> tf.T
 
 
 def _moved(x: tf.Tensor, fraction: float, seed: tf.Tensor) -> tf.Tensor:
-    """Move each image up or down, and left or right, by random distances. Empty pixels become 0.
+    """Move each image up or down, and left or right, by random distances.
+
+    The empty area that the move leaves at the edges is filled with 0.
 
     Args:
         x: Images `[batch, height, width, channels]`.

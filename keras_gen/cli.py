@@ -488,9 +488,9 @@ def _run(args: list[str]) -> None:
 def _with_saved_config(parsed: Any) -> Any:
     """Put the saved settings of a run into the arguments of `keras-gen train KIND --resume RUN`.
 
-    KIND is a kind of model, and RUN is the folder of an interrupted run. `_run` parses the command
-    line twice. In the second parsing, a flag that the user omits gets its value from the result of
-    this function. So the flag keeps the saved value.
+    KIND is a kind of model, and RUN is the folder of an interrupted run. The function `_run` parses
+    the command line twice. It uses the result of this function as the defaults of the second
+    parsing. So a flag that the user omits keeps its saved value.
 
     If the saved run has another kind of model than KIND, the function returns `parsed` unchanged.
     `train.resume` later raises an error about the kind.
@@ -690,8 +690,8 @@ def _as_command(command: str, call: re.Match[str]) -> str:
 
     Args:
         command: The command without the path, such as `keras-gen export`.
-        call: Match of a regular expression with the call. The first group of the match is the path
-            as a Python string literal.
+        call: The `re.Match` that contains the call. Its first group is the path, as a Python string
+            literal such as `'runs/vae'`.
     """
     return f"{command} {shlex.quote(ast.literal_eval(call[1]))}"
 

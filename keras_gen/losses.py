@@ -372,6 +372,8 @@ class R1(Penalty):
             `every`. Default: 1, every step.
 
     Example:
+        The gradient of this discriminator is (3, 4). So the penalty is ½ · 10 · 25.
+
         >>> real, fake = tf.zeros((1, 2)), tf.ones((1, 2))
         >>> R1(10.0)(lambda x: x @ [[3.0], [4.0]], real, fake, seed=(0, 0)).numpy()
         array([125.], dtype=float32)

@@ -211,7 +211,7 @@ class ELBO(Objective):
 
 
 def _prior_samples(batch: Batch, number: tf.Tensor) -> tf.Tensor:
-    """Return samples of the prior, `[batch, n]`.
+    """Return one sample of the prior for each of the `number` examples, `[number, n]`.
 
     The seed differs from the seed of the posterior's samples, so that the prior's samples are
     independent of them.

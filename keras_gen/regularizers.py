@@ -112,6 +112,8 @@ class Contractive(LatentRegularizer):
         weight: Positive number by which the squared Frobenius norm ‖∂z/∂x‖²_F is multiplied.
 
     Example:
+        The Jacobian is the diagonal matrix `kernel`, and the term is 2 · (3² + 4²) = 50.
+
         >>> x = tf.ones((1, 2))
         >>> kernel = [[3.0, 0.0], [0.0, 4.0]]
         >>> Contractive(2.0)(x @ kernel, x=x, encode=lambda x: x @ kernel).numpy()

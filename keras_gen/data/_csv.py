@@ -321,7 +321,8 @@ class CsvFile:
     def _sniff_text(self, body: list[list[str]]) -> frozenset[str]:
         """Return the names of the columns whose first observed entry is text.
 
-        An entry is text if it is not a number, `true` or `false`.
+        All entries of these columns are read as text. A first entry is text if it is neither a
+        number nor `true` nor `false`.
 
         Args:
             body: Fields of the first rows below the header.
@@ -805,8 +806,9 @@ def _count_decimal_signs(body: list[list[str]]) -> tuple[int, int]:
 def _can_start_with_zero(content: bytes, separator: int) -> bool:
     """Return whether a text file may have a field that starts with `0x` or with 0 and a digit.
 
-    An example of such a field is `007`. This check is quick, but not exact. If the result is False,
-    the file has no such field. If the result is True, the file may have one.
+    A field such as `007` must be read as text, not as a number. This check is quick, but not exact.
+    If the result is False, the file has no such field. If the result is True, the file may have
+    one.
 
     Args:
         content: Content of the file as bytes.

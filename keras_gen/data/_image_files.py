@@ -257,7 +257,7 @@ def _read_plain_header(file: int) -> Header | None:
 def _read_plain_jpeg(file: int, head: bytes) -> Header | None:
     """Read the header of a JPEG file if TensorFlow and Pillow decode the file to the same pixels.
 
-    Both decode a grey or RGB file without EXIF data to the same pixels. For any other file, the
+    This is the case for a complete grey or RGB file without EXIF data. For any other file, the
     function returns None.
 
     Args:

@@ -606,8 +606,12 @@ class ColumnStatistics:
     def _check_is_text(self, texts: Sequence[str], at: Location, find: FindRow) -> None:
         """Raise a `ValueError` if a column of texts probably should be a column of numbers.
 
-        This is the case if at least half of the texts are numbers. It is also the case if more than
-        half of them are numbers with a decimal comma, or numbers with a unit.
+        This is the case if one of these conditions holds:
+
+        * At least half of the texts are numbers.
+        * More than half of the texts are numbers with a decimal comma.
+        * More than half of the texts, and at least three texts, are numbers with a unit. There are
+          at most three different units.
 
         Args:
             texts: The distinct texts of the column.

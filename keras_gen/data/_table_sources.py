@@ -78,7 +78,7 @@ class FrameSource:
 
 
 class ExcelSource(FrameSource):
-    """Reads an Excel workbook with one sheet that is not empty. All rows form one block."""
+    """Reads all rows of an Excel workbook as one block. Exactly one sheet must contain a table."""
 
     def place(self, row: int) -> str:
         return f"row {row + 2} of the sheet"

@@ -78,8 +78,9 @@ class _Notes:
 
         Args:
             message: Text at the beginning of the warning.
-            *reasons: Reasons why files were skipped or changed, such as `_HIDDEN`. For each reason,
-                the warning says how many files were counted, and names one of these files.
+            *reasons: Reasons why files were skipped or changed, such as `_HIDDEN`, the text for
+                hidden files. For each reason, the warning says how many files were counted, and
+                names one of these files.
         """
         parts = [
             f"{self.counts[reason]} {reason}, for example {self.examples[reason]}."
@@ -101,8 +102,8 @@ class _ImageFiles:
     def class_names(self) -> list[str]:
         """Return the class name of each file.
 
-        The class name is the name of the first folder below `root`. It is "" if the file is
-        directly in `root`.
+        The class name is the name of the subfolder of `root` that contains the file, directly or in
+        a deeper folder. If the file is directly in `root`, the class name is "".
         """
         start = len(self.root) + 1
         return [file[start:].rpartition(os.sep)[0].partition(os.sep)[0] for file in self.files]
@@ -377,8 +378,9 @@ def _read_headers(
     Args:
         split: The image files of one split of the data, such as the training split.
         background: Color behind transparent images.
-        skip_corrupt: Whether to omit damaged files. Each file is then also decoded, because a file
-            with a valid header can have damaged pixels. If False, a damaged header raises an error.
+        skip_corrupt: Whether to omit damaged files. If True, each file is also decoded, because a
+            file with a valid header can have damaged pixels. If False, a damaged header raises an
+            error.
         notes: Object that counts files with special content, such as several frames, for a warning.
 
     Returns:

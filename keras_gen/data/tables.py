@@ -498,7 +498,8 @@ class _Reader:
         """Read all rows into memory, and return them as a `Table` with training and test rows.
 
         Args:
-            rows: All rows of `source`. If None, the method reads them.
+            rows: All rows of the attribute `source`, if the caller has already read them. If None,
+                the method reads them.
         """
         if rows is None:
             rows = all_rows(self.source)

@@ -373,7 +373,8 @@ class LogNormalMixtures(NormalMixtures):
     def expectation(self, distribution: Distribution) -> tf.Tensor:
         """Return the mean of each column, `[..., number of columns]`.
 
-        The mean of each mixture component is limited to e⁶⁰, so that it is finite in float32.
+        The distribution of a column is a mixture. The mean of each mixture component is limited to
+        e⁶⁰, so that it is finite in float32.
         """
         components = distribution.components_distribution
         log_means = tf.minimum(components.loc + components.scale**2 / 2, LARGEST_LOG)
@@ -473,7 +474,7 @@ class _Components:
         )
 
     def in_units(self, mean: np.ndarray, unit: np.ndarray) -> tuple[tf.Tensor, tf.Tensor]:
-        """Convert the locations and scales of the mixture components from standardized units.
+        """Undo the standardization of the locations and scales of the mixture components.
 
         A location l becomes mean + unit · l. A scale s becomes unit · s.
 
@@ -494,10 +495,11 @@ class _Components:
 def _ends(column: Column) -> tuple[float, float]:
     """Return the locations of the first and the last mixture component of a column before training.
 
-    The two locations are computed from the smallest and the largest entry of the training rows. For
-    a count x, the function returns log(1 + x). A real number is standardized. For a positive
-    number, its logarithm is standardized. If the smallest or the largest entry is not known, the
-    function uses the mean minus or plus three standard deviations instead.
+    The two locations are computed from the smallest and the largest entry x of the training rows.
+    In a column of counts, the location is log(1 + x). In a column of real numbers, the location is
+    the standardized x. In a column of positive numbers, the location is the standardized logarithm
+    of x. If the smallest or the largest entry is not known, the function uses the mean minus or
+    plus three standard deviations instead.
     """
     low, high = column.minimum, column.maximum
     if column.kind == "count":
@@ -517,10 +519,10 @@ def _rounding(column: Column) -> float:
 
     `column.scale` is the standard deviation of the column. The distribution of the column is a
     mixture. The standard deviation of each mixture component, also divided by `column.scale`, must
-    be at least the result of this function. Without this lower bound, if many rows contain the same
-    number, the standard deviation of a component at this number could shrink to 0 during training.
-    The density at this number would then grow without limit. If the number of decimal places is not
-    known, or if the kind of the column is not `real`, the function returns 0.
+    be at least the result of this function. Suppose that many rows contain the same number. Without
+    the lower bound, the standard deviation of a component whose mean is this number could shrink to
+    0 during training. The density at this number would then grow without limit. If the number of
+    decimal places is not known, or if the kind of the column is not `real`, the function returns 0.
     """
     if column.decimals is None or column.kind != "real":
         return 0.0
@@ -628,10 +630,11 @@ class OrderedLogistics(Categoricals):
         """Return the distribution of each column. An entry is the index of a category.
 
         For one column, μ is the decoder's output, K is the number of categories, and
-        c_0 < … < c_(K−2) are the cutpoints. Let a = μ − c_(k−1) and b = μ − c_k. The probability of
-        category k is sigmoid(a) − sigmoid(b). For k = 0, the first term is 1. For k = K − 1, the
-        second term is 0. In float32, the difference could be rounded to 0. Therefore the method
-        computes the product sigmoid(a) sigmoid(−b) (1 − e^(b − a)), which equals the difference.
+        c_0 < … < c_(K−2) are the cutpoints, the boundaries between neighboring categories. Let
+        a = μ − c_(k−1) and b = μ − c_k. The probability of category k is sigmoid(a) − sigmoid(b).
+        For k = 0, the first term is 1. For k = K − 1, the second term is 0. In float32, the
+        difference could be rounded to 0. Therefore the method computes the product
+        sigmoid(a) sigmoid(−b) (1 − e^(b − a)), which equals the difference.
         """
         from tensorflow_probability import distributions as tfd
 

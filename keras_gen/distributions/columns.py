@@ -182,9 +182,9 @@ class Columns(Likelihood):
     def estimate(self, expectation: tf.Tensor) -> tf.Tensor:
         """Return rows with the most plausible entry of each column.
 
-        For a column of numbers, this entry is the mean, which is rounded for counts. For a binary
-        column or a category, it is the most probable category. For an ordinal column, it is the
-        median category.
+        For a column of numbers, this entry is the mean, which is rounded for counts. For a column
+        of kind `binary` or `category`, it is the most probable category. For a column of kind
+        `ordinal`, it is the median category.
 
         Args:
             expectation: Means and probabilities, the result of the method `expectation`.
@@ -213,8 +213,9 @@ class Columns(Likelihood):
 
         Args:
             of_groups: One distribution per group of columns.
-            part: The part of the decoder's output that belongs to any one of the groups,
-                `[..., size]`. Only its shape is used: the result gets the batch shape `[...]`.
+            part: Part of the decoder's output for one of the groups, `[..., size]`. The method uses
+                only the shape of `part`, and the result gets the batch shape `[...]`. Therefore it
+                does not matter which group is chosen.
         """
         product = _product_of_columns()
         return product(self.groups, of_groups, self._order, self.filled, tf.shape(part)[:-1])

@@ -181,11 +181,11 @@ class Likelihood(SerializableLayer):
         return self.estimate(self.expectation(distribution))
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return expectations under p(x | z), by default the mean.
+        """Return the expectation of f(x) under p(x | z), for a function f. By default, f(x) = x.
 
-        `VAE.impute` averages these expectations over several latents z, each with a weight. Then
-        `estimate` computes an example from the averages. Therefore each returned value must be the
-        expectation of some function of x.
+        `VAE.impute` computes a weighted average of the results for several latents z. Then the
+        method `estimate` computes an example from this average. For instance, `Columns` returns the
+        probability of each category of a column, and `estimate` chooses a category.
         """
         return distribution.mean()
 

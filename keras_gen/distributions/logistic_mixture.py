@@ -40,8 +40,8 @@ class DiscretizedLogisticMixture(Likelihood):
     For the largest value, x + h is replaced by ∞.
 
     For each element, the decoder outputs `3 · num_components` numbers along the last axis. First
-    come the logits of the weights π_i, then the locations μ_i − ½. The last third are inputs of a
-    softplus, which computes the scales s_i.
+    come the logits of the weights π_i, then the locations μ_i − ½. From the last third, a shifted
+    and scaled softplus computes the scales s_i.
 
     Args:
         event_shape: Shape of one example.
@@ -99,7 +99,10 @@ class DiscretizedLogisticMixture(Likelihood):
 
 @functools.cache
 def _discretized_logistic() -> type[Distribution]:
-    """Return the class of the mixture components, logistic variables rounded to levels in [0, 1].
+    """Return the class of the mixture components.
+
+    A component is a logistic distribution whose samples are rounded to equally spaced values from 0
+    to 1.
 
     The class is defined in a function, because its base class is in TensorFlow Probability, whose
     import takes about a second.

@@ -136,19 +136,19 @@ class FullCovarianceNormal(Posterior):
     L = diag(σ)(I + V), where V is strictly lower triangular. The encoder outputs three parts:
 
     - n numbers, the mean μ,
-    - n numbers, which a softplus converts to σ,
+    - n numbers, which a shifted softplus converts to σ (0 becomes 1),
     - n(n − 1)/2 numbers, the raw entries of V.
 
-    Each row of V is a row of raw entries, scaled so that its norm is less than 10. This limit keeps
-    log-probabilities finite. It also limits correlations: the correlation of a latent with its best
-    linear prediction from the earlier latents is below 0.996. If all raw entries are 0, the
-    posterior is N(μ, diag σ²), as for `DiagonalNormal`.
+    A row r of raw entries is scaled to the row 10 r / √(100 + ‖r‖²) of V. The norm of this row is
+    less than 10. This limit keeps log-probabilities finite. It also limits correlations: the
+    correlation of a latent with its best linear prediction from the earlier latents is below 0.996.
+    If all raw entries are 0, the posterior is N(μ, diag σ²), as for `DiagonalNormal`.
 
     Args:
         event_size: Number of latent dimensions, n.
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
-    Example:
+    Example: σ is (1, 1), and the raw entry is 1. The latents then have the covariance 10 / √101.
 
     >>> posterior = FullCovarianceNormal(event_size=2)
     >>> posterior.parameter_size
@@ -261,7 +261,7 @@ class InverseAutoregressiveNormal(Posterior):
         return distribution.bijector.forward(distribution.distribution.mean())
 
     def summary(self, distribution: Distribution) -> dict[str, tf.Tensor]:
-        """Return a dictionary with the result of `point` under the key `latents`.
+        """Return a dictionary whose only entry is `latents`, the latents that `point` returns.
 
         The dictionary does not contain the mean and the standard deviation of this posterior,
         because they have no closed form.

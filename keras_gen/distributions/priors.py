@@ -310,8 +310,8 @@ class VampPrior(Prior):
     ) -> None:
         """Make the pseudo-inputs, and store the encoder that computes their posteriors.
 
-        Pseudo-inputs are trainable weights with the shape of one example. The constructor of the
-        VAE calls this method.
+        Pseudo-inputs are trainable weights with the shape of one example. The prior is the mixture
+        of their posteriors. The constructor of the VAE calls this method.
 
         Args:
             encoder: The encoder of the VAE. The encoder must have no input for labels.
@@ -352,7 +352,9 @@ class VampPrior(Prior):
         self._component_posteriors = component_posteriors
 
     def distribution(self, condition: TensorLike | None = None) -> Distribution:
-        """Return the mixture as a `tfd.Distribution` with event shape `[event_size]`.
+        """Return the mixture of the posteriors q(z | u_k) of the pseudo-inputs u_k.
+
+        The mixture is a `tfd.Distribution` with event shape `[event_size]`.
 
         Raises:
             ValueError: If the prior does not belong to a VAE yet. To make a VAE with this prior,

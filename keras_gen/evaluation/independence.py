@@ -101,8 +101,9 @@ class IndependenceAudit:
     def adequate(self) -> bool:
         """Whether a full-covariance posterior would increase the ELBO by less than 0.1 nats.
 
-        The value is True if the upper ends of the confidence intervals `independence_gap` and
-        `elbo_gain` are both below 0.1.
+        The attributes `independence_gap` and `elbo_gain` are two estimates of this increase, each
+        with a confidence interval. The value is True if the upper ends of both intervals are below
+        0.1.
         """
         return max(self.independence_gap.high, self.elbo_gain.high) < _NEGLIGIBLE
 
@@ -347,9 +348,10 @@ def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Mod
 class _Refined(NamedTuple):
     """The result of `_refine`, which compares three posteriors of each image.
 
-    The fields are three gaps per image, and the correlations of the latents. A gap is the
-    difference in nats between two evidence lower bounds (ELBOs), or between log p(x) and an ELBO.
-    The array of a gap has the shape `[images]`.
+    These are the encoder's posterior, the best diagonal posterior and the best full-covariance
+    posterior. The fields are three gaps per image, and the correlations of the latents. A gap is
+    the difference in nats between two evidence lower bounds (ELBOs), or between log p(x) and an
+    ELBO. The array of a gap has the shape `[images]`.
     """
 
     amortization: np.ndarray

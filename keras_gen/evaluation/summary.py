@@ -327,9 +327,10 @@ def save_latent_figures(
 def _prior_samples(
     model: GenerativeModel, num_samples: int, seed: int, condition: np.ndarray | None
 ) -> np.ndarray:
-    """Sample latents `[num_samples, n]` from the prior, or from the fitted density of a model.
+    """Sample latents `[num_samples, n]` from the prior of a model.
 
-    Each sample has its own seed.
+    If a density was fitted to the latents after training, the function samples from this density
+    instead. Each sample has its own seed.
     """
     prior = model.latent_distribution
     if prior is None:

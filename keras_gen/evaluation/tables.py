@@ -274,10 +274,10 @@ def imputation_errors(
         hidden: Bool array `[n, modeled columns]`, in which True marks a hidden entry.
 
     Returns:
-        One error per column. The error of a column of numbers is the root mean squared error,
-        divided by the standard deviation of the observed entries of `rows`. The error of any other
-        column is the share of wrong categories. If no entry of a column was hidden, its error is
-        NaN.
+        One error per modeled column. The error of a column of numbers is the root mean squared
+        error, divided by the standard deviation of all entries of the column in `rows` that are not
+        NaN. The error of any other column is the share of wrong categories. If no entry of a column
+        was hidden, its error is NaN.
 
     Example:
 
@@ -444,7 +444,7 @@ def _error_table(modeled: Sequence[Column], errors: np.ndarray, simple: np.ndarr
     """Return a text with the errors of imputed entries, one line per column.
 
     A line contains the error of the VAE, and in parentheses the error of the baseline. The baseline
-    is the function `simple_imputation`.
+    replaces a missing entry by the mean or the most frequent category of its column.
 
     Args:
         modeled: The columns that the VAE models.

@@ -25,8 +25,8 @@ def near_duplicates(generated: tf.Tensor, real: tf.Tensor) -> tf.Tensor:
 
     Two generated examples are near-duplicates if their distance is below a tenth of d. Here d is
     the median distance between a real example and its nearest neighbour in the batch of real
-    examples. If the real data form narrow clusters, d is small. Therefore two generated examples in
-    the same cluster do not have to be near-duplicates.
+    examples. If the real data form narrow clusters, d is small. Therefore two generated examples
+    are not near-duplicates merely because they are in the same cluster.
 
     Args:
         generated: Generated examples, `[batch, ...]`.
@@ -62,10 +62,10 @@ def _squared_distance_to_nearest(x: tf.Tensor) -> tf.Tensor:
 class CollapseWarning(keras.callbacks.Callback):
     """A Keras callback that warns if the logs of an epoch show that the training of a GAN failed.
 
-    The first warning says that most generated examples have a near-duplicate, as the function
-    `near_duplicates` defines it. The second warning says that the discriminator classified at least
-    99.9% of the real and of the generated examples correctly. `fit` gives each warning at most
-    once.
+    The first warning says that most generated examples have a near-duplicate, an almost equal
+    generated example in the same batch. The exact definition is in the function `near_duplicates`.
+    The second warning says that the discriminator classified at least 99.9% of the real and of the
+    generated examples correctly. `fit` gives each warning at most once.
 
     The cost of counting near-duplicates grows with the square of the batch size. Therefore the GAN
     counts near-duplicates in only one step per epoch, the second to last step. The last step is not
@@ -107,11 +107,11 @@ class CollapseWarning(keras.callbacks.Callback):
         self.examples = None
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Choose the second to last step of the epoch as the step that counts near-duplicates.
+        """Make the GAN count near-duplicates in the second to last step of the epoch.
 
-        Near-duplicates are generated examples that are almost equal. The method stores the number
-        of the chosen step in the attribute `near_duplicate_step` of the GAN. Keras calls the method
-        before each step. If `steps_per_execution` is above 1, Keras runs several steps per call.
+        Near-duplicates are generated examples that are almost equal. Keras calls this method before
+        each step, or before each group of `steps_per_execution` steps. If the second to last step
+        is about to run, the method stores its number in `near_duplicate_step` of the GAN.
         """
         if self.chosen_step is None:
             return

@@ -271,8 +271,9 @@ class DataCheck:
     def example(self) -> np.ndarray:
         """A valid example, each element of which is 0 or the valid number nearest to 0.
 
-        If `low` and `high` are arrays, the result has the shape `shape`. If they are numbers, the
-        result is a single number, which is valid for all elements.
+        If the limits `low` and `high` of the valid numbers are arrays, the result is an array of
+        the shape of an example. If they are numbers, the result is a single number, which is valid
+        for all elements.
         """
         low, high = np.asarray(self.low, np.float32), np.asarray(self.high, np.float32)
         return np.clip(np.zeros(low.shape, np.float32), low, high)
@@ -387,10 +388,10 @@ class DataCheck:
 
     @property
     def _same_for_all_elements(self) -> bool:
-        """Whether all elements have the same range, and every number in this range is valid.
+        """Whether the valid values of each element of an example are all numbers in the same range.
 
-        False if elements can be missing, if some elements must be whole numbers, or if different
-        elements have different ranges.
+        For instance, an element is a pixel or a column. The result is False if elements can be
+        missing, if some must be whole numbers, or if different elements have different ranges.
         """
         return not self.missing and self.whole is None and np.ndim(self.low) == 0
 
@@ -437,7 +438,7 @@ class DataCheck:
         return valid
 
     def _range_message(self, received: str, element: tuple[int, ...] = ()) -> str:
-        """Return the message about a value that the model cannot output.
+        """Return the error message about an invalid value in the data, such as one out of range.
 
         Args:
             received: Text that says which value was invalid, and in which example.

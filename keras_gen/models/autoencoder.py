@@ -360,9 +360,9 @@ class RegularizedAutoencoder(AnomalyDetector):
     ) -> tf.Tensor:
         """Return one output of `generate` per latent vector, `[batch, *data_shape]`.
 
-        The rows of a table are sampled from p(x | x̂), where x̂ is the output of the decoder, because
-        a category has no mean. For other data, such as images, the method returns
-        `decode(latents)`.
+        The rows of a table are sampled from p(x | x̂), where x̂ is the output of the decoder. The
+        mean of p(x | x̂) is not used, because a category has no mean. For other data, such as
+        images, the method returns `decode(latents)`.
         """
         if self.likelihood is None or not self.likelihood.generates_samples:
             return super().outputs_for(latents, seed, condition)

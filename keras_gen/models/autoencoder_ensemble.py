@@ -417,10 +417,10 @@ class AutoencoderEnsemble(AnomalyDetector):
         return tf.clip_by_value(features, -_LARGEST_FEATURE, _LARGEST_FEATURE)
 
     def standardize(self, rows: np.ndarray) -> np.ndarray:
-        """Return standardized features of training rows, and store their means and scales.
+        """Return standardized features of training rows, and store the mean and scale per feature.
 
-        `fit` calls this method. The model later standardizes new rows with the same means and
-        scales.
+        The scale of a feature is its standard deviation, or 1 if the feature is constant. `fit`
+        calls this method. The model later standardizes new rows with the same means and scales.
 
         Args:
             rows: Training rows `[n, columns]`, float32.
@@ -439,9 +439,10 @@ class AutoencoderEnsemble(AnomalyDetector):
 
         `fit` calls this method at the end of each epoch. The residual r_d is feature d minus its
         reconstruction. For each member of the ensemble, the method computes σ_d², the mean of r_d²
-        over the rows. Then it computes the median over the rows of Σ_d log(1 + r_d² / σ_d²). If a
-        row has missing features, its sum is divided by the fraction of features that are observed.
-        The method also computes the limits to which the member clips each latent.
+        over the rows. Then it computes the sum Σ_d log(1 + r_d² / σ_d²) for each row, and the
+        median of these sums. If a row has missing features, its sum is divided by the fraction of
+        features that are observed. The method also computes the limits to which the member clips
+        each latent.
 
         Args:
             features: Standardized features `[n, features]`. NaN means that a feature is missing.

@@ -469,7 +469,7 @@ class GenerativeModel(MultiWorkerModel):
                 model should produce for `x`. By default, the target is `x`.
 
         Returns:
-            A `CheckedBatch`. If an operation of a TensorFlow graph uses the field `target`, it runs
+            A `CheckedBatch`. In a TensorFlow graph, an operation that uses the field `target` runs
             only after the values are checked.
 
         Raises:

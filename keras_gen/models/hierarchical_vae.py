@@ -297,10 +297,10 @@ class _LayeredPosterior(LayeredDistribution):
     def _independent(self, layer: int) -> bool:
         """Return whether a closed form of the KL divergence of a layer i would be correct.
 
-        A closed form is correct only if the distributions of z_i in q and in p have parameters that
-        do not depend on the sample z_i itself. For instance, a closed form would be wrong if
-        z_{i+1} is sampled from q(z_{i+1} | z_i), because the parameters of p(z_i | z_{i+1}) then
-        depend on the sample z_i.
+        The layer has two distributions of its latents z_i, one in q and one in p. A closed form is
+        correct only if their parameters do not depend on the sample z_i itself. For instance, a
+        closed form would be wrong if z_{i+1} is sampled from q(z_{i+1} | z_i). The parameters of
+        p(z_i | z_{i+1}) depend on z_{i+1}, and z_{i+1} then depends on the sample z_i.
         """
         raise NotImplementedError
 
@@ -462,11 +462,11 @@ def _top_parts(top_latents: tf.Tensor | None, sizes: Sequence[int]) -> dict[int,
 
     Args:
         top_latents: Latents of one or more upper layers, `[batch, m]`, or None.
-        sizes: Number of latents of each layer, from bottom to top.
+        sizes: Number of latents of each layer of the model, from bottom to top.
 
     Returns:
-        Dictionary from the index of each of these layers to its latents. If `top_latents` is None,
-        the dictionary is empty.
+        Dictionary from the index of a layer to its latents, with one entry per upper layer. The
+        bottom layer has the index 0. If `top_latents` is None, the dictionary is empty.
     """
     if top_latents is None:
         return {}
@@ -477,7 +477,7 @@ def _top_parts(top_latents: tf.Tensor | None, sizes: Sequence[int]) -> dict[int,
 
 
 def _first_layer(number: int, sizes: Sequence[int]) -> int | None:
-    """Find the layer that has `number` latents together with all layers above it.
+    """Find the layer that, together with all layers above it, has `number` latents in total.
 
     For instance, if `number` is 6 and `sizes` is `[8, 4, 2]`, the result is 1, because 4 + 2 = 6.
 
@@ -537,7 +537,8 @@ class _JointPosterior(Posterior):
     def point(self, distribution: LayeredDistribution) -> tf.Tensor:
         """Return the latent vector that `VAE.reconstruct` decodes for each example, `[batch, n]`.
 
-        The vector consists of one vector per layer, such as the mean of the layer's posterior.
+        The vector is the concatenation of one point estimate per layer, such as the mean of the
+        layer's posterior.
         """
         return tf.concat(distribution.points(), axis=-1)
 
@@ -878,11 +879,13 @@ def _joint_encoder(
 
     All other parameters of q(z | x) depend on sampled latents. In bottom-up inference,
     q(z | x) = q(z_1 | x) q(z_2 | z_1) …, so the network outputs the parameters of q(z_1 | x). In
-    top-down inference, each q(z_i | z_{i+1}, x) is the product of two normal distributions: the
-    first depends on x, and the second, the prior p(z_i | z_{i+1}), on the layer above. The network
-    outputs the parameters of the first one, for each layer i. For a conditional model, the network also depends on the label. The last
-    number of its output is then the label, because the networks that receive sampled latents need
-    the label, too.
+    top-down inference, the network outputs the parameters of one normal distribution per layer.
+    For the top layer L, this distribution is q(z_L | x). For each other layer i,
+    q(z_i | z_{i+1}, x) is the normalized product of this distribution and the prior
+    p(z_i | z_{i+1}).
+
+    If the model is conditional, the network also depends on the label. The last number of its
+    output is then the label, because the networks that receive sampled latents need the label, too.
     """
     shape, _ = check_network("encoders[0]", encoders[0], labels=True)
     x = keras.Input(shape)

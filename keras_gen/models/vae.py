@@ -685,7 +685,8 @@ class VAE(AnomalyDetector):
                 `distributions.FittedFlow(8)` for 8 latents. If None, the density that the model
                 already has is fitted again. If it has none, the density is a `FittedMixture` with
                 10 components. An integer means the same as `num_components`.
-            num_components: Number of components of a `FittedMixture`, in place of `density`.
+            num_components: Number of components of the density, which is then a `FittedMixture`.
+                You cannot pass both `density` and `num_components`.
 
         Raises:
             ValueError: If the model is conditional, or if an argument is invalid.

@@ -59,8 +59,10 @@ class ColumnFeatures(_HidesEntries):
 
     The layer computes the following features and concatenates them:
 
-    - A real number is standardized with the mean and the standard deviation of its column. For a
-      positive number, its logarithm is standardized. For a count x, log(1 + x) is standardized.
+    - An entry of a column of kind `real` is standardized with the mean and the standard deviation
+      of the column. For the kind `positive`, the logarithm of the entry is standardized.
+    - For an entry x of a column of kind `count`, log(1 + x) is scaled linearly. If x is the mean of
+      the column, the feature is 0. If x is the mean plus the standard deviation, the feature is 1.
     - A binary entry becomes −1 or 1.
     - A category becomes a one-hot vector, or a trained embedding if `embedding_size` is given.
     - The last features are a mask with one element per column. An element is 1 if the entry is

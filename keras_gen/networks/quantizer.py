@@ -228,12 +228,15 @@ class VectorQuantizer(SerializableLayer):
         seed: tf.Tensor,
         allowed: tf.Tensor,
     ) -> None:
-        """Update the moving averages with the latents of a training step, then the codebook.
+        """Update the moving averages of each code, and then the codebook.
 
-        If the codebook is not trained by gradients, the codebook vectors are computed from the
-        moving averages. A code that is rarely used restarts: its codebook vector is replaced by a
-        random latent vector of the batch. In distributed training, the method uses the latents of
-        all replicas.
+        The layer averages two quantities over the training steps: the number of latent vectors with
+        a code, and the sum of these vectors. The codebook vector of the code becomes the average
+        sum, divided by the average number. If the codebook is trained by gradients, only the
+        average number is computed.
+
+        A code that is rarely used restarts: its codebook vector is replaced by a random latent
+        vector of the batch. In distributed training, the method uses the latents of all replicas.
 
         Args:
             latents: Latent vectors z `[batch, ..., d]`.
@@ -273,7 +276,7 @@ class VectorQuantizer(SerializableLayer):
     def _sampled(
         self, parts: tf.Tensor, weights: tf.Tensor, seed: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Sample one latent vector of the batch per code, with probabilities ∝ `weights`.
+        """For each code, sample a latent vector of the batch, with probabilities ∝ `weights`.
 
         The method `update` replaces the codebook vectors of rarely used codes by these samples.
 
@@ -334,6 +337,8 @@ class VectorQuantizer(SerializableLayer):
 
     def _joined(self, parts: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
         """Join the parts of n latent vectors, and return the vectors in the given shape.
+
+        A latent vector has one part per codebook.
 
         Args:
             parts: Parts of latent vectors of size d, `[num_codebooks, n, d / num_codebooks]`.

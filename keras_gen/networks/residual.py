@@ -240,9 +240,9 @@ def residual_discriminator(
 
 @dataclasses.dataclass(frozen=True)
 class _Layers:
-    """Apply convolutions and residual blocks.
+    """Apply the convolutions and residual blocks of a network, all with the same options.
 
-    The fields of this class are options. They are the same for all convolutions and blocks.
+    The fields of this class are these options.
     """
 
     before: Callable[[keras.KerasTensor], keras.KerasTensor]

@@ -167,9 +167,9 @@ def _as_arguments(name: str, value: Any) -> list[str]:
 
 
 def _parse_arguments(config: type[RunConfig], arguments: list[str]) -> dict[str, Any] | None:
-    """Parse command-line arguments, and return `{field: value}`.
+    """Parse command-line arguments, and return the values that they give to fields of `config`.
 
-    If an argument is invalid, the function returns None.
+    The result is `{field: value}`. If an argument is invalid, the function returns None.
     """
     types = typing.get_type_hints(config, include_extras=True)
     fields = {field.name: types[field.name] for field in dataclasses.fields(config)}

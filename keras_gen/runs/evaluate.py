@@ -167,9 +167,9 @@ def impute(
         output: File of the completed table. If `num_imputations` is given and `output` is
             `NAME.csv`, the files are `NAME-1.csv`, `NAME-2.csv`, …
         num_imputations: Number of completed tables. The missing entries are sampled separately for
-            each table. Default: one table without random entries. This table contains the mean in
-            place of a missing number, and the most probable category in place of a missing
-            category. In an ordinal column, it contains the median category.
+            each table. Default: one table without random entries. In this table, a missing number
+            is replaced by its mean given the observed entries of the row. A missing category is
+            replaced by the most probable category, or in an ordinal column by the median category.
         num_samples: Number of samples of the latents per row. Default: 1000.
         seed: Seed of the samples. Default: 0.
 
@@ -555,9 +555,9 @@ def export(run: PathLike, base: PathLike | None = None, png: bool = False) -> pa
 
     Args:
         run: Folder of the training run, such as `runs/vae`.
-        base: Folder that contains the versions of the model. Default:
-            `config.savedmodels/config.name`, where `config` is the configuration of the run. If the
-            run has no configuration, the default is `savedmodels/<name of the run folder>`.
+        base: Folder that contains the versions of the model. Default: `<savedmodels>/<name>`, where
+            `savedmodels` and `name` are settings in the `config.yaml` of the run. If the run has no
+            `config.yaml`, the default is `savedmodels/<name of the run folder>`.
         png: Whether to add a signature `NAME_bytes` for each signature `NAME` of the SavedModel. A
             signature is a function that the server offers. The added signatures take and return
             images as the bytes of PNG files. Default: False.

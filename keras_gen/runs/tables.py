@@ -148,7 +148,7 @@ def batches(table: data.Table, config: RunConfig) -> tuple[tf.data.Dataset, tf.d
 
 
 def check_output(path: PathLike) -> pathlib.Path:
-    """Return the path of a table to write. Raise a `ValueError` if its suffix is unknown."""
+    """Return `path`. Raise a `ValueError` if it lacks the suffix of a table file, such as .csv."""
     path = pathlib.Path(path)
     if path.suffix.lower() not in _WRITTEN:
         raise ValueError(
@@ -263,14 +263,14 @@ class RowsFile:
         self.array = encode_rows(self.columns, rows)
 
     def write(self, path: PathLike, complete: np.ndarray) -> None:
-        """Copy the file to a new file, and fill in the missing entries.
+        """Copy the file with the new rows to another file, and fill in the missing entries.
 
         Args:
-            path: Path of the new file. If the old and the new file are text files, the new file
-                differs from the old file only in the filled entries.
+            path: Path of the copy. If the file and its copy are text files, they differ only in
+                the filled entries.
             complete: The rows without missing entries, `[rows, modeled columns]`. The modeled
-                columns are all columns except constants and identifiers. The attribute `array` has
-                the same shape, and contains NaN for each missing entry.
+                columns are all columns except constants and identifiers. The attribute `array` of
+                this object has the same shape, and contains NaN for each missing entry.
         """
         import pandas
 

@@ -880,9 +880,9 @@ def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
 
     A signature is a function that the server offers. The name of an input can differ from the name
     of its column, because TensorFlow does not allow all characters. For instance, the column
-    `body mass` belongs to the input `body_mass`. The function `_may_be_named` compares the names.
-    A column with exactly the name of an input belongs to this input. If another column also fits
-    this input, and fits no other input, the function raises an error.
+    `body mass` belongs to the input `body_mass`. `_may_be_named` says whether the name of a column
+    fits an input. A column with exactly the name of an input belongs to this input. `_matched`
+    raises an error if a second column fits this input, and fits no input that still lacks a column.
 
     Args:
         tensors: Names of the inputs.

@@ -168,7 +168,7 @@ def build_for_table(config: RunConfig, columns: Sequence[Column], steps: int) ->
 
     Args:
         config: The configuration of a registered kind of model, such as
-            `for_table(VAEConfig(data="penguins"))`.
+            `for_table(VAEConfig(data="penguins"))`. `for_table` sets the defaults for tables.
         columns: The columns of the table, such as `table.columns`.
         steps: Number of training steps of the whole run, for the learning-rate schedule.
 
