@@ -1,4 +1,4 @@
-"""Detect digits that a detector has never seen: an autoencoder, PCA and an isolation forest.
+"""Compare how well an autoencoder, PCA and an isolation forest detect digits of an unseen class.
 
 For each digit, every detector is fitted to the training images of the other nine digits of
 `mnist_mini`. It then scores the test images of all digits. The area under the ROC curve says how

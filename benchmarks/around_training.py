@@ -1,7 +1,8 @@
-"""Work that is timed besides training: reading batches, starting processes, and inference.
+"""Functions that `speed.py` times: reading batches, starting processes, and inference.
 
 Inference is timed with Keras, with the SavedModel in Python, and with the SavedModel in the C++
-loader of TensorFlow Serving. `speed.py` runs each function in a process of its own.
+loader of TensorFlow Serving. Each function runs in a process of its own. The functions for training
+are in the files `steps_*.py`.
 """
 
 import importlib.util

@@ -28,7 +28,7 @@ class Settings:
     folder: Annotated[pathlib.Path, tyro.conf.Positional]
     """Folder of the run of a conditional model."""
     samples: int = 2000
-    """Number of samples, the same for each digit."""
+    """Number of samples in total, a multiple of 100. Each digit is requested equally often."""
     seed: int = 1
     """Seed of the samples."""
     output: pathlib.Path = ROOT / "benchmarks" / "results" / "conditional_gan.json"

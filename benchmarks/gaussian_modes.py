@@ -9,8 +9,9 @@ and the samples of two settings in `docs/images/gaussian-modes.png`.
 
 Protocol: The ring has radius 2 and σ = 0.02, the grid reaches from −4 to 4 with σ = 0.05 (as in
 VEEGAN, arXiv:1705.07761). Both are divided by their standard deviation. The EMA generator generates
-2,500 samples. A sample is of high quality if it is within 3 σ of a mode; 98.9 % of the data are. A
-mode is covered if its high-quality samples are at least a tenth of its share of all samples.
+2,500 samples. A sample is of high quality if it is within 3 σ of a mode. This is true for 98.9 % of
+the data. With m modes, a perfect generator has about 2,500 / m samples per mode. A mode is covered
+if it has at least a tenth of this number of high-quality samples.
 """
 
 import dataclasses

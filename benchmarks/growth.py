@@ -4,10 +4,10 @@
 
 The benchmark trains the MLP VAE of `speed.py` with `fit`, each size in a process of its own. It
 measures milliseconds per training step, and the peak memory of the process. All sizes take turns in
-each round. The latent size is that of a full covariance, whose parameters grow with its square. The
-time for a data size is the mean over whole epochs, and the data are an .npz file that `data.load`
-reads. The results are written to `benchmarks/results/growth.json` and plotted in
-`benchmarks/results/growth.png`.
+each round. In the measurement of the latent size, the posterior has a full covariance. Its number
+of parameters grows with the square of the latent size. The time for a data size is the mean over
+whole epochs, and the data are an .npz file that `data.load` reads. The results are written to
+`benchmarks/results/growth.json` and plotted in `benchmarks/results/growth.png`.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ class Settings:
     rounds: int = 3
     """Number of rounds."""
     steps: int = 100
-    """Training steps per round. For a data size, at least one epoch."""
+    """Training steps per round. In the measurement of the data size, at least one epoch."""
     threads: int = 2
     """Threads of each process."""
     output: pathlib.Path = FOLDER

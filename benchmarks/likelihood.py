@@ -1,13 +1,13 @@
-"""Compare the time of estimating log p(x) with that of the matrix multiplications of its decoder.
+"""Compare the time of estimating log p(x) with that of the matrix multiplications alone.
 
     python benchmarks/likelihood.py                            # 1,000 images: three minutes
     python benchmarks/likelihood.py --images 10000 --rounds 1  # MNIST's test set: 15 minutes
 
 The decoder is 50-200-200-784, and importance sampling takes 5,000 samples per image. The matrix
-multiplications are timed in two ways: image after image, each on all cores, and with several images
-at once. All competitors take turns in the same process, so that other work of the machine affects
-them equally. The medians over the rounds are compared and written to
-`benchmarks/results/likelihood.json`.
+multiplications are those of the decoder. They are timed in two ways: image after image, each on all
+cores, and with several images at once. All competitors take turns in the same process, so that
+other work of the machine affects them equally. The medians over the rounds are compared and written
+to `benchmarks/results/likelihood.json`.
 """
 
 import dataclasses

@@ -4,8 +4,9 @@
 
 The benchmark trains the VAE and the GAN of the command line with random images of several sizes. It
 measures each type of network in a process of its own, one after the other, so that large images fit
-into the memory. For comparison, `dcgan 0.1.0` has the two halvings of version 0.1.0, whatever the
-size of the image. The peak memory is that of the process. It contains about 0.5 GiB for TensorFlow.
+into the memory. For comparison, the networks `dcgan 0.1.0` halve the height and the width of the
+image twice, whatever its size, as in version 0.1.0. The peak memory is that of the process. It
+contains about 0.5 GiB for TensorFlow.
 
 The results are written to `benchmarks/results/networks.json`. The table is written into
 `docs/choosing.md`, between the two lines with the comments `networks.py`.
@@ -30,7 +31,7 @@ KINDS = {
     ("GAN", "dcgan"): {"kind": "gan", "network": "dcgan"},
     ("GAN", "residual"): {"kind": "gan", "network": "residual"},
 }
-"""(model, networks) → arguments of `training`."""
+"""The arguments of `training`, by model and type of network."""
 
 
 @dataclasses.dataclass

@@ -1,11 +1,11 @@
-"""Images per second of `data.load` and of Keras from folders of JPEG files, and peak memory.
+"""Compare the speed and the peak memory of `data.load` and of Keras when they read JPEG files.
 
     python benchmarks/reading.py CIFAR10/train FLOWERS
 
 The files of the first folder are read as they are. Those of the second folder are resized to
-256×256 pixels and written into a temporary folder before. Each reader runs in a process of its own,
-and the readers take turns. The first epoch includes listing the files, so that its time starts with
-the call of `data.load` or `keras.utils.image_dataset_from_directory`.
+256×256 pixels and written into a temporary folder beforehand. Each reader runs in a process of its
+own, and the readers take turns. The first epoch includes listing the files, so that its time starts
+with the call of `data.load` or `keras.utils.image_dataset_from_directory`.
 """
 
 import argparse

@@ -7,8 +7,8 @@ Every competitor has a process of its own with the same number of threads. In ea
 competitors of a row take turns, so that other work of the machine affects them equally. The table
 has the medians over the rounds, and the median over the rounds of the ratio of our time to that of
 each competitor; below 1, ours is faster. PyTorch (the extra `bench`) and pythae are skipped if they
-are not installed. The hand-written and PyTorch trainings must have the same number of parameters as
-ours, and over the first steps a loss within a tenth of ours. The results are written to
+are not installed. All trainings of a row must have the same number of parameters as ours, and their
+mean loss over the first steps must differ from ours by less than 10 %. The results are written to
 `benchmarks/results/speed.json`.
 """
 
@@ -48,7 +48,7 @@ class Settings:
     steps: int = 100
     """Training steps or batches per round; ten times as many for the MLP VAE."""
     steps_per_execution: int = 50
-    """Argument of the second `fit`; the first uses 1."""
+    """Training steps that `fit` executes per call of its graph. The first competitor uses 1."""
     images: int = 100
     """Images per call of generate and encode; log p(x) is estimated for five times as many."""
     threads: int = 2
@@ -70,7 +70,7 @@ class Row:
     amount: int = 1
     """Amount of work per round."""
     units: int = 1
-    """Number of units in an amount of 1."""
+    """Number of units, such as images, in an amount of 1."""
     is_training: bool = False
     """Whether the competitors must agree in the number of parameters and in the loss."""
 

@@ -158,7 +158,7 @@ def loop(model, batch_size, digits, compiled=False):
     """Return a function that trains for a number of steps, on slices of images in memory."""
     if compiled and not shutil.which(os.environ.get("CXX", "g++")):
         raise ImportError("torch.compile needs g++")
-    # The faster format of each.
+    # With compilation, one memory format is faster, and without compilation the other.
     memory_format = torch.contiguous_format if compiled else torch.channels_last
     pair = [network.to(memory_format=memory_format) for network in _pair(model)]
     _, make_step = MODELS[model]

@@ -3,9 +3,9 @@
     python benchmarks/tables.py adult_income.csv
 
 `read_table` also infers the kinds of the columns, computes their statistics, splits the rows, and
-makes the arrays. Both functions read the same file in the same process, and take turns. Printed are
-the shortest of the repetitions, as processor time and as elapsed time. Processor time depends less
-on other programs. Nothing is written.
+makes the arrays. Both functions read the same file in the same process, and take turns. The script
+prints the shortest processor time and the shortest elapsed time over the repetitions. Processor
+time depends less on other programs. The script writes no file.
 """
 
 import argparse

@@ -214,7 +214,7 @@ def _values_of_objects(series: pandas.Series, at: Location) -> Values:
         row = is_scalar.index(False) if False in is_scalar else 0
         raise at.error(
             "numbers or text", repr(series.iloc[row]), row,
-            "Make one column of each number, or remove the column.",
+            "Make one column for each number in the lists, or remove the column.",
         )  # fmt: skip
     kinds = set()
     for code, value in enumerate(objects):
@@ -376,7 +376,7 @@ def check_numbers(kind: str, numbers: np.ndarray, at: Location) -> None:
         remedy = "Correct the entry, or leave it empty if the number is not known."
         if np.isfinite(numbers[row]):
             remedy = "Use another unit, in which the numbers are smaller."
-        raise at.error("finite numbers of float32", numbers[row], row, remedy)
+        raise at.error("numbers that are finite in float32", numbers[row], row, remedy)
     if kind == "positive":
         expected = "numbers greater than 0 (kind 'positive')"
         wrong = numbers < np.finfo(np.float32).tiny

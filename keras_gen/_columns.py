@@ -116,8 +116,9 @@ class Column:
         right = {"binary": number == 2, "category": number >= 1, "ordinal": number >= 2}
         if not right.get(self.kind, True):
             raise ValueError(
-                f"`categories` of the column {self.name!r} must contain the values of a "
-                f"{self.kind} column. Received: {number} values."
+                f"`categories` of the column {self.name!r} must contain 2 values for the kind "
+                "'binary', at least 1 value for 'category', and at least 2 values for 'ordinal'. "
+                f"Received: {number} values for the kind {self.kind!r}."
             )
         if not self.scale > 0:
             raise ValueError(

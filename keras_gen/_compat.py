@@ -122,8 +122,9 @@ def replace_layer(owner: keras.layers.Layer, name: str, layer: keras.layers.Laye
         untrack = getattr(getattr(owner, "_tracker", None), "untrack", None)
         if untrack is None:
             raise ValueError(
-                f"`{name}` of {owner.name} must be set in its constructor with this version of "
-                f"Keras ({keras.__version__}). Received: {layer!r} in place of {before!r}."
+                f"`{name}` of {owner.name} must be set in its constructor, because this version of "
+                f"Keras ({keras.__version__}) cannot replace it later. Received: {layer!r} in "
+                f"place of {before!r}. Make a new model with this `{name}`."
             )
         untrack(before)
     setattr(owner, name, layer)

@@ -9,7 +9,10 @@ import tensorflow as tf
 from keras_gen._errors import mark
 from keras_gen._tracing import assertion
 
-_ADVICE = "Number the classes from 0, and train with all classes."
+_ADVICE = (
+    "Number the classes from 0. If the data have more classes, build and train the model with all "
+    "of them."
+)
 
 
 def checked_labels(

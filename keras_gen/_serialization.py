@@ -378,7 +378,9 @@ def _check_constructor(instance: object, arguments: dict[str, Any]) -> None:
         except Exception as error:
             raise ValueError(
                 f"{type(instance).__name__} cannot be saved, because its constructor does not "
-                f"accept the attribute {changed[0]}={arguments[changed[0]]!r}: {error}"
+                f"accept the attribute {changed[0]}={arguments[changed[0]]!r} ({error}). Keep the "
+                f"argument itself in the attribute `{changed[0]}`, and computed values in other "
+                "attributes."
             ) from error
         _check_restored(second, arguments)
 

@@ -94,6 +94,7 @@ _TRANSLATIONS = {
     r"`data_dir`": "`--data-dir`",
     r"`image_size=\(height, width\)`": "`--image-size HEIGHT WIDTH`",
     r"Load the data with `labels=False`\.": "Train a model that needs no labels.",
+    r"load the data with `labels=False`\.": "train a model that needs no labels.",
 }
 """`{regular expression: replacement}` for Python code in the error messages of keras_gen."""
 
@@ -122,7 +123,7 @@ class Train:
     resume: pathlib.Path | None = None
     """Continue the interrupted run in this folder. The kind of model is then not needed."""
     dry_run: bool = False
-    """Print the settings, the number of parameters, the memory and the time. Write no file."""
+    """Print the settings, the number of parameters, the needed memory and time. Write no file."""
 
     def __call__(self) -> None:
         """Train, or only describe the training if `dry_run` is True."""
@@ -150,7 +151,7 @@ class Sample:
     seed: int = 0
     """Seed of the samples."""
     output: pathlib.Path | None = None
-    """File to write: .png, .npy, or .csv, .tsv, .parquet, .xlsx for a table. Default: in RUN."""
+    """File: .png, .npy, or .csv, .tsv, .parquet, .xlsx for a table. Default: a file in RUN."""
     given: tuple[str, ...] = ()
     """Entries that each row of a table must have, NAME=VALUE, such as age=50 smoker=yes."""
 
@@ -172,7 +173,7 @@ class Impute:
     output: pathlib.Path
     """File for the completed table. Entries that are not missing are copied unchanged."""
     num_imputations: int | None = None
-    """Number of tables with sampled entries: NAME-1, NAME-2, … Default: one table of estimates."""
+    """Write this many tables (OUTPUT-1, …) with sampled entries. Default: one with estimates."""
     num_samples: int = 1000
     """Number of samples of the latents per row. More samples make the estimates more accurate."""
     seed: int = 0

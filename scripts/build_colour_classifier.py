@@ -1,11 +1,11 @@
-"""Train a classifier of a folder of colour images, as a network of image features.
+"""Train a classifier of colour images, whose features are used to compare images.
 
     python scripts/build_colour_classifier.py CIFAR10/train classifier.keras
     python scripts/build_colour_classifier.py FLOWERS classifier.keras --image-size 64 --epochs 60
 
-The folder contains one folder of images per class. `keras_gen.evaluation.Extractor` computes the
-Fréchet distance of images with the features before the logits. `scripts/reproduce/colour_images.py`
-uses such a classifier. The classifier is not part of keras_gen, because it takes 30 minutes to
+The folder contains one folder of images per class. The features of an image are the outputs of the
+layer before the logits. `scripts/reproduce/colour_images.py` computes the Fréchet distance of
+images from these features. The classifier is not part of keras_gen, because it takes 30 minutes to
 train on two cores, and because it fits one data set.
 
 The script writes the network, and beside it a file `*.md` with its accuracy on the test images.
@@ -42,7 +42,7 @@ class Settings:
     epochs: int = 20
     """Number of epochs of the training images."""
     features: int = 128
-    """Number of features."""
+    """Number of features, the units of the layer before the logits."""
 
 
 def build(size, classes, features, filters=(32, 64, 128, 256, 256)):

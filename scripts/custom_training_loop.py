@@ -2,9 +2,9 @@
 
     python scripts/custom_training_loop.py
 
-Use `fit` if you can, because it checks the data and can resume. Write a loop if you need steps in
-another order, or a loss that depends on several batches. This loop maximizes the ELBO, clips the
-gradients, and raises the weight of the KL divergence slowly.
+Use `fit` if you can, because it checks the data and can resume a stopped training. Write a loop if
+you need steps in another order, or a loss that depends on several batches. This loop maximizes the
+ELBO, clips the gradients, and raises the weight of the KL divergence slowly.
 """
 
 import argparse
@@ -41,7 +41,8 @@ def main():
     optimizer.build(variables)
 
     # `tf.function` compiles the step to a graph, which is several times faster than eager mode.
-    # The seed is an argument, so that the noise of each step can be reproduced.
+    # The number of the step is an argument, because the seed of the noise and the weight of the KL
+    # divergence depend on it.
     @tf.function
     def train_step(x, step):
         kl_weight = tf.minimum(tf.cast(step, tf.float32) / arguments.warm_up, 1.0)
@@ -63,7 +64,7 @@ def main():
             raise ValueError(f"Expected a finite loss. Received: {loss:.4g} in epoch {epoch + 1}.")
         print(f"epoch {epoch + 1}: loss of the last batch {loss:.2f} nats per image")
 
-    # A `VAE` of the trained networks has all methods that follow a training.
+    # A `VAE` with the trained networks has the methods to evaluate, generate, save and export.
     vae = VAE(encoder, decoder, posterior, likelihood, prior, seed=0)
     vae.compile()
     elbo = vae.evaluate(test, verbose=0, return_dict=True)["elbo"]

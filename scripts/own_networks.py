@@ -3,8 +3,8 @@
     python scripts/own_networks.py
 
 A network can be any built Keras model whose input and output have the right shapes. This script
-writes an encoder and a decoder with the functional API of Keras. The decoder contains a layer of
-its own, and both networks receive the label of the image.
+writes an encoder and a decoder with the functional API of Keras. Both networks contain a layer that
+this script defines, and both receive the label of the image.
 """
 
 import argparse

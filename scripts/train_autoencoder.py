@@ -69,7 +69,7 @@ def main():
     both = keras.ops.concatenate([images, autoencoder.reconstruct(images)])
     save_grid(arguments.output / "reconstructions.png", both, columns=8)
 
-    # 6. Deployment. Both files contain the density, too.
+    # 6. Deployment. The .keras file and the SavedModel contain the density, too.
     autoencoder.save(arguments.output / "autoencoder.keras")
     autoencoder.export(arguments.output / "1")
     print(f"The figures and the model are in {arguments.output}.")

@@ -33,7 +33,8 @@ def main():
     keras.utils.set_random_seed(0)
 
     # 1. Data. With `binarize=True`, each pixel is sampled as 0 or 1, with its grey value as the
-    # probability of 1. Bernoulli distributions are for such pixels only.
+    # probability of 1. With grey pixels, the Bernoulli likelihood would be a loss, but the estimate
+    # of log p(x) would not be valid.
     train, test = data.load(
         arguments.data, batch_size=128, data_dir=arguments.data_dir, binarize=True
     )

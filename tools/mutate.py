@@ -11,8 +11,8 @@ concern every module, `tests/test_interface.py`. A mutant is caught if a test fa
 exceed `--timeout`. Otherwise it survived, and a test is missing.
 
 All this happens in a copy of the tree, so the checkout does not change. Each result is written to
-the file `--results` at once. If the script is stopped, the same command continues. The last lines
-of the output list the survivors, with file, line and difference.
+the file `--results` immediately. To continue after a stop, run the same command again. The last
+lines of the output list the mutants that survived, with their identifiers and differences.
 
 Some mutants compute the same as the original. No test can catch them. List them in
 `tools/equivalent_mutants.txt`, one per line: the identifier of the mutant, two spaces, and the
@@ -45,7 +45,7 @@ from collections.abc import Iterator, Sequence
 ROOT = pathlib.Path(__file__).parents[1]
 EQUIVALENT = pathlib.Path(__file__).with_name("equivalent_mutants.txt")
 
-# Tests of modules that have no folder or file of tests with the same name.
+# Tests of modules whose folder or file of tests with the same name is missing or not enough.
 TESTS = {
     "_arguments": ("tests/networks", "tests/distributions"),
     "_column_values": ("tests/data/test_tables.py",),
@@ -206,7 +206,7 @@ def _without_types(node: ast.AST) -> Iterator[ast.AST]:
         if isinstance(node, ast.If) and _is_type_checking(node.test):
             continue
         for child in value if isinstance(value, list) else [value]:
-            # the parts of an f-string have no places of their own
+            # before Python 3.12, the parts of an f-string have no positions of their own
             if isinstance(child, ast.AST) and not isinstance(child, ast.JoinedStr):
                 yield from _without_types(child)
 

@@ -88,8 +88,8 @@ class CsvFile:
         text = self._decode_sample(sample, complete)
         if text.lstrip().lower().startswith(("<!doctype", "<html", "<?xml")):
             raise ValueError(
-                f"Expected {path} to be a table of text. Received: a web page or XML. Download the "
-                "file itself, or export it as CSV."
+                f"Expected {path} to be a text file with a table, such as a CSV file. Received: a "
+                "web page or XML. Download the file itself, or export it as CSV."
             )
         self.sample_is_ascii = text.isascii()
         lines = list(io.StringIO(text, newline=""))
@@ -98,7 +98,8 @@ class CsvFile:
         first = self._skipped_lines(lines)
         if first == len(lines):
             raise ValueError(
-                f"Expected {path} to contain rows of a table. Received: an empty file."
+                f"Expected {path} to contain rows of a table. Received: an empty file, or only "
+                "blank lines and comments. Check that the file is complete."
             )
         self.separator = (
             separator or self._declared_separator(lines) or _sniff_separator(lines[first:])
@@ -165,7 +166,7 @@ class CsvFile:
         if text is None:
             raise ValueError(
                 f"Expected {self.path} to be in the encoding {self.encoding}. Received: bytes that "
-                "are invalid in it. Pass another `encoding`, such as 'cp1252'."
+                "are invalid in this encoding. Pass another `encoding`, such as 'latin-1'."
             ) from None
         self.encoding = "cp1252"
         warnings.warn(
@@ -223,8 +224,8 @@ class CsvFile:
             rows += itertools.islice(filter(None, reader), _SAMPLE_ROWS - 1)
         except csv.Error as error:
             raise ValueError(
-                f"Expected {self.path} to be a table of text. Reading the file failed: {error}. "
-                "Check that the file is a .csv file."
+                f"Expected {self.path} to be a text file with a table, such as a CSV file. Reading "
+                f"the file failed: {error}. Open the file in an editor, and check its content."
             ) from error
         return [[field.strip() for field in row] for row in rows], first_length
 
@@ -296,8 +297,10 @@ class CsvFile:
             if names is not None:
                 if len(names) != width:
                     raise ValueError(
-                        f"Expected {len(names)} columns in {self.path}, which has no header: "
-                        f"{', '.join(names)}. Received: {width} columns. Add a header."
+                        f"Expected {len(names)} columns in {self.path}, because the file has no "
+                        f"header, and the training table has the columns: {', '.join(names)}. "
+                        f"Received: {width} columns. Add the missing columns, or add a first line "
+                        "with the names of the columns."
                     )
                 return tuple(names)
             return tuple(f"column_{index}" for index in range(width))
@@ -308,9 +311,10 @@ class CsvFile:
                 found.append("")  # each row ends with a separator
             elif width == 1 and all(_NUMBER.fullmatch(field) for row in body for field in row):
                 raise ValueError(
-                    f"Expected as many names as fields in {self.path}. Received: one name "
-                    f"({found[0]}), and rows of two numbers, {self.separator.join(body[0])}. If "
-                    "the comma is the decimal sign, pass `separator=';'`. Otherwise add a name."
+                    f"Expected the first line of {self.path} to contain one name per column. "
+                    f"Received: one name ({found[0]}), but rows with two numbers, such as "
+                    f"{self.separator.join(body[0])}. If the comma is the decimal sign, pass "
+                    "`separator=';'`. Otherwise add the missing name."
                 )
             else:
                 found.insert(0, "")  # R writes no name for the names of the rows
@@ -414,7 +418,7 @@ class CsvFile:
             line = content[: content.index(b"\0")].count(b"\n") + 1 + self.skipped
             raise ValueError(
                 f"Expected text in {self.path}. Received: a NUL byte in line {line}. The file is "
-                "damaged, or it is not a table of text. Export it again as CSV."
+                "damaged, or it is not a text file. Export the table again as CSV."
             )
         texts = self.text_columns | _columns_with_leading_zeros(self, content)
         try:
@@ -457,8 +461,8 @@ class CsvFile:
         except (pandas.errors.ParserError, pandas.errors.ParserWarning, ValueError) as error:
             self._check_records(content, first_row)
             raise ValueError(
-                f"Expected {self.path} to be a table of text. Reading the file failed: "
-                f"{str(error).strip()}. Check the separators and the quotes."
+                f"Expected {self.path} to be a text file with a table, such as a CSV file. Reading "
+                f"the file failed: {str(error).strip()}. Check the separators and the quotes."
             ) from error
         # pandas fills short rows with missing entries
         is_plain = b'"' not in content and self.separator != _WHITESPACE
@@ -631,9 +635,9 @@ class CsvFile:
         """
         return ValueError(
             f"Expected numbers with a clear decimal sign in the column {name!r} of {self.path}. "
-            f"Received: {value!r} in {self.place(row)}, which can be {value} thousands or a number "
-            "with a decimal comma. Pass `decimal='.'` if the comma separates thousands, and "
-            "`decimal=','` if it is the decimal sign."
+            f"Received: {value!r} in {self.place(row)}, which can be {value.replace(',', '')} or "
+            f"{value.replace(',', '.')}. Pass `decimal='.'` if the comma separates thousands, and "
+            "`decimal=','` if the comma is the decimal sign."
         )
 
 
@@ -727,8 +731,8 @@ class _FieldsBetweenSpaces:
 
 def _damaged_gzip(path: pathlib.Path, error: Exception) -> str:
     return (
-        f"Expected {path} to be an undamaged file of gzip. Reading the file failed: {error}. Copy "
-        "the file again, or remove the suffix .gz if the file is not compressed."
+        f"Expected {path} to be an undamaged gzip file. Reading the file failed: {error}. Copy the "
+        "file again, or remove the suffix .gz if the file is not compressed."
     )
 
 

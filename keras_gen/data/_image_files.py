@@ -191,7 +191,7 @@ def _reading(path: str) -> Iterator[None]:
 def _unreadable(path: str) -> UnreadableImageError:
     return UnreadableImageError(
         f"Expected an image. Received: {printable(path)}, which is damaged or not an image. "
-        "Remove the file, or pass `skip_corrupt=True` to skip all such files."
+        "Remove the file. To train without such files, you can also pass `skip_corrupt=True`."
     )
 
 
@@ -210,8 +210,8 @@ def _too_large(path: str) -> UnreadableImageError:
     return UnreadableImageError(
         f"Expected an image of at most {PIL.Image.MAX_IMAGE_PIXELS:,} pixels. Received: "
         f"{printable(path)}, which has more pixels. If you trust the file, set "
-        "`PIL.Image.MAX_IMAGE_PIXELS` to a larger number. Otherwise remove the file, or pass "
-        "`skip_corrupt=True` to skip all such files."
+        "`PIL.Image.MAX_IMAGE_PIXELS` to a larger number. Otherwise remove the file. To train "
+        "without such files, you can also pass `skip_corrupt=True`."
     )
 
 
@@ -414,8 +414,9 @@ def _deep_to_8_bits(path: str, image: PIL.Image.Image) -> PIL.Image.Image:
     if largest is None or not (low >= 0 and high <= largest):
         raise UnreadableImageError(
             "Expected grey values of 8 or 16 bits, or floats in [0, 1]. Received: "
-            f"{printable(path)}, which has values of mode {image.mode} from {low:g} to {high:g}. "
-            "Save the image with 8 or 16 bits, or pass `skip_corrupt=True` to skip all such files."
+            f"{printable(path)}, which has values of the Pillow mode {image.mode} from {low:g} to "
+            f"{high:g}. Save the image with 8 or 16 bits. To train without such files, you can "
+            "also pass `skip_corrupt=True`."
         )
     pixels = np.round(values.astype(np.float64) * (255 / largest)).astype(np.uint8)
     grey = PIL.Image.fromarray(pixels)

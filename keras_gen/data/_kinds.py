@@ -371,7 +371,7 @@ class ColumnStatistics:
         number = len(categories)
         if number < {"binary": 2, "ordinal": 2}.get(kind, 1) or (kind == "binary" and number > 2):
             shown = ", ".join(repr(value) for value in categories[:10])
-            needed = "2 values" if kind != "ordinal" else "at least 2 values"
+            needed = "2 different values" if kind != "ordinal" else "at least 2 different values"
             raise ValueError(
                 f"Expected {needed} in the training rows of the column {self.name!r} of "
                 f"{at.source}, whose kind is {kind!r}. Received: {number} "
@@ -426,8 +426,8 @@ class ColumnStatistics:
         if not moments.scale > 0:
             raise ValueError(
                 f"Expected different numbers in the training rows of the column {self.name!r} of "
-                f"{at.source}, whose kind is {kind!r}. Received: only {self.train_low:.10g}. Leave "
-                "the column out of `kinds`; it is then a constant."
+                f"{at.source}, whose kind is {kind!r}. Received: only {self.train_low:.10g}. "
+                "Remove the column from `kinds`. The model then ignores it as a constant."
             )
         largest = max(abs(self.low), abs(self.high))
         if float(np.spacing(np.float32(largest))) > 1e-3 * self.moments.scale:
@@ -464,7 +464,8 @@ class ColumnStatistics:
             if extra:
                 raise ValueError(
                     f"Expected `kinds[{self.name!r}]` to contain all values of the column in "
-                    f"{at.source}. Received: {list(self.order)}. Missing: {extra[:10]}."
+                    f"{at.source}. Received: {list(self.order)}. Missing: {extra[:10]}. Add the "
+                    "missing values, or correct them in the table."
                 )
             return self.order
         if self.declared_order is not None and kind == "ordinal":
@@ -475,8 +476,9 @@ class ColumnStatistics:
             example = sorted(map(str, values))[:_FEW]
             raise ValueError(
                 f"Expected an order of the categories of the column {self.name!r} of {at.source}."
-                f" Received: kinds={{{self.name!r}: 'ordinal'}}. Pass the categories from the "
-                f"lowest to the highest: `kinds={{{self.name!r}: {example}}}`."
+                f" Received: kinds={{{self.name!r}: 'ordinal'}}. Pass a list of all categories "
+                f"from the lowest to the highest, such as `kinds={{{self.name!r}: {example}}}` if "
+                "this is their order."
             )
         return tuple(sorted(values, key=str if 0 < texts < len(values) else None))
 
@@ -496,13 +498,14 @@ class ColumnStatistics:
             if other != value:
                 return f"{other!r} and {value!r} differ only in case"
         if "?" in categories:
-            return "'?' is a category; for missing entries, pass missing=['?']"
+            return "'?' is a category; if it stands for a missing value, pass missing=['?']"
         return ""
 
     def _sentinel_note(self) -> str:
         if self.low in (-9, -99, -999, -9999) and self.low < -abs(self.moments.mean):
             value = f"{self.low:g}"
-            return f"{value} is a number; if it stands for missing, pass missing=['{value}']"
+            remedy = f"if it stands for a missing value, pass missing=['{value}']"
+            return f"{value} is a number; {remedy}"
         return ""
 
     def classes(self) -> tuple[Value, ...]:
@@ -558,9 +561,9 @@ class ColumnStatistics:
             return "constant", ""
         if self.whole:
             if self.unique and not self.missing and observed > 1:
-                return "identifier", "excluded: a different whole number in each row"
+                return "identifier", "excluded: it has a different whole number in each row"
             if self.counting and self.first in (0, 1) and observed >= _FEW:
-                return "identifier", "excluded: the numbers of the rows"
+                return "identifier", "excluded: it contains the row numbers"
             if not self.too_many and number == 2:
                 return "binary", ""
             if not self.too_many and number <= _FEW and observed >= _PER_CATEGORY * number:
@@ -587,7 +590,7 @@ class ColumnStatistics:
         if number == 1:
             return "constant", ""
         if self.name == "Unnamed: 0" and number == self.rows:
-            return "identifier", "excluded: the names of the rows"
+            return "identifier", "excluded: it contains the row names"
         if all(isinstance(value, str) for value in values):
             texts = [str(value) for value in values]
             dates = sum(_DATE.fullmatch(text) is not None for text in texts)
@@ -624,7 +627,7 @@ class ColumnStatistics:
         commas = [text for text in others if re.fullmatch(r"[+-]?[\d.]*,\d+", text)]
         if 2 * len(commas) > len(texts):
             raise at.error(
-                "numbers with one decimal sign", repr(commas[0]), find(commas[0]),
+                "numbers with the same decimal sign", repr(commas[0]), find(commas[0]),
                 "Pass `decimal=','` if the comma is the decimal sign, and write all numbers of "
                 "the file with the same sign.",
             )  # fmt: skip

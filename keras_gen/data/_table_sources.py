@@ -185,8 +185,8 @@ def open_table(
         return ExcelSource(_read_excel(path), str(path), missing), size
     if suffix not in _TEXT_SUFFIXES:
         raise ValueError(
-            "Expected `source` to be a .csv, .tsv, .txt, .parquet or .xlsx file, or one of these "
-            f"with .gz. Received: {path}. Rename the file, or pass a DataFrame."
+            "Expected `source` to be a .csv, .tsv, .txt, .parquet or .xlsx file, or a compressed "
+            f"text file such as .csv.gz. Received: {path}. Rename the file, or pass a DataFrame."
         )
     words = MISSING_WORDS if missing is None else ("", *(str(value) for value in missing))
     return CsvFile(path, missing=words, names=names, **options), size

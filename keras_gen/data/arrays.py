@@ -103,7 +103,7 @@ def read_npz(path: pathlib.Path, seed: int, labels: bool = False) -> Splits:
         return hold_out(LabeledArray(arrays["x"], arrays.get("y")), seed)
     raise ValueError(
         f"Expected {path} to contain x_train and x_test, or x. Received: {received}. Save the "
-        "arrays under these names."
+        "examples under the expected names, such as `np.savez(path, x=x)`."
     )
 
 
@@ -156,7 +156,10 @@ def _as_integers(name: str, labels: np.ndarray) -> np.ndarray:
     """Convert labels to int64. Raise a `ValueError` if a label is not an integer of at least 0."""
     expected = f"Expected {name} as labels: integers from 0, or text."
     if labels.dtype.kind not in "biuf":
-        raise ValueError(f"{expected} Received: an array of dtype {labels.dtype}.")
+        raise ValueError(
+            f"{expected} Received: an array of dtype {labels.dtype}. Convert the labels to "
+            f"integers, or to text: {name}.astype(str)."
+        )
     valid = np.isfinite(labels) & (labels >= 0) & (labels == np.floor(labels))
     if not valid.all():
         index = np.argwhere(~valid)[0]

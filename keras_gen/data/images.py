@@ -45,12 +45,12 @@ _SYSTEM_FILES = {
 _NO_IMAGE_FORMAT = "have no suffix of an image format"
 _HIDDEN = "are hidden, because their names begin with a dot"
 _LOOP = "are links to a folder that contains them"
-_NO_FILE = "are links to nothing or special files"
+_NO_FILE = "are broken links or special files"
 _EMPTY = "are folders without images"
-_FRAMES = "contain several frames or pages. Only the first of them is read"
+_FRAMES = "contain several frames or pages, of which only the first is read"
 _INVISIBLE = (
-    "are drawn by transparency alone, in the color of the background, so that each of them becomes "
-    "an image of one color. Pass another `background`"
+    "become images of one color, because all their visible pixels have the color of the background "
+    "(pass another `background`)"
 )
 _PART = 256  # number of files whose headers one thread reads
 _SMALL_IMAGE = 2**14  # size in bytes
@@ -352,9 +352,10 @@ def _sorted_classes(splits: list[_ImageFiles]) -> list[str]:
         split = next(split for split, names in zip(splits, found, strict=True) if "" in names)
         file = split.files[split.class_names().index("")]
         raise ValueError(
-            "Expected every image in a class folder, or no class folders. Received: "
-            f"{printable(file)}, which is in no class folder. Move the image into a class folder, "
-            "or load the data with `labels=False`."
+            "Expected every image to be in the subfolder of its class, or no image to be in a "
+            f"subfolder. Received: {printable(file)}, which is in no subfolder, although other "
+            "images are. Move the image into the subfolder of its class, or load the data with "
+            "`labels=False`."
         )
     return sorted(classes)
 
@@ -464,8 +465,8 @@ def _note_other_sizes(
     The function stores the counts in `notes`, from which a warning is made later.
     """
     reason = (
-        f"have another size than the first image. They are scaled and cut to {shape[0]}×{shape[1]} "
-        "pixels. Pass `image_size=(height, width)` to choose the size"
+        "have another size than the first image, and are scaled and cropped to "
+        f"{shape[0]}×{shape[1]} pixels (pass `image_size=(height, width)` to choose the size)"
     )
     for split, split_headers in zip(splits, headers, strict=True):
         others = np.flatnonzero(~split_headers.have_size(*shape[:2]))

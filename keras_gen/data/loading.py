@@ -181,7 +181,8 @@ def load(
         if int(examples.cardinality()) == 0:
             raise ValueError(
                 f"Expected training and test examples in {source}. Received: no examples in the "
-                f"{name} split. Each split needs at least one example."
+                f"{name} split. Each split needs at least one example. If the test split is a "
+                "random tenth of the examples, at least 10 examples are needed."
             )
     with reading_errors(source):
         return (

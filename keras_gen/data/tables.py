@@ -401,8 +401,8 @@ def read_splits(
         return hold_out(LabeledArray(x, reader.labels_of(rows)), seed)
     if binarize:
         raise ValueError(
-            "Expected `binarize=False` for a table. Received: binarize=True, which is only for "
-            f"grey values, and the table {opened.name}."
+            f"Expected `binarize=False` for the table {opened.name}, whose columns are not pixels. "
+            "Received: binarize=True, which is only for grey values. Omit `binarize`."
         )
     table = reader.table(rows)
     train: Any = table.train
@@ -731,8 +731,8 @@ class _Reader:
             return None
         if self.label not in rows.names:
             raise ValueError(
-                f"Expected the column {self.label!r} of the labels in {rows.source}. Received the "
-                f"columns: {', '.join(rows.names)}."
+                f"Expected {rows.source} to have the column {self.label!r}, which contains the "
+                f"labels. Received the columns: {', '.join(rows.names)}. Add the column."
             )
         at = rows.at(self.label)
         codes = codes_in(self._classes(), rows.values(self.label), at)

@@ -47,7 +47,8 @@ def check_prior(
     if not isinstance(prior, Prior):
         raise ValueError(
             f"`{argument}` must be a keras_gen.distributions.Prior. Received: {prior!r}. To use a "
-            "tfd distribution, return it from a subclass of Prior, which the model can save:\n"
+            "distribution of TensorFlow Probability (tfd), return it from a subclass of Prior, "
+            "which the model can save:\n"
             "@keras.saving.register_keras_serializable()\n"
             "class MyPrior(keras_gen.distributions.Prior):\n"
             "    def distribution(self, condition=None):\n"

@@ -334,7 +334,8 @@ class VampPrior(Prior):
             )
         if isinstance(encoder.input_shape, list):
             raise ValueError(
-                "`VampPrior` passes pseudo-inputs through the encoder and has no labels for them. "
+                "`VampPrior` passes learned inputs through the encoder, and has no labels for "
+                "these inputs. "
                 f"Received: {encoder.name}, which takes labels. Give labels to the decoder only."
             )
         self.raw_inputs = self.add_weight(

@@ -340,8 +340,8 @@ def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Mod
         return copy_of(keras.Model(inputs, outputs))
     except (AttributeError, IndexError, ValueError) as error:
         raise ValueError(
-            "`encoder` must consist of Keras layers, so that it can be extended. "
-            f"Received: {encoder!r}."
+            "`encoder` must consist of Keras layers, because the audit adds a layer to it. "
+            f"Received: {encoder!r}. Build it as a keras.Sequential or a functional keras.Model."
         ) from error
 
 

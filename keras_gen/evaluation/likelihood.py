@@ -358,9 +358,10 @@ def _measure(vae: VAE, x: np.ndarray) -> Literal["probability", "density", "none
     if np.allclose(x * (levels - 1), np.round(x * (levels - 1)), atol=1e-3):
         return "probability"
     warnings.warn(
-        f"{vae.likelihood} received values between its {levels} levels. The cross-entropy on grey "
-        "values is not a likelihood. Binarize the data (data.load(..., binarize=True)), or report "
-        "the result as a loss.",
+        f"The data contain numbers between the {levels} values that {vae.likelihood} allows. The "
+        "result for such data is a cross-entropy, and a cross-entropy on grey values is not a "
+        "likelihood. Binarize the data (data.load(..., binarize=True)), or report the result as a "
+        "loss.",
         stacklevel=3,
     )
     return "none"

@@ -283,14 +283,14 @@ class Checkpoints(keras.callbacks.Callback):
             remove(aside)
             folder.rename(aside)
             warnings.warn(
-                f"The checkpoint {folder} is damaged and was renamed to {aside.name}: "
+                f"The checkpoint {folder} is damaged and was renamed to {aside.name}, because "
                 f"{problems[0]}",
                 stacklevel=7,
             )
         if found and not intact:
             raise CheckpointError(
-                f"All checkpoints in {self.folder} are damaged. Their new names are {_DAMAGED}…. "
-                "Remove the folder to train from the start."
+                f"All checkpoints in {self.folder} are damaged. They were renamed, and their new "
+                f"names start with {_DAMAGED!r}. Remove the folder to train from the start."
             )
 
     def _read(self, folder: pathlib.Path | None) -> tuple[dict[str, Any] | None, Sequence[Any]]:

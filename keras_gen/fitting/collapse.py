@@ -145,9 +145,9 @@ class CollapseWarning(keras.callbacks.Callback):
         if accuracy >= 0.999 and not self.model.loss.relative:
             self._warn(
                 "discriminator",
-                f"The discriminator was never wrong in epoch {epoch + 1}, so the generator learns "
-                "little. Try a penalty such as losses.R1, label smoothing, or a lower "
-                "learning rate of the discriminator.",
+                f"The discriminator was right about at least 99.9% of the examples in epoch "
+                f"{epoch + 1}, so the generator learns little. Try a penalty such as losses.R1, "
+                "label smoothing, or a lower learning rate of the discriminator.",
             )
 
     def _examples_so_far(self) -> int:

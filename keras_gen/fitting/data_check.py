@@ -451,23 +451,26 @@ class DataCheck:
             low, high = low[element], high[element]
         if np.ndim(low):
             expected = "Expected data in the range that the model can output for each element"
+        elif math.isinf(low) and math.isinf(high):
+            expected = "Expected data in the range of finite numbers"
         else:
             expected = f"Expected data in [{low:g}, {high:g}], the range of the model's output"
         scaled = ": x / 255" if np.ndim(low) == 0 and (low, high) == (0, 1) else ""
         without = "or NaN for a missing element" if self.missing else "without NaN"
         whole = "" if self.whole is None else " Some elements must be whole numbers."
-        return (
-            f"{expected}, {without}.{whole} Received: {received}. Scale pixels of 0 to 255 to this "
-            f"range{scaled}."
-        )
+        advice = f"Scale pixels of 0 to 255 to this range{scaled}."
+        if np.ndim(low) == 0 and (math.isinf(low) or math.isinf(high)):
+            advice = "Correct such values, or remove the examples that contain them."
+        return f"{expected}, {without}.{whole} Received: {received}. {advice}"
 
     def _column_message(self, received: str, element: tuple[int, ...]) -> str:
         """Return the message about an invalid entry of a table."""
         advice = "Convert the table with `keras_gen.data.read_table`, or with `table.from_frame`."
         if not element or self.names is None:
             return (
-                "Expected a table with entries that the distributions of its columns can have. "
-                f"Received: {received} (the elements are the columns, counted from 0). {advice}"
+                "Expected a table in which each entry is valid for the kind of its column, or is "
+                f"NaN if it is missing. Received: {received} (the index of the column, counted "
+                f"from 0). {advice}"
             )
         low, high = float(self.low[element]), float(self.high[element])
         whole = self.whole is not None and self.whole[element]

@@ -39,8 +39,9 @@ def compute_in_float32(
     if not adam or optimizer.amsgrad:
         raise ValueError(
             f"Expected an optimizer that works in bfloat16. Received: {optimizer.name} with "
-            f"beta_2={beta_2}, which is 1 in bfloat16, so that the step size would be zero or NaN. "
-            "Use the policy mixed_bfloat16, or keras.optimizers.Adam() without `amsgrad`."
+            f"beta_2={beta_2}. bfloat16 rounds this number to 1, so that the step size would be "
+            "zero or NaN. Use the policy mixed_bfloat16, or keras.optimizers.Adam() without "
+            "`amsgrad`."
         )
 
     keras_update_step = type(optimizer).update_step

@@ -92,7 +92,7 @@ def _values_for_test(
         except Exception as error:
             raise ValueError(
                 "`loss` must be a function of data and their reconstructions, "
-                f"loss(y_true, y_pred), which have the shape {('batch', *data_shape)}. "
+                f"loss(y_true, y_pred). Both have the shape {('batch', *data_shape)}. "
                 f"Received: loss={loss!r}, which failed: {error}"
             ) from error
 

@@ -172,9 +172,9 @@ class AnomalyDetector(GenerativeModel):
                 threshold = np.quantile(scores, quantile)
         if not np.isfinite(threshold):
             raise ValueError(
-                f"Expected finite scores. Received: scores with an infinite threshold, since "
-                f"{infinite.sum()} of the {len(scores)} scores is NaN or infinite. Check the "
-                "training of the model, or remove these examples."
+                "Expected a finite threshold. Received: an infinite threshold, because too many "
+                f"scores are NaN or infinite: {infinite.sum()} of {len(scores)}. Check whether the "
+                "training of the model has failed, or remove the examples with these scores."
             )
         self.threshold = float(threshold)
         return self.threshold

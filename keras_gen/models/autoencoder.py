@@ -94,7 +94,8 @@ class RegularizedAutoencoder(AnomalyDetector):
         # receives later.
         mirrors = likelihood is None and len(data_shape) > 1
         output_shape = data_shape if mirrors else None
-        check_network("decoder", decoder, latent_shape, output_shape, why=", to mirror `encoder`")
+        why = ", because it maps the outputs of `encoder` back to data"
+        check_network("decoder", decoder, latent_shape, output_shape, why=why)
         super().__init__(DataCheck(data_shape, *output_range(decoder)), seed, **kwargs)
         self.encoder = encoder
         self.decoder = decoder
@@ -106,7 +107,9 @@ class RegularizedAutoencoder(AnomalyDetector):
             if len(latent_shape) != 1:
                 raise ValueError(
                     "A `prior` needs vectors as latents. "
-                    f"Received: latents of shape {latent_shape}."
+                    f"Received: latents of shape {latent_shape}. Omit `prior`, or end `encoder` "
+                    "with keras.layers.Flatten() and begin `decoder` with "
+                    f"keras.layers.Reshape({latent_shape})."
                 )
             check_prior(prior, latent_shape[0])
             check_distribution(prior)
@@ -194,8 +197,9 @@ class RegularizedAutoencoder(AnomalyDetector):
             same = type(self.likelihood) is type(likelihood)
             if not same or self.likelihood.get_config() != likelihood.get_config():
                 raise ValueError(
-                    f"{self.name} already has the likelihood {self.likelihood}. Received: "
-                    f"{likelihood}. Make another model from the same networks: "
+                    f"{self.name} already has the likelihood {self.likelihood}, which cannot be "
+                    f"changed. Received: loss={likelihood}. To use this loss, make another model "
+                    "from the same networks: "
                     "RegularizedAutoencoder(autoencoder.encoder, autoencoder.decoder)."
                 )
             self.likelihood.set_weights(likelihood.get_weights())
@@ -228,7 +232,10 @@ class RegularizedAutoencoder(AnomalyDetector):
                 "another model from the same networks: "
                 "RegularizedAutoencoder(autoencoder.encoder, autoencoder.decoder)."
             )
-        why = ", to mirror `encoder`. Or use a likelihood of this parameter_shape as the loss"
+        why = (
+            ", the shape of the data, unless `loss` is a likelihood whose `parameter_shape` "
+            "matches `decoder`"
+        )
         check_network("decoder", self.decoder, self.latent_shape, self.data_shape, why=why)
 
     def call(self, inputs: Array, training: bool = False) -> tf.Tensor:
@@ -502,7 +509,9 @@ class RegularizedAutoencoder(AnomalyDetector):
         if len(self.latent_shape) != 1:
             raise ValueError(
                 "A latent density needs vectors as latents. "
-                f"Received: latents of shape {self.latent_shape}."
+                f"Received: latents of shape {self.latent_shape}. End `encoder` with "
+                "keras.layers.Flatten(), and begin `decoder` with "
+                f"keras.layers.Reshape({self.latent_shape})."
             )
         self.data_check.before_work(x)
         density = density_to_fit(density, num_components, self.latent_shape[0], self.prior)

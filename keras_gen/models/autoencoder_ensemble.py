@@ -344,8 +344,9 @@ class AutoencoderEnsemble(AnomalyDetector):
         if (error > 0.05 * deviation).any() and deviation[error > 0.05 * deviation].any():
             column = names[np.flatnonzero((error > 0.05 * deviation) & (deviation > 0))[0]]
             raise ValueError(
-                f"Expected columns whose differences float32 can represent. Received: the column "
-                f"{column!r} with large numbers and small differences. Subtract its mean."
+                "Expected columns in which float32 can represent the differences between rows. "
+                f"Received: the column {column!r}, whose numbers are too large compared with these "
+                "differences. Subtract the mean of the column."
             )
         return rows
 

@@ -708,7 +708,8 @@ class GenerativeModel(MultiWorkerModel):
         elif not _is_vector_of_integers(seeds) or num_samples not in (None, len(seeds)):
             raise ValueError(
                 "`num_samples` must be a positive integer, and `seed` must be None or an integer "
-                "in [0, 2**31), unless `seed` is a vector of integers, one per sample. "
+                "in [0, 2**31). Or `seed` can be a vector of integers, one per sample, and "
+                "`num_samples` can be omitted. "
                 f"Received: num_samples={num_samples!r}, seed={seed!r}"
             )
         return tf.cast(seeds, tf.int64)

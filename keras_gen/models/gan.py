@@ -128,7 +128,7 @@ class GAN(GenerativeModel):
                     "not trained. Received: the same network twice. Pass `ema_momentum` to "
                     "`compile`, which makes a copy."
                 )
-            why = ", as `generator`"
+            why = ", like `generator`"
             check_network(
                 "averaged_generator",
                 averaged_generator,
@@ -222,7 +222,7 @@ class GAN(GenerativeModel):
             )
         if kwargs.get("metrics") or kwargs.get("weighted_metrics"):
             raise ValueError(
-                "A GAN cannot compute `metrics`, since it has no target. Leave out `metrics`."
+                "A GAN cannot compute `metrics`, since its data have no targets. Omit `metrics`."
             )
         with self.distribute_strategy.scope():
             if ema_momentum is not None and self.averaged_generator is None:

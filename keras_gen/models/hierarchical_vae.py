@@ -207,11 +207,17 @@ class LayeredDistribution:
 
     def mean(self) -> tf.Tensor:
         """Raise `NotImplementedError`, because the mean has no closed form."""
-        raise NotImplementedError("The mean over all layers has no closed form. Use `layers`.")
+        raise NotImplementedError(
+            "The mean over all layers has no closed form. Use the distributions of the single "
+            "layers, such as `layers[0].mean()`."
+        )
 
     def variance(self) -> tf.Tensor:
         """Raise `NotImplementedError`, because the variance has no closed form."""
-        raise NotImplementedError("The variance over all layers has no closed form. Use `layers`.")
+        raise NotImplementedError(
+            "The variance over all layers has no closed form. Use the distributions of the single "
+            "layers, such as `layers[0].variance()`."
+        )
 
     def stddev(self) -> tf.Tensor:
         """Raise `NotImplementedError`, because the standard deviation has no closed form."""
@@ -223,7 +229,10 @@ class LayeredDistribution:
 
     def kl_divergence(self, other: Any) -> tf.Tensor:
         """Raise `NotImplementedError`, because the divergence has no closed form."""
-        raise NotImplementedError("The divergence over all layers has no closed form.")
+        raise NotImplementedError(
+            "The KL divergence over all layers has no closed form. Estimate it from samples with "
+            "`log_prob`."
+        )
 
 
 class _LayeredPrior(LayeredDistribution):
@@ -860,7 +869,7 @@ class HierarchicalVAE(VAE):
             allowed = [sum(sizes[layer:]) for layer in reversed(range(len(sizes)))]
             raise ValueError(
                 f"`top_latents` must have 1 or {num_samples} rows, and one column per latent of the"
-                f" upper layers: {', '.join(map(str, allowed))}. Received: shape "
+                f" given upper layers: {' or '.join(map(str, allowed))} columns. Received: shape "
                 f"{tuple(values.shape)}."
             )
         return tf.broadcast_to(values, (num_samples, values.shape[1]))

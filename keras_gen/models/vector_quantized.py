@@ -180,7 +180,8 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
         """
         if kwargs.get("loss") is not None:
             raise ValueError(
-                "The loss of a VectorQuantizedAutoencoder is −log p(x | e) of its likelihood. "
+                "A VectorQuantizedAutoencoder needs no `loss`, because its reconstruction loss is "
+                "the negative log-likelihood of its likelihood. "
                 f"Received: loss={kwargs['loss']!r}. Choose another `likelihood` instead, such as "
                 "Normal for the squared error."
             )
@@ -589,7 +590,8 @@ def _check_networks(
     _, latent_shape = check_network(
         "encoder", encoder, likelihood.event_shape, why=f", the `event_shape` of `{name}`"
     )
-    check_network("decoder", decoder, latent_shape, why=", to mirror `encoder`")
+    why = ", because it maps the outputs of `encoder` back to data"
+    check_network("decoder", decoder, latent_shape, why=why)
     shape = f", the `parameter_shape` of `{name}`"
     check_network("decoder", decoder, None, likelihood.parameter_shape, why=shape)
     if likelihood.logits:

@@ -120,12 +120,13 @@ def check_network(
         two_inputs = labels and len(shapes) == 2
         if index is None or not two_inputs or tuple(shapes[index]) != (None,):
             expected = "one input"
+            advice = "Build it with one input: keras.Model(x, outputs)."
             if labels:
                 expected += f", and optionally an input {CONDITION!r} for labels of shape (batch,)"
+                advice = "Give several inputs as a list: keras.Model([x, condition], outputs)."
             raise ValueError(
                 f"`{argument}` must have {expected}. "
-                f"Received: {network.name} with inputs of shape {shapes}. Give several inputs as a "
-                "list: keras.Model([x, condition], outputs)."
+                f"Received: {network.name} with inputs of shape {shapes}. {advice}"
             )
         inputs = network.inputs
         data_shape = shapes[1 - index]
@@ -213,7 +214,7 @@ def _several_outputs_message(
     shapes = [tuple(tensor.shape[1:]) for tensor in keras.tree.flatten(outputs)]
     required = "" if output_shape is None else f" of shape {tuple(output_shape)}"
     if len(shapes) == 1:
-        advice = "Give it as keras.Model(inputs, outputs), where `outputs` is no list."
+        advice = "Give it as keras.Model(inputs, outputs), where `outputs` is one tensor."
     else:
         advice = (
             f"Concatenate the outputs into one output{required}: "

@@ -93,10 +93,14 @@ def from_yaml(text: str, source: object) -> RunConfig:
     for name, argument in arguments.items():
         if _parse_arguments(recipe.config, argument) is None:
             raise ValueError(
-                f"Each field of {source} must be a field of {recipe.config.__name__} with a valid "
-                f"value. Received: {name}: {fields[name]!r}."
+                f"Each field of {source} must be a field of {recipe.config.__name__}, and must "
+                f"have a valid value. Received: {name}: {fields[name]!r}. Correct the name or the "
+                "value in the file."
             )
-    raise ValueError(f"The fields of {source} must be valid together. Received: {fields}.")
+    raise ValueError(
+        f"The fields of {source} must be valid in combination. Each single field is valid, but "
+        f"all of them together are not. Received: {fields}. Correct the file."
+    )
 
 
 def check_kind(text: str, source: object) -> None:
@@ -134,10 +138,12 @@ def _parse(text: str, source: object) -> dict[str, Any]:
         fields = yaml.safe_load(text)
     except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{source} must be a YAML file. Received: {reason}.") from error
+        raise ValueError(
+            f"{source} must be a YAML file. Reading the file failed: {reason}. Correct the file."
+        ) from error
     if not isinstance(fields, dict) or "model" not in fields:
         raise ValueError(
-            f"{source} must begin with `model: KIND`, where KIND is one of {', '.join(RECIPES)}. "
+            f"{source} must contain `model: KIND`, where KIND is one of {', '.join(RECIPES)}. "
             f"Received: {str(fields)[:40]!r}."
         )
     return fields

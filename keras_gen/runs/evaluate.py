@@ -404,9 +404,9 @@ def _evaluate_table(
     test, _ = as_arrays(test_data, _MOST_TEST_ROWS)
     if len(test) < _FEWEST_TEST_ROWS:
         raise ValueError(
-            f"Expected at least {_FEWEST_TEST_ROWS} held-out rows, a tenth of the rows of "
-            f"{config.data}. Received: {len(test)} held-out rows. Use a table with at least "
-            f"{10 * _FEWEST_TEST_ROWS} rows."
+            f"Expected at least {_FEWEST_TEST_ROWS} held-out rows. A tenth of the rows of "
+            f"{config.data} is held out. Received: {len(test)} held-out rows. Use a table with at "
+            f"least {10 * _FEWEST_TEST_ROWS} rows."
         )
     result = evaluation.summarize(model, test, num_samples=num_samples, seed=seed)
     label = None

@@ -232,7 +232,7 @@ class RunFolder:
             except BlockingIOError:
                 raise ValueError(
                     f"The run must not be in use. Received: {self.path}, which another process is "
-                    "training."
+                    "training. Wait until that process has ended."
                 ) from None
             yield
 
@@ -306,8 +306,9 @@ class RunFolder:
         except Exception as error:  # damaged files raise errors of many classes
             reason = f"{type(error).__name__}: {error}"
             raise ValueError(
-                f"{self.model_file} must be an intact model file whose classes are registered. "
-                f"Loading the file failed: {reason}"
+                f"{self.model_file} must be an intact model file, and Keras must know all classes "
+                "of the model. If a class is your own, first import the Python file that defines "
+                f"it. Loading the file failed: {reason}"
             ) from error
 
     def save_model(self, model: GenerativeModel) -> None:

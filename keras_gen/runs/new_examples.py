@@ -80,8 +80,8 @@ def _npz(path: pathlib.Path) -> np.ndarray:
         )
     if x.dtype.kind not in "biuf" or not len(x):
         raise ValueError(
-            f"Expected x in {path} as numbers, at least one example. Received: shape {x.shape} and "
-            f"dtype {x.dtype}."
+            f"Expected the array x in {path} to contain at least one example, and its dtype to be "
+            f"numeric. Received: shape {x.shape} and dtype {x.dtype}."
         )
     if x.dtype in (np.uint8, np.uint16) and x.max() > 1:
         return (x / np.float32(np.iinfo(x.dtype).max)).astype(np.float32)

@@ -152,6 +152,9 @@ def _exit_unless(connected: threading.Event) -> None:
         connected: Event that is set when TensorFlow has connected to all workers.
     """
     if not connected.wait(CONNECT_TIMEOUT):
-        message = f"The workers of TF_CONFIG did not connect within {CONNECT_TIMEOUT} seconds.\n"
+        message = (
+            f"The workers of TF_CONFIG did not connect within {CONNECT_TIMEOUT} seconds. Start the "
+            "command again on all workers.\n"
+        )
         os.write(2, message.encode())
         os._exit(1)

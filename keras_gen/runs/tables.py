@@ -119,7 +119,7 @@ def label_column(columns: Iterable[Column], label: str) -> tuple[int, Column]:
     raise ValueError(
         f"`label` must be a column of categories: {', '.join(coded) or 'there is none'}. "
         f"Received: label={label!r}. If the numbers of a column are classes, set its kind: "
-        "kinds={name: 'category'}."
+        "`kinds={name: 'category'}`."
     )
 
 
@@ -320,8 +320,9 @@ class RowsFile:
         records = [fields for _, fields in file.records(io.StringIO(content, newline=""))]
         if len(records) != len(self.array):
             raise ValueError(
-                f"Expected {self.path} to have {len(self.array)} rows. Received: {len(records)}. "
-                "Remove empty lines and lines without a record."
+                f"Expected {self.path} to contain {len(self.array)} records, one per row of the "
+                f"table that was read. Received: {len(records)} records. Remove empty lines, and "
+                "lines that are not rows of the table."
             )
         return records
 

@@ -129,8 +129,8 @@ def _check_name(config: RunConfig) -> None:
         return
     raise ValueError(
         "`name` must consist of letters from a to z, digits, and the characters . _ -, and must "
-        f"start with a letter or a digit. Received: name={config.name!r}. It is the name of a "
-        "folder and of the model in the server."
+        "start with a letter or a digit. It must have at most 100 characters. Received: "
+        f"name={config.name!r}. The name is used for a folder, and for the model in the server."
     )
 
 

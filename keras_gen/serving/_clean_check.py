@@ -61,14 +61,17 @@ def check(folder: pathlib.Path) -> dict[str, Any]:
     stored = _count_stored_values(folder)
     if served != stored:
         problems.append(
-            f"the SavedModel stores {stored:,} numbers, but its signatures use {served:,}: each "
-            "weight must be stored once, and nothing else"
+            f"the SavedModel stores {stored:,} numbers, but its signatures use {served:,}: it must "
+            "store each weight exactly once, and no other numbers"
         )
     rows = {}
     signatures = tf.saved_model.load(str(folder)).signatures
     records = list(_read_records(folder))
     for name in sorted(set(signatures) - {name for name, _, _ in records}):
-        problems.append(f"signature {name} has no warm-up record")
+        problems.append(
+            f"signature {name} has no warm-up record, that is, no stored request and answer with "
+            "which it can be checked"
+        )
     for name, inputs, expected in records:
         if name not in signatures:
             problems.append(f"a warm-up record asks for signature {name}, which does not exist")

@@ -411,8 +411,8 @@ class _Client:
         signatures = self.signatures()
         if signature not in signatures:
             raise ValueError(
-                f"The model {self.model!r} has no signature {signature!r}. Send an array, or "
-                "export a model of a table."
+                f"The model {self.model!r} has no signature {signature!r}, which is needed for the "
+                "rows of a table. Send an array, or export a model that was trained on a table."
             )
         tensors = [name for name in signatures[signature].inputs if name not in _NO_COLUMNS]
         return _matched(tensors, [*map(str, table)])
@@ -534,7 +534,9 @@ class RESTClient(_Client):
             answer = json.loads(response.content)
         except ValueError as error:
             raise ServingError(
-                "UNKNOWN", f"{self.url} must answer in JSON. Received: {response.text[:_SHOWN]!r}."
+                "UNKNOWN",
+                f"{self.url} must answer in JSON. Received: {response.text[:_SHOWN]!r}. Check the "
+                "address.",
             ) from error
         if response.status_code != 200:
             code = _CODES.get(response.status_code, "INTERNAL")
@@ -914,9 +916,9 @@ def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
     for tensor, found in matches.items():
         if len(found) > 1 or chosen.count(found[0]) > 1:
             raise ValueError(
-                f"One column must fit the input {tensor}. Received: {', '.join(found)}, which "
-                f"may also fit other inputs. Rename the columns to {', '.join(tensors)}. The "
-                "model card describes them."
+                f"One column must fit the input {tensor}, and no other input. Received: "
+                f"{', '.join(found)}. Rename the columns to the names of the inputs: "
+                f"{', '.join(tensors)}. The model card describes the inputs."
             )
     return {tensor: column for tensor, [column] in matches.items()}
 

@@ -3,9 +3,10 @@
     python scripts/build_colour_classifier.py CIFAR10/train cifar10.keras
     python scripts/reproduce/colour_images.py cifar10 CIFAR10/train cifar10.keras --image-size 32
 
-Version 0.1.0 had two halvings of the image whatever its size, perceptrons for the autoencoder, and
-Bernoulli pixels. Each training has the same processor time, so that other work on the machine does
-not matter. The learning rate falls to zero along a cosine of the time used. The features are those
+The convolutional networks of version 0.1.0 halved the height and the width of an image twice,
+whatever its size. The autoencoder consisted of multilayer perceptrons, and the VAE had a Bernoulli
+likelihood. Each training has the same processor time, so that other work on the machine does not
+matter. During this time, the learning rate falls to zero with cosine decay. The features are those
 of a classifier of the same images, which `scripts/build_colour_classifier.py` trains. Therefore the
 distances are not comparable with Inception FIDs, or between data sets.
 
@@ -45,7 +46,7 @@ CONFIGS = {
         ema_momentum=0.999,
     ),
 }
-"""(model, version) → settings."""
+"""The settings of each training, by model and version."""
 
 
 @dataclasses.dataclass
@@ -63,7 +64,7 @@ class Settings:
     minutes: float = 10
     """Processor time of each training, in minutes."""
     seeds: int = 1
-    """Number of trainings per row."""
+    """Number of trainings per kind of model and version."""
     only: tuple[str, ...] = ()
     """Kinds of models to train. Default: all."""
 

@@ -3,10 +3,11 @@
     python scripts/reproduce/decoder_variance.py --data-dir ~/tensorflow_datasets
 
 The paper is arXiv:2006.13202. The script trains VAEs with a normal likelihood and three choices of
-σ: fixed (σ = 1), shared (one σ in closed form), and per pixel (from the decoder). Our network
-differs from that of the paper, which uses Inception for its FID. So the target is only the order:
-by the bound per pixel, shared, fixed; by the FID shared, fixed, per pixel. The budget is 30 minutes
-on two cores.
+σ: fixed (σ = 1), shared (one σ for all pixels, which a formula computes), and per pixel (the
+decoder outputs σ). Our networks differ from those of the paper, and the FID of the paper uses
+Inception features. So the target is only the order from the best choice to the worst. By −ELBO, the
+order is: per pixel, shared, fixed. By the FID, the order is: shared, fixed, per pixel. The budget
+is 30 minutes on two cores.
 """
 
 import dataclasses

@@ -39,7 +39,8 @@ CONFIGS = {
     "VAE": VAEConfig(network="conv", latent_size=16),
     "RAE, mixture of 10 normals": AutoencoderConfig(network="conv", latent_size=16, latent_l2=1e-4),
 }
-DIGITS = {"fid": 1, "precision": 3, "recall": 3, "coverage": 3, "minutes": 1}  # after the point
+# Number of digits after the decimal point.
+DIGITS = {"fid": 1, "precision": 3, "recall": 3, "coverage": 3, "minutes": 1}
 
 
 @dataclasses.dataclass
@@ -49,7 +50,7 @@ class Settings:
     data_dir: str | None = None
     """Folder of all TFDS data sets, with MNIST."""
     seeds: int = 3
-    """Number of trainings per row."""
+    """Number of trainings per row of the table."""
     epochs: int = 5
     """Number of epochs of the 60,000 training images."""
 

@@ -5,18 +5,20 @@
 Two protocols:
 
 - `cancer`: the breast cancer data of scikit-learn (569 rows, 30 columns), standardized. Half of the
-  entries are removed at random. The score is the mean squared error of the removed entries. MIWAE
-  has 0.287 in its authors' notebook (Mattei & Frellsen 2019, arXiv:1812.02633).
-- `adult`, `wine`, `breast`: the tables and the masks of HI-VAE (Nazabal et al. 2020,
-  arXiv:1807.03653), with 20 % and with 50 % of the entries removed. The error of a column of
-  numbers is the root mean squared error divided by the range of the column. The error of a column
-  of categories is the share of wrong values. The error of an ordinal column is the mean absolute
-  error divided by the number of categories, as in HI-VAE. The score is the mean over the columns.
+  entries are removed at random. The score is the mean squared error of the removed entries. The
+  authors of MIWAE, a VAE for incomplete data, report 0.287 in their notebook (Mattei & Frellsen
+  2019, arXiv:1812.02633).
+- `adult`, `wine`, `breast`: the tables of HI-VAE, a VAE for tables (Nazabal et al. 2020,
+  arXiv:1807.03653). Its masks remove 20 % or 50 % of the entries. The error of a column of numbers
+  is the root mean squared error divided by the range of the column. The error of a column of
+  categories is the share of wrong values. The error of an ordinal column is the mean absolute error
+  divided by the number of categories, as in HI-VAE. The score is the mean over the columns.
 
 Each method is fitted to the incomplete table, and fills in that table. No method sees the removed
 entries. All tables use the same settings of the VAE. The VAE is that of MIWAE: it maximizes the
-importance-weighted bound of the observed entries. The standard deviation of each weight under its
-normal prior is the only regularization, λ = 1 / (2 n σ²).
+importance-weighted bound of the observed entries. The only regularization is a normal prior of each
+weight with the standard deviation σ. For n rows, it is equal to an L2 penalty λ‖W‖² with
+λ = 1 / (2 n σ²).
 """
 
 import dataclasses
@@ -53,7 +55,7 @@ class Settings:
     only: tuple[str, ...] = ("cancer", *MIXED)
     """Tables to impute."""
     masks: int = 5
-    """Number of masks per table and share."""
+    """Number of masks per table and fraction of removed entries. A mask says what is removed."""
     latents: int = 10
     """Number of latents."""
     hidden: int = 128
@@ -65,7 +67,7 @@ class Settings:
     learning_rate: float = 1e-3
     """Initial learning rate of Adam, with cosine decay to 0."""
     weight_stddev: float = 1.7
-    """Standard deviation of the normal prior of each weight."""
+    """Standard deviation σ of the normal prior of each weight."""
 
 
 @dataclasses.dataclass
@@ -140,7 +142,8 @@ def impute_by_vae(settings, problem, seed):
     table = data.read_table(frame, kinds=kinds, test_fraction=0)
     likelihood = distributions.Columns(table.columns, scale="decoded")
     posterior = distributions.DiagonalNormal(settings.latents)
-    x = table.from_frame(frame)  # in the order of the rows, which `table.train` does not have
+    # `table.train` contains the rows in another order.
+    x = table.from_frame(frame)
     rows, columns = x.shape
     options = {
         "hidden": (settings.hidden, settings.hidden),

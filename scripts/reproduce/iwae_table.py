@@ -4,14 +4,15 @@
 
 The paper is arXiv:1509.00519. The script estimates the test log-likelihood of three models with one
 layer of latents: a VAE with one sample per image (−86.76 nats in the paper), an IWAE with five
-samples (−85.54), and a VAE with one prior per label (−82.32 in a public reproduction, nbip; there
-is no value in the paper). The encoder has 784-200-200-50 tanh units.
+samples (−85.54), and a VAE with one prior per label (−82.32 in the public reproduction of nbip; the
+paper has no value). The encoder has 784-200-200-50 units, and the activation is tanh.
 
 Three further models have several layers of latents. `two_layers_elbo` (−85.33 in the paper) and
-`two_layers_iwae5` (−83.89) have 100 latents above 784-200-200 tanh units, and 50 latents above
-100-100 tanh units, with bottom-up inference. `ladder5` (−81.74) is the ladder VAE of Sønderby et
-al. (2016, arXiv:1602.02282) with 64, 32, 16, 8 and 4 latents, batch normalization and a KL weight
-that rises during the first 200 epochs.
+`two_layers_iwae5` (−83.89) have two layers. The encoder of the first layer has 784-200-200 tanh
+units and outputs the posterior of 100 latents. From these latents, the encoder of the second layer,
+with 100-100 tanh units, computes the posterior of 50 further latents. `ladder5` (−81.74) is the
+ladder VAE of Sønderby et al. (2016, arXiv:1602.02282) with 64, 32, 16, 8 and 4 latents, batch
+normalization and a KL weight that rises during the first 200 epochs.
 
 MNIST is binarized dynamically, and log p(x) is estimated from 5,000 samples per image for all
 10,000 test images. The papers train for about 2,000 to 3,280 epochs; the IWAE paper uses a batch
@@ -219,7 +220,7 @@ def main(settings: Settings):
     start = time.perf_counter()
     estimate = evaluation.log_likelihood(vae, x, y, settings.num_samples)
     print(estimate)
-    # The lower quartile, because other work of the machine slowed down some epochs.
+    # Use the lower quartile, because other work of the machine slowed down some epochs.
     training_seconds = settings.epochs * float(np.quantile(history["seconds"], 0.25))
     result = {
         "row": settings.row,

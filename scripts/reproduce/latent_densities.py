@@ -5,8 +5,9 @@
 One VAE generates from its prior, from a mixture of normal distributions and from a flow. Both
 densities are fitted to samples of q(z | x) after training. A further mixture is fitted to the means
 of q(z | x). The other models are a regularized autoencoder (RAE) with a mixture, a Wasserstein
-autoencoder (WAE-MMD) and a β-TC-VAE. Each training has the same processor time, so that other work
-on the machine does not matter. The learning rate falls to zero along a cosine of the time used.
+autoencoder (WAE-MMD), and a β-TC-VAE, a VAE whose loss contains the total correlation of the
+latents with the weight β. Each training has the same processor time, so that other work on the
+machine does not matter. During this time, the learning rate falls to zero with cosine decay.
 
 The target is a mixture or a flow that lowers the FID of the VAE to at most half. The features are
 those of the bundled classifier. Therefore the FIDs are not comparable with Inception FIDs.
@@ -30,15 +31,16 @@ IMAGE = (28, 28, 1)
 TABLE = "latent_densities"
 EXAMPLES = 60_000
 LATENTS = 16
-WAE_LATENTS = 8  # as in the paper
+WAE_LATENTS = 8  # as in the paper on the WAE-MMD, arXiv:1711.01558
 CONFIGS = {
     "VAE": VAEConfig(network="conv", latent_size=LATENTS),
     "RAE": AutoencoderConfig(network="conv", latent_size=LATENTS, latent_l2=1e-4),
     "WAE-MMD": AutoencoderConfig(network="conv", latent_size=WAE_LATENTS, loss="mse"),
     "β-TC-VAE, β = 6": VAEConfig(network="conv", latent_size=LATENTS),
 }
-# The authors' code adds 10 MMD² to 0.05 times the sum of the squared errors. Here the squared error
-# is a mean over the 784 pixels.
+# The loss of the WAE-MMD contains the maximum mean discrepancy (MMD) of the latents and the prior.
+# The code of its authors adds 10 MMD² to 0.05 times the sum of the squared errors. Here the squared
+# error is a mean over the 784 pixels, so the weight of MMD² is divided by 0.05 and by 784.
 MMD_WEIGHT = 10 / 0.05 / 784
 ROWS = (
     ("VAE", "prior"),
@@ -49,7 +51,8 @@ ROWS = (
     ("WAE-MMD", "prior"),
     ("β-TC-VAE, β = 6", "prior"),
 )
-DIGITS = {"fid": 1, "precision": 3, "recall": 3, "coverage": 3}  # after the point
+# Number of digits after the decimal point.
+DIGITS = {"fid": 1, "precision": 3, "recall": 3, "coverage": 3}
 
 
 @dataclasses.dataclass
@@ -109,7 +112,7 @@ def train(settings, name, seed):
         quality = evaluation.sample_quality(model, x, other, seed=seed)
         rows.append(
             {
-                "latents": density,  # the scores have the key `density`
+                "latents": density,  # the key `density` is already the name of a score
                 "components": getattr(model.latent_distribution, "fitted_components", None),
                 "seconds": round(seconds, 1),
                 **{name: round(value, 3) for name, value in quality.scores.items()},

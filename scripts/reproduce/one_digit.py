@@ -8,7 +8,8 @@ the anomalies. The result is the area under the ROC curve (AUROC), higher is bet
 means over the ten digits are 0.948 for Deep SVDD and 0.897 for a convolutional autoencoder (Ruff et
 al. 2018, "Deep one-class classification", table 1).
 
-In addition, the script compares other anomaly scores of an autoencoder and of a VAE, on two digits.
+In addition, the script compares other anomaly scores of an autoencoder and of two VAEs, on two
+digits.
 """
 
 import dataclasses

@@ -4,10 +4,11 @@
 
 The comparison shows whether assuming independent latents was adequate. MNIST is binarized
 dynamically, and the encoder has 784-200-200-n tanh units. Both VAEs of a pair start from the same
-posterior: the full covariance has the weights of the diagonal one, and outputs 0 below the
-diagonal. The order of the data and the noise are the same. The script reports the ELBO and a lower
-bound of log p(x), from 500 samples per image, for all 10,000 test images. There is no target,
-because no such table is published. The budget is 90 minutes on two cores.
+posterior: the VAE with the full covariance starts with the weights of the other VAE, and its
+encoder initially outputs 0 for the entries below the diagonal. Both VAEs see the data in the same
+order, with the same noise. The script reports the ELBO and a lower bound of log p(x), from 500
+samples per image, for all 10,000 test images. There is no target, because no such table is
+published. The budget is 90 minutes on two cores.
 """
 
 import dataclasses

@@ -1,12 +1,13 @@
-"""Compare rows of the Adult table that a VAE generates with those of TVAE, by training on them.
+"""Compare rows that a VAE and TVAE generate, by training classifiers on the rows.
 
     python scripts/reproduce/synthetic_tables.py --table shared/tables/adult_income.csv
 
-Each method is trained on 22,561 rows and generates as many. Four classifiers of scikit-learn are
-trained on the generated rows, and predict the income of 10,000 real rows. The score is F1 of the
-class `>50K`, higher is better. TVAE is that of the package `ctgan` with its default settings
-(Xu et al. 2019, arXiv:1907.00503). The VAE trains in at most as many minutes as TVAE. A third-party
-run of TVAE had a mean F1 of 0.620, and of CTGAN 0.562.
+Each method is trained on 22,561 rows of the Adult table, and generates as many rows. Four
+classifiers of scikit-learn are trained on the generated rows, and predict the income of 10,000 real
+rows. The score is F1 of the class `>50K`, higher is better. TVAE is that of the package `ctgan`
+with its default settings (Xu et al. 2019, arXiv:1907.00503). The VAE trains in at most as many
+minutes as TVAE. In a third-party run, the mean F1 was 0.620 for TVAE, and 0.562 for CTGAN, the GAN
+of the same package.
 
 TVAE needs PyTorch: `pip install 'keras_gen[bench]'`.
 """

@@ -1,13 +1,14 @@
-"""Compare our VQ-VAE with the settings of the keras.io example, and its samples with a VAE's.
+"""Compare our VQ-VAE with that of the keras.io example, and its samples with those of a VAE.
 
     python scripts/reproduce/vq_vae.py --data-dir ~/tensorflow_datasets
 
 The paper is van den Oord et al. 2017, arXiv:1711.00937. The script trains three models on grey
 images of MNIST:
 
-- our vector-quantized autoencoder, and then its prior, a transformer over the codes,
+- our vector-quantized autoencoder, and then its prior, a transformer over the codes.
 - the VQ-VAE of keras.io/examples/generative/vq_vae, written by hand below. It has the same networks
-  and the same number of codes, but a codebook that is trained by the gradient, and no restarts,
+  and the same number of codes. However, its codebook is trained by the gradient, and a codebook
+  vector that is rarely used is not replaced.
 - a convolutional VAE.
 
 Our autoencoder and that of keras.io are trained for `minutes`. The VAE is trained for
@@ -224,7 +225,7 @@ def transformer(settings, model, x):
     part = x[:6400]
     codes = np.asarray(model.encode(part))
     seconds = []
-    for epochs in (1, 3):  # the difference does not contain the tracing
+    for epochs in (1, 3):  # the difference of the times excludes the time of tracing
         start = time.process_time()
         prior().fit(codes, epochs=epochs, verbose=0)
         seconds.append(time.process_time() - start)

@@ -499,8 +499,8 @@ def test_damaged_files_are_rejected(tmp_path, monkeypatch):
 
 
 CORRUPT_IMAGE = (
-    "Expected an image. Received: {}, which is damaged or not an image. Remove the file, or pass "
-    "`skip_corrupt=True` to skip all such files."
+    "Expected an image. Received: {}, which is damaged or not an image. Remove the file. To train "
+    "without such files, you can also pass `skip_corrupt=True`."
 )
 
 

@@ -549,7 +549,7 @@ REJECTED = [
         "ambiguous thousands",
         text('a,b\n"1,234",1\n"2,345",2\n'),
         {},
-        ["'a'", "'1,234' in line 2", "`decimal='.'`"],
+        ["'a'", "'1,234' in line 2", "1234 or 1.234", "`decimal='.'`"],
     ),
     (
         "thousands beside a number whose point may separate thousands",
@@ -561,7 +561,7 @@ REJECTED = [
         "both decimal signs",
         text("a;b\n1,5;1.5\n2,5;-2.5\n-7,25;1.25\n"),
         {},
-        ["'a'", "one decimal sign", "in line"],
+        ["'a'", "the same decimal sign", "in line"],
     ),
     (
         "names or values",
@@ -596,7 +596,7 @@ REJECTED = [
         ["can be modeled", "dates and times"],
     ),
     ("complex numbers", frame(a=[1j, 2.0]), {}, ["'a'", "real numbers", "imaginary"]),
-    ("lists", frame(a=[[1], [2, 3]]), {}, ["'a'", "[1] in row 0", "one column of each"]),
+    ("lists", frame(a=[[1], [2, 3]]), {}, ["'a'", "[1] in row 0", "one column for each"]),
     ("dictionaries", frame(a=[1, {"b": 2}]), {}, ["'a'", "{'b': 2} in row 1"]),
     ("bytes", frame(a=[b"x", b"y"]), {}, ["'a'", "type bytes", "row 0"]),
     ("mixed types", frame(a=[1, "x", True]), {}, ["'a'", "one type", "bool, int, str"]),
@@ -656,7 +656,7 @@ REJECTED = [
         "a binary column with 3 values",
         text("a\nx\ny\nz\n"),
         {"kinds": {"a": "binary"}},
-        ["'a'", "2 values", "3 values"],
+        ["'a'", "2 different values", "3 values"],
     ),
     (
         "text that shall be a number",
@@ -812,7 +812,8 @@ def test_arguments_of_a_column_are_checked(arguments, message):
 
 def test_a_question_mark_among_categories_is_noted():
     column = read(text_frame(["?", "x", "y"] * 4), missing=["unknown"]).columns[0]
-    assert column.note == "'?' is a category; for missing entries, pass missing=['?']"
+    noted = "'?' is a category; if it stands for a missing value, pass missing=['?']"
+    assert column.note == noted
     column = read(text_frame(["x", "X", "y"] * 4)).columns[0]
     assert column.note == "'X' and 'x' differ only in case"
 
@@ -1339,7 +1340,7 @@ def test_numbers_that_often_stand_for_missing_are_noted(value):
     numbers = np.random.default_rng(0).normal(5, 1, 200).round(2)
     numbers[::20] = value
     column = read(pandas.DataFrame({"a": numbers})).columns[0]
-    noted = f"{value} is a number; if it stands for missing, pass missing=['{value}']"
+    noted = f"{value} is a number; if it stands for a missing value, pass missing=['{value}']"
     assert (noted in column.note) == (value in (-9, -99, -999, -9999))
 
 

@@ -262,7 +262,7 @@ def test_a_damaged_checkpoint_is_renamed_and_the_one_before_is_used(damage, tmp_
     with pytest.warns(
         UserWarning,
         match=re.escape(
-            f"The checkpoint {last} is damaged and was renamed to damaged-{last.name}: "
+            f"The checkpoint {last} is damaged and was renamed to damaged-{last.name}, because "
             f"{file.name} is"
         ),
     ):

@@ -269,7 +269,7 @@ def test_a_damaged_checkpoint_is_renamed(folder, stopped, finished, fault, what,
     assert ended.code == (0 if to_the_end else -9), ended.error
     warning = (
         f"keras-gen: warning: The checkpoint runs/run/checkpoints/{newest.name} is damaged and was "
-        f"renamed to damaged-{newest.name}: {file}"
+        f"renamed to damaged-{newest.name}, because {file}"
     )
     assert warning in ended.error
     assert (newest.parent / f"damaged-{newest.name}").is_dir()
@@ -317,7 +317,7 @@ def damage_all(run):
             damage_all,
             RESUME,
             1,
-            "are damaged. Their new names are damaged-",
+            "are damaged. They were renamed, and their new names start with 'damaged-'",
         ),
         (
             "another learning rate",

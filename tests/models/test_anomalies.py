@@ -220,7 +220,7 @@ def test_an_autoencoder_needs_a_loss_that_fits_its_decoder():
         networks.mlp((4,), (2,), features=features),
         networks.mlp((2,), likelihood.parameter_shape),
     )
-    with pytest.raises(ValueError, match="Or use a likelihood of this parameter_shape as the loss"):
+    with pytest.raises(ValueError, match="unless `loss` is a likelihood whose `parameter_shape`"):
         model.compile(loss="mse")
     model.compile(loss=likelihood)
     with pytest.raises(ValueError, match="must be its likelihood"):

@@ -232,12 +232,12 @@ def test_networks_of_ones_own_serve_as_well(images, tmp_path):
         (
             networks.mlp(IMAGE, (4,)),
             networks.mlp((3,), IMAGE),
-            "`decoder` must have inputs of shape (4,), to mirror `encoder`.",
+            "`decoder` must have inputs of shape (4,), because it maps the outputs of `encoder`",
         ),
         (
             networks.mlp(IMAGE, (3,)),
             networks.mlp((3,), (64,)),
-            "`decoder` must have outputs of shape (8, 8, 1), to mirror `encoder`.",
+            "`decoder` must have outputs of shape (8, 8, 1), because it maps the outputs of ",
         ),
     ],
 )

@@ -141,7 +141,7 @@ def test_missing_and_unexpected_labels_are_refused(images):
             method(images, LABELS)
     with pytest.raises(ValueError, match="must have the same number of classes"):
         vae_of(prior=distributions.ConditionalNormal(3, num_classes=5))
-    with pytest.raises(ValueError, match="passes pseudo-inputs through the encoder"):
+    with pytest.raises(ValueError, match="passes learned inputs through the encoder"):
         vae_of("encoder", prior=distributions.VampPrior(3))
     with pytest.raises(ValueError, match=r"depends on labels. Pass them: `distribution\(condition"):
         distributions.ConditionalNormal(3, num_classes=5).distribution()

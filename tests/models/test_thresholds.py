@@ -156,7 +156,7 @@ def test_a_score_of_nan_counts_as_the_most_anomalous(detector):
     scores = column([*range(18), np.nan])
     assert detector.calibrate(scores, quantile=0.5) == 9
     assert detector.calibrate(scores, false_alarm_rate=0.1) == 17
-    with pytest.raises(ValueError, match=r"infinite threshold.*1 of the 19 scores is NaN or inf"):
+    with pytest.raises(ValueError, match=r"infinite threshold.*are NaN or infinite: 1 of 19"):
         detector.calibrate(scores, false_alarm_rate=0.05)
     with pytest.raises(ValueError, match="infinite threshold"):
         detector.calibrate(scores, quantile=0.99)

@@ -146,7 +146,7 @@ def test_generate_is_checked_and_shows_what_it_was_given(arguments):
         ValueError,
         match=re.escape(
             "`num_samples` must be a positive integer, and `seed` must be None or an integer in "
-            "[0, 2**31), unless `seed` is a vector"
+            "[0, 2**31). Or `seed` can be a vector"
         ),
     ) as caught:
         model.generate(**arguments)

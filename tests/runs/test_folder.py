@@ -83,7 +83,7 @@ def test_missing_files_are_named_with_a_run_of_similar_name(tmp_path):
     ("text", "message"),
     [
         ("{", "must be a YAML file"),
-        ("- 1", "must begin with `model: KIND`, where KIND is one of autoencoder, vae, "),
+        ("- 1", "must contain `model: KIND`, where KIND is one of autoencoder, vae, "),
         ("model: diffusion\n", "must be a registered kind.*Received: model: diffusion"),
         ("model: vae\nepochs: 0\n", "`epochs` must be greater than 0"),
         ("model: vae\nepochs: many\n", "must be a field of VAEConfig.*Received: epochs: 'many'"),

@@ -46,7 +46,7 @@ class AutoencoderConfig(NetworkConfig):
     loss: str = "binary_crossentropy"
     """Reconstruction loss L: the name of a Keras loss, such as mse, or columns for a table."""
     column_scale: Literal["optimal", "learned", "decoded", "mixture"] = "optimal"
-    """Numbers of a table: one σ per column (optimal, learned), one per entry (decoded), mixture."""
+    """Numbers in tables: one σ per column (optimal, learned), per entry (decoded), or a mixture."""
     latent_density: Literal["mixture", "flow"] = "mixture"
     """Density fitted to the latents, to generate samples: mixture of 10 normals, or a flow."""
     learning_rate: float = 1e-3
@@ -80,7 +80,7 @@ def build(
     if config.loss == "columns":
         raise ValueError(
             "`loss` must be the name of a Keras loss for data that are not a table. Received: "
-            "loss='columns'."
+            "loss='columns'. Omit `loss`, or choose a loss such as 'mse'."
         )
     make_encoder, make_decoder = encoder_and_decoder(config, data_shape)
     latent_shape = (config.latent_size,)

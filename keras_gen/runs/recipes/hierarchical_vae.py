@@ -37,9 +37,9 @@ class HierarchicalVAEConfig(NetworkConfig):
     likelihood: Literal[
         "bernoulli", "continuous_bernoulli", "normal", "categorical", "logistic_mixture"
     ] = "bernoulli"
-    """Likelihood p(x|z_1). categorical, logistic_mixture: 256 pixel values."""
+    """Likelihood p(x|z_1). categorical, logistic_mixture: for 8-bit pixels."""
     scale: float | Literal["shared", "optimal", "per_element"] = "optimal"
-    """σ of the normal likelihood: a number, one learned (shared) or optimal σ, or one per pixel."""
+    """σ of the normal likelihood: a number, learned (shared), computed (optimal), or per pixel."""
     objective: Literal["elbo", "iwae"] = "elbo"
     """Lower bound of log p(x) that the training maximizes."""
     num_samples: int = 1

@@ -71,7 +71,7 @@ class RunConfig:
     kinds: tuple[str, ...] = ()
     """Kinds of columns of a table, NAME=KIND, such as visits=count. They replace inferred kinds."""
     label: str | None = None
-    """Column of a table. evaluate trains classifiers on generated rows to predict this column."""
+    """Column that keras-gen evaluate predicts with classifiers trained on generated rows."""
 
     # Training
     epochs: int = 40
@@ -370,6 +370,6 @@ def check_table_settings(config: Any, **expected: object) -> None:
         if received != value:
             raise ValueError(
                 f"`{name}` must be {value!r} for a table. Received: {name}={received!r} for "
-                f"{config.data}. `keras-gen train` has this value if the setting is omitted. In "
-                "Python, `keras_gen.runs.for_table(config)` sets the values for tables."
+                f"{config.data}. Omit the setting, so that `keras-gen train` uses the value for "
+                "tables. In Python, `keras_gen.runs.for_table(config)` sets the values for tables."
             )

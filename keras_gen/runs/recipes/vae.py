@@ -31,7 +31,7 @@ class VAEConfig(NetworkConfig):
     name: str = "vae"
     """Name of the run and of the SavedModel."""
     network: Literal["mlp", "conv", "residual"] = "conv"
-    """Encoder and decoder: perceptrons (mlp, tables), convolutions (conv), or residual networks."""
+    """Encoder and decoder: perceptrons (mlp), convolutions, residual networks. Tables need mlp."""
     latent_size: int = 10
     """Number of latent dimensions."""
     posterior: Literal["diagonal", "full", "flow"] = "diagonal"
@@ -45,11 +45,11 @@ class VAEConfig(NetworkConfig):
     likelihood: Literal[
         "bernoulli", "continuous_bernoulli", "normal", "categorical", "logistic_mixture", "columns"
     ] = "bernoulli"
-    """Likelihood p(x|z). categorical, logistic_mixture: 256 pixel values. columns: for tables."""
+    """Likelihood p(x|z). categorical, logistic_mixture: for 8-bit pixels. columns: for tables."""
     scale: float | Literal["shared", "optimal", "per_element"] = "optimal"
-    """σ of the normal likelihood: a number, one learned (shared) or optimal σ, or one per pixel."""
+    """σ of the normal likelihood: a number, learned (shared), computed (optimal), or per pixel."""
     column_scale: Literal["optimal", "learned", "decoded", "mixture"] = "mixture"
-    """σ of numbers in a table. optimal, learned: one per column. decoded: per row. Or mixture."""
+    """Numbers in tables: one σ per column (optimal, learned), per entry (decoded), or a mixture."""
     objective: Literal["elbo", "iwae"] = "elbo"
     """Lower bound of log p(x) that the training maximizes."""
     num_samples: int = 1

@@ -38,15 +38,15 @@ class VQVAEConfig(NetworkConfig):
     commitment: float = 0.25
     """Weight of the squared distance between latent vectors and their codebook vectors."""
     decay: float = 0.99
-    """Factor of the moving averages."""
+    """Decay factor of the moving averages of the codebook and of the usage of its vectors."""
     restart_below: float = 0.01
-    """Restart codes whose usage is below this fraction of the mean usage. 0 for no restarts."""
+    """Replace codebook vectors whose usage is below this fraction of the mean usage. 0: never."""
     likelihood: Literal[
         "bernoulli", "continuous_bernoulli", "normal", "categorical", "logistic_mixture"
     ] = "bernoulli"
-    """Likelihood of the pixels. categorical, logistic_mixture: 256 pixel values."""
+    """Likelihood of the pixels. categorical, logistic_mixture: for 8-bit pixels."""
     scale: float | Literal["shared", "optimal", "per_element"] = "optimal"
-    """σ of the normal likelihood: a number, one learned (shared) or optimal σ, or one per pixel."""
+    """σ of the normal likelihood: a number, learned (shared), computed (optimal), or per pixel."""
     prior_width: int = 64
     """Features per position of the transformer that is the prior of the codes."""
     prior_depth: int = 3
@@ -56,9 +56,9 @@ class VQVAEConfig(NetworkConfig):
     learning_rate: float = 2e-3
     """Initial learning rate of Adam."""
     patience: int | None = None
-    """Stop after this many epochs without a lower val_reconstruction_loss. Restore the best."""
+    """Stop after this many epochs without a lower val_reconstruction_loss. Restore best weights."""
     images_every: int = 1000
-    """Interval in epochs between images, for which the prior is fitted. The last epoch has some."""
+    """Epochs between images. The prior is fitted each time. The last epoch always writes images."""
 
 
 def build(
