@@ -151,8 +151,8 @@ and the paper uses Inception features. Therefore compare only the order of the r
 paper. By −ELBO, the order {by_bound}. By the FID, the order {by_fid}. The FID between the test
 images and as many training images is {found[0]["real_fid"]:.2f}.
 
-All trainings together took {sum(results.column(found, "minutes")):.0f} minutes. The planned limit
-was 30 minutes.
+All trainings together took {sum(results.column(found, "minutes")):.0f} minutes. The target
+was at most 30 minutes.
 
 {results.markdown(head, lines)}
 """

@@ -96,8 +96,8 @@ def table():
     head = ["model", "FID", "precision", "recall", "coverage", "minutes", "seeds"]
     return f"""`python scripts/reproduce/gan_losses.py` compares the samples of GANs, of a VAE and
 of a regularized autoencoder (RAE) on MNIST. The RAE generates from a mixture of normal
-distributions that is fitted to its latents. Each GAN loss has the penalties that are usual for
-it, as the row says.
+distributions that is fitted to its latents. Each GAN loss is trained with the penalties that it
+is usually combined with. The row names these penalties. The first three losses have none.
 
 10,000 samples are compared with the 10,000 test images. A lower FID is better. Higher precision,
 recall and coverage are better. ± is the standard deviation over seeds. There are
@@ -105,11 +105,11 @@ recall and coverage are better. ± is the standard deviation over seeds. There a
 
 The FID uses features of `{protocol["extractor"]}` (hash of the weights: `{protocol["weights"]}`).
 It is not comparable with FIDs of papers, which use Inception features. The FID between the test
-images and as many training images is {found[0]["real_fid"]:.2f}. The target is this order: the
-best GAN first, then the RAE, then the VAE. {reached}.
+images and as many training images is {found[0]["real_fid"]:.2f}. The target is
+the order of published FIDs: the best GAN first, then the RAE, then the VAE. {reached}.
 
 All trainings together took {sum(results.column(found, "minutes")):.0f} minutes, with two
-trainings at a time, each on one core. The planned limit was 120 minutes.
+trainings at a time, each on one core. The target was at most 120 minutes.
 
 {results.markdown(head, lines)}
 """

@@ -51,7 +51,11 @@ TABLE = "iwae_table"
 TARGETS = {
     "vae": ("VAE, k = 1", 86.76, "Burda et al. 2016"),
     "iwae": ("IWAE, k = 5", 85.54, "Burda et al. 2016"),
-    "conditional": ("VAE with one prior per label, −log p(x ∣ y)", 82.32, "nbip's reproduction"),
+    "conditional": (
+        "VAE with one prior per label, −log p(x ∣ y)",
+        82.32,
+        "a public reproduction, nbip",
+    ),
     "two_layers_elbo": ("two layers, k = 1", 85.33, "Burda et al. 2016"),
     "two_layers_iwae5": ("two layers, IWAE, k = 5", 83.89, "Burda et al. 2016"),
     "ladder5": ("ladder VAE, five layers", 81.74, "Sønderby et al. 2016"),
@@ -296,12 +300,13 @@ in the papers. The training images are binarized again in every epoch.
 
 There is one training per row, with one seed. ± (samples) is the standard error due to the samples
 of the latents, and ± (images) is the standard error due to the choice of the test images. The
-papers used up to 3,280 epochs. Here there are fewer epochs with a batch size of 100.
+papers trained for up to 3,280 epochs. Here the trainings are shorter, with a batch size of 100.
+Therefore a row that does not reach its target could need more epochs.
 
 The machine also did other work. The estimated minutes are the number of epochs times the lower
-quartile of the time per epoch. For one layer, the planned limits were 90 minutes per row, and 170
-minutes for the IWAE. Above one layer, latents count as active by the means of their posteriors,
-given the means of the layer below.
+quartile of the time per epoch. For one layer, the target was at most 90 minutes per row, and 170
+minutes for the IWAE. A latent is active if the variance of its posterior mean over the
+test images is above 0.01. In a model with several layers, the means of the layer below are given.
 
 {results.markdown(head, lines)}
 """

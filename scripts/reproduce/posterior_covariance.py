@@ -119,7 +119,7 @@ paired differences, with Student's 95 % interval. No such table is published, so
 target.
 
 All trainings together took {sum(results.column(found, "minutes")):.0f} minutes, with two
-trainings at a time, each on one core. The planned limit was 90 minutes.
+trainings at a time, each on one core. The target was at most 90 minutes.
 
 {results.markdown(head, lines)}
 """

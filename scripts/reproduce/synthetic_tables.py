@@ -190,7 +190,7 @@ Adult. Then they predict the class of 10,000 other real rows.
 
 The table shows the F1 score of the class `>50K`. Higher is better. ± is the standard deviation
 over {len(found) // len(METHODS)} seeds. The seed also chooses the test rows. TVAE is another VAE
-for tables, from the package ctgan. The third-party run is a published result of TVAE.
+for tables, from the package ctgan. The column "third-party run" has a published result of TVAE.
 
 The mean of the VAE minus that of TVAE is {lead:+.4f}. This is {verdict} than the standard
 deviation over seeds. Every method ran on one core. The minutes include training and generation.
