@@ -25,7 +25,7 @@ import socket
 import sys
 import traceback
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TextIO, Union
 
 import tyro
@@ -83,7 +83,7 @@ _TABLE_NAME = re.compile(r"^penguins$|\.[a-z0-9]+$", re.IGNORECASE)
 For such a name, `keras-gen train` must import TensorFlow to find out whether the data are a table.
 """
 
-_TRANSLATIONS = {
+_TRANSLATIONS: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"first import the file that registers it with `keras_gen\.runs\.register`": (
         "name the file that registers it: `keras-gen --import FILE …`"
     ),
@@ -91,12 +91,19 @@ _TRANSLATIONS = {
     r"\bskip_corrupt=True": "--skip-corrupt",
     r" In Python, `keras_gen\.runs\.for_table\(config\)` sets the values for tables\.": "",
     r"`kinds=\{'?([^':{}]+)'?: '(\w+)'\}`": r"`--kinds \1=\2`",
+    r"`kinds=\{'([^':{}]+)': (\[.*?\])\}`": lambda found: _as_order(found[1], found[2]),
+    r", or read the table with `missing=\[\.\.\.\]`": "",
+    r", leave it empty if it is not known, or pass `unseen='missing'`.*?as missing": (
+        ", or leave it empty if it is not known"
+    ),
     r"`data_dir`": "`--data-dir`",
     r"`image_size=\(height, width\)`": "`--image-size HEIGHT WIDTH`",
     r"Load the data with `labels=False`\.": "Train a model that needs no labels.",
     r"load the data with `labels=False`\.": "train a model that needs no labels.",
 }
-"""`{regular expression: replacement}` for Python code in the error messages of keras_gen."""
+"""`{regular expression: replacement}` for Python code in the error messages of keras_gen.
+
+A replacement is a text, or a function that returns it, as for `re.sub`."""
 
 
 def examples() -> dict[str, tuple[str, ...]]:
@@ -695,6 +702,16 @@ def _as_command(command: str, call: re.Match[str]) -> str:
             literal such as `'runs/vae'`.
     """
     return f"{command} {shlex.quote(ast.literal_eval(call[1]))}"
+
+
+def _as_order(name: str, categories: str) -> str:
+    """Return the flag that sets the order of the categories of a column.
+
+    For instance, the name `size` and the list `['S', 'M']`, as Python code, become `--kinds
+    size=S,M`.
+    """
+    order = ",".join(map(str, ast.literal_eval(categories)))
+    return f"`--kinds {shlex.quote(f'{name}={order}')}`"
 
 
 def _describe(error: Exception) -> list[str]:

@@ -23,6 +23,7 @@ from keras.utils import load_img
 from support import without_verifying
 
 from keras_gen import cli
+from keras_gen._column_values import NUMBER_REMEDY
 from keras_gen.fitting import NonFiniteError
 from keras_gen.runs import RECIPES, RunFolder
 from keras_gen.runs import evaluate as finished
@@ -340,6 +341,20 @@ def test_printing_the_completion_script_prints_nothing_else():
     ("error", "expected"),
     [
         (ValueError("Pass `skip_corrupt=True`."), "error: Pass `--skip-corrupt`."),
+        (
+            ValueError(
+                "Pass a list, such as `kinds={'my size': ['S', 'M']}` if this is the order."
+            ),
+            "such as `--kinds 'my size=S,M'` if this",
+        ),
+        (ValueError(f"A number. {NUMBER_REMEDY}"), "value, leave it empty. If the column"),
+        (
+            ValueError(
+                "Correct the entry, leave it empty if it is not known, or pass `unseen='missing'` "
+                "to treat unseen categories as missing."
+            ),
+            "Correct the entry, or leave it empty if it is not known.",
+        ),
         (ValueError("Pass it as `data_dir`."), "error: Pass it as `--data-dir`."),
         (NonFiniteError.of(3, {"loss": np.nan}), "or clip the gradients: --clip-norm 1."),
     ],
