@@ -95,7 +95,28 @@ def auroc_of_one_digit():
 # === Sentences ===
 # Each entry is a page, a sentence or a part of it with a format per number, and the numbers.
 
+def share_of_patches(model):
+    return 100 * mean("planted_patches", "inverted", name=model)
+
+
+def fid_of_vae(latents):
+    found = select("latent_densities", name="VAE")
+    return statistics.mean(
+        row["fid"] for result in found for row in result["rows"] if row["latents"] == latents
+    )
+
+
 CLAIMS = [
+    (
+        "docs/anomalies.md",
+        "in {:.0f} % of the images for a VAE, and in {:.0f} % for an autoencoder",
+        lambda: [share_of_patches(model) for model in ("VAE", "autoencoder")],
+    ),
+    (
+        "docs/choosing.md",
+        "the FID of a VAE is {:.1f} with its prior, {:.1f} with a mixture and {:.1f} with a flow",
+        lambda: [fid_of_vae(latents) for latents in ("prior", "mixture", "flow")],
+    ),
     (
         "docs/anomalies.md",
         "the mean over the ten digits is {:.3f}",
