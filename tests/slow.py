@@ -358,7 +358,7 @@ SLOW = {
     "test_dtypes.py::test_the_dtype_of_a_model_or_a_prior_is_an_argument[*-float64]": (
         "test_dtypes.py::test_the_dtype_of_a_model_or_a_prior_is_an_argument[*-bfloat16]",
     ),
-    "test_dtypes.py::test_every_distribution_trains[f*": (
+    "test_dtypes.py::test_every_distribution_trains[f*_0]": (
         "test_dtypes.py::test_every_distribution_trains[diagonal-*",
         "test_combinations.py::test_every_weight_learns[f*",
     ),

@@ -95,6 +95,7 @@ def auroc_of_one_digit():
 # === Sentences ===
 # Each entry is a page, a sentence or a part of it with a format per number, and the numbers.
 
+
 def share_of_patches(model):
     return 100 * mean("planted_patches", "inverted", name=model)
 

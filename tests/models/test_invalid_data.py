@@ -406,7 +406,13 @@ def test_random_requests_give_the_reference_or_an_error(name, models, served, da
             continue
         answer = function(**inputs)
         if key == "score":
-            of_rows = np.array([is_valid_data(name, row[None]) for row in x])
-            assert np.all((answer["score"].numpy() == INF) == ~of_rows)
+            of_rows = np.array([is_valid_data(name, row[None]) for row in x], bool)
+            # the square of a larger number may be infinite
+            small = np.array(
+                [np.abs(row[np.isfinite(row)]).max(initial=0) < 1e15 for row in x], bool
+            )
+            is_infinite = answer["score"].numpy() == INF
+            assert np.all(is_infinite[~of_rows])
+            assert not np.any(is_infinite[of_rows & small])
             continue
         assert all(np.isfinite(value).all() for value in answer.values())
