@@ -613,8 +613,8 @@ class ColumnStatistics:
 
         * At least half of the texts are numbers.
         * More than half of the texts are numbers with a decimal comma.
-        * More than half of the texts, and at least three texts, are numbers with a unit. There are
-          at most three different units.
+        * More than half of the texts, and at least three texts, are numbers with a unit, and these
+          numbers have at most three different units.
 
         Args:
             texts: The distinct texts of the column.
