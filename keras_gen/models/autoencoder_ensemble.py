@@ -153,7 +153,8 @@ class AutoencoderEnsemble(AnomalyDetector):
     def _make_networks(self, num_features: int) -> None:
         """Make the encoder and the decoder of all members, and the weights that are not trained.
 
-        `fit` computes these weights from the training data, such as the mean of each feature.
+        The weights that are not trained are statistics of the training data, such as the mean of
+        each feature. `fit` computes their values.
         """
         members = np.arange(self.num_members)
         turn = members // len(self.subset_sizes) % len(self.latent_sizes)

@@ -915,8 +915,8 @@ class GenerativeModel(MultiWorkerModel):
                 file `*.tflite`.
             format: `"tf_saved_model"`, `"onnx"`, `"litert"`, or another format of
                 `keras.Model.export`. A function in an ONNX or LiteRT file does not accept empty
-                batches. In a format other than these three, the file contains only the method
-                `call`. Default: `"tf_saved_model"`.
+                batches. A file of another format than SavedModel, ONNX and LiteRT contains only
+                the method `call`. Default: `"tf_saved_model"`.
             verbose: Whether to print the functions of the SavedModel. Default: False.
             png: Whether to add a function `NAME_bytes` to the SavedModel for each function NAME.
                 The added function receives and returns images as PNG files. Default: False.

@@ -788,10 +788,10 @@ def _check_networks(
 
 
 def _keep_at_next_load(layer: keras.layers.Layer) -> None:
-    """Let `layer` keep the values of its variables if the loaded file has no values for the layer.
+    """At the next load, do not load the layer if the file has no entry for it.
 
-    A file of version 0.1.0 stores the values for the layer among the variables of the model. The
-    method `VAE.load_own_variables` has already loaded these values.
+    A file of version 0.1.0 has no entry for the layer. It stores the values of the layer in the
+    entry of the model, and `VAE.load_own_variables` has already loaded these values.
     """
 
     def load_own_variables(store: Any) -> None:

@@ -50,9 +50,10 @@ class MetricsFile(keras.callbacks.History):
 class ImageSamples(keras.callbacks.Callback):
     """Write samples and reconstructions as PNG files during training and after the last epoch.
 
-    A file of reconstructions shows ten images per row. The row below shows the reconstructions of
-    these ten images. For a model without the method `reconstruct`, only samples are written. For a
-    model that depends on labels, sample i has the label `i % num_classes`.
+    In a file of reconstructions, the rows 1, 3, 5, … show ten original images each. The rows 2, 4,
+    6, … show the reconstructions of the row above. For a model without the method `reconstruct`,
+    only samples are written. For a model that depends on labels, sample i has the label
+    `i % num_classes`.
 
     Args:
         folder: Folder of the training run. The files are written into this folder.

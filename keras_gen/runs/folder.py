@@ -40,8 +40,8 @@ _FIGURES = {
 class RunFolder:
     """The folder of a training run.
 
-    This class defines the names of all files of a run. All other modules get the names from this
-    class.
+    This class defines the names of all files of a run. Other modules get the names from this class.
+    Only `evaluation.save_latent_figures` repeats the names of the files that it writes.
 
     Args:
         path: Path of the folder, such as `runs/vae`. The folder does not have to exist.
