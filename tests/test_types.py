@@ -88,7 +88,7 @@ def width(line):
 
 def test_no_line_is_longer_than_100_characters():
     long_lines = []
-    for folder in ("keras_gen", "tests", "scripts", "benchmarks", "docs"):
+    for folder in ("keras_gen", "tests", "scripts", "tools", "benchmarks", "docs"):
         for path in sorted((ROOT / folder).rglob("*.py")):
             name = path.relative_to(ROOT)
             if name.is_relative_to("docs/gallery"):  # Sphinx copies the tutorials there

@@ -87,7 +87,7 @@ def mnist_classifier() -> Extractor:
     """Return an extractor that computes 64 features of grey images with 28×28 pixels.
 
     The extractor uses a classifier of handwritten digits, which is part of keras_gen. The features
-    are the inputs of the classifier's last layer. The script `scripts/build_mnist_classifier.py`
+    are the inputs of the classifier's last layer. The script `tools/build_mnist_classifier.py`
     trained this small convolutional network. The file `mnist_classifier.md` beside this module
     states the test accuracy of the classifier.
     """

@@ -1,6 +1,6 @@
 """Train the bundled classifier of digits, `keras_gen/evaluation/mnist_classifier.keras`.
 
-    python scripts/build_mnist_classifier.py --data-dir ~/tensorflow_datasets
+    python tools/build_mnist_classifier.py --data-dir ~/tensorflow_datasets
 
 `keras_gen.evaluation` compares images by the features of this classifier. It is trained on the
 60,000 training images of MNIST, with small random translations and rotations. The script writes the
@@ -21,7 +21,7 @@ from keras_gen.evaluation.features import CLASSIFIER
 NOTE = """# mnist_classifier.keras
 
 A convolutional classifier of the digits of MNIST with {parameters:,} parameters. Its {features}
-features before the logits are used to compare images. `scripts/build_mnist_classifier.py` trained
+features before the logits are used to compare images. `tools/build_mnist_classifier.py` trained
 it. Its accuracy on the 10,000 test images is {accuracy:.2%}.
 """
 

@@ -1,6 +1,6 @@
 """Build the embedded data set `mnist_mini` from MNIST.
 
-    python scripts/build_mnist_mini.py --data-dir ~/tensorflow_datasets
+    python tools/build_mnist_mini.py --data-dir ~/tensorflow_datasets
 
 The script selects the first 1,000 training images and the first 200 test images of each digit, in
 the order of TFDS. It writes them to `keras_gen/data/mnist_mini/`, as a data set prepared by TFDS.

@@ -1,7 +1,7 @@
 """Train a classifier of colour images, whose features are used to compare images.
 
-    python scripts/build_colour_classifier.py CIFAR10/train classifier.keras
-    python scripts/build_colour_classifier.py FLOWERS classifier.keras --image-size 64 --epochs 60
+    python tools/build_colour_classifier.py CIFAR10/train classifier.keras
+    python tools/build_colour_classifier.py FLOWERS classifier.keras --image-size 64 --epochs 60
 
 The folder contains one folder of images per class. The features of an image are the outputs of the
 layer before the logits. `scripts/reproduce/colour_images.py` computes the Fréchet distance of
@@ -24,7 +24,7 @@ NOTE = """# {name}
 
 A convolutional classifier of the {classes} classes of {folder} with {parameters:,} parameters, for
 images of {size}×{size} pixels. It has {features} features before the logits. Its accuracy is
-{accuracy:.2%} on {images:,} test images. `scripts/build_colour_classifier.py` trained it for
+{accuracy:.2%} on {images:,} test images. `tools/build_colour_classifier.py` trained it for
 {epochs} epochs.
 """
 
