@@ -19,6 +19,7 @@ extensions = [
 ]
 html_theme = "furo"
 html_title = f"keras_gen {release}"
+html_show_copyright = False
 templates_path = ["_templates"]
 exclude_patterns = ["tutorials/*.rst"]  # the gallery writes its own pages
 default_role = "code"  # docstrings write `code` in single backticks

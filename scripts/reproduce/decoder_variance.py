@@ -86,7 +86,7 @@ def rounded(quality):
 
 
 def verdict(trainings, name, order):
-    """Return a sentence about whether a score has the order of the paper.
+    """Return sentences that compare the order by a score with the order of the paper.
 
     Args:
         trainings: Results by choice of σ.
@@ -94,15 +94,19 @@ def verdict(trainings, name, order):
         order: The choices of σ in the order of the paper.
     """
     means = {kind: np.mean(results.column(rows, name)) for kind, rows in trainings.items()}
-    same = sorted(means, key=means.get) == order
+    measured = sorted(means, key=means.get)
     seeds = min(len(rows) for rows in trainings.values())
     steps = []
     for first, second in itertools.pairwise(order):
         pairs = zip(trainings[first], trainings[second], strict=True)
         count = sum(one[name] < other[name] for one, other in pairs)
         steps.append(f"{first} is better than {second} in {count} of {seeds} seeds")
-    answer = "is" if same else "is **not**"
-    text = f"{answer} that of the paper ({', '.join(steps)})"
+    text = f"the order of the paper is: {', '.join(order)}. "
+    if measured == order:
+        text += "The order of our means is the same. "
+    else:
+        text += f"The order of our means is **different**: {', '.join(measured)}. "
+    text += f"In our results, {', and '.join(steps)}."
     return text.replace("_", " ")
 
 
@@ -147,8 +151,8 @@ Precision and recall describe the samples, and higher is better. ± is the stand
 {seeds} seeds. There are {found[0]["epochs"]} epochs per training.
 
 The FID uses features of `{protocol["extractor"]}` (hash of the weights: `{protocol["weights"]}`),
-and the paper uses Inception features. Therefore compare only the order of the rows with the
-paper. By −ELBO, the order {by_bound}. By the FID, the order {by_fid}. The FID between the test
+and the paper uses Inception features. Therefore compare only the order of the rows, from
+the best to the worst. By −ELBO, {by_bound} By the FID, {by_fid} The FID between the test
 images and as many training images is {found[0]["real_fid"]:.2f}.
 
 All trainings together took {sum(results.column(found, "minutes")):.0f} minutes. The target

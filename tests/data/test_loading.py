@@ -474,6 +474,26 @@ def test_a_server_that_answers_with_an_error_is_reachable(monkeypatch):
         assert data.tfds._is_online() == online
 
 
+def test_a_missing_tfds_data_set_is_downloaded_if_there_is_a_network(tmp_path, monkeypatch):
+    calls = []
+
+    class Builder:
+        data_dir = tmp_path
+
+        def is_prepared(self):
+            return bool(calls)
+
+        def download_and_prepare(self):
+            calls.append("download")
+
+    monkeypatch.setattr(data.tfds, "_find_builder", lambda *_: Builder())
+    monkeypatch.setattr(data.tfds, "_is_online", lambda: True)
+    monkeypatch.setattr(data.tfds, "_read_splits", lambda *_: calls.append("read"))
+    for expected in (["download", "read"], ["download", "read", "read"]):
+        data.tfds.read_tfds("any", None, None)
+        assert calls == expected
+
+
 def test_damaged_files_are_rejected(tmp_path, monkeypatch):
     path = write(tmp_path / "x.npz", x=RANDOM.integers(0, 256, (200, 10), dtype=np.uint8))
     content = bytearray(path.read_bytes())

@@ -150,6 +150,8 @@ def test_more_samples_come_nearer_and_the_curve_shows_it():
     x = density.rvs(100, random_state=1).astype("float32")
     estimate = evaluation.log_likelihood(vae, x, num_samples=2000, verbose=0)
     assert list(estimate.curve) == [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000]
+    counts = evaluation.likelihood._SAMPLE_COUNTS  # the series 1, 2, 5, 10, …
+    assert list(counts) == [digit * 10**power for power in range(5) for digit in (1, 2, 5)]
     gaps = [density.logpdf(x).mean() - value for value in estimate.curve.values()]
     assert gaps[0] > gaps[2] > gaps[4] > abs(gaps[-1])
     assert estimate.curve[2000] == estimate.mean

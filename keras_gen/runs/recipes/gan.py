@@ -42,7 +42,7 @@ class GANConfig(NetworkConfig):
     penalty_weight: float = 10.0
     """Weight of the penalties."""
     penalty_every: int = 1
-    """Add the penalties in every n-th step only, multiplied by n. This setting is the number n."""
+    """Interval in steps between penalties. A penalty is multiplied by the interval."""
     spectral_normalization: bool = False
     """Keep the largest singular value of each kernel of the discriminator at 1."""
     discriminator_steps: int = 1

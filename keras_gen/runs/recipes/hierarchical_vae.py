@@ -37,9 +37,9 @@ class HierarchicalVAEConfig(NetworkConfig):
     likelihood: Literal[
         "bernoulli", "continuous_bernoulli", "normal", "categorical", "logistic_mixture"
     ] = "bernoulli"
-    """Likelihood p(x|z_1). categorical, logistic_mixture: for 8-bit pixels."""
+    """Likelihood p(x|z_1). Use categorical or logistic_mixture only for 8-bit pixels."""
     scale: float | Literal["shared", "optimal", "per_element"] = "optimal"
-    """σ of the normal likelihood: a number, learned (shared), computed (optimal), or per pixel."""
+    """σ of the normal likelihood: a number, learned (shared), computed (optimal), per_element."""
     objective: Literal["elbo", "iwae"] = "elbo"
     """Lower bound of log p(x) that the training maximizes."""
     num_samples: int = 1

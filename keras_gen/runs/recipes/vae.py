@@ -45,9 +45,9 @@ class VAEConfig(NetworkConfig):
     likelihood: Literal[
         "bernoulli", "continuous_bernoulli", "normal", "categorical", "logistic_mixture", "columns"
     ] = "bernoulli"
-    """Likelihood p(x|z). categorical, logistic_mixture: for 8-bit pixels. columns: for tables."""
+    """Likelihood p(x|z). Use columns for tables; categorical, logistic_mixture for 8-bit pixels."""
     scale: float | Literal["shared", "optimal", "per_element"] = "optimal"
-    """σ of the normal likelihood: a number, learned (shared), computed (optimal), or per pixel."""
+    """σ of the normal likelihood: a number, learned (shared), computed (optimal), per_element."""
     column_scale: Literal["optimal", "learned", "decoded", "mixture"] = "mixture"
     """Numbers in tables: one σ per column (optimal, learned), per entry (decoded), or a mixture."""
     objective: Literal["elbo", "iwae"] = "elbo"

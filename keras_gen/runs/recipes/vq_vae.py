@@ -44,9 +44,9 @@ class VQVAEConfig(NetworkConfig):
     likelihood: Literal[
         "bernoulli", "continuous_bernoulli", "normal", "categorical", "logistic_mixture"
     ] = "bernoulli"
-    """Likelihood of the pixels. categorical, logistic_mixture: for 8-bit pixels."""
+    """Likelihood of the pixels. Use categorical or logistic_mixture only for 8-bit pixels."""
     scale: float | Literal["shared", "optimal", "per_element"] = "optimal"
-    """σ of the normal likelihood: a number, learned (shared), computed (optimal), or per pixel."""
+    """σ of the normal likelihood: a number, learned (shared), computed (optimal), per_element."""
     prior_width: int = 64
     """Features per position of the transformer that is the prior of the codes."""
     prior_depth: int = 3
