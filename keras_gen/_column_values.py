@@ -53,7 +53,8 @@ class Values(NamedTuple):
     """The values of one column of a table.
 
     A column of numbers has the field `numbers`. All other columns have the field `codes`. For each
-    row, `codes` contains the index of the row's value in the tuple `distinct`.
+    row, `codes` contains the index of the row's value in the tuple `distinct`. Columns of dates and
+    times are an exception, which the field `is_time` describes.
     """
 
     numbers: np.ndarray | None = None
@@ -198,10 +199,11 @@ def _values_of_objects(series: pandas.Series, at: Location) -> Values:
 
     For a column of numbers, the result contains the numbers. For strings and booleans, the result
     contains the distinct values, and one code per row. A code is the index of the row's value among
-    the distinct values.
+    the distinct values. A string that is empty or contains only spaces counts as a missing value.
 
     Raises:
-        ValueError: If the objects are not all numbers, all strings, or all booleans.
+        ValueError: If the objects that are not missing are not all numbers, all strings, or all
+            booleans.
     """
     import pandas
 
@@ -365,9 +367,10 @@ NUMBER_REMEDY = (
 def check_numbers(kind: str, numbers: np.ndarray, at: Location) -> None:
     """Raise a `ValueError` if a number is invalid for the kind of its column.
 
-    Numbers that are infinite in float32 are invalid for every kind. In a column of the kind
-    `"positive"`, numbers must be greater than 0. In a column of the kind `"count"`, numbers must be
-    whole numbers of at least 0.
+    NaN means a missing value, and is valid for every kind. Numbers that are infinite in float32 are
+    invalid for every kind. In a column of the kind `"positive"`, numbers must be at least 1.2e-38,
+    the smallest normal number of float32. In a column of the kind `"count"`, numbers must be whole
+    numbers of at least 0.
     """
     with np.errstate(over="ignore"):
         infinite = np.isinf(numbers.astype(np.float32))

@@ -70,7 +70,7 @@ class Column:
         kind: Kind of the column, one of the kinds above.
         categories: The values of a binary, category or ordinal column. For an ordinal column, the
             values are sorted from the lowest to the highest. For a constant column, `categories`
-            contains its one value.
+            contains its one value. If all entries of the column are missing, `categories` is empty.
         mean: For a column of numbers, the mean of the numbers in the training rows, without missing
             values. For a positive column, the mean of the natural logarithms of these numbers.
         scale: For a column of numbers, the standard deviation of these numbers. For a positive
@@ -247,7 +247,7 @@ def encode_frame(
 
     The columns of `frame` can have any order. Constant columns and identifiers can be omitted.
     Columns that are not in `columns` are ignored. An entry is missing if it is NaN, None,
-    `pandas.NA` or an empty text.
+    `pandas.NA`, or a text that is empty or contains only spaces.
 
     Args:
         columns: Columns of the table, such as `table.columns` or `model.likelihood.columns`.
@@ -258,7 +258,7 @@ def encode_frame(
         source: Name of the file or object that contains the rows, for error messages.
         place: Function that takes the position of a row in `frame`, from 0. The function returns a
             description of the row for error messages, such as `"line 3"`. Default: the description
-            contains the index of the row.
+            contains the position and the index label of the row.
 
     Returns:
         A float32 array with one row per row of `frame`. The array has the columns of the table in
@@ -266,7 +266,8 @@ def encode_frame(
 
     Raises:
         ValueError: If a modeled column is not in `frame`, or if an entry is invalid for its column.
-            The message names the source, the row and the column.
+            If `unseen` is `"error"`, also if a constant column has another value than its one
+            value. The message names the source, the row and the column.
 
     Example:
         >>> import pandas
@@ -297,7 +298,8 @@ def encode_rows(
         Array `[rows, columns]`, without constant columns and identifiers. NaN means "missing".
 
     Raises:
-        ValueError: If a column of this array is not in `rows`, or if a value is invalid.
+        ValueError: If a column of this array is not in `rows`, or if a value is invalid. If
+            `unseen` is `"error"`, also if a constant column has another value than its one value.
     """
     columns = tuple(columns)
     modeled = modeled_columns(columns)
@@ -335,10 +337,11 @@ def decode_array(columns: Iterable[Column], array: Any) -> pandas.DataFrame:
     """Convert an array of rows to a `DataFrame` with the names, categories and dtypes of the table.
 
     The `DataFrame` has all columns except the identifiers, in the order of `columns`. Each number
-    is rounded to the number of decimal places that its column has in the table. A constant column
-    contains its one value in each row. If an integer column has missing entries, its dtype is
-    `"Int64"`, because `"int64"` cannot represent them. Booleans with missing entries have the dtype
-    `"boolean"`.
+    is rounded to `Column.decimals` decimal places. If `Column.decimals` is None, the number is not
+    rounded. A constant column contains its one value in each row. If the `categories` of a constant
+    column are empty, all its entries are missing. If an integer column has missing entries, its
+    dtype is `"Int64"`, because `"int64"` cannot represent them. Booleans with missing entries have
+    the dtype `"boolean"`.
 
     Args:
         columns: Columns of the table, such as `table.columns` or `model.likelihood.columns`.

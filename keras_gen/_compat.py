@@ -1,8 +1,9 @@
 """Functions and a class that use private names of Keras and TensorFlow.
 
-No other module uses such names. If a version of Keras lacks a private name, the function that needs
-the name uses public names instead. The function may then be slower. `tests/test_compat.py` has one
-test per private name, which fails if a new version of Keras changes the meaning of the name.
+The only other module with such names is `serving/_clean_check.py`. If a version of Keras lacks a
+private name, `replace_layer` raises a `ValueError`, and `adam_slots` returns None. The other
+functions then work without the name, and may be slower or less exact. `tests/test_compat.py` tests
+each private name. A test fails if a new version of Keras changes the meaning of the name.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ def step_counter(optimizer: keras.optimizers.Optimizer) -> keras.Variable:
 
     With gradient accumulation, some calls of `apply` do not update the weights. The public
     attribute `optimizer.iterations` counts only the calls that update the weights. The returned
-    variable counts all calls.
+    variable counts all calls. If the installed version of Keras has no such variable, the function
+    returns `optimizer.iterations`.
     """
     # only a `LossScaleOptimizer` has the attribute `inner_optimizer`
     inner = getattr(optimizer, "inner_optimizer", optimizer)
@@ -105,7 +107,7 @@ def one_step_function(
 
 
 def replace_layer(owner: keras.layers.Layer, name: str, layer: keras.layers.Layer) -> None:
-    """Set an attribute of a model or layer to a layer, and forget the layer that it had before.
+    """Set an attribute of a model or layer to a new layer, and make Keras forget the earlier layer.
 
     Without this function, Keras would still save the earlier layer with the model.
 
@@ -143,7 +145,10 @@ def saves_hdf5() -> bool:
 
 
 def several_workers(strategy: tf.distribute.Strategy) -> bool:
-    """Return whether a `tf.distribute` strategy trains on several workers."""
+    """Return whether a `tf.distribute` strategy trains on several workers.
+
+    The result is also True for a `MultiWorkerMirroredStrategy` whose cluster has only one worker.
+    """
     if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
         return False
     return bool(strategy.cluster_resolver.cluster_spec().jobs)
@@ -154,8 +159,8 @@ class MultiWorkerModel(keras.Model):
 
     In Keras 3.15, `fit` and `evaluate` fail under this strategy because of two bugs
     (github.com/keras-team/keras/issues/20585). This class overrides two methods of `keras.Model`,
-    and each of them avoids one bug. With other versions of Keras, both methods only call the
-    method that they override.
+    and each of them avoids one bug. With other versions of Keras, or without several workers, each
+    method only calls the method that it overrides.
     """
 
     def _maybe_symbolic_build(self, iterator: Any = None, data_batch: Any = None) -> Any:

@@ -60,7 +60,8 @@ def serving_endpoints(
         Endpoints of the SavedModel by name.
 
     Raises:
-        ValueError: If `png` is True, but the data are not images with values in [0, 1].
+        ValueError: If `png` is True, but the data are not images with 1, 3 or 4 channels. Also if
+            `png` is True, and `value_range` is bounded and contains negative values.
     """
     endpoints = {
         name: (_accept_empty_batches(function, specs, example), specs)
@@ -175,6 +176,9 @@ def _convert(
 
     Returns:
         None if the conversion succeeded. Otherwise, a text that says why it failed.
+
+    Raises:
+        ImportError: If the packages for ONNX are not installed.
     """
     if format == "litert":
         kwargs.setdefault("target_spec", {"supported_ops": [tf.lite.OpsSet.TFLITE_BUILTINS]})
@@ -293,8 +297,9 @@ def _with_png(
 ) -> Endpoint:
     """Return a function that receives and returns images as PNG files, one file per image.
 
-    The returned function calls `function`. Its input `inputs` is renamed to `inputs_bytes`. The
-    names of the outputs that contain images also get the suffix `_bytes`.
+    The returned function calls `function`. The input `inputs` of `function` has the name
+    `inputs_bytes` in the returned function. The names of the outputs that contain images also get
+    the suffix `_bytes`.
 
     Args:
         function: Function that receives and returns images as arrays.

@@ -158,8 +158,8 @@ def encode_column(column: Column, values: tf.Tensor, check: bool = True) -> tf.T
     """Convert the values of one table column to the numbers that a model of the table receives.
 
     A category is converted to its code, which is the index of the category in `column.categories`.
-    In a TensorFlow graph, an assertion fails if a value is invalid. The message of the assertion
-    names the column, the expected values, the received value, and the row.
+    If a value is invalid, an assertion of TensorFlow fails. The message of the assertion names the
+    column, the expected values, the received value, and the row.
 
     Args:
         column: The column, neither a constant nor an identifier.
@@ -187,7 +187,8 @@ def _valid_numbers(column: Column, values: tf.Tensor) -> tuple[str, tf.Tensor]:
 
     Returns:
         `(expected, valid)`. `expected` is a description of valid numbers, for an error message.
-        `valid` is a bool tensor `[batch]`, True for each valid number in `values`.
+        `valid` is a bool tensor `[batch]`, True for each valid number in `values`. For a missing
+        value, which is NaN, the element of `valid` is False.
     """
     finite = tf.math.is_finite(values)
     if column.kind == "positive":

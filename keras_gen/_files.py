@@ -107,7 +107,9 @@ def damaged_files(folder: PathLike, name: str) -> list[str]:
         name: Name of the file of checksums in the folder.
 
     Returns:
-        One sentence per missing or damaged file. The list is empty if all files are intact.
+        One sentence per missing or damaged file. The list is empty if all files are intact. If the
+        file of checksums is missing or damaged, the list contains only a sentence about this file,
+        because the other files cannot be checked.
     """
     folder = pathlib.Path(folder)
     if not (folder / name).is_file():

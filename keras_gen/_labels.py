@@ -33,12 +33,15 @@ def checked_labels(
         owner: Name of the model or prior that needs the labels, for error messages.
 
     Returns:
-        The labels as a tensor `[batch]`. In a graph, the labels are checked before any operation
-        uses this tensor.
+        The labels as a tensor `[batch]`. In a graph, an assertion checks the labels before any
+        operation uses this tensor. In a graph that the decorator `traced` makes, the tensor
+        contains 0 in place of each invalid label. `traced` then runs the method again without a
+        graph, which raises the error.
 
     Raises:
-        ValueError: If the labels have the wrong shape or dtype, or if a label is not one of the
-            classes. In a graph, an assertion fails instead if a label is not one of the classes.
+        ValueError: If the labels have the wrong shape or dtype. In eager mode, also if a label is
+            not one of the classes. In a graph, such a label raises an error of TensorFlow when the
+            graph runs.
     """
     tensor = as_tensor(name, labels)
     check_form_of_labels(tensor, num_classes, name, len_of, owner)

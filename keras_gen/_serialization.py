@@ -136,7 +136,8 @@ def _passed(
         Three groups of arguments, `(named, variable, extra)`. `named` is a dictionary from the
         names of parameters to their arguments. `variable` is the tuple of arguments that the
         constructor received through `*args`. `extra` is the dictionary of arguments that the
-        constructor received through `**kwargs`.
+        constructor received through `**kwargs`. If the arguments are not known, all three groups
+        are empty.
     """
     remembered = vars(instance).get(_REMEMBERED, _Remembered())
     try:
@@ -361,6 +362,9 @@ def _check_constructor(instance: object, arguments: dict[str, Any]) -> None:
     the reason, the function passes the attributes to the constructor again. If an attribute differs
     again, the constructor is the reason.
 
+    A `keras.Model` is not checked, because making another model takes long. If the constructor of a
+    model changes an argument, loading the model raises the error.
+
     Raises:
         ValueError: If the constructor changes an argument, or does not accept an attribute.
     """
@@ -388,6 +392,8 @@ def _check_constructor(instance: object, arguments: dict[str, Any]) -> None:
 def _check_restored(instance: object, arguments: dict[str, Any]) -> None:
     """Check that the constructor of a new object stored each argument unchanged.
 
+    Only arguments that consist of numbers, strings, None and arrays are compared.
+
     Raises:
         ValueError: If an attribute differs from the argument of the same name.
     """
@@ -413,7 +419,8 @@ def _other_attributes(instance: object, arguments: dict[str, Any]) -> dict[str, 
     returned. If the class defines a public attribute, and the object has its own value of this
     attribute, this value is also returned. Attributes that cannot be serialized are omitted. The
     attributes in `computed_attributes` of the class are also omitted, because the constructor
-    computes them from its arguments.
+    computes them from its arguments. The attributes in `compile_arguments` are also omitted,
+    because Keras saves the arguments of `compile` separately.
 
     Args:
         instance: The object.
@@ -552,7 +559,12 @@ def _is_plain(value: Any) -> bool:
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Return whether two values are equal. A list and a tuple with equal items count as equal."""
+    """Return whether two values are equal. A list and a tuple with equal items count as equal.
+
+    NaN counts as equal to NaN. Two objects of the classes `Serializable` and `SerializableLayer`
+    count as equal if they have the same class and the same `repr`. Other objects, such as functions
+    and Keras models, count as equal only if they are the same object.
+    """
     if a is b:
         return True
     if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):

@@ -62,6 +62,12 @@ class Graphs:
             method: A method, bound to its object.
             arguments: All arguments by name.
             batched: Names of the arguments whose first axis is the batch.
+
+        Raises:
+            TypeError: If an argument outside `batched` has another type than a tensor, a number or
+                a string, and is not None.
+            ValueError: If the batch is empty, or if the arguments in `batched` have different
+                numbers of examples. Also if a condition of `assertion` is false.
         """
         tensors = {}
         others = {}
@@ -116,8 +122,11 @@ def traced(*batched: str) -> Callable[[_Method], _Method]:
     The method runs without a graph in these cases:
 
     * The caller is itself part of a graph, or runs in a replica of a `tf.distribute.Strategy`.
-    * The model was compiled with `run_eagerly=True`.
-    * The batch is empty, or an argument is not a tensor, a number, a string or None.
+    * The user asked for eager execution, with `run_eagerly=True` in `compile`, or with
+      `tf.config.run_functions_eagerly(True)`.
+    * The batch is empty, or the arguments in `batched` have different numbers of examples.
+    * An argument outside `batched` has another type than a tensor, a number or a string, and is not
+      None.
     * The graph raises an error. The method then runs again without a graph. If an argument is
       invalid, this second run raises an error that describes the argument. If the graph failed
       because a layer of the user works only in eager mode, the second run returns the result.
@@ -149,8 +158,9 @@ def traced(*batched: str) -> Callable[[_Method], _Method]:
 def _runs_through_graphs(model: Any) -> bool:
     """Return whether a method of `model` with the decorator `traced` must run through a graph.
 
-    The result is True in eager mode. It is False inside a graph, inside a replica of a
-    `tf.distribute.Strategy`, and if the user asked for eager execution with `run_eagerly=True`.
+    The result is False in three cases: inside a graph, inside a replica of a
+    `tf.distribute.Strategy`, and if the user asked for eager execution, with `run_eagerly=True` in
+    `compile`, or with `tf.config.run_functions_eagerly(True)`. Otherwise the result is True.
     """
     in_replica = tf.distribute.has_strategy() and not tf.distribute.in_cross_replica_context()
     eager = model.run_eagerly or tf.config.functions_run_eagerly()

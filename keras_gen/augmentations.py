@@ -25,10 +25,11 @@ class DiffAugment(Serializable):
     """Change images at random before the discriminator of a GAN receives them.
 
     If there are few training images, the discriminator can memorize them. Random changes prevent
-    this (Zhao et al. 2020, arXiv:2006.10738). The GAN changes real and generated images in the same
-    way, when it trains the discriminator and when it trains the generator. Therefore the generator
-    still learns to generate images without these changes. Penalties such as `losses.R1` also use
-    the changed images. The changes are differentiable with respect to the pixels.
+    this (Zhao et al. 2020, arXiv:2006.10738). The GAN applies the same kinds of changes to real and
+    to generated images, with different random numbers. It does so when it trains the discriminator
+    and when it trains the generator. Therefore the generator still learns to generate images
+    without these changes. Penalties such as `losses.R1` also use the changed images. The changes
+    are differentiable with respect to the pixels.
 
     The changes are applied in the order of the following list. The result can contain values
     outside `data_range`. They are not clipped, because clipped values would have no gradient.

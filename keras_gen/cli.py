@@ -160,7 +160,7 @@ class Sample:
     output: pathlib.Path | None = None
     """File: .png, .npy, or .csv, .tsv, .parquet, .xlsx for a table. Default: a file in RUN."""
     given: tuple[str, ...] = ()
-    """Entries that each row of a table must have, NAME=VALUE, such as age=50 smoker=yes."""
+    """Entries that each generated row of a table has, NAME=VALUE, such as age=50 smoker=yes."""
 
     def __call__(self) -> None:
         """Generate samples, write them to a file, and print the path of the file."""
@@ -438,7 +438,8 @@ def main(args: Sequence[str] | None = None) -> None:
     If an error occurs, the function prints the error message to stderr, and exits with a code above
     0. With `--debug`, it first prints the traceback. The exit codes are:
 
-    - 1: The training failed, a file could not be written, or the error is unexpected.
+    - 1: The training failed, a file could not be read or written, the command `keras-gen verify`
+      found a problem, or the error is unexpected.
     - 2: An argument or an input file is invalid.
     - 130: The user pressed Ctrl-C.
     - 143: The process received the signal SIGTERM.
@@ -753,10 +754,11 @@ def _versions() -> str:
 
 
 def _check_port(port: int) -> None:
-    """Raise a `ValueError` if a port is in use.
+    """Raise a `ValueError` if a server cannot use a port.
 
-    The check does not need TensorFlow. It runs before the slow import of TensorFlow, so that the
-    user sees the error at once.
+    For instance, the port is in use, or the number is not a port number. The check does not need
+    TensorFlow. It runs before the slow import of TensorFlow, so that the user sees the error at
+    once.
     """
     try:
         with socket.socket() as listener:

@@ -28,7 +28,7 @@ class AdversarialLoss(Serializable):
     """
 
     relative = False
-    """Whether the loss depends only on differences between logits.
+    """Whether the loss of the discriminator depends only on differences between logits.
 
     If True, the sign of a single logit does not show whether the discriminator classifies an
     example as real.
@@ -64,9 +64,8 @@ class AdversarialLoss(Serializable):
     def boundary(self, real_logits: tf.Tensor, fake_logits: tf.Tensor) -> tf.Tensor | float:
         """Return the logit above which the discriminator classifies an example as real.
 
-        By default, this logit is 0. If the loss depends only on differences between logits (the
-        attribute `relative` is True), this logit is the midpoint between the mean logit of the real
-        examples and the mean logit of the generated examples.
+        By default, this logit is 0. If the attribute `relative` is True, this logit is the midpoint
+        between the mean logit of the real examples and the mean logit of the generated examples.
         """
         if self.relative:
             return (tf.reduce_mean(real_logits) + tf.reduce_mean(fake_logits)) / 2

@@ -120,10 +120,10 @@ class ELBO(Objective):
         kl_weight: Weight of the KL term in the loss: a number, or a schedule such as
             `LinearWarmUp`, which computes the weight from the training step. Default: 1. If the
             weight is a number other than 1, the model is a β-VAE (Higgins et al. 2017). If the
-            weight is below 1, −loss is not a lower bound on log p(x). The logged values `kl_loss`
-            and `elbo` are not multiplied by the weight. For a `HierarchicalVAE`, the argument can
-            also be a list with one weight or schedule per layer of latents, from the bottom layer
-            to the top layer.
+            weight is below 1, −loss can be above log p(x), and is then not a lower bound. The
+            logged values `kl_loss` and `elbo` do not contain the weight. For a `HierarchicalVAE`,
+            the argument can also be a list with one weight or schedule per layer of latents, from
+            the bottom layer to the top layer.
         num_samples: Number of samples of z per example. Default: 1.
         free_bits: Threshold in nats for the KL of each example. The KL term of the loss is
             max(KL, free_bits). Below the threshold, a smaller KL does not lower the loss. Kingma et
@@ -286,13 +286,17 @@ class IWAE(Objective):
 class KLDecomposition(NamedTuple):
     """Three terms whose sum is log q(z | x) − log p(z), an estimate of the KL divergence.
 
-    Each field is a tensor `[batch]`, in nats.
+    Each field is a tensor `[batch]`, in nats. q(z) is the aggregate posterior, the mean of the
+    densities q(z | x) over the data. The index d is the index of a latent, and q(z_d) is the
+    marginal density of this latent.
     """
 
     mutual_information: tf.Tensor
-    """log q(z | x) − log q(z). The mean is the mutual information of the data and the latents."""
+    """log q(z | x) − log q(z). The mean over all x and z is the mutual information of the data and
+    the latents."""
     total_correlation: tf.Tensor
-    """log q(z) − Σ_d log q(z_d). The mean is the total correlation of the latents."""
+    """log q(z) − Σ_d log q(z_d). The mean over all x and z is the total correlation of the
+    latents."""
     dimension_wise_kl: tf.Tensor
     """Σ_d log q(z_d) − log p(z)."""
 
@@ -301,12 +305,13 @@ class KLDecomposition(NamedTuple):
 class TotalCorrelation(Objective):
     """Minimize −ELBO + (β − 1) TC, where TC is the total correlation, for a β-TC-VAE.
 
-    Let q(z) be the aggregate posterior, the mean of q(z | x) over the data. The KL term of the ELBO
-    is the sum of three terms (Chen et al. 2018, arXiv:1802.04942, equation 2): the mutual
-    information of x and z, the total correlation KL(q(z) ‖ Π_d q(z_d)), and the sum over the
-    latents d of KL(q(z_d) ‖ p(z_d)). The total correlation is 0 if the latents are independent. A
-    weight β > 1 of this term favours independent latents. In contrast to a β-VAE, the weight of the
-    mutual information stays 1. With β = 1, the objective is the ELBO.
+    Let q(z) be the aggregate posterior, the mean of the densities q(z | x) over the data. Averaged
+    over the data, the KL term of the ELBO is the sum of three terms (Chen et al. 2018,
+    arXiv:1802.04942, equation 2): the mutual information of x and z, the total correlation
+    KL(q(z) ‖ Π_d q(z_d)), and the sum over the latents d of KL(q(z_d) ‖ p(z_d)). The total
+    correlation is 0 if the latents are independent. A weight β > 1 of the total correlation favours
+    independent latents. In contrast to a β-VAE, the weight of the mutual information stays 1. With
+    β = 1, the loss is −ELBO.
 
     q(z) is estimated from the batch, with the stratified sampling of the paper (appendix C.2). For
     the latents z_i of example i, in a batch of M examples from a data set of N examples,

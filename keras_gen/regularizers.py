@@ -155,8 +155,9 @@ class LatentMMD(LatentRegularizer):
     sum are s / (s + r) for the inverse multiquadric kernel (`"imq"`), and exp(−r / s) for the
     Gaussian kernel (`"rbf"`).
 
-    For an autoencoder, pass the regularizer to `compile(regularizers=...)`. The prior is then
-    N(0, I), so make the autoencoder with `prior=distributions.StandardNormal(n)`.
+    For an autoencoder, pass the regularizer to `compile(regularizers=...)`. The regularizer then
+    compares the latents with samples of p(z) = N(0, I). Therefore also pass
+    `prior=distributions.StandardNormal(n)` to the constructor of the autoencoder.
 
     For a VAE, pass the regularizer to `objectives.ELBO(mmd=...)`. The objective compares samples of
     q(z | x) with samples of the VAE's prior. This is an InfoVAE (Zhao et al. 2019,

@@ -155,6 +155,8 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
     def predict(self, X: Any) -> np.ndarray:
         """Return −1 for each anomaly and 1 for each other row, int `[n]`.
 
+        A row is an anomaly if its value of `score_samples` is less than `offset_`, or is NaN.
+
         Args:
             X: Rows `[n, columns]`.
         """
@@ -172,6 +174,10 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
         Returns:
             An array `[n, columns]`. For a table, a `DataFrame` with the columns of the table,
             except constants and identifiers.
+
+        Raises:
+            ValueError: If `X` is invalid, or if the score of the model is not a sum over the
+                columns.
         """
         check_is_fitted(self)
         rows = self._rows(X)
@@ -222,7 +228,7 @@ class AnomalyDetector(OutlierMixin, BaseEstimator):
 
 
 def _is_table(X: Any) -> bool:
-    """Return whether `X` is a `DataFrame` with columns that are not numbers."""
+    """Return whether `X` is a `DataFrame` in which at least one column is not numeric."""
     if not hasattr(X, "dtypes") or not hasattr(X, "columns"):
         return False
     from pandas.api.types import is_numeric_dtype

@@ -62,7 +62,12 @@ class CsvFile:
         header: Whether the first line contains the names of the columns. Default: inferred.
         missing: Texts that stand for a missing value. Default: `MISSING_WORDS`.
         names: Names that the columns are expected to have. If the file has no header, its columns
-            get these names. Default: `column_0`, `column_1` and so on.
+            get these names. Default: the columns of a file without a header get the names
+            `column_0`, `column_1` and so on.
+
+    Raises:
+        ValueError: If the file is not a text file with a table, if an argument does not match the
+            file, or if it is not clear whether the file has a header.
     """
 
     def __init__(
@@ -157,7 +162,15 @@ class CsvFile:
     def _use_windows_encoding(self, content: bytes) -> str:
         """Decode `content` as Windows-1252, and warn that it is not valid UTF-8.
 
-        Windows-1252 (cp1252) is the encoding of Windows in Western Europe.
+        Windows-1252 (cp1252) is the encoding of Windows in Western Europe. The method changes the
+        attribute `encoding`, so that the rest of the file is also read as Windows-1252.
+
+        Args:
+            content: The beginning of the file, or a block of it. It is invalid in `encoding`.
+
+        Raises:
+            ValueError: If the user chose the encoding, if another encoding than UTF-8 was inferred,
+                or if `content` is also invalid in Windows-1252.
         """
         text = None
         if self.encoding == "utf-8" and not self.encoding_is_known:
@@ -180,7 +193,9 @@ class CsvFile:
     def _skipped_lines(lines: list[str]) -> int:
         """Count the lines before the table.
 
-        They are blank lines, comments, and lines such as `sep=;`, which declare the separator.
+        They are blank lines, comments, and lines such as `sep=;`, which declare the separator. A
+        comment starts with `#`. A line that starts with a text for a missing value, such as `#N/A`,
+        is not a comment.
         """
         for index, line in enumerate(lines):
             text = line.strip()
@@ -193,7 +208,7 @@ class CsvFile:
 
     @staticmethod
     def _declared_separator(lines: list[str]) -> str | None:
-        """Return the separator that the first line declares, or None.
+        """Return the separator that the first line declares, or None if it declares no separator.
 
         Spreadsheet programs declare the separator by a line such as `sep=;`.
         """
@@ -234,8 +249,9 @@ class CsvFile:
     ) -> list[str] | None:
         """Read the names of the columns from a comment, such as `# height weight`.
 
-        `numpy.savetxt` writes such a comment. It must be the line directly above the first row, and
-        the first row must contain only numbers.
+        `numpy.savetxt` writes such a comment. The comment must be the line directly above the first
+        row, and must contain one name per field of this row. The first row must contain only
+        numbers and missing entries.
 
         Args:
             lines: Lines of the file.
@@ -596,6 +612,10 @@ class CsvFile:
             The values of all columns. None if a text shows that the decimal sign of the file is a
             comma. In this case, the method stores the comma in `decimal`, and the caller must parse
             the block again.
+
+        Raises:
+            ValueError: If it is not clear whether the comma in numbers such as `1,234` is the
+                decimal sign or separates thousands.
         """
         texts = {
             name: [str(value) for value in values.distinct]
@@ -741,7 +761,7 @@ def _lines(content: bytes) -> io.StringIO:
 
 
 def _end_of_records(content: bytes) -> int:
-    """Return the position after the last complete row of `content`.
+    """Return the position after the last complete row of `content`, or 0 if no row is complete.
 
     A line break inside quotation marks belongs to an entry, and does not end a row.
     """
@@ -765,7 +785,13 @@ def _sniff_encoding(sample: bytes) -> str:
 
 
 def _sniff_separator(lines: list[str]) -> str:
-    """Return the separator that splits most lines into the same number of fields."""
+    """Return the separator that splits most lines into the same number of fields.
+
+    The candidates are the tab, the semicolon, the vertical bar and the comma. If none of them
+    splits the lines into several fields, the function tries whitespace. If whitespace splits all
+    lines into the same number of fields, and all fields below the first line are numbers, the
+    result is `_WHITESPACE`. Otherwise, the result is a comma.
+    """
     sample = [line for line in lines[:_SAMPLE_ROWS] if line.strip()]
     best = ","
     best_share = 0.0
@@ -841,7 +867,8 @@ def _columns_with_leading_zeros(file: CsvFile, content: bytes) -> frozenset[str]
 
     Such a column contains an entry with a leading zero, such as the zip code `01234`, or an entry
     that looks like a hexadecimal number, such as `0x10`. If such an entry were read as a
-    number, its text would be lost. For instance, `01234` would become 1234.
+    number, its text would be lost. For instance, `01234` would become 1234. The result is empty if
+    whitespace separates the fields of the file, or if the quotation marks of a record are invalid.
     """
     if file.separator == _WHITESPACE or not _can_start_with_zero(
         content, file.separator.encode()[-1]

@@ -68,11 +68,16 @@ class Header(NamedTuple):
     height: int
     width: int
     is_color: bool
-    """Whether the file stores red, green and blue, even if all pixels are grey."""
+    """Whether the image can have colors.
+
+    The value is True if the file can store colors, even if all pixels are grey. It is also True if
+    `is_plain` is False and the background color is not grey. Otherwise it is False."""
     is_plain: bool
     """Whether TensorFlow and Pillow decode the file to the same pixels."""
     has_frames: bool = False
-    """Whether the file contains several frames or pages, such as an animation."""
+    """Whether the file contains several frames or pages, such as an animation.
+
+    The value is False for MPO and PSD files, because their first frame is the whole image."""
     is_invisible: bool = False
     """Whether a transparent image disappears on the background color that the user has chosen.
 
@@ -140,9 +145,10 @@ def read_image(path: str, background: Color, least_size: int | None = None) -> P
         path: Path of the image file.
         background: Color over which a transparent image is drawn: red, green and blue, each from 0
             to 255.
-        least_size: Smallest height and width that the caller needs, in pixels. A JPEG image that is
-            at least twice as high and as wide may be returned in a reduced size. Its height and
-            width are then still at least `least_size`. Default: the image keeps its size.
+        least_size: Smallest height and width that the caller needs, in pixels. If the height and
+            the width of a JPEG image are at least twice `least_size`, the image may be returned in
+            a reduced size. Its height and width are then still at least `least_size`. Default: the
+            image keeps its size.
 
     Raises:
         ValueError: If the file is damaged or not an image, or if it has too many pixels. Also if
@@ -350,8 +356,9 @@ def _read_other_header(path: str, background: Color) -> Header:
 def _is_invisible(image: PIL.Image.Image, background: Color) -> bool:
     """Return whether a transparent image has one uniform color after it is drawn over a background.
 
-    For instance, this is true for black text without a background, drawn over black. The function
-    returns False for an image whose pixels all have the same transparency.
+    For instance, the function returns True for black text without a background, drawn over black.
+    The function returns False in these cases: the image has no transparency, all its pixels have
+    the same transparency, or its grey values have more than 8 bits.
     """
     if not image.has_transparency_data or _is_deep(image):
         return False

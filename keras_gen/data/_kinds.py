@@ -304,8 +304,9 @@ class ColumnStatistics:
     def _add_distinct(self, observed: np.ndarray) -> None:
         """Add the distinct numbers of a block of rows to the distinct numbers of the column.
 
-        If the column has more than 1,000 distinct numbers, they are no longer stored, unless the
-        user chose a kind with categories.
+        If the column has more than 1,000 distinct numbers, they are no longer stored. If the user
+        chose a kind other than `"real"`, `"positive"` and `"count"`, all distinct numbers are
+        stored.
 
         Args:
             observed: The numbers of the block, without missing values.
@@ -330,8 +331,9 @@ class ColumnStatistics:
         """Update `log_moments` with the logarithms of the numbers in `pending`.
 
         `log_moments` contains the mean, the standard deviation and the skewness of the logarithms.
-        `pending` contains numbers from training rows that `log_moments` does not yet include. If
-        the column contains a number that is not positive, `log_moments` stays unchanged.
+        `pending` contains numbers from training rows that `log_moments` does not yet include.
+        `log_moments` stays unchanged if the column contains a number that is not positive, or if
+        the user chose another kind than `"positive"`.
         """
         if self.pending is not None and self.low > 0 and self.kind in (None, "positive"):
             self.log_moments.add(np.log(self.pending))
@@ -339,7 +341,7 @@ class ColumnStatistics:
 
     @property
     def is_mixed(self) -> bool:
-        """Whether the column has numbers or booleans in some blocks of rows, and text in others."""
+        """Whether the blocks of rows contain values of different types: numbers, text, booleans."""
         if self.has_numbers and not self.is_numeric:
             return True
         return len({isinstance(value, str) for value in self.distinct}) > 1
@@ -454,6 +456,10 @@ class ColumnStatistics:
         If the user chose an order, the result contains all categories in this order. Otherwise it
         contains the sorted categories of the training rows. For a column of numbers or of kind
         `"constant"`, the result is empty.
+
+        Raises:
+            ValueError: If the order that the user chose lacks a value of the column. Also if the
+                kind is `"ordinal"`, the categories are text, and the user chose no order.
         """
         if kind in (*NUMBERS, "constant"):
             return ()
@@ -511,7 +517,10 @@ class ColumnStatistics:
     def classes(self) -> tuple[Value, ...]:
         """Return the classes of a column of labels, such as `("cat", "dog")`.
 
-        The label that a model receives is the index of a class in the returned tuple.
+        The label that a model receives is the index of a class in the returned tuple. If all labels
+        of the column are whole numbers from 0 to 999, the classes are all whole numbers from 0 to
+        the largest label. A model then receives these labels unchanged. Otherwise, the classes are
+        the sorted distinct labels.
         """
         if self.is_numeric and self.whole and self.low >= 0 and self.high < _MAX_CLASSES:
             return tuple(range(int(self.high) + 1))
@@ -611,7 +620,7 @@ class ColumnStatistics:
 
         This is the case if one of these conditions holds:
 
-        * At least half of the texts are numbers.
+        * At least half of the texts are numbers, but not all of them.
         * More than half of the texts are numbers with a decimal comma.
         * More than half of the texts, and at least three texts, are numbers with a unit, and these
           numbers have at most three different units.
@@ -647,7 +656,11 @@ _WITH_UNIT = re.compile(
 
 
 def _decimal_places(numbers: np.ndarray, dtype: str) -> int | None:
-    """Return the largest number of decimal places in `numbers`, or None if it is above 6."""
+    """Return the largest number of decimal places in `numbers`, or None in one of two cases.
+
+    The function returns None if a number has more than 6 decimal places. It also returns None if a
+    number is so large that rounding errors of the dtype hide its decimal places.
+    """
     precision = 1.2e-7 if dtype.lower() == "float32" else 2.3e-16
     for part in (numbers[:1000], numbers):  # most columns are decided by the first thousand
         places = _places_of(part, precision)

@@ -43,8 +43,9 @@ class IndexedExamples:
     read: Callable[[tf.Tensor, Convert], tf.Tensor]
     """Function `(indices, convert)` that reads the examples at `indices`.
 
-    `read` applies the elementwise function `convert` to each example as soon as the example is
-    read. For large examples, this is faster than to convert a whole batch.
+    `read` applies the elementwise function `convert` to the examples. If possible, it converts each
+    example as soon as the example is read. For large examples, this is faster than converting a
+    whole batch.
     """
     labels: np.ndarray | None
 
@@ -115,19 +116,22 @@ def to_batches(
     """Return a data set of float32 batches.
 
     If all examples together need at most `_MEMORY_LIMIT` bytes, the examples are decoded once and
-    kept in memory. Larger data sets are decoded again in every epoch.
+    kept in memory. Larger data sets, and data sets of unknown size, are decoded again in every
+    epoch.
 
     Args:
         examples: Single examples `x` or `(x, label)`. If `x` is an integer tensor, it is divided by
             the largest value of its dtype, such as 255 for uint8. Floats keep their values.
         batch_size: Examples per batch. The last batch may be smaller.
         shuffle: Whether to shuffle the examples, in a new order in every epoch.
-        seed: Seed of the order of the examples, and of the binarized pixels.
+        seed: Seed of the order of the examples, of the binarized pixels, and of the choice of the
+            images to flip.
         binarize: Whether to replace each pixel value p in [0, 1] by a random number, which is 1
             with probability p and otherwise 0. If `shuffle` is True, these numbers are sampled
             again in every epoch. If `shuffle` is False, every epoch has the same numbers.
         flip: Whether to exchange left and right of each image with probability 1/2. If `shuffle` is
-            True, the images to flip are sampled again in every epoch. Default: False.
+            True, the images to flip are sampled again in every epoch. If `shuffle` is False, the
+            same images are flipped in every epoch. Default: False.
     """
     options = tf.data.Options()
     # With autotuning by tf.data, the first batch of every second epoch was two seconds late.
@@ -256,6 +260,9 @@ def _num_cpus() -> int:
 @contextlib.contextmanager
 def reading_errors(source: PathLike) -> Iterator[None]:
     """Turn TensorFlow's errors about damaged data into a `ValueError`.
+
+    These are errors about damaged records, and errors that contain a message of the function
+    `mark`, such as the message about a damaged image file. Other errors are not changed.
 
     Args:
         source: Name of the data set, for the error message.

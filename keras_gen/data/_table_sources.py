@@ -126,7 +126,11 @@ class ParquetSource:
 
 
 def _without_words(frame: pandas.DataFrame, missing: Sequence[Value] | None) -> pandas.DataFrame:
-    """Replace each entry that is equal to a value in `missing` by NaN."""
+    """Replace each entry that is equal to a value in `missing` by NaN.
+
+    If a text in `missing` is a number, such as `"-9"`, entries equal to this number are also
+    replaced. If `missing` is None, the `DataFrame` is returned unchanged.
+    """
     if missing is None:
         return frame
     numbers = [as_float(value) for value in missing if as_float(value) is not None]
@@ -193,7 +197,7 @@ def open_table(
 
 
 def _read_excel(path: pathlib.Path) -> pandas.DataFrame:
-    """Read the only sheet of a workbook."""
+    """Read the only sheet of a workbook that contains a table. Empty sheets are ignored."""
     import pandas
 
     try:

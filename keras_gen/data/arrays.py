@@ -78,8 +78,12 @@ def read_npz(path: pathlib.Path, seed: int, labels: bool = False) -> Splits:
     Args:
         path: The file. It can also contain labels, in `y_train` and `y_test`, or in `y`.
         seed: Seed of the random choice of test examples from `x`.
-        labels: Whether to check the labels and convert them to integers. A text label is replaced
-            by the index of its class in the sorted list of classes.
+        labels: Whether to check the values of the labels and convert them to integers. A text label
+            is replaced by the index of its class in the sorted list of classes. If False, the
+            labels are returned unchanged.
+
+    Raises:
+        ValueError: If the file cannot be read, lacks these arrays, or contains invalid arrays.
     """
     names = ("x", "y", "x_train", "y_train", "x_test", "y_test")
     try:
@@ -115,7 +119,8 @@ def npz_classes(path: pathlib.Path) -> list[str] | None:
 
     Returns:
         The sorted names. The function `read_npz` replaces each label by its index in this list. The
-        result is None if the labels are numbers, or if the file has no labels.
+        result is None if the labels are numbers, if the file has no labels, or if the file cannot
+        be read.
     """
     try:
         with path.open("rb") as file, np.load(file) as archive:
@@ -206,6 +211,9 @@ def _to_dataset(examples: LabeledArray, binary: bool) -> tf.data.Dataset:
         examples: Examples of any numeric dtype.
         binary: Whether integers in `examples` are the values 0 and 1. If False, integers are
             pixels, from 0 to 255 (uint8) or from 0 to 65,535 (uint16).
+
+    Raises:
+        ValueError: If the examples are neither pixels of these dtypes nor numbers in [0, 1].
     """
     x = examples.x
     if x.dtype == bool or (binary and x.dtype.kind in "iu"):

@@ -114,7 +114,7 @@ class _ImageFiles:
 
 
 class _Headers(NamedTuple):
-    """The properties of images that are read from the headers of their files, such as the height.
+    """The properties of images, such as their heights, read from the headers of the image files.
 
     Each field is an array with one entry per file. The class `Header` contains the same properties
     for one file, and explains them.
@@ -194,9 +194,10 @@ def read_image_folder(
 def image_folder_classes(folder: pathlib.Path) -> list[str]:
     """Return the names of the classes in a folder of images.
 
-    Each subfolder is one class. If the folders `train` and `test` divide the images, the classes
-    are the subfolders of these two folders. The label of a class is the index of its name in the
-    returned list. If there are no subfolders, all images have the same class, whose name is "".
+    Each subfolder is one class. If the images are in the two folders `train` and `test`, or all in
+    the folder `train`, the classes are the subfolders of these folders. The label of a class is the
+    index of its name in the returned list. If there are no subfolders, all images have the same
+    class, whose name is "".
     """
     return [printable(name) for name in _sorted_classes(_find_files(folder, _Notes()))]
 
@@ -221,7 +222,9 @@ def _find_files(folder: pathlib.Path, notes: _Notes) -> list[_ImageFiles]:
 
     Returns:
         A list with two elements, the training files and the test files, if the folder contains two
-        subfolders such as `train` and `test`. Otherwise, a list with one element, all files.
+        subfolders such as `train` and `test`. Otherwise, a list with one element, all files. If all
+        of them are in a subfolder such as `train`, the `root` of this element is the subfolder, so
+        that the subfolder is not a class.
 
     Raises:
         ValueError: If there are no training images, or several folders of training images.
@@ -605,6 +608,9 @@ def _read_plain(
 
 def _read_pixels(file: str, shape: tuple[int, int, int], background: Color) -> np.ndarray:
     """Read an image file, and return its uint8 pixels `[height, width, channels]`.
+
+    An image of another size is scaled until it covers the height and width in `shape`, and is then
+    cropped at two opposite edges.
 
     TensorFlow calls this function, and adds its own text to the message of an error. Therefore the
     function puts marks around its message. `reading_errors` finds the text between the marks, and

@@ -60,7 +60,8 @@ def load(
             - `"mnist_mini"`: 10,000 training and 2,000 test images of MNIST. The package contains
               these images.
             - The name of an image data set of TensorFlow Datasets (TFDS), such as
-              `"fashion_mnist"` or `"emnist/letters"`.
+              `"fashion_mnist"` or `"emnist/letters"`. The data set must have the split `train`, and
+              the split `test` or `validation`.
             - A folder of images, as described below.
             - An `.npz` file. It contains either the arrays `x_train` and `x_test`, or the array
               `x`. It can also contain labels, in `y_train` and `y_test`, or in `y`.
@@ -68,7 +69,7 @@ def load(
               `pandas.DataFrame`, as described below.
 
             If a file or folder contains no separate test data, a random tenth of the examples
-            becomes the test data.
+            becomes the test data. In this case, at least 10 examples are needed.
         batch_size: Examples per batch. The last batch may be smaller.
         labels: Whether to return batches `(x, y)` with integer labels `y`. If False, the batches
             are `x` alone.
@@ -77,7 +78,8 @@ def load(
         image_size: Size in pixels of the returned images, `(height, width)`. An image of another
             size is scaled, without changing its proportions, until it covers this size. Then it is
             cropped at the edges. Default: images keep their size, but all images of a folder get
-            the size of the first image.
+            the size of the first image. If the images of a TFDS data set differ in size,
+            `image_size` is required.
         seed: Seed of all random choices: the order of the training examples, the choice of test
             examples, the binarized pixels, and the images to flip. The order of the training
             examples changes in every epoch.
@@ -91,15 +93,17 @@ def load(
         background: The color behind transparent images of a folder, as a name or as `"#rrggbb"`.
         label: Name of the table column that contains the class labels. This column is not part of
             `x`. Default: the column `label`, if there is one. Otherwise, if `labels` is True and
-            exactly one column is called `class` or `target`, this column contains the labels.
+            exactly one column is called `label`, `class` or `target` in any capitalization, this
+            column contains the labels.
         flip: Whether to mirror each training image left to right with probability 1/2. The choice
             of the mirrored images changes in every epoch. Test images are not mirrored.
 
     Returns:
         `(train, test)`, two data sets of batches. Images have shape
         `(batch, height, width, channels)`. Rows of tables have shape `(batch, columns)`. Pixels of
-        dtype uint8 are divided by 255, and pixels of dtype uint16 by 65,535. If all values are the
-        integers 0 and 1, they are not divided. Floats in an `.npz` file must be in [0, 1].
+        dtype uint8 are divided by 255, and pixels of dtype uint16 by 65,535. If all values of an
+        `.npz` file are the integers 0 and 1, they are not divided. Values of other dtypes in an
+        `.npz` file must be in [0, 1].
 
     **Tables.** A batch contains rows of the table. A row contains numbers in the units of the
     table, indices of categories, and NaN for missing entries. To obtain a description of the
@@ -107,8 +111,8 @@ def load(
 
     There is one exception: the columns of a table can be the pixels of images. Then no entry is
     missing, and all entries are numbers in [0, 1] or whole numbers from 0 to 255. `data.is_table`
-    returns False for such a table, and its docstring gives the exact rule. `load` divides the whole
-    numbers by 255, so that the batches contain numbers in [0, 1].
+    returns False for such a table. The docstring of `data.is_table` gives the exact rule. `load`
+    divides the whole numbers by 255, so that the batches contain numbers in [0, 1].
 
     **Folders of images.** Each subfolder is one class. The folder can also contain the two folders
     `train/` and `test/`. Then `train/` contains the training data, `test/` contains the test data,
@@ -126,19 +130,23 @@ def load(
 
     Hidden files and folders, files of other formats and links that cannot be followed are skipped.
     Warnings state how many files were skipped, and how many images were scaled, cropped or
-    converted. An image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels raises an error. If the
-    range of the pixels is not known, an image of 32-bit integers or floats also raises an error.
+    converted. An image of more than `PIL.Image.MAX_IMAGE_PIXELS` pixels raises an error. Images of
+    32-bit integers, images of floats outside [0, 1], and 16-bit TIFF images in which 0 is white
+    also raise an error. If `skip_corrupt` is True, all these images are skipped instead.
 
-    If the training images or the test images need at most 1 GiB as 8-bit pixels, they are decoded
-    once and kept in memory. Larger sets of images are decoded again in every epoch. At the start,
-    the header of each file is read.
+    At the start, the header of each file is read. If the training images need at most 1 GiB as
+    8-bit pixels, they are decoded once and kept in memory. Otherwise, they are decoded again in
+    every epoch. The same rule applies to the test images.
 
     Raises:
         ValueError: If the source does not exist and cannot be downloaded. If the source is empty or
-            damaged. If `image_size` or `flip` is given and the examples are not images. If the
-            source has no labels and `labels` is True. If values of an `.npz` file are NaN, infinite
-            or outside [0, 1]. The message names the place of the error: the damaged file, the array
-            and the index of the value, or the line and the column of the table.
+            damaged. If `image_size` or `flip` is given and the examples are not images. If
+            `binarize` is True and the source is a table whose columns are not pixels. If `labels`
+            is True, and the source has no labels, or only some images of a folder are in
+            subfolders. If values of an `.npz` file are NaN, infinite, or neither in [0, 1] nor
+            pixels of dtype uint8 or uint16. If a table needs more than 1 GiB of memory: call
+            `data.read_table` instead. The message names the place of the error: the damaged file,
+            the array and the index of the value, or the line and the column of the table.
 
     Example:
         >>> train, test = load("mnist_mini", batch_size=100)
@@ -198,11 +206,12 @@ def number_of_classes(
 
     The function returns a number for TFDS data sets with class labels, for folders of images, and
     for `.npz` files whose labels are text. For these sources, `load(source, labels=True)` returns
-    labels from 0 to the number of classes − 1. For `.npz` files whose labels are numbers, and for
-    tables, the function returns None.
+    labels from 0 to the number of classes − 1. For all other sources, such as tables and `.npz`
+    files whose labels are numbers, the function returns None.
 
     Args:
-        source: The data set, as for `load`. This function does not download TFDS data sets.
+        source: The data set, as for `load`, but not a `DataFrame`. This function does not download
+            TFDS data sets.
         data_dir: Folder that contains the TFDS data sets, as for `load`.
 
     Returns:
@@ -210,7 +219,8 @@ def number_of_classes(
         because all images have the same class.
 
     Raises:
-        ValueError: If the source does not exist, or is a folder without images.
+        ValueError: If the source does not exist, or is a folder without images. If some images of a
+            folder are in subfolders and others are not.
 
     Example:
         >>> number_of_classes("mnist_mini")
@@ -228,7 +238,8 @@ def class_names(
     In the data of `load(source, labels=True)`, the label of a class is the index of its name.
 
     Args:
-        source: The data set, as for `load`. This function does not download TFDS data sets.
+        source: The data set, as for `load`, but not a `DataFrame`. This function does not download
+            TFDS data sets.
         data_dir: Folder that contains the TFDS data sets, as for `load`.
 
     Returns:
@@ -238,7 +249,8 @@ def class_names(
         have the same class, whose name is "".
 
     Raises:
-        ValueError: If the source does not exist, or is a folder without images.
+        ValueError: If the source does not exist, or is a folder without images. If some images of a
+            folder are in subfolders and others are not.
 
     Example:
         >>> class_names("mnist_mini")

@@ -57,11 +57,13 @@ def is_table(source: object) -> bool:
     - All entries are whole numbers from 0 to 255, and there are at least 16 columns. Of the columns
       that are not constant, at least half contain a value above 127.
 
-    These conditions do not apply to a column with the name `label`.
+    These conditions do not apply to the column of labels. `is_table` assumes that this column has
+    the name `label`.
 
     Args:
         source: Any source of `keras_gen.data.load`. A file of a table is read, unless it needs more
-            than 1 GiB of memory. Such a large file is always a table.
+            than 1 GiB of memory. Such a large file is always a table. `load` raises an error for
+            it, but `read_table` can read it.
 
     Returns:
         True if `load` treats the source as a table. False for a table of pixels, and for all other
@@ -131,8 +133,9 @@ class Table:
                 `train`, which contains the training rows. NaN means that an entry is missing.
 
         Returns:
-            A `DataFrame` with all columns of the table except identifiers. Numbers are rounded to
-            the decimal places of the table. A constant column contains its only value in each row.
+            A `DataFrame` with all columns of the table except identifiers and the column of labels.
+            Numbers are rounded to the decimal places of the table. A constant column contains its
+            only value in each row.
 
         Raises:
             ValueError: If the array does not have as many columns as `train`, or if an entry is
@@ -154,9 +157,10 @@ class Table:
         Args:
             frame: New rows. The columns can have any order. Constant columns and identifiers can be
                 omitted. Columns that the table does not have are ignored.
-            unseen: What to do with a category that no training row has. `"error"`, the default,
-                raises an error, so that a wrongly spelled category is noticed. `"missing"` treats
-                the entry as missing.
+            unseen: What to do with a category that `Column.categories` does not contain. `"error"`,
+                the default, raises an error, so that a wrongly spelled category is noticed. It also
+                raises an error for a new value in a constant column. `"missing"` treats the entry
+                as missing.
 
         Returns:
             A float32 array with one row per row of `frame`. The array has no constant columns and
@@ -174,8 +178,8 @@ class Table:
 
         Args:
             source: A file or a `DataFrame`, as for the function `read_table`.
-            unseen: What to do with a category that no training row has. `"error"` raises an error.
-                `"missing"` treats the entry as missing.
+            unseen: What to do with a category that `Column.categories` does not contain. `"error"`
+                raises an error. `"missing"` treats the entry as missing.
 
         Returns:
             A float32 array without constant columns and identifiers. NaN means that an entry is
@@ -213,25 +217,31 @@ def read_table(
     The kind of each column is inferred from its values. `Column` lists the kinds. The rules are:
 
     - A column with two different texts, or with two different whole numbers, is binary.
-    - A column with more than two different texts is a category. However, with more than 1,000
-      different texts, or with a different text in most rows, it is an identifier and not modeled.
-    - A column with at most 10 different whole numbers is a category, if each number occurs at least
-      five times on average. An example is a column of answers from 1 to 5.
+    - A column with more than two different texts is a category. However, if it has more than 1,000
+      different texts, it is an identifier, which is not modeled. If it has more than 10 different
+      texts, and on average fewer than two entries per text, it is also an identifier.
+    - If a column has at most 10 different whole numbers, and each number occurs at least five times
+      on average, the column is a category. An example is a column of answers from 1 to 5.
     - Other whole numbers that include 0, but no negative number, are counts. Whole numbers greater
       than 0 are also counts, if some are below 100, and their variance is at least their mean.
-    - Other whole numbers greater than 0, such as years, have the kind `"positive"`. However, a
-      column with at most 32 different numbers is a category, if each number occurs at least 100
-      times on average.
-    - Other columns of numbers greater than 0 have the kind `"positive"`, if the distribution of the
-      logarithms is about symmetric. All other columns of numbers have the kind `"real"`.
-    - Numbers with leading zeros, such as zip codes, are text.
-    - Row numbers, the index that pandas writes, and unique numbers in a column named `id` are
-      identifiers. Dates and times are also identifiers. To model them, convert them to numbers.
+    - Other whole numbers greater than 0, such as years, have the kind `"positive"`. However, if a
+      column of such numbers has at most 32 different numbers, and each number occurs at least 100
+      times on average, the column is a category.
+    - Other columns of numbers greater than 0 have the kind `"positive"`. However, if the logarithms
+      of the numbers have a skewness above 1 or below −1, and are more skewed than the numbers, the
+      column has the kind `"real"`. All other columns of numbers also have the kind `"real"`.
+    - Numbers with leading zeros, such as zip codes, are text in a text file.
+    - Row numbers and the index that pandas writes are identifiers. If a column has a name such as
+      `id`, `user_id` or `index`, and a different whole number in each row, it is an identifier.
+      Dates and times are also identifiers. To model dates and times, convert them to numbers.
     - Ordered categories of pandas are ordinal.
+    - A column that has only one value in the training rows, or no entries, is constant. It is not
+      modeled.
 
     The categories and statistics of a column are computed from the training rows. If a category
-    occurs only in test rows, these entries are missing in `Table.test`. A warning then names the
-    category.
+    occurs only in test rows, the entries with this category are missing in `Table.test`. A warning
+    then names the category. There is one exception: if `kinds` or pandas lists the categories of an
+    ordinal column in their order, the column has all listed categories.
 
     Args:
         source: The table, one of the following:
@@ -246,12 +256,14 @@ def read_table(
             An example is `{"visits": "count", "id": "identifier", "size": ["S", "M", "L"]}`. A list
             contains the categories of an ordinal column, from the lowest to the highest.
         label: Name of the column that contains class labels. Neither the arrays nor
-            `Table.columns` contain this column. Labels that are whole numbers from 0 stay
-            unchanged. Other labels are sorted, and then numbered from 0.
+            `Table.columns` contain this column. Labels that are whole numbers from 0 to 999 stay
+            unchanged. Other labels are sorted, and then numbered from 0. Default: the table has no
+            labels.
         test: Source of the test rows: another file or `DataFrame` with the same columns. By
             default, a random part of the rows of `source` becomes the test rows.
         test_fraction: Fraction of the rows that become test rows, in [0, 1). The number of test
-            rows is rounded down.
+            rows is rounded down. If the rows are read in batches, each row becomes a test row with
+            this probability. If `test` is given, `test_fraction` is ignored.
         seed: Seed of the random choice of test rows.
         missing: Values that stand for a missing entry, such as `["unknown", -999]`. An empty entry
             is always missing. The default for text files is the list `data.MISSING_WORDS`. The
@@ -261,9 +273,10 @@ def read_table(
         decimal: Decimal sign of a text file, `"."` or `","`.
         encoding: Encoding of a text file, such as `"cp1252"`.
         header: Whether the first line of a text file contains names.
-        in_memory: Whether to read all rows at once. By default, files of up to 1 GiB are read at
-            once. A larger file is read in batches: first for the statistics of the columns, and
-            then again in each epoch.
+        in_memory: Whether to read all rows at once. By default, files that need at most 1 GiB of
+            memory are read at once. The estimate of the memory is the size of the file. For `.gz`
+            and `.parquet` files, it is five times this size. A larger file is read in batches:
+            first for the statistics of the columns, and then again in each epoch.
         batch_size: Rows per batch, if the rows are read in batches.
 
     Returns:
@@ -324,11 +337,12 @@ def read_rows(
     Args:
         source: A file or a `DataFrame` with the rows, as for `read_table`. The columns can have any
             order. Constant columns and identifiers can be omitted. Columns that are not in
-            `columns` are ignored. However, a text file without a header must have all columns, in
-            the order of the table.
+            `columns` are ignored. However, a text file without a header must contain exactly the
+            columns in `columns`, in the same order.
         columns: Columns of the table, such as `table.columns` or `model.likelihood.columns`.
-        unseen: What to do with a category that no training row has. `"error"` raises an error.
-            `"missing"` treats the entry as missing.
+        unseen: What to do with a category that `Column.categories` does not contain. `"error"`
+            raises an error, also for a new value in a constant column. `"missing"` treats the entry
+            as missing.
         missing: Values that stand for a missing entry, as for `read_table`.
         separator: Separator of the fields of a text file. Default: inferred.
         decimal: Decimal sign of a text file, `"."` or `","`. Default: inferred.
@@ -372,8 +386,8 @@ def read_splits(
         source: A file or a `DataFrame`.
         labels: Whether the user asks for labels.
         label: Name of the column of labels. Default: the column `label`, if there is one.
-            Otherwise, if `labels` is True and exactly one column is called `class` or `target`,
-            this column contains the labels.
+            Otherwise, if `labels` is True and exactly one column is called `label`, `class` or
+            `target` in any capitalization, this column contains the labels.
         seed: Seed of the random choice of test rows.
         binarize: Whether the caller will binarize the values. Only pixels can be binarized.
 
@@ -696,7 +710,10 @@ class _Reader:
         return columns
 
     def _find(self, name: str, value: Value) -> int:
-        """Return the position of the first row whose entry in the column `name` is `value`."""
+        """Return the position of the first row whose entry in the column `name` is `value`.
+
+        If no row has this entry, return 0.
+        """
         first = 0
         for rows in self.source.blocks(_BLOCK_SIZE):
             values = rows.values(name)
@@ -722,10 +739,11 @@ class _Reader:
         return self._labels(rows)
 
     def _labels(self, rows: Rows) -> np.ndarray | None:
-        """Return the labels of `rows` as int64, or None if the table has no column of labels.
+        """Return the labels of `rows` as int64, or None if the table has no labels.
 
         Raises:
-            ValueError: If the label of a row is missing, or is not one of the classes.
+            ValueError: If `rows` does not contain the column of labels. If the label of a row is
+                missing, or is not one of the classes.
         """
         if self.label is None:
             return None

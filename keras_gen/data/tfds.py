@@ -67,7 +67,8 @@ def _find_builder(name: str, data_dir: PathLike | None) -> tfds.core.DatasetBuil
     """Return the TFDS builder of a data set.
 
     Raises:
-        ValueError: If TFDS has no data set of this name. The message suggests a similar name.
+        ValueError: If TFDS has no data set of this name. If there is a similar name, the message
+            suggests it.
     """
     import tensorflow_datasets as tfds
 
@@ -98,7 +99,14 @@ def _is_online() -> bool:
 
 
 def _read_splits(builder: tfds.core.DatasetBuilder, image_size: tuple[int, int] | None) -> Splits:
-    """Read the images of a data set, and the labels if the data set has class labels."""
+    """Read the images of a data set, and the labels if the data set has class labels.
+
+    If the data set has no split `test`, the split `validation` contains the test examples.
+
+    Raises:
+        ValueError: If the data set has no images, no split `train`, or neither of the splits `test`
+            and `validation`. If the images differ in size, and `image_size` is None.
+    """
     import tensorflow_datasets as tfds
 
     features = builder.info.features

@@ -27,7 +27,10 @@ For a real column, the unit is the standard deviation of the column in the train
 positive column, it is the standard deviation of the logarithms.
 """
 LARGEST_LOG = 60.0
-"""Upper bound of the logarithm of a mean. The exponential of 60 does not overflow in float32."""
+"""Upper bound of the logarithm of a mean. The exponential of 60 does not overflow in float32.
+
+For columns of counts, the upper bound is half of this number.
+"""
 
 _SMALLEST_GAP = 1e-6  # between two cutpoints, so that no category has the probability 0
 
@@ -173,7 +176,10 @@ class Normals(Group):
         If `scale` is `"optimal"`, the variance σ² of a column is computed from the batch. σ² is the
         mean of (μ − x)² over the observed entries of the column. Here x is a standardized entry,
         and μ is the decoder's output for this entry. No gradient flows through σ, because this
-        value of σ already minimizes the loss (Rybkin et al. 2021, arXiv:2006.13202).
+        value of σ already minimizes the loss (Rybkin et al. 2021, arXiv:2006.13202). If the column
+        has no observed entry in the batch, σ² is the running mean from earlier batches.
+
+        For any other `scale`, the method returns the result of the method `distribution`.
 
         Args:
             parameters: The decoder's output for this group, `[samples, batch, parameter_size]`.
@@ -201,9 +207,9 @@ class Normals(Group):
     def in_units(self, location: tf.Tensor, scale: tf.Tensor) -> Distribution:
         """Convert normal distributions of standardized entries to the units of the table.
 
-        If a standardized entry ε has the distribution N(location, scale²), the entry in the table
-        is m + s ε. m and s are the mean and the standard deviation of the column. The method
-        returns the distribution of m + s ε.
+        The standardized entry ε has the distribution N(location, scale²). The entry in the table is
+        m + s ε, where m and s are the mean and the standard deviation of the column. The method
+        returns the distribution of the entry in the table.
         """
         from tensorflow_probability import distributions as tfd
 
@@ -443,8 +449,8 @@ class _Components:
 
     For real columns, locations and scales describe standardized entries. For positive columns, they
     describe standardized logarithms of the entries. For counts, they describe log(1 + count), which
-    is not standardized. The initial locations of a column are evenly spaced, from the smallest
-    to the largest entry of the training rows.
+    is not standardized. On this scale, the initial locations of a column are evenly spaced, from
+    the smallest to the largest entry of the training rows.
 
     Args:
         group: The group of columns.
@@ -498,8 +504,11 @@ def _ends(column: Column) -> tuple[float, float]:
     The two locations are computed from the smallest and the largest entry x of the training rows.
     In a column of counts, the location is log(1 + x). In a column of real numbers, the location is
     the standardized x. In a column of positive numbers, the location is the standardized logarithm
-    of x. If the smallest or the largest entry is not known, the function uses the mean minus or
-    plus three standard deviations instead.
+    of x. The second location is always greater than the first.
+
+    The smallest or the largest entry can be unknown. In a column of counts, the mean minus or plus
+    three standard deviations, but at least 0, then replaces this entry. In any other column, the
+    two locations are then −3 and 3.
     """
     low, high = column.minimum, column.maximum
     if column.kind == "count":
@@ -582,7 +591,7 @@ class Categoricals(Group):
         return distribution.log_prob(tf.cast(x, tf.int32))
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return the probabilities of the categories, `[..., size * categories]`."""
+        """Return the probabilities of the categories, `[..., number of columns * categories]`."""
         probabilities = distribution.probs_parameter()
         leading = tf.shape(probabilities)[:-2]
         flat = tf.concat([leading, [self.expectation_size]], axis=0)
@@ -593,7 +602,7 @@ class Categoricals(Group):
         return tf.cast(tf.argmax(self.by_column(expectation), axis=-1), tf.float32)
 
     def by_column(self, values: tf.Tensor) -> tf.Tensor:
-        """Reshape `[..., size * categories]` to `[..., size, categories]`."""
+        """Reshape `[..., size * categories]` to `[..., size, categories]` for `size` columns."""
         return _by_component(values, self.size, self.categories)
 
 

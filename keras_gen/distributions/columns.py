@@ -59,7 +59,8 @@ class Columns(Likelihood):
               squared errors.
             * `"learned"`: one σ per column, a weight that is trained with the model.
             * `"decoded"`: one σ per row and column, which the decoder outputs. The decoder then
-              also outputs the dispersion of each count.
+              also outputs the dispersion r of each count. A count with the mean μ has the variance
+              μ + μ²/r.
             * `"mixture"`: the distribution of each number is a mixture of `num_components`
               components. The components are normal distributions for real columns, log-normal
               distributions for positive columns, and discretized logistic distributions for counts
@@ -73,8 +74,8 @@ class Columns(Likelihood):
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If all `columns` are constants or identifiers, or if `scale` or `num_components`
-            is invalid.
+        ValueError: If all `columns` are constants or identifiers, if two of them have the same
+            name, or if `scale` or `num_components` is invalid.
 
     Example:
 
@@ -169,9 +170,9 @@ class Columns(Likelihood):
         """Return the mean of each column of numbers, and the probability of each category.
 
         The last axis of the result contains all means and probabilities. For instance, it has 5
-        values for two columns of numbers and one column with three categories. The values of
-        columns of the same kind are next to each other. The method `estimate` converts them to
-        rows.
+        values for two columns of numbers and one column with three categories. A binary column has
+        only one value, the probability of its second category. The values of columns of the same
+        kind are next to each other. The method `estimate` converts all values to rows.
         """
         values = [
             group.expectation(of_group)

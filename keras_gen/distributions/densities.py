@@ -86,8 +86,8 @@ class FittedMixture(FittedDensity):
     """Gaussian mixture Σ_k π_k N(β_k, C_k) that is fitted to given latents.
 
     The component k has the weight π_k, the mean β_k and the full covariance matrix C_k. `fit`
-    estimates these three from latents. The training of a model does not change them. Before `fit`,
-    the mixture is the standard normal distribution.
+    estimates the weights, the means and the covariance matrices from latents. The training of a
+    model does not change them. Before `fit`, the mixture is the standard normal distribution.
 
     To generate data, an autoencoder decodes samples of this mixture. This is called ex-post density
     estimation (Ghosh et al. 2020, arXiv:1903.12436).
@@ -132,13 +132,14 @@ class FittedMixture(FittedDensity):
         information criterion (BIC) rises. It then uses the number with the lowest BIC.
 
         Args:
-            latents: Array `[n, event_size]`, with one row per example. n must be at least
-                `num_components`.
-            seed: Seed of the k-means clustering from which the algorithm starts. Default: 0.
+            latents: Array `[n, event_size]`, with one row per example. n must be at least 2, and at
+                least `num_components`.
+            seed: Seed of the k-means clustering from which the algorithm starts, and of the choice
+                of the 10,000 latents. Default: 0.
 
         Raises:
-            ValueError: If `latents` does not have the shape `[n, event_size]`, if n is smaller than
-                `num_components`, or if a latent is not a finite number.
+            ValueError: If `latents` does not have the shape `[n, event_size]`, if n is too small,
+                or if a latent is not a finite number.
         """
         from sklearn.mixture import GaussianMixture
 
@@ -171,8 +172,13 @@ class FittedMixture(FittedDensity):
 def _number_of_components(latents: np.ndarray, seed: int) -> int:
     """Choose the number of components of a Gaussian mixture.
 
-    The function fits mixtures with more and more components, until the Bayesian information
-    criterion (BIC) increases. It returns the number of components with the lowest BIC so far.
+    The function fits mixtures with more and more components to at most 10,000 of the latents, until
+    the Bayesian information criterion (BIC) increases. There are at most 64 components, and not
+    more components than latents. The function returns the number with the lowest BIC.
+
+    Args:
+        latents: Array with one latent vector per row.
+        seed: Seed of the fits, and of the choice of the 10,000 latents.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture
@@ -209,7 +215,7 @@ class FittedFlow(FittedDensity):
 
     A flow can approximate densities that are not close to a mixture of few Gaussians. `log_prob`
     takes one pass through the networks. Sampling takes `event_size` passes per flow, one after the
-    other. Therefore sampling is slow for hundreds of latents.
+    other. Therefore sampling is slow for hundreds of latent dimensions.
 
     Args:
         event_size: Number of latent dimensions.
@@ -254,12 +260,13 @@ class FittedFlow(FittedDensity):
 
         Args:
             latents: Array `[n, event_size]`, with one row per example. n must be at least 2.
-            seed: Seed of the initial weights and of the order of the latents. Default: 0.
+            seed: Seed of the initial weights, of the choice of the held-out latents, and of the
+                training batches. Default: 0.
             num_steps: Number of training steps, each with 256 latents. Default: 3000.
 
         Raises:
-            ValueError: If `latents` does not have the shape `[n, event_size]`, or if a latent is
-                not a finite number.
+            ValueError: If `latents` does not have the shape `[n, event_size]`, if n is less than 2,
+                if a latent is not a finite number, or if `num_steps` is not a positive integer.
         """
         latents = self._checked_latents(latents, 2, "")
         num_steps = positive_int(None, "num_steps", num_steps)
@@ -391,8 +398,9 @@ def density_to_fit(
         current: The current density or prior of the model, or None.
 
     Returns:
-        `density` if it is a `FittedDensity`. Otherwise `current`, if it has the requested number of
-        components, or if no number is requested. In all other cases, a new `FittedMixture`.
+        `density` if it is a `FittedDensity`. Otherwise `current`, if the model has a density and no
+        number of components is requested, or if `current` is a `FittedMixture` with the requested
+        number. In all other cases, a new `FittedMixture`.
 
     Raises:
         ValueError: If the arguments are invalid, or if `current` is a prior that is not a

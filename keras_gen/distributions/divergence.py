@@ -26,10 +26,10 @@ def kl_divergence(
     """Return the Kullback-Leibler divergence KL(a ‖ b) = E_a[log a(z) − log b(z)] in nats.
 
     E_a is the mean over samples z of `a`. The function uses an exact formula (a closed form) if `a`
-    and `b` are Gaussians, or if TensorFlow Probability (TFP) has a formula for them. For all other
-    pairs, the function returns the mean of log a(z) − log b(z) over `num_samples` samples z of `a`.
-    This estimate is unbiased. If TFP can differentiate the samples of `a` (reparameterization),
-    gradients flow through the estimate.
+    and `b` are Gaussians over vectors, or if TensorFlow Probability (TFP) has a formula for them.
+    For all other pairs, the function returns the mean of log a(z) − log b(z) over `num_samples`
+    samples z of `a`. This estimate is unbiased. If TFP can differentiate the samples of `a`
+    (reparameterization), gradients flow through the estimate.
 
     Args:
         a: A `tfd.Distribution`, the first argument of the divergence.
@@ -102,9 +102,10 @@ class _Gaussian(NamedTuple):
 
 
 def _as_gaussian(distribution: Distribution) -> _Gaussian | None:
-    """Return the mean and the scale matrix of a Gaussian. For other distributions, return None.
+    """Return the mean and the scale matrix of a Gaussian over vectors.
 
-    The scale matrix S is a matrix with SSᵀ = Σ, where Σ is the covariance matrix of the Gaussian.
+    For any other distribution, such as a Gaussian over matrices, the function returns None. The
+    scale matrix S is a matrix with SSᵀ = Σ, where Σ is the covariance matrix of the Gaussian.
     """
     from tensorflow_probability import distributions as tfd
 
@@ -157,8 +158,9 @@ def _is_diagonal(scale: tf.linalg.LinearOperator) -> bool:
 def _log_abs_determinant(scale: tf.linalg.LinearOperator) -> tf.Tensor:
     """Return log |det S| of a scale matrix S.
 
-    The method `log_abs_determinant` of a TFP operator can be slow, because some operators add the
-    elements in a loop. If S is triangular or diagonal, this function does not use the method.
+    If S is triangular or diagonal, the function adds the logarithms of the diagonal elements. It
+    does not call the method `log_abs_determinant` of S, which can be slow: the operators of TFP
+    with compensated summation add the logarithms in a loop.
     """
     if isinstance(scale, tf.linalg.LinearOperatorLowerTriangular) or _is_diagonal(scale):
         return tf.reduce_sum(tf.math.log(tf.abs(scale.diag_part())), axis=-1)

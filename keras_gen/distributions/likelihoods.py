@@ -23,7 +23,8 @@ from keras_gen.distributions._bernoulli import bernoulli_log_prob
 from keras_gen.distributions.posteriors import positive_scale
 
 LARGEST_LOGIT = -math.log(2**-23)
-"""Largest logit whose sigmoid differs from 1 in float32."""
+"""Bound of the logits of `ContinuousBernoulli`, about 15.9. The sigmoid of this logit is less than
+1 in float32."""
 
 SMALLEST_NORMAL_SCALE = math.exp(-6)
 """Smallest σ of `Normal`, as in the σ-VAE (Rybkin et al. 2021, arXiv:2006.13202).
@@ -44,10 +45,10 @@ class Likelihood(SerializableLayer):
     on a symbolic `keras.Input`, because the result is a distribution and not a tensor.
 
     If `missing` is True, an element of the data can be NaN. Such an element is not observed, and is
-    omitted from log p(x | z) (Mattei & Frellsen 2019, arXiv:1812.02633). A subclass that accepts
-    `missing` makes one `tfd.Distribution` with the batch shape `[..., *event_shape]`, such as a
-    `tfd.Normal`. Its `__call__` returns `self.independent(distribution)`, whose log-probability is
-    the sum over the observed elements.
+    omitted from log p(x | z) (Mattei & Frellsen 2019, arXiv:1812.02633). In a subclass that accepts
+    `missing`, `__call__` makes the distributions of all elements as one `tfd.Distribution`. Its
+    batch shape is `[..., *event_shape]`. `__call__` then returns `self.independent(distribution)`.
+    The log-probability of the result is the sum over the observed elements.
 
     Args:
         event_shape: Shape of one example, for instance `(28, 28, 1)`.
@@ -67,8 +68,8 @@ class Likelihood(SerializableLayer):
     columns: tuple[Column, ...] = ()
     """Columns of the table, if each example is a row of a table. Empty for all other data."""
     generates_samples = False
-    """Whether `VAE.generate` returns samples of p(x | z). If False, it returns the result of
-    `point`."""
+    """Whether the method `generate` of a model returns samples of p(x | z). If False, `generate`
+    returns the result of `point`."""
     levels: int | None = None
     """Number of values that an element of the data can have, or None for continuous values.
 
@@ -181,11 +182,12 @@ class Likelihood(SerializableLayer):
         return self.estimate(self.expectation(distribution))
 
     def expectation(self, distribution: Distribution) -> tf.Tensor:
-        """Return the expectation of f(x) under p(x | z), for a function f. By default, f(x) = x.
+        """Return the expectation of f(x) under p(x | z). By default, f(x) = x.
 
-        `VAE.impute` computes a weighted average of the results for several latents z. Then the
-        method `estimate` computes an example from this average. For instance, `Columns` returns the
-        probability of each category of a column, and `estimate` chooses a category.
+        A subclass can choose another function f. `VAE.impute` computes a weighted average of the
+        results for several latents z. Then the method `estimate` computes an example from this
+        average. For instance, `Columns` returns the probability of each category of a column, and
+        `estimate` chooses a category.
         """
         return distribution.mean()
 
@@ -456,9 +458,12 @@ class Normal(Likelihood):
     def fitted(self, parameters: TensorLike, x: tf.Tensor) -> Distribution:
         """Make p(x | z) in a training step, in which the data `x` are known.
 
-        If `scale` is `"optimal"`, the variance σ² is the mean squared error of the batch. This σ
-        minimizes the loss, so the derivative of the loss with respect to σ is 0. Therefore no
-        gradient needs to flow through σ.
+        If `scale` is `"optimal"`, the variance σ² is the mean squared error over the observed
+        elements of the batch. This σ minimizes the loss, so the derivative of the loss with respect
+        to σ is 0. Therefore no gradient needs to flow through σ. If no element of the batch is
+        observed, σ² is the running mean from earlier batches.
+
+        For any other `scale`, the distribution does not depend on `x`.
         """
         if self.scale != "optimal":
             return self(parameters)

@@ -28,10 +28,12 @@ class TransformerPrior(Prior):
     row. The method `fit_prior` of the autoencoder fits the prior after the autoencoder is trained.
     Before `fit_prior`, the prior is uniform: each code has the probability 1 / `num_codes`.
 
-    The transformer adds the embedding of the previous code to the embedding of the position. The
-    sum is the input of `depth` blocks. Each block has two parts: causal self-attention, and a
-    multilayer perceptron. Each part begins with layer normalization, and has a residual connection.
-    The last layer computes the logits of the next code (Vaswani et al. 2017, arXiv:1706.03762).
+    For each position i of the sequence, the transformer adds the embedding of the previous code
+    c_{i−1} to the embedding of the position. At the first position, the embedding of a start symbol
+    replaces the embedding of the previous code. The sum is the input of `depth` blocks. Each block
+    has two parts: causal self-attention, and a multilayer perceptron. Each part begins with layer
+    normalization, and has a residual connection. The last layer computes the logits of the code c_i
+    (Vaswani et al. 2017, arXiv:1706.03762).
 
     Only the method `fit` changes the weights of the prior. `fit_prior` calls this method. The
     training of the autoencoder does not change the weights of the prior.
@@ -160,7 +162,7 @@ class TransformerPrior(Prior):
 
         Args:
             seeds: Seeds, int64 `[batch]`.
-            condition: Must be None, because the prior does not depend on labels.
+            condition: Ignored, because the prior does not depend on labels.
             temperature: The logits are divided by this number. A number below 1 makes probable
                 codes more probable. Default: 1.
 

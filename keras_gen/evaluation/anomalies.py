@@ -24,12 +24,13 @@ def heat_maps(per_feature: np.ndarray) -> np.ndarray:
     """Convert anomaly scores per pixel to color images.
 
     The color of a pixel shows the sum of its scores over the channels. In each image, the colors go
-    from black for the smallest sum, over purple and orange, to light yellow for the largest sum.
+    from black for the smallest sum, over purple and orange, to light yellow for the largest sum. A
+    pixel with an infinite sum, or a sum of NaN, is light yellow, too. If all finite sums of an
+    image are equal, the pixels with these sums are black.
 
     Args:
         per_feature: Scores of each pixel and channel, `[n, height, width, channels]`, such as
-            `model.score_per_feature(images)`. An infinite score gets the color of the largest
-            finite score.
+            `model.score_per_feature(images)`.
 
     Returns:
         RGB images `[n, height, width, 3]` with values in [0, 1].
@@ -88,11 +89,11 @@ def save_anomalies(
 
     For a table, the figure has four panels, one for each of the four rows of `x` with the largest
     scores. Each bar of a panel belongs to one column. The length of a bar is the score of the row's
-    entry in this column, minus the median score of the column over all rows of `x`. A panel shows
-    only the six largest bars.
+    entry in this column, minus the median score of the observed entries of the column in `x`. If
+    the row's entry is missing, the length is 0. A panel shows only the six largest bars.
 
     Args:
-        model: A model with `score` and `score_per_feature`, such as an autoencoder or a VAE.
+        model: A model with the method `score_and_features`, such as an autoencoder or a VAE.
         path: Path of the PNG file. If writing fails, an existing file stays unchanged.
         x: Examples `[n, *data_shape]`.
         condition: Labels `[n]` if the model is conditional. Default: None.
@@ -169,7 +170,8 @@ def _save_bars(
     """Write a figure that explains the anomaly scores of up to four rows of a table.
 
     There is one panel per row. A bar is the score of one entry of the row, minus the median score
-    of the column. Each panel shows only the six largest bars.
+    of the observed entries of the column. For a missing entry, the bar has the length 0. Each panel
+    shows only the six largest bars.
 
     Args:
         path: Path of the PNG file.
@@ -209,7 +211,11 @@ def _save_bars(
 
 
 def _entry(name: str, value: Any) -> str:
-    """Return the text of an entry, such as "age = 39"."""
+    """Return the text of an entry, such as "age = 39".
+
+    A text of more than 32 characters is cut off. A dollar sign is escaped, because matplotlib would
+    take text between two dollar signs for a formula.
+    """
     is_number = isinstance(value, (float, np.floating))
     text = f"{name} = {value:g}" if is_number else f"{name} = {value}"
     # matplotlib would take text between two dollar signs for a formula

@@ -20,9 +20,9 @@ CLASSIFIER = pathlib.Path(__file__).parent / "mnist_classifier.keras"
 class Extractor:
     """A network that computes features of images.
 
-    The attribute `hash` identifies the weights of the network. Scores that are computed from the
-    features state the name and the hash of the extractor. Two scores are comparable only if they
-    state the same name and the same hash.
+    The attribute `hash` identifies the weights of the network. Scores that are computed from
+    features are comparable only if the name and the hash of the extractor are the same. Therefore
+    the attribute `protocol` of `SampleQuality` contains both.
 
     Args:
         network: Built Keras model that maps images to features `[batch, d]`.
@@ -87,9 +87,9 @@ def mnist_classifier() -> Extractor:
     """Return an extractor that computes 64 features of grey images with 28×28 pixels.
 
     The extractor uses a classifier of handwritten digits, which is part of keras_gen. The features
-    are the inputs of the classifier's last layer. The script `tools/build_mnist_classifier.py`
-    trained this small convolutional network. The file `mnist_classifier.md` beside this module
-    states the test accuracy of the classifier.
+    are the inputs of the classifier's last layer. The classifier is a small convolutional network,
+    which the script `tools/build_mnist_classifier.py` trained. The file `mnist_classifier.md`
+    beside this module states the test accuracy of the classifier.
     """
     classifier = keras.saving.load_model(CLASSIFIER, compile=False)
     features = keras.Model(classifier.inputs[0], classifier.layers[-2].output)

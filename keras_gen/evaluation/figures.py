@@ -76,7 +76,8 @@ def save_scatter(path: PathLike, points: np.ndarray, labels: np.ndarray | None =
         path: Path of the file. If writing fails, an existing file stays unchanged.
         points: Points `[n, 2]`.
         labels: Integers `[n]`, one per point. Points with the same integer have the same colour.
-            If None, all points have the same colour.
+            There are ten colours, so integers with the same last digit share a colour. If None, all
+            points have the same colour.
 
     Raises:
         OSError: If the file cannot be written.

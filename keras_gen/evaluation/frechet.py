@@ -86,7 +86,7 @@ def kernel_distance(
             `b`, and gives one estimate. The result is the mean of these estimates. Default: 100.
         subset_size: Number of rows per subset, sampled without replacement. A number above the size
             of the smaller set is reduced to this size. Default: half of the rows of the smaller
-            set, but at most 1,000.
+            set, but at least 2 and at most 1,000.
         seed: Seed of the random subsets. Default: 0.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Measure how many nats of log p(x) a VAE loses because its posterior has independent latents."""
+"""Measure how many nats a VAE loses because its posterior assumes independent latents."""
 
 from __future__ import annotations
 
@@ -69,8 +69,8 @@ class IndependenceAudit:
 
     elbo_gain: Interval
     """ELBO of a VAE with a full-covariance posterior minus ELBO of a VAE with a diagonal posterior,
-    on the test data. The two VAEs are trained from the same initial weights. Their training differs
-    only in the posterior."""
+    on the test data. Both are copies of the VAE that was passed to `audit_independence`, and are
+    trained further. Their training differs only in the posterior."""
     log_likelihood_gain: Interval
     """log p(x) of a VAE with a full-covariance posterior minus log p(x) of a VAE with a diagonal
     posterior, on the test data. The two VAEs are those of `elbo_gain`. Both numbers are estimated
@@ -110,11 +110,12 @@ class IndependenceAudit:
     def __str__(self) -> str:
         """Return a summary.
 
-        The first sentence says whether independent latents are adequate. The next sentence states
-        how much the ELBO and log p(x) increase if the posterior has a full covariance matrix. The
-        difference between log p(x) and the ELBO has three causes: the encoder, the assumption of
-        independence, and the assumption of a normal distribution. The summary states how much each
-        cause contributes. The last sentence states the strongest correlation of two latents.
+        The first sentence says whether independent latents are adequate, or that this is undecided.
+        Then the summary states how much the ELBO and log p(x) increase if the posterior has a full
+        covariance matrix. The difference between log p(x) and the ELBO has three causes: the
+        encoder, the assumption of independence, and the assumption of a normal distribution. The
+        summary states how much each cause contributes. The last sentence states the strongest
+        correlation of two latents.
         """
         if self.adequate:
             verdict = (
@@ -185,8 +186,8 @@ def audit_independence(
         epochs: Number of additional passes over the training data. Default: 10.
         seeds: Seeds of the random numbers of the training. For each seed, each of the two copies is
             trained once. Default: `(0, 1, 2)`.
-        images: Number of test examples whose posteriors are optimized separately, at least two.
-            Default: 100.
+        images: Number of test examples whose posteriors are optimized separately, at least two. If
+            there are fewer test examples, all of them are used. Default: 100.
         num_samples: Number of samples with which log p(x) of each test example is estimated.
             Default: 1000.
         refinement_steps: Number of optimizer steps per optimization of a single image's posterior.

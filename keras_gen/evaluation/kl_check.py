@@ -30,11 +30,11 @@ class KLCheck:
     sampled: float
     """Estimate of the KL divergence from samples, averaged over the examples, in nats."""
     z_score: float
-    """Mean of `sampled` − `analytic` over the examples, divided by the standard error of this
-    mean."""
+    """For each example, the check subtracts the closed form from the estimate. The z-score is the
+    mean of these differences, divided by the standard error of the mean."""
     gradient_z_score: float
-    """A z-score like `z_score`, but for the gradients of `sampled` and `analytic`. The gradients
-    are with respect to the encoder's output."""
+    """A z-score like `z_score`, but for the gradients of the estimate and of the closed form. The
+    gradients are with respect to the encoder's output."""
     num_examples: int
     """Number of examples."""
     num_samples: int
@@ -47,7 +47,10 @@ class KLCheck:
         return all(abs(score) <= LARGEST_Z_SCORE for score in scores)
 
     def __str__(self) -> str:
-        """Return one sentence with the verdict and the numbers."""
+        """Return the verdict and the numbers as text.
+
+        If the closed form and the estimate disagree, a second sentence states possible causes.
+        """
         numbers = (
             f"{self.analytic:.4g} and {self.sampled:.4g} nats, which differ by "
             f"{abs(self.z_score):.1f} standard errors (gradients by "
@@ -97,8 +100,9 @@ def check_kl(
         A `KLCheck`. Its property `agrees` is True if the closed form and the estimate agree.
 
     Raises:
-        ValueError: If the model has no posterior, or if the KL has no closed form. If there are
-            fewer than 100 examples, or if their shape or values are invalid for the model.
+        ValueError: If the model has no posterior or no prior, or if the KL has no closed form. If
+            there are fewer than 100 examples, or if their shape or values are invalid for the
+            model.
 
     Example:
 

@@ -23,10 +23,12 @@ def latents(
 ) -> np.ndarray:
     """Return one latent vector per example, `[n, number of latents]`.
 
-    For an autoencoder, the latent vector is the flattened output of the encoder. For a VAE whose
-    posterior q(z | x) is a normal distribution, it is the mean of q(z | x). For a VAE whose
-    posterior is a normalizing flow, it is the flow's output for the mean of the flow's base
-    distribution.
+    For an autoencoder, the latent vector is the flattened output of the encoder. For a
+    vector-quantized autoencoder, it is the concatenation of the codebook vectors of the example.
+    For a VAE whose posterior q(z | x) is a normal distribution, it is the mean of q(z | x). For a
+    VAE whose posterior is a normalizing flow, it is the flow's output for the mean of the flow's
+    base distribution. For a hierarchical VAE, one such vector per layer is computed, and the
+    vectors are concatenated.
 
     Args:
         model: A keras_gen model with an encoder.
@@ -63,7 +65,8 @@ def tsne(latents: npt.ArrayLike, seed: int = 0) -> np.ndarray:
     groups of points have little meaning. The optimization starts from the first two principal
     components of the latents. If each example has only two latents, the latents are returned
     unchanged. If each example has one latent, this latent is the first coordinate, and the second
-    coordinate is 0.
+    coordinate is 0. In all other cases, if the latents of all examples are equal, all coordinates
+    are 0.
 
     Args:
         latents: Latents `[n, latents]` of at least 5 examples.
@@ -73,7 +76,8 @@ def tsne(latents: npt.ArrayLike, seed: int = 0) -> np.ndarray:
         Points `[n, 2]`.
 
     Raises:
-        ValueError: If the latents have another shape, or contain NaN or infinite values.
+        ValueError: If `latents` is not a matrix with at least 5 rows, or contains NaN or infinite
+            values.
 
     Example:
 

@@ -28,7 +28,8 @@ class LatentReport:
 
     kl_per_dimension: np.ndarray
     """For each latent z_i, the KL divergence of the posterior q(z_i | x) from the prior p(z_i), in
-    nats, averaged over the examples, `[n]`."""
+    nats, averaged over the examples, `[n]`. If one of these distributions is not normal, it is
+    replaced by the normal distribution with its mean and variance."""
     variance_of_means: np.ndarray
     """For each latent, the variance of its posterior mean over the examples, `[n]`."""
     aggregate_mean: np.ndarray
@@ -52,7 +53,7 @@ class LatentReport:
 
     @property
     def collapsed(self) -> bool:
-        """Whether the VAE uses no latent. The decoder then ignores all latents."""
+        """Whether the VAE uses no latent, that is, whether no element of `active` is True."""
         return not self.active.any()
 
     def __str__(self) -> str:
@@ -85,8 +86,8 @@ def latent_report(
 
     The aggregate posterior is the mixture of the posteriors q(z | x) of all examples. The function
     computes KL divergences between normal distributions. Each distribution that is not normal is
-    replaced by the normal distribution with the same mean and covariance. A mean or a covariance
-    without a closed form is estimated from samples.
+    replaced by the normal distribution with the same mean and covariance. If the mean of a
+    distribution has no closed form, its mean and its covariance are estimated from samples.
 
     Args:
         vae: A `VAE`.
@@ -165,7 +166,8 @@ def mean_and_covariance(distribution: Distribution) -> Moments:
 
     If the mean has no closed form, the function estimates the mean and the covariance from samples.
     For a batch of distributions, it uses 64 samples per distribution. For a single distribution,
-    such as a prior without labels, it uses 10,000 samples.
+    such as a prior without labels, it uses 10,000 samples. If the mean has a closed form but the
+    covariance has none, the function returns a diagonal covariance that contains the variances.
 
     Args:
         distribution: A `tfd.Distribution` with the event shape `[n]`.

@@ -45,8 +45,8 @@ class LogLikelihood:
     one from each half of the samples. Column 1 is the mean of four estimates, one from each
     quarter. A column is NaN if there are too few samples."""
     elbos: np.ndarray
-    """ELBO per example, `[n]`, which is the mean over the samples of log(p(x | z) p(z) / q(z |
-    x))."""
+    """Evidence lower bound (ELBO) per example, `[n]`. It is estimated by the mean of
+    log(p(x | z) p(z) / q(z | x)) over the samples z."""
     effective_sample_sizes: np.ndarray
     """Effective sample size per example, `[n]`, between 1 and the number of samples."""
     curve: dict[int, float]
@@ -71,7 +71,10 @@ class LogLikelihood:
 
     @property
     def standard_error_of_data(self) -> float:
-        """Standard error of `mean` in nats, due to the random choice of the examples."""
+        """Standard error of `mean` in nats, due to the random choice of the examples.
+
+        The value is NaN if there is only one example.
+        """
         if len(self.values) == 1:
             return math.nan
         return float(np.std(self.values, ddof=1) / math.sqrt(len(self.values)))
@@ -84,7 +87,8 @@ class LogLikelihood:
         on average. The bias is computed by Richardson extrapolation from three estimates of log
         p(x): with a quarter, with half, and with all of the samples. The extrapolation assumes that
         the bias is proportional to K^−r, where K is the number of samples. The exponent r is
-        computed from the same three estimates, and is at most 1.
+        computed from the same three estimates, and is limited to the range from log₂ 1.1 to 1. If
+        there are fewer than four samples, the bias is NaN.
         """
         return self._bias_and_error[0]
 
@@ -94,7 +98,8 @@ class LogLikelihood:
 
         The exact mean is the mean of the true values of log p(x) over the evaluated examples. The
         property `mean` is an estimate that is expected to be lower than the exact mean, by about
-        `bias` nats. Therefore `bias` is added to the upper end of the interval.
+        `bias` nats. Therefore `bias` is added to the upper end of the interval. The upper end is
+        NaN if `bias` is NaN.
         """
         bias, error = self._bias_and_error
         low = self.mean - 1.96 * self.standard_error
@@ -333,7 +338,8 @@ def _mean_log_of_parts(weights: np.ndarray, parts: int) -> np.ndarray:
 
     Args:
         weights: Positive importance weights of the samples, `[batch, samples]`.
-        parts: Number of parts. All parts have the same number of samples.
+        parts: Number of parts. All parts have the same number of samples. Remaining samples are
+            ignored.
 
     Returns:
         One value per example, `[batch]`. The values are NaN if there are fewer samples than parts.

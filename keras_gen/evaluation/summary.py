@@ -101,7 +101,8 @@ class Evaluation:
 def format_number(value: float) -> str:
     """Return a number as text.
 
-    Numbers below 1,000 have four significant digits. Larger numbers have no decimals.
+    If the absolute value is below 1,000, the text has at most four significant digits. Otherwise
+    the number is rounded to an integer, and commas separate the thousands.
 
     Example:
 
@@ -125,9 +126,12 @@ def summarize(
     """Compute all scores that apply to a trained model, on test data.
 
     For every model, the scores include the losses whose names are in the attribute
-    `evaluated_losses` of the model. For a VAE, the function adds the scores of `log_likelihood` and
-    `check_kl`, and the text of `latent_report` as a comment. With an extractor of image features,
-    the function adds the scores of `sample_quality`, which compare samples with real images.
+    `evaluated_losses` of the model. Losses that are 0 are omitted. For a VAE, the function adds the
+    scores of `log_likelihood`, and the text of `latent_report` as a comment. It also adds the
+    scores of `check_kl` if there are at least 100 test examples, and if the KL divergence has a
+    closed form. With an extractor of image features, the function adds the scores of
+    `sample_quality`, which compare samples with real images. These scores are omitted if the model
+    has no prior and no density fitted to its latents. They are also omitted for a model of a table.
 
     Args:
         model: A compiled and trained keras_gen model.
@@ -294,11 +298,15 @@ def save_latent_figures(
     Args:
         model: A trained keras_gen model.
         folder: Folder of the files.
-        x: Examples `[n, *data_shape]`, at least ten.
+        x: Examples `[n, *data_shape]`, at least ten. Only the first 2,000 are used.
         labels: Labels `[n]`. A conditional model needs labels. For other models, labels only give
             the points of the t-SNE plot their colors.
         seed: Seed of t-SNE or, for a model without an encoder, of the samples of the prior.
             Default: 0.
+
+    Raises:
+        ValueError: If the model has no encoder, and neither a prior nor a density fitted to its
+            latents. If the examples or the labels are invalid.
     """
     folder = pathlib.Path(folder)
     x = np.asarray(x[:_PLOTTED], np.float32)
@@ -330,7 +338,8 @@ def _prior_samples(
     """Sample latents `[num_samples, n]` from the prior of a model.
 
     If a density was fitted to the latents after training, the function samples from this density
-    instead. Each sample has its own seed.
+    instead. If there is neither a density nor a prior, it raises a `ValueError`. Each sample has
+    its own seed.
     """
     prior = model.latent_distribution
     if prior is None:

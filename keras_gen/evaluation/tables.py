@@ -43,8 +43,9 @@ def associations(columns: Iterable[Column], rows: np.ndarray) -> np.ndarray:
         rows: Rows of the table, `[n, modeled columns]`, NaN where an entry is missing.
 
     Returns:
-        Symmetric matrix `[modeled columns, modeled columns]`. If all entries of a column in `rows`
-        are equal, its associations with all columns are NaN.
+        Symmetric matrix `[modeled columns, modeled columns]`. If no row is used for a pair of
+        columns, the association is NaN. It is also NaN if all entries of one of the two columns are
+        equal in the used rows.
 
     Example:
 
@@ -126,6 +127,8 @@ def near_copies(
     columns: Iterable[Column], generated: np.ndarray, train: np.ndarray, held_out: np.ndarray
 ) -> NearCopies:
     """Measure whether generated rows are copies of training rows.
+
+    To save time, distances are computed only from the first 20,000 rows of each argument.
 
     Args:
         columns: All columns of the table, such as `table.columns`. The modeled columns are all
@@ -209,7 +212,9 @@ def classifier_accuracy(
             columns except constants and identifiers.
         label: Index, among the modeled columns, of the column that the forest predicts. The column
             must contain categories, which are the classes.
-        train: Rows on which the forest is trained, `[n, modeled columns]`.
+        train: Rows on which the forest is trained, `[n, modeled columns]`. Of `train` and of
+            `test`, only the first 20,000 rows are used. Rows in which the predicted column has no
+            entry are ignored.
         test: Rows on which the accuracy is measured, `[m, modeled columns]`.
         seed: Seed of the forest. Default: 0.
 
@@ -277,7 +282,7 @@ def imputation_errors(
         One error per modeled column. The error of a column of numbers is the root mean squared
         error, divided by the standard deviation of all entries of the column in `rows` that are not
         NaN. The error of any other column is the share of wrong categories. If no entry of a column
-        was hidden, its error is NaN.
+        was hidden, or if the standard deviation of a column of numbers is 0, the error is NaN.
 
     Example:
 

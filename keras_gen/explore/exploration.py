@@ -27,9 +27,9 @@ class Exploration:
     deviations. For an autoencoder without a prior, means and standard deviations are computed from
     the latents of the test images.
 
-    `decode`, `sample_latents`, `reconstruct` and `anomaly_score` call the functions that the model
-    exports in a SavedModel. The inputs of these four methods are batches. If the model depends on
-    labels, these methods also need the labels `[batch]`.
+    `decode`, `sample_latents`, `reconstruct`, `anomaly_score` and `heat_map` call the functions
+    that the model exports in a SavedModel. The inputs of these methods and of `encode` are batches.
+    If the model depends on labels, these six methods also need the labels `[batch]`.
 
     Args:
         model: A compiled and trained keras_gen model of images.
@@ -94,7 +94,10 @@ class Exploration:
         return self._to_units(latents, labels)
 
     def encode(self, x: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
-        """Encode images to latents `[batch, size]`, in standard deviations from their means."""
+        """Encode images to latents `[batch, size]` in standardized units.
+
+        The value 1 means that the latent is one standard deviation above its mean.
+        """
         return self._to_units(evaluation.latents(self.model, x, labels), labels)
 
     def reconstruct(self, x: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:

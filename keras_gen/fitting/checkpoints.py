@@ -50,9 +50,11 @@ class CheckpointError(RuntimeError):
 class Checkpoints(keras.callbacks.Callback):
     """A Keras callback that saves the state of training, and resumes an interrupted training.
 
-    To resume, call `fit` again with the same arguments and the same folder. On the same machine,
-    with the same software versions and with deterministic operations, a resumed training and an
-    uninterrupted training are bit-for-bit identical.
+    To resume, call `fit` again with the same arguments and the same folder. The argument `epochs`
+    may be larger than before. If a callback such as `EarlyStopping` has stopped the training, a new
+    call of `fit` trains no further epochs. On the same machine, with the same software versions and
+    with deterministic operations, a resumed training and an uninterrupted training are bit-for-bit
+    identical.
 
     A checkpoint contains the variables of the model, of its layers and of its optimizers. It also
     contains the seed, the step counter and the training history. In addition, it contains the
@@ -122,7 +124,8 @@ class Checkpoints(keras.callbacks.Callback):
     def around(self, model: keras.Model, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """Let the training inside the `with` block continue from the newest checkpoint.
 
-        Within the block, SIGTERM and SIGINT stop the training, as the docstring of the class says.
+        If there is no checkpoint, the training starts from the beginning. Within the block, SIGTERM
+        and SIGINT stop the training, as the docstring of the class says.
 
         Args:
             model: A keras_gen model.
@@ -131,6 +134,13 @@ class Checkpoints(keras.callbacks.Callback):
         Yields:
             The arguments for `keras.Model.fit`. They are changed so that the training continues
             from the checkpoint.
+
+        Raises:
+            ValueError: If the checkpoint does not match the training, or if the attribute `folder`
+                is a file.
+            CheckpointError: If checkpoints exist but none of them can be used.
+            NonFiniteError: If the training raises this error. A sentence that names the last
+                checkpoint is added to the message.
         """
         self.variables = _unique([*model.variables, *model.optimizer.variables])
         self.settings = _settings(model)
@@ -161,7 +171,11 @@ class Checkpoints(keras.callbacks.Callback):
                 raise NonFiniteError(f"{error} {self._last_checkpoint()}") from None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Restore the variables and the state of the other callbacks."""
+        """Restore the variables and the state of the other callbacks from the checkpoint, if any.
+
+        Raises:
+            ValueError: If the number of steps per epoch is not the same as in the checkpoint.
+        """
         self.steps_done = self.state["step"] if self.state else 0
         self.steps_since_write = 0
         self.steps_to_pass = 0
@@ -201,8 +215,10 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
         """Write a checkpoint if the last checkpoint is at least `every` training steps old.
 
-        `every` is an argument of the constructor. If SIGTERM or SIGINT has arrived, write a
-        checkpoint and stop the training.
+        `every` is an argument of the constructor. If `every` is None, this method writes no such
+        checkpoint. If SIGTERM or SIGINT has arrived, the method also stops the training. If only
+        one worker trains, it writes a checkpoint before it stops. If `fit` is skipping the steps
+        before a checkpoint, the method writes no checkpoint.
         """
         if self.passing:
             self._stop_on_signal(write=False)
@@ -221,11 +237,14 @@ class Checkpoints(keras.callbacks.Callback):
         self.means_of_epoch = self._means()
 
     def on_test_batch_end(self, batch: int, logs: dict[str, Any] | None = None) -> None:
-        """Stop if a signal arrived during validation."""
+        """Stop if SIGTERM or SIGINT arrived during validation.
+
+        If only one worker trains, write a checkpoint first.
+        """
         self._stop_on_signal()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Write a checkpoint at the end of the epoch."""
+        """Write a checkpoint at the end of the epoch, and stop if SIGTERM or SIGINT has arrived."""
         self.epoch = epoch + 1
         self.steps_done = 0
         self._write(self.epoch, 0)
@@ -238,15 +257,25 @@ class Checkpoints(keras.callbacks.Callback):
         return sorted(folder for folder in self.folder.glob("epoch-*") if folder.is_dir())
 
     def _last_checkpoint(self) -> str:
-        """Return a sentence that names the last checkpoint."""
+        """Return a sentence that names the last checkpoint, or says that there is none yet."""
         kept = self._all()
         return f"The last checkpoint is {kept[-1]}." if kept else "There is no checkpoint yet."
 
     def _newest(self, strategy: tf.distribute.Strategy) -> pathlib.Path | None:
-        """Return the newest undamaged checkpoint, or None if there is none.
+        """Return the newest undamaged checkpoint, or None if there are no checkpoints.
 
-        In multi-worker training, the method returns the newest checkpoint that is undamaged on all
-        workers. The method removes the newer checkpoints, because not all workers can load them.
+        First, the method removes checkpoints whose writing was interrupted. In multi-worker
+        training, it returns the newest checkpoint that is undamaged on all workers. It then also
+        removes the newer checkpoints of this worker, because not all workers can load them.
+
+        Args:
+            strategy: The `tf.distribute` strategy of the training.
+
+        Raises:
+            ValueError: If the attribute `folder` is a file.
+            CheckpointError: If there are checkpoints, and all of them are damaged. In multi-worker
+                training, also if this worker has undamaged checkpoints, but there is none that all
+                workers have.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise ValueError(
@@ -270,7 +299,14 @@ class Checkpoints(keras.callbacks.Callback):
         return own[max(common)] if common else None
 
     def _undamaged(self) -> Iterator[pathlib.Path]:
-        """Yield the intact checkpoints, the newest first, and rename damaged checkpoints."""
+        """Yield the undamaged checkpoints, the newest first, and rename damaged checkpoints.
+
+        The method checks a checkpoint only when the caller asks for it. Therefore damaged
+        checkpoints that are older than the last one that the caller read keep their names.
+
+        Raises:
+            CheckpointError: If there are checkpoints, and all of them are damaged.
+        """
         found = self._all()
         intact = 0
         for folder in reversed(found):
@@ -333,7 +369,17 @@ class Checkpoints(keras.callbacks.Callback):
         )
 
     def _write(self, epoch: int, step: int) -> None:
-        """Write a checkpoint, and remove all but the newest `keep` checkpoints."""
+        """Write a checkpoint, and remove all but the newest `keep` checkpoints.
+
+        If the checkpoint of this epoch and step exists already, the method writes nothing.
+
+        Args:
+            epoch: Number of finished epochs.
+            step: Number of finished steps in the unfinished epoch, or 0 at the end of an epoch.
+
+        Raises:
+            CheckpointError: If the checkpoint cannot be written.
+        """
         folder = self.folder / f"epoch-{epoch:06d}-step-{step:09d}"
         self.steps_since_write = 0
         if folder.exists():  # `fit` resumed from this checkpoint and stopped at once
@@ -418,7 +464,15 @@ class Checkpoints(keras.callbacks.Callback):
         self.model.train_function = read_batches
 
     def _stop_on_signal(self, write: bool = True) -> None:
-        """Stop training if a signal arrived. If `write`, write a checkpoint first."""
+        """Stop the training if SIGTERM or SIGINT has arrived, otherwise do nothing.
+
+        For SIGINT, the method raises a `KeyboardInterrupt`. For SIGTERM, it raises a `SystemExit`
+        with the exit code 143.
+
+        Args:
+            write: Whether to write a checkpoint first. With several workers, no checkpoint is
+                written. Default: True.
+        """
         if self.signal is None:
             return
         if write and not self.several_workers:  # several workers would all have to write
@@ -440,7 +494,8 @@ class Checkpoints(keras.callbacks.Callback):
 
         The first signal does not stop the process at once. After the current step,
         `_stop_on_signal` reads the stored signal and stops the training. A second signal of the
-        same kind is not stored. It calls the handler that was set before the `with` block.
+        same kind is not stored. It calls the handler that was set before the `with` block. Outside
+        the main thread, Python allows no signal handlers, and no signals are stored.
         """
         if threading.current_thread() is not threading.main_thread():
             yield  # Python allows signal handlers only in the main thread
@@ -501,7 +556,7 @@ def _callback_state(callback: keras.callbacks.Callback) -> dict[str, Any]:
 
 
 def _settings(model: keras.Model) -> Any:
-    """Return the settings of a model that a resumed training must not change, such as the loss."""
+    """Return the settings, such as the loss, that must be the same when a training is resumed."""
     settings: dict[str, Any] = {"model": type(model).__name__}
     for name, value in constructor_arguments(model).items():
         own_seed = name == "seed" and not model.seed_was_drawn
@@ -518,6 +573,9 @@ def _settings(model: keras.Model) -> Any:
 
 def _first_difference(there: Any, here: Any, path: str = "") -> tuple[str, Any, Any] | None:
     """Find the first value that differs between two nested dictionaries.
+
+    A missing key counts as None. The key `name` is ignored, because Keras puts numbers into names.
+    Keys that checkpoints of version 0.1.0 did not have are ignored for such checkpoints.
 
     Args:
         there: The settings in the checkpoint.

@@ -65,7 +65,8 @@ class CollapseWarning(keras.callbacks.Callback):
     The first warning says that most generated examples have a near-duplicate, an almost equal
     generated example in the same batch. The exact definition is in the function `near_duplicates`.
     The second warning says that the discriminator classified at least 99.9% of the real and of the
-    generated examples correctly. `fit` gives each warning at most once.
+    generated examples correctly. With a relativistic loss, this warning is omitted. `fit` gives
+    each warning at most once, and only for an epoch with at least 1,000 examples.
 
     The cost of counting near-duplicates grows with the square of the batch size. Therefore the GAN
     counts near-duplicates in only one step per epoch, the second to last step. The last step is not
@@ -94,7 +95,7 @@ class CollapseWarning(keras.callbacks.Callback):
             model.near_duplicate_step = None
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        """Reset the attributes of this callback, which an earlier `fit` has changed."""
+        """Reset the attributes of this callback, which an earlier `fit` may have changed."""
         self.warned: set[str] = set()
         self.examples: int | None = None
         steps = (self.params or {}).get("steps")
@@ -111,7 +112,10 @@ class CollapseWarning(keras.callbacks.Callback):
 
         Near-duplicates are generated examples that are almost equal. Keras calls this method before
         each step, or before each group of `steps_per_execution` steps. If the second to last step
-        is about to run, the method stores its number in `near_duplicate_step` of the GAN.
+        is about to run, the method stores the number of this step in `near_duplicate_step` of the
+        GAN. Before all other steps, it stores a number that no step reaches. If the number of steps
+        per epoch is unknown, the method does nothing, and the GAN counts near-duplicates in every
+        step.
         """
         if self.chosen_step is None:
             return

@@ -80,9 +80,11 @@ class DataCheck:
     def before_work(self, x: Data | None, y: Array | None = None, name: str = "x") -> None:
         """Check the data of `fit` before training starts.
 
-        If the data are arrays, their shapes, dtypes and values are checked. If the data are a
-        `tf.data.Dataset`, only the shapes and dtypes are checked. Data of other types, such as
-        generators, are not checked here. During training, the method `in_step` checks every batch.
+        If the data are arrays, the method checks their shapes and dtypes. It also checks the values
+        of the target and of the labels. The target is `x` if `y` is None or contains labels. If the
+        data are a `tf.data.Dataset`, only the shapes and dtypes are checked. Data of other types,
+        such as generators, are not checked here. During training, the method `in_step` checks every
+        batch.
 
         Args:
             x: The data, of any type that `fit` accepts.
@@ -90,9 +92,10 @@ class DataCheck:
             name: Name of `x` in error messages.
 
         Raises:
-            ValueError: If there is no example. If `x` or the target has the wrong shape or dtype,
-                or a value that is NaN or out of range. If the labels of a conditional model are
-                missing, are not integers, or lie outside 0 … num_classes − 1.
+            ValueError: If there is no example. If `x` or the target has the wrong shape or dtype.
+                If a value of the target is invalid, as defined by the method `valid`. If the labels
+                of a conditional model are missing, are not integers, or lie outside
+                0 … num_classes − 1.
         """
         check_not_empty(x, name)
         if isinstance(x, tf.data.Dataset):
@@ -184,7 +187,9 @@ class DataCheck:
     ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
         """Check the shapes, dtypes and values of a batch inside a training or evaluation step.
 
-        If the compiler XLA compiles the step, the check of the values is omitted.
+        The method checks the values of the target and of the labels. If `x` is not the target, only
+        the shape and the dtype of `x` are checked. If the compiler XLA compiles the step, the check
+        of the values is omitted.
 
         Args:
             x: A batch `[batch, *shape]`.
@@ -281,7 +286,8 @@ class DataCheck:
     def _checked_values(self, values: tf.Tensor, where: str) -> tf.Tensor:
         """Return `values` if they are valid, otherwise raise a `ValueError`.
 
-        In a graph, an operation that uses the result runs only after the values are checked.
+        In a graph, an assertion fails instead of the `ValueError`. An operation that uses the
+        result runs only after the values are checked.
 
         Args:
             values: Data `[batch, *shape]`, float32.
@@ -388,19 +394,20 @@ class DataCheck:
 
     @property
     def _same_for_all_elements(self) -> bool:
-        """Whether the valid values of each element of an example are all numbers in the same range.
+        """Whether one range describes the valid values of all elements of an example.
 
         For instance, an element is a pixel or a column. The result is False if elements can be
-        missing, if some must be whole numbers, or if different elements have different ranges.
+        missing, if some must be whole numbers, or if each element has its own range.
         """
         return not self.missing and self.whole is None and np.ndim(self.low) == 0
 
     def for_noisy_inputs(self) -> DataCheck:
         """Return a `DataCheck` for the inputs of an autoencoder, which can contain added noise.
 
-        If the data have a bounded range, the inputs can lie outside this range by at most the width
-        of the range. For instance, [0, 1] becomes [−1, 2]. This range accepts noisy images, and
-        refuses pixels from 0 to 255.
+        If all elements have the same bounded range, the inputs can lie outside this range by at
+        most the width of the range. For instance, [0, 1] becomes [−1, 2]. This range accepts noisy
+        images, and refuses pixels from 0 to 255. For data with an unbounded range, or with one
+        range per element, the valid values do not change.
         """
         check = copy.copy(self)
         if np.ndim(self.low) == 0 and math.isfinite(self.high - self.low):

@@ -14,7 +14,18 @@ def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str
     """Change the arguments of `fit` so that a resumed training reads the data in the right order.
 
     In the right order, each remaining epoch reads the same batches as it would have read without
-    the interruption.
+    the interruption. The function handles three types of data:
+
+    * Arrays with `shuffle=True`: the function replaces the arrays by a `tf.data.Dataset` that is
+      shuffled with `seed`. It then handles this data set like one that the user passed.
+    * `tf.data.Dataset`: if `steps_per_epoch` is given, the function skips the batches of the
+      finished epochs. Otherwise it skips the shuffle seeds of the finished epochs.
+    * Generator with `steps_per_epoch`: the function reads the batches of the finished epochs, but
+      nobody uses these batches.
+
+    All other data stay the same. Call the function also for a training that starts from the
+    beginning, with `epoch=0`. Otherwise this training would shuffle arrays in another order than
+    the resumed training.
 
     Args:
         arguments: Dictionary of all arguments of `fit` by name.
@@ -22,7 +33,7 @@ def continue_order(arguments: dict[str, Any], epoch: int, seed: int) -> dict[str
         seed: Seed for shuffling the data, if the data are arrays.
 
     Returns:
-        A dictionary of the changed arguments of `fit`.
+        A dictionary of all arguments of `fit`.
     """
     x = arguments["x"]
     steps = arguments.get("steps_per_epoch")
@@ -56,8 +67,8 @@ def _with_lazy_iterators(dataset: tf.data.Dataset) -> tf.data.Dataset:
 def _arrays_as_dataset(arguments: dict[str, Any], seed: int) -> dict[str, Any]:
     """Return the arguments of `fit` with a shuffled `tf.data.Dataset` instead of arrays.
 
-    If the arguments contain `validation_split`, the last examples become `validation_data`, as in
-    Keras.
+    If the arguments contain `validation_split` and no `validation_data`, the last examples become
+    `validation_data`, as in Keras.
 
     Args:
         arguments: Dictionary of all arguments of `fit` by name.

@@ -16,7 +16,16 @@ _NAMES = "<keras_gen names>"  # marks start and end of the names in the text of 
 
 
 class NonFiniteError(ArithmeticError):
-    """A loss or a gradient is NaN or infinite. The training step did not change the weights."""
+    """A loss or a gradient is NaN or infinite.
+
+    The optimizer did not use this loss or gradient. Therefore the training step did not change the
+    trainable weights, except in two cases:
+
+    * A training step of a GAN updates the discriminator before the generator. If only the loss or
+      the gradient of the generator is not finite, the discriminator is already updated.
+    * If the compiler XLA compiles the training step, the optimizer receives zeros in place of the
+      gradient. An optimizer with momentum, such as Adam, then still changes the weights.
+    """
 
     @classmethod
     def of(cls, step: int, values: dict[str, float]) -> Self:

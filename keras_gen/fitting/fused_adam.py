@@ -20,15 +20,16 @@ def compute_in_float32(
     Keras computes the step size in the dtype of the variable. In bfloat16, β₂ = 0.999 is rounded to
     1, and the step size is then 0. Without this function, Adam would change no weight, and raise no
     error. The function changes `optimizer` in place. The moments that the optimizer stores stay in
-    bfloat16.
+    bfloat16. The function does nothing if no variable is bfloat16, if β₂ is not rounded to 1, or if
+    the optimizer is Adamax or Lion.
 
     Args:
         optimizer: Any Keras optimizer.
         variables: The variables that the optimizer updates.
 
     Raises:
-        ValueError: If the step size would be zero or NaN in bfloat16, and this function cannot
-            correct it. It can correct only Adam and AdamW, and both only without `amsgrad`.
+        ValueError: If the step size would be zero or NaN in bfloat16, and the optimizer is neither
+            Adam nor AdamW, or has `amsgrad=True`.
     """
     beta_2 = getattr(optimizer, "beta_2", 0.0)
     corrects_bias = not isinstance(optimizer, (keras.optimizers.Adamax, keras.optimizers.Lion))

@@ -1,4 +1,4 @@
-"""The optimizer of a GAN, which contains the optimizers of two networks."""
+"""The optimizer of a GAN. It contains one optimizer for each of the two networks of the GAN."""
 
 from __future__ import annotations
 
@@ -50,7 +50,13 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
     def apply(
         self, grads: Sequence[tf.Tensor], trainable_variables: Sequence[keras.Variable]
     ) -> None:
-        """Update one of the two networks with the optimizer of that network."""
+        """Update one of the two networks with the optimizer of that network.
+
+        Args:
+            grads: One gradient per variable.
+            trainable_variables: Variables that belong to one optimizer. These are variables of the
+                discriminator, or variables of the generator and of the prior.
+        """
         self.owner(trainable_variables[0]).apply(grads, trainable_variables)
 
     @property
@@ -64,7 +70,8 @@ class GANOptimizer(keras.optimizers.MultiOptimizer):
         generator, and likewise for the discriminator.
 
         If the learning rate of the generator is a schedule, the property is a tensor with the
-        current value of the schedule.
+        current value of the schedule. If the learning rate of one of the two optimizers is a
+        schedule, the assignment of a number to this property raises a `ValueError`.
         """
         rate = self.optimizers[0].learning_rate
         return SharedLearningRate(self) if isinstance(rate, keras.Variable) else rate
@@ -157,7 +164,8 @@ class SharedLearningRate(np.lib.mixins.NDArrayOperatorsMixin):
         """Return an attribute of the generator's learning rate, such as `dtype`.
 
         This object replaces a Keras variable, but does not define all attributes of a variable.
-        Python calls this method for each attribute that the object does not define.
+        Python calls this method for each attribute that the object does not define. If the name of
+        the attribute begins with an underscore, the method raises an `AttributeError`.
         """
         if name.startswith("_"):
             raise AttributeError(name)

@@ -1,4 +1,4 @@
-"""Check the Keras loss with which an autoencoder compares the data with the decoder's output."""
+"""Check the Keras loss of an autoencoder, and the number of values that a loss function returns."""
 
 from __future__ import annotations
 
@@ -108,9 +108,10 @@ def check_cross_entropy(loss: Any, decoder: keras.Model) -> None:
         decoder: The network whose output is the argument `y_pred` of the loss.
 
     Raises:
-        ValueError: If `from_logits` of the loss is True and the decoder outputs probabilities. Also
-            if `from_logits` is False and the last activation of the decoder can return numbers
-            outside [0, 1].
+        ValueError: If `from_logits` of the loss is True, and the last activation of the decoder has
+            a limited range, such as a sigmoid. If the loss expects probabilities, and the last
+            activation of the decoder can return numbers outside [0, 1]. A loss expects
+            probabilities if `from_logits` is False, or if the loss has no such argument.
     """
     found = keras.losses.get(loss)
     name = _name_of_cross_entropy(found)
@@ -163,8 +164,8 @@ def _name_of_cross_entropy(loss: Any) -> str | None:
 def per_example(what: str, values: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
     """Check that a function of the user returned one loss value per example.
 
-    If the compiler XLA compiles the training step, this check is possible only if TensorFlow knows
-    the number of values before the step runs. Otherwise it is omitted.
+    In a TensorFlow graph, the number of values may be unknown until the graph runs. If the compiler
+    XLA compiles such a graph, the check is omitted.
 
     Args:
         what: Name of the function that returned the values, for the error message.
@@ -175,9 +176,9 @@ def per_example(what: str, values: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
         The values, `[batch]`.
 
     Raises:
-        ValueError: If the number of values is not the number of examples in `x`. In a TensorFlow
-            graph, an assertion fails, and the context manager `step_errors` converts this failure
-            to a `ValueError`.
+        ValueError: If the number of values is not the number of examples in `x`. If this number is
+            unknown until a TensorFlow graph runs, an assertion fails in the graph instead. The
+            context manager `step_errors` converts this failure to a `ValueError`.
     """
     values = tf.convert_to_tensor(values)
     if values.shape.rank == 2 and values.shape[1] == 1:

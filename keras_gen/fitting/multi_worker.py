@@ -22,7 +22,10 @@ _FROM_OTHER_WORKERS = (  # errors that TensorFlow raises if another worker ends
 
 
 class WorkerLostError(ConnectionError):
-    """`fit` raises this error if another worker process ended or cannot be reached."""
+    """Another worker process ended, or cannot be reached.
+
+    The methods `fit`, `evaluate` and `predict` of a model raise this error.
+    """
 
 
 def worker_index(strategy: tf.distribute.Strategy) -> int:
@@ -67,7 +70,11 @@ def without_strategy(model: keras.Model) -> keras.Model:
 
 @contextlib.contextmanager
 def worker_errors(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Raise a `WorkerLostError` instead of TensorFlow's error if another worker ended."""
+    """Raise a `WorkerLostError` instead of TensorFlow's error if another worker ended.
+
+    The same happens if another worker cannot be reached. With only one worker, TensorFlow's error
+    is raised unchanged.
+    """
     try:
         yield
     except _FROM_OTHER_WORKERS as error:

@@ -1,4 +1,4 @@
-"""The models. Each file defines one model."""
+"""The models. Each file defines one model or one base class of the models."""
 
 from keras_gen.models.autoencoder import RegularizedAutoencoder
 from keras_gen.models.autoencoder_ensemble import AutoencoderEnsemble

@@ -52,7 +52,7 @@ class AnomalyDetector(GenerativeModel):
         raise NotImplementedError(f"{type(self).__name__} must implement `score`.")
 
     def score_per_feature(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
-        """Compute how much each element of `x` adds to the anomaly score of its example.
+        """Compute how much each element of each example adds to the anomaly score.
 
         The result has the shape `[batch, *data_shape]`.
         """
@@ -75,13 +75,13 @@ class AnomalyDetector(GenerativeModel):
         the model was not trained on. There are three ways to choose the threshold:
 
         * `quantile`: The threshold is this quantile of the scores of `x`. The data `x` must not
-          contain anomalies. About a fraction 1 − `quantile` of new examples without anomalies will
-          have a score above the threshold.
+          contain anomalies. Among new examples that are not anomalies, a fraction of about
+          1 − `quantile` will have a score above the threshold.
         * `false_alarm_rate`: A new example that is not an anomaly has a score above the threshold
           with a probability of at most `false_alarm_rate`. The data `x` must not contain anomalies.
-          The guarantee holds for each number n of examples in `x`, if these and the new example are
-          independent samples of one distribution, or at least exchangeable. It holds on average
-          over the choice of `x`. For one `x`, the rate can be higher or lower. The threshold is the
+          The n examples in `x` and the new example must be independent samples of one distribution,
+          or at least exchangeable. The probability is an average over all choices of `x`. For one
+          given `x`, the fraction of false alarms can be higher or lower. The threshold is the
           ⌈(n + 1)(1 − `false_alarm_rate`)⌉-th smallest of the n scores. Such a threshold is called
           conformal (Laxhammar and Falkman 2010; Bates et al. 2023, arXiv:2104.08279).
         * `anomalies`: Labels say which examples of `x` are anomalies. The threshold maximizes the
@@ -89,7 +89,8 @@ class AnomalyDetector(GenerativeModel):
           minimizes the total cost on `x` instead. The fraction of anomalies in `x` should be the
           same as in new data. If several thresholds are equally good, the highest is used. The
           threshold is halfway between two scores of `x`, or slightly below the lowest score, or
-          equal to the highest score.
+          equal to the highest score. If two scores are neighboring float32 numbers, the lower of
+          the two is used instead of their midpoint.
 
         If you choose none of the three, `quantile` is 0.99. A score that is NaN counts as infinite.
         The `.keras` file contains the threshold. If the model has a threshold when it is exported,
@@ -105,13 +106,14 @@ class AnomalyDetector(GenerativeModel):
                 threshold. For `false_alarm_rate`, pass at least 1 / `false_alarm_rate` − 1
                 examples.
             quantile: Fraction of the examples whose score is at most the threshold, a number
-                between 0 and 1. Default: 0.99, if no other way is chosen.
+                above 0 and below 1. Default: 0.99, if no other way is chosen.
             condition: Labels `[n]` if the model is conditional and `x` is an array. None in all
                 other cases.
-            false_alarm_rate: Largest probability that an example without anomalies has a score
-                above the threshold, a number between 0 and 1.
+            false_alarm_rate: Largest probability that an example that is not an anomaly has a score
+                above the threshold. A number above 0 and below 1.
             anomalies: Bool array `[n]`, True for each example of the array `x` that is an anomaly.
-                1 and 0 are also accepted.
+                1 and 0 are also accepted. At least one example must be an anomaly, and at least one
+                must not be an anomaly.
             false_alarm_cost: Cost of one example that is not an anomaly but has a score above the
                 threshold. A number of at least 0.
             miss_cost: Cost of one anomaly whose score is not above the threshold, in the same unit
@@ -182,7 +184,17 @@ class AnomalyDetector(GenerativeModel):
     def _check_calibration_data(
         self, x: Examples, condition: TensorLike | None, labelled: bool
     ) -> None:
-        """Check the types of the data and the labels that `calibrate` receives."""
+        """Check that `calibrate` received an array, or a data set without separate labels.
+
+        Args:
+            x: The argument `x` of `calibrate`.
+            condition: The argument `condition` of `calibrate`.
+            labelled: Whether the argument `anomalies` of `calibrate` is given.
+
+        Raises:
+            ValueError: If `x` is neither an array nor a `tf.data.Dataset`. Also if `x` is a
+                `tf.data.Dataset` and `condition` or `anomalies` is given.
+        """
         is_dataset = isinstance(x, tf.data.Dataset)
         if not is_dataset and not hasattr(x, "dtype"):
             raise ValueError(
@@ -203,12 +215,14 @@ class AnomalyDetector(GenerativeModel):
     def is_anomaly(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """Return whether the score of each example is above the threshold, bool `[batch]`.
 
+        If a score is NaN, the result is True.
+
         Args:
             x: Data `[batch, *data_shape]`.
             condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Raises:
-            ValueError: If the model has no threshold, because `calibrate` was not called. Also if
+            ValueError: If the model has no threshold. In this case, call `calibrate` first. Also if
                 `score` rejects `x` or `condition`.
         """
         if self.threshold is None:
@@ -274,8 +288,9 @@ class AnomalyDetector(GenerativeModel):
     ) -> dict[str, tf.Tensor]:
         """Compute the outputs of the function `score` in an exported model.
 
-        An example with an invalid value, such as NaN, gets an infinite score. Such an example does
-        not change the scores of other examples in the batch.
+        An example with an invalid value, such as infinity, gets an infinite score. NaN is also
+        invalid, unless the model accepts missing entries. An example with an invalid value does not
+        change the scores of other examples in the batch.
 
         Args:
             inputs: Data `[batch, *data_shape]`.
@@ -323,7 +338,13 @@ def _batches(x: Examples, condition: TensorLike | None) -> Iterator[Any]:
 
 
 def _check_fraction(name: str, value: Any, example: float) -> None:
-    """Raise a `ValueError` if `value` is not a number between 0 and 1."""
+    """Raise a `ValueError` if `value` is not a number above 0 and below 1.
+
+    Args:
+        name: Name of the argument in the error message.
+        value: Value of the argument.
+        example: A valid value, for the error message.
+    """
     if not is_real(value) or not 0 < value < 1:
         raise ValueError(
             f"`{name}` must be a number between 0 and 1, such as {example}. "
@@ -372,6 +393,10 @@ def _checked_labels(anomalies: TensorLike, number: int) -> np.ndarray:
     Args:
         anomalies: One label per example: True or 1 for an anomaly, otherwise False or 0.
         number: Number of examples.
+
+    Raises:
+        ValueError: If the number of labels is not `number`, or if a label has another value. Also
+            if all examples are anomalies, or none.
     """
     labels = np.asarray(anomalies)
     if labels.shape != (number,):

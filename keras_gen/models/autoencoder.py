@@ -48,16 +48,19 @@ class RegularizedAutoencoder(AnomalyDetector):
 
     Args:
         encoder: Built Keras model that maps data to latents.
-        decoder: Built Keras model that maps latents to data. If the last activation is a sigmoid,
-            data must lie in [0, 1]. If the last activation is tanh, data must lie in [-1, 1].
+        decoder: Built Keras model that maps latents to reconstructions of the data, or to the
+            parameters of the likelihood. If the model has no likelihood and the last activation is
+            a sigmoid, data must lie in [0, 1]. For tanh, data must lie in [-1, 1].
         prior: Distribution from which `generate` samples latents. If None, call
             `fit_latent_density` before `generate`.
         threshold: An example is an anomaly if its anomaly score is above this number. If None, call
             `calibrate` to compute the threshold.
         seed: Seed of all random numbers of the model, an int in [0, 2³¹). If None, the seed is
             random.
-        likelihood: Distribution p(x | x̂) whose parameters x̂ the decoder outputs. If None, the
-            decoder outputs reconstructions. `compile(loss=likelihood)` sets this attribute.
+        likelihood: Distribution p(x | x̂) whose parameters x̂ the decoder outputs. If you pass it
+            here, `compile` accepts only this likelihood as `loss`. If None, you can still pass a
+            likelihood to `compile`. A model without a likelihood needs a decoder that outputs
+            reconstructions.
         **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`.
 
     Example:
@@ -128,22 +131,26 @@ class RegularizedAutoencoder(AnomalyDetector):
     ) -> None:
         """Configure the model for training, like `keras.Model.compile`.
 
+        If the model was compiled before with another loss, its anomaly scores change. The method
+        then sets `threshold` to None.
+
         Args:
             optimizer: Keras optimizer or its name.
             loss: Reconstruction loss: a `keras.losses.Loss`, a loss function, or the name of a
-                Keras loss. The attribute `reduction` of a `keras.losses.Loss` must average over the
-                batch, as it does by default. The loss can also be a `distributions.Likelihood`,
-                whose parameters x̂ are then the output of the decoder. The reconstruction loss is
-                then −log p(x | x̂), in nats per example.
+                Keras loss. The `reduction` of a `keras.losses.Loss` must be `"sum_over_batch_size"`
+                (Keras's default), `"mean"`, `"none"` or None. The model averages over the batch in
+                all four cases. The loss can also be a `distributions.Likelihood` p(x | x̂). In this
+                case, the decoder outputs the parameters x̂, and the reconstruction loss is
+                −log p(x | x̂), in nats per example.
             regularizers: One `LatentRegularizer` or a list of them, for instance
                 `[regularizers.Contractive(1e-3)]`.
             **kwargs: Other arguments of `keras.Model.compile`. The functions in `metrics` receive
                 the data and the reconstructions.
 
         Raises:
-            ValueError: If `loss` is None, does not average over the batch, or does not match the
-                output of the decoder. Also if `regularizers` contains an object that is not a
-                `LatentRegularizer`.
+            ValueError: If `loss` is None, has another reduction, or does not match the output of
+                the decoder. If the model has a likelihood, and `loss` is not this likelihood. Also
+                if `regularizers` contains an object that is not a `LatentRegularizer`.
         """
         if loss is None:
             raise ValueError(
@@ -188,9 +195,12 @@ class RegularizedAutoencoder(AnomalyDetector):
     def _set_likelihood(self, likelihood: Likelihood) -> None:
         """Check a likelihood, and store it in the attribute `likelihood` of the model.
 
+        If the model already has an equal likelihood, the method only copies the weights of the
+        argument `likelihood` to the likelihood of the model.
+
         Raises:
-            ValueError: If the networks do not have the shapes that the likelihood requires, or if
-                the model already has another likelihood.
+            ValueError: If a network does not match the likelihood, for instance because of its
+                shape. Also if the model already has another likelihood.
         """
         name = type(likelihood).__name__
         if self.likelihood is not None:
@@ -242,8 +252,9 @@ class RegularizedAutoencoder(AnomalyDetector):
         """Return the reconstruction of `inputs`.
 
         For a model with a likelihood, the reconstruction is the mean of p(x | x̂), where x̂ is the
-        output of the decoder. For rows of a table, the method returns the most probable category
-        instead of a mean, and rounds the means of counts.
+        output of the decoder. If the data are rows of a table, the mean of a column of counts is
+        rounded. For a column of categories, the method returns the most probable category. If the
+        categories are ordered, the method returns the median category.
         """
         return self._point(self._decoded(self.check_inputs(inputs), training))
 
@@ -264,7 +275,8 @@ class RegularizedAutoencoder(AnomalyDetector):
         """Compute reconstructions from the output of the decoder.
 
         If the loss is a likelihood p(x | x̂), where x̂ is the output of the decoder, the
-        reconstruction is the mean of this distribution. Otherwise, the reconstruction is x̂.
+        reconstruction is the mean of this distribution. For a column of categories in a table, the
+        reconstruction is a category instead. Without a likelihood, the reconstruction is x̂.
         """
         if self.likelihood is None:
             return output
@@ -384,15 +396,18 @@ class RegularizedAutoencoder(AnomalyDetector):
     def score(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """Compute the anomaly score of each example, `[batch]`.
 
-        The score of an example is its reconstruction loss, computed with the loss that was passed
-        to `compile`. A higher score means a more anomalous example.
+        The score of an example is its reconstruction loss. For a model with a likelihood, the score
+        is −log p(x | x̂) in nats, where x̂ is the output of the decoder. For all other models, the
+        score is computed with the loss that was passed to `compile`. A higher score means a more
+        anomalous example.
 
         Args:
             x: Data `[batch, *data_shape]`.
             condition: Must be None, because the model is not conditional.
 
         Raises:
-            ValueError: If the model is not compiled, or if `x` has the wrong shape or dtype.
+            ValueError: If the model has no likelihood and is not compiled. If `x` has the wrong
+                shape or dtype, or invalid values. If `condition` is given.
         """
         score, _ = self.score_functions(x, condition)
         return score()
@@ -401,7 +416,8 @@ class RegularizedAutoencoder(AnomalyDetector):
     def score_per_feature(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """Compute how much each element of each example adds to the anomaly score.
 
-        The anomaly score of an example is the sum of these values over its elements.
+        The anomaly score of an example is the sum of these values over its elements. The value of a
+        missing element is 0.
 
         Args:
             x: Data `[batch, *data_shape]`.
@@ -411,8 +427,9 @@ class RegularizedAutoencoder(AnomalyDetector):
             Tensor `[batch, *data_shape]`.
 
         Raises:
-            ValueError: If an argument is invalid, as in `score`, or if the loss is not a sum or a
-                mean over the elements.
+            ValueError: If `score` raises a `ValueError` for the same arguments. If a Keras loss is
+                not a mean over the elements of an example. If the likelihood does not compute
+                log p(x | x̂) as a sum over the elements.
         """
         _, per_feature = self.score_functions(x, condition)
         return per_feature()
@@ -500,7 +517,8 @@ class RegularizedAutoencoder(AnomalyDetector):
                 `distributions.FittedFlow(8)` for 8 latents. If None, the density that the model
                 already has is fitted again. If it has none, the density is a `FittedMixture` with
                 10 components. An integer means the same as `num_components`.
-            num_components: Number of components of a `FittedMixture`, in place of `density`.
+            num_components: Number of components of the density, which is then a `FittedMixture`.
+                You cannot pass both `density` and `num_components`.
 
         Raises:
             ValueError: If the latents are not vectors, or if an argument is invalid. If the model

@@ -53,9 +53,10 @@ class AutoencoderEnsemble(AnomalyDetector):
     deviation of each feature, with which the model standardizes the features.
 
     The score of a row is the mean of the members' scores. A member computes the sum
-    Σ_d log(1 + r_d² / σ_d²) over the features d. Here r_d is feature d minus its reconstruction,
-    and σ_d² is the mean of r_d² over training rows. The score of the member is this sum, divided by
-    the median of the sums of training rows. So a typical training row has a score of about 1.
+    Σ_d log(1 + r_d² / σ_d²) over the features d. The residual r_d is standardized feature d minus
+    its reconstruction. σ_d² is 0.01 plus the mean of r_d² over training rows. The score of the
+    member is this sum, divided by the median of the sums of training rows. So a typical training
+    row has a score of about 1.
     Before a member reconstructs a row to score it, the member clips the latents of the row. The
     argument `clip` defines the limits.
 
@@ -208,8 +209,9 @@ class AutoencoderEnsemble(AnomalyDetector):
 
         Args:
             optimizer: Keras optimizer or its name.
-            **kwargs: Other arguments of `keras.Model.compile`, except `loss` and `metrics`. The
-                loss is always the mean squared residual of the standardized features.
+            **kwargs: Other arguments of `keras.Model.compile`, except `loss`, `metrics` and
+                `weighted_metrics`. The loss is always the mean squared difference between the
+                standardized features and their reconstructions.
 
         Raises:
             ValueError: If `loss`, `metrics` or `weighted_metrics` is given.
@@ -247,8 +249,8 @@ class AutoencoderEnsemble(AnomalyDetector):
         about as long for many rows as for few rows. At the end of each epoch, `fit` scores at most
         1,000 rows of `x`, and scales the scores so that a typical row has a score of about 1.
 
-        If the model is not compiled, `fit` compiles it with Adam. The learning rate then decays
-        from 0.01 to 0 during the training, with a cosine schedule.
+        If you did not compile the model, each call of `fit` compiles it with a new Adam optimizer.
+        The learning rate then decays from 0.01 to 0 during the training, with a cosine schedule.
 
         Args:
             x: Rows `[n, columns]`, an array or a `tf.data.Dataset` of batches. NaN means that an
@@ -394,7 +396,16 @@ class AutoencoderEnsemble(AnomalyDetector):
         return self.get_metrics_result()
 
     def _loss(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Return the mean squared residual of each example, `[batch]`."""
+        """Return the mean squared residual of each example, `[batch]`.
+
+        A residual is a feature minus its reconstruction. The residual of a missing feature is 0.
+        The mean is over all members of the ensemble and all features.
+
+        Args:
+            features: Standardized features, `[batch, members, features]`. NaN means that a feature
+                is missing.
+            training: Whether the method is called in a training step.
+        """
         known = _zero_where_missing(features)
         output = self.decoder(self.encoder(known, training=training), training=training)
         squares = tf.where(tf.math.is_nan(features), 0.0, tf.square(known - output))
@@ -414,7 +425,10 @@ class AutoencoderEnsemble(AnomalyDetector):
         return tf.where(missing, np.nan, features)
 
     def _standardized(self, x: tf.Tensor) -> tf.Tensor:
-        """Convert rows to standardized features `[batch, features]`. A missing feature is NaN."""
+        """Convert rows to standardized features `[batch, features]`. A missing feature is NaN.
+
+        The features are clipped to [−1e9, 1e9], so that their squares are finite in float32.
+        """
         features = (self._raw_features(x) - self.feature_mean) / self.feature_scale
         return tf.clip_by_value(features, -_LARGEST_FEATURE, _LARGEST_FEATURE)
 
@@ -440,11 +454,11 @@ class AutoencoderEnsemble(AnomalyDetector):
         """Compute the scales of the score and the limits of the latents from training rows.
 
         `fit` calls this method at the end of each epoch. The residual r_d is feature d minus its
-        reconstruction. For each member of the ensemble, the method computes σ_d², the mean of r_d²
-        over the rows. Then it computes the sum Σ_d log(1 + r_d² / σ_d²) for each row, and the
-        median of these sums. If a row has missing features, its sum is divided by the fraction of
-        features that are observed. The method also computes the limits to which the member clips
-        each latent.
+        reconstruction. For each member of the ensemble, the method computes σ_d², which is 0.01
+        plus the mean of r_d² over the rows in which feature d is observed. Then the method computes
+        the sum Σ_d log(1 + r_d² / σ_d²) for each row, and the median of these sums. If a row has
+        missing features, its sum is divided by the fraction of features that are observed. The
+        method also computes the limits to which the member clips each latent.
 
         Args:
             features: Standardized features `[n, features]`. NaN means that a feature is missing.
@@ -499,11 +513,13 @@ class AutoencoderEnsemble(AnomalyDetector):
         return tf.math.divide_no_nan(of_features, share) @ self._in_column
 
     def score_functions(self, x: TensorLike, condition: TensorLike | None = None) -> ScoreFunctions:
-        """Return two functions without arguments, which return the scores of `x`.
+        """Return a function that computes `score(x)`, and one for `score_per_feature(x)`.
 
-        The first function returns one score per row, `[batch]`. The second function returns one
-        score per row and column, `[batch, columns]`. Both functions use the same outputs of the
-        networks, which this method computes once.
+        Both functions use the same outputs of the networks, which this method computes only once.
+
+        Returns:
+            Two functions without arguments. The first function returns the result of `score(x)`.
+            The second function returns the result of `score_per_feature(x)`.
         """
         x = self._scored(x, condition)
         if tf.executing_eagerly() and len(x) > _PART:
@@ -521,23 +537,26 @@ class AutoencoderEnsemble(AnomalyDetector):
     def score(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
         """Compute the anomaly score of each example, `[batch]`.
 
-        A typical training row has a score of about 1. A higher score means a more anomalous
-        example. If all entries of an example are missing, its score is infinite.
+        An example is a row. A typical training row has a score of about 1. A higher score means a
+        more anomalous example. If all entries of an example are missing, its score is infinite.
 
         Args:
             x: Rows `[batch, columns]`, with NaN where an entry is missing.
             condition: Must be None, because the model is not conditional.
 
         Raises:
-            ValueError: If the model is not trained, or if `x` is invalid.
+            ValueError: If the model is not trained. If `x` has the wrong shape or dtype, or invalid
+                values. If `condition` is given.
         """
         return self.score_functions(x, condition)[0]()
 
     @traced("x")
     def score_per_feature(self, x: TensorLike, condition: TensorLike | None = None) -> tf.Tensor:
-        """Compute how much each column of each example adds to the anomaly score.
+        """Compute how much each element of each example adds to the anomaly score.
 
-        The sum over the columns is the score. A missing entry adds 0.
+        An example is a row, and an element is its entry in one column. The anomaly score of an
+        example is the sum of these values over its elements. The value of a missing element is 0.
+        If all elements of an example are missing, all values are 0, but the score is infinite.
 
         Args:
             x: Rows `[batch, columns]`, with NaN where an entry is missing.
@@ -547,7 +566,7 @@ class AutoencoderEnsemble(AnomalyDetector):
             Tensor `[batch, columns]`.
 
         Raises:
-            ValueError: If the model is not trained, or if `x` is invalid.
+            ValueError: If `score` raises a `ValueError` for the same arguments.
         """
         return self.score_functions(x, condition)[1]()
 

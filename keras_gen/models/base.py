@@ -102,12 +102,12 @@ class GenerativeModel(MultiWorkerModel):
     """Columns of the table, if each example is a row of a table. Empty for all other data."""
     train_function: Any  # Keras declares no type
     prior: Prior | None = None
-    """Distribution p(z) of the latents. If there is also no `density`, `generate` raises an
-    error."""
+    """Distribution p(z) of the latents, or None. If `prior` and `density` are both None, `generate`
+    raises an error."""
     density: Prior | None = None
     """Density that was fitted to latents after training. If None, `generate` uses the prior."""
     fits_prior_with = "fit_latent_density(x)"
-    """Call of the method that fits a prior after training, for messages."""
+    """Python code that fits a distribution of the latents after training, for error messages."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         """Make a model that stores the arguments of its constructor.
@@ -136,7 +136,11 @@ class GenerativeModel(MultiWorkerModel):
         self.built = True
 
     def __setattr__(self, name: str, value: Any) -> None:
-        """Set an attribute, and forget the graphs that contain its old value."""
+        """Set an attribute, and delete all graphs in `method_graphs` if the value is new.
+
+        A graph can contain the old value. The graphs are kept if the attribute is `stop_training`,
+        or if its name begins with an underscore.
+        """
         is_new = vars(self).get(name) is not value
         if is_new and name != "stop_training" and not name.startswith("_"):
             self.__dict__.pop("method_graphs", None)
@@ -144,12 +148,18 @@ class GenerativeModel(MultiWorkerModel):
 
     @functools.cached_property
     def method_graphs(self) -> Graphs:
-        """Graphs through which methods such as `generate` run in eager mode."""
+        """TensorFlow graphs that compute the results of methods such as `generate` in eager mode.
+
+        The decorator `traced` makes these graphs.
+        """
         return Graphs()
 
     @property
     def latent_distribution(self) -> Prior | None:
-        """Distribution from which `generate` samples latents: the density, or else the prior."""
+        """Distribution from which `generate` samples latents: the density, or else the prior.
+
+        None if the model has neither.
+        """
         return self.prior if self.density is None else self.density
 
     @property
@@ -215,6 +225,10 @@ class GenerativeModel(MultiWorkerModel):
 
         The method also creates the variables of the optimizer. Therefore a saved state of the
         optimizer can be loaded as soon as the model is compiled.
+
+        Raises:
+            ValueError: If `loss_weights` is given, if `optimizer` is not a Keras optimizer, or if
+                the optimizer does not work with the bfloat16 weights of the model.
         """
         if loss_weights is not None:
             raise ValueError(
@@ -259,8 +273,9 @@ class GenerativeModel(MultiWorkerModel):
             ValueError: If an argument or the data are invalid. Arrays are checked before training
                 starts. The values of data sets and generators are checked during training, in each
                 batch.
-            NonFiniteError: If a loss or a gradient is NaN or infinite. A training step with such a
-                loss or gradient does not change the weights.
+            NonFiniteError: If a loss or a gradient is NaN or infinite. The training step with this
+                loss or gradient does not change the weights, except in two cases. The docstring of
+                `NonFiniteError` describes these cases.
         """
         if class_weight is not None:
             raise ValueError(
@@ -531,7 +546,7 @@ class GenerativeModel(MultiWorkerModel):
         Keras, the sum is divided by the number of examples, not by the sum of the weights. During
         training on several devices, each device has a copy of the model, a replica. TensorFlow adds
         the gradients of all replicas. Therefore the result is also divided by the number of
-        replicas.
+        replicas. If the batch is empty, the result is 0.
         """
         if sample_weight is not None:
             values = values * sample_weight
@@ -568,6 +583,10 @@ class GenerativeModel(MultiWorkerModel):
         gradient can become infinite. In this case, no error is raised. Instead, Keras skips the
         step and lowers the scale.
 
+        A step that is compiled with XLA cannot raise an error. Therefore, if the loss or the
+        gradient is not finite, such a step sets the gradient to zero. An optimizer with momentum
+        then still changes the variables.
+
         Args:
             tape: The gradient tape that recorded the computation of the loss.
             x: The batch. During training on several devices, the batch of one device can be empty.
@@ -581,12 +600,14 @@ class GenerativeModel(MultiWorkerModel):
 
         Returns:
             A number that the caller adds to the logged loss. If the loss and the gradient are
-            finite, the number is 0. If they are not finite and the step is compiled with XLA, the
-            number is NaN, because a step that is compiled with XLA cannot raise an error.
+            finite, the number is 0. If the step is compiled with XLA and the loss or the gradient
+            is not finite, the number is NaN.
 
         Raises:
-            NonFiniteError: If the loss or the gradient is not finite. With XLA, `fit` raises this
-                error after the step, and `train_on_batch` raises no error.
+            NonFiniteError: If the loss or the gradient is not finite. In a TensorFlow graph, an
+                assertion fails, and the context manager `step_errors` converts this failure to the
+                `NonFiniteError`. With XLA, `fit` raises this error after the step, and
+                `train_on_batch` raises no error.
         """
         if not variables:
             return 0.0
@@ -665,7 +686,8 @@ class GenerativeModel(MultiWorkerModel):
     ) -> tf.Tensor:
         """Generate data from latents that are sampled from the prior.
 
-        For a model of a table, the method samples each row x from p(x | z), given its latents z.
+        If the model has a fitted `density`, the latents are sampled from this density instead. For
+        a model of a table, the method samples each row x from p(x | z), given its latents z.
         For other data, such as images, the method decodes the latents and adds no noise.
 
         Args:
@@ -681,7 +703,8 @@ class GenerativeModel(MultiWorkerModel):
             Tensor `[num_samples, *data_shape]`.
 
         Raises:
-            ValueError: If the model has no prior, or if an argument is invalid.
+            ValueError: If the model has neither a prior nor a fitted density, or if an argument is
+                invalid.
         """
         seeds = self.seeds(num_samples, seed)
         if condition is not None and self.num_classes:
@@ -746,8 +769,9 @@ class GenerativeModel(MultiWorkerModel):
             the latents that were decoded, `[batch, n]`.
 
         Raises:
-            ValueError: If the model has no prior, if a conditional model gets no labels, or if a
-                model that is not conditional gets labels.
+            ValueError: If the model has neither a prior nor a fitted density. If a conditional
+                model gets no labels, or if a model that is not conditional gets labels. If an
+                argument is invalid.
         """
         prior, labels = self.checked_row_arguments(seed, condition)
         latents = prior.sample_rows(seed, *labels)
@@ -756,18 +780,20 @@ class GenerativeModel(MultiWorkerModel):
     def checked_row_arguments(
         self, seed: TensorLike, condition: TensorLike | None
     ) -> tuple[Any, tuple[tf.Tensor, ...]]:
-        """Check the arguments of `generate_rows`, and return the prior and the labels.
+        """Check the arguments of `generate_rows`, and return the distribution and the labels.
 
         Args:
             seed: One seed per sample, int64 `[batch]`.
             condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Returns:
-            `(prior, labels)`. `labels` is the tuple `(condition,)`, or an empty tuple if
-            `condition` is None.
+            `(prior, labels)`. `prior` is the distribution from which `generate_rows` samples
+            latents: the density if the model has a fitted density, otherwise the prior. `labels` is
+            the tuple `(condition,)`, or an empty tuple if `condition` is None.
 
         Raises:
-            ValueError: If the model has no prior, or if an argument is invalid.
+            ValueError: If the model has neither a prior nor a fitted density, or if an argument is
+                invalid.
         """
         if not _is_vector_of_integers(seed):
             raise ValueError(f"`seed` must be a vector of integers. Received: seed={seed!r}")
@@ -975,14 +1001,20 @@ def _all_finite(gradients: list[tf.Tensor | None]) -> tf.Tensor:
 
 
 def _zero_unless(condition: tf.Tensor, gradients: list[tf.Tensor | None]) -> list[tf.Tensor | None]:
-    """Return the gradients if the condition is true, and zeros if it is false."""
+    """Return the gradients if the condition is true, and zeros if it is false.
+
+    A gradient that is None stays None.
+    """
     return [
         gradient if gradient is None else tf.where(condition, gradient, 0) for gradient in gradients
     ]
 
 
 def _is_vector_of_integers(values: Any) -> bool:
-    """Return whether an array, a tensor or a list has one axis, and contains integers."""
+    """Return whether an array, a tensor or a list has one axis, and contains integers.
+
+    If an array or a list with one axis is empty, the result is True for every dtype.
+    """
     if tf.is_tensor(values):
         return bool(values.shape.rank == 1 and values.dtype.is_integer)
     array = np.asarray(values)
@@ -990,7 +1022,7 @@ def _is_vector_of_integers(values: Any) -> bool:
 
 
 def _check_weights(sample_weight: np.ndarray) -> None:
-    """Raise a `ValueError` if a weight of an example is negative, NaN or infinite."""
+    """Raise a `ValueError` if a weight is negative, NaN or infinite, or is not a number."""
     numeric = sample_weight.dtype.kind in "biuf"
     if numeric and np.all((sample_weight >= 0) & np.isfinite(sample_weight)):
         return

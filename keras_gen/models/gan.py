@@ -43,8 +43,8 @@ class GAN(GenerativeModel):
     the example is real (Goodfellow et al. 2014, arXiv:1406.2661). The two networks have different
     losses. Each training step updates the discriminator first and the generator second. A prior
     with weights is trained together with the generator. `gan(latents)` and `gan.predict(latents)`
-    return generated data. If `fit` receives pairs `(x, target)`, the GAN learns to generate data
-    like `target`, and does not use `x`.
+    return generated data. If a GAN without labels receives pairs `(x, target)` in `fit`, it learns
+    to generate data like `target`, and does not use `x`.
 
     The logs contain the losses of both networks, and three fractions. `real_accuracy` is the
     fraction of real examples that the discriminator classifies correctly. `fake_accuracy` is the
@@ -280,11 +280,13 @@ class GAN(GenerativeModel):
     ) -> keras.callbacks.History:
         """Train the model, like `GenerativeModel.fit`, and warn if training has failed.
 
-        There are two warnings, each given after an epoch:
+        There are two warnings. `fit` gives each of them at most once, after an epoch with at least
+        1,000 examples:
 
         - The generator has collapsed: over half of its examples have a near-duplicate in the batch.
         - The discriminator classifies at least 99.9% of the real examples, and at least 99.9% of
-          the generated examples, correctly.
+          the generated examples, correctly. If the attribute `relative` of the loss is True, `fit`
+          does not give this warning.
         """
         warning = CollapseWarning()
         if not isinstance(callbacks, keras.callbacks.CallbackList):
@@ -297,7 +299,8 @@ class GAN(GenerativeModel):
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
         """Generate data from latents `[batch, n]`, with n latents per example.
 
-        If the GAN is conditional, pass the pair `(latents, labels)`.
+        If the GAN is conditional, pass the pair `(latents, labels)`. If `training` is False and the
+        GAN has an EMA generator, the method uses the EMA generator.
         """
         inputs = self.check_inputs(inputs)
         latents, labels = inputs if self.num_classes else (inputs, None)
@@ -513,7 +516,8 @@ class GAN(GenerativeModel):
         """Update the EMA generator after a training step.
 
         The EMA generator is a copy of the generator. Its weights and batch-normalization statistics
-        are exponential moving averages (EMA) of the values in the generator.
+        are exponential moving averages (EMA) of the values in the generator. If the attribute
+        `ema_momentum` is None, the method copies the current values of the generator instead.
         """
         if self.averaged_generator is None:
             return
@@ -652,7 +656,13 @@ def _check_augment(augment: DiffAugment | None, data_shape: tuple[int, ...]) -> 
 def _common_num_classes(
     generator: keras.Model, discriminator: keras.Model, prior: Prior
 ) -> int | None:
-    """Return the number of classes, or None if neither the networks nor the prior use labels."""
+    """Return the number of classes, or None if neither the networks nor the prior use labels.
+
+    Raises:
+        ValueError: If the discriminator uses labels, but the generator and the prior do not. If the
+            generator or the prior uses labels, but the discriminator does not. Also if two numbers
+            of classes are different.
+    """
     of_discriminator = num_classes_of(discriminator)
     generating = common_num_classes(generator=num_classes_of(generator), prior=prior.num_classes)
     if (generating is None) != (of_discriminator is None):

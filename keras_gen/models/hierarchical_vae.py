@@ -236,7 +236,14 @@ class LayeredDistribution:
 
 
 class _LayeredPrior(LayeredDistribution):
-    """p(z) = p(z_L) p(z_{L−1} | z_L) … p(z_1 | z_2)."""
+    """The prior p(z) = p(z_L) p(z_{L−1} | z_L) … p(z_1 | z_2).
+
+    z_1 are the latents of the bottom layer, and z_L are the latents of the top layer.
+
+    Args:
+        owner: The prior of the model, which contains the distributions and networks of all layers.
+        labels: Labels `[batch]` if the model is conditional, otherwise None.
+    """
 
     def __init__(self, owner: _JointPrior, labels: tf.Tensor | None) -> None:
         super().__init__(owner.sizes, range(len(owner.sizes))[::-1], labels)
@@ -259,7 +266,7 @@ class _LayeredPrior(LayeredDistribution):
 
 
 class _LayeredPosterior(LayeredDistribution):
-    """Base class of q(z | x) for both kinds of inference."""
+    """Base class of the posterior q(z | x) for bottom-up inference and for top-down inference."""
 
     def __init__(
         self,
@@ -286,8 +293,9 @@ class _LayeredPosterior(LayeredDistribution):
 
         Args:
             z: Samples of this distribution q(z | x), `[samples, batch, n]`.
-            closed_form: Whether to compute a term in closed form if there is a closed form. In all
-                other cases, the term of layer i is log q − log p, evaluated at the sample z_i.
+            closed_form: Whether to compute a term in closed form, if there is a closed form and the
+                method `_independent` returns True. In all other cases, the term of layer i is
+                log q − log p, evaluated at the sample z_i.
 
         Returns:
             One tensor `[samples, batch]` per layer, in nats.
@@ -307,9 +315,10 @@ class _LayeredPosterior(LayeredDistribution):
         """Return whether a closed form of the KL divergence of a layer i would be correct.
 
         The layer has two distributions of its latents z_i, one in q and one in p. A closed form is
-        correct only if their parameters do not depend on the sample z_i itself. For instance, a
-        closed form would be wrong if z_{i+1} is sampled from q(z_{i+1} | z_i). The parameters of
-        p(z_i | z_{i+1}) depend on z_{i+1}, and z_{i+1} then depends on the sample z_i.
+        correct only if the parameters of these two distributions do not depend on the sample z_i
+        itself. For instance, let z_{i+1} be sampled from q(z_{i+1} | z_i). Then the parameters of
+        p(z_i | z_{i+1}) depend on z_{i+1}, which depends on the sample z_i. In this case, a closed
+        form would be wrong.
         """
         raise NotImplementedError
 
@@ -342,7 +351,8 @@ class _TopDown(_LayeredPosterior):
 
     z_1 are the latents of the bottom layer, and z_L those of the top layer. The encoders compute a
     normal distribution of each z_i from x. For i < L, q(z_i | z_{i+1}, x) is the normalized product
-    of this distribution and the prior p(z_i | z_{i+1}).
+    of this distribution and the prior p(z_i | z_{i+1}). For the top layer, q(z_L | x) is the normal
+    distribution itself.
     """
 
     def __init__(
@@ -386,8 +396,8 @@ class _JointPrior(Prior):
 
     Args:
         top_prior: p(z_L), the prior of the top layer.
-        decoders: Networks that map z_{i+1} to the parameters of p(z_i | z_{i+1}), from the bottom
-            layer to the layer below the top.
+        decoders: One network per layer i except the top layer, from bottom to top. The network maps
+            z_{i+1} to the parameters of p(z_i | z_{i+1}).
         conditionals: One `DiagonalNormal` per decoder. It makes the distribution p(z_i | z_{i+1})
             from the decoder's output.
         num_classes: Number of classes if the model is conditional, otherwise None.
@@ -434,8 +444,11 @@ class _JointPrior(Prior):
             labels: Labels `[batch]` if the model is conditional, otherwise None.
             temperature: Number by which the standard deviation of each distribution is multiplied.
                 None means 1.
-            top_latents: Given latents of the upper layers, `[batch, m]`. The method then samples
-                only the lower layers. If None, the method samples all layers.
+            top_latents: Latents of one or more upper layers, `[batch, m]`. If they are passed, the
+                method samples only the other layers. If None, the method samples all layers.
+
+        Returns:
+            The concatenated latents of all layers, including `top_latents`, `[batch, n]`.
         """
         fixed = _top_parts(top_latents, self.sizes)
         distribution = _LayeredPrior(self, labels)
@@ -586,7 +599,8 @@ class HierarchicalVAE(VAE):
     There are two kinds of inference:
 
     * `"bottom_up"`: q(z | x) = q(z_1 | x) q(z_2 | z_1) … (Burda et al. 2016, arXiv:1509.00519).
-      Encoder i maps the latents of the layer below to the parameters of posterior i.
+      Encoder 1 maps x to the parameters of posterior 1. Each further encoder i maps the latents
+      z_{i−1} to the parameters of posterior i.
     * `"top_down"`: the ladder VAE (Sønderby et al. 2016, arXiv:1602.02282). The encoders compute
       features without sampling: encoder 1 maps x to features, and encoder i maps the features of
       encoder i − 1 to further features. A dense layer, which the model makes, maps the features of
@@ -594,10 +608,10 @@ class HierarchicalVAE(VAE):
       this normal distribution and p(z_i | z_{i+1}). For the top layer, q(z_L | x) is the normal
       distribution from the dense layer.
 
-    In all methods of `VAE`, the latents are the concatenated latents of all layers, `[batch, n_1 +
-    … + n_L]`, from bottom to top. `decode` uses only z_1, because x depends on the other layers
-    only through z_1. The attributes `encoder`, `decoder`, `posterior` and `prior` combine the
-    networks and the distributions of all layers.
+    Let n_i be the number of latents of layer i. In all methods of `VAE`, the latents are the
+    concatenated latents of all layers, from bottom to top, `[batch, n_1 + … + n_L]`. `decode` uses
+    only z_1, because x depends on the other layers only through z_1. The attributes `encoder`,
+    `decoder`, `posterior` and `prior` combine the networks and the distributions of all layers.
 
     KL(q(z | x) ‖ p(z)) is a sum of one term per layer. The term of layer i is the mean of log q −
     log p of z_i. The objective gets these terms. The logs contain the terms as `kl_loss_1`, …, and
@@ -798,7 +812,8 @@ class HierarchicalVAE(VAE):
             Tensor `[num_samples, *data_shape]`.
 
         Raises:
-            ValueError: If an argument is invalid.
+            ValueError: If an argument is invalid. If the model has a fitted density of its latents,
+                and `temperature` is not 1 or `top_latents` is given.
 
         Example: vary the bottom layer only.
 
@@ -890,8 +905,8 @@ def _joint_encoder(
     q(z | x) = q(z_1 | x) q(z_2 | z_1) …, so the network outputs the parameters of q(z_1 | x). In
     top-down inference, the network outputs the parameters of one normal distribution per layer.
     For the top layer L, this distribution is q(z_L | x). For each other layer i,
-    q(z_i | z_{i+1}, x) is the normalized product of this distribution and the prior
-    p(z_i | z_{i+1}).
+    q(z_i | z_{i+1}, x) is the normalized product of the normal distribution of layer i and the
+    prior p(z_i | z_{i+1}).
 
     If the model is conditional, the network also depends on the label. The last number of its
     output is then the label, because the networks that receive sampled latents need the label, too.

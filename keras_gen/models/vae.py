@@ -74,8 +74,10 @@ class VAE(AnomalyDetector):
         **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`.
 
     Raises:
-        ValueError: If an argument has the wrong type, or if the shapes or the numbers of classes of
-            two arguments do not match.
+        ValueError: If an argument has the wrong type or value, or if the shapes or the numbers of
+            classes of two arguments do not match. If the likelihood needs logits, but the decoder
+            ends in an activation such as a sigmoid. If the likelihood accepts missing elements, but
+            the encoder returns NaN for them. If a conditional model gets a `density`.
 
     Example:
 
@@ -184,8 +186,8 @@ class VAE(AnomalyDetector):
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
         """Return the reconstruction of the data x.
 
-        The reconstruction is the mean of the likelihood p(x | z), where the latents z are the mean
-        of the posterior q(z | x).
+        If the model is conditional, `inputs` is a pair (data, labels). The docstring of the method
+        `reconstruct` describes the reconstruction.
         """
         inputs = self.check_inputs(inputs)
         x, labels = inputs if self.num_classes else (inputs, None)
@@ -203,8 +205,9 @@ class VAE(AnomalyDetector):
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Take one optimizer step on one batch, and return the losses and metrics by name.
 
-        The step minimizes the objective that the user passed to `compile`. By default, the
-        objective is −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)), where q is the posterior q(z | x).
+        The step minimizes the objective that the user passed to `compile`, plus the regularization
+        losses of the layers. By default, the objective is −E_q[log p(x | z)] + KL(q(z | x) ‖ p(z)),
+        where q is the posterior q(z | x).
         """
         batch = self.unpack(data)
         with tf.GradientTape() as tape:
@@ -267,8 +270,8 @@ class VAE(AnomalyDetector):
     ) -> Distribution:
         """Return the distribution p(x | z) of the data x, given latents `[samples, batch, n]`.
 
-        In a training step, the caller also passes the data `x`. The likelihood can then fit a
-        parameter that all pixels share, such as the standard deviation σ, to `x`.
+        In a training step, the caller also passes the data `x`. Some likelihoods then compute the
+        standard deviation σ from `x`, for instance `Normal` with `scale="optimal"`.
         """
         samples, batch = tf.unstack(tf.shape(latents)[:2])
         if labels is not None:
@@ -296,8 +299,9 @@ class VAE(AnomalyDetector):
             condition: Labels `[batch]` if the model is conditional, otherwise None.
 
         Returns:
-            A distribution of TensorFlow Probability, with `mean()`, `stddev()`, `sample()` and
-            `log_prob(z)`.
+            A distribution of TensorFlow Probability, with `sample()` and `log_prob(z)`. If the
+            posterior is a normal distribution, there are also `mean()` and `stddev()`. For a
+            normalizing flow, the mean and the standard deviation have no closed form.
         """
         return self.posterior(self._posterior_parameters(x, condition))
 
@@ -310,9 +314,10 @@ class VAE(AnomalyDetector):
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return one latent vector per example, `[batch, n]`.
 
-        If the posterior q(z | x) is a normal distribution, the latent vector is its mean. If the
-        posterior is a normalizing flow, its mean has no closed form. In this case, the latent
-        vector is the flow's output for the mean of the base distribution.
+        If the posterior q(z | x) is a normal distribution, the latent vector is its mean. A
+        normalizing flow transforms the samples of a normal distribution, and the mean of the
+        transformed samples has no closed form. If the posterior is such a flow, the latent vector
+        is the flow's output for the mean of the normal distribution.
         """
         return self.posterior.point(self.encode(x, condition))
 
@@ -320,8 +325,9 @@ class VAE(AnomalyDetector):
     def decode(self, latents: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return the mean of p(x | z) for latents `[batch, n]`.
 
-        For rows of a table, the method returns the most probable category instead of a mean, and
-        rounds the means of counts.
+        For rows of a table, the result contains the mean of each column of numbers, rounded for
+        counts. For each column of categories, the result contains the most probable category, or
+        the median category if the column is ordinal.
         """
         latents = self.checked_latents(latents, (self.posterior.event_size,))
         [labels] = self._condition_arguments(condition, latents) or [None]
@@ -333,8 +339,8 @@ class VAE(AnomalyDetector):
     ) -> tf.Tensor:
         """Return one output of `generate` per latent vector, `[batch, *data_shape]`.
 
-        For images, the output is the mean of p(x | z). A row of a table is sampled from p(x | z),
-        because the mean of two categories is not a category.
+        A row of a table is sampled from p(x | z), because the mean of two categories is not a
+        category. For other data, such as images, the output is the mean of p(x | z).
         """
         if not self.likelihood.generates_samples:
             return super().outputs_for(latents, seed, condition)
@@ -346,8 +352,11 @@ class VAE(AnomalyDetector):
         """Return the reconstruction of the data x, which is the mean of p(x | z).
 
         For each example, z is the latent vector that the method `latents` returns. If the posterior
-        q(z | x) is a normal distribution, z is the mean of q(z | x). For rows of a table, the
-        method returns the most probable category instead of a mean, and rounds the means of counts.
+        q(z | x) is a normal distribution, z is the mean of q(z | x).
+
+        For rows of a table, the result contains the mean of each column of numbers, rounded for
+        counts. For each column of categories, the result contains the most probable category, or
+        the median category if the column is ordinal.
         """
         x, labels = self.checked_arguments(x, condition)
         return self(x if labels is None else (x, labels), training=False)
@@ -358,11 +367,10 @@ class VAE(AnomalyDetector):
     ) -> tf.Tensor:
         """Compute the anomaly score of each example, `[batch]`.
 
-        The score is −ELBO in nats, where ELBO is the evidence lower bound. In expectation, the
-        score is an upper bound of −log p(x). A higher score means a more anomalous example. The
-        score is an average over `num_samples` samples of the latents z. All examples and all calls
-        use the same noise to make these samples. Therefore an example gets the same score in every
-        call.
+        The score is an estimate of −ELBO in nats, where ELBO is the evidence lower bound. −ELBO is
+        an upper bound of −log p(x). A higher score means a more anomalous example. The estimate is
+        an average over `num_samples` samples of the latents z. All examples and all calls use the
+        same noise to make these samples. Therefore an example gets the same score in every call.
 
         Args:
             x: Data `[batch, *data_shape]`.
@@ -370,9 +378,9 @@ class VAE(AnomalyDetector):
             num_samples: Number of samples of z per example.
 
         Raises:
-            ValueError: If `x` has the wrong shape or dtype, or if `num_samples` is not a positive
-                integer. If a conditional model gets no labels, or if a model that is not
-                conditional gets labels.
+            ValueError: If `x` has the wrong shape, dtype or values, or if `num_samples` is not a
+                positive integer. Also if a conditional model gets no labels or invalid labels, or
+                if a model that is not conditional gets labels.
         """
         score, _ = self.score_functions(x, condition, num_samples)
         return score()
@@ -441,7 +449,8 @@ class VAE(AnomalyDetector):
 
         Returns:
             `(z, kl)`. The samples `z` have the shape `[num_samples, batch, number of latents]`.
-            `kl` is the KL divergence of q(z | x) from the prior, `[batch]`.
+            `kl` is the KL divergence of q(z | x) from the prior, `[batch]`. If the divergence has
+            no closed form, it is estimated from `z`.
         """
         num_samples = positive_int(self, "num_samples", num_samples)
         parameters = call_network(self.encoder, x, condition, training=False)
@@ -486,8 +495,9 @@ class VAE(AnomalyDetector):
             The log weights, `[num_samples, batch]`, in nats.
 
         Raises:
-            ValueError: If `num_samples` is not a positive integer. Also if a conditional model gets
-                no labels, or if a model that is not conditional gets labels.
+            ValueError: If `x` has the wrong shape, dtype or values, or if `num_samples` is not a
+                positive integer. Also if a conditional model gets no labels or invalid labels, or
+                if a model that is not conditional gets labels.
         """
         num_samples = positive_int(self, "num_samples", num_samples)
         import tensorflow_probability as tfp
@@ -676,17 +686,18 @@ class VAE(AnomalyDetector):
         replaces the density.
 
         The density is fitted to one sample of q(z | x) per example, and not to the mean of
-        q(z | x). The decoder was trained on such samples. Their distribution is the aggregate
-        posterior, the mean of q(z | x) over the data.
+        q(z | x). The decoder was trained on such samples. The distribution of the samples of all
+        examples is called the aggregate posterior.
 
         Args:
             x: Data, an array or a `tf.data.Dataset` of batches.
             density: The density to fit, such as `distributions.FittedMixture(8)` or
-                `distributions.FittedFlow(8)` for 8 latents. If None, the density that the model
-                already has is fitted again. If it has none, the density is a `FittedMixture` with
-                10 components. An integer means the same as `num_components`.
-            num_components: Number of components of the density, which is then a `FittedMixture`.
-                You cannot pass both `density` and `num_components`.
+                `distributions.FittedFlow(8)` for 8 latents. If `density` and `num_components` are
+                both None, the density that the model already has is fitted again. If the model has
+                no density, a `FittedMixture` with 10 components is fitted. An integer means the
+                same as `num_components`.
+            num_components: If given, the density is a `FittedMixture` with this number of
+                components. You cannot pass both `density` and `num_components`.
 
         Raises:
             ValueError: If the model is conditional, or if an argument is invalid.
@@ -750,9 +761,9 @@ class VAE(AnomalyDetector):
     def load_own_variables(self, store: Any) -> None:
         """Load the variables that belong to the model itself and not to one of its layers.
 
-        In version 0.1.0, posteriors and likelihoods were not layers. A file of this version stores
-        their variables among those of the model. From such a file, the method also loads the
-        variables of the posterior and the likelihood.
+        In version 0.1.0, posteriors and likelihoods were not layers. Therefore a file of version
+        0.1.0 stores their variables among those of the model. From such a file, the method also
+        loads the variables of the posterior and the likelihood.
 
         Args:
             store: The stored values. A key is the index of a variable as a string, such as `"0"`.
@@ -788,7 +799,7 @@ def _check_networks(
 
 
 def _keep_at_next_load(layer: keras.layers.Layer) -> None:
-    """At the next load, do not load the layer if the file has no entry for it.
+    """Make the next load skip the layer if the file has no entry for the layer.
 
     A file of version 0.1.0 has no entry for the layer. It stores the values of the layer in the
     entry of the model, and `VAE.load_own_variables` has already loaded these values.

@@ -74,8 +74,10 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
         **kwargs: Arguments of `keras.Model`: `name`, `dtype` and `trainable`.
 
     Raises:
-        ValueError: If an argument has the wrong type, or if the shapes of two arguments do not
-            match.
+        ValueError: If an argument has the wrong type or value, or if the shapes of two arguments do
+            not match. If the likelihood needs logits, but the decoder ends in an activation such as
+            a sigmoid. If the likelihood accepts missing elements, but the encoder returns NaN for
+            them.
 
     Example:
 
@@ -189,7 +191,7 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
         self.has_metrics = bool(kwargs.get("metrics") or kwargs.get("weighted_metrics"))
 
     def call(self, inputs: Array, training: bool = False) -> tf.Tensor:
-        """Return the reconstruction of `inputs`, the mean of p(x | e)."""
+        """Return the reconstruction of `inputs`, which is `decode(encode(inputs))`."""
         x = self.check_inputs(inputs)
         latents = self.quantizer(call_network(self.encoder, x, None, training))
         return self._point(call_network(self.decoder, latents, None, training))
@@ -290,6 +292,11 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
     def decode(self, latents: Array) -> tf.Tensor:
         """Map codes to data `[batch, *data_shape]`. A code is the index of a vector in a codebook.
 
+        The result is the mean of p(x | e), where e are the codebook vectors of the codes. For rows
+        of a table, the result contains the mean of each column of numbers, rounded for counts. For
+        each column of categories, the result contains the most probable category, or the median
+        category if the column is ordinal.
+
         Args:
             latents: Codes `[batch, ..., num_codebooks]`, as `encode` returns them.
 
@@ -361,7 +368,7 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
             condition: Must be None, because the model is not conditional.
 
         Raises:
-            ValueError: If `x` has the wrong shape or dtype.
+            ValueError: If `x` has the wrong shape, dtype or values, or if `condition` is not None.
         """
         score, _ = self.score_functions(x, condition)
         return score()
@@ -542,9 +549,9 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
     ) -> tf.Tensor:
         """Convert each grid of codes to one generated example, `[batch, *data_shape]`.
 
-        The decoder maps the codebook vectors e of the codes to the likelihood p(x | e). A generated
-        image is the mean of p(x | e). A row of a table is sampled from p(x | e), because the mean
-        of two categories is not a category.
+        The decoder maps the codebook vectors e of the codes to the likelihood p(x | e). A row of a
+        table is sampled from p(x | e), because the mean of two categories is not a category. For
+        other data, such as images, the generated example is the mean of p(x | e).
         """
         parameters = self._decoded(latents)
         if self.likelihood.generates_samples:

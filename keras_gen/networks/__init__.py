@@ -1,5 +1,8 @@
 """Functions that build Keras models: encoders, decoders, generators and discriminators.
 
+The module also contains layers for such models. `ColumnFeatures` and `MissingAsZero` prepare data
+with missing entries. A `VectorQuantizer` is the codebook of a `VectorQuantizedAutoencoder`.
+
 You can also build networks yourself with Keras. A model of keras_gen, such as `VAE`, accepts any
 built Keras model whose input and output have the required shapes.
 """

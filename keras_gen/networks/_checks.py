@@ -60,9 +60,11 @@ def common_num_classes(**parts: int | None) -> int | None:
     Args:
         **parts: Number of classes of each network and of the prior, by name, such as
             `encoder=10, prior=None`. None if the network or the prior takes no labels.
+            `UNKNOWN_NUMBER` matches every number of classes.
 
     Returns:
-        The number of classes, or None if no network and no prior takes labels.
+        The number of classes, or None if no network and no prior takes labels. If no number of
+        classes is known, but a network takes labels, the result is `UNKNOWN_NUMBER`.
 
     Raises:
         ValueError: If two numbers of classes are different.
@@ -101,8 +103,9 @@ def check_network(
         `(input_shape, output_shape)` of the network for one example.
 
     Raises:
-        ValueError: If the network is not built, or if the number of inputs or a shape is not as
-            required.
+        ValueError: If the network is not a built Keras model or layer, or if the number of inputs
+            or a shape is not as required. Also if the network has several outputs, fixes the batch
+            size, or does not have floats as inputs and outputs.
     """
     if not isinstance(network, keras.layers.Layer):
         raise ValueError(
@@ -282,7 +285,7 @@ _ACTIVATIONS = {
 """Dictionary `{name without underscores: name}` of all Keras activations."""
 
 _LINEAR = ("BatchNormalization", "GroupNormalization", "LayerNormalization", "RMSNormalization")
-"""Keras layers without an activation whose outputs can be any numbers."""
+"""Names of Keras layers that have no activation. Their outputs can be any numbers."""
 
 _WITHOUT_EFFECT_ON_RANGE = (
     *("Reshape", "Flatten", "Permute", "Identity", "RepeatVector"),
@@ -296,14 +299,15 @@ _WITHOUT_EFFECT_ON_RANGE = (
 def last_activation(network: keras.layers.Layer) -> str | None:
     """Return the name of the last activation of a network.
 
-    Layers that only move, copy or average values, such as `Reshape`, are ignored. A separate layer
-    with a linear activation is also ignored. Such a layer is only used to cast values to float32
-    under mixed precision.
+    Layers that do not change the range of the values, such as `Reshape`, are ignored. A separate
+    layer with a linear activation is also ignored. Such a layer is only used to cast values to
+    float32 under mixed precision.
 
     Returns:
-        The name of a Keras activation, such as `"sigmoid"`. If the last layer with weights has no
-        activation, the name is `"linear"`. If the activation is not known, the function returns
-        None.
+        The name of the Keras activation in the last layer that is not ignored, such as `"sigmoid"`.
+        If this layer is a normalization layer, or a layer such as `Dense` without an activation,
+        the name is `"linear"`. In all other cases, for instance if the activation is a function of
+        the user, the function returns None.
 
     Example:
         >>> last_activation(keras.Sequential(

@@ -116,8 +116,8 @@ def float32_function(network: keras.Model) -> Callable[..., tf.Tensor]:
     (tensorflow/tensorflow#48662).
 
     You can differentiate the returned function with respect to the variables of `network`. A call
-    of the returned function changes no variable. However, the call clears `network.losses`.
-    Therefore read these losses before the call.
+    of the returned function changes no variable. However, if `network` already computes in float32,
+    the call clears `network.losses`. Therefore read these losses before the call.
     """
     in_float32 = {layer.compute_dtype for layer in all_layers(network)} == {"float32"}
     copy = network if in_float32 else copy_of(network, "float32")

@@ -64,7 +64,8 @@ class ColumnFeatures(_HidesEntries):
     - For an entry x of a column of kind `count`, log(1 + x) is scaled linearly. If x is the mean of
       the column, the feature is 0. If x is the mean plus the standard deviation, the feature is 1.
     - A binary entry becomes −1 or 1.
-    - A category becomes a one-hot vector, or a trained embedding if `embedding_size` is given.
+    - An entry of a column of kind `category` or `ordinal` becomes a one-hot vector. If
+      `embedding_size` is given, the entry becomes a trained embedding instead.
     - The last features are a mask with one element per column. An element is 1 if the entry is
       observed, and 0 if the entry is missing.
 
@@ -83,8 +84,8 @@ class ColumnFeatures(_HidesEntries):
         **kwargs: Arguments `name`, `dtype` and `trainable` of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If all `columns` are constants or identifiers, if `embedding_size` is not a
-            positive integer, or if `hide` is not in [0, 1).
+        ValueError: If all `columns` are constants or identifiers, if two columns have the same
+            name, if `embedding_size` is not a positive integer, or if `hide` is not in [0, 1).
 
     Example:
 

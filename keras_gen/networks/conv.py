@@ -129,7 +129,8 @@ def conv_grid_encoder(
         filters: Number of output channels of each convolution of stride 2. By default, the network
             halves the image until height × width is at most 49. For instance, an image of 28×28
             pixels is halved twice, to 7×7, and the default is `(32, 64)`.
-        activation: Activation of the convolutions. Default: ReLU.
+        activation: Activation of the convolutions of stride 2. Default: ReLU. The 1×1 convolution
+            has no activation.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         features: Keras layer that is applied to the input first, such as `MissingAsZero` for images
             with missing pixels. Default: none.
@@ -173,9 +174,10 @@ def conv_grid_decoder(
         input_shape: Shape of the grid, `(grid height, grid width, vector size)`, such as
             `encoder.output_shape[1:]`.
         output_shape: Shape of one output image, `(height, width, channels)`.
-        filters: Number of output channels of each transposed convolution. The default is suitable
-            for a grid whose height × width is at most 49. For instance, if the output has 28×28
-            pixels, the default is `(64, 32)`, which doubles a grid of 7×7 vectors twice.
+        filters: Number of output channels of each transposed convolution. The default matches the
+            default of `conv_grid_encoder` for images of the same size. For instance, for 28×28
+            pixels, the encoder outputs a grid of 7×7 vectors, and the default of the decoder is
+            `(64, 32)`, which doubles the grid twice. For a smaller grid, pass more filters.
         activation: Activation of the transposed convolutions. Default: ReLU.
         kernel_regularizer: Keras regularizer of every kernel. Default: none.
         output_activation: Activation of the output. Default: none.
@@ -227,8 +229,9 @@ def _doublings(
 ) -> keras.KerasTensor:
     """Add the last layers of a convolutional decoder to the tensor `x`.
 
-    The layers are one transposed convolution per entry of `filters`, which doubles the height and
-    width, then a crop to the height and width of `output_shape`, and a last convolution.
+    The first of these layers are transposed convolutions, one per entry of `filters`. Each of them
+    doubles the height and width. Then a layer crops the result to the height and width of
+    `output_shape`, and a convolution computes the output.
     """
     height, width, channels = output_shape
     for after_doubling in filters:

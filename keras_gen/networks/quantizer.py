@@ -22,14 +22,16 @@ class Quantized(NamedTuple):
     """
 
     vectors: tf.Tensor
-    """e, `[..., d]`. The gradient with respect to z is that of z itself (straight-through)."""
+    """e, `[..., d]`. In backpropagation, z receives the gradient with respect to e unchanged
+    (straight-through estimator)."""
     codes: tf.Tensor
     """Index of e in the codebook, int64 `[..., num_codebooks]`."""
     codebook_loss: tf.Tensor
     """‖sg(z) − e‖², one value per latent vector, `[...]`. sg stops the gradient. 0 if moving
     averages update the codebook."""
     commitment_loss: tf.Tensor
-    """commitment · ‖z − sg(e)‖², one value per latent vector, `[...]`."""
+    """β‖z − sg(e)‖², one value per latent vector, `[...]`. β is the argument `commitment` of the
+    `VectorQuantizer`."""
 
 
 @keras.saving.register_keras_serializable("keras_gen")
@@ -38,8 +40,8 @@ class VectorQuantizer(SerializableLayer):
 
     The codebook contains `num_codes` trainable vectors. The code of a latent vector z is the index
     of the nearest codebook vector e, by Euclidean distance. If two codebook vectors are equally
-    near, the code is the smaller index. The layer returns e. The gradient of e with respect to z is
-    set to the identity, so that the encoder gets the gradient of the decoder's input
+    near, the code is the smaller index. The layer returns e. In backpropagation, the layer passes
+    the gradient of the loss with respect to e unchanged to z, as if e were equal to z
     (straight-through estimator). The source is van den Oord et al. 2017, arXiv:1711.00937.
 
     With several codebooks, each latent vector is split into `num_codebooks` parts of equal size.
@@ -55,11 +57,12 @@ class VectorQuantizer(SerializableLayer):
         num_codebooks: Number of codebooks. The size d of a latent vector must be divisible by it.
         codebook: How the codebook is trained.
 
-            * `"moving_average"`: e is the moving average of the latent vectors with its code,
-              N ← γN + (1 − γ)n, m ← γm + (1 − γ)Σz and e = m/N. Here n is the number of these
-              latent vectors in a training step, and Σz is their sum. γ is the argument `decay`.
+            * `"moving_average"`: e is a moving average of the latent vectors with the code of e.
+              Each training step computes N ← γN + (1 − γ)n, m ← γm + (1 − γ)Σz and e = m/N. Here n
+              is the number of these latent vectors in the step, and Σz is their sum. γ is the
+              argument `decay`.
             * `"gradient"`: the optimizer minimizes ‖sg(z) − e‖², where sg stops the gradient.
-        commitment: β, the weight of the commitment loss ‖z − sg(e)‖². It keeps z near e.
+        commitment: β, the weight of the commitment loss ‖z − sg(e)‖². This loss keeps z near e.
         decay: γ, the factor of the moving averages, in [0, 1).
         restart_below: A code restarts if its moving average is below this fraction of the mean.
             0 for no restarts.
@@ -133,7 +136,8 @@ class VectorQuantizer(SerializableLayer):
         self.counts = add("counts", shape[:2], initializer="zeros", trainable=False)
         """N, the moving average of the number of latent vectors per step and code."""
         self.sums: keras.Variable | None = None
-        """m, the moving average of the sum of the latent vectors per code."""
+        """m, the moving average of the sum of the latent vectors per step and code. None if the
+        codebook is trained by gradients."""
         if not by_gradient:
             self.sums = add("sums", shape, initializer="zeros", trainable=False)
         self.built = True
@@ -232,8 +236,9 @@ class VectorQuantizer(SerializableLayer):
 
         The layer averages two quantities over the training steps: the number of latent vectors with
         a code, and the sum of these vectors. The codebook vector of the code becomes the average
-        sum, divided by the average number. If the codebook is trained by gradients, only the
-        average number is computed.
+        sum, divided by the average number. If the average number is at most 10⁻⁶, the codebook
+        vector does not change. If the codebook is trained by gradients, the method computes only
+        the average number. If, in addition, `restart_below` is 0, the method does nothing.
 
         A code that is rarely used restarts: its codebook vector is replaced by a random latent
         vector of the batch. In distributed training, the method uses the latents of all replicas.
@@ -241,7 +246,7 @@ class VectorQuantizer(SerializableLayer):
         Args:
             latents: Latent vectors z `[batch, ..., d]`.
             codes: Codes of `latents`, `[batch, ..., num_codebooks]`.
-            weights: Weight of each example, `[batch]`. Default: 1.
+            weights: Weight of each example, `[batch]`. If None, every weight is 1.
             seed: Seed of the restarts, for the stateless random functions of TensorFlow.
             allowed: Scalar bool. If it is False, no variable changes.
         """

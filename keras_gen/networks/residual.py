@@ -153,7 +153,8 @@ def residual_generator(
     The network consists of a dense layer, residual blocks and a 3×3 convolution, as in
     `residual_decoder`. The last activation is a sigmoid. Therefore the pixels of the images lie in
     [0, 1]. The blocks are similar to the blocks in the ResNet generator of Miyato et al. (2018,
-    arXiv:1802.05957). However, they use group normalization instead of batch normalization.
+    arXiv:1802.05957). The generator of Miyato et al. uses batch normalization, but this network
+    uses group normalization.
 
     Args:
         input_size: Number of latent dimensions.
@@ -217,9 +218,11 @@ def residual_discriminator(
             the label y. The source is Miyato & Koyama 2018, arXiv:1802.05637, equation 4. Default:
             no labels.
         spectral_normalization: Whether to divide every kernel by its spectral norm, the largest
-            singular value (Miyato et al. 2018, arXiv:1802.05957). If True, the second convolution
-            of a block starts with a random kernel. If False, it starts with a kernel of zeros,
-            whose spectral norm is 0. Default: False.
+            singular value (Miyato et al. 2018, arXiv:1802.05957). With labels, the matrix whose
+            rows are the vectors v_y is also divided by its spectral norm. If False, the second
+            convolution of each block starts with a kernel of zeros. The spectral norm of this
+            kernel is 0, and a division by 0 is impossible. Therefore, if True, the second
+            convolution starts with a random kernel. Default: False.
 
     Raises:
         ValueError: If `input_shape`, `filters`, `blocks` or `num_classes` is invalid.
@@ -248,7 +251,8 @@ class _Layers:
     before: Callable[[keras.KerasTensor], keras.KerasTensor]
     """Function that is applied to the features before each convolution of a block."""
     wrap: Callable[[keras.layers.Layer], keras.layers.Layer] = unchanged
-    """Function that receives each convolution and returns the layer to use, such as `spectral`."""
+    """Function that receives each convolution, and returns the layer to use instead. For instance,
+    `spectral` adds spectral normalization."""
     kernel_regularizer: keras.regularizers.Regularizer | None = None
     """Keras regularizer of every kernel."""
 
@@ -309,7 +313,9 @@ def _normalized(
 ) -> Callable[[keras.KerasTensor], keras.KerasTensor]:
     """Return a function that applies group normalization and an activation.
 
-    A group has about 8 channels. The number of groups is a divisor of the number of channels.
+    For c ≥ 8 channels, the number of groups is the greatest common divisor of c and ⌊c / 8⌋. For
+    instance, if c is a multiple of 8, each group has 8 channels. For fewer than 8 channels, there
+    is one group.
     """
 
     def before(x: keras.KerasTensor) -> keras.KerasTensor:

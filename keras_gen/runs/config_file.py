@@ -22,8 +22,8 @@ from keras_gen.runs.recipes.recipe import NetworkConfig
 
 _RENAMED = {"pictures_every": "images_every"}  # fields of version 0.1.0 that have a new name
 _FORMER_FILTERS = {"conv": (32, 64), "dcgan": (64, 128)}
-"""Default filters of the networks for images, for images of any size, in older versions. In these
-versions, `config.yaml` did not have the field `filters`."""
+"""Filters of each type of network in older versions. These versions used the same filters for all
+image sizes, and their `config.yaml` did not have the field `filters`."""
 _NOT_COMPARED = ("runs", "name")  # fields that name the folder of the run
 
 
@@ -70,8 +70,9 @@ def from_yaml(text: str, source: object) -> RunConfig:
         source: Name of the file, which is shown in error messages.
 
     Raises:
-        ValueError: If the text is not valid YAML. If the field `model` names an unknown kind of
-            model. If a field is unknown or has an invalid value. The message names this field.
+        ValueError: If the text is not valid YAML. If the field `model` is missing, or names an
+            unknown kind of model. If another field is unknown or has an invalid value. The message
+            then names this field. Also if each field is valid, but their combination is not.
 
     Example:
 
@@ -106,7 +107,8 @@ def from_yaml(text: str, source: object) -> RunConfig:
 def check_kind(text: str, source: object) -> None:
     """Raise a `ValueError` if `config.yaml` names a kind of model that is not registered.
 
-    The kinds of keras_gen are registered. `keras_gen.runs.register` registers other kinds.
+    The kinds of keras_gen are registered. `keras_gen.runs.register` registers other kinds. The
+    function also raises a `ValueError` if the text is not valid YAML, or has no field `model`.
 
     Args:
         text: Content of the file.
@@ -119,7 +121,7 @@ def first_difference(saved: RunConfig, config: RunConfig) -> tuple[str, Any, Any
     """Find the first field in which two configurations differ.
 
     The fields `runs` and `name` are not compared, because they do not influence the training. They
-    only determine the path of the run's folder.
+    only determine the path of the run's folder and the name of the model.
 
     Returns:
         `(field, value in saved, value in config)`, or None if there is no difference. If one

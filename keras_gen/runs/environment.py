@@ -52,7 +52,10 @@ def _warn_of_changes(before: dict[str, str], now: dict[str, str]) -> None:
 
 
 def _devices() -> list[str]:
-    """Return the type and the name of each device as `TYPE:NAME`."""
+    """Return the type and the name of each device as `TYPE:NAME`.
+
+    If TensorFlow knows no name, as for a CPU, NAME is the machine type, such as `x86_64`.
+    """
     names = []
     for device in tf.config.list_physical_devices():
         details = tf.config.experimental.get_device_details(device)
@@ -61,9 +64,10 @@ def _devices() -> list[str]:
 
 
 def _git_commit() -> str | None:
-    """Return the git commit of the working directory, or None outside a git repository.
+    """Return the git commit of the working directory, or None if git reports no commit.
 
-    The result ends in `-dirty` if a tracked file differs from the commit.
+    For instance, the result is None outside a git repository, or if git is not installed. The
+    result ends in `-dirty` if a tracked file differs from the commit.
     """
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

@@ -1,6 +1,8 @@
-"""Functions for finished runs, such as `sample`, `evaluate`, `fit_density` and `export`.
+"""Functions for finished training runs.
 
-Each command of `keras-gen` with one of these names calls the function of the same name.
+The functions are `sample`, `impute`, `score`, `evaluate`, `audit`, `fit_density` and `export`. The
+command of `keras-gen` with the same name calls the function. For instance, `keras-gen fit-density`
+calls `fit_density`.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ def sample(
         output: Path of the file. Default: a file in the folder of the run, which is `samples.png`
             for images, `samples.csv` for tables, and `samples.npy` for other data. A table can also
             be written as .tsv, .parquet or .xlsx.
-        given: Entries that each row of a table must have, as texts `NAME=VALUE`, such as
+        given: Entries that each generated row of a table must have, as texts `NAME=VALUE`, such as
             `["age=50", "smoker=yes"]`. The model samples all other entries, conditional on these
             entries. Default: no given entries.
 
@@ -68,7 +70,9 @@ def sample(
         Path of the file.
 
     Raises:
-        ValueError: If the run is not finished, or if the model cannot generate samples.
+        ValueError: If the run is not finished, or if the model cannot generate samples. If `given`
+            is not empty, but the model is not a VAE of a table. If a text in `given` is invalid. If
+            the model generates rows of a table, and `output` has an unsupported suffix.
     """
     folder = RunFolder(run)
     model: Any = folder.load_model()
@@ -114,7 +118,7 @@ def _sample_rows(
 
 
 def _check_imputes(model: Any, argument: str) -> None:
-    """Raise a `ValueError` if a model cannot impute missing entries. Only VAEs of tables can.
+    """Raise a `ValueError` if a model is not a VAE of a table.
 
     Args:
         model: The model.
@@ -168,8 +172,9 @@ def impute(
             `NAME.csv`, the files are `NAME-1.csv`, `NAME-2.csv`, …
         num_imputations: Number of completed tables. The missing entries are sampled separately for
             each table. Default: one table without random entries. In this table, a missing number
-            is replaced by its mean given the observed entries of the row. A missing category is
-            replaced by the most probable category, or in an ordinal column by the median category.
+            is replaced by its mean given the observed entries of the row. The mean of a count is
+            rounded. A missing category is replaced by the most probable category, or in an ordinal
+            column by the median category.
         num_samples: Number of samples of the latents per row. Default: 1000.
         seed: Seed of the samples. Default: 0.
 
@@ -210,8 +215,8 @@ def score(
     an `.npz` file, it is `index`, counted from 0. For a folder of images, it is `file`, the path of
     the image relative to the folder. The column `score` contains the anomaly scores, where higher
     is more anomalous. If the model has a threshold, the column `anomaly` is True for each score
-    above the threshold. For a table, there is one more column `score_NAME` per column NAME that the
-    model uses. It contains how much the entry in the column NAME adds to the score.
+    above the threshold. For a model of a table, there is one more column `score_NAME` per column
+    NAME that the model uses. It contains how much the entry in the column NAME adds to the score.
 
     Args:
         run: Folder of a training run that trained a VAE or an autoencoder.
@@ -229,8 +234,8 @@ def score(
     Raises:
         ValueError: If the run is not finished. If the model has no anomaly score, is conditional,
             or was trained with `binarize=True`. If the model cannot process the data, for instance
-            because of their shape. If `heat_maps` is given, although the examples are not images or
-            the score is not a sum over the pixels.
+            because of their shape. If `output` has an unsupported suffix. If `heat_maps` is given,
+            although the examples are not images or the score is not a sum over the pixels.
     """
     import pandas
 
@@ -328,8 +333,10 @@ def _save_heat_maps(
 def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation.Evaluation:
     """Evaluate the model of a training run on the test data of the run.
 
-    The function also writes `evaluation.json`, figures of the latents and `report.html` into the
-    folder of the run.
+    The function also writes `evaluation.json`, `report.html` and figures into the folder of the
+    run. The figures show the latents and, if the model computes anomaly scores, the examples with
+    the highest scores. For a table, they also show the columns and their associations. At most 2000
+    test rows of a table are used.
 
     Args:
         run: Folder of the training run, such as `runs/vae`.
@@ -342,7 +349,7 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
 
     Raises:
         ValueError: If the run is not finished. If the data of the run are missing, or do not have
-            the shape that they had in the training.
+            the shape that they had in the training. If a table has fewer than 10 test rows.
     """
     folder = RunFolder(run)
     config = folder.read_config()
@@ -522,7 +529,7 @@ def fit_density(
         The fitted density.
 
     Raises:
-        ValueError: If the run is not finished, if its model is conditional, or if it is neither an
+        ValueError: If the run is not finished. If its model is conditional, or is neither an
             autoencoder nor a VAE. If `num_components` is given for a flow.
     """
     folder = RunFolder(run)

@@ -164,8 +164,8 @@ class RunFolder:
 
         Possible names are `samples`, `reconstructions`, `traversals`, `interpolations`, `latents`
         and `anomalies`. For tables, `anomalous_rows`, `columns` and `associations` are also
-        possible. During training, a run writes some figures again after several epochs, and each
-        time to a new file. For such a figure, the result contains the path of the newest file.
+        possible. During training, a run writes `samples` and `reconstructions` several times, each
+        time to a new file. For these two names, the result contains the path of the newest file.
         """
         figures = {}
         for name, pattern in _FIGURES.items():
@@ -270,8 +270,10 @@ class RunFolder:
         """Read `config.yaml`.
 
         Raises:
-            ValueError: If the file does not exist, or names a kind of model that is not registered.
-                If a field is unknown or has an invalid value. The message names this field.
+            ValueError: If the file does not exist, or is not valid YAML. If the field `model` is
+                missing, or names a kind of model that is not registered. If another field is
+                unknown or has an invalid value. The message then names this field. Also if each
+                field is valid, but their combination is not.
         """
         self.check_exists()
         return config_file.from_yaml(self.config_file.read_text("utf-8"), self.config_file)
@@ -292,8 +294,9 @@ class RunFolder:
         """Load the trained model.
 
         Raises:
-            ValueError: If the run is not finished, if the kind of model is not registered, or if
-                the file is damaged.
+            ValueError: If the run is not finished, or if the kind of model is not registered. If
+                Keras cannot load the file, for instance because the file is damaged, or because a
+                class of the model is not imported.
         """
         self.check_finished()
         if self.config_file.is_file():

@@ -32,10 +32,13 @@ def new_examples(
     Returns:
         `(title, names, batches)`. `names` has one entry per example. `title` tells what an entry
         is: `"file"`, `"index"` (counted from 0) or `"row"` (counted from 1). `batches` yields
-        float32 arrays `[n, *shape]`. Pixels with the dtype uint8 or uint16 are scaled to [0, 1].
+        float32 arrays `[n, *shape]`. Grey values from 0 to 255 in images and tables are divided by
+        255. An array of the dtype uint8 or uint16 is divided by the largest number of its dtype,
+        unless all its values are 0 or 1.
 
     Raises:
-        ValueError: If the source is damaged, or if it contains no examples of this shape.
+        ValueError: If the source does not exist, has an unsupported suffix, or is damaged. If it
+            contains no examples of this shape, or if the numbers of a table are not pixels.
     """
     path = pathlib.Path(source).expanduser()
     if path.is_dir():

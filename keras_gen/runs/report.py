@@ -155,8 +155,8 @@ def _data_url(content: bytes, image_type: str) -> str:
 def _curves(folder: RunFolder) -> dict[str, str]:
     """Return a dictionary from the name of each metric to its chart over the epochs.
 
-    A chart is an SVG image in a `data:` URL, for the HTML element `img`. If the run has fewer than
-    two epochs, the dictionary is empty.
+    A chart is an SVG image in a `data:` URL, for the HTML element `img`. A metric that is constant
+    over all epochs has no chart. If the run has fewer than two epochs, the dictionary is empty.
     """
     rows = folder.read_metrics()
     if len(rows) < 2:

@@ -29,6 +29,9 @@ _EXPECTED = (
 def create_strategy(name: Literal["single", "mirrored", "multiworker"]) -> tf.distribute.Strategy:
     """Create the `tf.distribute.Strategy` of a run.
 
+    With `"multiworker"`, the process exits with status 1 if all workers have started, but
+    TensorFlow does not connect them within 300 seconds.
+
     Args:
         name: `"single"` for one device, `"mirrored"` for all local GPUs, `"multiworker"` for all
             workers that the environment variable `TF_CONFIG` lists.
@@ -109,7 +112,8 @@ def read_tf_config() -> tuple[list[str], int]:
 def _wait_for_workers(addresses: list[str], index: int) -> None:
     """Wait until all workers answer. Raise a `ValueError` after `CONNECT_TIMEOUT` seconds.
 
-    Without this function, TensorFlow would wait for a missing worker forever.
+    If the port of this worker is in use, the function raises a `ValueError` at once. Without this
+    function, TensorFlow would wait for a missing worker forever.
     """
     end = time.monotonic() + CONNECT_TIMEOUT
     own_port = int(addresses[index].rpartition(":")[2])

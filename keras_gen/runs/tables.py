@@ -37,11 +37,14 @@ _WRITTEN = (".csv", ".tsv", ".parquet", ".xlsx")
 
 
 def is_table(config: RunConfig) -> bool:
-    """Return whether the data of a training run are a table that `data.read_table` can read.
+    """Return whether a training run treats its data as a table.
+
+    If the setting `kinds` or `label` is given, each table file is treated as a table. Otherwise,
+    `data.is_table` decides. For instance, it returns False if the columns are pixels of images.
 
     Raises:
-        ValueError: If the file does not exist. Also if the setting `kinds` or `label` is given, but
-            the data are not a table.
+        ValueError: If `kinds` or `label` is given, but the data are not a table. If neither is
+            given, and the table file does not exist or is damaged.
     """
     is_forced = bool(config.kinds or config.label)
     if is_forced and not has_table_name(config.data):
@@ -127,7 +130,7 @@ def batches(table: data.Table, config: RunConfig) -> tuple[tf.data.Dataset, tf.d
     """Return the training rows and the test rows as data sets of batches.
 
     Raises:
-        ValueError: If there are no test rows.
+        ValueError: If there are no training rows or no test rows.
     """
     if isinstance(table.train, tf.data.Dataset) or isinstance(table.test, tf.data.Dataset):
         return table.train, table.test
@@ -186,7 +189,7 @@ def parse_given(columns: Sequence[Column], given: Sequence[str]) -> np.ndarray:
 
     Raises:
         ValueError: If a text does not have the form `NAME=VALUE`, or if a name or a value is
-            invalid.
+            invalid. If a column is given more than once.
     """
     import pandas
 
@@ -241,8 +244,9 @@ class RowsFile:
         columns: Columns of the table on which the model was trained.
 
     Raises:
-        ValueError: If the file lacks a column that the model uses, or contains an invalid value.
-            The message names the column, and the line of the invalid value.
+        ValueError: If the file is not a table. If it lacks a column that the model uses, or
+            contains an invalid value. The message names the column, and the line of the invalid
+            value.
     """
 
     path: PathLike
@@ -266,8 +270,9 @@ class RowsFile:
         """Copy the file with the new rows to another file, and fill in the missing entries.
 
         Args:
-            path: Path of the copy. If the file and its copy are text files, they differ only in
-                the filled entries.
+            path: Path of the copy. If the file and its copy are text files, all fields are equal
+                except the filled entries. Quotation marks, blank lines, and the number of spaces
+                between two fields can differ.
             complete: The rows without missing entries, `[rows, modeled columns]`. The modeled
                 columns are all columns except constants and identifiers. The attribute `array` of
                 this object has the same shape, and contains NaN for each missing entry.

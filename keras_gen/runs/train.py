@@ -58,7 +58,7 @@ def train(config: RunConfig) -> pathlib.Path:
     `metrics.csv`, `checkpoints/`, `model.keras` and `report.html`. If the data are images, the
     folder also contains `samples-*.png`. If the model can reconstruct images, the folder also
     contains `reconstructions-*.png`. If TensorBoard is installed, the folder also contains
-    `tensorboard/`.
+    `tensorboard/`. If the names of the classes are known, the folder also contains `classes.json`.
 
     If the data are a table, the folder also contains generated rows in `samples.csv`. In this case,
     the threshold of the anomaly scores is calibrated on the test rows.
@@ -95,17 +95,20 @@ def train(config: RunConfig) -> pathlib.Path:
 def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
     """Resume an interrupted training run from its newest checkpoint.
 
+    If the run has no checkpoint yet, the training starts from the beginning.
+
     Args:
         run: Folder of the training run, such as `runs/vae`.
-        config: Settings that the run is expected to have. If None (default), the settings of the
-            run are not checked.
+        config: Settings that the run is expected to have, except `runs` and `name`. If None
+            (default), the settings of the run are not checked.
 
     Returns:
         Path of the folder of the run.
 
     Raises:
         ValueError: If the folder contains no run, or if the run is finished. If another process is
-            training the run. If the settings of the run differ from `config`.
+            training the run. If the settings of the run differ from `config`. If the data are
+            missing or invalid, or do not match the checkpoint.
         NonFiniteError, CheckpointError, PublishError, OSError: For the same reasons as in `train`.
     """
     folder = RunFolder(run)
@@ -148,8 +151,8 @@ def describe(config: RunConfig) -> str:
     """Return a text that describes a training before it starts. No file is written.
 
     The text contains the settings, the number of examples and the number of parameters. It also
-    contains the memory and the time that the training needs. To measure them, this function trains
-    for a few steps.
+    contains the main memory and the time that the training needs. To measure them, this function
+    trains for a few steps. With `strategy="multiworker"`, it trains these steps on one device only.
 
     Args:
         config: The settings of the training, for instance `VAEConfig()`.
@@ -233,7 +236,8 @@ def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset,
 
     Args:
         config: The settings of a training run.
-        labels: Whether to load labels even if the model does not need labels. Default: False.
+        labels: Whether to load labels even if the model does not need labels. For a table, no
+            labels are loaded, and this argument is ignored. Default: False.
 
     Returns:
         `(train, test)`, two `tf.data.Dataset`. Each batch is `(examples, labels)` if labels are
@@ -385,7 +389,10 @@ def _callbacks(
 def _early_stopping(config: RunConfig, model: GenerativeModel) -> list[keras.callbacks.Callback]:
     """Return a list with the callback for early stopping.
 
-    If `config` has no `patience`, the list is empty.
+    If `config` has no field `patience`, or if its value is None, the list is empty.
+
+    Raises:
+        ValueError: If `patience` is given, but the attribute `monitor` of the model is None.
     """
     patience = getattr(config, "patience", None)
     if patience is None:
@@ -457,7 +464,7 @@ def _some_examples(dataset: tf.data.Dataset) -> np.ndarray:
 
 @contextlib.contextmanager
 def _hint_to_resume(folder: RunFolder) -> Iterator[None]:
-    """If an error ends the `with` block, add a note that tells the user how to resume the run.
+    """Add a note to some errors in the `with` block. The note says how to resume the run.
 
     An interruption, an `OSError` and a `CheckpointError` get this note. Other errors get no note.
     """

@@ -110,7 +110,7 @@ def _check_signature(
     A stored request contains a batch of rows. The function calls the signature with this batch,
     with each row alone, with two copies of the batch, and with no rows. The outputs for the batch
     must equal the stored outputs of the Keras model. The outputs for a row must not depend on the
-    other rows of its batch.
+    other rows of its batch. The outputs for no rows must be empty.
 
     Args:
         function: The signature, a function that the server offers.
@@ -121,8 +121,9 @@ def _check_signature(
 
     Returns:
         `(entry, problems)`. The dictionary `entry` contains the inputs and outputs of the
-        signature, the largest difference from `expected`, and the median time of a call. The list
-        `problems` contains one sentence per problem.
+        signature, the largest difference from `expected`, and the median time of a call. If the
+        outputs do not have the expected names, `entry` is empty. The list `problems` contains one
+        sentence per problem.
     """
     specs = function.structured_input_signature[1]
     problems = [
@@ -275,7 +276,8 @@ def _absolute_paths(message: Message) -> Iterator[str]:
 def _is_absolute_path(text: str) -> bool:
     """Return whether a text is an absolute file path.
 
-    A device name such as `/device:CPU:0` is not a path.
+    Such a path starts with `/`, or with the letter of a Windows drive. Names of TensorFlow devices,
+    which start with `/device:` or `/job:`, are not paths.
     """
     is_path = text[:1] == "/" or text[1:3] == ":\\"
     return is_path and not text.startswith(("/device:", "/job:"))

@@ -110,7 +110,8 @@ class Generated(NamedTuple):
     outputs: np.ndarray
     """Generated data, `[batch, *data_shape]`."""
     latents: np.ndarray
-    """Latents from which the data were generated, `[batch, n]` for n latent dimensions."""
+    """Latents from which the data were generated, `[batch, n]` for n latent dimensions. For a
+    vector-quantized autoencoder, the latents are codes: int64 `[batch, ..., num_codebooks]`."""
 
 
 class Scored(NamedTuple):
@@ -136,9 +137,9 @@ NaN, None and an empty text are missing entries. Columns that the model does not
 class _Client:
     """Base class of the clients of a TensorFlow Serving server.
 
-    A client has one method for each function that the server offers, such as `encode`. The method
-    sends a request to the server, and returns the answer. A subclass implements one protocol, REST
-    or gRPC.
+    The method `predict` calls any function that the server offers. Some functions, such as
+    `encode`, also have a method of their own. A method sends a request to the server, and returns
+    the answer. A subclass implements one protocol, REST or gRPC.
 
     Args:
         address: Address of the server.
@@ -201,7 +202,8 @@ class _Client:
                 does not match the signature. If the inputs have different batch sizes, or contain
                 infinite values. If the inputs contain NaN, but the model does not accept missing
                 entries.
-            ServingError: If the server refuses the request, fails, or cannot be reached.
+            ServingError: If the server refuses the request, fails, cannot be reached, or sends an
+                unreadable answer.
         """
         return self._checked(signature, inputs)
 
@@ -265,7 +267,8 @@ class _Client:
         The outputs of a VAE describe the posterior. For a diagonal posterior, they are `mean` and
         `scale`, the standard deviation. For a full-covariance posterior, they are `mean` and
         `scale_tril`, the Cholesky factor of the covariance. For a flow posterior, and for an
-        autoencoder, the only output is `latents`.
+        autoencoder, the only output is `latents`. A hierarchical VAE has these outputs for each
+        layer of latents, and appends the number of the layer to their names, such as `mean_1`.
 
         Args:
             inputs: Data `[batch, *data_shape]`, or the rows of a table.
@@ -274,7 +277,13 @@ class _Client:
         return self._rows("encode", inputs, condition)
 
     def decode(self, latents: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> np.ndarray:
-        """Decode latents `[batch, n]` to data `[batch, *data_shape]`."""
+        """Decode latents `[batch, n]` to data `[batch, *data_shape]`.
+
+        Args:
+            latents: Latents `[batch, n]` for n latent dimensions. For a vector-quantized
+                autoencoder, codes `[batch, ..., num_codebooks]`, as `encode` returns them.
+            condition: Labels `[batch]` if the model is conditional, otherwise None.
+        """
         return self.predict("decode", latents=latents, **_optional(condition))["outputs"]
 
     def generate(self, seed: npt.ArrayLike, condition: npt.ArrayLike | None = None) -> Generated:
@@ -321,11 +330,12 @@ class _Client:
     ) -> Any:
         """Replace the missing entries of data by estimates from the observed entries.
 
-        A missing number is replaced by its mean given the observed entries. A missing category is
-        replaced by the most probable category, or in an ordinal column by the median category.
+        A missing number is replaced by its mean given the observed entries. The mean of a count is
+        rounded. A missing category is replaced by the most probable category, or in an ordinal
+        column by the median category.
 
         Args:
-            inputs: Data `[batch, *data_shape]`, NaN where an element is missing, or the rows of a
+            inputs: Data `[batch, *data_shape]` with NaN for each missing element, or the rows of a
                 table.
             seed: Seed of the random samples from which the server estimates the missing entries:
                 one integer per row, or one integer for all rows. The same seed gives the same
@@ -359,6 +369,9 @@ class _Client:
         Args:
             inputs: Data `[batch, *data_shape]`, or the rows of a table.
             condition: Labels `[batch]` if the model is conditional, otherwise None.
+
+        Returns:
+            A `Scored`. It also contains how much each element of an example adds to the score.
         """
         outputs = self._rows("score", inputs, condition)
         return Scored(outputs["score"], outputs.get("anomaly"), outputs.get("per_feature"))
@@ -406,7 +419,8 @@ class _Client:
 
         Raises:
             ValueError: If the server does not have the signature, or if an input has no column.
-                Also if several columns fit the same input.
+                If the names do not tell which column belongs to an input, for instance because
+                several columns fit the input.
         """
         signatures = self.signatures()
         if signature not in signatures:
@@ -511,7 +525,8 @@ class RESTClient(_Client):
         """Send a request and return its JSON answer.
 
         Raises:
-            ServingError: If the server refuses the request, fails, or cannot be reached.
+            ServingError: If the server refuses the request, fails, cannot be reached, or does not
+                answer in JSON.
         """
         import requests
 
@@ -690,8 +705,10 @@ def _readable(message: str) -> str:
     """Return the part of a server's error text that a user can understand.
 
     The text can contain a message of keras_gen between invisible characters, the marks of
-    `keras_gen._errors.mark`. In this case, the function returns only this message. Otherwise, it
-    returns the whole text.
+    `keras_gen._errors.mark`. In this case, the function returns only this message. Up to two
+    numbers can follow the message in the text. The first number replaces each `#` in the message,
+    and the second number replaces each `@`. If the text contains no marks, the function returns the
+    whole text.
     """
     found = _MARKED.search(message)
     if found is None:
@@ -825,7 +842,7 @@ def _table_like(table: Any, columns: Mapping[str, list[Any]], keep_others: bool 
 def _filled(values: list[Any], imputed: list[Any]) -> list[Any]:
     """Return the entries of a column, with an imputed value in place of each None.
 
-    If the column contains bools, the imputed texts "True" and "False" become bools.
+    If all observed entries are bools, the imputed texts "True" and "False" become bools.
     """
     observed = [value for value in values if value is not None]
     if observed and all(isinstance(value, (bool, np.bool_)) for value in observed):
@@ -850,7 +867,8 @@ def _plain_values(values: np.ndarray) -> list[Any]:
 def _column_as_array(name: str, values: list[Any], dtype: str) -> np.ndarray:
     """Convert a column of a table to an array of float32 or of bytes.
 
-    A missing entry becomes NaN in an array of float32, and b"" in an array of bytes.
+    A missing entry becomes NaN in an array of float32, and b"" in an array of bytes. In an array of
+    bytes, a float without a fractional part becomes the text of an integer, such as b"3" for 3.0.
 
     Args:
         name: Name of the column, for error messages.
@@ -883,8 +901,9 @@ def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
     A signature is a function that the server offers. The name of an input can differ from the name
     of its column, because TensorFlow does not allow all characters. For instance, the column
     `body mass` belongs to the input `body_mass`. `_may_be_named` says whether the name of a column
-    fits an input. A column with exactly the name of an input belongs to this input. `_matched`
-    raises an error if a second column fits this input, and fits no input that still lacks a column.
+    fits an input. A column with exactly the name of an input belongs to this input. If a second
+    column fits this input, the second column must also fit an input that has no column of exactly
+    its name. Otherwise, the function raises an error.
 
     Args:
         tensors: Names of the inputs.
@@ -894,7 +913,8 @@ def _matched(tensors: list[str], columns: list[str]) -> dict[str, str]:
         Dictionary from the name of each input to the name of its column.
 
     Raises:
-        ValueError: If an input has no column, or if several columns fit the same input.
+        ValueError: If an input has no column. If the names do not tell which column belongs to an
+            input, for instance because several columns fit the input.
     """
     others = [column for column in columns if column not in tensors]
     matches = {
@@ -927,8 +947,9 @@ def _may_be_named(column: str, tensor: str) -> bool:
     """Return whether an input may belong to a column, by comparing their names.
 
     When a model of a table is exported, the name of each input is made from the name of its column.
-    All characters except ASCII letters, digits, `_`, `.` and `-` are replaced by `_`. The export
-    may also put the word "column" before the name, and append `_` to the name.
+    All characters except ASCII letters, digits, `_`, `.` and `-` are replaced by `_`. If the result
+    starts with neither a letter nor a digit, the word "column" is put before it. If another input
+    has the same name already, one or more `_` are appended.
 
     Args:
         column: Name of a column, such as `"body mass"`.

@@ -161,7 +161,10 @@ def _columns_section(columns: Sequence[Column], name: str, exchanges: Exchanges)
 
 
 def _values(column: Column) -> str:
-    """Return text with the range of a column of numbers, or the categories of any other column."""
+    """Return text with the range of a column of numbers, or the categories of any other column.
+
+    If there are more than 100 categories, the text contains the first 100 and says how many follow.
+    """
     if column.minimum is not None and column.maximum is not None:
         return f"{column.minimum:.10g} … {column.maximum:.10g}"
     more = len(column.categories) - _SHOWN_CATEGORIES

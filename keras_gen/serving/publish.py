@@ -134,7 +134,8 @@ def _checked_class_names(
 ) -> list[str] | None:
     """Return the class names as a list, or None if no names are given.
 
-    If the model is not conditional, the names are ignored, and the result is None.
+    If the model is not conditional, the names are ignored, and the result is None. If the number of
+    classes of a conditional model is not known, any number of names is accepted.
 
     Raises:
         ValueError: If the number of names is not the number of classes.

@@ -30,9 +30,11 @@ class Verification:
     server offers. The results are a dictionary with four keys. `inputs` and `outputs` are
     dictionaries from a name to the dtype and shape as text. `difference` is the largest difference
     between an answer of the SavedModel and the answer of the Keras model. `milliseconds` is the
-    median time of a request with three rows."""
+    median time of a request with three rows. If the outputs of a signature do not have the expected
+    names, the dictionary of its results is empty."""
     parameters: int
-    """Number of parameters, the numbers in the weights that the SavedModel stores."""
+    """Number of parameters, summed over all weights that the SavedModel stores. 0 if the SavedModel
+    was not run, or if running it failed."""
     problems: list[str]
     """One sentence per problem. The list is empty if the SavedModel is correct."""
 
@@ -84,7 +86,8 @@ def verify(folder: PathLike) -> Verification:
 
     Returns:
         A `Verification`. Its list `problems` is empty if the SavedModel is correct. If a file is
-        missing or damaged, the SavedModel is not run.
+        missing or damaged, the SavedModel is not run. If the check takes more than 600 seconds, it
+        is stopped, which is also a problem.
 
     Raises:
         ValueError: If the folder does not exist.

@@ -109,7 +109,8 @@ def build_for_table(
         steps: Number of training steps of the whole run, for the learning-rate schedule.
 
     Raises:
-        ValueError: If a setting is invalid, or is only for data that are not tables.
+        ValueError: If a setting is invalid, or cannot be used for tables, such as a convolutional
+            network.
     """
     import keras
 

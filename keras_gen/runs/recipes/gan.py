@@ -130,8 +130,9 @@ def _networks(
     """Build the generator and the discriminator.
 
     With `network="mlp"`, the generator has the same hidden layers as the discriminator, in reverse
-    order. With other networks, `config.filters` is the number of filters of each layer of the
-    discriminator. The generator then has half as many filters per layer, in reverse order.
+    order. With other networks, `config.filters` contains the number of filters of each layer of the
+    discriminator. The generator then has half as many filters per layer, in reverse order. If
+    `config.filters` is empty, the numbers of filters of both networks follow from the image size.
 
     Args:
         config: The settings.

@@ -49,7 +49,7 @@ class HierarchicalVAEConfig(NetworkConfig):
     kl_warm_up: int = 0
     """Training steps during which the weight of the KL rises from 0 to kl_weight."""
     free_bits: float = 0.0
-    """Nats of KL per layer and example without penalty. A higher KL increases the loss."""
+    """Nats of KL per layer and example without penalty. Only a higher KL increases the loss."""
     learning_rate: float = 2e-3
     """Initial learning rate of Adam."""
     patience: int | None = None

@@ -168,7 +168,7 @@ def _compiled(model: VAE, config: VAEConfig, steps: int) -> VAE:
 
 
 def posterior_of(kind: str, event_size: int) -> distributions.Posterior:
-    """Return the posterior that the setting `posterior` names, of `event_size` latents."""
+    """Return a posterior of `event_size` latents. `kind` is a value of the setting `posterior`."""
     from keras_gen import distributions
 
     if kind == "diagonal":
@@ -229,6 +229,8 @@ def _prior(config: VAEConfig, num_classes: int | None) -> distributions.Prior:
 def objective_of(config: Any) -> objectives.Objective:
     """Return the objective that settings describe.
 
+    If the field `objective` is `"iwae"`, only the field `num_samples` has an effect.
+
     Args:
         config: Settings with the fields `objective`, `num_samples`, `kl_weight`, `kl_warm_up` and
             `free_bits`, such as a `VAEConfig`.
@@ -258,7 +260,7 @@ TABLE_DEFAULTS = {
     "epochs": 200,
     "batch_size": 64,
 }
-"""Fields of `VAEConfig` that have another default for tables, and these defaults."""
+"""Defaults of `VAEConfig` for tables, by field. Other fields keep their usual default."""
 
 RECIPE = Recipe(
     title="A variational autoencoder",
