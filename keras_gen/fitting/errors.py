@@ -42,8 +42,8 @@ class NonFiniteError(ArithmeticError):
         received = " and ".join(f"{name} = {value}" for name, value in flawed.items())
         return cls(
             f"Expected finite losses and gradients. Received: in step {step}, "
-            f"{received or f'a non-finite gradient of {next(iter(values))}'}. This step did not "
-            "change the weights. Lower the learning rate, or clip the gradients: "
+            f"{received or f'a non-finite gradient of {next(iter(values))}'}. The optimizer did "
+            "not use these values. Lower the learning rate, or clip the gradients: "
             "keras.optimizers.Adam(global_clipnorm=1.0)."
         )
 

@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import inspect
 import itertools
+import shlex
 
 import keras
 import numpy as np
@@ -304,3 +305,13 @@ def test_every_kind_has_the_flags_of_images(kind):
     )
     config = cli._parse(["train", kind, "--network", "mlp", "--hidden", "9", "8"]).command.config
     assert config == RECIPES[kind].config(network="mlp", hidden=(9, 8))
+
+
+@pytest.mark.parametrize(
+    "example", [example for recipe in RECIPES.values() for example in recipe.examples]
+)
+def test_an_example_of_the_help_builds_its_model(example):
+    config = cli._parse(shlex.split(example)[1:]).command.config
+    model = run.build(config, (8, 8, 1), 10, 10 if config.needs_labels else None)
+    assert model.name == config.name
+    assert model.compiled

@@ -179,7 +179,7 @@ RECIPE = Recipe(
     examples=(
         "keras-gen train autoencoder",
         "keras-gen train autoencoder --data images/ --network conv --name photos",
-        "keras-gen train autoencoder --data table.csv --loss mse --contractive 0.1",
+        "keras-gen train autoencoder --loss mse --contractive 0.1",
     ),
 )
 """The recipe of `keras-gen train autoencoder`."""
