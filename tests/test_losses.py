@@ -219,6 +219,7 @@ def test_arguments_are_checked(make, message):
 PENALTIES = [
     losses.GradientPenalty(3.0),
     losses.GradientPenalty(2.0, target=0.5),
+    losses.GradientPenalty(2.0, target=0),
     losses.DRAGAN(3.0),
     losses.R1(3.0),
     losses.R2(3.0),

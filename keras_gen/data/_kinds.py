@@ -458,8 +458,8 @@ class ColumnStatistics:
         `"constant"`, the result is empty.
 
         Raises:
-            ValueError: If the order that the user chose lacks a value of the column. Also if the
-                kind is `"ordinal"`, the categories are text, and the user chose no order.
+            ValueError: If the order that the user chose lacks a value of the column, or if the user
+                chose no order for an ordinal column of texts.
         """
         if kind in (*NUMBERS, "constant"):
             return ()

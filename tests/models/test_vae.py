@@ -125,6 +125,13 @@ def test_generate_has_one_row_per_seed():
     )
 
 
+@pytest.mark.parametrize("seed", [3, [[1, 2]], [0.5], "12"], ids=repr)
+def test_generate_rows_refuses_a_seed_that_is_no_vector_of_integers(seed):
+    model, _ = tiny_vae()
+    with pytest.raises(ValueError, match="`seed` must be a vector of integers"):
+        model.generate_rows(seed)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
