@@ -110,6 +110,7 @@ def test_the_bars_of_a_table_name_the_unusual_entries(tmp_path, monkeypatch):
     )
     with pytest.raises(FileNotFoundError):  # nothing was written under the temporary name
         anomalies.save_anomalies(model, tmp_path / "a.png", x)
+    assert "minus the median" in figures[0].get_supxlabel()
     panels = {axes.get_title(): axes for axes in figures[0].axes}
     score, parts = anomalies.scores(model, x)
     for row, entry, index in ((7, "mass = 90000", 0), (9, r"eggs in \$ = 70", 1)):
