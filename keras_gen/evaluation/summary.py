@@ -126,7 +126,8 @@ def summarize(
     """Compute all scores that apply to a trained model, on test data.
 
     For every model, the scores include the losses whose names are in the attribute
-    `evaluated_losses` of the model. Losses that are 0 are omitted. For a VAE, the function adds the
+    `evaluated_losses` of the model, and the values whose names are in `evaluated_metrics`, such as
+    the perplexity of codes. Losses that are 0 are omitted. For a VAE, the function adds the
     scores of `log_likelihood`, and the text of `latent_report` as a comment. It also adds the
     scores of `check_kl` if there are at least 100 test examples, and if the KL divergence has a
     closed form. With an extractor of image features, the function adds the scores of
@@ -206,19 +207,21 @@ def _is_vae(model: GenerativeModel) -> TypeGuard[VAE]:
 
 
 def _loss_scores(model: GenerativeModel, x: np.ndarray, labels: np.ndarray | None) -> list[Score]:
-    """Return one score per loss in the attribute `evaluated_losses` of the model.
+    """Return one score per name in `evaluated_losses` and `evaluated_metrics` of the model.
 
     Losses that are 0 are omitted.
     """
     if not model.evaluated_losses:
         return []
-    losses = model.evaluate(x, labels, verbose=0, return_dict=True)
+    logs = model.evaluate(x, labels, verbose=0, return_dict=True)
     protocol = f"{len(x):,} test examples"
-    return [
-        Score(name, losses[name], model.loss_unit, protocol=protocol)
+    scores = [
+        Score(name, logs[name], model.loss_unit, protocol=protocol)
         for name in model.evaluated_losses
-        if losses[name]
+        if logs[name]
     ]
+    scores += [Score(name, logs[name], protocol=protocol) for name in model.evaluated_metrics]
+    return scores
 
 
 def _likelihood_scores(

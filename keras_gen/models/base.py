@@ -85,6 +85,8 @@ class GenerativeModel(MultiWorkerModel):
     """Names of the losses with which models can be compared. `keras-gen evaluate` reports them."""
     loss_unit = ""
     """Unit of the losses, for instance `"nats"`."""
+    evaluated_metrics: tuple[str, ...] = ()
+    """Names of other logged values, without a unit, that `keras-gen evaluate` reports."""
     has_encoder = True
     """Whether the model can map data to latents."""
     has_continuous_latents = True

@@ -107,6 +107,7 @@ class VectorQuantizedAutoencoder(AnomalyDetector):
     monitor = ("val_reconstruction_loss", "min")
     evaluated_losses = loss_parts
     loss_unit = "nats"
+    evaluated_metrics = ("perplexity", "usage")
     has_continuous_latents = False
     fits_prior_with = "fit_prior(x)"
 

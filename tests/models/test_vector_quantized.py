@@ -319,11 +319,17 @@ def test_a_model_without_a_prior_is_evaluated_and_the_remedy_is_named():
     model.compile()
     result = evaluation.summarize(model, np.zeros((10, 28, 28, 1), "float32"))
     assert any("Call fit_prior(x)" in comment for comment in result.comments)
-    assert {score.name for score in result.scores} == {
+    values = {score.name: score.value for score in result.scores}
+    assert set(values) == {
         "reconstruction_loss",
         "commitment_loss",
         "bound",
+        "perplexity",
+        "usage",
     }
+    # equal images have equal codes: at each of the two positions one of four codes
+    assert values["perplexity"] <= 2
+    assert values["usage"] <= 0.5
 
 
 # === Scores ===
