@@ -6,7 +6,13 @@ import pytest
 import scipy.stats
 import sklearn.mixture
 
-from keras_gen.distributions import FittedDensity, FittedFlow, FittedMixture, StandardNormal
+from keras_gen.distributions import (
+    FittedDensity,
+    FittedFlow,
+    FittedMixture,
+    StandardNormal,
+    densities,
+)
 from keras_gen.distributions.densities import density_to_fit
 
 RANDOM = np.random.default_rng(0)
@@ -63,6 +69,25 @@ def test_a_second_fit_chooses_the_number_of_components_again():
     np.testing.assert_allclose(
         log_prob(density, CLUSTERS[:50]), expected.logpdf(CLUSTERS[:50]), rtol=1e-4
     )
+
+
+def test_the_number_of_components_grows_by_a_fifth_from_ten_to_64(monkeypatch):
+    tried = []
+
+    class Mixture:
+        def __init__(self, number, **_):
+            tried.append(number)
+
+        def fit(self, latents):
+            return self
+
+        def bic(self, latents):
+            return -len(tried)  # more components are always better
+
+    monkeypatch.setattr("sklearn.mixture.GaussianMixture", Mixture)
+    assert densities._number_of_components(np.zeros((100, 2)), 0) == 64
+    assert tried == [*range(1, 11), 12, 14, 17, 20, 24, 28, 34, 40, 48, 56, 64]
+    assert densities._number_of_components(np.zeros((15, 2)), 0) == 14  # as many as latents
 
 
 @pytest.mark.parametrize("kind", DENSITIES)
