@@ -127,7 +127,7 @@ def summarize(
 
     For every model, the scores include the losses whose names are in the attribute
     `evaluated_losses` of the model, and the values whose names are in `evaluated_metrics`, such as
-    the perplexity of codes. Losses that are 0 are omitted. For a VAE, the function adds the
+    the `perplexity` of a VQ-VAE. Losses that are 0 are omitted. For a VAE, the function adds the
     scores of `log_likelihood`, and the text of `latent_report` as a comment. It also adds the
     scores of `check_kl` if there are at least 100 test examples, and if the KL divergence has a
     closed form. With an extractor of image features, the function adds the scores of

@@ -37,7 +37,7 @@ CONFIGS = {
     ("autoencoder", "now"): AutoencoderConfig(
         network="conv", latent_size=64, loss="mse", latent_l2=1e-5
     ),
-    ("GAN", "0.1.0"): GANConfig(filters=(64, 128)),
+    ("GAN", "0.1.0"): GANConfig(filters=(64, 128), penalties=(), ema_momentum=None),
     ("GAN", "now"): GANConfig(
         loss="relativistic",
         penalties=("r1", "r2"),

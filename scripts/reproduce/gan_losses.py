@@ -25,17 +25,17 @@ from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, buil
 
 IMAGE = (28, 28, 1)
 TABLE = "gan_losses"
+PLAIN = GANConfig(penalties=(), penalty_every=4, ema_momentum=None)
+GANS = {
+    "non-saturating": {"loss": "non_saturating"},
+    "minimax": {"loss": "minimax"},
+    "least squares": {"loss": "least_squares"},
+    "hinge, spectral normalization": {"loss": "hinge", "spectral_normalization": True},
+    "Wasserstein, gradient penalty": {"loss": "wasserstein", "penalties": ("gradient_penalty",)},
+    "relativistic, R1 and R2": {"loss": "relativistic", "penalties": ("r1", "r2")},
+}
 CONFIGS = {
-    "non-saturating": GANConfig(loss="non_saturating"),
-    "minimax": GANConfig(loss="minimax"),
-    "least squares": GANConfig(loss="least_squares"),
-    "hinge, spectral normalization": GANConfig(loss="hinge", spectral_normalization=True),
-    "Wasserstein, gradient penalty": GANConfig(
-        loss="wasserstein", penalties=("gradient_penalty",), penalty_every=4
-    ),
-    "relativistic, R1 and R2": GANConfig(
-        loss="relativistic", penalties=("r1", "r2"), penalty_weight=0.1, penalty_every=4
-    ),
+    **{name: dataclasses.replace(PLAIN, **settings) for name, settings in GANS.items()},
     "VAE": VAEConfig(network="conv", latent_size=16),
     "RAE, mixture of 10 normals": AutoencoderConfig(network="conv", latent_size=16, latent_l2=1e-4),
 }

@@ -175,8 +175,14 @@ def test_every_setting_reaches_the_model():
     assert (gan.prior.event_size, repr(gan.loss), gan.penalties) == (
         6,
         "NonSaturating(label_smoothing=0.0)",
-        (),
+        (gan.penalties[0],),
     )
+    assert repr(gan.penalties[0]) == "R1(weight=0.1, every=16)"
+    assert gan.ema_momentum == 0.999
+    plain = build(GANConfig(penalties=(), ema_momentum=None), image, 10)
+    assert (plain.penalties, plain.ema_momentum) == ((), None)
+    both = build(GANConfig(penalties=("gradient_penalty", "r2"), penalty_every=1), image, 10)
+    assert [penalty.weight for penalty in both.penalties] == [10.0, 0.1]
     losses = {
         "loss": "minimax",
         "label_smoothing": 0.1,

@@ -37,17 +37,17 @@ class GANConfig(NetworkConfig):
     """Adversarial loss of the generator and the discriminator."""
     label_smoothing: float = 0.0
     """One-sided label smoothing for real examples (only with loss non_saturating or minimax)."""
-    penalties: tuple[Literal["gradient_penalty", "dragan", "r1", "r2"], ...] = ()
-    """Penalties on the gradient norm of the discriminator."""
-    penalty_weight: float = 10.0
-    """Weight of the penalties."""
-    penalty_every: int = 1
+    penalties: tuple[Literal["gradient_penalty", "dragan", "r1", "r2"], ...] = ("r1",)
+    """Penalties on the gradient norm of the discriminator. No value means no penalty."""
+    penalty_weight: float | None = None
+    """Weight of the penalties. Default: 0.1 for r1 and r2, 10 for gradient_penalty and dragan."""
+    penalty_every: int = 16
     """Interval in steps between penalties. A penalty is multiplied by the interval."""
     spectral_normalization: bool = False
     """Keep the largest singular value of each kernel of the discriminator at 1."""
     discriminator_steps: int = 1
     """Discriminator updates per generator update."""
-    ema_momentum: float | None = None
+    ema_momentum: float | None = 0.999
     """Generate with a moving average of the weights (EMA) that has this momentum, such as 0.999."""
     augment: tuple[Literal["color", "translation", "cutout"], ...] = ()
     """Random changes of all images before the discriminator. Useful with few training images."""
@@ -89,11 +89,11 @@ def build(
     labels = num_classes if config.conditional else None
     generator, discriminator = _networks(config, data_shape, labels)
     loss = _loss(config)
-    penalties = {
-        "gradient_penalty": losses.GradientPenalty,
-        "dragan": losses.DRAGAN,
-        "r1": losses.R1,
-        "r2": losses.R2,
+    penalties: dict[str, tuple[type[losses.Penalty], float]] = {
+        "gradient_penalty": (losses.GradientPenalty, 10.0),
+        "dragan": (losses.DRAGAN, 10.0),
+        "r1": (losses.R1, 0.1),
+        "r2": (losses.R2, 0.1),
     }
     model = GAN(
         generator=generator,
@@ -112,16 +112,21 @@ def build(
             beta_1=config.beta_1,
         ),
         loss=loss,
-        penalties=[
-            penalties[name](config.penalty_weight, every=config.penalty_every)
-            for name in config.penalties
-        ],
+        penalties=[_penalty(config, *penalties[name]) for name in config.penalties],
         discriminator_steps=config.discriminator_steps,
         ema_momentum=config.ema_momentum,
         augment=augmentations.DiffAugment(config.augment) if config.augment else None,
         steps_per_execution=config.steps_per_execution,
     )
     return model
+
+
+def _penalty(
+    config: GANConfig, make: type[losses.Penalty], default_weight: float
+) -> losses.Penalty:
+    """Make a penalty with the chosen weight, or with the default weight if none is chosen."""
+    weight = default_weight if config.penalty_weight is None else config.penalty_weight
+    return make(weight, every=config.penalty_every)
 
 
 def _networks(
@@ -212,7 +217,7 @@ RECIPE = Recipe(
     config=GANConfig,
     build=build,
     examples=(
-        "keras-gen train gan --conditional --ema-momentum 0.999",
+        "keras-gen train gan --conditional",
         "keras-gen train gan --loss hinge --spectral-normalization --discriminator-steps 2",
         "keras-gen train gan --loss wasserstein --penalties gradient_penalty",
     ),
