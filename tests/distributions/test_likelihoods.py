@@ -216,3 +216,26 @@ def test_log_p_is_the_sum_over_the_observed_elements():
     elements = np.nan_to_num(scipy.stats.norm.logpdf(x, mean, 0.5))
     np.testing.assert_allclose(distribution.log_prob(x), elements.sum(axis=(1, 2)), rtol=1e-5)
     np.testing.assert_allclose(distribution.element_log_prob(x), elements, rtol=1e-4, atol=1e-6)
+
+
+class Pareto(Likelihood):
+    """Elements of at least 1."""
+
+    @property
+    def support(self):
+        return 1.0, np.inf
+
+    def __call__(self, parameters):
+        return self.independent(tfd.Pareto(tf.exp(parameters), 1.0))
+
+
+def test_a_missing_element_has_no_gradient_also_if_0_is_impossible():
+    parameters = tf.constant([[0.1, 0.2]])
+    x = tf.constant([[2.0, np.nan]])
+    with tf.GradientTape() as tape:
+        tape.watch(parameters)
+        log_prob = Pareto((2,), missing=True)(parameters).log_prob(x)
+    expected = scipy.stats.pareto.logpdf(2.0, np.exp(0.1))
+    np.testing.assert_allclose(log_prob, [expected], rtol=1e-5)
+    gradient = tape.gradient(log_prob, parameters).numpy()
+    np.testing.assert_allclose(gradient, [[1 - np.exp(0.1) * np.log(2), 0]], rtol=1e-5)

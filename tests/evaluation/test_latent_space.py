@@ -108,6 +108,22 @@ def test_each_row_has_its_label():
     )
 
 
+@pytest.mark.parametrize(("examples", "expected"), [(41, 10), (121, 30), (200, 30)])
+def test_the_perplexity_of_tsne_is_a_quarter_of_the_other_examples(examples, expected, monkeypatch):
+    perplexities = []
+
+    class Embedding:
+        def __init__(self, perplexity, **_):
+            perplexities.append(perplexity)
+
+        def fit_transform(self, latents):
+            return latents[:, :2]
+
+    monkeypatch.setattr("sklearn.manifold.TSNE", Embedding)
+    evaluation.tsne(RANDOM.normal(size=(examples, 3)))
+    assert perplexities == [expected]
+
+
 def test_tsne_keeps_groups_together():
     centres = 8 * RANDOM.normal(size=(4, 6))
     labels = np.arange(120) % 4

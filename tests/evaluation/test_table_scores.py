@@ -99,6 +99,16 @@ def test_training_rows_themselves_are_copies_and_are_reported():
     assert "the model memorizes rows" in " ".join(comments)
 
 
+def test_the_difference_of_associations_is_the_mean_over_all_pairs_of_columns():
+    generated, train = rows(100, 1), rows(100, 2)
+    scores, _ = tables.table_scores(COLUMNS, generated, train, rows(40, 3))
+    found, expected = (tables.associations(COLUMNS, array) for array in (generated, train))
+    pairs = itertools.combinations(range(5), 2)
+    mean = np.mean([abs(found[pair] - expected[pair]) for pair in pairs])
+    assert scores[0].name == "difference of associations"
+    assert scores[0].value == pytest.approx(mean)
+
+
 def test_a_classifier_learns_only_from_informative_rows():
     """Its balanced accuracy is near that of guessing if the labels of its rows are shuffled."""
     train, test = rows(600, 1), rows(300, 2)
