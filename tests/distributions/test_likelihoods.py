@@ -234,7 +234,9 @@ def test_a_missing_element_has_no_gradient_also_if_0_is_impossible():
     x = tf.constant([[2.0, np.nan]])
     with tf.GradientTape() as tape:
         tape.watch(parameters)
-        log_prob = Pareto((2,), missing=True)(parameters).log_prob(x)
+        distribution = Pareto((2,), missing=True)(parameters)
+        log_prob = distribution.log_prob(x)
+    assert distribution.possible == 1  # in place of a missing element
     expected = scipy.stats.pareto.logpdf(2.0, np.exp(0.1))
     np.testing.assert_allclose(log_prob, [expected], rtol=1e-5)
     gradient = tape.gradient(log_prob, parameters).numpy()
