@@ -11,6 +11,7 @@ import dataclasses
 import keras
 import numpy as np
 import results
+import tensorflow as tf
 import tyro
 
 from keras_gen import data
@@ -23,6 +24,7 @@ TABLE = "planted_patches"
 CONFIGS = {
     "VAE": VAEConfig(network="conv"),
     "autoencoder": AutoencoderConfig(network="conv"),
+    "denoising autoencoder": AutoencoderConfig(network="conv"),
 }
 PATCHES = {
     "inverted": lambda patch, random: 1 - patch,
@@ -59,6 +61,20 @@ def planted(images, change, seed):
     return images, places
 
 
+def with_blocks(images):
+    """Replace blocks of 4×4 pixels, at random places, by blocks of one random grey value each.
+
+    Each block of a grid is replaced with probability 0.1. The grid has another offset per batch.
+    """
+    shape = (tf.shape(images)[0], IMAGE[0] // 4 + 1, IMAGE[1] // 4 + 1, 1)
+    chosen = tf.random.uniform(shape) < 0.1
+    blocks = tf.where(chosen, tf.random.uniform(shape), np.nan)
+    blocks = tf.repeat(tf.repeat(blocks, 4, axis=1), 4, axis=2)
+    row, column = tf.unstack(tf.random.uniform((2,), 0, 4, tf.int32))
+    blocks = blocks[:, row : row + IMAGE[0], column : column + IMAGE[1]]
+    return tf.where(tf.math.is_nan(blocks), images, blocks)
+
+
 def share_found(model, images, places):
     """Return the share of images whose pixel with the largest score is in the patch."""
     batches = np.array_split(images, len(images) // 500)
@@ -74,6 +90,8 @@ def train(settings, name, seed):
     config = dataclasses.replace(CONFIGS[name], seed=seed, epochs=settings.epochs)
     training, test = data.load("mnist", config.batch_size, data_dir=settings.data_dir, seed=seed)
     model = build(config, IMAGE, settings.epochs * len(training))
+    if name == "denoising autoencoder":
+        training = training.map(lambda x: (with_blocks(x), x))
     model.fit(training, epochs=settings.epochs, verbose=0)
     images = as_arrays(test)[0]
     shares = {
@@ -102,7 +120,9 @@ be found.
 
 Each number is the share of images whose patch is found. ± is the standard deviation over
 {len(seeds)} seeds. The models have convolutional networks and the default settings of
-`keras-gen train` otherwise. There are {found[0]["epochs"]} epochs per training.
+`keras-gen train` otherwise. There are {found[0]["epochs"]} epochs per training. The denoising
+autoencoder (Vincent et al. 2008) learns to reconstruct the original image from an image in which
+blocks of 4×4 pixels are replaced by random grey values.
 
 The target is {TARGET:g}. It is reached for: {"; ".join(reached)}.
 

@@ -1,5 +1,6 @@
 """Tables: hostile files and DataFrames, kinds of columns, splits, round trips, streaming."""
 
+import dataclasses
 import gzip
 import re
 import sys
@@ -8,6 +9,7 @@ import numpy as np
 import pandas
 import pytest
 import scipy.stats
+import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -1527,3 +1529,11 @@ def test_whole_numbers_below_1000_are_labels_as_they_are(largest, number):
 def test_decimal_places_are_counted_up_to_six(smallest, decimals):
     column = read(pandas.DataFrame({"a": [-2.0, 3.0, smallest]})).columns[0]
     assert column.decimals == decimals
+
+
+def test_a_table_says_how_many_rows_it_has_or_that_they_come_in_batches():
+    table = data.read_table("penguins")
+    counts = f"{len(table.train)} training rows and {len(table.test)} test rows"
+    assert counts in repr(table)
+    batches = tf.data.Dataset.from_tensor_slices(table.test).batch(10)
+    assert "in batches" in repr(dataclasses.replace(table, test=batches))
