@@ -110,8 +110,11 @@ def fid_of_vae(latents):
 CLAIMS = [
     (
         "docs/anomalies.md",
-        "in {:.0f} % of the images for a VAE, and in {:.0f} % for an autoencoder",
-        lambda: [share_of_patches(model) for model in ("VAE", "autoencoder")],
+        "in {:.0f} % of the images for the denoising autoencoder, in {:.0f} % for a VAE, and in "
+        "{:.0f} % for an autoencoder",
+        lambda: [
+            share_of_patches(model) for model in ("denoising autoencoder", "VAE", "autoencoder")
+        ],
     ),
     (
         "docs/choosing.md",
