@@ -7,8 +7,9 @@ Usage:
 The script samples mutants at random over all modules of the package. A mutant changes one operator,
 comparison or constant, or drops one statement. For each mutant, the script runs the tests of the
 module's folder, such as `tests/fitting` for `keras_gen/fitting/errors.py`, and the tests that
-concern every module, `tests/test_interface.py`. A mutant is caught if a test fails or the tests
-exceed `--timeout`. Otherwise it survived, and a test is missing.
+concern every module, `tests/test_interface.py`. If they pass, the script runs the slow tests of the
+same files. A mutant is caught if a test fails or the tests exceed `--timeout`. Otherwise it
+survived, and a test is missing.
 
 All this happens in a copy of the tree, so the checkout does not change. Each result is written to
 the file `--results` immediately. To continue after a stop, run the same command again. The last
@@ -68,6 +69,10 @@ TESTS = {
         "tests/fitting/test_non_finite.py",
     ),
 }
+
+QUICK = "not slow and not exhaustive"
+SLOW = "slow and not exhaustive"
+NO_TEST = 5  # exit code of pytest if no test has the mark
 
 OF_ALL_MODULES = ("tests/test_interface.py",)
 """Tests that concern every module."""
@@ -315,9 +320,11 @@ class Copy:
                 shutil.copy2(tree / name, folder / name)
         return cls(folder, timeout)
 
-    def outcome(self, tests: Sequence[str], timeout: float | None = None) -> str:
-        """Run tests, and return `passed`, `failed` or `timeout`."""
-        command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", "not slow and not exhaustive"]
+    def outcome(
+        self, tests: Sequence[str], timeout: float | None = None, marks: str = QUICK
+    ) -> str:
+        """Run the tests with the given marks, and return `passed`, `failed` or `timeout`."""
+        command = [sys.executable, "-m", "pytest", "-q", "-x", "-m", marks]
         command += ["-p", "no:cacheprovider", *tests]
         environment = {
             **os.environ,
@@ -337,7 +344,7 @@ class Copy:
             except subprocess.TimeoutExpired:
                 os.killpg(process.pid, signal.SIGKILL)
                 return "timeout"
-        return "failed" if code else "passed"
+        return "passed" if code in (0, NO_TEST) else "failed"
 
     def test(self, mutant: Mutant) -> str:
         """Return the outcome of the tests of a mutant. The file is restored afterwards."""
@@ -345,8 +352,9 @@ class Copy:
         source = path.read_bytes()
         try:
             path.write_bytes(mutant.applied(source))
-            tests = tests_of(self.root, mutant.file)
-            return self.outcome(likeliest_first(self.root, mutant.file, tests))
+            tests = likeliest_first(self.root, mutant.file, tests_of(self.root, mutant.file))
+            quick = self.outcome(tests)
+            return self.outcome(tests, marks=SLOW) if quick == "passed" else quick
         finally:
             path.write_bytes(source)
 

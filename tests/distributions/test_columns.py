@@ -194,6 +194,17 @@ def test_gradients_are_finite_where_entries_are_missing():
     assert np.abs(gradients[0][1]).min() > 0
 
 
+def test_each_row_of_a_batch_is_sampled_from_its_own_distribution():
+    likelihood = Columns(COLUMNS)
+    parameters = 0.5 * np.random.default_rng(2).normal(size=(3, 12)).astype("float32")
+    samples = likelihood(parameters).sample(2_000, seed=3).numpy()
+    assert samples.shape == (2_000, 3, 8)
+    for row in range(3):
+        expected = likelihood(parameters[row]).sample(2_000, seed=4).numpy()
+        error = (samples[:, row].std(axis=0) + expected.std(axis=0)) / np.sqrt(2_000)
+        assert np.all(abs(samples[:, row].mean(axis=0) - expected.mean(axis=0)) < 5 * error)
+
+
 def test_samples_have_the_moments_of_the_distribution():
     likelihood = Columns(COLUMNS)
     parameters = 0.5 * np.random.default_rng(2).normal(size=(12,)).astype("float32")

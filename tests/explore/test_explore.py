@@ -150,6 +150,12 @@ def test_in_a_browser_sliders_classes_and_strokes_change_the_images(trained, por
         # === A slider ===
         sliders = page.get_by_role("slider")
         assert sliders.count() == 3
+        limits = {
+            (s.get_attribute("aria-valuemin"), s.get_attribute("aria-valuemax"))
+            for s in sliders.all()
+        }
+        assert limits == {("-3", "3")}
+        assert page.get_by_role("heading", level=2).count() >= 2
         box = sliders.first.bounding_box()
         middle = box["y"] + box["height"] / 2
         for place in (0.02, 0.98):
