@@ -30,6 +30,9 @@ SLOW = {
     "fitting/test_labels.py::test_labels_of_a_data_set_are_checked_in_the_step[*-XLA]": (
         "fitting/test_labels.py::test_labels_of_a_data_set_are_checked_in_the_step[*-graph]",
     ),
+    "runs/test_recipes.py::test_an_example_of_the_help_builds_its_model[*vae*": (
+        "runs/test_recipes.py::test_an_example_of_the_help_builds_its_model[*gan*",
+    ),
     "test_export_columns.py::test_a_published_model_of_a_table_is_verified": (
         "serving/test_table_serving.py::test_the_loader_gives_what_keras_gives",
     ),

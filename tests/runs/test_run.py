@@ -35,7 +35,7 @@ pytestmark = pytest.mark.usefixtures("unverified")
 CONFIGS = {
     "autoencoder": AutoencoderConfig(network="conv", latent_size=3),
     "vae": VAEConfig(network="mlp", likelihood="normal"),
-    "gan": GANConfig(latent_size=4),
+    "gan": GANConfig(latent_size=4, penalties=()),
     "hierarchical_vae": HierarchicalVAEConfig(
         event_sizes=(4, 3), hidden=(16,), upper_hidden=(8,), likelihood="normal"
     ),
@@ -253,7 +253,9 @@ def test_a_conditional_run_generates_each_label_in_turn(kind, tmp_path):
     np.savez(tmp_path / "labelled.npz", x=x, y=y)
     folders = {"runs": tmp_path, "savedmodels": tmp_path / "s"}
     config = (
-        VAEConfig(prior="conditional", latent_size=2) if kind == "vae" else GANConfig(latent_size=2)
+        VAEConfig(prior="conditional", latent_size=2)
+        if kind == "vae"
+        else GANConfig(latent_size=2, penalties=())
     )
     config = dataclasses.replace(
         config, data=str(tmp_path / "labelled.npz"), conditional=True, epochs=1, **folders
@@ -335,6 +337,7 @@ def test_schedule_and_clipping_reach_every_optimizer(digits, tmp_path):
     assert rates([0, 10], schedule="constant") == [0.5, 0.5]
     config = GANConfig(
         latent_size=2,
+        penalties=(),
         schedule="cosine",
         discriminator_steps=2,
         clip_norm=2.0,
