@@ -2,7 +2,7 @@
 
 A classifier, trained on the real training images, classifies the samples.
 
-    keras-gen train gan --conditional --ema-momentum 0.999 --epochs 30 --name conditional
+    keras-gen train gan --conditional --penalties --epochs 30 --name conditional
     python benchmarks/conditional_gan.py runs/conditional
 """
 

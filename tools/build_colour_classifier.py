@@ -16,6 +16,7 @@ import pathlib
 
 import keras
 import tyro
+from build_mnist_classifier import train_classifier
 from keras import layers
 
 from keras_gen import data
@@ -79,16 +80,9 @@ def main(settings: Settings):
         ]
     )
     model = build(size, classes, settings.features)
-    schedule = keras.optimizers.schedules.CosineDecay(2e-3, settings.epochs * len(train))
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.AdamW(schedule), loss=loss, metrics=["accuracy"])
-    model.fit(
-        train.map(lambda x, y: (augment(x, training=True), y)),
-        validation_data=test,
-        epochs=settings.epochs,
-        verbose=2,
+    accuracy = train_classifier(
+        model, train, test, augment, settings.epochs, keras.optimizers.AdamW
     )
-    accuracy = model.evaluate(test, verbose=0, return_dict=True)["accuracy"]
     model.save(settings.output, include_optimizer=False)
     text = NOTE.format(
         name=settings.output.name,

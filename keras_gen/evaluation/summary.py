@@ -211,7 +211,7 @@ def _loss_scores(model: GenerativeModel, x: np.ndarray, labels: np.ndarray | Non
 
     Losses that are 0 are omitted.
     """
-    if not model.evaluated_losses:
+    if not (model.evaluated_losses or model.evaluated_metrics):
         return []
     logs = model.evaluate(x, labels, verbose=0, return_dict=True)
     protocol = f"{len(x):,} test examples"

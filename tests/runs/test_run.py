@@ -172,17 +172,17 @@ def test_every_setting_reaches_the_model():
         (0.25, 0.125),
     ]
     assert float(gan.optimizer.learning_rate) == 0.5  # the generator's, for loggers that show one
-    assert (gan.prior.event_size, repr(gan.loss), gan.penalties) == (
+    assert (gan.prior.event_size, repr(gan.loss), repr(gan.penalties)) == (
         6,
         "NonSaturating(label_smoothing=0.0)",
-        (gan.penalties[0],),
+        "(R1(weight=0.1, every=16),)",
     )
-    assert repr(gan.penalties[0]) == "R1(weight=0.1, every=16)"
     assert gan.ema_momentum == 0.999
     plain = build(GANConfig(penalties=(), ema_momentum=None), image, 10)
     assert (plain.penalties, plain.ema_momentum) == ((), None)
-    both = build(GANConfig(penalties=("gradient_penalty", "r2"), penalty_every=1), image, 10)
-    assert [penalty.weight for penalty in both.penalties] == [10.0, 0.1]
+    names = ("gradient_penalty", "dragan", "r2")
+    several = build(GANConfig(penalties=names), image, 10).penalties
+    assert [(each.weight, each.every) for each in several] == [(10.0, 1), (10.0, 1), (0.1, 16)]
     losses = {
         "loss": "minimax",
         "label_smoothing": 0.1,

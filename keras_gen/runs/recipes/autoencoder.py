@@ -177,7 +177,7 @@ RECIPE = Recipe(
     table_defaults=TABLE_DEFAULTS,
     after_fit=fit_latent_density,
     examples=(
-        "keras-gen train autoencoder",
+        "keras-gen train autoencoder --data table.csv",
         "keras-gen train autoencoder --data images/ --network conv --name photos",
         "keras-gen train autoencoder --loss mse --contractive 0.1",
     ),

@@ -41,8 +41,8 @@ class GANConfig(NetworkConfig):
     """Penalties on the gradient norm of the discriminator. No value means no penalty."""
     penalty_weight: float | None = None
     """Weight of the penalties. Default: 0.1 for r1 and r2, 10 for gradient_penalty and dragan."""
-    penalty_every: int = 16
-    """Interval in steps between penalties. A penalty is multiplied by the interval."""
+    penalty_every: int | None = None
+    """Interval in steps between penalties, and their factor. Default: 16 for r1 and r2, else 1."""
     spectral_normalization: bool = False
     """Keep the largest singular value of each kernel of the discriminator at 1."""
     discriminator_steps: int = 1
@@ -83,18 +83,12 @@ def build(
     Raises:
         ValueError: If a setting is invalid.
     """
-    from keras_gen import augmentations, losses
+    from keras_gen import augmentations
     from keras_gen.models import GAN
 
     labels = num_classes if config.conditional else None
     generator, discriminator = _networks(config, data_shape, labels)
     loss = _loss(config)
-    penalties: dict[str, tuple[type[losses.Penalty], float]] = {
-        "gradient_penalty": (losses.GradientPenalty, 10.0),
-        "dragan": (losses.DRAGAN, 10.0),
-        "r1": (losses.R1, 0.1),
-        "r2": (losses.R2, 0.1),
-    }
     model = GAN(
         generator=generator,
         discriminator=discriminator,
@@ -112,7 +106,7 @@ def build(
             beta_1=config.beta_1,
         ),
         loss=loss,
-        penalties=[_penalty(config, *penalties[name]) for name in config.penalties],
+        penalties=[_penalty(config, name) for name in config.penalties],
         discriminator_steps=config.discriminator_steps,
         ema_momentum=config.ema_momentum,
         augment=augmentations.DiffAugment(config.augment) if config.augment else None,
@@ -121,12 +115,21 @@ def build(
     return model
 
 
-def _penalty(
-    config: GANConfig, make: type[losses.Penalty], default_weight: float
-) -> losses.Penalty:
-    """Make a penalty with the chosen weight, or with the default weight if none is chosen."""
-    weight = default_weight if config.penalty_weight is None else config.penalty_weight
-    return make(weight, every=config.penalty_every)
+def _penalty(config: GANConfig, name: str) -> losses.Penalty:
+    """Make the penalty `name`. A weight or an interval that is None gets its default."""
+    from keras_gen import losses
+
+    penalty, weight, every = {
+        "gradient_penalty": (losses.GradientPenalty, 10.0, 1),
+        "dragan": (losses.DRAGAN, 10.0, 1),
+        "r1": (losses.R1, 0.1, 16),
+        "r2": (losses.R2, 0.1, 16),
+    }[name]
+    if config.penalty_weight is not None:
+        weight = config.penalty_weight
+    if config.penalty_every is not None:
+        every = config.penalty_every
+    return penalty(weight, every=every)
 
 
 def _networks(
