@@ -99,6 +99,34 @@ def test_a_loaded_model_is_traced_once(tmp_path, traces):
     assert len(traces) == 1
 
 
+@pytest.mark.parametrize(
+    "kind", ["DiagonalNormal", "FullCovarianceNormal", "InverseAutoregressiveNormal"]
+)
+def test_a_posterior_from_a_graph_is_that_of_eager_mode(kind, traces):
+    posterior = getattr(distributions, kind)(2)
+    likelihood = distributions.Normal((4,))
+    vae = VAE(
+        networks.mlp((4,), (posterior.parameter_size,), hidden=(3,)),
+        networks.mlp((2,), likelihood.parameter_shape, hidden=(3,)),
+        posterior,
+        likelihood,
+    )
+    x = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
+    eager = posterior(vae.encoder(x))
+    for number in (5, 3):
+        encoded = vae.encode(x[:number])
+        assert type(encoded) is type(eager)
+        assert encoded.batch_shape == (number,)
+    assert len(traces) == 1
+    encoded = vae.encode(x)
+    z = eager.sample(seed=(1, 2))
+    np.testing.assert_allclose(encoded.sample(seed=(1, 2)), z, rtol=1e-5)
+    np.testing.assert_allclose(encoded.log_prob(z), eager.log_prob(z), rtol=1e-4)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(vae.encode(x).log_prob(z))
+    assert all(g is not None for g in tape.gradient(loss, vae.encoder.trainable_weights))
+
+
 def test_changes_of_the_model_are_seen():
     vae = made("vae")
     latents = np.ones((2, vae.posterior.event_size), np.float32)

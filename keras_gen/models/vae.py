@@ -303,13 +303,25 @@ class VAE(AnomalyDetector):
             posterior is a normal distribution, there are also `mean()` and `stddev()`. For a
             normalizing flow, the mean and the standard deviation have no closed form.
         """
-        return self.posterior(self._posterior_parameters(x, condition))
+        encoded = self._posterior_or_parameters(x, condition)
+        return self.posterior(encoded) if tf.is_tensor(encoded) else encoded
 
     @traced("x", "condition")
-    def _posterior_parameters(self, x: Array, condition: TensorLike | None) -> tf.Tensor:
-        """Return the output of the encoder, the parameters of q(z | x)."""
+    def _posterior_or_parameters(
+        self, x: Array, condition: TensorLike | None
+    ) -> Distribution | tf.Tensor:
+        """Return q(z | x), or its parameters if the distribution is not made of tensors only.
+
+        A TensorFlow graph can return only tensors and distributions that are made of tensors, such
+        as a normal distribution. It cannot return a normalizing flow, which contains functions.
+        """
+        from tensorflow_probability import experimental
+
         x, labels = self.checked_arguments(x, condition)
-        return call_network(self.encoder, x, labels, training=False)
+        parameters = call_network(self.encoder, x, labels, training=False)
+        distribution = self.posterior(parameters)
+        made_of_tensors = isinstance(distribution, experimental.AutoCompositeTensor)
+        return distribution if made_of_tensors else parameters
 
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return one latent vector per example, `[batch, n]`.
