@@ -201,8 +201,8 @@ The bundled classifier reads the digits of {SAMPLES:,} samples. The table shows 
 modes and a smaller divergence are better. {SAMPLES:,} images of random test digits have
 {ours["modes_of_test_images"]} modes and the divergence {ours["divergence_of_test_images"]:.3f}.
 There is one training per row, with the DCGAN networks of `keras-gen train gan`. The published
-numbers are those of other networks and other classifiers. The target is 1,000 modes with a divergence of at
-most 0.08. It {"is" if reached else "is **not**"} reached.
+numbers are those of other networks and other classifiers. The target is 1,000 modes with a
+divergence of at most 0.08. It {"is" if reached else "is **not**"} reached.
 
 {results.markdown(head, lines)}
 """
