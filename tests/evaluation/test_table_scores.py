@@ -163,6 +163,25 @@ def test_figures_show_both_kinds_of_rows(save, tmp_path):
     assert (images[0] < 128).any(axis=1).mean() > 0.5
 
 
+def test_the_numbers_of_an_axis_are_smaller_than_its_title(tmp_path, monkeypatch):
+    """The axes are small, so larger numbers would cover each other."""
+    made = []
+    figure = matplotlib.figure.Figure
+
+    def remember(*arguments, **options):
+        made.append(figure(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(matplotlib.figure, "Figure", remember)
+    tables.save_columns(tmp_path / "x.png", COLUMNS, rows(80, 0), rows(80, 1))
+    shown = [axes for axes in made[0].axes if axes.get_title()]
+    assert len(shown) == 5
+    for axes in shown:
+        sizes = {label.get_size() for label in (*axes.get_xticklabels(), *axes.get_yticklabels())}
+        assert sizes == {8}
+        assert axes.title.get_size() == 10
+
+
 @pytest.mark.parametrize(("decimals", "step"), [(0, 1.0), (1, 0.1), (2, 0.01)])
 def test_each_bar_of_a_histogram_has_as_many_rounded_numbers(decimals, step):
     """Otherwise the histogram of rounded numbers is a comb."""

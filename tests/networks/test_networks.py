@@ -274,3 +274,18 @@ def test_convolutions_of_a_dcgan_have_4x4_kernels_and_stride_2(kernel):
     }
     found = [layer for layer in networks_of_kind[kernel].layers if type(layer) is kernel]
     assert [(layer.kernel_size, layer.strides) for layer in found] == [((4, 4), (2, 2))] * 2
+
+
+@pytest.mark.parametrize(
+    ("size", "filters"), [(28, (32, 64)), (64, (32, 64, 128, 256)), (128, (16, 24, 48, 96, 192))]
+)
+def test_the_networks_of_a_grid_halve_and_double_with_the_same_numbers_of_channels(size, filters):
+    image = (size, size, 3)
+    encoder = networks.conv_grid_encoder(image, 5)
+    grid = encoder.output_shape[1:]
+    assert grid == (*grid_of(networks.conv_encoder(image, (2,))), 5)
+    decoder = networks.conv_grid_decoder(grid, image)
+    kinds = (encoder, layers.Conv2D, filters), (decoder, layers.Conv2DTranspose, filters[::-1])
+    for network, kind, expected in kinds:
+        found = [layer for layer in network.layers if isinstance(layer, kind)]
+        assert tuple(layer.filters for layer in found if layer.strides == (2, 2)) == expected
