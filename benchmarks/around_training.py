@@ -6,13 +6,16 @@ are in the files `steps_*.py`.
 """
 
 import importlib.util
+import os
 import pathlib
+import pty
 import subprocess
 import sys
 
 import numpy as np
 
 FOLDER = pathlib.Path(__file__).parent
+KERAS_GEN = [sys.executable, "-c", "from keras_gen.cli import main; main()"]
 CPP_LOADER = FOLDER.parent / "tests" / "serving" / "cpp_loader.py"
 
 
@@ -82,20 +85,76 @@ def python(code, needs="keras_gen", prints_seconds=False):
     return run
 
 
+def printed(command, text, folder):
+    """Return a function that starts the command line in a terminal, and stops it after a text.
+
+    Args:
+        command: Arguments of `keras-gen`.
+        text: The process ends when the terminal shows this text.
+        folder: Current folder of the process.
+    """
+
+    def run(times):
+        for _ in range(times):
+            terminal, of_process = pty.openpty()
+            with subprocess.Popen(
+                [*KERAS_GEN, *command.split()],
+                stdin=of_process,
+                stdout=of_process,
+                stderr=of_process,
+                cwd=folder,
+            ) as process:
+                os.close(of_process)
+                shown = b""
+                while text.encode() not in shown:
+                    shown += os.read(terminal, 4096)
+                process.kill()
+            os.close(terminal)
+
+    return run
+
+
+def command(name, folder):
+    """Return a function that runs the training or the evaluation with the default settings.
+
+    Args:
+        name: Arguments of `keras-gen`, without the run. An evaluation is of the oldest run.
+        folder: Current folder of the process.
+    """
+    arguments = [*KERAS_GEN, *name.split()]
+
+    def run(times):
+        runs = sorted((folder / "default" / "runs").glob("vae*"), key=os.path.getmtime)
+        of_run = [str(runs[0])] if name == "evaluate" else []
+        (folder / "default").mkdir(exist_ok=True)
+        for _ in range(times):
+            subprocess.run(
+                [*arguments, *of_run], stdout=subprocess.PIPE, check=True, cwd=folder / "default"
+            )
+
+    return run
+
+
 # === Inference: `images` per call ===
 
 
-def keras_model(folder, signature, images):
-    """Return a function that calls the model in Keras a number of times."""
+def keras_model(folder, method, images):
+    """Return a function that calls a method of the model in Keras a number of times."""
     import keras
 
     import keras_gen  # noqa: F401  registers its classes
 
     vae = keras.saving.load_model(folder / "vae.keras")
-    seeds = np.arange(images)
-    x = _inputs(images)["encode"]["inputs"]
-    calls = {"generate": lambda: vae.generate(seed=seeds), "encode": lambda: vae.encode(x).mean()}
-    return _repeated(lambda: calls[signature]().numpy())
+    inputs = _inputs(images)
+    x = inputs["encode"]["inputs"]
+    calls = {
+        "generate": lambda: vae.generate(seed=inputs["generate"]["seed"]),
+        "encode": lambda: vae.encode(x).mean(),
+        "decode": lambda: vae.decode(inputs["decode"]["latents"]),
+        "reconstruct": lambda: vae.reconstruct(x),
+        "score": lambda: vae.score(x),
+    }
+    return _repeated(lambda: calls[method]().numpy())
 
 
 def saved_model(folder, signature, images):
@@ -126,8 +185,15 @@ def cpp_loader(folder, signature, images):
 
 
 def _inputs(images):
-    x = np.random.default_rng(0).random((images, 28, 28, 1), np.float32)
-    return {"generate": {"seed": np.arange(images, dtype=np.int64)}, "encode": {"inputs": x}}
+    random = np.random.default_rng(0)
+    x = {"inputs": random.random((images, 28, 28, 1), np.float32)}
+    return {
+        "generate": {"seed": np.arange(images, dtype=np.int64)},
+        "encode": x,
+        "serving_default": x,
+        "score": x,
+        "decode": {"latents": random.random((images, 50), np.float32)},
+    }
 
 
 def _repeated(call):

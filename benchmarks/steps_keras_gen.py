@@ -4,7 +4,15 @@ import math
 
 import keras
 
-from keras_gen import GAN, VAE, data, distributions, networks
+from keras_gen import (
+    GAN,
+    VAE,
+    HierarchicalVAE,
+    VectorQuantizedAutoencoder,
+    data,
+    distributions,
+    networks,
+)
 
 IMAGE = (28, 28, 1)
 
@@ -41,7 +49,52 @@ def dcgan(**compile_arguments):
     return gan
 
 
-MODELS = {"mlp_vae": mlp_vae, "conv_vae": conv_vae, "dcgan": dcgan}
+def residual_vae(**compile_arguments):
+    """Return a VAE of residual networks with 10 latents and a Bernoulli likelihood."""
+    posterior = distributions.DiagonalNormal(10)
+    likelihood = distributions.Bernoulli(IMAGE)
+    encoder = networks.residual_encoder(IMAGE, (posterior.parameter_size,))
+    decoder = networks.residual_decoder((10,), likelihood.parameter_shape)
+    vae = VAE(encoder, decoder, posterior, likelihood)
+    vae.compile("adam", **compile_arguments)
+    return vae
+
+
+def hierarchical_vae(**compile_arguments):
+    """Return the VAE of the IWAE paper with two layers of latents, 100 and 50."""
+    posteriors = [distributions.DiagonalNormal(100), distributions.DiagonalNormal(50)]
+    wide = {"hidden": (200, 200), "activation": "tanh"}
+    narrow = {"hidden": (100, 100), "activation": "tanh"}
+    vae = HierarchicalVAE(
+        encoders=[networks.mlp(IMAGE, (200,), **wide), networks.mlp((100,), (100,), **narrow)],
+        decoders=[networks.mlp((100,), IMAGE, **wide), networks.mlp((50,), (200,), **narrow)],
+        posteriors=posteriors,
+        likelihood=distributions.Bernoulli(IMAGE),
+    )
+    vae.compile("adam", **compile_arguments)
+    return vae
+
+
+def vq_vae(**compile_arguments):
+    """Return a VQ-VAE with 128 codes, whose codebook the optimizer trains."""
+    model = VectorQuantizedAutoencoder(
+        networks.conv_grid_encoder(IMAGE, 16, filters=(32, 64)),
+        networks.conv_grid_decoder((7, 7, 16), IMAGE, filters=(64, 32)),
+        networks.VectorQuantizer(128, codebook="gradient", restart_below=0.0),
+        distributions.Bernoulli(IMAGE),
+    )
+    model.compile("adam", **compile_arguments)
+    return model
+
+
+MODELS = {
+    "mlp_vae": mlp_vae,
+    "conv_vae": conv_vae,
+    "dcgan": dcgan,
+    "residual_vae": residual_vae,
+    "hierarchical_vae": hierarchical_vae,
+    "vq_vae": vq_vae,
+}
 
 
 def batches(batch_size, source="mnist_mini", images=10_000):

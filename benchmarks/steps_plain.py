@@ -10,9 +10,12 @@ import tensorflow as tf
 from keras import layers
 from steps_keras_gen import IMAGE, batches, size
 
-RAW_SCALE_OF_ONE = math.log(math.e - 1)  # softplus of it is 1
+from keras_gen import networks as residual
 
-# === Pairs of networks: encoder and decoder, or generator and discriminator ===
+RAW_SCALE_OF_ONE = math.log(math.e - 1)  # softplus of it is 1
+CODEBOOK = {"vq_vae": 128 * 16}  # parameters outside of the networks
+
+# === Networks: encoders and decoders, or generator and discriminator ===
 
 
 def mlp_vae():
@@ -52,6 +55,34 @@ def dcgan():
     return generator, discriminator
 
 
+def residual_vae():
+    """Return the residual networks of keras_gen, for 10 latents."""
+    return residual.residual_encoder(IMAGE, (20,)), residual.residual_decoder((10,), IMAGE)
+
+
+def hierarchical_vae():
+    """Return two encoders and two decoders for layers of 100 and 50 latents."""
+
+    def mlp(inputs, width, outputs):
+        hidden = [layers.Dense(width, "tanh") for _ in range(2)]
+        return keras.Sequential([keras.Input(inputs), layers.Flatten(), *hidden, *outputs])
+
+    encoders = mlp(IMAGE, 200, [layers.Dense(200)]), mlp((100,), 100, [layers.Dense(100)])
+    image = [layers.Dense(784), layers.Reshape(IMAGE)]
+    return *encoders, mlp((100,), 200, image), mlp((50,), 100, [layers.Dense(200)])
+
+
+def vq_vae():
+    """Return networks of two convolutions with stride 2 each, for a grid of 7×7 vectors."""
+    halvings = [layers.Conv2D(channels, 3, 2, "same", activation="relu") for channels in (32, 64)]
+    doublings = [
+        layers.Conv2DTranspose(channels, 3, 2, "same", activation="relu") for channels in (64, 32)
+    ]
+    encoder = keras.Sequential([keras.Input(IMAGE), *halvings, layers.Conv2D(16, 1)])
+    grid = keras.Input((7, 7, 16))
+    return encoder, keras.Sequential([grid, *doublings, layers.Conv2D(1, 3, padding="same")])
+
+
 # === Training steps: functions of a batch that update the weights and return the loss ===
 
 
@@ -69,6 +100,70 @@ def vae_step(encoder, decoder):
             cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(x, decoder(z, training=True))
             kl = tf.reduce_sum(0.5 * (mean**2 + scale**2 - 1) - tf.math.log(scale), axis=1)
             loss = tf.reduce_mean(tf.reduce_sum(cross_entropy, axis=(1, 2, 3)) + kl)
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    return step
+
+
+def hierarchical_step(encoder, top_encoder, decoder, top_decoder):
+    """Return a step that maximizes the ELBO of a VAE with two layers of latents with Adam."""
+    networks = (encoder, top_encoder, decoder, top_decoder)
+    variables = [variable for network in networks for variable in network.trainable_variables]
+    optimizer = _adam(variables)
+
+    def normal(parameters):
+        mean, raw_scale = tf.split(parameters, 2, axis=1)
+        return mean, 1e-4 + (1 - 1e-4) * tf.math.softplus(raw_scale + RAW_SCALE_OF_ONE)
+
+    def sampled(mean, scale):
+        return mean + scale * tf.random.normal(tf.shape(mean))
+
+    def divergence(mean, scale, prior_mean, prior_scale):
+        ratio = scale / prior_scale
+        squared = ratio**2 + ((mean - prior_mean) / prior_scale) ** 2
+        return tf.reduce_sum(0.5 * (squared - 1) - tf.math.log(ratio), axis=1)
+
+    @tf.function
+    def step(x):
+        with tf.GradientTape() as tape:
+            first = normal(encoder(x, training=True))
+            latents = sampled(*first)
+            second = normal(top_encoder(latents, training=True))
+            prior = normal(top_decoder(sampled(*second), training=True))
+            logits = decoder(latents, training=True)
+            cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(x, logits)
+            kl = divergence(*first, *prior) + divergence(*second, 0.0, 1.0)
+            loss = tf.reduce_mean(tf.reduce_sum(cross_entropy, axis=(1, 2, 3)) + kl)
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    return step
+
+
+def vq_step(encoder, decoder):
+    """Return a step of the VQ-VAE whose codebook of 128 vectors the optimizer trains."""
+    codebook = keras.Variable(keras.random.uniform((128, 16), -1 / 128, 1 / 128))
+    variables = [*encoder.trainable_variables, *decoder.trainable_variables, codebook]
+    optimizer = _adam(variables)
+
+    @tf.function
+    def step(x):
+        with tf.GradientTape() as tape:
+            latents = encoder(x, training=True)
+            flat = tf.reshape(latents, (-1, 16))
+            vectors = tf.convert_to_tensor(codebook)
+            distances = tf.reduce_sum(vectors**2, axis=1) - 2 * tf.matmul(
+                flat, vectors, transpose_b=True
+            )
+            one_hot = tf.one_hot(tf.argmin(distances, axis=1), 128)
+            quantized = tf.reshape(one_hot @ vectors, tf.shape(latents))
+            fixed = tf.stop_gradient(quantized)
+            squared = (tf.stop_gradient(latents) - quantized) ** 2 + 0.25 * (latents - fixed) ** 2
+            logits = decoder(fixed + latents - tf.stop_gradient(latents), training=True)
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(x, logits)
+            loss = tf.reduce_sum(losses) + tf.reduce_sum(squared)
+            loss /= tf.cast(tf.shape(x)[0], tf.float32)
         optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
 
@@ -119,6 +214,9 @@ MODELS = {
     "mlp_vae": (mlp_vae, vae_step),
     "conv_vae": (conv_vae, vae_step),
     "dcgan": (dcgan, gan_step),
+    "residual_vae": (residual_vae, vae_step),
+    "hierarchical_vae": (hierarchical_vae, hierarchical_step),
+    "vq_vae": (vq_vae, vq_step),
 }
 
 # === Competitors ===
@@ -135,6 +233,7 @@ def loop(model, batch_size, in_graph=False):
     step = make_step(*pair)
     first_batches = batches(batch_size)
     parameters = sum(size(network.trainable_variables) for network in pair)
+    parameters += CODEBOOK.get(model, 0)
 
     @tf.function
     def epoch(dataset):
@@ -162,7 +261,7 @@ def products(model, batch_size):
     pair = [
         keras.models.clone_model(network, clone_function=_product) for network in make_networks()
     ]
-    gradients = gan_products if model == "dcgan" else vae_products
+    gradients = PRODUCTS.get(model, vae_products)
 
     @tf.function
     def run(steps):
@@ -186,6 +285,17 @@ def vae_products(encoder, decoder, x, _):
     return tape.gradient(outputs, kernels, output_gradients=outputs)
 
 
+def hierarchical_products(encoder, top_encoder, decoder, top_decoder, x, _):
+    """Return the gradients of all kernels of a VAE with two layers of latents."""
+    networks = (encoder, top_encoder, decoder, top_decoder)
+    kernels = [variable for network in networks for variable in network.trainable_variables]
+    with tf.GradientTape() as tape:
+        latents = encoder(x)[:, :100]
+        top = top_decoder(top_encoder(latents)[:, :50])
+        outputs = [decoder(latents), top]
+    return tape.gradient(outputs, kernels, output_gradients=outputs)
+
+
 def gan_products(generator, discriminator, x, latents):
     """Return the gradients of all kernels of a GAN, which has only its kernels."""
     fake = generator(latents[0])
@@ -200,6 +310,9 @@ def gan_products(generator, discriminator, x, latents):
         logits, generator.trainable_variables, output_gradients=logits
     )
     return discriminator_gradients + generator_gradients
+
+
+PRODUCTS = {"dcgan": gan_products, "hierarchical_vae": hierarchical_products}
 
 
 def _product(layer):

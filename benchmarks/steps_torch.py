@@ -11,7 +11,7 @@ from torch.nn import functional
 
 RAW_SCALE_OF_ONE = math.log(math.e - 1)  # softplus of it is 1
 
-# === Pairs of networks: encoder and decoder, or generator and discriminator ===
+# === Networks: encoders and decoders, or generator and discriminator ===
 
 
 def mlp_vae():
@@ -73,10 +73,82 @@ def dcgan():
     return generator, nn.Sequential(*halvings, nn.Flatten(), nn.Linear(7 * 7 * 128, 1))
 
 
+class Residual(nn.Module):
+    """A pre-activation residual block, which halves or doubles the height and width."""
+
+    def __init__(self, inputs, channels, resize):
+        super().__init__()
+        self.resize = resize
+        self.projection = nn.Identity()
+        if inputs != channels:
+            self.projection = nn.Conv2d(inputs, channels, 1, bias=False)
+        self.first = nn.GroupNorm(inputs // 8, inputs, eps=1e-3)
+        self.convolution = nn.Conv2d(inputs, channels, 3, 2 if resize == "halve" else 1, 1)
+        self.second = nn.GroupNorm(channels // 8, channels, eps=1e-3)
+        self.last = nn.Conv2d(channels, channels, 3, 1, 1)
+        self.last.starts_at_zero = True
+
+    def forward(self, x):
+        """Return the sum of the two paths."""
+        added = functional.avg_pool2d(x, 2) if self.resize == "halve" else x
+        added = self.projection(added)
+        x = self.convolution(functional.relu(self.first(x)))
+        x = functional.relu(self.second(x))
+        if self.resize == "double":
+            added = functional.interpolate(added, scale_factor=2)
+            x = functional.interpolate(x, scale_factor=2)
+        return added + self.last(x)
+
+
+def residual_vae():
+    """Return the residual networks of keras_gen, for 10 latents."""
+    halvings = [nn.Conv2d(1, 32, 3, padding=1), Residual(32, 32, "halve")]
+    halvings += [Residual(32, 64, "halve"), nn.GroupNorm(8, 64, eps=1e-3), nn.ReLU()]
+    encoder = nn.Sequential(*halvings, nn.Flatten(), nn.Linear(7 * 7 * 64, 20))
+    grid = [nn.Linear(10, 7 * 7 * 64), nn.Unflatten(1, (64, 7, 7))]
+    doublings = [Residual(64, 32, "double"), Residual(32, 32, "double")]
+    doublings += [nn.GroupNorm(4, 32, eps=1e-3), nn.ReLU()]
+    return encoder, nn.Sequential(*grid, *doublings, nn.Conv2d(32, 1, 3, padding=1))
+
+
+def hierarchical_vae():
+    """Return two encoders and two decoders for layers of 100 and 50 latents."""
+
+    def mlp(inputs, width, outputs):
+        hidden = [nn.Linear(inputs, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh()]
+        return nn.Sequential(nn.Flatten(), *hidden, nn.Linear(width, outputs))
+
+    decoder = nn.Sequential(mlp(100, 200, 784), nn.Unflatten(1, (1, 28, 28)))
+    return mlp(784, 200, 200), mlp(100, 100, 100), decoder, mlp(50, 100, 200)
+
+
+class Codebook(nn.Module):
+    """The codebook of a VQ-VAE, 128 vectors of 16 elements."""
+
+    def __init__(self):
+        super().__init__()
+        self.vectors = nn.Parameter(torch.empty(128, 16).uniform_(-1 / 128, 1 / 128))
+
+
+def vq_vae():
+    """Return networks of two convolutions with stride 2 each, and a codebook."""
+    halvings = [nn.Conv2d(1, 32, 3, 2, 1), nn.ReLU(), nn.Conv2d(32, 64, 3, 2, 1), nn.ReLU()]
+    doublings = [
+        nn.ConvTranspose2d(16, 64, 3, 2, 1, 1),
+        nn.ReLU(),
+        nn.ConvTranspose2d(64, 32, 3, 2, 1, 1),
+        nn.ReLU(),
+    ]
+    encoder = nn.Sequential(*halvings, nn.Conv2d(64, 16, 1))
+    return encoder, nn.Sequential(*doublings, nn.Conv2d(32, 1, 3, padding=1)), Codebook()
+
+
 def initialize_as_keras(module):
     """Initialize weights as Keras does: Glorot's uniform distribution, and biases of 0."""
     if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
         nn.init.xavier_uniform_(module.weight)
+        if getattr(module, "starts_at_zero", False):
+            nn.init.zeros_(module.weight)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
 
@@ -96,6 +168,54 @@ def vae_step(encoder, decoder, compiled):
         return (cross_entropy + (0.5 * (mean**2 + scale**2 - 1) - scale.log()).sum()) / len(x)
 
     optimizer = _adam([*encoder.parameters(), *decoder.parameters()])
+    return lambda x: _minimize(optimizer, loss(x))
+
+
+def hierarchical_step(encoder, top_encoder, decoder, top_decoder, compiled):
+    """Return a step that maximizes the ELBO of a VAE with two layers of latents with Adam."""
+
+    def normal(parameters):
+        mean, raw_scale = parameters.chunk(2, dim=1)
+        return mean, 1e-4 + (1 - 1e-4) * functional.softplus(raw_scale + RAW_SCALE_OF_ONE)
+
+    @compiled
+    def loss(x):
+        mean, scale = normal(encoder(x))
+        latents = mean + scale * torch.randn_like(mean)
+        top_mean, top_scale = normal(top_encoder(latents))
+        top = top_mean + top_scale * torch.randn_like(top_mean)
+        prior_mean, prior_scale = normal(top_decoder(top))
+        cross_entropy = functional.binary_cross_entropy_with_logits(
+            decoder(latents), x, reduction="sum"
+        )
+        ratio = scale / prior_scale
+        squared = ratio**2 + ((mean - prior_mean) / prior_scale) ** 2
+        first_kl = (0.5 * (squared - 1) - ratio.log()).sum()
+        second_kl = (0.5 * (top_mean**2 + top_scale**2 - 1) - top_scale.log()).sum()
+        return (cross_entropy + first_kl + second_kl) / len(x)
+
+    networks = (encoder, top_encoder, decoder, top_decoder)
+    optimizer = _adam([each for network in networks for each in network.parameters()])
+    return lambda x: _minimize(optimizer, loss(x))
+
+
+def vq_step(encoder, decoder, codebook, compiled):
+    """Return a step of the VQ-VAE whose codebook the optimizer trains."""
+
+    @compiled
+    def loss(x):
+        latents = encoder(x).permute(0, 2, 3, 1)
+        flat = latents.reshape(-1, 16)
+        distances = (codebook.vectors**2).sum(dim=1) - 2 * flat @ codebook.vectors.T
+        quantized = codebook.vectors[distances.argmin(dim=1)]
+        squared = (flat.detach() - quantized) ** 2 + 0.25 * (flat - quantized.detach()) ** 2
+        straight = quantized.detach() + flat - flat.detach()
+        logits = decoder(straight.reshape(latents.shape).permute(0, 3, 1, 2))
+        cross_entropy = functional.binary_cross_entropy_with_logits(logits, x, reduction="sum")
+        return (cross_entropy + squared.sum()) / len(x)
+
+    networks = (encoder, decoder, codebook)
+    optimizer = _adam([each for network in networks for each in network.parameters()])
     return lambda x: _minimize(optimizer, loss(x))
 
 
@@ -149,6 +269,9 @@ MODELS = {
     "mlp_vae": (mlp_vae, vae_step),
     "conv_vae": (conv_vae, vae_step),
     "dcgan": (dcgan, gan_step),
+    "residual_vae": (residual_vae, vae_step),
+    "hierarchical_vae": (hierarchical_vae, hierarchical_step),
+    "vq_vae": (vq_vae, vq_step),
 }
 
 # === Competitors ===
