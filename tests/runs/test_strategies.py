@@ -5,6 +5,7 @@ import json
 import re
 import signal
 import socket
+import threading
 
 import keras
 import numpy as np
@@ -214,6 +215,23 @@ def test_a_missing_worker_is_named(monkeypatch):
         pytest.raises(ValueError, match=rf"Port {ports[0]} .* must be free"),
     ):
         strategies.create_strategy("multiworker")
+
+
+def test_a_worker_that_starts_later_is_waited_for(monkeypatch):
+    monkeypatch.setattr(strategies, "CONNECT_TIMEOUT", 20.0)
+    ports = free_ports()
+    own = threading.Thread(
+        target=strategies._wait_for_workers, args=([f"localhost:{port}" for port in ports], 0)
+    )
+    failures = []
+    monkeypatch.setattr(threading, "excepthook", failures.append)
+    own.start()
+    own.join(0.5)
+    assert own.is_alive()
+    with socket.create_server(("", ports[1])):
+        own.join(20)
+    assert not own.is_alive()
+    assert not failures
 
 
 def test_several_steps_per_execution_are_refused_on_several_replicas(images, two_replicas):

@@ -1,9 +1,11 @@
 """The clients, on real sockets, against a server that follows the rules of TensorFlow Serving."""
 
+import http.server
 import pathlib
 import re
 import runpy
 import socket
+import threading
 import time
 
 import numpy as np
@@ -190,6 +192,43 @@ def test_no_server_and_a_silent_server_give_different_errors_in_time(kind):
     ):
         make[kind]().status()
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "INVALID_ARGUMENT"),
+        (401, "UNAUTHENTICATED"),
+        (403, "PERMISSION_DENIED"),
+        (404, "NOT_FOUND"),
+        (409, "ABORTED"),
+        (429, "RESOURCE_EXHAUSTED"),
+        (499, "CANCELLED"),
+        (500, "INTERNAL"),
+        (501, "UNIMPLEMENTED"),
+        (503, "UNAVAILABLE"),
+        (504, "DEADLINE_EXCEEDED"),
+        (418, "INTERNAL"),
+    ],
+)
+def test_the_code_of_an_error_is_that_of_the_http_status(status, code):
+    """The pairs are those of google/rpc/code.proto."""
+
+    class Answer(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b'{"error": "in short"}')
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("localhost", 0), Answer) as answering:
+        thread = threading.Thread(target=answering.handle_request)
+        thread.start()
+        with pytest.raises(ServingError, match=f"{code}: in short"):
+            RESTClient(f"http://localhost:{answering.server_port}", "vae", timeout=5).status()
+        thread.join()
 
 
 def test_the_rest_interface_as_curl_uses_it(server):
