@@ -109,3 +109,21 @@ def test_keras_says_when_it_saves_an_hdf5_file(tmp_path):
     assert seen
     assert all(seen)
     assert not _compat.saves_hdf5()
+
+
+def test_batches_of_many_static_sizes_are_traced_twice(images, monkeypatch):
+    """The second trace is that of all further sizes."""
+    traces = []
+    iterator_type = type(iter(tf.data.Dataset.range(1)))
+    get_next = iterator_type.get_next
+
+    def counted(iterator):
+        if not tf.executing_eagerly():
+            traces.append(iterator.element_spec)
+        return get_next(iterator)
+
+    monkeypatch.setattr(iterator_type, "get_next", counted)
+    model = tiny("autoencoder")
+    for size in (2, 3, 4, 5):
+        model.fit(tf.data.Dataset.from_tensor_slices(images).batch(size, True).take(2), verbose=0)
+    assert len(traces) == 2
