@@ -108,9 +108,19 @@ def size(variables):
     return sum(math.prod(variable.shape) for variable in variables)
 
 
-def fit(model, batch_size, source="mnist_mini", images=10_000, **arguments):
-    """Return a function that trains for a number of steps with `fit`."""
+def fit(model, batch_size, source="mnist_mini", images=10_000, policy="float32", **arguments):
+    """Return a function that trains for a number of steps with `fit`.
+
+    Args:
+        model: Name of the model in `MODELS`.
+        batch_size: Images per step.
+        source: The data set.
+        images: Number of images of the data set.
+        policy: Keras's policy of dtypes, such as `"mixed_bfloat16"`.
+        **arguments: Arguments of `compile`.
+    """
     keras.utils.set_random_seed(0)
+    keras.mixed_precision.set_global_policy(policy)
     model = MODELS[model](**arguments)
     first_batches = batches(batch_size, source, images)
 

@@ -243,11 +243,12 @@ def gan_step(generator, discriminator, compiled):
 
     def step(x):
         with torch.no_grad():
-            fake = generate(torch.randn(len(x), 64))
+            fake = generate(torch.randn(len(x), 64, device=x.device))
         first_loss = _minimize(discriminator_optimizer, discriminator_loss(x, fake))
         # The generator's update needs no gradients of the discriminator's parameters.
         discriminator.requires_grad_(False)
-        second_loss = _minimize(generator_optimizer, generator_loss(torch.randn(len(x), 64)))
+        latents = torch.randn(len(x), 64, device=x.device)
+        second_loss = _minimize(generator_optimizer, generator_loss(latents))
         discriminator.requires_grad_(True)
         return first_loss + second_loss
 
@@ -277,16 +278,30 @@ MODELS = {
 # === Competitors ===
 
 
-def loop(model, batch_size, digits, compiled=False):
-    """Return a function that trains for a number of steps, on slices of images in memory."""
+def loop(model, batch_size, digits, compiled=False, device="cpu", mixed=False):
+    """Return a function that trains for a number of steps, on slices of images in memory.
+
+    Args:
+        model: Name of the model in `MODELS`.
+        batch_size: Images per step.
+        digits: File of the images.
+        compiled: Whether to use `torch.compile`.
+        device: Device of the networks and of the images.
+        mixed: Whether the forward pass runs in bfloat16 where PyTorch's autocast allows it.
+    """
     if compiled and not shutil.which(os.environ.get("CXX", "g++")):
         raise ImportError("torch.compile needs g++")
     # With compilation, one memory format is faster, and without compilation the other.
     memory_format = torch.contiguous_format if compiled else torch.channels_last
-    pair = [network.to(memory_format=memory_format) for network in _pair(model)]
+    pair = [network.to(device, memory_format=memory_format) for network in _pair(model)]
     _, make_step = MODELS[model]
-    step = make_step(*pair, torch.compile if compiled else lambda function: function)
-    x = _images(digits).contiguous(memory_format=memory_format)
+
+    def prepared(function):
+        function = torch.compile(function) if compiled else function
+        return torch.autocast(device, torch.bfloat16)(function) if mixed else function
+
+    step = make_step(*pair, prepared)
+    x = _images(digits).contiguous(memory_format=memory_format).to(device)
     parameters = _size(pair)
 
     def train(steps):
