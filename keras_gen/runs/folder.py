@@ -249,9 +249,16 @@ class RunFolder:
     def check_finished(self) -> None:
         """Raise a `ValueError` if the folder contains no finished run.
 
-        If another folder with a similar name contains a finished run, the message suggests the
-        other folder.
+        If the folder contains a run whose training has not ended, the message says how to resume
+        it. Otherwise, if another folder with a similar name contains a finished run, the message
+        suggests the other folder.
         """
+        if (self.path / _CONFIG).is_file() and not (self.path / _MODEL).is_file():
+            resume = f"`keras_gen.runs.train.resume({str(self.path)!r})`"
+            raise ValueError(
+                f"The run must be finished. Received: {self.path}, whose training has not ended. "
+                f"{resume} continues the training."
+            )
         self._check_file(_MODEL, "a finished run")
 
     def _check_file(self, name: str, what: str) -> None:

@@ -75,8 +75,14 @@ def test_missing_files_are_named_with_a_run_of_similar_name(tmp_path):
     assert not folder.is_finished
     with pytest.raises(ValueError, match=r"must contain config\.yaml.*Did you mean .*vae\?"):
         RunFolder(runs / "vea").read_config()
-    with pytest.raises(ValueError, match=r"must contain model\.keras\. Received: .*vae$"):
+    with pytest.raises(
+        ValueError,
+        match=r"run must be finished.*vae, whose training has not ended.*train\.resume\('.*vae'\)",
+    ):
         RunFolder(runs / "vae").load_model()
+    (runs / "other" / "model.keras").touch()
+    with pytest.raises(ValueError, match=r"must contain model\.keras\..*Did you mean .*other\?"):
+        RunFolder(runs / "othre").check_finished()
 
 
 @pytest.mark.parametrize(
