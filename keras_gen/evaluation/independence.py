@@ -307,9 +307,18 @@ def _objective_after_schedules(objective: Any) -> Any:
     """
     objective = copy.copy(objective)
     weight = getattr(objective, "kl_weight", None)
-    if callable(weight):
-        objective.kl_weight = weight.end if hasattr(weight, "end") else float(weight(_LATE_STEP))
+    if isinstance(weight, list):
+        objective.kl_weight = [_last_value(each) for each in weight]
+    elif callable(weight):
+        objective.kl_weight = _last_value(weight)
     return objective
+
+
+def _last_value(weight: Any) -> Any:
+    """Return the last value of a schedule. Anything else is returned unchanged."""
+    if not callable(weight):
+        return weight
+    return weight.end if hasattr(weight, "end") else float(weight(_LATE_STEP))
 
 
 def extended(encoder: keras.Model, posterior: FullCovarianceNormal) -> keras.Model:

@@ -191,8 +191,9 @@ def interpolate(
     >>> interpolate(autoencoder, [[0.0, 1.0]], [[1.0, 0.0]], num_steps=5).shape
     (1, 5, 4)
     """
-    start = np.asarray(start, np.float32)
-    end = np.asarray(end, np.float32)
+    # float64, because float32 would not show that vectors are exactly opposite
+    start = np.asarray(start, np.float64)
+    end = np.asarray(end, np.float64)
     if start.shape != end.shape or start.ndim != 2:
         raise ValueError(
             "`start` and `end` must be arrays (n, latents) of the same shape. "

@@ -531,7 +531,7 @@ def _draw_categories(axes: Axes, column: Column, real: np.ndarray, generated: np
     places = np.arange(len(shown))
     axes.bar(places - 0.2, shares[0], 0.4, color=_REAL, label="real rows")
     axes.bar(places + 0.2, shares[1], 0.4, color=_GENERATED, label="generated rows")
-    is_long = sum(map(len, shown)) > 30 or (len(shown) > 6 and len(order) < number)
+    is_long = sum(map(len, shown)) > 30 or len(order) < number
     rotation: Any = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if is_long else {}
     axes.set_xticks(places, shown, **rotation)
 

@@ -84,6 +84,45 @@ def test_without_scores_per_pixel_there_is_no_figure(images, tmp_path):
     assert not (tmp_path / "a.png").exists()
 
 
+def drawn(monkeypatch):
+    """Return a list that gets each figure. The files are empty, which saves time."""
+    figures = []
+
+    def savefig(figure, path, **_):
+        figures.append(figure)
+        path.touch()
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", savefig)
+    return figures
+
+
+def test_a_panel_shows_the_six_largest_bars_from_top_to_bottom(tmp_path, monkeypatch):
+    columns = [Column(f"c{index}", "real") for index in range(8)]
+    parts = RANDOM.permuted(np.arange(24.0)).reshape(3, 8)
+    x = parts.copy()
+    x[0, 2] = NAN
+    model = types.SimpleNamespace(columns=columns)
+    monkeypatch.setattr(anomalies, "scores", lambda *_: (parts.sum(axis=1), parts))
+    figures = drawn(monkeypatch)
+    assert anomalies.save_anomalies(model, tmp_path / "a.png", x)
+    [figure] = figures
+    assert [axes.axison for axes in figure.axes] == [True, True, True, False]
+    for axes, row in zip(figure.axes, np.argsort(-parts.sum(axis=1)), strict=False):
+        lengths = np.nan_to_num(parts - np.nanmedian(np.where(np.isnan(x), NAN, parts), axis=0))
+        lengths[0, 2] = 0.0  # the entry is missing
+        order = np.argsort(-lengths[row], kind="stable")[:6]
+        assert [bar.get_width() for bar in axes.patches] == lengths[row, order].tolist()
+        names = [label.get_text().split(" = ")[0] for label in axes.get_yticklabels()]
+        assert names == [f"c{index}" for index in order]
+        assert axes.yaxis_inverted()
+    assert figure.get_size_inches()[1] > 0.4 * 2 * 6  # inches per bar of two panels
+
+
+def test_long_texts_of_entries_are_cut():
+    assert anomalies._entry("n" * 28, "y") == f"{'n' * 28} = y"
+    assert anomalies._entry("n" * 28, "yz") == f"{'n' * 28} = …"
+
+
 def test_the_bars_of_a_table_name_the_unusual_entries(tmp_path, monkeypatch):
     columns = (
         Column("mass", "positive", mean=8.3, scale=0.2),
@@ -104,12 +143,8 @@ def test_the_bars_of_a_table_name_the_unusual_entries(tmp_path, monkeypatch):
     x[7, 0] = 90_000.0
     x[9, 1] = 70.0
     x[11] = NAN
-    figures = []
-    monkeypatch.setattr(
-        "matplotlib.figure.Figure.savefig", lambda figure, *_, **__: figures.append(figure)
-    )
-    with pytest.raises(FileNotFoundError):  # nothing was written under the temporary name
-        anomalies.save_anomalies(model, tmp_path / "a.png", x)
+    figures = drawn(monkeypatch)
+    assert anomalies.save_anomalies(model, tmp_path / "a.png", x)
     assert "minus the median" in figures[0].get_supxlabel()
     panels = {axes.get_title(): axes for axes in figures[0].axes}
     score, parts = anomalies.scores(model, x)

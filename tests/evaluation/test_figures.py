@@ -5,6 +5,7 @@ import re
 import matplotlib.axes
 import matplotlib.figure
 import numpy as np
+import PIL.Image
 import pytest
 
 from keras_gen.evaluation import figures
@@ -47,6 +48,10 @@ def test_each_metric_that_changes_has_a_figure_with_its_curves(drawn):
         [("validation", [1, 2, 3], [0.1, 0.2, 0.1])],
     ]
     assert [each.get_legend() is not None for each in axes] == [True, False, False]
+    assert {each.get_xlabel() for each in axes} == {"epoch"}
+    for figure in drawn:
+        width, height = figure.get_size_inches()
+        assert 1 < height < width
 
 
 @pytest.mark.parametrize("largest", [None, 0.25])
@@ -56,6 +61,10 @@ def test_the_colors_of_a_matrix_go_from_0_to_the_largest_value(drawn, tmp_path, 
     [image] = drawn[0].axes[0].images
     np.testing.assert_array_equal(image.get_array(), matrix)
     assert image.get_clim() == (0, largest or 1)
+    axes, _ = drawn[0].axes  # the second one is the bar of colors
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("latent", "latent")
+    width, height = drawn[0].get_size_inches()
+    assert width >= height
     assert (tmp_path / "m.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -68,6 +77,13 @@ def test_points_with_the_same_label_have_the_same_color(drawn, tmp_path):
     np.testing.assert_array_equal(twelve.get_offsets(), points[[0, 2]])
     expected = matplotlib.colors.to_rgb("C2")  # there are ten colors
     np.testing.assert_allclose(twelve.get_facecolors()[0][:3], expected)
+    [axes] = drawn[0].axes
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["1", "3", "12"]
+    assert not axes.axison  # coordinates of t-SNE have no unit
+    assert axes.get_aspect() == 1
+    width, height = drawn[0].get_size_inches()
+    assert width >= height
+    assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
     figures.save_scatter(tmp_path / "s.png", points)
     np.testing.assert_array_equal(drawn[1].axes[0].collections[0].get_offsets(), points)
 
@@ -78,6 +94,12 @@ def test_a_grid_clips_values_and_fills_the_last_row_with_black():
     assert (found.shape, found.dtype) == ((2, 6, 3), np.uint8)
     assert found[:, ::2, 0].tolist() == [[0, 0, 127], [255, 255, 0]]
     assert figures.grid(np.ones((4, 2, 2, 1))).shape == (2, 20, 1)
+
+
+def test_a_file_of_a_grid_has_the_grey_values_of_the_images(tmp_path):
+    figures.save_grid(tmp_path / "g.png", np.full((2, 3, 4, 1), 0.5), columns=2)
+    image = np.asarray(PIL.Image.open(tmp_path / "g.png"))
+    assert (image.shape, set(image.ravel())) == ((6, 16), {127})
 
 
 @pytest.mark.parametrize(

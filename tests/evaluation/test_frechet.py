@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.linalg
 
-from keras_gen.evaluation import frechet_distance, kernel_distance
+from keras_gen.evaluation import frechet, frechet_distance, kernel_distance
 
 
 def features(count, size, seed, shift=0.0):
@@ -68,6 +68,27 @@ def test_the_error_of_the_kernel_distance_is_its_spread(shift, num_subsets, subs
     ratio = np.sqrt(np.mean(np.square(errors))) / np.std(values)
     assert (0.75 < ratio < 1.35) if shift else (1 < ratio < 2.5)
     assert abs(np.mean(values)) < 3 * np.std(values) / np.sqrt(40) or shift
+
+
+@pytest.mark.parametrize("number", [1, 2, 10])
+def test_the_standard_error_adds_the_variances_of_the_rows_and_of_the_subsets(number):
+    """Estimates from n rows have the variance V / n, and k subsets share the same 100 rows."""
+    values = np.random.default_rng(0).normal(size=number)
+    found = frechet._standard_error_of_mean(values, size=20, count=100)
+    if number == 1:
+        assert np.isnan(found)
+    else:
+        of_subsets = np.var(values, ddof=1)  # V (1/20 − 1/100)
+        of_rows = of_subsets / (1 / 20 - 1 / 100) / 100
+        assert found == pytest.approx(np.sqrt(of_rows + of_subsets / number))
+    assert np.isnan(frechet._standard_error_of_mean(values, size=100, count=100))
+
+
+@pytest.mark.parametrize(("count", "size"), [(3, 2), (5, 2), (21, 10), (2003, 1000)])
+def test_a_subset_has_half_of_the_rows_but_at_least_2_and_at_most_1000(count, size):
+    a, b = features(count + 7, 2, 0), features(count, 2, 1)
+    found = kernel_distance(a, b, num_subsets=2)
+    assert found == kernel_distance(a, b, num_subsets=2, subset_size=size)
 
 
 def test_real_against_real_is_small():

@@ -1,10 +1,13 @@
 """The audit of independence, on linear-Gaussian models where its cost is known."""
 
+import itertools
 import re
+import types
 
 import keras
 import numpy as np
 import pytest
+import scipy.stats
 
 import keras_gen
 from keras_gen import distributions, evaluation, networks, objectives
@@ -45,12 +48,18 @@ def linear_gaussian(correlated, epochs=40):
     return vae, x, cost
 
 
-def test_a_short_audit_comes_near_a_cost_that_is_known():
+def test_a_short_audit_comes_near_a_cost_that_is_known(capsys):
     """A single seed and few steps, as a quick version of the test below."""
     vae, x, cost = linear_gaussian(correlated=True)
+    states = []
+
+    def train():
+        states.append(np.random.random())
+        return x[:400]
+
     audit = evaluation.audit_independence(
         vae,
-        x[:400],
+        train,
         x[400:450],
         epochs=15,
         seeds=(0,),
@@ -59,6 +68,9 @@ def test_a_short_audit_comes_near_a_cost_that_is_known():
         refinement_steps=100,
         batch_size=100,
     )
+    assert len(states) == 2
+    assert states[0] == states[1]  # both copies see the same order of the data
+    assert not capsys.readouterr().out
     assert audit.independence_gap.mean == pytest.approx(cost, abs=0.03)
     assert audit.elbo_gain.mean == pytest.approx(cost, abs=0.03)
     assert audit.log_likelihood_gain.mean == pytest.approx(0, abs=0.1)
@@ -134,6 +146,8 @@ def test_schedules_of_the_kl_are_at_their_end(images):
     for weight, settled in (
         (objectives.LinearWarmUp(100, 0.5), 0.5),
         (objectives.Cyclical(100), 1.0),
+        (lambda step: min(step / 1e6, 0.75), 0.75),
+        ([objectives.LinearWarmUp(100, 0.5)], [0.5]),
         (0.25, 0.25),
     ):
         vae.compile("adam", objective=objectives.ELBO(weight, free_bits=1.0))
@@ -249,3 +263,82 @@ def test_the_new_outputs_have_the_input_of_the_last_layer(hidden):
     encoder = networks.mlp((8,), (6,), hidden=hidden)
     kernel = independence.extended(encoder, full).get_layer("below").kernel
     assert tuple(kernel.shape) == ((hidden or (8,))[-1], full.parameter_size - 6)
+
+
+def test_an_interval_is_that_of_students_t():
+    values = np.random.default_rng(0).normal(1, 2, size=7)
+    found = evaluation.Interval.of(values)
+    expected = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
+    assert found.mean == pytest.approx(values.mean())
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_single_test_example_is_refused():
+    vae, x, _ = linear_gaussian(correlated=True, epochs=0)
+    with pytest.raises(ValueError, match="at least 2 examples"):
+        evaluation.audit_independence(vae, x, x[:1])
+
+
+def test_an_encoder_that_is_not_made_of_layers_is_refused():
+    class Encoder(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(ValueError, match="`encoder` must consist of Keras layers"):
+        independence.extended(Encoder(), distributions.FullCovarianceNormal(2))
+
+
+def test_correlations_are_root_mean_squares_over_the_images():
+    scale_trils = np.tril(np.random.default_rng(0).normal(size=(2, 3, 3))) + np.eye(3)
+    covariances = scale_trils @ scale_trils.swapaxes(1, 2)
+    found = independence._mean_correlations(covariances)
+    for i, j in itertools.product(range(3), repeat=2):
+        of_images = [c[i, j] / np.sqrt(c[i, i] * c[j, j]) for c in covariances]
+        assert found[i, j] == pytest.approx(np.sqrt(np.mean(np.square(of_images))))
+
+
+def test_estimates_use_all_samples_in_chunks(monkeypatch):
+    monkeypatch.setattr(independence, "samples_per_chunk", lambda decoder, rows: 3)
+    calls = []
+
+    def log_weights(x, labels, number, seed, posterior):
+        calls.append((number, seed))
+        return np.random.default_rng(len(calls)).normal(size=(number, len(x)))
+
+    vae = types.SimpleNamespace(decoder=None, seed=5, log_weights=log_weights)
+    elbos, log_likelihoods = independence._elbo(vae, None, np.zeros((2, 4)), None, 7)
+    assert [number for number, _ in calls] == [3, 3, 1]
+    assert len({seed for _, seed in calls}) == 3
+    # The optimization of the posteriors uses the seeds from 0.
+    assert all(first == 5 and second < 0 for _, (first, second) in calls)
+    chunks = [
+        np.random.default_rng(call).normal(size=(number, 2))
+        for call, (number, _) in enumerate(calls, 1)
+    ]
+    samples = np.concatenate(chunks)
+    np.testing.assert_allclose(elbos, samples.mean(axis=0))
+    np.testing.assert_allclose(log_likelihoods, np.log(np.exp(samples).mean(axis=0)))
+
+
+def test_the_gaps_start_from_the_posterior_of_the_encoder_without_dropout(monkeypatch):
+    """Without an optimization, all posteriors of an image are the same."""
+    vae, x, _ = linear_gaussian(correlated=True, epochs=0)
+    dropout = keras.Sequential(
+        [keras.Input((SIZE,)), keras.layers.Dropout(0.9), *vae.encoder.layers]
+    )
+    vae = keras_gen.VAE(dropout, vae.decoder, vae.posterior, vae.likelihood, seed=0)
+    given = []
+
+    def optimized(vae, posterior, parameters, *_):
+        given.append(posterior(parameters))
+        return parameters
+
+    monkeypatch.setattr(independence, "_optimized", optimized)
+    refined = independence._refine(vae, x[:3], None, steps=1, num_samples=4)
+    of_encoder = vae.encode(x[:3])
+    assert len(given) == 3
+    for posterior in given:
+        np.testing.assert_allclose(posterior.mean(), of_encoder.mean(), atol=1e-6)
+        np.testing.assert_allclose(posterior.stddev(), of_encoder.stddev(), atol=1e-6)
+    np.testing.assert_allclose(refined.correlations, np.eye(2), atol=1e-6)
+    np.testing.assert_allclose(refined.amortization, 0, atol=1e-4)

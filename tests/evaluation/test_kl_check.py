@@ -2,6 +2,7 @@
 
 import re
 
+import keras
 import numpy as np
 import pytest
 import scipy.stats
@@ -89,6 +90,7 @@ def test_the_z_score_is_the_mean_over_its_standard_error():
     expected = scipy.stats.ttest_1samp(values, 0).statistic
     assert z_score(values) == pytest.approx(expected, rel=1e-3)
     assert abs(z_score(np.full(200, 1e-7))) < 0.1  # rounding alone
+    assert z_score(np.full(200, 1e-3)) == pytest.approx(100)  # in units of 1e-5 nats
 
 
 def test_the_closed_form_and_the_samples_are_those_of_the_definition():
@@ -140,10 +142,23 @@ def test_a_conditional_model_is_checked_with_its_labels():
     assert evaluation.check_kl(vae, dataset, batch_size=130) == check
 
 
-def test_a_score_that_is_not_a_number_does_not_agree():
-    check = evaluation.check_kl(vae_of(), IMAGES)
-    fields = {**vars(check), "gradient_z_score": np.nan}
-    assert not evaluation.KLCheck(**fields).agrees
+@pytest.mark.parametrize(
+    ("score", "agrees"), [(np.nan, False), (4.0, True), (-4.0, True), (4.1, False), (-4.1, False)]
+)
+def test_both_scores_must_be_between_minus_4_and_4(score, agrees):
+    for scores in ((0.5, score), (score, 0.5)):
+        check = evaluation.KLCheck("q and p", 1.0, 1.0, *scores, num_examples=100, num_samples=8)
+        assert check.agrees == agrees
+
+
+def test_the_encoder_is_checked_without_dropout():
+    vae = vae_of()
+    layers = [keras.layers.Flatten(), keras.layers.Dropout(0.5), keras.layers.Dense(6)]
+    encoder = keras.Sequential([keras.Input(IMAGE), *layers])
+    vae = keras_gen.VAE(encoder, vae.decoder, vae.posterior, vae.likelihood, seed=0)
+    expected = tfd.kl_divergence(vae.encode(IMAGES), vae.prior.distribution())
+    found = evaluation.check_kl(vae, IMAGES).analytic
+    assert found == pytest.approx(float(np.mean(expected)), rel=1e-5)
 
 
 def test_the_check_is_in_a_summary_alone_and_not_without_a_closed_form():
@@ -152,7 +167,7 @@ def test_the_check_is_in_a_summary_alone_and_not_without_a_closed_form():
     logs = model.fit(IMAGES, validation_data=IMAGES, verbose=0).history
     assert {name for name in logs if "kl_" in name} == {"kl_loss", "val_kl_loss"}
     names = {"KL, closed form", "KL, sampled", "KL, z-score", "KL, z-score of gradients"}
-    binary = np.round(IMAGES)
+    binary = np.round(IMAGES)[:100]
     found = evaluation.summarize(model, binary, num_samples=2)
     check = evaluation.check_kl(model, binary)
     values = {score.name: score.value for score in found.scores}

@@ -1,6 +1,7 @@
 """The latent space of models with a linear decoder, for which each decoded image is known."""
 
 import re
+import types
 
 import keras
 import numpy as np
@@ -64,6 +65,55 @@ def test_an_interpolation_is_straight_or_along_the_great_circle(autoencoder):
         assert str(caught.value).endswith(
             "Received: shapes {} and {}.".format(*(side.shape for side in sides))
         )
+
+
+def test_the_ten_latents_with_the_largest_variance_are_traversed():
+    model = keras_gen.RegularizedAutoencoder(
+        networks.mlp((4,), (12,), hidden=()), networks.mlp((12,), (4,), hidden=())
+    )
+    latents = RANDOM.normal(size=(50, 12)) * RANDOM.permutation(12)
+    images = evaluation.traverse(model, latents, num_steps=2)
+    largest = np.argsort(latents.var(axis=0))[::-1][:10]
+    expected = evaluation.traverse(model, latents, dimensions=largest, num_steps=2)
+    np.testing.assert_array_equal(images, expected)
+
+
+def points_on_arcs(start, end, num_steps):
+    """Return the points of spherical paths, decoded by an identity."""
+    size = np.shape(start)[1]
+    model = types.SimpleNamespace(decode=lambda latents: latents)
+    found = evaluation.interpolate(model, start, end, num_steps, spherical=True)
+    assert found.shape == (len(start), num_steps, size)
+    return found
+
+
+def test_a_point_on_a_great_circle_has_its_share_of_the_angle():
+    start, end = (2 * RANDOM.normal(size=(4, 5)) for _ in range(2))
+    end *= np.linalg.norm(start, axis=1, keepdims=True) / np.linalg.norm(end, axis=1, keepdims=True)
+    points = points_on_arcs(start, end, 5)
+
+    def angles(x, y):
+        lengths = np.linalg.norm(x, axis=1) * np.linalg.norm(y, axis=1)
+        return np.arccos(np.sum(x * y, axis=1) / lengths)
+
+    for step in range(1, 5):
+        np.testing.assert_allclose(
+            angles(start, points[:, step]), step / 4 * angles(start, end), rtol=1e-4
+        )
+        lengths = np.linalg.norm(points[:, step], axis=1)
+        np.testing.assert_allclose(lengths, np.linalg.norm(start, axis=1), rtol=1e-5)
+    # If one of the vectors is twice as long, so is its part of each point.
+    longer = points_on_arcs(start, 2 * end, 3)
+    middle = (start + 2 * end) / np.linalg.norm(start + end, axis=1, keepdims=True)
+    expected = middle * np.linalg.norm(start, axis=1, keepdims=True)
+    np.testing.assert_allclose(longer[:, 1], expected, rtol=1e-4)
+
+
+def test_between_parallel_vectors_the_path_is_straight():
+    start = RANDOM.normal(size=(200, 5))
+    for factor in (0.3, -0.3, -1.0, 1.0):
+        points = points_on_arcs(start, factor * start, 3)
+        np.testing.assert_allclose(points[:, 1], (1 + factor) / 2 * start, atol=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(3,), (0, 3), (2, 3, 4)])
@@ -140,8 +190,11 @@ def test_tsne_keeps_groups_together():
         evaluation.tsne(np.full((20, 3), 0.3, np.float32)), np.zeros((20, 2))
     )  # a collapsed posterior
     nearly = np.full((20, 3), 1e-30) * np.arange(20)[:, None]
-    assert np.isfinite(evaluation.tsne(nearly)).all()
+    points = evaluation.tsne(nearly)
+    assert np.isfinite(points).all()
+    assert np.ptp(points) > 0
+    np.testing.assert_array_equal(evaluation.tsne(LATENTS[:5, :2]), LATENTS[:5, :2])
     with pytest.raises(ValueError, match="`latents` must be finite"):
         evaluation.tsne(np.full((20, 3), np.nan))
     with pytest.raises(ValueError, match="of at least 5 examples"):
-        evaluation.tsne(LATENTS[:3])
+        evaluation.tsne(LATENTS[:4, :2])

@@ -1,13 +1,18 @@
 """The report on the latents, against closed forms and TFP's divergences."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+import tensorflow_probability as tfp
 from test_likelihood import LATENTS, linear_gaussian
 
 import keras_gen
 from keras_gen import distributions, evaluation, networks
 from keras_gen.distributions import kl_divergence
+from keras_gen.evaluation import latent_usage
 
 IMAGES = np.random.default_rng(0).random((40, 4, 4, 1)).astype("float32")
 
@@ -28,6 +33,7 @@ def test_the_dimensions_add_up_to_the_kl_of_independent_normals(prior):
     elif prior:
         prior = prior(3)
         prior.mean.assign([0.5, -0.5, 1.0])
+        prior.raw_scale.assign([0.5, -0.5, 1.0])
     vae = vae_of(distributions.DiagonalNormal, prior)
     condition = labels if vae.num_classes else None
     report = evaluation.latent_report(vae, IMAGES, condition, batch_size=16)
@@ -128,3 +134,60 @@ class WithoutMoments(distributions.DiagonalNormal):
 def test_one_example_is_refused():
     with pytest.raises(ValueError, match="at least 2 examples"):
         evaluation.latent_report(vae_of(distributions.DiagonalNormal), IMAGES[:1])
+
+
+def report(kl, variances):
+    size = len(kl)
+    return evaluation.LatentReport(
+        np.array(kl), np.array(variances), np.zeros(size), np.eye(size), 0.25
+    )
+
+
+def test_a_latent_is_used_if_its_mean_has_a_variance_above_a_hundredth():
+    found = report([1.0] * 3, [0.005, 0.01, 0.015])
+    assert found.active.tolist() == [False, False, True]
+    assert "1 of 3 latents are used" in str(found)
+
+
+def test_the_summary_lists_the_ten_latents_with_the_largest_kl():
+    kl = np.random.default_rng(0).permutation(12) / 4
+    listed = re.findall(r"z(\d+) (\d\.\d\d)", str(report(kl, [1.0] * 12)))
+    assert [float(value) for _, value in listed] == sorted(kl, reverse=True)[:10]
+    assert [kl[int(latent)] for latent, _ in listed] == [float(value) for _, value in listed]
+
+
+@pytest.mark.parametrize(("batch_shape", "number"), [((2,), 64), ((), 10_000)])
+def test_moments_without_a_closed_form_are_those_of_samples(batch_shape, number):
+    class Sampled:
+        def __init__(self):
+            self.batch_shape = tf.TensorShape(batch_shape)
+
+        def mean(self):
+            raise NotImplementedError
+
+        def sample(self, count, seed):
+            self.z = np.random.default_rng(0).normal(1, 2, (count, *batch_shape, 3))
+            return self.z
+
+    distribution = Sampled()
+    found = latent_usage.mean_and_covariance(distribution)
+    z = distribution.z
+    assert (len(z), found.num_samples) == (number, number)
+    np.testing.assert_allclose(found.mean, z.mean(axis=0))
+    for index in np.ndindex(batch_shape):
+        expected = np.cov(z[(slice(None), *index)], rowvar=False)
+        np.testing.assert_allclose(found.covariance[index], expected)
+
+
+def test_the_kl_of_normals_is_that_of_tfp():
+    random = np.random.default_rng(0)
+    moments = []
+    for _ in range(2):
+        scale_tril = np.tril(random.normal(size=(3, 3))) + 2 * np.eye(3)
+        moments += [random.normal(size=3), scale_tril @ scale_tril.T]
+    tfd = tfp.distributions
+    q, p = (
+        tfd.MultivariateNormalTriL(mean, np.linalg.cholesky(covariance))
+        for mean, covariance in (moments[:2], moments[2:])
+    )
+    assert latent_usage._normal_kl(*moments) == pytest.approx(float(tfd.kl_divergence(q, p)))

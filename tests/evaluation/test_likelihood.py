@@ -129,13 +129,14 @@ def test_the_interval_reaches_up_to_the_exact_value_where_the_weights_have_a_hea
 def test_too_few_samples_have_no_interval():
     vae, density = linear_gaussian(wrong=0.5)
     x = density.rvs(5, random_state=1).astype("float32")
-    one, three, four = (
-        evaluation.log_likelihood(vae, x, num_samples=count, verbose=0) for count in (1, 3, 4)
+    one, two, three, four = (
+        evaluation.log_likelihood(vae, x, num_samples=count, verbose=0) for count in (1, 2, 3, 4)
     )
     assert np.isnan(
         [one.standard_error, one.bias, *one.interval, three.bias, three.interval[1]]
     ).all()
-    assert three.interval[0] < three.mean
+    for few in (two, three):
+        assert few.interval[0] < few.mean
     assert four.interval[0] < four.mean < four.interval[1]
 
 
@@ -143,6 +144,46 @@ def test_the_widest_layer_decides_the_size_of_a_chunk():
     decoder = keras.Sequential([keras.Input((2,)), keras.layers.Dense(100), keras.layers.Dense(10)])
     assert evaluation.likelihood.samples_per_chunk(decoder, memory=4 * 100 * 30, rows=3) == 10
     assert evaluation.likelihood.samples_per_chunk(decoder, memory=1) == 1
+    [inputs] = decoder.inputs
+    wider = keras.Model(inputs, keras.ops.repeat(decoder.outputs[0], 20, axis=-1))
+    assert evaluation.likelihood.samples_per_chunk(wider, memory=4 * 200 * 7) == 7
+
+
+def test_the_last_chunk_contains_the_remaining_samples():
+    """If x does not depend on z, the effective sample size is the number of samples."""
+    vae, density = linear_gaussian()
+    vae.set_weights([np.zeros_like(weight) for weight in vae.get_weights()])
+    x = density.rvs(2, random_state=1).astype("float32")
+    estimate = evaluation.log_likelihood(vae, x, num_samples=7, memory=3 * 4 * SIZE, verbose=0)
+    np.testing.assert_allclose(estimate.effective_sample_sizes, 7, rtol=1e-4)
+
+
+def test_the_progress_bar_counts_the_examples(capsys):
+    vae, density = linear_gaussian()
+    x = density.rvs(60, random_state=1).astype("float32")
+    evaluation.log_likelihood(vae, x, num_samples=1, verbose=1)
+    assert "60/60" in capsys.readouterr().out
+    evaluation.log_likelihood(vae, x, num_samples=1, verbose=0)
+    assert not capsys.readouterr().out
+
+
+def test_estimates_are_those_of_logsumexp():
+    """The offset makes the weights themselves too large for a float."""
+    log_weights = 1000 + 2 * np.random.default_rng(0).normal(size=(3, 11))
+    found = evaluation.likelihood._estimates(log_weights, (1, 5, 11))
+
+    def log_mean(log_weights):
+        return scipy.special.logsumexp(log_weights, axis=1) - np.log(log_weights.shape[1])
+
+    expected = [log_mean(log_weights[:, :count]) for count in (1, 5, 11)]
+    np.testing.assert_allclose(found.by_count, expected)
+    halves = np.split(log_weights[:, :10], 2, axis=1)
+    quarters = np.split(log_weights[:, :8], 4, axis=1)
+    expected = [np.mean([log_mean(part) for part in parts], axis=0) for parts in (halves, quarters)]
+    np.testing.assert_allclose(found.halved, expected)
+    np.testing.assert_allclose(found.elbos, log_weights.mean(axis=1))
+    shares = scipy.special.softmax(log_weights, axis=1)
+    np.testing.assert_allclose(found.sizes, 1 / np.sum(shares**2, axis=1))
 
 
 def test_more_samples_come_nearer_and_the_curve_shows_it():
@@ -207,10 +248,24 @@ def test_binary_pixels_have_a_probability_and_grey_ones_no_likelihood():
     assert estimate.mean == pytest.approx(-64 * math.log(2), abs=0.05)
     assert estimate.bits_per_dimension == pytest.approx(1, abs=1e-3)
     assert "bits per dimension" in str(estimate)
-    with pytest.warns(UserWarning, match="cross-entropy on grey values is not a likelihood"):
+    message = "cross-entropy on grey values is not a likelihood"
+    with pytest.warns(UserWarning, match=message) as caught:
         grey = evaluation.log_likelihood(vae, binary / 2, num_samples=10, verbose=0)
+    assert caught[0].filename == __file__
     assert grey.bits_per_dimension is None
     assert "not a likelihood: a cross-entropy on grey values" in str(grey)
+
+
+def test_pixels_with_256_levels_have_a_probability_at_these_levels():
+    likelihood = distributions.Categorical((4,), num_levels=256)
+    decoder = networks.mlp((LATENTS,), likelihood.parameter_shape, hidden=())
+    encoder = networks.mlp((4,), (2 * LATENTS,), hidden=())
+    vae = keras_gen.VAE(encoder, decoder, distributions.DiagonalNormal(LATENTS), likelihood)
+    x = np.float32([[0, 3, 100, 255]]) / 255
+    y = np.float32([[0, 3.3, 100, 255]]) / 255
+    assert evaluation.likelihood._measure(vae, x) == "probability"
+    with pytest.warns(UserWarning, match="not a likelihood"):
+        assert evaluation.likelihood._measure(vae, y) == "none"
 
 
 def test_examples_may_be_a_dataset(models, images):
@@ -312,11 +367,12 @@ def test_standard_errors_are_those_of_independent_examples():
     assert two.standard_error_of_data == pytest.approx(np.std([-10, -12], ddof=1) / math.sqrt(2))
 
 
-def test_the_error_of_the_bias_follows_from_its_derivatives():
+@pytest.mark.parametrize("number", [2, 3])
+def test_the_error_of_the_bias_follows_from_its_derivatives(number):
     """The bias is a function of two means, so its variance follows from the delta method."""
-    halved = np.array([[-10.5, -11.2], [-12.7, -13.4], [-9.3, -10.6]])
-    three = estimates([-10.0, -12.0, -9.0], halved)
-    gains = np.stack([three.values - halved[:, 0], halved[:, 0] - halved[:, 1]])
+    halved = np.array([[-10.5, -11.2], [-12.6, -13.5], [-9.3, -9.8]])[:number]
+    found = estimates([-10.0, -12.0, -9.0][:number], halved)
+    gains = np.stack([found.values - halved[:, 0], halved[:, 0] - halved[:, 1]])
 
     def bias(last, first):
         return last / (first / last - 1)
@@ -327,7 +383,7 @@ def test_the_error_of_the_bias_follows_from_its_derivatives():
         (bias(*(means + step * one)) - bias(*(means - step * one))) / (2 * step)
         for one in np.eye(2)
     ]
-    error = math.sqrt(np.array(slopes) @ np.cov(gains) @ slopes / 3)
-    assert three.bias == pytest.approx(bias(*means))
-    width = 1.96 * math.hypot(three.standard_error, error)
-    assert three.interval[1] == pytest.approx(three.mean + three.bias + width, rel=1e-6)
+    error = math.sqrt(np.array(slopes) @ np.cov(gains) @ slopes / number)
+    assert found.bias == pytest.approx(bias(*means))
+    width = 1.96 * math.hypot(found.standard_error, error)
+    assert found.interval[1] == pytest.approx(found.mean + found.bias + width, rel=1e-6)

@@ -49,6 +49,8 @@ def test_the_bundled_classifier_knows_digits(classifier):
     assert accuracy >= 0.985  # of 2,000 images; mnist_classifier.md says 0.99 of all 10,000
     assert evaluation.features.CLASSIFIER.stat().st_size <= 2**20
     assert classifier(x[:7]).shape == (7, 64)
+    features = np.float32(classifier(x[:7]))
+    np.testing.assert_allclose(whole.layers[-1](features), logits[:7], rtol=1e-4, atol=1e-4)
     assert repr(classifier) == f"mnist_classifier ({classifier.hash})"
 
 
@@ -116,6 +118,7 @@ def test_images_that_do_not_fit_are_refused(pixels, images):
     [
         (np.full((20, *IMAGE), 128, np.uint8), "dtype uint8"),
         (np.full((20, *IMAGE), 1.5), "values from 1.5 to 1.5"),
+        (np.full((20, *IMAGE), 1.00015), "values from 1.00015 to 1.00015"),
         (np.full((20, *IMAGE), np.nan), "values from nan to nan"),
         (np.zeros((20, 8, 8)), "shape (20, 8, 8)"),
         (np.zeros((0, *IMAGE)), "0"),
@@ -209,3 +212,20 @@ def test_the_protocol_of_a_score_names_the_weights_of_the_extractor(pixels):
 
     assert extractor(1.0).hash == extractor(1.0).hash
     assert len({extractor(value).hash for value in (1.0, 2.0, 1.0 + 1e-6)}) == 3
+
+
+def test_the_fid_of_real_images_compares_two_halves(pixels, images):
+    """Ten images are enough, and their values may exceed 1 by a rounding error."""
+    real = images[:10].copy()
+    real[3, 2, 1] = 1.00005
+    found = evaluation.sample_quality(Copies(images), real, None, pixels)
+    flat = real.reshape(10, 64)
+    assert found.real_fid == pytest.approx(evaluation.frechet_distance(flat[::2], flat[1::2]))
+
+
+def test_features_are_computed_without_dropout(images):
+    network = keras.Sequential(
+        [keras.Input(IMAGE), keras.layers.Dropout(0.5), keras.layers.Flatten()]
+    )
+    features = evaluation.Extractor(network, "pixels")(images)
+    np.testing.assert_array_equal(features, images.reshape(20, 64))

@@ -3,6 +3,7 @@
 import dataclasses
 import inspect
 import json
+import types
 
 import keras
 import numpy as np
@@ -11,7 +12,14 @@ from keras.utils import load_img
 from support import tiny
 
 from keras_gen import RegularizedAutoencoder, evaluation, networks
-from keras_gen.evaluation import Evaluation, Score, save_latent_figures, summarize, tables
+from keras_gen.evaluation import (
+    Evaluation,
+    Score,
+    save_latent_figures,
+    summarize,
+    summary,
+    tables,
+)
 from keras_gen.evaluation.summary import format_number
 
 PIXELS = evaluation.Extractor(
@@ -22,11 +30,12 @@ PIXELS = evaluation.Extractor(
 @pytest.mark.filterwarnings("ignore:.*is not a likelihood")
 @pytest.mark.parametrize("name", ["autoencoder", "vae", "conditional_vae", "conditional_gan"])
 def test_the_numbers_are_those_of_each_function_and_the_figures_are_written(
-    name, models, images, tmp_path
+    name, models, images, tmp_path, capsys
 ):
     model = models[name]
     labels = np.arange(20) % model.num_classes if model.num_classes else None
     found = summarize(model, images, labels, num_samples=20, extractor=PIXELS, seed=3)
+    assert not capsys.readouterr().out
     assert isinstance(found, Evaluation)
     assert all(isinstance(score, Score) for score in found.scores)
     values = {score.name: score.value for score in found.scores}
@@ -132,3 +141,110 @@ def test_the_table_aligns_names_values_errors_and_units():
         "",
         "Good.",
     ]
+
+
+def test_the_metrics_of_a_model_are_scores(models, images):
+    model = models["vq_vae"]
+    values = {score.name: score.value for score in summarize(model, images).scores}
+    logs = model.evaluate(images, verbose=0, return_dict=True)
+    assert values["perplexity"] == logs["perplexity"]
+
+
+def test_grey_images_of_28_pixels_have_a_default_extractor():
+    """The comment on the missing density comes only after the choice of an extractor."""
+    shape = (28, 28, 1)
+    model = RegularizedAutoencoder(
+        networks.mlp(shape, (2,), hidden=()), networks.mlp((2,), shape, hidden=())
+    )
+    model.compile("adam", loss="mse")
+    x = np.zeros((10, *shape), np.float32)
+    assert "no density of its latents" in str(summarize(model, x))
+    with pytest.raises(ValueError, match="at least 10 examples"):
+        summarize(model, x[:9])
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+@pytest.mark.parametrize(
+    ("measure", "num_classes", "name"),
+    [("probability", None, "log p(x)"), ("probability", 3, "log p(x | y)")],
+)
+def test_log_p_is_shown_with_a_progress_bar_in_a_terminal_only(
+    is_terminal, measure, num_classes, name, monkeypatch
+):
+    values = np.array([-4.0, -6.0])
+    estimate = evaluation.LogLikelihood(
+        values, np.zeros(2), np.zeros((2, 2)), values, values, {}, 5, measure
+    )
+    calls = []
+
+    def log_likelihood(vae, x, labels, num_samples, seed, verbose):
+        calls.append(verbose)
+        return estimate
+
+    stdout = types.SimpleNamespace(isatty=lambda: is_terminal)
+    monkeypatch.setattr(summary, "sys", types.SimpleNamespace(stdout=stdout))
+    monkeypatch.setattr(summary, "log_likelihood", log_likelihood)
+    model = types.SimpleNamespace(num_classes=num_classes)
+    scores = summary._likelihood_scores(model, np.zeros((2, 5)), None, 9, 0)
+    assert calls == [int(is_terminal)]
+    assert [(score.name, score.value, score.unit) for score in scores] == [
+        (name, -5, "nats"),
+        ("bits per dimension", pytest.approx(1 / np.log(2)), "bits"),
+    ]
+
+
+def test_figures_of_latents_use_the_first_2000_examples(tmp_path, monkeypatch):
+    encoder = networks.mlp((4,), (2,), hidden=())
+    model = RegularizedAutoencoder(encoder, networks.mlp((2,), (4,), hidden=()))
+    x = np.random.default_rng(0).random((2001, 4)).astype("float32")
+    plotted = []
+    monkeypatch.setattr(summary, "save_scatter", lambda *arguments: plotted.append(arguments))
+    save_latent_figures(model, tmp_path, x, np.arange(2001))
+    [(_, points, labels)] = plotted
+    np.testing.assert_allclose(points, encoder(x[:2000]), atol=1e-5)
+    assert labels.tolist() == list(range(2000))
+
+
+@pytest.mark.parametrize("name", ["conditional_vae", "conditional_gan"])
+def test_the_latents_of_one_label_are_traversed_and_neighbors_are_joined(
+    name, models, images, tmp_path, monkeypatch
+):
+    model = models[name]
+    labels = np.arange(20)[::-1] % 4
+    traversed, joined = [], []
+
+    def traverse(model, latents, condition):
+        traversed.append((latents, condition))
+        return np.zeros((1, 2, 8, 8, 1))
+
+    def interpolate(model, **arguments):
+        joined.append(arguments)
+        return np.zeros((1, 2, 8, 8, 1))
+
+    monkeypatch.setattr(summary, "traverse", traverse)
+    monkeypatch.setattr(summary, "interpolate", interpolate)
+    save_latent_figures(model, tmp_path, images, labels, seed=3)
+    if model.has_encoder:
+        latents = evaluation.latents(model, images, labels)
+    else:
+        latents = np.asarray(model.latent_distribution.sample_rows(np.arange(3, 23), labels))
+    [(found, condition)] = traversed
+    np.testing.assert_array_equal(found, latents[labels == 3])
+    assert condition == 3
+    [found] = joined
+    np.testing.assert_array_equal(found["start"], latents[:5])
+    np.testing.assert_array_equal(found["end"], latents[5:10])
+    assert found["condition"].tolist() == [3, 2, 1, 0, 3]
+    assert found["spherical"] == (not model.has_encoder)  # samples of a normal prior
+
+
+def test_a_model_without_an_encoder_and_a_prior_has_no_latents(tmp_path):
+    model = types.SimpleNamespace(
+        num_classes=None,
+        has_encoder=False,
+        latent_distribution=None,
+        name="model",
+        fits_prior_with="`fit_latent_density`",
+    )
+    with pytest.raises(ValueError, match=r"must have a prior.* Call `fit_latent_density`"):
+        save_latent_figures(model, tmp_path, np.zeros((10, 4)))
