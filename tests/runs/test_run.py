@@ -14,8 +14,9 @@ import pytest
 import tensorflow as tf
 import yaml
 from keras.utils import load_img
+from support import IMAGE, compiled_for_publishing, conditional_vae, tiny_gan, tiny_vae
 
-from keras_gen import data, evaluation
+from keras_gen import data, evaluation, serving
 from keras_gen.evaluation.figures import save_grid
 from keras_gen.runs import RunFolder, config_file
 from keras_gen.runs import evaluate as finished
@@ -113,6 +114,7 @@ def test_a_table_trains_without_images(tmp_path):
     folder = run.train(config)
     assert not list(folder.glob("*.png"))
     assert np.load(finished.sample(folder, num_samples=7)).shape == (7, 5)
+    assert np.load(finished.sample(folder, 3, output=tmp_path / "samples.bin")).shape == (3, 5)
 
 
 def test_every_setting_reaches_the_model():
@@ -281,9 +283,12 @@ def test_the_samples_of_a_run_are_those_of_its_model(digits, tmp_path):
     folder = run.train(config)
     expected = RunFolder(folder).load_model().generate(12, seed=5)
     np.testing.assert_array_equal(
-        np.load(finished.sample(folder, 12, seed=5, output=tmp_path / "a" / "x.npy")), expected
+        np.load(finished.sample(folder, 12, seed=5, output=tmp_path / "a" / "b" / "x.npy")),
+        expected,
     )
     assert load_img(finished.sample(folder, 12, seed=5)).size == (10 * 12 * 2, 2 * 12 * 2)
+    array = finished.sample(folder, 12, seed=5, output=tmp_path / "x.NPY")
+    np.testing.assert_array_equal(np.load(array), expected)
     with pytest.raises(
         ValueError, match=r"The folder of a finished run must contain model\.keras\. Received"
     ):
@@ -314,6 +319,15 @@ def test_a_configuration_of_another_kind_is_refused():
         build({"epochs": 1}, (28, 28, 1), steps=1)
 
 
+def rates_at(optimizer, steps):
+    """Return the learning rates at some steps."""
+    rates = []
+    for step in steps:
+        optimizer.iterations.assign(step)
+        rates.append(float(optimizer.learning_rate))
+    return rates
+
+
 @pytest.mark.usefixtures("unpublished")
 def test_schedule_and_clipping_reach_every_optimizer(digits, tmp_path):
     def rates(steps, **settings):
@@ -321,11 +335,7 @@ def test_schedule_and_clipping_reach_every_optimizer(digits, tmp_path):
             VAEConfig(network="mlp", learning_rate=0.5, clip_norm=2.0, **settings), (8, 8, 1), 10
         ).optimizer
         assert adam.global_clipnorm == 2.0
-        at = []
-        for step in steps:
-            adam.iterations.assign(step)
-            at.append(float(adam.learning_rate))
-        return at
+        return rates_at(adam, steps)
 
     assert rates([0, 5, 10]) == pytest.approx([0.5, 0.25, 0.0], abs=1e-6)
     assert rates([0, 2, 4, 7, 10], warm_up=4) == pytest.approx(
@@ -335,6 +345,7 @@ def test_schedule_and_clipping_reach_every_optimizer(digits, tmp_path):
         [0.0, 0.25, 0.5, 0.5], abs=1e-6
     )
     assert rates([0, 10], schedule="constant") == [0.5, 0.5]
+    assert rates([5, 10, 11], warm_up=10) == pytest.approx([0.25, 0.5, 0.0], abs=1e-6)
     config = GANConfig(
         latent_size=2,
         penalties=(),
@@ -553,7 +564,14 @@ def test_the_files_of_an_audit(tmp_path, monkeypatch):
     """The audit itself is tested elsewhere; here it returns what it is told."""
     x = np.random.default_rng(0).random((20, 8, 8)).astype("float32")
     np.savez(tmp_path / "x.npz", x=x)
-    config = VAEConfig(network="mlp", latent_size=3, data=str(tmp_path / "x.npz"), runs=tmp_path)
+    config = VAEConfig(
+        network="mlp",
+        latent_size=3,
+        learning_rate=0.5,
+        batch_size=6,
+        data=str(tmp_path / "x.npz"),
+        runs=tmp_path,
+    )
     folder, _ = RunFolder.create(config)
     folder.save_model(build(config, (8, 8, 1), 10))
     gain = evaluation.Interval(0.5, 0.25, 0.75)
@@ -562,6 +580,7 @@ def test_the_files_of_an_audit(tmp_path, monkeypatch):
 
     def audit_independence(model, train, test, labels, **arguments):
         given.update(arguments, batches=len(train()), test=test, labels=labels)
+        given["rates"] = rates_at(model.optimizer, [0, 4, 5, 9])
         return expected
 
     monkeypatch.setattr(evaluation, "audit_independence", audit_independence)
@@ -569,12 +588,91 @@ def test_the_files_of_an_audit(tmp_path, monkeypatch):
     assert result is expected
     assert given.pop("test").shape == (2, 8, 8, 1)
     expected_arguments = {"epochs": 3, "seeds": (0, 1), "images": 4, "num_samples": 20}
-    assert given == {**expected_arguments, "batches": 1, "labels": None}
+    # the schedule covers the 9 steps of the audit, and its middle is step 4.5
+    start, before, after, end = given.pop("rates")
+    assert (start, before + after, end) == pytest.approx((0.5, 0.5, 0.0), abs=1e-6)
+    assert given == {**expected_arguments, "batches": 3, "labels": None}
     saved = json.loads(folder.audit_file.read_text())
     assert saved["elbo_gain"] == [0.5, 0.25, 0.75]
     assert saved["words"] == str(expected).split("\n")
     assert load_img(folder.correlations_file).size[0] > 100
     assert "Was independence adequate?" in folder.report_file.read_text()
+
+
+@pytest.mark.parametrize("config", [GANConfig(), AutoencoderConfig()])
+def test_an_audit_needs_a_vae(config, digits, tmp_path):
+    config = dataclasses.replace(config, latent_size=2, data=str(digits), runs=tmp_path)
+    folder, _ = RunFolder.create(config)
+    folder.save_model(build(config, (12, 12, 1), 10))
+    with pytest.raises(ValueError, match=r"the run of a VAE .* Received: .*, the run of a "):
+        finished.audit(folder)
+
+
+@pytest.mark.parametrize("make", [tiny_vae, tiny_gan, conditional_vae])
+@pytest.mark.parametrize("binarize", [False, True])
+def test_samples_that_are_means_are_compared_with_grey_values(
+    make, binarize, tmp_path, monkeypatch
+):
+    """A VAE of binary pixels generates probabilities; a GAN generates what it was trained with."""
+    x = np.random.default_rng(0).random((60, *IMAGE))
+    np.savez(tmp_path / "x.npz", x_train=x[:50], x_test=x[50:], y_train=[2] * 50, y_test=[1] * 10)
+    model = compiled_for_publishing(make)
+    config = VAEConfig(data=str(tmp_path / "x.npz"), conditional=make is conditional_vae)
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.write_config(dataclasses.replace(config, binarize=binarize))
+    folder.save_model(model)
+    given = {}
+
+    def summarize(model, test, labels, other_real, num_samples, **arguments):
+        arguments.update(test=test, labels=labels, other_real=other_real, num_samples=num_samples)
+        return given.update(arguments) or evaluation.Evaluation([], [])
+
+    monkeypatch.setattr(evaluation, "summarize", summarize)
+    shown = []
+    monkeypatch.setattr(evaluation, "save_latent_figures", lambda *args: shown.append(args[3]))
+    monkeypatch.setattr(finished.anomalies, "save_anomalies", lambda *args: shown.append(args[3]))
+    finished.evaluate(folder, 7, seed=3)
+
+    def is_binary(name):
+        return set(np.unique(given[name])) == {0, 1}
+
+    binary_samples = binarize and make is tiny_gan
+    found = [is_binary(name) for name in ("test", "real", "other_real")]
+    assert found == [binarize, binary_samples, binary_samples]
+    grey = binarize and not binary_samples
+    assert given["split"] == ("test in grey values" if grey else "test")
+    assert (len(given["test"]), len(given["other_real"])) == (10, 10)
+    assert (given["num_samples"], given["seed"]) == (7, 3)
+    y = [1] * 10
+    labels = y if make is conditional_vae else None
+    assert given["labels"] == labels if labels is None else given["labels"].tolist() == labels
+    assert shown[0].tolist() == y  # the plot of the latents has colors in any case
+    assert len(shown) == (1 if make is tiny_gan else 2)
+
+
+@pytest.mark.parametrize("png", [False, True])
+def test_a_run_is_exported_to_the_folder_of_its_configuration(png, tmp_path, monkeypatch):
+    published = []
+
+    def publish(model, base, png, card, class_names):
+        published.append((base, png, "learning_rate" in card, class_names))
+        return base / "1"
+
+    monkeypatch.setattr(serving, "publish", publish)
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.save_model(compiled_for_publishing())
+    assert finished.export(folder, png=png) == pathlib.Path("savedmodels", "run", "1")
+    folder.write_config(AutoencoderConfig(name="mine", savedmodels=tmp_path / "s"))
+    folder.write_classes(["a", "b"])
+    finished.export(folder, png=png)
+    finished.export(folder, tmp_path / "other", png)
+    assert published == [
+        (pathlib.Path("savedmodels", "run"), png, False, None),
+        (tmp_path / "s" / "mine", png, True, ["a", "b"]),
+        (tmp_path / "other", png, True, ["a", "b"]),
+    ]
 
 
 def test_an_audit_writes_its_result_into_the_folder(tmp_path, monkeypatch):
