@@ -347,7 +347,7 @@ def test_the_settings_of_tables_are_flags_and_python_defaults():
     model = build_for_table(config, columns, 10)
     assert model.loss is model.likelihood
     assert model.likelihood.scale == "decoded"
-    with pytest.raises(ValueError, match="vae"):
+    with pytest.raises(ValueError, match=r"on tables: autoencoder, vae\. Received: gan"):
         build_for_table(GANConfig(data="penguins"), columns, 10)
 
 
