@@ -36,6 +36,8 @@ def test_a_new_run_gets_the_first_free_name(tmp_path):
     ]
     assert all(folder.read_config() == config for folder, _ in created)
     assert RunFolder.numbered(config, 3).path == created[1][0].path
+    elsewhere = VAEConfig(name="digits", runs=tmp_path / "new" / "runs")
+    assert RunFolder.create(elsewhere)[0].path.is_dir()
 
 
 def test_a_folder_in_use_is_refused_and_free_afterwards(tmp_path):

@@ -642,7 +642,6 @@ def test_tensorboard_has_curves_samples_and_the_kl_of_each_dimension(digits, tmp
     for file in (folder / "tensorboard").rglob("events.*"):
         for record in tf.data.TFRecordDataset([str(file)]):
             event = tf.compat.v1.Event.FromString(record.numpy())
-            assert event.WhichOneof("what") != "graph_def"  # it would be large
             for value in event.summary.value:
                 found[file.parent.name, value.tag, event.step] = tf.make_ndarray(value.tensor)
     with (folder / "metrics.csv").open() as file:
