@@ -76,7 +76,7 @@ def hierarchical_vae(**compile_arguments):
 
 
 def vq_vae(**compile_arguments):
-    """Return a VQ-VAE with 128 codes, whose codebook the optimizer trains."""
+    """Return a VQ-VAE whose codebook of 128 vectors is trained by the optimizer."""
     model = VectorQuantizedAutoencoder(
         networks.conv_grid_encoder(IMAGE, 16, filters=(32, 64)),
         networks.conv_grid_decoder((7, 7, 16), IMAGE, filters=(64, 32)),

@@ -10,6 +10,7 @@ import numpy as np
 import pandas
 import pytest
 from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PowerTransformer
@@ -99,6 +100,41 @@ def test_scores_have_the_opposite_sign_of_those_of_the_model(fitted):
     assert np.argmin(fitted.score_samples(X)) == 7
     assert fitted.n_features_in_ == 3
     assert fitted.columns_ is None
+
+
+def test_an_estimator_must_be_fitted_first():
+    estimator = detector()
+    names = ("score_samples", "decision_function", "predict", "score_per_feature")
+    for method in (getattr(estimator, name) for name in names):
+        with pytest.raises(NotFittedError, match="not fitted yet"):
+            method(X)
+    assert estimator.__sklearn_tags__().input_tags.allow_nan
+    with pytest.raises(ValueError, match=r"2-dimensional|2D array"):
+        estimator.fit(pandas.Series(X[:, 0]))
+
+
+@pytest.mark.parametrize("given", [None, {"epochs": 3}, {"epochs": 3, "verbose": 2}])
+def test_the_arguments_of_fit_reach_the_model(given, monkeypatch):
+    def fit(model, rows, **arguments):
+        np.testing.assert_array_equal(rows, X)
+        raise InterruptedError(arguments)
+
+    monkeypatch.setattr(AutoencoderEnsemble, "fit", fit)
+    with pytest.raises(InterruptedError) as stopped:
+        detector(fit_arguments=given).fit(X)
+    assert stopped.value.args[0] == {"verbose": 0, **(given or {})}
+
+
+@pytest.mark.parametrize("random_state", [0, np.random.RandomState(3)])
+def test_the_seed_of_the_model_is_a_random_int32_as_in_scikit_learn(random_state):
+    def stop(features, seed):
+        assert (features, type(seed)) == (3, int)
+        raise InterruptedError(seed)
+
+    expected = np.random.RandomState(0 if random_state == 0 else 3)
+    with pytest.raises(InterruptedError) as stopped:
+        detector(model=stop, random_state=random_state).fit(X)
+    assert stopped.value.args == (expected.randint(np.iinfo(np.int32).max),)
 
 
 def test_the_model_flags_the_rows_that_the_estimator_predicts(fitted):

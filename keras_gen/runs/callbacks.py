@@ -182,7 +182,6 @@ class Summaries(keras.callbacks.TensorBoard):
             if are_images(self.examples[0]) and (epoch + 1) % self.every == 0:
                 samples = generate_samples(self.model, 100, self.seed)
                 tf.summary.image("samples", grid(samples)[None])
-        self.writer.flush()
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         """Close the files."""

@@ -130,7 +130,7 @@ def first_difference(saved: RunConfig, config: RunConfig) -> tuple[str, Any, Any
     old = to_dict(saved)
     new = to_dict(config)
     for name in old:
-        if name in new and name not in _NOT_COMPARED and old[name] != new[name]:
+        if name not in _NOT_COMPARED and old[name] != new[name]:
             return name, old[name], new[name]
     return None
 
@@ -164,7 +164,7 @@ def _kind(fields: dict[str, Any], source: object) -> str:
 
 def _as_arguments(name: str, value: Any) -> list[str]:
     """Convert a field of `config.yaml` to the command-line arguments that set this field."""
-    flag = name.replace("_", "-")
+    flag = str(name).replace("_", "-")  # in YAML, a name can be a number
     if value is True:
         return [f"--{flag}"]
     if value is False:

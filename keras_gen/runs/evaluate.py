@@ -89,29 +89,38 @@ def sample(
         path = folder.samples_file(suffix=".png" if are_images(samples) else ".npy")
     else:
         path = pathlib.Path(output)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if are_images(samples) and path.suffix != ".npy":
+    if are_images(samples) and not _is_array_file(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
         save_grid(path, samples)
     else:
-        np.save(path, samples)
+        _save_array(path, samples)
     return path
+
+
+def _is_array_file(path: pathlib.Path) -> bool:
+    return path.suffix.lower() == ".npy"
+
+
+def _save_array(path: pathlib.Path, array: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:  # given a path, NumPy would append .npy to another suffix
+        np.save(file, array)
 
 
 def _sample_rows(
     model: Any, num_samples: int, seed: int, path: pathlib.Path, given: Sequence[str]
 ) -> pathlib.Path:
     """Write generated rows of a table to a file."""
-    if path.suffix.lower() != ".npy":
+    if not _is_array_file(path):
         tables.check_output(path)
     if given:
         _check_imputes(model, "given")
         row = tables.parse_given(model.columns, given)
-        rows = model.impute(row, num_imputations=num_samples, num_samples=1000, seed=seed)[:, 0]
+        rows = model.impute(row, num_imputations=num_samples, seed=seed)[:, 0]
     else:
         rows = np.asarray(model.generate(num_samples, seed=seed))
-    if path.suffix.lower() == ".npy":
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, rows)
+    if _is_array_file(path):
+        _save_array(path, rows)
     else:
         tables.write_frame(path, decode_array(model.columns, rows))
     return path

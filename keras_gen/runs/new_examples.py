@@ -53,7 +53,7 @@ def new_examples(
             "`data` must be an .npz file with the array x, a folder of images, or a table. "
             f"Received: {path}, which does not exist or has another suffix."
         )
-    if x.shape[1:] != shape and (*x.shape[1:], 1) == shape:
+    if (*x.shape[1:], 1) == shape:
         x = x[..., None]
     if x.shape[1:] != shape:
         raise ValueError(

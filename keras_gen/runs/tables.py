@@ -130,11 +130,11 @@ def batches(table: data.Table, config: RunConfig) -> tuple[tf.data.Dataset, tf.d
     """Return the training rows and the test rows as data sets of batches.
 
     Raises:
-        ValueError: If there are no training rows or no test rows.
+        ValueError: If there are no test rows, because the table has fewer than 10 rows.
     """
     if isinstance(table.train, tf.data.Dataset) or isinstance(table.test, tf.data.Dataset):
         return table.train, table.test
-    if not len(table.train) or not len(table.test):
+    if not len(table.test):
         raise ValueError(
             f"Expected at least 10 rows in {table.source}, so that a tenth can be held out. "
             f"Received: {len(table.train)} rows."

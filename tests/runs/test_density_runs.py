@@ -72,7 +72,10 @@ def test_a_run_fits_the_density_and_another_one_afterwards(settings, tmp_path, c
 def test_a_run_of_an_autoencoder_has_the_density_that_was_asked_for(settings):
     folder = run.train(AutoencoderConfig(latent_density="flow", **settings))
     assert isinstance(RunFolder(folder).load_model().prior, FittedFlow)
+    RunFolder(folder).evaluation_file.write_text('{"scores": [], "comments": []}')
     density = finished.fit_density(folder, "mixture", num_components=4)
+    assert not RunFolder(folder).evaluation_file.exists()  # it had scores of other samples
+    assert "latent_density: mixture" in RunFolder(folder).report_file.read_text("utf-8")
     assert (density.num_components, density.fitted_components) == (4, 4)
     assert RunFolder(folder).read_config().latent_density == "mixture"
     density = finished.fit_density(folder)
@@ -90,6 +93,10 @@ def test_only_runs_of_autoencoders_and_vaes_have_densities(settings):
     gan = run.train(GANConfig(**settings))
     with pytest.raises(ValueError, match=r"autoencoder or a VAE\. Received: .* a GAN"):
         finished.fit_density(gan)
+    RunFolder(gan).model_file.unlink()
+    RunFolder(gan).save_model(build(AutoencoderConfig(latent_size=2), (4,), 1))
+    with pytest.raises(ValueError, match="must be the folder of the run of an autoencoder"):
+        finished.fit_density(gan)  # the configuration has no setting for the density
 
 
 @pytest.mark.usefixtures("unpublished")

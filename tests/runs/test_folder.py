@@ -36,6 +36,8 @@ def test_a_new_run_gets_the_first_free_name(tmp_path):
     ]
     assert all(folder.read_config() == config for folder, _ in created)
     assert RunFolder.numbered(config, 3).path == created[1][0].path
+    elsewhere = VAEConfig(name="digits", runs=tmp_path / "new" / "runs")
+    assert RunFolder.create(elsewhere)[0].path.is_dir()
 
 
 def test_a_folder_in_use_is_refused_and_free_afterwards(tmp_path):
@@ -68,13 +70,15 @@ def test_figures_are_the_last_of_numbered_files(tmp_path):
 
 def test_missing_files_are_named_with_a_run_of_similar_name(tmp_path):
     runs = tmp_path / "runs"
-    for name in ("vae", "other"):
+    for name in ("vae", "other", "digits", "digits-old"):
         folder = RunFolder(runs / name)
         folder.path.mkdir(parents=True)
         folder.write_config(VAEConfig())
     assert not folder.is_finished
     with pytest.raises(ValueError, match=r"must contain config\.yaml.*Did you mean .*vae\?"):
         RunFolder(runs / "vea").read_config()
+    with pytest.raises(ValueError, match=r"Did you mean .*digits\?$"):
+        RunFolder(runs / "digit").read_config()
     with pytest.raises(
         ValueError,
         match=r"run must be finished.*vae, whose training has not ended.*train\.resume\('.*vae'\)",
@@ -83,6 +87,17 @@ def test_missing_files_are_named_with_a_run_of_similar_name(tmp_path):
     (runs / "other" / "model.keras").touch()
     with pytest.raises(ValueError, match=r"must contain model\.keras\..*Did you mean .*other\?"):
         RunFolder(runs / "othre").check_finished()
+    RunFolder(runs / "vae").model_file.write_bytes(b"damaged")
+    with pytest.raises(ValueError, match=r"model\.keras must be an intact model file"):
+        RunFolder(runs / "vae").load_model()
+
+
+def test_the_names_of_classes_are_readable_in_their_file(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert folder.read_classes() is None
+    folder.write_classes(("ape", "Ürsula"))
+    assert folder.classes_file.read_text("utf-8") == '["ape", "Ürsula"]'
+    assert folder.read_classes() == ["ape", "Ürsula"]
 
 
 @pytest.mark.parametrize(
@@ -113,10 +128,12 @@ def test_the_training_section_has_configuration_and_last_metrics_and_no_paths(tm
     folder = RunFolder(tmp_path)
     assert folder.training_card() == ""
     folder.write_config(GANConfig(data="/home/somebody/faces.npz", runs=tmp_path))
-    folder.metrics_file.write_text("epoch,loss,empty\n0,3.5,\n1,2.5,\n")
+    folder.metrics_file.write_text("epoch,loss,empty\n0,3.5,\n1,3.0,\n2,2.5,\n")
     card = folder.training_card()
     block = yaml.safe_load(card.split("```yaml\n")[1].split("```")[0])
     assert (block["model"], block["data"], block["runs"]) == ("gan", "faces.npz", tmp_path.name)
-    assert "| epoch | 1 |\n| loss | 2.5 |\n" in card
+    assert "| epoch | 2 |\n| loss | 2.5 |\n" in card
+    assert card.count("| loss |") == 1
+    assert list(block)[:2] == ["model", "data"]  # in the order of the configuration
     assert "empty" not in card
     assert "/home" not in card

@@ -198,6 +198,7 @@ def test_the_commands_of_a_report_work_for_conditional_models(kind, savedmodels,
     request = json.loads(words[2])
     model, arguments = conditional_vae() if kind is VAEConfig else conditional_gan()
     model.compile(**arguments)
+    assert request["inputs"]["seed"] == [0, 1, 2]
     function, specs = model.endpoints()[request["signature_name"]]
     assert {spec.name for spec in specs} == request["inputs"].keys()
     inputs = [np.asarray(request["inputs"][spec.name], spec.dtype.as_numpy_dtype) for spec in specs]

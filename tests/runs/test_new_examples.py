@@ -6,8 +6,10 @@ import numpy as np
 import pandas
 import PIL.Image
 import PIL.ImageOps
+import pyarrow.parquet
 import pytest
 
+from keras_gen import data
 from keras_gen._columns import Column
 from keras_gen.runs import config_file, tables
 from keras_gen.runs.new_examples import new_examples
@@ -39,6 +41,10 @@ def test_pixels_of_npz_files_are_scaled_by_their_dtype(tmp_path, dtype, largest)
     binary = np.minimum(x, 1)
     np.savez(tmp_path / "x.npz", x=binary)  # pixels of 0 and 1
     np.testing.assert_array_equal(read(tmp_path / "x.npz", (2, 3))[2], binary)
+    if dtype.startswith("uint"):
+        np.savez(tmp_path / "x.npz", x=2 * binary)
+        found = read(tmp_path / "x.npz", (2, 3))[2]
+        np.testing.assert_allclose(found, 2 * binary / largest, rtol=1e-6)
 
 
 def test_many_examples_are_read_in_batches(tmp_path):
@@ -80,6 +86,19 @@ def test_images_of_another_size_are_scaled_and_cropped_and_hidden_ones_ignored(t
     np.testing.assert_allclose(found, np.stack([expected] * 2) / 255, rtol=1e-6)
     _, _, grey = read(tmp_path, (6, 9, 1))
     np.testing.assert_allclose(grey[0, ..., 0], np.asarray(image.convert("L")) / 255, rtol=1e-6)
+
+
+def test_images_are_read_as_in_the_training(tmp_path):
+    """A large JPEG image can be decoded in a smaller size, and transparent pixels are white."""
+    pixels = RANDOM.integers(0, 256, (40, 40, 3), np.uint8)
+    PIL.Image.fromarray(pixels).save(tmp_path / "a.jpg", quality=100)
+    for index in range(10):
+        PIL.Image.fromarray(np.zeros((40, 40, 4), np.uint8)).save(tmp_path / f"b{index}.png")
+    _, _, found = read(tmp_path, (8, 8, 3))
+    splits = data.load(tmp_path, 4, image_size=(8, 8))
+    expected = min(np.concatenate([*splits[0], *splits[1]]), key=np.mean)  # not a white image
+    np.testing.assert_allclose(found[0], expected, atol=1e-6)
+    np.testing.assert_array_equal(found[1:], np.ones((10, 8, 8, 3)))
 
 
 @pytest.mark.parametrize(
@@ -141,7 +160,7 @@ def filled(path, text, output, encoding="utf-8", complete=COMPLETE):
 
 def test_a_text_file_keeps_everything_but_its_missing_entries(tmp_path):
     text = "sex;mass;eggs;free;more\r\nM ;;2;;é\r\n;3,50;;-0,5;b\r\n".replace("M ", "m")
-    found = filled(tmp_path / "x.csv", text, tmp_path / "new" / "y.csv")
+    found = filled(tmp_path / "x.csv", text, tmp_path / "new" / "one" / "y.csv")
     expected = "sex;mass;eggs;free;more\r\nm;1,25;2;0,123457;é\r\nf;3,50;3;-0,5;b\r\n"
     assert found.decode() in (expected, expected.replace("1,25", "1,26"))
     text = "# made\nmass\teggs\tfree\tsex\n1.5\t\t2\t m\n2.5\t7\t\t\n"
@@ -171,6 +190,9 @@ def test_tables_are_converted(tmp_path, source, suffix):
         tables.write_frame(path, frame)
     rows = tables.RowsFile(path, COLUMNS)
     rows.write(tmp_path / f"y{suffix}", COMPLETE)
+    if suffix == ".parquet":
+        names = pyarrow.parquet.read_schema(tmp_path / f"y{suffix}").names
+        assert names == ["mass", "eggs", "free", "sex"]  # no index
     read_file = pandas.read_parquet if suffix == ".parquet" else pandas.read_excel
     found = read_file(tmp_path / f"y{suffix}")
     assert list(found) == ["mass", "eggs", "free", "sex"]
@@ -196,6 +218,47 @@ def test_given_entries_are_checked(given, message):
         tables.parse_given(COLUMNS, given)
 
 
+def test_at_most_20_categories_are_shown():
+    columns = (Column("letter", "category", tuple("abcdefghijklmnopqrstuvw"), dtype="str"),)
+    with pytest.raises(ValueError, match=r"column 'letter': a, b, .*, s, t\. Received: 'z'"):
+        tables.parse_given(columns, ["letter=z"])
+
+
+def test_a_line_of_spaces_is_no_row(tmp_path):
+    text = "mass,eggs,free,sex\n1.5,,2,m\n   \n2.5,7,3,\n"
+    (tmp_path / "x.csv").write_text(text)
+    rows = tables.RowsFile(tmp_path / "x.csv", COLUMNS)
+    assert rows.array.shape == (2, 4)
+    with pytest.raises(ValueError, match=r"to contain 2 records.* Received: 3 records"):
+        rows.write(tmp_path / "y.csv", COMPLETE)
+    assert not (tmp_path / "y.csv").exists()
+
+
+def test_the_rows_of_a_table_in_batches():
+    config = VAEConfig(data="penguins", batch_size=100, seed=3)
+    table = tables.read_table(config)
+    train, test = (np.concatenate([*split]) for split in tables.batches(table, config))
+    np.testing.assert_array_equal(test, table.test)
+    assert not np.array_equal(train, table.train, equal_nan=True)  # in random order
+    rows = [sorted(map(str, rows.tolist())) for rows in (train, table.train)]
+    assert rows[0] == rows[1]
+    again = next(iter(tables.batches(table, config)[0]))
+    np.testing.assert_array_equal(again, train[:100])
+
+
+def test_a_table_needs_ten_rows(tmp_path):
+    for count in (9, 10):
+        frame = pandas.DataFrame({"x": RANDOM.normal(size=count), "y": RANDOM.normal(size=count)})
+        frame.to_csv(tmp_path / f"{count}.csv", index=False)
+        config = VAEConfig(data=str(tmp_path / f"{count}.csv"))
+        if count == 9:
+            with pytest.raises(ValueError, match=r"at least 10 rows in .* Received: 9 rows"):
+                tables.batches(tables.read_table(config), config)
+        else:
+            _, test = tables.batches(tables.read_table(config), config)
+            assert len(next(iter(test))) == 1
+
+
 @pytest.mark.parametrize("text", ["visits", "=count", "visits=", ""])
 def test_kinds_are_texts_of_a_name_and_a_kind(text):
     with pytest.raises(ValueError, match="must consist of texts NAME=KIND"):
@@ -217,8 +280,8 @@ def test_tables_have_a_known_suffix(tmp_path):
     with pytest.raises(ValueError, match=r"must end in \.csv, \.tsv, \.parquet, \.xlsx\. .*x\.txt"):
         tables.check_output("x.txt")
     frame = pandas.DataFrame({"a": [1, 2], "s": ["x", "é"]})
-    tables.write_frame(tmp_path / "deep" / "x.tsv", frame)
-    assert (tmp_path / "deep" / "x.tsv").read_text(encoding="utf-8") == "a\ts\n1\tx\n2\té\n"
+    tables.write_frame(tmp_path / "deep" / "er" / "x.tsv", frame)
+    assert (tmp_path / "deep" / "er" / "x.tsv").read_text(encoding="utf-8") == "a\ts\n1\tx\n2\té\n"
     with pytest.raises(ValueError, match="`data` must be a table"):
         tables.RowsFile(tmp_path / "x.npz", COLUMNS)
 
@@ -257,8 +320,12 @@ def test_former_names_and_filters_are_those_of_the_version_that_wrote_the_file()
         ("model: vea", "must be a registered kind"),
         ("model: vae\nepochs: many", "must be a field of VAEConfig, .* Received: epochs: 'many'"),
         ("model: vae\ndepth: 3", "must be a field of VAEConfig, .* Received: depth: 3"),
+        ("model: vae\n3: 4", "must be a field of VAEConfig, .* Received: 3: 4"),
+        ("model: vae\nhelp: true", "must be a field of VAEConfig, .* Received: help: True"),
+        ("model: vae\nkinds: ['--']\nepochs: 3", "must be valid in combination"),
     ],
 )
-def test_wrong_configurations_name_the_field(text, message):
+def test_wrong_configurations_name_the_field(text, message, capsys):
     with pytest.raises(ValueError, match=message):
         config_file.from_yaml(text, "x")
+    assert capsys.readouterr() == ("", "")  # the error says everything

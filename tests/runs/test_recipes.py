@@ -5,6 +5,7 @@ import dataclasses
 import inspect
 import itertools
 import shlex
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -19,6 +20,7 @@ from keras_gen.runs.recipes import (
     GANConfig,
     HierarchicalVAEConfig,
     VAEConfig,
+    VQVAEConfig,
     build_for_table,
     for_table,
     kind_of,
@@ -116,8 +118,10 @@ def test_early_stopping_needs_a_model_with_a_monitor(tmp_path):
     """The error comes before a file is written."""
     np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((20, 8, 8)))
     config = TinyConfig(data=str(tmp_path / "x.npz"), patience=3, runs=tmp_path / "runs")
-    with pytest.raises(ValueError, match=r"`patience` needs a model .* Received: patience=3"):
-        run.train(config)
+    RECIPES["tiny"] = dataclasses.replace(TINY, build_for_table=lambda *given: tiny("gan"))
+    for source in (config.data, "penguins"):
+        with pytest.raises(ValueError, match=r"`patience` needs a model .* Received: patience=3"):
+            run.train(dataclasses.replace(config, data=source))
     assert not (tmp_path / "runs").exists()
     stopping = run._early_stopping(VAEConfig(patience=3), tiny("vae"))
     assert [(each.monitor, each.mode) for each in stopping] == [("val_elbo", "max")]
@@ -145,6 +149,7 @@ def test_the_number_of_classes_is_metadata_or_counted_in_both_splits(tmp_path, m
     np.savez(tmp_path / "x.npz", **x, **y)
     config = dataclasses.replace(config, data=str(tmp_path / "x.npz"))
     assert run._prepare(config, run.create_strategy("single")).model.num_classes == 5
+    assert run._num_classes(config, [(None, [0, 0])], [(None, [0])]) == 1
 
 
 @pytest.mark.parametrize(
@@ -194,9 +199,39 @@ def test_filters_hidden_and_blocks_reach_the_networks():
         assert gan.discriminator.get_layer(index=1).kernel.shape[-1] == 6
         assert kernel_shapes(gan.discriminator)[-1] == (36, 1)
         assert kernel_shapes(gan.generator)[0] == (2, 2 * 2 * 4)
+    gan = run.build(GANConfig(filters=(2, 1), latent_size=2), image, 10)
+    assert kernel_shapes(gan.generator)[0] == (2, 2 * 2 * 1)  # at least one filter
     gan = run.build(GANConfig(network="mlp", hidden=(7, 6), latent_size=2), (9,), 10)
     assert kernel_shapes(gan.generator) == [(2, 6), (6, 7), (7, 9)]
     assert kernel_shapes(gan.discriminator) == [(9, 7), (7, 6), (6, 1)]
+
+
+def test_the_networks_of_a_vector_quantized_autoencoder():
+    sizes = {"vector_size": 3, "num_codes": 6}
+    model = run.build(VQVAEConfig(filters=(5, 7), **sizes), (8, 8, 1), 10)
+    widths = [shape[-1] for shape in kernel_shapes(model.encoder)]
+    assert widths[:2] == [5, 7]
+    reversed_widths = [shape[-2] for shape in kernel_shapes(model.decoder)]
+    assert [width for width in reversed_widths if width in (5, 7)][:2] == [7, 5]
+    assert model.prior.code_shape == (2, 2, 1)
+    mlp = {"network": "mlp", "hidden": (9, 8), "positions": 4, "num_codebooks": 3}
+    model = run.build(VQVAEConfig(**mlp, **sizes), (5,), 10)
+    assert kernel_shapes(model.encoder) == [(5, 9), (9, 8), (8, 12)]
+    assert kernel_shapes(model.decoder) == [(12, 8), (8, 9), (9, 5)]
+    assert model.prior.code_shape == (4, 3)
+
+
+def test_what_a_kind_does_before_it_generates_samples():
+    calls = []
+    model = SimpleNamespace(
+        fit_latent_density=lambda data: calls.append(("density", data)),
+        fit_prior=lambda data, verbose: calls.append(("prior", data, verbose)),
+    )
+    for kind in ("autoencoder", "vae", "vq_vae"):
+        RECIPES[kind].after_fit(model, kind)
+    # a console that is no terminal gets one line per epoch
+    assert calls == [("density", "autoencoder"), ("density", "vae"), ("prior", "vq_vae", 2)]
+    assert RECIPES["gan"].after_fit is None
 
 
 def test_networks_of_runs_without_the_field_filters_are_those_of_version_0_1_0():
@@ -230,6 +265,28 @@ def test_settings_of_images_are_refused_for_a_table(config, setting):
         run._prepare(for_table(config(data="penguins", **setting)), run.create_strategy("single"))
 
 
+def test_the_defaults_for_a_table():
+    common = {"hidden": (128, 128), "batch_size": 64}
+    of_autoencoder = {"loss": "columns", "latent_size": 4, "epochs": 100}
+    expected = AutoencoderConfig(data="x.csv", **common, **of_autoencoder)
+    assert for_table(AutoencoderConfig(data="x.csv")) == expected
+    of_vae = {"network": "mlp", "likelihood": "columns", "latent_size": 8, "epochs": 200}
+    of_vae |= {"prior": "mixture", "kl_weight": 0.5}
+    assert for_table(VAEConfig(data="x.csv")) == VAEConfig(data="x.csv", **common, **of_vae)
+
+
+@pytest.mark.parametrize(
+    ("setting", "expected"),
+    [({"loss": "mse"}, "'columns'"), ({"network": "conv"}, "'mlp'"), ({"contractive": 0.1}, "0.0")],
+)
+def test_settings_that_an_autoencoder_of_a_table_lacks_are_refused(setting, expected):
+    [name] = setting
+    columns = data.read_table("penguins").columns
+    config = for_table(AutoencoderConfig(data="penguins", **setting))
+    with pytest.raises(ValueError, match=f"`{name}` must be {expected} for a table"):
+        build_for_table(config, columns, 10)
+
+
 def test_settings_of_images_are_refused_for_a_kind_that_does_not_check_them(monkeypatch):
     built = []
     recipe = dataclasses.replace(RECIPES["vae"], build_for_table=lambda *given: built.append(given))
@@ -255,8 +312,20 @@ def test_settings_of_images_are_refused_for_a_kind_that_does_not_check_them(monk
             ],
         ),
         (
-            {"event_sizes": [5, 3], "upper_hidden": [7], "hidden": [9], "inference": "top_down"},
-            [[64, 9, 7], [7, 7, 7], [5, 9, 64], [3, 7, 10]],
+            {
+                "event_sizes": [5, 3, 2],
+                "upper_hidden": [7],
+                "hidden": [9, 8],
+                "inference": "top_down",
+            },
+            [
+                [64, 9, 8, 7],
+                [7, 7, 7],
+                [7, 7, 7],
+                [5, 8, 9, 64],
+                [3, 7, 10],
+                [2, 7, 6],
+            ],
         ),
         (
             {"event_sizes": (3, 2), "hidden": (9,), "upper_hidden": (), "posterior": "full"},
@@ -294,6 +363,8 @@ def test_sizes_of_layers_must_be_positive(settings):
     [name] = settings
     with pytest.raises(ValueError, match=f"`{name}` must be positive numbers.*Received: {name}="):
         HierarchicalVAEConfig(**settings)
+    smallest = HierarchicalVAEConfig(event_sizes=(1,), upper_hidden=(1,))
+    assert (smallest.event_sizes, smallest.upper_hidden) == ((1,), (1,))
 
 
 @pytest.mark.parametrize("kind", ["autoencoder", "vae", "gan"])

@@ -120,6 +120,20 @@ def test_a_run_that_was_only_started_has_a_report(tmp_path):
     assert "condition" not in text
 
 
+def test_the_first_ten_generated_rows_and_the_curves_of_two_epochs_are_shown(tmp_path):
+    config = {"model": "vae", "name": "v", "data": "x.csv", "epochs": 2, "savedmodels": "s"}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    rows = "".join(f"row{number}\n" for number in range(30))
+    (tmp_path / "samples.csv").write_text(f"species\n{rows}")
+    (tmp_path / "metrics.csv").write_text("epoch,loss\n0,3\n")
+    assert not any("svg" in source for source in Page(write_report(tmp_path)).sources)
+    (tmp_path / "metrics.csv").write_text("epoch,loss\n0,3\n1,2\n")
+    page = Page(write_report(tmp_path))
+    assert [text for text in page.text if text.startswith("row")] == [f"row{n}" for n in range(10)]
+    assert "species" in page.text
+    assert sum("svg" in source for source in page.sources) == 1
+
+
 @pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
 def test_in_a_browser_it_fits_a_phone_and_paper(run, tmp_path):
     from playwright.sync_api import sync_playwright

@@ -1,11 +1,14 @@
 """Several devices: two logical devices in this process, and two processes on this machine."""
 
 import dataclasses
+import functools
 import json
 import re
 import signal
 import socket
 import threading
+import time
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -182,10 +185,17 @@ def test_a_mirrored_run_has_the_weights_of_a_run_on_one_device(
         ("{", "JSONDecodeError"),
         ("{}", "KeyError: 'cluster'"),
         ("[]", "TypeError"),
-        (tf_config([1, 2], 5), "with 2 workers and index 5"),
+        (tf_config([1, 2], 2), "with 2 workers and index 2"),
+        (tf_config([1, 2], -1), "with 2 workers and index -1"),
+        (tf_config([1, 2**16], 0), "with 2 workers and index 0"),
+        (tf_config([0, 2], 0), "with 2 workers and index 0"),
         (tf_config([1, "x"], 0), "ValueError"),
         (
             tf_config([1, 2], 0, task={"type": "chief", "index": 0}),
+            "Only tasks of type worker are supported. Worker 0 is the chief",
+        ),
+        (
+            tf_config([1, 2], 0, cluster={"worker": ["a:1"], "ps": ["b:2"]}),
             "Only tasks of type worker are supported. Worker 0 is the chief",
         ),
     ],
@@ -199,6 +209,75 @@ def test_a_wrong_tf_config_is_explained(config, received, monkeypatch):
         match=rf"variable TF_CONFIG of each worker must be set.*{re.escape(received)}",
     ):
         strategies.create_strategy("multiworker")
+
+
+def test_every_port_is_valid_in_tf_config(monkeypatch):
+    monkeypatch.setenv("TF_CONFIG", tf_config([1, 2**16 - 1], 1))
+    assert strategies.read_tf_config() == (["localhost:1", "localhost:65535"], 1)
+
+
+def test_each_name_has_its_strategy(monkeypatch):
+    """With several workers, a thread ends the process if TensorFlow does not connect them."""
+    waits = []
+    connections = []
+
+    def exit_unless(connected):
+        connections.append((connected, connected.wait(20), threading.current_thread().daemon))
+
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "mirrored")
+    monkeypatch.setattr(tf.distribute, "MultiWorkerMirroredStrategy", lambda: "several workers")
+    monkeypatch.setattr(strategies, "_wait_for_workers", lambda *args: waits.append(args))
+    monkeypatch.setattr(strategies, "_exit_unless", exit_unless)
+    monkeypatch.setenv("TF_CONFIG", tf_config([1, 2], 1))
+    assert strategies.create_strategy("single") is tf.distribute.get_strategy()
+    assert strategies.create_strategy("mirrored") == "mirrored"
+    assert not waits
+    assert strategies.create_strategy("multiworker") == "several workers"
+    assert waits == [(["localhost:1", "localhost:2"], 1)]
+    for _ in range(200):
+        if connections:
+            break
+        time.sleep(0.05)
+    [(connected, was_set, is_daemon)] = connections
+    assert (connected.is_set(), was_set, is_daemon) == (True, True, True)
+
+
+@pytest.mark.parametrize("connects", [False, True])
+def test_a_process_ends_if_the_workers_do_not_connect(connects, monkeypatch):
+    assert strategies.CONNECT_TIMEOUT == 300
+    monkeypatch.setattr(strategies, "CONNECT_TIMEOUT", 0.01)
+    calls = []
+    monkeypatch.setattr(strategies.os, "write", lambda *args: calls.append(args))
+    monkeypatch.setattr(strategies.os, "_exit", calls.append)
+    connected = threading.Event()
+    if connects:
+        connected.set()
+    strategies._exit_unless(connected)
+    message = (
+        b"The workers of TF_CONFIG did not connect within 0.01 seconds. Start the command again "
+        b"on all workers.\n"
+    )
+    assert calls == ([] if connects else [(2, message), 1])
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_the_chief_is_the_first_of_several_workers(index, monkeypatch):
+    """The number of the chief counts once, although each worker can have several devices."""
+    assert strategies.is_chief(tf.distribute.get_strategy())
+    assert strategies.broadcast_from_chief(tf.distribute.get_strategy(), 7) == 7
+    monkeypatch.setattr(strategies, "several_workers", lambda strategy: True)
+    monkeypatch.setattr(strategies, "worker_index", lambda strategy: index)
+    assert strategies.is_chief(None) == (index == 0)
+    for replicas in ([0, 1], [None, 1]) if index == 0 else ([2, 3], [0, 1]):
+        contexts = [SimpleNamespace(replica_id_in_sync_group=each) for each in replicas]
+        strategy = SimpleNamespace(
+            experimental_distribute_values_from_function=functools.partial(
+                lambda contexts, value: [*map(value, contexts)], contexts
+            ),
+            reduce=lambda operation, values, axis: sum(values),
+        )
+        expected = 7 if index == 0 else 0  # the sum over this worker
+        assert strategies.broadcast_from_chief(strategy, 7) == expected
 
 
 def test_a_missing_worker_is_named(monkeypatch):

@@ -16,13 +16,13 @@ import tensorflow as tf
 import yaml
 from keras.utils import load_img, save_img
 
-from keras_gen import cli, data
+from keras_gen import VAE, cli, data, evaluation
 from keras_gen.data import PENGUINS, Column
 from keras_gen.explore import exploration
 from keras_gen.runs import RunFolder, for_table, tables
 from keras_gen.runs import evaluate as finished
 from keras_gen.runs import train as run
-from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, build_for_table
+from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, build, build_for_table
 
 TINY = ["--epochs", "2", "--hidden", "8", "--latent-size", "2", "--prior-components", "3"]
 
@@ -105,7 +105,9 @@ def check_rows(frame):
 
 
 def test_generated_rows_have_the_names_categories_and_decimals_of_the_table(in_folder):
-    check_rows(pd.read_csv("runs/vae/samples.csv"))
+    frame = pd.read_csv("runs/vae/samples.csv")
+    check_rows(frame)
+    assert len(frame) == 1000
     path = finished.sample("runs/vae", 7, output="s.tsv")
     check_rows(pd.read_csv(path, sep="\t"))
     given = ["--given", "size=large", "mass_kg=4.25", "diet=squid, mixed"]
@@ -117,6 +119,19 @@ def test_generated_rows_have_the_names_categories_and_decimals_of_the_table(in_f
     assert set(frame["mass_kg"]) == {4.25}
     assert set(frame["diet"]) == {"squid, mixed"}
     assert len(set(frame["visits"])) > 1
+
+
+def test_generated_rows_can_be_an_array(in_folder):
+    model = RunFolder("runs/vae").load_model()
+    for seed in (3, 4):  # the second call replaces the file of the first one
+        path = finished.sample("runs/vae", 5, seed, output="new/arrays/rows.NPY")
+        np.testing.assert_array_equal(np.load(path), model.generate(5, seed=seed))
+
+
+def test_an_unsupported_suffix_is_refused_before_rows_are_generated(in_folder, monkeypatch):
+    monkeypatch.setattr(VAE, "generate", lambda *args, **kwargs: pytest.fail("rows were generated"))
+    with pytest.raises(ValueError, match=r"must end in \.csv"):
+        finished.sample("runs/vae", output="rows.png")
 
 
 def test_imputing_fills_only_missing_entries(in_folder, capsys):
@@ -211,6 +226,54 @@ def test_an_evaluation_has_scores_and_figures_in_its_report(in_folder, capsys):
     assert "<th>mass_kg</th>" in page
     assert "Cramér" in page
     assert "Test rows with the largest anomaly scores" in page
+    figures = {"codes", "anomalous-rows", "columns", "associations"}
+    assert figures <= {path.stem for path in (in_folder / "runs/vae").glob("*.png")}
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "generated"), [(50_001, 2001, 50_000), (90, 10, 1000), (81, 9, None)]
+)
+def test_the_numbers_of_rows_of_an_evaluation(train, test, generated, in_folder, monkeypatch):
+    """At least 10 test rows are needed; at most 2000 of them and 50,000 training rows are used."""
+    rows = np.ones((train + test, 4), np.float32)
+    rows[::2, 3] = np.nan  # the column of labels
+    splits = [tf.data.Dataset.from_tensors(part) for part in (rows[:train], rows[train:])]
+    monkeypatch.setattr(finished, "load_data", lambda config: splits)
+    model = types.SimpleNamespace(
+        columns=data.read_table("table.csv").columns,
+        generate=lambda number, seed: np.zeros((number, 4)),
+        impute=None,
+    )
+    monkeypatch.setattr(RunFolder, "load_model", lambda folder: model)
+    seen = {}
+
+    def summarize(model, x, **arguments):
+        return seen.update(arguments, test=x) or evaluation.Evaluation([], [])
+
+    def table_scores(columns, generated, train, test, label, seed):
+        seen.update(generated=generated, train=train, label=label)
+        return [], []
+
+    def save_latent_figures(model, folder, test, labels, seed):
+        seen.update(labels=labels)
+
+    monkeypatch.setattr(evaluation, "summarize", summarize)
+    monkeypatch.setattr(evaluation, "save_latent_figures", save_latent_figures)
+    monkeypatch.setattr(finished.table_evaluation, "table_scores", table_scores)
+    for name in ("imputation_scores", "save_columns", "save_associations"):
+        monkeypatch.setattr(finished.table_evaluation, name, lambda *args: ([], []))
+    if generated is None:
+        expected = r"at least 10 held-out rows\..* Received: 9 held-out rows\..* least 100 rows"
+        with pytest.raises(ValueError, match=expected):
+            finished.evaluate("runs/vae", 5, seed=3)
+        return
+    finished.evaluate("runs/vae", 5, seed=3)
+    assert (seen["num_samples"], seen["seed"], seen["label"]) == (5, 3, 3)
+    assert len(seen["test"]) == min(test, 2000)
+    assert len(seen["train"]) == min(train, 50_000)
+    assert len(seen["generated"]) == generated
+    first = int(np.isnan(rows[train, 3]))  # an unknown label is shown as -1
+    np.testing.assert_array_equal(seen["labels"][:2], [-1, 1] if first else [1, -1])
 
 
 @pytest.mark.parametrize(
@@ -284,19 +347,24 @@ def test_the_settings_of_tables_are_flags_and_python_defaults():
     model = build_for_table(config, columns, 10)
     assert model.loss is model.likelihood
     assert model.likelihood.scale == "decoded"
-    with pytest.raises(ValueError, match="vae"):
+    with pytest.raises(ValueError, match=r"on tables: autoencoder, vae\. Received: gan"):
         build_for_table(GANConfig(data="penguins"), columns, 10)
 
 
-def test_an_autoencoder_of_a_table_generates_and_scores_but_does_not_impute(tmp_path, monkeypatch):
+def test_an_autoencoder_of_a_table_generates_and_scores_but_does_not_impute(
+    tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(run, "_publish", lambda config, folder: None)
     arguments = ["--epochs", "1", "--hidden", "8", "--latent-size", "2"]
     cli.main(["train", "autoencoder", "--data", "penguins", *arguments])
+    assert capsys.readouterr().out.startswith(f"{data.read_table('penguins')}\n\n")
     frame = pd.read_csv("runs/autoencoder/samples.csv")
     assert set(frame["species"]) <= {"Adelie", "Chinstrap", "Gentoo"}
     assert len(pd.read_csv(finished.score("runs/autoencoder", "penguins", "s.csv"))) == 344
-    with pytest.raises(ValueError, match=r"needs a VAE of a table"):
+    with pytest.raises(ValueError, match=r"`given` needs a VAE of a table.* a RegularizedAuto"):
+        finished.sample("runs/autoencoder", given=["species=Adelie"])
+    with pytest.raises(ValueError, match=r"`impute` needs a VAE of a table"):
         finished.impute("runs/autoencoder", PENGUINS, "x.csv")
 
 
@@ -360,7 +428,38 @@ def test_heat_maps_are_for_images_and_for_sums_over_pixels(in_folder, tmp_path):
     np.savez(tmp_path / "x.npz", x=np.zeros((2, *support.IMAGE), np.float32))
     with pytest.raises(ValueError, match="a sum over the pixels"):
         finished.score(folder, tmp_path / "x.npz", tmp_path / "s.csv", heat_maps=tmp_path / "maps")
+    vectors = RunFolder(tmp_path / "runs" / "vectors")
+    vectors.path.mkdir()
+    vectors.save_model(build(AutoencoderConfig(latent_size=2, hidden=(4,)), (5,), 10))
+    np.savez(tmp_path / "y.npz", x=np.zeros((2, 5), np.float32))
+    with pytest.raises(ValueError, match="`heat_maps` is only for images"):
+        finished.score(vectors, tmp_path / "y.npz", tmp_path / "s.csv", heat_maps=tmp_path / "maps")
     assert not (tmp_path / "maps").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "config", "said"),
+    [
+        (support.tiny_gan, GANConfig(), "a VAE or an autoencoder.* the run of a GAN"),
+        (support.conditional_vae, VAEConfig(), "a model that does not depend on labels"),
+        (
+            support.tiny_vae,
+            VAEConfig(binarize=True),
+            "a model that was trained with binarize=False",
+        ),
+    ],
+)
+def test_models_that_cannot_score_a_file_are_refused(make, config, said, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.path.mkdir()
+    folder.write_config(config)
+    folder.save_model(support.compiled_for_publishing(make))
+    np.savez(tmp_path / "x.npz", x=np.zeros((2, *support.IMAGE), np.float32))
+    with pytest.raises(ValueError, match=f"`score` needs {said}"):
+        finished.score(folder, tmp_path / "x.npz", tmp_path / "s.csv")
+    with pytest.raises(ValueError, match="`given` is only for models of tables"):
+        finished.sample(folder, output=tmp_path / "s.npy", given=["a=1"])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "x.npz"]
 
 
 @keras.saving.register_keras_serializable("test_table_runs")
@@ -368,7 +467,9 @@ def largest_error(target, output):
     return keras.ops.max(keras.ops.abs(target - output), axis=(1, 2, 3))
 
 
-@pytest.mark.parametrize(("shape", "zoom"), [((64, 32), 2), ((65, 8), 1), ((200, 8), 1)])
+@pytest.mark.parametrize(
+    ("shape", "zoom"), [((64, 32), 2), ((43, 9), 2), ((65, 8), 1), ((200, 8), 1)]
+)
 def test_small_heat_maps_are_enlarged_to_about_128_pixels_of_height(shape, zoom, tmp_path):
     images = np.zeros((1, *shape, 1), np.float32)
     model = types.SimpleNamespace(reconstruct=tf.constant)
