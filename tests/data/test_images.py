@@ -4,6 +4,8 @@ import os
 import pathlib
 import re
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 
@@ -623,6 +625,92 @@ def test_jpeg_files_with_long_headers_are_read(tmp_path, size, plain):
     assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, True, plain)
 
 
+@pytest.mark.parametrize(
+    ("marker", "plain"),
+    [
+        (0xFFDD, True),  # restart interval, here 0
+        (0xFFFE, True),  # comment
+        (0xFFE2, True),  # the first and the last marker of applications after EXIF
+        (0xFFEF, True),
+        (0xFFE1, False),  # EXIF
+        (0xFFF0, False),  # extension
+    ],
+)
+def test_segments_of_jpeg_files_decide_who_decodes_them(tmp_path, marker, plain):
+    path = save(random_image(size=(8, 6)), tmp_path / "x.jpg")
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + struct.pack(">HHH", marker, 4, 0) + content[2:])
+    assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, True, plain)
+
+
+def test_headers_of_other_kinds_of_jpeg_files(tmp_path):
+    path = save(random_image("CMYK", size=(8, 6)), tmp_path / "x.jpg")
+    assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, True, False)
+    content = save(random_image("L", size=(8, 6)), path).read_bytes()
+    path.write_bytes(content.replace(b"\xff\xc0", b"\xff\xc1"))  # extended instead of baseline
+    assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, False, True)
+
+
+def test_a_segment_of_a_jpeg_file_can_end_anywhere(tmp_path):
+    """The first read ends after 4,096 bytes. Headers that point behind the end are damaged."""
+    path = save(random_image(size=(8, 6)), tmp_path / "x.jpg")
+    content = path.read_bytes()
+    for end in range(4080, 4100):
+        comment = struct.pack(">HH", 0xFFFE, end - 4) + bytes(end - 6)
+        path.write_bytes(content[:2] + comment + content[2:])
+        assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, True, True)
+    for end in range(10, 40):
+        path.write_bytes(content[:2] + struct.pack(">HH", 0xFFFE, end) + bytes(20) + content[-2:])
+        with pytest.raises(ValueError, match=r"x\.jpg, which is damaged"):
+            _image_files.read_header(str(path), WHITE)
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tif"])
+@pytest.mark.parametrize("background", [WHITE, (0, 0, 1)])
+def test_headers_of_grey_files_that_only_pillow_reads(tmp_path, suffix, background):
+    """A background with a color could show through."""
+    path = save(random_image("L"), tmp_path / f"x{suffix}")
+    header = _image_files.read_header(str(path), background)
+    assert header == (5, 7, background != WHITE, False, False, False)
+    assert not _image_files.is_colored(_image_files.read_image(str(path), background))
+
+
+@pytest.mark.parametrize("size", [(6, 1), (1, 6)])
+def test_one_row_or_column_can_be_invisible(tmp_path, size):
+    alpha = PIL.Image.fromarray(np.repeat(np.uint8([0, 255]), 3).reshape(size[::-1]))
+    image = PIL.Image.merge("LA", (PIL.Image.new("L", size, 0), alpha))
+    path = str(save(image, tmp_path / "x.png"))
+    assert _image_files.read_header(path, (0, 0, 0)).is_invisible
+    assert not _image_files.read_header(path, WHITE).is_invisible
+
+
+def test_large_jpeg_images_are_decoded_in_a_reduced_size(tmp_path):
+    path = str(save(random_image(size=(64, 48)), tmp_path / "x.jpg"))
+    assert _image_files.read_image(path, WHITE).size == (64, 48)
+    assert _image_files.read_image(path, WHITE, least_size=20).size == (32, 24)
+
+
+def test_reading_headers_closes_the_files(tmp_path):
+    def next_descriptor():
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+        os.close(descriptor)
+        return descriptor
+
+    path = str(save(random_image(), tmp_path / "x.png"))
+    expected = next_descriptor()
+    for _ in range(3):
+        _image_files.read_header(path, WHITE)
+    assert next_descriptor() == expected
+
+
+def test_all_formats_are_known_in_a_new_process():
+    """Pillow imports the readers of most formats only when it is asked."""
+    call = f"import runpy; print(*runpy.run_path({_image_files.__file__!r})['formats']())"
+    found = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
+    assert {"PNG", "JPEG", "WEBP", "TIFF"} < set(found.stdout.split())
+
+
+@pytest.mark.filterwarnings("ignore:Image size")  # Pillow warns about less than the double limit
 @pytest.mark.parametrize("name", ["bomb.png", "bomb.gif"])
 def test_one_image_of_too_many_pixels_is_refused(tmp_path, monkeypatch, name):
     path = str(save(random_image(size=(10, 13)), tmp_path / name))

@@ -112,6 +112,11 @@ def test_binary_images_stay_binary_and_16_bit_pixels_are_divided_by_65535(tmp_pa
     np.testing.assert_allclose(
         concatenated(data.load(tmp_path / "deep.npz")[1]), deep / 65535, rtol=1e-6
     )
+    dark = RANDOM.integers(0, 3, size=(30, 4)).astype(np.uint8)
+    np.savez(tmp_path / "dark.npz", x_train=dark, x_test=dark)
+    np.testing.assert_allclose(
+        concatenated(data.load(tmp_path / "dark.npz")[1]), dark / 255, rtol=1e-6
+    )
     np.savez(tmp_path / "counts.npz", x=np.arange(40, dtype=np.int64)[:, None])
     with pytest.raises(ValueError, match="Received: int64 values from"):
         data.load(tmp_path / "counts.npz")
@@ -394,6 +399,14 @@ IMAGES = RANDOM.random((20, 4, 4)).astype(np.float32)
             "inf at index [3, 0, 0] of x_test",
         ),
         ({"x": IMAGES * 255}, "Scale them"),
+        ({"x": IMAGES / IMAGES.max() * 2}, "Received: float32 values from"),
+        ({"x": np.zeros((20, 0))}, "Received: shape (20, 0)"),
+        ({"x_train": IMAGES}, "to contain x_train and x_test, or x. Received: ['x_train']"),
+        ({"x_test": IMAGES}, "to contain x_train and x_test, or x. Received: ['x_test']"),
+        (
+            {"x_train": with_one(IMAGES, (3, 0, 0), np.nan), "x_test": IMAGES},
+            "nan at index [3, 0, 0] of x_train",
+        ),
         ({"x": IMAGES, "y": np.arange(19)}, "Expected one label for each"),
     ],
     ids=lambda value: "" if isinstance(value, dict) else value,
@@ -410,6 +423,9 @@ def test_labels_that_are_text_are_numbered_in_sorted_order(tmp_path, split):
     if split:
         arrays = {"x_train": IMAGES, "y_train": names, "x_test": IMAGES, "y_test": names[:1]}
         arrays["y_test"] = np.repeat(["bee"], 20)
+        arrays["y"] = np.repeat(["ant"], 20)  # belongs to the array x, which is missing
+    else:
+        arrays["x_train"] = IMAGES  # belongs to the array x_test, which is missing
     path = write(tmp_path / "x.npz", **arrays)
     classes = ["bee", "cat", "dog", "owl"] if split else ["cat", "dog", "owl"]
     assert data.class_names(path) == classes
@@ -422,6 +438,7 @@ def test_labels_that_are_text_are_numbered_in_sorted_order(tmp_path, split):
         assert set(data.as_arrays(test)[1]) == {0}
     path.write_bytes(b"damaged")
     assert data.class_names(path) is None
+    assert data.class_names(write(tmp_path / "bare.npz", x=IMAGES)) is None
 
 
 @pytest.mark.parametrize(
