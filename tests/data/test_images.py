@@ -211,6 +211,8 @@ def test_transparent_images_are_drawn_over_the_background(tmp_path, mode):
     with pytest.warns(UserWarning, match="10 become images of one color.*pass another"):
         _, test = data.load(tmp_path, background="black")
     assert np.max(next(iter(test))) == 0
+    _, test = data.load(tmp_path, background="#ffffff80")  # a background is never transparent
+    np.testing.assert_allclose(next(iter(test))[0, ..., 0], 1 - alpha, atol=1e-6)
     for wrong in ("no color", 3):
         with pytest.raises(ValueError, match="`background` must be a color"):
             data.load(tmp_path, background=wrong)
@@ -254,10 +256,11 @@ def test_training_and_test_folders_have_several_names_in_any_case(tmp_path, trai
     assert {int(y[0]) for split in (train, test) for _, y in split} == {0, 1}
 
 
-def test_of_val_and_test_the_test_folder_is_used_and_the_rest_is_counted(tmp_path):
-    for name, count in (("train", 6), ("val", 2), ("test", 3), ("extra", 2)):
+@pytest.mark.parametrize("used", ["test", "validation"])
+def test_of_several_folders_of_test_images_one_is_used_and_the_rest_is_counted(tmp_path, used):
+    for name, count in (("train", 6), ("val", 2), (used, 3), ("extra", 2)):
         fill(tmp_path / name / "cat", count)
-    message = r"Skipped files and folders: 2 are beside the folders train and test, for example"
+    message = rf"Skipped files and folders: 2 are beside the folders train and {used}, for example"
     with pytest.warns(UserWarning, match=message) as warned:
         train, test = data.load(tmp_path, batch_size=1)
     assert warned[0].filename == __file__
@@ -299,8 +302,11 @@ def test_classes_are_those_of_both_splits_and_a_class_without_training_images_is
     assert sorted(next(iter(test))[1].numpy()) == [0, 0, 2, 2]
     data.load(tmp_path)  # without labels, the classes do not matter
     save(random_image(), tmp_path / "train" / "stray.png")
-    with pytest.raises(ValueError, match=r"stray\.png, which is in no subfolder"):
-        data.load(tmp_path, labels=True)
+    fill(tmp_path / "other" / "cat")
+    save(random_image(), tmp_path / "other" / "stray.png")
+    for folder in (tmp_path, tmp_path / "other"):
+        with pytest.raises(ValueError, match=r"stray\.png, which is in no subfolder"):
+            data.load(folder, labels=True)
 
 
 def test_files_of_operating_systems_are_ignored_and_others_are_counted(tmp_path):
@@ -441,7 +447,7 @@ def test_the_first_frame_is_read_and_files_with_several_are_counted(tmp_path):
             options = {"lossless": True} if suffix == ".webp" else {}
             path = tmp_path / split / suffix[1:] / f"x{suffix}"
             save(frames[0], path, save_all=True, append_images=frames[1:], **options)
-    with pytest.warns(UserWarning, match="6 contain several frames or pages, of which only"):
+    with pytest.warns(UserWarning, match="changed: 6 contain several frames or pages, of which"):
         images = loaded(tmp_path)
     for name in ("tif", "png", "webp"):
         np.testing.assert_allclose(images[name], np.asarray(frames[0]) / 255, atol=1e-6)
@@ -476,8 +482,12 @@ def test_images_of_other_sizes_are_scaled_to_cover_the_size_and_cut(tmp_path, su
     np.testing.assert_allclose(images["wide"][:, :, 0], np.tile(expected, (8, 1)), atol=0.02)
     np.testing.assert_allclose(images["high"][:, :, 0].T, np.tile(expected, (8, 1)), atol=0.02)
     message = "2 have another size than the first image, and are scaled and cropped to 64×32 pixels"
-    with pytest.warns(UserWarning, match=message):
+    with pytest.warns(UserWarning, match=f"Some images were changed: {message}"):
         assert loaded(tmp_path)["wide"].shape == (64, 32, 3)
+    save(random_image(size=(32, 60)), tmp_path / "test" / "high" / f"y{suffix}")
+    save(random_image(size=(30, 64)), tmp_path / "test" / "high" / f"z{suffix}")
+    with pytest.warns(UserWarning, match="4 have another size than the first image"):
+        data.load(tmp_path)
 
 
 @pytest.mark.parametrize("image_size", [3, (3,), (0, 4), (4, -1), (2.5, 4), "ab"])
@@ -571,6 +581,17 @@ def test_tensorflow_decodes_plain_files_and_pillow_the_others(tmp_path, monkeypa
         save(random_image("RGBA"), tmp_path / split / "f.png")
     data.load(tmp_path)
     assert read == ["a.jpg", "f.png", "f.png"]  # the first one to see whether it has colors
+    read.clear()
+    for split in ("train", "test"):
+        save(random_image("L"), tmp_path / "grey" / split / "a.png")
+        save(random_image("L").convert("RGB"), tmp_path / "grey" / split / "b.png")
+    data.load(tmp_path / "grey")
+    assert read == ["b.png"] * 4  # twice for its colors, and twice for its pixels
+    read.clear()
+    for split in ("train", "test"):  # one file, large enough for a batch of its own
+        save(random_image(size=(80, 80)), tmp_path / "large" / split / "a.png")
+    data.load(tmp_path / "large")
+    assert read == ["a.png"]
 
 
 def png(header, *chunks):

@@ -248,7 +248,7 @@ def test_stripes_of_one_pixel_become_grey_and_edges_do_not_leave_the_range(tmp_p
 @pytest.mark.parametrize("labels", [False, True])
 def test_training_images_are_flipped_at_random_and_test_images_never(tmp_path, labels):
     """The column of ones tells the side. Each pass, half of the images are flipped."""
-    x = np.zeros((400, 3, 4, 2), np.float32)
+    x = np.zeros((400, 3, 4, 3), np.float32)
     x[:, :, 0, 0] = 1
     x[:, 0, :, 1] = np.linspace(0, 1, 400)[:, None]
     y = np.arange(400)
@@ -315,6 +315,7 @@ def test_the_number_of_classes_is_read_without_decoding(tmp_path):
     (tmp_path / "empty").mkdir()
     for source, message in (
         ("none.npz", "Received: none.npz, which does not exist"),
+        ("none.csv", "Received: none.csv, which does not exist"),
         (tmp_path / "empty", "which contains no images"),
         ("fashon_mnist", r"which is none of these\. Did you mean 'fashion_mnist'\?"),
     ):
@@ -677,9 +678,57 @@ def test_only_a_known_number_of_examples_of_a_known_size_fits_in_memory():
     examples = tf.data.Dataset.from_tensor_slices(np.zeros((6, 2), np.float32))
     fits = data._pipeline._fits_in_memory
     assert fits(examples)
+    assert fits(examples.take(1))
     assert not fits(examples.filter(lambda x: x[0] == 0))
     assert not fits(examples.repeat())
     assert not fits(examples.take(0))
     spec = tf.TensorSpec((None,), tf.float32)
     ragged = tf.data.Dataset.from_generator(lambda: iter([[1.0]]), output_signature=spec)
     assert not fits(ragged.apply(tf.data.experimental.assert_cardinality(1)))
+
+
+@pytest.mark.parametrize("dtype", [tf.uint8, tf.float32])
+def test_examples_of_at_most_one_gibibyte_are_kept_in_memory(dtype):
+    spec = tf.TensorSpec((32, 32 // dtype.size), dtype)  # 1 KiB
+    for count, expected in ((2**20, True), (2**20 + 1, False)):
+        examples = data._pipeline.IndexedExamples(count, spec, lambda *_: None, None)
+        assert data._pipeline._fits_in_memory(examples) == expected
+
+
+def test_one_example_is_a_batch_of_known_size(tmp_path):
+    path = write(tmp_path / "x.npz", x_train=IMAGES[:1], x_test=IMAGES[1:2])
+    for split, image in zip(data.load(path, batch_size=1), IMAGES, strict=False):
+        assert split.element_spec.shape == (1, 4, 4, 1)
+        np.testing.assert_array_equal(concatenated(split)[0, ..., 0], image)
+
+
+def test_a_black_pixel_stays_black_for_every_random_number(tmp_path, monkeypatch):
+    """The random numbers are in [0, 1), so that 0 can be among them."""
+    path = write(tmp_path / "x.npz", x_train=np.zeros((20, 3)), x_test=np.zeros((20, 3)))
+    monkeypatch.setattr(tf.random, "stateless_uniform", lambda shape, seed: tf.zeros(shape))
+    for split in data.load(path, binarize=True):
+        assert not concatenated(split).any()
+
+
+def test_files_of_a_tfds_data_set_are_read_in_their_order(monkeypatch):
+    """Otherwise the same seed would give another order of the examples."""
+    calls = []
+    as_dataset = tfds.core.DatasetBuilder.as_dataset
+
+    def record(builder, *arguments, **options):
+        calls.append((options["split"], options["shuffle_files"]))
+        return as_dataset(builder, *arguments, **options)
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "as_dataset", record)
+    data.load("mnist_mini")
+    assert calls == [("train", False), ("test", False)]
+
+
+def test_suggestions_need_no_list_of_data_sets_from_the_network(monkeypatch):
+    def names(with_community_datasets=True):
+        assert not with_community_datasets
+        return ["fashion_mnist", "mnist"]
+
+    monkeypatch.setattr(tfds, "list_builders", names)
+    with pytest.raises(ValueError, match=r"which is none of these\. Did you mean 'mnist'\?"):
+        data.load("mnits")
