@@ -695,6 +695,19 @@ def test_examples_of_at_most_one_gibibyte_are_kept_in_memory(dtype):
         assert data._pipeline._fits_in_memory(examples) == expected
 
 
+@pytest.mark.parametrize(("limit", "rows"), [(48, 3), (47, 2), (8, 1)])
+def test_examples_are_read_into_memory_a_few_at_a_time(monkeypatch, limit, rows):
+    """A second copy of all examples might not fit into memory."""
+
+    def read(indices, convert):
+        return convert(tf.fill((tf.size(indices), 4), tf.size(indices)))
+
+    monkeypatch.setattr(data._pipeline, "_LOADING_BATCH", limit)
+    spec = tf.TensorSpec((4,), tf.int32)  # 16 bytes
+    examples = data._pipeline.IndexedExamples(12, spec, read, None)
+    assert np.all(data._pipeline._read_all(examples, tf.data.Options()) == rows)
+
+
 def test_one_example_is_a_batch_of_known_size(tmp_path):
     path = write(tmp_path / "x.npz", x_train=IMAGES[:1], x_test=IMAGES[1:2])
     for split, image in zip(data.load(path, batch_size=1), IMAGES, strict=False):

@@ -149,7 +149,7 @@ def test_the_effects_of_the_latents_are_measured_with_all_labels(models, images,
 
 
 def test_latents_that_are_integers_are_refused(models, images):
-    message = r"The latents of the model must be real numbers.* a VectorQuantizedAutoencoder, whose latents are integers"
+    message = r"must be real numbers.* a VectorQuantizedAutoencoder, whose latents are integers"
     with pytest.raises(ValueError, match=message):
         Exploration(models["vq_vae"], images)
 
