@@ -479,10 +479,12 @@ def test_the_canvas_shows_strokes_and_test_images_with_their_score(binary):
         await window.point("pointerleave", 7, 1.5)
         await window.point("pointermove", 7, 5)
         assert not window.pixels("canvas")[3].any()  # the mouse was released elsewhere
-        await window.click("Clear")
-        assert is_blank()
-        await window.click("Test image")
-        np.testing.assert_allclose(window.pixels("canvas"), computations.x[0, ..., 0], atol=0.005)
+        for _ in range(2):  # the second time, the class stays the same
+            await window.click("Clear")
+            assert is_blank()
+            await window.click("Test image")
+            example = computations.x[0, ..., 0]
+            np.testing.assert_allclose(window.pixels("canvas"), example, atol=0.005)
         [choice] = window.all(ui.toggle)
         assert choice.value == 2  # the label of the image
         assert "a score of 12.0" in window.texts()
