@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib.metadata
+import importlib.util
 import inspect
 import io
 import os
@@ -12,9 +13,12 @@ import pty
 import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import textwrap
+import types
 import warnings
 
 import numpy as np
@@ -22,10 +26,10 @@ import pytest
 from keras.utils import load_img
 from support import without_verifying
 
-from keras_gen import cli
+from keras_gen import cli, serving
 from keras_gen._column_values import NUMBER_REMEDY
 from keras_gen.fitting import NonFiniteError
-from keras_gen.runs import RECIPES, RunFolder
+from keras_gen.runs import RECIPES, RunFolder, tables
 from keras_gen.runs import evaluate as finished
 from keras_gen.runs import train as run
 from keras_gen.runs.recipes import VAEConfig
@@ -242,7 +246,9 @@ def test_a_misspelt_name_has_a_suggestion(arguments, suggestion, in_folder, caps
 def test_without_a_similar_name_nothing_is_suggested(in_folder, capsys):
     for arguments in (["frobnicate"], ["evaluate", "nowhere"], ["train", "vae", "--nmae", "vea"]):
         ended(arguments)
-        assert "Did you mean" not in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert "Did you mean" not in error
+        assert "needs a kind of model" not in error
 
 
 def test_help_of_train_has_the_registered_kinds_and_no_other_subcommand(capsys):
@@ -391,7 +397,7 @@ def test_warnings_are_one_line_and_only_while_a_command_runs(monkeypatch, capsys
     assert (warnings.showwarning, warnings.formatwarning) == before
 
 
-# === Resuming, and kinds of the user ===
+# === Resuming, and tables ===
 
 
 def test_flags_of_a_resumed_run_default_to_its_configuration(in_folder, monkeypatch, capsys):
@@ -407,6 +413,165 @@ def test_flags_of_a_resumed_run_default_to_its_configuration(in_folder, monkeypa
     os.chdir("runs")  # where the name of the run is that of a kind
     cli.main(["train", "--resume", "vae"])
     assert calls[-1] == (pathlib.Path("vae"), None)
+
+
+def test_a_dry_run_describes_the_settings_and_trains_nothing(in_folder, monkeypatch, capsys):
+    RunFolder.create(VAEConfig(epochs=3))
+    for name in ("train", "resume"):
+        monkeypatch.setattr(run, name, lambda *arguments: pytest.fail("it was trained"))
+    monkeypatch.setattr(run, "describe", lambda config: f"{config.epochs} epochs")
+    cli.main(["train", "--dry-run", "vae", "--epochs", "7"])
+    cli.main(["train", "--dry-run", "--resume", "runs/vae"])
+    cli.main(["train", "--dry-run", "vae", "--resume", "runs/vae", "--seed", "1"])
+    assert capsys.readouterr().out == "7 epochs\n3 epochs\n3 epochs\n"
+
+
+def test_tables_have_their_own_defaults_and_flags_replace_them(monkeypatch):
+    calls = []
+    monkeypatch.setattr(run, "train", calls.append)
+    defaults = RECIPES["vae"].table_defaults
+    assert defaults["epochs"] != 4
+    cli.main(["train", "vae", "--data", "penguins", "--seed", "3"])
+    cli.main(["train", "vae", "--data", "penguins", "--epochs", "4"])
+    assert calls == [
+        VAEConfig(**{**defaults, "data": "penguins", "seed": 3}),
+        VAEConfig(**{**defaults, "data": "penguins", "epochs": 4}),
+    ]
+    monkeypatch.setattr(tables, "is_table", lambda config: pytest.fail("the data were read"))
+    cli.main(["train", "vae", "--data", "mnist_mini"])
+    cli.main(["train", "gan", "--data", "penguins"])
+    assert calls[2] == VAEConfig(data="mnist_mini")
+
+
+# === Each command calls one function ===
+
+
+@pytest.fixture
+def finished_run(in_folder):
+    """A folder that looks like that of a finished run."""
+    folder = RunFolder("runs/it's")
+    folder.path.mkdir(parents=True)
+    folder.model_file.touch()
+    return folder.path
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (
+            "sample --num-samples 3 --seed 4 --output a.csv --given age=5 sex=f",
+            (3, 4, pathlib.Path("a.csv"), ("age=5", "sex=f")),
+        ),
+        (
+            "impute --data a.csv --output b.csv --num-imputations 2 --num-samples 3 --seed 4",
+            ("a.csv", pathlib.Path("b.csv"), 2, 3, 4),
+        ),
+        (
+            "score --data a.csv --output b.csv --heat-maps maps",
+            ("a.csv", pathlib.Path("b.csv"), pathlib.Path("maps")),
+        ),
+        ("evaluate --num-samples 3 --seed 4", (3, 4)),
+        ("audit --epochs 2 --num-seeds 3 --images 4 --num-samples 5", (2, 3, 4, 5)),
+        ("export --base models --png", (pathlib.Path("models"), True)),
+    ],
+    ids=lambda value: value.split()[0] if isinstance(value, str) else "",
+)
+def test_a_command_calls_its_function_and_prints_the_result(
+    flags, expected, finished_run, monkeypatch, capsys
+):
+    name, *flags = flags.split()
+    calls = []
+    monkeypatch.setattr(finished, name, lambda *found: calls.append(found) or "the result")
+    cli.main([name, str(finished_run), *flags])
+    assert calls == [(finished_run, *expected)]
+    report = f"\nThe report is {finished_run}/report.html.\n" if name == "evaluate" else ""
+    assert capsys.readouterr().out == f"the result\n{report}"
+
+
+@pytest.mark.parametrize(
+    ("density", "name"), [({}, "flow"), ({"fitted_components": 7}, "mixture, 7 components")]
+)
+def test_fit_density_prints_the_density_and_the_next_commands(
+    density, name, finished_run, monkeypatch, capsys
+):
+    density = types.SimpleNamespace(name=name.split(",")[0], **density)
+    monkeypatch.setattr(finished, "fit_density", lambda *arguments: density)
+    cli.main(["fit-density", str(finished_run)])
+    run_in_shell = shlex.quote(str(finished_run))
+    assert capsys.readouterr().out.splitlines() == [
+        f"The run contains the density: {name}.",
+        f"`keras-gen evaluate {run_in_shell}` and `keras-gen export {run_in_shell}` use it.",
+    ]
+
+
+def test_verify_prints_the_signatures_and_exits_with_1_if_there_are_problems(monkeypatch, capsys):
+    row = {"inputs": {}, "outputs": {}, "difference": 0.0, "milliseconds": 1.0}
+    for signatures, problems in (({"generate": row}, []), ({}, ["no seed", "no model"])):
+        found = serving.Verification(pathlib.Path("x"), signatures, 1234, problems)
+        monkeypatch.setattr(serving, "verify", lambda folder, found=found: found)
+        if problems:
+            ended(["verify", "x"], 1)
+        else:
+            cli.main(["verify", "x"])
+        output, error = capsys.readouterr()
+        assert output == (f"{found}\n" if signatures else "")
+        assert error.splitlines() == [f"keras-gen: x: {problem}" for problem in problems]
+
+
+def test_explore_serves_the_page_at_a_free_port(finished_run, monkeypatch, capsys):
+    calls = []
+    page = types.SimpleNamespace(explore=lambda *found: calls.append(found))
+    monkeypatch.setitem(sys.modules, "keras_gen.explore.page", page)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: name)
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        ended(["explore", str(finished_run), "--port", str(port)])
+        assert f"must be a free port. Received: {port} (" in capsys.readouterr().err
+        with socket.create_connection(("127.0.0.1", port)) as client:
+            listener.accept()[0].close()  # the server closes first, so its port waits a minute
+            client.recv(1)
+    cli.main(["explore", str(finished_run), "--port", str(port), "--show"])
+    assert calls == [(finished_run, port, True)]
+    ended(["explore", str(finished_run), "--port", "70000"])
+    assert "must be a free port. Received: 70000 (" in capsys.readouterr().err
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    ended(["explore", str(finished_run), "--port", str(port)])
+    assert "pip install 'keras_gen[explore]'" in capsys.readouterr().err
+    assert len(calls) == 1
+
+
+def test_the_signal_to_terminate_ends_a_command_with_143(monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(run, "train", lambda config: signal.raise_signal(signal.SIGTERM))
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # without a handler, the tests would end
+    try:
+        ended(["train", "vae"], 143)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_console_without_a_character_gets_its_escape(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", stream)
+    monkeypatch.setattr(run, "describe", lambda config: "±")
+    cli.main(["train", "vae", "--dry-run"])
+    stream.flush()
+    assert stream.buffer.getvalue() == b"\\xb1\n"
+
+
+def test_tensorflow_logs_only_errors_unless_the_user_wants_more(monkeypatch):
+    for wanted, level in ((None, "2"), ("0", "0")):
+        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", wanted or "")
+        if wanted is None:
+            monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+        cli.main(["--version"])
+        assert os.environ["TF_CPP_MIN_LOG_LEVEL"] == level
+
+
+# === Kinds of the user ===
 
 
 KIND = """

@@ -143,7 +143,7 @@ def to_batches(
     count = int(examples.cardinality())
     # Shuffling and batching indices instead of examples is faster.
     elements: Any = examples if lookup is None else tf.data.Dataset.range(count)
-    if shuffle and count != 0:
+    if shuffle:
         elements = elements.shuffle(_SHUFFLE_BUFFER if lookup is None else count, seed=seed)
     # If all batches have the same size, the graph knows the batch size.
     equal_batches = count > 0 and count % batch_size == 0

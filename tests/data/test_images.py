@@ -4,6 +4,8 @@ import os
 import pathlib
 import re
 import struct
+import subprocess
+import sys
 import warnings
 import zlib
 
@@ -209,6 +211,8 @@ def test_transparent_images_are_drawn_over_the_background(tmp_path, mode):
     with pytest.warns(UserWarning, match="10 become images of one color.*pass another"):
         _, test = data.load(tmp_path, background="black")
     assert np.max(next(iter(test))) == 0
+    _, test = data.load(tmp_path, background="#ffffff80")  # a background is never transparent
+    np.testing.assert_allclose(next(iter(test))[0, ..., 0], 1 - alpha, atol=1e-6)
     for wrong in ("no color", 3):
         with pytest.raises(ValueError, match="`background` must be a color"):
             data.load(tmp_path, background=wrong)
@@ -252,10 +256,11 @@ def test_training_and_test_folders_have_several_names_in_any_case(tmp_path, trai
     assert {int(y[0]) for split in (train, test) for _, y in split} == {0, 1}
 
 
-def test_of_val_and_test_the_test_folder_is_used_and_the_rest_is_counted(tmp_path):
-    for name, count in (("train", 6), ("val", 2), ("test", 3), ("extra", 2)):
+@pytest.mark.parametrize("used", ["test", "validation"])
+def test_of_several_folders_of_test_images_one_is_used_and_the_rest_is_counted(tmp_path, used):
+    for name, count in (("train", 6), ("val", 2), (used, 3), ("extra", 2)):
         fill(tmp_path / name / "cat", count)
-    message = r"Skipped files and folders: 2 are beside the folders train and test, for example"
+    message = rf"Skipped files and folders: 2 are beside the folders train and {used}, for example"
     with pytest.warns(UserWarning, match=message) as warned:
         train, test = data.load(tmp_path, batch_size=1)
     assert warned[0].filename == __file__
@@ -297,8 +302,11 @@ def test_classes_are_those_of_both_splits_and_a_class_without_training_images_is
     assert sorted(next(iter(test))[1].numpy()) == [0, 0, 2, 2]
     data.load(tmp_path)  # without labels, the classes do not matter
     save(random_image(), tmp_path / "train" / "stray.png")
-    with pytest.raises(ValueError, match=r"stray\.png, which is in no subfolder"):
-        data.load(tmp_path, labels=True)
+    fill(tmp_path / "other" / "cat")
+    save(random_image(), tmp_path / "other" / "stray.png")
+    for folder in (tmp_path, tmp_path / "other"):
+        with pytest.raises(ValueError, match=r"stray\.png, which is in no subfolder"):
+            data.load(folder, labels=True)
 
 
 def test_files_of_operating_systems_are_ignored_and_others_are_counted(tmp_path):
@@ -439,7 +447,7 @@ def test_the_first_frame_is_read_and_files_with_several_are_counted(tmp_path):
             options = {"lossless": True} if suffix == ".webp" else {}
             path = tmp_path / split / suffix[1:] / f"x{suffix}"
             save(frames[0], path, save_all=True, append_images=frames[1:], **options)
-    with pytest.warns(UserWarning, match="6 contain several frames or pages, of which only"):
+    with pytest.warns(UserWarning, match="changed: 6 contain several frames or pages, of which"):
         images = loaded(tmp_path)
     for name in ("tif", "png", "webp"):
         np.testing.assert_allclose(images[name], np.asarray(frames[0]) / 255, atol=1e-6)
@@ -474,8 +482,12 @@ def test_images_of_other_sizes_are_scaled_to_cover_the_size_and_cut(tmp_path, su
     np.testing.assert_allclose(images["wide"][:, :, 0], np.tile(expected, (8, 1)), atol=0.02)
     np.testing.assert_allclose(images["high"][:, :, 0].T, np.tile(expected, (8, 1)), atol=0.02)
     message = "2 have another size than the first image, and are scaled and cropped to 64×32 pixels"
-    with pytest.warns(UserWarning, match=message):
+    with pytest.warns(UserWarning, match=f"Some images were changed: {message}"):
         assert loaded(tmp_path)["wide"].shape == (64, 32, 3)
+    save(random_image(size=(32, 60)), tmp_path / "test" / "high" / f"y{suffix}")
+    save(random_image(size=(30, 64)), tmp_path / "test" / "high" / f"z{suffix}")
+    with pytest.warns(UserWarning, match="4 have another size than the first image"):
+        data.load(tmp_path)
 
 
 @pytest.mark.parametrize("image_size", [3, (3,), (0, 4), (4, -1), (2.5, 4), "ab"])
@@ -569,6 +581,17 @@ def test_tensorflow_decodes_plain_files_and_pillow_the_others(tmp_path, monkeypa
         save(random_image("RGBA"), tmp_path / split / "f.png")
     data.load(tmp_path)
     assert read == ["a.jpg", "f.png", "f.png"]  # the first one to see whether it has colors
+    read.clear()
+    for split in ("train", "test"):
+        save(random_image("L"), tmp_path / "grey" / split / "a.png")
+        save(random_image("L").convert("RGB"), tmp_path / "grey" / split / "b.png")
+    data.load(tmp_path / "grey")
+    assert read == ["b.png"] * 4  # twice for its colors, and twice for its pixels
+    read.clear()
+    for split in ("train", "test"):  # one file, large enough for a batch of its own
+        save(random_image(size=(80, 80)), tmp_path / "large" / split / "a.png")
+    data.load(tmp_path / "large")
+    assert read == ["a.png"]
 
 
 def png(header, *chunks):
@@ -623,6 +646,92 @@ def test_jpeg_files_with_long_headers_are_read(tmp_path, size, plain):
     assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, True, plain)
 
 
+@pytest.mark.parametrize(
+    ("marker", "plain"),
+    [
+        (0xFFDD, True),  # restart interval, here 0
+        (0xFFFE, True),  # comment
+        (0xFFE2, True),  # the first and the last marker of applications after EXIF
+        (0xFFEF, True),
+        (0xFFE1, False),  # EXIF
+        (0xFFF0, False),  # extension
+    ],
+)
+def test_segments_of_jpeg_files_decide_who_decodes_them(tmp_path, marker, plain):
+    path = save(random_image(size=(8, 6)), tmp_path / "x.jpg")
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + struct.pack(">HHH", marker, 4, 0) + content[2:])
+    assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, True, plain)
+
+
+def test_headers_of_other_kinds_of_jpeg_files(tmp_path):
+    path = save(random_image("CMYK", size=(8, 6)), tmp_path / "x.jpg")
+    assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, True, False)
+    content = save(random_image("L", size=(8, 6)), path).read_bytes()
+    path.write_bytes(content.replace(b"\xff\xc0", b"\xff\xc1"))  # extended instead of baseline
+    assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, False, True)
+
+
+def test_a_segment_of_a_jpeg_file_can_end_anywhere(tmp_path):
+    """The first read ends after 4,096 bytes. Headers that point behind the end are damaged."""
+    path = save(random_image(size=(8, 6)), tmp_path / "x.jpg")
+    content = path.read_bytes()
+    for end in range(4080, 4100):
+        comment = struct.pack(">HH", 0xFFFE, end - 4) + bytes(end - 6)
+        path.write_bytes(content[:2] + comment + content[2:])
+        assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, True, True)
+    for end in range(10, 40):
+        path.write_bytes(content[:2] + struct.pack(">HH", 0xFFFE, end) + bytes(20) + content[-2:])
+        with pytest.raises(ValueError, match=r"x\.jpg, which is damaged"):
+            _image_files.read_header(str(path), WHITE)
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tif"])
+@pytest.mark.parametrize("background", [WHITE, (0, 0, 1)])
+def test_headers_of_grey_files_that_only_pillow_reads(tmp_path, suffix, background):
+    """A background with a color could show through."""
+    path = save(random_image("L"), tmp_path / f"x{suffix}")
+    header = _image_files.read_header(str(path), background)
+    assert header == (5, 7, background != WHITE, False, False, False)
+    assert not _image_files.is_colored(_image_files.read_image(str(path), background))
+
+
+@pytest.mark.parametrize("size", [(6, 1), (1, 6)])
+def test_one_row_or_column_can_be_invisible(tmp_path, size):
+    alpha = PIL.Image.fromarray(np.repeat(np.uint8([0, 255]), 3).reshape(size[::-1]))
+    image = PIL.Image.merge("LA", (PIL.Image.new("L", size, 0), alpha))
+    path = str(save(image, tmp_path / "x.png"))
+    assert _image_files.read_header(path, (0, 0, 0)).is_invisible
+    assert not _image_files.read_header(path, WHITE).is_invisible
+
+
+def test_large_jpeg_images_are_decoded_in_a_reduced_size(tmp_path):
+    path = str(save(random_image(size=(64, 48)), tmp_path / "x.jpg"))
+    assert _image_files.read_image(path, WHITE).size == (64, 48)
+    assert _image_files.read_image(path, WHITE, least_size=20).size == (32, 24)
+
+
+def test_reading_headers_closes_the_files(tmp_path):
+    def next_descriptor():
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+        os.close(descriptor)
+        return descriptor
+
+    path = str(save(random_image(), tmp_path / "x.png"))
+    expected = next_descriptor()
+    for _ in range(3):
+        _image_files.read_header(path, WHITE)
+    assert next_descriptor() == expected
+
+
+def test_all_formats_are_known_in_a_new_process():
+    """Pillow imports the readers of most formats only when it is asked."""
+    call = f"import runpy; print(*runpy.run_path({_image_files.__file__!r})['formats']())"
+    found = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
+    assert {"PNG", "JPEG", "WEBP", "TIFF"} < set(found.stdout.split())
+
+
+@pytest.mark.filterwarnings("ignore:Image size")  # Pillow warns about less than the double limit
 @pytest.mark.parametrize("name", ["bomb.png", "bomb.gif"])
 def test_one_image_of_too_many_pixels_is_refused(tmp_path, monkeypatch, name):
     path = str(save(random_image(size=(10, 13)), tmp_path / name))

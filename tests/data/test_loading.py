@@ -112,6 +112,11 @@ def test_binary_images_stay_binary_and_16_bit_pixels_are_divided_by_65535(tmp_pa
     np.testing.assert_allclose(
         concatenated(data.load(tmp_path / "deep.npz")[1]), deep / 65535, rtol=1e-6
     )
+    dark = RANDOM.integers(0, 3, size=(30, 4)).astype(np.uint8)
+    np.savez(tmp_path / "dark.npz", x_train=dark, x_test=dark)
+    np.testing.assert_allclose(
+        concatenated(data.load(tmp_path / "dark.npz")[1]), dark / 255, rtol=1e-6
+    )
     np.savez(tmp_path / "counts.npz", x=np.arange(40, dtype=np.int64)[:, None])
     with pytest.raises(ValueError, match="Received: int64 values from"):
         data.load(tmp_path / "counts.npz")
@@ -243,7 +248,7 @@ def test_stripes_of_one_pixel_become_grey_and_edges_do_not_leave_the_range(tmp_p
 @pytest.mark.parametrize("labels", [False, True])
 def test_training_images_are_flipped_at_random_and_test_images_never(tmp_path, labels):
     """The column of ones tells the side. Each pass, half of the images are flipped."""
-    x = np.zeros((400, 3, 4, 2), np.float32)
+    x = np.zeros((400, 3, 4, 3), np.float32)
     x[:, :, 0, 0] = 1
     x[:, 0, :, 1] = np.linspace(0, 1, 400)[:, None]
     y = np.arange(400)
@@ -310,6 +315,7 @@ def test_the_number_of_classes_is_read_without_decoding(tmp_path):
     (tmp_path / "empty").mkdir()
     for source, message in (
         ("none.npz", "Received: none.npz, which does not exist"),
+        ("none.csv", "Received: none.csv, which does not exist"),
         (tmp_path / "empty", "which contains no images"),
         ("fashon_mnist", r"which is none of these\. Did you mean 'fashion_mnist'\?"),
     ):
@@ -394,6 +400,14 @@ IMAGES = RANDOM.random((20, 4, 4)).astype(np.float32)
             "inf at index [3, 0, 0] of x_test",
         ),
         ({"x": IMAGES * 255}, "Scale them"),
+        ({"x": IMAGES / IMAGES.max() * 2}, "Received: float32 values from"),
+        ({"x": np.zeros((20, 0))}, "Received: shape (20, 0)"),
+        ({"x_train": IMAGES}, "to contain x_train and x_test, or x. Received: ['x_train']"),
+        ({"x_test": IMAGES}, "to contain x_train and x_test, or x. Received: ['x_test']"),
+        (
+            {"x_train": with_one(IMAGES, (3, 0, 0), np.nan), "x_test": IMAGES},
+            "nan at index [3, 0, 0] of x_train",
+        ),
         ({"x": IMAGES, "y": np.arange(19)}, "Expected one label for each"),
     ],
     ids=lambda value: "" if isinstance(value, dict) else value,
@@ -410,6 +424,9 @@ def test_labels_that_are_text_are_numbered_in_sorted_order(tmp_path, split):
     if split:
         arrays = {"x_train": IMAGES, "y_train": names, "x_test": IMAGES, "y_test": names[:1]}
         arrays["y_test"] = np.repeat(["bee"], 20)
+        arrays["y"] = np.repeat(["ant"], 20)  # belongs to the array x, which is missing
+    else:
+        arrays["x_train"] = IMAGES  # belongs to the array x_test, which is missing
     path = write(tmp_path / "x.npz", **arrays)
     classes = ["bee", "cat", "dog", "owl"] if split else ["cat", "dog", "owl"]
     assert data.class_names(path) == classes
@@ -422,6 +439,7 @@ def test_labels_that_are_text_are_numbered_in_sorted_order(tmp_path, split):
         assert set(data.as_arrays(test)[1]) == {0}
     path.write_bytes(b"damaged")
     assert data.class_names(path) is None
+    assert data.class_names(write(tmp_path / "bare.npz", x=IMAGES)) is None
 
 
 @pytest.mark.parametrize(
@@ -660,9 +678,70 @@ def test_only_a_known_number_of_examples_of_a_known_size_fits_in_memory():
     examples = tf.data.Dataset.from_tensor_slices(np.zeros((6, 2), np.float32))
     fits = data._pipeline._fits_in_memory
     assert fits(examples)
+    assert fits(examples.take(1))
     assert not fits(examples.filter(lambda x: x[0] == 0))
     assert not fits(examples.repeat())
     assert not fits(examples.take(0))
     spec = tf.TensorSpec((None,), tf.float32)
     ragged = tf.data.Dataset.from_generator(lambda: iter([[1.0]]), output_signature=spec)
     assert not fits(ragged.apply(tf.data.experimental.assert_cardinality(1)))
+
+
+@pytest.mark.parametrize("dtype", [tf.uint8, tf.float32])
+def test_examples_of_at_most_one_gibibyte_are_kept_in_memory(dtype):
+    spec = tf.TensorSpec((32, 32 // dtype.size), dtype)  # 1 KiB
+    for count, expected in ((2**20, True), (2**20 + 1, False)):
+        examples = data._pipeline.IndexedExamples(count, spec, lambda *_: None, None)
+        assert data._pipeline._fits_in_memory(examples) == expected
+
+
+@pytest.mark.parametrize(("limit", "rows"), [(48, 3), (47, 2), (8, 1)])
+def test_examples_are_read_into_memory_a_few_at_a_time(monkeypatch, limit, rows):
+    """A second copy of all examples might not fit into memory."""
+
+    def read(indices, convert):
+        return convert(tf.fill((tf.size(indices), 4), tf.size(indices)))
+
+    monkeypatch.setattr(data._pipeline, "_LOADING_BATCH", limit)
+    spec = tf.TensorSpec((4,), tf.int32)  # 16 bytes
+    examples = data._pipeline.IndexedExamples(12, spec, read, None)
+    assert np.all(data._pipeline._read_all(examples, tf.data.Options()) == rows)
+
+
+def test_one_example_is_a_batch_of_known_size(tmp_path):
+    path = write(tmp_path / "x.npz", x_train=IMAGES[:1], x_test=IMAGES[1:2])
+    for split, image in zip(data.load(path, batch_size=1), IMAGES, strict=False):
+        assert split.element_spec.shape == (1, 4, 4, 1)
+        np.testing.assert_array_equal(concatenated(split)[0, ..., 0], image)
+
+
+def test_a_black_pixel_stays_black_for_every_random_number(tmp_path, monkeypatch):
+    """The random numbers are in [0, 1), so that 0 can be among them."""
+    path = write(tmp_path / "x.npz", x_train=np.zeros((20, 3)), x_test=np.zeros((20, 3)))
+    monkeypatch.setattr(tf.random, "stateless_uniform", lambda shape, seed: tf.zeros(shape))
+    for split in data.load(path, binarize=True):
+        assert not concatenated(split).any()
+
+
+def test_files_of_a_tfds_data_set_are_read_in_their_order(monkeypatch):
+    """Otherwise the same seed would give another order of the examples."""
+    calls = []
+    as_dataset = tfds.core.DatasetBuilder.as_dataset
+
+    def record(builder, *arguments, **options):
+        calls.append((options["split"], options["shuffle_files"]))
+        return as_dataset(builder, *arguments, **options)
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "as_dataset", record)
+    data.load("mnist_mini")
+    assert calls == [("train", False), ("test", False)]
+
+
+def test_suggestions_need_no_list_of_data_sets_from_the_network(monkeypatch):
+    def names(with_community_datasets=True):
+        assert not with_community_datasets
+        return ["fashion_mnist", "mnist"]
+
+    monkeypatch.setattr(tfds, "list_builders", names)
+    with pytest.raises(ValueError, match=r"which is none of these\. Did you mean 'mnist'\?"):
+        data.load("mnits")

@@ -89,6 +89,7 @@ def test_the_anomaly_score_is_that_of_the_model_and_is_compared_with_the_test_im
     higher = np.searchsorted(np.sort(-expected), -score, side="right")
     assert int(share) == 100 - 5 * higher  # there are 20 images
     assert "than 0 %" in exploration.describe_score(min(exploration.test_scores))
+    assert "than 100 %" in exploration.describe_score(max(exploration.test_scores) + 1)
 
 
 def test_a_heat_map_is_that_of_the_scores_per_pixel(explored, images):
@@ -116,6 +117,41 @@ def test_the_latents_that_change_the_image_most_come_first():
     )
     vae.compile()
     assert Exploration(vae, np.zeros((1, 2, 2, 1))).order.tolist() == [0, 2, 1]
+
+
+def test_the_effect_of_a_latent_is_that_of_a_change_from_minus_1_to_1():
+    """The first latent changes the image only outside of [−1, 1], and there more than the other."""
+    decoder = networks.mlp((2,), (2, 2, 1), hidden=(3,), activation="relu")
+    hidden, output = [layer for layer in decoder.layers if layer.weights]
+    hidden.set_weights([np.array([[1, -1, 0], [0, 0, 0.1]]), np.array([-1, -1, 1])])
+    output.set_weights([np.array([[9, 0, 0, 0], [0, 9, 0, 0], [0, 0, 1, 0]]), np.zeros(4)])
+    posterior = distributions.DiagonalNormal(2)
+    likelihood = distributions.Normal((2, 2, 1), scale=1.0)
+    vae = keras_gen.VAE(networks.mlp((2, 2, 1), (4,)), decoder, posterior, likelihood)
+    vae.compile()
+    assert Exploration(vae, np.zeros((1, 2, 2, 1))).order.tolist() == [1, 0]
+
+
+def test_the_effects_of_the_latents_are_measured_with_all_labels(models, images, monkeypatch):
+    labels = []
+    decode = Exploration.decode
+
+    def record(self, units, given):
+        labels.append(given)
+        return decode(self, units, given)
+
+    monkeypatch.setattr(Exploration, "decode", record)
+    model = models["conditional_vae"]
+    size = Exploration(model, images, np.arange(len(images)) % CLASSES).size
+    first, second = labels[0].reshape(size, 2, -1).transpose(1, 0, 2)
+    np.testing.assert_array_equal(first, second)  # two images differ in one latent only
+    assert all(set(row) == set(range(CLASSES)) for row in first)
+
+
+def test_latents_that_are_integers_are_refused(models, images):
+    message = r"must be real numbers.* a VectorQuantizedAutoencoder, whose latents are integers"
+    with pytest.raises(ValueError, match=message):
+        Exploration(models["vq_vae"], images)
 
 
 def test_without_a_density_the_units_are_those_of_the_latents_of_the_test_images(images):

@@ -1,6 +1,9 @@
-"""The page of `keras-gen explore` in a real browser, and the end of the command."""
+"""The page of `keras-gen explore` in a real browser and without one, and the end of the command."""
 
+import asyncio
+import base64
 import contextlib
+import importlib.util
 import io
 import os
 import re
@@ -10,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 import urllib.parse
 
 import numpy as np
@@ -22,6 +26,7 @@ from keras_gen.evaluation import heat_maps
 from keras_gen.runs import RunFolder
 from keras_gen.runs import train as run
 from keras_gen.runs.recipes import VAEConfig
+from keras_gen.runs.report import subtitle
 
 CHROMIUM = shutil.which("chromium")
 PROGRAM = "import sys; sys.argv[0] = 'keras-gen'; from keras_gen.cli import main; main()"
@@ -233,6 +238,304 @@ def test_in_a_browser_sliders_classes_and_strokes_change_the_images(trained, por
     hosts = {urllib.parse.urlsplit(url)[:2] for url in requests if not url.startswith("data:")}
     assert hosts == {("http", f"127.0.0.1:{port}"), ("ws", f"127.0.0.1:{port}")}
     assert set(trained.iterdir()) == before
+
+
+# === The page without a browser ===
+
+needs_nicegui = pytest.mark.skipif(
+    importlib.util.find_spec("nicegui") is None, reason="nicegui is not installed"
+)
+
+
+class Computations:
+    """Stands for an `Exploration`: simple formulas in place of a model.
+
+    The decoded image has the latents as its pixels, for a latent of 0 the grey value 0.5.
+    """
+
+    def __init__(self, size=3, num_classes=None, can_encode=True, can_generate=True, binary=False):
+        self.model = types.SimpleNamespace(num_classes=num_classes)
+        self.size = size
+        self.order = np.arange(size)[::-1]
+        self.x = np.full((2, 6, 8, 1), 1.0 if binary else 0.25)
+        self.x[0, :, :4] = 0
+        self.x[1] = self.x[0]
+        self.labels = None if num_classes is None else np.array([2, 2])
+        self.signatures = ["encode"] * can_encode + ["generate"] * can_generate
+        self.has_heat_maps = can_encode
+        self.test_scores = np.repeat([0.0, 40.0], 500)
+        self.encoded = np.zeros((1, size))
+        self.decoded = []
+
+    def decode(self, units, labels):
+        self.decoded.append((units.tolist(), None if labels is None else labels.tolist()))
+        return 0.5 + units[:, None, :, None] / 10
+
+    def sample_latents(self, seeds, labels):
+        [seed] = seeds
+        return np.full((1, self.size), 0.5 if seed == 0 else -1.5)
+
+    def encode(self, x, labels):
+        return self.encoded
+
+    def reconstruct(self, x, labels):
+        return 1 - x
+
+    def anomaly_score(self, x, labels):
+        return np.array([10.0 + (0 if labels is None else labels[0])])
+
+    def describe_score(self, score):
+        return f"a score of {score}"
+
+    def heat_map(self, x, labels):
+        return np.repeat(x / 2, 3, axis=-1) if self.has_heat_maps else None
+
+
+class Window:
+    """A browser window without a browser, by NiceGUI's simulation of a user."""
+
+    def __init__(self, user, page):
+        self.user = user
+        self.page = page
+
+    def all(self, kind):
+        return sorted(self.user.find(kind=kind).elements, key=lambda element: element.id)
+
+    def image(self, name):
+        from nicegui import ui
+
+        return {image.props["aria-label"]: image for image in self.all(ui.interactive_image)}[name]
+
+    def pixels(self, name):
+        """Return the pixels of an image in [0, 1]."""
+        content = base64.b64decode(self.image(name).source.removeprefix("data:image/png;base64,"))
+        return np.asarray(Image.open(io.BytesIO(content)), float) / 255
+
+    def buttons(self):
+        from nicegui import ui
+
+        return [button.text for button in self.all(ui.button)]
+
+    def texts(self):
+        from nicegui import ui
+
+        return [label.text for label in self.all(ui.label)]
+
+    async def updated(self):
+        """Wait until the page shows the last changes."""
+        for _ in range(500):
+            await asyncio.sleep(0.01)
+            if not self.page.changed:
+                return
+        raise TimeoutError
+
+    async def click(self, button):
+        self.user.find(button).click()
+        await self.updated()
+
+    async def point(self, event, x, y, buttons=1):
+        """Move the mouse over the canvas."""
+        place = {"mouse_event_type": event, "image_x": x, "image_y": y, "buttons": buttons}
+        for listener in list(self.image("canvas")._event_listeners.values()):
+            if listener.type == "mouse":
+                with self.user:
+                    self.image("canvas")._handle_event({"listener_id": listener.id, "args": place})
+        await self.updated()
+
+
+def visit(computations, act):
+    """Open the page in a window, and do something there."""
+    from nicegui.testing import user_simulation
+
+    from keras_gen.explore.page import Page
+
+    pages = []
+
+    async def main():
+        root = lambda: pages.append(Page(computations, "my run", "A kind of model"))  # noqa: E731
+        async with user_simulation(root) as user:
+            await user.open("/")
+            window = Window(user, pages[-1])
+            await window.updated()
+            await act(window)
+
+    asyncio.run(main())
+
+
+@needs_nicegui
+@pytest.mark.parametrize(("size", "num_classes"), [(10, None), (11, 10), (12, 11)])
+def test_at_most_ten_latents_have_a_slider_and_at_most_ten_classes_a_button(size, num_classes):
+    from nicegui import ui
+
+    computations = Computations(size, num_classes, can_encode=False, can_generate=False)
+
+    async def act(window):
+        sliders = window.all(ui.slider)
+        names = [f"z{latent}" for latent in range(size)[::-1]][:10]
+        assert [slider.props["aria-label"] for slider in sliders] == names
+        for slider in sliders:
+            limits = [slider.props[name] for name in ("min", "max", "step")]
+            assert (*limits, slider.value, slider.LOOPBACK) == (-3, 3, 0.05, 0, False)
+        texts = window.texts()
+        assert texts[:2] == ["my run", "A kind of model"]
+        assert {"Latents", "Draw", *names} <= set(texts)
+        assert texts.count("+0.00") == 10
+        others = re.findall(r"The other (\d+) latents have no slider", " ".join(texts))
+        assert others == ([] if size == 10 else [str(size - 10)])
+        assert "scores of 2 test images" in " ".join(texts)
+        assert "heat map" not in " ".join(texts)
+        assert window.buttons() == ["Reset to zero", "Clear", "Test image"]
+        assert len(window.all(ui.interactive_image)) == 2
+        labels = None if num_classes is None else [0]
+        assert computations.decoded == [([[0.0] * size], labels)]
+        if num_classes is not None:
+            [choice] = window.all(ui.toggle if num_classes == 10 else ui.select)
+            assert (choice.value, list(choice.options)) == (0, list(range(num_classes)))
+            assert choice.props["aria-label"] == "class"
+        [timer] = window.all(ui.timer)
+        assert timer.interval == 0.05
+        answer = await window.user.http_client.get("/")
+        assert "touch-action: none" in answer.text  # a finger draws, and does not scroll
+
+    visit(computations, act)
+
+
+@needs_nicegui
+def test_sliders_buttons_and_classes_change_the_latents():
+    from nicegui import ui
+
+    computations = Computations(12, num_classes=4)
+
+    async def act(window):
+        sliders = {slider.props["aria-label"]: slider for slider in window.all(ui.slider)}
+        assert computations.decoded == [([[0.5] * 12], [0])]  # the sample of the seed 0
+        np.testing.assert_allclose(window.pixels("decoded image"), 0.55, atol=0.005)
+        with window.user:
+            sliders["z7"].value = -2
+        await window.updated()
+        assert computations.decoded[-1][0] == [[0.5] * 7 + [-2] + [0.5] * 4]
+        assert "−2.00" in window.texts()
+        await window.click("Random")
+        assert computations.decoded[-1][0] == [[-1.5] * 12]
+        assert {slider.value for slider in sliders.values()} == {-1.5}
+        await window.click("Reset to zero")
+        assert computations.decoded[-1][0] == [[0.0] * 12]
+        computations.encoded = np.array([[0.0, 2.0, 5.0, -5.0, 0.123, *[0.0] * 7]])
+        await window.click("Copy to sliders")
+        assert [sliders[f"z{latent}"].value for latent in (2, 3, 4)] == [3, -3, 0.12]
+        assert computations.decoded[-1][0][0][:2] == [0, 2]
+        computations.encoded[0, 1] = 1.0  # only a latent without a slider changes
+        await window.click("Copy to sliders")
+        assert computations.decoded[-1][0][0][:2] == [0, 1]
+        [choice] = window.all(ui.toggle)
+        with window.user:
+            choice.value = 3
+        await window.updated()
+        assert computations.decoded[-1][1] == [3]
+
+    visit(computations, act)
+
+
+@needs_nicegui
+@pytest.mark.parametrize("binary", [False, True])
+def test_the_canvas_shows_strokes_and_test_images_with_their_score(binary):
+    from nicegui import ui
+
+    computations = Computations(num_classes=4, binary=binary)
+    hints = {"canvas": "draw here", "reconstruction": "reconstruction", "heat map": "heat map"}
+
+    async def act(window):
+        def blue_bars():
+            [histogram] = window.all(ui.html)
+            bars = re.findall(r'<rect x="(\d+)".* height="(.*?)" fill="(.*?)"', breaks(histogram))
+            assert [int(place) for place, _, _ in bars] == list(range(40))
+            assert max(float(height) for _, height, _ in bars) == 1
+            return [color for _, _, color in bars].count("#2f5d8a")
+
+        def is_blank():
+            for name, hint in hints.items():
+                assert (hint in window.image(name).content) == (not window.pixels(name).any())
+            return not window.pixels("canvas").any()
+
+        assert "brighter pixels add more to the score" in " ".join(window.texts())
+        assert is_blank()
+        assert "Draw an image, or take a test image." in window.texts()
+        assert blue_bars() == 0
+        await window.point("pointermove", 1, 3, buttons=0)
+        assert is_blank()
+        await window.point("pointerdown", 1, 1.5)
+        await window.point("pointermove", 7, 1.5)
+        drawing = window.pixels("canvas")
+        assert drawing.shape == (6, 8)
+        assert drawing[1, 4] > 0  # between the two points
+        assert set(np.unique(drawing)) <= {0, 1} or not binary
+        assert binary or len(np.unique(drawing)) > 2
+        assert not is_blank()
+        np.testing.assert_allclose(window.pixels("reconstruction"), 1 - drawing, atol=0.005)
+        assert window.pixels("heat map").shape == (6, 8, 3)
+        np.testing.assert_allclose(window.pixels("heat map")[..., 0], drawing / 2, atol=0.005)
+        assert "a score of 10.0" in window.texts()
+        assert blue_bars() == 10  # the bars from 0 to 9
+        await window.point("pointerleave", 7, 1.5)
+        await window.point("pointermove", 7, 5)
+        assert not window.pixels("canvas")[3].any()  # the mouse was released elsewhere
+        for _ in range(2):  # the second time, the class stays the same
+            await window.click("Clear")
+            assert is_blank()
+            await window.click("Test image")
+            example = computations.x[0, ..., 0]
+            np.testing.assert_allclose(window.pixels("canvas"), example, atol=0.005)
+        [choice] = window.all(ui.toggle)
+        assert choice.value == 2  # the label of the image
+        assert "a score of 12.0" in window.texts()
+
+    def breaks(histogram):
+        return histogram.content.replace("/>", "/>\n")
+
+    visit(computations, act)
+
+
+@needs_nicegui
+def test_explore_serves_the_page_on_this_machine_only(tmp_path, monkeypatch):
+    from keras_gen.explore import page
+
+    model = types.SimpleNamespace(columns=None)
+    config = VAEConfig(name="my run")
+    folder = types.SimpleNamespace(
+        path=tmp_path, read_config=lambda: config, load_model=lambda: model
+    )
+    images = tf.data.Dataset.from_tensors(np.zeros((1100, 2, 2, 1)))
+    served, started, pages = [], [], []
+    monkeypatch.setattr(page, "RunFolder", lambda run: folder)
+    monkeypatch.setattr(page, "load_data", lambda config: (None, images))
+    monkeypatch.setattr(page, "Exploration", lambda *found: found)
+    monkeypatch.setattr(page, "Page", lambda *found: pages.append(found))
+    monkeypatch.setattr(page.app, "on_startup", started.append)
+    monkeypatch.setattr(page.ui, "run", lambda root, **found: served.append((root, found)))
+    page.explore(tmp_path, 8123, show=True)
+    [(root, arguments)] = served
+    assert (arguments.pop("host"), arguments.pop("port")) == ("127.0.0.1", 8123)
+    del arguments["favicon"]
+    assert arguments == {
+        "title": "my run",
+        "show": True,
+        "reload": False,
+        "show_welcome_message": False,
+    }
+    root()
+    [((found, x, labels), *texts)] = pages
+    assert (found, len(x), labels, texts) == (model, 1000, None, ["my run", subtitle(config)])
+    stream = io.TextIOWrapper(io.BytesIO())
+    monkeypatch.setattr(sys, "stdout", stream)
+    started[0]()
+    announced = stream.buffer.getvalue().decode()  # without waiting for more output
+    assert announced == "The page is http://127.0.0.1:8123. Ctrl-C stops the server.\n"
+    model.columns = ["a column"]
+    with pytest.raises(ValueError, match=r"must be trained on images.* a model of a table"):
+        page.explore(tmp_path)
+
+
+# === Errors of the command ===
 
 
 @pytest.fixture
