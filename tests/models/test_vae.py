@@ -196,6 +196,8 @@ def test_latents_may_be_integers_and_must_be_numbers():
     for wrong in (ones == 1, ones.astype(str)):
         with pytest.raises(ValueError, match=r"Expected `latents` as numbers\. Received: dtype"):
             model.decode(wrong)
+    with pytest.raises(ValueError, match=r"a list that TensorFlow cannot convert \(.*rectangular"):
+        model.decode([[1.0, 2.0, 3.0], [1.0]])
 
 
 def test_a_new_attribute_deletes_the_graphs_of_the_methods():
@@ -504,6 +506,22 @@ def test_a_keras_loss_is_refused():
         vae_of().compile("adam", loss="mse")
     with pytest.raises(ValueError, match="A VAE minimizes an objective, not a Keras loss"):
         vae_of().compile("adam", objective="elbo")
+
+
+def test_a_posterior_with_weights_has_no_doubly_reparameterized_gradient():
+    objective = objectives.IWAE(2, doubly_reparameterized=True)
+    with pytest.raises(ValueError, match="needs a posterior without weights of its own"):
+        vae_of_ones_own().compile("adam", objective=objective)
+
+
+def test_only_training_fits_the_optimal_scale(images):
+    model = vae_of(likelihood=distributions.Normal(IMAGE, "optimal"))
+    model.compile("adam", run_eagerly=True)
+    before = np.array(model.likelihood.variance)
+    model.test_on_batch(images)
+    np.testing.assert_array_equal(model.likelihood.variance, before)
+    model.train_on_batch(images)
+    assert not np.allclose(model.likelihood.variance, before)
 
 
 def test_the_score_is_the_negative_elbo_against_quadrature(images):
