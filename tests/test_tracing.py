@@ -249,8 +249,8 @@ def test_a_model_with_graphs_can_be_freed():
 def test_the_result_of_a_graph_is_that_of_the_method():
     """The argument `shift` is not a batch, so it keeps its shape."""
     arguments = {"x": np.ones((4, 2)), "shift": tf.constant([1.0, 2.0], tf.float64), "factor": 3}
-    result = Graphs().call(lambda x, shift, factor: factor * x + shift, arguments, ("x",))
-    np.testing.assert_array_equal(result, np.tile([4.0, 5.0], (4, 1)))
+    result = Graphs().call(lambda x, shift, factor: factor * x + shift[1], arguments, ("x",))
+    np.testing.assert_array_equal(result, np.full((4, 2), 5.0))
 
 
 def test_the_arguments_of_a_graph_are_tensors_numbers_or_strings():
