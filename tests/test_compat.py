@@ -92,7 +92,25 @@ def test_the_repairs_for_several_workers_do_what_they_say(monkeypatch, images):
     assert [batch.shape for batch in built] == [(8, 8, 8, 1)]
 
 
-def test_keras_says_when_it_saves_an_hdf5_file(tmp_path):
+def test_a_layer_is_forgotten_when_another_takes_its_place():
+    """`_tracker` of Keras still does this. Without it, there is an error."""
+    owner = keras.Model()
+    first, second = keras.layers.Dense(2, name="first"), keras.layers.Dense(2, name="second")
+    owner.part = None
+    for layer in (first, first, second):
+        _compat.replace_layer(owner, "part", layer)
+    assert owner.part is second
+    assert owner.layers == [second]
+
+    class Other:
+        name = "other"
+        part = first
+
+    with pytest.raises(ValueError, match="`part` of other must be set in its constructor"):
+        _compat.replace_layer(Other(), "part", second)
+
+
+def test_keras_says_when_it_saves_an_hdf5_file(tmp_path, monkeypatch):
     seen = []
 
     class Layer(keras.layers.Layer):
@@ -108,6 +126,8 @@ def test_keras_says_when_it_saves_an_hdf5_file(tmp_path):
     model.save(tmp_path / "model.h5")
     assert seen
     assert all(seen)
+    assert not _compat.saves_hdf5()
+    monkeypatch.setattr(_compat, "global_state", None)
     assert not _compat.saves_hdf5()
 
 

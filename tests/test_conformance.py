@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from support import IMAGE, MODELS, tiny
 
+from keras_gen import RegularizedAutoencoder, networks
 from keras_gen._serialization import constructor_arguments
 
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
@@ -114,6 +115,65 @@ def test_the_quick_training_function_does_what_keras_own_does(images, form, monk
         losses_seen.append(history)
     assert_weights_equal(*models, atol=0)
     assert losses_seen[0] == losses_seen[1]
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "XLA"])
+def test_the_quick_training_function_is_that_of_one_step_of_a_graph(mode, monkeypatch):
+    """The function is kept until the user forces a new one."""
+    quick = []
+
+    def one_step_function(model, keras_function):
+        quick.append(lambda iterator: keras_function(iterator))
+        return quick[-1]
+
+    monkeypatch.setattr("keras_gen.models.base.one_step_function", one_step_function)
+    model = tiny("autoencoder", **MODES[mode])
+    model.make_train_function()
+    first = model.train_function
+    assert quick == ([first] if mode == "graph" else [])
+    model.make_train_function()
+    assert model.train_function is first
+    model.make_train_function(force=True)
+    assert model.train_function is not first
+
+
+def test_adam_is_fused_on_one_device_only(monkeypatch, two_replicas):
+    fused = []
+    monkeypatch.setattr("keras_gen.models.base.fuse", fused.append)
+    model = tiny("gan")
+    assert fused == model.optimizer.optimizers
+    with two_replicas.scope():
+        tiny("autoencoder")
+    assert fused == model.optimizer.optimizers
+
+
+def test_optimizers_that_fail_in_bfloat16_are_refused():
+    keras.config.set_dtype_policy("bfloat16")
+    model, _ = MODELS["vae"]()
+    with pytest.raises(ValueError, match="Expected an optimizer that works in bfloat16"):
+        model.compile(keras.optimizers.Nadam())
+
+
+@pytest.mark.parametrize("jit_compile", [True, False])
+def test_only_with_xla_a_callback_looks_at_the_loss_and_once(jit_compile, images, monkeypatch):
+    history = keras.callbacks.History()
+    history.epoch = []
+    monkeypatch.setattr(keras.Model, "fit", lambda self, **arguments: history)
+    model = tiny("autoencoder", jit_compile=jit_compile)
+    callbacks = keras.callbacks.CallbackList([])
+    for _ in range(2):
+        model.fit(images, callbacks=callbacks)
+    assert [callback.model for callback in callbacks.callbacks] == [model] * jit_compile
+
+
+def test_the_end_of_another_worker_is_a_worker_lost_error(images, monkeypatch):
+    def fit(self, **arguments):
+        raise tf.errors.UnavailableError(None, None, "The worker is gone.")
+
+    monkeypatch.setattr("keras_gen.fitting.multi_worker.several_workers", lambda strategy: True)
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    with pytest.raises(ConnectionError, match=r"Another worker ended.*The worker is gone"):
+        tiny("autoencoder").fit(images)
 
 
 @pytest.mark.parametrize("mode", ["graph", "XLA"])
@@ -320,6 +380,31 @@ def test_two_replicas_see_the_whole_batch(kind, images, two_replicas):
     )
 
 
+def test_a_replica_without_examples_changes_nothing(two_replicas):
+    """Of the second batch, the only example goes to the first replica."""
+    with two_replicas.scope():
+        encoder = keras.Sequential([keras.Input((1,)), keras.layers.BatchNormalization()])
+        model = RegularizedAutoencoder(encoder, networks.mlp((1,), (1,)))
+        model.compile(keras.optimizers.SGD(0.1), loss="mse", run_eagerly=True)
+    bias = model.decoder.weights[-1]
+    before = np.array(bias)
+    x = np.array([[3.0], [1.0], [2.0]], np.float32)
+    model.fit(tf.data.Dataset.from_tensor_slices(x).batch(2), verbose=0)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    assert not np.array_equal(bias, before)
+
+
+def test_several_steps_per_execution_are_refused_on_several_replicas(images, two_replicas):
+    with two_replicas.scope():
+        model = tiny("autoencoder", steps_per_execution=2)
+    with pytest.raises(ValueError, match=r"steps_per_execution=2\. Compile without it"):
+        model.fit(images, verbose=0)
+
+
+def test_nothing_is_added_to_the_loss_of_frozen_networks():
+    assert tiny("vae").minimize(None, None, tf.constant(2.0), [], {}) == 0
+
+
 def test_noise_differs_by_step_and_replica(make_model, two_replicas):
     model = make_model()
     first, second = two_replicas.experimental_local_results(
@@ -335,6 +420,8 @@ def test_noise_differs_by_step_and_replica(make_model, two_replicas):
 
 def test_predict_and_summary(make_model, kind, images, capsys):
     model = make_model()
+    assert model.built
+    assert model.generates_means == (kind != "gan")
     inputs = np.zeros((5, 3), "float32") if kind == "gan" else images[:5]
     np.testing.assert_allclose(model.predict(inputs, verbose=0), model(inputs), atol=1e-6)
     model.summary()
@@ -528,6 +615,24 @@ SERVING_CONTRACT = {
         "score": ("inputs", {"score", "per_feature"}),
     },
 }
+
+
+def test_other_formats_are_written_by_their_own_functions(images, tmp_path, monkeypatch):
+    received = []
+    monkeypatch.setattr(
+        "keras_gen.models.base.write_signature", lambda *arguments: received.append(arguments)
+    )
+    monkeypatch.setattr(
+        keras.Model, "export", lambda self, path, **arguments: received.append((path, arguments))
+    )
+    model = tiny("vae")
+    for name in ("onnx", "litert"):
+        model.export(tmp_path / name, name, signature="encode")
+        signatures, *rest = received.pop()
+        assert signatures.keys() == SERVING_CONTRACT["vae"].keys()
+        assert rest == ["encode", tmp_path / name, name, model.name]
+    model.export(tmp_path / "model", "openvino", verbose=True)
+    assert received == [(tmp_path / "model", {"format": "openvino", "verbose": True})]
 
 
 def test_signatures_are_those_of_the_serving_contract(make_model, kind, images, tmp_path):

@@ -172,9 +172,20 @@ def test_invalid_arguments_raise_the_error_of_eager_mode(capfd):
     assert "INVALID_ARGUMENT" not in capfd.readouterr().err
 
 
-def test_a_batch_without_examples_has_a_result():
+def test_a_batch_without_examples_has_a_result_and_no_graph(traces):
     vae = made("vae")
     assert vae.reconstruct(IMAGES[:0]).shape == (0, *IMAGE)
+    assert not traces
+
+
+def test_replicas_of_a_strategy_have_no_graph(traces, two_replicas):
+    vae = made("vae")
+    latents = np.ones((1, vae.posterior.event_size), np.float32)
+    two_replicas.run(vae.decode, (latents,))
+    assert not traces
+    with two_replicas.scope():
+        vae.decode(latents)
+    assert len(traces) == 1
 
 
 class OnlyEager(keras.layers.Layer):
@@ -233,6 +244,13 @@ def test_a_model_with_graphs_can_be_freed():
     del vae
     gc.collect()
     assert reference() is None
+
+
+def test_the_result_of_a_graph_is_that_of_the_method():
+    """The argument `shift` is not a batch, so it keeps its shape."""
+    arguments = {"x": np.ones((4, 2)), "shift": tf.constant([1.0, 2.0], tf.float64), "factor": 3}
+    result = Graphs().call(lambda x, shift, factor: factor * x + shift[1], arguments, ("x",))
+    np.testing.assert_array_equal(result, np.full((4, 2), 5.0))
 
 
 def test_the_arguments_of_a_graph_are_tensors_numbers_or_strings():

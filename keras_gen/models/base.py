@@ -8,7 +8,7 @@ import math
 import random
 import re
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal, NamedTuple, Self
 
 import keras
@@ -368,7 +368,7 @@ class GenerativeModel(MultiWorkerModel):
             if tf.is_tensor(x) or isinstance(x, (np.ndarray, list, tuple)):
                 self.check_inputs(x)
         elif self.jit_compile:  # XLA omits the check in the model
-            x = x.map(self._with_checked_inputs(x.element_spec))
+            x = x.map(self._checked_inputs)
         with step_errors(), worker_errors(self.distribute_strategy):
             try:
                 return super().predict(x, *args, **kwargs)
@@ -411,23 +411,13 @@ class GenerativeModel(MultiWorkerModel):
             )
         return tuple(inputs)
 
-    def _with_checked_inputs(self, spec: Any) -> Callable[..., Any]:
-        """Return a function for `tf.data.Dataset.map` that checks each batch of a data set.
+    def _checked_inputs(self, *batch: Any) -> tuple[Any]:
+        """Check the inputs of `call` in a batch of a data set, and return them without targets.
 
-        The function applies `check_inputs` to the inputs of the model, and returns the batch.
-
-        Args:
-            spec: The `element_spec` of the data set.
+        They are the only entry of a tuple, because Keras would take a pair for `(x, y)`.
         """
-
-        def checked(*batch: Any) -> Any:
-            if not isinstance(spec, tuple):
-                return self.check_inputs(batch[0])
-            x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(batch)
-            rest = (part for part in (y, sample_weight) if part is not None)
-            return (self.check_inputs(x), *rest)
-
-        return checked
+        x, _, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        return (self.check_inputs(x),)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Train on one batch, like `keras.Model.train_on_batch`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import functools
 import itertools
@@ -46,7 +47,7 @@ _FIRST_FOLD = 16  # the base classes fold 1 and 2 into the seed of a sample
 # === Distributions over the latents of all layers ===
 
 
-class LayeredDistribution:
+class LayeredDistribution(abc.ABC):
     """A distribution over the latents z = (z_1, …, z_L) of all layers of a hierarchical VAE.
 
     Its samples are the concatenated latents, from the bottom layer z_1 to the top layer z_L. Its
@@ -163,8 +164,9 @@ class LayeredDistribution:
             self._factors[layer] = known
         return known[1]
 
+    @abc.abstractmethod
     def _make_factor(self, layer: int, given: tf.Tensor | None) -> Distribution:
-        raise NotImplementedError
+        """Make the distribution that the method `factor` returns and stores."""
 
     def _point(self, layer: int, factor: Distribution) -> tf.Tensor:
         return factor.mean()
@@ -311,6 +313,7 @@ class _LayeredPosterior(LayeredDistribution):
             kls.append(tf.broadcast_to(kl, tf.shape(z)[:-1]))
         return kls
 
+    @abc.abstractmethod
     def _independent(self, layer: int) -> bool:
         """Return whether a closed form of the KL divergence of a layer i would be correct.
 
@@ -320,7 +323,6 @@ class _LayeredPosterior(LayeredDistribution):
         p(z_i | z_{i+1}) depend on z_{i+1}, which depends on the sample z_i. In this case, a closed
         form would be wrong.
         """
-        raise NotImplementedError
 
 
 class _BottomUp(_LayeredPosterior):

@@ -22,6 +22,8 @@ def gan(request):
     """A GAN whose learning rates are 0.001 and 0.01."""
     keras.config.set_dtype_policy(request.param)
     model = tiny("gan")
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (request.param == "mixed_float16")
     assert rates(model) == pytest.approx([1e-3, 1e-2])
     return model
 

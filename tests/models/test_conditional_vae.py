@@ -139,6 +139,9 @@ def test_missing_and_unexpected_labels_are_refused(images):
     for method in (plain.reconstruct, plain.score, plain.encode):
         with pytest.raises(ValueError, match=r"`condition` of .* must be None, because"):
             method(images, LABELS)
+    for inputs in (images[:2], (images, LABELS, LABELS)):
+        with pytest.raises(ValueError, match="is conditional, so it must be called with a pair"):
+            conditional(inputs)
     with pytest.raises(ValueError, match="must have the same number of classes"):
         vae_of(prior=distributions.ConditionalNormal(3, num_classes=5))
     with pytest.raises(ValueError, match="passes learned inputs through the encoder"):

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import scipy.spatial.distance
 import tensorflow as tf
+import tensorflow_probability as tfp
 from support import IMAGE, normalized, tiny_gan
 
 import keras_gen
-from keras_gen import distributions, losses, networks
+from keras_gen import augmentations, distributions, losses, networks
 from keras_gen.fitting.collapse import near_duplicates
 
 
@@ -164,6 +165,33 @@ def test_a_penalty_is_that_of_finite_differences_in_every_mode_and_precision(
     assert change == pytest.approx((penalty(w1 + step) - penalty(w1 - step)) / 2e-5, rel=2e-3)
 
 
+def test_a_penalty_of_every_third_step_is_three_times_as_large(images):
+    model = tanh_gan()
+    found = {1: [], 3: []}
+    for every, values in found.items():
+        sgd = [keras.optimizers.SGD(0.0), keras.optimizers.SGD(0.0)]
+        model.compile(*sgd, penalties=losses.R1(1e3, every=every), run_eagerly=True)
+        for _ in range(every + 1):
+            model.reset_metrics()
+            logs = model.train_on_batch(images[:2], return_dict=True)
+            values.append(logs["penalty_loss"])
+    [penalty, again] = found[1]
+    assert penalty == again > 0
+    np.testing.assert_allclose(found[3], np.array([3, 0, 0, 3]) * penalty, rtol=1e-5)
+
+
+def test_the_discriminator_of_a_penalty_is_in_training_mode(images):
+    model = normalized_gan()
+    with tf.GradientTape() as tape:
+        points = tf.constant(images)
+        tape.watch(points)
+        logits = model.discriminator(points, training=True)
+    expected = tf.reduce_mean(tf.reduce_sum(tape.gradient(logits, points) ** 2, axis=(1, 2, 3)))
+    model.compile("adam", "adam", penalties=losses.R1(2.0), run_eagerly=True)
+    logs = model.train_on_batch(images, return_dict=True)
+    assert logs["penalty_loss"] == pytest.approx(float(expected), rel=1e-3)
+
+
 @keras.saving.register_keras_serializable("tests")
 class Nothing(losses.AdversarialLoss):
     """A game without stakes, so that penalties are alone."""
@@ -213,10 +241,12 @@ def test_penalties_and_the_average_on_two_replicas_are_those_of_one(images, two_
                 penalties=losses.R1(3.0, every=2),
                 ema_momentum=0.0,
             )
+        last = model.generator.layers[-3].kernel
+        last.assign(tf.zeros_like(last))  # all examples of the first step are equal
         dataset = tf.data.Dataset.from_tensor_slices(images[:16]).batch(8)
-        penalty_losses.append(
-            model.fit(dataset, epochs=2, verbose=0, shuffle=False).history["penalty_loss"]
-        )
+        history = model.fit(dataset, epochs=2, verbose=0, shuffle=False).history
+        penalty_losses.append(history["penalty_loss"])
+        assert history["duplicates"][0] == 1
         for average, variable in zip(
             model.averaged_generator.variables, model.generator.variables, strict=True
         ):
@@ -304,6 +334,15 @@ def test_any_prior_of_the_right_size_is_taken():
         )
     with pytest.raises(ValueError, match=r"`prior` must be a keras_gen\.distributions\.Prior"):
         keras_gen.GAN(generator, discriminator, prior="normal")
+    with pytest.raises(ValueError, match=r"turns a batch dimension into an event dimension"):
+        keras_gen.GAN(generator, discriminator, prior=OfScalars(3))
+
+
+class OfScalars(distributions.Prior):
+    """A prior of one's own with the wrong event shape."""
+
+    def distribution(self, condition=None):
+        return tfp.distributions.Normal(tf.zeros(self.event_size), 1.0)
 
 
 @pytest.mark.parametrize(
@@ -369,6 +408,12 @@ def test_compile_is_checked():
         match=re.escape("`ema_momentum` must be a number in [0, 1) or None. Received: 1.0"),
     ):
         model.compile(ema_momentum=1.0)
+    with pytest.raises(ValueError, match=r"keras_gen\.augmentations\.DiffAugment or None"):
+        model.compile(augment="flip")
+    of_rows = keras_gen.GAN(networks.mlp((2,), (4,)), networks.mlp((4,), (1,)))
+    with pytest.raises(ValueError, match=r"must be None unless the data are images .* \(4,\)"):
+        of_rows.compile(augment=augmentations.DiffAugment())
+    model.compile(augment=augmentations.DiffAugment())
 
 
 @keras.saving.register_keras_serializable("tests")
@@ -419,6 +464,39 @@ def test_the_average_is_its_formula_moving_statistics_included(images):
         model.discriminator
     )
     assert float(model.regularization_loss()) == pytest.approx(float(expected))
+
+
+def test_an_average_is_made_once_and_only_with_a_momentum():
+    keras.config.set_dtype_policy("bfloat16")
+    model = normalized_gan()
+    model.compile("adam", "adam")
+    assert model.averaged_generator is None
+    assert {variable.dtype for variable in model.generator.variables} == {"bfloat16"}
+    model.compile("adam", "adam", ema_momentum=0.5)
+    average = model.averaged_generator
+    assert {variable.dtype for variable in average.variables} == {"float32"}
+    model.compile("adam", "adam", ema_momentum=0.9)
+    assert model.averaged_generator is average
+
+
+def test_a_given_average_is_another_network_and_is_not_trained():
+    generator, discriminator = networks.mlp((3,), IMAGE), networks.mlp(IMAGE, (1,))
+    average = networks.mlp((3,), IMAGE)
+    model = keras_gen.GAN(generator, discriminator, averaged_generator=average)
+    assert model.trainable_variables == [
+        *generator.trainable_variables,
+        *discriminator.trainable_variables,
+    ]
+    with pytest.raises(ValueError, match="Received: the same network twice"):
+        keras_gen.GAN(generator, discriminator, averaged_generator=generator)
+
+
+def test_in_training_mode_a_call_uses_the_generator():
+    model = averaging_gan()
+    latents = np.random.default_rng(0).normal(size=(5, 3)).astype("float32")
+    expected = model.generator(latents, training=True)
+    np.testing.assert_allclose(model(latents, training=True), expected, atol=1e-6)
+    assert not np.allclose(model(latents), expected, atol=1e-3)
 
 
 def test_the_average_generates_evaluates_is_saved_exported_and_resumed(images, tmp_path):
@@ -504,6 +582,14 @@ def test_accuracies_and_duplicates_are_counted(images):
     )
 
 
+def test_an_undecided_discriminator_is_never_right(images):
+    model = tanh_gan()
+    model.discriminator.set_weights([0 * weight for weight in model.discriminator.get_weights()])
+    model.compile("adam", "adam", run_eagerly=True)
+    logs = model.evaluate(images, verbose=0, return_dict=True)
+    assert (logs["real_accuracy"], logs["fake_accuracy"]) == (0, 0)
+
+
 def flat(generated, real):
     return {"generated": generated.reshape(len(generated), -1), "real": real.reshape(len(real), -1)}
 
@@ -576,8 +662,10 @@ def test_near_duplicates_are_counted_in_one_step_per_epoch(images, rows, batch_s
     assert examples == 2 * [0.0 if step < chosen else 8.0 for step in range(steps)]
     assert model.near_duplicate_step is None
     model.reset_metrics()
-    model.train_on_batch(images[:8])
-    assert float(tracker.count.value) == 8
+    model.train_on_batch(images[:6])
+    assert float(tracker.count.value) == 6
+    model.evaluate(images[:12], batch_size=6, verbose=0)
+    assert float(tracker.count.value) == 6
 
 
 def test_near_duplicates_are_counted_after_an_interrupted_fit(images):

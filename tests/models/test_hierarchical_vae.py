@@ -371,7 +371,8 @@ def test_it_trains_saves_and_continues(inference, objective, images, tmp_path):
     model.compile("adam", objective=objective, run_eagerly=True)
     history = model.fit(images, batch_size=8, epochs=2, validation_data=images, verbose=0).history
     names = ("kl_loss_1", "kl_loss_2")
-    assert {*names, *(f"val_{name}" for name in names)} <= history.keys()
+    logged = {name for name in history if "kl_loss_" in name}
+    assert logged == {*names, *(f"val_{name}" for name in names)}
     np.testing.assert_allclose(
         history["kl_loss"], np.sum([history[name] for name in names], axis=0), rtol=1e-4
     )
@@ -426,6 +427,7 @@ def test_batch_normalization_of_upper_networks_learns_once_per_step(inference, i
         after = batch_normalization.moving_mean.numpy()
         np.testing.assert_allclose(after, 0.5 * before + 0.5 * mean, atol=1e-5)
         model.test_on_batch(images[:8])
+        model.generate(2, seed=0)
         np.testing.assert_array_equal(batch_normalization.moving_mean, after)
 
 
@@ -464,7 +466,7 @@ def test_bottom_up_inference_takes_any_posterior(posterior, images, tmp_path):
     assert model.generate(2, seed=0, top_latents=z[:, 3:]).shape == (2, *IMAGE)
 
 
-def conditional(inference):
+def conditional(inference, top_prior=None):
     sizes = (3, 2)
     output = 7 if inference == "top_down" else 6
     model = keras_gen.HierarchicalVAE(
@@ -480,7 +482,7 @@ def conditional(inference):
         ],
         [distributions.DiagonalNormal(size) for size in sizes],
         distributions.Bernoulli(IMAGE),
-        distributions.ConditionalNormal(2, CLASSES, hidden_size=4),
+        top_prior or distributions.ConditionalNormal(2, CLASSES, hidden_size=4),
         inference=inference,
         seed=1,
     )
@@ -530,6 +532,16 @@ def test_labels_reach_every_network(inference, images):
     assert evaluation.latent_report(model, images, labels).kl_per_dimension.shape == (5,)
 
 
+def test_labels_may_enter_by_the_networks_alone():
+    """If the top prior has no labels, it is sampled once per label."""
+    model = conditional("bottom_up", distributions.StandardNormal(2))
+    p = model.prior.distribution(np.array([0, 2, 2]))
+    z = p.sample((4, 5), seed=(0, 1))
+    assert z.shape == (4, 5, 3, 5)
+    assert p.log_prob(z).shape == (4, 5, 3)
+    assert len(np.unique(z[..., 4])) == 4 * 5 * 3
+
+
 def test_the_temperature_scales_the_standard_deviations():
     model = hierarchy("bottom_up")
     model.outputs_for = lambda latents, seed, condition: latents
@@ -545,8 +557,29 @@ def test_the_temperature_scales_the_standard_deviations():
         expected = temperature**2 * covariance
         np.testing.assert_allclose(z.mean(axis=0), mean, atol=0.1 * temperature + 1e-6)
         np.testing.assert_allclose(np.cov(z.T), expected, atol=0.1 * temperature**2 + 1e-6)
-    at_one = model.prior.sample_from(tf.constant(seeds), None, tf.constant(1.0))
-    np.testing.assert_allclose(at_one, model.prior.sample_rows(seeds), atol=1e-5)
+    at_one = model.prior.sample_from(tf.constant(seeds[:50]), None, tf.constant(1.0))
+    np.testing.assert_allclose(at_one, model.prior.sample_rows(seeds[:50]), atol=1e-5)
+
+
+def test_generated_data_are_as_far_from_their_mean_as_the_temperature_says():
+    """In a linear model, the mean of the data is the output for the mean of the latents."""
+    model = hierarchy("bottom_up")
+    mean = A @ b + a
+    deviation = model.generate(4, seed=0) - mean
+    for temperature in (0, 0.5, 2):
+        found = model.generate(4, seed=0, temperature=temperature)
+        np.testing.assert_allclose(found - mean, temperature * deviation, atol=1e-4)
+
+
+def test_a_fitted_density_replaces_the_prior_and_has_no_temperature(images):
+    model, arguments = tiny_hierarchical_vae()
+    model.compile(**arguments, run_eagerly=True)
+    model.fit_latent_density(images, 2)
+    latents = model.density.sample_rows(model.seeds(3, 0))
+    np.testing.assert_allclose(model.generate(3, seed=0), model.decode(latents), atol=1e-6)
+    for given in ({"temperature": 0.5}, {"top_latents": latents[:, 3:]}):
+        with pytest.raises(ValueError, match="for a model with a fitted density of its latents"):
+            model.generate(3, seed=0, **given)
 
 
 def test_fixed_top_layers_stay_and_the_others_follow_their_conditional(images):
@@ -571,9 +604,11 @@ def test_fixed_top_layers_stay_and_the_others_follow_their_conditional(images):
     for wrong in (tf.zeros((3, 3)), tf.zeros((2, 2)), tf.zeros(2)):
         with pytest.raises(ValueError, match="`top_latents` must have 1 or 3 rows, and one column"):
             model.generate(3, seed=0, top_latents=wrong)
-    for wrong in (-1.0, np.nan, "a", True):
+    for wrong in (-1.0, np.nan, np.inf, "a", True):
         with pytest.raises(ValueError, match="`temperature` must be a number of at least 0"):
             model.generate(3, seed=0, temperature=wrong)
+    with pytest.raises(ValueError, match="must be None, because the model is not conditional"):
+        model.generate(3, seed=0, condition=1, temperature=0.5)
 
 
 def test_latents_are_those_of_all_layers(inference, images):
@@ -590,7 +625,7 @@ def test_latents_are_those_of_all_layers(inference, images):
     z = q.sample((2, 3), seed=(0, 0))
     assert [part.shape for part in q.split(z)] == [(2, 3, 20, 3), (2, 3, 20, 2)]
     np.testing.assert_allclose(q.log_prob(z), q.log_prob(tf.identity(z)), rtol=1e-5)
-    for method in (q.mean, q.stddev, q.variance, q.covariance):
+    for method in (q.mean, q.stddev, q.variance, q.covariance, lambda: q.kl_divergence(q)):
         with pytest.raises(NotImplementedError, match="has no closed form"):
             method()
 

@@ -104,11 +104,24 @@ def test_predict_checks_data_sets_and_other_modes(mode, images):
     model, arguments = tiny_autoencoder()
     model.compile(**arguments, **mode)
     expected = model.predict(images, verbose=0)
-    dataset = tf.data.Dataset.from_tensor_slices((images, images)).batch(20)
-    np.testing.assert_allclose(model.predict(dataset, verbose=0), expected, atol=1e-6)
-    changed = tf.data.Dataset.from_tensor_slices(_set(images, NAN)).batch(20)
-    with pytest.raises(ValueError, match="first in example 13 of `x`"):
-        model.predict(changed, verbose=0)
+    for data in (images, (images, images)):
+        dataset = tf.data.Dataset.from_tensor_slices(data).batch(20)
+        np.testing.assert_allclose(model.predict(dataset, verbose=0), expected, atol=1e-6)
+    changed = _set(images, NAN)
+    for data in (changed, tf.data.Dataset.from_tensor_slices(changed).batch(20)):
+        with pytest.raises(ValueError, match="first in example 13 of `x`"):
+            model.predict(data, verbose=0)
+
+
+def test_predict_checks_the_labels_of_data_sets_under_xla(images):
+    model, arguments = SERVED["conditional_vae"]()
+    model.compile(**arguments, jit_compile=True)
+    labels = labels_of("conditional_vae", 20)
+    dataset = tf.data.Dataset.from_tensors(((images, labels),))
+    expected = model.reconstruct(images, labels)
+    np.testing.assert_allclose(model.predict(dataset, verbose=0), expected, atol=1e-5)
+    with pytest.raises(ValueError, match=f"Received: {CLASSES} at index 3"):
+        model.predict(tf.data.Dataset.from_tensors(((images, labels + 1),)), verbose=0)
 
 
 def test_invalid_latents_are_refused(models):
@@ -158,8 +171,10 @@ def test_zero_examples_are_refused(method, make_model, kind, images):
         "data set of unknown length": dataset.filter(lambda batch: False),
         "generator": (batch for batch in ()),
     }
-    for source in sources.values():
-        with pytest.raises(ValueError, match=r"at least one (example|batch)"):
+    for name, source in sources.items():
+        of_known_length = name in ("array", "tensor", "data set")
+        unit = "example" if of_known_length else "(example|batch)"
+        with pytest.raises(ValueError, match=f"at least one {unit}"):
             getattr(model, method)(source, verbose=0)
     with pytest.raises(ValueError, match="Received: None"):
         getattr(model, method)(None, verbose=0)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from support import IMAGE, LATENTS, conditional_vae, tiny, tiny_autoencoder, tiny_vae
 
 import keras_gen
-from keras_gen import _compat, distributions
+from keras_gen import distributions
 from keras_gen.distributions import FittedFlow, FittedMixture, StandardNormal
 from keras_gen.evaluation import summary
 
@@ -144,6 +144,11 @@ def test_without_a_density_the_present_one_is_fitted_again(model, images):
     assert not np.allclose(model.generate(4, seed=0), before)
 
 
+def test_a_density_needs_examples(model, images):
+    with pytest.raises(ValueError, match="at least one example"):
+        model.fit_latent_density(images[:0])
+
+
 def test_a_fit_that_fails_changes_nothing(model, images):
     model.fit_latent_density(images, 2)
     present = model.latent_distribution
@@ -243,24 +248,6 @@ def test_conditional_models_and_other_densities_are_refused(images):
     )
     with pytest.raises(ValueError, match="already has the prior standard_normal"):
         with_prior.fit_latent_density(images)
-
-
-def test_a_layer_is_forgotten_when_another_takes_its_place(monkeypatch):
-    """`_tracker` of Keras still does this. Without it, there is an error."""
-    owner = keras.Model()
-    first, second = keras.layers.Dense(2, name="first"), keras.layers.Dense(2, name="second")
-    owner.part = None
-    for layer in (first, first, second):
-        _compat.replace_layer(owner, "part", layer)
-    assert owner.part is second
-    assert owner.layers == [second]
-
-    class Other:
-        name = "other"
-        part = first
-
-    with pytest.raises(ValueError, match="`part` of other must be set in its constructor"):
-        _compat.replace_layer(Other(), "part", second)
 
 
 def test_images_have_the_shape_of_the_data(images):

@@ -98,7 +98,7 @@ def test_log_likelihood_of_rows_with_holes_is_exact(linear_model):
     np.testing.assert_allclose(result.values, expected, atol=0.1)
 
 
-def test_an_imputed_row_depends_on_its_own_seed_only(linear_model):
+def test_an_imputed_row_depends_on_its_own_seed_only(linear_model, monkeypatch):
     x = rows_with_holes()
     seeds = np.arange(10, 10 + len(x))
     together = linear_model.impute(x, num_samples=50, seed=seeds)
@@ -108,6 +108,13 @@ def test_an_imputed_row_depends_on_its_own_seed_only(linear_model):
     one = linear_model.impute(x[3:4], num_samples=50, num_imputations=3, seed=seeds[3:4])
     np.testing.assert_allclose(one[:, 0], several[:, 3], rtol=1e-5)
     assert np.all(np.std(several[:, 0], axis=0) > 0)
+    monkeypatch.setattr("keras_gen.models.vae._DECODED_TOGETHER", 100)
+    in_pairs = linear_model.impute(x, num_samples=50, num_imputations=3, seed=seeds)
+    np.testing.assert_allclose(in_pairs, several, rtol=1e-5)
+    endpoint, _ = linear_model.signatures()["impute"]
+    served = endpoint(tf.constant(x), tf.constant(seeds))["outputs"]
+    expected = linear_model.impute(x, num_samples=1000, seed=seeds)
+    np.testing.assert_allclose(served, expected, rtol=1e-5)
     with pytest.raises(ValueError, match="num_imputations"):
         linear_model.impute(x, num_imputations=0)
 

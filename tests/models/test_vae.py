@@ -9,6 +9,8 @@ from support import IMAGE, normalized, tiny_vae
 
 import keras_gen
 from keras_gen import distributions, networks, objectives
+from keras_gen.fitting.data_check import DataCheck
+from keras_gen.models.base import GenerativeModel
 
 tfd = tfp.distributions
 
@@ -125,7 +127,25 @@ def test_generate_has_one_row_per_seed():
     )
 
 
-@pytest.mark.parametrize("seed", [3, [[1, 2]], [0.5], "12"], ids=repr)
+def test_seeds_that_are_not_given_are_random_and_depend_on_the_seed_of_keras():
+    parts = {"encoder": networks.mlp(IMAGE, (6,)), "decoder": networks.mlp((3,), IMAGE)}
+
+    def seeds():
+        keras.utils.set_random_seed(3)
+        models = [vae_of(**parts, seed=None) for _ in range(10)]
+        assert all(model.seed_was_drawn for model in models)
+        of_samples = [int(models[0].seeds(1)[0]) for _ in range(10)]
+        return [model.seed for model in models], of_samples
+
+    found = seeds()
+    assert all(len(set(numbers)) == 10 for numbers in found)
+    assert seeds() == found
+    assert not vae_of(**parts).seed_was_drawn
+
+
+@pytest.mark.parametrize(
+    "seed", [3, [[1, 2]], [0.5], "12", tf.constant([0.5]), tf.constant([[1]])], ids=repr
+)
 def test_generate_rows_refuses_a_seed_that_is_no_vector_of_integers(seed):
     model, _ = tiny_vae()
     with pytest.raises(ValueError, match="`seed` must be a vector of integers"):
@@ -137,6 +157,7 @@ def test_generate_rows_refuses_a_seed_that_is_no_vector_of_integers(seed):
     [
         {"num_samples": 0, "seed": 1},
         {"num_samples": 3, "seed": -1},
+        {"num_samples": 3, "seed": 2**31},
         {"num_samples": 3, "seed": [1, 2]},
         {"num_samples": None, "seed": None},
         {"num_samples": True, "seed": 1},
@@ -166,6 +187,44 @@ def test_generate_is_checked_and_shows_what_it_was_given(arguments):
 def test_no_seeds_give_no_samples(seed):
     model, _ = tiny_vae()
     assert model.generate(seed=seed).shape == (0, *IMAGE)
+
+
+def test_latents_may_be_integers_and_must_be_numbers():
+    model, _ = tiny_vae()
+    ones = np.ones((2, 3), np.int64)
+    np.testing.assert_array_equal(model.decode(ones), model.decode(ones.astype(np.float32)))
+    for wrong in (ones == 1, ones.astype(str)):
+        with pytest.raises(ValueError, match=r"Expected `latents` as numbers\. Received: dtype"):
+            model.decode(wrong)
+    with pytest.raises(ValueError, match=r"a list that TensorFlow cannot convert \(.*rectangular"):
+        model.decode([[1.0, 2.0, 3.0], [1.0]])
+
+
+def test_a_new_attribute_deletes_the_graphs_of_the_methods():
+    model, _ = tiny_vae()
+    graphs = model.method_graphs
+    model.stop_training = True
+    model._private = 1
+    model.seed = model.seed
+    assert model.method_graphs is graphs
+    model.seed = model.seed + 1
+    assert model.method_graphs is not graphs
+
+
+class Own(GenerativeModel):
+    """A model of one's own, without methods."""
+
+    loss_parts = ("own_loss",)
+
+
+def test_a_model_of_ones_own_says_what_it_must_implement():
+    model = Own(DataCheck((2,)))
+    calls = {"decode": lambda: model.decode(np.ones((1, 2))), "signatures": model.signatures}
+    for name, call in calls.items():
+        with pytest.raises(NotImplementedError, match=f"Own must implement `{name}`"):
+            call()
+    with pytest.raises(ValueError, match=r"Expected a model with an encoder\. Received: Own"):
+        model.latents(np.ones((1, 2)))
 
 
 @pytest.mark.parametrize("method", ["score", "log_weights"])
@@ -267,6 +326,7 @@ def test_the_logs_are_the_loss_and_its_terms(images):
             "`likelihood` must be a keras_gen.distributions.Likelihood",
         ),
         ({"seed": -1}, "`seed` must be an integer in [0, 2**31) or None. Received: seed=-1"),
+        ({"seed": 2**31}, "`seed` must be an integer in [0, 2**31) or None. Received: seed=214748"),
         ({"seed": True}, "`seed` must be an integer in [0, 2**31) or None. Received: seed=True"),
     ],
 )
@@ -446,6 +506,22 @@ def test_a_keras_loss_is_refused():
         vae_of().compile("adam", loss="mse")
     with pytest.raises(ValueError, match="A VAE minimizes an objective, not a Keras loss"):
         vae_of().compile("adam", objective="elbo")
+
+
+def test_a_posterior_with_weights_has_no_doubly_reparameterized_gradient():
+    objective = objectives.IWAE(2, doubly_reparameterized=True)
+    with pytest.raises(ValueError, match="needs a posterior without weights of its own"):
+        vae_of_ones_own().compile("adam", objective=objective)
+
+
+def test_only_training_fits_the_optimal_scale(images):
+    model = vae_of(likelihood=distributions.Normal(IMAGE, "optimal"))
+    model.compile("adam", run_eagerly=True)
+    before = np.array(model.likelihood.variance)
+    model.test_on_batch(images)
+    np.testing.assert_array_equal(model.likelihood.variance, before)
+    model.train_on_batch(images)
+    assert not np.allclose(model.likelihood.variance, before)
 
 
 def test_the_score_is_the_negative_elbo_against_quadrature(images):
