@@ -1479,6 +1479,7 @@ def repeated(values, times):
 
 
 RNG = np.random.default_rng(0)
+TINY = float(np.finfo(np.float32).tiny) * np.arange(8, 16) / 8
 TEN = np.arange(10) * 3 - 5  # some are negative, and no number follows the one before
 YEARS = 1950 + 2 * RNG.permutation(40)
 LIMITS = {
@@ -1505,16 +1506,179 @@ LIMITS = {
     "numbers with a gap": ([*range(9), 10], "count"),
     "numbers in another order": ([0, 2, 1, *range(3, 10)], "count"),
     "half of the texts are dates": ([*["2020-01-02", "2020-01-03"] * 3, *"abab"], "category"),
+    "row numbers with a missing entry": ([*range(6), NAN, *range(6, 12)], "count"),
+    "1,500 whole numbers": (range(5000, 500, -3), "positive"),
+    "the smallest normal number of float32": (TINY, "positive"),
+    "smaller numbers than float32 has": (TINY * 0.75, "real"),
+    "a third of the texts are numbers": (["1", "x", "y"] * 5, "category"),
+    "half of the texts have decimal commas": (["1,5", "2,5", "x", "y"] * 5, "category"),
+    "half of the texts have a unit": (["1 kg", "2 kg", "3 kg", *"xyz"] * 5, "category"),
+    "two texts with a unit": (["1 kg", "2 kg", "x"] * 5, "category"),
+    "four units": (["1 kg", "2 g", "3 m", "4 s"] * 5, "category"),
+    "one ordered category": (pandas.Categorical(["x"] * 5, ordered=True), "constant"),
+    "two ordered categories": (pandas.Categorical(list("xyxyy"), ordered=True), "ordinal"),
 }
 
 
 @pytest.mark.parametrize(("values", "kind"), LIMITS.values(), ids=LIMITS)
 def test_the_rules_for_kinds_hold_at_their_limits(values, kind):
     """The docstring of `read_table` has these rules. The other column only makes a table of it."""
-    values = list(values)
+    values = values if isinstance(values, pandas.Categorical) else list(values)
     other = RNG.normal(size=len(values))
     table = read(pandas.DataFrame({"a": values, "other": other}))
     assert table.columns[0].kind == kind
+
+
+@pytest.mark.parametrize(
+    ("distance", "kind"), [(-0.7, "positive"), (-0.8, "real"), (0.8, "positive")]
+)
+def test_numbers_with_skewed_logarithms_are_real_unless_they_are_more_skewed(distance, kind):
+    logarithms = np.append(np.linspace(-0.3, 0.3, 51), [distance] * 2)
+    numbers = np.exp(logarithms)
+    skewness = abs(scipy.stats.skew(logarithms))
+    assert (kind == "real") == (1 < skewness < 2 and skewness > abs(scipy.stats.skew(numbers)))
+    assert read(pandas.DataFrame({"a": numbers})).columns[0].kind == kind
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["1", "x", "2", "y"], "Expected numbers in .* Received: 'x' in row 1"),
+        (["x", "1,5", "2,5", "3,5"], "same decimal sign in .* Received: '1,5' in row 1"),
+        (["x", "1 kg", "y", "2 g", "3 m"], "without a unit in .* Received: '1 kg' in row 1"),
+    ],
+)
+def test_the_first_entry_that_is_a_number_or_is_none_is_named(texts, message):
+    frame = pandas.DataFrame({"a": texts, "other": RNG.normal(size=len(texts))})
+    with pytest.raises(ValueError, match=message):
+        read(frame)
+
+
+def test_two_different_numbers_in_a_column_called_id_are_an_identifier():
+    assert read(pandas.DataFrame({"id": [5, 7], "a": [1.5, 2.5]})).columns[0].kind == "identifier"
+
+
+def test_categories_that_are_numbers_are_sorted_as_numbers():
+    table = read(pandas.DataFrame({"a": [10, 2, 2, 10, 3] * 5, "b": [9, 10] * 12 + [9]}))
+    assert [column.categories for column in table.columns] == [(2, 3, 10), (9, 10)]
+    mixed = pandas.Categorical([3, "x", 20, 3, "x"], categories=[3, "x", 20])
+    table = read(pandas.DataFrame({"a": FIVE, "c": mixed, "y": mixed}), label="y")
+    assert table.columns[1].categories == (20, 3, "x")
+    assert table.class_names == ("20", "3", "x")
+
+
+def test_more_than_1000_categories_are_possible_if_they_are_chosen():
+    frame = pandas.DataFrame({"s": [f"t{i:04d}" for i in range(1001)], "n": np.arange(1001) * 7})
+    table = read(frame, kinds={"s": "category", "n": "category"})
+    assert table.columns[0].categories == tuple(frame["s"])
+    assert table.columns[1].categories == tuple(frame["n"])
+    for index in range(2):
+        np.testing.assert_array_equal(in_order(table)[:, index], np.arange(1001))
+
+
+def test_chosen_kinds_hold_for_unusual_columns():
+    ordered = pandas.Categorical(["S", "M", "S", "M", "S"], ["S", "M", "L"], ordered=True)
+    frame = pandas.DataFrame(
+        {"a": FIVE, "one": ["x"] * 5, "two": [7, 5, 5, 7, 5], "size": ordered,
+         "order": [2, 1, 3, 1, 2], "same": [1e39] * 5, "out": FIVE}
+    )  # fmt: skip
+    kinds = {
+        "one": "category", "two": "ordinal", "size": "category", "order": [3, 1, 2],
+        "same": "constant", "out": "identifier",
+    }  # fmt: skip
+    columns = {column.name: column for column in read(frame, kinds=kinds).columns}
+    assert {name: columns[name].kind for name in kinds} == {**kinds, "order": "ordinal"}
+    assert columns["one"].categories == ("x",)
+    assert columns["two"].categories == (5, 7)
+    assert columns["size"].categories == ("M", "S")  # sorted, and only those that occur
+    assert columns["order"].categories == (3, 1, 2)
+    assert columns["out"].note == "excluded, as `kinds` says"
+
+
+def test_dates_cannot_be_categories():
+    dates = pandas.Series(pandas.date_range("2020-01-01", periods=5)).where(WHOLE[:5] > 1)
+    frame = pandas.DataFrame({"a": FIVE, "d": dates})
+    assert read(frame).columns[1].missing == 2
+    for kind, needed in (("category", "at least 1"), ("ordinal", "at least 2"), ("binary", "2")):
+        with pytest.raises(ValueError, match=f"Expected {needed} different values .*'d'.*0 values"):
+            read(frame, kinds={"d": kind})
+
+
+def test_at_most_ten_values_of_a_column_are_shown():
+    frame = pandas.DataFrame({"a": list("abcdefghijk")})
+    with pytest.raises(ValueError, match=r"Received: 11 values \('a', .*, 'j'\)\. Choose"):
+        read(frame, kinds={"a": "binary"})
+
+
+@pytest.mark.parametrize("test_value", [1.5, "x"])
+def test_a_value_that_one_test_row_has_alone_is_a_constant(test_value):
+    values = np.full(40, None, object)
+    values[np.random.default_rng(0).permutation(40)[0]] = test_value
+    column = data.read_table(pandas.DataFrame({"a": values, "b": np.arange(40) / 7})).columns[0]
+    assert (column.kind, column.categories, column.missing) == ("constant", (test_value,), 39)
+
+
+def test_one_number_in_the_training_rows_is_a_constant():
+    values = np.full(40, NAN)
+    order = np.random.default_rng(0).permutation(40)
+    values[order[0]] = 2.5  # a test row
+    values[order[-1]] = 1.5
+    column = data.read_table(pandas.DataFrame({"a": values, "b": np.arange(40) / 7})).columns[0]
+    assert (column.kind, column.categories) == ("constant", (1.5,))
+
+
+def test_categories_whose_order_is_known_can_occur_in_test_rows_only():
+    """Then they are no missing entries. Without a known order, a warning names them."""
+    order = np.random.default_rng(0).permutation(40)
+    sizes = np.array(["S", "M"] * 20, object)
+    sizes[order[0]] = "L"  # a test row
+    numbers = np.array([1, 2] * 20)
+    numbers[order[0]] = 3
+    ordered = pandas.Categorical(sizes, ["S", "M", "L"], ordered=True)
+    frame = pandas.DataFrame({"p": ordered, "k": sizes, "n": numbers, "b": np.arange(40) / 7})
+    table = data.read_table(frame, kinds={"k": ["S", "M", "L"], "n": [1, 2, 3]})
+    np.testing.assert_array_equal(table.test[0, :3], [2, 2, 2])
+    with pytest.warns(UserWarning, match="'n' .*1 categories that no training row has: 3"):
+        data.read_table(frame, kinds={"k": ["S", "M", "L"], "n": "ordinal"})
+
+
+@pytest.mark.parametrize(("spread", "fits"), [(2000, True), (1998, False)])
+def test_a_thousandth_of_the_deviation_must_be_a_number_of_float32(spread, fits):
+    """From 2²³ on, float32 has only whole numbers."""
+    frame = pandas.DataFrame({"a": [2.0**23, 2.0**23 + spread], "b": [1.5, 2.5]})
+    if fits:
+        assert read(frame, kinds={"a": "real"}).columns[0].scale == 1000
+    else:
+        with pytest.raises(ValueError, match="float32 rounds them to multiples of 1"):
+            read(frame, kinds={"a": "real"})
+
+
+def test_more_categories_than_float32_distinguishes_are_refused(monkeypatch):
+    limit = _kinds._MAX_CODES
+    assert np.float32(limit) - 1 < limit == np.float32(limit + 1)
+    monkeypatch.setattr(_kinds, "_MAX_CODES", 3)
+    kinds = {"a": "category"}
+    assert read(pandas.DataFrame({"a": list("xyz")}), kinds=kinds).columns[0].kind == "category"
+    with pytest.raises(ValueError, match=r"at most 3 categories .*'a'.*Received: 4"):
+        read(pandas.DataFrame({"a": list("wxyz")}), kinds=kinds)
+
+
+def test_columns_of_a_text_file_get_the_dtypes_of_their_numbers(tmp_path):
+    path = text("f,w,m,e,s\n1.5,7,7,,x\n2.5,-1,,,y\n-3,2,5,,x\n")(tmp_path)
+    columns = read(path).columns
+    assert [column.dtype for column in columns] == ["float64", "int64", "Int64", "float64", "str"]
+
+
+def test_row_numbers_are_recognized_across_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_BLOCK_SIZE", 500)
+    monkeypatch.setattr(_csv, "_SAMPLE", 200)
+    lines = [
+        f"{i},{i + (i > 150)},{str(i % 2 == 0).lower() if i < 150 else 'x'}\n" for i in range(200)
+    ]
+    path = text("row,jump,mixed\n" + "".join(lines))(tmp_path)
+    columns = read(path, in_memory=False).columns
+    assert [column.kind for column in columns] == ["identifier", "count", "category"]
+    assert columns[2].categories == ("false", "true", "x")
 
 
 @pytest.mark.parametrize(("largest", "number"), [(999, 1000), (1000, 3)])
@@ -1529,6 +1693,23 @@ def test_whole_numbers_below_1000_are_labels_as_they_are(largest, number):
 def test_decimal_places_are_counted_up_to_six(smallest, decimals):
     column = read(pandas.DataFrame({"a": [-2.0, 3.0, smallest]})).columns[0]
     assert column.decimals == decimals
+
+
+@pytest.mark.parametrize(
+    ("numbers", "decimals"),
+    [
+        ([0.07, 0.29, 0.0, -3.0], 2),
+        ([0.5] * 1000 + [-0.25], 2),
+        ([50_000_000.123457, -20_000_000.5], 6),
+        ([70_000_000.123457, -20_000_000.5], None),
+        (np.float32([0.1, 0.25, -3.7]), 2),
+        (np.float64(np.float32([0.1, 0.25, -3.7])), None),
+        (np.float32([9999.5, -9000]), 1),
+        (np.float32([15000.5, -9000]), None),
+    ],
+)
+def test_decimal_places_are_counted_as_far_as_the_dtype_shows_them(numbers, decimals):
+    assert read(pandas.DataFrame({"a": numbers})).columns[0].decimals == decimals
 
 
 def test_a_table_says_how_many_rows_it_has_or_that_they_come_in_batches():
