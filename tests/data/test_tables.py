@@ -123,6 +123,7 @@ READ = [
     ("utf-8 with BOM", text(MIXED.format(",", "."), "utf-8-sig"), {}, MIXED_VALUES),
     ("utf-16", text(MIXED.format("\t", "."), "utf-16"), {}, MIXED_VALUES),
     ("utf-16 without BOM", text(MIXED.format(",", "."), "utf-16-le"), {}, MIXED_VALUES),
+    ("utf-16-be without BOM", text(MIXED.format(",", "."), "utf-16-be"), {}, MIXED_VALUES),
     ("utf-32", text(MIXED.format(",", "."), "utf-32"), {}, MIXED_VALUES),
     ("latin-1", text(MIXED.format(";", ","), "latin-1"), {"encoding": "latin-1"}, MIXED_VALUES),
     ("semicolons", text(MIXED.format(";", ".")), {}, MIXED_VALUES),
@@ -137,6 +138,30 @@ READ = [
     ("comments", text("# made by x\n# y\n" + MIXED.format(",", ".")), {}, MIXED_VALUES),
     ("gzip", gzipped, {}, {"a": [1.5, 2.5], "b": [-2, 3]}),
     ("header of savetxt", text("# a b\n0.5 0.25\n1.5 2.25\n-3.5 1000.125\n"), {}, PAIR_VALUES),
+    (
+        "header of a comment without a space",
+        text("#a b\n0.5 0.25\n1.5 2.25\n-3.5 1000.125\n"),
+        {},
+        PAIR_VALUES,
+    ),
+    (
+        "header of a comment above a missing entry",
+        text("# a,b\n,0.25\n1.5,2.25\n-3.5,1000.125\n"),
+        {},
+        {**PAIR_VALUES, "a": [None, 1.5, -3.5]},
+    ),
+    (
+        "a comment above the names",
+        text("# x,y\na,b\n0.5,0.25\n1.5,2.25\n-3.5,1000.125\n"),
+        {},
+        PAIR_VALUES,
+    ),
+    (
+        "an error of a spreadsheet in the first entry",
+        text("#N/A,1\n2.5,3\n-1.5,4\n"),
+        {},
+        {"column_0": [None, 2.5, -1.5], "column_1": [1, 3, 4]},
+    ),
     (
         "no header",
         text("0.5,0.25\n1.5,2.25\n-3.5,1000.125\n"),
@@ -226,6 +251,30 @@ READ = [
         PAIR_VALUES,
     ),
     (
+        "row numbers of R",
+        text('"a","b"\n"1",0.5,0.25\n"2",1.5,2.25\n"3",-3.5,1000.125\n'),
+        {},
+        PAIR_VALUES,
+    ),
+    (
+        "row names of R between semicolons",
+        text("a;b\nr1;0.5;0.25\nr2;1.5;2.25\nr3;-3.5;1000.125\n"),
+        {},
+        PAIR_VALUES,
+    ),
+    (
+        "two words in each entry",
+        text("full name\nAnn Lee\nBob Ray\nAnn Lee\n"),
+        {},
+        {"full name": ["Ann Lee", "Bob Ray", "Ann Lee"]},
+    ),
+    (
+        "a text that is longer than the sample",
+        text(f'a,s\n1.5,"{LONG * 40}"\n2.5,"y"\n-3.5,"y"\n'),
+        {},
+        {"a": [1.5, 2.5, -3.5], "s": [LONG * 40, "y", "y"]},
+    ),
+    (
         "separators at the ends of lines",
         text("a,b\n0.5,0.25,\n1.5,2.25,\n-3.5,1000.125,\n"),
         {},
@@ -268,6 +317,12 @@ READ = [
         {"column_0": ["x", "y", "x"], "column_1": [1.5, 2.5, -0.5]},
     ),
     (
+        "text without a header, which occurs again in the next line",
+        text("x,1.5\nx,2.5\ny,-0.5\n"),
+        {},
+        {"column_0": ["x", "x", "y"], "column_1": [1.5, 2.5, -0.5]},
+    ),
+    (
         "words for missing values",
         text("a,s\n1.5,x\n?,y\nNA,?\n-,-\n#DIV/0!,N/A\nnull,NULL\n ? , ? \n-2.5,.\n,\n"),
         {},
@@ -281,6 +336,18 @@ READ = [
         text("a,s\n1.5,NA\n-999,x\nunknown,unknown\n-2.5,NA\n3.5,\n"),
         {"missing": ["unknown", -999]},
         {"a": [1.5, None, None, -2.5, 3.5], "s": ["NA", "x", None, "NA", None]},
+    ),
+    (
+        "own words for missing values between quotes",
+        text('a,s\n1.5,"NA"\n-999,"x"\n-2.5,"NA"\n'),
+        {"missing": [-999]},
+        {"a": [1.5, None, -2.5], "s": ["NA", "x", "NA"]},
+    ),
+    (
+        "a text after many numbers, beside quotes",
+        text("a,b\n" + '1,"x"\n2,"y"\n' * 40_000 + 'z,"x"\n'),
+        {"kinds": {"a": "category"}},
+        {"a": ["1", "2"] * 40_000 + ["z"], "b": ["x", "y"] * 40_000 + ["x"]},
     ),
     (
         "a column without entries",
@@ -305,6 +372,12 @@ READ = [
         text("zip,n\n01234,1.5\n98765,2.5\n00501,-2.5\n01234,1\n"),
         {},
         {"zip": ["01234", "98765", "00501", "01234"], "n": [1.5, 2.5, -2.5, 1]},
+    ),
+    (
+        "a leading zero after a missing entry",
+        text("n,zip\n,01\n1.5,7\n-2.5,98\n"),
+        {},
+        {"n": [None, 1.5, -2.5], "zip": ["01", "7", "98"]},
     ),
     (
         "leading zeros between semicolons",
@@ -362,6 +435,27 @@ READ = [
         text("a;b\n" + "10;7\n" * 200 + "1.2345;1\n-7;1,234\n"),
         {},
         {"a": [10.0] * 200 + [1.2345, -7], "b": [7] * 200 + [1, 1234]},
+    ),
+    *(
+        (
+            f"{number} shows that a comma separates thousands",
+            text("a;b\n" + "10;7\n" * 200 + f"{number};1\n-7;1,234\n"),
+            {},
+            {"a": [10.0] * 200 + [float(number), -7], "b": [7] * 200 + [1, 1234]},
+        )
+        for number in ("1000.5", "1.2340000015")
+    ),
+    (
+        "one number with two decimal places shows that a comma separates thousands",
+        text("a;b\n1.25;7\n2;1,234\n-7;1\n"),
+        {},
+        {"a": [1.25, 2, -7], "b": [7, 1234, 1]},
+    ),
+    (
+        "thousands with points and a decimal comma behind the sample",
+        text("a;b\n" + "10;7\n" * 200 + "1.234,5;1\n-7;-1\n"),
+        {},
+        {"a": [10.0] * 200 + [1234.5, -7], "b": [7] * 200 + [1, -1]},
     ),
     ("Excel", excel, {}, {"a": FIVE, "s": list("xyxyy")}),
     ("Parquet", parquet, {}, {"a": FIVE, "s": list("xyxyy"), "n": [1, None, 3, -4, 5]}),
@@ -513,6 +607,16 @@ REJECTED = [
         {},
         ["3 fields in line 152"],
     ),
+    (
+        "a short row beside a separator in quotes",
+        text('a,b\n"x,y",2\n3\n'),
+        {},
+        ["1 fields in line 3"],
+    ),
+    ("a short row beside leading zeros", text("a,b\n01,x\n2\n"), {}, ["1 fields in line 3"]),
+    ("a wrong separator", text("a,b\n1,2\n"), {"separator": "||"}, ["`separator`", "'||'"]),
+    ("an empty separator", text("a,b\n1,2\n"), {"separator": ""}, ["`separator`", "''"]),
+    ("a wrong decimal sign", text("a,b\n1,2\n"), {"decimal": "x"}, ["`decimal`", "'x'"]),
     ("a short row with quotes", text('a,b\n"x\ny",2\n3\n'), {}, ["1 fields in line 4"]),
     ("an open quotation mark", text('a,b\n1,x\n2,"y\n3,z\n'), {}, ["t.csv", "closing quotation"]),
     ("text after a quotation mark", text('a,b\n1,x\n"2"y,z\n'), {}, ["line 3", "quotation"]),
@@ -735,6 +839,56 @@ def test_a_hostile_table_is_rejected_with_its_place_and_a_remedy(tmp_path, build
         assert word in str(raised.value)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_long_and_short_rows_are_rejected_even_if_warnings_are_ignored(tmp_path):
+    path = text("a,b,c\n1,2,3\n1,2\n1,2,3,4\n")(tmp_path)
+    with pytest.raises(ValueError, match="2 fields in line 3"):
+        read(path)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "|"])
+@pytest.mark.parametrize("code", ["01", "0X1", "0x1"])
+def test_a_leading_zero_is_found_wherever_it_is(tmp_path, monkeypatch, separator, code):
+    monkeypatch.setattr(_csv, "_CACHED", 4)
+    rows = [["2.5", "7"]] * 3
+    for row in range(3):
+        for number in ("2", "-1.5", "2.25"):
+            changed = [[number, code] if index == row else one for index, one in enumerate(rows)]
+            lines = [["n", "zip"], *changed, ["3", "8"]]
+            path = text("".join(f"{separator.join(line)}\n" for line in lines))(tmp_path)
+            column = read(path, separator=separator, kinds={"zip": "category"}).columns[1]
+            assert column.categories == tuple(sorted((code, "7", "8")))
+
+
+def test_a_header_longer_than_the_sample_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(_csv, "_SAMPLE", 50)
+    names = [f"name number {index}" for index in range(20)]
+    source = pandas.DataFrame(RANDOM.normal(size=(30, 20)).round(2), columns=names)
+    source.to_csv(tmp_path / "t.csv", index=False)
+    table = read(tmp_path / "t.csv")
+    np.testing.assert_array_equal(in_order(table), source.to_numpy(np.float32))
+    assert [column.name for column in table.columns] == names
+
+
+def test_quoted_line_breaks_at_the_start_of_a_row_do_not_end_a_block(tmp_path, monkeypatch):
+    source = pandas.DataFrame({"s": ["ü\nv", "w"] * 40, "a": np.arange(80) / 7})
+    source.to_csv(tmp_path / "t.csv", index=False, quoting=1)
+    for size in (20, 33, 50, 101):
+        monkeypatch.setattr(tables, "_BLOCK_SIZE", size)
+        table = read(tmp_path / "t.csv", in_memory=False)
+        assert table.columns[0].categories == ("w", "ü\nv")
+        rows = np.concatenate(list(table.train.as_numpy_iterator()))
+        np.testing.assert_allclose(np.sort(rows[:, 1]), source["a"], rtol=1e-6)
+
+
+def test_the_line_of_a_nul_byte_in_a_later_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_BLOCK_SIZE", 100)
+    monkeypatch.setattr(_csv, "_SAMPLE", 100)
+    path = text("a,b\n" + "1,2\n3,4\n" * 100 + "5,\0\n")(tmp_path)
+    with pytest.raises(ValueError, match="NUL byte in line 202"):
+        read(path, in_memory=False)
+
+
 def test_numbers_that_only_test_rows_have_are_too_few():
     values = np.full(40, NAN)
     values[np.random.default_rng(0).permutation(40)[:2]] = 1.5, 2.5  # test rows
@@ -858,8 +1012,9 @@ def test_generated_fractions_of_a_column_of_integers_stay_fractions():
 
 def test_a_file_that_is_not_utf_8_is_read_with_a_warning(tmp_path):
     path = text(MIXED.format(",", "."), "cp1252")(tmp_path)
-    with pytest.warns(UserWarning, match=r"t\.csv is not in the encoding UTF-8.*Windows-1252"):
-        table = read(path)
+    with pytest.warns(UserWarning, match=r"t\.csv is not in the encoding UTF-8.*1252") as found:
+        table = data.read_table(path, test_fraction=0.0)
+    assert found[0].filename == __file__
     assert table.columns[0].categories == ("Uli", "Änne")
     late = text(b"s,a\n" + b"x,1.5\ny,-2.5\n" * 30_000 + "ä,3\n".encode("cp1252"))(tmp_path)
     with pytest.warns(UserWarning, match="Windows-1252"):
