@@ -81,7 +81,7 @@ class CsvFile:
         missing: Sequence[str] = MISSING_WORDS,
         names: Sequence[str] | None = None,
     ) -> None:
-        if separator not in (None, _WHITESPACE) and len(separator) != 1:
+        if separator is not None and separator != _WHITESPACE and len(separator) != 1:
             raise ValueError(
                 "`separator` must be one character, such as ';', or '\\s+' for whitespace. "
                 f"Received: separator={separator!r}"

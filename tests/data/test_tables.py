@@ -518,6 +518,12 @@ READ = [
         {"a": [1.5, None, 2.5], "s": ["x", None, "y"]},
     ),
     (
+        "a text among the words for missing values is also a number",
+        frame(a=[1.5, -9, 2.5]),
+        {"missing": ["-9"]},
+        {"a": [1.5, None, 2.5]},
+    ),
+    (
         "chosen kinds",
         text("visits,size,n\n1,M,0\n2,S,1\n2,L,1\n"),
         {"kinds": {"visits": "count", "size": ["S", "M", "L"], "n": "real"}},
@@ -701,11 +707,25 @@ REJECTED = [
         {},
         ["can be modeled", "dates and times"],
     ),
-    ("complex numbers", frame(a=[1j, 2.0]), {}, ["'a'", "real numbers", "imaginary"]),
+    (
+        "complex numbers",
+        frame(a=[1j, 2.0]),
+        {},
+        ["'a'", "real numbers", "1j in row 0", "imaginary"],
+    ),
     ("lists", frame(a=[[1], [2, 3]]), {}, ["'a'", "[1] in row 0", "one column for each"]),
     ("dictionaries", frame(a=[1, {"b": 2}]), {}, ["'a'", "{'b': 2} in row 1"]),
     ("bytes", frame(a=[b"x", b"y"]), {}, ["'a'", "type bytes", "row 0"]),
-    ("mixed types", frame(a=[1, "x", True]), {}, ["'a'", "one type", "bool, int, str"]),
+    ("numbers and text", frame(a=[1, "x"]), {}, ["'a'", "one type", "int, str"]),
+    ("an empty Parquet file", text("", name="t.parquet"), {}, ["t.parquet", "an empty file"]),
+    (
+        "test rows without the label",
+        frame(a=[1.5, 2.5], y=["u", "v"]),
+        {"label": "y", "test": pandas.DataFrame({"a": [3.5]})},
+        ["the DataFrame to have the column 'y'", "Received the columns: a", "Add the column"],
+    ),
+    ("a fraction that is text", text("a\n1\n"), {"test_fraction": "x"}, ["`test_fraction`", "'x'"]),
+    ("mixed types", frame(a=[1, "x", True]), {}, ["'a'", "one type", "bool, int, str", "row 0"]),
     (
         "two levels of names",
         lambda folder: pandas.DataFrame([[1, 2]], columns=[["a", "a"], ["b", "c"]]),
@@ -810,13 +830,13 @@ REJECTED = [
         "dates that shall be numbers",
         frame(a=pandas.date_range("2020-01-01", periods=3)),
         {"kinds": {"a": "real"}},
-        ["'a'", "dates or times", "days since the first date"],
+        ["'a'", "dates or times", "row 0", "days since the first date"],
     ),
     (
         "intervals of pandas",
         frame(a=pandas.arrays.IntervalArray.from_breaks([0, 1, 2])),
         {},
-        ["'a'", "numbers, text, booleans or categories", "the dtype interval"],
+        ["'a'", "numbers, text, booleans or categories", "the dtype interval", "row 0"],
     ),
     ("a wrong label", text("a,b\n1,2\n"), {"label": "c"}, ["`label`", "a, b", "'c'"]),
     (
@@ -1443,16 +1463,16 @@ def test_records_longer_than_a_block_are_read_whole(tmp_path, monkeypatch):
 def test_other_test_rows_are_read_in_batches_too(tmp_path, monkeypatch):
     train, test = (pandas.DataFrame({"a": FIVE * 4, "s": list("xyxyy") * 4}) for _ in range(2))
     test.loc[3, "s"] = "z"
-    for name, frame in (("train", train), ("test", test[:7])):
+    for name, frame in (("train", train), ("test", test[:6])):
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
     with pytest.warns(UserWarning, match="1 categories that no training row has: 'z'"):
         table = data.read_table(
             tmp_path / "train.csv", test=tmp_path / "test.csv", in_memory=False, batch_size=3
         )
-    assert (len(table.train), len(table.test)) == (7, 3)
+    assert (len(table.train), len(table.test)) == (7, 2)
     rows = np.concatenate(list(table.test.as_numpy_iterator()))
-    np.testing.assert_array_equal(rows[:, 0], np.float32((FIVE * 4)[:7]))
-    np.testing.assert_array_equal(rows[:, 1], [0, 1, 0, NAN, 1, 0, 1])
+    np.testing.assert_array_equal(rows[:, 0], np.float32((FIVE * 4)[:6]))
+    np.testing.assert_array_equal(rows[:, 1], [0, 1, 0, NAN, 1, 0])
 
 
 def test_load_refuses_a_table_that_is_larger_than_the_memory(tmp_path, monkeypatch):
@@ -1470,11 +1490,198 @@ def test_the_place_of_an_error_in_a_later_block(tmp_path, monkeypatch):
         read(path, in_memory=False)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
 @pytest.mark.parametrize("more", [0, -1])
-def test_files_up_to_the_limit_are_read_at_once(tmp_path, monkeypatch, more):
-    path = text("a,b\n" + "".join(f"{i % 7},{i % 5}\n" for i in range(100)))(tmp_path)
-    monkeypatch.setattr(tables, "_MEMORY_LIMIT", path.stat().st_size + more)
+def test_files_up_to_the_limit_are_read_at_once(tmp_path, monkeypatch, more, suffix):
+    """`read_table` says how it estimates the size of a compressed file in memory."""
+    assert tables._MEMORY_LIMIT == 1024**3
+    path = tmp_path / f"t{suffix}"
+    source = pandas.DataFrame({"a": np.arange(100) % 7 / 8, "b": np.arange(100) % 5 / 8})
+    source.to_parquet(path) if suffix == ".parquet" else source.to_csv(path, index=False)
+    size = path.stat().st_size * (1 if suffix == ".csv" else 5)
+    monkeypatch.setattr(tables, "_MEMORY_LIMIT", size + more)
     assert isinstance(data.read_table(path).train, np.ndarray) == (more == 0)
+    assert data.is_table(path) == (more == -1)  # the numbers are in [0, 1], as those of pixels
+    if more == 0:
+        assert loaded(path)[0].shape == (90, 2)
+    else:
+        with pytest.raises(ValueError, match=f"at most {size - 1} bytes"):
+            data.load(path)
+
+
+def test_a_parquet_file_is_read_whole_into_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(_table_sources, "_BLOCK_ROWS", 4)
+    path = parquet_of(tmp_path, {"a": np.arange(11) / 7})
+    assert len(read(path).train) == 11
+
+
+def test_the_place_of_a_text_in_a_later_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_BLOCK_SIZE", 500)
+    path = text("a\n" + "1\n2\n" * 500 + "x\n")(tmp_path)
+    with pytest.raises(ValueError, match="'x' in line 1002"):
+        read(path, in_memory=False)
+
+
+GREY = np.arange(20 * 30).reshape(30, 20) % 3 * 127.5 // 1  # 0, 127 and 255
+CONSTANT = np.full((30, 14), 9.0)
+PIXELS = {
+    "0 to 255": (GREY, True),
+    "0 to 256": (np.where(GREY == 255, 256, GREY), False),
+    "-1 to 1": (GREY / 127.5 - 1, False),
+    "0 to 2": (GREY // 127, False),
+    "16 columns": (GREY[:, :16], True),
+    "15 columns": (GREY[:, :15], False),
+    "fractions": (GREY / 2, False),
+    "up to 127": (np.minimum(GREY, 127), False),
+    "up to 128": (np.minimum(GREY, 128), True),
+    "half of the columns": (np.hstack([GREY[:, :10], GREY[:, 10:] // 10]), True),
+    "less than half": (np.hstack([GREY[:, :9], GREY[:, 9:] // 10]), False),
+    "without the constants": (np.hstack([GREY[:, :6], CONSTANT]), True),
+}
+
+
+@pytest.mark.parametrize(("values", "is_pixels"), PIXELS.values(), ids=PIXELS)
+@pytest.mark.parametrize("label", ["label", "animal"])
+def test_pixels_are_recognized_at_the_limits(values, is_pixels, label):
+    """The docstring of `is_table` has these rules."""
+    frame = pandas.DataFrame(values)
+    assert data.is_table(frame) == (not is_pixels)
+    frame[label] = ["cat", "dog", "dog"] * 10
+    assert data.is_table(frame) == (not is_pixels or label == "animal")
+    train, _ = data.load(frame, labels=True, label=label, batch_size=27)
+    x, y = next(iter(train))
+    if is_pixels:
+        assert x.shape == (27, values.shape[1])
+        assert np.max(x) <= 1
+    assert set(np.asarray(y)) == {0, 1}
+
+
+def test_labels_are_found_only_if_they_are_wanted_and_clear():
+    frame = pandas.DataFrame({"a": FIVE * 4, "class": ["x", "y"] * 10})
+    assert loaded(frame)[0].shape == (18, 2)
+    with pytest.raises(ValueError, match="pass its name as `label`"):
+        data.load(frame.assign(target=frame["class"]), labels=True)
+
+
+def test_a_table_cannot_be_changed_and_equals_only_itself():
+    table = read(pandas.DataFrame({"a": FIVE}))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        table.source = "x"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        table.columns[0].name = "x"
+    assert len({table, table, read(pandas.DataFrame({"a": FIVE}))}) == 2
+
+
+def test_the_warning_names_five_categories_and_the_line_of_the_user():
+    train = pandas.DataFrame({"a": FIVE * 2, "n": [1, 2] * 5})
+    test = pandas.DataFrame({"a": [1.5] * 8, "n": [9, 8, 7, 6, 5, 4, NAN, 1]})
+    with pytest.warns(
+        UserWarning, match=r"has 6 categories .* has: 4.0, 5.0, 6.0, 7.0, 8.0. They"
+    ) as found:
+        table = data.read_table(train, test=test)
+    assert found[0].filename == __file__
+    np.testing.assert_array_equal(table.test[:, 1], [*[NAN] * 7, 0])
+
+
+def test_an_error_names_ten_categories_and_how_many_more_there_are():
+    column = Column("c", "category", tuple("abcdefghijkl"))
+    with pytest.raises(ValueError, match=r"'i', 'j' and 2 more in the column 'c'.*Received: 'z'"):
+        encode_frame([column], pandas.DataFrame({"c": ["a", "z"]}))
+    column = Column("c", "category", tuple("abcdefghij"))
+    with pytest.raises(ValueError, match=r"'i', 'j' in the column 'c'.*Received: 'z'"):
+        encode_frame([column], pandas.DataFrame({"c": ["a", "z"]}))
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [("true", 1), (" False", 0), ("1", 1), ("0", 0), ("1.0", 1), ("0.0", 0), (1, 1), (0.0, 0)],
+)
+def test_texts_and_numbers_that_mean_a_truth_value(value, code):
+    column = Column("t", "binary", (False, True))
+    assert encode_frame([column], pandas.DataFrame({"t": [value]})) == [[code]]
+
+
+def test_the_smallest_positive_numbers_and_counts_of_new_rows():
+    columns = [Column("p", "positive"), Column("n", "count")]
+    rows = pandas.DataFrame({"p": [TINY[0], NAN, 1], "n": [0, 1, NAN]})
+    np.testing.assert_array_equal(encode_frame(columns, rows), rows.to_numpy(np.float32))
+    with pytest.raises(ValueError, match=r"greater than 0 .*'p' .*row 1"):
+        encode_frame(columns, rows.assign(p=[1, TINY[0] / 2, 1]))
+    with pytest.raises(ValueError, match=r"at least 0 .*'n' .*0.5 in row 2"):
+        encode_frame(columns, rows.assign(n=[0, 1, 0.5]))
+
+
+def test_columns_of_objects_have_the_dtype_of_their_numbers():
+    frame = pandas.DataFrame({"i": [1, -2, 5], "f": [1, -2.5, 5], "m": [3, None, -7]}, dtype=object)
+    dtypes = [column.dtype for column in read(frame).columns]
+    assert dtypes[:2] == ["int64", "float64"]
+
+
+def test_columns_are_printed_without_notes_if_there_are_none():
+    columns = tables.ColumnTuple(
+        [
+            Column("number", "real", minimum=-1.5, maximum=2, missing=3),
+            Column("c", "category", tuple("abcdefg")),
+            Column("i", "identifier"),
+            Column("unknown", "count"),
+        ]
+    )
+    assert repr(columns).splitlines() == [
+        "column   kind        values of the training rows  missing",
+        "number   real        -1.5 … 2                     3",
+        "c        category    a, b, c, d, e, … (2 more)",
+        "i        identifier  not modeled",
+        "unknown  count       ? … ?",
+    ]
+
+
+def test_typical_values_are_those_of_the_kind():
+    found = {kind: Column("x", kind, mean=1.6).typical for kind in ("real", "positive", "count")}
+    assert found == {"real": 1.6, "positive": pytest.approx(np.exp(1.6)), "count": 2.0}
+    column = Column("x", "binary", ["a", "b"], mean=1.6)
+    assert column.typical == 0
+    assert column.categories == ("a", "b")
+
+
+@pytest.mark.parametrize("shape", [(1,), (2, 1, 1), (2, 2)])
+def test_an_array_of_another_shape_is_no_table(shape):
+    with pytest.raises(ValueError, match=r"shape \(rows, 1\).*Received: shape"):
+        decode_array([Column("a", "real")], np.zeros(shape))
+
+
+def test_the_code_of_a_column_with_one_category_is_0():
+    column = Column("c", "category", ("x",))
+    assert decode_array([column], [[0.0]])["c"].tolist() == ["x"]
+    with pytest.raises(
+        ValueError, match=r"codes from 0 to 0 in the column 'c'.*Received: 1 in row 0"
+    ):
+        decode_array([column], [[1.0]])
+
+
+@pytest.mark.parametrize("kind", ["category", "ordinal"])
+def test_only_ordinal_columns_become_ordered(kind):
+    column = Column("c", kind, ("x", "y"), dtype="category")
+    assert decode_array([column], [[0.0], [1.0]])["c"].cat.ordered == (kind == "ordinal")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "number", "expected"),
+    [
+        ("int8", -128.0, "int8"),
+        ("int8", -129.0, "int64"),
+        ("int8", 127.0, "int8"),
+        ("int8", 128.0, "int64"),
+        ("int64", -(2.0**63), "int64"),
+        ("int64", 2.0**63 - 1024, "int64"),
+        ("int64", 2.0**63, "float64"),
+        ("Int64", 2.0**63, "float64"),
+        ("uint64", 2.0**63, "uint64"),
+        ("uint64", 2.0**64, "float64"),
+    ],
+)
+def test_numbers_outside_of_an_integer_dtype_get_a_larger_one(dtype, number, expected):
+    found = decode_array([Column("n", "real", dtype=dtype)], [[number]])["n"]
+    assert (str(found.dtype), float(found[0])) == (expected, number)
 
 
 def test_numbers_that_are_equal_in_the_training_rows_are_a_constant():
@@ -1729,6 +1936,8 @@ def test_more_than_1000_categories_are_possible_if_they_are_chosen():
     assert table.columns[1].categories == tuple(frame["n"])
     for index in range(2):
         np.testing.assert_array_equal(in_order(table)[:, index], np.arange(1001))
+    table = read(frame.assign(n=frame["n"] - 3), kinds={"s": "category"}, label="n")
+    assert table.class_names == tuple(str(7 * index - 3) for index in range(1001))
 
 
 def test_chosen_kinds_hold_for_unusual_columns():
