@@ -407,7 +407,7 @@ def _decoded(column: Column, entries: np.ndarray) -> pandas.Series:
         return pandas.Series(entries).astype(_dtype_for(column.dtype, entries))
     number = len(column.categories)
     codes = np.where(missing, -1, entries)
-    wrong = (codes != np.round(codes)) | (codes < -1) | (codes >= max(number, 1))
+    wrong = (codes != np.round(codes)) | (codes >= max(number, 1))
     wrong |= ~missing & (codes < 0)
     if wrong.any():
         row = np.flatnonzero(wrong)[0]
@@ -460,7 +460,9 @@ def _dtype_for(dtype: str, values: np.ndarray) -> str:
         limits = np.iinfo(kind)
     else:
         limits = np.iinfo(getattr(kind, "numpy_dtype", np.dtype("int64")))
-    if observed.size and not limits.min <= observed.min() <= observed.max() <= limits.max:
+    # float64 rounds the largest int64 up, so the comparison is with the number above it
+    end = float(limits.max) + 1
+    if observed.size and not limits.min <= observed.min() <= observed.max() < end:
         limits = np.iinfo("int64")
         dtype = "int64"
         if np.abs(observed).max() >= 2.0**63:

@@ -35,6 +35,7 @@ MISSING_WORDS = (
 spreadsheets."""
 
 _SAMPLE = 2**16  # number of bytes from which the format of a file is inferred
+_SAMPLE_LINES = 10  # smallest number of lines in the sample, unless the file has fewer
 _SAMPLE_ROWS = 100
 _SEPARATORS = ("\t", ";", "|", ",")
 _WHITESPACE = r"\s+"
@@ -80,14 +81,25 @@ class CsvFile:
         missing: Sequence[str] = MISSING_WORDS,
         names: Sequence[str] | None = None,
     ) -> None:
+        if separator is not None and separator != _WHITESPACE and len(separator) != 1:
+            raise ValueError(
+                "`separator` must be one character, such as ';', or '\\s+' for whitespace. "
+                f"Received: separator={separator!r}"
+            )
+        if decimal not in (None, ".", ","):
+            raise ValueError(f"`decimal` must be '.' or ','. Received: decimal={decimal!r}")
         self.path = path
         self.missing = frozenset(missing)
         try:
             with self.open() as file:
-                sample = file.read(_SAMPLE)
+                sample = part = file.read(_SAMPLE)
+                # a header with thousands of names can be longer than one part
+                while part and len(sample.splitlines()) < _SAMPLE_LINES:
+                    part = file.read(_SAMPLE)
+                    sample += part
         except (EOFError, zlib.error, gzip.BadGzipFile) as error:
             raise ValueError(_damaged_gzip(path, error)) from error
-        complete = len(sample) < _SAMPLE
+        complete = len(part) < _SAMPLE
         self.encoding_is_known = encoding is not None
         self.encoding = encoding or _sniff_encoding(sample)
         text = self._decode_sample(sample, complete)
@@ -286,7 +298,6 @@ class CsvFile:
         numeric = [field for field in present if _NUMBER.fullmatch(field)]
         if len(numeric) == len(present):
             return not present  # a header can consist of empty names only
-        over_text = False
         for index, field in enumerate(first):
             if field in self.missing or _NUMBER.fullmatch(field):
                 continue
@@ -296,8 +307,7 @@ class CsvFile:
             values = [value for value in column if value not in self.missing]
             if values and all(_NUMBER.fullmatch(value) for value in values):
                 return True
-            over_text = True
-        if numeric and rest and over_text:
+        if numeric and rest:
             raise ValueError(
                 f"Expected the first line of {self.path} to contain either names or values. "
                 f"Received: text and numbers ({', '.join(first[:6])}). Pass `header=True` if the "
@@ -396,7 +406,6 @@ class CsvFile:
             with self.open() as file:
                 if decoder is None:
                     file.seek(header)
-                    header = 0
                 while True:
                     content = file.read() if block_size is None else file.read(block_size)
                     last = block_size is None or not content
@@ -431,7 +440,7 @@ class CsvFile:
             first_row: Number of rows before the block.
         """
         if b"\0" in content:
-            line = content[: content.index(b"\0")].count(b"\n") + 1 + self.skipped
+            line = content[: content.index(b"\0")].count(b"\n") + 1 + self._lines_before(first_row)
             raise ValueError(
                 f"Expected text in {self.path}. Received: a NUL byte in line {line}. The file is "
                 "damaged, or it is not a text file. Export the table again as CSV."
@@ -579,14 +588,16 @@ class CsvFile:
             content: A block of the file, which contains only complete rows.
             first_row: Number of rows before the block, for the line number in the error message.
         """
-        before = self.line(first_row) - 1 if first_row else self.skipped
-        for number, row in self.records(_lines(content), before):
+        for number, row in self.records(_lines(content), self._lines_before(first_row)):
             if len(row) != len(self.names):
                 raise ValueError(
                     f"Expected {len(self.names)} fields in each row of {self.path}. Received: "
                     f"{len(row)} fields in line {number}. Correct the line. If its text contains "
                     "separators, put the text in quotation marks."
                 )
+
+    def _lines_before(self, row: int) -> int:
+        return self.line(row) - 1 if row else self.skipped
 
     def line(self, row: int) -> int:
         """Return the line number at which a row starts. Line numbers are counted from 1."""

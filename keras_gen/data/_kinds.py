@@ -41,6 +41,7 @@ _MANY_PER_CATEGORY = 100
 _SMALLEST_MEASUREMENT = 100  # whole numbers of at least this size are measurements, not counts
 _MAX_CLASSES = 1000  # if a label is a whole number of at least this size, labels are renumbered
 _MAX_DECIMALS = 6
+_MAX_CODES = 2**24  # up to here, float32 represents all whole numbers
 _LARGEST = float(np.finfo(np.float32).max)
 _SMALLEST = float(np.finfo(np.float32).tiny)
 _NAMES_OF_IDENTIFIERS = re.compile(
@@ -240,7 +241,7 @@ class ColumnStatistics:
         in_test = np.bincount(codes[split.test] + 1, minlength=len(distinct) + 1)
         self.missing += int(counts[0])
         found = np.flatnonzero(counts[1:])
-        if len(distinct) > _MAX_CATEGORIES and self.kind is None and not values.ordered:
+        if len(distinct) > _MAX_CATEGORIES and self.kind is None:
             self.num_texts = max(self.num_texts, len(found))
             self.distinct.update(dict.fromkeys(distinct[:_MAX_CATEGORIES]))
             text = next((value for value in distinct if as_float(value) is None), None)
@@ -371,18 +372,22 @@ class ColumnStatistics:
         if kind in NUMBERS:
             return self._number(kind, note, at)
         number = len(categories)
-        if number < {"binary": 2, "ordinal": 2}.get(kind, 1) or (kind == "binary" and number > 2):
+        smallest = 1 if kind == "category" else 2
+        if number < smallest or (kind == "binary" and number > 2):
             shown = ", ".join(repr(value) for value in categories[:10])
-            needed = "2 different values" if kind != "ordinal" else "at least 2 different values"
+            needed = "2 different values"
+            if kind != "binary":
+                needed = f"at least {smallest} different values"
             raise ValueError(
                 f"Expected {needed} in the training rows of the column {self.name!r} of "
                 f"{at.source}, whose kind is {kind!r}. Received: {number} "
                 f"values ({shown}). Choose another kind in `kinds`."
             )
-        if number > 2**24:
+        if number > _MAX_CODES:
             raise ValueError(
-                f"Expected at most {2**24} categories in the column {self.name!r} of {at.source}. "
-                f"Received: {number}. Exclude the column: `kinds={{{self.name!r}: 'identifier'}}`."
+                f"Expected at most {_MAX_CODES} categories in the column {self.name!r} of "
+                f"{at.source}. Received: {number}. Exclude the column: "
+                f"`kinds={{{self.name!r}: 'identifier'}}`."
             )
         return self._column(kind, categories=categories, note=note or self._note(categories))
 
@@ -401,7 +406,7 @@ class ColumnStatistics:
         if self.declared_order is not None:
             return False
         if self.is_numeric:
-            return self.moments.count > 0 and self.train_low == self.train_high
+            return self.train_low == self.train_high
         return len(self.in_training) == 1
 
     def _constant(self, at: Location) -> Column:
@@ -560,7 +565,7 @@ class ColumnStatistics:
             return "constant", ""
         if self.declared_order is not None:
             return ("ordinal", "") if len(self.declared_order) > 1 else ("constant", "")
-        if self.is_numeric and self.dtype != "category":
+        if self.is_numeric:
             return self._inferred_for_numbers(observed)
         return self._inferred_for_text(observed, at, find)
 

@@ -677,9 +677,7 @@ class _Reader:
     def _add(self, rows: Rows, split: Split) -> None:
         """Add a block of rows to the statistics."""
         for name, statistics in self.statistics.items():
-            if statistics.kind == "identifier":
-                statistics.rows += rows.count
-            else:
+            if statistics.kind != "identifier":
                 statistics.add(rows.values(name), split, rows.at(name))
 
     def _columns(self) -> ColumnTuple:

@@ -123,6 +123,7 @@ READ = [
     ("utf-8 with BOM", text(MIXED.format(",", "."), "utf-8-sig"), {}, MIXED_VALUES),
     ("utf-16", text(MIXED.format("\t", "."), "utf-16"), {}, MIXED_VALUES),
     ("utf-16 without BOM", text(MIXED.format(",", "."), "utf-16-le"), {}, MIXED_VALUES),
+    ("utf-16-be without BOM", text(MIXED.format(",", "."), "utf-16-be"), {}, MIXED_VALUES),
     ("utf-32", text(MIXED.format(",", "."), "utf-32"), {}, MIXED_VALUES),
     ("latin-1", text(MIXED.format(";", ","), "latin-1"), {"encoding": "latin-1"}, MIXED_VALUES),
     ("semicolons", text(MIXED.format(";", ".")), {}, MIXED_VALUES),
@@ -137,6 +138,30 @@ READ = [
     ("comments", text("# made by x\n# y\n" + MIXED.format(",", ".")), {}, MIXED_VALUES),
     ("gzip", gzipped, {}, {"a": [1.5, 2.5], "b": [-2, 3]}),
     ("header of savetxt", text("# a b\n0.5 0.25\n1.5 2.25\n-3.5 1000.125\n"), {}, PAIR_VALUES),
+    (
+        "header of a comment without a space",
+        text("#a b\n0.5 0.25\n1.5 2.25\n-3.5 1000.125\n"),
+        {},
+        PAIR_VALUES,
+    ),
+    (
+        "header of a comment above a missing entry",
+        text("# a,b\n,0.25\n1.5,2.25\n-3.5,1000.125\n"),
+        {},
+        {**PAIR_VALUES, "a": [None, 1.5, -3.5]},
+    ),
+    (
+        "a comment above the names",
+        text("# x,y\na,b\n0.5,0.25\n1.5,2.25\n-3.5,1000.125\n"),
+        {},
+        PAIR_VALUES,
+    ),
+    (
+        "an error of a spreadsheet in the first entry",
+        text("#N/A,1\n2.5,3\n-1.5,4\n"),
+        {},
+        {"column_0": [None, 2.5, -1.5], "column_1": [1, 3, 4]},
+    ),
     (
         "no header",
         text("0.5,0.25\n1.5,2.25\n-3.5,1000.125\n"),
@@ -226,6 +251,30 @@ READ = [
         PAIR_VALUES,
     ),
     (
+        "row numbers of R",
+        text('"a","b"\n"1",0.5,0.25\n"2",1.5,2.25\n"3",-3.5,1000.125\n'),
+        {},
+        PAIR_VALUES,
+    ),
+    (
+        "row names of R between semicolons",
+        text("a;b\nr1;0.5;0.25\nr2;1.5;2.25\nr3;-3.5;1000.125\n"),
+        {},
+        PAIR_VALUES,
+    ),
+    (
+        "two words in each entry",
+        text("full name\nAnn Lee\nBob Ray\nAnn Lee\n"),
+        {},
+        {"full name": ["Ann Lee", "Bob Ray", "Ann Lee"]},
+    ),
+    (
+        "a text that is longer than the sample",
+        text(f'a,s\n1.5,"{LONG * 40}"\n2.5,"y"\n-3.5,"y"\n'),
+        {},
+        {"a": [1.5, 2.5, -3.5], "s": [LONG * 40, "y", "y"]},
+    ),
+    (
         "separators at the ends of lines",
         text("a,b\n0.5,0.25,\n1.5,2.25,\n-3.5,1000.125,\n"),
         {},
@@ -268,6 +317,12 @@ READ = [
         {"column_0": ["x", "y", "x"], "column_1": [1.5, 2.5, -0.5]},
     ),
     (
+        "text without a header, which occurs again in the next line",
+        text("x,1.5\nx,2.5\ny,-0.5\n"),
+        {},
+        {"column_0": ["x", "x", "y"], "column_1": [1.5, 2.5, -0.5]},
+    ),
+    (
         "words for missing values",
         text("a,s\n1.5,x\n?,y\nNA,?\n-,-\n#DIV/0!,N/A\nnull,NULL\n ? , ? \n-2.5,.\n,\n"),
         {},
@@ -281,6 +336,12 @@ READ = [
         text("a,s\n1.5,NA\n-999,x\nunknown,unknown\n-2.5,NA\n3.5,\n"),
         {"missing": ["unknown", -999]},
         {"a": [1.5, None, None, -2.5, 3.5], "s": ["NA", "x", None, "NA", None]},
+    ),
+    (
+        "own words for missing values between quotes",
+        text('a,s\n1.5,"NA"\n-999,"x"\n-2.5,"NA"\n'),
+        {"missing": [-999]},
+        {"a": [1.5, None, -2.5], "s": ["NA", "x", "NA"]},
     ),
     (
         "a column without entries",
@@ -305,6 +366,12 @@ READ = [
         text("zip,n\n01234,1.5\n98765,2.5\n00501,-2.5\n01234,1\n"),
         {},
         {"zip": ["01234", "98765", "00501", "01234"], "n": [1.5, 2.5, -2.5, 1]},
+    ),
+    (
+        "a leading zero after a missing entry",
+        text("n,zip\n,01\n1.5,7\n-2.5,98\n"),
+        {},
+        {"n": [None, 1.5, -2.5], "zip": ["01", "7", "98"]},
     ),
     (
         "leading zeros between semicolons",
@@ -362,6 +429,27 @@ READ = [
         text("a;b\n" + "10;7\n" * 200 + "1.2345;1\n-7;1,234\n"),
         {},
         {"a": [10.0] * 200 + [1.2345, -7], "b": [7] * 200 + [1, 1234]},
+    ),
+    *(
+        (
+            f"{number} shows that a comma separates thousands",
+            text("a;b\n" + "10;7\n" * 200 + f"{number};1\n-7;1,234\n"),
+            {},
+            {"a": [10.0] * 200 + [float(number), -7], "b": [7] * 200 + [1, 1234]},
+        )
+        for number in ("1000.5", "1.2340000015")
+    ),
+    (
+        "one number with two decimal places shows that a comma separates thousands",
+        text("a;b\n1.25;7\n2;1,234\n-7;1\n"),
+        {},
+        {"a": [1.25, 2, -7], "b": [7, 1234, 1]},
+    ),
+    (
+        "thousands with points and a decimal comma behind the sample",
+        text("a;b\n" + "10;7\n" * 200 + "1.234,5;1\n-7;-1\n"),
+        {},
+        {"a": [10.0] * 200 + [1234.5, -7], "b": [7] * 200 + [1, -1]},
     ),
     ("Excel", excel, {}, {"a": FIVE, "s": list("xyxyy")}),
     ("Parquet", parquet, {}, {"a": FIVE, "s": list("xyxyy"), "n": [1, None, 3, -4, 5]}),
@@ -422,6 +510,12 @@ READ = [
         frame(a=[1.5, -999, 2.5], s=["x", "unknown", "y"]),
         {"missing": ["unknown", -999]},
         {"a": [1.5, None, 2.5], "s": ["x", None, "y"]},
+    ),
+    (
+        "a text among the words for missing values is also a number",
+        frame(a=[1.5, -9, 2.5]),
+        {"missing": ["-9"]},
+        {"a": [1.5, None, 2.5]},
     ),
     (
         "chosen kinds",
@@ -513,6 +607,16 @@ REJECTED = [
         {},
         ["3 fields in line 152"],
     ),
+    (
+        "a short row beside a separator in quotes",
+        text('a,b\n"x,y",2\n3\n'),
+        {},
+        ["1 fields in line 3"],
+    ),
+    ("a short row beside leading zeros", text("a,b\n01,x\n2\n"), {}, ["1 fields in line 3"]),
+    ("a wrong separator", text("a,b\n1,2\n"), {"separator": "||"}, ["`separator`", "'||'"]),
+    ("an empty separator", text("a,b\n1,2\n"), {"separator": ""}, ["`separator`", "''"]),
+    ("a wrong decimal sign", text("a,b\n1,2\n"), {"decimal": "x"}, ["`decimal`", "'x'"]),
     ("a short row with quotes", text('a,b\n"x\ny",2\n3\n'), {}, ["1 fields in line 4"]),
     ("an open quotation mark", text('a,b\n1,x\n2,"y\n3,z\n'), {}, ["t.csv", "closing quotation"]),
     ("text after a quotation mark", text('a,b\n1,x\n"2"y,z\n'), {}, ["line 3", "quotation"]),
@@ -597,11 +701,25 @@ REJECTED = [
         {},
         ["can be modeled", "dates and times"],
     ),
-    ("complex numbers", frame(a=[1j, 2.0]), {}, ["'a'", "real numbers", "imaginary"]),
+    (
+        "complex numbers",
+        frame(a=[1j, 2.0]),
+        {},
+        ["'a'", "real numbers", "1j in row 0", "imaginary"],
+    ),
     ("lists", frame(a=[[1], [2, 3]]), {}, ["'a'", "[1] in row 0", "one column for each"]),
     ("dictionaries", frame(a=[1, {"b": 2}]), {}, ["'a'", "{'b': 2} in row 1"]),
     ("bytes", frame(a=[b"x", b"y"]), {}, ["'a'", "type bytes", "row 0"]),
-    ("mixed types", frame(a=[1, "x", True]), {}, ["'a'", "one type", "bool, int, str"]),
+    ("numbers and text", frame(a=[1, "x"]), {}, ["'a'", "one type", "int, str"]),
+    ("an empty Parquet file", text("", name="t.parquet"), {}, ["t.parquet", "an empty file"]),
+    (
+        "test rows without the label",
+        frame(a=[1.5, 2.5], y=["u", "v"]),
+        {"label": "y", "test": pandas.DataFrame({"a": [3.5]})},
+        ["the DataFrame to have the column 'y'", "Received the columns: a", "Add the column"],
+    ),
+    ("a fraction that is text", text("a\n1\n"), {"test_fraction": "x"}, ["`test_fraction`", "'x'"]),
+    ("mixed types", frame(a=[1, "x", True]), {}, ["'a'", "one type", "bool, int, str", "row 0"]),
     (
         "two levels of names",
         lambda folder: pandas.DataFrame([[1, 2]], columns=[["a", "a"], ["b", "c"]]),
@@ -706,13 +824,13 @@ REJECTED = [
         "dates that shall be numbers",
         frame(a=pandas.date_range("2020-01-01", periods=3)),
         {"kinds": {"a": "real"}},
-        ["'a'", "dates or times", "days since the first date"],
+        ["'a'", "dates or times", "row 0", "days since the first date"],
     ),
     (
         "intervals of pandas",
         frame(a=pandas.arrays.IntervalArray.from_breaks([0, 1, 2])),
         {},
-        ["'a'", "numbers, text, booleans or categories", "the dtype interval"],
+        ["'a'", "numbers, text, booleans or categories", "the dtype interval", "row 0"],
     ),
     ("a wrong label", text("a,b\n1,2\n"), {"label": "c"}, ["`label`", "a, b", "'c'"]),
     (
@@ -733,6 +851,56 @@ def test_a_hostile_table_is_rejected_with_its_place_and_a_remedy(tmp_path, build
         data.read_table(build(tmp_path), **{"test_fraction": 0.0, **arguments})
     for word in words:
         assert word in str(raised.value)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_long_and_short_rows_are_rejected_even_if_warnings_are_ignored(tmp_path):
+    path = text("a,b,c\n1,2,3\n1,2\n1,2,3,4\n")(tmp_path)
+    with pytest.raises(ValueError, match="2 fields in line 3"):
+        read(path)
+
+
+@pytest.mark.parametrize("separator", [",", ";", "|"])
+@pytest.mark.parametrize("code", ["01", "0X1", "0x1"])
+def test_a_leading_zero_is_found_wherever_it_is(tmp_path, monkeypatch, separator, code):
+    monkeypatch.setattr(_csv, "_CACHED", 4)
+    rows = [["2.5", "7"]] * 3
+    for row in range(3):
+        for number in ("2", "-1.5", "2.25"):
+            changed = [[number, code] if index == row else one for index, one in enumerate(rows)]
+            lines = [["n", "zip"], *changed, ["3", "8"]]
+            path = text("".join(f"{separator.join(line)}\n" for line in lines))(tmp_path)
+            column = read(path, separator=separator, kinds={"zip": "category"}).columns[1]
+            assert column.categories == tuple(sorted((code, "7", "8")))
+
+
+def test_a_header_longer_than_the_sample_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(_csv, "_SAMPLE", 50)
+    names = [f"name number {index}" for index in range(20)]
+    source = pandas.DataFrame(RANDOM.normal(size=(30, 20)).round(2), columns=names)
+    source.to_csv(tmp_path / "t.csv", index=False)
+    table = read(tmp_path / "t.csv")
+    np.testing.assert_array_equal(in_order(table), source.to_numpy(np.float32))
+    assert [column.name for column in table.columns] == names
+
+
+def test_quoted_line_breaks_at_the_start_of_a_row_do_not_end_a_block(tmp_path, monkeypatch):
+    source = pandas.DataFrame({"s": ["ü\nv", "w"] * 6, "a": np.arange(12) / 7})
+    source.to_csv(tmp_path / "t.csv", index=False, quoting=1)
+    for size in (20, 33):
+        monkeypatch.setattr(tables, "_BLOCK_SIZE", size)
+        table = read(tmp_path / "t.csv", in_memory=False)
+        assert table.columns[0].categories == ("w", "ü\nv")
+        rows = np.concatenate(list(table.train.as_numpy_iterator()))
+        np.testing.assert_allclose(np.sort(rows[:, 1]), source["a"], rtol=1e-6)
+
+
+def test_the_line_of_a_nul_byte_in_a_later_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_BLOCK_SIZE", 100)
+    monkeypatch.setattr(_csv, "_SAMPLE", 100)
+    path = text("a,b\n" + "1,2\n3,4\n" * 100 + "5,\0\n")(tmp_path)
+    with pytest.raises(ValueError, match="NUL byte in line 202"):
+        read(path, in_memory=False)
 
 
 def test_numbers_that_only_test_rows_have_are_too_few():
@@ -858,8 +1026,9 @@ def test_generated_fractions_of_a_column_of_integers_stay_fractions():
 
 def test_a_file_that_is_not_utf_8_is_read_with_a_warning(tmp_path):
     path = text(MIXED.format(",", "."), "cp1252")(tmp_path)
-    with pytest.warns(UserWarning, match=r"t\.csv is not in the encoding UTF-8.*Windows-1252"):
-        table = read(path)
+    with pytest.warns(UserWarning, match=r"t\.csv is not in the encoding UTF-8.*1252") as found:
+        table = data.read_table(path, test_fraction=0.0)
+    assert found[0].filename == __file__
     assert table.columns[0].categories == ("Uli", "Änne")
     late = text(b"s,a\n" + b"x,1.5\ny,-2.5\n" * 30_000 + "ä,3\n".encode("cp1252"))(tmp_path)
     with pytest.warns(UserWarning, match="Windows-1252"):
@@ -1288,16 +1457,16 @@ def test_records_longer_than_a_block_are_read_whole(tmp_path, monkeypatch):
 def test_other_test_rows_are_read_in_batches_too(tmp_path, monkeypatch):
     train, test = (pandas.DataFrame({"a": FIVE * 4, "s": list("xyxyy") * 4}) for _ in range(2))
     test.loc[3, "s"] = "z"
-    for name, frame in (("train", train), ("test", test[:7])):
+    for name, frame in (("train", train), ("test", test[:6])):
         frame.to_csv(tmp_path / f"{name}.csv", index=False)
     with pytest.warns(UserWarning, match="1 categories that no training row has: 'z'"):
         table = data.read_table(
             tmp_path / "train.csv", test=tmp_path / "test.csv", in_memory=False, batch_size=3
         )
-    assert (len(table.train), len(table.test)) == (7, 3)
+    assert (len(table.train), len(table.test)) == (7, 2)
     rows = np.concatenate(list(table.test.as_numpy_iterator()))
-    np.testing.assert_array_equal(rows[:, 0], np.float32((FIVE * 4)[:7]))
-    np.testing.assert_array_equal(rows[:, 1], [0, 1, 0, NAN, 1, 0, 1])
+    np.testing.assert_array_equal(rows[:, 0], np.float32((FIVE * 4)[:6]))
+    np.testing.assert_array_equal(rows[:, 1], [0, 1, 0, NAN, 1, 0])
 
 
 def test_load_refuses_a_table_that_is_larger_than_the_memory(tmp_path, monkeypatch):
@@ -1315,11 +1484,198 @@ def test_the_place_of_an_error_in_a_later_block(tmp_path, monkeypatch):
         read(path, in_memory=False)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".parquet"])
 @pytest.mark.parametrize("more", [0, -1])
-def test_files_up_to_the_limit_are_read_at_once(tmp_path, monkeypatch, more):
-    path = text("a,b\n" + "".join(f"{i % 7},{i % 5}\n" for i in range(100)))(tmp_path)
-    monkeypatch.setattr(tables, "_MEMORY_LIMIT", path.stat().st_size + more)
+def test_files_up_to_the_limit_are_read_at_once(tmp_path, monkeypatch, more, suffix):
+    """`read_table` says how it estimates the size of a compressed file in memory."""
+    assert tables._MEMORY_LIMIT == 1024**3
+    path = tmp_path / f"t{suffix}"
+    source = pandas.DataFrame({"a": np.arange(100) % 7 / 8, "b": np.arange(100) % 5 / 8})
+    source.to_parquet(path) if suffix == ".parquet" else source.to_csv(path, index=False)
+    size = path.stat().st_size * (1 if suffix == ".csv" else 5)
+    monkeypatch.setattr(tables, "_MEMORY_LIMIT", size + more)
     assert isinstance(data.read_table(path).train, np.ndarray) == (more == 0)
+    assert data.is_table(path) == (more == -1)  # the numbers are in [0, 1], as those of pixels
+    if more == 0:
+        assert loaded(path)[0].shape == (90, 2)
+    else:
+        with pytest.raises(ValueError, match=f"at most {size - 1} bytes"):
+            data.load(path)
+
+
+def test_a_parquet_file_is_read_whole_into_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr(_table_sources, "_BLOCK_ROWS", 4)
+    path = parquet_of(tmp_path, {"a": np.arange(11) / 7})
+    assert len(read(path).train) == 11
+
+
+def test_the_place_of_a_text_in_a_later_block(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_BLOCK_SIZE", 500)
+    path = text("a\n" + "1\n2\n" * 500 + "x\n")(tmp_path)
+    with pytest.raises(ValueError, match="'x' in line 1002"):
+        read(path, in_memory=False)
+
+
+GREY = np.arange(20 * 30).reshape(30, 20) % 3 * 127.5 // 1  # 0, 127 and 255
+CONSTANT = np.full((30, 14), 9.0)
+PIXELS = {
+    "0 to 255": (GREY, True),
+    "0 to 256": (np.where(GREY == 255, 256, GREY), False),
+    "-1 to 1": (GREY / 127.5 - 1, False),
+    "0 to 2": (GREY // 127, False),
+    "16 columns": (GREY[:, :16], True),
+    "15 columns": (GREY[:, :15], False),
+    "fractions": (GREY / 2, False),
+    "up to 127": (np.minimum(GREY, 127), False),
+    "up to 128": (np.minimum(GREY, 128), True),
+    "half of the columns": (np.hstack([GREY[:, :10], GREY[:, 10:] // 10]), True),
+    "less than half": (np.hstack([GREY[:, :9], GREY[:, 9:] // 10]), False),
+    "without the constants": (np.hstack([GREY[:, :6], CONSTANT]), True),
+}
+
+
+@pytest.mark.parametrize(("values", "is_pixels"), PIXELS.values(), ids=PIXELS)
+@pytest.mark.parametrize("label", ["label", "animal"])
+def test_pixels_are_recognized_at_the_limits(values, is_pixels, label):
+    """The docstring of `is_table` has these rules."""
+    frame = pandas.DataFrame(values)
+    assert data.is_table(frame) == (not is_pixels)
+    frame[label] = ["cat", "dog", "dog"] * 10
+    assert data.is_table(frame) == (not is_pixels or label == "animal")
+    train, _ = data.load(frame, labels=True, label=label, batch_size=27)
+    x, y = next(iter(train))
+    if is_pixels:
+        assert x.shape == (27, values.shape[1])
+        assert np.max(x) <= 1
+    assert set(np.asarray(y)) == {0, 1}
+
+
+def test_labels_are_found_only_if_they_are_wanted_and_clear():
+    frame = pandas.DataFrame({"a": FIVE * 4, "class": ["x", "y"] * 10})
+    assert loaded(frame)[0].shape == (18, 2)
+    with pytest.raises(ValueError, match="pass its name as `label`"):
+        data.load(frame.assign(target=frame["class"]), labels=True)
+
+
+def test_a_table_cannot_be_changed_and_equals_only_itself():
+    table = read(pandas.DataFrame({"a": FIVE}))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        table.source = "x"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        table.columns[0].name = "x"
+    assert len({table, table, read(pandas.DataFrame({"a": FIVE}))}) == 2
+
+
+def test_the_warning_names_five_categories_and_the_line_of_the_user():
+    train = pandas.DataFrame({"a": FIVE * 2, "n": [1, 2] * 5})
+    test = pandas.DataFrame({"a": [1.5] * 8, "n": [9, 8, 7, 6, 5, 4, NAN, 1]})
+    with pytest.warns(
+        UserWarning, match=r"has 6 categories .* has: 4.0, 5.0, 6.0, 7.0, 8.0. They"
+    ) as found:
+        table = data.read_table(train, test=test)
+    assert found[0].filename == __file__
+    np.testing.assert_array_equal(table.test[:, 1], [*[NAN] * 7, 0])
+
+
+def test_an_error_names_ten_categories_and_how_many_more_there_are():
+    column = Column("c", "category", tuple("abcdefghijkl"))
+    with pytest.raises(ValueError, match=r"'i', 'j' and 2 more in the column 'c'.*Received: 'z'"):
+        encode_frame([column], pandas.DataFrame({"c": ["a", "z"]}))
+    column = Column("c", "category", tuple("abcdefghij"))
+    with pytest.raises(ValueError, match=r"'i', 'j' in the column 'c'.*Received: 'z'"):
+        encode_frame([column], pandas.DataFrame({"c": ["a", "z"]}))
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [("true", 1), (" False", 0), ("1", 1), ("0", 0), ("1.0", 1), ("0.0", 0), (1, 1), (0.0, 0)],
+)
+def test_texts_and_numbers_that_mean_a_truth_value(value, code):
+    column = Column("t", "binary", (False, True))
+    assert encode_frame([column], pandas.DataFrame({"t": [value]})) == [[code]]
+
+
+def test_the_smallest_positive_numbers_and_counts_of_new_rows():
+    columns = [Column("p", "positive"), Column("n", "count")]
+    rows = pandas.DataFrame({"p": [TINY[0], NAN, 1], "n": [0, 1, NAN]})
+    np.testing.assert_array_equal(encode_frame(columns, rows), rows.to_numpy(np.float32))
+    with pytest.raises(ValueError, match=r"greater than 0 .*'p' .*row 1"):
+        encode_frame(columns, rows.assign(p=[1, TINY[0] / 2, 1]))
+    with pytest.raises(ValueError, match=r"at least 0 .*'n' .*0.5 in row 2"):
+        encode_frame(columns, rows.assign(n=[0, 1, 0.5]))
+
+
+def test_columns_of_objects_have_the_dtype_of_their_numbers():
+    frame = pandas.DataFrame({"i": [1, -2, 5], "f": [1, -2.5, 5], "m": [3, None, -7]}, dtype=object)
+    dtypes = [column.dtype for column in read(frame).columns]
+    assert dtypes[:2] == ["int64", "float64"]
+
+
+def test_columns_are_printed_without_notes_if_there_are_none():
+    columns = tables.ColumnTuple(
+        [
+            Column("number", "real", minimum=-1.5, maximum=2, missing=3),
+            Column("c", "category", tuple("abcdefg")),
+            Column("i", "identifier"),
+            Column("unknown", "count"),
+        ]
+    )
+    assert repr(columns).splitlines() == [
+        "column   kind        values of the training rows  missing",
+        "number   real        -1.5 … 2                     3",
+        "c        category    a, b, c, d, e, … (2 more)",
+        "i        identifier  not modeled",
+        "unknown  count       ? … ?",
+    ]
+
+
+def test_typical_values_are_those_of_the_kind():
+    found = {kind: Column("x", kind, mean=1.6).typical for kind in ("real", "positive", "count")}
+    assert found == {"real": 1.6, "positive": pytest.approx(np.exp(1.6)), "count": 2.0}
+    column = Column("x", "binary", ["a", "b"], mean=1.6)
+    assert column.typical == 0
+    assert column.categories == ("a", "b")
+
+
+@pytest.mark.parametrize("shape", [(1,), (2, 1, 1), (2, 2)])
+def test_an_array_of_another_shape_is_no_table(shape):
+    with pytest.raises(ValueError, match=r"shape \(rows, 1\).*Received: shape"):
+        decode_array([Column("a", "real")], np.zeros(shape))
+
+
+def test_the_code_of_a_column_with_one_category_is_0():
+    column = Column("c", "category", ("x",))
+    assert decode_array([column], [[0.0]])["c"].tolist() == ["x"]
+    with pytest.raises(
+        ValueError, match=r"codes from 0 to 0 in the column 'c'.*Received: 1 in row 0"
+    ):
+        decode_array([column], [[1.0]])
+
+
+@pytest.mark.parametrize("kind", ["category", "ordinal"])
+def test_only_ordinal_columns_become_ordered(kind):
+    column = Column("c", kind, ("x", "y"), dtype="category")
+    assert decode_array([column], [[0.0], [1.0]])["c"].cat.ordered == (kind == "ordinal")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "number", "expected"),
+    [
+        ("int8", -128.0, "int8"),
+        ("int8", -129.0, "int64"),
+        ("int8", 127.0, "int8"),
+        ("int8", 128.0, "int64"),
+        ("int64", -(2.0**63), "int64"),
+        ("int64", 2.0**63 - 1024, "int64"),
+        ("int64", 2.0**63, "float64"),
+        ("Int64", 2.0**63, "float64"),
+        ("uint64", 2.0**63, "uint64"),
+        ("uint64", 2.0**64, "float64"),
+    ],
+)
+def test_numbers_outside_of_an_integer_dtype_get_a_larger_one(dtype, number, expected):
+    found = decode_array([Column("n", "real", dtype=dtype)], [[number]])["n"]
+    assert (str(found.dtype), float(found[0])) == (expected, number)
 
 
 def test_numbers_that_are_equal_in_the_training_rows_are_a_constant():
@@ -1479,6 +1835,7 @@ def repeated(values, times):
 
 
 RNG = np.random.default_rng(0)
+TINY = float(np.finfo(np.float32).tiny) * np.arange(8, 16) / 8
 TEN = np.arange(10) * 3 - 5  # some are negative, and no number follows the one before
 YEARS = 1950 + 2 * RNG.permutation(40)
 LIMITS = {
@@ -1505,16 +1862,181 @@ LIMITS = {
     "numbers with a gap": ([*range(9), 10], "count"),
     "numbers in another order": ([0, 2, 1, *range(3, 10)], "count"),
     "half of the texts are dates": ([*["2020-01-02", "2020-01-03"] * 3, *"abab"], "category"),
+    "row numbers with a missing entry": ([*range(6), NAN, *range(6, 12)], "count"),
+    "1,500 whole numbers": (range(5000, 500, -3), "positive"),
+    "the smallest normal number of float32": (TINY, "positive"),
+    "smaller numbers than float32 has": (TINY * 0.75, "real"),
+    "a third of the texts are numbers": (["1", "x", "y"] * 5, "category"),
+    "half of the texts have decimal commas": (["1,5", "2,5", "x", "y"] * 5, "category"),
+    "half of the texts have a unit": (["1 kg", "2 kg", "3 kg", *"xyz"] * 5, "category"),
+    "two texts with a unit": (["1 kg", "2 kg", "x"] * 5, "category"),
+    "four units": (["1 kg", "2 g", "3 m", "4 s"] * 5, "category"),
+    "one ordered category": (pandas.Categorical(["x"] * 5, ordered=True), "constant"),
+    "two ordered categories": (pandas.Categorical(list("xyxyy"), ordered=True), "ordinal"),
 }
 
 
 @pytest.mark.parametrize(("values", "kind"), LIMITS.values(), ids=LIMITS)
 def test_the_rules_for_kinds_hold_at_their_limits(values, kind):
     """The docstring of `read_table` has these rules. The other column only makes a table of it."""
-    values = list(values)
+    values = values if isinstance(values, pandas.Categorical) else list(values)
     other = RNG.normal(size=len(values))
     table = read(pandas.DataFrame({"a": values, "other": other}))
     assert table.columns[0].kind == kind
+
+
+@pytest.mark.parametrize(
+    ("distance", "kind"), [(-0.7, "positive"), (-0.8, "real"), (0.8, "positive")]
+)
+def test_numbers_with_skewed_logarithms_are_real_unless_they_are_more_skewed(distance, kind):
+    logarithms = np.append(np.linspace(-0.3, 0.3, 51), [distance] * 2)
+    numbers = np.exp(logarithms)
+    skewness = abs(scipy.stats.skew(logarithms))
+    assert (kind == "real") == (1 < skewness < 2 and skewness > abs(scipy.stats.skew(numbers)))
+    assert read(pandas.DataFrame({"a": numbers})).columns[0].kind == kind
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["1", "x", "2", "y"], "Expected numbers in .* Received: 'x' in row 1"),
+        (["x", "1,5", "2,5", "3,5"], "same decimal sign in .* Received: '1,5' in row 1"),
+        (["x", "1 kg", "y", "2 g", "3 m"], "without a unit in .* Received: '1 kg' in row 1"),
+    ],
+)
+def test_the_first_entry_that_is_a_number_or_is_none_is_named(texts, message):
+    frame = pandas.DataFrame({"a": texts, "other": RNG.normal(size=len(texts))})
+    with pytest.raises(ValueError, match=message):
+        read(frame)
+
+
+def test_two_different_numbers_in_a_column_called_id_are_an_identifier():
+    assert read(pandas.DataFrame({"id": [5, 7], "a": [1.5, 2.5]})).columns[0].kind == "identifier"
+
+
+def test_categories_that_are_numbers_are_sorted_as_numbers():
+    table = read(pandas.DataFrame({"a": [10, 2, 2, 10, 3] * 5, "b": [9, 10] * 12 + [9]}))
+    assert [column.categories for column in table.columns] == [(2, 3, 10), (9, 10)]
+    mixed = pandas.Categorical([3, "x", 20, 3, "x"], categories=[3, "x", 20])
+    table = read(pandas.DataFrame({"a": FIVE, "c": mixed, "y": mixed}), label="y")
+    assert table.columns[1].categories == (20, 3, "x")
+    assert table.class_names == ("20", "3", "x")
+
+
+def test_more_than_1000_categories_are_possible_if_they_are_chosen():
+    frame = pandas.DataFrame({"s": [f"t{i:04d}" for i in range(1001)], "n": np.arange(1001) * 7})
+    table = read(frame, kinds={"s": "category", "n": "category"})
+    assert table.columns[0].categories == tuple(frame["s"])
+    assert table.columns[1].categories == tuple(frame["n"])
+    for index in range(2):
+        np.testing.assert_array_equal(in_order(table)[:, index], np.arange(1001))
+    table = read(frame.assign(n=frame["n"] - 3), kinds={"s": "category"}, label="n")
+    assert table.class_names == tuple(str(7 * index - 3) for index in range(1001))
+
+
+def test_chosen_kinds_hold_for_unusual_columns():
+    ordered = pandas.Categorical(["S", "M", "S", "M", "S"], ["S", "M", "L"], ordered=True)
+    frame = pandas.DataFrame(
+        {"a": FIVE, "one": ["x"] * 5, "two": [7, 5, 5, 7, 5], "size": ordered,
+         "order": [2, 1, 3, 1, 2], "same": [1e39] * 5, "out": FIVE}
+    )  # fmt: skip
+    kinds = {
+        "one": "category", "two": "ordinal", "size": "category", "order": [3, 1, 2],
+        "same": "constant", "out": "identifier",
+    }  # fmt: skip
+    columns = {column.name: column for column in read(frame, kinds=kinds).columns}
+    assert {name: columns[name].kind for name in kinds} == {**kinds, "order": "ordinal"}
+    assert columns["one"].categories == ("x",)
+    assert columns["two"].categories == (5, 7)
+    assert columns["size"].categories == ("M", "S")  # sorted, and only those that occur
+    assert columns["order"].categories == (3, 1, 2)
+    assert columns["out"].note == "excluded, as `kinds` says"
+
+
+def test_dates_cannot_be_categories():
+    dates = pandas.Series(pandas.date_range("2020-01-01", periods=5)).where(WHOLE[:5] > 1)
+    frame = pandas.DataFrame({"a": FIVE, "d": dates})
+    assert read(frame).columns[1].missing == 2
+    for kind, needed in (("category", "at least 1"), ("ordinal", "at least 2"), ("binary", "2")):
+        with pytest.raises(ValueError, match=f"Expected {needed} different values .*'d'.*0 values"):
+            read(frame, kinds={"d": kind})
+
+
+def test_at_most_ten_values_of_a_column_are_shown():
+    frame = pandas.DataFrame({"a": list("abcdefghijk")})
+    with pytest.raises(ValueError, match=r"Received: 11 values \('a', .*, 'j'\)\. Choose"):
+        read(frame, kinds={"a": "binary"})
+
+
+@pytest.mark.parametrize("test_value", [1.5, "x"])
+def test_a_value_that_one_test_row_has_alone_is_a_constant(test_value):
+    values = np.full(40, None, object)
+    values[np.random.default_rng(0).permutation(40)[0]] = test_value
+    column = data.read_table(pandas.DataFrame({"a": values, "b": np.arange(40) / 7})).columns[0]
+    assert (column.kind, column.categories, column.missing) == ("constant", (test_value,), 39)
+
+
+def test_one_number_in_the_training_rows_is_a_constant():
+    values = np.full(40, NAN)
+    order = np.random.default_rng(0).permutation(40)
+    values[order[0]] = 2.5  # a test row
+    values[order[-1]] = 1.5
+    column = data.read_table(pandas.DataFrame({"a": values, "b": np.arange(40) / 7})).columns[0]
+    assert (column.kind, column.categories) == ("constant", (1.5,))
+
+
+def test_categories_whose_order_is_known_can_occur_in_test_rows_only():
+    """Then they are no missing entries. Without a known order, a warning names them."""
+    order = np.random.default_rng(0).permutation(40)
+    sizes = np.array(["S", "M"] * 20, object)
+    sizes[order[0]] = "L"  # a test row
+    numbers = np.array([1, 2] * 20)
+    numbers[order[0]] = 3
+    ordered = pandas.Categorical(sizes, ["S", "M", "L"], ordered=True)
+    frame = pandas.DataFrame({"p": ordered, "k": sizes, "n": numbers, "b": np.arange(40) / 7})
+    table = data.read_table(frame, kinds={"k": ["S", "M", "L"], "n": [1, 2, 3]})
+    np.testing.assert_array_equal(table.test[0, :3], [2, 2, 2])
+    with pytest.warns(UserWarning, match="'n' .*1 categories that no training row has: 3"):
+        data.read_table(frame, kinds={"k": ["S", "M", "L"], "n": "ordinal"})
+
+
+@pytest.mark.parametrize(("spread", "fits"), [(2000, True), (1998, False)])
+def test_a_thousandth_of_the_deviation_must_be_a_number_of_float32(spread, fits):
+    """From 2²³ on, float32 has only whole numbers."""
+    frame = pandas.DataFrame({"a": [2.0**23, 2.0**23 + spread], "b": [1.5, 2.5]})
+    if fits:
+        assert read(frame, kinds={"a": "real"}).columns[0].scale == 1000
+    else:
+        with pytest.raises(ValueError, match="float32 rounds them to multiples of 1"):
+            read(frame, kinds={"a": "real"})
+
+
+def test_more_categories_than_float32_distinguishes_are_refused(monkeypatch):
+    limit = _kinds._MAX_CODES
+    assert np.float32(limit) - 1 < limit == np.float32(limit + 1)
+    monkeypatch.setattr(_kinds, "_MAX_CODES", 3)
+    kinds = {"a": "category"}
+    assert read(pandas.DataFrame({"a": list("xyz")}), kinds=kinds).columns[0].kind == "category"
+    with pytest.raises(ValueError, match=r"at most 3 categories .*'a'.*Received: 4"):
+        read(pandas.DataFrame({"a": list("wxyz")}), kinds=kinds)
+
+
+def test_columns_of_a_text_file_get_the_dtypes_of_their_numbers(tmp_path):
+    path = text("f,w,m,e,s\n1.5,7,7,,x\n2.5,-1,,,y\n-3,2,5,,x\n")(tmp_path)
+    columns = read(path).columns
+    assert [column.dtype for column in columns] == ["float64", "int64", "Int64", "float64", "str"]
+
+
+def test_row_numbers_are_recognized_across_blocks(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "_BLOCK_SIZE", 500)
+    monkeypatch.setattr(_csv, "_SAMPLE", 200)
+    lines = [
+        f"{i},{i + (i > 150)},{str(i % 2 == 0).lower() if i < 150 else 'x'}\n" for i in range(200)
+    ]
+    path = text("row,jump,mixed\n" + "".join(lines))(tmp_path)
+    columns = read(path, in_memory=False).columns
+    assert [column.kind for column in columns] == ["identifier", "count", "category"]
+    assert columns[2].categories == ("false", "true", "x")
 
 
 @pytest.mark.parametrize(("largest", "number"), [(999, 1000), (1000, 3)])
@@ -1529,6 +2051,23 @@ def test_whole_numbers_below_1000_are_labels_as_they_are(largest, number):
 def test_decimal_places_are_counted_up_to_six(smallest, decimals):
     column = read(pandas.DataFrame({"a": [-2.0, 3.0, smallest]})).columns[0]
     assert column.decimals == decimals
+
+
+@pytest.mark.parametrize(
+    ("numbers", "decimals"),
+    [
+        ([0.07, 0.29, 0.0, -3.0], 2),
+        ([0.5] * 1000 + [-0.25], 2),
+        ([50_000_000.123457, -20_000_000.5], 6),
+        ([70_000_000.123457, -20_000_000.5], None),
+        (np.float32([0.1, 0.25, -3.7]), 2),
+        (np.float64(np.float32([0.1, 0.25, -3.7])), None),
+        (np.float32([9999.5, -9000]), 1),
+        (np.float32([15000.5, -9000]), None),
+    ],
+)
+def test_decimal_places_are_counted_as_far_as_the_dtype_shows_them(numbers, decimals):
+    assert read(pandas.DataFrame({"a": numbers})).columns[0].decimals == decimals
 
 
 def test_a_table_says_how_many_rows_it_has_or_that_they_come_in_batches():
