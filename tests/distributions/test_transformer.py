@@ -102,6 +102,28 @@ def test_a_step_of_sampling_has_the_logits_of_the_whole_sequence():
     np.testing.assert_array_equal(prior(codes).numpy().argmax(-1), codes)
 
 
+@pytest.mark.parametrize(("uniform", "expected"), [(0.0, 1), (1 - 2**-23, 3)])
+def test_a_code_of_probability_0_is_not_sampled(uniform, expected, monkeypatch):
+    """A code is the smallest k for which p(c ≤ k) exceeds a number from [0, 1)."""
+    prior = TransformerPrior((1, 1), 5, width=8, depth=1)
+    prior.logits.bias.assign([-1e4, 0.0, 0.3, 1.0, -1e4])
+    monkeypatch.setattr(tf.random, "stateless_uniform", lambda shape, seed: tf.fill(shape, uniform))
+    for temperature in np.linspace(0.5, 2, 50):  # the sums of the probabilities are rounded
+        codes = prior.sample_rows([0], temperature=temperature)
+        np.testing.assert_array_equal(codes, [[[expected]]])
+
+
+def test_the_size_of_the_network():
+    prior = TransformerPrior((2, 3), 5, width=8, depth=2, num_heads=2)
+    attention = 4 * (8 * 8 + 8)
+    perceptron = 8 * 32 + 32 + 32 * 8 + 8
+    normalization = 2 * 8
+    block = attention + perceptron + 2 * normalization
+    embeddings = (3 * 5 + 1 + 6) * 8  # of the codes, the start and the positions
+    sizes = embeddings + 2 * block + normalization + 8 * 5 + 5
+    assert sum(math.prod(weight.shape) for weight in prior.weights) == sizes + 1  # `fitted`
+
+
 def test_a_sample_depends_only_on_its_seed():
     prior = perturbed((3, 3, 1), 7)
     seeds = np.array([5, 2**40, -3, 5])
@@ -135,6 +157,7 @@ def test_fit_learns_a_distribution_of_codes_and_a_second_call_continues():
     prior = TransformerPrior((6,), 3, width=16, depth=1, num_heads=2)
     history = prior.fit(codes, epochs=4, learning_rate=0.01, verbose=0).history
     assert history["loss"][0] > history["loss"][-1]
+    assert len(history["loss"]) == 4
     again = prior.fit(codes, epochs=4, validation_codes=codes[:500], verbose=0).history
     assert again["loss"][0] < history["loss"][0] - 0.5
     assert again["loss"][-1] == pytest.approx(entropy, abs=0.15)
@@ -144,6 +167,14 @@ def test_fit_learns_a_distribution_of_codes_and_a_second_call_continues():
     samples = prior.sample_rows(np.arange(500)).numpy()
     stays = np.mean(samples[:, 1:] == samples[:, :-1])
     assert stays == pytest.approx(0.8, abs=0.05)
+
+
+def test_fit_to_one_example_takes_the_epochs_of_the_prior():
+    prior = TransformerPrior((2, 1), 3, width=8, depth=1, epochs=3)
+    history = prior.fit([[[0], [1]]], verbose=0).history
+    assert len(history["loss"]) == 3
+    assert history["loss"][0] == pytest.approx(2 * math.log(3), rel=1e-5)
+    assert float(prior.log_prob([[[0], [1]]])[0]) > -2 * math.log(3)
 
 
 def test_fit_is_reproducible_and_its_order_depends_on_the_seed():
