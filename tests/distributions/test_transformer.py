@@ -138,6 +138,7 @@ def test_a_sample_depends_only_on_its_seed():
 def test_before_fit_it_is_uniform_and_no_weight_is_trainable():
     prior = TransformerPrior((2, 2, 1), 5, width=8, depth=1)
     assert prior.trainable_variables == []
+    assert not any(weight.trainable for weight in prior.weights)  # also as a part of a model
     uniform = np.full(3, -4 * math.log(5))
     codes = np.random.default_rng(0).integers(0, 5, (3, 2, 2, 1))
     np.testing.assert_allclose(prior.log_prob(codes), uniform, rtol=1e-6)
@@ -154,11 +155,12 @@ def test_fit_learns_a_distribution_of_codes_and_a_second_call_continues():
     start = random.integers(0, 3, (2000, 1))
     codes = np.concatenate([start, np.where(stay, 0, 1)], axis=1).cumsum(axis=1) % 3
     entropy = math.log(3) + 5 * scipy.stats.entropy([0.8, 0.2])
-    prior = TransformerPrior((6,), 3, width=16, depth=1, num_heads=2)
-    history = prior.fit(codes, epochs=4, learning_rate=0.01, verbose=0).history
+    prior = TransformerPrior((6,), 3, width=16, depth=1, num_heads=2, epochs=4)
+    history = prior.fit(codes, learning_rate=0.01, verbose=0).history
     assert history["loss"][0] > history["loss"][-1]
-    assert len(history["loss"]) == 4
-    again = prior.fit(codes, epochs=4, validation_codes=codes[:500], verbose=0).history
+    assert len(history["loss"]) == prior.epochs
+    again = prior.fit(codes, epochs=3, validation_codes=codes[:500], verbose=0).history
+    assert len(again["loss"]) == 3
     assert again["loss"][0] < history["loss"][0] - 0.5
     assert again["loss"][-1] == pytest.approx(entropy, abs=0.15)
     assert np.mean(-prior.log_prob(codes[:500])) == pytest.approx(again["val_loss"][-1], rel=1e-4)
@@ -167,14 +169,6 @@ def test_fit_learns_a_distribution_of_codes_and_a_second_call_continues():
     samples = prior.sample_rows(np.arange(500)).numpy()
     stays = np.mean(samples[:, 1:] == samples[:, :-1])
     assert stays == pytest.approx(0.8, abs=0.05)
-
-
-def test_fit_to_one_example_takes_the_epochs_of_the_prior():
-    prior = TransformerPrior((2, 1), 3, width=8, depth=1, epochs=3)
-    history = prior.fit([[[0], [1]]], verbose=0).history
-    assert len(history["loss"]) == 3
-    assert history["loss"][0] == pytest.approx(2 * math.log(3), rel=1e-5)
-    assert float(prior.log_prob([[[0], [1]]])[0]) > -2 * math.log(3)
 
 
 def test_fit_is_reproducible_and_its_order_depends_on_the_seed():
@@ -209,6 +203,8 @@ def test_the_codes_of_fit_are_checked(codes, message):
     prior = TransformerPrior((2, 2), 3, width=8, depth=1)
     with pytest.raises(ValueError, match=re.escape(message)):
         prior.fit(codes, verbose=0)
+    with pytest.raises(ValueError, match="`epochs` of TransformerPrior"):  # one example is enough
+        prior.fit(np.zeros((1, 2, 2), int), epochs=0, verbose=0)
 
 
 @pytest.mark.parametrize(
