@@ -229,6 +229,7 @@ def test_the_flow_owns_its_weights_in_the_order_of_the_first_version():
     of_one_flow = [(3, 400), (300, 400), (400,), (400, 6)]
     assert [variable.shape for variable in posterior.variables] == 2 * of_one_flow
     assert posterior.count_params() == 2 * sum(np.prod(shape) for shape in of_one_flow)
+    assert all(network.built for network in posterior.networks)
     for start in (0, 4):
         inputs, context, bias, outputs = posterior.get_weights()[start : start + 4]
         for kernel in (inputs, context):  # uniform with the limit of Glorot & Bengio 2010
