@@ -278,7 +278,6 @@ class FittedFlow(FittedDensity):
         weights = [keras.Variable(values) for values in self._initial_weights(random)]
         schedule = keras.optimizers.schedules.CosineDecay(_LEARNING_RATE, num_steps)
         optimizer = keras.optimizers.Adam(schedule, name="adam")
-        optimizer.build(weights)
 
         def loss(batch: tf.Tensor) -> tf.Tensor:
             flow = self._standardized([tf.convert_to_tensor(weight) for weight in weights])

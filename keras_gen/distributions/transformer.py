@@ -205,9 +205,10 @@ class TransformerPrior(Prior):
                 new_caches.append(cache)
             logits = self.logits(self.normalization(x))[:, 0]
             cumulative = tf.cumsum(tf.nn.softmax(logits / temperature), axis=-1)
+            # The sum of the probabilities can differ from 1 by rounding errors. The threshold is
+            # less than this sum, also after rounding, so the code is at most `num_codes` − 1.
             threshold = uniform[:, index] * cumulative[:, -1]
             code = tf.math.count_nonzero(cumulative <= threshold[:, None], axis=-1)
-            code = tf.minimum(code, self.num_codes - 1)
             codes = tf.where(positions == index, code[:, None], codes)
             token = code + tf.cast(self._offset(index), tf.int64)
             return index + 1, token, codes, new_caches

@@ -171,15 +171,24 @@ def test_columns_alone_agree_with_columns_together():
         start += group.parameter_size
 
 
-def test_several_samples_of_the_parameters_have_one_log_p_each():
+@pytest.mark.parametrize("scale", ["optimal", "decoded", "mixture"])
+def test_several_samples_of_the_parameters_have_one_log_p_each(scale):
     """As of several samples of the latents: `[samples, batch]` for parameters and rows."""
-    likelihood = Columns(COLUMNS)
-    parameters = np.random.default_rng(1).normal(size=(4, 3, 12)).astype("float32")
+    likelihood = Columns(COLUMNS, scale, num_components=3)
+    shape = (2, 3, *likelihood.parameter_shape)
+    parameters = np.random.default_rng(1).normal(size=shape).astype("float32")
     x = np.stack([ROW] * 3)
-    log_prob = likelihood(parameters).log_prob(x)
-    assert log_prob.shape == (4, 3)
-    for found, of_sample in zip(log_prob.numpy(), parameters, strict=True):
-        np.testing.assert_allclose(found, likelihood(of_sample).log_prob(x), rtol=1e-5)
+    distribution = likelihood(parameters)
+    assert tuple(distribution.batch_shape) == (2, 3)
+    log_prob = distribution.log_prob(x)
+    expectation = likelihood.expectation(distribution)
+    estimate = likelihood.estimate(expectation)
+    assert log_prob.shape == (2, 3)
+    for sample in range(2):
+        alone = likelihood(parameters[sample])
+        np.testing.assert_allclose(log_prob[sample], alone.log_prob(x), rtol=1e-5)
+        np.testing.assert_allclose(expectation[sample], likelihood.expectation(alone), rtol=1e-5)
+        np.testing.assert_allclose(estimate[sample], likelihood.point(alone), rtol=1e-5)
 
 
 def test_gradients_are_finite_where_entries_are_missing():
@@ -247,12 +256,109 @@ def test_an_optimal_scale_is_fitted_to_the_observed_entries():
     distribution = likelihood.fitted(parameters, x)
     np.testing.assert_allclose(distribution.of_groups[0].scale, [5.0], rtol=1e-5)
     np.testing.assert_allclose(distribution.of_groups[1].scale, [0.2], rtol=1e-4)
+    above = likelihood.fitted(parameters + 1, x)  # errors of 0 and 2, and of 0 and 2
+    np.testing.assert_allclose(above.of_groups[0].scale, [5 * np.sqrt(2)], rtol=1e-5)
+    for group in likelihood.groups:
+        group.variance.assign([1.0])
     half = np.float32([[44 + 2.5, np.exp(8.4)]])
     likelihood.fitted(tf.zeros((1, 1, 2)), half)
     np.testing.assert_allclose(likelihood.groups[0].variance, [0.9 + 0.1 * 0.25], rtol=1e-4)
     before = likelihood.groups[1].variance.numpy()
     likelihood.fitted(tf.zeros((1, 1, 2)), np.float32([[44, NAN]]))
     np.testing.assert_array_equal(likelihood.groups[1].variance, before)
+
+
+def test_an_optimal_scale_is_no_weight_of_the_training():
+    likelihood = Columns(COLUMNS[:3])
+    assert likelihood.trainable_variables == []
+    assert len(likelihood.weights) == 2
+
+
+class Caller(keras.layers.Layer):
+    """A layer that reads the likelihood's weights inside of its call, as a VAE does."""
+
+    def __init__(self, likelihood):
+        super().__init__()
+        self.likelihood = likelihood
+
+    def call(self, parameters):
+        return self.likelihood(parameters).of_groups[0].scale
+
+
+@pytest.mark.parametrize("scale", ["optimal", "learned"])
+def test_a_scale_is_float32_under_mixed_precision(scale):
+    keras.config.set_dtype_policy("mixed_float16")
+    likelihood = only(COLUMNS[1], scale)
+    likelihood.weights[0].assign([0.3])
+    expected = likelihood(tf.zeros((1, 1))).of_groups[0].scale
+    np.testing.assert_array_equal(Caller(likelihood)(tf.zeros((1, 1))), expected)
+
+
+@pytest.mark.parametrize("scale", ["optimal", "learned", "decoded"])
+@pytest.mark.parametrize("column", COLUMNS[1:3], ids=lambda column: column.kind)
+def test_a_scale_is_at_least_exp_of_minus_six_standard_deviations(column, scale):
+    likelihood = only(column, scale)
+    x = np.float32([[44.0 if column.kind == "real" else np.exp(8.3)]])
+    parameters = tf.constant([[[0.0, -50.0]]])[..., : likelihood.parameter_shape[0]]
+    if scale == "learned":
+        likelihood.groups[0].raw_scale.assign([-50.0])
+    scales = likelihood.fitted(parameters, x).of_groups[0].scale
+    np.testing.assert_allclose(np.ravel(scales), column.scale * np.exp(-6), rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("mean", "scale", "expected_mean", "expected_dispersion"),
+    [
+        (2.0, 2.5, 2.0, 4 / 4.25),
+        (0.0, 1.0, 1e-3, 1e-3),  # a mean of 0 has no logarithm
+        (4.0, 1.0, 4.0, 4000.0),  # a variance below the mean is no negative binomial
+        (40.0, 1.0, 40.0, 1e4),
+        (1e-2, 1.0, 1e-2, 1e-3),
+    ],
+)
+def test_a_count_starts_from_its_mean_and_a_finite_dispersion(
+    mean, scale, expected_mean, expected_dispersion
+):
+    likelihood = only(Column("n", "count", mean=mean, scale=scale))
+    distribution = likelihood(tf.zeros((1, 1)))
+    np.testing.assert_allclose(likelihood.expectation(distribution), [[expected_mean]], rtol=1e-4)
+    found = distribution.of_groups[0].total_count
+    np.testing.assert_allclose(found, [[expected_dispersion]], rtol=1e-4)
+
+
+def test_the_means_of_numbers_do_not_overflow():
+    likelihood = Columns([COLUMNS[2], COLUMNS[4]])
+    means = likelihood.expectation(likelihood(tf.fill((1, 2), 1e4)))
+    np.testing.assert_allclose(means, [[np.exp(60), np.exp(30)]], rtol=1e-4)
+    huge = Column("n", "count", mean=1e30, scale=1e30, minimum=1e30, maximum=1e31)
+    mixture = Columns([huge], scale="mixture", num_components=2)
+    samples = mixture(tf.zeros((1, 2))).sample(10, seed=0)
+    np.testing.assert_allclose(samples, np.full((10, 1, 1), np.expm1(30)), rtol=1e-4)
+
+
+def test_ties_are_estimated_as_the_first_category():
+    likelihood = Columns([COLUMNS[5], COLUMNS[0], COLUMNS[6]])
+    expectation = tf.constant([[0.5, 0.2, 0.4, 0.4, 0.25, 0.25, 0.25, 0.25]])
+    np.testing.assert_array_equal(likelihood.estimate(expectation), [[0.0, 1.0, 1.0]])
+
+
+def test_no_category_of_an_order_is_impossible():
+    likelihood = only(COLUMNS[6])
+    likelihood.groups[0].raw_cutpoints.assign([[0.0, -50.0, -50.0]])
+    probabilities = likelihood.expectation(likelihood(tf.zeros((1, 1))))
+    # the cutpoints are 0, 1e-6 and 2e-6, and the derivative of the sigmoid at 0 is 1/4
+    np.testing.assert_allclose(probabilities, [[0.5, 2.5e-7, 2.5e-7, 0.5]], rtol=1e-3)
+
+
+def test_possible_entries_are_those_of_the_kind_of_each_column():
+    likelihood = Columns(COLUMNS)
+    smallest, largest = likelihood.support
+    most, tiny = np.finfo(np.float32).max, np.finfo(np.float32).tiny
+    np.testing.assert_array_equal(smallest, np.float32([0, -most, tiny, 0, 0, 0, -most, 0]))
+    np.testing.assert_array_equal(largest, np.float32([2, most, most, most, 1, 3, most, 2]))
+    np.testing.assert_array_equal(likelihood.whole, [1, 0, 0, 1, 1, 1, 0, 1])
+    assert likelihood.missing
+    assert likelihood.generates_samples
 
 
 def test_all_categories_missing_or_extreme_logits_stay_finite():
@@ -421,7 +527,9 @@ def test_a_mixture_has_finite_gradients_and_ignores_missing_entries():
         (Column("n", "count", mean=2.0, scale=5.0), (0.0, np.log(18))),
         (Column("n", "count", mean=20.0, scale=5.0), (np.log(6), np.log(36))),
         (Column("x", "real", mean=2.0, scale=5.0), (-3, 3)),
+        (Column("x", "real", mean=2.0, scale=5.0, minimum=-3), (-3, 3)),
         (Column("x", "real", mean=2.0, scale=5.0, minimum=-3, maximum=4), (-1, 0.4)),
+        (Column("x", "real", mean=2.0, scale=5.0, minimum=7, maximum=7), (1, 1 + 1e-3)),
         (Column("x", "positive", mean=1.0, scale=0.5, minimum=1, maximum=np.e**2), (-2, 2)),
     ],
 )
@@ -444,6 +552,31 @@ def test_a_component_is_not_narrower_than_the_rounding_of_its_column(kind, decim
     assert _column_groups._rounding(column) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_component_starts_as_wide_as_the_distance_to_its_neighbor(number):
+    columns = [
+        Column("a", "real", mean=44.0, scale=5.0, minimum=34.0, maximum=64.0),
+        Column("b", "real", mean=0.0, scale=2.0, minimum=2.0, maximum=8.0, decimals=0),
+        Column("c", "real", mean=1.0, scale=1.0, minimum=1.0, maximum=1.0),
+    ]
+    likelihood = Columns(columns, scale="mixture", num_components=number)
+    group = likelihood.groups[0]
+
+    def scales():
+        return likelihood(tf.zeros((1, 3 * number))).of_groups[0].components_distribution.scale
+
+    widths = np.array([30.0, 6.0, 1e-3])
+    rounding = np.array([0.0, 1 / np.sqrt(12), 0.0])  # of whole numbers
+    smallest = np.maximum(np.exp(-6) * widths / 6, rounding)
+    gaps = widths / max(number - 1, 1)
+    gaps[2] = 1e-3 * np.mean(gaps / [5, 2, 1])  # not much narrower than the other columns
+    expected = np.repeat(smallest + gaps, number).reshape(3, number)
+    np.testing.assert_allclose(scales(), expected, rtol=1e-4)
+    group.components.raw_scales.assign(np.full((3, number), -50.0))
+    expected = np.repeat(smallest, number).reshape(3, number)
+    np.testing.assert_allclose(scales(), expected, rtol=1e-4)
+
+
 def test_the_mean_of_a_mixture_of_counts_is_that_of_its_locations():
     eggs = Column("eggs", "count", mean=2.0, scale=2.5, minimum=0.0, maximum=20.0)
     likelihood = Columns([eggs], scale="mixture", num_components=3)
@@ -453,3 +586,10 @@ def test_the_mean_of_a_mixture_of_counts_is_that_of_its_locations():
     found = likelihood.expectation(likelihood(logits))
     np.testing.assert_allclose(found[:, 0], expected, rtol=1e-4)
     np.testing.assert_array_equal(likelihood.estimate(found)[:, 0], np.round(expected))
+
+
+def test_a_group_of_another_kind_says_what_it_lacks():
+    with pytest.raises(NotImplementedError):
+        _column_groups.Group([0], COLUMNS[1:2]).distribution(tf.zeros((1, 1)))
+    with pytest.raises(NotImplementedError):
+        _column_groups.Mixtures([0], COLUMNS[1:2], 3).of_components()

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import sklearn.mixture
+import tensorflow as tf
 
 from keras_gen.distributions import (
     FittedDensity,
@@ -88,6 +89,66 @@ def test_the_number_of_components_grows_by_a_fifth_from_ten_to_64(monkeypatch):
     assert densities._number_of_components(np.zeros((100, 2)), 0) == 64
     assert tried == [*range(1, 11), 12, 14, 17, 20, 24, 28, 34, 40, 48, 56, 64]
     assert densities._number_of_components(np.zeros((15, 2)), 0) == 14  # as many as latents
+    assert densities._number_of_components(np.zeros((14, 2)), 0) == 14
+
+
+def test_numbers_of_components_are_compared_on_at_most_10000_latents(monkeypatch):
+    received = []
+
+    class Mixture:
+        def __init__(self, number, **_):
+            pass
+
+        def fit(self, latents):
+            received.append(latents)
+            return self
+
+        def bic(self, latents):
+            return [5.0, 5.0, 4.0, 6.0][(len(received) - 1) % 4]
+
+    monkeypatch.setattr("sklearn.mixture.GaussianMixture", Mixture)
+    latents = np.arange(10_001.0)[:, None]
+    assert densities._number_of_components(latents, 0) == 3
+    assert len(received) == 4  # the BIC rises, and no larger number is tried
+    assert received[0].shape == (10_000, 1)
+    assert len(np.unique(received[0])) == 10_000
+    densities._number_of_components(latents[:10_000], 0)
+    np.testing.assert_array_equal(received[-1], latents[:10_000])
+
+
+def test_equal_latents_are_fitted_without_a_warning():
+    density = FittedMixture(1, num_components=None)
+    density.fit([[0.0]] * 10 + [[1.0]] * 10)
+    assert density.fitted_components == 2
+
+
+@pytest.mark.parametrize("kind", ["mixture", "mixture of any number"])
+def test_two_latents_are_enough(kind):
+    density = DENSITIES[kind](2)
+    density.fit([[0.0, 1.0], [2.0, -1.0]])
+    assert np.isfinite(log_prob(density, [[1.0, 0.0]])).all()
+
+
+class Caller(keras.layers.Layer):
+    """A layer that reads the weights of a density inside of its call."""
+
+    def __init__(self, density):
+        super().__init__()
+        self.density = density
+
+    def call(self, z):
+        return self.density.distribution().log_prob(tf.cast(z, tf.float32))
+
+
+@pytest.mark.parametrize("kind", DENSITIES)
+def test_weights_are_float32_under_mixed_precision(kind):
+    keras.config.set_dtype_policy("mixed_float16")
+    density = DENSITIES[kind](2)
+    for weight in density.weights:
+        weight.assign(weight + 0.1 + 1e-4)
+    z = np.float32([[0.5, -0.25]])
+    found = Caller(density)(z)
+    np.testing.assert_array_equal(found, log_prob(density, z))
 
 
 @pytest.mark.parametrize("kind", DENSITIES)
@@ -124,6 +185,67 @@ def test_the_density_of_a_flow_is_that_of_the_change_of_variables(size):
     expected = scipy.stats.norm.logpdf(noise).sum() - log_determinant
     found = distribution.log_prob(sample_of(noise).astype(np.float32))
     assert float(found) == pytest.approx(expected, abs=0.02)
+
+
+def test_a_flow_is_two_masked_networks_with_a_reversal_between_them():
+    flow = FittedFlow(3, num_flows=2, hidden_size=4)
+    random = np.random.default_rng(0)
+    for weight in flow.weights:
+        weight.assign(random.normal(size=weight.shape))
+    *networks, mean, scale = flow.get_weights()
+    degrees = 1 + np.arange(4) % 2  # the number of latents that a hidden unit depends on
+    hidden_mask = np.arange(1, 4)[:, None] <= degrees
+    output_mask = degrees[:, None] < np.tile(np.arange(1, 4), 2)
+    u = random.normal(size=3)
+    z = u
+    for hidden_kernel, hidden_bias, output_kernel, output_bias in zip(*networks, strict=True):
+        z = z[::-1] if z is not u else u
+        of_flow = np.zeros(3)
+        for i in range(3):
+            hidden = np.tanh(of_flow @ (hidden_kernel * hidden_mask) + hidden_bias)
+            output = hidden @ (output_kernel * output_mask) + output_bias
+            of_flow[i] = z[i] * np.exp(3 * np.tanh(output[3 + i] / 3)) + output[i]
+        z = of_flow
+    found = flow.distribution().bijector.forward(u.astype("float32"))
+    np.testing.assert_allclose(found, mean + scale * z, rtol=1e-4)
+
+
+def test_the_steps_of_the_training_of_a_flow(monkeypatch):
+    """256 latents per step, at most 30 evaluations on a tenth of the latents, the best weights."""
+    flow = FittedFlow(2, num_flows=2, hidden_size=400)
+    batches, values, seen = [], iter([3.0, 1.0, 1.0, *[2.0] * 13]), []
+
+    class Density:
+        def __init__(self, weights):
+            seen.append([np.array(weight) for weight in weights])
+            self.total = tf.add_n([tf.reduce_sum(weight) for weight in weights])
+
+        def log_prob(self, batch):
+            batches.append(np.array(batch))
+            if len(batch) == 4:
+                return tf.constant([-next(values)])
+            return self.total + tf.zeros(len(batch))
+
+    monkeypatch.setattr(flow, "_standardized", Density)
+    monkeypatch.setattr(tf, "function", lambda function, **_: function)
+    latents = np.arange(80.0).reshape(40, 2)
+    flow.fit(latents, num_steps=31)
+    assert [len(batch) for batch in batches] == [256, 256, 4] * 15 + [256, 4]
+    rows = np.unique(np.concatenate([batches[2], *batches[:2]]), axis=0)
+    np.testing.assert_allclose(rows, (latents - latents.mean(0)) / latents.std(0), rtol=1e-5)
+    np.testing.assert_allclose(flow.mean, latents.mean(0))
+    np.testing.assert_allclose(flow.scale, latents.std(0))
+    for weight, best in zip(flow.network_weights, seen[5], strict=True):  # the first of two best
+        np.testing.assert_array_equal(weight, best)
+    kernel, bias, *output = seen[0]
+    limit = np.sqrt(6 / (2 + 400))  # Glorot & Bengio 2010
+    assert scipy.stats.kstest(kernel.ravel() / limit, "uniform", (-1, 2)).pvalue > 1e-3
+    assert np.abs(kernel).max() == pytest.approx(limit, rel=0.01)
+    assert scipy.stats.kstest(bias.ravel(), "uniform", (-1, 2)).pvalue > 1e-3
+    for weight in output:
+        np.testing.assert_array_equal(weight, 0)
+    # the first step of Adam is as long as the learning rate
+    np.testing.assert_allclose(seen[1][0] - kernel, 0.002, rtol=1e-3)
 
 
 def test_the_density_of_a_flow_integrates_to_one():
@@ -180,9 +302,9 @@ def test_a_fit_depends_on_its_latents_and_its_seed_alone(kind):
         assert any(not np.array_equal(a, b) for a, b in zip(fitted[0], fitted[2], strict=True))
 
 
-def test_a_flow_of_latents_without_spread_is_finite():
+def test_a_flow_of_two_latents_without_spread_is_finite():
     flow = FittedFlow(2, num_flows=1, hidden_size=4)
-    flow.fit(np.ones((5, 2)), num_steps=2)
+    flow.fit(np.ones((2, 2)), num_steps=2)
     np.testing.assert_allclose(flow.sample_rows([0]), [[1.0, 1.0]], atol=1e-2)
     assert np.isfinite(log_prob(flow, np.ones((1, 2)))).all()
 
@@ -215,6 +337,7 @@ def test_the_density_of_a_model_is_chosen_by_its_arguments():
     assert density_to_fit(4, None, 3, current) is current
     assert density_to_fit(None, 5, 3, current).num_components == 5
     assert density_to_fit(flow, None, 3, current) is flow
+    assert density_to_fit(None, 4, 3, flow).num_components == 4
 
 
 @pytest.mark.parametrize(

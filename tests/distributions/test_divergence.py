@@ -422,3 +422,27 @@ def test_num_samples_is_checked(count):
         cross_check(
             DiagonalNormal(1), [[0.0, 1.0]], tfd.MultivariateNormalDiag([0.0]), num_samples=count
         )
+
+
+def test_a_cross_check_compares_values_and_gradients():
+    """Against the derivatives of both, by hand, of the posterior N(μ, σ²) and the prior N(0, I)."""
+    parameters = RANDOM.normal(size=(3, 4)).astype("float32")
+    posterior, prior = DiagonalNormal(2), StandardNormal(2).distribution()
+    found = cross_check(posterior, parameters, prior, num_samples=50, seed=(1, 2))
+    mean, raw = np.split(parameters.astype("float64"), 2, axis=1)
+    shifted = raw + np.log(np.e - 1)
+    scale = 1e-4 + (1 - 1e-4) * np.log1p(np.exp(shifted))
+    z = np.float64(posterior(parameters).sample(50, seed=(1, 2)))
+    log_ratio = scipy.stats.norm(mean, scale).logpdf(z) - scipy.stats.norm.logpdf(z)
+    sampled = log_ratio.sum(axis=-1).mean(axis=0)
+    analytic = 0.5 * np.sum(mean**2 + scale**2 - 1 - 2 * np.log(scale), axis=1)
+    np.testing.assert_allclose(found.analytic, analytic, rtol=1e-4)
+    np.testing.assert_allclose(found.sampled, sampled, rtol=1e-4)
+    np.testing.assert_allclose(found.difference, sampled - analytic, rtol=1e-3, atol=1e-5)
+    of_raw = (1 - 1e-4) / (1 + np.exp(-shifted))  # the derivative of the scale
+    expected = np.concatenate([mean, (scale - 1 / scale) * of_raw], axis=1)
+    by_scale = np.mean(z * (z - mean) / scale, axis=0) - 1 / scale
+    estimated = np.concatenate([z.mean(axis=0), by_scale * of_raw], axis=1)
+    direction = expected / np.linalg.norm(expected, axis=1, keepdims=True)
+    projected = np.sum((estimated - expected) * direction, axis=1)
+    np.testing.assert_allclose(found.gradient_difference, projected, rtol=1e-3, atol=1e-5)

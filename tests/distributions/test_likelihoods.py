@@ -10,7 +10,14 @@ import scipy.stats
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from keras_gen.distributions import Bernoulli, Categorical, ContinuousBernoulli, Likelihood, Normal
+from keras_gen.distributions import (
+    Bernoulli,
+    Categorical,
+    ContinuousBernoulli,
+    DiscretizedLogisticMixture,
+    Likelihood,
+    Normal,
+)
 
 SHAPE = (4, 5, 1)
 RANDOM = np.random.default_rng(0)
@@ -150,8 +157,9 @@ def test_normal_with_the_optimal_scale_is_at_the_maximum_of_the_likelihood():
 def test_normal_with_a_scale_for_each_element_warns_and_is_scipys():
     with pytest.warns(
         UserWarning, match=r"best likelihoods and the worst samples\. .* scale='optimal'"
-    ):
+    ) as warned:
         likelihood = Normal(SHAPE, "per_element")
+    assert [warning.filename for warning in warned] == [__file__]
     assert likelihood.parameter_shape == (4, 5, 2)
     raw = RANDOM.normal(size=(3, *SHAPE))
     scale = np.exp(-6) + (1 - np.exp(-6)) * np.log1p(np.exp(raw + np.log(np.e - 1)))
@@ -159,6 +167,30 @@ def test_normal_with_a_scale_for_each_element_warns_and_is_scipys():
     np.testing.assert_allclose(
         likelihood(np.concatenate([PARAMETERS, raw], axis=-1)).log_prob(X), expected, rtol=1e-4
     )
+
+
+@pytest.mark.filterwarnings("ignore:scale='per_element'")
+@pytest.mark.parametrize("scale", ["shared", "optimal", "per_element"])
+def test_a_scale_is_at_least_exp_of_minus_six(scale):
+    likelihood = Normal((2, 3), scale)
+    if scale == "shared":
+        likelihood.raw_scale.assign(-50.0)
+    assert likelihood.parameter_shape == ((2, 6) if scale == "per_element" else (2, 3))
+    parameters = np.concatenate([np.zeros((1, 2, 3)), np.full((1, 2, 3), -50)], axis=-1)
+    parameters = parameters[..., : likelihood.parameter_shape[-1]]
+    scales = likelihood.fitted(parameters, tf.zeros((1, 2, 3))).stddev()
+    np.testing.assert_allclose(scales, np.full((1, 2, 3), np.exp(-6)), rtol=1e-4)
+
+
+def test_an_optimal_scale_without_observed_elements_is_that_of_earlier_batches():
+    likelihood = Normal((2,), "optimal", missing=True)
+    distribution = likelihood.fitted(tf.zeros((1, 2)), np.float32([[3.0, np.nan]]))
+    np.testing.assert_allclose(distribution.stddev(), [[3.0, 3.0]], rtol=1e-6)
+    running = 0.9 + 0.1 * 3.0**2
+    np.testing.assert_allclose(likelihood.variance, running, rtol=1e-6)
+    distribution = likelihood.fitted(tf.zeros((1, 2)), np.float32([[np.nan, np.nan]]))
+    np.testing.assert_allclose(distribution.stddev(), np.full((1, 2), running**0.5), rtol=1e-6)
+    np.testing.assert_allclose(likelihood.variance, running, rtol=1e-6)
 
 
 def test_categorical_is_the_log_softmax_of_the_level():
@@ -177,15 +209,37 @@ def test_categorical_is_the_log_softmax_of_the_level():
     np.testing.assert_allclose(likelihood(logits.reshape(5, 768)).mean(), mean, rtol=1e-4)
     between_levels = likelihood(logits[0].reshape(768)).log_prob([0.5, 0.5, 0.5])  # 127.5 of 255
     assert float(between_levels) == -np.inf
+    near_0 = likelihood(logits[0].reshape(768)).log_prob([0.15 / 255, 0.15 / 255, 0.15 / 255])
+    assert float(near_0) == -np.inf
     with pytest.raises(
         ValueError, match="`num_levels` of Categorical must be an integer of at least 2"
     ):
         Categorical((3,), num_levels=1)
 
 
-def test_support_and_parameter_shape():
-    assert Bernoulli(SHAPE).support == (0, 1)
-    assert Normal(SHAPE).support == (-np.inf, np.inf)
+@pytest.mark.parametrize(
+    ("likelihood", "support", "logits", "levels"),
+    [
+        (Bernoulli(SHAPE), (0, 1), True, 2),
+        (ContinuousBernoulli(SHAPE), (0, 1), True, None),
+        (Normal(SHAPE), (-np.inf, np.inf), False, None),
+        (Categorical(SHAPE, 16), (0, 1), True, 16),
+        (DiscretizedLogisticMixture(SHAPE, 5, 16), (0, 1), True, 16),
+    ],
+    ids=lambda likelihood: getattr(likelihood, "name", None),
+)
+def test_data_and_outputs_of_each_likelihood(likelihood, support, logits, levels):
+    assert likelihood.support == support
+    assert (likelihood.logits, likelihood.levels) == (logits, levels)
+    assert not likelihood.generates_samples
+    assert likelihood.whole is None
+
+
+def test_parameter_shape():
+    assert Categorical(SHAPE, 16).parameter_shape == (4, 5, 16)
+    assert Categorical((2, 3), 16).parameter_shape == (2, 48)
+    assert Categorical((3,), 16).parameter_shape == (48,)
+    assert DiscretizedLogisticMixture(SHAPE, 5).parameter_shape == (4, 5, 15)
     assert Bernoulli(list(SHAPE)).parameter_shape == Normal(SHAPE).parameter_shape == SHAPE
 
 
@@ -208,11 +262,41 @@ def test_a_likelihood_of_ones_own_says_what_it_lacks():
         Likelihood(SHAPE)(PARAMETERS)
 
 
+class Joint(Likelihood):
+    """Two dependent elements."""
+
+    def __call__(self, parameters):
+        scale_tril = tf.constant([[1.0, 0.0], [0.5, 1.0]])
+        return tfd.MultivariateNormalTriL(tf.cast(parameters, tf.float32), scale_tril)
+
+
+class Softened(Likelihood):
+    """A distribution without elements."""
+
+    def __call__(self, parameters):
+        return tfd.Normal(tf.cast(parameters, tf.float32), 1.0)
+
+
+@pytest.mark.parametrize("likelihood", [Joint((2,)), Softened((2,))], ids=["joint", "no elements"])
+def test_elements_of_a_distribution_that_has_none_are_refused(likelihood):
+    message = "must return a tfd.Independent of its elements, or define `element_log_prob`"
+    with pytest.raises(ValueError, match=message):
+        likelihood.element_log_prob(likelihood([[0.0, 0.0]]), tf.zeros((1, 2)))
+
+
+def test_a_seed_gives_the_same_example_in_every_version():
+    likelihood = Normal((3,))
+    rows = likelihood.sample_rows(tf.zeros((2, 3)), tf.constant([7, 8], tf.int64))
+    expected = [[1.43304, -0.59949, 1.00809], [2.23914, -1.06524, 0.17650]]
+    np.testing.assert_allclose(rows, expected, atol=1e-4)
+
+
 def test_log_p_is_the_sum_over_the_observed_elements():
     random = np.random.default_rng(0)
     mean, x = random.normal(size=(2, 4, 2, 3)).astype("float32")
     x[1, 0, 2] = x[3] = np.nan
     distribution = Normal((2, 3), scale=0.5, missing=True)(mean)
+    assert distribution.possible == 0  # in place of a missing element
     elements = np.nan_to_num(scipy.stats.norm.logpdf(x, mean, 0.5))
     np.testing.assert_allclose(distribution.log_prob(x), elements.sum(axis=(1, 2)), rtol=1e-5)
     np.testing.assert_allclose(distribution.element_log_prob(x), elements, rtol=1e-4, atol=1e-6)

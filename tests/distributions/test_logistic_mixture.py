@@ -100,3 +100,12 @@ def test_a_wrong_number_of_components_is_refused():
         DiscretizedLogisticMixture((2,), 0)
     config = keras.saving.serialize_keras_object(DiscretizedLogisticMixture((2,), 3, 8))
     assert keras.saving.deserialize_keras_object(config).parameter_shape == (18,)
+
+
+def test_the_mean_is_a_possible_value_of_a_pixel():
+    likelihood = DiscretizedLogisticMixture((1,), 1)
+    locations = np.linspace(-60, 60, 2001)
+    parameters = np.stack([0 * locations, locations, 0.3 * locations], axis=1).astype("float32")
+    means = likelihood(parameters).mean().numpy()
+    assert 0 <= means.min() < 1e-6
+    assert 1 - 1e-6 < means.max() <= 1

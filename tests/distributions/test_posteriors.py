@@ -15,6 +15,7 @@ from keras_gen.distributions import (
     StandardNormal,
     kl_divergence,
 )
+from keras_gen.distributions.posteriors import autoregressive_masks
 
 
 def test_diagonal_normal_is_scipys_multivariate_normal():
@@ -122,9 +123,37 @@ def test_a_full_covariance_fits_a_correlated_posterior_and_a_diagonal_one_does_n
     np.testing.assert_allclose(posterior(parameters).mean(), mean, atol=1e-2)
 
 
-def random_flow(event_size=4):
+def test_a_full_covariance_of_two_latents():
+    posterior = FullCovarianceNormal(2)(tf.constant([[0.0, 0.0, 0.0, 0.0, 1.0]]))
+    below = 10 / np.sqrt(101)
+    expected = [[1, below], [below, 1 + below**2]]
+    np.testing.assert_allclose(posterior.covariance()[0], expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("event_size", [1, 3])
+@pytest.mark.parametrize(
+    "make", [DiagonalNormal, FullCovarianceNormal, InverseAutoregressiveNormal]
+)
+def test_parameters_can_have_several_leading_axes(make, event_size):
+    posterior = make(event_size)
+    random = np.random.default_rng(0)
+    for variable in posterior.variables:
+        variable.assign(0.3 * random.normal(size=variable.shape))
+    parameters = random.normal(size=(2, 4, posterior.parameter_size)).astype("float32")
+    z = random.normal(size=(2, 4, event_size)).astype("float32")
+    together = posterior(parameters)
+    points = posterior.point(together)
+    log_prob = together.log_prob(z)
+    assert log_prob.shape == (2, 4)
+    for i in range(2):
+        alone = posterior(parameters[i])
+        np.testing.assert_allclose(points[i], posterior.point(alone), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(log_prob[i], alone.log_prob(z[i]), rtol=1e-4)
+
+
+def random_flow(event_size=4, **arguments):
     """A flow that is not the identity, and parameters for it."""
-    posterior = InverseAutoregressiveNormal(event_size, hidden_size=16, context_size=3)
+    posterior = InverseAutoregressiveNormal(event_size, hidden_size=16, context_size=3, **arguments)
     random = np.random.default_rng(0)
     for variable in posterior.variables:
         variable.assign(random.normal(size=variable.shape))
@@ -148,6 +177,39 @@ def test_the_flow_is_the_change_of_variables_of_its_normal():
     np.testing.assert_allclose(posterior.point(q), q.bijector.forward(base.mean()))
 
 
+def test_a_flow_is_a_masked_network_whose_result_is_reversed():
+    posterior, parameters = random_flow(num_flows=1)
+    from_z, from_context, bias, to_output = posterior.get_weights()
+    random = np.random.default_rng(1)
+    z = random.normal(size=(1, 4))
+    degrees = 1 + np.arange(16) % 3  # the number of latents that a hidden unit depends on
+    hidden_mask = np.arange(1, 5)[:, None] <= degrees
+    output_mask = degrees[:, None] < np.tile(np.arange(1, 5), 2)
+    hidden = np.tanh(z @ (from_z * hidden_mask) + parameters[:, 8:] @ from_context + bias)
+    shift, raw = np.split(hidden @ (to_output * output_mask), 2, axis=1)
+    expected = ((z - shift) * np.exp(-3 * np.tanh(raw / 3)))[:, ::-1]
+    found = posterior(parameters).bijector.forward(z.astype("float32"))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("event_size", "hidden_mask", "output_mask"),
+    [
+        (1, [[0, 0, 0]], [[1, 1], [1, 1], [1, 1]]),
+        (2, [[1, 1, 1], [0, 0, 0]], [[0, 1, 0, 1], [0, 1, 0, 1], [0, 1, 0, 1]]),
+        (
+            3,
+            [[1, 1, 1], [0, 1, 0], [0, 0, 0]],
+            [[0, 1, 1, 0, 1, 1], [0, 0, 1, 0, 0, 1], [0, 1, 1, 0, 1, 1]],
+        ),
+    ],
+)
+def test_masks_of_the_smallest_networks(event_size, hidden_mask, output_mask):
+    found = autoregressive_masks(event_size, 3)
+    np.testing.assert_array_equal(found[0], hidden_mask)
+    np.testing.assert_array_equal(found[1], output_mask)
+
+
 def test_each_flow_is_autoregressive_and_begins_as_the_identity():
     posterior, parameters = random_flow()
     flow = posterior(parameters).bijector.bijectors[-1]  # of a chain, the last is applied first
@@ -167,6 +229,7 @@ def test_the_flow_owns_its_weights_in_the_order_of_the_first_version():
     of_one_flow = [(3, 400), (300, 400), (400,), (400, 6)]
     assert [variable.shape for variable in posterior.variables] == 2 * of_one_flow
     assert posterior.count_params() == 2 * sum(np.prod(shape) for shape in of_one_flow)
+    assert all(network.built for network in posterior.networks)
     for start in (0, 4):
         inputs, context, bias, outputs = posterior.get_weights()[start : start + 4]
         for kernel in (inputs, context):  # uniform with the limit of Glorot & Bengio 2010

@@ -1,3 +1,5 @@
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from keras_gen.distributions import (
     ConditionalNormal,
     DiagonalNormal,
     FullCovarianceNormal,
+    InverseAutoregressiveNormal,
     LearnedNormal,
     NormalMixture,
     Prior,
@@ -83,6 +86,76 @@ def test_a_vamp_prior_belongs_to_one_vae():
     prior.connect(encoder, DiagonalNormal(2), support=(0.0, 1.0))
     with pytest.raises(ValueError, match="belongs to a VAE already"):
         prior.connect(encoder, DiagonalNormal(2), support=(0.0, 1.0))
+
+
+def test_conditional_normal_is_a_network_of_its_labels():
+    prior = ConditionalNormal(2, num_classes=3, hidden_size=5)
+    embedding, kernel, bias = (
+        RANDOM.normal(size=(3, 5)),
+        RANDOM.normal(size=(5, 4)),
+        RANDOM.random(4),
+    )
+    prior.set_weights([embedding, kernel, bias])
+    labels = np.array([2, 0, 1, 2])
+    mean, raw = np.split(np.tanh(embedding[labels]) @ kernel + bias, 2, axis=1)
+    distribution = prior.distribution(labels)
+    np.testing.assert_allclose(distribution.mean(), mean, rtol=1e-4)
+    np.testing.assert_allclose(distribution.stddev(), softplus_scale(raw), rtol=1e-4)
+    rows = prior.sample_rows([5, 5, 6, 5], labels).numpy()
+    noise = StandardNormal(2).sample_rows([5, 5, 6, 5]).numpy()
+    np.testing.assert_allclose(rows, mean + softplus_scale(raw) * noise, rtol=1e-3, atol=1e-4)
+
+
+def test_initial_weights_are_spread():
+    mixture = NormalMixture(4, num_components=1000)
+    assert scipy.stats.kstest(np.ravel(mixture.mean), "norm").pvalue > 1e-3
+    vamp = VampPrior(2, num_components=1000)
+    vamp.connect(networks.mlp((4,), (4,)), DiagonalNormal(2), support=(0.0, 1.0))
+    assert scipy.stats.kstest(2 * np.ravel(vamp.raw_inputs), "norm").pvalue > 1e-3
+
+
+def test_a_vamp_prior_does_not_depend_on_dropout():
+    layers = [keras.Input((4,)), keras.layers.Dropout(0.5), keras.layers.Dense(4)]
+    encoder = keras.Sequential(layers)
+    prior = VampPrior(2, num_components=6)
+    prior.connect(encoder, DiagonalNormal(2), support=(-np.inf, np.inf))
+    expected = np.split(prior.raw_inputs @ layers[-1].kernel + layers[-1].bias, 2, axis=1)[0]
+    found = prior.distribution().components_distribution.mean()
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_vamp_prior_refuses_posteriors_with_weights_and_encoders_of_labels():
+    prior = VampPrior(2)
+    flow = InverseAutoregressiveNormal(2, context_size=2)
+    with pytest.raises(ValueError, match=r"needs a posterior without weights. Received: .*Inverse"):
+        prior.connect(networks.mlp((4,), (flow.parameter_size,)), flow, support=(0.0, 1.0))
+    inputs = [keras.Input((4,)), keras.Input((3,))]
+    encoder = keras.Model(inputs, keras.layers.Dense(4)(keras.layers.Concatenate()(inputs)))
+    with pytest.raises(ValueError, match=r"has no labels .* Give labels to the decoder only"):
+        prior.connect(encoder, DiagonalNormal(2), support=(0.0, 1.0))
+
+
+class Caller(keras.layers.Layer):
+    """A layer that reads the prior's weights inside of its call, as a VAE does."""
+
+    def __init__(self, prior):
+        super().__init__()
+        self.prior = prior
+
+    def call(self, z):
+        return self.prior.distribution().log_prob(tf.cast(z, tf.float32))
+
+
+@pytest.mark.parametrize("make", [LearnedNormal, NormalMixture, VampPrior])
+def test_weights_are_float32_under_mixed_precision(make):
+    encoder = networks.mlp((4,), (4,), hidden=(3,))
+    keras.config.set_dtype_policy("mixed_float16")
+    prior = make(2)
+    prior.connect(encoder, DiagonalNormal(2), support=(0.0, 1.0))
+    for weight in prior.weights:
+        weight.assign(RANDOM.normal(size=weight.shape))
+    z = np.float32([[0.5, -0.25], [1.0, 2.0]])
+    np.testing.assert_array_equal(Caller(prior)(z), prior.distribution().log_prob(z))
 
 
 @pytest.mark.parametrize("make", [LearnedNormal, NormalMixture, VampPrior])
@@ -196,6 +269,31 @@ def test_a_prior_that_makes_its_weights_in_build_is_built_by_the_check():
     check_distribution(prior)
     assert prior.built
     assert prior.count_params() == 2
+
+
+@pytest.mark.parametrize(
+    ("distribution", "received"),
+    [
+        (tfp.distributions.Normal(tf.zeros(2), 1.0), "event shape (), batch shape (2,)"),
+        (tfp.distributions.MultivariateNormalDiag(tf.zeros(3)), "event shape (3,), batch shape ()"),
+        (
+            tfp.distributions.MultivariateNormalDiag(tf.zeros((4, 2))),
+            "event shape (2,), batch shape (4,)",
+        ),
+        (
+            tfp.distributions.MultivariateNormalDiag(tf.zeros(2, tf.float64)),
+            "event shape (2,), batch shape (), dtype float64",
+        ),
+    ],
+)
+def test_a_distribution_of_another_shape_or_dtype_is_refused(distribution, received):
+    class Mine(Prior):
+        def distribution(self, condition=None):
+            return distribution
+
+    with pytest.raises(ValueError, match=re.escape(f"Received: {received}")):
+        check_distribution(Mine(2))
+    check_distribution(ConditionalNormal(2, num_classes=3))
 
 
 def test_errors_say_what_to_do():

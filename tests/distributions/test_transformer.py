@@ -102,6 +102,28 @@ def test_a_step_of_sampling_has_the_logits_of_the_whole_sequence():
     np.testing.assert_array_equal(prior(codes).numpy().argmax(-1), codes)
 
 
+@pytest.mark.parametrize(("uniform", "expected"), [(0.0, 1), (1 - 2**-23, 3)])
+def test_a_code_of_probability_0_is_not_sampled(uniform, expected, monkeypatch):
+    """A code is the smallest k for which p(c ≤ k) exceeds a number from [0, 1)."""
+    prior = TransformerPrior((1, 1), 5, width=8, depth=1)
+    prior.logits.bias.assign([-1e4, 0.0, 0.3, 1.0, -1e4])
+    monkeypatch.setattr(tf.random, "stateless_uniform", lambda shape, seed: tf.fill(shape, uniform))
+    for temperature in np.linspace(0.5, 2, 50):  # the sums of the probabilities are rounded
+        codes = prior.sample_rows([0], temperature=temperature)
+        np.testing.assert_array_equal(codes, [[[expected]]])
+
+
+def test_the_size_of_the_network():
+    prior = TransformerPrior((2, 3), 5, width=8, depth=2, num_heads=2)
+    attention = 4 * (8 * 8 + 8)
+    perceptron = 8 * 32 + 32 + 32 * 8 + 8
+    normalization = 2 * 8
+    block = attention + perceptron + 2 * normalization
+    embeddings = (3 * 5 + 1 + 6) * 8  # of the codes, the start and the positions
+    sizes = embeddings + 2 * block + normalization + 8 * 5 + 5
+    assert sum(math.prod(weight.shape) for weight in prior.weights) == sizes + 1  # `fitted`
+
+
 def test_a_sample_depends_only_on_its_seed():
     prior = perturbed((3, 3, 1), 7)
     seeds = np.array([5, 2**40, -3, 5])
@@ -116,6 +138,7 @@ def test_a_sample_depends_only_on_its_seed():
 def test_before_fit_it_is_uniform_and_no_weight_is_trainable():
     prior = TransformerPrior((2, 2, 1), 5, width=8, depth=1)
     assert prior.trainable_variables == []
+    assert not any(weight.trainable for weight in prior.weights)  # also as a part of a model
     uniform = np.full(3, -4 * math.log(5))
     codes = np.random.default_rng(0).integers(0, 5, (3, 2, 2, 1))
     np.testing.assert_allclose(prior.log_prob(codes), uniform, rtol=1e-6)
@@ -132,10 +155,12 @@ def test_fit_learns_a_distribution_of_codes_and_a_second_call_continues():
     start = random.integers(0, 3, (2000, 1))
     codes = np.concatenate([start, np.where(stay, 0, 1)], axis=1).cumsum(axis=1) % 3
     entropy = math.log(3) + 5 * scipy.stats.entropy([0.8, 0.2])
-    prior = TransformerPrior((6,), 3, width=16, depth=1, num_heads=2)
-    history = prior.fit(codes, epochs=4, learning_rate=0.01, verbose=0).history
+    prior = TransformerPrior((6,), 3, width=16, depth=1, num_heads=2, epochs=4)
+    history = prior.fit(codes, learning_rate=0.01, verbose=0).history
     assert history["loss"][0] > history["loss"][-1]
-    again = prior.fit(codes, epochs=4, validation_codes=codes[:500], verbose=0).history
+    assert len(history["loss"]) == prior.epochs
+    again = prior.fit(codes, epochs=3, validation_codes=codes[:500], verbose=0).history
+    assert len(again["loss"]) == 3
     assert again["loss"][0] < history["loss"][0] - 0.5
     assert again["loss"][-1] == pytest.approx(entropy, abs=0.15)
     assert np.mean(-prior.log_prob(codes[:500])) == pytest.approx(again["val_loss"][-1], rel=1e-4)
@@ -178,6 +203,8 @@ def test_the_codes_of_fit_are_checked(codes, message):
     prior = TransformerPrior((2, 2), 3, width=8, depth=1)
     with pytest.raises(ValueError, match=re.escape(message)):
         prior.fit(codes, verbose=0)
+    with pytest.raises(ValueError, match="`epochs` of TransformerPrior"):  # one example is enough
+        prior.fit(np.zeros((1, 2, 2), int), epochs=0, verbose=0)
 
 
 @pytest.mark.parametrize(
