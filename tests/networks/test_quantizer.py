@@ -170,12 +170,12 @@ def test_an_update_that_is_not_allowed_changes_nothing():
         np.testing.assert_array_equal(old, variable)
 
 
-def test_a_code_keeps_its_vector_if_its_average_number_is_at_most_a_millionth():
-    quantizer = built(3, 1, [[[0.0], [10.0], [20.0]]], decay=0.0, restart_below=0.0)
+def test_without_restarts_a_code_of_at_most_a_millionth_of_a_latent_keeps_its_vector():
+    quantizer = built(4, 1, [[[0.0], [10.0], [20.0], [30.0]]], decay=0.0, restart_below=0.0)
     z = np.float32([[1], [11], [21]])
     weights = np.float32([5e-7, 1e-6, 1.5e-6])
     quantizer.update(tf.constant(z), quantizer.encode(z), tf.constant(weights), (0, 0), True)
-    np.testing.assert_allclose(quantizer.vectors.numpy().ravel(), [0, 10, 21], rtol=1e-6)
+    np.testing.assert_allclose(quantizer.vectors.numpy().ravel(), [0, 10, 21, 30], rtol=1e-6)
 
 
 def test_a_code_restarts_unless_all_latents_have_the_weight_0():
