@@ -463,7 +463,7 @@ def _best_threshold(
     with np.errstate(over="ignore", invalid="ignore"):
         middle = values[:-1] / 2 + values[1:] / 2
     # Two neighboring float32 numbers have no float32 number between them.
-    separates = (middle >= values[:-1]) & (middle < values[1:])
+    separates = middle < values[1:]
     below = np.nextafter(values[:1], -np.inf, dtype=np.float32)
     thresholds = np.concatenate(
         [below, np.where(separates, middle, values[:-1]), values[-1:]], dtype=np.float32

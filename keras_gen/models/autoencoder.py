@@ -149,8 +149,9 @@ class RegularizedAutoencoder(AnomalyDetector):
 
         Raises:
             ValueError: If `loss` is None, has another reduction, or does not match the output of
-                the decoder. If the model has a likelihood, and `loss` is not this likelihood. Also
-                if `regularizers` contains an object that is not a `LatentRegularizer`.
+                the decoder. If the model has a likelihood, and `loss` is not this likelihood or one
+                with the same arguments. Also if `regularizers` contains an object that is not a
+                `LatentRegularizer`.
         """
         if loss is None:
             raise ValueError(
@@ -195,8 +196,8 @@ class RegularizedAutoencoder(AnomalyDetector):
     def _set_likelihood(self, likelihood: Likelihood) -> None:
         """Check a likelihood, and store it in the attribute `likelihood` of the model.
 
-        If the model already has an equal likelihood, the method only copies the weights of the
-        argument `likelihood` to the likelihood of the model.
+        If the model already has an equal likelihood, the method changes nothing. The model keeps
+        its likelihood, whose weights may be trained already.
 
         Raises:
             ValueError: If a network does not match the likelihood, for instance because of its
@@ -205,14 +206,13 @@ class RegularizedAutoencoder(AnomalyDetector):
         name = type(likelihood).__name__
         if self.likelihood is not None:
             same = type(self.likelihood) is type(likelihood)
-            if not same or self.likelihood.get_config() != likelihood.get_config():
+            if not same or _settings(self.likelihood) != _settings(likelihood):
                 raise ValueError(
                     f"{self.name} already has the likelihood {self.likelihood}, which cannot be "
                     f"changed. Received: loss={likelihood}. To use this loss, make another model "
                     "from the same networks: "
                     "RegularizedAutoencoder(autoencoder.encoder, autoencoder.decoder)."
                 )
-            self.likelihood.set_weights(likelihood.get_weights())
             return
         data = f", the `event_shape` of `{name}`"
         check_network("encoder", self.encoder, likelihood.event_shape, why=data)
@@ -559,3 +559,8 @@ class RegularizedAutoencoder(AnomalyDetector):
         if self.prior is not None:
             endpoints["generate"] = (self.generate_rows, [self._seed_spec()])
         return endpoints
+
+
+def _settings(likelihood: Likelihood) -> dict[str, Any]:
+    """Return the configuration of a likelihood without its name, which Keras makes unique."""
+    return {name: value for name, value in likelihood.get_config().items() if name != "name"}

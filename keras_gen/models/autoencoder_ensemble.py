@@ -344,8 +344,9 @@ class AutoencoderEnsemble(AnomalyDetector):
             )
         error = np.nanmax(np.abs(given - rows), axis=0)
         deviation = np.nanstd(given.astype(np.float64), axis=0)
-        if (error > 0.05 * deviation).any() and deviation[error > 0.05 * deviation].any():
-            column = names[np.flatnonzero((error > 0.05 * deviation) & (deviation > 0))[0]]
+        lost = (error > 0.05 * deviation) & (deviation > 0)
+        if lost.any():
+            column = names[np.flatnonzero(lost)[0]]
             raise ValueError(
                 "Expected columns in which float32 can represent the differences between rows. "
                 f"Received: the column {column!r}, whose numbers are too large compared with these "
@@ -382,7 +383,7 @@ class AutoencoderEnsemble(AnomalyDetector):
                 `[batch, members, features]`.
         """
         with tf.GradientTape() as tape:
-            loss = self.average(self._loss(data, training=True))
+            loss = self.average(self._loss(data))
         loss += self.minimize(tape, data, loss, self.trainable_variables, {"loss": loss})
         self.log(data, loss=loss)
         return self.get_metrics_result()
@@ -395,7 +396,7 @@ class AutoencoderEnsemble(AnomalyDetector):
         self.log(batch.x, loss=loss)
         return self.get_metrics_result()
 
-    def _loss(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def _loss(self, features: tf.Tensor) -> tf.Tensor:
         """Return the mean squared residual of each example, `[batch]`.
 
         A residual is a feature minus its reconstruction. The residual of a missing feature is 0.
@@ -404,10 +405,9 @@ class AutoencoderEnsemble(AnomalyDetector):
         Args:
             features: Standardized features, `[batch, members, features]`. NaN means that a feature
                 is missing.
-            training: Whether the method is called in a training step.
         """
         known = _zero_where_missing(features)
-        output = self.decoder(self.encoder(known, training=training), training=training)
+        output = self.decoder(self.encoder(known))
         squares = tf.where(tf.math.is_nan(features), 0.0, tf.square(known - output))
         return tf.reduce_mean(squares, axis=(1, 2))
 
@@ -465,7 +465,7 @@ class AutoencoderEnsemble(AnomalyDetector):
         """
         parts = [features[start : start + _PART] for start in range(0, len(features), _PART)]
         known = [_zero_where_missing(self._of_members(tf.constant(part))) for part in parts]
-        z = np.concatenate([self.encoder(part, training=False) for part in known])
+        z = np.concatenate([self.encoder(part) for part in known])
         self.lowest_latents.assign(np.quantile(z, self.clip, axis=0))
         self.highest_latents.assign(np.quantile(z, 1 - self.clip, axis=0))
         squares = [self._squared_residuals(tf.constant(part)).numpy() for part in parts]
@@ -497,9 +497,9 @@ class AutoencoderEnsemble(AnomalyDetector):
         """
         features = self._of_members(features)
         known = _zero_where_missing(features)
-        z = self.encoder(known, training=False)
+        z = self.encoder(known)
         z = tf.clip_by_value(z, self.lowest_latents, self.highest_latents)
-        output = self.decoder(z, training=False)
+        output = self.decoder(z)
         return tf.where(tf.math.is_nan(features), 0.0, tf.square(known - output))
 
     def _parts(self, x: tf.Tensor) -> tf.Tensor:

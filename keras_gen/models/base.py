@@ -124,7 +124,9 @@ class GenerativeModel(MultiWorkerModel):
         if isinstance(kwargs.get("name"), str):
             # TensorFlow refuses other names when it traces the first graph.
             kwargs["name"] = re.sub(r"^[^A-Za-z0-9.]|[^A-Za-z0-9_.>/-]", "_", kwargs["name"])
-        super().__init__(**kwargs)
+        # Under mixed precision, Keras would otherwise round the data to float16, even if the first
+        # layer of the network, such as `ColumnFeatures`, computes in float32.
+        super().__init__(autocast=False, **kwargs)
         self.seed_was_drawn = seed is None
         if seed is None:
             seed = random.getrandbits(31)

@@ -140,7 +140,6 @@ class VectorQuantizer(SerializableLayer):
         codebook is trained by gradients."""
         if not by_gradient:
             self.sums = add("sums", shape, initializer="zeros", trainable=False)
-        self.built = True
 
     def call(self, latents: TensorLike) -> tf.Tensor:
         """Return the nearest codebook vector of each latent vector, `[..., d]`."""

@@ -201,11 +201,16 @@ def test_the_parts_of_a_keras_loss_are_the_score(loss):
     np.testing.assert_allclose(tf.reduce_sum(parts, axis=(1, 2, 3)), model.score(x), rtol=1e-5)
 
 
-def test_a_loss_that_is_no_mean_over_the_elements_has_no_parts(tmp_path):
+def root_mean_squared_error(target, output):
+    return keras.ops.sqrt(keras.ops.mean((target - output) ** 2, axis=-1))
+
+
+@pytest.mark.parametrize("loss", ["cosine_similarity", root_mean_squared_error])
+def test_a_loss_that_is_no_mean_over_the_elements_has_no_parts(loss):
     model = RegularizedAutoencoder(
         networks.mlp((4,), (2,), hidden=()), networks.mlp((2,), (4,), hidden=())
     )
-    model.compile(loss="cosine_similarity")
+    model.compile(loss=loss)
     x = RANDOM.random((5, 4)).astype("float32")
     with pytest.raises(ValueError, match="Expected a loss that is a mean over the elements"):
         model.score_per_feature(x)
@@ -228,6 +233,17 @@ def test_an_autoencoder_needs_a_loss_that_fits_its_decoder():
     words = re.escape("already has the likelihood Columns(")
     with pytest.raises(ValueError, match=words):
         model.compile(loss=distributions.Columns(COLUMNS, scale="learned"))
+    for networks_of, message in (
+        (((5,), (2,), likelihood.parameter_shape), "shape (4,), the `event_shape` of `Columns`"),
+        (((4,), (2,), (3,)), "the `parameter_shape` of `Columns`"),
+    ):
+        data, latents, parameters = networks_of
+        with pytest.raises(ValueError, match=re.escape(message)):
+            RegularizedAutoencoder(
+                networks.mlp(data, latents),
+                networks.mlp(latents, parameters),
+                likelihood=likelihood,
+            )
     with pytest.raises(ValueError, match="`encoder` must accept NaN"):
         RegularizedAutoencoder(
             networks.mlp((4,), (2,)),
@@ -236,12 +252,69 @@ def test_an_autoencoder_needs_a_loss_that_fits_its_decoder():
         )
 
 
+def test_a_model_is_compiled_again_with_an_equal_likelihood_and_keeps_its_weights():
+    first, second = (distributions.Columns(COLUMNS, scale="learned") for _ in range(2))
+    features = networks.ColumnFeatures(COLUMNS)
+    model = RegularizedAutoencoder(
+        networks.mlp((4,), (2,), features=features),
+        networks.mlp((2,), first.parameter_shape),
+        likelihood=first,
+    )
+    assert first.trainable_weights  # before the first step
+    trained = [weight + 0.5 for weight in first.get_weights()]
+    first.set_weights(trained)
+    model.compile(loss=second)
+    assert model.likelihood is model.loss is first
+    for weight, expected in zip(first.get_weights(), trained, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
+def test_dropout_changes_neither_scores_nor_generated_rows():
+    likelihood = distributions.Columns(COLUMNS)
+    encoder = networks.mlp((4,), (2,), features=networks.ColumnFeatures(COLUMNS))
+    latents = keras.Input((2,))
+    dropped = keras.layers.Dropout(0.5)(latents)
+    decoder = keras.Model(latents, networks.mlp((2,), likelihood.parameter_shape)(dropped))
+    model = RegularizedAutoencoder(
+        encoder, decoder, prior=distributions.StandardNormal(2), likelihood=likelihood
+    )
+    assert not model.generates_means
+    assert not np.array_equal(decoder(np.ones((9, 2)), training=True), decoder(np.ones((9, 2))))
+    for call in (
+        lambda: model.score(X),
+        lambda: model.score_per_feature(X),
+        lambda: model.reconstruct(X),
+        lambda: model.generate(50, seed=0),
+    ):
+        np.testing.assert_array_equal(call(), call())
+
+
+def test_large_numbers_of_a_table_are_not_rounded_under_mixed_precision():
+    """float16 has no numbers above 65,504."""
+    keras.config.set_dtype_policy("mixed_float16")
+    columns = (
+        Column("salary", "real", mean=1e5, scale=5e4),
+        Column("sex", "binary", ("f", "m")),
+    )
+    likelihood = distributions.Columns(columns)
+    model = RegularizedAutoencoder(
+        networks.mlp((2,), (1,), features=networks.ColumnFeatures(columns)),
+        networks.mlp((1,), likelihood.parameter_shape),
+        likelihood=likelihood,
+    )
+    x = np.float32([[150_001, 1], [100_003, 0]])
+    expected = model.decode(model.encode(x))
+    np.testing.assert_allclose(model.reconstruct(x), expected, rtol=1e-3)
+    np.testing.assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-3)
+
+
 def test_a_bernoulli_likelihood_makes_an_autoencoder_of_logits():
     likelihood = distributions.Bernoulli((4, 4, 1))
     model = RegularizedAutoencoder(
         networks.mlp((4, 4, 1), (2,), hidden=()), networks.mlp((2,), (4, 4, 1), hidden=())
     )
     model.compile(loss=likelihood)
+    assert model.generates_means
     x = RANDOM.random((5, 4, 4, 1)).astype("float32")
     logits = model.decoder(model.encoder(x))
     np.testing.assert_allclose(model.reconstruct(x), tf.sigmoid(logits), rtol=1e-6)

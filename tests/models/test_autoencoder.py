@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 import sklearn.mixture
 import tensorflow as tf
+import tensorflow_probability as tfp
 from support import IMAGE, normalized, tiny_autoencoder
 
 import keras_gen
 from keras_gen import distributions, networks, regularizers
 
+tfd = tfp.distributions
 RANDOM = np.random.default_rng(0)
 FIT = {"batch_size": 8, "epochs": 3, "shuffle": False, "verbose": 0}
 
@@ -149,6 +151,32 @@ def test_a_prior_is_of_vectors():
         match=re.escape("A `prior` needs vectors as latents. Received: latents of shape (3, 2)."),
     ):
         keras_gen.RegularizedAutoencoder(encoder, decoder, prior=distributions.StandardNormal(3))
+    model = keras_gen.RegularizedAutoencoder(encoder, decoder)
+    with pytest.raises(ValueError, match="latent density needs vectors as latents"):
+        model.fit_latent_density(np.zeros((4, *IMAGE), "float32"))
+
+
+def test_a_prior_has_one_distribution_of_the_latents():
+    class Batch(distributions.StandardNormal):
+        def distribution(self, condition=None):
+            return tfd.Normal(tf.zeros(3), 1.0)
+
+    encoder, decoder = networks.mlp(IMAGE, (3,)), networks.mlp((3,), IMAGE)
+    for prior, message in (
+        (distributions.StandardNormal(4), "`prior` must be over 3 latents"),
+        (Batch(3), r"must have the event shape \(3,\), the batch shape \(\)"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            keras_gen.RegularizedAutoencoder(encoder, decoder, prior=prior)
+
+
+def test_latents_of_noisy_data_fit_no_density_and_labels_are_refused(images):
+    model, _ = tiny_autoencoder()
+    with pytest.raises(ValueError, match=r"Expected data in \[0, 1\]"):
+        model.fit_latent_density(images - 0.9, num_components=2)
+    with pytest.raises(ValueError, match=r"`condition` of .* must be None"):
+        model.latents(images, np.zeros(20, int))
+    assert "score" not in model.signatures()  # which needs a loss
 
 
 def test_a_fitted_density_generates_saves_and_exports(images, tmp_path):
@@ -236,6 +264,11 @@ def test_networks_of_ones_own_serve_as_well(images, tmp_path):
             "`decoder` must have inputs of shape (4,), because it maps the outputs of `encoder`",
         ),
         (
+            networks.mlp((4, 2), (3,)),
+            networks.mlp((3,), (8,)),
+            "`decoder` must have outputs of shape (4, 2), because it maps the outputs of ",
+        ),
+        (
             networks.mlp(IMAGE, (3,)),
             networks.mlp((3,), (64,)),
             "`decoder` must have outputs of shape (8, 8, 1), because it maps the outputs of ",
@@ -253,6 +286,21 @@ def test_the_loss_is_checked():
         model.compile("adam")
     with pytest.raises(ValueError, match="averaged over the batch"):
         model.compile("adam", loss=keras.losses.MeanSquaredError(reduction="sum"))
+    with pytest.raises(ValueError, match="`loss` must return one value per example"):
+        model.compile("adam", loss=lambda x, y: keras.ops.mean((x - y) ** 2))
+    linear = keras_gen.RegularizedAutoencoder(networks.mlp((4,), (2,)), networks.mlp((2,), (4,)))
+    with pytest.raises(ValueError, match="`decoder` must output probabilities"):
+        linear.compile("adam", loss="binary_crossentropy")
+
+
+@pytest.mark.filterwarnings("ignore:`loss` is BinaryCrossentropy")
+def test_data_of_a_cross_entropy_are_in_0_to_1_even_if_the_decoder_outputs_logits():
+    model = keras_gen.RegularizedAutoencoder(networks.mlp((4,), (2,)), networks.mlp((2,), (4,)))
+    model.compile(loss=keras.losses.BinaryCrossentropy(from_logits=True))
+    assert np.isfinite(model.score(np.eye(4))).all()
+    for invalid in (-0.5, 1.5):
+        with pytest.raises(ValueError, match=r"Expected data in \[0, 1\]"):
+            model.score(np.full((2, 4), invalid))
 
 
 # === Regularizers of the latents ===

@@ -77,7 +77,7 @@ def weights(network):
     return [(layer.kernel.numpy(), layer.bias.numpy()) for layer in dense]
 
 
-def expected_parts(model, x, reference):
+def expected_parts(model, x, reference, clip=0.05):
     """Compute the score per feature with NumPy, member by member, one row after the other."""
     scaler = StandardScaler().fit(reference)
     total = np.zeros(x.shape)
@@ -99,7 +99,7 @@ def expected_parts(model, x, reference):
             return (values - network(z, weights(model.decoder))) ** 2
 
         train = scaler.transform(reference)
-        low, high = np.quantile(encoded(np.nan_to_num(train)), [0.05, 0.95], axis=0)
+        low, high = np.quantile(encoded(np.nan_to_num(train)), [clip, 1 - clip], axis=0)
         variance = np.nanmean(squares(train, low, high), axis=0) + 0.01
 
         def parts(values, low=low, high=high, variance=variance, squares=squares):
@@ -119,6 +119,15 @@ def test_the_score_is_that_of_numpy_member_by_member(ensemble):
         np.testing.assert_allclose(ensemble.score_per_feature(x), parts, rtol=2e-3, atol=2e-4)
         np.testing.assert_allclose(ensemble.score(x), parts.sum(axis=1), rtol=2e-3)
     np.testing.assert_allclose(ensemble.predict(X, verbose=0), ensemble.score(X), rtol=1e-5)
+
+
+def test_a_column_with_one_observed_entry_is_scored_and_no_latent_of_training_is_clipped():
+    rows = X[:6].copy()
+    rows[1:, 2] = np.nan
+    model = small(clip=0)
+    model.set_scales(model.standardize(rows))
+    parts = expected_parts(model, X[:20], rows, clip=0)
+    np.testing.assert_allclose(model.score_per_feature(X[:20]), parts, rtol=2e-3, atol=2e-4)
 
 
 def test_a_missing_entry_adds_nothing_and_a_row_without_entries_is_an_anomaly(ensemble):
@@ -148,6 +157,13 @@ def test_huge_numbers_have_finite_scores(ensemble):
     assert np.isfinite(ensemble.score(row)[0])
     assert ensemble.is_anomaly(row)[0]
     assert np.argmax(ensemble.score_per_feature(row)[0]) == 2
+    # The standardized number is at most 1e9.
+    limit = ensemble.feature_mean[2] + [5e8, 1e9] * ensemble.feature_scale[2]
+    rows = np.repeat(row, 2, axis=0)
+    rows[:, 2] = limit
+    below, at_limit = ensemble.score(rows).numpy()
+    assert below < at_limit
+    np.testing.assert_allclose(ensemble.score(row)[0], at_limit, rtol=1e-5)
 
 
 def test_each_member_samples_all_rows_of_its_own_subset_only():
@@ -172,6 +188,29 @@ def test_each_member_samples_all_rows_of_its_own_subset_only():
     first = sampled[:, 0, 0]
     _, counts = np.unique(first, return_counts=True)
     assert counts.min() > 60  # of 100 on average
+
+
+def test_the_scales_of_the_score_follow_from_at_most_1000_rows():
+    subsets = _Subsets(steps=1, batch_size=1)
+    with subsets.around(small(), {"x": np.repeat(X, 20, axis=0), "epochs": 1}):
+        assert subsets.reference.shape == (1000, 4)
+
+
+def test_each_layer_starts_from_other_weights_with_another_seed():
+    first, second = (weights(model.encoder) for model in (small(seed=18), small(seed=20)))
+    for (kernel, _), (other, _) in zip(first, second, strict=True):
+        assert not np.allclose(kernel, other)
+
+
+def test_a_member_of_two_columns_has_one_latent():
+    for columns in (1, 2):
+        assert small(columns).encoder.output_shape == (None, 4, 1)
+
+
+def test_the_scales_are_no_trainable_weights():
+    model = small()
+    assert len(model.trainable_weights) == 8  # a kernel and a bias in each of four layers
+    np.testing.assert_array_equal(model.non_trainable_weights[1], np.ones(4))
 
 
 def test_training_lowers_the_loss_of_every_member():
@@ -340,6 +379,18 @@ def test_the_validation_loss_is_that_of_numpy(ensemble):
     error = np.mean((members - model.decoder(model.encoder(members))) ** 2)
     assert history["val_loss"][-1] == pytest.approx(error, rel=1e-4)
     assert model.evaluate(X[:7], verbose=0) == pytest.approx(error, rel=1e-4)
+    z = np.nan_to_num((HOLES[:7] - model.feature_mean.numpy()) / model.feature_scale.numpy())
+    members = np.repeat(z[:, None], 4, axis=1)
+    squares = (members - model.decoder(model.encoder(members))) ** 2
+    error = np.mean(np.where(np.isnan(HOLES[:7, None]), 0, squares))  # 0 for a missing entry
+    assert model.evaluate(HOLES[:7], verbose=0) == pytest.approx(error, rel=1e-4)
+
+
+def test_a_large_validation_split_leaves_one_row_for_the_training():
+    model = eager()
+    history = model.fit(X[:2], **{**FIT, "epochs": 1}, validation_split=0.9).history
+    assert np.isfinite(history["val_loss"]).all()
+    np.testing.assert_allclose(model.feature_mean, X[0])
 
 
 def test_two_replicas_train_like_one(ensemble, two_replicas):
@@ -348,6 +399,9 @@ def test_two_replicas_train_like_one(ensemble, two_replicas):
         model.compile(keras.optimizers.Adam(1e-2))
     model.fit(HOLES, **FIT)
     np.testing.assert_allclose(model.score(X), ensemble.score(X), rtol=1e-3)
+    with two_replicas.scope():
+        model._compile_for(epochs=1, steps_per_epoch=100)
+    assert model.steps_per_execution == 1  # Keras takes wrong steps otherwise
 
 
 def test_mixed_precision_is_float32(ensemble):
@@ -357,11 +411,20 @@ def test_mixed_precision_is_float32(ensemble):
     model.fit(HOLES, **FIT)
     # The loss is scaled, which changes the last digits of the gradients.
     np.testing.assert_allclose(model.score(X), ensemble.score(X), rtol=1e-3)
+    np.testing.assert_allclose(model.predict(X, verbose=0), model.score(X), rtol=1e-5)
 
 
 def test_a_second_fit_starts_with_a_new_learning_rate():
+    rates = []
+
+    class Rates(keras.callbacks.Callback):
+        def on_train_batch_begin(self, batch, logs=None):
+            rates.append(float(self.model.optimizer.learning_rate))
+
     model = small()
-    model.fit(X, **FIT)
+    model.fit(X, **FIT, callbacks=[Rates()])
+    cosine = 0.01 * (1 + np.cos(np.pi * np.arange(6) / 6)) / 2
+    np.testing.assert_allclose(rates, cosine, rtol=1e-5)
     before = model.decoder.get_weights()
     model.fit(X, **FIT)
     assert int(model.optimizer.iterations) == 6
@@ -374,23 +437,44 @@ def test_constant_columns_and_few_rows_are_accepted():
     model = small(2)
     model.fit(one, **FIT)
     assert np.isfinite(model.score(one)).all()
-    x = np.zeros((5, 3), "float32")
+    x = np.zeros((5, 4), "float32")
     x[:, 0] = [0, 1, 2, 3, 4]
     x[:, 1] = 0.1
-    x[:, 2] = 1
-    x[2, 2] = np.nextafter(np.float32(1), np.float32(2))  # differs by a rounding error
-    model = small(3)
+    x[:, 2] = 1000
+    x[2, 2] = np.nextafter(np.float32(1000), np.float32(2000))  # differs by a rounding error
+    x[:, 3] = 1
+    x[2, 3] += 4 * np.finfo("float32").eps  # differs by more
+    model = small(4)
     features = model.standardize(x)
-    np.testing.assert_array_equal(model.feature_scale, np.float32([np.std(x[:, 0]), 1, 1]))
-    np.testing.assert_allclose(features[:, 1:], 0, atol=1e-6)
+    scales = np.std(x.astype("float64"), axis=0)
+    np.testing.assert_allclose(model.feature_scale, [scales[0], 1, 1, scales[3]], rtol=1e-6)
+    np.testing.assert_allclose(features[:, 1:3], 0, atol=1e-4)
     x[:, 1] = 0
     np.testing.assert_array_equal(model.standardize(x)[:, 1], 0)
+    x[:, 1] = 1e-9 * np.arange(5)
+    np.testing.assert_allclose(np.std(model.standardize(x)[:, 1]), 1, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("spread", "fits"), [(96, True), (48, False)])
-def test_differences_of_large_numbers_must_be_larger_than_their_rounding(spread, fits):
+def test_rows_without_any_residual_have_finite_scores():
+    model = small(1)
+    model.set_scales(np.zeros((5, 1), "float32"))  # the output is 0, because all biases are 0
+    scores = model.score(np.float32([[0.0], [0.1]]))
+    # σ² is 0.01, and the median of the sums is replaced by 1e-6.
+    np.testing.assert_allclose(scores, [0, np.log(2) / 1e-6], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "fits"),
+    [
+        (2.0**24 + np.arange(97), True),
+        (2.0**24 + np.arange(49), False),
+        (2.0**24 + np.array([1, 41]), True),  # exactly 5 %
+        (1 + 1e-9 * np.arange(5), False),
+    ],
+)
+def test_differences_of_large_numbers_must_be_larger_than_their_rounding(numbers, fits):
     """float32 rounds odd numbers above 2²⁴ by 1: 4 % or 7 % of the standard deviation."""
-    x = 2.0**24 + np.arange(spread + 1.0)[:, None] + [0, 0, 0, 1]
+    x = np.repeat(numbers[:, None], 4, axis=1)
     if fits:
         assert small()._training_rows(x).dtype == np.float32
         return
@@ -403,7 +487,7 @@ def test_what_the_ensemble_is_given_is_checked(ensemble):
     holes[:, 2] = np.nan
     infinite = X.copy()
     infinite[3, 1] = np.inf
-    large = np.arange(20.0).reshape(5, 4) + 1e9
+    large = np.arange(20.0).reshape(5, 4) + np.array([0, 1e9, 0, 1e9])
     labels = np.zeros(60)
     batches = tf.data.Dataset.from_tensor_slices((X, labels)).batch(8)
     fresh = eager()
@@ -423,7 +507,7 @@ def test_what_the_ensemble_is_given_is_checked(ensemble):
         ({"x": X, "validation_split": 1}, r"`validation_split` must be a number in \[0, 1\)"),
         ({"x": holes}, "at least one observed entry per column.*column '2'"),
         ({"x": infinite}, "Expected data in"),
-        ({"x": large}, "float32 can represent.*the column '0'"),
+        ({"x": large}, "float32 can represent.*the column '1'"),
     ):
         with pytest.raises(ValueError, match=message):
             fresh.fit(**arguments)
@@ -461,8 +545,18 @@ def test_an_anomaly_planted_in_one_column_is_found_there():
     random = np.random.default_rng(2)
     z = random.normal(size=(400, 2))
     x = z @ random.normal(size=(2, 6)) + 0.1 * random.normal(size=(400, 6))
-    model = AutoencoderEnsemble(6, num_members=12, seed=0)
+    shapes = []
+
+    class Recorded(AutoencoderEnsemble):
+        def train_step(self, data):
+            shapes.append(tuple(data.shape))
+            return super().train_step(data)
+
+    model = Recorded(6, num_members=12, seed=0)
     model.fit(x[:300], epochs=2, verbose=0)
+    assert set(shapes) == {(32, 12, 6)}
+    assert int(model.optimizer.iterations) == 2 * 100
+    assert model.steps_per_execution == 50
     planted = x[300:].copy()
     columns = np.arange(100) % 6
     planted[np.arange(100), columns] += 3 * x.std(axis=0)[columns] * random.choice([-1, 1], 100)

@@ -38,6 +38,16 @@ def detector():
     return PlainScore()
 
 
+def test_a_detector_without_one_of_the_scores_says_which_method_it_needs(detector):
+    class Empty(AnomalyDetector):
+        def __init__(self):
+            super().__init__(DataCheck((1,)), seed=0)
+
+    for name in ("score", "score_per_feature", "score_of_batch"):
+        with pytest.raises(NotImplementedError, match=f"Empty must implement `{name}`"):
+            getattr(Empty(), name)(np.zeros((3, 1), "float32"))
+
+
 @pytest.mark.parametrize(("n", "rate"), [(19, 0.05), (50, 0.1), (99, 0.29), (340, 0.003)])
 def test_the_threshold_of_a_rate_is_the_smallest_score_that_holds_it(detector, n, rate):
     scores = np.random.default_rng(n).normal(size=n).astype("float32")
@@ -143,6 +153,15 @@ def test_the_highest_of_equally_good_thresholds_is_used(detector):
     assert detector.calibrate(scores, anomalies=labels, false_alarm_cost=1, miss_cost=2) == 1.5
 
 
+def test_if_every_example_should_be_an_anomaly_the_threshold_is_just_below_the_lowest_score(
+    detector,
+):
+    scores = column([1, 2, 3])
+    threshold = detector.calibrate(scores, anomalies=[1, 0, 1], false_alarm_cost=1, miss_cost=10)
+    assert threshold == np.nextafter(np.float32(1), np.float32(0))
+    assert detector.is_anomaly(scores).numpy().all()
+
+
 def test_neighboring_float32_scores_are_separated(detector):
     low = np.float32(1)
     high = np.nextafter(low, np.float32(2))
@@ -170,13 +189,22 @@ def test_what_calibrate_is_given_is_checked(detector):
     x = column(scores)
     data = tf.data.Dataset.from_tensor_slices(x).batch(8)
     for arguments, message in (
-        ({"false_alarm_rate": 0}, "`false_alarm_rate` must be a number between 0 and 1"),
+        (
+            {"false_alarm_rate": 0},
+            r"`false_alarm_rate` must be a number between 0 and 1, such as 0\.01\. Received",
+        ),
+        ({"false_alarm_rate": 1}, "`false_alarm_rate` must be a number between 0 and 1"),
+        ({"quantile": 1}, r"`quantile` must be a number between 0 and 1, such as 0\.99\. Received"),
         ({"false_alarm_rate": "1%"}, "`false_alarm_rate` must be a number between 0 and 1"),
         ({"false_alarm_rate": 0.1, "quantile": 0.9}, "one of `quantile`, `false_alarm_rate`"),
         ({"anomalies": anomalies, "quantile": 0.9}, "one of `quantile`, `false_alarm_rate`"),
         ({"anomalies": anomalies[:5]}, r"one value per example.*shape \(60,\).*shape \(5,\)"),
         ({"anomalies": scores}, "True or 1 for an anomaly"),
-        ({"anomalies": anomalies.astype(int) * 2 - 1}, "True or 1 for an anomaly"),
+        ({"anomalies": anomalies.astype(int) * 2 - 1}, r"True or 1 for an anomaly.*-1\)?\.$"),
+        (
+            {"anomalies": np.r_[0, 1, 0, 5, 7, np.ones(55, int)]},
+            r"True or 1 for an anomaly.*False or 0 for each other.*5\)?\.$",
+        ),
         ({"anomalies": np.zeros(60)}, "at least one anomaly and one other example"),
         ({"anomalies": np.ones(60)}, "at least one anomaly and one other example"),
         ({"anomalies": anomalies, "miss_cost": 1}, "both `false_alarm_cost` and `miss_cost`"),
@@ -200,6 +228,10 @@ def test_what_calibrate_is_given_is_checked(detector):
         assert detector.threshold == before
     with pytest.raises(ValueError, match="`x` as an array if `anomalies` are given"):
         detector.calibrate(data, anomalies=anomalies)
+    with pytest.raises(ValueError, match="Dataset contains its labels itself"):
+        detector.calibrate(data, condition=np.zeros(60, int))
+    with pytest.raises(ValueError, match="at least one in-distribution example"):
+        detector.calibrate(data.filter(lambda batch: False))
     assert detector.calibrate(data) == pytest.approx(np.quantile(scores, 0.99))
 
 

@@ -71,6 +71,11 @@ def test_the_losses_are_their_formulas(codebook, x):
     codes = squares.argmin(-1)
     log_prob = log_prob_of_logits(x, model.decoder(vectors[codes]).numpy())
     distance = np.mean(squares.min(-1).sum(-1))
+    weights = np.linspace(0, 2, 20)
+    weighted = model.evaluate(x, sample_weight=weights, batch_size=20, verbose=0, return_dict=True)
+    assert weighted["reconstruction_loss"] == pytest.approx(-np.mean(weights * log_prob), rel=1e-5)
+    of_example = 0.3 * squares.min(-1).sum(-1)
+    assert weighted["commitment_loss"] == pytest.approx(np.mean(weights * of_example), rel=1e-5)
     assert logs["reconstruction_loss"] == pytest.approx(-log_prob.mean(), rel=1e-5)
     assert logs["commitment_loss"] == pytest.approx(0.3 * distance, rel=1e-5)
     assert logs["codebook_loss"] == pytest.approx(distance * (codebook == "gradient"), rel=1e-5)
@@ -135,6 +140,46 @@ def test_a_step_moves_the_weights_by_the_gradient_of_the_closed_form(codebook, x
         elif codebook == "gradient":
             expected[k] -= 2 * np.sum(vectors[k] - own, axis=0) / 20
     np.testing.assert_allclose(model.quantizer.vectors.numpy()[0], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_dropout_acts_in_training_only(x):
+    networks_of = {}
+    for name, shapes in {"encoder": ((4,), (2, 2)), "decoder": ((2, 2), (4,))}.items():
+        inputs = keras.Input(shapes[0])
+        dropped = keras.layers.Dropout(0.5)(inputs)
+        networks_of[name] = keras.Model(inputs, networks.mlp(*shapes, hidden=())(dropped))
+    quantizer = networks.VectorQuantizer(8, codebook="gradient", restart_below=0.0)
+    model = keras_gen.VectorQuantizedAutoencoder(**parts(**networks_of, quantizer=quantizer))
+    model.compile(keras.optimizers.SGD(0.0), metrics=["mae"], run_eagerly=True)
+    codes = model.encode(x)
+    for call in (
+        lambda: model.evaluate(x, verbose=0),
+        lambda: model.encode(x),
+        lambda: model.decode(codes),
+        lambda: model.reconstruct(x),
+        lambda: model.score(x),
+    ):
+        np.testing.assert_array_equal(call(), call())
+    logs = [model.train_on_batch(x, return_dict=True) for _ in range(2)]
+    assert not np.isclose(logs[0]["reconstruction_loss"], logs[1]["reconstruction_loss"])
+    model.reset_metrics()
+    first = model.train_on_batch(x, return_dict=True)["mae"]
+    model.reset_metrics()
+    assert model.train_on_batch(x, return_dict=True)["mae"] == first
+
+
+def test_each_step_restarts_codes_with_other_latents(x):
+    model = small("moving_average", num_codes=50, restart_below=0.5)
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=True)
+    vectors = model.quantizer.vectors.numpy()
+    after = []
+    for _ in range(2):
+        for variable in (model.quantizer.counts, model.quantizer.sums):
+            variable.assign(np.zeros(variable.shape))
+        model.quantizer.vectors.assign(vectors)
+        model.train_on_batch(x)
+        after.append(model.quantizer.vectors.numpy())
+    assert not np.array_equal(*after)
 
 
 def test_training_lowers_the_loss_and_uses_more_codes(images):
@@ -211,6 +256,16 @@ def test_fit_prior_fits_the_codes_of_the_data(form, x):
     assert np.mean([tuple(row) in known for row in samples.reshape(300, 2)]) > 0.8
 
 
+def test_the_data_of_fit_prior_are_checked(x):
+    model = small()
+    with pytest.raises(ValueError, match="Expected `validation_data`"):
+        model.fit_prior(x, validation_data=x[:, :3])
+    empty = tf.data.Dataset.from_tensor_slices(x).batch(6).filter(lambda batch: False)
+    with pytest.raises(ValueError, match="Expected at least one example in `x`"):
+        model.fit_prior(empty)
+    assert model.prior is None
+
+
 def test_a_second_fit_of_the_prior_and_training_go_on(images, tmp_path):
     model, arguments = tiny_vq_vae()
     model.compile(**arguments)
@@ -283,6 +338,8 @@ def test_encode_decode_reconstruct_and_latents(images):
     vectors = model.quantizer.decode(codes)
     np.testing.assert_array_equal(model.latents(images), tf.reshape(vectors, (20, 16)))
     np.testing.assert_array_equal(evaluation.latents(model, images), model.latents(images))
+    with pytest.raises(ValueError, match=r"`condition` of .* must be None"):
+        model.latents(images, np.zeros(20, int))
 
 
 @pytest.mark.parametrize(
@@ -484,6 +541,10 @@ def parts(**changes):
             {"quantizer": networks.VectorQuantizer(3, num_codebooks=4)},
             "must be divisible by `num_codebooks`",
         ),
+        (
+            {"likelihood": distributions.Bernoulli((4,), missing=True)},
+            "`encoder` must accept NaN, because `Bernoulli` has missing=True",
+        ),
         ({"prior": distributions.StandardNormal(2)}, "TransformerPrior or None. Received"),
         (
             {"prior": distributions.TransformerPrior((3, 1), 3, width=4)},
@@ -527,6 +588,7 @@ def test_any_likelihood_trains(likelihood, data, images):
         likelihood,
         seed=0,
     )
+    assert likelihood.built  # so that a `.keras` file of a new model contains its weights
     model.compile(run_eagerly=True)
     x = data(images).astype("float32")
     history = model.fit(x, **FIT).history

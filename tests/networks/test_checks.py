@@ -13,6 +13,7 @@ from keras_gen.networks import _checks
 from keras_gen.networks._checks import (
     check_logits,
     check_network,
+    common_num_classes,
     last_activation,
     num_classes_of,
     output_range,
@@ -49,6 +50,42 @@ def test_networks_of_several_inputs_are_refused():
     network = keras.Model(inputs, layers.Concatenate()(inputs))
     with pytest.raises(ValueError, match="`encoder` must have one input"):
         check_network("encoder", network)
+    assert num_classes_of(network) is None
+
+
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        (None, "`encoder` must be a built keras.Model. Received: None"),
+        (keras.Sequential([layers.Dense(3)]), "`encoder` must be built. Received: sequential"),
+        (
+            keras.Sequential([keras.Input((5,)), layers.Dense(3)], name="mine"),
+            "have inputs of shape (4,). Received: mine with inputs of shape (5,). Change the input "
+            "of mine, or the part",
+        ),
+        (
+            keras.Sequential([keras.Input((4,)), layers.Dense(2)], name="mine"),
+            "have outputs of shape (3,). Received: mine with outputs of shape (2,). Change the "
+            "last layer of mine, or the part",
+        ),
+    ],
+)
+def test_networks_without_shapes_or_with_other_shapes_are_refused(network, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_network("encoder", network, (4,), (3,))
+
+
+def test_all_parts_of_a_model_have_the_same_number_of_classes():
+    unknown = _checks.UNKNOWN_NUMBER
+    assert common_num_classes(encoder=3, decoder=unknown, prior=None) == 3
+    assert common_num_classes(encoder=unknown, decoder=None) == unknown
+    assert common_num_classes(encoder=None, decoder=None) is None
+    message = (
+        "`encoder`, `decoder` and `prior` must have the same number of classes. "
+        "Received: encoder=3, decoder=4, prior=None."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        common_num_classes(encoder=3, decoder=4, prior=None)
 
 
 def test_a_built_layer_is_a_network():
@@ -206,6 +243,8 @@ def ending(*last, **dense):
     [
         (ending(activation="relu"), "relu"),
         (ending(layers.ReLU()), "relu"),
+        (ending(layers.ReLU(negative_slope=0.1)), None),
+        (ending(layers.ReLU(threshold=1.0)), None),
         (ending(layers.LeakyReLU()), "leaky_relu"),
         (ending(layers.PReLU()), None),
         (ending(layers.BatchNormalization()), "linear"),
@@ -357,6 +396,8 @@ def test_a_network_of_one_number_per_example_has_the_shape_of_a_scalar():
         ("relu", False),
         ("linear", False),
         ("elu", False),
+        (tanh, True),  # a function of a user can return anything
+        (lambda x: x, True),
     ],
 )
 def test_probabilities_are_numbers_from_0_to_1(activation, possible):

@@ -31,6 +31,7 @@ def test_features_are_standardized_entries_then_codes_then_the_mask():
     ]
     np.testing.assert_allclose(features(ROWS), expected, atol=2e-5)
     assert features.compute_output_shape((None, 6)) == (None, 15)
+    assert features.column_of_feature == (1, 2, 3, 4, 0, 0, 0, 5, 5)
 
 
 def test_embeddings_replace_one_hot_vectors():
@@ -38,6 +39,8 @@ def test_embeddings_replace_one_hot_vectors():
     table = features.embeddings["0"].numpy()
     output = features(ROWS).numpy()
     assert output.shape == (3, 4 + 2 + 2 + 6)
+    assert features.compute_output_shape((None, 6)) == (None, 14)
+    assert features.column_of_feature == (1, 2, 3, 4, 0, 0, 5, 5)
     np.testing.assert_allclose(output[0, 4:6], table[2])
     np.testing.assert_array_equal(output[1], np.zeros(14))
     assert len(features.trainable_variables) == 2
@@ -76,6 +79,8 @@ def test_large_numbers_do_not_overflow_under_mixed_precision():
         salary = Column("salary", "real", mean=100_000.0, scale=50_000.0)
         network = networks.mlp((1,), (1,), hidden=(2,), features=networks.ColumnFeatures([salary]))
         assert np.isfinite(network(np.float32([[150_000.0]]))).all()
+        layer = networks.ColumnFeatures([salary], dtype="mixed_float16")
+        np.testing.assert_array_equal(layer(np.float32([[150_000.0]])), [[1.0, 1.0]])
     finally:
         keras.config.set_dtype_policy("float32")
 
@@ -84,6 +89,8 @@ def test_missing_pixels_become_zeros_with_a_mask():
     x = np.float32([[[[0.5], [NAN]]]])
     np.testing.assert_array_equal(networks.MissingAsZero()(x), [[[[0.5, 1.0], [0.0, 0.0]]]])
     layer = networks.MissingAsZero()
+    assert layer.compute_output_shape((None, 4, 5, 3)) == (None, 4, 5, 6)
+    assert repr(layer.compute_output_shape((None, 2, 1))) == "(None, 2, 2)"
     encoder = networks.conv_encoder((8, 8, 1), (2,), filters=(2,), features=layer)
     assert np.isfinite(encoder(np.full((1, 8, 8, 1), NAN))).all()
 

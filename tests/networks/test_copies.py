@@ -5,7 +5,12 @@ import tensorflow as tf
 from support import IMAGE, normalized
 
 from keras_gen import networks
-from keras_gen.networks._copies import copy_of, float32_function
+from keras_gen.networks._copies import (
+    call_network,
+    check_accepts_missing,
+    copy_of,
+    float32_function,
+)
 
 
 def discriminator():
@@ -22,6 +27,41 @@ def discriminator():
     return keras.Sequential(
         [keras.Input((4,)), normalized_dense, inner, keras.layers.Dense(1, dtype="float32")]
     )
+
+
+def test_a_network_is_called_with_one_example_but_not_with_none():
+    called = []
+
+    class Counted(keras.layers.Layer):
+        def call(self, x):
+            called.append(x.shape)
+            return 2 * x
+
+        def compute_output_shape(self, shape):
+            return shape
+
+    network = keras.Sequential([keras.Input((2, 3)), Counted()])
+    called.clear()
+    empty = call_network(network, np.zeros((0, 2, 3), "float32"), None, training=False)
+    assert (empty.shape, empty.dtype, called) == ((0, 2, 3), tf.float32, [])
+    one = call_network(network, np.ones((1, 2, 3), "float32"), None, training=False)
+    np.testing.assert_array_equal(one, np.full((1, 2, 3), 2))
+    assert called == [(1, 2, 3)]
+
+
+def test_an_encoder_must_accept_an_example_without_observed_elements():
+    features = networks.MissingAsZero()
+    check_accepts_missing(networks.mlp((4,), (2,), features=features), (4,), "Normal")
+    of_labels = networks.mlp((4,), (2,), features=features, num_classes=3)
+    check_accepts_missing(of_labels, (4,), "Normal")
+    normalization = keras.layers.BatchNormalization()
+    encoder = keras.Sequential([keras.Input((4,)), features, normalization])
+    before = encoder.get_weights()
+    check_accepts_missing(encoder, (4,), "Normal")
+    for old, new in zip(before, encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+    with pytest.raises(ValueError, match="`encoder` must accept NaN, because `Normal` has"):
+        check_accepts_missing(networks.mlp((4,), (2,)), (4,), "Normal")
 
 
 def test_a_copy_has_the_values_and_weights_of_its_own():

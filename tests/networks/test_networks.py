@@ -231,7 +231,7 @@ def grid_of(model):
     [
         *(((28, 28), (7, 7)), ((32, 32), (4, 4)), ((64, 64), (4, 4)), ((57, 57), (4, 4))),
         *(((56, 56), (7, 7)), ((128, 128), (4, 4)), ((256, 256), (4, 4)), ((32, 48), (4, 6))),
-        *(((20, 200), (2, 13)), ((7, 5), (4, 3))),
+        *(((20, 200), (2, 13)), ((7, 5), (4, 3)), ((14, 16), (4, 4))),
     ],
 )
 def test_the_depth_follows_the_size_of_the_image(size, grid):
@@ -249,6 +249,10 @@ def test_the_depth_follows_the_size_of_the_image(size, grid):
         assert grid_of(network) == grid
 
 
+def test_the_depth_does_not_follow_the_number_of_channels():
+    assert grid_of(networks.conv_encoder((14, 14, 60), (2,))) == (7, 7)
+
+
 @pytest.mark.parametrize(
     ("size", "filters"),
     [
@@ -263,6 +267,64 @@ def test_the_number_of_channels_follows_the_size_of_the_image(size, filters):
     network = networks.dcgan_discriminator((size, size, 3))
     kernels = [weight.shape for weight in network.weights if len(weight.shape) == 4]
     assert tuple(shape[-1] for shape in kernels) == filters
+
+
+@pytest.mark.parametrize(
+    ("network", "channels"),
+    [
+        (networks.residual_encoder((28, 28, 1), (2,)), [1, 32, 64]),
+        (networks.residual_decoder((2,), (28, 28, 1)), [64, 32, 1]),
+        (networks.residual_generator(2, (28, 28, 1)), [64, 32, 1]),
+        (networks.residual_discriminator((28, 28, 1)), [1, 64, 128]),
+        (networks.residual_decoder((2,), (16, 16, 1), (8, 6, 4)), [8, 6, 4, 1]),
+        (networks.conv_decoder((2,), (16, 16, 1), (8, 6, 4)), [8, 6, 4, 1]),
+    ],
+)
+def test_the_channels_of_a_network_of_images_are_its_filters_in_order(network, channels):
+    shapes = [layer.output.shape for layer in network.layers]
+    found = [shape[-1] for shape in shapes if len(shape) == 4]
+    assert list(dict.fromkeys(found)) == channels
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(4, 1), (12, 1), (16, 2), (20, 2), (24, 3)])
+def test_groups_of_a_residual_network_have_about_8_channels(channels, groups):
+    network = networks.residual_encoder((4, 4, 1), (2,), (channels,))
+    found = [layer for layer in network.layers if isinstance(layer, layers.GroupNormalization)]
+    assert {layer.groups for layer in found} == {groups}
+
+
+def test_activations_and_normalizations_of_a_dcgan():
+    discriminator = networks.dcgan_discriminator((8, 8, 1), filters=(2, 2))
+    slopes = [
+        layer.negative_slope for layer in discriminator.layers if hasattr(layer, "negative_slope")
+    ]
+    assert slopes == [pytest.approx(0.2)] * 2
+    generator = networks.dcgan_generator(3, (8, 8, 1), filters=(2, 2))
+    z = np.random.default_rng(0).normal(size=(50, 3)).astype("float32")
+    normalization = next(
+        layer for layer in generator.layers if isinstance(layer, layers.BatchNormalization)
+    )
+    features = keras.Model(generator.input, normalization.input)(z).numpy()
+    generator(z, training=True)
+    expected = 0.1 * features.mean((0, 1, 2))  # one tenth of the mean of the first batch
+    np.testing.assert_allclose(normalization.moving_mean, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [(29, 28), (28, 29)])
+def test_a_grid_that_is_too_small_for_the_output_is_refused(size):
+    message = (
+        "`filters` must have enough entries for the output, because each entry doubles the height "
+        f"and width of the grid. Received: filters=(2, 2), a grid of shape (7, 7), and an output "
+        f"of shape {size}."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        networks.conv_grid_decoder((7, 7, 4), (*size, 1), filters=(2, 2))
+
+
+@pytest.mark.parametrize(("grid", "size"), [((7, 8), (28, 32)), ((8, 7), (32, 28))])
+def test_a_grid_of_a_wide_or_high_image_is_doubled(grid, size):
+    decoder = networks.conv_grid_decoder((*grid, 4), (*size, 1), filters=(2, 2))
+    assert decoder.output_shape == (None, *size, 1)
 
 
 @pytest.mark.parametrize("kernel", [layers.Conv2DTranspose, layers.Conv2D])

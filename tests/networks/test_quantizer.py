@@ -5,6 +5,7 @@ import re
 import keras
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 
 from keras_gen.networks import VectorQuantizer
@@ -70,6 +71,20 @@ def test_the_value_is_exactly_that_of_the_codebook():
     expected = quantizer.vectors.numpy()[0][quantizer.encode(z).numpy()[:, 0]]
     np.testing.assert_array_equal(quantizer(z), expected)
     np.testing.assert_array_equal(quantizer.decode(quantizer.encode(z)), expected)
+
+
+def test_latents_and_vectors_are_not_rounded_in_a_layer_of_mixed_precision():
+    vectors = np.float32([[[0.9992], [1.0014]]])
+    quantizer = built(2, 1, vectors, dtype="mixed_float16")
+    found = quantizer(np.float32([[1.00045]]))  # float16 would round it to 1
+    np.testing.assert_array_equal(found, vectors[0, 1:])
+
+
+def test_a_codebook_starts_with_uniform_numbers_of_at_most_1_over_the_number_of_codes():
+    quantizer = VectorQuantizer(20)
+    quantizer.build((None, 100))
+    scaled = 20 * quantizer.vectors.numpy().ravel()
+    assert scipy.stats.kstest(scaled, "uniform", (-1, 2)).pvalue > 1e-3
 
 
 # === Gradients ===
@@ -153,6 +168,24 @@ def test_an_update_that_is_not_allowed_changes_nothing():
     quantizer.update(z, quantizer.encode(z), None, (0, 0), False)
     for old, variable in zip(before, quantizer.variables, strict=True):
         np.testing.assert_array_equal(old, variable)
+
+
+def test_without_restarts_a_code_of_at_most_a_millionth_of_a_latent_keeps_its_vector():
+    quantizer = built(4, 1, [[[0.0], [10.0], [20.0], [30.0]]], decay=0.0, restart_below=0.0)
+    z = np.float32([[1], [11], [21]])
+    weights = np.float32([5e-7, 1e-6, 1.5e-6])
+    quantizer.update(tf.constant(z), quantizer.encode(z), tf.constant(weights), (0, 0), True)
+    np.testing.assert_allclose(quantizer.vectors.numpy().ravel(), [0, 10, 21, 30], rtol=1e-6)
+
+
+def test_a_code_restarts_unless_all_latents_have_the_weight_0():
+    quantizer = built(2, 1, [[[0.0], [10.0]]], restart_below=0.5)
+    quantizer.counts.assign([[1.0, 0.0]])
+    quantizer.sums.assign([[[0.0], [0.0]]])
+    z = tf.constant([[1.0], [2.0]])
+    for weights, expected in (([0.0, 0.0], 10), ([0.0, 0.5], 2)):
+        quantizer.update(z, quantizer.encode(z), tf.constant(weights), (0, 0), True)
+        assert quantizer.vectors.numpy()[0, 1, 0] == expected
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -260,6 +293,7 @@ def test_counts_of_codes_are_weighted():
             {"decay": 1.0},
             "`decay` of VectorQuantizer must be a number in [0, 1). Received: decay=1",
         ),
+        ({"restart_below": 1.0}, "`restart_below` of VectorQuantizer must be a number in [0, 1)"),
         ({"restart_below": "no"}, "`restart_below` of VectorQuantizer must be a number in [0, 1)"),
     ],
 )
