@@ -281,6 +281,24 @@ def test_the_tuner_of_tf_data_stays_off(kind, tmp_path, images, monkeypatch):
     assert seen["x"].options().autotune.enabled is False
 
 
+def test_the_default_batch_size_is_that_of_keras(tmp_path, monkeypatch):
+    seen = {}
+
+    def fit(self, **arguments):
+        seen.update(arguments)
+        history = keras.callbacks.History()
+        history.epoch = []
+        return history
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    model, arguments = tiny_autoencoder()
+    model.compile(**arguments)
+    x = np.zeros((100, 8, 8, 1), "float32")
+    model.fit(x, validation_split=0.25, callbacks=[keras_gen.Checkpoints(tmp_path)])
+    assert [len(batch) for batch in seen["x"]] == [32, 32, 11]
+    assert seen["validation_batch_size"] == 32
+
+
 @pytest.mark.parametrize("damage", ["flip", "remove"])
 def test_a_damaged_checkpoint_is_renamed_and_the_one_before_is_used(damage, tmp_path):
     reference, expected = fit(tmp_path / "unbroken", epochs=3)
