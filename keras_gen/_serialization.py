@@ -455,7 +455,7 @@ def _is_data(name: str, value: object) -> bool:
 
     If such an attribute is set on an object, it is saved with the object.
     """
-    return not name.startswith("_") and not callable(value) and not hasattr(value, "__get__")
+    return not name.startswith("_") and not hasattr(value, "__get__")
 
 
 def _has_own_from_config(cls: type) -> bool:

@@ -49,6 +49,30 @@ def test_a_cutout_is_a_rectangle_at_every_place_also_across_the_edges():
     assert columns == {(max(i - 3, 0), min(i + 2, 11)) for i in range(13)}
 
 
+def test_the_smallest_cutout_is_one_pixel():
+    cut = DiffAugment(["cutout"], cutout=0.01)(IMAGES, seed=(1, 2)).numpy()
+    changed = np.all(np.isclose(cut, 0.5), axis=-1)
+    np.testing.assert_array_equal(changed.sum(axis=(1, 2)), 1)
+    assert np.all(changed.any(axis=(0, 1)))  # in every column
+    assert np.all(changed.any(axis=(0, 2)))  # in every row
+
+
+def test_the_place_of_a_cutout_does_not_depend_on_the_translation():
+    images = np.broadcast_to(10 + np.arange(8, dtype="float32")[:, None, None], (300, 8, 8, 1))
+    moved = DiffAugment(["translation"], translation=0.5)(images, seed=(1, 2)).numpy()
+    row = moved[:, 4].max(axis=(1, 2))  # row 4 + shift of the image, or an empty row
+    shift = np.where(row < 5, 4, row - 14)
+    assert set(shift) == set(range(-4, 5))
+    cut = DiffAugment(["cutout"])(images, seed=(1, 2)).numpy()
+    changed = np.isclose(cut, 0.5).any(axis=(2, 3))
+    center = [np.flatnonzero(rows)[[0, -1]].mean() for rows in changed]
+    assert abs(np.corrcoef(shift, center)[0, 1]) < 4 / np.sqrt(300)
+
+
+def test_a_move_may_be_as_far_as_the_image_is_large():
+    assert DiffAugment(translation=1, cutout=1.0).translation == 1.0
+
+
 def test_a_change_of_color_is_brightness_then_saturation_then_contrast():
     """Each of the three factors is found from the output, and is uniform in its interval."""
     changed = DiffAugment(["color"])(IMAGES, seed=(1, 2)).numpy().astype("float64")
@@ -113,6 +137,7 @@ def test_the_gradient_is_that_of_finite_differences(jit_compile):
         ({"changes": ["colour"]}, r"Received: changes=\['colour'\]"),
         ({"translation": 0}, "`translation` must be a number above 0"),
         ({"cutout": 1.5}, "`cutout` must be a number above 0, and at most 1"),
+        ({"data_range": (1, 1)}, "`data_range` must be the smallest and the largest value"),
         ({"data_range": (1, 0)}, "`data_range` must be the smallest and the largest value"),
     ],
 )

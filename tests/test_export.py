@@ -13,6 +13,7 @@ from support import IMAGE, conditional_vae, tiny_autoencoder, tiny_gan, tiny_vae
 
 import keras_gen
 from keras_gen import distributions, networks
+from keras_gen._export import serving_endpoints
 
 
 def run_onnx(path, inputs):
@@ -159,6 +160,48 @@ def test_png_is_for_images_in_0_to_1(shape, tmp_path):
     ):
         model.export(tmp_path / "model", png=True)
     assert not (tmp_path / "model").exists()
+
+
+def pixels_of(z):
+    return {"outputs": tf.reshape(z, (-1, 1, 3, 1)), "rows": tf.fill(tf.shape(z)[:1], len(z))}
+
+
+def test_an_empty_batch_has_one_row_more_and_others_none():
+    specs = [tf.TensorSpec((None, 3), tf.float32, name="latents")]
+    function, _ = serving_endpoints({"decode": (pixels_of, specs)}, (1, 3, 1), (0, 1))["decode"]
+    for rows in (0, 1, 2):
+        found = function(tf.ones((rows, 3)))
+        assert found["outputs"].shape == (rows, 1, 3, 1)
+        assert found["rows"].numpy().tolist() == [rows] * rows
+    two = [*specs, tf.TensorSpec((None,), tf.int64, name="condition")]
+    function, _ = serving_endpoints({"decode": (pixels_of, two)}, (1, 3, 1), (0, 1))["decode"]
+    with pytest.raises(ValueError, match="zip"):
+        function(tf.ones((1, 3)))
+
+
+def test_values_outside_the_range_become_the_nearest_level_of_a_png():
+    specs = [tf.TensorSpec((None, 3), tf.float32, name="latents")]
+    signatures = {"decode": (pixels_of, specs)}
+    endpoints = serving_endpoints(signatures, (1, 3, 1), (0, 1), png=True)
+    function, specs = endpoints["decode_bytes"]
+    answer = function(tf.constant([[-0.5, 0.25, 1.5]]))
+    assert set(answer) == {"outputs_bytes", "rows"}
+    image = tf.io.decode_png(answer["outputs_bytes"][0]).numpy()
+    assert image[0, :, 0].tolist() == [0, 64, 255]
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("value_range", [(0.0, 1.0), (-np.inf, np.inf), (0.0, np.inf)])
+def test_png_is_for_images_with_1_3_or_4_channels(channels, value_range):
+    shape = (5, 7, channels)
+    specs = [tf.TensorSpec((None, *shape), tf.float32, name="inputs")]
+    signatures = {"f": (lambda x: {"reconstructions": x}, specs)}
+    function, [spec] = serving_endpoints(signatures, shape, value_range, png=True)["f_bytes"]
+    assert (spec.name, spec.dtype) == ("inputs_bytes", tf.string)
+    image = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    answer = function(tf.constant([tf.io.encode_png(image).numpy()]))
+    again = tf.io.decode_png(answer["reconstructions_bytes"][0])
+    np.testing.assert_array_equal(again, image)
 
 
 def test_the_file_of_a_vae_is_four_bytes_a_parameter_and_the_graph(tmp_path):

@@ -10,7 +10,7 @@ from support import verified_here, without_verifying
 
 from keras_gen import VAE, RegularizedAutoencoder, distributions, networks, serving
 from keras_gen._columns import Column
-from keras_gen._export_columns import tensor_names
+from keras_gen._export_columns import decode_column, encode_column, tensor_names
 
 NAN = float("nan")
 COLUMNS = (
@@ -128,6 +128,43 @@ def test_an_invalid_number_is_an_anomaly_and_cannot_be_imputed(signatures):
         assert np.isinf(outputs["per_feature"]).sum() == 1
         with pytest.raises(tf.errors.InvalidArgumentError, match=said):
             signatures["impute_columns"](**named, seed=tf.constant([5, 6, 7], tf.int64))
+
+
+def test_a_message_shows_20_categories_and_100_characters():
+    for number in (20, 21, 25):
+        names = [f"c{index}" for index in range(number)]
+        column = Column("name", "category", tuple(names))
+        np.testing.assert_array_equal(encode_column(column, tf.constant(["c1", ""])), [1, NAN])
+        with pytest.raises(tf.errors.InvalidArgumentError) as error:
+            encode_column(column, tf.constant(["c1", 60 * "ä" + 60 * "b"]))
+        more = f" and {number - 20} more" if number > 20 else ""
+        expected = (
+            f"Expected one of the categories {', '.join(names[:20])}{more} in the column name. "
+            f"Received: {60 * 'ä'}{40 * 'b'} in row 1. Send an empty string"
+        )
+        assert repr(expected.encode())[2:-1] in error.value.message  # TensorFlow escapes it
+
+
+def test_the_smallest_valid_numbers_are_accepted():
+    smallest = tf.constant([np.finfo("float32").tiny, NAN])
+    positive = Column("mass", "positive", mean=0.0, scale=1.0)
+    np.testing.assert_array_equal(encode_column(positive, smallest), smallest)
+    count = Column("visits", "count", mean=2.0, scale=2.0)
+    np.testing.assert_array_equal(encode_column(count, tf.constant([0.0, NAN])), [0.0, NAN])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="inf in row 0"):
+        encode_column(count, tf.constant([np.inf]))
+
+
+def test_numbers_are_rounded_to_the_decimals_of_the_column():
+    entries = tf.constant([1.2366, -0.5, 131.0, NAN])
+    for decimals, expected in ((2, [1.24, -0.5, 131.0, NAN]), (0, [1.0, -0.0, 131.0, NAN])):
+        column = Column("x", "real", mean=0.0, scale=1.0, decimals=decimals)
+        np.testing.assert_allclose(decode_column(column, entries), expected, rtol=1e-6)
+    plain = Column("x", "real", mean=0.0, scale=1.0)
+    np.testing.assert_array_equal(decode_column(plain, entries), entries)
+    sex = Column("sex", "binary", ("female", "male"))
+    found = decode_column(sex, tf.constant([1.0, NAN, 0.0])).numpy()
+    assert found.tolist() == [b"male", b"", b"female"]
 
 
 def test_names_of_tensors_are_valid_and_differ():

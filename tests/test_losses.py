@@ -139,6 +139,10 @@ def test_wasserstein_over_lipschitz_critics_is_the_earth_movers_distance():
     assert expected(loss, "discriminator", best.x) == pytest.approx(best.fun, rel=1e-5)
 
 
+def test_only_the_pairing_loss_of_the_generator_needs_real_examples():
+    assert {type(loss) for loss in FORMULAS if loss.paired} == {losses.RelativisticPairing}
+
+
 def test_the_boundary_between_real_and_generated_logits():
     logits = np.array([[-1.0], [3.0]], "float32")
     for loss in (losses.NonSaturating(), losses.Minimax(), losses.Hinge()):
@@ -204,6 +208,10 @@ def test_a_penalty_written_for_version_0_1_0_keeps_its_formula():
         (lambda: losses.R2(1.0, every=0), "`every` of R2 must be an integer of at least 1"),
         (
             lambda: losses.GradientPenalty(target=-1),
+            "`target` of GradientPenalty must be a number of at least 0",
+        ),
+        (
+            lambda: losses.GradientPenalty(target=float("inf")),
             "`target` of GradientPenalty must be a number of at least 0",
         ),
         (lambda: losses.DRAGAN(noise=0), "`noise` of DRAGAN must be a positive number"),
@@ -283,11 +291,12 @@ def test_penalties_and_their_gradients_equal_finite_differences(penalty, compile
 
 
 def test_penalties_take_the_gradient_at_the_points_of_their_papers():
-    fake = np.zeros((1000, 3, 2), "float32")
+    fake = np.full((1000, 3, 2), -2.0, "float32")
     real = fake + np.arange(1000, dtype="float32")[:, None, None]
     np.testing.assert_array_equal(losses.R1(1.0).points(real, fake, [0, 0]), real)
     np.testing.assert_array_equal(losses.R2(1.0).points(real, fake, [0, 0]), fake)
-    share = losses.GradientPenalty().points(real[1:], fake[1:], [0, 0]) / real[1:]
+    points = losses.GradientPenalty().points(real[1:], fake[1:], [0, 0])
+    share = (points - fake[1:]) / (real - fake)[1:]
     one_per_example = share[:, :1, :1] * np.ones((1, 3, 2))
     np.testing.assert_allclose(share, one_per_example, rtol=1e-6)
     assert scipy.stats.kstest(share[:, 0, 0], "uniform").pvalue > 0.01

@@ -180,6 +180,64 @@ def test_a_schedule_weighs_the_kl_by_the_step():
         )
     cycle = Cyclical(period=8, rise=0.25, end=2.0)
     assert [float(cycle(step)) for step in range(10)] == [0, 1, 2, 2, 2, 2, 2, 2, 0, 1]
+    saw = Cyclical(period=4, rise=1.0)
+    assert [float(saw(step)) for step in range(6)] == [0, 0.25, 0.5, 0.75, 0, 0.25]
+
+
+def layered(rows=5, samples=3):
+    """A batch of a model with two layers of latents, and the terms of the layers as arrays.
+
+    The first two arrays `[samples, rows]` are closed forms, and the others are estimates.
+    """
+    kls = np.random.default_rng(0).normal(1.0, size=(4, samples, rows))
+    batch = dataclasses.replace(
+        batch_of(*exact_posterior(), rows=rows, step=tf.constant(5)),
+        layer_kls=lambda z, closed_form: [
+            tf.constant(kl, tf.float32) for kl in (kls[:2] if closed_form else kls[2:])
+        ],
+    )
+    return batch, kls
+
+
+def test_each_layer_of_latents_has_its_own_weight_and_threshold():
+    batch, kls = layered()
+    kls = kls[:2].mean(axis=1)
+    objective = ELBO(kl_weight=[2.0, LinearWarmUp(steps=10)], num_samples=3, free_bits=1.0)
+    values = objective(batch).by_name()
+    assert set(values) == {
+        *("loss", "reconstruction_loss", "kl_loss", "elbo", "kl_loss_1", "kl_loss_2")
+    }
+    np.testing.assert_allclose([values["kl_loss_1"], values["kl_loss_2"]], kls, rtol=1e-5)
+    np.testing.assert_allclose(values["kl_loss"], kls.sum(axis=0), rtol=1e-5)
+    penalty = 2 * np.maximum(kls[0], 1) + 0.5 * np.maximum(kls[1], 1)
+    np.testing.assert_allclose(values["loss"] - values["reconstruction_loss"], penalty, rtol=1e-5)
+    one_weight = ELBO(kl_weight=3.0, num_samples=3)(batch)
+    np.testing.assert_allclose(
+        one_weight.loss - one_weight.reconstruction_loss,
+        3 * np.maximum(kls, 0).sum(axis=0),
+        rtol=1e-5,
+    )
+    message = r"one item per layer of latents, 2 for this model\. Received: kl_weight=\[1\.0\]"
+    with pytest.raises(ValueError, match=message):
+        ELBO(kl_weight=[1.0])(batch)
+
+
+def test_the_iwae_bound_of_layers_has_the_sum_of_their_estimates():
+    batch, kls = layered()
+    kls = kls[2:]
+    terms = IWAE(num_samples=3)(batch)
+    np.testing.assert_allclose(terms.layer_kl_losses, kls.mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(terms.kl_loss, kls.mean(axis=1).sum(axis=0), rtol=1e-5)
+    z = batch.posterior.sample(3, seed=batch.seed)
+    log_weights = batch.likelihood(z).log_prob(batch.x) - kls.sum(axis=0)
+    bound = np.log(np.exp(log_weights).mean(axis=0))
+    np.testing.assert_allclose(-terms.loss, bound, rtol=1e-4)
+
+
+@pytest.mark.parametrize("objective", [ELBO(), IWAE(2)], ids=repr)
+def test_one_layer_of_latents_has_no_terms_of_layers(objective):
+    values = objective(batch_of(*exact_posterior(), rows=2)).by_name()
+    assert set(values) == {"loss", "reconstruction_loss", "kl_loss", "elbo"}
 
 
 def test_the_iwae_bound_is_log_mean_of_the_weights():
@@ -264,6 +322,15 @@ def gradients_of_rows(objective, rows):
             lambda: Cyclical(period=10, rise=0),
             "`rise` of Cyclical must be a fraction of the period",
         ),
+        (
+            lambda: Cyclical(period=10, rise=1.5),
+            "`rise` of Cyclical must be a fraction of the period",
+        ),
+        (
+            lambda: LinearWarmUp(steps=10, end=float("inf")),
+            "`end` of LinearWarmUp must be a number of at least 0. Received: end=inf",
+        ),
+        (lambda: ELBO(mmd=10.0), "`mmd` of ELBO must be a keras_gen.regularizers.LatentMMD"),
         (
             lambda: LinearWarmUp(steps=10, end="1"),
             "`end` of LinearWarmUp must be a number of at least 0. Received: end='1'",

@@ -26,6 +26,11 @@ def squared_jacobian(x, *weights):
     return total
 
 
+def test_only_the_mmd_needs_a_seed():
+    kinds = (regularizers.LatentL1, regularizers.Contractive, regularizers.LatentMMD)
+    assert [kind.uses_seed for kind in kinds] == [False, False, True]
+
+
 def test_norms_of_the_latents():
     z = encode(X, *WEIGHTS).astype("float32")
     np.testing.assert_allclose(
@@ -61,6 +66,16 @@ def test_contractive_and_its_gradient_equal_finite_differences(compiled):
     assert np.sum(np.asarray(gradient) * direction) == pytest.approx(derivative, rel=1e-4)
 
 
+def test_contractive_of_latents_with_several_axes_is_that_of_the_flat_latents():
+    kernel = tf.constant(RANDOM.normal(size=(6, 4)), tf.float32)
+    x = tf.constant(X, tf.float32)
+    values = regularizers.Contractive(0.7)(
+        None, x, lambda x: tf.reshape(tf.tanh(x @ kernel), (-1, 2, 2))
+    )
+    flat = regularizers.Contractive(0.7)(None, x, lambda x: tf.tanh(x @ kernel))
+    np.testing.assert_allclose(values, flat, rtol=1e-6)
+
+
 def double_loop_mmd(z, prior_samples, kernel):
     """Return the unbiased estimate of MMD² by its definition, with one pair at a time."""
 
@@ -84,14 +99,15 @@ def double_loop_mmd(z, prior_samples, kernel):
     return within / (m * (m - 1)) - 2 * across / m**2
 
 
+@pytest.mark.parametrize("rows", [9, 2])
 @pytest.mark.parametrize("kernel", ["imq", "rbf"])
-def test_the_mmd_is_that_of_a_double_loop(kernel):
-    z = 0.5 + 1.3 * RANDOM.normal(size=(9, 3))
-    prior_samples = RANDOM.normal(size=(9, 3))
+def test_the_mmd_is_that_of_a_double_loop(kernel, rows):
+    z = 0.5 + 1.3 * RANDOM.normal(size=(rows, 3))
+    prior_samples = RANDOM.normal(size=(rows, 3))
     values = regularizers.LatentMMD(0.3, kernel).between(
         tf.constant(z, tf.float32), tf.constant(prior_samples, tf.float32)
     )
-    assert values.shape == (9,)
+    assert values.shape == (rows,)
     expected = 0.3 * double_loop_mmd(z, prior_samples, kernel)
     assert float(tf.reduce_mean(values)) == pytest.approx(expected, abs=1e-5)
 

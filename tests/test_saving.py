@@ -16,6 +16,7 @@ from support import IMAGE, LATENTS, tiny, tiny_gan, tiny_vae
 
 import keras_gen
 from keras_gen import distributions, losses, networks, objectives, regularizers
+from keras_gen._serialization import from_config
 from keras_gen.fitting.checkpoints import _first_difference as first_difference
 
 register = keras.saving.register_keras_serializable("tests_saving")
@@ -186,9 +187,44 @@ class DataELBO(objectives.Objective):
     shape: tuple[int, ...] = (1, 2)
 
 
+@register
+class ReadOnlyELBO(objectives.ELBO):
+    """Its arguments are properties. One is limited to 2, and one is made anew by each access."""
+
+    def __init__(self, cap=1.0, schedule=None):
+        super().__init__()
+        self._cap = min(cap, 2.0)
+        self._steps = schedule.steps if schedule else 1
+
+    @property
+    def cap(self):
+        return self._cap
+
+    @property
+    def schedule(self):
+        return objectives.LinearWarmUp(self._steps)
+
+
+@register
+class ListELBO(objectives.ELBO):
+    def __init__(self, caps):
+        super().__init__()
+        self.caps = [*caps]
+
+
 @pytest.mark.parametrize(
     ("make", "expected"),
     [
+        (ReadOnlyELBO, {"cap": 1.0}),
+        (
+            lambda: ReadOnlyELBO(1.5, objectives.LinearWarmUp(9)),
+            {"cap": 1.5, "schedule": objectives.LinearWarmUp(9)},
+        ),
+        (lambda: ListELBO(np.arange(2.0)), {"caps": [0.0, 1.0]}),
+        (
+            lambda: CappedELBO({"class_name": "Dense", "config": {"units": 1}}),
+            {"cap": {"class_name": "Dense", "config": {"units": 1}}},
+        ),
         (
             lambda: DeepELBO(3.0, depth=2, free_bits=0.5),
             {"cap": 3.0, "depth": 2, "free_bits": 0.5, "kl_weight": 1.0},
@@ -238,6 +274,46 @@ def test_a_layer_without_the_arguments_of_keras_comes_back():
     assert (loaded.spread, loaded.trainable, loaded.name) == (0.5, False, prior.name)
 
 
+@register
+class ForwardingPrior(distributions.Prior):
+    def __init__(self, event_size, **kwargs):
+        super().__init__(event_size, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [ForwardingPrior, distributions.StandardNormal],
+)
+def test_the_arguments_of_a_keras_layer_come_back(make):
+    layer = make(2, dtype="float64", name="mine", trainable=False)
+    loaded = saved_and_loaded(layer)
+    assert (loaded.dtype, loaded.name, loaded.trainable) == ("float64", "mine", False)
+
+
+@register
+class OptionsPrior(distributions.Prior):
+    """Its constructor keeps all keyword arguments, and passes none to Keras."""
+
+    def __init__(self, event_size, **options):
+        super().__init__(event_size)
+        self.options = options
+
+
+def test_a_layer_receives_only_the_keyword_arguments_that_it_was_made_with():
+    assert saved_and_loaded(OptionsPrior(2, a=1)).options == {"a": 1}
+
+
+def test_the_configuration_of_an_own_class_has_its_arguments_and_no_more():
+    assert losses.R1(2.0).get_config() == {"weight": 2.0, "every": 1}
+    config = distributions.StandardNormal(2).get_config()
+    assert set(config) == {"event_size", "name", "dtype", "trainable"}
+
+
+def test_a_text_that_is_also_the_name_of_a_custom_object_stays_a_text():
+    config = CappedELBO("Shift").get_config()
+    assert from_config(CappedELBO, config, {"Shift": Shift}).cap == "Shift"
+
+
 def test_a_layer_is_made_under_the_dtype_policy_of_its_first_construction():
     keras.config.set_dtype_policy("float64")
     prior = Laplace(2)
@@ -250,6 +326,10 @@ def test_a_layer_is_made_under_the_dtype_policy_of_its_first_construction():
 @register
 class Smooth(losses.NonSaturating):
     strength = 1.0
+    limit = float("nan")
+    schedule = objectives.LinearWarmUp(3)
+    options = None
+    _calls = 0
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -261,9 +341,24 @@ def test_attributes_of_the_class_that_are_set_later_come_back():
     loss.paired = True
     loaded = saved_and_loaded(loss)
     assert (loaded.label_smoothing, loaded.strength, loaded.paired) == (0.1, 2.0, True)
+    loss.strength = float("nan")
+    loss.limit = 2.0
+    loss.schedule = objectives.LinearWarmUp(5)
+    loaded = saved_and_loaded(loss)
+    assert np.isnan(loaded.strength)
+    assert loaded.limit == 2.0
+    assert loaded.schedule.steps == 5
     likelihood = distributions.Normal(IMAGE)
     likelihood.support = (0.0, 1.0)
     assert saved_and_loaded(likelihood).support == (0.0, 1.0)
+
+
+def test_private_attributes_and_those_without_a_serialized_form_are_not_saved():
+    loss = Smooth(0.1)
+    loss._calls = 5
+    loss.options = {"a": object()}
+    loaded = saved_and_loaded(loss)
+    assert (loaded._calls, loaded.options) == (0, None)
 
 
 def test_an_argument_that_is_changed_later_comes_back_changed():
@@ -292,6 +387,37 @@ class Swallowed(objectives.ELBO):
 
 
 @register
+class Halved(objectives.ELBO):
+    def __init__(self, *args):
+        super().__init__(*(value / 2 for value in args))
+
+
+@register
+class FirstOnly(CappedELBO):
+    """Only the first argument is passed to the base class."""
+
+    def __init__(self, *sizes):
+        super().__init__(sizes[0])
+
+
+@register
+class OneNameTwice(objectives.ELBO):
+    def __init__(self, cap, /, **options):
+        super().__init__()
+        self.cap = cap
+        self.options = options
+
+
+@register
+class UpperCase(objectives.ELBO):
+    def __init__(self, unit="bits"):
+        super().__init__()
+        if unit not in ("bits", "nats"):
+            raise KeyError("unknown unit")
+        self.unit = unit.upper()
+
+
+@register
 class NamedLikeKeras(distributions.Prior):
     def __init__(self, event_size, metrics=None):
         super().__init__(event_size)
@@ -308,6 +434,16 @@ class NamedLikeAMethod(losses.NonSaturating):
     [
         (lambda: Doubled(3.0), "does not keep `cap` unchanged. The constructor received cap=6.0"),
         (lambda: Swallowed(2), "received arguments through `*args`: (2,). Pass each of"),
+        (lambda: Swallowed(*range(20)), "received arguments through `*args`: (0, 1, 2"),
+        (lambda: Halved(3.0), "received arguments through `*args`: (3.0,). Pass each of"),
+        (lambda: FirstOnly(3.0, 1.0), "received arguments through `*args`: (3.0, 1.0). Pass each"),
+        (lambda: OneNameTwice(1, cap=2), "Missing: cap."),
+        (lambda: ReadOnlyELBO(3.0), "Missing: cap."),
+        (
+            lambda: UpperCase("nats"),
+            "UpperCase cannot be saved, because its constructor does not accept the attribute "
+            "unit='NATS' ('unknown unit'). Keep the argument itself in the attribute `unit`",
+        ),
         (lambda: Swallowed(a=1), "must keep each constructor argument in an attribute of the same"),
         (lambda: NamedLikeKeras(2, metrics=["mse"]), "Missing: metrics."),
         (lambda: NamedLikeAMethod(5), "Missing: generator."),
@@ -319,7 +455,23 @@ class NamedLikeAMethod(losses.NonSaturating):
 )
 def test_what_cannot_be_restored_is_refused_when_it_is_saved(make, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        saved_and_loaded(make())
+        keras.saving.serialize_keras_object(make())
+
+
+@register
+class Counted(objectives.ELBO):
+    made = 0
+
+    def __init__(self, cap=1.0, schedule=None):
+        super().__init__()
+        self.cap = cap
+        self.schedule = schedule
+        type(self).made += 1
+
+
+def test_saving_an_object_with_unchanged_attributes_does_not_make_another():
+    Counted(2.0, objectives.LinearWarmUp(5)).get_config()
+    assert Counted.made == 1
 
 
 @register

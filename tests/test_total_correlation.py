@@ -71,21 +71,23 @@ def test_the_terms_add_up_to_the_divergence_of_each_example():
     np.testing.assert_allclose(sum(parts), expected, atol=1e-4)
 
 
-def test_the_estimate_of_the_aggregate_posterior_is_that_of_numpy_and_unbiased():
+@pytest.mark.parametrize("rows", [12, 2])
+def test_the_estimate_of_the_aggregate_posterior_is_that_of_numpy_and_unbiased(rows):
     """If the batch is the whole data set, q(z) is the exact mean over all examples."""
-    batch, z, parts = decomposition(12, seed=3, num_examples=12)
+    batch, z, parts = decomposition(rows, seed=3, num_examples=rows)
     means = batch.posterior.mean().numpy()
     density = scipy.stats.norm(means, SCALE).pdf(np.asarray(z)[:, None])  # [i, j, d]
     log_joint = np.log(density.prod(axis=2).mean(axis=1))
     log_product = np.log(density.mean(axis=1)).sum(axis=1)
     np.testing.assert_allclose(parts[1], log_joint - log_product, atol=1e-4)
-    _, _, of_more = decomposition(12, seed=3, num_examples=48)
+    _, _, of_more = decomposition(rows, seed=3, num_examples=4 * rows)
     own = np.diagonal(density.prod(axis=2))
-    others = (density.prod(axis=2).sum(axis=1) - own) / 11
+    others = (density.prod(axis=2).sum(axis=1) - own) / (rows - 1)
     marginal_own = np.diagonal(density).T
-    marginal_others = (density.sum(axis=1) - marginal_own) / 11
-    log_joint = np.log(own / 48 + others * 47 / 48)
-    log_product = np.log(marginal_own / 48 + marginal_others * 47 / 48).sum(axis=1)
+    marginal_others = (density.sum(axis=1) - marginal_own) / (rows - 1)
+    weight = 1 / (4 * rows)
+    log_joint = np.log(own * weight + others * (1 - weight))
+    log_product = np.log(marginal_own * weight + marginal_others * (1 - weight)).sum(axis=1)
     np.testing.assert_allclose(of_more[1], log_joint - log_product, atol=1e-4)
 
 

@@ -113,7 +113,6 @@ class Checkpoints(keras.callbacks.Callback):
     def __init__(self, folder: PathLike, every: int | None = None, keep: int = 2) -> None:
         super().__init__()
         self.folder = pathlib.Path(folder)
-        self.several_workers = False
         self.every = None if every is None else positive_int(self, "every", every)
         self.keep = positive_int(self, "keep", keep)
         self.signal: int | None = None
@@ -221,7 +220,7 @@ class Checkpoints(keras.callbacks.Callback):
         before a checkpoint, the method writes no checkpoint.
         """
         if self.passing:
-            self._stop_on_signal(write=False)
+            self._stop_on_signal()
             return
         done = batch + 1
         if self.params["steps"]:  # the last call of the graph may run fewer steps
@@ -248,7 +247,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.epoch = epoch + 1
         self.steps_done = 0
         self._write(self.epoch, 0)
-        self._stop_on_signal(write=False)
+        self._stop_on_signal()
 
     # === Files ===
 
@@ -308,11 +307,11 @@ class Checkpoints(keras.callbacks.Callback):
             CheckpointError: If there are checkpoints, and all of them are damaged.
         """
         found = self._all()
-        intact = 0
+        intact = False
         for folder in reversed(found):
             problems = damaged_files(folder, CHECKSUMS)
             if not problems:
-                intact += 1
+                intact = True
                 yield folder
                 continue
             aside = folder.with_name(f"{_DAMAGED}{folder.name}")
@@ -382,7 +381,7 @@ class Checkpoints(keras.callbacks.Callback):
         """
         folder = self.folder / f"epoch-{epoch:06d}-step-{step:09d}"
         self.steps_since_write = 0
-        if folder.exists():  # `fit` resumed from this checkpoint and stopped at once
+        if folder.exists():  # `fit` stops at this checkpoint, or before it trained a step more
             return
         means = self._means() if self.means_of_epoch is None else self.means_of_epoch
         values = [*map(tf.convert_to_tensor, self.variables), *means]
@@ -463,26 +462,18 @@ class Checkpoints(keras.callbacks.Callback):
 
         self.model.train_function = read_batches
 
-    def _stop_on_signal(self, write: bool = True) -> None:
+    def _stop_on_signal(self) -> None:
         """Stop the training if SIGTERM or SIGINT has arrived, otherwise do nothing.
 
-        For SIGINT, the method raises a `KeyboardInterrupt`. For SIGTERM, it raises a `SystemExit`
-        with the exit code 143.
-
-        Args:
-            write: Whether to write a checkpoint first. With several workers, no checkpoint is
-                written. Default: True.
+        If only one worker trains, the method writes a checkpoint first, unless there is one of this
+        step already. For SIGINT, the method raises a `KeyboardInterrupt`. For SIGTERM, it raises a
+        `SystemExit` with the exit code 143.
         """
         if self.signal is None:
             return
-        if write and not self.several_workers:  # several workers would all have to write
+        if not self.several_workers:  # several workers would all have to write
             self._write(self.epoch, self.steps_done)
-        kept = self._all()
-        message = f"Stopped by {signal.Signals(self.signal).name}. "
-        if kept:
-            message += f"The last checkpoint is {kept[-1]}."
-        else:
-            message += "There is no checkpoint yet."
+        message = f"Stopped by {signal.Signals(self.signal).name}. {self._last_checkpoint()}"
         if self.signal == signal.SIGINT:
             raise KeyboardInterrupt(message)
         print(f"\n{message}")
@@ -532,7 +523,7 @@ def _read_values(prefix: pathlib.Path, count: int) -> list[Any]:
     reader = tf.train.load_checkpoint(str(prefix))
     first = "values/0/.ATTRIBUTES/VARIABLE_VALUE"
     name = first if reader.has_tensor(first) else "0"
-    return [reader.get_tensor(name.replace("0", str(number), 1)) for number in range(count)]
+    return [reader.get_tensor(name.replace("0", str(number))) for number in range(count)]
 
 
 def _format(value: Any) -> str:

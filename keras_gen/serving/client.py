@@ -6,6 +6,7 @@ This file does not import keras_gen. Therefore you can copy the file to a machin
 
 from __future__ import annotations
 
+import abc
 import base64
 import contextlib
 import dataclasses
@@ -134,7 +135,7 @@ Table: TypeAlias = "pandas.DataFrame | Mapping[str, Iterable[Any]]"
 NaN, None and an empty text are missing entries. Columns that the model does not use are ignored."""
 
 
-class _Client:
+class _Client(abc.ABC):
     """Base class of the clients of a TensorFlow Serving server.
 
     The method `predict` calls any function that the server offers. Some functions, such as
@@ -440,15 +441,15 @@ class _Client:
         """
         return self.predict("discriminate", inputs=inputs, **_optional(condition))["probability"]
 
+    @abc.abstractmethod
     def _request_signatures(self) -> dict[str, Signature]:
         """Ask the server for the signatures of the model."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def _predict(
         self, signature: str, arrays: dict[str, np.ndarray], outputs: dict[str, Tensor]
     ) -> dict[str, np.ndarray]:
         """Send a checked request, and return the outputs by name."""
-        raise NotImplementedError
 
 
 class RESTClient(_Client):
@@ -590,10 +591,7 @@ class GRPCClient(_Client):
         import grpc
 
         super().__init__(address, model, version, label, timeout)
-        unlimited = [
-            ("grpc.max_send_message_length", -1),
-            ("grpc.max_receive_message_length", -1),
-        ]
+        unlimited = [("grpc.max_receive_message_length", -1)]  # gRPC's default is 4 MB
         self._channel = grpc.insecure_channel(address, unlimited)
 
     def close(self) -> None:
@@ -960,16 +958,14 @@ def _may_be_named(column: str, tensor: str) -> bool:
     return tensor.startswith(name) and not tensor[len(name) :].strip("_")
 
 
-def _as_array(
-    name: str, values: npt.ArrayLike, tensor: Tensor, missing: bool = False
-) -> np.ndarray:
+def _as_array(name: str, values: npt.ArrayLike, tensor: Tensor, missing: bool) -> np.ndarray:
     """Check the values for one input of the server, and convert them to the dtype of this input.
 
     Args:
         name: Name of the input, for error messages.
         values: The values.
         tensor: Dtype and shape of the input.
-        missing: Whether NaN is allowed, as a missing entry. Default: False.
+        missing: Whether NaN is allowed, as a missing entry.
 
     Raises:
         ValueError: If the shape or the dtype is wrong, such as text instead of numbers. If a value

@@ -1,5 +1,6 @@
 """A stopped training continues as if it had not stopped; damage and other trainings are found."""
 
+import linecache
 import os
 import pathlib
 import random
@@ -14,6 +15,7 @@ import tensorflow as tf
 from support import MODELS, tiny_autoencoder
 
 import keras_gen
+from keras_gen.fitting.checkpoints import _first_difference
 
 STEPS = 3  # an epoch of 20 images in batches of 8
 
@@ -204,6 +206,38 @@ def test_ctrl_c_is_a_keyboard_interrupt_after_the_checkpoint_and_handlers_come_b
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def test_a_second_ctrl_c_stops_at_once_without_a_checkpoint(tmp_path):
+    twice = keras.callbacks.LambdaCallback(
+        on_train_batch_begin=lambda *_, **__: [os.kill(os.getpid(), signal.SIGINT) for _ in "12"]
+    )
+    with pytest.raises(KeyboardInterrupt):
+        fit(tmp_path / "runs" / "1", callbacks=[twice], run_eagerly=True)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_signal_at_the_end_of_an_epoch_or_before_a_new_step_leaves_one_checkpoint(
+    tmp_path, capsys
+):
+    folder = tmp_path / "runs" / "1"
+    at_end = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    with pytest.raises(SystemExit):
+        fit(folder, callbacks=[at_end], run_eagerly=True)
+    [last] = folder.iterdir()
+    assert last.name == "epoch-000001-step-000000000"
+    message = f"Stopped by SIGTERM. The last checkpoint is {last}."
+    assert message in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        fit(folder, callbacks=[SendSignal(step=1)], run_eagerly=True)
+    before = sorted(path.name for path in folder.iterdir())
+    assert before == [last.name, "epoch-000001-step-000000002"]
+    with pytest.raises(SystemExit):
+        # in a step that was trained before
+        fit(folder, callbacks=[SendSignal(step=0)], run_eagerly=True)
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
 def test_checkpoints_between_the_ends_of_epochs_and_how_many_are_kept(tmp_path, images):
     model, arguments = tiny_autoencoder()
     model.compile(**arguments)
@@ -219,7 +253,8 @@ def test_checkpoints_between_the_ends_of_epochs_and_how_many_are_kept(tmp_path, 
         verbose=0,
         callbacks=[keras_gen.Checkpoints(tmp_path, every=4, keep=1), see],
     )
-    assert [len(names) for names in seen] == [0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+    after = [{f"epoch-000000-step-{step:09d}"} for step in (4, 8)]
+    assert seen == [set()] * 4 + after[:1] * 4 + after[1:] * 2
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-000001-step-000000000"]
 
 
@@ -246,6 +281,24 @@ def test_the_tuner_of_tf_data_stays_off(kind, tmp_path, images, monkeypatch):
     assert seen["x"].options().autotune.enabled is False
 
 
+def test_the_default_batch_size_is_that_of_keras(tmp_path, monkeypatch):
+    seen = {}
+
+    def fit(self, **arguments):
+        seen.update(arguments)
+        history = keras.callbacks.History()
+        history.epoch = []
+        return history
+
+    monkeypatch.setattr(keras.Model, "fit", fit)
+    model, arguments = tiny_autoencoder()
+    model.compile(**arguments)
+    x = np.zeros((100, 8, 8, 1), "float32")
+    model.fit(x, validation_split=0.25, callbacks=[keras_gen.Checkpoints(tmp_path)])
+    assert [len(batch) for batch in seen["x"]] == [32, 32, 11]
+    assert seen["validation_batch_size"] == 32
+
+
 @pytest.mark.parametrize("damage", ["flip", "remove"])
 def test_a_damaged_checkpoint_is_renamed_and_the_one_before_is_used(damage, tmp_path):
     reference, expected = fit(tmp_path / "unbroken", epochs=3)
@@ -265,8 +318,10 @@ def test_a_damaged_checkpoint_is_renamed_and_the_one_before_is_used(damage, tmp_
             f"The checkpoint {last} is damaged and was renamed to damaged-{last.name}, because "
             f"{file.name} is"
         ),
-    ):
+    ) as warned:
         model, history = fit(tmp_path / "broken", epochs=3)
+    [warning] = [each for each in warned if "is damaged" in str(each.message)]
+    assert "model.fit(" in linecache.getline(warning.filename, warning.lineno)
     assert_same_training(model, history, reference, expected)
     assert sorted(path.name for path in (tmp_path / "broken").iterdir()) == [
         f"damaged-{last.name}",
@@ -280,11 +335,39 @@ def test_if_all_are_damaged_that_is_an_error(tmp_path):
     fit(tmp_path)
     for state in tmp_path.glob("*/state.json"):
         state.write_text("{}")
+        earlier = tmp_path / f"damaged-{state.parent.name}"  # of an earlier damage
+        earlier.mkdir()
+        (earlier / "state.json").write_text("{")
     with (
         pytest.warns(UserWarning, match="is damaged"),
         pytest.raises(keras_gen.CheckpointError, match="Remove the folder to train from the start"),
     ):
         fit(tmp_path)
+    texts = [state.read_text() for state in tmp_path.glob("damaged-*/state.json")]
+    assert texts == ["{}", "{}"]
+
+
+@pytest.mark.parametrize(
+    ("there", "here", "expected"),
+    [
+        ({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 2}}, None),
+        ({"a": 1, "b": {"c": 2}}, {"a": 1, "b": {"c": 3}}, ("b.c", 2, 3)),
+        ({"a": 1}, {"a": 1, "b": 2}, ("b", None, 2)),
+        ({"a": 1, "b": 2}, {"a": 1}, ("b", 2, None)),
+        ({"a": "mse"}, {"a": {"b": 1}}, ("a", "mse", {"b": 1})),
+        ({"a": {"b": 1}}, {"a": "mse"}, ("a", {"b": 1}, "mse")),
+        ({"a": {"name": "dense"}}, {"a": {"name": "dense_1"}}, None),
+        # checkpoints of version 0.1.0 lack these keys
+        ({"a": {}}, {"a": {"other attributes": {"n": 1}, "exact arguments": {"n": 1}}}, None),
+        (
+            {"a": {"other attributes": {"n": 1}}},
+            {"a": {"other attributes": {"n": 2}}},
+            ("a.other attributes.n", 1, 2),
+        ),
+    ],
+)
+def test_the_first_difference_of_two_settings(there, here, expected):
+    assert _first_difference(there, here) == expected
 
 
 def test_another_training_is_refused_by_the_name_of_what_differs(tmp_path):
@@ -310,6 +393,11 @@ def test_another_training_is_refused_by_the_name_of_what_differs(tmp_path):
         model.decoder.layers[-2].trainable = False
         return model, arguments
 
+    def with_another_seed():
+        model, arguments = tiny_autoencoder()
+        parts = model.encoder, model.decoder
+        return keras_gen.RegularizedAutoencoder(*parts, seed=2), arguments
+
     for arguments, message in (
         (
             {"optimizer": keras.optimizers.Adam(0.5)},
@@ -317,6 +405,7 @@ def test_another_training_is_refused_by_the_name_of_what_differs(tmp_path):
         ),
         ({"optimizer": "sgd"}, "Expected optimizer.class_name: 'Adam'. Received: 'SGD'"),
         ({"loss": "mse"}, "Expected loss: 'binary_crossentropy'. Received: 'mse'"),
+        ({"make": with_another_seed}, "Expected seed: '1'. Received: '2'"),
         ({"make": wider}, "kernel: [[64, 6], 'float32']. Received: [[64, 7], 'float32']"),
         ({"make": with_a_frozen_layer}, "Expected number of variables: "),
         ({"make": MODELS["vae"]}, "The training must match the checkpoints in"),

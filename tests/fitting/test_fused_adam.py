@@ -57,6 +57,8 @@ def test_whatever_the_settings(arguments):
 
 def test_other_optimizers_and_several_devices_keep_their_own(two_replicas):
     assert "update_step" not in vars(fuse(keras.optimizers.SGD()))
+    assert "update_step" not in vars(fuse(keras.optimizers.Adam(amsgrad=True)))
+    assert "update_step" not in vars(fuse(keras.optimizers.AdamW()))
     with two_replicas.scope():
         assert "update_step" not in vars(tiny("autoencoder").optimizer)
     assert "update_step" in vars(tiny("autoencoder").optimizer)
@@ -102,3 +104,38 @@ def test_adam_updates_variables_of_32_bits_as_before():
     optimizer.apply([tf.constant([0.5]), tf.constant([0.5], tf.bfloat16)], variables)
     expected = adam_in_float32(keras.optimizers.Adam, [0.5])
     assert float(variables[0].numpy()[0]) == expected
+
+
+@pytest.mark.parametrize("gradients", [[0.5, 0.25, -0.125, 1.0], [1e-6, -2e-6, 3e-6, 1e-6]])
+@pytest.mark.parametrize("cls", [keras.optimizers.Adam, keras.optimizers.AdamW])
+def test_each_step_in_bfloat16_is_that_of_float32_up_to_rounding(cls, gradients):
+    optimizers = [cls(0.01) for _ in range(2)]
+    variables = [keras.Variable([0.0], dtype=dtype) for dtype in ("float32", "bfloat16")]
+    for optimizer, variable in zip(optimizers, variables, strict=True):
+        optimizer.build([variable])
+    compute_in_float32(optimizers[1], variables)
+    for gradient in gradients:
+        for optimizer, variable in zip(optimizers, variables, strict=True):
+            optimizer.apply([tf.constant([gradient], variable.dtype)], [variable])
+        expected, found = (float(np.asarray(variable, "float32")[0]) for variable in variables)
+        assert found == pytest.approx(expected, rel=0.03)
+
+
+def test_optimizers_that_work_in_bfloat16_do_not_change_and_others_are_refused():
+    variable = keras.Variable([1.0], dtype="bfloat16")
+    for optimizer in (
+        keras.optimizers.SGD(),
+        keras.optimizers.RMSprop(),
+        keras.optimizers.Adamax(),
+        keras.optimizers.Lion(),
+        keras.optimizers.Nadam(beta_2=0.9),
+    ):
+        compute_in_float32(optimizer, [variable])
+        assert "update_step" not in vars(optimizer)
+    refused = (keras.optimizers.Nadam(name="mine"), keras.optimizers.Adam(amsgrad=True))
+    for optimizer in refused:
+        compute_in_float32(optimizer, [keras.Variable([1.0], dtype="float32")])
+        assert "update_step" not in vars(optimizer)
+        message = f"works in bfloat16\\. Received: {optimizer.name} with beta_2=0\\.999"
+        with pytest.raises(ValueError, match=message):
+            compute_in_float32(optimizer, [variable])

@@ -94,6 +94,34 @@ def test_losses_of_one_or_more_values_per_example_are_averaged(loss, images):
     assert logs["reconstruction_loss"] == pytest.approx(expected.mean(), rel=1e-5)
 
 
+def test_a_loss_is_tested_with_probabilities_in_two_sizes_of_batches():
+    seen = []
+
+    def see(y, p):
+        seen.append((y, p))
+        return tf.reduce_mean(tf.sqrt(y - p), axis=1)  # NaN for most of them
+
+    check_loss_shape(see, (200,))
+    assert {len(y) for y, _ in seen} == {1, 3, 5}
+    for values in zip(*seen, strict=True):
+        values = np.concatenate(values)
+        assert 0.2 <= values.min() < 0.21
+        assert 0.79 < values.max() <= 0.8
+
+
+@pytest.mark.parametrize(
+    ("loss", "name"),
+    [
+        ("kl_divergence", "kl_divergence"),
+        (losses.KLDivergence(), "KLDivergence"),
+        (losses.BinaryCrossentropy(), "BinaryCrossentropy with from_logits=False"),
+    ],
+)
+def test_the_message_names_from_logits_only_if_the_loss_has_this_argument(loss, name):
+    with pytest.raises(ValueError, match=f"because `loss` is {name}\\. Received"):
+        check_cross_entropy(loss, autoencoder(None).decoder)
+
+
 def failing(y, p):
     raise RuntimeError("no such table")
 
@@ -140,8 +168,11 @@ def test_a_loss_of_probabilities_refuses_logits(loss, activation):
 @pytest.mark.parametrize("loss", LOGITS)
 def test_a_loss_of_logits_trains_with_a_warning_about_the_reconstructions(loss, images):
     model = autoencoder(None)
-    with pytest.warns(UserWarning, match="the generated data of this model are logits, and not"):
+    with pytest.warns(
+        UserWarning, match="the generated data of this model are logits, and not"
+    ) as warned:
         model.compile("adam", loss=loss, run_eagerly=True)
+    assert warned[0].filename == __file__
     function = losses.get(loss)
     values = getattr(function, "call", function)(images, model.reconstruct(images))
     expected = np.asarray(values).reshape(20, -1).mean(axis=1)

@@ -1,4 +1,5 @@
 import re
+import types
 import warnings
 
 import keras
@@ -11,7 +12,7 @@ from support import IMAGE, normalized, tiny_gan
 
 import keras_gen
 from keras_gen import augmentations, distributions, losses, networks
-from keras_gen.fitting.collapse import near_duplicates
+from keras_gen.fitting.collapse import CollapseWarning, near_duplicates
 
 
 def softplus(x):
@@ -614,6 +615,91 @@ def test_duplicates_are_twins_by_the_measure_of_the_data():
     assert np.all(
         near_duplicates(same, np.zeros((200, 2))) == 0
     )  # data that are all the same are no measure
+
+
+@pytest.mark.parametrize("rows", [4, 7])
+def test_near_duplicates_are_closer_than_a_tenth_of_the_median_distance(rows):
+    real = np.cumsum(np.arange(1.0, rows + 1))[:, None]  # the distances to the left grow by 1
+    nearest = np.sort([2, *range(2, rows + 1)])
+    median = nearest[rows // 2]
+    for share, expected in ((0.099, 1), (0.101, 0)):
+        generated = np.array([[0.0], [share * median], [50.0]])
+        np.testing.assert_array_equal(near_duplicates(generated, real), [expected, expected, 0])
+
+
+def warning_callback(steps=None, per_execution=1, examples=1000, relative=False):
+    """Return a `CollapseWarning` at the start of a training, and its model."""
+    count = types.SimpleNamespace(value=float(examples))
+    model = types.SimpleNamespace(
+        part_trackers=[types.SimpleNamespace(count=count)],
+        loss=types.SimpleNamespace(relative=relative),
+        steps_per_execution=per_execution,
+        optimizer=types.SimpleNamespace(iterations=100),
+    )
+    callback = CollapseWarning()
+    callback.set_params({"steps": steps})
+    callback.set_model(model)
+    callback.on_train_begin()
+    callback.on_epoch_begin(0)
+    return callback, model
+
+
+RIGHT = {"real_accuracy": 0.999, "fake_accuracy": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("logs", "arguments", "expected"),
+    [
+        ({"duplicates": 0.51}, {}, ["The generator has collapsed: in epoch 3, 51% of its"]),
+        ({"duplicates": 0.5}, {}, []),
+        ({"duplicates": 1.0}, {"examples": 999}, []),
+        (
+            RIGHT,
+            {},
+            ["The discriminator was right about at least 99.9% of the examples in epoch 3"],
+        ),
+        ({**RIGHT, "fake_accuracy": 0.998}, {}, []),
+        ({"real_accuracy": 1.0}, {}, []),
+        ({"fake_accuracy": 1.0}, {}, []),
+        (RIGHT, {"relative": True}, []),
+        ({}, {}, []),
+        (None, {}, []),
+    ],
+)
+def test_each_warning_has_a_limit_and_is_given_once(logs, arguments, expected):
+    callback, _ = warning_callback(**arguments)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for epoch in (2, 3):
+            callback.on_epoch_end(epoch, logs)
+    assert len(said) == len(expected)
+    for warning, start in zip(said, expected, strict=True):
+        assert str(warning.message).startswith(start)
+
+
+@pytest.mark.parametrize(
+    ("steps", "per_execution", "expected"),
+    [
+        (5, 1, {3: 100}),
+        (5, 2, {2: 101}),
+        (6, 2, {4: 100}),
+        (2, 1, {0: 100}),
+        (1, 1, {0: 100}),
+    ],
+)
+def test_the_step_that_counts_is_the_second_to_last(steps, per_execution, expected):
+    callback, model = warning_callback(steps, per_execution)
+    found = {}
+    for batch in range(0, steps, per_execution):
+        callback.on_train_batch_begin(batch)
+        if model.near_duplicate_step < 10**9:
+            found[batch] = model.near_duplicate_step
+        else:
+            assert model.near_duplicate_step < 2**63
+    assert found == expected
+    callback, model = warning_callback(None)
+    callback.on_train_batch_begin(0)
+    assert model.near_duplicate_step is None  # in every step
 
 
 def test_a_game_that_is_over_is_said_in_words():

@@ -11,6 +11,7 @@ import pytest
 from tensorflow_serving.apis import get_model_metadata_pb2, predict_pb2, prediction_service_pb2_grpc
 
 from keras_gen.serving import GRPCClient, RESTClient, ServingError
+from keras_gen.serving.client import Signature, Tensor
 
 SPEC = {"dtype": "DT_FLOAT", "tensor_shape": {"dim": [{"size": "-1"}, {"size": "2"}]}}
 METADATA = {
@@ -132,6 +133,16 @@ def test_addresses_that_are_none_are_serving_errors(address):
         RESTClient(address, "vae", timeout=2).status()
 
 
+@pytest.mark.parametrize(("status", "quote"), [(200, ""), (500, '"')])
+def test_a_message_shows_only_the_start_of_a_long_answer(rest, status, quote):
+    text = quote + 5000 * "Z" + quote
+    rest.get = (status, text)
+    with pytest.raises(ServingError) as error:
+        client_of(rest).status()
+    assert text[:200] in str(error.value)
+    assert text[:201] not in str(error.value)
+
+
 class Nonsense(prediction_service_pb2_grpc.PredictionServiceServicer):
     """Answers without metadata and without outputs."""
 
@@ -167,8 +178,32 @@ def test_grpc_answers_of_another_form_are_serving_errors(rest):
     with pytest.raises(ServingError, match="must answer as TensorFlow Serving does"):
         client.decode([[0.0, 1.0]])
     client.close()
+    with pytest.raises(ValueError, match="closed"):
+        client.status()
     server.stop(None)
     rest_client = GRPCClient(f"localhost:{rest.server_port}", "vae", timeout=5)
     with pytest.raises(ServingError):  # a server of another protocol
         rest_client.signatures()
     rest_client.close()
+
+
+class Echo(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Answers a request with its own inputs."""
+
+    def Predict(self, request, context):  # noqa: N802
+        return predict_pb2.PredictResponse(outputs=request.inputs)
+
+
+def test_grpc_sends_and_receives_more_than_the_4_mb_that_grpc_allows_by_default():
+    unlimited = [("grpc.max_receive_message_length", -1)]
+    server = grpc.server(concurrent.futures.ThreadPoolExecutor(1), options=unlimited)
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(Echo(), server)
+    port = server.add_insecure_port("localhost:0")
+    server.start()
+    client = GRPCClient(f"localhost:{port}", "vae", timeout=60)
+    tensor = Tensor("float32", (None, 1000))
+    client._signatures = {"echo": Signature({"x": tensor}, {"x": tensor})}
+    large = np.random.default_rng(0).random((1100, 1000), dtype=np.float32)
+    np.testing.assert_array_equal(client.predict("echo", x=large)["x"], large)
+    client.close()
+    server.stop(None)

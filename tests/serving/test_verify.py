@@ -5,6 +5,7 @@ import itertools
 import pathlib
 import re
 import shutil
+import types
 
 import keras
 import numpy as np
@@ -157,6 +158,9 @@ class Faulty(tf.Module):
         ("path", "the graph contains .*test_verify.py, a path on the machine that wrote the graph"),
         ("twice", "the SavedModel stores 4 numbers, but its signatures use 2"),
         ("answer", "signature serving_default: y differs from the Keras output by 0.0"),
+        ("small difference", "signature serving_default: y differs from the Keras output by 0.0"),
+        ("smaller difference", None),
+        ("unknown", "a warm-up record asks for signature other, which does not exist"),
         ("unasked", "signature serving_default has no warm-up record"),
         ("renamed", "signature serving_default: it returns .'y'., but Keras returned .'z'."),
     ],
@@ -165,6 +169,7 @@ def test_each_fault_is_found(fault, said, tmp_path):
     module, x = Faulty(fault), np.float32([[1, 2], [3, 4], [5, 6]])
     tf.saved_model.save(module, str(tmp_path), signatures={"serving_default": module.__call__})
     answer = module(x)["y"].numpy() + (0.01 if fault == "answer" else 0)
+    answer *= 1 + {"small difference": 1.5e-4, "smaller difference": 7e-5}.get(fault, 0)
     log = prediction_log_pb2.PredictionLog()
     log.predict_log.request.model_spec.signature_name = "serving_default"
     log.predict_log.request.inputs["x"].CopyFrom(tf.make_tensor_proto(x))
@@ -175,12 +180,133 @@ def test_each_fault_is_found(fault, said, tmp_path):
     with tf.io.TFRecordWriter(str(tmp_path / RECORDS)) as writer:
         if fault != "unasked":
             writer.write(log.SerializeToString())
+        if fault == "unknown":
+            log.predict_log.request.model_spec.signature_name = "other"
+            writer.write(log.SerializeToString())
     problems = clean_check.check(tmp_path)["problems"]
-    if fault is None:
+    if said is None:
         assert problems == []
     else:
         assert problems
         assert all(re.search(said, problem) for problem in problems), problems
+
+
+class Function:
+    """A signature with the input `x` and the output `y`."""
+
+    def __init__(self, function, shape=(None, 2)):
+        self.function = function
+        spec = tf.TensorSpec(shape, tf.float32, name="x")
+        self.structured_input_signature = ((), {"x": spec})
+        self.structured_outputs = {"y": tf.TensorSpec((None, 2), tf.float32)}
+
+    def __call__(self, x):
+        return {"y": self.function(x)}
+
+
+def checked(function, x, expected, tolerance=1e-4, **arguments):
+    """Return the entry and the problems of a signature."""
+    function = Function(function, **arguments)
+    return clean_check._check_signature(function, {"x": x}, {"y": expected}, tolerance)
+
+
+@pytest.mark.parametrize("size", [0.1, 100.0])
+def test_differences_are_absolute_below_1_and_relative_above(size):
+    x = size * np.array([[1.0, 2.0], [3.0, 4.0]])
+    for tolerance in (1e-4, 0.0):
+        entry, problems = checked(tf.identity, x, x, tolerance)
+        assert (entry["difference"], problems) == (0.0, [])
+    scale = np.maximum(x, 1)
+    entry, problems = checked(tf.identity, x, x + 0.9e-4 * scale)
+    assert entry["difference"] == pytest.approx(0.9e-4, rel=1e-3)
+    assert problems == []
+    _, problems = checked(tf.identity, x, x + 1.1e-4 * scale)
+    assert problems == ["y differs from the Keras output by 0.00011"]
+    infinite = np.where(x == x.max(), np.inf, x)
+    assert checked(tf.identity, infinite, infinite)[1] == []
+    assert checked(tf.identity, infinite, x)[1] == ["y differs from the Keras output by inf"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        (1, "y of a row depends on the other rows of its batch"),
+        (4, "y of a doubled batch differs from y of the batch"),
+    ],
+)
+def test_rows_that_depend_on_the_size_of_the_batch_are_found(rows, problem):
+    x = np.full((2, 2), 100.0)
+    for change, problems in ((5e-3, []), (2e-2, [problem])):
+
+        def function(x, change=change):
+            return x + (change if len(x) == rows else 0)
+
+        assert checked(function, x, x)[1] == problems
+
+
+def test_rows_for_an_empty_batch_and_a_fixed_batch_size_are_found():
+    x = np.ones((2, 2))
+    of_empty = checked(lambda x: x if len(x) else tf.ones((1, 2), tf.float64), x, x)
+    assert of_empty[1] == ["y of an empty batch has rows: shape (1, 2)"]
+    for shape in ((2, 2), ()):
+        problem = f"input x has shape {shape}, but its first dimension must be None"
+        assert checked(tf.identity, x, x, shape=shape)[1] == [problem]
+
+
+def test_a_pixel_may_differ_by_one_of_255_levels_and_a_text_not_at_all():
+    def images(level, count):
+        image = tf.fill((2, 3, 1), tf.cast(level, tf.uint8))
+        return np.array([tf.io.encode_png(image).numpy()] * count, object)
+
+    x, expected = np.ones((2, 2)), images(100, 2)
+    for level, problems in (
+        (100, []),
+        (101, []),
+        (102, ["y differs from the Keras output by 0.0078"]),
+    ):
+        entry, found = checked(
+            lambda x, level=level: tf.constant(images(level, len(x)), tf.string), x, expected, 1e-6
+        )
+        assert found == problems
+        assert entry["difference"] == pytest.approx((level - 100) / 255, rel=1e-6)
+    for text, correct in (("a", True), ("b", False)):
+        texts = np.array([b"a", b"a"], object)
+        _, found = checked(lambda x, text=text: tf.fill(tf.shape(x)[:1], text), x, texts)
+        assert (found == []) == correct
+
+
+def test_the_time_of_a_call_is_a_median_in_milliseconds(monkeypatch):
+    monkeypatch.setattr(clean_check.time, "perf_counter", itertools.count(10).__next__)
+    entry, _ = checked(tf.identity, np.ones((2, 2)), np.ones((2, 2)))
+    assert entry["milliseconds"] == 1000.0  # one second per call
+
+
+def test_operators_that_a_server_must_not_run():
+    names = (
+        *("Add", "StatelessRandomUniformV2", "RandomOfAnotherLibrary"),
+        *("RandomStandardNormal", "Multinomial", "RngReadAndSkip", "EagerPyFunc"),
+    )
+    found = [*clean_check._unservable_operators([types.SimpleNamespace(op=op) for op in names])]
+    assert sorted(text.split()[1] for text in found) == sorted(names[3:])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("/home/user/table.csv", True),
+        ("C:\\data", True),
+        ("/device:CPU:0", False),
+        ("/job:worker", False),
+        ("dense/kernel", False),
+        ("a:\\", True),
+        ("", False),
+    ],
+)
+def test_absolute_paths_are_found(text, expected):
+    message = tf.make_tensor_proto(text.encode())
+    assert bool([*clean_check._absolute_paths(message)]) == expected
+    numbers = type(message)(tensor_content=text.encode())
+    assert [*clean_check._absolute_paths(numbers)] == []
 
 
 def test_mixed_precision_has_a_larger_tolerance(tmp_path, images):
