@@ -106,8 +106,14 @@ def printed(command, text, folder):
             ) as process:
                 os.close(of_process)
                 shown = b""
-                while text.encode() not in shown:
-                    shown += os.read(terminal, 4096)
+                try:
+                    while text.encode() not in shown:
+                        shown += os.read(terminal, 4096)
+                except OSError as error:  # the process has ended
+                    raise RuntimeError(
+                        f"Expected `keras-gen {command}` to print {text!r}. "
+                        f"Received: {shown.decode(errors='replace')}"
+                    ) from error
                 process.kill()
             os.close(terminal)
 

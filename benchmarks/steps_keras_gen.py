@@ -31,13 +31,7 @@ def mlp_vae(latents=50, posterior="DiagonalNormal", **compile_arguments):
 
 def conv_vae(**compile_arguments):
     """Return a VAE of convolutional networks with 10 latents and a Bernoulli likelihood."""
-    posterior = distributions.DiagonalNormal(10)
-    likelihood = distributions.Bernoulli(IMAGE)
-    encoder = networks.conv_encoder(IMAGE, (posterior.parameter_size,))
-    decoder = networks.conv_decoder((10,), likelihood.parameter_shape)
-    vae = VAE(encoder, decoder, posterior, likelihood)
-    vae.compile("adam", **compile_arguments)
-    return vae
+    return _image_vae(networks.conv_encoder, networks.conv_decoder, **compile_arguments)
 
 
 def dcgan(**compile_arguments):
@@ -51,10 +45,15 @@ def dcgan(**compile_arguments):
 
 def residual_vae(**compile_arguments):
     """Return a VAE of residual networks with 10 latents and a Bernoulli likelihood."""
+    return _image_vae(networks.residual_encoder, networks.residual_decoder, **compile_arguments)
+
+
+def _image_vae(make_encoder, make_decoder, **compile_arguments):
+    """Return a VAE with 10 latents and a Bernoulli likelihood, of networks for images."""
     posterior = distributions.DiagonalNormal(10)
     likelihood = distributions.Bernoulli(IMAGE)
-    encoder = networks.residual_encoder(IMAGE, (posterior.parameter_size,))
-    decoder = networks.residual_decoder((10,), likelihood.parameter_shape)
+    encoder = make_encoder(IMAGE, (posterior.parameter_size,))
+    decoder = make_decoder((10,), likelihood.parameter_shape)
     vae = VAE(encoder, decoder, posterior, likelihood)
     vae.compile("adam", **compile_arguments)
     return vae

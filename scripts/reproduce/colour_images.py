@@ -26,6 +26,7 @@ import tyro
 
 from keras_gen import data, evaluation
 from keras_gen.data import as_arrays
+from keras_gen.evaluation.figures import grid
 from keras_gen.models import RegularizedAutoencoder
 from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, build
 
@@ -114,7 +115,7 @@ def train(settings, kind, version, seed):
     other = as_arrays(training, len(real))[0]
     quality = evaluation.sample_quality(model, real, other, extractor, seed=seed)
     path = results.DOCS / "images" / f"{TABLE}-{settings.name}-{kind}-{version}-{seed}.png"
-    save_grid(path, np.asarray(model.generate(32, seed=seed)))
+    keras.utils.save_img(path, grid(model.generate(32, seed=seed), 8), scale=False)
     return {
         "data": settings.name,
         "kind": kind,
@@ -125,12 +126,6 @@ def train(settings, kind, version, seed):
         "epochs": round(limit.steps / len(training), 1),
         "parameters": model.count_params(),
     }
-
-
-def save_grid(path, images, columns=8):
-    """Write images as one PNG file with 8 columns."""
-    rows = [np.concatenate(list(images[i : i + columns]), axis=1) for i in range(0, 32, columns)]
-    keras.utils.save_img(path, np.clip(np.concatenate(rows), 0, 1), scale=True)
 
 
 def table():

@@ -258,18 +258,25 @@ def test_checkpoints_between_the_ends_of_epochs_and_how_many_are_kept(tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["epoch-000001-step-000000000"]
 
 
-@pytest.mark.parametrize("kind", ["a dataset's own", "arrays"])
-def test_the_tuner_of_tf_data_stays_off(kind, tmp_path, images, monkeypatch):
-    options, seen = tf.data.Options(), {}
-    options.autotune.enabled = False
+@pytest.fixture
+def seen(monkeypatch):
+    """The arguments that Keras's `fit` receives. It does not train."""
+    received = {}
 
     def fit(self, **arguments):
-        seen.update(arguments)
+        received.update(arguments)
         history = keras.callbacks.History()
         history.epoch = []
         return history
 
     monkeypatch.setattr(keras.Model, "fit", fit)
+    return received
+
+
+@pytest.mark.parametrize("kind", ["a dataset's own", "arrays"])
+def test_the_tuner_of_tf_data_stays_off(kind, tmp_path, images, seen):
+    options = tf.data.Options()
+    options.autotune.enabled = False
     model, arguments = tiny_autoencoder()
     model.compile(**arguments)
     x = (
@@ -281,16 +288,7 @@ def test_the_tuner_of_tf_data_stays_off(kind, tmp_path, images, monkeypatch):
     assert seen["x"].options().autotune.enabled is False
 
 
-def test_the_default_batch_size_is_that_of_keras(tmp_path, monkeypatch):
-    seen = {}
-
-    def fit(self, **arguments):
-        seen.update(arguments)
-        history = keras.callbacks.History()
-        history.epoch = []
-        return history
-
-    monkeypatch.setattr(keras.Model, "fit", fit)
+def test_the_default_batch_size_is_that_of_keras(tmp_path, seen):
     model, arguments = tiny_autoencoder()
     model.compile(**arguments)
     x = np.zeros((100, 8, 8, 1), "float32")
