@@ -22,15 +22,43 @@ CPP_LOADER = FOLDER.parent / "tests" / "serving" / "cpp_loader.py"
 def prepared(folder):
     """Write the files that the other functions read.
 
-    These are the training images as `digits.npy`, an untrained MLP VAE as `vae.keras`, and its
-    SavedModel in `vae/1`.
+    These are the training images as `digits.npy`, a table as `table.csv` and `table.npy`, an
+    untrained MLP VAE as `vae.keras`, and its SavedModel in `vae/1`.
     """
     from steps_keras_gen import batches, mlp_vae
 
     np.save(folder / "digits.npy", np.concatenate(list(batches(100)(100).as_numpy_iterator())))
+    _write_table(folder)
     vae = mlp_vae()
     vae.save(folder / "vae.keras")
     vae.export(folder / "vae" / "1")
+
+
+def _write_table(folder, rows=10_000):
+    """Write a table of columns that depend on five factors; a twentieth of its entries is missing.
+
+    Categories are letters in `table.csv`, and their indices in `table.npy`.
+    """
+    import pandas as pd
+    from steps_keras_gen import TABLE_CATEGORIES, TABLE_NUMBERS
+
+    random = np.random.default_rng(0)
+    factors = random.normal(size=(rows, 5))
+    numbers = factors @ random.normal(size=(5, TABLE_NUMBERS)) + random.normal(
+        size=(rows, TABLE_NUMBERS)
+    )
+    numbers = (numbers - numbers.mean(axis=0)) / numbers.std(axis=0)
+    codes = [
+        (factors @ random.normal(size=(5, number)) + random.gumbel(size=(rows, number))).argmax(1)
+        for number in TABLE_CATEGORIES
+    ]
+    values = np.column_stack([numbers, *codes]).astype(np.float32)
+    values[random.random(values.shape) < 0.05] = np.nan
+    np.save(folder / "table.npy", values)
+    table = pd.DataFrame(values)
+    for column in range(TABLE_NUMBERS, values.shape[1]):
+        table[column] = table[column].map(dict(enumerate("abcdefgh")))
+    table.to_csv(folder / "table.csv", index=False)
 
 
 # === Batches ===

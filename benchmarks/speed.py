@@ -34,6 +34,7 @@ TRAININGS = {
     "residual_vae": (128, 1),
     "hierarchical_vae": (100, 5),
     "vq_vae": (128, 1),
+    "table_vae": (100, 10),
 }
 IN_PYTHAE = ("mlp_vae", "conv_vae")  # with the same networks and the same loss
 # The layers of residual networks are not only products.
@@ -101,7 +102,7 @@ class Row:
 
 def all_rows(settings, folder):
     """Return the rows by name. `folder` contains the files of `around_training.prepared`."""
-    rows = {model: _training(model, settings, folder / "digits.npy") for model in TRAININGS}
+    rows = {model: _training(model, settings, folder) for model in TRAININGS}
     rows["pipeline"] = Row(
         "batch of 128",
         {
@@ -182,20 +183,25 @@ def all_rows(settings, folder):
     return rows
 
 
-def _training(model, settings, digits):
+def _training(model, settings, folder):
     """Return the row of the training steps of a model."""
     batch_size, factor = TRAININGS[model]
     several = settings.steps_per_execution
-    with_several = ("steps_keras_gen:fit", {"steps_per_execution": several})
+    array = folder / ("table.npy" if model == "table_vae" else "digits.npy")
+    source = folder / "table.csv" if model == "table_vae" else "mnist_mini"
+    with_several = ("steps_keras_gen:fit", {"steps_per_execution": several, "source": source})
     makers = {
-        "keras_gen fit": ("steps_keras_gen:fit", {}),
+        "keras_gen fit": ("steps_keras_gen:fit", {"source": source}),
         f"keras_gen fit, {several} steps per execution": with_several,
         f"keras_gen fit, {several} steps, {SINGLE}": with_several,
-        "hand-written loop": ("steps_plain:loop", {}),
-        "hand-written loop in the graph": ("steps_plain:loop", {"in_graph": True}),
-        "PyTorch": ("steps_torch:loop", {"digits": digits}),
-        "PyTorch, torch.compile": ("steps_torch:loop", {"digits": digits, "compiled": True}),
-        "pythae": ("steps_torch:pythae", {"digits": digits}),
+        "hand-written loop": ("steps_plain:loop", {"source": source}),
+        "hand-written loop in the graph": (
+            "steps_plain:loop",
+            {"in_graph": True, "source": source},
+        ),
+        "PyTorch": ("steps_torch:loop", {"digits": array}),
+        "PyTorch, torch.compile": ("steps_torch:loop", {"digits": array, "compiled": True}),
+        "pythae": ("steps_torch:pythae", {"digits": array}),
         "its matrix multiplications alone": ("steps_plain:products", {}),
     }
     if model not in IN_PYTHAE:

@@ -15,6 +15,8 @@ from keras_gen import (
 )
 
 IMAGE = (28, 28, 1)
+TABLE_NUMBERS = 8  # columns of numbers of the table, with mean 0 and standard deviation 1
+TABLE_CATEGORIES = (8,) * 6  # number of categories of each further column
 
 
 def mlp_vae(latents=50, posterior="DiagonalNormal", **compile_arguments):
@@ -86,6 +88,27 @@ def vq_vae(**compile_arguments):
     return model
 
 
+def table_vae(**compile_arguments):
+    """Return a VAE of rows of a table, with 10 latents and networks of 128-128 ReLU units."""
+    columns = [data.Column(f"number_{index}", "real") for index in range(TABLE_NUMBERS)]
+    columns += [
+        data.Column(f"category_{index}", "category", tuple(range(number)))
+        for index, number in enumerate(TABLE_CATEGORIES)
+    ]
+    posterior = distributions.DiagonalNormal(10)
+    likelihood = distributions.Columns(columns)
+    encoder = networks.mlp(
+        (len(columns),),
+        (posterior.parameter_size,),
+        (128, 128),
+        features=networks.ColumnFeatures(columns),
+    )
+    decoder = networks.mlp((10,), likelihood.parameter_shape, (128, 128))
+    vae = VAE(encoder, decoder, posterior, likelihood)
+    vae.compile("adam", **compile_arguments)
+    return vae
+
+
 MODELS = {
     "mlp_vae": mlp_vae,
     "conv_vae": conv_vae,
@@ -93,6 +116,7 @@ MODELS = {
     "residual_vae": residual_vae,
     "hierarchical_vae": hierarchical_vae,
     "vq_vae": vq_vae,
+    "table_vae": table_vae,
 }
 
 
@@ -112,9 +136,9 @@ def fit(model, batch_size, source="mnist_mini", images=10_000, policy="float32",
 
     Args:
         model: Name of the model in `MODELS`.
-        batch_size: Images per step.
+        batch_size: Examples per step.
         source: The data set.
-        images: Number of images of the data set.
+        images: Number of examples of the data set to use.
         policy: Keras's policy of dtypes, such as `"mixed_bfloat16"`.
         **arguments: Arguments of `compile`.
     """

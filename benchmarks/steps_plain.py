@@ -8,7 +8,7 @@ import math
 import keras
 import tensorflow as tf
 from keras import layers
-from steps_keras_gen import IMAGE, batches, size
+from steps_keras_gen import IMAGE, TABLE_CATEGORIES, TABLE_NUMBERS, batches, size
 
 from keras_gen import networks as residual
 
@@ -83,6 +83,16 @@ def vq_vae():
     return encoder, keras.Sequential([grid, *doublings, layers.Conv2D(1, 3, padding="same")])
 
 
+def table_vae():
+    """Return an encoder of features-128-128-20 units and a decoder of 10-128-128-parameters."""
+    outputs = TABLE_NUMBERS + sum(TABLE_CATEGORIES)
+    hidden = [layers.Dense(128, "relu") for _ in range(4)]
+    mask = TABLE_NUMBERS + len(TABLE_CATEGORIES)
+    encoder = [keras.Input((outputs + mask,)), *hidden[:2], layers.Dense(20)]
+    decoder = [keras.Input((10,)), *hidden[2:], layers.Dense(outputs)]
+    return keras.Sequential(encoder), keras.Sequential(decoder)
+
+
 # === Training steps: functions of a batch that update the weights and return the loss ===
 
 
@@ -100,6 +110,48 @@ def vae_step(encoder, decoder):
             cross_entropy = tf.nn.sigmoid_cross_entropy_with_logits(x, decoder(z, training=True))
             kl = tf.reduce_sum(0.5 * (mean**2 + scale**2 - 1) - tf.math.log(scale), axis=1)
             loss = tf.reduce_mean(tf.reduce_sum(cross_entropy, axis=(1, 2, 3)) + kl)
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    return step
+
+
+def table_step(encoder, decoder):
+    """Return a step of a VAE of rows with missing entries, which are NaN.
+
+    The loss is −E_q[log p(x | z)] + KL(q(z | x) ‖ N(0, I)) over the observed entries. The σ of each
+    column of numbers is the one that fits the batch best.
+    """
+    variables = encoder.trainable_variables + decoder.trainable_variables
+    optimizer = _adam(variables)
+    sizes = [TABLE_NUMBERS, *TABLE_CATEGORIES]
+
+    @tf.function
+    def step(x):
+        observed = ~tf.math.is_nan(x)
+        mask = tf.cast(observed, tf.float32)
+        numbers = tf.where(observed, x, 0.0)[:, :TABLE_NUMBERS]
+        codes = tf.cast(tf.where(observed, x, -1.0)[:, TABLE_NUMBERS:], tf.int32)
+        one_hots = [
+            tf.one_hot(codes[:, index], number) for index, number in enumerate(TABLE_CATEGORIES)
+        ]
+        with tf.GradientTape() as tape:
+            features = tf.concat([numbers, *one_hots, mask], axis=1)
+            mean, raw_scale = tf.split(encoder(features, training=True), 2, axis=1)
+            scale = 1e-4 + (1 - 1e-4) * tf.math.softplus(raw_scale + RAW_SCALE_OF_ONE)
+            z = mean + scale * tf.random.normal(tf.shape(mean))
+            location, *logits = tf.split(decoder(z, training=True), sizes, axis=1)
+            used = mask[:, :TABLE_NUMBERS]
+            squared = (numbers - location) ** 2 * used
+            variance = tf.reduce_sum(squared, axis=0) / tf.reduce_sum(used, axis=0)
+            variance = tf.stop_gradient(tf.maximum(variance, math.exp(-12)))
+            negative = 0.5 * (squared / variance + tf.math.log(2 * math.pi * variance) * used)
+            loss = tf.reduce_sum(negative)
+            for one_hot, of_column in zip(one_hots, logits, strict=True):
+                # A one-hot vector of zeros, which stands for a missing entry, gives 0.
+                loss -= tf.reduce_sum(one_hot * tf.nn.log_softmax(of_column))
+            loss += tf.reduce_sum(0.5 * (mean**2 + scale**2 - 1) - tf.math.log(scale))
+            loss /= tf.cast(tf.shape(x)[0], tf.float32)
         optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
 
@@ -217,12 +269,13 @@ MODELS = {
     "residual_vae": (residual_vae, vae_step),
     "hierarchical_vae": (hierarchical_vae, hierarchical_step),
     "vq_vae": (vq_vae, vq_step),
+    "table_vae": (table_vae, table_step),
 }
 
 # === Competitors ===
 
 
-def loop(model, batch_size, in_graph=False):
+def loop(model, batch_size, in_graph=False, source="mnist_mini"):
     """Return a function that trains for a number of steps on the batches of `fit`.
 
     With `in_graph`, the loop over the batches is part of the graph; otherwise it is in Python.
@@ -231,7 +284,7 @@ def loop(model, batch_size, in_graph=False):
     networks, make_step = MODELS[model]
     pair = networks()
     step = make_step(*pair)
-    first_batches = batches(batch_size)
+    first_batches = batches(batch_size, source)
     parameters = sum(size(network.trainable_variables) for network in pair)
     parameters += CODEBOOK.get(model, 0)
 

@@ -10,6 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 RAW_SCALE_OF_ONE = math.log(math.e - 1)  # softplus of it is 1
+TABLE_NUMBERS = 8
+TABLE_CATEGORIES = (8,) * 6
 
 # === Networks: encoders and decoders, or generator and discriminator ===
 
@@ -143,6 +145,17 @@ def vq_vae():
     return encoder, nn.Sequential(*doublings, nn.Conv2d(32, 1, 3, padding=1)), Codebook()
 
 
+def table_vae():
+    """Return an encoder of features-128-128-20 units and a decoder of 10-128-128-parameters."""
+
+    def mlp(inputs, outputs):
+        hidden = [nn.Linear(inputs, 128), nn.ReLU(), nn.Linear(128, 128), nn.ReLU()]
+        return nn.Sequential(*hidden, nn.Linear(128, outputs))
+
+    outputs = TABLE_NUMBERS + sum(TABLE_CATEGORIES)
+    return mlp(outputs + TABLE_NUMBERS + len(TABLE_CATEGORIES), 20), mlp(10, outputs)
+
+
 def initialize_as_keras(module):
     """Initialize weights as Keras does: Glorot's uniform distribution, and biases of 0."""
     if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d)):
@@ -219,6 +232,40 @@ def vq_step(encoder, decoder, codebook, compiled):
     return lambda x: _minimize(optimizer, loss(x))
 
 
+def table_step(encoder, decoder, compiled):
+    """Return a step of a VAE of rows with missing entries, which are NaN.
+
+    The σ of each column of numbers is the one that fits the batch best.
+    """
+    sizes = [TABLE_NUMBERS, *TABLE_CATEGORIES]
+
+    @compiled
+    def loss(x):
+        mask = (~x.isnan()).float()
+        x = x.nan_to_num()
+        numbers, codes = x[:, :TABLE_NUMBERS], x[:, TABLE_NUMBERS:].long()
+        one_hots = [
+            functional.one_hot(codes[:, index], number) * mask[:, TABLE_NUMBERS + index, None]
+            for index, number in enumerate(TABLE_CATEGORIES)
+        ]
+        features = torch.cat([numbers, *one_hots, mask], dim=1)
+        mean, raw_scale = encoder(features).chunk(2, dim=1)
+        scale = 1e-4 + (1 - 1e-4) * functional.softplus(raw_scale + RAW_SCALE_OF_ONE)
+        z = mean + scale * torch.randn_like(mean)
+        location, *logits = decoder(z).split(sizes, dim=1)
+        used = mask[:, :TABLE_NUMBERS]
+        squared = (numbers - location) ** 2 * used
+        variance = (squared.sum(dim=0) / used.sum(dim=0)).clamp(min=math.exp(-12)).detach()
+        total = 0.5 * (squared / variance + (2 * math.pi * variance).log() * used).sum()
+        for one_hot, of_column in zip(one_hots, logits, strict=True):
+            total = total - (one_hot * functional.log_softmax(of_column, dim=1)).sum()
+        kl = (0.5 * (mean**2 + scale**2 - 1) - scale.log()).sum()
+        return (total + kl) / len(x)
+
+    optimizer = _adam([*encoder.parameters(), *decoder.parameters()])
+    return lambda x: _minimize(optimizer, loss(x))
+
+
 def gan_step(generator, discriminator, compiled):
     """Return a step that updates the discriminator, then the generator, with one Adam each.
 
@@ -273,20 +320,21 @@ MODELS = {
     "residual_vae": (residual_vae, vae_step),
     "hierarchical_vae": (hierarchical_vae, hierarchical_step),
     "vq_vae": (vq_vae, vq_step),
+    "table_vae": (table_vae, table_step),
 }
 
 # === Competitors ===
 
 
 def loop(model, batch_size, digits, compiled=False, device="cpu", mixed=False):
-    """Return a function that trains for a number of steps, on slices of images in memory.
+    """Return a function that trains for a number of steps, on slices of an array in memory.
 
     Args:
         model: Name of the model in `MODELS`.
-        batch_size: Images per step.
-        digits: File of the images.
+        batch_size: Examples per step.
+        digits: File of the images, or of the rows of a table.
         compiled: Whether to use `torch.compile`.
-        device: Device of the networks and of the images.
+        device: Device of the networks and of the data.
         mixed: Whether the forward pass runs in bfloat16 where PyTorch's autocast allows it.
     """
     if compiled and not shutil.which(os.environ.get("CXX", "g++")):
@@ -301,7 +349,10 @@ def loop(model, batch_size, digits, compiled=False, device="cpu", mixed=False):
         return torch.autocast(device, torch.bfloat16)(function) if mixed else function
 
     step = make_step(*pair, prepared)
-    x = _images(digits).contiguous(memory_format=memory_format).to(device)
+    x = torch.from_numpy(np.load(digits)) if model == "table_vae" else _images(digits)
+    if x.dim() == 4:
+        x = x.contiguous(memory_format=memory_format)
+    x = x.to(device)
     parameters = _size(pair)
 
     def train(steps):
