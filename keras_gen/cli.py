@@ -96,6 +96,10 @@ _TRANSLATIONS: dict[str, str | Callable[[re.Match[str]], str]] = {
     r", leave it empty if it is not known, or pass `unseen='missing'`.*?as missing": (
         ", or leave it empty if it is not known"
     ),
+    r"Pass `header=True` if the line contains.*?a row\.": (
+        "If the line contains the names of the columns, add a letter to each name. If the line is "
+        "a row, write a line with names above it."
+    ),
     r"`data_dir`": "`--data-dir`",
     r"`image_size=\(height, width\)`": "`--image-size HEIGHT WIDTH`",
     r"Load the data with `labels=False`\.": "Train a model that needs no labels.",

@@ -28,6 +28,7 @@ from support import without_verifying
 
 from keras_gen import cli, serving
 from keras_gen._column_values import NUMBER_REMEDY
+from keras_gen.data._csv import HEADER_REMEDY
 from keras_gen.fitting import NonFiniteError
 from keras_gen.runs import RECIPES, RunFolder, tables
 from keras_gen.runs import evaluate as finished
@@ -361,6 +362,7 @@ def test_printing_the_completion_script_prints_nothing_else():
             ),
             "Correct the entry, or leave it empty if it is not known.",
         ),
+        (ValueError(f"Names or values. {HEADER_REMEDY}"), "values. If the line contains the names"),
         (ValueError("Pass it as `data_dir`."), "error: Pass it as `--data-dir`."),
         (NonFiniteError.of(3, {"loss": np.nan}), "or clip the gradients: --clip-norm 1."),
     ],

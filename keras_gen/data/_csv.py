@@ -48,6 +48,12 @@ _BOMS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+HEADER_REMEDY = (
+    "Pass `header=True` if the line contains the names of the columns, and `header=False` if it is "
+    "a row."
+)
+"""The remedy in errors about a first line that can be names or values."""
+
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?|[+-]?(inf|infinity|nan)", re.I)
 _SPACES = " '\u00a0\u2009\u202f’"  # separators of thousands that are never decimal signs
 
@@ -296,8 +302,16 @@ class CsvFile:
             return True
         present = [field for field in first if field not in self.missing]
         numeric = [field for field in present if _NUMBER.fullmatch(field)]
+        if not present:
+            return True  # a header can consist of empty names only
         if len(numeric) == len(present):
-            return not present  # a header can consist of empty names only
+            is_header = _numbers_are_names(first, rest, self.missing)
+            if is_header is None:
+                raise ValueError(
+                    f"Expected it to be clear whether the first line of {self.path} contains names "
+                    f"or values. Received: {', '.join(first[:6])}. {HEADER_REMEDY}"
+                )
+            return is_header
         for index, field in enumerate(first):
             if field in self.missing or _NUMBER.fullmatch(field):
                 continue
@@ -310,8 +324,7 @@ class CsvFile:
         if numeric and rest:
             raise ValueError(
                 f"Expected the first line of {self.path} to contain either names or values. "
-                f"Received: text and numbers ({', '.join(first[:6])}). Pass `header=True` if the "
-                "line contains the names of the columns, and `header=False` if it is a row."
+                f"Received: text and numbers ({', '.join(first[:6])}). {HEADER_REMEDY}"
             )
         return True
 
@@ -826,6 +839,54 @@ def _sniff_separator(lines: list[str]) -> str:
     ):
         return _WHITESPACE
     return ","
+
+
+_MANY_NAMES = 8
+"""So many numbers in a row are hardly 0, 1, 2, … by chance."""
+
+
+def _numbers_are_names(
+    first: list[str], rows: list[list[str]], missing: frozenset[str]
+) -> bool | None:
+    """Return whether the numbers of the first line are the names of the columns.
+
+    `DataFrame.to_csv` writes the names 0, 1, 2, … if the columns have no names. It writes no name
+    above the labels of the rows. Tables of spectra have a wavelength above each column. Such names
+    are equally spaced, and the numbers below them are not.
+
+    Args:
+        first: Fields of the first line. They are numbers or missing entries.
+        rows: Fields of the next lines.
+        missing: Fields that stand for missing entries.
+
+    Returns:
+        True if the numbers are names, False if they are values, None if they can be either.
+    """
+    start = 1 if first[0] == "" else 0
+    names = first[start:]
+    rows = [row[start : len(first)] for row in rows if len(row) >= len(first)]
+    columns = [set(column) - missing for column in zip(*rows, strict=True)]
+    if not columns:
+        return False
+    repeated = sum(name in column for name, column in zip(names, columns, strict=True))
+    above_text = any(column and not any(map(_NUMBER.fullmatch, column)) for column in columns)
+    counted = names in ([*map(str, range(first, first + len(names)))] for first in (0, 1))
+    spacing = _spacing(names)
+    if spacing is None or spacing in map(_spacing, rows):
+        return None if above_text and not repeated else False
+    if counted and 2 * repeated < len(names):
+        is_whole = all(field.isdecimal() for column in columns for field in column)
+        return None if is_whole and len(names) < _MANY_NAMES else True
+    return False if repeated or (len(names) < 4 and not counted) else None
+
+
+def _spacing(fields: list[str]) -> float | None:
+    """Return the distance between numbers that increase equally, or None if they do not."""
+    if len(fields) < 3 or not all(map(str.isdecimal, "".join(fields).replace(".", ""))):
+        return None
+    distances = np.diff([float(field) for field in fields])
+    is_equal = distances[0] > 0 and np.allclose(distances, distances[0], rtol=1e-4)
+    return float(distances[0]) if is_equal else None
 
 
 def _count_decimal_signs(body: list[list[str]]) -> tuple[int, int]:

@@ -305,6 +305,54 @@ READ = [
         {"1": [1.5, -1.5], "2": [2.5, -2.5]},
     ),
     (
+        "numbers of columns as names",
+        text("0,1,2\n0.5,x,7\n1.5,y,8\n-2.5,x,9\n"),
+        {},
+        {"0": [0.5, 1.5, -2.5], "1": ["x", "y", "x"], "2": [7, 8, 9]},
+    ),
+    (
+        "numbers of columns as names, counted from 1, beside the labels of the rows",
+        text(",1,2,3\na,0.5,-1,7\nb,1.5,2,8\nc,-2.5,3,7\n"),
+        {},
+        {"1": [0.5, 1.5, -2.5], "2": [-1, 2, 3], "3": [7, 8, 7]},
+    ),
+    (
+        "numbers of eight columns of whole numbers as names",
+        text("0,1,2,3,4,5,6,7\n0,9,5,8,7,2,3,6\n1,8,6,9,3,4,0,3\n"),
+        {},
+        dict(
+            zip(
+                "01234567",
+                ([0, 1], [9, 8], [5, 6], [8, 9], [7, 3], [2, 4], [3, 0], [6, 3]),
+                strict=True,
+            )
+        ),
+    ),
+    (
+        "consecutive numbers in each row",
+        text("0,1,2\n3,4,5\n7,8,9\n"),
+        {},
+        {"column_0": [0, 3, 7], "column_1": [1, 4, 8], "column_2": [2, 5, 9]},
+    ),
+    (
+        "equally spaced numbers in the first of three columns",
+        text("2,4,6\n7,1,3\n5,9,0\n"),
+        {},
+        {"column_0": [2, 7, 5], "column_1": [4, 1, 9], "column_2": [6, 3, 0]},
+    ),
+    (
+        "ranks, which occur again",
+        text("1,2,3\n3,1,2\n2,1,3\n1,3,2\n"),
+        {},
+        {"column_0": [1, 3, 2, 1], "column_1": [2, 1, 1, 3], "column_2": [3, 2, 3, 2]},
+    ),
+    (
+        "a number above a text, which occurs again",
+        text("1,5\n2,x\n1,y\n3,5\n"),
+        {},
+        {"column_0": [1, 2, 1, 3], "column_1": ["5", "x", "y", "5"]},
+    ),
+    (
         "years as names of columns of numbers",
         text("land,2001,2002\n1,2.5,3.5\n2,1.5,0.5\n3,-1.5,-0.5\n"),
         {},
@@ -674,6 +722,20 @@ REJECTED = [
         text("bob,1,2\nann,3,4\ncy,5,6\n"),
         {},
         ["either names or values", "`header=False`"],
+    ),
+    *(
+        (
+            f"numbers as names or values: {name}",
+            text(content),
+            {},
+            ["names or values", "`header=True`", "`header=False`", content[:1]],
+        )
+        for name, content in {
+            "wavelengths": "400,402.5,405,407.5\n0.5,0.25,7,1\n1.5,2.25,8,1\n",
+            "years": "2001,2002,2003,2004\n5,7,2,4\n1,9,3,8\n",
+            "few whole numbers": "0,1,2\n5,7,6\n2,9,9\n",
+            "numbers above texts": "1,5\n0.5,x\n1.5,y\n",
+        }.items()
     ),
     ("two header lines", text("a,b\ncm,kg\n1,2\n3,4\n"), {}, ["'a'", "'cm' in line 2"]),
     (
