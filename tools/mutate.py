@@ -53,6 +53,7 @@ TESTS = {
     "_columns": ("tests/data/test_tables.py", "tests/distributions/test_columns.py"),
     "_errors": ("tests/fitting",),
     "_export": ("tests/test_export.py", "tests/serving"),
+    "_labels": ("tests/fitting/test_labels.py", "tests/models", "tests/data/test_loading.py"),
     "_serialization": ("tests/test_serialization.py", "tests/test_saving.py"),
     "_versions": ("tests/runs", "tests/serving"),
     "fitting": (
@@ -292,7 +293,7 @@ def likeliest_first(root: pathlib.Path, file: str, tests: Sequence[str]) -> list
     found = []
     for path in tests:
         folder = root / path
-        found += sorted(folder.glob("test_*.py")) if folder.is_dir() else [folder]
+        found += sorted(folder.rglob("test_*.py")) if folder.is_dir() else [folder]
     found.sort(key=lambda path: -len(pattern.findall(path.read_text(encoding="utf-8"))))
     found.sort(key=lambda path: path.stem != f"test_{stem}")
     return [path.relative_to(root).as_posix() for path in found]

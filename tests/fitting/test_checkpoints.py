@@ -1,7 +1,6 @@
 """A stopped training continues as if it had not stopped; damage and other trainings are found."""
 
 import linecache
-import os
 import pathlib
 import random
 import re
@@ -33,12 +32,12 @@ class SendSignal(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         if self.steps == self.step:
-            os.kill(os.getpid(), self.number)
+            signal.raise_signal(self.number)
         self.steps += 1
 
     def on_test_batch_begin(self, batch, logs=None):
         if self.epoch == self.validation_of:
-            os.kill(os.getpid(), self.number)
+            signal.raise_signal(self.number)
 
 
 def state(model):
@@ -208,7 +207,7 @@ def test_ctrl_c_is_a_keyboard_interrupt_after_the_checkpoint_and_handlers_come_b
 
 def test_a_second_ctrl_c_stops_at_once_without_a_checkpoint(tmp_path):
     twice = keras.callbacks.LambdaCallback(
-        on_train_batch_begin=lambda *_, **__: [os.kill(os.getpid(), signal.SIGINT) for _ in "12"]
+        on_train_batch_begin=lambda *_, **__: [signal.raise_signal(signal.SIGINT) for _ in "12"]
     )
     with pytest.raises(KeyboardInterrupt):
         fit(tmp_path / "runs" / "1", callbacks=[twice], run_eagerly=True)
@@ -220,7 +219,7 @@ def test_a_signal_at_the_end_of_an_epoch_or_before_a_new_step_leaves_one_checkpo
 ):
     folder = tmp_path / "runs" / "1"
     at_end = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)
+        on_epoch_end=lambda *_, **__: signal.raise_signal(signal.SIGTERM)
     )
     with pytest.raises(SystemExit):
         fit(folder, callbacks=[at_end], run_eagerly=True)

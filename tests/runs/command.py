@@ -160,7 +160,7 @@ class Send:
 
     def __call__(self):
         for _ in range(self.times):
-            os.kill(os.getpid(), self.number)
+            signal.raise_signal(self.number)
             time.sleep(0.01)
 
 
