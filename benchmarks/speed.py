@@ -2,6 +2,7 @@
 
     python benchmarks/speed.py                        # all rows of the table
     python benchmarks/speed.py --rows mlp_vae import  # some rows
+    python benchmarks/speed.py --rows conv_vae --avx2 # without the instructions AVX-512
 
 Every competitor has a process of its own with the same number of threads. In each round, all
 competitors of a row take turns, so that other work of the machine affects them equally. The table
@@ -9,7 +10,8 @@ has the medians over the rounds, and the median over the rounds of the ratio of 
 each competitor; below 1, ours is faster. PyTorch (the extra `bench`) and pythae are skipped if they
 are not installed. All trainings of a row must have the same number of parameters as ours, and their
 mean loss over the first steps must differ from ours by less than 10 %, or 25 % for residual
-networks. The results are written to `benchmarks/results/speed.json`.
+networks. The results are written to `benchmarks/results/speed.json`, or with `--avx2` to
+`benchmarks/results/speed_avx2.json`.
 """
 
 import dataclasses
@@ -25,7 +27,13 @@ import tempfile
 
 from competitor import Competitor
 
-RESULT = pathlib.Path(__file__).parent / "results" / "speed.json"
+RESULTS = pathlib.Path(__file__).parent / "results"
+AVX2 = {
+    "ONEDNN_MAX_CPU_ISA": "AVX2",  # TensorFlow's and PyTorch's convolutions and matrices
+    "ATEN_CPU_CAPABILITY": "avx2",  # PyTorch's other operations
+    "MKL_ENABLE_INSTRUCTIONS": "AVX2",  # PyTorch's matrix multiplications
+}
+"""Environment variables that forbid the instructions AVX-512, as on older or smaller processors."""
 # Per model: the batch size, and a factor of the number of steps, because steps of MLPs are short.
 TRAININGS = {
     "mlp_vae": (100, 10),
@@ -74,8 +82,10 @@ class Settings:
     """Images per call of generate and encode; log p(x) is estimated for five times as many."""
     threads: int = 2
     """Threads of each process."""
-    output: pathlib.Path = RESULT
-    """File to write."""
+    avx2: bool = False
+    """Whether all competitors use at most the instructions AVX2 of the processor."""
+    output: pathlib.Path | None = None
+    """File to write. Default: a file in `benchmarks/results`."""
 
 
 @dataclasses.dataclass
@@ -234,8 +244,14 @@ def _python(code, **arguments):
     return Competitor("around_training:python", code=code, **arguments)
 
 
-def measure(row, rounds, threads):
+def measure(row, rounds, threads, environment):
     """Measure a row.
+
+    Args:
+        row: The row.
+        rounds: Number of rounds.
+        threads: Threads of each process.
+        environment: Environment variables of all competitors.
 
     Returns:
         `(times, missing)`: the milliseconds of each round by competitor, and the reasons why the
@@ -244,6 +260,7 @@ def measure(row, rounds, threads):
     running = {}
     missing = {}
     for name, competitor in row.competitors.items():
+        competitor.environment = {**environment, **competitor.environment}
         reason = competitor.start(threads)
         if reason:
             missing[name] = reason
@@ -329,7 +346,9 @@ def machine(threads):
 
 def main(settings: Settings):
     """Time all rows, print and write the table."""
-    settings.output.parent.mkdir(parents=True, exist_ok=True)
+    output = settings.output or RESULTS / ("speed_avx2.json" if settings.avx2 else "speed.json")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    environment = AVX2 if settings.avx2 else {}
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         rows = all_rows(settings, folder)
@@ -346,9 +365,9 @@ def main(settings: Settings):
         for name in settings.rows or rows:
             print(name, file=sys.stderr, flush=True)
             rounds = rows[name].rounds or settings.rounds
-            times, missing = measure(rows[name], rounds, settings.threads)
+            times, missing = measure(rows[name], rounds, settings.threads, environment)
             results["rows"][name] = summary(rows[name], times, missing)
-            settings.output.write_text(json.dumps(results, indent=1) + "\n")
+            output.write_text(json.dumps(results, indent=1) + "\n")
     print(f"{'':58}{'median':>11}   ratio of our time to it")
     for name, result in results["rows"].items():
         print(*lines(name, result), sep="\n")
