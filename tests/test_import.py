@@ -34,6 +34,19 @@ def test_any_import_registers_all_classes(program):
     assert ended.stdout == "[]\n", ended.stderr
 
 
+def test_libraries_that_are_slow_to_import_are_imported_when_they_are_used():
+    program = """
+import sys, tensorflow, keras
+before = {name.split(".")[0] for name in sys.modules}
+import keras_gen
+slow = {"matplotlib", "pandas", "sklearn", "tensorflow_datasets", "tensorflow_probability"}
+print(sorted({name.split(".")[0] for name in sys.modules} & slow - before))
+"""
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.stdout == "[]\n", ended.stderr
+
+
 def half_imported(name, initializing):
     module = types.ModuleType(name)
     module.__spec__ = types.SimpleNamespace(_initializing=initializing)

@@ -11,7 +11,6 @@ from typing import Any, Literal, Self
 
 import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
 
 from keras_gen._arguments import is_real, positive_int
 from keras_gen._labels import as_tensor
@@ -101,6 +100,8 @@ class LayeredDistribution(abc.ABC):
             sample_shape: Number of samples, or a shape.
             seed: Seed of the samples, int32 `[2]`. If None, each call returns new samples.
         """
+        import tensorflow_probability as tfp  # not at the top, because the import takes long
+
         seed = tfp.random.sanitize_seed(seed)
         first = self.order[0]
 
@@ -381,13 +382,13 @@ def _precision_weighted(a: Distribution, b: Distribution) -> Distribution:
     of `a` and `b`. Its mean is the average of the means of `a` and `b`, weighted by their
     precisions (Sønderby et al. 2016, arXiv:1602.02282).
     """
+    from tensorflow_probability import distributions as tfd
+
     precision_a = tf.square(1 / a.stddev())
     precision_b = tf.square(1 / b.stddev())
     precision = precision_a + precision_b
     mean = (a.mean() * precision_a + b.mean() * precision_b) / precision
-    return tfp.distributions.Independent(
-        tfp.distributions.Normal(mean, tf.math.rsqrt(precision)), 1
-    )
+    return tfd.Independent(tfd.Normal(mean, tf.math.rsqrt(precision)), 1)
 
 
 class _JointPrior(Prior):
@@ -861,6 +862,8 @@ class HierarchicalVAE(VAE):
 
     def _check_temperature(self, temperature: float) -> None:
         """Raise a `ValueError` if `generate` cannot use a temperature."""
+        from tensorflow_probability import distributions as tfd
+
         if not is_real(temperature) or not 0 <= temperature < float("inf"):
             raise ValueError(
                 "`temperature` must be a number of at least 0, such as 0.7. "
@@ -868,9 +871,7 @@ class HierarchicalVAE(VAE):
             )
         labels = tf.zeros(1, tf.int32) if self.top_prior.num_classes else None
         distribution = self.top_prior.distribution(labels)
-        normal = isinstance(
-            getattr(distribution, "distribution", distribution), tfp.distributions.Normal
-        )
+        normal = isinstance(getattr(distribution, "distribution", distribution), tfd.Normal)
         if temperature != 1 and not normal:
             raise ValueError(
                 "`temperature` must be 1 unless `top_prior` is a normal distribution. "
