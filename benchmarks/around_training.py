@@ -184,6 +184,7 @@ def keras_model(folder, method, images):
     calls = {
         "generate": lambda: vae.generate(seed=inputs["generate"]["seed"]),
         "encode": lambda: vae.encode(x).mean(),
+        "latents": lambda: vae.latents(x),
         "decode": lambda: vae.decode(inputs["decode"]["latents"]),
         "reconstruct": lambda: vae.reconstruct(x),
         "score": lambda: vae.score(x),

@@ -11,10 +11,11 @@ each competitor; below 1, ours is faster. PyTorch (the extra `bench`) and pythae
 are not installed. All trainings of a row must have the same number of parameters as ours, and their
 mean loss over the first steps must differ from ours by less than 10 %, or 25 % for residual
 networks. The results are written to `benchmarks/results/speed.json`, or with `--avx2` to
-`benchmarks/results/speed_avx2.json`.
+`benchmarks/results/speed_avx2.json`. With `--rows`, the other rows of the file stay as they are.
 """
 
 import dataclasses
+import datetime
 import importlib.metadata
 import json
 import operator
@@ -51,6 +52,7 @@ WITH_PRODUCTS = ("mlp_vae", "conv_vae", "dcgan", "hierarchical_vae", "vq_vae")
 SIGNATURES = {
     "generate": ("generate", True),
     "encode": ("encode", True),
+    "latents": ("encode", True),
     "decode": ("decode", False),
     "reconstruct": ("serving_default", False),
     "score": ("score", False),
@@ -337,6 +339,7 @@ def machine(threads):
     load = round(os.getloadavg()[0], 2)  # over the last minute, before the first row
     return {
         "cores": os.cpu_count(),
+        "date": datetime.date.today().isoformat(),
         "load": load,
         "threads": threads,
         "python": platform.python_version(),
@@ -361,16 +364,21 @@ def main(settings: Settings):
         if preparation.start(settings.threads):
             raise ImportError("Expected keras_gen to be installed.")
         preparation.stop()
-        results = {"machine": machine(settings.threads), "rows": {}}
-        for name in settings.rows or rows:
+        results = {}
+        if settings.rows and output.exists():
+            results = json.loads(output.read_text())["rows"]
+        here = machine(settings.threads)
+        measured = settings.rows or tuple(rows)
+        for name in measured:
             print(name, file=sys.stderr, flush=True)
             rounds = rows[name].rounds or settings.rounds
             times, missing = measure(rows[name], rounds, settings.threads, environment)
-            results["rows"][name] = summary(rows[name], times, missing)
-            output.write_text(json.dumps(results, indent=1) + "\n")
+            results[name] = {**summary(rows[name], times, missing), "machine": here}
+            ordered = {each: results[each] for each in rows if each in results}
+            output.write_text(json.dumps({"rows": ordered}, indent=1) + "\n")
     print(f"{'':58}{'median':>11}   ratio of our time to it")
-    for name, result in results["rows"].items():
-        print(*lines(name, result), sep="\n")
+    for name in measured:
+        print(*lines(name, results[name]), sep="\n")
 
 
 if __name__ == "__main__":

@@ -224,7 +224,7 @@ class Evaluate:
 
     run: tyro.conf.Positional[pathlib.Path]
     """Folder of the run, such as runs/vae."""
-    num_samples: int = 500
+    num_samples: int = 250
     """Samples per test example for log p(x) of a VAE. Use at least 5000 for publications."""
     seed: int = 0
     """Seed of all samples."""

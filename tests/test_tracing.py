@@ -28,6 +28,7 @@ def calls(model, x, labels=None):
         return {name: np.asarray(value) for name, value in results.items()}
     encoded = model.encode(x, **condition)
     results["encode"] = encoded.mean() if hasattr(encoded, "mean") else encoded
+    results["latents"] = model.latents(x, **condition)
     results["reconstruct"] = model.reconstruct(x, **condition)
     results["score"] = model.score(x, **condition)
     results["score_per_feature"] = model.score_per_feature(x, **condition)

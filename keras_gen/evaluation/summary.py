@@ -117,7 +117,7 @@ def summarize(
     test: TensorLike | tf.data.Dataset,
     labels: TensorLike | None = None,
     train: np.ndarray | None = None,
-    num_samples: int = 500,
+    num_samples: int = 250,
     extractor: Extractor | None = None,
     seed: int = 0,
     real: np.ndarray | None = None,
@@ -143,7 +143,7 @@ def summarize(
             contains. The score "FID of real images" is the Fréchet distance between `train` and
             `real`. If `train` is None, this score is the distance between two halves of `real`.
         num_samples: Number of latent samples per example for the estimate of log p(x). Default:
-            500.
+            250.
         extractor: The network that computes features for `sample_quality`. For grey images of 28×28
             pixels, the default is `mnist_classifier()`. For other data, there is no default.
             Without an extractor, the scores of `sample_quality` are omitted.

@@ -323,6 +323,7 @@ class VAE(AnomalyDetector):
         made_of_tensors = isinstance(distribution, experimental.AutoCompositeTensor)
         return distribution if made_of_tensors else parameters
 
+    @traced("x", "condition")
     def latents(self, x: Array, condition: TensorLike | None = None) -> tf.Tensor:
         """Return one latent vector per example, `[batch, n]`.
 

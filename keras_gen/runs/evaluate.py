@@ -339,7 +339,7 @@ def _save_heat_maps(
         save_grid(path, rows, columns=len(rows), zoom=zoom)
 
 
-def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation.Evaluation:
+def evaluate(run: PathLike, num_samples: int = 250, seed: int = 0) -> evaluation.Evaluation:
     """Evaluate the model of a training run on the test data of the run.
 
     The function also writes `evaluation.json`, `report.html` and figures into the folder of the
@@ -350,7 +350,7 @@ def evaluate(run: PathLike, num_samples: int = 500, seed: int = 0) -> evaluation
     Args:
         run: Folder of the training run, such as `runs/vae`.
         num_samples: Number of posterior samples with which log p(x) of each test example is
-            estimated. Default: 500. Models that cannot estimate log p(x) ignore this number.
+            estimated. Default: 250. Models that cannot estimate log p(x) ignore this number.
         seed: Seed of all samples. Default: 0.
 
     Returns:
