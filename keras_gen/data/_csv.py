@@ -841,6 +841,7 @@ def _sniff_separator(lines: list[str]) -> str:
     return ","
 
 
+_FINITE = re.compile(r"[+-]?\d+(\.\d*)?")
 _MANY_NAMES = 8
 """So many numbers in a row are hardly 0, 1, 2, … by chance."""
 
@@ -866,11 +867,11 @@ def _numbers_are_names(
     names = first[start:]
     rows = [row[start : len(first)] for row in rows if len(row) >= len(first)]
     columns = [set(column) - missing for column in zip(*rows, strict=True)]
-    if not columns:
+    if not columns or missing & set(names):
         return False
     repeated = sum(name in column for name, column in zip(names, columns, strict=True))
     above_text = any(column and not any(map(_NUMBER.fullmatch, column)) for column in columns)
-    counted = names in ([*map(str, range(first, first + len(names)))] for first in (0, 1))
+    counted = names in (list(map(str, range(low, low + len(names)))) for low in (0, 1))
     spacing = _spacing(names)
     if spacing is None or spacing in map(_spacing, rows):
         return None if above_text and not repeated else False
@@ -882,7 +883,7 @@ def _numbers_are_names(
 
 def _spacing(fields: list[str]) -> float | None:
     """Return the distance between numbers that increase equally, or None if they do not."""
-    if len(fields) < 3 or not all(map(str.isdecimal, "".join(fields).replace(".", ""))):
+    if len(fields) < 3 or not all(map(_FINITE.fullmatch, fields)):
         return None
     distances = np.diff([float(field) for field in fields])
     is_equal = distances[0] > 0 and np.allclose(distances, distances[0], rtol=1e-4)

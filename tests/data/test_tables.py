@@ -347,6 +347,22 @@ READ = [
         {"column_0": [1, 3, 2, 1], "column_1": [2, 1, 1, 3], "column_2": [3, 2, 3, 2]},
     ),
     (
+        "a first row of a number and a missing text",
+        text("1,\n2,x\n3,y\n4,x\n"),
+        {},
+        {"column_0": [1, 2, 3, 4], "column_1": [None, "x", "y", "x"]},
+    ),
+    (
+        "a first row of numbers with a missing entry",
+        text("1,NA,3\n2,0.5,5\n3,1.5,-\n4,2.5,7\n"),
+        {},
+        {
+            "column_0": [1, 2, 3, 4],
+            "column_1": [None, 0.5, 1.5, 2.5],
+            "column_2": [3, 5, None, 7],
+        },
+    ),
+    (
         "a number above a text, which occurs again",
         text("1,5\n2,x\n1,y\n3,5\n"),
         {},
