@@ -2,7 +2,7 @@
 
     python benchmarks/speed.py                        # all rows of the table
     python benchmarks/speed.py --rows mlp_vae import  # some rows
-    python benchmarks/speed.py --rows conv_vae --avx2 # without the instructions AVX-512
+    python benchmarks/speed.py --rows conv_vae --avx2 # without AVX-512
 
 Every competitor has a process of its own with the same number of threads. In each round, all
 competitors of a row take turns, so that other work of the machine affects them equally. The table
@@ -33,10 +33,11 @@ AVX2 = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",  # TensorFlow's and PyTorch's convolutions and matrices
     "MKL_ENABLE_INSTRUCTIONS": "AVX2",  # PyTorch's matrix multiplications
 }
-"""Environment variables that forbid the instructions AVX-512, as on older or smaller processors.
+"""Environment variables that forbid AVX-512 in convolutions and matrix multiplications.
 
-PyTorch's elementwise operations still use AVX-512. With `ATEN_CPU_CAPABILITY=avx2`, the loss of the
-convolutional VAE with `torch.compile` is NaN in PyTorch 2.13.
+Older or smaller processors lack AVX-512. PyTorch's elementwise operations still use it here. With
+`ATEN_CPU_CAPABILITY=avx2`, the loss of the convolutional VAE with `torch.compile` is NaN in PyTorch
+2.13.
 """
 # Per model: the batch size, and a factor of the number of steps, because steps of MLPs are short.
 TRAININGS = {
@@ -88,7 +89,7 @@ class Settings:
     threads: int = 2
     """Threads of each process."""
     avx2: bool = False
-    """Whether all competitors use at most the instructions AVX2 of the processor."""
+    """Whether convolutions and matrix multiplications use AVX2 in place of AVX-512."""
     output: pathlib.Path | None = None
     """File to write. Default: a file in `benchmarks/results`."""
 

@@ -165,5 +165,7 @@ def test_the_test_file_of_the_module_is_first_and_then_those_that_use_its_names(
     assert found[0] == "tests/evaluation/test_quality.py"
     files = [p.relative_to(root).as_posix() for p in (root / "tests/evaluation").glob("test_*.py")]
     assert sorted(found) == sorted(files)
+    found = mutate.likeliest_first(root, "keras_gen/_labels.py", ["tests"])
+    assert "tests/fitting/test_labels.py" in found  # in a folder of the folder
     found = mutate.likeliest_first(root, "keras_gen/data/_kinds.py", ["tests/data"])
     assert found[0] == "tests/data/test_tables.py"

@@ -341,6 +341,39 @@ READ = [
         {"column_0": [2, 7, 5], "column_1": [4, 1, 9], "column_2": [6, 3, 0]},
     ),
     (
+        "increasing numbers that are not equally spaced",
+        text("1,2,4,8\n3,5,6,7\n9,8,2,0\n"),
+        {},
+        {
+            "column_0": [1, 3, 9],
+            "column_1": [2, 5, 8],
+            "column_2": [4, 6, 2],
+            "column_3": [8, 7, 0],
+        },
+    ),
+    (
+        "equal numbers in the first row",
+        text("3,3,3,3\n1,2,5,9\n2,7,1,6\n"),
+        {},
+        {
+            "column_0": [3, 1, 2],
+            "column_1": [3, 2, 7],
+            "column_2": [3, 5, 1],
+            "column_3": [3, 9, 6],
+        },
+    ),
+    (
+        "counted numbers, half of which occur again",
+        text("0,1,2,3\n0,0.5,2,7.5\n4,1.5,5,0.5\n"),
+        {},
+        {
+            "column_0": [0, 0, 4],
+            "column_1": [1, 0.5, 1.5],
+            "column_2": [2, 2, 5],
+            "column_3": [3, 7.5, 0.5],
+        },
+    ),
+    (
         "ranks, which occur again",
         text("1,2,3\n3,1,2\n2,1,3\n1,3,2\n"),
         {},
