@@ -25,7 +25,7 @@ import socket
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TextIO, Union
 
 import tyro
@@ -33,7 +33,6 @@ import tyro
 from keras_gen._errors import readable
 from keras_gen._versions import versions
 from keras_gen.runs import RECIPES, RunConfig, RunFolder
-from keras_gen.runs.recipes import kind_of
 
 _EXAMPLES: dict[str, tuple[str, ...]] = {
     "": ("keras-gen train vae", "keras-gen evaluate runs/vae", "keras-gen export runs/vae"),
@@ -77,12 +76,6 @@ _CALLS = {
 
 Each function and each command has one argument, a path."""
 
-_TABLE_NAME = re.compile(r"^penguins$|\.[a-z0-9]+$", re.IGNORECASE)
-"""Pattern of the names of data that can be a table, such as `penguins` or `people.csv`.
-
-For such a name, `keras-gen train` must import TensorFlow to find out whether the data are a table.
-"""
-
 _TRANSLATIONS: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"first import the file that registers it with `keras_gen\.runs\.register`": (
         "name the file that registers it: `keras-gen --import FILE …`"
@@ -125,7 +118,11 @@ def examples() -> dict[str, tuple[str, ...]]:
 
 @dataclasses.dataclass(frozen=True)
 class Train:
-    """Train a model on a data set that the package contains, or on your own data."""
+    """Train a model on a data set that the package contains, or on your own data.
+
+    Tables, images in colour and images above 32×32 pixels have other defaults than those that the
+    help shows. --dry-run prints them.
+    """
 
     # `_train_type` makes a subclass in which `config` is a field with one subcommand per kind.
 
@@ -136,19 +133,24 @@ class Train:
     dry_run: bool = False
     """Print the settings, the number of parameters, the needed memory and time. Write no file."""
 
-    def __call__(self) -> None:
-        """Train, or only describe the training if `dry_run` is True."""
+    def __call__(self, set_defaults: Callable[[Mapping[str, Any]], RunConfig]) -> None:
+        """Train, or only describe the training if `dry_run` is True.
+
+        Args:
+            set_defaults: Function from a dictionary `{field: default}` to the settings with these
+                defaults, in which the flags of the user are kept.
+        """
         from keras_gen.runs import train
 
         config = self.config
         if self.dry_run and self.resume and config is None:
             config = RunFolder(self.resume).read_config()
         if self.dry_run and config is not None:
-            print(train.describe(config))
+            print(train.describe(config, None if self.resume else set_defaults))
         elif self.resume:
             train.resume(self.resume, config)
         elif config is not None:
-            train.train(config)
+            train.train(config, set_defaults)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -485,17 +487,16 @@ def _run(args: list[str]) -> None:
         _import(name)
     parsed = _parse(args)
     command = parsed.command
-    if isinstance(command, Train) and command.config is not None and not command.resume:
-        defaults = _with_table_defaults(parsed)
-        if defaults is not None:
-            command = _parse(args, defaults).command
     if isinstance(command, Train) and command.resume:
         RunFolder(command.resume).check_exists()
         if command.config is not None:
             command = _parse(args, _with_saved_config(parsed)).command
     if hasattr(command, "run"):
         RunFolder(command.run).check_finished()
-    command()
+    if isinstance(command, Train):
+        command(functools.partial(_set_defaults, args, parsed))
+    else:
+        command()
 
 
 def _with_saved_config(parsed: Any) -> Any:
@@ -518,30 +519,20 @@ def _with_saved_config(parsed: Any) -> Any:
     return dataclasses.replace(parsed, command=command)
 
 
-def _with_table_defaults(parsed: Any) -> Any:
-    """Put the defaults for tables into the arguments of `keras-gen train KIND --data TABLE`.
+def _set_defaults(args: Sequence[str], parsed: Any, defaults: Mapping[str, Any]) -> RunConfig:
+    """Parse the arguments of `keras-gen train KIND` again, with other defaults.
 
-    KIND is a kind of model. Some of its settings have one default for images and another default
-    for tables. `_run` parses the command line twice. In the second parsing, a flag that the user
-    omits gets its value from the result of this function.
+    KIND is a kind of model. Some of its settings have other defaults for a table or for images in
+    colour. A flag that the user omits gets its value from `defaults`.
 
     Args:
+        args: The arguments of the command line.
         parsed: The arguments after the first parsing.
-
-    Returns:
-        The arguments with the defaults for tables. None if the data are not a table, or if the kind
-        of model has no separate defaults for tables.
+        defaults: Dictionary from names of fields of the settings to their defaults.
     """
-    config = parsed.command.config
-    defaults = RECIPES[kind_of(config)].table_defaults
-    if not defaults or not _TABLE_NAME.search(config.data):
-        return None
-    from keras_gen.runs.tables import is_table
-
-    if not is_table(config):
-        return None
-    command = dataclasses.replace(parsed.command, config=type(config)(**defaults))
-    return dataclasses.replace(parsed, command=command)
+    config = type(parsed.command.config)(**defaults)
+    command = dataclasses.replace(parsed.command, config=config)
+    return _parse(args, dataclasses.replace(parsed, command=command)).command.config
 
 
 def _parse(args: Sequence[str], default: Any = None) -> Any:

@@ -30,7 +30,7 @@ from keras_gen import cli, serving
 from keras_gen._column_values import NUMBER_REMEDY
 from keras_gen.data._csv import HEADER_REMEDY
 from keras_gen.fitting import NonFiniteError
-from keras_gen.runs import RECIPES, RunFolder, tables
+from keras_gen.runs import RECIPES, RunFolder
 from keras_gen.runs import evaluate as finished
 from keras_gen.runs import train as run
 from keras_gen.runs.recipes import VAEConfig
@@ -185,7 +185,7 @@ def test_version_is_that_of_the_stack_without_tensorflow():
     ],
 )
 def test_debug_shows_the_traceback_wherever_it_stands(error, code, place, monkeypatch, capsys):
-    def fails(config):
+    def fails(config, set_defaults):
         raise error
 
     monkeypatch.setattr(run, "train", fails)
@@ -368,7 +368,7 @@ def test_printing_the_completion_script_prints_nothing_else():
     ],
 )
 def test_python_arguments_are_translated_into_flags(error, expected, monkeypatch, capsys):
-    def fails(config):
+    def fails(config, set_defaults):
         raise error
 
     monkeypatch.setattr(run, "train", fails)
@@ -377,7 +377,7 @@ def test_python_arguments_are_translated_into_flags(error, expected, monkeypatch
 
 
 def test_notes_name_the_command_that_resumes_a_run(monkeypatch, capsys):
-    def stops(config):
+    def stops(config, set_defaults):
         with run._hint_to_resume(RunFolder("runs/it's mine")):
             raise KeyboardInterrupt
 
@@ -391,7 +391,7 @@ def test_notes_name_the_command_that_resumes_a_run(monkeypatch, capsys):
 
 def test_warnings_are_one_line_and_only_while_a_command_runs(monkeypatch, capsys):
     before = (warnings.showwarning, warnings.formatwarning)
-    monkeypatch.setattr(run, "train", lambda config: warnings.warn("the weather", stacklevel=1))
+    monkeypatch.setattr(run, "train", lambda *arguments: warnings.warn("the weather", stacklevel=1))
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         cli.main(["train", "vae"])
@@ -421,28 +421,33 @@ def test_a_dry_run_describes_the_settings_and_trains_nothing(in_folder, monkeypa
     RunFolder.create(VAEConfig(epochs=3))
     for name in ("train", "resume"):
         monkeypatch.setattr(run, name, lambda *arguments: pytest.fail("it was trained"))
-    monkeypatch.setattr(run, "describe", lambda config: f"{config.epochs} epochs")
+    monkeypatch.setattr(
+        run, "describe", lambda config, set_defaults: f"{config.epochs}, {set_defaults is None}"
+    )
     cli.main(["train", "--dry-run", "vae", "--epochs", "7"])
     cli.main(["train", "--dry-run", "--resume", "runs/vae"])
     cli.main(["train", "--dry-run", "vae", "--resume", "runs/vae", "--seed", "1"])
-    assert capsys.readouterr().out == "7 epochs\n3 epochs\n3 epochs\n"
+    assert capsys.readouterr().out == "7, False\n3, True\n3, True\n"
 
 
-def test_tables_have_their_own_defaults_and_flags_replace_them(monkeypatch):
-    calls = []
-    monkeypatch.setattr(run, "train", calls.append)
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_the_data_set_defaults_and_flags_replace_them(monkeypatch, flags):
+    configs = []
     defaults = RECIPES["vae"].table_defaults
     assert defaults["epochs"] != 4
-    cli.main(["train", "vae", "--data", "penguins", "--seed", "3"])
-    cli.main(["train", "vae", "--data", "penguins", "--epochs", "4"])
-    assert calls == [
+
+    def take(config, set_defaults):
+        configs.append(set_defaults(defaults))
+
+    monkeypatch.setattr(run, "describe" if flags else "train", take)
+    cli.main(["train", *flags, "vae", "--data", "penguins", "--seed", "3"])
+    cli.main(["train", *flags, "vae", "--data", "penguins", "--epochs", "4"])
+    cli.main(["train", *flags, "vae", "--epochs", str(VAEConfig().epochs)])
+    assert configs == [
         VAEConfig(**{**defaults, "data": "penguins", "seed": 3}),
         VAEConfig(**{**defaults, "data": "penguins", "epochs": 4}),
+        VAEConfig(**{**defaults, "epochs": VAEConfig().epochs}),
     ]
-    monkeypatch.setattr(tables, "is_table", lambda config: pytest.fail("the data were read"))
-    cli.main(["train", "vae", "--data", "mnist_mini"])
-    cli.main(["train", "gan", "--data", "penguins"])
-    assert calls[2] == VAEConfig(data="mnist_mini")
 
 
 # === Each command calls one function ===
@@ -547,7 +552,7 @@ def test_explore_serves_the_page_at_a_free_port(finished_run, monkeypatch, capsy
 
 def test_the_signal_to_terminate_ends_a_command_with_143(monkeypatch):
     before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(run, "train", lambda config: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(run, "train", lambda *arguments: signal.raise_signal(signal.SIGTERM))
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # without a handler, the tests would end
     try:
         ended(["train", "vae"], 143)
@@ -558,7 +563,7 @@ def test_the_signal_to_terminate_ends_a_command_with_143(monkeypatch):
 def test_a_console_without_a_character_gets_its_escape(monkeypatch):
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     monkeypatch.setattr(sys, "stdout", stream)
-    monkeypatch.setattr(run, "describe", lambda config: "±")
+    monkeypatch.setattr(run, "describe", lambda *arguments: "±")
     cli.main(["train", "vae", "--dry-run"])
     stream.flush()
     assert stream.buffer.getvalue() == b"\\xb1\n"

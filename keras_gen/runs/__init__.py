@@ -5,6 +5,6 @@ The import of `keras_gen.runs` is fast, because it imports neither Keras nor Ten
 """
 
 from keras_gen.runs.folder import RunFolder
-from keras_gen.runs.recipes import RECIPES, Recipe, RunConfig, for_table, register
+from keras_gen.runs.recipes import RECIPES, Recipe, RunConfig, for_images, for_table, register
 
-__all__ = ["RECIPES", "Recipe", "RunConfig", "RunFolder", "for_table", "register"]
+__all__ = ["RECIPES", "Recipe", "RunConfig", "RunFolder", "for_images", "for_table", "register"]

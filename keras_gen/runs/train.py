@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import keras
@@ -28,7 +28,14 @@ from keras_gen.runs import config_file, tables
 from keras_gen.runs.callbacks import ImageSamples, MetricsFile, Summaries
 from keras_gen.runs.environment import record_environment
 from keras_gen.runs.folder import RunFolder
-from keras_gen.runs.recipes import RECIPES, RunConfig, build, build_for_table, kind_of
+from keras_gen.runs.recipes import (
+    RECIPES,
+    RunConfig,
+    build,
+    build_for_table,
+    image_defaults,
+    kind_of,
+)
 from keras_gen.runs.report import write_report
 from keras_gen.runs.strategies import broadcast_from_chief, create_strategy, is_chief
 
@@ -38,20 +45,26 @@ _SAMPLED_ROWS = 1000  # number of rows in the file of samples of a table
 _MAX_EXAMPLES = 10_000  # largest number of examples that `_some_examples` returns
 _MAX_BYTES = 2**28  # largest size of these examples
 
+SetDefaults = Callable[[Mapping[str, Any]], RunConfig]
+"""Function from a dictionary `{field: default}` to a configuration with these defaults."""
+
 
 class _Prepared(NamedTuple):
     """The compiled model and the data of a training.
 
-    `table` is None if the data are not a table.
+    `config` has the defaults for these data. `note` is a text for the user about these defaults, or
+    empty. `table` is None if the data are not a table.
     """
 
+    config: RunConfig
     model: GenerativeModel
     train_data: tf.data.Dataset
     test_data: tf.data.Dataset
     table: data.Table | None = None
+    note: str = ""
 
 
-def train(config: RunConfig) -> pathlib.Path:
+def train(config: RunConfig, set_defaults: SetDefaults | None = None) -> pathlib.Path:
     """Train the model that `config` describes, and save everything in a new folder.
 
     The folder contains `config.yaml`, `environment.yaml` (versions, devices, git commit),
@@ -68,6 +81,11 @@ def train(config: RunConfig) -> pathlib.Path:
 
     Args:
         config: The settings of the training, for instance `VAEConfig()`.
+        set_defaults: Function from a dictionary `{field: default}` to a configuration with these
+            defaults. It is called after the data are loaded, if other defaults apply to them. The
+            command line passes a function that keeps the flags of the user. If None (default),
+            `config` is used as it is. To use other defaults, see `keras_gen.runs.for_images` and
+            `keras_gen.runs.for_table`.
 
     Returns:
         Path of the folder of the run.
@@ -82,11 +100,14 @@ def train(config: RunConfig) -> pathlib.Path:
     """
     _check_name(config)
     strategy = create_strategy(config.strategy)
-    prepared = _prepare(config, strategy)
+    prepared = _prepare(config, strategy, set_defaults)
+    config = prepared.config
     with worker_errors(strategy):
         folder = _create_folder(config, strategy)
         if prepared.table is not None and is_chief(strategy):
             print(f"{prepared.table}\n", flush=True)
+        if prepared.note and is_chief(strategy):
+            print(f"{prepared.note}\n", flush=True)
         with _locked_by_chief(folder, strategy, wait=True):
             _fit_and_save(config, folder, strategy, prepared)
     return folder.path
@@ -147,7 +168,7 @@ def _check_same(saved: RunConfig, config: RunConfig, folder: RunFolder) -> None:
         )
 
 
-def describe(config: RunConfig) -> str:
+def describe(config: RunConfig, set_defaults: SetDefaults | None = None) -> str:
     """Return a text that describes a training before it starts. No file is written.
 
     The text contains the settings, the number of examples and the number of parameters. It also
@@ -156,18 +177,22 @@ def describe(config: RunConfig) -> str:
 
     Args:
         config: The settings of the training, for instance `VAEConfig()`.
+        set_defaults: Function that sets the defaults for the data, see `train`. Default: `config`
+            is used as it is.
 
     Raises:
         ValueError: If the data or a setting is invalid.
     """
     _check_name(config)
     strategy = create_strategy("mirrored" if config.strategy == "mirrored" else "single")
-    model, train_data, test_data, table = _prepare(config, strategy)
+    prepared = _prepare(config, strategy, set_defaults)
+    config, model, train_data, test_data, table, note = prepared
     first, step = _time_steps(model, train_data)
     steps = len(train_data)
     total = config.epochs * steps
     lines = [
         config_file.to_yaml(config),
+        *([f"{note}\n"] if note else []),
         *([] if table is None else [f"{table}\n"]),
         f"examples    {_count(train_data):,} to train with, {_count(test_data):,} to validate, "
         f"each {model.data_shape}",
@@ -261,21 +286,59 @@ def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset,
     )
 
 
-def _prepare(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
+def _prepare(
+    config: RunConfig, strategy: tf.distribute.Strategy, set_defaults: SetDefaults | None = None
+) -> _Prepared:
     """Set the seeds, load the data, and build the model for the devices of the strategy."""
     keras.utils.set_random_seed(config.seed)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     if tables.is_table(config):
+        table_defaults = RECIPES[kind_of(config)].table_defaults
+        if set_defaults is not None and table_defaults:
+            config = set_defaults(table_defaults)
         return _prepare_table(config, strategy)
     train_data, test_data = load_data(config)
     x = tf.nest.flatten(train_data.element_spec)[0]
+    shape = tuple(x.shape[1:])
+    note = ""
+    if set_defaults is not None:
+        defaults = image_defaults(config, shape, len(train_data))
+        if defaults:
+            config = set_defaults(defaults)
+            note = _note_on_defaults(config, defaults, shape)
     steps = config.epochs * len(train_data)
     num_classes = _num_classes(config, train_data, test_data) if config.needs_labels else None
     with strategy.scope():
-        model = build(config, tuple(x.shape[1:]), steps, num_classes)
+        model = build(config, shape, steps, num_classes)
     _early_stopping(config, model)  # checks `patience` before any file is written
-    return _Prepared(model, train_data, test_data)
+    return _Prepared(config, model, train_data, test_data, note=note)
+
+
+def _note_on_defaults(
+    config: RunConfig, defaults: Mapping[str, Any], data_shape: tuple[int, ...]
+) -> str:
+    """Return a text that names each default for these images that the settings contain.
+
+    The text is empty if all of them are also the defaults for small images in grey.
+    """
+    usual = type(config)()
+    values = {
+        name: value
+        for name, value in defaults.items()
+        if getattr(config, name) == value != getattr(usual, name)
+    }
+    if not values:
+        return ""
+    size = "×".join(map(str, data_shape))
+    texts = [f"{name} {_as_text(value)}" for name, value in values.items()]
+    return (
+        f"Defaults for images of {size}: {', '.join(texts)}. Flags of the same names change them."
+    )
+
+
+def _as_text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _prepare_table(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
@@ -285,7 +348,7 @@ def _prepare_table(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prep
     with strategy.scope():
         model = build_for_table(config, table.columns, config.epochs * len(train_data))
     _early_stopping(config, model)
-    return _Prepared(model, train_data, test_data, table)
+    return _Prepared(config, model, train_data, test_data, table)
 
 
 def _num_classes(config: RunConfig, train_data: tf.data.Dataset, test_data: tf.data.Dataset) -> int:
@@ -333,7 +396,7 @@ def _fit_and_save(
     config: RunConfig, folder: RunFolder, strategy: tf.distribute.Strategy, prepared: _Prepared
 ) -> None:
     """Train, save and publish the model. Training resumes from the newest checkpoint, if any."""
-    model, train_data, test_data, table = prepared
+    _, model, train_data, test_data, table, _ = prepared
     after_fit = _after_fit(config)
     chief = is_chief(strategy)
     if chief:

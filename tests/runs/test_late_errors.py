@@ -58,10 +58,10 @@ def test_consoles_of_any_encoding_print_everything(encoding, in_folder, monkeypa
         streams[name] = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
         monkeypatch.setattr(sys, name, streams[name])
 
-    def describe(config):
+    def describe(config, set_defaults):
         raise ValueError("σ ≤ 1 ‖ − \u2063\u2063end\u2063\u2063")
 
-    monkeypatch.setattr(run, "describe", lambda config: "± σ ‖ ━")
+    monkeypatch.setattr(run, "describe", lambda *arguments: "± σ ‖ ━")
     cli.main(["train", "vae", "--dry-run"])
     monkeypatch.setattr(run, "describe", describe)
     ended(["train", "vae", "--dry-run"])
@@ -79,7 +79,7 @@ def test_consoles_of_any_encoding_print_everything(encoding, in_folder, monkeypa
 
 
 def test_an_error_of_a_graph_is_printed_without_marks(in_folder, monkeypatch, capsys):
-    def fails(config):
+    def fails(config, set_defaults):
         raise RuntimeError("assertion failed: [\u2063\u2063Expected less.\u2063\u2063] [3]")
 
     monkeypatch.setattr(run, "train", fails)

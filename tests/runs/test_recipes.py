@@ -22,7 +22,9 @@ from keras_gen.runs.recipes import (
     VAEConfig,
     VQVAEConfig,
     build_for_table,
+    for_images,
     for_table,
+    image_defaults,
     kind_of,
 )
 
@@ -273,6 +275,92 @@ def test_the_defaults_for_a_table():
     of_vae = {"network": "mlp", "likelihood": "columns", "latent_size": 8, "epochs": 200}
     of_vae |= {"prior": "mixture", "kl_weight": 0.5}
     assert for_table(VAEConfig(data="x.csv")) == VAEConfig(data="x.csv", **common, **of_vae)
+
+
+def test_the_defaults_for_photographs():
+    """They are used for images in colour, and for images above 32×32 pixels."""
+    colored = for_images(VAEConfig(), (32, 32, 3), 31)
+    assert colored == VAEConfig(likelihood="normal", latent_size=64, epochs=162)
+    grey = VAEConfig(latent_size=64, epochs=162)
+    assert for_images(VAEConfig(), (33, 20, 1), 31) == grey
+    assert for_images(VAEConfig(), (20, 33, 1), 31) == grey
+    for unchanged in ((32, 32, 1), (100,)):
+        assert for_images(VAEConfig(), unchanged, 31) == VAEConfig()
+    binary = VAEConfig(binarize=True)
+    assert for_images(binary, (8, 8, 3), 31) == dataclasses.replace(grey, binarize=True)
+    chosen = VAEConfig(likelihood="logistic_mixture", latent_size=3, epochs=2)
+    assert for_images(chosen, (8, 8, 3), 31) == chosen
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 300), (17, 295), (125, 40), (4000, 40)])
+def test_few_images_are_passed_more_often(steps, epochs):
+    assert for_images(VAEConfig(), (8, 8, 3), steps).epochs == epochs
+
+
+@pytest.mark.usefixtures("registered")
+def test_the_defaults_for_photographs_of_other_kinds():
+    of_autoencoder = {"network": "conv", "loss": "mse", "latent_size": 64, "latent_l2": 1e-5}
+    expected = AutoencoderConfig(epochs=50, **of_autoencoder)
+    assert for_images(AutoencoderConfig(), (8, 8, 3), 100) == expected
+    of_several = {"network": "conv", "event_sizes": (64, 32), "likelihood": "normal"}
+    expected = HierarchicalVAEConfig(epochs=50, **of_several)
+    assert for_images(HierarchicalVAEConfig(), (8, 8, 3), 100) == expected
+    expected = VQVAEConfig(epochs=50, likelihood="normal")
+    assert for_images(VQVAEConfig(), (8, 8, 3), 100) == expected
+    augment = ("color", "translation", "cutout")
+    expected = GANConfig(epochs=50, augment=augment)
+    assert for_images(GANConfig(), (8, 8, 3), 100) == expected
+    assert for_images(GANConfig(), (8, 8, 3), 156).augment == augment
+    assert for_images(GANConfig(), (8, 8, 3), 157).augment == ()
+    assert for_images(TinyConfig(), (8, 8, 3), 100) == TinyConfig()
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    """A file with 30 images of 8×8×3."""
+    path = tmp_path / "photos.npz"
+    np.savez(path, x=np.random.default_rng(0).random((30, 8, 8, 3), np.float32))
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["vae", "autoencoder", "gan", "hierarchical_vae", "vq_vae"])
+def test_each_kind_is_built_with_its_defaults_for_photographs(kind, photographs):
+    config = RECIPES[kind].config(data=photographs, batch_size=9)
+    given = []
+
+    def set_defaults(defaults):
+        given.append(defaults)
+        return dataclasses.replace(config, **defaults)
+
+    prepared = run._prepare(config, run.create_strategy("single"), set_defaults)
+    assert given == [image_defaults(config, (8, 8, 3), 3)]
+    assert prepared.config == for_images(config, (8, 8, 3), 3) != config
+    assert prepared.model.data_shape == (8, 8, 3)
+    assert prepared.note.startswith("Defaults for images of 8×8×3: ")
+    as_it_is = run._prepare(config, run.create_strategy("single"))
+    assert (as_it_is.config, as_it_is.note) == (config, "")
+
+
+def test_the_command_line_says_which_defaults_are_those_for_photographs(photographs, capsys):
+    command = ["train", "--dry-run", "vae", "--data", photographs, "--network", "mlp"]
+    cli.main([*command, "--hidden", "9", "--batch-size", "9", "--latent-size", "3"])
+    settings, _, rest = capsys.readouterr().out.partition("\n\n")
+    chosen = {"network": "mlp", "hidden": (9,), "batch_size": 9, "latent_size": 3}
+    expected = VAEConfig(data=photographs, likelihood="normal", epochs=300, **chosen)
+    assert config_file.from_yaml(settings, "the output") == expected
+    assert rest.startswith(
+        "Defaults for images of 8×8×3: likelihood normal, epochs 300. "
+        "Flags of the same names change them.\n\n"
+    )
+
+
+def test_defaults_that_are_not_used_are_not_named(photographs, capsys):
+    command = ["train", "--dry-run", "vae", "--data", photographs, "--network", "mlp"]
+    cli.main([*command, "--likelihood", "bernoulli", "--latent-size", "10", "--epochs", "40"])
+    settings, _, rest = capsys.readouterr().out.partition("\n\n")
+    expected = VAEConfig(data=photographs, network="mlp")
+    assert config_file.from_yaml(settings, "the output") == expected
+    assert rest.startswith("examples ")
 
 
 @pytest.mark.parametrize(

@@ -544,7 +544,7 @@ def test_a_new_run_waits_while_another_process_uses_its_folder(tmp_path, monkeyp
     config = VAEConfig(runs=tmp_path)
     folder, _ = RunFolder.create(config)
     trained = []
-    monkeypatch.setattr(run, "_prepare", lambda *args: run._Prepared(None, None, None))
+    monkeypatch.setattr(run, "_prepare", lambda *args: run._Prepared(config, None, None, None))
     monkeypatch.setattr(run, "_create_folder", lambda *args: folder)
     monkeypatch.setattr(run, "_fit_and_save", lambda *args: trained.append(args[0]))
     failures = []
@@ -564,8 +564,8 @@ def test_a_worker_that_is_not_the_chief_prints_and_records_nothing(tmp_path, mon
     model = types.SimpleNamespace(fit=lambda data, **arguments: given.append(arguments))
     monkeypatch.setattr(run, "is_chief", lambda strategy: False)
     monkeypatch.setattr(run, "broadcast_from_chief", lambda strategy, number: 3)
-    monkeypatch.setattr(run, "_prepare", lambda *args: run._Prepared(model, None, None))
     config = VAEConfig(name="digits", runs=tmp_path / "new" / "runs", epochs=7)
+    monkeypatch.setattr(run, "_prepare", lambda *args: run._Prepared(config, model, None, None))
     for _ in range(2):
         folder = RunFolder(run.train(config))
         assert folder.path == tmp_path / "new" / "runs" / "digits-3"
@@ -603,7 +603,7 @@ def test_a_model_that_is_not_published_is_saved_and_can_be_exported(tmp_path, mo
 def test_how_many_examples_the_callbacks_of_a_run_use(tmp_path):
     random = np.random.default_rng(0)
     images = tf.data.Dataset.from_tensor_slices(random.random((501, 2, 2, 1))).batch(64)
-    prepared = run._Prepared(None, images, images)
+    prepared = run._Prepared(VAEConfig(), None, images, images)
     callbacks = run._recording_callbacks(VAEConfig(), RunFolder(tmp_path), prepared)
     counts = {
         ImageSamples: lambda callback: len(callback.inputs[0]),

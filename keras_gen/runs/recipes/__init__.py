@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from keras_gen.runs.recipes import autoencoder, gan, hierarchical_vae, vae, vq_vae
 from keras_gen.runs.recipes.autoencoder import AutoencoderConfig
@@ -30,7 +30,9 @@ __all__ = [
     "VQVAEConfig",
     "build",
     "build_for_table",
+    "for_images",
     "for_table",
+    "image_defaults",
     "kind_of",
     "register",
 ]
@@ -154,11 +156,45 @@ def for_table(config: RunConfig) -> RunConfig:
     >>> config.network, config.likelihood, config.latent_size
     ('mlp', 'columns', 3)
     """
-    defaults = type(config)()
+    return _with_defaults(config, RECIPES[kind_of(config)].table_defaults)
+
+
+def for_images(config: RunConfig, data_shape: tuple[int, ...], steps_per_epoch: int) -> RunConfig:
+    """Return a copy of a configuration with the defaults for images of some shape.
+
+    For instance, the default likelihood of images in colour is the normal likelihood. `keras-gen
+    train` uses these defaults for flags that the user omits.
+
+    Args:
+        config: A configuration. A field is replaced only if its value is the default for small
+            images in grey. In the example, `latent_size` keeps the value of the user.
+        data_shape: Shape of one example, such as `(64, 64, 3)`.
+        steps_per_epoch: Number of training steps per epoch.
+
+    Example:
+
+    >>> config = for_images(VAEConfig(data="photos", latent_size=3), (64, 64, 3), 31)
+    >>> config.likelihood, config.latent_size, config.epochs
+    ('normal', 3, 162)
+    """
+    return _with_defaults(config, image_defaults(config, data_shape, steps_per_epoch))
+
+
+def image_defaults(
+    config: RunConfig, data_shape: tuple[int, ...], steps_per_epoch: int
+) -> Mapping[str, Any]:
+    """Return the defaults of a kind of model for images of the shape `data_shape`, by field."""
+    function = RECIPES[kind_of(config)].image_defaults
+    return {} if function is None else function(config, data_shape, steps_per_epoch)
+
+
+def _with_defaults(config: RunConfig, defaults: Mapping[str, Any]) -> RunConfig:
+    """Return a copy of a configuration in which other defaults replace those of its class."""
+    usual = type(config)()
     changes = {
         name: value
-        for name, value in RECIPES[kind_of(config)].table_defaults.items()
-        if getattr(config, name) == getattr(defaults, name)
+        for name, value in defaults.items()
+        if getattr(config, name) == getattr(usual, name)
     }
     return dataclasses.replace(config, **changes)
 

@@ -11,6 +11,7 @@ from keras_gen.runs.recipes.recipe import (
     Recipe,
     adam,
     check_table_settings,
+    defaults_of_photographs,
     encoder_and_decoder,
     latent_density,
 )
@@ -169,12 +170,29 @@ TABLE_DEFAULTS = {
 }
 """Defaults of `AutoencoderConfig` for tables, by field. Other fields keep their usual default."""
 
+
+def image_defaults(
+    config: AutoencoderConfig, data_shape: tuple[int, ...], steps_per_epoch: int
+) -> dict[str, Any]:
+    """Return the defaults for images of the shape `data_shape`, by field."""
+    return defaults_of_photographs(
+        config,
+        data_shape,
+        steps_per_epoch,
+        network="conv",
+        loss="mse",
+        latent_size=64,
+        latent_l2=1e-5,
+    )
+
+
 RECIPE = Recipe(
     title="A regularized autoencoder",
     config=AutoencoderConfig,
     build=build,
     build_for_table=build_for_table,
     table_defaults=TABLE_DEFAULTS,
+    image_defaults=image_defaults,
     after_fit=fit_latent_density,
     examples=(
         "keras-gen train autoencoder --data table.csv",

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from keras_gen.runs.recipes.recipe import NetworkConfig, Recipe, adam, network_arguments
+from keras_gen.runs.recipes.recipe import (
+    NetworkConfig,
+    Recipe,
+    adam,
+    defaults_of_photographs,
+    network_arguments,
+)
 
 if TYPE_CHECKING:
     import keras
@@ -13,6 +19,8 @@ if TYPE_CHECKING:
     from keras_gen import losses
     from keras_gen.models import GAN
     from keras_gen.runs.recipes.recipe import Builders
+
+_FEW_IMAGES = 10_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,10 +223,23 @@ def _loss(config: GANConfig) -> losses.AdversarialLoss:
     return losses.RelativisticPairing()
 
 
+def image_defaults(
+    config: GANConfig, data_shape: tuple[int, ...], steps_per_epoch: int
+) -> dict[str, Any]:
+    """Return the defaults for images of the shape `data_shape`, by field.
+
+    Images in colour, or above 32×32, are augmented if there are fewer than 10,000 for the training.
+    """
+    few = steps_per_epoch * config.batch_size < _FEW_IMAGES
+    augment = {"augment": ("color", "translation", "cutout")} if few else {}
+    return defaults_of_photographs(config, data_shape, steps_per_epoch, **augment)
+
+
 RECIPE = Recipe(
     title="A generative adversarial network",
     config=GANConfig,
     build=build,
+    image_defaults=image_defaults,
     examples=(
         "keras-gen train gan --conditional",
         "keras-gen train gan --loss hinge --spectral-normalization --discriminator-steps 2",

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from keras_gen.runs.recipes.recipe import NetworkConfig, Recipe, adam, encoder_and_decoder
+from keras_gen.runs.recipes.recipe import (
+    NetworkConfig,
+    Recipe,
+    adam,
+    defaults_of_photographs,
+    encoder_and_decoder,
+)
 from keras_gen.runs.recipes.vae import likelihood_of, objective_of, posterior_of
 
 if TYPE_CHECKING:
@@ -163,10 +169,25 @@ def _decoders(
     return [first, *upper]
 
 
+def image_defaults(
+    config: HierarchicalVAEConfig, data_shape: tuple[int, ...], steps_per_epoch: int
+) -> dict[str, Any]:
+    """Return the defaults for images of the shape `data_shape`, by field."""
+    return defaults_of_photographs(
+        config,
+        data_shape,
+        steps_per_epoch,
+        likelihood="normal",
+        network="conv",
+        event_sizes=(64, 32),
+    )
+
+
 RECIPE = Recipe(
     title="A hierarchical variational autoencoder",
     config=HierarchicalVAEConfig,
     build=build,
+    image_defaults=image_defaults,
     examples=(
         "keras-gen train hierarchical_vae --event-sizes 100 50 --hidden 200 200",
         "keras-gen train hierarchical_vae --event-sizes 64 32 16 --inference top_down",

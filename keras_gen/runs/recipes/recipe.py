@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -33,6 +34,10 @@ _POSITIVE = (
     "clip_norm",
     "blocks",
 )
+
+_SMALL_IMAGE = 32  # largest height and width in pixels
+_ENOUGH_STEPS = 5000
+_MANY_EPOCHS = 300
 
 DEFAULT_HIDDEN = (512, 256)
 """Units of the hidden layers of an encoder, if the user does not choose them."""
@@ -193,6 +198,10 @@ class Recipe:
             tables.
         table_defaults: Dictionary from names of fields of `config` to their defaults for a table.
             Default: the same defaults as for other data.
+        image_defaults: Function `(config, data_shape, steps_per_epoch)` that returns a dictionary
+            from names of fields to their defaults for images of the shape `data_shape`. It must not
+            contain fields of the data, such as `batch_size`, because the data are loaded before.
+            Default: the same defaults for all images.
 
     Raises:
         ValueError: If `config` is not a dataclass derived from `RunConfig`.
@@ -219,6 +228,7 @@ class Recipe:
     examples: tuple[str, ...] = ()
     build_for_table: Callable[[Any, Sequence[Column], int], GenerativeModel] | None = None
     table_defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    image_defaults: Callable[[Any, tuple[int, ...], int], Mapping[str, Any]] | None = None
 
     def __post_init__(self) -> None:
         """Check that `config` is a dataclass derived from `RunConfig`."""
@@ -351,6 +361,41 @@ def encoder_and_decoder(
         functools.partial(make_encoder, **arguments),
         functools.partial(make_decoder, **reversed_arguments),
     )
+
+
+def defaults_of_photographs(
+    config: RunConfig, data_shape: tuple[int, ...], steps_per_epoch: int, **defaults: Any
+) -> dict[str, Any]:
+    """Return the defaults of a kind of model for images in colour, and for images above 32×32.
+
+    The number of epochs is the default of the kind of model, or more, so that the training has at
+    least 5,000 steps. However, if the default is below 300, it is increased to at most 300.
+
+    Args:
+        config: The settings of a training run.
+        data_shape: Shape of one example.
+        steps_per_epoch: Number of training steps per epoch.
+        **defaults: Further defaults, by field. `likelihood` only applies to images in colour whose
+            pixels are not sampled as 0 or 1 (setting `binarize`).
+
+    Returns:
+        Dictionary from names of fields to their defaults. It is empty for smaller images in grey,
+        and for data that are not images.
+
+    Example:
+
+    >>> defaults_of_photographs(RunConfig(), (64, 64, 3), 31, likelihood="normal")
+    {'likelihood': 'normal', 'epochs': 162}
+    >>> defaults_of_photographs(RunConfig(), (28, 28, 1), 31, likelihood="normal")
+    {}
+    """
+    if len(data_shape) != 3 or (data_shape[-1] != 3 and max(data_shape[:2]) <= _SMALL_IMAGE):
+        return {}
+    if data_shape[-1] != 3 or config.binarize:
+        defaults.pop("likelihood", None)
+    usual = type(config)().epochs
+    enough = min(math.ceil(_ENOUGH_STEPS / steps_per_epoch), _MANY_EPOCHS)
+    return {**defaults, "epochs": max(usual, enough)}
 
 
 def check_table_settings(config: Any, **expected: object) -> None:

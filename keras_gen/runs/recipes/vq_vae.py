@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from keras_gen.runs.recipes.recipe import NetworkConfig, Recipe, adam, network_arguments
+from keras_gen.runs.recipes.recipe import (
+    NetworkConfig,
+    Recipe,
+    adam,
+    defaults_of_photographs,
+    network_arguments,
+)
 from keras_gen.runs.recipes.vae import likelihood_of
 
 if TYPE_CHECKING:
@@ -142,10 +148,18 @@ def fit_prior(model: VectorQuantizedAutoencoder, data: np.ndarray | tf.data.Data
     model.fit_prior(data, verbose="auto" if sys.stdout.isatty() else 2)
 
 
+def image_defaults(
+    config: VQVAEConfig, data_shape: tuple[int, ...], steps_per_epoch: int
+) -> dict[str, Any]:
+    """Return the defaults for images of the shape `data_shape`, by field."""
+    return defaults_of_photographs(config, data_shape, steps_per_epoch, likelihood="normal")
+
+
 RECIPE = Recipe(
     title="A vector-quantized autoencoder",
     config=VQVAEConfig,
     build=build,
+    image_defaults=image_defaults,
     after_fit=fit_prior,
     examples=(
         "keras-gen train vq_vae",
