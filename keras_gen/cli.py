@@ -31,6 +31,7 @@ from typing import Annotated, Any, ClassVar, Literal, TextIO, Union
 import tyro
 
 from keras_gen._errors import readable
+from keras_gen._startup import import_tensorflow
 from keras_gen._versions import versions
 from keras_gen.runs import RECIPES, RunConfig, RunFolder
 
@@ -493,6 +494,7 @@ def _run(args: list[str]) -> None:
             command = _parse(args, _with_saved_config(parsed)).command
     if hasattr(command, "run"):
         RunFolder(command.run).check_finished()
+    import_tensorflow()
     if isinstance(command, Train):
         command(functools.partial(_set_defaults, args, parsed))
     else:

@@ -1,0 +1,94 @@
+"""Which lines that TensorFlow writes while it starts reach the terminal of `keras-gen`."""
+
+import subprocess
+import sys
+
+import pytest
+
+STARTUP = """\
+WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
+I0000 00:00:1795978868.428081    3269 port.cc:153] oneDNN custom operations are on.
+I0000 00:00:1795978868.431035 3269 cudart_stub.cc:31] Could not find cuda drivers on your machine.
+To enable the following instructions: AVX2 AVX512F FMA, in other operations, rebuild TensorFlow.
+E0000 00:00:1795978875.711824    3269 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA \
+error: Failed call to cuInit: UNKNOWN ERROR (303)
+E0000 00:00:1795978875.711824    3269 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA \
+error: Failed call to cuInit: CUDA_ERROR_NO_DEVICE: no CUDA-capable device is detected
+"""
+ERRORS = """\
+E0000 00:00:1795978875.711824    3269 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA \
+error: Failed call to cuInit: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH: system has unsupported driver
+W0000 00:00:1795978875.711824    3269 gpu_device.cc:1] Cannot dlopen some GPU libraries.
+F0000 00:00:1795978875.711824    3269 cpu.cc:1] The processor has no AVX instructions.
+It said: WARNING: All log messages before absl::InitializeLog() is called are lost.
+not the end of a line"""
+PROGRAM = """
+import os
+from keras_gen import _startup
+with _startup._without_startup_lines():
+    os.write(2, {lines!r}.encode())
+    {then}
+os.write(2, b" after")
+"""
+
+
+def stderr_of(program, status=0, **arguments):
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, **arguments
+    )
+    assert ended.returncode == status, ended.stderr
+    return ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("then", "status", "after"),
+    [
+        ("pass", 0, " after"),
+        ("os.kill(0, __import__('signal').SIGINT)", 1, "KeyboardInterrupt"),
+        ("os._exit(9)", 9, ""),  # as if TensorFlow ended the process
+    ],
+)
+def test_startup_lines_are_removed_and_errors_are_kept(then, status, after):
+    lines = STARTUP + ERRORS.replace("W0000", STARTUP + "W0000")
+    program = PROGRAM.format(lines=lines, then=then)
+    if status == 1:
+        program = f"import os; os.setpgrp()\ntry:\n    exec({program!r})\n" + (
+            "except KeyboardInterrupt:\n    os.write(2, b'KeyboardInterrupt'); os._exit(1)"
+        )
+    assert stderr_of(program, status) == ERRORS + after
+
+
+def test_nothing_is_removed_if_the_user_asks_for_the_lines(monkeypatch):
+    program = """
+import os, sys, types
+from keras_gen import _startup
+def listed(): os.write(2, b"I0000 00:00:17.4    3269 port.cc:153] on\\n")
+config = types.SimpleNamespace(list_physical_devices=listed)
+sys.modules["keras"] = types.ModuleType("keras")
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "tensorflow":
+            from importlib.machinery import ModuleSpec
+            return ModuleSpec(name, Finder)
+    @staticmethod
+    def create_module(spec): return types.SimpleNamespace(config=config)
+    @staticmethod
+    def exec_module(module): pass
+sys.meta_path.insert(0, Finder)
+_startup.import_tensorflow()
+"""
+    line = "I0000 00:00:17.4    3269 port.cc:153] on\n"
+    for level, expected in {"0": line, "1": line, "2": "", "3": ""}.items():
+        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level)
+        assert stderr_of(program) == expected
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    assert stderr_of(program) == line
+
+
+@pytest.mark.slow
+def test_a_command_that_uses_tensorflow_writes_no_startup_lines(tmp_path, monkeypatch):
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    call = "from keras_gen.cli import main; main(['train', 'vae', '--dry-run', '--data', 'no.csv'])"
+    [line] = stderr_of(call, 2, cwd=tmp_path).splitlines()
+    assert line.startswith("keras-gen: error: ")
