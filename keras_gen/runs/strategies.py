@@ -74,6 +74,15 @@ def broadcast_from_chief(strategy: tf.distribute.Strategy, number: int) -> int:
     return int(strategy.reduce("SUM", values, axis=None))
 
 
+def wait_for_chief(strategy: tf.distribute.Strategy) -> None:
+    """Wait until all workers have called this function, at the end of a run.
+
+    After the training, only the chief works: it saves the model. If another worker ended in the
+    meantime, TensorFlow would print on the terminal of the chief that a task has crashed.
+    """
+    broadcast_from_chief(strategy, 0)
+
+
 def read_tf_config() -> tuple[list[str], int]:
     """Read the addresses of all workers from the environment variable `TF_CONFIG`.
 

@@ -37,7 +37,12 @@ from keras_gen.runs.recipes import (
     kind_of,
 )
 from keras_gen.runs.report import write_report
-from keras_gen.runs.strategies import broadcast_from_chief, create_strategy, is_chief
+from keras_gen.runs.strategies import (
+    broadcast_from_chief,
+    create_strategy,
+    is_chief,
+    wait_for_chief,
+)
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _TIMED_STEPS = 20
@@ -110,6 +115,7 @@ def train(config: RunConfig, set_defaults: SetDefaults | None = None) -> pathlib
             print(f"{prepared.note}\n", flush=True)
         with _locked_by_chief(folder, strategy, wait=True):
             _fit_and_save(config, folder, strategy, prepared)
+        wait_for_chief(strategy)
     return folder.path
 
 
@@ -144,6 +150,7 @@ def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
                 f"finished. {_call('evaluate.export', folder)} publishes the trained model."
             )
         _fit_and_save(saved, folder, strategy, _prepare(saved, strategy))
+        wait_for_chief(strategy)
     return folder.path
 
 

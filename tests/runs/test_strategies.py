@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import workers
-from command import KILL, AtCall, Command, Forked, Worker
+from command import KILL, AtCall, Command, Forked, WaitFor, Worker
 from support import tiny
 
 from keras_gen.runs import strategies
@@ -154,6 +154,26 @@ def test_a_killed_worker_ends_the_other_and_both_resume(tmp_path, images):
             "worker-0",
             "worker-1",
         }
+
+
+def test_the_other_worker_ends_after_the_chief_has_saved_the_model(tmp_path, images):
+    np.savez(tmp_path / "x.npz", x=images)
+    train = ["train", "autoencoder", "--data", tmp_path / "x.npz", "--strategy", "multiworker"]
+    train += ["--epochs", 1, "--latent-size", 3, "--runs", tmp_path / "runs"]
+    saved = WaitFor(tmp_path / "saved")
+    publishes = AtCall("keras_gen.runs.train", "_publish", saved)
+    chief, other = start(tmp_path, free_ports(), *train, injections=((publishes,), ()))
+    end = time.monotonic() + 100
+    while not saved.path.with_suffix(".waiting").exists():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+    other.process.join(3)
+    waits = other.process.is_alive()
+    saved.path.touch()
+    assert waits
+    for worker in (chief, other):
+        ended = worker.ended()
+        assert (ended.code, ended.error) == (0, "")
 
 
 def test_a_mirrored_run_has_the_weights_of_a_run_on_one_device(
