@@ -55,7 +55,11 @@ _EXAMPLES: dict[str, tuple[str, ...]] = {
         "keras-gen score runs/vae --data new.csv --output scores.csv",
         "keras-gen score runs/vae --data images --output scores.csv --heat-maps heat_maps",
     ),
-    "evaluate": ("keras-gen evaluate runs/vae", "keras-gen evaluate runs/vae --num-samples 5000"),
+    "evaluate": (
+        "keras-gen evaluate runs/vae",
+        "keras-gen evaluate runs/vae --num-samples 5000",
+        "keras-gen evaluate runs/photos --extractor extractor.keras",
+    ),
     "explore": ("keras-gen explore runs/vae", "keras-gen explore runs/vae --port 8000 --show"),
     "audit": ("keras-gen audit runs/vae", "keras-gen audit runs/vae --num-seeds 5 --epochs 20"),
     "fit-density": (
@@ -231,12 +235,14 @@ class Evaluate:
     """Samples per test example for log p(x) of a VAE. Use at least 5000 for publications."""
     seed: int = 0
     """Seed of all samples."""
+    extractor: pathlib.Path | None = None
+    """Network (*.keras) whose features compare samples with images. Default only for digits."""
 
     def __call__(self) -> None:
         """Print a table of the scores, and write evaluation.json, figures and report.html."""
         from keras_gen.runs.evaluate import evaluate
 
-        print(evaluate(self.run, self.num_samples, self.seed))
+        print(evaluate(self.run, self.num_samples, self.seed, self.extractor))
         print(f"\nThe report is {RunFolder(self.run).report_file}.")
 
 

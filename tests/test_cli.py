@@ -326,7 +326,7 @@ def test_bash_completes_after_the_commands_of_the_page(tmp_path):
         (["train", "vae", "--pri"], {"--prior", "--prior-components"}),
         (["train", "vae", "--prior", "m"], {"mixture"}),
         (["--ver"], {"--version"}),
-        (["evaluate", ""], {"-h", "--help", "--num-samples", "--seed"}),
+        (["evaluate", ""], {"-h", "--help", "--num-samples", "--seed", "--extractor"}),
         (["evaluate", "ru"], {"complete", "-o", "default", "-F", "_keras_gen", "keras-gen"}),
     ):
         program = ["bash", "-c", COMPLETE.format(script=script), "bash", *words]
@@ -477,7 +477,10 @@ def finished_run(in_folder):
             "score --data a.csv --output b.csv --heat-maps maps",
             ("a.csv", pathlib.Path("b.csv"), pathlib.Path("maps")),
         ),
-        ("evaluate --num-samples 3 --seed 4", (3, 4)),
+        (
+            "evaluate --num-samples 3 --seed 4 --extractor a.keras",
+            (3, 4, pathlib.Path("a.keras")),
+        ),
         ("audit --epochs 2 --num-seeds 3 --images 4 --num-samples 5", (2, 3, 4, 5)),
         ("export --base models --png", (pathlib.Path("models"), True)),
     ],

@@ -24,6 +24,7 @@ from slow import COLLECTED, SLOW, matching, slow_of
 from support import tiny_vae
 
 import keras_gen
+from keras_gen import evaluation
 
 ROOT = pathlib.Path(__file__).parents[1]
 PACKAGE = ROOT / "keras_gen"
@@ -281,6 +282,24 @@ def test_the_example_of_anomalies_writes_a_figure_and_a_detector(tmp_path, monke
     score = tf.saved_model.load(str(tmp_path / "1")).signatures["score"]
     outputs = score(inputs=tf.zeros((2, 28, 28, 1)))
     assert set(outputs) == {"score", "anomaly", "per_feature"}
+
+
+@pytest.mark.slow
+def test_an_extractor_is_trained_on_the_classes_of_a_folder(tmp_path, monkeypatch, capsys):
+    random = np.random.default_rng(0)
+    for number in range(120):
+        path = tmp_path / "photos" / ("dark" if number % 2 else "light") / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        keras.utils.save_img(path, random.random((12, 14, 3)) + 1 - number % 2, scale=False)
+    script = ROOT / "scripts" / "train_extractor.py"
+    output = tmp_path / "brightness.keras"
+    flags = [str(tmp_path / "photos"), str(output), "--image-size", "8", "--features", "5"]
+    monkeypatch.setattr(sys, "argv", [str(script), *flags, "--epochs", "60"])
+    runpy.run_path(str(script), run_name="__main__")
+    accuracy = float(re.search(r"The test accuracy is ([\d.]+)%", capsys.readouterr().out)[1])
+    assert accuracy > 90
+    extractor = evaluation.load_extractor(output)
+    assert extractor(np.zeros((2, 8, 8, 3))).shape == (2, 5)
 
 
 @pytest.mark.parametrize("script", EXAMPLES)

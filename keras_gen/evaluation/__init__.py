@@ -1,7 +1,12 @@
 """Functions that evaluate a trained model: its log-likelihood, its samples and its latents."""
 
 from keras_gen.evaluation.anomalies import heat_maps, save_anomalies
-from keras_gen.evaluation.features import Extractor, inception, mnist_classifier
+from keras_gen.evaluation.features import (
+    Extractor,
+    inception,
+    load_extractor,
+    mnist_classifier,
+)
 from keras_gen.evaluation.frechet import KernelDistance, frechet_distance, kernel_distance
 from keras_gen.evaluation.independence import IndependenceAudit, Interval, audit_independence
 from keras_gen.evaluation.kl_check import KLCheck, check_kl
@@ -54,6 +59,7 @@ __all__ = [
     "kernel_distance",
     "latent_report",
     "latents",
+    "load_extractor",
     "log_likelihood",
     "mnist_classifier",
     "precision_recall",

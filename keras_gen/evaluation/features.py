@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from keras_gen._files import PathLike
 from keras_gen._typing import TensorLike
 
 CLASSIFIER = pathlib.Path(__file__).parent / "mnist_classifier.keras"
@@ -69,14 +70,37 @@ class Extractor:
 
         Returns:
             Features, one row per image, float64 `[n, number of features]`.
+
+        Raises:
+            ValueError: If the images do not have the shape of the network's inputs.
         """
         images = np.asarray(images, np.float32)
+        self.check_shape(images.shape[1:])
         parts = []
         for start in range(0, len(images), batch_size):
             batch = images[start : start + batch_size]
             inputs = self.prepare(batch) if self.prepare else batch
             parts.append(np.asarray(self.network(inputs, training=False), np.float64))
         return np.concatenate(parts)
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raise a `ValueError` if the network cannot have images of this shape as inputs.
+
+        If `prepare` was given, images of any shape are accepted.
+
+        Args:
+            shape: Shape of one image, `(height, width, channels)`.
+        """
+        expected = self.network.input_shape[1:]
+        matches = len(shape) == len(expected) and all(
+            size in (None, received) for size, received in zip(expected, shape, strict=True)
+        )
+        if self.prepare is None and not matches:
+            raise ValueError(
+                f"The images must have the shape {expected} of the inputs of the extractor "
+                f"{self.name}. Received: images of shape {tuple(shape)}. Use an extractor for "
+                "images of this shape, or an `Extractor` whose `prepare` converts the images."
+            )
 
     def __repr__(self) -> str:
         """Return the extractor's name and the hash of its weights."""
@@ -94,6 +118,30 @@ def mnist_classifier() -> Extractor:
     classifier = keras.saving.load_model(CLASSIFIER, compile=False)
     features = keras.Model(classifier.inputs[0], classifier.layers[-2].output)
     return Extractor(features, "mnist_classifier")
+
+
+def load_extractor(path: PathLike) -> Extractor:
+    """Load an extractor from a file of a Keras model.
+
+    For instance, `scripts/train_extractor.py` trains a classifier of your images, and writes such
+    a file. The name of the extractor is the name of the file without `.keras`.
+
+    Args:
+        path: File `*.keras` of a model that maps images with values in [0, 1] to features
+            `[batch, d]`.
+
+    Raises:
+        ValueError: If the file does not exist or contains no such model.
+    """
+    path = pathlib.Path(path)
+    try:
+        network = keras.saving.load_model(path, compile=False)
+    except Exception as error:  # Keras raises errors of many types for invalid files
+        raise ValueError(
+            "Expected a file *.keras of a model that computes features of images. Received: "
+            f"{path}. Loading the file failed: {error}"
+        ) from error
+    return Extractor(network, path.stem)
 
 
 def inception() -> Extractor:

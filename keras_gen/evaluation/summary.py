@@ -186,8 +186,8 @@ def summarize(
     elif extractor is None:
         comments.append(
             "The samples were not compared with real examples. Only grey images of 28×28 pixels "
-            "have a default extractor of features. Pass another extractor of features to "
-            "evaluation.sample_quality."
+            "have a default extractor of features. Pass an extractor for these images, such as "
+            "the file that scripts/train_extractor.py writes."
         )
     elif model.latent_distribution is None:
         comments.append(

@@ -339,7 +339,9 @@ def _save_heat_maps(
         save_grid(path, rows, columns=len(rows), zoom=zoom)
 
 
-def evaluate(run: PathLike, num_samples: int = 250, seed: int = 0) -> evaluation.Evaluation:
+def evaluate(
+    run: PathLike, num_samples: int = 250, seed: int = 0, extractor: PathLike | None = None
+) -> evaluation.Evaluation:
     """Evaluate the model of a training run on the test data of the run.
 
     The function also writes `evaluation.json`, `report.html` and figures into the folder of the
@@ -352,17 +354,25 @@ def evaluate(run: PathLike, num_samples: int = 250, seed: int = 0) -> evaluation
         num_samples: Number of posterior samples with which log p(x) of each test example is
             estimated. Default: 250. Models that cannot estimate log p(x) ignore this number.
         seed: Seed of all samples. Default: 0.
+        extractor: File `*.keras` of a network that computes features of images, with which the
+            samples are compared with real images. `scripts/train_extractor.py` writes such files.
+            Default: the digit classifier of keras_gen for grey images of 28×28 pixels. Other
+            samples are then not compared.
 
     Returns:
         The scores, an `evaluation.Evaluation`.
 
     Raises:
         ValueError: If the run is not finished. If the data of the run are missing, or do not have
-            the shape that they had in the training. If a table has fewer than 10 test rows.
+            the shape that they had in the training. If a table has fewer than 10 test rows. If the
+            extractor is not for images of the shape of the data, or if the data are a table.
     """
     folder = RunFolder(run)
     config = folder.read_config()
     model = folder.load_model()
+    network = None if extractor is None else evaluation.load_extractor(extractor)
+    if network is not None:
+        network.check_shape(model.data_shape)
     if model.columns:
         return _evaluate_table(folder, config, model, num_samples, seed)
     train_data, test_data = _load_with_labels_if_any(config)
@@ -382,6 +392,7 @@ def evaluate(run: PathLike, num_samples: int = 250, seed: int = 0) -> evaluation
         labels if model.num_classes else None,
         other_real,
         num_samples,
+        extractor=network,
         seed=seed,
         real=real,
         split=split,

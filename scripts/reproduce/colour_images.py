@@ -1,13 +1,13 @@
 """Compare the networks for colour images with those of version 0.1.0 by the Fréchet distance.
 
-    python tools/build_colour_classifier.py CIFAR10/train cifar10.keras
+    python scripts/train_extractor.py CIFAR10/train cifar10.keras --image-size 32 --flip
     python scripts/reproduce/colour_images.py cifar10 CIFAR10/train cifar10.keras --image-size 32
 
 The convolutional networks of version 0.1.0 halved the height and the width of an image twice,
 whatever its size. The autoencoder consisted of multilayer perceptrons, and the VAE had a Bernoulli
 likelihood. Each training has the same processor time, so that other work on the machine does not
 matter. During this time, the learning rate falls to zero with cosine decay. The features are those
-of a classifier of the same images, which `tools/build_colour_classifier.py` trains. Therefore the
+of a classifier of the same images, which `scripts/train_extractor.py` trains. Therefore the
 distances are not comparable with Inception FIDs, or between data sets.
 
 The target is half the distance of version 0.1.0 for each kind of model. The script also writes
@@ -58,8 +58,8 @@ class Settings:
     """Name of the data set in the results, such as `cifar10`."""
     folder: tyro.conf.Positional[pathlib.Path]
     """Folder of images."""
-    classifier: tyro.conf.Positional[pathlib.Path]
-    """Classifier that `tools/build_colour_classifier.py` wrote."""
+    extractor: tyro.conf.Positional[pathlib.Path]
+    """Network that `scripts/train_extractor.py` wrote."""
     image_size: int = 32
     """Height and width of the images in pixels."""
     minutes: float = 10
@@ -108,9 +108,7 @@ def train(settings, kind, version, seed):
     model.fit(training.repeat(), steps_per_epoch=50, epochs=10**6, verbose=0, callbacks=[limit])
     if isinstance(model, RegularizedAutoencoder):
         model.fit_latent_density(training)
-    classifier = keras.saving.load_model(settings.classifier, compile=False)
-    network = keras.Model(classifier.inputs[0], classifier.get_layer("features").output)
-    extractor = evaluation.Extractor(network, settings.classifier.stem)
+    extractor = evaluation.load_extractor(settings.extractor)
     real = as_arrays(test, 10_000)[0]
     other = as_arrays(training, len(real))[0]
     quality = evaluation.sample_quality(model, real, other, extractor, seed=seed)
@@ -160,7 +158,7 @@ def table():
     return f"""`python scripts/reproduce/colour_images.py` compares the default networks with those
 of version 0.1.0 on colour images. Each training has {" or ".join(map(str, minutes))} minutes of
 processor time. The FID uses the features of {" and ".join(extractors)}, classifiers that
-`tools/build_colour_classifier.py` trained on the same images. These FIDs are not comparable with
+`scripts/train_extractor.py` trained on the same images. These FIDs are not comparable with
 FIDs of papers, or between data sets. A lower FID is better. The target is at most half the FID of
 version 0.1.0. The ratios are: {"; ".join(sentences)}.
 

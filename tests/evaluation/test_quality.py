@@ -202,6 +202,36 @@ def test_features_are_computed_in_batches_of_prepared_images():
     assert sizes == [256, 44, 2, 2, 1]
 
 
+def test_an_extractor_refuses_images_of_another_shape():
+    inputs = keras.Input((None, 8, 3))
+    network = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(inputs))
+    extractor = evaluation.Extractor(network, "means")
+    assert extractor(np.zeros((2, 5, 8, 3))).shape == (2, 3)
+    for shape in ((5, 9, 3), (5, 8, 1), (8, 3), (1, 5, 8, 3)):
+        expected = re.escape(
+            f"the shape (None, 8, 3) of the inputs of the extractor means. Received: images of "
+            f"shape {shape}"
+        )
+        with pytest.raises(ValueError, match=expected):
+            extractor(np.zeros((2, *shape)))
+        evaluation.Extractor(network, "means", lambda images: images).check_shape(shape)
+
+
+def test_an_extractor_is_loaded_from_a_file(tmp_path):
+    network = keras.Sequential([keras.Input((2, 2, 1)), keras.layers.Flatten()])
+    network.add(keras.layers.Dense(3))
+    network.save(tmp_path / "mine.keras")
+    loaded = evaluation.load_extractor(tmp_path / "mine.keras")
+    expected = evaluation.Extractor(network, "mine")
+    assert (loaded.name, loaded.hash) == ("mine", expected.hash)
+    images = np.random.default_rng(0).random((4, 2, 2, 1))
+    np.testing.assert_allclose(loaded(images), expected(images), rtol=1e-6)
+    (tmp_path / "text.keras").write_text("text")
+    for name in ("text.keras", "no.keras"):
+        with pytest.raises(ValueError, match=rf"a file \*\.keras of a model.*{name}.* failed: "):
+            evaluation.load_extractor(tmp_path / name)
+
+
 def test_the_protocol_of_a_score_names_the_weights_of_the_extractor(pixels):
     """Scores of extractors with the same name and other weights are not comparable."""
 

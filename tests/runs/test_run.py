@@ -824,6 +824,20 @@ def test_an_evaluation_writes_its_table_figures_and_report_in_the_folder(tmp_pat
     report = (folder / "report.html").read_text().lower()
     assert "traversals" in report
     assert "with the largest anomaly scores" in report
+    assert "fid" not in saved
+    pixels = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Flatten()])
+    pixels.save(tmp_path / "pixels.keras")
+    result = finished.evaluate(folder, num_samples=5, extractor=tmp_path / "pixels.keras")
+    train = np.concatenate(list(run.load_data(config)[0].unbatch().batch(10).as_numpy_iterator()))
+    extractor = evaluation.Extractor(pixels, "pixels")
+    quality = evaluation.sample_quality(model, test, train[:10], extractor)
+    found = {score.name: score for score in result.scores}
+    assert found["FID"].value == pytest.approx(quality.scores["fid"], rel=1e-4)
+    assert "extractor pixels" in found["FID"].protocol
+    keras.Sequential([keras.Input((9, 8, 1)), keras.layers.Flatten()]).save(tmp_path / "9.keras")
+    expected = r"must have the shape \(9, 8, 1\) of the inputs of the extractor 9.*\(8, 8, 1\)"
+    with pytest.raises(ValueError, match=expected):
+        finished.evaluate(folder, num_samples=5, extractor=tmp_path / "9.keras")
     (folder / "evaluation.json").unlink()
     monkeypatch.setattr(evaluation, "save_latent_figures", lambda model, *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
