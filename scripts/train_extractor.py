@@ -20,12 +20,12 @@ from keras import layers
 from keras_gen import data
 
 
-def build(size, classes, features, filters=(32, 64, 128, 256, 256)):
+def build(image, classes, features, filters=(32, 64, 128, 256, 256)):
     """Return a residual classifier with one halving of the image per number of filters.
 
-    The last halving gives at most 4×4 positions.
+    `image` is the shape of one image. The last halving gives at most 4×4 positions.
     """
-    inputs = keras.Input((size, size, 3))
+    inputs = keras.Input(image)
     x = layers.Conv2D(filters[0], 3, padding="same")(inputs)
     for channels in filters:
         if x.shape[1] <= 4:
@@ -57,7 +57,8 @@ def main():
     train, test = data.load(
         arguments.folder, 128, labels=True, image_size=size, flip=arguments.flip
     )
-    model = build(size[0], len(data.class_names(arguments.folder)), arguments.features)
+    image = train.element_spec[0].shape[1:]
+    model = build(image, len(data.class_names(arguments.folder)), arguments.features)
     schedule = keras.optimizers.schedules.CosineDecay(2e-3, arguments.epochs * len(train))
     model.compile(
         keras.optimizers.AdamW(schedule),

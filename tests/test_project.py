@@ -288,9 +288,9 @@ def test_the_example_of_anomalies_writes_a_figure_and_a_detector(tmp_path, monke
 def test_an_extractor_is_trained_on_the_classes_of_a_folder(tmp_path, monkeypatch, capsys):
     random = np.random.default_rng(0)
     for number in range(120):
-        path = tmp_path / "photos" / ("dark" if number % 2 else "light") / f"{number}.png"
+        path = tmp_path / "photos" / ("light" if number % 2 else "dark") / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        keras.utils.save_img(path, random.random((12, 14, 3)) + 1 - number % 2, scale=False)
+        keras.utils.save_img(path, 120 * (random.random((12, 14, 3)) + number % 2), scale=False)
     script = ROOT / "scripts" / "train_extractor.py"
     output = tmp_path / "brightness.keras"
     flags = [str(tmp_path / "photos"), str(output), "--image-size", "8", "--features", "5"]
