@@ -318,37 +318,36 @@ def _estimates(log_weights: tf.Tensor, counts: Sequence[int]) -> _Estimates:
             from the first K samples.
     """
     log_weights = np.asarray(log_weights, np.float64)
-    largest = log_weights.max(axis=1, keepdims=True)
-    weights = np.exp(log_weights - largest)
-    sums = np.cumsum(weights, axis=1)
-    by_count = [largest[:, 0] + np.log(sums[:, count - 1] / count) for count in counts]
+    # Not the logarithms of sums of weights: the first weights can be 0 in float64.
+    log_sums = np.logaddexp.accumulate(log_weights, axis=1)
+    weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
     return _Estimates(
-        by_count=np.stack(by_count),
-        halved=np.stack([largest[:, 0] + _mean_log_of_parts(weights, parts) for parts in (2, 4)]),
+        by_count=np.stack([log_sums[:, count - 1] - np.log(count) for count in counts]),
+        halved=np.stack([_mean_log_of_parts(log_weights, parts) for parts in (2, 4)]),
         elbos=log_weights.mean(axis=1),
-        sizes=sums[:, -1] ** 2 / np.sum(weights**2, axis=1),
+        sizes=weights.sum(axis=1) ** 2 / np.sum(weights**2, axis=1),
     )
 
 
-def _mean_log_of_parts(weights: np.ndarray, parts: int) -> np.ndarray:
+def _mean_log_of_parts(log_weights: np.ndarray, parts: int) -> np.ndarray:
     """Estimate log p(x) from each of several parts of the samples, and average the estimates.
 
     The estimate from a part is the logarithm of the mean weight of the samples in the part.
     `LogLikelihood.bias` compares the result with the estimate from all samples.
 
     Args:
-        weights: Positive importance weights of the samples, `[batch, samples]`.
+        log_weights: Logarithms of the importance weights of the samples, `[batch, samples]`.
         parts: Number of parts. All parts have the same number of samples. Remaining samples are
             ignored.
 
     Returns:
         One value per example, `[batch]`. The values are NaN if there are fewer samples than parts.
     """
-    size = weights.shape[1] // parts
+    size = log_weights.shape[1] // parts
     if not size:
-        return np.full(len(weights), np.nan)
-    means = weights[:, : parts * size].reshape(len(weights), parts, size).mean(axis=2)
-    return np.log(np.maximum(means, np.finfo(np.float64).tiny)).mean(axis=1)
+        return np.full(len(log_weights), np.nan)
+    of_parts = log_weights[:, : parts * size].reshape(len(log_weights), parts, size)
+    return (np.logaddexp.reduce(of_parts, axis=2) - np.log(size)).mean(axis=1)
 
 
 def _measure(vae: VAE, x: np.ndarray) -> Literal["probability", "density", "none"]:

@@ -167,9 +167,10 @@ def test_the_progress_bar_counts_the_examples(capsys):
     assert not capsys.readouterr().out
 
 
-def test_estimates_are_those_of_logsumexp():
-    """The offset makes the weights themselves too large for a float."""
-    log_weights = 1000 + 2 * np.random.default_rng(0).normal(size=(3, 11))
+@pytest.mark.parametrize("scale", [2, 5000])
+def test_estimates_are_those_of_logsumexp(scale):
+    """The weights are too large for a float. Some are 0 relative to the largest of an example."""
+    log_weights = 1000 + scale * np.random.default_rng(0).normal(size=(3, 11))
     found = evaluation.likelihood._estimates(log_weights, (1, 5, 11))
 
     def log_mean(log_weights):
