@@ -69,7 +69,12 @@ def save_grid(path: PathLike, images: npt.ArrayLike, columns: int = 10, zoom: in
         keras.utils.save_img(unfinished, grid(images, columns, zoom), scale=False)
 
 
-def save_scatter(path: PathLike, points: np.ndarray, labels: np.ndarray | None = None) -> None:
+def save_scatter(
+    path: PathLike,
+    points: np.ndarray,
+    labels: np.ndarray | None = None,
+    names: Sequence[str] | None = None,
+) -> None:
     """Write a scatter plot as a PNG file.
 
     Args:
@@ -78,6 +83,7 @@ def save_scatter(path: PathLike, points: np.ndarray, labels: np.ndarray | None =
         labels: Integers `[n]`, one per point. Points with the same integer have the same colour.
             There are ten colours, so integers with the same last digit share a colour. If None, all
             points have the same colour.
+        names: Name of each class for the legend, by label. Default: the labels.
 
     Raises:
         OSError: If the file cannot be written.
@@ -91,7 +97,8 @@ def save_scatter(path: PathLike, points: np.ndarray, labels: np.ndarray | None =
         for label in np.unique(labels):
             x, y = points[labels == label].T
             color = f"C{label % 10}"
-            axes.scatter(x, y, s=4, alpha=0.8, linewidths=0, color=color, label=label)
+            name = label if names is None else names[label]
+            axes.scatter(x, y, s=4, alpha=0.8, linewidths=0, color=color, label=name)
         axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3, frameon=False)
     _save(figure, path)
 

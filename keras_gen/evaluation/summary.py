@@ -6,6 +6,7 @@ import dataclasses
 import json
 import pathlib
 import sys
+from collections.abc import Sequence
 from typing import TypeGuard
 
 import numpy as np
@@ -289,6 +290,7 @@ def save_latent_figures(
     x: np.ndarray,
     labels: np.ndarray | None = None,
     seed: int = 0,
+    names: Sequence[str] | None = None,
 ) -> None:
     """Write figures of the latent space as PNG files.
 
@@ -306,6 +308,7 @@ def save_latent_figures(
             the points of the t-SNE plot their colors.
         seed: Seed of t-SNE or, for a model without an encoder, of the samples of the prior.
             Default: 0.
+        names: Name of each class for the legend of the t-SNE plot, by label. Default: the labels.
 
     Raises:
         ValueError: If the model has no encoder, and neither a prior nor a density fitted to its
@@ -317,7 +320,7 @@ def save_latent_figures(
     condition = labels if model.num_classes else None
     if model.has_encoder:
         found = latents(model, x, condition)
-        save_scatter(folder / "codes.png", tsne(found, seed), labels)
+        save_scatter(folder / "codes.png", tsne(found, seed), labels, names)
     else:
         found = _prior_samples(model, len(x), seed, condition)
     if not are_images(x) or not model.has_continuous_latents:

@@ -398,7 +398,8 @@ def evaluate(
         split=split,
     )
     result.save(folder.evaluation_file)
-    evaluation.save_latent_figures(model, folder.path, test, labels, seed)
+    names = folder.read_classes()
+    evaluation.save_latent_figures(model, folder.path, test, labels, seed, names)
     _save_anomalies(model, folder, test, labels if model.num_classes else None)
     write_report(folder)
     return result

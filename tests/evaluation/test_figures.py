@@ -84,6 +84,9 @@ def test_points_with_the_same_label_have_the_same_color(drawn, tmp_path):
     width, height = drawn[0].get_size_inches()
     assert width >= height
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
+    names = "abcdefghijklm"
+    figures.save_scatter(tmp_path / "s.png", points, np.array([12, 1, 12, 3, 1]), names)
+    assert [each.get_label() for each in drawn.pop().axes[0].collections] == ["b", "d", "m"]
     figures.save_scatter(tmp_path / "s.png", points)
     np.testing.assert_array_equal(drawn[1].axes[0].collections[0].get_offsets(), points)
 

@@ -199,8 +199,9 @@ def test_figures_of_latents_use_the_first_2000_examples(tmp_path, monkeypatch):
     x = np.random.default_rng(0).random((2001, 4)).astype("float32")
     plotted = []
     monkeypatch.setattr(summary, "save_scatter", lambda *arguments: plotted.append(arguments))
-    save_latent_figures(model, tmp_path, x, np.arange(2001))
-    [(_, points, labels)] = plotted
+    save_latent_figures(model, tmp_path, x, np.arange(2001), names=["a", "b"])
+    [(_, points, labels, names)] = plotted
+    assert names == ["a", "b"]
     np.testing.assert_allclose(points, encoder(x[:2000]), atol=1e-5)
     assert labels.tolist() == list(range(2000))
 

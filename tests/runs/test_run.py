@@ -916,7 +916,13 @@ def test_samples_that_are_means_are_compared_with_grey_values(
 
     monkeypatch.setattr(evaluation, "summarize", summarize)
     shown = []
-    monkeypatch.setattr(evaluation, "save_latent_figures", lambda *args: shown.append(args[3]))
+    folder.write_classes(["a", "b", "c"])
+
+    def save_latent_figures(model, path, test, labels, seed, names):
+        assert (seed, names) == (3, ["a", "b", "c"])
+        shown.append(labels)
+
+    monkeypatch.setattr(evaluation, "save_latent_figures", save_latent_figures)
     monkeypatch.setattr(finished.anomalies, "save_anomalies", lambda *args: shown.append(args[3]))
     finished.evaluate(folder, 7, seed=3)
 
