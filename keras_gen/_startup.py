@@ -4,77 +4,124 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator
 
 _STARTUP_LINE = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog\(\)"
     rb"|I\d{4} [\d:.]+ +\d+ "  # a message of level INFO
     rb"|To enable the following instructions: "
-    rb"|E\d{4} .* failed call to cuInit: .*(UNKNOWN ERROR \(303\)|CUDA_ERROR_NO_DEVICE)"
 )
-"""Pattern of the beginning of lines that say which parts of TensorFlow this machine can use.
+"""Pattern of the beginning of lines that TensorFlow writes while it is imported.
 
-TensorFlow writes these lines in spite of the environment variable `TF_CPP_MIN_LOG_LEVEL`. The last
-one is an error: the CUDA driver is not installed (303), or finds no GPU. Other errors of the driver
-are not in the pattern."""
+TensorFlow writes them in spite of the environment variable `TF_CPP_MIN_LOG_LEVEL`."""
+_NO_GPU = re.compile(rb"E\d{4} .* failed call to cuInit: ")
+"""Pattern of an error that is harmless on a machine without a GPU of NVIDIA."""
+_NVIDIA = "0x10de"  # number of the vendor in the list of PCI devices
+_LONGEST_WAIT = 2  # seconds
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow and Keras, and remove TensorFlow's start-up lines from stderr.
-
-    Other lines on stderr are not removed. If TensorFlow is imported already, or if the environment
-    variable `TF_CPP_MIN_LOG_LEVEL` is below 2, the function removes nothing.
-    """
+    """Import Keras and TensorFlow, without TensorFlow's start-up lines on stderr."""
     if "tensorflow" in sys.modules:
         return
-    wanted = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") in ("0", "1")
-    with contextlib.nullcontext() if wanted else _without_startup_lines():
+    with without_startup_lines():
         import keras  # noqa: F401
-        import tensorflow as tf
-
-        tf.config.list_physical_devices()  # looks for GPUs, and writes the last of the lines
+        import tensorflow  # noqa: F401
 
 
 @contextlib.contextmanager
-def _without_startup_lines() -> Iterator[None]:
-    """Remove TensorFlow's start-up lines from stderr in the `with` block.
+def without_startup_lines() -> Iterator[None]:
+    """Remove TensorFlow's start-up lines from stderr, if the `with` block imports TensorFlow.
+
+    Other lines are not removed. If the environment variable `TF_CPP_MIN_LOG_LEVEL` is missing or
+    below 2, or if TensorFlow is imported already, nothing is removed.
 
     TensorFlow writes to the file descriptor 2, not to `sys.stderr`. During the block, this
     descriptor is a pipe to a second process, which writes all other lines to stderr. If TensorFlow
     ends this process, the second process still writes the reason.
     """
-    try:
+    wanted = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") in ("0", "1")
+    process = None
+    if not wanted and "tensorflow" not in sys.modules and sys.stderr is not None:
+        sys.stderr.flush()
         stderr = os.dup(2)
-    except OSError:  # stderr is closed
+        process = _start_filter(stderr)
+    if process is None:
         yield
         return
-    reader, writer = os.pipe()
-    # The second process keeps the signals blocked, because Ctrl-C reaches both processes.
-    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-    process = os.fork()
-    if process == 0:
-        os.close(writer)
-        _filter(reader, stderr)
-    signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-    os.close(reader)
-    os.dup2(writer, 2)
-    os.close(writer)
     try:
         yield
+        if "tensorflow" in sys.modules:
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()  # writes the last of the lines
     finally:
         sys.stderr.flush()
         os.dup2(stderr, 2)
         os.close(stderr)
-        os.waitpid(process, 0)
+        _wait_for(process)
 
 
-def _filter(reader: int, stderr: int) -> None:
+def _start_filter(stderr: int) -> int | None:
+    """Connect the file descriptor 2 with a second process that removes start-up lines.
+
+    Args:
+        stderr: File descriptor to which the second process writes the other lines.
+
+    Returns:
+        The number of the second process. None if it cannot be started. Then nothing has changed.
+    """
+    has_gpu = _has_nvidia_device()
+    reader, writer = os.pipe()
+    # The second process keeps the signals blocked, because Ctrl-C reaches both processes.
+    unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        process = os.fork()
+    except OSError:  # there are too many processes
+        process = -1
+    if process == 0:
+        os.close(writer)
+        _filter(reader, stderr, has_gpu)
+    signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
+    os.close(reader)
+    if process < 0:
+        os.close(writer)
+        os.close(stderr)
+        return None
+    os.dup2(writer, 2)
+    os.close(writer)
+    return process
+
+
+def _filter(reader: int, stderr: int, has_gpu: bool) -> None:
     """Copy all lines except start-up lines from one file descriptor to another, and exit."""
     with contextlib.suppress(OSError), open(reader, "rb", closefd=False) as lines:
         for line in lines:
-            if not _STARTUP_LINE.match(line):
+            if not (_STARTUP_LINE.match(line) or (_NO_GPU.match(line) and not has_gpu)):
                 os.write(stderr, line)
     os._exit(0)
+
+
+def _wait_for(process: int) -> None:
+    """Wait until a child process has ended, but at most two seconds.
+
+    The second process does not end while another process still has its pipe as stderr.
+    """
+    end = time.monotonic() + _LONGEST_WAIT
+    with contextlib.suppress(ChildProcessError):  # if SIGCHLD is ignored, the system waits itself
+        while os.waitpid(process, os.WNOHANG) == (0, 0) and time.monotonic() < end:
+            time.sleep(0.001)
+
+
+def _has_nvidia_device() -> bool:
+    """Return whether the machine has a device of NVIDIA, even if its driver is not installed."""
+    try:
+        vendors = [*pathlib.Path("/sys/bus/pci/devices").glob("*/vendor")]
+        return any(vendor.read_text().strip() == _NVIDIA for vendor in vendors)
+    except OSError:
+        return False

@@ -31,7 +31,7 @@ from typing import Annotated, Any, ClassVar, Literal, TextIO, Union
 import tyro
 
 from keras_gen._errors import readable
-from keras_gen._startup import import_tensorflow
+from keras_gen._startup import import_tensorflow, without_startup_lines
 from keras_gen._versions import versions
 from keras_gen.runs import RECIPES, RunConfig, RunFolder
 
@@ -99,6 +99,7 @@ _TRANSLATIONS: dict[str, str | Callable[[re.Match[str]], str]] = {
         "a row, write a line with names above it."
     ),
     r"`data_dir`": "`--data-dir`",
+    r"`extractor`": "`--extractor`",
     r"`image_size=\(height, width\)`": "`--image-size HEIGHT WIDTH`",
     r"Load the data with `labels=False`\.": "Train a model that needs no labels.",
     r"load the data with `labels=False`\.": "train a model that needs no labels.",
@@ -257,8 +258,8 @@ class Explore:
     show: tyro.conf.FlagCreatePairsOff[bool] = False
     """Open the page in the browser."""
 
-    def __call__(self) -> None:
-        """Serve the page until Ctrl-C."""
+    def check(self) -> None:
+        """Raise a `ValueError` if the page cannot be served."""
         if importlib.util.find_spec("nicegui") is None:
             raise ValueError(
                 "`keras-gen explore` needs the package nicegui, which is not installed. "
@@ -266,6 +267,8 @@ class Explore:
             )
         _check_port(self.port)
 
+    def __call__(self) -> None:
+        """Serve the page until Ctrl-C."""
         from keras_gen.explore.page import explore
 
         explore(self.run, self.port, self.show)
@@ -490,8 +493,10 @@ def _run(args: list[str]) -> None:
         print(_versions())
         return
     imports, args = _split_imports(args)
-    for name in imports:
-        _import(name)
+    if imports:
+        with without_startup_lines():
+            for name in imports:
+                _import(name)
     parsed = _parse(args)
     command = parsed.command
     if isinstance(command, Train) and command.resume:
@@ -500,6 +505,8 @@ def _run(args: list[str]) -> None:
             command = _parse(args, _with_saved_config(parsed)).command
     if hasattr(command, "run"):
         RunFolder(command.run).check_finished()
+    if isinstance(command, Explore):
+        command.check()
     import_tensorflow()
     if isinstance(command, Train):
         command(functools.partial(_set_defaults, args, parsed))
@@ -530,8 +537,8 @@ def _with_saved_config(parsed: Any) -> Any:
 def _set_defaults(args: Sequence[str], parsed: Any, defaults: Mapping[str, Any]) -> RunConfig:
     """Parse the arguments of `keras-gen train KIND` again, with other defaults.
 
-    KIND is a kind of model. Some of its settings have other defaults for a table or for images in
-    colour. A flag that the user omits gets its value from `defaults`.
+    KIND is a kind of model. Some of its settings have other defaults for a table, and for images in
+    colour or above 32×32 pixels. A flag that the user omits gets its value from `defaults`.
 
     Args:
         args: The arguments of the command line.
@@ -656,7 +663,7 @@ def _import_file(path: pathlib.Path) -> None:
 
 
 def _colors_are_wanted() -> bool:
-    return sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    return sys.stderr is not None and sys.stderr.isatty() and not os.environ.get("NO_COLOR")
 
 
 @contextlib.contextmanager

@@ -3,9 +3,10 @@
     python scripts/train_extractor.py photos extractor.keras --image-size 64 --flip
     keras-gen evaluate runs/vae --extractor extractor.keras
 
-The folder has one subfolder per class. The images are scaled and cropped. Use the image size of
-the model that you evaluate. The script prints the accuracy of the classifier on the test images. If
-the accuracy is low, the features say little about the images: train for more epochs.
+The folder has one subfolder per class. The images are scaled and cropped. Use the image size and
+the seed of the run that you evaluate, so that the same images are held out. The script prints the
+accuracy of the classifier on the test images. If the accuracy is low, the features say little about
+the images: train for more epochs.
 
 The written network maps an image to its features, the inputs of the layer of the logits. Scores
 from these features are comparable only with scores from the same file.
@@ -21,9 +22,9 @@ from keras_gen import data
 
 
 def build(image, classes, features, filters=(32, 64, 128, 256, 256)):
-    """Return a residual classifier with one halving of the image per number of filters.
+    """Return a residual classifier for images of the shape `image`.
 
-    `image` is the shape of one image. The last halving gives at most 4×4 positions.
+    It halves the image until its height is at most 4, but at most once per number of filters.
     """
     inputs = keras.Input(image)
     x = layers.Conv2D(filters[0], 3, padding="same")(inputs)
@@ -50,15 +51,25 @@ def main():
     parser.add_argument("--epochs", type=int, default=20, help="passes over the training images")
     parser.add_argument("--features", type=int, default=128, help="number of features")
     parser.add_argument("--flip", action="store_true", help="also train on mirrored images")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the split and the training")
     arguments = parser.parse_args()
-    keras.utils.set_random_seed(0)
+    if arguments.output.suffix != ".keras" or not arguments.output.parent.is_dir():
+        parser.error(f"the output must be a file *.keras in a folder, not {arguments.output}")
+    keras.utils.set_random_seed(arguments.seed)
 
     size = (arguments.image_size, arguments.image_size)
     train, test = data.load(
-        arguments.folder, 128, labels=True, image_size=size, flip=arguments.flip
+        arguments.folder,
+        128,
+        labels=True,
+        image_size=size,
+        flip=arguments.flip,
+        seed=arguments.seed,
     )
-    image = train.element_spec[0].shape[1:]
-    model = build(image, len(data.class_names(arguments.folder)), arguments.features)
+    classes = data.number_of_classes(arguments.folder)
+    if not classes or classes < 2:
+        parser.error(f"{arguments.folder} must have at least two subfolders, one per class")
+    model = build(train.element_spec[0].shape[1:], classes, arguments.features)
     schedule = keras.optimizers.schedules.CosineDecay(2e-3, arguments.epochs * len(train))
     model.compile(
         keras.optimizers.AdamW(schedule),

@@ -259,9 +259,17 @@ def test_help_of_train_has_the_registered_kinds_and_no_other_subcommand(capsys):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["sample", "nowhere"], ["train"], ["train", "--resume", "nowhere"]]
+    "arguments",
+    [
+        ["sample", "nowhere"],
+        ["train"],
+        ["train", "--resume", "nowhere"],
+        ["explore", "runs/vae", "--port", "70000"],
+    ],
 )
 def test_a_mistake_that_needs_no_tensorflow_does_not_wait_for_it(arguments, in_folder):
+    folder, _ = RunFolder.create(VAEConfig())
+    folder.model_file.touch()
     call = f"\ntry: main({arguments})\nexcept SystemExit as stop: assert stop.code == 2"
     subprocess.run([sys.executable, "-c", HELP.format(call)], capture_output=True, check=True)
 

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -16,8 +17,7 @@ E0000 00:00:1795978875.711824    3269 cuda_platform.cc:52] failed call to cuInit
 error: Failed call to cuInit: CUDA_ERROR_NO_DEVICE: no CUDA-capable device is detected
 """
 ERRORS = """\
-E0000 00:00:1795978875.711824    3269 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA \
-error: Failed call to cuInit: CUDA_ERROR_SYSTEM_DRIVER_MISMATCH: system has unsupported driver
+E0000 00:00:1795978875.711824    3269 cuda_platform.cc:52] failed call to something else.
 W0000 00:00:1795978875.711824    3269 gpu_device.cc:1] Cannot dlopen some GPU libraries.
 F0000 00:00:1795978875.711824    3269 cpu.cc:1] The processor has no AVX instructions.
 It said: WARNING: All log messages before absl::InitializeLog() is called are lost.
@@ -25,11 +25,18 @@ not the end of a line"""
 PROGRAM = """
 import os
 from keras_gen import _startup
-with _startup._without_startup_lines():
+_startup._has_nvidia_device = lambda: {has_gpu}
+with _startup.without_startup_lines():
     os.write(2, {lines!r}.encode())
     {then}
 os.write(2, b" after")
 """
+
+
+@pytest.fixture
+def level(monkeypatch):
+    """The level that `keras-gen` sets."""
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
 
 
 def stderr_of(program, status=0, **arguments):
@@ -48,14 +55,43 @@ def stderr_of(program, status=0, **arguments):
         ("os._exit(9)", 9, ""),  # as if TensorFlow ended the process
     ],
 )
-def test_startup_lines_are_removed_and_errors_are_kept(then, status, after):
+def test_startup_lines_are_removed_and_errors_are_kept(then, status, after, level):
     lines = STARTUP + ERRORS.replace("W0000", STARTUP + "W0000")
-    program = PROGRAM.format(lines=lines, then=then)
+    program = PROGRAM.format(lines=lines, then=then, has_gpu=False)
     if status == 1:
         program = f"import os; os.setpgrp()\ntry:\n    exec({program!r})\n" + (
             "except KeyboardInterrupt:\n    os.write(2, b'KeyboardInterrupt'); os._exit(1)"
         )
     assert stderr_of(program, status) == ERRORS + after
+
+
+def test_an_error_of_the_driver_is_kept_on_a_machine_with_a_gpu(level):
+    program = PROGRAM.format(lines=STARTUP, then="pass", has_gpu=True)
+    expected = [line for line in STARTUP.splitlines() if line.startswith("E")]
+    assert stderr_of(program).splitlines() == [*expected, " after"]
+
+
+def test_the_end_does_not_wait_for_a_process_that_keeps_stderr(level):
+    then = "__import__('subprocess').Popen(['sleep', '5'])"
+    program = PROGRAM.format(lines="", then=then, has_gpu=False)
+    program += "\nos._exit(0)"
+    start = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", program], check=False)
+    assert ended.returncode == 0
+    assert time.monotonic() - start < 4.5
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "import sys; sys.stderr = None",
+        "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+        "def fork(): raise BlockingIOError\nimport os; os.fork = fork",
+    ],
+)
+def test_an_unusual_process_imports_tensorflow_as_well(before, level):
+    program = f"{before}\n" + PROGRAM.format(lines="a line\n", then="pass", has_gpu=False)
+    assert stderr_of(program) == "a line\n after"
 
 
 def test_nothing_is_removed_if_the_user_asks_for_the_lines(monkeypatch):
@@ -74,7 +110,7 @@ class Finder:
     @staticmethod
     def create_module(spec): return types.SimpleNamespace(config=config)
     @staticmethod
-    def exec_module(module): pass
+    def exec_module(module): listed()
 sys.meta_path.insert(0, Finder)
 _startup.import_tensorflow()
 """

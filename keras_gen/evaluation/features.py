@@ -91,15 +91,17 @@ class Extractor:
         Args:
             shape: Shape of one image, `(height, width, channels)`.
         """
+        if self.prepare is not None:
+            return
         expected = self.network.input_shape[1:]
         matches = len(shape) == len(expected) and all(
             size in (None, received) for size, received in zip(expected, shape, strict=True)
         )
-        if self.prepare is None and not matches:
+        if not matches:
             raise ValueError(
                 f"The images must have the shape {expected} of the inputs of the extractor "
                 f"{self.name}. Received: images of shape {tuple(shape)}. Use an extractor for "
-                "images of this shape, or an `Extractor` whose `prepare` converts the images."
+                "images of this shape."
             )
 
     def __repr__(self) -> str:
@@ -134,13 +136,17 @@ def load_extractor(path: PathLike) -> Extractor:
         ValueError: If the file does not exist or contains no such model.
     """
     path = pathlib.Path(path)
+    expected = "Expected a file *.keras of a model that computes features of images. Received:"
     try:
         network = keras.saving.load_model(path, compile=False)
     except Exception as error:  # Keras raises errors of many types for invalid files
+        raise ValueError(f"{expected} {path}. Loading the file failed: {error}") from error
+    inputs, outputs = (getattr(network, name, None) or [] for name in ("inputs", "outputs"))
+    if len(inputs) != 1 or len(outputs) != 1 or len(outputs[0].shape) != 2:
         raise ValueError(
-            "Expected a file *.keras of a model that computes features of images. Received: "
-            f"{path}. Loading the file failed: {error}"
-        ) from error
+            f"{expected} {path}, which contains a {type(network).__name__} without one input and "
+            "one output of shape (batch, d)."
+        )
     return Extractor(network, path.stem)
 
 

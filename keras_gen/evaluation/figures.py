@@ -83,7 +83,8 @@ def save_scatter(
         labels: Integers `[n]`, one per point. Points with the same integer have the same colour.
             There are ten colours, so integers with the same last digit share a colour. If None, all
             points have the same colour.
-        names: Name of each class for the legend, by label. Default: the labels.
+        names: Name of each class for the legend, by label. A class without a name, or with an
+            empty name, is shown as its label. Default: no names.
 
     Raises:
         OSError: If the file cannot be written.
@@ -94,13 +95,26 @@ def save_scatter(
     if labels is None:
         axes.scatter(points[:, 0], points[:, 1], s=4, alpha=0.8, linewidths=0)
     else:
-        for label in np.unique(labels):
+        found = np.unique(labels)
+        groups = []
+        for label in found:
             x, y = points[labels == label].T
             color = f"C{label % 10}"
-            name = label if names is None else names[label]
-            axes.scatter(x, y, s=4, alpha=0.8, linewidths=0, color=color, label=name)
-        axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=3, frameon=False)
+            groups.append(axes.scatter(x, y, s=4, alpha=0.8, linewidths=0, color=color))
+        axes.legend(
+            groups,
+            [_name_of(label, names or ()) for label in found],
+            loc="center left",
+            bbox_to_anchor=(1, 0.5),
+            markerscale=3,
+            frameon=False,
+        )
     _save(figure, path)
+
+
+def _name_of(label: int, names: Sequence[str]) -> str:
+    """Return the name of a class, or its label if it has no name."""
+    return (names[label] if 0 <= label < len(names) else "") or str(label)
 
 
 def save_matrix(path: PathLike, matrix: npt.ArrayLike, largest: float = 1.0) -> None:

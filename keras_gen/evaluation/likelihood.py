@@ -318,7 +318,7 @@ def _estimates(log_weights: tf.Tensor, counts: Sequence[int]) -> _Estimates:
             from the first K samples.
     """
     log_weights = np.asarray(log_weights, np.float64)
-    # Not the logarithms of sums of weights: the first weights can be 0 in float64.
+    # Sums of weights would underflow: the weights of the first samples can be 0 in float64.
     log_sums = np.logaddexp.accumulate(log_weights, axis=1)
     weights = np.exp(log_weights - log_weights.max(axis=1, keepdims=True))
     return _Estimates(

@@ -12,6 +12,7 @@ import io
 import itertools
 import pathlib
 import typing
+from collections.abc import Mapping
 from typing import Any
 
 import tyro
@@ -82,9 +83,9 @@ def from_yaml(text: str, source: object) -> RunConfig:
     fields = _parse(text, source)
     recipe = RECIPES[_kind(fields, source)]
     del fields["model"]
-    arguments = {}
-    for name, value in fields.items():
-        arguments[name] = _as_arguments(_RENAMED.get(name, name), value)
+    arguments = {
+        name: as_arguments({_RENAMED.get(name, name): value}) for name, value in fields.items()
+    }
     values = _parse_arguments(recipe.config, [*itertools.chain(*arguments.values())])
     if values is not None:
         config = recipe.config(**values)
@@ -162,16 +163,23 @@ def _kind(fields: dict[str, Any], source: object) -> str:
     return kind
 
 
-def _as_arguments(name: str, value: Any) -> list[str]:
-    """Convert a field of `config.yaml` to the command-line arguments that set this field."""
-    flag = str(name).replace("_", "-")  # in YAML, a name can be a number
-    if value is True:
-        return [f"--{flag}"]
-    if value is False:
-        return [f"--no-{flag}"]
-    if isinstance(value, list):
-        return [f"--{flag}", *map(str, value)]
-    return [f"--{flag}", str(value)]
+def as_arguments(fields: Mapping[str, Any]) -> list[str]:
+    """Convert fields of a configuration to the command-line arguments that set these fields.
+
+    Example:
+
+    >>> as_arguments({"flip": True, "image_size": (64, 32)})
+    ['--flip', '--image-size', '64', '32']
+    """
+    arguments = []
+    for name, value in fields.items():
+        flag = str(name).replace("_", "-")  # in YAML, a name can be a number
+        if isinstance(value, bool):
+            arguments.append(f"--{flag}" if value else f"--no-{flag}")
+        else:
+            values = value if isinstance(value, list | tuple) else [value]
+            arguments += [f"--{flag}", *map(str, values)]
+    return arguments
 
 
 def _parse_arguments(config: type[RunConfig], arguments: list[str]) -> dict[str, Any] | None:

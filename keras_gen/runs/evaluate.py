@@ -370,8 +370,14 @@ def evaluate(
     folder = RunFolder(run)
     config = folder.read_config()
     model = folder.load_model()
-    network = None if extractor is None else evaluation.load_extractor(extractor)
-    if network is not None:
+    network = None
+    if extractor is not None:
+        if model.columns:
+            raise ValueError(
+                "`extractor` is only for images. Received: "
+                f"extractor={str(extractor)!r} for the run of a table. Omit `extractor`."
+            )
+        network = evaluation.load_extractor(extractor)
         network.check_shape(model.data_shape)
     if model.columns:
         return _evaluate_table(folder, config, model, num_samples, seed)

@@ -75,10 +75,11 @@ def broadcast_from_chief(strategy: tf.distribute.Strategy, number: int) -> int:
 
 
 def wait_for_chief(strategy: tf.distribute.Strategy) -> None:
-    """Wait until all workers have called this function, at the end of a run.
+    """Wait until all workers have called this function.
 
-    After the training, only the chief works: it saves the model. If another worker ended in the
-    meantime, TensorFlow would print on the terminal of the chief that a task has crashed.
+    At the end of a run, the chief saves the model, and the other workers wait. If another worker
+    ended in the meantime, TensorFlow would print on the terminal of the chief that a task has
+    crashed.
     """
     broadcast_from_chief(strategy, 0)
 

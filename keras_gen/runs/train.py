@@ -7,10 +7,11 @@ import importlib.util
 import pathlib
 import re
 import resource
+import shlex
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -50,6 +51,17 @@ _SAMPLED_ROWS = 1000  # number of rows in the file of samples of a table
 _MAX_EXAMPLES = 10_000  # largest number of examples that `_some_examples` returns
 _MAX_BYTES = 2**28  # largest size of these examples
 
+_SET_BEFORE = ("data", "strategy", "seed", "deterministic", "name", "runs", "savedmodels")
+_OF_IMAGES = (
+    "data_dir",
+    "image_size",
+    "flip",
+    "binarize",
+    "skip_corrupt",
+    "batch_size",
+    "needs_labels",
+)
+
 SetDefaults = Callable[[Mapping[str, Any]], RunConfig]
 """Function from a dictionary `{field: default}` to a configuration with these defaults."""
 
@@ -87,10 +99,10 @@ def train(config: RunConfig, set_defaults: SetDefaults | None = None) -> pathlib
     Args:
         config: The settings of the training, for instance `VAEConfig()`.
         set_defaults: Function from a dictionary `{field: default}` to a configuration with these
-            defaults. It is called after the data are loaded, if other defaults apply to them. The
-            command line passes a function that keeps the flags of the user. If None (default),
-            `config` is used as it is. To use other defaults, see `keras_gen.runs.for_images` and
-            `keras_gen.runs.for_table`.
+            defaults. It is called if the data are a table, and if they are images for which the
+            kind of model has other defaults. The command line passes a function that keeps the
+            flags of the user. If None (default), `config` is used as it is. To use other defaults,
+            see `keras_gen.runs.for_images` and `keras_gen.runs.for_table`.
 
     Returns:
         Path of the folder of the run.
@@ -115,7 +127,6 @@ def train(config: RunConfig, set_defaults: SetDefaults | None = None) -> pathlib
             print(f"{prepared.note}\n", flush=True)
         with _locked_by_chief(folder, strategy, wait=True):
             _fit_and_save(config, folder, strategy, prepared)
-        wait_for_chief(strategy)
     return folder.path
 
 
@@ -150,7 +161,6 @@ def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
                 f"finished. {_call('evaluate.export', folder)} publishes the trained model."
             )
         _fit_and_save(saved, folder, strategy, _prepare(saved, strategy))
-        wait_for_chief(strategy)
     return folder.path
 
 
@@ -303,7 +313,7 @@ def _prepare(
     if tables.is_table(config):
         table_defaults = RECIPES[kind_of(config)].table_defaults
         if set_defaults is not None and table_defaults:
-            config = set_defaults(table_defaults)
+            config = _changed(config, set_defaults(table_defaults), _SET_BEFORE)
         return _prepare_table(config, strategy)
     train_data, test_data = load_data(config)
     x = tf.nest.flatten(train_data.element_spec)[0]
@@ -312,7 +322,7 @@ def _prepare(
     if set_defaults is not None:
         defaults = image_defaults(config, shape, len(train_data))
         if defaults:
-            config = set_defaults(defaults)
+            config = _changed(config, set_defaults(defaults), (*_SET_BEFORE, *_OF_IMAGES))
             note = _note_on_defaults(config, defaults, shape)
     steps = config.epochs * len(train_data)
     num_classes = _num_classes(config, train_data, test_data) if config.needs_labels else None
@@ -320,6 +330,18 @@ def _prepare(
         model = build(config, shape, steps, num_classes)
     _early_stopping(config, model)  # checks `patience` before any file is written
     return _Prepared(config, model, train_data, test_data, note=note)
+
+
+def _changed(old: RunConfig, new: RunConfig, unchanged: Sequence[str]) -> RunConfig:
+    """Return `new`, or raise a `ValueError` if a field differs that is used before this call."""
+    for name in unchanged:
+        if getattr(new, name) != getattr(old, name):
+            raise ValueError(
+                f"`{name}` must have the same default for all data, because it is needed before "
+                f"the data are known. Received: {name}={getattr(new, name)!r} in the defaults of "
+                f"the recipe {kind_of(old)!r} for these data. Remove it from the recipe."
+            )
+    return new
 
 
 def _note_on_defaults(
@@ -338,14 +360,8 @@ def _note_on_defaults(
     if not values:
         return ""
     size = "×".join(map(str, data_shape))
-    texts = [f"{name} {_as_text(value)}" for name, value in values.items()]
-    return (
-        f"Defaults for images of {size}: {', '.join(texts)}. Flags of the same names change them."
-    )
-
-
-def _as_text(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    flags = shlex.join(config_file.as_arguments(values))
+    return f"Defaults for images of {size}: `{flags}`. To change a default, pass its flag."
 
 
 def _prepare_table(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
@@ -419,16 +435,19 @@ def _fit_and_save(
             callbacks=_callbacks(config, folder, chief, prepared),
             verbose=_verbosity(chief),
         )
-        if not chief:
-            return
-        model = without_strategy(model)
-        if after_fit is not None:
-            after_fit(model, train_data)
-        if table is not None:
-            _finish_table(model, table, folder)
-        folder.save_model(model)
-        write_report(folder)
-    _publish(config, folder)
+    try:
+        if chief:
+            with _hint_to_resume(folder):
+                model = without_strategy(model)
+                if after_fit is not None:
+                    after_fit(model, train_data)
+                if table is not None:
+                    _finish_table(model, table, folder)
+                folder.save_model(model)
+                write_report(folder)
+            _publish(config, folder)
+    finally:  # also if the chief fails: the training of the other workers is complete
+        wait_for_chief(strategy)
 
 
 def _finish_table(model: Any, table: data.Table, folder: RunFolder) -> None:

@@ -71,8 +71,7 @@ def test_the_colors_of_a_matrix_go_from_0_to_the_largest_value(drawn, tmp_path, 
 def test_points_with_the_same_label_have_the_same_color(drawn, tmp_path):
     points = np.arange(10.0).reshape(5, 2)
     figures.save_scatter(tmp_path / "s.png", points, np.array([12, 1, 12, 3, 1]))
-    [one, three, twelve] = drawn[0].axes[0].collections
-    assert [each.get_label() for each in (one, three, twelve)] == ["1", "3", "12"]
+    [one, _, twelve] = drawn[0].axes[0].collections
     np.testing.assert_array_equal(one.get_offsets(), points[[1, 4]])
     np.testing.assert_array_equal(twelve.get_offsets(), points[[0, 2]])
     expected = matplotlib.colors.to_rgb("C2")  # there are ten colors
@@ -84,9 +83,14 @@ def test_points_with_the_same_label_have_the_same_color(drawn, tmp_path):
     width, height = drawn[0].get_size_inches()
     assert width >= height
     assert (tmp_path / "s.png").read_bytes().startswith(b"\x89PNG")
-    names = "abcdefghijklm"
-    figures.save_scatter(tmp_path / "s.png", points, np.array([12, 1, 12, 3, 1]), names)
-    assert [each.get_label() for each in drawn.pop().axes[0].collections] == ["b", "d", "m"]
+    for names, expected in {
+        ("a", "b", "c", "_d"): ["b", "_d", "12", "-1"],
+        ("",) * 13: ["1", "3", "12", "-1"],
+    }.items():
+        labels = np.array([12, 1, -1, 3, 1])
+        figures.save_scatter(tmp_path / "s.png", points, labels, names)
+        legend = drawn.pop().axes[0].get_legend().get_texts()
+        assert sorted(text.get_text() for text in legend) == sorted(expected)
     figures.save_scatter(tmp_path / "s.png", points)
     np.testing.assert_array_equal(drawn[1].axes[0].collections[0].get_offsets(), points)
 

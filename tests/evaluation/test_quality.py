@@ -230,6 +230,13 @@ def test_an_extractor_is_loaded_from_a_file(tmp_path):
     for name in ("text.keras", "no.keras"):
         with pytest.raises(ValueError, match=rf"a file \*\.keras of a model.*{name}.* failed: "):
             evaluation.load_extractor(tmp_path / name)
+    inputs = keras.Input((2, 2, 1))
+    keras.Model(inputs, [network(inputs)] * 2).save(tmp_path / "two.keras")
+    keras.Model(inputs, inputs).save(tmp_path / "images.keras")
+    tiny("autoencoder").save(tmp_path / "model.keras")
+    for name in ("two", "images", "model"):
+        with pytest.raises(ValueError, match=rf"{name}\.keras, which contains a .* without one"):
+            evaluation.load_extractor(tmp_path / f"{name}.keras")
 
 
 def test_the_protocol_of_a_score_names_the_weights_of_the_extractor(pixels):

@@ -190,4 +190,14 @@ class WaitFor:
             time.sleep(0.01)
 
 
+@dataclasses.dataclass
+class Raise:
+    """Raises an error."""
+
+    error: Exception
+
+    def __call__(self):
+        raise self.error
+
+
 KILL = Send(signal.SIGKILL)

@@ -310,8 +310,11 @@ def test_the_defaults_for_photographs_of_other_kinds():
     augment = ("color", "translation", "cutout")
     expected = GANConfig(epochs=50, augment=augment)
     assert for_images(GANConfig(), (8, 8, 3), 100) == expected
-    assert for_images(GANConfig(), (8, 8, 3), 156).augment == augment
-    assert for_images(GANConfig(), (8, 8, 3), 157).augment == ()
+    assert for_images(GANConfig(), (8, 8, 3), 157).augment == augment
+    assert for_images(GANConfig(), (8, 8, 3), 158).augment == ()
+    perceptrons = AutoencoderConfig(hidden=(9,), binarize=True)
+    expected = dataclasses.replace(perceptrons, epochs=50, latent_size=64, latent_l2=1e-5)
+    assert for_images(perceptrons, (8, 8, 3), 100) == expected
     assert for_images(TinyConfig(), (8, 8, 3), 100) == TinyConfig()
 
 
@@ -349,9 +352,48 @@ def test_the_command_line_says_which_defaults_are_those_for_photographs(photogra
     expected = VAEConfig(data=photographs, likelihood="normal", epochs=300, **chosen)
     assert config_file.from_yaml(settings, "the output") == expected
     assert rest.startswith(
-        "Defaults for images of 8×8×3: likelihood normal, epochs 300. "
-        "Flags of the same names change them.\n\n"
+        "Defaults for images of 8×8×3: `--likelihood normal --epochs 300`. To change a default, "
+        "pass its flag.\n\n"
     )
+
+
+@pytest.mark.parametrize("field", ["seed", "batch_size"])
+def test_defaults_for_images_that_come_too_late_are_refused(field, photographs, monkeypatch):
+    recipe = dataclasses.replace(RECIPES["vae"], image_defaults=lambda *given: {field: 7})
+    monkeypatch.setitem(RECIPES, "vae", recipe)
+    config = VAEConfig(data=photographs)
+    expected = rf"`{field}` must have the same default for all data.*{field}=7 .* recipe 'vae'"
+    with pytest.raises(ValueError, match=expected):
+        run._prepare(
+            config,
+            run.create_strategy("single"),
+            lambda defaults: dataclasses.replace(config, **defaults),
+        )
+
+
+@pytest.mark.slow
+def test_a_run_on_photographs_names_and_stores_their_defaults(photographs, tmp_path, capsys):
+    command = ["train", "vae", "--data", photographs, "--network", "mlp", "--hidden", "9"]
+    command += ["--epochs", "1", "--latent-size", "3", "--runs", str(tmp_path / "runs")]
+    cli.main([*command, "--savedmodels", str(tmp_path / "savedmodels")])
+    printed = capsys.readouterr().out
+    assert printed.startswith("Defaults for images of 8×8×3: `--likelihood normal`. ")
+    assert RunFolder(tmp_path / "runs" / "vae").read_config().likelihood == "normal"
+
+
+@pytest.mark.parametrize("kind", ["gan", "hierarchical_vae", "vq_vae"])
+def test_large_grey_images_have_defaults_that_build_a_model(kind, tmp_path):
+    np.savez(tmp_path / "x.npz", x=np.random.default_rng(0).random((30, 36, 36), np.float32))
+    config = RECIPES[kind].config(data=str(tmp_path / "x.npz"), batch_size=9)
+    prepared = run._prepare(
+        config,
+        run.create_strategy("single"),
+        lambda defaults: dataclasses.replace(config, **defaults),
+    )
+    assert prepared.config.epochs == 300
+    assert prepared.model.data_shape == (36, 36, 1)
+    if kind != "gan":
+        assert prepared.config.likelihood == "bernoulli"
 
 
 def test_defaults_that_are_not_used_are_not_named(photographs, capsys):

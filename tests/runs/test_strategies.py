@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import workers
-from command import KILL, AtCall, Command, Forked, WaitFor, Worker
+from command import KILL, AtCall, Command, Ended, Forked, Raise, WaitFor, Worker
 from support import tiny
 
 from keras_gen.runs import strategies
@@ -174,6 +174,20 @@ def test_the_other_worker_ends_after_the_chief_has_saved_the_model(tmp_path, ima
     for worker in (chief, other):
         ended = worker.ended()
         assert (ended.code, ended.error) == (0, "")
+        assert "crashed" not in (worker.folder / "error.txt").read_text()
+
+
+def test_the_other_worker_ends_without_an_error_if_the_chief_cannot_save(tmp_path, images):
+    np.savez(tmp_path / "x.npz", x=images)
+    train = ["train", "autoencoder", "--data", tmp_path / "x.npz", "--strategy", "multiworker"]
+    train += ["--epochs", 1, "--latent-size", 3, "--runs", tmp_path / "runs"]
+    full = AtCall("keras_gen.runs.train", "without_strategy", Raise(OSError("the disk is full")))
+    chief, other = start(tmp_path, free_ports(), *train, injections=((full,), ()))
+    ended = chief.ended()
+    assert ended.code == 1
+    assert "the disk is full" in ended.error
+    assert "--resume" in ended.error
+    assert other.ended() == Ended(0, "", "")
 
 
 def test_a_mirrored_run_has_the_weights_of_a_run_on_one_device(

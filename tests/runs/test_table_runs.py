@@ -268,6 +268,8 @@ def test_the_numbers_of_rows_of_an_evaluation(train, test, generated, in_folder,
             finished.evaluate("runs/vae", 5, seed=3)
         return
     finished.evaluate("runs/vae", 5, seed=3)
+    with pytest.raises(ValueError, match=r"`extractor` is only for images.*'x\.keras'"):
+        finished.evaluate("runs/vae", extractor="x.keras")
     assert (seen["num_samples"], seen["seed"], seen["label"]) == (5, 3, 3)
     assert len(seen["test"]) == min(test, 2000)
     assert len(seen["train"]) == min(train, 50_000)

@@ -228,9 +228,10 @@ def image_defaults(
 ) -> dict[str, Any]:
     """Return the defaults for images of the shape `data_shape`, by field.
 
-    Images in colour, or above 32×32, are augmented if there are fewer than 10,000 for the training.
+    Images in colour, or above 32×32, are augmented if there are fewer than about 10,000 for the
+    training.
     """
-    few = steps_per_epoch * config.batch_size < _FEW_IMAGES
+    few = (steps_per_epoch - 1) * config.batch_size < _FEW_IMAGES
     augment = {"augment": ("color", "translation", "cutout")} if few else {}
     return defaults_of_photographs(config, data_shape, steps_per_epoch, **augment)
 

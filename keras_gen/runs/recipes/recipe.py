@@ -200,8 +200,8 @@ class Recipe:
             Default: the same defaults as for other data.
         image_defaults: Function `(config, data_shape, steps_per_epoch)` that returns a dictionary
             from names of fields to their defaults for images of the shape `data_shape`. It must not
-            contain fields of the data, such as `batch_size`, because the data are loaded before.
-            Default: the same defaults for all images.
+            contain fields that are needed before, such as `batch_size` and `seed`. Default: the
+            same defaults for all images.
 
     Raises:
         ValueError: If `config` is not a dataclass derived from `RunConfig`.
@@ -368,15 +368,17 @@ def defaults_of_photographs(
 ) -> dict[str, Any]:
     """Return the defaults of a kind of model for images in colour, and for images above 32×32.
 
-    The number of epochs is the default of the kind of model, or more, so that the training has at
-    least 5,000 steps. However, if the default is below 300, it is increased to at most 300.
+    The default number of epochs is increased until the training has 5,000 steps, but not above 300
+    epochs.
 
     Args:
         config: The settings of a training run.
         data_shape: Shape of one example.
         steps_per_epoch: Number of training steps per epoch.
-        **defaults: Further defaults, by field. `likelihood` only applies to images in colour whose
-            pixels are not sampled as 0 or 1 (setting `binarize`).
+        **defaults: Further defaults, by field. `likelihood` only applies to images in colour, and
+            neither `likelihood` nor `loss` to pixels that are sampled as 0 or 1 (setting
+            `binarize`). `network` only applies if `hidden` has its default, because only
+            multilayer perceptrons have the setting `hidden`.
 
     Returns:
         Dictionary from names of fields to their defaults. It is empty for smaller images in grey,
@@ -393,6 +395,10 @@ def defaults_of_photographs(
         return {}
     if data_shape[-1] != 3 or config.binarize:
         defaults.pop("likelihood", None)
+    if config.binarize:
+        defaults.pop("loss", None)
+    if getattr(config, "hidden", DEFAULT_HIDDEN) != DEFAULT_HIDDEN:
+        defaults.pop("network", None)
     usual = type(config)().epochs
     enough = min(math.ceil(_ENOUGH_STEPS / steps_per_epoch), _MANY_EPOCHS)
     return {**defaults, "epochs": max(usual, enough)}
