@@ -115,6 +115,12 @@ def fid_of_vae(latents):
 
 CLAIMS = [
     (
+        "docs/vector-quantized.md",
+        "reads {:.0f} % of the samples of this model as digits with a confidence above 0.9, and "
+        "{:.0f} % of the samples of a VAE",
+        lambda: [100 * mean("vq_vae", "confident", kind=kind) for kind in ("vq_vae", "vae")],
+    ),
+    (
         "docs/own-images.md",
         "is {:.2f} for {} samples, and {:.2f} for the {} held-out images. The smallest distance of "
         "a sample is {:.2f}",
