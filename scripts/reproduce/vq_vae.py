@@ -304,15 +304,15 @@ vectors, the commitment weight 0.25 and the batch size {BATCH_SIZE}. Ours update
 moving averages with restarts, and has a cosine decay of the learning rate. That of keras.io trains
 the codebook by the gradient, with a constant learning rate. Each is trained for
 {ours[0]["minutes"]:g} minutes of CPU time on one thread. Then our prior, a transformer of width
-{ours[0]["width"]} and depth {ours[0]["depth"]}, is fitted to the indices of the codebook vectors. Its number of epochs is
-chosen in a trial so that the fit takes {ours[0]["prior_minutes"]:g} minutes. It took {needed}
-minutes. The VAE of the comparison of adversarial losses is trained for
+{ours[0]["width"]} and depth {ours[0]["depth"]}, is fitted to the indices of the codebook vectors.
+Its number of epochs is chosen in a trial so that the fit takes {ours[0]["prior_minutes"]:g}
+minutes. It took {needed} minutes. The VAE of the comparison of adversarial losses is trained for
 {ours[0]["minutes"] + ours[0]["prior_minutes"]:g} minutes.
 
 The first three columns are for all 10,000 test images. A lower squared error is better. The
-perplexity is at most {NUM_CODES}, if all codebook vectors are equally frequent. The last two columns are for
-10,000 samples: the fraction that the bundled classifier reads as a digit with a confidence above
-{CONFIDENT}, and the FID to the test images. ± is the standard deviation over seeds. The classifier
+perplexity is at most {NUM_CODES}, if all codebook vectors are equally frequent. The last two
+columns are for 10,000 samples: the fraction that the bundled classifier reads as a digit with a
+confidence above {CONFIDENT}, and the FID to the test images. ± is the standard deviation over seeds. The classifier
 reads {100 * ours[0]["confident_test_images"]:.1f} % of the test images with this confidence.
 
 The FID uses features of `{protocol["extractor"]}` (hash of the weights: `{protocol["weights"]}`).
