@@ -312,8 +312,9 @@ minutes. It took {needed} minutes. The VAE of the comparison of adversarial loss
 The first three columns are for all 10,000 test images. A lower squared error is better. The
 perplexity is at most {NUM_CODES}, if all codebook vectors are equally frequent. The last two
 columns are for 10,000 samples: the fraction that the bundled classifier reads as a digit with a
-confidence above {CONFIDENT}, and the FID to the test images. ± is the standard deviation over seeds. The classifier
-reads {100 * ours[0]["confident_test_images"]:.1f} % of the test images with this confidence.
+confidence above {CONFIDENT}, and the FID to the test images. ± is the standard deviation over
+seeds. The classifier reads {100 * ours[0]["confident_test_images"]:.1f} % of the test images with
+this confidence.
 
 The FID uses features of `{protocol["extractor"]}` (hash of the weights: `{protocol["weights"]}`).
 It is not comparable with FIDs of papers, which use Inception features. The FID between the test
