@@ -81,6 +81,10 @@ _CALLS = {
 
 Each function and each command has one argument, a path."""
 
+_OTHER_DEFAULTS = """\
+The defaults above are for small images in grey. For the defaults for your data, add --dry-run.
+"""
+
 _TRANSLATIONS: dict[str, str | Callable[[re.Match[str]], str]] = {
     r"first import the file that registers it with `keras_gen\.runs\.register`": (
         "name the file that registers it: `keras-gen --import FILE …`"
@@ -126,8 +130,7 @@ def examples() -> dict[str, tuple[str, ...]]:
 class Train:
     """Train a model on a data set that the package contains, or on your own data.
 
-    Tables, images in colour and images above 32×32 pixels have other defaults than those that the
-    help shows. --dry-run prints them.
+    Other data than small images in grey can have other defaults than those that the help shows.
     """
 
     # `_train_type` makes a subclass in which `config` is a field with one subcommand per kind.
@@ -582,6 +585,9 @@ def _parse(args: Sequence[str], default: Any = None) -> Any:
         elif {"-h", "--help"} & set(args):
             by_command = examples()
             command = next((word for word in reversed(args) if word in by_command), "")
+            recipe = RECIPES.get(command)
+            if recipe is not None and (recipe.image_defaults or recipe.table_defaults):
+                print(_OTHER_DEFAULTS)
             if by_command[command]:
                 print("Examples:", *by_command[command], sep="\n  ")
         raise

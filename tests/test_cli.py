@@ -252,6 +252,12 @@ def test_without_a_similar_name_nothing_is_suggested(in_folder, capsys):
         assert "needs a kind of model" not in error
 
 
+@pytest.mark.parametrize("command", [["train", "gan"], ["train"], ["sample"]])
+def test_help_of_a_kind_says_that_other_data_have_other_defaults(command, capsys):
+    ended([*command, "--help"], 0)
+    assert ("add --dry-run." in capsys.readouterr().out) == (len(command) == 2)
+
+
 def test_help_of_train_has_the_registered_kinds_and_no_other_subcommand(capsys):
     ended(["train", "--help"], 0)
     usage = capsys.readouterr().out.splitlines()[0]
