@@ -27,8 +27,6 @@ _LONGEST_WAIT = 2  # seconds
 
 def import_tensorflow() -> None:
     """Import Keras and TensorFlow, without TensorFlow's start-up lines on stderr."""
-    if "tensorflow" in sys.modules:
-        return
     with without_startup_lines():
         import keras  # noqa: F401
         import tensorflow  # noqa: F401

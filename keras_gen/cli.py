@@ -130,7 +130,7 @@ def examples() -> dict[str, tuple[str, ...]]:
 class Train:
     """Train a model on a data set that the package contains, or on your own data.
 
-    Other data than small images in grey can have other defaults than those that the help shows.
+    The help shows the defaults for small images in grey. Tables and other images have their own.
     """
 
     # `_train_type` makes a subclass in which `config` is a field with one subcommand per kind.
@@ -240,7 +240,7 @@ class Evaluate:
     seed: int = 0
     """Seed of all samples."""
     extractor: pathlib.Path | None = None
-    """Network (*.keras) whose features compare samples with images. Default only for digits."""
+    """Network (*.keras) of features, to compare samples with images. Default: only for digits."""
 
     def __call__(self) -> None:
         """Print a table of the scores, and write evaluation.json, figures and report.html."""

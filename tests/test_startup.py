@@ -123,8 +123,12 @@ _startup.import_tensorflow()
 
 
 @pytest.mark.slow
-def test_a_command_that_uses_tensorflow_writes_no_startup_lines(tmp_path, monkeypatch):
+@pytest.mark.parametrize("imports", [[], ["--import", "mine.py"]])
+def test_a_command_that_uses_tensorflow_writes_no_startup_lines(imports, tmp_path, monkeypatch):
+    """A file that `--import` names can import TensorFlow before the command does."""
     monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
-    call = "from keras_gen.cli import main; main(['train', 'vae', '--dry-run', '--data', 'no.csv'])"
+    (tmp_path / "mine.py").write_text("import tensorflow, keras")
+    arguments = [*imports, "train", "vae", "--dry-run", "--data", "no.csv"]
+    call = f"from keras_gen.cli import main; main({arguments})"
     [line] = stderr_of(call, 2, cwd=tmp_path).splitlines()
     assert line.startswith("keras-gen: error: ")
