@@ -36,8 +36,9 @@ class Batch:
     posterior: Distribution
     """q(z | x). Its batch shape is `[batch]`."""
     frozen_posterior: Callable[[], Distribution]
-    """Function that returns a copy of q(z | x) with constant parameters. No gradient flows through
-    the parameters of this copy to the encoder."""
+    """Function that returns a copy of q(z | x) whose parameters have no gradient by the weights of
+    the encoder. Call it before sampling from `posterior`. If `layer_kls` is not None, the copy has
+    a method `layer_kls` too."""
     prior: Distribution
     """p(z). If the prior depends on labels, its batch shape is `[batch]`. If not, its batch shape
     is `[]`."""
@@ -236,7 +237,8 @@ class IWAE(Objective):
             gradient (Tucker et al. 2019, arXiv:1810.04152, equation 8). As K grows, the usual
             gradient of the encoder has a lower and lower signal-to-noise ratio. The doubly
             reparameterized gradient does not have this problem. If True, the posterior of the VAE
-            must be a layer without weights, such as `DiagonalNormal`. Default: False.
+            must be a layer without weights, such as `DiagonalNormal`, and a `HierarchicalVAE` must
+            have bottom-up inference. Default: False.
 
     Example:
 
@@ -254,15 +256,19 @@ class IWAE(Objective):
         The reconstruction loss, the KL divergence and the ELBO are means over the samples of z.
         """
         posterior = batch.posterior
-        z = posterior.sample(self.num_samples, seed=batch.seed)
+        layer_kls = batch.layer_kls
         if self.doubly_reparameterized:
             posterior = batch.frozen_posterior()
+            if layer_kls is not None:
+                layer_kls = posterior.layer_kls
+        z = batch.posterior.sample(self.num_samples, seed=batch.seed)
+        if self.doubly_reparameterized:
             z, set_gradient_weights = _with_weighted_gradient(z)
         log_likelihood = batch.likelihood(z).log_prob(batch.x)
-        if batch.layer_kls is None:
+        if layer_kls is None:
             log_ratios = [posterior.log_prob(z) - batch.prior.log_prob(z)]
         else:
-            log_ratios = list(batch.layer_kls(z, False))
+            log_ratios = list(layer_kls(z, False))
         log_ratio = tf.add_n(log_ratios)
         log_weights = log_likelihood - log_ratio  # [samples, batch]
         bound = tf.reduce_logsumexp(log_weights, axis=0) - math.log(self.num_samples)

@@ -35,7 +35,7 @@ from keras_gen.networks._checks import (
     num_classes_of,
 )
 from keras_gen.networks._common import label_input
-from keras_gen.networks._copies import call_network
+from keras_gen.networks._copies import call_network, network_inputs
 from keras_gen.objectives import Batch, Objective
 
 Inference = Literal["bottom_up", "top_down"]
@@ -202,9 +202,13 @@ class LayeredDistribution(abc.ABC):
         if labels is not None:
             labels = tf.reshape(tf.broadcast_to(labels, leading), (-1,))
         flat = tf.reshape(z, (-1, z.shape[-1]))
-        parameters = call_network(network, flat, labels, self.training)
+        parameters = self._call(network, flat, labels)
         shape = tf.concat([leading, [parameters.shape[-1]]], axis=0)
         return tf.ensure_shape(tf.reshape(parameters, shape), (*z.shape[:-1], parameters.shape[-1]))
+
+    def _call(self, network: keras.Model, z: tf.Tensor, labels: tf.Tensor | None) -> tf.Tensor:
+        """Call a network on latents `[rows, size]`, and on labels `[rows]` if it has an input."""
+        return call_network(network, z, labels, self.training)
 
     # A distribution without closed forms raises `NotImplementedError`, as in TFP.
 
@@ -347,6 +351,39 @@ class _BottomUp(_LayeredPosterior):
     def _independent(self, layer: int) -> bool:
         # p(z_i | z_{i+1}) depends on z_{i+1}, which was sampled given z_i.
         return layer == len(self.sizes) - 1
+
+
+class _FrozenBottomUp(_BottomUp):
+    """A posterior whose log-density has no gradient by the weights of the encoders.
+
+    The log-density still has a gradient by the latents at which it is computed, also through the
+    parameters of q(z_i | z_{i−1}), which an encoder computes from the latents z_{i−1}. The doubly
+    reparameterized gradient of an `IWAE` needs such a posterior.
+
+    Args:
+        posterior: The posterior from which the latents will be sampled.
+    """
+
+    def __init__(self, posterior: _BottomUp) -> None:
+        super().__init__(posterior.owner, tf.stop_gradient(posterior.parameters), posterior.labels)
+        self.training = posterior.training
+        self.prior.training = posterior.training
+        # Each call of an encoder changes the seeds of its random layers. With the seeds from before
+        # the sampling, a dropout layer has the same mask as during the sampling.
+        self.states = {
+            id(encoder): [
+                tf.identity(variable.value) for variable in encoder.non_trainable_variables
+            ]
+            for encoder in self.owner.encoders[1:]
+        }
+
+    def _call(self, network: keras.Model, z: tf.Tensor, labels: tf.Tensor | None) -> tf.Tensor:
+        weights = [tf.stop_gradient(variable.value) for variable in network.trainable_variables]
+        inputs = network_inputs(network, z, labels)
+        parameters, _ = network.stateless_call(
+            weights, self.states[id(network)], inputs, training=self.training
+        )
+        return parameters
 
 
 class _TopDown(_LayeredPosterior):
@@ -737,21 +774,35 @@ class HierarchicalVAE(VAE):
 
         Raises:
             ValueError: As for `VAE.compile`. Also if the objective is an `IWAE` with
-                `doubly_reparameterized=True`.
+                `doubly_reparameterized=True`, and the model has top-down inference. The latents
+                then depend on the weights of the decoders too.
         """
-        if getattr(objective, "doubly_reparameterized", False):
-            raise ValueError(
-                "HierarchicalVAE has no doubly reparameterized gradient. "
-                f"Received: objective={objective!r}. Use doubly_reparameterized=False."
-            )
         super().compile(optimizer, objective, **kwargs)
+
+    def _check_doubly_reparameterized(self, objective: Objective) -> None:
+        if self.inference != "bottom_up":
+            raise ValueError(
+                f"{objective} needs bottom-up inference. Received: a HierarchicalVAE with "
+                f"inference={self.inference!r}. Use IWAE(doubly_reparameterized=False)."
+            )
+        for layer, posterior in enumerate(self.posteriors):
+            if posterior.variables:
+                raise ValueError(
+                    f"{objective} needs posteriors[{layer}] without weights of its own. "
+                    f"Received: {posterior}. Use DiagonalNormal or FullCovarianceNormal."
+                )
 
     def _objective_batch(self, batch: CheckedBatch, training: bool) -> Batch:
         inputs = super()._objective_batch(batch, training)
         posterior: Any = inputs.posterior
         posterior.training = training
         posterior.prior.training = training
-        return dataclasses.replace(inputs, prior=posterior.prior, layer_kls=posterior.layer_kls)
+        return dataclasses.replace(
+            inputs,
+            prior=posterior.prior,
+            layer_kls=posterior.layer_kls,
+            frozen_posterior=lambda: _FrozenBottomUp(posterior),
+        )
 
     def _terms(self, batch: CheckedBatch, training: bool) -> dict[str, tf.Tensor]:
         terms = super()._terms(batch, training)

@@ -174,14 +174,19 @@ class VAE(AnomalyDetector):
                 "compile('adam', objective=objectives.ELBO()). "
                 f"Received: loss={kwargs.get('loss')!r}, objective={objective!r}"
             )
-        if getattr(objective, "doubly_reparameterized", False) and self.posterior.variables:
+        if getattr(objective, "doubly_reparameterized", False):
+            self._check_doubly_reparameterized(objective)
+        super().compile(optimizer, **kwargs)
+        self.objective = objective
+        self.has_metrics = bool(kwargs.get("metrics") or kwargs.get("weighted_metrics"))
+
+    def _check_doubly_reparameterized(self, objective: Objective) -> None:
+        """Raise a `ValueError` if the posterior has weights, which would need a gradient."""
+        if self.posterior.variables:
             raise ValueError(
                 f"{objective} needs a posterior without weights of its own. "
                 f"Received: {self.posterior}. Use DiagonalNormal or FullCovarianceNormal."
             )
-        super().compile(optimizer, **kwargs)
-        self.objective = objective
-        self.has_metrics = bool(kwargs.get("metrics") or kwargs.get("weighted_metrics"))
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
         """Return the reconstruction of the data x.

@@ -322,6 +322,74 @@ def test_one_layer_is_the_vae(images):
     assert logs[1]["kl_loss"] == logs[1]["kl_loss_1"] == pytest.approx(logs[0]["kl_loss"], rel=1e-5)
 
 
+def gradients_of_encoders(number, doubly_reparameterized, first_seed=0):
+    """The mean gradient of the IWAE loss of one example over so many batches of 500 copies of it.
+
+    Returns:
+        A list with one array `[number, ...]` per weight of both encoders and of both decoders.
+    """
+    model = hierarchy("bottom_up")
+    model.compile("adam", objective=objectives.IWAE(10, doubly_reparameterized))
+    weights = [
+        variable
+        for network in (*model.encoders, *model.decoders)
+        for variable in network.trainable_variables
+    ]
+    batch = model.unpack(tf.constant(np.tile(X[0], (500, 1))))
+
+    @tf.function
+    def gradient(seed):
+        inputs = dataclasses.replace(model._objective_batch(batch, training=True), seed=seed)
+        return tf.gradients(
+            tf.reduce_mean(model.objective(inputs).loss), [w.value for w in weights]
+        )
+
+    of_batches = [gradient(tf.constant([1, first_seed + i])) for i in range(number)]
+    return [np.array(each) for each in zip(*of_batches, strict=True)]
+
+
+def test_the_doubly_reparameterized_gradient_has_the_same_mean_and_less_noise():
+    plain, doubly = (gradients_of_encoders(100, flag, 100 * flag) for flag in (False, True))
+    for index, (one, other) in enumerate(zip(plain, doubly, strict=True)):
+        error = np.sqrt((one.var(axis=0) + other.var(axis=0)) / 100)
+        difference = np.abs(one.mean(axis=0) - other.mean(axis=0))
+        assert np.all(difference < 4.5 * error + 1e-5), index
+        assert np.abs(one.mean(axis=0)).max() > 10 * error.max() or index > 3, index
+        if index < 4:  # the weights of the encoders
+            assert other.std(axis=0).mean() < 0.8 * one.std(axis=0).mean(), index
+
+
+def test_the_doubly_reparameterized_gradient_keeps_the_loss_and_the_random_layers(images):
+    """Dropout has the same mask when q(z_2 | z_1) is sampled and when its density is computed."""
+    encoder = keras.Sequential(
+        [
+            keras.Input((3,)),
+            keras.layers.Dense(20, "tanh"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Dropout(0.5, seed=1),
+            keras.layers.Dense(4),
+        ]
+    )
+    logs = []
+    for arguments in ({"run_eagerly": True}, {}, {"jit_compile": True}):
+        for flag in (False, True) if arguments else (True,):
+            keras.utils.set_random_seed(0)
+            first = networks.mlp(IMAGE, (6,), hidden=(5,))
+            second = keras.models.clone_model(encoder)
+            decoders = [networks.mlp((3,), IMAGE), networks.mlp((2,), (6,))]
+            model, _ = tiny_hierarchical_vae(
+                "bottom_up", encoders=[first, second], decoders=decoders
+            )
+            model.compile("sgd", objective=objectives.IWAE(4, flag), **arguments)
+            logs.append(model.train_on_batch(images[:8], return_dict=True))
+            if flag:
+                model.train_on_batch(images[:8])
+                assert np.all(np.isfinite(second.get_weights()[0]))
+    for other in logs[1:3]:  # eager and graph
+        assert other == pytest.approx(logs[0], rel=1e-5)
+    assert second.layers[1].moving_mean.numpy().any()
+
+
 def test_free_bits_and_weights_are_per_layer():
     x = tf.zeros((2, 3))
     kls = [tf.constant([[0.2, 3.0]]), tf.constant([[2.0, 0.5]])]
@@ -673,6 +741,14 @@ def test_missing_pixels_are_imputed(inference, images):
     assert model.impute(holes, num_samples=10, num_imputations=2, seed=0).shape == (2, 20, *IMAGE)
 
 
+class LearnedWidth(distributions.DiagonalNormal):
+    """A posterior with a weight."""
+
+    def build(self, *shapes):
+        self.raw_width = self.add_weight((), "zeros")
+        super().build(*shapes)
+
+
 class OwnObjective(objectives.Objective):
     """An objective that does not know several layers."""
 
@@ -681,9 +757,15 @@ class OwnObjective(objectives.Objective):
 
 
 def test_objectives_that_cannot_be_used_are_refused(images):
-    model, _ = tiny_hierarchical_vae()
-    with pytest.raises(ValueError, match="has no doubly reparameterized gradient"):
+    model, _ = tiny_hierarchical_vae("top_down")
+    with pytest.raises(ValueError, match=r"needs bottom-up inference.*inference='top_down'"):
         model.compile("adam", objective=objectives.IWAE(2, doubly_reparameterized=True))
+    model, _ = tiny_hierarchical_vae(
+        "bottom_up", posteriors=[distributions.DiagonalNormal(3), LearnedWidth(2)]
+    )
+    with pytest.raises(ValueError, match=r"posteriors\[1\] without weights.*LearnedWidth"):
+        model.compile("adam", objective=objectives.IWAE(2, doubly_reparameterized=True))
+    model, _ = tiny_hierarchical_vae("bottom_up")
     model.compile("adam", objective=OwnObjective())
     with pytest.raises(ValueError, match="`objective` must return `Terms` with `layer_kl_losses`"):
         model.fit(images, verbose=0)
