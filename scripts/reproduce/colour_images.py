@@ -5,10 +5,11 @@
 
 The convolutional networks of version 0.1.0 halved the height and the width of an image twice,
 whatever its size. The autoencoder consisted of multilayer perceptrons, and the VAE had a Bernoulli
-likelihood. Each training has the same processor time, so that other work on the machine does not
-matter. During this time, the learning rate falls to zero with cosine decay. The features are those
-of a classifier of the same images, which `scripts/train_extractor.py` trains. Therefore the
-distances are not comparable with Inception FIDs, or between data sets.
+likelihood. The settings of the current version are the defaults of `keras-gen train`. Each training
+has the same processor time, so that other work on the machine does not matter. During this time,
+the learning rate falls to zero with cosine decay. The features are those of a classifier of the
+same images, which `scripts/train_extractor.py` trains. Therefore the distances are not comparable
+with Inception FIDs, or between data sets.
 
 The target is half the distance of version 0.1.0 for each kind of model. The script also writes
 images of samples into `docs/images`.
@@ -28,26 +29,19 @@ from keras_gen import data, evaluation
 from keras_gen.data import as_arrays
 from keras_gen.evaluation.figures import grid
 from keras_gen.models import RegularizedAutoencoder
-from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, build
+from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, build, for_images
 
 TABLE = "colour_images"
 CONFIGS = {
     ("VAE", "0.1.0"): VAEConfig(filters=(32, 64), latent_size=10),
-    ("VAE", "now"): VAEConfig(network="conv", latent_size=64, likelihood="normal"),
+    ("VAE", "now"): VAEConfig(),
     ("autoencoder", "0.1.0"): AutoencoderConfig(latent_size=32),
-    ("autoencoder", "now"): AutoencoderConfig(
-        network="conv", latent_size=64, loss="mse", latent_l2=1e-5
-    ),
+    ("autoencoder", "now"): AutoencoderConfig(),
     ("GAN", "0.1.0"): GANConfig(filters=(64, 128), penalties=(), ema_momentum=None),
-    ("GAN", "now"): GANConfig(
-        loss="relativistic",
-        penalties=("r1", "r2"),
-        penalty_weight=0.1,
-        penalty_every=4,
-        ema_momentum=0.999,
-    ),
+    ("GAN", "now"): GANConfig(),
 }
-"""The settings of each training, by model and version."""
+"""The settings of each training, by model and version. To those of the current version, the
+defaults of `keras-gen train` for the images are added."""
 
 
 @dataclasses.dataclass
@@ -103,6 +97,8 @@ def train(settings, kind, version, seed):
     size = (settings.image_size, settings.image_size)
     config = dataclasses.replace(CONFIGS[kind, version], seed=seed, schedule="constant")
     training, test = data.load(settings.folder, config.batch_size, image_size=size, seed=seed)
+    if version == "now":
+        config = for_images(config, (*size, 3), len(training))
     model = build(config, (*size, 3), 1)
     limit = TimeLimit(settings.minutes)
     model.fit(training.repeat(), steps_per_epoch=50, epochs=10**6, verbose=0, callbacks=[limit])
