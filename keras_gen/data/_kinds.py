@@ -375,9 +375,10 @@ class ColumnStatistics:
         smallest = 1 if kind == "category" else 2
         if number < smallest or (kind == "binary" and number > 2):
             shown = ", ".join(repr(value) for value in categories[:10])
-            needed = "2 different values"
-            if kind != "binary":
-                needed = f"at least {smallest} different values"
+            if kind == "binary":
+                needed = "2 different values"
+            else:
+                needed = "at least 1 value" if smallest == 1 else "at least 2 different values"
             raise ValueError(
                 f"Expected {needed} in the training rows of the column {self.name!r} of "
                 f"{at.source}, whose kind is {kind!r}. Received: {number} "

@@ -126,7 +126,7 @@ def train(config: RunConfig, set_defaults: SetDefaults | None = None) -> pathlib
         if prepared.note and is_chief(strategy):
             print(f"{prepared.note}\n", flush=True)
         with _locked_by_chief(folder, strategy, wait=True):
-            _fit_and_save(config, folder, strategy, prepared)
+            _fit_and_save(prepared, folder, strategy)
     return folder.path
 
 
@@ -160,7 +160,7 @@ def resume(run: PathLike, config: RunConfig | None = None) -> pathlib.Path:
                 f"Only an unfinished run can be resumed. Received: {folder.path}, which is "
                 f"finished. {_call('evaluate.export', folder)} publishes the trained model."
             )
-        _fit_and_save(saved, folder, strategy, _prepare(saved, strategy))
+        _fit_and_save(_prepare(saved, strategy), folder, strategy)
     return folder.path
 
 
@@ -415,11 +415,9 @@ def _locked_by_chief(
     return folder.lock(wait) if is_chief(strategy) else contextlib.nullcontext()
 
 
-def _fit_and_save(
-    config: RunConfig, folder: RunFolder, strategy: tf.distribute.Strategy, prepared: _Prepared
-) -> None:
+def _fit_and_save(prepared: _Prepared, folder: RunFolder, strategy: tf.distribute.Strategy) -> None:
     """Train, save and publish the model. Training resumes from the newest checkpoint, if any."""
-    _, model, train_data, test_data, table, _ = prepared
+    config, model, train_data, test_data, table, _ = prepared
     after_fit = _after_fit(config)
     chief = is_chief(strategy)
     if chief:
@@ -432,7 +430,7 @@ def _fit_and_save(
             train_data,
             validation_data=test_data,
             epochs=config.epochs,
-            callbacks=_callbacks(config, folder, chief, prepared),
+            callbacks=_callbacks(prepared, folder, chief),
             verbose=_verbosity(chief),
         )
     try:
@@ -465,13 +463,13 @@ def _verbosity(chief: bool) -> Any:
 
 
 def _callbacks(
-    config: RunConfig, folder: RunFolder, chief: bool, prepared: _Prepared
+    prepared: _Prepared, folder: RunFolder, chief: bool
 ) -> list[keras.callbacks.Callback]:
     """Return the callbacks of `fit`."""
-    callbacks = _early_stopping(config, prepared.model)
+    callbacks = _early_stopping(prepared.config, prepared.model)
     if chief:
-        callbacks += _recording_callbacks(config, folder, prepared)
-    callbacks.append(Checkpoints(folder.checkpoints, config.checkpoint_every))
+        callbacks += _recording_callbacks(prepared, folder)
+    callbacks.append(Checkpoints(folder.checkpoints, prepared.config.checkpoint_every))
     return callbacks
 
 
@@ -500,10 +498,9 @@ def _early_stopping(config: RunConfig, model: GenerativeModel) -> list[keras.cal
     ]
 
 
-def _recording_callbacks(
-    config: RunConfig, folder: RunFolder, prepared: _Prepared
-) -> list[keras.callbacks.Callback]:
+def _recording_callbacks(prepared: _Prepared, folder: RunFolder) -> list[keras.callbacks.Callback]:
     """Return the callbacks that write metrics, images and TensorBoard summaries."""
+    config = prepared.config
     examples = next(prepared.test_data.unbatch().batch(500).as_numpy_iterator())
     callbacks: list[keras.callbacks.Callback] = [MetricsFile(folder.metrics_file)]
     if are_images(tf.nest.flatten(examples)[0]):

@@ -359,35 +359,49 @@ def test_the_doubly_reparameterized_gradient_has_the_same_mean_and_less_noise():
             assert other.std(axis=0).mean() < 0.8 * one.std(axis=0).mean(), index
 
 
-def test_the_doubly_reparameterized_gradient_keeps_the_loss_and_the_random_layers(images):
-    """Dropout has the same mask when q(z_2 | z_1) is sampled and when its density is computed."""
-    encoder = keras.Sequential(
+def with_random_layers(doubly_reparameterized, dropout=0.5, **arguments):
+    """A model whose second encoder has batch normalization and dropout."""
+    keras.utils.set_random_seed(0)
+    second = keras.Sequential(
         [
             keras.Input((3,)),
             keras.layers.Dense(20, "tanh"),
             keras.layers.BatchNormalization(),
-            keras.layers.Dropout(0.5, seed=1),
+            keras.layers.Dropout(dropout, seed=1),
             keras.layers.Dense(4),
         ]
     )
-    logs = []
-    for arguments in ({"run_eagerly": True}, {}, {"jit_compile": True}):
-        for flag in (False, True) if arguments else (True,):
-            keras.utils.set_random_seed(0)
-            first = networks.mlp(IMAGE, (6,), hidden=(5,))
-            second = keras.models.clone_model(encoder)
-            decoders = [networks.mlp((3,), IMAGE), networks.mlp((2,), (6,))]
-            model, _ = tiny_hierarchical_vae(
-                "bottom_up", encoders=[first, second], decoders=decoders
-            )
-            model.compile("sgd", objective=objectives.IWAE(4, flag), **arguments)
-            logs.append(model.train_on_batch(images[:8], return_dict=True))
-            if flag:
-                model.train_on_batch(images[:8])
-                assert np.all(np.isfinite(second.get_weights()[0]))
-    for other in logs[1:3]:  # eager and graph
-        assert other == pytest.approx(logs[0], rel=1e-5)
-    assert second.layers[1].moving_mean.numpy().any()
+    model, _ = tiny_hierarchical_vae(
+        "bottom_up",
+        encoders=[networks.mlp(IMAGE, (6,), hidden=(5,)), second],
+        decoders=[networks.mlp((3,), IMAGE), networks.mlp((2,), (6,))],
+    )
+    model.compile("sgd", objective=objectives.IWAE(4, doubly_reparameterized), **arguments)
+    return model
+
+
+@pytest.mark.parametrize("run_eagerly", [True, False])
+def test_the_doubly_reparameterized_gradient_keeps_the_loss(images, run_eagerly):
+    """Dropout has the same mask when q(z_2 | z_1) is sampled and when its density is computed."""
+    plain, doubly = (with_random_layers(flag, run_eagerly=run_eagerly) for flag in (False, True))
+    logs = [model.train_on_batch(images[:8], return_dict=True) for model in (plain, doubly)]
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
+    moving_mean = doubly.encoders[1].layers[1].moving_mean
+    assert np.any(moving_mean)
+    np.testing.assert_allclose(moving_mean, plain.encoders[1].layers[1].moving_mean, rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["XLA", "mixed_float16", "two replicas"])
+def test_the_doubly_reparameterized_gradient_is_finite_in_every_mode(mode, images, two_replicas):
+    keras.config.set_dtype_policy("mixed_float16" if mode == "mixed_float16" else "float32")
+    with two_replicas.scope() if mode == "two replicas" else tf.distribute.get_strategy().scope():
+        model = with_random_layers(True, dropout=0.0, jit_compile=mode == "XLA")
+    before = model.encoders[1].get_weights()
+    history = model.fit(images[:8], epochs=2, batch_size=8, verbose=0).history
+    assert np.all(np.isfinite(history["loss"]))
+    after = model.encoders[1].get_weights()
+    assert all(np.all(np.isfinite(weight)) for weight in after)
+    assert not np.array_equal(after[0], before[0])
 
 
 def test_free_bits_and_weights_are_per_layer():
