@@ -280,19 +280,24 @@ def test_the_defaults_for_a_table():
 def test_the_defaults_for_photographs():
     """They are used for images in colour, and for images above 32×32 pixels."""
     colored = for_images(VAEConfig(), (32, 32, 3), 31)
-    assert colored == VAEConfig(likelihood="normal", latent_size=64, epochs=162)
-    grey = VAEConfig(latent_size=64, epochs=162)
+    grey = VAEConfig(latent_size=64, epochs=65, latent_density="mixture")
+    assert colored == dataclasses.replace(grey, likelihood="normal")
     assert for_images(VAEConfig(), (33, 20, 1), 31) == grey
     assert for_images(VAEConfig(), (20, 33, 1), 31) == grey
     for unchanged in ((32, 32, 1), (100,)):
         assert for_images(VAEConfig(), unchanged, 31) == VAEConfig()
     binary = VAEConfig(binarize=True)
     assert for_images(binary, (8, 8, 3), 31) == dataclasses.replace(grey, binarize=True)
-    chosen = VAEConfig(likelihood="logistic_mixture", latent_size=3, epochs=2)
+    chosen = VAEConfig(likelihood="logistic_mixture", latent_size=3, epochs=2, prior="mixture")
     assert for_images(chosen, (8, 8, 3), 31) == chosen
+    conditional = VAEConfig(conditional=True)
+    assert for_images(conditional, (8, 8, 3), 31).latent_density is None
+    few = VAEConfig(batch_size=100)
+    assert for_images(few, (8, 8, 3), 10).latent_density is None
+    assert for_images(few, (8, 8, 3), 11).latent_density == "mixture"
 
 
-@pytest.mark.parametrize(("steps", "epochs"), [(1, 300), (17, 295), (125, 40), (4000, 40)])
+@pytest.mark.parametrize(("steps", "epochs"), [(1, 300), (7, 286), (50, 40), (4000, 40)])
 def test_few_images_are_passed_more_often(steps, epochs):
     assert for_images(VAEConfig(), (8, 8, 3), steps).epochs == epochs
 

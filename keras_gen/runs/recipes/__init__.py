@@ -175,7 +175,7 @@ def for_images(config: RunConfig, data_shape: tuple[int, ...], steps_per_epoch: 
 
     >>> config = for_images(VAEConfig(data="photos", latent_size=3), (64, 64, 3), 31)
     >>> config.likelihood, config.latent_size, config.epochs
-    ('normal', 3, 162)
+    ('normal', 3, 65)
     """
     return _with_defaults(config, image_defaults(config, data_shape, steps_per_epoch))
 

@@ -36,7 +36,6 @@ _POSITIVE = (
 )
 
 _SMALL_IMAGE = 32  # largest height and width in pixels
-_ENOUGH_STEPS = 5000
 _MANY_EPOCHS = 300
 
 DEFAULT_HIDDEN = (512, 256)
@@ -364,17 +363,23 @@ def encoder_and_decoder(
 
 
 def defaults_of_photographs(
-    config: RunConfig, data_shape: tuple[int, ...], steps_per_epoch: int, **defaults: Any
+    config: RunConfig,
+    data_shape: tuple[int, ...],
+    steps_per_epoch: int,
+    min_steps: int = 5000,
+    **defaults: Any,
 ) -> dict[str, Any]:
     """Return the defaults of a kind of model for images in colour, and for images above 32×32.
 
-    The default number of epochs is increased until the training has 5,000 steps, but not above 300
-    epochs.
+    The default number of epochs is increased until the training has `min_steps` steps, but not
+    above 300 epochs.
 
     Args:
         config: The settings of a training run.
         data_shape: Shape of one example.
         steps_per_epoch: Number of training steps per epoch.
+        min_steps: Number of training steps that the training has at least, unless it would have
+            more than 300 epochs. Default: 5,000.
         **defaults: Further defaults, by field. `likelihood` only applies to images in colour, and
             neither `likelihood` nor `loss` to pixels that are sampled as 0 or 1 (setting
             `binarize`). `network` only applies if `hidden` has its default, because only
@@ -400,7 +405,7 @@ def defaults_of_photographs(
     if getattr(config, "hidden", DEFAULT_HIDDEN) != DEFAULT_HIDDEN:
         defaults.pop("network", None)
     usual = type(config)().epochs
-    enough = min(math.ceil(_ENOUGH_STEPS / steps_per_epoch), _MANY_EPOCHS)
+    enough = min(math.ceil(min_steps / steps_per_epoch), _MANY_EPOCHS)
     return {**defaults, "epochs": max(usual, enough)}
 
 
