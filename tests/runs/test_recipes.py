@@ -305,22 +305,22 @@ def test_few_images_are_passed_more_often(steps, epochs):
 @pytest.mark.usefixtures("registered")
 def test_the_defaults_for_photographs_of_other_kinds():
     of_autoencoder = {"network": "conv", "loss": "mse", "latent_size": 64, "latent_l2": 1e-5}
-    expected = AutoencoderConfig(epochs=50, **of_autoencoder)
-    assert for_images(AutoencoderConfig(), (8, 8, 3), 100) == expected
+    expected = AutoencoderConfig(epochs=80, **of_autoencoder)
+    assert for_images(AutoencoderConfig(), (8, 8, 3), 25) == expected
     of_several = {"network": "conv", "event_sizes": (64, 32), "likelihood": "normal"}
-    expected = HierarchicalVAEConfig(epochs=50, **of_several)
-    assert for_images(HierarchicalVAEConfig(), (8, 8, 3), 100) == expected
-    expected = VQVAEConfig(epochs=50, likelihood="normal")
-    assert for_images(VQVAEConfig(), (8, 8, 3), 100) == expected
+    expected = HierarchicalVAEConfig(epochs=80, **of_several)
+    assert for_images(HierarchicalVAEConfig(), (8, 8, 3), 25) == expected
+    expected = VQVAEConfig(epochs=80, likelihood="normal")
+    assert for_images(VQVAEConfig(), (8, 8, 3), 25) == expected
     augment = ("color", "translation", "cutout")
-    expected = GANConfig(epochs=50, augment=augment)
-    assert for_images(GANConfig(), (8, 8, 3), 100) == expected
+    expected = GANConfig(epochs=100, augment=augment)
+    assert for_images(GANConfig(), (8, 8, 3), 50) == expected
     assert for_images(GANConfig(), (8, 8, 3), 157).augment == augment
     assert for_images(GANConfig(), (8, 8, 3), 158).augment == ()
     perceptrons = AutoencoderConfig(hidden=(9,), binarize=True)
-    expected = dataclasses.replace(perceptrons, epochs=50, latent_size=64, latent_l2=1e-5)
-    assert for_images(perceptrons, (8, 8, 3), 100) == expected
-    assert for_images(TinyConfig(), (8, 8, 3), 100) == TinyConfig()
+    expected = dataclasses.replace(perceptrons, epochs=80, latent_size=64, latent_l2=1e-5)
+    assert for_images(perceptrons, (8, 8, 3), 25) == expected
+    assert for_images(TinyConfig(), (8, 8, 3), 25) == TinyConfig()
 
 
 @pytest.fixture

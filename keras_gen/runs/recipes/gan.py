@@ -233,7 +233,7 @@ def image_defaults(
     """
     few = (steps_per_epoch - 1) * config.batch_size < _FEW_IMAGES
     augment = {"augment": ("color", "translation", "cutout")} if few else {}
-    return defaults_of_photographs(config, data_shape, steps_per_epoch, **augment)
+    return defaults_of_photographs(config, data_shape, steps_per_epoch, min_steps=5000, **augment)
 
 
 RECIPE = Recipe(
