@@ -36,9 +36,10 @@ class Batch:
     posterior: Distribution
     """q(z | x). Its batch shape is `[batch]`."""
     frozen_posterior: Callable[[], Distribution]
-    """Function that returns a copy of q(z | x) whose parameters have no gradient by the weights of
-    the encoder. Call it before sampling from `posterior`. If `layer_kls` is not None, the copy has
-    a method `layer_kls` too."""
+    """Function that returns a copy of q(z | x) whose parameters have no gradient with respect to
+    the weights of the encoder. Call it before you sample from `posterior`, because sampling can
+    change the state of random layers, such as dropout. For a model with several layers of latents
+    and bottom-up inference, the copy has a method `layer_kls`."""
     prior: Distribution
     """p(z). If the prior depends on labels, its batch shape is `[batch]`. If not, its batch shape
     is `[]`."""
@@ -236,9 +237,11 @@ class IWAE(Objective):
         doubly_reparameterized: Whether to train the encoder with the doubly reparameterized
             gradient (Tucker et al. 2019, arXiv:1810.04152, equation 8). As K grows, the usual
             gradient of the encoder has a lower and lower signal-to-noise ratio. The doubly
-            reparameterized gradient does not have this problem. If True, the posterior of the VAE
-            must be a layer without weights, such as `DiagonalNormal`, and a `HierarchicalVAE` must
-            have bottom-up inference. Default: False.
+            reparameterized gradient does not have this problem. If True, the posterior of each
+            layer of latents must have no weights, like `DiagonalNormal`, and a `HierarchicalVAE`
+            must have bottom-up inference. With batch normalization in a network that receives
+            latents, this gradient is biased, because the samples of a batch then depend on each
+            other. Default: False.
 
     Example:
 
@@ -259,8 +262,7 @@ class IWAE(Objective):
         layer_kls = batch.layer_kls
         if self.doubly_reparameterized:
             posterior = batch.frozen_posterior()
-            if layer_kls is not None:
-                layer_kls = posterior.layer_kls
+            layer_kls = getattr(posterior, "layer_kls", None)
         z = batch.posterior.sample(self.num_samples, seed=batch.seed)
         if self.doubly_reparameterized:
             z, set_gradient_weights = _with_weighted_gradient(z)
@@ -285,7 +287,7 @@ class IWAE(Objective):
             reconstruction_loss=reconstruction_loss,
             kl_loss=kl_loss,
             elbo=-reconstruction_loss - kl_loss,
-            layer_kl_losses=() if batch.layer_kls is None else kls,
+            layer_kl_losses=() if layer_kls is None else kls,
         )
 
 

@@ -375,14 +375,14 @@ class ColumnStatistics:
         smallest = 1 if kind == "category" else 2
         if number < smallest or (kind == "binary" and number > 2):
             shown = ", ".join(repr(value) for value in categories[:10])
-            if kind == "binary":
-                needed = "2 different values"
-            else:
-                needed = "at least 1 value" if smallest == 1 else "at least 2 different values"
+            shown = f" ({shown})" if shown else ""
+            needed = {"binary": "2 different values", "category": "at least 1 value"}.get(
+                kind, "at least 2 different values"
+            )
             raise ValueError(
                 f"Expected {needed} in the training rows of the column {self.name!r} of "
                 f"{at.source}, whose kind is {kind!r}. Received: {number} "
-                f"values ({shown}). Choose another kind in `kinds`."
+                f"values{shown}. Choose another kind in `kinds`."
             )
         if number > _MAX_CODES:
             raise ValueError(

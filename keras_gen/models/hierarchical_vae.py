@@ -35,7 +35,7 @@ from keras_gen.networks._checks import (
     num_classes_of,
 )
 from keras_gen.networks._common import label_input
-from keras_gen.networks._copies import call_network, network_inputs
+from keras_gen.networks._copies import call_network
 from keras_gen.objectives import Batch, Objective
 
 Inference = Literal["bottom_up", "top_down"]
@@ -202,12 +202,14 @@ class LayeredDistribution(abc.ABC):
         if labels is not None:
             labels = tf.reshape(tf.broadcast_to(labels, leading), (-1,))
         flat = tf.reshape(z, (-1, z.shape[-1]))
-        parameters = self._call(network, flat, labels)
+        parameters = self._call_network(network, flat, labels)
         shape = tf.concat([leading, [parameters.shape[-1]]], axis=0)
         return tf.ensure_shape(tf.reshape(parameters, shape), (*z.shape[:-1], parameters.shape[-1]))
 
-    def _call(self, network: keras.Model, z: tf.Tensor, labels: tf.Tensor | None) -> tf.Tensor:
-        """Call a network on latents `[rows, size]`, and on labels `[rows]` if it has an input."""
+    def _call_network(
+        self, network: keras.Model, z: tf.Tensor, labels: tf.Tensor | None
+    ) -> tf.Tensor:
+        """Call a network on latents `[rows, size]`, and on labels if it has an input for them."""
         return call_network(network, z, labels, self.training)
 
     # A distribution without closed forms raises `NotImplementedError`, as in TFP.
@@ -354,11 +356,11 @@ class _BottomUp(_LayeredPosterior):
 
 
 class _FrozenBottomUp(_BottomUp):
-    """A posterior whose log-density has no gradient by the weights of the encoders.
+    """A posterior whose log-density has no gradient with respect to the weights of the encoders.
 
-    The log-density still has a gradient by the latents at which it is computed, also through the
-    parameters of q(z_i | z_{i−1}), which an encoder computes from the latents z_{i−1}. The doubly
-    reparameterized gradient of an `IWAE` needs such a posterior.
+    The log-density still has a gradient with respect to the latents at which it is computed, also
+    through the parameters of q(z_i | z_{i−1}), which an encoder computes from the latents z_{i−1}.
+    The doubly reparameterized gradient of an `IWAE` needs such a posterior.
 
     Args:
         posterior: The posterior from which the latents will be sampled.
@@ -371,19 +373,19 @@ class _FrozenBottomUp(_BottomUp):
         # Each call of an encoder changes the seeds of its random layers. With the seeds from before
         # the sampling, a dropout layer has the same mask as during the sampling.
         self.states = {
-            id(encoder): [
-                tf.identity(variable.value) for variable in encoder.non_trainable_variables
-            ]
+            id(encoder): [(each, tf.stop_gradient(each.value)) for each in encoder.variables]
             for encoder in self.owner.encoders[1:]
         }
 
-    def _call(self, network: keras.Model, z: tf.Tensor, labels: tf.Tensor | None) -> tf.Tensor:
-        weights = [tf.stop_gradient(variable.value) for variable in network.trainable_variables]
-        inputs = network_inputs(network, z, labels)
-        parameters, _ = network.stateless_call(
-            weights, self.states[id(network)], inputs, training=self.training
-        )
-        return parameters
+    def _call_network(
+        self, network: keras.Model, z: tf.Tensor, labels: tf.Tensor | None
+    ) -> tf.Tensor:
+        call = functools.partial(super()._call_network, network, labels=labels)
+        # Without a layer around it, a second call of the network would delete the losses that its
+        # layers added in the first call, such as those of activity regularizers.
+        inside_a_layer = keras.layers.Lambda(lambda z: call(z=z), dtype="float32")
+        with keras.StatelessScope(state_mapping=self.states[id(network)]):
+            return inside_a_layer(z)
 
 
 class _TopDown(_LayeredPosterior):
@@ -774,35 +776,33 @@ class HierarchicalVAE(VAE):
 
         Raises:
             ValueError: As for `VAE.compile`. Also if the objective is an `IWAE` with
-                `doubly_reparameterized=True`, and the model has top-down inference. The latents
-                then depend on the weights of the decoders too.
+                `doubly_reparameterized=True` and the model has top-down inference, because the
+                latents then also depend on the weights of the decoders.
         """
         super().compile(optimizer, objective, **kwargs)
+
+    def _named_posteriors(self) -> dict[str, Posterior]:
+        return {f"posteriors[{i}]": each for i, each in enumerate(self.posteriors)}
 
     def _check_doubly_reparameterized(self, objective: Objective) -> None:
         if self.inference != "bottom_up":
             raise ValueError(
                 f"{objective} needs bottom-up inference. Received: a HierarchicalVAE with "
-                f"inference={self.inference!r}. Use IWAE(doubly_reparameterized=False)."
+                f"inference={self.inference!r}. Use inference='bottom_up', or an IWAE with "
+                "doubly_reparameterized=False."
             )
-        for layer, posterior in enumerate(self.posteriors):
-            if posterior.variables:
-                raise ValueError(
-                    f"{objective} needs posteriors[{layer}] without weights of its own. "
-                    f"Received: {posterior}. Use DiagonalNormal or FullCovarianceNormal."
-                )
+        super()._check_doubly_reparameterized(objective)
 
     def _objective_batch(self, batch: CheckedBatch, training: bool) -> Batch:
         inputs = super()._objective_batch(batch, training)
         posterior: Any = inputs.posterior
         posterior.training = training
         posterior.prior.training = training
-        return dataclasses.replace(
-            inputs,
-            prior=posterior.prior,
-            layer_kls=posterior.layer_kls,
-            frozen_posterior=lambda: _FrozenBottomUp(posterior),
-        )
+        if self.inference == "bottom_up":
+            inputs = dataclasses.replace(
+                inputs, frozen_posterior=lambda: _FrozenBottomUp(posterior)
+            )
+        return dataclasses.replace(inputs, prior=posterior.prior, layer_kls=posterior.layer_kls)
 
     def _terms(self, batch: CheckedBatch, training: bool) -> dict[str, tf.Tensor]:
         terms = super()._terms(batch, training)

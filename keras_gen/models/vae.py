@@ -180,13 +180,22 @@ class VAE(AnomalyDetector):
         self.objective = objective
         self.has_metrics = bool(kwargs.get("metrics") or kwargs.get("weighted_metrics"))
 
+    def _named_posteriors(self) -> dict[str, Posterior]:
+        """Return the posterior of each layer of latents, by the name of the argument."""
+        return {"posterior": self.posterior}
+
     def _check_doubly_reparameterized(self, objective: Objective) -> None:
-        """Raise a `ValueError` if the posterior has weights, which would need a gradient."""
-        if self.posterior.variables:
-            raise ValueError(
-                f"{objective} needs a posterior without weights of its own. "
-                f"Received: {self.posterior}. Use DiagonalNormal or FullCovarianceNormal."
-            )
+        """Raise a `ValueError` if the objective's doubly reparameterized gradient would be wrong.
+
+        This is the case if a posterior has weights, because the frozen posterior would have a
+        gradient with respect to them.
+        """
+        for name, posterior in self._named_posteriors().items():
+            if posterior.variables:
+                raise ValueError(
+                    f"`{name}` must be a layer without weights for {objective}. "
+                    f"Received: {posterior}. Use DiagonalNormal or FullCovarianceNormal."
+                )
 
     def call(self, inputs: Any, training: bool = False) -> tf.Tensor:
         """Return the reconstruction of the data x.

@@ -5,11 +5,11 @@
 
 The convolutional networks of version 0.1.0 halved the height and the width of an image twice,
 whatever its size. The autoencoder consisted of multilayer perceptrons, and the VAE had a Bernoulli
-likelihood. The settings of the current version are the defaults of `keras-gen train`. Each training
-has the same processor time, so that other work on the machine does not matter. During this time,
-the learning rate falls to zero with cosine decay. The features are those of a classifier of the
-same images, which `scripts/train_extractor.py` trains. Therefore the distances are not comparable
-with Inception FIDs, or between data sets.
+likelihood. The settings of the current version are the defaults of `keras-gen train`, except for
+the number of epochs and the learning rate. Each training has the same processor time, so that other
+work on the machine does not matter. During this time, the learning rate falls to zero with cosine
+decay. The features are those of a classifier of the same images, which `scripts/train_extractor.py`
+trains. Therefore the distances are not comparable with Inception FIDs, or between data sets.
 
 The target is half the distance of version 0.1.0 for each kind of model. The script also writes
 images of samples into `docs/images`.
@@ -28,7 +28,6 @@ import tyro
 from keras_gen import data, evaluation
 from keras_gen.data import as_arrays
 from keras_gen.evaluation.figures import grid
-from keras_gen.models import RegularizedAutoencoder
 from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, build, for_images
 
 TABLE = "colour_images"
@@ -40,8 +39,8 @@ CONFIGS = {
     ("GAN", "0.1.0"): GANConfig(filters=(64, 128), penalties=(), ema_momentum=None),
     ("GAN", "now"): GANConfig(),
 }
-"""The settings of each training, by model and version. To those of the current version, the
-defaults of `keras-gen train` for the images are added."""
+"""The settings of each training, by model and version. `train` adds the defaults of `keras-gen
+train` for these images to the settings of the current version."""
 
 
 @dataclasses.dataclass
@@ -102,7 +101,7 @@ def train(settings, kind, version, seed):
     model = build(config, (*size, 3), 1)
     limit = TimeLimit(settings.minutes)
     model.fit(training.repeat(), steps_per_epoch=50, epochs=10**6, verbose=0, callbacks=[limit])
-    if isinstance(model, RegularizedAutoencoder):
+    if getattr(config, "latent_density", None):
         model.fit_latent_density(training)
     extractor = evaluation.load_extractor(settings.extractor)
     real = as_arrays(test, 10_000)[0]

@@ -510,7 +510,7 @@ def test_a_keras_loss_is_refused():
 
 def test_a_posterior_with_weights_has_no_doubly_reparameterized_gradient():
     objective = objectives.IWAE(2, doubly_reparameterized=True)
-    with pytest.raises(ValueError, match="needs a posterior without weights of its own"):
+    with pytest.raises(ValueError, match="`posterior` must be a layer without weights for IWAE"):
         vae_of_ones_own().compile("adam", objective=objective)
 
 

@@ -349,6 +349,20 @@ def test_each_kind_is_built_with_its_defaults_for_photographs(kind, photographs)
     assert (as_it_is.config, as_it_is.note) == (config, "")
 
 
+def test_many_photographs_get_a_density_of_latents_unless_it_is_turned_off(tmp_path, capsys):
+    path = tmp_path / "photos.npz"
+    np.savez(path, x=np.random.default_rng(0).random((1200, 8, 8, 3), np.float32))
+    command = ["train", "--dry-run", "vae", "--data", str(path), "--batch-size", "64"]
+    cli.main(command)
+    output = capsys.readouterr().out
+    assert "latent_density: mixture\n" in output
+    assert "--latent-density mixture" in output
+    cli.main([*command, "--latent-density", "None"])
+    output = capsys.readouterr().out
+    assert "latent_density: null\n" in output
+    assert "--latent-density" not in output
+
+
 def test_the_command_line_says_which_defaults_are_those_for_photographs(photographs, capsys):
     command = ["train", "--dry-run", "vae", "--data", photographs, "--network", "mlp"]
     cli.main([*command, "--hidden", "9", "--batch-size", "9", "--latent-size", "3"])

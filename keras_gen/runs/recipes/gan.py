@@ -10,6 +10,7 @@ from keras_gen.runs.recipes.recipe import (
     Recipe,
     adam,
     defaults_of_photographs,
+    min_training_images,
     network_arguments,
 )
 
@@ -228,10 +229,10 @@ def image_defaults(
 ) -> dict[str, Any]:
     """Return the defaults for images of the shape `data_shape`, by field.
 
-    Images in colour, or above 32×32, are augmented if there are fewer than about 10,000 for the
-    training.
+    For images in colour, and above 32×32, the training has at least 5,000 steps. If there are fewer
+    than about 10,000 training images, they are augmented.
     """
-    few = (steps_per_epoch - 1) * config.batch_size < _FEW_IMAGES
+    few = min_training_images(config, steps_per_epoch) < _FEW_IMAGES
     augment = {"augment": ("color", "translation", "cutout")} if few else {}
     return defaults_of_photographs(config, data_shape, steps_per_epoch, min_steps=5000, **augment)
 

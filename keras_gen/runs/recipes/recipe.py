@@ -378,9 +378,9 @@ def defaults_of_photographs(
         config: The settings of a training run.
         data_shape: Shape of one example.
         steps_per_epoch: Number of training steps per epoch.
-        min_steps: Number of training steps that the training has at least, unless it would have
-            more than 300 epochs. Default: 2,000, because the models with an encoder overfitted
-            with 5,000 steps on 3,886 images.
+        min_steps: Smallest number of training steps. It is not reached if this would need more than
+            300 epochs. Default: 2,000. With 5,000 steps on 3,886 photographs, the VAE and the
+            autoencoder overfitted.
         **defaults: Further defaults, by field. `likelihood` only applies to images in colour, and
             neither `likelihood` nor `loss` to pixels that are sampled as 0 or 1 (setting
             `binarize`). `network` only applies if `hidden` has its default, because only
@@ -408,6 +408,14 @@ def defaults_of_photographs(
     usual = type(config)().epochs
     enough = min(math.ceil(min_steps / steps_per_epoch), _MANY_EPOCHS)
     return {**defaults, "epochs": max(usual, enough)}
+
+
+def min_training_images(config: RunConfig, steps_per_epoch: int) -> int:
+    """Return a lower bound of the number of training images.
+
+    For the last batch, which can be smaller, no images are counted.
+    """
+    return (steps_per_epoch - 1) * config.batch_size
 
 
 def check_table_settings(config: Any, **expected: object) -> None:

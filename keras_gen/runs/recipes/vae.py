@@ -14,6 +14,7 @@ from keras_gen.runs.recipes.recipe import (
     defaults_of_photographs,
     encoder_and_decoder,
     latent_density,
+    min_training_images,
 )
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from keras_gen import distributions, objectives
     from keras_gen._columns import Column
     from keras_gen.models import VAE
+
+
+_MIN_IMAGES = 1000  # a mixture with 10 components then has 100 images per component
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,19 +268,17 @@ TABLE_DEFAULTS = {
 """Defaults of `VAEConfig` for tables, by field. Other fields keep their usual default."""
 
 
-_MIN_IMAGES = 1000  # for a mixture of latents
-
-
 def image_defaults(
     config: VAEConfig, data_shape: tuple[int, ...], steps_per_epoch: int
 ) -> dict[str, Any]:
     """Return the defaults for images of the shape `data_shape`, by field.
 
-    With 64 latents, the latents of photographs do not have the distribution of the standard normal
-    prior. Images of latents from a fitted mixture are better.
+    If there are about 1,000 images or more, a standard prior and no labels, a mixture is fitted to
+    the latents. On 3,886 photographs with 64 latents, samples of the standard normal prior showed
+    no flowers, and samples of the mixture did.
     """
     defaults: dict[str, Any] = {"likelihood": "normal", "latent_size": 64}
-    enough = (steps_per_epoch - 1) * config.batch_size >= _MIN_IMAGES
+    enough = min_training_images(config, steps_per_epoch) >= _MIN_IMAGES
     if enough and config.prior == "standard" and not config.conditional:
         defaults["latent_density"] = "mixture"
     return defaults_of_photographs(config, data_shape, steps_per_epoch, **defaults)
