@@ -519,7 +519,7 @@ def test_only_an_unfinished_run_with_the_same_settings_is_resumed(tmp_path, monk
     config = VAEConfig(name="digits", epochs=3, runs=tmp_path)
     folder, _ = RunFolder.create(config)
     resumed = []
-    monkeypatch.setattr(run, "_prepare", lambda config, strategy: "prepared")
+    monkeypatch.setattr(run, "_prepare", lambda config, strategy: ("prepared", config))
     monkeypatch.setattr(run, "_fit_and_save", lambda *args: resumed.append(args))
     other = dataclasses.replace(config, epochs=4)
     with pytest.raises(ValueError, match=r"`epochs` must be 3, as in .*digits\. Received: 4\."):
@@ -530,8 +530,8 @@ def test_only_an_unfinished_run_with_the_same_settings_is_resumed(tmp_path, monk
     assert run.resume(folder.path) == folder.path
     moved = dataclasses.replace(config, runs=tmp_path / "other", name="other")
     assert run.resume(folder.path, moved) == folder.path
-    found = [(config, folder.path, prepared) for config, folder, _, prepared in resumed]
-    assert found == [(config, folder.path, "prepared")] * 2
+    found = [(prepared, folder.path) for prepared, folder, _ in resumed]
+    assert found == [(("prepared", config), folder.path)] * 2
     folder.model_file.touch()
     with pytest.raises(
         ValueError, match=r"Only an unfinished run .*`keras_gen\.runs\.evaluate\.exp"
@@ -546,7 +546,7 @@ def test_a_new_run_waits_while_another_process_uses_its_folder(tmp_path, monkeyp
     trained = []
     monkeypatch.setattr(run, "_prepare", lambda *args: run._Prepared(config, None, None, None))
     monkeypatch.setattr(run, "_create_folder", lambda *args: folder)
-    monkeypatch.setattr(run, "_fit_and_save", lambda *args: trained.append(args[0]))
+    monkeypatch.setattr(run, "_fit_and_save", lambda *args: trained.append(args[0].config))
     failures = []
     monkeypatch.setattr(threading, "excepthook", failures.append)
     training = threading.Thread(target=run.train, args=(config,))
@@ -604,7 +604,7 @@ def test_how_many_examples_the_callbacks_of_a_run_use(tmp_path):
     random = np.random.default_rng(0)
     images = tf.data.Dataset.from_tensor_slices(random.random((501, 2, 2, 1))).batch(64)
     prepared = run._Prepared(VAEConfig(), None, images, images)
-    callbacks = run._recording_callbacks(VAEConfig(), RunFolder(tmp_path), prepared)
+    callbacks = run._recording_callbacks(prepared, RunFolder(tmp_path))
     counts = {
         ImageSamples: lambda callback: len(callback.inputs[0]),
         Summaries: lambda callback: len(callback.examples[0]),
