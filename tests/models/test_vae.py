@@ -338,7 +338,7 @@ def test_components_are_checked(arguments, message):
 def test_a_flow_posterior_trains_its_weights_saves_them_and_exports(images, tmp_path):
     flow = distributions.InverseAutoregressiveNormal(3, hidden_size=4, context_size=2)
     model = vae_of(encoder=networks.mlp(IMAGE, (8,), hidden=(5,)), posterior=flow)
-    with pytest.raises(ValueError, match="needs a posterior without weights of its own"):
+    with pytest.raises(ValueError, match="`posterior` must be a layer without weights for IWAE"):
         model.compile("adam", objective=objectives.IWAE(5, doubly_reparameterized=True))
     model.compile("adam")
     before = [variable.numpy() for variable in flow.variables]
