@@ -240,7 +240,7 @@ class Evaluate:
     seed: int = 0
     """Seed of all samples."""
     extractor: pathlib.Path | None = None
-    """Network (*.keras) of features, to compare samples with images. Default: only for digits."""
+    """Network (*.keras) that computes features of images. Default: only for 28×28 grey images."""
 
     def __call__(self) -> None:
         """Print a table of the scores, and write evaluation.json, figures and report.html."""

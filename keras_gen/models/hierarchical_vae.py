@@ -380,12 +380,12 @@ class _FrozenBottomUp(_BottomUp):
     def _call_network(
         self, network: keras.Model, z: tf.Tensor, labels: tf.Tensor | None
     ) -> tf.Tensor:
-        call = functools.partial(super()._call_network, network, labels=labels)
         # Without a layer around it, a second call of the network would delete the losses that its
         # layers added in the first call, such as those of activity regularizers.
-        inside_a_layer = keras.layers.Lambda(lambda z: call(z=z), dtype="float32")
+        call = super()._call_network
+        layer = keras.layers.Lambda(lambda z: call(network, z, labels), dtype="float32")
         with keras.StatelessScope(state_mapping=self.states[id(network)]):
-            return inside_a_layer(z)
+            return layer(z)
 
 
 class _TopDown(_LayeredPosterior):

@@ -417,7 +417,6 @@ def test_with_one_sample_the_doubly_reparameterized_gradient_lacks_the_score(arg
     assert not any(np.any(score) for score in scores[of_encoders:])
 
 
-@keras.saving.register_keras_serializable("tests")
 class OwnEncoder(keras.Model):
     """A model whose `call` has no argument `training`."""
 

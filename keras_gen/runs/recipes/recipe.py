@@ -378,8 +378,8 @@ def defaults_of_photographs(
         config: The settings of a training run.
         data_shape: Shape of one example.
         steps_per_epoch: Number of training steps per epoch.
-        min_steps: Smallest number of training steps. It is not reached if this would need more than
-            300 epochs. Default: 2,000. With 5,000 steps on 3,886 photographs, the VAE and the
+        min_steps: The training has at least this number of steps, unless it would then have more
+            than 300 epochs. Default: 2,000. With 5,000 steps on 3,886 photographs, the VAE and the
             autoencoder overfitted.
         **defaults: Further defaults, by field. `likelihood` only applies to images in colour, and
             neither `likelihood` nor `loss` to pixels that are sampled as 0 or 1 (setting
@@ -413,7 +413,7 @@ def defaults_of_photographs(
 def min_training_images(config: RunConfig, steps_per_epoch: int) -> int:
     """Return a lower bound of the number of training images.
 
-    For the last batch, which can be smaller, no images are counted.
+    The images of the last batch are not counted, because this batch can be smaller.
     """
     return (steps_per_epoch - 1) * config.batch_size
 
