@@ -187,8 +187,8 @@ def summarize(
     elif extractor is None:
         comments.append(
             "The samples were not compared with real examples. Only grey images of 28×28 pixels "
-            "have a default extractor of features. Set `extractor` to a network for these images: "
-            "scripts/train_extractor.py trains one."
+            "have a default extractor of features. Pass a network for these images as `extractor`, "
+            "or `--extractor` on the command line. scripts/train_extractor.py trains one."
         )
     elif model.latent_distribution is None:
         comments.append(

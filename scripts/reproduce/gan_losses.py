@@ -25,14 +25,22 @@ from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, buil
 
 IMAGE = (28, 28, 1)
 TABLE = "gan_losses"
-PLAIN = GANConfig(penalties=(), penalty_every=4, ema_momentum=None)
+PLAIN = GANConfig(penalties=(), ema_momentum=None)
 GANS = {
     "non-saturating": {"loss": "non_saturating"},
     "minimax": {"loss": "minimax"},
     "least squares": {"loss": "least_squares"},
     "hinge, spectral normalization": {"loss": "hinge", "spectral_normalization": True},
-    "Wasserstein, gradient penalty": {"loss": "wasserstein", "penalties": ("gradient_penalty",)},
-    "relativistic, R1 and R2": {"loss": "relativistic", "penalties": ("r1", "r2")},
+    "Wasserstein, gradient penalty": {
+        "loss": "wasserstein",
+        "penalties": ("gradient_penalty",),
+        "penalty_every": 4,
+    },
+    "relativistic, R1 and R2": {
+        "loss": "relativistic",
+        "penalties": ("r1", "r2"),
+        "penalty_every": 4,
+    },
 }
 CONFIGS = {
     **{name: dataclasses.replace(PLAIN, **settings) for name, settings in GANS.items()},

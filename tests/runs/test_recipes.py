@@ -13,6 +13,7 @@ import pytest
 from support import tiny
 
 from keras_gen import cli, data
+from keras_gen._columns import Column
 from keras_gen.runs import RECIPES, Recipe, RunConfig, RunFolder, config_file, register
 from keras_gen.runs import train as run
 from keras_gen.runs.recipes import (
@@ -483,7 +484,10 @@ def test_settings_of_images_are_refused_for_a_kind_that_does_not_check_them(monk
     ],
 )
 def test_the_layers_of_a_hierarchical_vae_reach_the_networks(settings, shapes, tmp_path):
-    config = HierarchicalVAEConfig(**settings, objective="iwae", num_samples=3)
+    doubly = "inference" not in settings
+    config = HierarchicalVAEConfig(
+        **settings, objective="iwae", num_samples=3, doubly_reparameterized=doubly
+    )
     model = run.build(config, (8, 8, 1), 10)
     found = []
     for network in (*model.encoders, *model.decoders):
@@ -492,10 +496,65 @@ def test_the_layers_of_a_hierarchical_vae_reach_the_networks(settings, shapes, t
     assert found == shapes
     assert (model.inference, repr(model.objective)) == (
         config.inference,
-        "IWAE(num_samples=3, doubly_reparameterized=False)",
+        f"IWAE(num_samples=3, doubly_reparameterized={doubly})",
     )
     RunFolder(tmp_path).write_config(config)
     assert RunFolder(tmp_path).read_config() == config
+
+
+@pytest.mark.parametrize("kind", [VAEConfig, HierarchicalVAEConfig])
+@pytest.mark.parametrize(
+    "setting", [{"kl_weight": 0.5}, {"kl_warm_up": 100}, {"free_bits": 1.0}], ids=str
+)
+def test_the_iwae_does_not_ignore_a_setting_of_the_elbo(kind, setting):
+    [name] = setting
+    with pytest.raises(ValueError, match=f"`{name}` has no effect, because the IWAE bound contain"):
+        run.build(kind(objective="iwae", **setting), (8, 8, 1), 10)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        VAEConfig(scale=0.5),
+        VAEConfig(likelihood="categorical", scale="shared"),
+        HierarchicalVAEConfig(scale=0.5),
+        VQVAEConfig(scale=0.5),
+        VAEConfig(prior_components=30),
+        VAEConfig(prior="learned", prior_components=30),
+        VAEConfig(column_scale="learned"),
+        AutoencoderConfig(column_scale="learned"),
+        GANConfig(penalties=(), penalty_weight=0.5),
+        GANConfig(penalties=(), penalty_every=4),
+    ],
+    ids=str,
+)
+def test_a_setting_without_effect_is_an_error(config):
+    usual = type(config)()
+    last = [
+        field.name
+        for field in dataclasses.fields(config)
+        if getattr(config, field.name) != getattr(usual, field.name)
+    ][-1]
+    with pytest.raises(ValueError, match=f"`{last}` has no effect, because .*Omit `{last}`"):
+        run.build(config, (8, 8, 1), 10)
+
+
+@pytest.mark.parametrize("kind", [VAEConfig, HierarchicalVAEConfig])
+def test_the_elbo_has_no_doubly_reparameterized_gradient(kind):
+    with pytest.raises(ValueError, match="no effect, because it is for objective='iwae'"):
+        run.build(kind(doubly_reparameterized=True), (8, 8, 1), 10)
+
+
+def test_the_default_weight_of_the_kl_for_tables_is_no_setting_of_the_user():
+    config = for_table(VAEConfig(objective="iwae", num_samples=2))
+    assert config.kl_weight == 0.5
+    columns = [Column("height", "real", decimals=None)]
+    model = build_for_table(config, columns, 10)
+    with pytest.raises(ValueError, match="`scale` has no effect"):
+        build_for_table(dataclasses.replace(config, scale=0.5), columns, 10)
+    assert repr(model.objective) == "IWAE(num_samples=2, doubly_reparameterized=False)"
+    with pytest.raises(ValueError, match="`kl_weight` has no effect, because the IWAE"):
+        build_for_table(dataclasses.replace(config, kl_weight=0.25), columns, 10)
 
 
 def test_a_conditional_hierarchical_vae_has_labels_in_every_network():

@@ -11,6 +11,7 @@ from keras_gen.runs.recipes.recipe import (
     Recipe,
     adam,
     check_table_settings,
+    check_unused,
     defaults_of_photographs,
     encoder_and_decoder,
     latent_density,
@@ -83,6 +84,7 @@ def build(
             "`loss` must be the name of a Keras loss for data that are not a table. Received: "
             "loss='columns'. Omit `loss`, or choose a loss such as 'mse'."
         )
+    check_unused(config, "it is for tables", "column_scale")
     make_encoder, make_decoder = encoder_and_decoder(config, data_shape)
     latent_shape = (config.latent_size,)
     l2 = keras.regularizers.L2(config.l2)

@@ -9,6 +9,7 @@ from keras_gen.runs.recipes.recipe import (
     NetworkConfig,
     Recipe,
     adam,
+    check_unused,
     defaults_of_photographs,
     min_training_images,
     network_arguments,
@@ -95,6 +96,8 @@ def build(
     from keras_gen import augmentations
     from keras_gen.models import GAN
 
+    if not config.penalties:
+        check_unused(config, "there are no penalties", "penalty_weight", "penalty_every")
     labels = num_classes if config.conditional else None
     generator, discriminator = _networks(config, data_shape, labels)
     loss = _loss(config)

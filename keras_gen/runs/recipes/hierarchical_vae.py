@@ -50,6 +50,8 @@ class HierarchicalVAEConfig(NetworkConfig):
     """Lower bound of log p(x) that the training maximizes."""
     num_samples: int = 1
     """Samples of z per example. More samples tighten the IWAE bound and reduce ELBO noise."""
+    doubly_reparameterized: bool = False
+    """Train the encoder with the doubly reparameterized gradient (only with objective iwae)."""
     kl_weight: float = 1.0
     """Weight of the KL in the ELBO. A weight other than 1 gives a beta-VAE."""
     kl_warm_up: int = 0

@@ -11,6 +11,7 @@ import functools
 import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -416,6 +417,37 @@ def min_training_images(config: RunConfig, steps_per_epoch: int) -> int:
     The images of the last batch are not counted, because this batch can be smaller.
     """
     return (steps_per_epoch - 1) * config.batch_size
+
+
+def check_unused(
+    config: Any, reason: str, *names: str, defaults: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Raise a `ValueError` if a setting that has no effect does not have its default.
+
+    Args:
+        config: The settings of a training run.
+        reason: Why the settings have no effect. The error contains this text.
+        *names: Names of the settings that have no effect.
+        defaults: Defaults of the fields for these data, where they differ from those of the class.
+
+    Example:
+
+    >>> check_unused(RunConfig(), "there is one epoch", "schedule")
+    >>> check_unused(RunConfig(warm_up=9), "there is no schedule", "warm_up")
+    Traceback (most recent call last):
+      ...
+    ValueError: `warm_up` has no effect, because there is no schedule. Expected: the default 0. \
+Received: warm_up=9. Omit `warm_up`.
+    """
+    usual = type(config)()
+    for name in names:
+        received = getattr(config, name)
+        default = getattr(usual, name)
+        if received not in (default, defaults.get(name, default)):
+            raise ValueError(
+                f"`{name}` has no effect, because {reason}. Expected: the default {default!r}. "
+                f"Received: {name}={received!r}. Omit `{name}`."
+            )
 
 
 def check_table_settings(config: Any, **expected: object) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from keras_gen.runs.recipes.recipe import (
@@ -11,6 +12,7 @@ from keras_gen.runs.recipes.recipe import (
     Recipe,
     adam,
     check_table_settings,
+    check_unused,
     defaults_of_photographs,
     encoder_and_decoder,
     latent_density,
@@ -59,6 +61,8 @@ class VAEConfig(NetworkConfig):
     """Lower bound of log p(x) that the training maximizes."""
     num_samples: int = 1
     """Samples of z per example. More samples tighten the IWAE bound and reduce ELBO noise."""
+    doubly_reparameterized: bool = False
+    """Train the encoder with the doubly reparameterized gradient (only with objective iwae)."""
     kl_weight: float = 1.0
     """Weight of the KL in the ELBO. A weight other than 1 gives a beta-VAE."""
     kl_warm_up: int = 0
@@ -103,6 +107,7 @@ def build(
     """
     from keras_gen.models import VAE
 
+    check_unused(config, "it is for tables", "column_scale")
     posterior = posterior_of(config.posterior, config.latent_size)
     likelihood = likelihood_of(config, data_shape)
     prior = _prior(config, num_classes)
@@ -118,7 +123,7 @@ def build(
         seed=config.seed,
         name=config.name,
     )
-    return _compiled(model, config, steps)
+    return _compiled(model, config, steps, objective_of(config))
 
 
 def build_for_table(config: VAEConfig, columns: Sequence[Column], steps: int) -> VAE:
@@ -137,6 +142,7 @@ def build_for_table(config: VAEConfig, columns: Sequence[Column], steps: int) ->
     from keras_gen.models import VAE
 
     check_table_settings(config, network="mlp", likelihood="columns", conditional=False)
+    check_unused(config, "it is for likelihood='normal'", "scale")
     if config.prior == "conditional":
         raise ValueError(
             "`prior` must be 'standard', 'learned', 'mixture' or 'vamp' for a table. Received: "
@@ -160,13 +166,13 @@ def build_for_table(config: VAEConfig, columns: Sequence[Column], steps: int) ->
         seed=config.seed,
         name=config.name,
     )
-    return _compiled(model, config, steps)
+    return _compiled(model, config, steps, objective_of(config, TABLE_DEFAULTS))
 
 
-def _compiled(model: VAE, config: VAEConfig, steps: int) -> VAE:
+def _compiled(model: VAE, config: VAEConfig, steps: int, objective: objectives.Objective) -> VAE:
     model.compile(
         adam(config, steps, config.learning_rate),
-        objective=objective_of(config),
+        objective=objective,
         steps_per_execution=config.steps_per_execution,
     )
     return model
@@ -191,10 +197,13 @@ def likelihood_of(config: Any, data_shape: tuple[int, ...]) -> distributions.Lik
         data_shape: Shape of one example.
 
     Raises:
-        ValueError: If the likelihood is for tables.
+        ValueError: If the likelihood is for tables, or if `scale` is given for a likelihood other
+            than the normal one.
     """
     from keras_gen import distributions
 
+    if config.likelihood != "normal":
+        check_unused(config, "it is for likelihood='normal'", "scale")
     if config.likelihood == "bernoulli":
         return distributions.Bernoulli(data_shape)
     if config.likelihood == "continuous_bernoulli":
@@ -215,6 +224,8 @@ def _prior(config: VAEConfig, num_classes: int | None) -> distributions.Prior:
     from keras_gen import distributions
 
     size = config.latent_size
+    if config.prior not in ("mixture", "vamp"):
+        check_unused(config, f"prior={config.prior!r} has no components", "prior_components")
     if config.prior == "standard":
         return distributions.StandardNormal(size)
     if config.prior == "learned":
@@ -231,19 +242,26 @@ def _prior(config: VAEConfig, num_classes: int | None) -> distributions.Prior:
     return distributions.ConditionalNormal(size, num_classes=num_classes)
 
 
-def objective_of(config: Any) -> objectives.Objective:
+def objective_of(
+    config: Any, defaults: Mapping[str, Any] = MappingProxyType({})
+) -> objectives.Objective:
     """Return the objective that settings describe.
 
-    If the field `objective` is `"iwae"`, only the field `num_samples` has an effect.
-
     Args:
-        config: Settings with the fields `objective`, `num_samples`, `kl_weight`, `kl_warm_up` and
-            `free_bits`, such as a `VAEConfig`.
+        config: Settings with the fields `objective`, `num_samples`, `doubly_reparameterized`,
+            `kl_weight`, `kl_warm_up` and `free_bits`, such as a `VAEConfig`.
+        defaults: Defaults of the fields for these data, where they differ from those of the class.
+
+    Raises:
+        ValueError: If a setting of the other objective does not have its default.
     """
     from keras_gen import objectives
 
     if config.objective == "iwae":
-        return objectives.IWAE(config.num_samples)
+        elbo_settings = ("kl_weight", "kl_warm_up", "free_bits")
+        check_unused(config, "the IWAE bound contains no KL", *elbo_settings, defaults=defaults)
+        return objectives.IWAE(config.num_samples, config.doubly_reparameterized)
+    check_unused(config, "it is for objective='iwae'", "doubly_reparameterized")
     kl_weight: float | objectives.LinearWarmUp = config.kl_weight
     if config.kl_warm_up:
         kl_weight = objectives.LinearWarmUp(config.kl_warm_up, config.kl_weight)
@@ -295,7 +313,8 @@ RECIPE = Recipe(
     examples=(
         "keras-gen train vae --posterior full --prior mixture --prior-components 10",
         "keras-gen train vae --conditional --prior conditional",
-        "keras-gen train vae --data fashion_mnist --objective iwae --num-samples 5",
+        "keras-gen train vae --data fashion_mnist --objective iwae --num-samples 5 "
+        "--doubly-reparameterized",
     ),
 )
 """The recipe of `keras-gen train vae`."""
