@@ -107,7 +107,7 @@ def train(settings, kind, version, seed):
     real = as_arrays(test, 10_000)[0]
     other = as_arrays(training, len(real))[0]
     quality = evaluation.sample_quality(model, real, other, extractor, seed=seed)
-    path = results.DOCS / "images" / f"{TABLE}-{settings.name}-{kind}-{version}-{seed}.png"
+    path = results.DOCS / "images" / f"{TABLE}-{case_name(settings, kind, version, seed)}.png"
     keras.utils.save_img(path, grid(model.generate(32, seed=seed), 8), scale=False)
     return {
         "data": settings.name,
@@ -121,41 +121,55 @@ def train(settings, kind, version, seed):
     }
 
 
+def case_name(settings, kind, version, seed):
+    """Return the name of a training, which the files of its results contain."""
+    return f"{settings.name}-{kind}-{version}-{settings.minutes:g}min-{seed}"
+
+
 def table():
     """Return the section of `docs/results.md`."""
     found = list(results.load(TABLE).values())
     lines = []
     sentences = []
-    for name in sorted({row["data"] for row in found}):
-        for kind in ("VAE", "autoencoder", "GAN"):
-            fids = {}
-            for version in ("0.1.0", "now"):
-                rows = [
-                    row
-                    for row in found
-                    if (row["data"], row["kind"], row["version"]) == (name, kind, version)
+    kinds = ("VAE", "autoencoder", "GAN")
+    groups = {(row["data"], row["kind"], row["minutes"]) for row in found}
+    for name, kind, minutes in sorted(
+        groups, key=lambda group: (group[0], kinds.index(group[1]), group[2])
+    ):
+        fids = {}
+        for version in ("0.1.0", "now"):
+            rows = [
+                row
+                for row in found
+                if (row["data"], row["kind"], row["minutes"]) == (name, kind, minutes)
+                and row["version"] == version
+            ]
+            if rows:
+                fids[version] = np.mean(results.column(rows, "fid"))
+                scores = [
+                    results.spread(results.column(rows, score), digits)
+                    for score, digits in {"fid": 1, "precision": 3, "recall": 3}.items()
                 ]
-                if rows:
-                    fids[version] = np.mean(results.column(rows, "fid"))
-                    scores = [
-                        results.spread(results.column(rows, score), digits)
-                        for score, digits in {"fid": 1, "precision": 3, "recall": 3}.items()
-                    ]
-                    epochs = results.spread(results.column(rows, "epochs"), 1)
-                    lines.append([name, kind, version, *scores, epochs, len(rows)])
-            if len(fids) == 2:
-                ratio = fids["now"] / fids["0.1.0"]
-                reached = "reached" if ratio <= 0.5 else "**not** reached"
-                sentences.append(f"{name}, {kind}: {ratio:.2f} ({reached})")
-    head = ["data", "model", "networks", "FID", "precision", "recall", "epochs", "seeds"]
-    minutes = sorted({row["minutes"] for row in found})
+                epochs = results.spread(results.column(rows, "epochs"), 1)
+                lines.append([name, kind, version, *scores, f"{minutes:g}", epochs, len(rows)])
+        if len(fids) == 2:
+            ratio = fids["now"] / fids["0.1.0"]
+            reached = "reached" if ratio <= 0.5 else "**not** reached"
+            sentences.append(
+                f"- {name}, {kind}, {minutes:g} minutes: {ratio:.2f} (the target is {reached})"
+            )
+    head = ["data", "model", "networks", "FID", "precision", "recall"]
+    head += ["minutes", "epochs", "seeds"]
+    sizes = sorted({f"{row['size']}×{row['size']} ({row['data']})" for row in found})
     extractors = sorted({f"`{row['protocol']['extractor']}`" for row in found})
     return f"""`python scripts/reproduce/colour_images.py` compares the default networks with those
-of version 0.1.0 on colour images. Each training has {" or ".join(map(str, minutes))} minutes of
-processor time. The FID uses the features of {" and ".join(extractors)}, classifiers that
-`scripts/train_extractor.py` trained on the same images. These FIDs are not comparable with
-FIDs of papers, or between data sets. A lower FID is better. The target is at most half the FID of
-version 0.1.0. The ratios are: {"; ".join(sentences)}.
+of version 0.1.0 on colour images of {" and ".join(sizes)}. Both versions have the same processor
+time, which the column `minutes` shows. The FID uses the features of {" and ".join(extractors)},
+classifiers that `scripts/train_extractor.py` trained on the same images. These FIDs are not
+comparable with FIDs of papers, or between data sets. A lower FID is better. The target is at most
+half the FID of version 0.1.0. The FID of the current version, divided by that of version 0.1.0, is:
+
+{chr(10).join(sentences)}
 
 {results.markdown(head, lines)}
 """
@@ -167,7 +181,7 @@ def main(settings: Settings):
     for seed in range(settings.seeds):
         for kind, version in CONFIGS:
             if not settings.only or kind in settings.only:
-                case = f"{settings.name}-{kind}-{version}-{seed}"
+                case = case_name(settings, kind, version, seed)
                 cases[case] = (settings, kind, version, seed)
     results.complete(TABLE, cases, train, minutes=settings.minutes, size=settings.image_size)
     results.write_section("Colour images", table())

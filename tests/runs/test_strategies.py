@@ -3,9 +3,12 @@
 import dataclasses
 import functools
 import json
+import pathlib
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -18,9 +21,12 @@ import workers
 from command import KILL, AtCall, Command, Ended, Forked, Raise, WaitFor, Worker
 from support import tiny
 
+from keras_gen import Checkpoints, serving
 from keras_gen.runs import strategies
 from keras_gen.runs import train as run
-from keras_gen.runs.recipes import AutoencoderConfig
+from keras_gen.runs.recipes import AutoencoderConfig, GANConfig, VAEConfig, kind_of
+
+CPP_CHECKS = pathlib.Path(__file__).parents[1] / "serving" / "cpp_checks.py"
 
 
 def free_ports():
@@ -210,6 +216,70 @@ def test_a_mirrored_run_has_the_weights_of_a_run_on_one_device(
         weights.append(keras.saving.load_model(folder / "model.keras").encoder.get_weights())
     for mine, theirs in zip(*weights, strict=True):
         np.testing.assert_allclose(mine, theirs, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "config",
+    [VAEConfig(network="residual", likelihood="normal"), GANConfig(network="residual")],
+    ids=kind_of,
+)
+def test_a_residual_model_of_64_pixels_trains_on_two_devices_resumes_and_is_served(
+    config, tmp_path, two_replicas, monkeypatch
+):
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: two_replicas)
+    x = np.random.default_rng(0).random((20, 64, 64, 3), dtype=np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    config = dataclasses.replace(
+        config,
+        data=str(tmp_path / "x.npz"),
+        filters=(8, 8, 8, 8),
+        batch_size=8,
+        epochs=2,
+        strategy="mirrored",
+        savedmodels=tmp_path / "s",
+    )
+    whole = run.train(dataclasses.replace(config, runs=tmp_path / "whole"))
+    expected = keras.saving.load_model(whole / "model.keras")
+    assert {conv.strides[0] for conv in find_layers(expected, keras.layers.Conv2D)} == {1, 2}
+
+    stopped = dataclasses.replace(config, runs=tmp_path / "stopped", savedmodels=tmp_path / "s2")
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "on_epoch_end", stop_after(Checkpoints.on_epoch_end))
+        with pytest.raises(KeyboardInterrupt):
+            run.train(stopped)
+    resumed = keras.saving.load_model(
+        run.resume(tmp_path / "stopped" / config.name) / "model.keras"
+    )
+    assert int(resumed.optimizer.iterations) == int(expected.optimizer.iterations) > 2
+    for mine, theirs in zip(resumed.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+
+    folder = tmp_path / "s2" / config.name / "1"
+    assert serving.verify(folder).problems == []
+    command = [sys.executable, str(CPP_CHECKS), "2", str(folder)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    [found] = json.loads(result.stdout).values()
+    assert {"generate", "decode"} <= set(found["differences"])
+    assert all(
+        gap <= (0.1 if "score" in signature else 1e-4)  # a score is a sum over 12,288 elements
+        for signature, gap in found["differences"].items()
+    ), found
+
+
+def stop_after(method):
+    """Return a method of a callback that calls `method`, and then raises KeyboardInterrupt."""
+
+    def stop(self, *args, **kwargs):
+        method(self, *args, **kwargs)
+        raise KeyboardInterrupt
+
+    return stop
+
+
+def find_layers(model, kind):
+    """Return all layers of a class in the networks of a model."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, kind)]
 
 
 @pytest.mark.parametrize(
