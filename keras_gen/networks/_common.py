@@ -162,9 +162,9 @@ def default_filters(image_shape: Sequence[int], unit: int) -> tuple[int, ...]:
 
     Each convolution halves the height and width. The number n of convolutions is the smallest
     n ≥ 1 after which height × width is at most 49, such as 7×7. The last convolution has
-    `unit` · 2ⁿ channels, but at most 256. For n ≥ 5, it has at most 192 channels. Each earlier
-    convolution has half as many channels as the next one, but at least 16. For instance, the result
-    for 28×28 pixels and `unit=16` is `(32, 64)`.
+    `unit` · 2ⁿ channels, but at most 256. For n ≥ 4, which is the case for 64×64 pixels, it has at
+    most 128 channels. Each earlier convolution has half as many channels as the next one, but at
+    least 16. For instance, the result for 28×28 pixels and `unit=16` is `(32, 64)`.
 
     Args:
         image_shape: Shape of the image, `(height, width, channels)`.
@@ -173,7 +173,7 @@ def default_filters(image_shape: Sequence[int], unit: int) -> tuple[int, ...]:
     halvings = 1
     while math.prod(math.ceil(side / 2**halvings) for side in image_shape[:2]) > _LARGEST_GRID:
         halvings += 1
-    last = min(unit * 2**halvings, 256 if halvings < 5 else 192)
+    last = min(unit * 2**halvings, 256 if halvings < 4 else 128)
     return tuple(max(last // 2**level, _LEAST_FILTERS) for level in reversed(range(halvings)))
 
 

@@ -58,7 +58,6 @@ _OF_IMAGES = (
     "flip",
     "binarize",
     "skip_corrupt",
-    "batch_size",
     "needs_labels",
 )
 
@@ -322,7 +321,10 @@ def _prepare(
     if set_defaults is not None:
         defaults = image_defaults(config, shape, len(train_data))
         if defaults:
+            usual_size = config.batch_size
             config = _changed(config, set_defaults(defaults), (*_SET_BEFORE, *_OF_IMAGES))
+            if config.batch_size != usual_size:
+                train_data, test_data = load_data(config)
             note = _note_on_defaults(config, defaults, shape)
     steps = config.epochs * len(train_data)
     num_classes = _num_classes(config, train_data, test_data) if config.needs_labels else None

@@ -98,6 +98,7 @@ def train(settings, kind, version, seed):
     training, test = data.load(settings.folder, config.batch_size, image_size=size, seed=seed)
     if version == "now":
         config = for_images(config, (*size, 3), len(training))
+        training, test = data.load(settings.folder, config.batch_size, image_size=size, seed=seed)
     model = build(config, (*size, 3), 1)
     limit = TimeLimit(settings.minutes)
     model.fit(training.repeat(), steps_per_epoch=50, epochs=10**6, verbose=0, callbacks=[limit])

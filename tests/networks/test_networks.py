@@ -258,9 +258,9 @@ def test_the_depth_does_not_follow_the_number_of_channels():
     [
         (28, (64, 128)),
         (32, (64, 128, 256)),
-        (64, (32, 64, 128, 256)),
-        (128, (16, 24, 48, 96, 192)),
-        (256, (16, 16, 24, 48, 96, 192)),
+        (64, (16, 32, 64, 128)),
+        (128, (16, 16, 32, 64, 128)),
+        (256, (16, 16, 16, 32, 64, 128)),
     ],
 )
 def test_the_number_of_channels_follows_the_size_of_the_image(size, filters):
@@ -339,7 +339,7 @@ def test_convolutions_of_a_dcgan_have_4x4_kernels_and_stride_2(kernel):
 
 
 @pytest.mark.parametrize(
-    ("size", "filters"), [(28, (32, 64)), (64, (32, 64, 128, 256)), (128, (16, 24, 48, 96, 192))]
+    ("size", "filters"), [(28, (32, 64)), (64, (16, 32, 64, 128)), (128, (16, 16, 32, 64, 128))]
 )
 def test_the_networks_of_a_grid_halve_and_double_with_the_same_numbers_of_channels(size, filters):
     image = (size, size, 3)

@@ -281,7 +281,7 @@ def test_the_defaults_for_a_table():
 def test_the_defaults_for_photographs():
     """They are used for images in colour, and for images above 32×32 pixels."""
     colored = for_images(VAEConfig(), (32, 32, 3), 31)
-    grey = VAEConfig(latent_size=64, epochs=65, latent_density="mixture")
+    grey = VAEConfig(latent_size=128, epochs=130, batch_size=64, latent_density="mixture")
     assert colored == dataclasses.replace(grey, likelihood="normal")
     assert for_images(VAEConfig(), (33, 20, 1), 31) == grey
     assert for_images(VAEConfig(), (20, 33, 1), 31) == grey
@@ -290,7 +290,8 @@ def test_the_defaults_for_photographs():
     binary = VAEConfig(binarize=True)
     assert for_images(binary, (8, 8, 3), 31) == dataclasses.replace(grey, binarize=True)
     chosen = VAEConfig(likelihood="logistic_mixture", latent_size=3, epochs=2, prior="mixture")
-    assert for_images(chosen, (8, 8, 3), 31) == chosen
+    expected = dataclasses.replace(chosen, batch_size=64)
+    assert for_images(chosen, (8, 8, 3), 31) == expected
     conditional = VAEConfig(conditional=True)
     assert for_images(conditional, (8, 8, 3), 31).latent_density is None
     few = VAEConfig(batch_size=100)
@@ -298,16 +299,22 @@ def test_the_defaults_for_photographs():
     assert for_images(few, (8, 8, 3), 11).latent_density == "mixture"
 
 
-@pytest.mark.parametrize(("steps", "epochs"), [(1, 300), (7, 286), (50, 40), (4000, 40)])
+@pytest.mark.parametrize(
+    ("steps", "epochs"), [(1, 300), (13, 300), (14, 286), (100, 40), (4000, 40)]
+)
 def test_few_images_are_passed_more_often(steps, epochs):
+    """An epoch has `steps` steps with the usual batch size, 128, and twice as many with 64."""
     assert for_images(VAEConfig(), (8, 8, 3), steps).epochs == epochs
 
 
 @pytest.mark.usefixtures("registered")
 def test_the_defaults_for_photographs_of_other_kinds():
-    of_autoencoder = {"network": "conv", "loss": "mse", "latent_size": 64, "latent_l2": 1e-5}
-    expected = AutoencoderConfig(epochs=80, **of_autoencoder)
+    of_any_network = {"latent_size": 128, "l2": 1e-7, "latent_l2": 1e-5, "learning_rate": 2e-3}
+    of_autoencoder = {"network": "conv", "loss": "mse", **of_any_network}
+    expected = AutoencoderConfig(epochs=160, batch_size=64, **of_autoencoder)
     assert for_images(AutoencoderConfig(), (8, 8, 3), 25) == expected
+    expected = AutoencoderConfig(epochs=300, batch_size=100, **of_autoencoder)
+    assert for_images(AutoencoderConfig(batch_size=100), (8, 8, 3), 25) == expected
     of_several = {"network": "conv", "event_sizes": (64, 32), "likelihood": "normal"}
     expected = HierarchicalVAEConfig(epochs=80, **of_several)
     assert for_images(HierarchicalVAEConfig(), (8, 8, 3), 25) == expected
@@ -319,7 +326,7 @@ def test_the_defaults_for_photographs_of_other_kinds():
     assert for_images(GANConfig(), (8, 8, 3), 157).augment == augment
     assert for_images(GANConfig(), (8, 8, 3), 158).augment == ()
     perceptrons = AutoencoderConfig(hidden=(9,), binarize=True)
-    expected = dataclasses.replace(perceptrons, epochs=80, latent_size=64, latent_l2=1e-5)
+    expected = dataclasses.replace(perceptrons, epochs=160, batch_size=64, **of_any_network)
     assert for_images(perceptrons, (8, 8, 3), 25) == expected
     assert for_images(TinyConfig(), (8, 8, 3), 25) == TinyConfig()
 
@@ -350,6 +357,20 @@ def test_each_kind_is_built_with_its_defaults_for_photographs(kind, photographs)
     assert (as_it_is.config, as_it_is.note) == (config, "")
 
 
+@pytest.mark.parametrize("chosen", [{}, {"batch_size": 50}])
+def test_the_data_have_the_batch_size_for_photographs_unless_the_user_chose_one(chosen, tmp_path):
+    path = tmp_path / "photos.npz"
+    np.savez(path, x=np.random.default_rng(0).random((200, 8, 8, 3), np.float32))
+    config = AutoencoderConfig(data=str(path), **chosen)
+    prepared = run._prepare(
+        config,
+        run.create_strategy("single"),
+        lambda defaults: dataclasses.replace(config, **defaults),
+    )
+    size = chosen.get("batch_size", 64)
+    assert prepared.config.batch_size == len(next(iter(prepared.train_data))) == size
+
+
 def test_many_photographs_get_a_density_of_latents_unless_it_is_turned_off(tmp_path, capsys):
     path = tmp_path / "photos.npz"
     np.savez(path, x=np.random.default_rng(0).random((1200, 8, 8, 3), np.float32))
@@ -377,7 +398,7 @@ def test_the_command_line_says_which_defaults_are_those_for_photographs(photogra
     )
 
 
-@pytest.mark.parametrize("field", ["seed", "batch_size"])
+@pytest.mark.parametrize("field", ["seed", "skip_corrupt"])
 def test_defaults_for_images_that_come_too_late_are_refused(field, photographs, monkeypatch):
     recipe = dataclasses.replace(RECIPES["vae"], image_defaults=lambda *given: {field: 7})
     monkeypatch.setitem(RECIPES, "vae", recipe)
@@ -418,7 +439,8 @@ def test_large_grey_images_have_defaults_that_build_a_model(kind, tmp_path):
 
 def test_defaults_that_are_not_used_are_not_named(photographs, capsys):
     command = ["train", "--dry-run", "vae", "--data", photographs, "--network", "mlp"]
-    cli.main([*command, "--likelihood", "bernoulli", "--latent-size", "10", "--epochs", "40"])
+    command += ["--likelihood", "bernoulli", "--latent-size", "10", "--epochs", "40"]
+    cli.main([*command, "--batch-size", "128"])
     settings, _, rest = capsys.readouterr().out.partition("\n\n")
     expected = VAEConfig(data=photographs, network="mlp")
     assert config_file.from_yaml(settings, "the output") == expected

@@ -169,13 +169,14 @@ def for_images(config: RunConfig, data_shape: tuple[int, ...], steps_per_epoch: 
         config: A configuration. A field is replaced only if its value is the default for small
             images in grey. In the example, `latent_size` keeps the value of the user.
         data_shape: Shape of one example, such as `(64, 64, 3)`.
-        steps_per_epoch: Number of training steps per epoch.
+        steps_per_epoch: Number of training steps per epoch with the batch size of `config`. The
+            returned configuration can have another batch size.
 
     Example:
 
     >>> config = for_images(VAEConfig(data="photos", latent_size=3), (64, 64, 3), 31)
     >>> config.likelihood, config.latent_size, config.epochs
-    ('normal', 3, 65)
+    ('normal', 3, 130)
     """
     return _with_defaults(config, image_defaults(config, data_shape, steps_per_epoch))
 

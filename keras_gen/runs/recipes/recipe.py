@@ -200,8 +200,8 @@ class Recipe:
             Default: the same defaults as for other data.
         image_defaults: Function `(config, data_shape, steps_per_epoch)` that returns a dictionary
             from names of fields to their defaults for images of the shape `data_shape`. It must not
-            contain fields that are needed before, such as `batch_size` and `seed`. Default: the
-            same defaults for all images.
+            contain fields that are needed before, such as `seed`. If it contains `batch_size`, the
+            data are loaded again. Default: the same defaults for all images.
 
     Raises:
         ValueError: If `config` is not a dataclass derived from `RunConfig`.
@@ -380,12 +380,12 @@ def defaults_of_photographs(
         data_shape: Shape of one example.
         steps_per_epoch: Number of training steps per epoch.
         min_steps: The training has at least this number of steps, unless it would then have more
-            than 300 epochs. Default: 2,000. With 5,000 steps on 3,886 photographs, the VAE and the
-            autoencoder overfitted.
+            than 300 epochs. Default: 2,000.
         **defaults: Further defaults, by field. `likelihood` only applies to images in colour, and
             neither `likelihood` nor `loss` to pixels that are sampled as 0 or 1 (setting
             `binarize`). `network` only applies if `hidden` has its default, because only
-            multilayer perceptrons have the setting `hidden`.
+            multilayer perceptrons have the setting `hidden`. `batch_size` only applies if
+            `config.batch_size` has its default.
 
     Returns:
         Dictionary from names of fields to their defaults. It is empty for smaller images in grey,
@@ -395,6 +395,8 @@ def defaults_of_photographs(
 
     >>> defaults_of_photographs(RunConfig(), (64, 64, 3), 31, likelihood="normal")
     {'likelihood': 'normal', 'epochs': 65}
+    >>> defaults_of_photographs(RunConfig(), (64, 64, 3), 16, batch_size=64)
+    {'batch_size': 64, 'epochs': 63}
     >>> defaults_of_photographs(RunConfig(), (28, 28, 1), 31, likelihood="normal")
     {}
     """
@@ -406,9 +408,12 @@ def defaults_of_photographs(
         defaults.pop("loss", None)
     if getattr(config, "hidden", DEFAULT_HIDDEN) != DEFAULT_HIDDEN:
         defaults.pop("network", None)
-    usual = type(config)().epochs
-    enough = min(math.ceil(min_steps / steps_per_epoch), _MANY_EPOCHS)
-    return {**defaults, "epochs": max(usual, enough)}
+    usual = type(config)()
+    if config.batch_size != usual.batch_size:
+        defaults.pop("batch_size", None)
+    batch_size = defaults.get("batch_size", config.batch_size)
+    enough = math.ceil(min_steps * batch_size / (steps_per_epoch * config.batch_size))
+    return {**defaults, "epochs": max(usual.epochs, min(enough, _MANY_EPOCHS))}
 
 
 def min_training_images(config: RunConfig, steps_per_epoch: int) -> int:

@@ -295,11 +295,11 @@ def image_defaults(
     fitted to the latents. In a test on 3,886 photographs of flowers, images of latents from the
     mixture showed flowers. Images of latents from the standard normal prior did not.
     """
-    defaults: dict[str, Any] = {"likelihood": "normal", "latent_size": 64}
+    defaults: dict[str, Any] = {"likelihood": "normal", "latent_size": 128, "batch_size": 64}
     enough = min_training_images(config, steps_per_epoch) >= _MIN_IMAGES
     if enough and config.prior == "standard" and not config.conditional:
         defaults["latent_density"] = "mixture"
-    return defaults_of_photographs(config, data_shape, steps_per_epoch, **defaults)
+    return defaults_of_photographs(config, data_shape, steps_per_epoch, 8000, **defaults)
 
 
 RECIPE = Recipe(
