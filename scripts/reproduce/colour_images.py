@@ -157,7 +157,7 @@ def table():
             ratio = fids["now"] / fids["0.1.0"]
             reached = "reached" if ratio <= 0.5 else "**not** reached"
             sentences.append(
-                f"- {name}, {kind}, {minutes:g} minutes: {ratio:.2f} (the target is {reached})"
+                f"- {name}, {kind}, {minutes:g} minutes: {ratio:.3f} (the target is {reached})"
             )
     head = ["data", "model", "networks", "FID", "precision", "recall"]
     head += ["minutes", "epochs", "seeds"]
