@@ -265,8 +265,9 @@ def test_every_setting_reaches_the_model():
     ],
 )
 def test_every_prior_and_likelihood_trains_and_is_saved(prior, likelihood, tmp_path):
+    components = {"prior_components": 3} if prior in ("mixture", "vamp") else {}
     config = VAEConfig(
-        prior=prior, likelihood=likelihood, prior_components=3, latent_size=2, network="conv"
+        prior=prior, likelihood=likelihood, latent_size=2, network="conv", **components
     )
     model = build(config, (8, 8, 1), 10)
     model.run_eagerly = True
