@@ -418,8 +418,10 @@ def test_a_run_on_photographs_names_and_stores_their_defaults(photographs, tmp_p
     command += ["--epochs", "1", "--latent-size", "3", "--runs", str(tmp_path / "runs")]
     cli.main([*command, "--savedmodels", str(tmp_path / "savedmodels")])
     printed = capsys.readouterr().out
-    assert printed.startswith("Defaults for images of 8×8×3: `--likelihood normal`. ")
-    assert RunFolder(tmp_path / "runs" / "vae").read_config().likelihood == "normal"
+    expected = "Defaults for images of 8×8×3: `--likelihood normal --batch-size 64`. "
+    assert printed.startswith(expected)
+    config = RunFolder(tmp_path / "runs" / "vae").read_config()
+    assert (config.likelihood, config.batch_size) == ("normal", 64)
 
 
 @pytest.mark.parametrize("kind", ["gan", "hierarchical_vae", "vq_vae"])
