@@ -169,8 +169,8 @@ def default_filters(image_shape: Sequence[int], unit: int, deep: int = 5) -> tup
     Args:
         image_shape: Shape of the image, `(height, width, channels)`.
         unit: Factor in the number of channels of the last convolution, `unit` · 2ⁿ.
-        deep: Smallest number n of a network with fewer channels. Images of 64×64 pixels have n = 4,
-            and images of 128×128 pixels have n = 5. Default: 5.
+        deep: Networks with at least this number of convolutions have at most 128 channels. For
+            images of 64×64 pixels, n = 4. For 128×128 pixels, n = 5. Default: 5.
     """
     halvings = 1
     while math.prod(math.ceil(side / 2**halvings) for side in image_shape[:2]) > _LARGEST_GRID:

@@ -17,7 +17,7 @@ from keras_gen.networks._common import (
     dense_network,
 )
 
-_DEEP = 4  # for 64×64 pixels, 128 filters give better samples in the same time than 256 filters
+_DEEP = 4  # at 64×64 pixels and in equal time, 128 filters gave better samples than 256 filters
 
 
 def conv_encoder(

@@ -427,7 +427,7 @@ def min_training_images(config: RunConfig, steps_per_epoch: int) -> int:
 def check_unused(
     config: Any, reason: str, *names: str, defaults: Mapping[str, Any] = MappingProxyType({})
 ) -> None:
-    """Raise a `ValueError` if a setting that has no effect does not have its default.
+    """Raise a `ValueError` if the user has changed a setting that has no effect.
 
     Args:
         config: The settings of a training run.

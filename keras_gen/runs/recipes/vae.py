@@ -299,7 +299,7 @@ def image_defaults(
     enough = min_training_images(config, steps_per_epoch) >= _MIN_IMAGES
     if enough and config.prior == "standard" and not config.conditional:
         defaults["latent_density"] = "mixture"
-    return defaults_of_photographs(config, data_shape, steps_per_epoch, 8000, **defaults)
+    return defaults_of_photographs(config, data_shape, steps_per_epoch, min_steps=8000, **defaults)
 
 
 RECIPE = Recipe(
