@@ -49,7 +49,7 @@ PUBLISHED = {
     "DCGAN": ("99", "3.40", "arXiv:1705.07761"),
     "VEEGAN": ("150", "2.95", "arXiv:1705.07761"),
     "non-saturating, R1 and R2": ("693", "0.93", "arXiv:2501.05441"),
-    "relativistic, R1 and R2": ("1000", "0.078", "arXiv:2501.05441"),
+    "relativistic, R1 and R2": ("1,000", "0.078", "arXiv:2501.05441"),
 }
 
 
@@ -175,7 +175,7 @@ def main(settings: Settings):
         "processor_minutes": round(sum(history["processor_seconds"]) / 60, 1),
     }
     results.save(TABLE, case, result)
-    path = results.DOCS / "images" / f"{TABLE}-{case}.png"
+    path = results.DOCS / figure(result)
     keras.utils.save_img(path, grid(model.generate(32, seed=settings.seed), 8), scale=False)
     results.write_section("Stacked MNIST", table())
 
@@ -186,7 +186,7 @@ def table():
     lines = [
         [
             f"{NAMES[row['row']]} (keras_gen)",
-            f"**{row['modes']}**",
+            f"**{row['modes']:,}**",
             f"**{row['divergence']:.3f}**",
             f"{row['steps']:,} steps, {row['processor_minutes']:.0f} minutes of processor time",
         ]
@@ -203,13 +203,22 @@ question is whether the GAN generates all of them.
 The bundled classifier reads the digits of {SAMPLES:,} samples. The table shows how many of the
 1,000 modes occur, and the KL divergence of their frequencies from the uniform distribution. More
 modes and a smaller divergence are better. {SAMPLES:,} images of random test digits have
-{ours["modes_of_test_images"]} modes and the divergence {ours["divergence_of_test_images"]:.3f}.
+{ours["modes_of_test_images"]:,} modes and the divergence {ours["divergence_of_test_images"]:.3f}.
 There is one training per row, with the DCGAN networks of `keras-gen train gan`. The published
 numbers are those of other networks and other classifiers. The target is 1,000 modes with a
 divergence of at most 0.08. It {"is" if reached else "is **not**"} reached.
 
 {results.markdown(head, lines)}
+
+The figure shows 32 samples of the first row:
+
+![Three digits in red, green and blue on top of each other, per sample]({figure(ours)})
 """
+
+
+def figure(row):
+    """Return the path of an image of samples, relative to `docs`."""
+    return f"images/{TABLE}-{row['row']}-{row['seed']}.png"
 
 
 if __name__ == "__main__":
