@@ -24,6 +24,7 @@ from keras_gen.networks._common import (
     spectral,
     unchanged,
 )
+from keras_gen.networks._layers import GroupNormalization, UpSampledConv2D
 
 _Resize = Literal["halve", "double"]
 
@@ -301,7 +302,10 @@ class _Layers:
             # The 1×1 convolution, the normalization and the activation come before the doubling of
             # the size, because they need less time on smaller features.
             added = layers.UpSampling2D(2)(added)
-            x = layers.UpSampling2D(2)(x)
+            convolution = UpSampledConv2D(
+                channels, kernel_initializer="zeros", kernel_regularizer=self.kernel_regularizer
+            )
+            return layers.Add()([added, convolution(x)])
         # A kernel of zeros cannot be divided by its spectral norm.
         initializer = "zeros" if self.wrap is unchanged else "glorot_uniform"
         x = self.convolution(x, channels, 3, kernel_initializer=initializer)
@@ -320,7 +324,7 @@ def _normalized(
 
     def before(x: keras.KerasTensor) -> keras.KerasTensor:
         channels = x.shape[-1]
-        x = layers.GroupNormalization(math.gcd(channels, max(channels // 8, 1)))(x)
+        x = GroupNormalization(math.gcd(channels, max(channels // 8, 1)))(x)
         return layers.Activation(activation)(x)
 
     return before

@@ -212,7 +212,7 @@ divergence of at most 0.08. It {"is" if reached else "is **not**"} reached.
 
 The figure shows 32 samples of the first row:
 
-![Three digits in red, green and blue on top of each other, per sample]({figure(ours)})
+![Three digits on top of each other, in red, green and blue]({figure(ours)})
 """
 
 
