@@ -12,9 +12,10 @@ import tensorflow as tf
 class GroupNormalization(keras.layers.GroupNormalization):
     """Normalize groups of channels of images (Wu & He 2018, arXiv:1803.08494).
 
-    The layer computes the same as Keras's layer. It is faster on CPUs, because it computes the
-    mean of each channel first and then the mean of each group, instead of the mean over several
-    axes of a larger tensor. The input must have the shape `[batch, height, width, channels]`.
+    The layer computes the same as Keras's layer with its default arguments, and is faster on CPUs.
+    It first computes the mean of each channel, and from these the mean of each group. Keras's layer
+    computes the mean of each group from all pixels. The input must have the shape
+    `[batch, height, width, channels]`.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -39,9 +40,9 @@ class UpSampledConv2D(keras.layers.Conv2D):
     """Double the height and width of images, and apply a 3×3 convolution.
 
     The layer computes the same as `UpSampling2D(2)`, followed by `Conv2D(filters, 3,
-    padding="same")`, and has the same weights. The doubled image contains each pixel four times.
-    Therefore a transposed convolution with a 4×4 kernel computes the same with four ninths of the
-    multiplications. Each number in its kernel is the sum of up to four numbers in the 3×3 kernel.
+    padding="same")`, and has the same weights. It uses one transposed convolution with a 4×4
+    kernel, whose numbers are sums of up to four numbers of the 3×3 kernel. This is possible because
+    the doubled image contains each pixel four times. It needs four ninths of the multiplications.
 
     Args:
         filters: Number of output channels.

@@ -298,17 +298,20 @@ class _Layers:
             added = self.convolution(added, channels, 1, use_bias=False)
         stride = 2 if resize == "halve" else 1
         x = self.before(self.convolution(self.before(x), channels, 3, strides=stride))
+        # A kernel of zeros cannot be divided by its spectral norm.
+        initializer = "zeros" if self.wrap is unchanged else "glorot_uniform"
         if resize == "double":
             # The 1×1 convolution, the normalization and the activation come before the doubling of
             # the size, because they need less time on smaller features.
             added = layers.UpSampling2D(2)(added)
             convolution = UpSampledConv2D(
-                channels, kernel_initializer="zeros", kernel_regularizer=self.kernel_regularizer
+                channels,
+                kernel_initializer=initializer,
+                kernel_regularizer=self.kernel_regularizer,
             )
-            return layers.Add()([added, convolution(x)])
-        # A kernel of zeros cannot be divided by its spectral norm.
-        initializer = "zeros" if self.wrap is unchanged else "glorot_uniform"
-        x = self.convolution(x, channels, 3, kernel_initializer=initializer)
+            x = self.wrap(convolution)(x)
+        else:
+            x = self.convolution(x, channels, 3, kernel_initializer=initializer)
         return layers.Add()([added, x])
 
 
