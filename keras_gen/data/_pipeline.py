@@ -16,7 +16,7 @@ from keras_gen._files import PathLike
 
 _MEMORY_LIMIT = 2**30  # largest size in bytes of a data set that is kept in memory
 _SHUFFLE_BUFFER = 10_000  # number of examples, for data sets that are not in memory
-_LOADING_BATCH = 2**22  # size in bytes of the examples that are read at once into memory
+_LOADING_BATCH = 2**22  # approximate size in bytes of the examples that are read at once
 _ALIGNMENT = 64  # bytes; TensorFlow uses a NumPy array without a copy if it has this alignment
 
 
@@ -25,9 +25,6 @@ class Splits(NamedTuple):
 
     train: tf.data.Dataset
     test: tf.data.Dataset
-
-
-Convert = Callable[[tf.Tensor], tf.Tensor]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,13 +37,8 @@ class IndexedExamples:
     count: int
     spec: tf.TensorSpec
     """The shape and dtype of one example, without its label."""
-    read: Callable[[tf.Tensor, Convert], tf.Tensor]
-    """Function `(indices, convert)` that reads the examples at `indices`.
-
-    `read` applies the elementwise function `convert` to the examples. If possible, it converts each
-    example as soon as the example is read. For large examples, this is faster than converting a
-    whole batch.
-    """
+    read: Callable[[tf.Tensor], tf.Tensor]
+    """Function that reads the examples with the given indices, and returns them in one tensor."""
     labels: np.ndarray | None
 
     def cardinality(self) -> int:
@@ -179,6 +171,9 @@ def _to_floats(x: tf.Tensor) -> tf.Tensor:
     Integers are divided by the largest value of their dtype, for instance by 255. Floats keep their
     values.
     """
+    if x.dtype == tf.uint8:
+        # On CPUs, this operation is faster than a cast and a division. It multiplies by 1/255.
+        return tf.quantization.dequantize(tf.bitcast(x, tf.quint8), 0.0, 1.0)
     if x.dtype.is_integer:
         return tf.cast(x, tf.float32) / x.dtype.max
     return tf.cast(x, tf.float32)
@@ -214,7 +209,7 @@ def _lookup(
 
         def read(indices: tf.Tensor) -> Any:
             stored = images is not None
-            x = tf.gather(images, indices) if stored else examples.read(indices, _to_floats)
+            x = tf.gather(images, indices) if stored else examples.read(indices)
             return x if labels is None else (x, tf.gather(labels, indices))
 
         return read
@@ -237,13 +232,11 @@ def _read_all(examples: IndexedExamples, options: tf.data.Options) -> tf.Tensor:
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     stored = memory[start : start + size].view(dtype).reshape(shape)
-    batch_size = max(1, _LOADING_BATCH * examples.count // size)
+    # A multiple of 8, because image files are decoded in groups of 8.
+    batch_size = 8 * max(1, round(_LOADING_BATCH * examples.count / size / 8))
     indices = tf.data.Dataset.range(examples.count).batch(batch_size)
 
-    @tf.autograph.experimental.do_not_convert
-    def read(batch: tf.Tensor) -> tf.Tensor:
-        return examples.read(batch, tf.identity)
-
+    read = tf.autograph.experimental.do_not_convert(examples.read)
     batches = indices.map(read, num_parallel_calls=_num_cpus()).prefetch(2)
     position = 0
     for batch in batches.with_options(options).as_numpy_iterator():

@@ -5,10 +5,12 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
+import functools
 import os
 import pathlib
+import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -28,7 +30,7 @@ from keras_gen.data._image_files import (
     read_image,
     suffixes,
 )
-from keras_gen.data._pipeline import Convert, IndexedExamples
+from keras_gen.data._pipeline import IndexedExamples
 
 _TRAIN_FOLDERS = ("train", "training")
 _TEST_FOLDERS = ("test", "testing", "validation", "valid", "val")  # the first one is used
@@ -53,7 +55,8 @@ _INVISIBLE = (
     "(pass another `background`)"
 )
 _PART = 256  # number of files whose headers one thread reads
-_SMALL_IMAGE = 2**14  # size in bytes
+_SLOW_FILE = 1e-4  # seconds per header, above which several threads read the headers
+_DECODED_AT_ONCE = 8  # number of files
 _NO_HEADER = Header(0, 0, False, False)
 
 
@@ -405,9 +408,17 @@ def _read_headers(
         return np.asarray([read(file) for file in files], np.int32)
 
     parts = [split.files[i : i + _PART] for i in range(0, len(split.files), _PART)]
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        rows = np.concatenate(list(pool.map(read_part, parts)))
-    headers = _Headers(*rows.T)
+    rows: list[np.ndarray] = []
+    # If the files are in the memory of the system, one thread is twice as fast as several.
+    seconds_per_file = 0.0
+    while len(rows) < len(parts) and seconds_per_file < _SLOW_FILE:
+        start = time.perf_counter()
+        rows.append(read_part(parts[len(rows)]))
+        seconds_per_file = (time.perf_counter() - start) / len(rows[-1])
+    if len(rows) < len(parts):
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            rows.extend(pool.map(read_part, parts[len(rows) :]))
+    headers = _Headers(*np.concatenate(rows).T)
     readable = np.flatnonzero(headers.heights)
     for reason, marked in ((_FRAMES, headers.has_frames), (_INVISIBLE, headers.is_invisible)):
         found = np.flatnonzero(marked)
@@ -519,19 +530,20 @@ def _to_examples(
     # TensorFlow decodes the plain files, several times faster than Pillow.
     same_channels = (headers.is_color == 0) | (shape[2] == 3)
     is_plain = (headers.is_plain == 1) & headers.have_size(*shape[:2]) & same_channels
+    read_plain = _plain_reader(shape, background)
 
-    def read(indices: tf.Tensor, convert: Convert) -> tf.Tensor:
+    def read(indices: tf.Tensor) -> tf.Tensor:
         batch = tf.gather(paths, indices)
         if not is_plain.any():
-            return convert(_read_with_pillow(batch, shape, background))
+            return _read_with_pillow(batch, shape, background)
         if is_plain.all():
-            return _read_plain(batch, shape, background, convert)
+            return read_plain(batch)
         is_plain_here = tf.gather(is_plain, indices)
         plain = tf.cast(tf.where(is_plain_here)[:, 0], tf.int32)
         other = tf.cast(tf.where(~is_plain_here)[:, 0], tf.int32)
         pixels = (
-            _read_plain(tf.gather(batch, plain), shape, background, convert),
-            convert(_read_with_pillow(tf.gather(batch, other), shape, background)),
+            read_plain(tf.gather(batch, plain)),
+            _read_with_pillow(tf.gather(batch, other), shape, background),
         )
         return tf.dynamic_stitch((plain, other), pixels)
 
@@ -564,46 +576,68 @@ def _read_with_pillow(
     return tf.ensure_shape(pixels, (None, *shape))
 
 
-def _read_plain(
-    paths: tf.Tensor, shape: tuple[int, int, int], background: Color, convert: Convert
-) -> tf.Tensor:
-    """Decode plain image files inside a TensorFlow graph, and return the images.
+@functools.lru_cache(16)
+def _plain_reader(
+    shape: tuple[int, int, int], background: Color
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return a function that maps the paths of plain image files to uint8 pixels.
 
     A file is plain if TensorFlow and Pillow decode the file to the same pixels. TensorFlow is
     faster than Pillow. If TensorFlow cannot decode one of the files, Pillow decodes all of them. If
-    Pillow fails too, the error message names the damaged file.
+    Pillow fails too, the error message names the damaged file. The training and the test images
+    use the same function, so that it is traced only once.
 
     Args:
-        paths: Paths of the plain files, a string tensor `[batch]`.
         shape: Shape of each image, `(height, width, channels)`.
         background: Color behind transparent images, if Pillow decodes the files.
-        convert: Elementwise function that is applied to the uint8 pixels, such as a division by
-            255.
     """
 
-    def decode(path: tf.Tensor) -> tf.Tensor:
-        content = tf.io.read_file(path)
+    def decode_one(content: tf.Tensor) -> tf.Tensor:
         # This operation also decodes PNG files. Only with INTEGER_ACCURATE, the pixels of JPEG
         # files equal the pixels of Pillow.
         image = tf.io.decode_jpeg(content, channels=shape[2], dct_method="INTEGER_ACCURATE")
-        return convert(tf.ensure_shape(image, shape))
+        return tf.ensure_shape(image, shape)
 
-    def decode_all(paths: tf.Tensor) -> tf.Tensor:
-        dtype = convert(tf.zeros((), tf.uint8)).dtype
-        return tf.map_fn(decode, paths, fn_output_signature=tf.TensorSpec(shape, dtype))
+    def decode_several(contents: tf.Tensor) -> tf.Tensor:
+        return tf.stack([decode_one(content) for content in tf.unstack(contents)])
 
-    # A graph cannot catch errors, but a data set can skip the elements that raise them.
-    batch = tf.data.Dataset.from_tensors(paths)
-    if np.prod(shape) <= _SMALL_IMAGE:  # one element per batch has a third of the overhead
-        decoded = batch.map(decode_all)
-    else:  # one element per file needs less time for copies of the pixels
-        files = tf.data.Dataset.from_tensor_slices(paths)
-        # If a file is damaged, the remaining files are a smaller batch, which is dropped.
-        size = tf.maximum(tf.size(paths, tf.int64), 1)
-        decoded = files.map(decode, num_parallel_calls=2).batch(size, drop_remainder=True)
-    decoded = decoded.ignore_errors()
-    read = batch.map(lambda paths: convert(_read_with_pillow(paths, shape, background)))
-    return decoded.concatenate(read).take(1).get_single_element()
+    @tf.autograph.experimental.do_not_convert
+    def decode(paths: tf.Tensor) -> tf.Tensor:
+        contents = tf.numpy_function(_read_files, [paths], tf.string, stateful=False)
+        contents = tf.ensure_shape(contents, (None,))
+        # Each iteration of `map_fn` costs time, therefore it decodes several files. The last
+        # content is repeated until the number of contents is a multiple of this number.
+        missing = -tf.size(contents) % _DECODED_AT_ONCE
+        contents = tf.concat([contents, tf.repeat(contents[-1:], missing)], 0)
+        pixels = tf.map_fn(
+            decode_several,
+            tf.reshape(contents, (-1, _DECODED_AT_ONCE)),
+            fn_output_signature=tf.TensorSpec((_DECODED_AT_ONCE, *shape), tf.uint8),
+            parallel_iterations=2,
+        )
+        return tf.reshape(pixels, (-1, *shape))[: tf.size(paths)]
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
+    def read(paths: tf.Tensor) -> tf.Tensor:
+        # A graph cannot catch errors, but a data set can skip the elements that raise them.
+        batch = tf.data.Dataset.from_tensors(paths)
+        decoded = batch.map(decode).ignore_errors()
+        slow = batch.map(lambda paths: _read_with_pillow(paths, shape, background))
+        return decoded.concatenate(slow).take(1).get_single_element()
+
+    return read
+
+
+def _read_files(paths: np.ndarray) -> np.ndarray:
+    """Return the contents of files. For small files, `open` and `tf.io.read_file` are slower."""
+    contents = np.empty(len(paths), object)
+    for i, path in enumerate(paths):
+        file = os.open(path, os.O_RDONLY)
+        try:
+            contents[i] = os.read(file, os.fstat(file).st_size)
+        finally:
+            os.close(file)
+    return contents
 
 
 def _read_pixels(file: str, shape: tuple[int, int, int], background: Color) -> np.ndarray:

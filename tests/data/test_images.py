@@ -791,3 +791,22 @@ def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(ValueError, match=re.escape("failed: Permission denied.")):
         data.load(tmp_path / "images")
+
+
+@pytest.mark.parametrize(("count", "slow_file"), [(1, 0), (8, 1000), (21, 0), (21, 1000)])
+def test_any_number_of_files_in_one_batch_and_in_several_parts(
+    tmp_path, monkeypatch, count, slow_file
+):
+    """Headers are read in parts, contents in groups.
+
+    If a header needs more than `slow_file` seconds, several threads read the remaining headers.
+    """
+    monkeypatch.setattr(data.images, "_SLOW_FILE", slow_file)
+    monkeypatch.setattr(data.images, "_PART", 4)
+    for split in ("train", "test"):
+        for i in range(count):
+            save(random_image(seed=i), tmp_path / split / f"{i:02}.png")
+    _, test = data.load(tmp_path, batch_size=count)
+    [images] = test.as_numpy_iterator()
+    expected = [reference(tmp_path / "test" / f"{i:02}.png") for i in range(count)]
+    np.testing.assert_allclose(images, expected, atol=1e-6)
