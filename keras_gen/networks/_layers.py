@@ -1,4 +1,4 @@
-"""Layers of residual networks that compute what layers of Keras compute, in less time."""
+"""Layers of networks for images that compute what layers of Keras compute, in less time."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """Build the generator and the discriminator of DCGAN."""
 
 from collections.abc import Sequence
+from typing import Any, Literal
 
 import keras
 from keras import layers
@@ -17,6 +18,7 @@ from keras_gen.networks._common import (
     spectral,
     unchanged,
 )
+from keras_gen.networks._layers import UpSampledConv2D
 
 
 def dcgan_generator(
@@ -24,28 +26,36 @@ def dcgan_generator(
     output_shape: Sequence[int],
     filters: Sequence[int] | None = None,
     num_classes: int | None = None,
+    upsampling: Literal["transposed", "nearest"] | None = None,
 ) -> keras.Model:
     """Build the generator of DCGAN (Radford et al. 2016, arXiv:1511.06434).
 
-    The network consists of a dense layer and 4×4 transposed convolutions of stride 2. Batch
-    normalization and a ReLU precede each transposed convolution. The last activation is a sigmoid.
-    Therefore the pixels of the images lie in [0, 1].
+    The network consists of a dense layer and convolutions, each of which doubles the height and
+    width. Batch normalization and a ReLU precede each convolution. The last activation is a
+    sigmoid. Therefore the pixels of the images lie in [0, 1].
 
     Args:
         input_size: Number of latent dimensions.
         output_shape: Shape of one output image, `(height, width, channels)`. Any height and width
             are allowed.
-        filters: Sequence with the number of input channels of each transposed convolution. Each
-            transposed convolution doubles the height and width. By default, the number of
-            convolutions is chosen such that height × width is at most 49 before the first
-            convolution. For 28×28 pixels, the height and width are doubled twice, from 7×7, and the
-            default is `(64, 32)`.
+        filters: Sequence with the number of input channels of each convolution. By default, the
+            number of convolutions is chosen such that height × width is at most 49 before the first
+            convolution, which has 64 input channels. For 28×28 pixels, the height and width are
+            doubled twice, from 7×7, and the default is `(64, 32)`. For 64×64 pixels, it is
+            `(64, 32, 16, 16)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
             no labels.
+        upsampling: How a convolution doubles the height and width. If `"transposed"`, it is a
+            transposed 4×4 convolution of stride 2, as in DCGAN. If `"nearest"`, nearest-neighbor
+            interpolation precedes a 3×3 convolution. Unlike transposed convolutions, this does not
+            give images with a checkerboard pattern (Odena et al. 2016, doi:10.23915/distill.00003).
+            By default, `"transposed"` for at most two convolutions, as in version 0.1.0, and
+            `"nearest"` for more.
 
     Raises:
-        ValueError: If `input_size`, `output_shape`, `filters` or `num_classes` is invalid.
+        ValueError: If `input_size`, `output_shape`, `filters`, `num_classes` or `upsampling` is
+            invalid.
 
     Example:
         >>> dcgan_generator(64, (28, 28, 1)).output_shape
@@ -54,14 +64,25 @@ def dcgan_generator(
     inputs = keras.Input((positive_int(None, "input_size", input_size),))
     output_shape = checked_image_shape("output_shape", output_shape)
     height, width, channels = output_shape
-    filters = checked_filters(filters, default_filters(output_shape, 16)[::-1])
+    filters = checked_filters(filters, default_filters(output_shape, 16, 64)[::-1])
+    if upsampling is None:
+        upsampling = "transposed" if len(filters) <= 2 else "nearest"
+    if upsampling not in ("transposed", "nearest"):
+        raise ValueError(
+            "`upsampling` must be 'transposed', 'nearest' or None. Received: "
+            f"upsampling={upsampling!r}"
+        )
+
+    def doubling(channels: int, **arguments: Any) -> keras.layers.Layer:
+        if upsampling == "nearest":
+            return UpSampledConv2D(channels, **arguments)
+        return layers.Conv2DTranspose(channels, 4, 2, "same", **arguments)
+
     inputs, x = concatenate_labels(inputs, inputs, num_classes)
     x = dense_grid(x, output_shape, filters[0], len(filters), use_bias=False)
     for after_doubling in filters[1:]:
-        convolution = layers.Conv2DTranspose(after_doubling, 4, 2, "same", use_bias=False)
-        x = convolution(normalized_relu(x))
-    last = layers.Conv2DTranspose(channels, 4, 2, "same", dtype="float32")
-    x = last(normalized_relu(x))
+        x = doubling(after_doubling, use_bias=False)(normalized_relu(x))
+    x = doubling(channels, dtype="float32")(normalized_relu(x))
     x = layers.CenterCrop(height, width, dtype="float32")(x)
     return keras.Model(inputs, layers.Activation("sigmoid", dtype="float32")(x))
 
@@ -83,8 +104,9 @@ def dcgan_discriminator(
         input_shape: Shape of one input image, `(height, width, channels)`.
         filters: Sequence with the number of output channels of each convolution. Each convolution
             halves the height and width. By default, the network halves them until height × width is
-            at most 49. For instance, an image of 28×28 pixels is halved twice, to 7×7, and the
-            default is `(64, 128)`.
+            at most 49, and the last convolution has 128 channels. For instance, an image of 28×28
+            pixels is halved twice, to 7×7, and the default is `(64, 128)`. For 64×64 pixels, it is
+            `(16, 32, 64, 128)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. The logit
             of an image x with label y is then w·φ(x) + b + v_y·φ(x). Here φ(x) is the input of the
@@ -107,6 +129,6 @@ def dcgan_discriminator(
     input_shape = checked_image_shape("input_shape", input_shape)
     inputs = keras.Input(input_shape)
     x = inputs
-    for channels in checked_filters(filters, default_filters(input_shape, 32)):
+    for channels in checked_filters(filters, default_filters(input_shape, 32, 128)):
         x = layers.LeakyReLU(0.2)(wrap(layers.Conv2D(channels, 4, 2, "same"))(x))
     return logit_network(inputs, x, num_classes, wrap)

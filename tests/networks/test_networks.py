@@ -7,6 +7,7 @@ import pytest
 from keras import layers
 
 from keras_gen import networks
+from keras_gen.networks._layers import UpSampledConv2D
 
 IMAGES = [(28, 28, 1), (32, 48, 3), (7, 5, 1)]
 
@@ -257,16 +258,20 @@ def test_the_depth_does_not_follow_the_number_of_channels():
     ("size", "filters"),
     [
         (28, (64, 128)),
-        (32, (64, 128, 256)),
-        (64, (32, 64, 128, 256)),
+        (32, (32, 64, 128)),
+        (64, (16, 32, 64, 128)),
         (128, (16, 16, 32, 64, 128)),
         (256, (16, 16, 16, 32, 64, 128)),
     ],
 )
 def test_the_number_of_channels_follows_the_size_of_the_image(size, filters):
-    network = networks.dcgan_discriminator((size, size, 3))
-    kernels = [weight.shape for weight in network.weights if len(weight.shape) == 4]
+    discriminator = networks.dcgan_discriminator((size, size, 3))
+    kernels = [weight.shape for weight in discriminator.weights if len(weight.shape) == 4]
     assert tuple(shape[-1] for shape in kernels) == filters
+    generator = networks.dcgan_generator(2, (size, size, 3), upsampling="nearest")
+    kernels = [weight.shape for weight in generator.weights if len(weight.shape) == 4]
+    half = tuple(max(channels // 2, 16) for channels in filters[::-1])
+    assert tuple(shape[-2] for shape in kernels) == half
 
 
 @pytest.mark.parametrize(
@@ -336,6 +341,51 @@ def test_convolutions_of_a_dcgan_have_4x4_kernels_and_stride_2(kernel):
     }
     found = [layer for layer in networks_of_kind[kernel].layers if type(layer) is kernel]
     assert [(layer.kernel_size, layer.strides) for layer in found] == [((4, 4), (2, 2))] * 2
+
+
+@pytest.mark.parametrize(
+    ("filters", "upsampling", "kind"),
+    [
+        ((4, 2), None, layers.Conv2DTranspose),  # as in version 0.1.0
+        ((4, 3, 2), None, UpSampledConv2D),
+        ((4, 2), "nearest", UpSampledConv2D),
+        ((4, 3, 2), "transposed", layers.Conv2DTranspose),
+    ],
+)
+def test_a_dcgan_generator_doubles_its_features_in_two_ways(filters, upsampling, kind):
+    generator = networks.dcgan_generator(3, (30, 20, 1), filters, upsampling=upsampling)
+    found = [layer for layer in generator.layers if isinstance(layer, layers.Conv2D | kind)]
+    assert [type(layer) for layer in found] == [kind] * len(filters)
+    assert [layer.filters for layer in found] == [*filters[1:], 1]
+    assert [layer.use_bias for layer in found] == [False] * (len(filters) - 1) + [True]
+
+
+def test_a_dcgan_generator_with_nearest_neighbors_is_the_formula():
+    generator = networks.dcgan_generator(3, (15, 16, 2), (5, 4, 3))
+    rng = np.random.default_rng(0)
+    for weight in generator.weights:
+        weight.assign(rng.uniform(0.1, 0.9, weight.shape) - (len(weight.shape) > 1) / 2)
+    latents = rng.normal(size=(6, 3))
+    dense, *rest = (layer.get_weights() for layer in generator.layers if layer.weights)
+    x = (latents @ dense[0]).reshape(6, 2, 2, 5)
+    for gamma, beta, mean, variance, kernel, *bias in rest_in_pairs(rest):
+        x = np.maximum((x - mean) / np.sqrt(variance + 1e-3) * gamma + beta, 0)
+        x = x.repeat(2, axis=1).repeat(2, axis=2)
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+        x = np.einsum("bhwcij,ijcd->bhwd", windows, kernel) + sum(bias)
+    expected = 1 / (1 + np.exp(-x[:, :15]))
+    np.testing.assert_allclose(generator(latents), expected, rtol=1e-4)
+
+
+def rest_in_pairs(weights):
+    """Return the weights of each normalization together with those of the next convolution."""
+    return [(*weights[i], *weights[i + 1]) for i in range(0, len(weights), 2)]
+
+
+def test_the_upsampling_of_a_dcgan_generator_is_checked():
+    with pytest.raises(ValueError, match="`upsampling` must be 'transposed', 'nearest' or None"):
+        networks.dcgan_generator(3, (8, 8, 1), upsampling="bilinear")
 
 
 @pytest.mark.parametrize(
