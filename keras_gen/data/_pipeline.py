@@ -236,12 +236,17 @@ def _read_all(examples: IndexedExamples, options: tf.data.Options) -> tf.Tensor:
     batch_size = 8 * max(1, round(_LOADING_BATCH * examples.count / size / 8))
     indices = tf.data.Dataset.range(examples.count).batch(batch_size)
 
-    read = tf.autograph.experimental.do_not_convert(examples.read)
-    batches = indices.map(read, num_parallel_calls=_num_cpus()).prefetch(2)
-    position = 0
-    for batch in batches.with_options(options).as_numpy_iterator():
-        stored[position : position + len(batch)] = batch
-        position += len(batch)
+    def store(first: np.ndarray, batch: np.ndarray) -> np.ndarray:
+        stored[first : first + len(batch)] = batch
+        return first
+
+    @tf.autograph.experimental.do_not_convert
+    def read(batch: tf.Tensor) -> tf.Tensor:
+        return tf.numpy_function(store, [batch[0], examples.read(batch)], tf.int64)
+
+    batches = indices.map(read, num_parallel_calls=_num_cpus())
+    for _ in batches.with_options(options):
+        pass
     return tf.experimental.dlpack.from_dlpack(stored.__dlpack__())  # shares the memory
 
 
