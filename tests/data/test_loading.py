@@ -700,12 +700,14 @@ def test_examples_are_read_into_memory_a_few_at_a_time(monkeypatch, limit, rows)
     """A second copy of all examples might not fit into memory."""
 
     def read(indices):
-        return tf.fill((tf.size(indices), 4), tf.size(indices))
+        sizes = tf.fill((tf.size(indices), 3), tf.size(indices))
+        return tf.concat([tf.cast(indices, tf.int32)[:, None], sizes], 1)
 
     monkeypatch.setattr(data._pipeline, "_LOADING_BATCH", limit)
     spec = tf.TensorSpec((4,), tf.int32)  # 16 bytes
     examples = data._pipeline.IndexedExamples(48, spec, read, None)
-    assert np.all(data._pipeline._read_all(examples, tf.data.Options()) == rows)
+    stored = data._pipeline._read_all(examples, tf.data.Options()).numpy()
+    assert stored.tolist() == [[i, rows, rows, rows] for i in range(48)]
 
 
 def test_one_example_is_a_batch_of_known_size(tmp_path):
