@@ -311,7 +311,7 @@ def test_few_images_are_passed_more_often(steps, epochs):
 def test_the_defaults_for_photographs_of_other_kinds():
     of_any_network = {"latent_size": 128, "l2": 1e-7, "latent_l2": 1e-5, "learning_rate": 2e-3}
     of_autoencoder = {"network": "conv", "loss": "mse", **of_any_network}
-    expected = AutoencoderConfig(epochs=160, batch_size=64, **of_autoencoder)
+    expected = AutoencoderConfig(epochs=160, batch_size=32, **of_autoencoder)
     assert for_images(AutoencoderConfig(), (8, 8, 3), 25) == expected
     expected = AutoencoderConfig(epochs=300, batch_size=100, **of_autoencoder)
     assert for_images(AutoencoderConfig(batch_size=100), (8, 8, 3), 25) == expected
@@ -325,7 +325,7 @@ def test_the_defaults_for_photographs_of_other_kinds():
     assert for_images(GANConfig(), (8, 8, 3), 157).augment == ("translation",)
     assert for_images(GANConfig(), (8, 8, 3), 158).augment == ()
     perceptrons = AutoencoderConfig(hidden=(9,), binarize=True)
-    expected = dataclasses.replace(perceptrons, epochs=160, batch_size=64, **of_any_network)
+    expected = dataclasses.replace(perceptrons, epochs=160, batch_size=32, **of_any_network)
     assert for_images(perceptrons, (8, 8, 3), 25) == expected
     assert for_images(TinyConfig(), (8, 8, 3), 25) == TinyConfig()
 

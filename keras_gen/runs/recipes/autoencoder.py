@@ -181,14 +181,14 @@ def image_defaults(
         config,
         data_shape,
         steps_per_epoch,
-        min_steps=8000,
+        min_steps=16_000,
         network="conv",
         loss="mse",
         latent_size=128,
         l2=1e-7,
         latent_l2=1e-5,
         learning_rate=2e-3,
-        batch_size=64,
+        batch_size=32,
     )
 
 
