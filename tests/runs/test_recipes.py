@@ -366,7 +366,7 @@ def test_the_data_have_the_batch_size_for_photographs_unless_the_user_chose_one(
         run.create_strategy("single"),
         lambda defaults: dataclasses.replace(config, **defaults),
     )
-    size = chosen.get("batch_size", 64)
+    size = chosen.get("batch_size", 32)
     assert prepared.config.batch_size == len(next(iter(prepared.train_data))) == size
 
 
