@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -16,7 +17,8 @@ from keras_gen._files import PathLike
 
 _MEMORY_LIMIT = 2**30  # largest size in bytes of a data set that is kept in memory
 _SHUFFLE_BUFFER = 10_000  # number of examples, for data sets that are not in memory
-_LOADING_BATCH = 2**22  # approximate size in bytes of the examples that are read at once
+READ_AT_ONCE = 8  # number of files that are decoded in one step of a loop
+_LOADING_BATCH = 5 * 2**20  # size in bytes of the examples that one thread reads at once
 _ALIGNMENT = 64  # bytes; TensorFlow uses a NumPy array without a copy if it has this alignment
 
 
@@ -232,17 +234,24 @@ def _read_all(examples: IndexedExamples, options: tf.data.Options) -> tf.Tensor:
     memory = np.empty(size + _ALIGNMENT, np.uint8)
     start = -memory.ctypes.data % _ALIGNMENT
     stored = memory[start : start + size].view(dtype).reshape(shape)
-    # A multiple of 8, because image files are decoded in groups of 8.
-    batch_size = 8 * max(1, round(_LOADING_BATCH * examples.count / size / 8))
+    batch_size = max(1, _LOADING_BATCH * examples.count // size)
+    if batch_size >= READ_AT_ONCE:
+        batch_size -= batch_size % READ_AT_ONCE
     indices = tf.data.Dataset.range(examples.count).batch(batch_size)
 
+    target = weakref.ref(stored)  # TensorFlow keeps `store` until the process ends
+
     def store(first: np.ndarray, batch: np.ndarray) -> np.ndarray:
-        stored[first : first + len(batch)] = batch
+        array = target()
+        if array is not None:  # after an error, another thread can still be reading
+            array[first : first + len(batch)] = batch
         return first
 
+    # With `stateful=True`, deterministic operations would read in one thread.
     @tf.autograph.experimental.do_not_convert
     def read(batch: tf.Tensor) -> tf.Tensor:
-        return tf.numpy_function(store, [batch[0], examples.read(batch)], tf.int64)
+        batches = [batch[0], examples.read(batch)]
+        return tf.numpy_function(store, batches, tf.int64, stateful=False)
 
     batches = indices.map(read, num_parallel_calls=_num_cpus())
     for _ in batches.with_options(options):

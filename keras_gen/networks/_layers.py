@@ -1,4 +1,4 @@
-"""Layers of networks for images that compute what layers of Keras compute, in less time."""
+"""Faster versions of layers of Keras, for networks of images."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from keras_gen.networks._common import (
     dense_network,
 )
 
-_MOST_FILTERS = 128  # at 64×64 pixels and in equal time, 256 filters gave worse samples
+_MAX_FILTERS = 128  # at 64×64 pixels and in equal time, 256 filters gave worse samples
 
 
 def conv_encoder(
@@ -58,7 +58,7 @@ def conv_encoder(
     inputs = keras.Input(input_shape)
     output_shape = checked_shape("output_shape", output_shape)
     x = inputs if features is None else features(inputs)
-    filters = checked_filters(filters, default_filters(input_shape, 16, _MOST_FILTERS))
+    filters = checked_filters(filters, default_filters(input_shape, 16, _MAX_FILTERS))
     x = _halvings(x, filters, activation, kernel_regularizer)
     return dense_network(inputs, x, output_shape, num_classes, kernel_regularizer)
 
@@ -102,7 +102,7 @@ def conv_decoder(
     """
     inputs = keras.Input(checked_shape("input_shape", input_shape))
     output_shape = checked_image_shape("output_shape", output_shape)
-    filters = checked_filters(filters, default_filters(output_shape, 16, _MOST_FILTERS)[::-1])
+    filters = checked_filters(filters, default_filters(output_shape, 16, _MAX_FILTERS)[::-1])
     inputs, x = concatenate_labels(inputs, layers.Flatten()(inputs), num_classes)
     x = dense_grid(x, output_shape, filters[0], len(filters), activation, kernel_regularizer)
     after_doubling = (*filters[1:], filters[-1])
@@ -147,7 +147,7 @@ def conv_grid_encoder(
     input_shape = checked_image_shape("input_shape", input_shape)
     inputs = keras.Input(input_shape)
     x = inputs if features is None else features(inputs)
-    filters = checked_filters(filters, default_filters(input_shape, 16, _MOST_FILTERS))
+    filters = checked_filters(filters, default_filters(input_shape, 16, _MAX_FILTERS))
     x = _halvings(x, filters, activation, kernel_regularizer)
     last = layers.Conv2D(
         positive_int(None, "vector_size", vector_size),
@@ -193,7 +193,7 @@ def conv_grid_decoder(
     """
     input_shape = checked_image_shape("input_shape", input_shape)
     output_shape = checked_image_shape("output_shape", output_shape)
-    filters = checked_filters(filters, default_filters(output_shape, 16, _MOST_FILTERS)[::-1])
+    filters = checked_filters(filters, default_filters(output_shape, 16, _MAX_FILTERS)[::-1])
     largest = [side * 2 ** len(filters) for side in input_shape[:2]]
     if largest[0] < output_shape[0] or largest[1] < output_shape[1]:
         raise ValueError(

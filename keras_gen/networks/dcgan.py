@@ -40,18 +40,17 @@ def dcgan_generator(
             are allowed.
         filters: Sequence with the number of input channels of each convolution. By default, the
             number of convolutions is chosen such that height × width is at most 49 before the first
-            convolution, which has 64 input channels. For 28×28 pixels, the height and width are
-            doubled twice, from 7×7, and the default is `(64, 32)`. For 64×64 pixels, it is
-            `(64, 32, 16, 16)`.
+            convolution. For 28×28 pixels, the height and width are doubled twice, from 7×7, and the
+            default is `(64, 32)`. For 64×64 pixels, it is `(64, 32, 16, 16)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
             no labels.
         upsampling: How a convolution doubles the height and width. If `"transposed"`, it is a
             transposed 4×4 convolution of stride 2, as in DCGAN. If `"nearest"`, nearest-neighbor
-            interpolation precedes a 3×3 convolution. Unlike transposed convolutions, this does not
-            give images with a checkerboard pattern (Odena et al. 2016, doi:10.23915/distill.00003).
-            By default, `"transposed"` for at most two convolutions, as in version 0.1.0, and
-            `"nearest"` for more.
+            interpolation precedes a 3×3 convolution. With transposed convolutions, images can have
+            a checkerboard pattern, which interpolation avoids (Odena et al. 2016,
+            doi:10.23915/distill.00003). If None, the network uses `"transposed"` for at most two
+            convolutions, as in version 0.1.0, and `"nearest"` for more. Default: None.
 
     Raises:
         ValueError: If `input_size`, `output_shape`, `filters`, `num_classes` or `upsampling` is
@@ -104,9 +103,8 @@ def dcgan_discriminator(
         input_shape: Shape of one input image, `(height, width, channels)`.
         filters: Sequence with the number of output channels of each convolution. Each convolution
             halves the height and width. By default, the network halves them until height × width is
-            at most 49, and the last convolution has 128 channels. For instance, an image of 28×28
-            pixels is halved twice, to 7×7, and the default is `(64, 128)`. For 64×64 pixels, it is
-            `(16, 32, 64, 128)`.
+            at most 49. For instance, an image of 28×28 pixels is halved twice, to 7×7, and the
+            default is `(64, 128)`. For 64×64 pixels, it is `(16, 32, 64, 128)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. The logit
             of an image x with label y is then w·φ(x) + b + v_y·φ(x). Here φ(x) is the input of the

@@ -324,6 +324,7 @@ def _prepare(
             usual_size = config.batch_size
             config = _changed(config, set_defaults(defaults), (*_SET_BEFORE, *_OF_IMAGES))
             if config.batch_size != usual_size:
+                del train_data, test_data  # both data sets might not fit into memory
                 train_data, test_data = load_data(config)
             note = _note_on_defaults(config, defaults, shape)
     steps = config.epochs * len(train_data)

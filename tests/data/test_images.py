@@ -414,18 +414,20 @@ def test_damaged_files_are_named_without_internal_marks(tmp_path, damage, first,
 
 
 @pytest.mark.parametrize("in_memory", [True, False])
-@pytest.mark.parametrize("size", [8, 80])
-def test_a_file_that_only_pillow_can_read_among_plain_files(tmp_path, monkeypatch, in_memory, size):
+@pytest.mark.parametrize("batch_size", [6, 10])
+def test_a_file_that_only_pillow_can_read_among_plain_files(
+    tmp_path, monkeypatch, in_memory, batch_size
+):
     """TensorFlow refuses the file in the middle of a batch. Then Pillow reads the whole batch."""
     if not in_memory:
         monkeypatch.setattr("keras_gen.data._pipeline._MEMORY_LIMIT", 0)
     for split in ("train", "test"):
-        paths = fill(tmp_path / split, 12, size=(size, size))
+        paths = fill(tmp_path / split, 12)
         content = bytearray(paths[4].read_bytes())
         content[-14] ^= 1  # the checksum of the pixels, which Pillow does not read
         paths[4].write_bytes(content)
-    _, test = data.load(tmp_path, batch_size=6)
-    expected = np.stack([np.asarray(random_image(seed=i, size=(size, size))) for i in range(12)])
+    _, test = data.load(tmp_path, batch_size=batch_size)
+    expected = np.stack([np.asarray(random_image(seed=i)) for i in range(12)])
     np.testing.assert_allclose(data.as_arrays(test)[0], expected / 255, atol=1e-6)
 
 
@@ -587,11 +589,6 @@ def test_tensorflow_decodes_plain_files_and_pillow_the_others(tmp_path, monkeypa
         save(random_image("L").convert("RGB"), tmp_path / "grey" / split / "b.png")
     data.load(tmp_path / "grey")
     assert read == ["b.png"] * 4  # twice for its colors, and twice for its pixels
-    read.clear()
-    for split in ("train", "test"):  # one file, large enough for a batch of its own
-        save(random_image(size=(80, 80)), tmp_path / "large" / split / "a.png")
-    data.load(tmp_path / "large")
-    assert read == ["a.png"]
 
 
 def png(header, *chunks):
@@ -793,20 +790,27 @@ def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
         data.load(tmp_path / "images")
 
 
-@pytest.mark.parametrize(("count", "slow_file"), [(1, 0), (8, 1000), (21, 0), (21, 1000)])
-def test_any_number_of_files_in_one_batch_and_in_several_parts(
-    tmp_path, monkeypatch, count, slow_file
-):
-    """Headers are read in parts, contents in groups.
-
-    If a header needs more than `slow_file` seconds, several threads read the remaining headers.
-    """
-    monkeypatch.setattr(data.images, "_SLOW_FILE", slow_file)
-    monkeypatch.setattr(data.images, "_PART", 4)
+@pytest.mark.parametrize("count", [1, 8, 21])
+def test_tensorflow_decodes_any_number_of_plain_files(tmp_path, monkeypatch, count):
+    """Files are decoded in groups of eight, and the rest one after the other."""
+    monkeypatch.setattr(data.images, "_read_pixels", None)  # Pillow would call it
     for split in ("train", "test"):
-        for i in range(count):
-            save(random_image(seed=i), tmp_path / split / f"{i:02}.png")
+        fill(tmp_path / split, count)
     _, test = data.load(tmp_path, batch_size=count)
     [images] = test.as_numpy_iterator()
     expected = [reference(tmp_path / "test" / f"{i:02}.png") for i in range(count)]
     np.testing.assert_allclose(images, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("slow_file", [0, 1e-12, 1000], ids=["several", "first one", "one"])
+@pytest.mark.parametrize("skip_corrupt", [True, False])
+def test_headers_of_several_parts_keep_their_order(tmp_path, monkeypatch, slow_file, skip_corrupt):
+    """One thread or several read the headers. This depends on the time of the first part."""
+    monkeypatch.setattr(data.images, "_SLOW_FILE", slow_file)
+    monkeypatch.setattr(data.images, "_FIRST_PART", 3)
+    monkeypatch.setattr(data.images, "_PART", 4)
+    paths = [save(random_image(size=(3 + i, 5)), tmp_path / f"{i:02}.png") for i in range(13)]
+    files = data.images._ImageFiles(str(tmp_path), [str(path) for path in paths])
+    found, headers = data.images._read_headers(files, WHITE, skip_corrupt, data.images._Notes())
+    assert found.files == files.files
+    assert headers.widths.tolist() == [3 + i for i in range(13)]

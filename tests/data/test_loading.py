@@ -1,10 +1,13 @@
 """Data sets: every source, its splits, labels and errors."""
 
+import gc
 import re
 import shutil
 import time
+import types
 import unicodedata
 import urllib.error
+import weakref
 
 import keras
 import numpy as np
@@ -695,7 +698,7 @@ def test_examples_of_at_most_one_gibibyte_are_kept_in_memory(dtype):
         assert data._pipeline._fits_in_memory(examples) == expected
 
 
-@pytest.mark.parametrize(("limit", "rows"), [(384, 24), (200, 16), (128, 8), (8, 8)])
+@pytest.mark.parametrize(("limit", "rows"), [(384, 24), (383, 16), (128, 8), (127, 7), (8, 1)])
 def test_examples_are_read_into_memory_a_few_at_a_time(monkeypatch, limit, rows):
     """A second copy of all examples might not fit into memory."""
 
@@ -707,7 +710,28 @@ def test_examples_are_read_into_memory_a_few_at_a_time(monkeypatch, limit, rows)
     spec = tf.TensorSpec((4,), tf.int32)  # 16 bytes
     examples = data._pipeline.IndexedExamples(48, spec, read, None)
     stored = data._pipeline._read_all(examples, tf.data.Options()).numpy()
-    assert stored.tolist() == [[i, rows, rows, rows] for i in range(48)]
+    last = 48 % rows
+    sizes = [rows] * (48 - last) + [last] * last
+    assert stored.tolist() == [[i, size, size, size] for i, size in enumerate(sizes)]
+
+
+def test_the_memory_of_examples_is_freed_with_their_data_sets(tmp_path, monkeypatch):
+    references = []
+    original = weakref.ref
+
+    def record(array):
+        references.append(original(array))
+        return references[-1]
+
+    monkeypatch.setattr(data._pipeline, "weakref", types.SimpleNamespace(ref=record))
+    for split in ("train", "test"):
+        (tmp_path / split).mkdir()
+        PIL.Image.fromarray(SMOOTH).save(tmp_path / split / "a.png")
+    splits = data.load(tmp_path)
+    assert all(reference() is not None for reference in references)
+    del splits
+    gc.collect()
+    assert [reference() for reference in references] == [None, None]
 
 
 def test_one_example_is_a_batch_of_known_size(tmp_path):

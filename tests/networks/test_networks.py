@@ -360,7 +360,7 @@ def test_a_dcgan_generator_doubles_its_features_in_two_ways(filters, upsampling,
     assert [layer.use_bias for layer in found] == [False] * (len(filters) - 1) + [True]
 
 
-def test_a_dcgan_generator_with_nearest_neighbors_is_the_formula():
+def test_a_dcgan_generator_with_nearest_neighbors_equals_the_formula():
     generator = networks.dcgan_generator(3, (15, 16, 2), (5, 4, 3))
     rng = np.random.default_rng(0)
     for weight in generator.weights:
@@ -368,7 +368,7 @@ def test_a_dcgan_generator_with_nearest_neighbors_is_the_formula():
     latents = rng.normal(size=(6, 3))
     dense, *rest = (layer.get_weights() for layer in generator.layers if layer.weights)
     x = (latents @ dense[0]).reshape(6, 2, 2, 5)
-    for gamma, beta, mean, variance, kernel, *bias in rest_in_pairs(rest):
+    for gamma, beta, mean, variance, kernel, *bias in normalization_and_convolution(rest):
         x = np.maximum((x - mean) / np.sqrt(variance + 1e-3) * gamma + beta, 0)
         x = x.repeat(2, axis=1).repeat(2, axis=2)
         padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
@@ -378,7 +378,7 @@ def test_a_dcgan_generator_with_nearest_neighbors_is_the_formula():
     np.testing.assert_allclose(generator(latents), expected, rtol=1e-4)
 
 
-def rest_in_pairs(weights):
+def normalization_and_convolution(weights):
     """Return the weights of each normalization together with those of the next convolution."""
     return [(*weights[i], *weights[i + 1]) for i in range(0, len(weights), 2)]
 

@@ -324,6 +324,9 @@ def test_the_defaults_for_photographs_of_other_kinds():
     assert for_images(GANConfig(), (8, 8, 3), 50) == expected
     assert for_images(GANConfig(), (8, 8, 3), 157).augment == ("translation",)
     assert for_images(GANConfig(), (8, 8, 3), 158).augment == ()
+    residual = GANConfig(network="residual")
+    expected = dataclasses.replace(residual, epochs=100, augment=("translation",))
+    assert for_images(residual, (8, 8, 3), 50) == expected
     perceptrons = AutoencoderConfig(hidden=(9,), binarize=True)
     expected = dataclasses.replace(perceptrons, epochs=160, batch_size=32, **of_any_network)
     assert for_images(perceptrons, (8, 8, 3), 25) == expected
