@@ -168,8 +168,9 @@ of version 0.1.0 on colour images of {" and ".join(sizes)}. Both versions have t
 time, which the column `minutes` shows. The FID uses the features of {" and ".join(extractors)},
 classifiers that `scripts/train_extractor.py` trained on the same images. These FIDs are not
 comparable with FIDs of papers, or between data sets. A lower FID is better. The target is at most
-half the FID of version 0.1.0. The current defaults were chosen by this FID, on the same images of
-flowers and with the same seed. Therefore other images can give a higher ratio. The FID of the current version, divided by that of version 0.1.0, is:
+half the FID of version 0.1.0. The current defaults of the three models were chosen by this FID, on
+the same images of flowers and with the same seed. Therefore other images can give a higher ratio.
+The FID of the current version, divided by that of version 0.1.0, is:
 
 {chr(10).join(sentences)}
 
