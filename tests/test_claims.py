@@ -113,7 +113,26 @@ def fid_of_vae(latents):
     )
 
 
+def reading(size, reader="keras_gen"):
+    """Return the numbers of a row of the table of image folders in docs/performance.md."""
+    rows = benchmark("reading")["images per second"][size]
+    ratios = [rows[reader][f"keras / ours, {epoch}"] for epoch in ("first_epoch", "later_epochs")]
+    return [*ratios, rows[reader]["peak_mib"], rows["keras"]["peak_mib"]]
+
+
 CLAIMS = [
+    *(
+        (
+            "docs/performance.md",
+            f"{files} files, {size} pixels{words} | {{:.2f}} | {{:.2f}} | {{:,}} MiB | {{:,}} MiB",
+            functools.partial(reading, size, reader),
+        )
+        for files, size in (("50,000", "32×32"), ("4,317", "256×256"))
+        for words, reader in (
+            ("", "keras_gen"),
+            (", not kept in memory", "keras_gen, not in memory"),
+        )
+    ),
     (
         "docs/vector-quantized.md",
         "reads {:.0f} % of the samples of this model as digits with a confidence above 0.9, and "
