@@ -7,9 +7,9 @@ The files of the first folder are read as they are. Those of the second folder a
 own, and the readers take turns. The first epoch includes listing the files, so that its time starts
 with the call of `data.load` or `keras.utils.image_dataset_from_directory`.
 
-Before the time starts, another process fills 3 GiB of memory and ends. Otherwise, a virtual machine
-could get this memory from its host only during the measurement, which can need more time than
-reading the files.
+Before each measurement, another process fills 3 GiB of memory and ends. A virtual machine gets its
+memory from the host at the first use. Without this step, the measured time would contain this wait,
+which can be longer than the reading of the files.
 """
 
 import argparse
@@ -59,7 +59,7 @@ def measure(reader, folder, size):
         keras_gen.data._pipeline._MEMORY_LIMIT = 0
     read = keras_batches if reader == "keras" else keras_gen_batches
     before = peak_mib()
-    fill = "import numpy; numpy.ones(3 * 2**30, 'uint8')"  # in pages of 2 MiB if possible
+    fill = "import numpy; numpy.ones(3 * 2**30, 'uint8')"
     subprocess.run([sys.executable, "-c", fill], check=True)
     speeds = []
     cpu_seconds = [time.process_time()]

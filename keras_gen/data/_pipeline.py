@@ -247,14 +247,14 @@ def _read_all(examples: IndexedExamples, options: tf.data.Options) -> tf.Tensor:
             array[first : first + len(batch)] = batch
         return first
 
-    # With `stateful=True`, deterministic operations would read in one thread.
     @tf.autograph.experimental.do_not_convert
-    def read(batch: tf.Tensor) -> tf.Tensor:
-        batches = [batch[0], examples.read(batch)]
-        return tf.numpy_function(store, batches, tf.int64, stateful=False)
+    def read_and_store(batch: tf.Tensor) -> tf.Tensor:
+        arguments = [batch[0], examples.read(batch)]
+        # With `stateful=True`, only one thread would read if operations are deterministic.
+        return tf.numpy_function(store, arguments, tf.int64, stateful=False)
 
-    batches = indices.map(read, num_parallel_calls=_num_cpus())
-    for _ in batches.with_options(options):
+    reading = indices.map(read_and_store, num_parallel_calls=_num_cpus())
+    for _ in reading.with_options(options):
         pass
     return tf.experimental.dlpack.from_dlpack(stored.__dlpack__())  # shares the memory
 

@@ -238,14 +238,12 @@ def image_defaults(
     among the defaults. With them, some of the generated images had grey rectangles.
     """
     few = min_training_images(config, steps_per_epoch) < _FEW_IMAGES
-    augment = {"augment": ("translation",)} if few else {}
-    if config.network != "dcgan":
-        return defaults_of_photographs(
-            config, data_shape, steps_per_epoch, min_steps=5000, **augment
-        )
-    return defaults_of_photographs(
-        config, data_shape, steps_per_epoch, min_steps=40_000, batch_size=16, **augment
-    )
+    defaults: dict[str, Any] = {"augment": ("translation",)} if few else {}
+    if config.network == "dcgan":
+        defaults |= {"batch_size": 16, "min_steps": 40_000}
+    else:
+        defaults["min_steps"] = 5000
+    return defaults_of_photographs(config, data_shape, steps_per_epoch, **defaults)
 
 
 RECIPE = Recipe(
