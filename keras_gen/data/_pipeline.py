@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import os
-import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, TypeAlias
 
@@ -18,7 +18,7 @@ from keras_gen._files import PathLike
 _MEMORY_LIMIT = 2**30  # largest size in bytes of a data set that is kept in memory
 _SHUFFLE_BUFFER = 10_000  # number of examples, for data sets that are not in memory
 READ_AT_ONCE = 8  # number of files that are decoded in one step of a loop
-_LOADING_BATCH = 5 * 2**20  # size in bytes of the examples that one thread reads at once
+_LOADING_BATCH = 10 * 2**20  # size in bytes of the examples that one thread reads at once
 _ALIGNMENT = 64  # bytes; TensorFlow uses a NumPy array without a copy if it has this alignment
 
 
@@ -33,7 +33,8 @@ class Splits(NamedTuple):
 class IndexedExamples:
     """A data set whose examples can be read by their index.
 
-    One call of `read` reads several examples. Their indices can have any order.
+    The functions `read` and `read_quickly` read several examples at once. The indices of the
+    examples can have any order.
     """
 
     count: int
@@ -41,6 +42,11 @@ class IndexedExamples:
     """The shape and dtype of one example, without its label."""
     read: Callable[[tf.Tensor], tf.Tensor]
     """Function that reads the examples with the given indices, and returns them in one tensor."""
+    read_quickly: Callable[[tf.Tensor], tf.Tensor]
+    """Faster function than `read`.
+
+    If it fails with an `InvalidArgumentError` that contains no message of the function `mark`,
+    `read` must be called. Then `read` may succeed, or may raise an error with a better message."""
     labels: np.ndarray | None
 
     def cardinality(self) -> int:
@@ -206,7 +212,7 @@ def _lookup(
         options: Options for the `tf.data.Dataset` that reads the examples.
     """
     if isinstance(examples, IndexedExamples):
-        images = _read_all(examples, options) if in_memory else None
+        images = _read_all(examples) if in_memory else None
         labels = None if examples.labels is None else tf.constant(examples.labels)
 
         def read(indices: tf.Tensor) -> Any:
@@ -226,8 +232,18 @@ def _lookup(
     return gather
 
 
-def _read_all(examples: IndexedExamples, options: tf.data.Options) -> tf.Tensor:
+def _read_all(examples: IndexedExamples) -> tf.Tensor:
     """Read all examples into one tensor, without a second copy of the examples in memory."""
+    try:
+        return _read_all_by(examples.read_quickly, examples)
+    except tf.errors.InvalidArgumentError as error:
+        if marked_message(error) is not None:
+            raise
+        return _read_all_by(examples.read, examples)
+
+
+def _read_all_by(read: Callable[[tf.Tensor], tf.Tensor], examples: IndexedExamples) -> tf.Tensor:
+    """Read all examples into one tensor with the function `read`, in several threads."""
     shape = (examples.count, *examples.spec.shape)
     dtype = examples.spec.dtype.as_numpy_dtype
     size = int(np.prod(shape)) * examples.spec.dtype.size
@@ -237,25 +253,16 @@ def _read_all(examples: IndexedExamples, options: tf.data.Options) -> tf.Tensor:
     batch_size = max(1, _LOADING_BATCH * examples.count // size)
     if batch_size >= READ_AT_ONCE:
         batch_size -= batch_size % READ_AT_ONCE
-    indices = tf.data.Dataset.range(examples.count).batch(batch_size)
 
-    target = weakref.ref(stored)  # TensorFlow keeps `store` until the process ends
+    def read_batch(first: int) -> None:
+        last = min(first + batch_size, examples.count)
+        with tf.device("CPU:0"):
+            stored[first:last] = read(tf.range(first, last, dtype=tf.int64)).numpy()
 
-    def store(first: np.ndarray, batch: np.ndarray) -> np.ndarray:
-        array = target()
-        if array is not None:  # after an error, another thread can still be reading
-            array[first : first + len(batch)] = batch
-        return first
-
-    @tf.autograph.experimental.do_not_convert
-    def read_and_store(batch: tf.Tensor) -> tf.Tensor:
-        arguments = [batch[0], examples.read(batch)]
-        # With `stateful=True`, only one thread would read if operations are deterministic.
-        return tf.numpy_function(store, arguments, tf.int64, stateful=False)
-
-    reading = indices.map(read_and_store, num_parallel_calls=_num_cpus())
-    for _ in reading.with_options(options):
-        pass
+    # Functions of TensorFlow are called directly. A `tf.data.Dataset` would optimize them again.
+    with concurrent.futures.ThreadPoolExecutor(_num_cpus()) as pool:
+        for _ in pool.map(read_batch, range(0, examples.count, batch_size)):
+            pass
     return tf.experimental.dlpack.from_dlpack(stored.__dlpack__())  # shares the memory
 
 
@@ -266,10 +273,10 @@ def _num_cpus() -> int:
 
 @contextlib.contextmanager
 def reading_errors(source: PathLike) -> Iterator[None]:
-    """Turn TensorFlow's errors about damaged data into a `ValueError`.
+    """Turn errors about damaged data into a `ValueError` without marks.
 
-    These are errors about damaged records, and errors that contain a message of the function
-    `mark`, such as the message about a damaged image file. Other errors are not changed.
+    These are TensorFlow's errors about damaged records, and errors that contain a message of the
+    function `mark`, such as the message about a damaged image file. Other errors are not changed.
 
     Args:
         source: Name of the data set, for the error message.
@@ -281,7 +288,7 @@ def reading_errors(source: PathLike) -> Iterator[None]:
             f"Expected undamaged records in {source}. Received: {error.message}. The files are "
             "damaged: download or copy the data set again."
         ) from None
-    except tf.errors.InvalidArgumentError as error:
+    except (tf.errors.InvalidArgumentError, ValueError) as error:
         message = marked_message(error)
         if message is None:
             raise

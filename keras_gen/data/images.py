@@ -533,9 +533,8 @@ def _to_examples(
     # TensorFlow decodes the plain files, several times faster than Pillow.
     same_channels = (headers.is_color == 0) | (shape[2] == 3)
     is_plain = (headers.is_plain == 1) & headers.have_size(*shape[:2]) & same_channels
-    read_plain = _plain_reader(shape, background)
 
-    def read(indices: tf.Tensor) -> tf.Tensor:
+    def read(indices: tf.Tensor, read_plain: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
         batch = tf.gather(paths, indices)
         if not is_plain.any():
             return _read_with_pillow(batch, shape, background)
@@ -550,12 +549,18 @@ def _to_examples(
         )
         return tf.dynamic_stitch((plain, other), pixels)
 
+    def read_surely(indices: tf.Tensor) -> tf.Tensor:
+        return read(indices, lambda paths: _decode_plain_or_with_pillow(paths, shape, background))
+
+    def read_quickly(indices: tf.Tensor) -> tf.Tensor:
+        return read(indices, _plain_decoder(shape))
+
     spec = tf.TensorSpec(shape, tf.uint8)
     if class_names is None:
-        return IndexedExamples(len(split.files), spec, read, labels=None)
+        return IndexedExamples(len(split.files), spec, read_surely, read_quickly, labels=None)
     numbers = {name: number for number, name in enumerate(class_names)}
     labels = np.asarray([numbers[name] for name in split.class_names()], np.int64)
-    return IndexedExamples(len(split.files), spec, read, labels)
+    return IndexedExamples(len(split.files), spec, read_surely, read_quickly, labels)
 
 
 def _read_with_pillow(
@@ -580,19 +585,16 @@ def _read_with_pillow(
 
 
 @functools.lru_cache(16)
-def _plain_reader(
-    shape: tuple[int, int, int], background: Color
-) -> Callable[[tf.Tensor], tf.Tensor]:
+def _plain_decoder(shape: tuple[int, int, int]) -> Callable[[tf.Tensor], tf.Tensor]:
     """Return a function that maps the paths of plain image files to uint8 pixels.
 
     A file is plain if TensorFlow and Pillow decode the file to the same pixels. TensorFlow is
-    faster than Pillow. If TensorFlow cannot decode one of the files, Pillow decodes all of them. If
-    Pillow fails too, the error message names the damaged file. The training and the test images
-    use the same function, so that it is traced only once.
+    faster than Pillow. If TensorFlow cannot decode one of the files, it raises an
+    `InvalidArgumentError` that does not name the file. The training and the test images use the
+    same function, so that it is traced only once.
 
     Args:
         shape: Shape of each image, `(height, width, channels)`.
-        background: Color behind transparent images, if Pillow decodes the files.
     """
 
     def decode_one(content: tf.Tensor) -> tf.Tensor:
@@ -604,37 +606,44 @@ def _plain_reader(
     def decode_several(contents: tf.Tensor) -> tf.Tensor:
         return tf.stack([decode_one(content) for content in tf.unstack(contents)])
 
-    @tf.autograph.experimental.do_not_convert
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
     def decode(paths: tf.Tensor) -> tf.Tensor:
         contents = tf.numpy_function(_read_files, [paths], tf.string, stateful=False)
         contents = tf.ensure_shape(contents, (None,))
-        # Each iteration of `map_fn` has an overhead. Therefore, it decodes several files.
-        rest = tf.size(contents) % READ_AT_ONCE
-        in_groups = tf.size(contents) - rest
+        # Each iteration of `map_fn` has an overhead. Therefore, it decodes several files. The last
+        # iteration decodes the last file repeatedly if the files do not fill it.
+        count = tf.size(contents)
+        num_groups = -(-count // READ_AT_ONCE)
+        filled = tf.gather(contents, tf.minimum(tf.range(num_groups * READ_AT_ONCE), count - 1))
         groups = tf.map_fn(
             decode_several,
-            tf.reshape(contents[:in_groups], (-1, READ_AT_ONCE)),
+            tf.reshape(filled, (-1, READ_AT_ONCE)),
             fn_output_signature=tf.TensorSpec((READ_AT_ONCE, *shape), tf.uint8),
             parallel_iterations=2,
         )
-        pixels = tf.reshape(groups, (-1, *shape))
+        return tf.reshape(groups, (-1, *shape))[:count]
 
-        def with_rest() -> tf.Tensor:
-            spec = tf.TensorSpec(shape, tf.uint8)
-            others = tf.map_fn(decode_one, contents[in_groups:], fn_output_signature=spec)
-            return tf.concat([pixels, others], 0)
+    return decode
 
-        return tf.cond(rest > 0, with_rest, lambda: pixels)
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string)], autograph=False)
-    def read(paths: tf.Tensor) -> tf.Tensor:
-        # A graph cannot catch errors, but a data set can skip the elements that raise them.
-        batch = tf.data.Dataset.from_tensors(paths)
-        decoded = batch.map(decode).ignore_errors()
-        slow = batch.map(lambda paths: _read_with_pillow(paths, shape, background))
-        return decoded.concatenate(slow).take(1).get_single_element()
+def _decode_plain_or_with_pillow(
+    paths: tf.Tensor, shape: tuple[int, int, int], background: Color
+) -> tf.Tensor:
+    """Decode plain image files with TensorFlow, and return their uint8 pixels.
 
-    return read
+    If TensorFlow cannot decode one of the files, Pillow decodes all of them. If Pillow fails too,
+    the error message names the damaged file.
+
+    Args:
+        paths: Paths of the files, a string tensor `[batch]`.
+        shape: Shape of each image, `(height, width, channels)`.
+        background: Color behind transparent images, if Pillow decodes the files.
+    """
+    # A graph cannot catch errors, but a data set can skip the elements that raise them.
+    batch = tf.data.Dataset.from_tensors(paths)
+    decoded = batch.map(_plain_decoder(shape)).ignore_errors()
+    slow = batch.map(lambda paths: _read_with_pillow(paths, shape, background))
+    return decoded.concatenate(slow).take(1).get_single_element()
 
 
 def _read_files(paths: np.ndarray) -> np.ndarray:
