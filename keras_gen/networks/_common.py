@@ -16,7 +16,6 @@ Activation = str | Callable[[keras.KerasTensor], keras.KerasTensor] | None
 """A Keras activation: a name, a function, or None for no activation."""
 
 _LARGEST_GRID = 7 * 7  # largest number of positions after the last halving of height and width
-_LEAST_FILTERS = 16
 
 
 def label_input() -> keras.KerasTensor:
@@ -158,21 +157,25 @@ def dense_grid(
 
 
 def default_filters(
-    image_shape: Sequence[int], unit: int, max_filters: int | None = None
+    image_shape: Sequence[int],
+    unit: int,
+    max_filters: int | None = None,
+    min_filters: int = 16,
 ) -> tuple[int, ...]:
     """Choose the number of channels of each convolution from the size of an image.
 
     Each convolution halves the height and width. The number n of convolutions is the smallest
     n ≥ 1 after which height × width is at most 49, such as 7×7. The last convolution has
     `unit` · 2ⁿ channels, but at most `max_filters`. Each earlier convolution has half as many
-    channels as the next one, but at least 16. For instance, the result for 28×28 pixels and
-    `unit=16` is `(32, 64)`.
+    channels as the next one, but at least `min_filters`. For instance, the result for 28×28 pixels
+    and `unit=16` is `(32, 64)`.
 
     Args:
         image_shape: Shape of the image, `(height, width, channels)`.
         unit: Factor in the number of channels of the last convolution, `unit` · 2ⁿ.
         max_filters: Largest number of channels. Default: 256 for n ≤ 4, such as for images of 64×64
             pixels, otherwise 128.
+        min_filters: Smallest number of channels. Default: 16.
     """
     halvings = 1
     while math.prod(math.ceil(side / 2**halvings) for side in image_shape[:2]) > _LARGEST_GRID:
@@ -180,7 +183,7 @@ def default_filters(
     if max_filters is None:
         max_filters = 256 if halvings <= 4 else 128
     last = min(unit * 2**halvings, max_filters)
-    return tuple(max(last // 2**level, _LEAST_FILTERS) for level in reversed(range(halvings)))
+    return tuple(max(last // 2**level, min_filters) for level in reversed(range(halvings)))
 
 
 def checked_filters(filters: Sequence[int] | None, default: tuple[int, ...]) -> tuple[int, ...]:

@@ -41,7 +41,7 @@ def dcgan_generator(
         filters: Sequence with the number of input channels of each convolution. By default, the
             number of convolutions is chosen such that height × width is at most 49 before the first
             convolution. For 28×28 pixels, the height and width are doubled twice, from 7×7, and the
-            default is `(64, 32)`. For 64×64 pixels, it is `(64, 32, 16, 16)`.
+            default is `(64, 32)`. For 64×64 pixels, it is `(64, 32, 16, 8)`.
         num_classes: Number of classes. If given, the network has a second input named `condition`.
             This input takes integer labels from 0 to num_classes − 1, of shape `[batch]`. Default:
             no labels.
@@ -63,7 +63,7 @@ def dcgan_generator(
     inputs = keras.Input((positive_int(None, "input_size", input_size),))
     output_shape = checked_image_shape("output_shape", output_shape)
     height, width, channels = output_shape
-    filters = checked_filters(filters, default_filters(output_shape, 16, 64)[::-1])
+    filters = checked_filters(filters, default_filters(output_shape, 16, 64, 8)[::-1])
     if upsampling is None:
         upsampling = "transposed" if len(filters) <= 2 else "nearest"
     if upsampling not in ("transposed", "nearest"):
@@ -127,6 +127,6 @@ def dcgan_discriminator(
     input_shape = checked_image_shape("input_shape", input_shape)
     inputs = keras.Input(input_shape)
     x = inputs
-    for channels in checked_filters(filters, default_filters(input_shape, 32, 128)):
+    for channels in checked_filters(filters, default_filters(input_shape, 32, 128, 8)):
         x = layers.LeakyReLU(0.2)(wrap(layers.Conv2D(channels, 4, 2, "same"))(x))
     return logit_network(inputs, x, num_classes, wrap)

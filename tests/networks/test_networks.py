@@ -260,8 +260,8 @@ def test_the_depth_does_not_follow_the_number_of_channels():
         (28, (64, 128)),
         (32, (32, 64, 128)),
         (64, (16, 32, 64, 128)),
-        (128, (16, 16, 32, 64, 128)),
-        (256, (16, 16, 16, 32, 64, 128)),
+        (128, (8, 16, 32, 64, 128)),
+        (256, (8, 8, 16, 32, 64, 128)),
     ],
 )
 def test_the_number_of_channels_follows_the_size_of_the_image(size, filters):
@@ -270,7 +270,7 @@ def test_the_number_of_channels_follows_the_size_of_the_image(size, filters):
     assert tuple(shape[-1] for shape in kernels) == filters
     generator = networks.dcgan_generator(2, (size, size, 3), upsampling="nearest")
     kernels = [weight.shape for weight in generator.weights if len(weight.shape) == 4]
-    half = tuple(max(channels // 2, 16) for channels in filters[::-1])
+    half = tuple(max(channels // 2, 8) for channels in filters[::-1])
     assert tuple(shape[-2] for shape in kernels) == half
 
 
