@@ -3,9 +3,13 @@
 If a check inside a TensorFlow graph fails, TensorFlow raises its own error. The text of this error
 contains the message of the check, with other text before and after the message. Therefore `mark`
 puts invisible characters at both ends of a message, and `marked_message` searches for them.
+
+`warn_user` gives a warning that names a line of the user's program.
 """
 
+import inspect
 import re
+import warnings
 
 # These characters are invisible, so a user does not see marks that remain in a message.
 _MARK = "\u2063\u2063"
@@ -42,3 +46,17 @@ def marked_message(error: Exception) -> str | None:
     message, first, second = found.groups()
     message = message if first is None else message.replace("#", first)
     return message if second is None else message.replace("@", second)
+
+
+def warn_user(message: str) -> None:
+    """Give a warning that names the line outside of this package from which it was called."""
+    level = 1
+    frame = inspect.currentframe()
+    while frame is not None and _is_in_package(frame.f_globals["__name__"]):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, stacklevel=level)
+
+
+def _is_in_package(module: str) -> bool:
+    return module.partition(".")[0] == __name__.partition(".")[0]

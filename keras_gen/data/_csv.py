@@ -25,6 +25,7 @@ from typing import Any, BinaryIO, Self
 import numpy as np
 
 from keras_gen._column_values import Location, Rows, Values, check_names, coded_values, rows_of
+from keras_gen._errors import warn_user
 
 MISSING_WORDS = (
     *("", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN"),
@@ -200,10 +201,9 @@ class CsvFile:
                 "are invalid in this encoding. Pass another `encoding`, such as 'latin-1'."
             ) from None
         self.encoding = "cp1252"
-        warnings.warn(
+        warn_user(
             f"{self.path} is not in the encoding UTF-8. It is read as Windows-1252 (Western "
             "European). Pass `encoding` if the file has another encoding.",
-            stacklevel=6,
         )
         return text
 

@@ -71,11 +71,16 @@ def without_labels(examples: Examples) -> Examples:
     return examples.map(lambda x, *_: x)
 
 
+def example_spec(examples: Examples) -> tf.TensorSpec:
+    """Return the shape and dtype of one example, without its label."""
+    if isinstance(examples, IndexedExamples):
+        return examples.spec
+    return tf.nest.flatten(examples.element_spec)[0]
+
+
 def are_images(examples: Examples) -> bool:
     """Return whether each example has the three axes of an image, `[height, width, channels]`."""
-    if isinstance(examples, IndexedExamples):
-        return examples.spec.shape.rank == 3
-    return tf.nest.flatten(examples.element_spec)[0].shape.rank == 3
+    return example_spec(examples).shape.rank == 3
 
 
 def resized(image: tf.Tensor, size: tuple[int, int]) -> tf.Tensor:
@@ -190,10 +195,7 @@ def _to_floats(x: tf.Tensor) -> tf.Tensor:
 def _fits_in_memory(examples: Examples) -> bool:
     """Return whether the total size of the examples is known and at most `_MEMORY_LIMIT` bytes."""
     count = int(examples.cardinality())
-    if isinstance(examples, IndexedExamples):
-        x = examples.spec
-    else:
-        x = tf.nest.flatten(examples.element_spec)[0]
+    x = example_spec(examples)
     if count <= 0 or not x.shape.is_fully_defined():
         return False
     return bool(count * x.shape.num_elements() * x.dtype.size <= _MEMORY_LIMIT)

@@ -11,7 +11,6 @@ import math
 import os
 import pathlib
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
@@ -21,7 +20,7 @@ import PIL.ImageColor
 import PIL.ImageOps
 import tensorflow as tf
 
-from keras_gen._errors import mark
+from keras_gen._errors import mark, warn_user
 from keras_gen.data._image_files import (
     Color,
     Header,
@@ -93,8 +92,7 @@ class _Notes:
             if self.counts[reason]
         ]
         if parts:
-            # the warning names the line that calls `load`
-            warnings.warn(" ".join([message, *parts]), stacklevel=5)
+            warn_user(" ".join([message, *parts]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -372,10 +370,9 @@ def _warn_of_classes_without_training_images(splits: list[_ImageFiles]) -> None:
     train, test = (set(split.class_names()) for split in splits)
     names = [printable(name) for name in sorted(test - train)]
     if names:
-        warnings.warn(
+        warn_user(
             f"{len(names)} classes have test images, but no training images: {', '.join(names)}. "
             f"The class folders with training images are {', '.join(sorted(train))}.",
-            stacklevel=4,
         )
 
 
@@ -436,10 +433,9 @@ def _read_headers(
             f"Expected images. Received: {num_corrupt} files, which are all damaged or not images, "
             f"for example {example}."
         )
-    warnings.warn(
+    warn_user(
         f"Skipped {num_corrupt} of {len(split.files)} files. The skipped files are damaged or not "
         f"images, for example {example}.",
-        stacklevel=4,  # the warning names the line that calls `load`
     )
     return split.select(readable), headers.select(readable)
 

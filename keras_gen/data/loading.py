@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pathlib
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from keras_gen.data._pipeline import (
     Examples,
     Splits,
     are_images,
+    example_spec,
     has_labels,
     reading_errors,
     resized,
@@ -154,6 +156,57 @@ def load(
         ([100, 28, 28, 1], 100, 20)
     """
     batch_size = positive_int(None, "batch_size", batch_size)
+    examples = find_examples(
+        source, labels, data_dir, image_size, seed, skip_corrupt, binarize, background, label, flip
+    )
+    return examples.batches(batch_size, seed, binarize, flip)
+
+
+@dataclasses.dataclass(frozen=True)
+class UnbatchedExamples:
+    """Training and test examples that are not divided into batches yet.
+
+    The pixels of image files are not decoded yet.
+    """
+
+    source: PathLike
+    train: Examples
+    test: Examples
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one example, without its label."""
+        return tuple(example_spec(self.train).shape)
+
+    def batches(
+        self, batch_size: int, seed: int = 0, binarize: bool = False, flip: bool = False
+    ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+        """Return the training data and the test data as batches, like the function `load`."""
+        with reading_errors(self.source):
+            return (
+                to_batches(
+                    self.train, batch_size, shuffle=True, seed=seed, binarize=binarize, flip=flip
+                ),
+                to_batches(self.test, batch_size, shuffle=False, seed=seed, binarize=binarize),
+            )
+
+
+def find_examples(
+    source: PathLike | pandas.DataFrame,
+    labels: bool = False,
+    data_dir: PathLike | None = None,
+    image_size: tuple[int, int] | None = None,
+    seed: int = 0,
+    skip_corrupt: bool = False,
+    binarize: bool = False,
+    background: str = "white",
+    label: str | None = None,
+    flip: bool = False,
+) -> UnbatchedExamples:
+    """Find the training and test examples of a data set, without decoding image files.
+
+    The arguments and the errors are those of the function `load`.
+    """
     if image_size is not None:
         image_size = _check_image_size(image_size)
     train: Examples
@@ -192,11 +245,7 @@ def load(
                 f"{name} split. Each split needs at least one example. If the test split is a "
                 "random tenth of the examples, at least 10 examples are needed."
             )
-    with reading_errors(source):
-        return (
-            to_batches(train, batch_size, shuffle=True, seed=seed, binarize=binarize, flip=flip),
-            to_batches(test, batch_size, shuffle=False, seed=seed, binarize=binarize),
-        )
+    return UnbatchedExamples(source, train, test)
 
 
 def number_of_classes(

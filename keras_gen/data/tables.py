@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -21,6 +20,7 @@ from keras_gen._columns import (
     encode_frame,
     encode_rows,
 )
+from keras_gen._errors import warn_user
 from keras_gen._files import PathLike
 from keras_gen.data._csv import CsvFile
 from keras_gen.data._kinds import ColumnStatistics, Kinds, Split, check_kinds
@@ -780,8 +780,7 @@ class _Reader:
 def _warn_about_unseen(column: Column, unseen: Sequence[Value], source: str) -> None:
     if unseen:
         shown = ", ".join(repr(value) for value in unseen[:5])
-        warnings.warn(
+        warn_user(
             f"The column {column.name!r} of {source} has {len(unseen)} categories that no training "
             f"row has: {shown}. They count as missing in the test rows.",
-            stacklevel=5,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import math
 import pathlib
 import re
 import resource
@@ -21,6 +22,7 @@ import tensorflow as tf
 from keras_gen import data, serving
 from keras_gen._files import PathLike
 from keras_gen._serialization import constructor_arguments
+from keras_gen.data.loading import UnbatchedExamples, find_examples
 from keras_gen.evaluation.figures import are_images
 from keras_gen.fitting import CheckpointError, Checkpoints
 from keras_gen.fitting.multi_worker import without_strategy, worker_errors
@@ -289,9 +291,13 @@ def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset,
     """
     if tables.is_table(config):
         return tables.batches(tables.read_table(config), config)
-    return data.load(
+    return _batches(_find_examples(config, labels), config)
+
+
+def _find_examples(config: RunConfig, labels: bool = False) -> UnbatchedExamples:
+    """Find the training and test examples of a training run whose data are not a table."""
+    return find_examples(
         config.data,
-        config.batch_size,
         labels or config.needs_labels,
         config.data_dir,
         seed=config.seed,
@@ -300,6 +306,13 @@ def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset,
         binarize=config.binarize,
         flip=config.flip,
     )
+
+
+def _batches(
+    examples: UnbatchedExamples, config: RunConfig
+) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+    """Return the training data and the test data as batches."""
+    return examples.batches(config.batch_size, config.seed, config.binarize, config.flip)
 
 
 def _prepare(
@@ -314,19 +327,16 @@ def _prepare(
         if set_defaults is not None and table_defaults:
             config = _changed(config, set_defaults(table_defaults), _SET_BEFORE)
         return _prepare_table(config, strategy)
-    train_data, test_data = load_data(config)
-    x = tf.nest.flatten(train_data.element_spec)[0]
-    shape = tuple(x.shape[1:])
+    examples = _find_examples(config)
+    shape = examples.shape
     note = ""
     if set_defaults is not None:
-        defaults = image_defaults(config, shape, len(train_data))
+        steps_per_epoch = math.ceil(int(examples.train.cardinality()) / config.batch_size)
+        defaults = image_defaults(config, shape, steps_per_epoch)
         if defaults:
-            usual_size = config.batch_size
             config = _changed(config, set_defaults(defaults), (*_SET_BEFORE, *_OF_IMAGES))
-            if config.batch_size != usual_size:
-                del train_data, test_data  # both data sets might not fit into memory
-                train_data, test_data = load_data(config)
             note = _note_on_defaults(config, defaults, shape)
+    train_data, test_data = _batches(examples, config)
     steps = config.epochs * len(train_data)
     num_classes = _num_classes(config, train_data, test_data) if config.needs_labels else None
     with strategy.scope():

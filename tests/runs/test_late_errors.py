@@ -44,7 +44,7 @@ def ended(arguments, code=2):
 def test_a_name_that_is_no_folder_or_url_is_refused_before_work(
     name, dry, in_folder, capsys, monkeypatch
 ):
-    monkeypatch.setattr(run, "load_data", lambda *arguments: pytest.fail("data were loaded"))
+    monkeypatch.setattr(run, "find_examples", lambda *arguments: pytest.fail("data were read"))
     ended(["train", "vae", f"--name={name}", *(["--dry-run"] if dry else [])])
     error = capsys.readouterr().err
     assert "must consist of letters from a to z, digits, and the characters . _ -" in error

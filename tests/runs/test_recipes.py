@@ -14,6 +14,7 @@ from support import tiny
 
 from keras_gen import cli, data
 from keras_gen._columns import Column
+from keras_gen.data import images
 from keras_gen.runs import RECIPES, Recipe, RunConfig, RunFolder, config_file, register
 from keras_gen.runs import train as run
 from keras_gen.runs.recipes import (
@@ -371,6 +372,30 @@ def test_the_data_have_the_batch_size_for_photographs_unless_the_user_chose_one(
     )
     size = chosen.get("batch_size", 32)
     assert prepared.config.batch_size == len(next(iter(prepared.train_data))) == size
+
+
+def test_each_image_file_is_decoded_once_although_the_batch_size_changes(tmp_path, monkeypatch):
+    for i in range(20):
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)
+        keras.utils.save_img(tmp_path / f"{i:02}.png", pixels, scale=False)
+    decoded = []
+    read_files = images._read_files
+
+    def record(paths):
+        decoded.extend(paths)
+        return read_files(paths)
+
+    monkeypatch.setattr(images, "_read_files", record)
+    images._plain_decoder.cache_clear()  # otherwise it may be traced with the original function
+    config = AutoencoderConfig(data=str(tmp_path))
+    prepared = run._prepare(
+        config,
+        run.create_strategy("single"),
+        lambda defaults: dataclasses.replace(config, **defaults),
+    )
+    images._plain_decoder.cache_clear()
+    assert prepared.config.batch_size != config.batch_size
+    assert len(decoded) == len(set(decoded)) == 20
 
 
 def test_many_photographs_get_a_density_of_latents_unless_it_is_turned_off(tmp_path, capsys):

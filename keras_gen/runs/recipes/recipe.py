@@ -200,8 +200,8 @@ class Recipe:
             Default: the same defaults as for other data.
         image_defaults: Function `(config, data_shape, steps_per_epoch)` that returns a dictionary
             from names of fields to their defaults for images of the shape `data_shape`. It must not
-            contain fields that are needed before, such as `seed`. If it contains `batch_size`, the
-            data are loaded again. Default: the same defaults for all images.
+            contain fields that are needed before, such as `seed`. Default: the same defaults for
+            all images.
 
     Raises:
         ValueError: If `config` is not a dataclass derived from `RunConfig`.
