@@ -563,7 +563,9 @@ def test_a_corrupt_image(folder, fault):
 
 def test_stopped_before_training(folder, fault):
     ended = keras_gen(
-        folder, *train(), injections=[AtCall("keras_gen.data", "load", Send(signal.SIGTERM))]
+        folder,
+        *train(),
+        injections=[AtCall("keras_gen.runs.train", "find_examples", Send(signal.SIGTERM))],
     )
     assert ended.code == 143
     assert not (folder / "runs").exists()
