@@ -49,10 +49,10 @@ def marked_message(error: Exception) -> str | None:
 
 
 def warn_user(message: str) -> None:
-    """Give a warning that names the line outside of this package from which it was called."""
+    """Give a warning that names the line of the user's program that called this package."""
     level = 1
     frame = inspect.currentframe()
-    while frame is not None and _is_in_package(frame.f_globals["__name__"]):
+    while frame is not None and _is_in_package(frame.f_globals.get("__name__", "")):
         frame = frame.f_back
         level += 1
     warnings.warn(message, stacklevel=level)

@@ -43,10 +43,10 @@ class IndexedExamples:
     read: Callable[[tf.Tensor], tf.Tensor]
     """Function that reads the examples with the given indices, and returns them in one tensor."""
     read_quickly: Callable[[tf.Tensor], tf.Tensor]
-    """Faster function than `read`.
+    """Function that does the same as `read` in less time, but cannot read every file.
 
-    If it fails with an `InvalidArgumentError` that contains no message of the function `mark`,
-    `read` must be called. Then `read` may succeed, or may raise an error with a better message."""
+    If it raises a TensorFlow error without a message of the function `mark`, the caller must call
+    `read` instead. `read` then succeeds, or raises an error that names the file."""
     labels: np.ndarray | None
 
     def cardinality(self) -> int:
@@ -238,7 +238,7 @@ def _read_all(examples: IndexedExamples) -> tf.Tensor:
     """Read all examples into one tensor, without a second copy of the examples in memory."""
     try:
         return _read_all_by(examples.read_quickly, examples)
-    except tf.errors.InvalidArgumentError as error:
+    except tf.errors.OpError as error:
         if marked_message(error) is not None:
             raise
         return _read_all_by(examples.read, examples)
@@ -261,7 +261,7 @@ def _read_all_by(read: Callable[[tf.Tensor], tf.Tensor], examples: IndexedExampl
         with tf.device("CPU:0"):
             stored[first:last] = read(tf.range(first, last, dtype=tf.int64)).numpy()
 
-    # Functions of TensorFlow are called directly. A `tf.data.Dataset` would optimize them again.
+    # The threads call `read` directly. A `tf.data.Dataset` would optimize its graph once per split.
     with concurrent.futures.ThreadPoolExecutor(_num_cpus()) as pool:
         for _ in pool.map(read_batch, range(0, examples.count, batch_size)):
             pass

@@ -157,55 +157,62 @@ def load(
     """
     batch_size = positive_int(None, "batch_size", batch_size)
     examples = find_examples(
-        source, labels, data_dir, image_size, seed, skip_corrupt, binarize, background, label, flip
+        source, labels, data_dir, image_size, seed, skip_corrupt, binarize, flip, background, label
     )
-    return examples.batches(batch_size, seed, binarize, flip)
+    return examples.batches(batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
 class UnbatchedExamples:
     """Training and test examples that are not divided into batches yet.
 
-    The pixels of image files are not decoded yet.
+    The docstring of `load` explains `seed`, `binarize` and `flip`.
     """
 
     source: PathLike
     train: Examples
     test: Examples
+    seed: int
+    binarize: bool
+    flip: bool
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one example, without its label."""
         return tuple(example_spec(self.train).shape)
 
-    def batches(
-        self, batch_size: int, seed: int = 0, binarize: bool = False, flip: bool = False
-    ) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-        """Return the training data and the test data as batches, like the function `load`."""
+    def batches(self, batch_size: int) -> tuple[tf.data.Dataset, tf.data.Dataset]:
+        """Return the training data and the test data as batches, like the function `load`.
+
+        If the images of a folder fit into memory, this method decodes them.
+        """
+        options: dict[str, Any] = {"seed": self.seed, "binarize": self.binarize}
         with reading_errors(self.source):
             return (
-                to_batches(
-                    self.train, batch_size, shuffle=True, seed=seed, binarize=binarize, flip=flip
-                ),
-                to_batches(self.test, batch_size, shuffle=False, seed=seed, binarize=binarize),
+                to_batches(self.train, batch_size, shuffle=True, flip=self.flip, **options),
+                to_batches(self.test, batch_size, shuffle=False, **options),
             )
 
 
 def find_examples(
     source: PathLike | pandas.DataFrame,
-    labels: bool = False,
-    data_dir: PathLike | None = None,
-    image_size: tuple[int, int] | None = None,
-    seed: int = 0,
-    skip_corrupt: bool = False,
-    binarize: bool = False,
+    labels: bool,
+    data_dir: PathLike | None,
+    image_size: tuple[int, int] | None,
+    seed: int,
+    skip_corrupt: bool,
+    binarize: bool,
+    flip: bool,
     background: str = "white",
     label: str | None = None,
-    flip: bool = False,
 ) -> UnbatchedExamples:
-    """Find the training and test examples of a data set, without decoding image files.
+    """Find the training and test examples of a data set. The arguments are those of `load`.
 
-    The arguments and the errors are those of the function `load`.
+    Of the files in a folder of images, this function reads only the headers. If `skip_corrupt` is
+    True, it also decodes each file once, to find the damaged ones.
+
+    Raises:
+        ValueError: If the source or an argument is invalid, as described for `load`.
     """
     if image_size is not None:
         image_size = _check_image_size(image_size)
@@ -245,7 +252,7 @@ def find_examples(
                 f"{name} split. Each split needs at least one example. If the test split is a "
                 "random tenth of the examples, at least 10 examples are needed."
             )
-    return UnbatchedExamples(source, train, test)
+    return UnbatchedExamples(source, train, test, seed, binarize, flip)
 
 
 def number_of_classes(

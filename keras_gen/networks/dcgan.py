@@ -63,7 +63,7 @@ def dcgan_generator(
     inputs = keras.Input((positive_int(None, "input_size", input_size),))
     output_shape = checked_image_shape("output_shape", output_shape)
     height, width, channels = output_shape
-    filters = checked_filters(filters, default_filters(output_shape, 16, 64, 8)[::-1])
+    filters = checked_filters(filters, default_filters(output_shape, 16, 64, min_filters=8)[::-1])
     if upsampling is None:
         upsampling = "transposed" if len(filters) <= 2 else "nearest"
     if upsampling not in ("transposed", "nearest"):
@@ -127,6 +127,6 @@ def dcgan_discriminator(
     input_shape = checked_image_shape("input_shape", input_shape)
     inputs = keras.Input(input_shape)
     x = inputs
-    for channels in checked_filters(filters, default_filters(input_shape, 32, 128, 8)):
+    for channels in checked_filters(filters, default_filters(input_shape, 32, 128, min_filters=8)):
         x = layers.LeakyReLU(0.2)(wrap(layers.Conv2D(channels, 4, 2, "same"))(x))
     return logit_network(inputs, x, num_classes, wrap)

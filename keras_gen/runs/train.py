@@ -291,7 +291,7 @@ def load_data(config: RunConfig, labels: bool = False) -> tuple[tf.data.Dataset,
     """
     if tables.is_table(config):
         return tables.batches(tables.read_table(config), config)
-    return _batches(_find_examples(config, labels), config)
+    return _find_examples(config, labels).batches(config.batch_size)
 
 
 def _find_examples(config: RunConfig, labels: bool = False) -> UnbatchedExamples:
@@ -306,13 +306,6 @@ def _find_examples(config: RunConfig, labels: bool = False) -> UnbatchedExamples
         binarize=config.binarize,
         flip=config.flip,
     )
-
-
-def _batches(
-    examples: UnbatchedExamples, config: RunConfig
-) -> tuple[tf.data.Dataset, tf.data.Dataset]:
-    """Return the training data and the test data as batches."""
-    return examples.batches(config.batch_size, config.seed, config.binarize, config.flip)
 
 
 def _prepare(
@@ -336,7 +329,7 @@ def _prepare(
         if defaults:
             config = _changed(config, set_defaults(defaults), (*_SET_BEFORE, *_OF_IMAGES))
             note = _note_on_defaults(config, defaults, shape)
-    train_data, test_data = _batches(examples, config)
+    train_data, test_data = examples.batches(config.batch_size)
     steps = config.epochs * len(train_data)
     num_classes = _num_classes(config, train_data, test_data) if config.needs_labels else None
     with strategy.scope():

@@ -431,6 +431,28 @@ def test_a_file_that_only_pillow_can_read_among_plain_files(
     np.testing.assert_allclose(data.as_arrays(test)[0], expected / 255, atol=1e-6)
 
 
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_pillow_reads_the_files_that_cannot_be_read_for_tensorflow(
+    tmp_path, monkeypatch, in_memory
+):
+    """For instance, a network drive fails for a moment."""
+    if not in_memory:
+        monkeypatch.setattr("keras_gen.data._pipeline._MEMORY_LIMIT", 0)
+
+    def fail(paths):
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(data.images, "_read_files", fail)
+    data.images._plain_decoder.cache_clear()  # the function may be traced already
+    for split in ("train", "test"):
+        fill(tmp_path / split, 12)
+    _, test = data.load(tmp_path)
+    found = data.as_arrays(test)[0]
+    data.images._plain_decoder.cache_clear()
+    expected = np.stack([np.asarray(random_image(seed=i)) for i in range(12)])
+    np.testing.assert_allclose(found, expected / 255, atol=1e-6)
+
+
 def test_labels_do_not_move_if_all_files_of_a_class_are_skipped(tmp_path):
     for label in ("a", "b", "c"):
         fill(tmp_path / label)

@@ -1135,6 +1135,17 @@ def test_generated_fractions_of_a_column_of_integers_stay_fractions():
         ]
 
 
+@pytest.mark.parametrize("function", [data.load, data.read_table])
+def test_a_warning_about_a_file_names_the_line_of_the_user(tmp_path, function):
+    path = text(b"s,a\n" + b"x,1.5\ny,-2.5\n" * 10 + "ä,3\n".encode("cp1252"))(tmp_path)
+    with pytest.warns(UserWarning, match="Windows-1252") as found:
+        function(path)
+    assert found[0].filename == __file__
+    with pytest.warns(UserWarning, match="Windows-1252") as found:
+        exec("function(path)", {"function": function, "path": path})
+    assert found[0].filename == "<string>"
+
+
 def test_a_file_that_is_not_utf_8_is_read_with_a_warning(tmp_path):
     path = text(MIXED.format(",", "."), "cp1252")(tmp_path)
     with pytest.warns(UserWarning, match=r"t\.csv is not in the encoding UTF-8.*1252") as found:
