@@ -122,6 +122,45 @@ _startup.import_tensorflow()
     assert stderr_of(program) == line
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_garbage_collector_ignores_the_objects_of_tensorflow(enabled, monkeypatch):
+    """It would visit them again and again, which takes about 0.2 s each time."""
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    program = f"""
+import gc, sys, types
+from keras_gen import _startup
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name in ("keras", "tensorflow"):
+            from importlib.machinery import ModuleSpec
+            return ModuleSpec(name, Finder)
+    @staticmethod
+    def create_module(spec): return types.SimpleNamespace()
+    @staticmethod
+    def exec_module(module):
+        assert not gc.isenabled()
+        if module.__name__ == "tensorflow" and "broken" in globals(): raise ImportError("broken")
+sys.meta_path.insert(0, Finder)
+{"" if enabled else "gc.disable()"}
+broken = True
+try:
+    _startup.import_tensorflow()
+except ImportError:
+    assert gc.isenabled() == {enabled}
+    assert gc.get_freeze_count() == 0
+del broken
+sys.modules.pop("keras", None)
+_startup.import_tensorflow()
+assert gc.isenabled() == {enabled}
+assert gc.get_freeze_count() > 1000
+gc.unfreeze()
+_startup.import_tensorflow()
+assert gc.get_freeze_count() == 0
+"""
+    assert stderr_of(program) == ""
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("imports", [[], ["--import", "mine.py"]])
 def test_a_command_that_uses_tensorflow_writes_no_startup_lines(imports, tmp_path, monkeypatch):

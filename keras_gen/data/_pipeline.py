@@ -16,6 +16,7 @@ from keras_gen._errors import marked_message
 from keras_gen._files import PathLike
 
 _MEMORY_LIMIT = 2**30  # largest size in bytes of a data set that is kept in memory
+_FILES_LIMIT = 2**29  # the same for image files, which take longer to train on than to decode again
 _SHUFFLE_BUFFER = 10_000  # number of examples, for data sets that are not in memory
 READ_AT_ONCE = 8  # number of files that are decoded in one step of a loop
 _LOADING_BATCH = 10 * 2**20  # size in bytes of the examples that one thread reads at once
@@ -33,20 +34,19 @@ class Splits(NamedTuple):
 class IndexedExamples:
     """A data set whose examples can be read by their index.
 
-    The functions `read` and `read_quickly` read several examples at once. The indices of the
-    examples can have any order.
+    The functions `read` and `read_quickly` read the examples with the given indices, and return
+    them in one tensor. The indices can have any order.
     """
 
     count: int
     spec: tf.TensorSpec
     """The shape and dtype of one example, without its label."""
     read: Callable[[tf.Tensor], tf.Tensor]
-    """Function that reads the examples with the given indices, and returns them in one tensor."""
+    """Function that can read every undamaged file. Its errors name the damaged file."""
     read_quickly: Callable[[tf.Tensor], tf.Tensor]
-    """Function that does the same as `read` in less time, but cannot read every file.
+    """Function that takes less time than `read`, but cannot read every file.
 
-    If it raises a TensorFlow error without a message of the function `mark`, the caller must call
-    `read` instead. `read` then succeeds, or raises an error that names the file."""
+    If it raises a TensorFlow error, the caller must call `read` instead."""
     labels: np.ndarray | None
 
     def cardinality(self) -> int:
@@ -120,9 +120,9 @@ def to_batches(
 ) -> tf.data.Dataset:
     """Return a data set of float32 batches.
 
-    If all examples together need at most `_MEMORY_LIMIT` bytes, the examples are decoded once and
-    kept in memory. Larger data sets, and data sets of unknown size, are decoded again in every
-    epoch.
+    Small data sets are decoded once and kept in memory. Large data sets, and data sets of unknown
+    size, are decoded again in every epoch. The limit is `_FILES_LIMIT` bytes for image files, and
+    `_MEMORY_LIMIT` bytes for other data sets.
 
     Args:
         examples: Single examples `x` or `(x, label)`. If `x` is an integer tensor, it is divided by
@@ -153,17 +153,23 @@ def to_batches(
     # If all batches have the same size, the graph knows the batch size.
     equal_batches = count > 0 and count % batch_size == 0
     batches = elements.batch(batch_size, drop_remainder=equal_batches)
-    if binarize or flip:
+    if isinstance(examples, IndexedExamples) and not in_memory:
+        batches = _read_batches(examples, batches)
+    is_random = binarize or flip
+    if is_random:
         seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=shuffle)
         batches = tf.data.Dataset.zip((batches, seeds))
 
     # One `map` with all steps, because each further `map` would cost time in every batch.
     # AutoGraph has nothing to convert here, and would need most of the time of `load`.
     @tf.autograph.experimental.do_not_convert
-    def finish(batch: Any, batch_seed: tf.Tensor | None = None) -> Any:
+    def finish(*element: Any) -> Any:
+        # `map` passes the components of a tuple as separate arguments.
+        batch = tf.nest.flatten(element)
+        batch_seed = batch.pop() if is_random else None
         if lookup is not None:
-            batch = lookup(batch)
-        x, *labels = tf.nest.flatten(batch)
+            batch = tf.nest.flatten(lookup(*batch))
+        x, *labels = batch
         x = _to_floats(x)
         if flip:
             uniform = tf.random.stateless_uniform((tf.shape(x)[0], 1, 1, 1), (batch_seed, 1))
@@ -173,9 +179,8 @@ def to_batches(
             x = tf.cast(uniform < x, tf.float32)
         return (x, *labels) if labels else x
 
-    # Files are decoded in several threads. For examples in memory, one thread is faster.
-    threads = None if in_memory or lookup is None else _num_cpus()
-    return batches.map(finish, num_parallel_calls=threads).prefetch(2).with_options(options)
+    # A larger number of parallel calls would be slower for examples in memory.
+    return batches.map(finish).prefetch(2).with_options(options)
 
 
 def _to_floats(x: tf.Tensor) -> tf.Tensor:
@@ -193,20 +198,23 @@ def _to_floats(x: tf.Tensor) -> tf.Tensor:
 
 
 def _fits_in_memory(examples: Examples) -> bool:
-    """Return whether the total size of the examples is known and at most `_MEMORY_LIMIT` bytes."""
+    """Return whether the total size of the examples is known and does not exceed the limit."""
     count = int(examples.cardinality())
     x = example_spec(examples)
     if count <= 0 or not x.shape.is_fully_defined():
         return False
-    return bool(count * x.shape.num_elements() * x.dtype.size <= _MEMORY_LIMIT)
+    limit = _FILES_LIMIT if isinstance(examples, IndexedExamples) else _MEMORY_LIMIT
+    return bool(count * x.shape.num_elements() * x.dtype.size <= limit)
 
 
 def _lookup(
     examples: Examples, in_memory: bool, options: tf.data.Options
-) -> Callable[[tf.Tensor], Any] | None:
+) -> Callable[..., Any] | None:
     """Return a function that maps a vector of indices to the batch of examples with these indices.
 
-    If the examples can only be read one after the other, and `in_memory` is False, return None.
+    If the examples are files and `in_memory` is False, the function has a second argument: the
+    decoded images of the batch. If the examples can only be read one after the other, and
+    `in_memory` is False, return None.
 
     Args:
         examples: The examples.
@@ -217,12 +225,11 @@ def _lookup(
         images = _read_all(examples) if in_memory else None
         labels = None if examples.labels is None else tf.constant(examples.labels)
 
-        def read(indices: tf.Tensor) -> Any:
-            stored = images is not None
-            x = tf.gather(images, indices) if stored else examples.read(indices)
+        def look_up(indices: tf.Tensor, x: tf.Tensor | None = None) -> Any:
+            x = x if images is None else tf.gather(images, indices)
             return x if labels is None else (x, tf.gather(labels, indices))
 
-        return read
+        return look_up
     if not in_memory:
         return None
     # Not `cache()`: if its first reader stopped early, it would be incomplete for all readers.
@@ -234,18 +241,53 @@ def _lookup(
     return gather
 
 
+def _read_batches(examples: IndexedExamples, batches: tf.data.Dataset) -> tf.data.Dataset:
+    """Read the examples of each batch in several threads.
+
+    A graph cannot catch errors, but a data set can skip the elements that raise them. Therefore
+    each batch becomes two elements. The first one reads the examples with `examples.read_quickly`,
+    and is skipped if that fails. The second one reads the examples with `examples.read`, but only
+    if the first one was skipped.
+
+    Args:
+        examples: The examples.
+        batches: Data set of batches of indices.
+
+    Returns:
+        Data set of pairs `(indices, examples)`, in the order of `batches`.
+    """
+    nothing = tf.zeros((0, *examples.spec.shape), examples.spec.dtype)
+    # AutoGraph has nothing to convert here, and would need most of the time of `load`.
+    as_written = tf.autograph.experimental.do_not_convert
+
+    @as_written
+    def twice(indices: tf.Tensor) -> Any:
+        return tf.stack((indices, indices)), tf.constant((False, True))
+
+    @as_written
+    def read_first(indices: tf.Tensor, is_second: tf.Tensor) -> Any:
+        x = tf.cond(is_second, lambda: nothing, lambda: examples.read_quickly(indices))
+        return indices, is_second, x
+
+    @as_written
+    def read_second(was_read: tf.Tensor, element: Any) -> Any:
+        indices, is_second, x = element
+        x = tf.cond(is_second & ~was_read, lambda: examples.read(indices), lambda: x)
+        return ~is_second, (indices, x)
+
+    @as_written
+    def is_read(indices: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+        return tf.size(x) > 0
+
+    elements = batches.map(twice).unbatch()
+    # Every second call returns nothing, so that half of these calls read a batch.
+    read = elements.map(read_first, num_parallel_calls=2 * _num_cpus()).ignore_errors()
+    completed = read.scan(False, read_second).filter(is_read)
+    return completed.apply(tf.data.experimental.assert_cardinality(batches.cardinality()))
+
+
 def _read_all(examples: IndexedExamples) -> tf.Tensor:
     """Read all examples into one tensor, without a second copy of the examples in memory."""
-    try:
-        return _read_all_by(examples.read_quickly, examples)
-    except tf.errors.OpError as error:
-        if marked_message(error) is not None:
-            raise
-        return _read_all_by(examples.read, examples)
-
-
-def _read_all_by(read: Callable[[tf.Tensor], tf.Tensor], examples: IndexedExamples) -> tf.Tensor:
-    """Read all examples into one tensor with the function `read`, in several threads."""
     shape = (examples.count, *examples.spec.shape)
     dtype = examples.spec.dtype.as_numpy_dtype
     size = int(np.prod(shape)) * examples.spec.dtype.size
@@ -259,9 +301,15 @@ def _read_all_by(read: Callable[[tf.Tensor], tf.Tensor], examples: IndexedExampl
     def read_batch(first: int) -> None:
         last = min(first + batch_size, examples.count)
         with tf.device("CPU:0"):
-            stored[first:last] = read(tf.range(first, last, dtype=tf.int64)).numpy()
+            indices = tf.range(first, last, dtype=tf.int64)
+            try:
+                x = examples.read_quickly(indices)
+            except tf.errors.OpError:
+                x = examples.read(indices)
+            stored[first:last] = x.numpy()
 
-    # The threads call `read` directly. A `tf.data.Dataset` would optimize its graph once per split.
+    # The threads call the functions directly. A `tf.data.Dataset` would optimize its graph once per
+    # split.
     with concurrent.futures.ThreadPoolExecutor(_num_cpus()) as pool:
         for _ in pool.map(read_batch, range(0, examples.count, batch_size)):
             pass

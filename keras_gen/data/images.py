@@ -530,10 +530,14 @@ def _to_examples(
     same_channels = (headers.is_color == 0) | (shape[2] == 3)
     is_plain = (headers.is_plain == 1) & headers.have_size(*shape[:2]) & same_channels
 
-    def read(indices: tf.Tensor, read_plain: Callable[[tf.Tensor], tf.Tensor]) -> tf.Tensor:
-        batch = tf.gather(paths, indices)
+    def read(indices: tf.Tensor) -> tf.Tensor:
+        return _read_with_pillow(tf.gather(paths, indices), shape, background)
+
+    def read_quickly(indices: tf.Tensor) -> tf.Tensor:
         if not is_plain.any():
-            return _read_with_pillow(batch, shape, background)
+            return read(indices)
+        batch = tf.gather(paths, indices)
+        read_plain = _plain_decoder(shape)
         if is_plain.all():
             return read_plain(batch)
         is_plain_here = tf.gather(is_plain, indices)
@@ -545,18 +549,12 @@ def _to_examples(
         )
         return tf.dynamic_stitch((plain, other), pixels)
 
-    def read_surely(indices: tf.Tensor) -> tf.Tensor:
-        return read(indices, lambda paths: _decode_plain_or_with_pillow(paths, shape, background))
-
-    def read_quickly(indices: tf.Tensor) -> tf.Tensor:
-        return read(indices, _plain_decoder(shape))
-
     spec = tf.TensorSpec(shape, tf.uint8)
     if class_names is None:
-        return IndexedExamples(len(split.files), spec, read_surely, read_quickly, labels=None)
+        return IndexedExamples(len(split.files), spec, read, read_quickly, labels=None)
     numbers = {name: number for number, name in enumerate(class_names)}
     labels = np.asarray([numbers[name] for name in split.class_names()], np.int64)
-    return IndexedExamples(len(split.files), spec, read_surely, read_quickly, labels)
+    return IndexedExamples(len(split.files), spec, read, read_quickly, labels)
 
 
 def _read_with_pillow(
@@ -620,26 +618,6 @@ def _plain_decoder(shape: tuple[int, int, int]) -> Callable[[tf.Tensor], tf.Tens
         return tf.reshape(groups, (-1, *shape))[:count]
 
     return decode
-
-
-def _decode_plain_or_with_pillow(
-    paths: tf.Tensor, shape: tuple[int, int, int], background: Color
-) -> tf.Tensor:
-    """Decode plain image files with TensorFlow, and return their uint8 pixels.
-
-    If TensorFlow cannot decode one of the files, Pillow decodes all of them. If Pillow fails too,
-    the error message names the damaged file.
-
-    Args:
-        paths: Paths of the files, a string tensor `[batch]`.
-        shape: Shape of each image, `(height, width, channels)`.
-        background: Color behind transparent images, if Pillow decodes the files.
-    """
-    # A graph cannot catch errors, but a data set can skip the elements that raise them.
-    batch = tf.data.Dataset.from_tensors(paths)
-    decoded = batch.map(_plain_decoder(shape)).ignore_errors()
-    slow = batch.map(lambda paths: _read_with_pillow(paths, shape, background))
-    return decoded.concatenate(slow).take(1).get_single_element()
 
 
 def _read_files(paths: np.ndarray) -> np.ndarray:

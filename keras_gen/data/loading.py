@@ -136,8 +136,8 @@ def load(
     32-bit integers, images of floats outside [0, 1], and 16-bit TIFF images in which 0 is white
     also raise an error. If `skip_corrupt` is True, all these images are skipped instead.
 
-    At the start, the header of each file is read. If the training images need at most 1 GiB as
-    8-bit pixels, they are decoded once and kept in memory. Otherwise, they are decoded again in
+    At the start, the header of each file is read. If the training images need at most 512 MiB
+    as 8-bit pixels, they are decoded once and kept in memory. Otherwise, they are decoded again in
     every epoch. The same rule applies to the test images.
 
     Raises:

@@ -221,7 +221,7 @@ def test_transparent_images_are_drawn_over_the_background(tmp_path, mode):
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_one_image_in_color_gives_all_images_three_channels(tmp_path, monkeypatch, in_memory):
     if not in_memory:
-        monkeypatch.setattr("keras_gen.data._pipeline._MEMORY_LIMIT", 0)
+        monkeypatch.setattr("keras_gen.data._pipeline._FILES_LIMIT", 0)
     fill(tmp_path, 39, mode="L")
     for name in ("38.png", "39.png"):
         save(random_image("L").convert("RGB"), tmp_path / name)  # stored in color, but grey
@@ -353,7 +353,7 @@ def test_links_are_followed_and_loops_are_not(tmp_path):
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_names_that_are_no_utf_8(tmp_path, monkeypatch, in_memory):
     if not in_memory:
-        monkeypatch.setattr("keras_gen.data._pipeline._MEMORY_LIMIT", 0)
+        monkeypatch.setattr("keras_gen.data._pipeline._FILES_LIMIT", 0)
     folder = pathlib.Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9"))
     for label in (b"\xff", b"gr\xc3\xbcn \n"):
         fill(folder / os.fsdecode(label), 5, size=(8, 8))
@@ -420,7 +420,7 @@ def test_a_file_that_only_pillow_can_read_among_plain_files(
 ):
     """TensorFlow refuses the file in the middle of a batch. Then Pillow reads the whole batch."""
     if not in_memory:
-        monkeypatch.setattr("keras_gen.data._pipeline._MEMORY_LIMIT", 0)
+        monkeypatch.setattr("keras_gen.data._pipeline._FILES_LIMIT", 0)
     for split in ("train", "test"):
         paths = fill(tmp_path / split, 12)
         content = bytearray(paths[4].read_bytes())
@@ -437,7 +437,7 @@ def test_pillow_reads_the_files_that_cannot_be_read_for_tensorflow(
 ):
     """For instance, a network drive fails for a moment."""
     if not in_memory:
-        monkeypatch.setattr("keras_gen.data._pipeline._MEMORY_LIMIT", 0)
+        monkeypatch.setattr("keras_gen.data._pipeline._FILES_LIMIT", 0)
 
     def fail(paths):
         raise OSError("Input/output error")
@@ -576,7 +576,7 @@ def test_batches_that_are_not_kept_in_memory_are_the_same(tmp_path, monkeypatch)
     fill(tmp_path / "test" / "a", 4, size=(8, 8))
     stored = data.load(tmp_path, batch_size=8, labels=True, seed=3)
     stored = [list(split.as_numpy_iterator()) for split in stored for _ in range(2)]
-    monkeypatch.setattr("keras_gen.data._pipeline._MEMORY_LIMIT", 0)
+    monkeypatch.setattr("keras_gen.data._pipeline._FILES_LIMIT", 0)
     streamed = data.load(tmp_path, batch_size=8, labels=True, seed=3)
     streamed = [list(split.as_numpy_iterator()) for split in streamed for _ in range(2)]
     for batches, expected in zip(streamed, stored, strict=True):
@@ -789,7 +789,7 @@ def test_images_up_to_the_limit_are_kept_in_memory(tmp_path, monkeypatch):
     for more, stored in ((0, True), (-1, False)):
         folder = tmp_path / str(stored)
         paths = fill(folder, 20, size=(4, 3))
-        monkeypatch.setattr("keras_gen.data._pipeline._MEMORY_LIMIT", 18 * 4 * 3 * 3 + more)
+        monkeypatch.setattr("keras_gen.data._pipeline._FILES_LIMIT", 18 * 4 * 3 * 3 + more)
         train, test = data.load(folder)
         for path in paths:
             path.unlink()

@@ -547,7 +547,7 @@ CORRUPT_IMAGE = (
 @pytest.mark.parametrize("in_memory", [True, False])
 def test_a_corrupt_image_is_named_or_skipped_and_counted(tmp_path, monkeypatch, in_memory):
     if not in_memory:
-        monkeypatch.setattr("keras_gen.data._pipeline._MEMORY_LIMIT", 0)
+        monkeypatch.setattr("keras_gen.data._pipeline._FILES_LIMIT", 0)
     write_images(tmp_path)
     broken = tmp_path / "13.png"
     broken.write_bytes(broken.read_bytes()[:-40])
@@ -578,7 +578,7 @@ def test_a_corrupt_image_is_named_or_skipped_and_counted(tmp_path, monkeypatch, 
 def test_no_internal_mark_is_visible_in_an_error(tmp_path, monkeypatch, in_memory, corrupt):
     """Also in an error of TensorFlow, if another library reads the data set."""
     if not in_memory:
-        monkeypatch.setattr("keras_gen.data._pipeline._MEMORY_LIMIT", 0)
+        monkeypatch.setattr("keras_gen.data._pipeline._FILES_LIMIT", 0)
     write_images(tmp_path)
     content = (tmp_path / corrupt).read_bytes()
     (tmp_path / corrupt).write_bytes(content[:-24])  # its header is undamaged
@@ -595,7 +595,7 @@ def test_no_internal_mark_is_visible_in_an_error(tmp_path, monkeypatch, in_memor
     with pytest.raises(tf.errors.InvalidArgumentError) as raised:
         concatenated(train)
     visible = [char for char in str(raised.value) if unicodedata.category(char) != "Cf"]
-    assert f": ValueError: {message}\n" in "".join(visible)
+    assert f" ValueError: {message}\n" in "".join(visible)
 
 
 def test_16_bit_and_palette_images_are_read_as_8_bit_pixels(tmp_path):
@@ -690,11 +690,23 @@ def test_only_a_known_number_of_examples_of_a_known_size_fits_in_memory():
 
 
 @pytest.mark.parametrize("dtype", [tf.uint8, tf.float32])
-def test_examples_of_at_most_one_gibibyte_are_kept_in_memory(dtype):
+def test_files_of_at_most_512_mebibytes_and_others_of_one_gibibyte_are_kept_in_memory(dtype):
     spec = tf.TensorSpec((32, 32 // dtype.size), dtype)  # 1 KiB
-    for count, expected in ((2**20, True), (2**20 + 1, False)):
-        examples = data._pipeline.IndexedExamples(count, spec, len, len, None)
-        assert data._pipeline._fits_in_memory(examples) == expected
+    one = tf.data.Dataset.from_tensors(tf.zeros(spec.shape, dtype))
+    for count, expected in ((2**19, True), (2**19 + 1, False)):
+        files = data._pipeline.IndexedExamples(count, spec, len, len, None)
+        assert data._pipeline._fits_in_memory(files) == expected
+        assert data._pipeline._fits_in_memory(one.repeat(2 * count)) == expected
+
+
+@pytest.mark.parametrize("options", [{}, {"binarize": True}, {"flip": True}])
+def test_data_that_are_not_kept_in_memory_have_their_labels(monkeypatch, options):
+    stored = data.load("mnist_mini", batch_size=1000, labels=True, **options)[1]
+    monkeypatch.setattr(data._pipeline, "_MEMORY_LIMIT", 0)
+    train, test = data.load("mnist_mini", batch_size=1000, labels=True, **options)
+    assert train.element_spec == test.element_spec == stored.element_spec
+    for found, expected in zip(data.as_arrays(test), data.as_arrays(stored), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize(("limit", "rows"), [(384, 24), (383, 16), (128, 8), (127, 7), (8, 1)])
