@@ -7,6 +7,10 @@ The files of the first folder are read as they are. Those of the second folder a
 own, and the readers take turns. The first epoch includes listing the files, so that its time starts
 with the call of `data.load` or `keras.utils.image_dataset_from_directory`.
 
+`data.load` keeps images in memory if they need at most 512 MiB. The training images of the first
+folder need less, and those of the second folder need more. The benchmark measures both folders with
+the opposite choice, too.
+
 All readers return training images and test images, nine tenths and one tenth of the files. Keras
 returns pixels from 0 to 255, and `data.load` returns pixels from 0 to 1. Therefore there is also a
 reader that divides Keras's pixels by 255.
@@ -30,8 +34,11 @@ import tempfile
 import time
 
 KERAS = ("keras", "keras, divided by 255")
-OURS = ("keras_gen", "keras_gen, not in memory")
-READERS = (*KERAS, *OURS)
+# Per folder: our readers, and for how many bytes of images they use memory. None is the default.
+OURS = {
+    "32×32": {"keras_gen": None, "keras_gen, not in memory": 0},
+    "256×256": {"keras_gen": None, "keras_gen, in memory": 2**30},
+}
 BATCH_SIZE = 128
 LATER_EPOCHS = 2
 
@@ -76,8 +83,9 @@ def measure(reader, folder, size):
 
     import keras_gen.data._pipeline
 
-    if reader == "keras_gen, not in memory":
-        keras_gen.data._pipeline._MEMORY_LIMIT = 0
+    limit = OURS[f"{size}×{size}"].get(reader)
+    if limit is not None:
+        keras_gen.data._pipeline._FILES_LIMIT = limit
     before = peak_mib()
     fill = "import numpy; numpy.ones(3 * 2**30, 'uint8')"
     subprocess.run([sys.executable, "-c", fill], check=True)
@@ -134,9 +142,9 @@ def main():
         write_resized(arguments.large, pathlib.Path(resized))
         results = {}
         for name, folder, size in (("32×32", arguments.small, 32), ("256×256", resized, 256)):
-            results[name] = {reader: [] for reader in READERS}
+            results[name] = {reader: [] for reader in (*KERAS, *OURS[name])}
             for _ in range(arguments.rounds):
-                for reader in READERS:
+                for reader in results[name]:
                     found = in_process(reader, folder, size)
                     found["load"] = round(os.getloadavg()[0], 2)
                     results[name][reader].append(found)
@@ -161,7 +169,9 @@ def write_results(results):
             }
             for reader, rounds in readers.items()
         }
-        for ours, theirs, epoch in itertools.product(OURS, KERAS, ("first_epoch", "later_epochs")):
+        for ours, theirs, epoch in itertools.product(
+            OURS[name], KERAS, ("first_epoch", "later_epochs")
+        ):
             ratios = [
                 their[epoch] / our[epoch]
                 for their, our in zip(readers[theirs], readers[ours], strict=True)

@@ -29,6 +29,9 @@ _LONGEST_WAIT = 2  # seconds
 def import_tensorflow() -> None:
     """Import Keras and TensorFlow, without TensorFlow's start-up lines on stderr.
 
+    If TensorFlow Probability is imported before TensorFlow, it imports its parts when they are
+    used.
+
     The modules of TensorFlow contain about 700,000 objects that are never freed. During the
     import, the garbage collector would visit them several times, which takes a quarter of the time.
     Therefore it is off during the import, and ignores all present objects afterwards. If both
@@ -39,6 +42,8 @@ def import_tensorflow() -> None:
     was_enabled = gc.isenabled()
     gc.disable()
     try:
+        import tensorflow_probability  # noqa: F401
+
         with without_startup_lines():
             import keras  # noqa: F401
             import tensorflow  # noqa: F401

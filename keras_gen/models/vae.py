@@ -26,6 +26,7 @@ from keras_gen.distributions._checks import (
     check_posterior,
     check_prior,
 )
+from keras_gen.distributions._deferred import deferred_normal
 from keras_gen.distributions.densities import check_density, density_to_fit
 from keras_gen.fitting.data_check import DataCheck
 from keras_gen.fitting.loss_check import per_example
@@ -318,22 +319,32 @@ class VAE(AnomalyDetector):
             normalizing flow, the mean and the standard deviation have no closed form.
         """
         encoded = self._posterior_or_parameters(x, condition)
+        if isinstance(encoded, tuple):
+            return deferred_normal(*encoded)
         return self.posterior(encoded) if tf.is_tensor(encoded) else encoded
 
     @traced("x", "condition")
     def _posterior_or_parameters(
         self, x: Array, condition: TensorLike | None
-    ) -> Distribution | tf.Tensor:
-        """Return q(z | x), or its parameters if the distribution is not made of tensors only.
+    ) -> Distribution | tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
+        """Return q(z | x), its parameters, or its mean and standard deviation.
 
-        A TensorFlow graph can return only tensors and distributions that are made of tensors, such
-        as a normal distribution. It cannot return a normalizing flow, which contains functions.
+        A TensorFlow graph can return only tensors and distributions that are made of tensors. It
+        cannot return a normalizing flow, which contains functions. In this case, this method
+        returns the parameters. If the latents are independent and normally distributed, this method
+        returns the mean and the standard deviation, because TensorFlow needs much time to return a
+        distribution.
         """
+        from tensorflow_probability import distributions as tfd
         from tensorflow_probability import experimental
 
         x, labels = self.checked_arguments(x, condition)
         parameters = call_network(self.encoder, x, labels, training=False)
         distribution = self.posterior(parameters)
+        if type(distribution) is tfd.Independent and distribution.event_shape.rank == 1:
+            elements = distribution.distribution
+            if type(elements) is tfd.Normal:
+                return elements.loc, elements.scale
         made_of_tensors = isinstance(distribution, experimental.AutoCompositeTensor)
         return distribution if made_of_tensors else parameters
 

@@ -1,0 +1,65 @@
+"""A normal distribution of TensorFlow Probability (TFP) that is made only when it is needed."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import tensorflow as tf
+
+from keras_gen._typing import Distribution
+
+
+def deferred_normal(mean: tf.Tensor, scale: tf.Tensor) -> Distribution:
+    """Return N(μ, diag σ²) over the last axis. Its mean takes no time in eager mode.
+
+    Making a distribution of TFP takes several times as long as a small encoder. Therefore, in eager
+    mode, the distribution first stores only `mean` and `scale`. It becomes a complete
+    `tfd.Independent` when more of it is used than `mean()` and `stddev()`.
+
+    Args:
+        mean: Mean μ of each element, `[..., n]`.
+        scale: Standard deviation σ of each element, of the same shape.
+    """
+    from tensorflow_probability import distributions as tfd
+
+    if not tf.executing_eagerly():
+        return tfd.Independent(tfd.Normal(mean, scale), 1)
+    deferred = object.__new__(_deferred_class())
+    deferred.__dict__["_mean_and_scale"] = (mean, scale)
+    return deferred
+
+
+@functools.cache
+def _deferred_class() -> type[Distribution]:
+    """Return the class of the distributions that the function `deferred_normal` makes."""
+    from tensorflow_probability import distributions as tfd
+
+    class DeferredIndependent(tfd.Independent):
+        """Distribution of independent elements, which can be made later.
+
+        Before that, the attribute `_mean_and_scale` is its only attribute. Afterwards, all
+        attributes exist except this one.
+        """
+
+        def mean(self, name: str = "mean", **kwargs: Any) -> tf.Tensor:
+            """Return the mean of each element."""
+            stored = self.__dict__.get("_mean_and_scale")
+            return super().mean(name, **kwargs) if stored is None else stored[0]
+
+        def stddev(self, name: str = "stddev", **kwargs: Any) -> tf.Tensor:
+            """Return the standard deviation of each element."""
+            stored = self.__dict__.get("_mean_and_scale")
+            return super().stddev(name, **kwargs) if stored is None else stored[1]
+
+        def __getattr__(self, name: str) -> Any:
+            # Python calls this method only for attributes that do not exist.
+            stored = self.__dict__.pop("_mean_and_scale", None)
+            if stored is None:
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            # The distribution was made in eager mode, and must not contain tensors of a graph.
+            with tf.init_scope():
+                super().__init__(tfd.Normal(*stored), 1)
+            return getattr(self, name)
+
+    return DeferredIndependent
