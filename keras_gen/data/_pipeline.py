@@ -18,8 +18,8 @@ from keras_gen._files import PathLike
 _MEMORY_LIMIT = 2**30  # largest size in bytes of a data set that is kept in memory
 _FILES_LIMIT = 2**29  # the same for image files, which take longer to train on than to decode again
 _SHUFFLE_BUFFER = 10_000  # number of examples, for data sets that are not in memory
-READ_AT_ONCE = 8  # number of files that are decoded in one step of a loop
 _LOADING_BATCH = 10 * 2**20  # size in bytes of the examples that one thread reads at once
+READ_AT_ONCE = 8  # number of small files that are decoded in one step of a loop
 _ALIGNMENT = 64  # bytes; TensorFlow uses a NumPy array without a copy if it has this alignment
 
 

@@ -58,6 +58,7 @@ _INVISIBLE = (
 _PART = 256  # number of files per part; one thread reads the headers of a part
 _FIRST_PART = 16  # number of files of the first part, whose time is measured
 _SLOW_FILE = 1e-4  # seconds per header, above which several threads read the headers
+_SMALL_IMAGE = 2**14  # bytes; for larger images, a group of files takes longer than single files
 _NO_HEADER = Header(0, 0, False, False)
 
 
@@ -591,6 +592,9 @@ def _plain_decoder(shape: tuple[int, int, int]) -> Callable[[tf.Tensor], tf.Tens
         shape: Shape of each image, `(height, width, channels)`.
     """
 
+    # Each iteration of `map_fn` has an overhead. Therefore, it decodes several small files.
+    group_size = READ_AT_ONCE if math.prod(shape) <= _SMALL_IMAGE else 1
+
     def decode_one(content: tf.Tensor) -> tf.Tensor:
         # This operation also decodes PNG files. Only with INTEGER_ACCURATE, the pixels of JPEG
         # files equal the pixels of Pillow.
@@ -604,15 +608,14 @@ def _plain_decoder(shape: tuple[int, int, int]) -> Callable[[tf.Tensor], tf.Tens
     def decode(paths: tf.Tensor) -> tf.Tensor:
         contents = tf.numpy_function(_read_files, [paths], tf.string, stateful=False)
         contents = tf.ensure_shape(contents, (None,))
-        # Each iteration of `map_fn` has an overhead. Therefore, it decodes several files. The last
-        # iteration decodes the last file repeatedly if the files do not fill it.
+        # If the files do not fill the last group, the last file is decoded repeatedly.
         count = tf.size(contents)
-        num_groups = -(-count // READ_AT_ONCE)
-        filled = tf.gather(contents, tf.minimum(tf.range(num_groups * READ_AT_ONCE), count - 1))
+        num_groups = -(-count // group_size)
+        filled = tf.gather(contents, tf.minimum(tf.range(num_groups * group_size), count - 1))
         groups = tf.map_fn(
             decode_several,
-            tf.reshape(filled, (-1, READ_AT_ONCE)),
-            fn_output_signature=tf.TensorSpec((READ_AT_ONCE, *shape), tf.uint8),
+            tf.reshape(filled, (-1, group_size)),
+            fn_output_signature=tf.TensorSpec((group_size, *shape), tf.uint8),
             parallel_iterations=2,
         )
         return tf.reshape(groups, (-1, *shape))[:count]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
 import os
 import pathlib
@@ -187,11 +188,11 @@ class UnbatchedExamples:
         If the images of a folder fit into memory, this method decodes them.
         """
         options: dict[str, Any] = {"seed": self.seed, "binarize": self.binarize}
-        with reading_errors(self.source):
-            return (
-                to_batches(self.train, batch_size, shuffle=True, flip=self.flip, **options),
-                to_batches(self.test, batch_size, shuffle=False, **options),
-            )
+        # While one thread makes a TensorFlow graph, the other one can decode images.
+        with reading_errors(self.source), concurrent.futures.ThreadPoolExecutor(1) as other:
+            test = other.submit(to_batches, self.test, batch_size, shuffle=False, **options)
+            train = to_batches(self.train, batch_size, shuffle=True, flip=self.flip, **options)
+            return train, test.result()
 
 
 def find_examples(

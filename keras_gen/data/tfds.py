@@ -126,6 +126,8 @@ def _read_splits(builder: tfds.core.DatasetBuilder, image_size: tuple[int, int] 
             "size. Pass `image_size=(height, width)` to resize them."
         )
 
+    # AutoGraph has nothing to convert here, but would need much time to find that out.
+    @tf.autograph.experimental.do_not_convert
     def select(example: dict[str, tf.Tensor]) -> tf.Tensor | tuple[tf.Tensor, tf.Tensor]:
         image = example[image_key]
         if image_size is not None:
