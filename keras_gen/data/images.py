@@ -25,11 +25,11 @@ from keras_gen.data._image_files import (
     Color,
     Header,
     UnreadableImageError,
+    has_image_suffix,
     is_colored,
     printable,
     read_header,
     read_image,
-    suffixes,
 )
 from keras_gen.data._pipeline import READ_AT_ONCE, IndexedExamples
 
@@ -296,7 +296,6 @@ def _walk(root: str, notes: _Notes) -> Iterator[str]:
     The function follows links. It does not follow a link to a folder that contains the link.
     Otherwise, the search would not end. The function records skipped files and links in `notes`.
     """
-    readable = suffixes()
     start = os.stat(root)
     remaining: list[tuple[os.DirEntry[str], tuple[tuple[int, int], ...]]] = []
     above: tuple[tuple[int, int], ...] = ((start.st_dev, start.st_ino),)
@@ -311,7 +310,7 @@ def _walk(root: str, notes: _Notes) -> Iterator[str]:
                 continue
             inside = reversed(_entries(entry.path, notes))
             remaining.extend((found, (*above, identity)) for found in inside)
-        elif os.path.splitext(entry.name)[1].lower() not in readable:
+        elif not has_image_suffix(entry.name):
             notes.add(_NO_IMAGE_FORMAT, entry.path)
         elif not entry.is_file():
             notes.add(_NO_FILE, entry.path)

@@ -11,7 +11,7 @@ import numpy as np
 import PIL.ImageOps
 
 from keras_gen._files import PathLike
-from keras_gen.data._image_files import read_image, suffixes
+from keras_gen.data._image_files import has_image_suffix, read_image
 from keras_gen.data._table_sources import all_rows, has_table_name, open_table
 from keras_gen.data.tables import _unit_or_grey
 
@@ -107,13 +107,12 @@ def _image_files(folder: pathlib.Path, shape: tuple[int, ...]) -> list[pathlib.P
             f"Expected examples of shape {shape}, as in the training. Received: the folder "
             f"{folder}. A folder of images needs a model of images."
         )
-    known = suffixes()
     found = []
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             file = pathlib.Path(root, name)
-            if not name.startswith(".") and file.suffix.lower() in known:
+            if not name.startswith(".") and has_image_suffix(name):
                 found.append(file)
     if not found:
         raise ValueError(

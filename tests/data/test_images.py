@@ -745,6 +745,407 @@ def test_reading_headers_closes_the_files(tmp_path):
 
 def test_all_formats_are_known_in_a_new_process():
     """Pillow imports the readers of most formats only when it is asked."""
+    names = ["a.png", "a.JPG", "a.jpeg", "a.webp", "a.TIF", "a.xyz", "png", "a.eps", "a"]
+    call = (
+        f"import runpy; module = runpy.run_path({_image_files.__file__!r}); "
+        f"print([name for name in {names} if module['has_image_suffix'](name)])"
+    )
+    found = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == str(names[:5])
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_the_format_of_a_file_is_that_of_its_content(tmp_path, suffix):
+    """The suffix does not matter, and Pillow reads JPEG and PNG files without its other modules."""
+    image = random_image()
+    image.save(tmp_path / "a.bmp", format={"jpg": "JPEG"}.get(suffix, suffix), quality=100)
+    call = (
+        f"import runpy, sys; module = runpy.run_path({_image_files.__file__!r}); "
+        f"print(module['read_image']({str(tmp_path / 'a.bmp')!r}, (255, 255, 255)).size, "
+        "'PIL.WebPImagePlugin' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == f"{image.size} {suffix == 'webp'}"
+
+
+@pytest.mark.filterwarnings("ignore:Image size")  # Pillow warns about less than the double limit
+@pytest.mark.parametrize(("suffix", "factor"), [(".png", 1), (".jpg", 1), (".jpg", 3), (".gif", 3)])
+def test_decompression_bombs_are_refused(tmp_path, monkeypatch, suffix, factor):
+    fill(tmp_path, suffix=suffix, size=(4, 4))
+    save(random_image(size=(10, 10 * factor)), tmp_path / f"bomb{suffix}")
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", 99)
+    message = rf"at most 99 pixels. Received: .*bomb{suffix}, which has more pixels"
+    with pytest.raises(ValueError, match=message):
+        data.load(tmp_path)
+    with pytest.warns(UserWarning, match="Skipped 1 of 11 files"):
+        data.load(tmp_path, skip_corrupt=True)
+    monkeypatch.setattr(PIL.Image, "MAX_IMAGE_PIXELS", None)
+    data.load(tmp_path, image_size=(4, 4))
+
+
+@pytest.mark.parametrize(
+    ("damage", "first", "suffix"),
+    [
+        ("empty", True, ".png"),
+        ("cut", True, ".jpg"),
+        ("cut", False, ".png"),
+        ("cut", False, ".webp"),
+        ("text", False, ".jpg"),
+        ("other suffix", True, ".jpg"),
+        ("other suffix", False, ".png"),
+    ],
+)
+def test_damaged_files_are_named_without_internal_marks(tmp_path, damage, first, suffix):
+    paths = fill(tmp_path, 12, suffix)
+    broken = paths[0 if first else 7]
+    content = broken.read_bytes()
+    broken.write_bytes({"empty": b"", "cut": content[: len(content) * 2 // 3]}.get(damage, b"text"))
+    if damage == "other suffix":
+        save(random_image(seed=7), broken, format="GIF")
+        assert len(data.load(tmp_path, batch_size=1)[0]) == 11
+        return
+    with pytest.raises(ValueError, match="Expected an image") as raised:
+        data.load(tmp_path)
+    assert str(raised.value) == (
+        f"Expected an image. Received: {broken}, which is damaged or not an image. Remove the "
+        "file. To train without such files, you can also pass `skip_corrupt=True`."
+    )
+    with pytest.warns(UserWarning, match="Skipped 1 of 12 files"):
+        data.load(tmp_path, skip_corrupt=True)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize("batch_size", [6, 10])
+def test_a_file_that_only_pillow_can_read_among_plain_files(
+    tmp_path, monkeypatch, in_memory, batch_size
+):
+    """TensorFlow refuses the file in the middle of a batch. Then Pillow reads the whole batch."""
+    if not in_memory:
+        monkeypatch.setattr("keras_gen.data._pipeline._FILES_LIMIT", 0)
+    for split in ("train", "test"):
+        paths = fill(tmp_path / split, 12)
+        content = bytearray(paths[4].read_bytes())
+        content[-14] ^= 1  # the checksum of the pixels, which Pillow does not read
+        paths[4].write_bytes(content)
+    _, test = data.load(tmp_path, batch_size=batch_size)
+    expected = np.stack([np.asarray(random_image(seed=i)) for i in range(12)])
+    np.testing.assert_allclose(data.as_arrays(test)[0], expected / 255, atol=1e-6)
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+def test_pillow_reads_the_files_that_cannot_be_read_for_tensorflow(
+    tmp_path, monkeypatch, in_memory
+):
+    """For instance, a network drive fails for a moment."""
+    if not in_memory:
+        monkeypatch.setattr("keras_gen.data._pipeline._FILES_LIMIT", 0)
+
+    def fail(paths):
+        raise OSError("Input/output error")
+
+    monkeypatch.setattr(data.images, "_read_files", fail)
+    data.images._plain_decoder.cache_clear()  # the function may be traced already
+    for split in ("train", "test"):
+        fill(tmp_path / split, 12)
+    _, test = data.load(tmp_path)
+    found = data.as_arrays(test)[0]
+    data.images._plain_decoder.cache_clear()
+    expected = np.stack([np.asarray(random_image(seed=i)) for i in range(12)])
+    np.testing.assert_allclose(found, expected / 255, atol=1e-6)
+
+
+def test_labels_do_not_move_if_all_files_of_a_class_are_skipped(tmp_path):
+    for label in ("a", "b", "c"):
+        fill(tmp_path / label)
+    for path in (tmp_path / "a").iterdir():
+        path.write_bytes(b"")
+    with pytest.warns(UserWarning, match="Skipped 10 of 30 files"):
+        train, _ = data.load(tmp_path, labels=True, skip_corrupt=True)
+    assert set(next(iter(train))[1].numpy()) == {1, 2}
+    assert data.class_names(tmp_path) == ["a", "b", "c"]
+
+
+def test_the_first_frame_is_read_and_files_with_several_are_counted(tmp_path):
+    frames = [random_image(seed=i, size=(8, 8)) for i in range(3)]
+    for split in ("train", "test"):
+        for suffix in (".tif", ".png", ".webp"):
+            options = {"lossless": True} if suffix == ".webp" else {}
+            path = tmp_path / split / suffix[1:] / f"x{suffix}"
+            save(frames[0], path, save_all=True, append_images=frames[1:], **options)
+    with pytest.warns(UserWarning, match="changed: 6 contain several frames or pages, of which"):
+        images = loaded(tmp_path)
+    for name in ("tif", "png", "webp"):
+        np.testing.assert_allclose(images[name], np.asarray(frames[0]) / 255, atol=1e-6)
+
+
+def test_a_skipped_file_is_named(tmp_path):
+    fill(tmp_path / "train")
+    fill(tmp_path / "test")
+    (tmp_path / "train" / "damaged.png").write_bytes(b"no image")
+    with pytest.warns(UserWarning, match="Skipped 1 of 11 files.*for example .*damaged[.]png"):
+        data.load(tmp_path, skip_corrupt=True)
+
+
+def test_one_file_with_several_frames_is_named(tmp_path):
+    fill(tmp_path / "train")
+    fill(tmp_path / "test")
+    frames = [random_image(seed=i, size=(8, 8)) for i in range(3)]
+    save(frames[0], tmp_path / "train" / "frames.tif", save_all=True, append_images=frames[1:])
+    with pytest.warns(UserWarning, match="1 contain several frames or pages.*frames[.]tif"):
+        data.load(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_images_of_other_sizes_are_scaled_to_cover_the_size_and_cut(tmp_path, suffix):
+    """A ramp from left to right keeps its slope: the image is not squashed."""
+    ramp = np.tile(np.linspace(0, 255, 64), (32, 1)).round().astype(np.uint8)
+    for split in ("train", "test"):
+        save(PIL.Image.fromarray(ramp), tmp_path / split / "wide" / f"x{suffix}")
+        save(PIL.Image.fromarray(ramp.T), tmp_path / split / "high" / f"x{suffix}")
+    images = loaded(tmp_path, image_size=(8, 8))
+    expected = np.linspace(0, 1, 64).reshape(16, 4).mean(axis=1)[4:12]
+    np.testing.assert_allclose(images["wide"][:, :, 0], np.tile(expected, (8, 1)), atol=0.02)
+    np.testing.assert_allclose(images["high"][:, :, 0].T, np.tile(expected, (8, 1)), atol=0.02)
+    message = "2 have another size than the first image, and are scaled and cropped to 64×32 pixels"
+    with pytest.warns(UserWarning, match=f"Some images were changed: {message}"):
+        assert loaded(tmp_path)["wide"].shape == (64, 32, 3)
+    save(random_image(size=(32, 60)), tmp_path / "test" / "high" / f"y{suffix}")
+    save(random_image(size=(30, 64)), tmp_path / "test" / "high" / f"z{suffix}")
+    with pytest.warns(UserWarning, match="4 have another size than the first image"):
+        data.load(tmp_path)
+
+
+@pytest.mark.parametrize("image_size", [3, (3,), (0, 4), (4, -1), (2.5, 4), "ab"])
+def test_invalid_image_sizes_are_refused(tmp_path, image_size):
+    with pytest.raises(ValueError, match="`image_size` must be"):
+        data.load(tmp_path, image_size=image_size)
+
+
+def test_large_photographs_are_antialiased(tmp_path):
+    """Stripes of one pixel become grey. Without antialiasing they would stay black or white."""
+    stripes = np.tile(np.array([0, 255], np.uint8), (200, 100))
+    for split in ("train", "test"):
+        save(PIL.Image.fromarray(stripes), tmp_path / split / "a" / "x.png")
+        save(PIL.Image.fromarray(stripes), tmp_path / split / "b" / "x.jpg", quality=95)
+    for image in loaded(tmp_path, image_size=(10, 10)).values():
+        np.testing.assert_allclose(image, 0.5, atol=0.03)
+
+
+def test_integers_and_floats_without_a_known_range_are_refused(tmp_path):
+    fill(tmp_path)
+    for values in (
+        np.array([[0, 2**20]], np.int32),
+        np.array([[0, 1]], np.int32),
+        np.array([[0, 255]], np.float32),
+        np.array([[0, np.nan]], np.float32),
+    ):
+        save(PIL.Image.fromarray(values), tmp_path / "deep.tif")
+        with pytest.raises(ValueError, match=r"deep\.tif, which has values of .* mode [IF] from"):
+            data.load(tmp_path, image_size=(2, 2))
+
+
+def test_values_of_12_bits_and_of_16_bits_with_a_transparent_value(tmp_path):
+    values = np.array([[0, 1000], [2000, 4095]], np.uint16)
+    packed = bytes([0x00, 0x03, 0xE8, 0x7D, 0x0F, 0xFF])  # two values of 12 bits in three bytes
+    tags = {256: 2, 257: 2, 258: 12, 259: 1, 262: 1, 273: 8, 277: 1, 278: 2, 279: 6}
+    content = struct.pack("<2sHI", b"II", 42, 14) + packed + struct.pack("<H", len(tags))
+    content += b"".join(struct.pack("<HHII", tag, 4, 1, tags[tag]) for tag in sorted(tags))
+    for split in ("train", "test"):
+        path = tmp_path / split / "12" / "x.tif"
+        path.parent.mkdir(parents=True)
+        path.write_bytes(content + bytes(4))
+        image = PIL.Image.fromarray(values)
+        save(image, tmp_path / split / "16" / "x.png", transparency=0)
+    images = loaded(tmp_path)
+    np.testing.assert_allclose(images["12"][..., 0], values / 4095, atol=0.501 / 255)
+    expected = np.where(values == 0, 1, values / 65535)
+    np.testing.assert_allclose(images["16"][..., 0], expected, atol=0.501 / 255)
+
+
+def test_rounding_of_16_bits_is_to_the_nearest_of_256_values(tmp_path):
+    values = np.arange(2**16, dtype=np.uint16).reshape(256, 256)
+    for split in ("train", "test"):
+        save(PIL.Image.fromarray(values), tmp_path / split / "x.png")
+    _, test = data.load(tmp_path)
+    expected = np.round(values.astype(np.float64) / 65535 * 255)
+    np.testing.assert_array_equal(np.round(next(iter(test))[0, ..., 0] * 255), expected)
+
+
+def test_batches_that_are_not_kept_in_memory_are_the_same(tmp_path, monkeypatch):
+    fill(tmp_path / "train" / "a", 30, size=(8, 8))
+    fill(tmp_path / "train" / "b", 5, ".webp", size=(8, 8))
+    fill(tmp_path / "test" / "a", 4, size=(8, 8))
+    stored = data.load(tmp_path, batch_size=8, labels=True, seed=3)
+    stored = [list(split.as_numpy_iterator()) for split in stored for _ in range(2)]
+    monkeypatch.setattr("keras_gen.data._pipeline._FILES_LIMIT", 0)
+    streamed = data.load(tmp_path, batch_size=8, labels=True, seed=3)
+    streamed = [list(split.as_numpy_iterator()) for split in streamed for _ in range(2)]
+    for batches, expected in zip(streamed, stored, strict=True):
+        for (x, y), (expected_x, expected_y) in zip(batches, expected, strict=True):
+            np.testing.assert_array_equal(x, expected_x)
+            np.testing.assert_array_equal(y, expected_y)
+    assert not np.array_equal(streamed[0][0][1], streamed[1][0][1])  # another order
+
+
+def test_tensorflow_decodes_plain_files_and_pillow_the_others(tmp_path, monkeypatch):
+    """Otherwise reading would be slow, and nobody would see it."""
+    read = []
+    original = data.images.read_image
+
+    def record(path, *arguments, **options):
+        read.append(pathlib.Path(path).name)
+        return original(path, *arguments, **options)
+
+    monkeypatch.setattr("keras_gen.data.images.read_image", record)
+    for split in ("train", "test"):
+        save(random_image(), tmp_path / split / "a.jpg")
+        save(random_image(), tmp_path / split / "b.jpg", progressive=True)
+        save(random_image("L"), tmp_path / split / "c.jpg")
+        save(random_image(), tmp_path / split / "d.png")
+        save(random_image("L"), tmp_path / split / "e.png")
+        save(random_image("RGBA"), tmp_path / split / "f.png")
+    data.load(tmp_path)
+    assert read == ["a.jpg", "f.png", "f.png"]  # the first one to see whether it has colors
+    read.clear()
+    for split in ("train", "test"):
+        save(random_image("L"), tmp_path / "grey" / split / "a.png")
+        save(random_image("L").convert("RGB"), tmp_path / "grey" / split / "b.png")
+    data.load(tmp_path / "grey")
+    assert read == ["b.png"] * 4  # twice for its colors, and twice for its pixels
+
+
+def png(header, *chunks):
+    """Return a PNG file of 2×2 pixels with these chunks before its pixels, `(name, content)`."""
+    depth, color = header
+    size = 2 * depth // 8 * {0: 1, 2: 3}[color]
+    parts = [
+        (b"IHDR", struct.pack(">IIBBBBB", 2, 2, depth, color, 0, 0, 0)),
+        *chunks,
+        (b"IDAT", zlib.compress(bytes(2 * (1 + size)))),
+        (b"IEND", b""),
+    ]
+    content = b"\x89PNG\r\n\x1a\n"
+    for name, body in parts:
+        content += struct.pack(">I", len(body)) + name + body
+        content += struct.pack(">I", zlib.crc32(name + body))
+    return content
+
+
+def test_a_transparent_color_of_16_bits_is_refused(tmp_path):
+    """Pillow converts such pixels to 8 bits, so that no pixel has the transparent color."""
+    fill(tmp_path, size=(2, 2))
+    (tmp_path / "deep.png").write_bytes(png((16, 2), (b"tRNS", bytes(6))))
+    with pytest.raises(ValueError, match=r"deep\.png, whose pixels are stored as RGB;16B\. Save"):
+        data.load(tmp_path)
+    (tmp_path / "deep.png").write_bytes(png((16, 0), (b"tRNS", bytes(2))))
+    data.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("chunk", "plain"),
+    [
+        ((b"tEXt", b"Title\0cat"), True),
+        ((b"tEXt", b"Raw profile type exif\0x"), False),
+        ((b"zTXt", b"XML:com.adobe.xmp\0\0" + zlib.compress(b"x")), False),
+        ((b"tIME", bytes([7, 230, 1, 1, 0, 0, 0])), True),
+        ((b"tRNS", bytes(6)), False),
+        ((b"eXIf", b"II*\0\x08\0\0\0\0\0\0\0\0\0"), False),
+    ],
+)
+def test_chunks_of_png_files_decide_who_decodes_them(tmp_path, chunk, plain):
+    (tmp_path / "x.png").write_bytes(png((8, 2), chunk))
+    header = _image_files.read_header(str(tmp_path / "x.png"), WHITE)
+    assert header[:4] == (2, 2, True, plain)
+
+
+@pytest.mark.parametrize(
+    ("size", "plain"), [(100, True), (5000, True), (60_000, True), (1_100_000, False)]
+)
+def test_jpeg_files_with_long_headers_are_read(tmp_path, size, plain):
+    path = save(random_image(size=(8, 6)), tmp_path / "x.jpg", icc_profile=bytes(size))
+    assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, True, plain)
+
+
+@pytest.mark.parametrize(
+    ("marker", "plain"),
+    [
+        (0xFFDD, True),  # restart interval, here 0
+        (0xFFFE, True),  # comment
+        (0xFFE2, True),  # the first and the last marker of applications after EXIF
+        (0xFFEF, True),
+        (0xFFE1, False),  # EXIF
+        (0xFFF0, False),  # extension
+    ],
+)
+def test_segments_of_jpeg_files_decide_who_decodes_them(tmp_path, marker, plain):
+    path = save(random_image(size=(8, 6)), tmp_path / "x.jpg")
+    content = path.read_bytes()
+    path.write_bytes(content[:2] + struct.pack(">HHH", marker, 4, 0) + content[2:])
+    assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, True, plain)
+
+
+def test_headers_of_other_kinds_of_jpeg_files(tmp_path):
+    path = save(random_image("CMYK", size=(8, 6)), tmp_path / "x.jpg")
+    assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, True, False)
+    content = save(random_image("L", size=(8, 6)), path).read_bytes()
+    path.write_bytes(content.replace(b"\xff\xc0", b"\xff\xc1"))  # extended instead of baseline
+    assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, False, True)
+
+
+def test_a_segment_of_a_jpeg_file_can_end_anywhere(tmp_path):
+    """The first read ends after 4,096 bytes. Headers that point behind the end are damaged."""
+    path = save(random_image(size=(8, 6)), tmp_path / "x.jpg")
+    content = path.read_bytes()
+    for end in range(4080, 4100):
+        comment = struct.pack(">HH", 0xFFFE, end - 4) + bytes(end - 6)
+        path.write_bytes(content[:2] + comment + content[2:])
+        assert _image_files.read_header(str(path), WHITE)[:4] == (6, 8, True, True)
+    for end in range(10, 40):
+        path.write_bytes(content[:2] + struct.pack(">HH", 0xFFFE, end) + bytes(20) + content[-2:])
+        with pytest.raises(ValueError, match=r"x\.jpg, which is damaged"):
+            _image_files.read_header(str(path), WHITE)
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".tif"])
+@pytest.mark.parametrize("background", [WHITE, (0, 0, 1)])
+def test_headers_of_grey_files_that_only_pillow_reads(tmp_path, suffix, background):
+    """A background with a color could show through."""
+    path = save(random_image("L"), tmp_path / f"x{suffix}")
+    header = _image_files.read_header(str(path), background)
+    assert header == (5, 7, background != WHITE, False, False, False)
+    assert not _image_files.is_colored(_image_files.read_image(str(path), background))
+
+
+@pytest.mark.parametrize("size", [(6, 1), (1, 6)])
+def test_one_row_or_column_can_be_invisible(tmp_path, size):
+    alpha = PIL.Image.fromarray(np.repeat(np.uint8([0, 255]), 3).reshape(size[::-1]))
+    image = PIL.Image.merge("LA", (PIL.Image.new("L", size, 0), alpha))
+    path = str(save(image, tmp_path / "x.png"))
+    assert _image_files.read_header(path, (0, 0, 0)).is_invisible
+    assert not _image_files.read_header(path, WHITE).is_invisible
+
+
+def test_large_jpeg_images_are_decoded_in_a_reduced_size(tmp_path):
+    path = str(save(random_image(size=(64, 48)), tmp_path / "x.jpg"))
+    assert _image_files.read_image(path, WHITE).size == (64, 48)
+    assert _image_files.read_image(path, WHITE, least_size=20).size == (32, 24)
+
+
+def test_reading_headers_closes_the_files(tmp_path):
+    def next_descriptor():
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+        os.close(descriptor)
+        return descriptor
+
+    path = str(save(random_image(), tmp_path / "x.png"))
+    expected = next_descriptor()
+    for _ in range(3):
+        _image_files.read_header(path, WHITE)
+    assert next_descriptor() == expected
+
+
+def test_all_formats_are_known_in_a_new_process():
+    """Pillow imports the readers of most formats only when it is asked."""
     call = f"import runpy; print(*runpy.run_path({_image_files.__file__!r})['formats']())"
     found = subprocess.run([sys.executable, "-c", call], capture_output=True, text=True, check=True)
     assert {"PNG", "JPEG", "WEBP", "TIFF"} < set(found.stdout.split())
