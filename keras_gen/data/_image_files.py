@@ -115,6 +115,7 @@ def _open(path: str) -> PIL.Image.Image:
         start = file.read(len(_PNG_START))
     for name, expected in (("JPEG", _JPEG_START), ("PNG", _PNG_START)):
         if start.startswith(expected):
+            PIL.Image.preinit()  # imports the modules for the most common formats
             return PIL.Image.open(path, formats=(name,))
     return PIL.Image.open(path, formats=_formats())
 
