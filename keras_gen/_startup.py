@@ -29,7 +29,7 @@ _LONGEST_WAIT = 2  # seconds
 def import_tensorflow() -> None:
     """Import Keras and TensorFlow, without TensorFlow's start-up lines on stderr.
 
-    If TensorFlow Probability is imported before TensorFlow, it imports its parts when they are
+    TensorFlow Probability is imported first, because it then imports its parts only when they are
     used.
 
     The modules of TensorFlow contain about 700,000 objects that are never freed. During the

@@ -179,7 +179,7 @@ def to_batches(
             x = tf.cast(uniform < x, tf.float32)
         return (x, *labels) if labels else x
 
-    # A larger number of parallel calls would be slower for examples in memory.
+    # One call at a time, because for examples in memory several threads would be slower.
     return batches.map(finish).prefetch(2).with_options(options)
 
 

@@ -13,6 +13,7 @@ from keras_gen._compat import all_layers, replace_layer
 from keras_gen._tracing import traced
 from keras_gen._typing import Array, Distribution, Endpoint, Examples, TensorLike
 from keras_gen.distributions import (
+    DiagonalNormal,
     FittedDensity,
     Likelihood,
     Posterior,
@@ -331,20 +332,17 @@ class VAE(AnomalyDetector):
 
         A TensorFlow graph can return only tensors and distributions that are made of tensors. It
         cannot return a normalizing flow, which contains functions. In this case, this method
-        returns the parameters. If the latents are independent and normally distributed, this method
-        returns the mean and the standard deviation, because TensorFlow needs much time to return a
-        distribution.
+        returns the parameters. For a `DiagonalNormal`, this method returns the mean and the
+        standard deviation, because TensorFlow needs much time to return a distribution.
         """
-        from tensorflow_probability import distributions as tfd
-        from tensorflow_probability import experimental
-
         x, labels = self.checked_arguments(x, condition)
         parameters = call_network(self.encoder, x, labels, training=False)
         distribution = self.posterior(parameters)
-        if type(distribution) is tfd.Independent and distribution.event_shape.rank == 1:
-            elements = distribution.distribution
-            if type(elements) is tfd.Normal:
-                return elements.loc, elements.scale
+        # A class of the user that inherits from `DiagonalNormal` can make any distribution.
+        if type(self.posterior) is DiagonalNormal:
+            return distribution.distribution.loc, distribution.distribution.scale
+        from tensorflow_probability import experimental
+
         made_of_tensors = isinstance(distribution, experimental.AutoCompositeTensor)
         return distribution if made_of_tensors else parameters
 

@@ -86,6 +86,22 @@ def test_in_a_graph_the_distribution_is_complete_at_once():
     assert kinds == [tfd.Independent]
 
 
+def test_the_distribution_of_a_posterior_of_the_user_is_not_replaced():
+    """Its scale can have another shape than its mean."""
+
+    class UnitNormal(distributions.DiagonalNormal):
+        def __call__(self, parameters):
+            mean = parameters[..., : self.event_size]
+            return tfd.Independent(tfd.Normal(mean, 1.0), 1)
+
+    posterior = UnitNormal(3)
+    encoder = networks.mlp((4,), (posterior.parameter_size,))
+    vae = VAE(encoder, networks.mlp((3,), (4,)), posterior, distributions.Bernoulli((4,)))
+    found = vae.encode(np.zeros((5, 4), np.float32))
+    assert type(found) is tfd.Independent
+    assert found.stddev().shape == (5, 3)
+
+
 @pytest.mark.parametrize("eager", [False, True])
 def test_encode_defers_the_posterior(eager):
     posterior = distributions.DiagonalNormal(3)
