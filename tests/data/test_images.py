@@ -831,13 +831,17 @@ def test_a_folder_that_cannot_be_read(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("count", [1, 8, 21])
-def test_tensorflow_decodes_any_number_of_plain_files(tmp_path, monkeypatch, count):
-    """Files are decoded in groups of eight, and the rest one after the other."""
+@pytest.mark.parametrize("largest", [2**14, 0], ids=["in groups", "one by one"])
+def test_tensorflow_decodes_any_number_of_plain_files(tmp_path, monkeypatch, count, largest):
+    """Small images are decoded in groups of eight."""
     monkeypatch.setattr(data.images, "_read_pixels", None)  # Pillow would call it
+    monkeypatch.setattr(data.images, "_SMALL_IMAGE", largest)
+    data.images._plain_decoder.cache_clear()  # the function may be traced already
     for split in ("train", "test"):
         fill(tmp_path / split, count)
     _, test = data.load(tmp_path, batch_size=count)
     [images] = test.as_numpy_iterator()
+    data.images._plain_decoder.cache_clear()
     expected = [reference(tmp_path / "test" / f"{i:02}.png") for i in range(count)]
     np.testing.assert_allclose(images, expected, atol=1e-6)
 
