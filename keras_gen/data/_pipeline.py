@@ -16,7 +16,8 @@ from keras_gen._errors import marked_message
 from keras_gen._files import PathLike
 
 _MEMORY_LIMIT = 2**30  # largest size in bytes of a data set that is kept in memory
-_FILES_LIMIT = 2**29  # the same for image files, which take longer to train on than to decode again
+# The limit for image files is lower. A training step takes longer than decoding its images again.
+_FILES_LIMIT = 2**29
 _SHUFFLE_BUFFER = 10_000  # number of examples, for data sets that are not in memory
 _LOADING_BATCH = 10 * 2**20  # size in bytes of the examples that one thread reads at once
 READ_AT_ONCE = 8  # number of small files that are decoded in one step of a loop

@@ -58,7 +58,7 @@ _INVISIBLE = (
 _PART = 256  # number of files per part; one thread reads the headers of a part
 _FIRST_PART = 16  # number of files of the first part, whose time is measured
 _SLOW_FILE = 1e-4  # seconds per header, above which several threads read the headers
-_SMALL_IMAGE = 2**14  # bytes; for larger images, a group of files takes longer than single files
+_SMALL_IMAGE = 2**14  # size in bytes of the largest images that are decoded in groups
 _NO_HEADER = Header(0, 0, False, False)
 
 

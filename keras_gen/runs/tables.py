@@ -26,8 +26,8 @@ from keras_gen._columns import (
 )
 from keras_gen._files import PathLike, atomic_write
 from keras_gen.data._csv import CsvFile
-from keras_gen.data._pipeline import to_batches
 from keras_gen.data._table_sources import PENGUINS, all_rows, has_table_name, open_table
+from keras_gen.data.loading import UnbatchedExamples
 from keras_gen.runs.recipes import RunConfig
 
 if TYPE_CHECKING:
@@ -139,12 +139,9 @@ def batches(table: data.Table, config: RunConfig) -> tuple[tf.data.Dataset, tf.d
             f"Expected at least 10 rows in {table.source}, so that a tenth can be held out. "
             f"Received: {len(table.train)} rows."
         )
-    size, seed = config.batch_size, config.seed
-    splits = [tf.data.Dataset.from_tensor_slices(rows) for rows in (table.train, table.test)]
-    return (
-        to_batches(splits[0], size, shuffle=True, seed=seed, binarize=False),
-        to_batches(splits[1], size, shuffle=False, seed=seed, binarize=False),
-    )
+    train, test = map(tf.data.Dataset.from_tensor_slices, (table.train, table.test))
+    examples = UnbatchedExamples(table.source, train, test, config.seed, binarize=False, flip=False)
+    return examples.batches(config.batch_size)
 
 
 # === Files ===
