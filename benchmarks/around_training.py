@@ -90,18 +90,15 @@ def _read_all(batches):
 # === New processes ===
 
 
-def python(code, needs="keras_gen", prints_seconds=False):
+def python(code, prints_seconds=False):
     """Return a function that runs Python code in new processes.
 
     Args:
-        code: The code. It can import the modules of this folder.
-        needs: A package without which the code cannot run.
+        code: The code.
         prints_seconds: Whether the code prints its own time in seconds, which replaces the time of
             the whole process.
     """
     command = [sys.executable, "-c", code]
-    if not importlib.util.find_spec(needs):
-        raise ImportError(f"No module named {needs!r}")
 
     def run(times):
         outputs = []
@@ -113,20 +110,25 @@ def python(code, needs="keras_gen", prints_seconds=False):
     return run
 
 
-def printed(command, text, folder):
-    """Return a function that starts the command line in a terminal, and stops it after a text.
+def printed(text, command=None, code=None, folder=FOLDER, needs="keras_gen"):
+    """Return a function that starts a process in a terminal, and stops it after a text.
 
     Args:
-        command: Arguments of `keras-gen`.
         text: The process ends when the terminal shows this text.
-        folder: Current folder of the process.
+        command: Arguments of `keras-gen`. If None, the process runs `code`.
+        code: Python code that prints the text. It can import the modules of this folder.
+        folder: Current folder of the process. Default: the folder of this file.
+        needs: A package without which the process cannot run.
     """
+    if not importlib.util.find_spec(needs):
+        raise ImportError(f"No module named {needs!r}")
+    arguments = [sys.executable, "-c", code] if code else [*KERAS_GEN, *command.split()]
 
     def run(times):
         for _ in range(times):
             terminal, of_process = pty.openpty()
             with subprocess.Popen(
-                [*KERAS_GEN, *command.split()],
+                arguments,
                 stdin=of_process,
                 stdout=of_process,
                 stderr=of_process,
@@ -139,7 +141,7 @@ def printed(command, text, folder):
                         shown += os.read(terminal, 4096)
                 except OSError as error:  # the process has ended
                     raise RuntimeError(
-                        f"Expected `keras-gen {command}` to print {text!r}. "
+                        f"Expected {arguments} to print {text!r}. "
                         f"Received: {shown.decode(errors='replace')}"
                     ) from error
                 process.kill()
