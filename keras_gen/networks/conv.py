@@ -12,6 +12,7 @@ from keras_gen.networks._common import (
     checked_image_shape,
     checked_shape,
     concatenate_labels,
+    cropped,
     default_filters,
     dense_grid,
     dense_network,
@@ -235,7 +236,6 @@ def _doublings(
     doubles the height and width. Then a layer crops the result to the height and width of
     `output_shape`, and a convolution computes the output.
     """
-    height, width, channels = output_shape
     for after_doubling in filters:
         convolution = layers.Conv2DTranspose(
             after_doubling,
@@ -246,13 +246,12 @@ def _doublings(
             kernel_regularizer=kernel_regularizer,
         )
         x = convolution(x)
-    x = layers.CenterCrop(height, width)(x)
     last = layers.Conv2D(
-        channels,
+        output_shape[2],
         3,
         padding="same",
         activation=output_activation,
         kernel_regularizer=kernel_regularizer,
         dtype="float32",
     )
-    return last(x)
+    return last(cropped(x, output_shape))

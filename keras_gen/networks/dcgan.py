@@ -11,6 +11,7 @@ from keras_gen.networks._common import (
     checked_filters,
     checked_image_shape,
     concatenate_labels,
+    cropped,
     default_filters,
     dense_grid,
     logit_network,
@@ -62,7 +63,6 @@ def dcgan_generator(
     """
     inputs = keras.Input((positive_int(None, "input_size", input_size),))
     output_shape = checked_image_shape("output_shape", output_shape)
-    height, width, channels = output_shape
     filters = checked_filters(filters, default_filters(output_shape, 16, 64, min_filters=8)[::-1])
     if upsampling is None:
         upsampling = "transposed" if len(filters) <= 2 else "nearest"
@@ -81,9 +81,9 @@ def dcgan_generator(
     x = dense_grid(x, output_shape, filters[0], len(filters), use_bias=False)
     for after_doubling in filters[1:]:
         x = doubling(after_doubling, use_bias=False)(normalized_relu(x))
-    x = doubling(channels, dtype="float32")(normalized_relu(x))
-    x = layers.CenterCrop(height, width, dtype="float32")(x)
-    return keras.Model(inputs, layers.Activation("sigmoid", dtype="float32")(x))
+    x = doubling(output_shape[2], dtype="float32")(normalized_relu(x))
+    x = layers.Activation("sigmoid", dtype="float32")(cropped(x, output_shape))
+    return keras.Model(inputs, x)
 
 
 def dcgan_discriminator(

@@ -17,6 +17,7 @@ from keras_gen.networks._common import (
     checked_image_shape,
     checked_shape,
     concatenate_labels,
+    cropped,
     default_filters,
     dense_grid,
     dense_network,
@@ -130,15 +131,14 @@ def residual_decoder(
     """
     inputs = keras.Input(checked_shape("input_shape", input_shape))
     output_shape = checked_image_shape("output_shape", output_shape)
-    height, width, channels = output_shape
     filters = checked_filters(filters, default_filters(output_shape, 16)[::-1])
     inputs, x = concatenate_labels(inputs, layers.Flatten()(inputs), num_classes)
     x = dense_grid(x, output_shape, filters[0], len(filters), kernel_regularizer=kernel_regularizer)
     residual = _Layers(_normalized(activation), kernel_regularizer=kernel_regularizer)
     after_doubling = (*filters[1:], filters[-1])
     x = residual.before(residual.blocks(x, after_doubling, blocks, "double"))
-    x = layers.CenterCrop(height, width)(x)
-    x = residual.convolution(x, channels, 3, activation=output_activation, dtype="float32")
+    x = cropped(x, output_shape)
+    x = residual.convolution(x, output_shape[2], 3, activation=output_activation, dtype="float32")
     return keras.Model(inputs, x)
 
 

@@ -221,6 +221,23 @@ def test_networks_of_28x28_pixels_are_those_of_version_0_1_0(name):
     )
 
 
+@pytest.mark.parametrize("name", ["conv", "grid", "dcgan", "residual"])
+@pytest.mark.parametrize(("size", "crops"), [((8, 8), 0), ((7, 8), 1), ((8, 7), 1)])
+def test_networks_crop_only_if_the_features_are_larger_than_the_image(name, size, crops):
+    """A crop that removes nothing would copy all features, and take a tenth of a step."""
+    image = (*size, 2)
+    make_network = {
+        "conv": lambda: networks.conv_decoder((3,), image, (4, 2)),
+        "grid": lambda: networks.conv_grid_decoder((2, 2, 3), image, (4, 2)),
+        "dcgan": lambda: networks.dcgan_generator(3, image, (4, 2)),
+        "residual": lambda: networks.residual_decoder((3,), image, (4, 2)),
+    }
+    network = make_network[name]()
+    found = [layer for layer in network.layers if isinstance(layer, layers.CenterCrop)]
+    assert len(found) == crops
+    assert network.output_shape == (None, *image)
+
+
 def grid_of(model):
     """Return the height and width of the smallest grid of features in a network."""
     shapes = [layer.output.shape[1:3] for layer in model.layers if len(layer.output.shape) == 4]
