@@ -233,8 +233,8 @@ def _doublings(
     """Add the last layers of a convolutional decoder to the tensor `x`.
 
     The first of these layers are transposed convolutions, one per entry of `filters`. Each of them
-    doubles the height and width. Then a layer crops the result to the height and width of
-    `output_shape`, and a convolution computes the output.
+    doubles the height and width. If the result is larger than `output_shape`, a layer crops it. A
+    convolution computes the output.
     """
     for after_doubling in filters:
         convolution = layers.Conv2DTranspose(

@@ -224,7 +224,7 @@ def test_networks_of_28x28_pixels_are_those_of_version_0_1_0(name):
 @pytest.mark.parametrize("name", ["conv", "grid", "dcgan", "residual"])
 @pytest.mark.parametrize(("size", "crops"), [((8, 8), 0), ((7, 8), 1), ((8, 7), 1)])
 def test_networks_crop_only_if_the_features_are_larger_than_the_image(name, size, crops):
-    """A crop that removes nothing would copy all features, and take a tenth of a step."""
+    """A crop that removes nothing would copy all features."""
     image = (*size, 2)
     make_network = {
         "conv": lambda: networks.conv_decoder((3,), image, (4, 2)),
