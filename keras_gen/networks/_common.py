@@ -11,6 +11,7 @@ from keras import layers
 
 from keras_gen._arguments import is_integer, positive_int
 from keras_gen.networks._checks import CONDITION
+from keras_gen.networks._layers import OneChannelConv2D
 
 Activation = str | Callable[[keras.KerasTensor], keras.KerasTensor] | None
 """A Keras activation: a name, a function, or None for no activation."""
@@ -166,6 +167,23 @@ def cropped(x: keras.KerasTensor, image_shape: Sequence[int]) -> keras.KerasTens
     if tuple(x.shape[1:3]) == (height, width):
         return x
     return layers.CenterCrop(height, width, dtype=x.dtype)(x)
+
+
+def image_convolution(
+    x: keras.KerasTensor,
+    channels: int,
+    activation: Activation,
+    kernel_regularizer: keras.regularizers.Regularizer | None,
+) -> keras.KerasTensor:
+    """Compute the pixels of an image from features, with a 3×3 convolution in float32."""
+    arguments = {
+        "activation": activation,
+        "kernel_regularizer": kernel_regularizer,
+        "dtype": "float32",
+    }
+    if channels == 1:
+        return OneChannelConv2D(3, **arguments)(x)
+    return layers.Conv2D(channels, 3, padding="same", **arguments)(x)
 
 
 def default_filters(

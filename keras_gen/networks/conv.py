@@ -16,6 +16,7 @@ from keras_gen.networks._common import (
     default_filters,
     dense_grid,
     dense_network,
+    image_convolution,
 )
 
 _MAX_FILTERS = 128  # at 64×64 pixels and in equal time, 256 filters gave worse samples
@@ -246,12 +247,5 @@ def _doublings(
             kernel_regularizer=kernel_regularizer,
         )
         x = convolution(x)
-    last = layers.Conv2D(
-        output_shape[2],
-        3,
-        padding="same",
-        activation=output_activation,
-        kernel_regularizer=kernel_regularizer,
-        dtype="float32",
-    )
-    return last(cropped(x, output_shape))
+    x = cropped(x, output_shape)
+    return image_convolution(x, output_shape[2], output_activation, kernel_regularizer)

@@ -21,11 +21,17 @@ from keras_gen.networks._common import (
     default_filters,
     dense_grid,
     dense_network,
+    image_convolution,
     logit_network,
     spectral,
     unchanged,
 )
-from keras_gen.networks._layers import GroupNormalization, UpSampledConv2D
+from keras_gen.networks._layers import (
+    AveragePooling2D,
+    GroupNormalization,
+    UpSampledConv2D,
+    UpSampling2D,
+)
 
 _Resize = Literal["halve", "double"]
 
@@ -138,7 +144,7 @@ def residual_decoder(
     after_doubling = (*filters[1:], filters[-1])
     x = residual.before(residual.blocks(x, after_doubling, blocks, "double"))
     x = cropped(x, output_shape)
-    x = residual.convolution(x, output_shape[2], 3, activation=output_activation, dtype="float32")
+    x = image_convolution(x, output_shape[2], output_activation, kernel_regularizer)
     return keras.Model(inputs, x)
 
 
@@ -293,7 +299,7 @@ class _Layers:
     def _block(
         self, x: keras.KerasTensor, channels: int, resize: _Resize | None = None
     ) -> keras.KerasTensor:
-        added = layers.AveragePooling2D(2, padding="same")(x) if resize == "halve" else x
+        added = AveragePooling2D(2, padding="same")(x) if resize == "halve" else x
         if x.shape[-1] != channels:
             added = self.convolution(added, channels, 1, use_bias=False)
         stride = 2 if resize == "halve" else 1
@@ -303,7 +309,7 @@ class _Layers:
         if resize == "double":
             # The 1×1 convolution, the normalization and the activation come before the doubling of
             # the size, because they need less time on smaller features.
-            added = layers.UpSampling2D(2)(added)
+            added = UpSampling2D(2)(added)
             convolution = UpSampledConv2D(
                 channels,
                 kernel_initializer=initializer,

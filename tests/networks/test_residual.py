@@ -10,7 +10,6 @@ from support import IMAGE, LATENTS
 
 import keras_gen
 from keras_gen import distributions, losses, networks
-from keras_gen.networks._layers import GroupNormalization, UpSampledConv2D
 
 FIT = {"batch_size": 8, "shuffle": False, "verbose": 0}
 
@@ -134,63 +133,6 @@ def test_a_block_is_its_shortcut_before_training_except_with_spectral_norms(
     assert all(np.isfinite(each).all() for each in tape.gradient(loss, network.trainable_weights))
     zeros = [w for w in network.weights if len(w.shape) == 4 and not np.any(w.numpy())]
     assert len(zeros) == (0 if spectral_normalization else 2)
-
-
-# === The layers of the blocks ===
-
-
-@pytest.mark.parametrize("policy", ["float32", "float64", "mixed_float16", "mixed_bfloat16"])
-def test_group_normalization_is_that_of_keras(policy):
-    """A large mean must not make the variance inexact, and 300² must not overflow float16."""
-    x = tf.cast(tf.random.stateless_normal((4, 6, 5, 12), (0, 0)), "float64")
-    x = x * tf.range(1.0, 13.0, dtype="float64") + 300.0
-    outputs, gradients = [], []
-    for layer in (
-        GroupNormalization(3, dtype=policy),
-        keras.layers.GroupNormalization(3, dtype=policy),
-    ):
-        layer.build(x.shape)
-        layer.set_weights([np.linspace(-1, 2, 12), np.linspace(0, 1, 12)])
-        inputs = tf.cast(x, layer.compute_dtype)
-        with tf.GradientTape() as tape:
-            tape.watch(inputs)
-            outputs.append(layer(inputs))
-            loss = tf.reduce_sum(tf.sin(tf.cast(outputs[-1], "float64")))
-        gradients.append(tape.gradient(loss, [inputs, *layer.trainable_weights]))
-    assert outputs[0].dtype == outputs[1].dtype
-    tolerance = {"float32": 2e-4, "float64": 1e-9}.get(policy, 0.02)
-    np.testing.assert_allclose(*outputs, rtol=tolerance, atol=tolerance)
-    for ours, theirs in zip(*gradients, strict=True):
-        scale = float(np.max(np.abs(theirs)))
-        np.testing.assert_allclose(ours, theirs, rtol=0, atol=3 * tolerance * scale)
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 1), (3, 4, 2), (7, 5, 3)])
-def test_the_convolution_of_a_doubled_image_is_that_of_two_layers(shape):
-    x = tf.random.stateless_normal((2, *shape), (0, 0))
-    layer = UpSampledConv2D(4, activation="tanh", kernel_regularizer=keras.regularizers.L2(0.1))
-    two = keras.Sequential(
-        [keras.layers.UpSampling2D(2), keras.layers.Conv2D(4, 3, padding="same")]
-    )
-    results = []
-    for network in (layer, two):
-        network.build((None, *shape))
-        weights = np.random.default_rng(0).normal(size=(3, 3, shape[-1], 4)), np.arange(4.0)
-        network.set_weights(weights)
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = network(x)
-            y = y if network is layer else tf.tanh(y)
-            loss = tf.reduce_sum(tf.sin(3 * y))
-        results.append([y, *tape.gradient(loss, [x, *network.trainable_weights])])
-    for ours, theirs in zip(*results, strict=True):
-        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=2e-4)
-    same = UpSampledConv2D.from_config(layer.get_config())
-    same.build((None, *shape))
-    same.set_weights(layer.get_weights())
-    np.testing.assert_array_equal(same(x), layer(x))
-    expected = 0.1 * np.sum(layer.get_weights()[0] ** 2)
-    np.testing.assert_allclose(tf.add_n(layer.losses), expected, rtol=1e-5)
 
 
 # === What the conformance suite checks for each kind of model, for these networks ===
