@@ -345,6 +345,7 @@ def machine(threads):
     versions = {name: installed[name] for name in packages if name in installed}
     load = round(os.getloadavg()[0], 2)  # over the last minute, before the first row
     return {
+        "processor": processor(),
         "cores": os.cpu_count(),
         "date": datetime.date.today().isoformat(),
         "load": load,
@@ -352,6 +353,15 @@ def machine(threads):
         "python": platform.python_version(),
         **versions,
     }
+
+
+def processor():
+    """Return the name of the processor, such as "AMD EPYC"."""
+    cpuinfo = pathlib.Path("/proc/cpuinfo")  # on Linux, platform.processor() has no name
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.exists() else ():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
 
 
 def main(settings: Settings):

@@ -24,6 +24,7 @@ _NO_GPU = re.compile(rb"E\d{4} .* failed call to cuInit: ")
 """Pattern of an error that is harmless on a machine without a GPU of NVIDIA."""
 _NVIDIA = "0x10de"  # number of the vendor in the list of PCI devices
 _LONGEST_WAIT = 2  # seconds
+_imported_tensorflow = False  # whether `import_tensorflow` imported TensorFlow
 
 
 def import_tensorflow() -> None:
@@ -38,8 +39,10 @@ def import_tensorflow() -> None:
       objects that are never freed. The collector would visit them again and again, which takes a
       quarter of the time. After the import, the collector ignores these objects.
     """
+    global _imported_tensorflow
     if {"keras", "tensorflow"} <= sys.modules.keys():
         return
+    _imported_tensorflow = "tensorflow" not in sys.modules
     was_enabled = gc.isenabled()
     gc.disable()
     try:
@@ -52,6 +55,23 @@ def import_tensorflow() -> None:
         if was_enabled:
             gc.enable()
     gc.freeze()
+
+
+def use_one_thread_per_operation() -> None:
+    """Let TensorFlow compute each operation in one thread. Operations still run at the same time.
+
+    Small operations need less time than their division among threads. The setting applies to the
+    whole process. Therefore the function only changes it if `import_tensorflow` imported
+    TensorFlow, as in the command `keras-gen`, and not in a program of the user. It also changes
+    nothing if the environment variable `TF_NUM_INTRAOP_THREADS` is set, or if TensorFlow has
+    already started its threads.
+    """
+    if not _imported_tensorflow or os.environ.get("TF_NUM_INTRAOP_THREADS"):
+        return
+    import tensorflow as tf
+
+    with contextlib.suppress(RuntimeError):  # TensorFlow has started its threads
+        tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,11 @@ import sys
 import time
 
 import pytest
+import tensorflow as tf
+
+from keras_gen import _startup
+from keras_gen.runs import train
+from keras_gen.runs.recipes import VAEConfig
 
 STARTUP = """\
 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
@@ -159,6 +164,68 @@ _startup.import_tensorflow()
 assert gc.get_freeze_count() == 0
 """
     assert stderr_of(program) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({}, 1),
+        ({"hidden": (400,), "batch_size": 256}, 0),  # 41 million multiplications
+        ({"data": "mnist_mini", "network": "mlp"}, 0),
+    ],
+)
+def test_networks_of_tables_have_one_thread_per_operation(change, expected, monkeypatch):
+    def stop(*arguments, **others):
+        raise InterruptedError
+
+    calls = []
+    monkeypatch.setattr(train, "use_one_thread_per_operation", lambda: calls.append(1))
+    monkeypatch.setattr(train.tables, "read_table", stop)
+    monkeypatch.setattr(train, "find_examples", stop)
+    with pytest.raises(InterruptedError):
+        train.describe(VAEConfig(**{"data": "penguins", **change}))
+    assert len(calls) == expected
+
+
+@pytest.mark.parametrize(
+    ("imported", "variable", "is_running", "expected"),
+    [
+        (True, "", False, [1]),
+        (True, "2", False, []),
+        (False, "", False, []),
+        (True, "", True, []),
+    ],
+)
+def test_threads_are_only_set_in_the_command(imported, variable, is_running, expected, monkeypatch):
+    calls = []
+
+    def set_threads(number):
+        if is_running:
+            raise RuntimeError("cannot be modified after initialization")
+        calls.append(number)
+
+    monkeypatch.setattr(_startup, "_imported_tensorflow", imported)
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", variable)
+    monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", set_threads)
+    _startup.use_one_thread_per_operation()
+    assert calls == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("first", "expected"), [("", "1"), ("import keras", "0")])
+def test_a_training_of_a_table_has_one_thread_per_operation(first, expected, monkeypatch):
+    monkeypatch.delenv("TF_NUM_INTRAOP_THREADS", raising=False)
+    program = f"""
+{first}
+from keras_gen.cli import main
+main("train vae --data penguins --dry-run".split())
+import tensorflow as tf
+print(tf.config.threading.get_intra_op_parallelism_threads())
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[-1] == expected
 
 
 @pytest.mark.slow
