@@ -148,7 +148,13 @@ class UpSampling2D(keras.layers.UpSampling2D):
     """Double the height and width of images. Each pixel becomes four equal pixels.
 
     The layer computes the same as `keras.layers.UpSampling2D(2)`, and is faster on CPUs.
+
+    Args:
+        **arguments: Arguments of `keras.layers.Layer`.
     """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**{**arguments, "size": 2})
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Double the height and width of `inputs`, `[batch, height, width, channels]`."""
@@ -161,7 +167,13 @@ class AveragePooling2D(keras.layers.AveragePooling2D):
 
     The layer computes the same as `keras.layers.AveragePooling2D(2, padding="same")`, and its
     gradient is faster on CPUs.
+
+    Args:
+        **arguments: Arguments of `keras.layers.Layer`.
     """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**{**arguments, "pool_size": 2, "strides": 2, "padding": "same"})
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Halve the height and width of `inputs`, `[batch, height, width, channels]`."""

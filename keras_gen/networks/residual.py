@@ -299,7 +299,7 @@ class _Layers:
     def _block(
         self, x: keras.KerasTensor, channels: int, resize: _Resize | None = None
     ) -> keras.KerasTensor:
-        added = AveragePooling2D(2, padding="same")(x) if resize == "halve" else x
+        added = AveragePooling2D()(x) if resize == "halve" else x
         if x.shape[-1] != channels:
             added = self.convolution(added, channels, 1, use_bias=False)
         stride = 2 if resize == "halve" else 1
@@ -309,7 +309,7 @@ class _Layers:
         if resize == "double":
             # The 1×1 convolution, the normalization and the activation come before the doubling of
             # the size, because they need less time on smaller features.
-            added = UpSampling2D(2)(added)
+            added = UpSampling2D()(added)
             convolution = UpSampledConv2D(
                 channels,
                 kernel_initializer=initializer,

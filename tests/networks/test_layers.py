@@ -48,11 +48,8 @@ def test_group_normalization_is_that_of_keras(policy):
     ("layer", "same"),
     [
         (GroupNormalization(2), [keras.layers.GroupNormalization(2)]),
-        (UpSampling2D(2), [keras.layers.UpSampling2D(2)]),
-        (
-            AveragePooling2D(2, padding="same"),
-            [keras.layers.AveragePooling2D(2, padding="same")],
-        ),
+        (UpSampling2D(), [keras.layers.UpSampling2D(2)]),
+        (AveragePooling2D(), [keras.layers.AveragePooling2D(2, padding="same")]),
         (
             OneChannelConv2D(3, activation="tanh", kernel_regularizer=L2),
             [keras.layers.Conv2D(1, 3, padding="same", activation="tanh", kernel_regularizer=L2)],
@@ -101,7 +98,7 @@ def cloned(layer):
 def test_exported_layers_have_gradients(tmp_path, caplog):
     """TensorFlow only warns if it did not save a gradient, and fails when the gradient is used."""
     network = keras.Sequential(
-        [keras.Input((2, 2, 4)), AveragePooling2D(2), UpSampling2D(2), GroupNormalization(2)]
+        [keras.Input((2, 2, 4)), AveragePooling2D(), UpSampling2D(), GroupNormalization(2)]
     )
     network.export(tmp_path / "model", verbose=False)
     x = tf.random.stateless_normal((3, 2, 2, 4), (0, 0))
