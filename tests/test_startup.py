@@ -64,7 +64,11 @@ def test_startup_lines_are_removed_and_errors_are_kept(then, status, after, leve
     lines = STARTUP + ERRORS.replace("W0000", STARTUP + "W0000")
     program = PROGRAM.format(lines=lines, then=then, has_gpu=False)
     if status == 1:
-        program = f"import os; os.setpgrp()\ntry:\n    exec({program!r})\n" + (
+        # A process in the background of a shell ignores SIGINT, and so do its children.
+        program = (
+            "import os, signal; os.setpgrp()\n"
+            "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            f"try:\n    exec({program!r})\n"
             "except KeyboardInterrupt:\n    os.write(2, b'KeyboardInterrupt'); os._exit(1)"
         )
     assert stderr_of(program, status) == ERRORS + after
