@@ -43,7 +43,7 @@ def test_group_normalization_is_that_of_keras(policy):
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=3 * tolerance * scale)
 
 
-@pytest.mark.parametrize("shape", [(2, 2, 2), (7, 5, 4)])
+@pytest.mark.parametrize("shape", [(1, 1, 2), (2, 2, 2), (7, 5, 4)])
 @pytest.mark.parametrize(
     ("layer", "same"),
     [
