@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any
 
 import tensorflow as tf
@@ -35,6 +36,8 @@ def _deferred_class() -> type[Distribution]:
     """Return the class of the distributions that the function `deferred_normal` makes."""
     from tensorflow_probability import distributions as tfd
 
+    lock = threading.RLock()  # one thread completes a distribution, and others wait
+
     class DeferredIndependent(tfd.Independent):
         """Distribution of independent elements, which can be made later.
 
@@ -54,12 +57,17 @@ def _deferred_class() -> type[Distribution]:
 
         def __getattr__(self, name: str) -> Any:
             # Python calls this method only for attributes that do not exist.
-            stored = self.__dict__.pop("_mean_and_scale", None)
-            if stored is None:
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-            # The distribution was made in eager mode, and must not contain tensors of a graph.
-            with tf.init_scope():
-                super().__init__(tfd.Normal(*stored), 1)
-            return getattr(self, name)
+            with lock:
+                stored = self.__dict__.get("_mean_and_scale")
+                if stored is not None:
+                    # A second object is made first, so that no other thread uses an object whose
+                    # attributes are incomplete. Both were made in eager mode, and must not contain
+                    # tensors of a graph.
+                    complete = object.__new__(type(self))
+                    with tf.init_scope():
+                        super(DeferredIndependent, complete).__init__(tfd.Normal(*stored), 1)
+                    self.__dict__.update(complete.__dict__)
+                    del self.__dict__["_mean_and_scale"]
+            return object.__getattribute__(self, name)
 
     return DeferredIndependent

@@ -1,5 +1,9 @@
 """A normal distribution that is made only when it is needed."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -56,6 +60,34 @@ def test_its_mean_and_standard_deviation_do_not_complete_it():
     assert deferred.event_shape == (3,)
     assert "_mean_and_scale" not in vars(deferred)
     assert "_distribution" in vars(deferred)
+
+
+@pytest.mark.parametrize("name", ["log_prob", "mean", "attribute"])
+def test_a_second_thread_waits_until_the_first_has_completed_it(monkeypatch, name):
+    normal = tfd.Normal
+    started, second_calls = threading.Event(), threading.Event()
+
+    def slow_normal(*arguments):
+        started.set()
+        second_calls.wait(10)
+        time.sleep(0.2)  # the second thread is now inside its call
+        return normal(*arguments)
+
+    deferred = deferred_normal(MEAN, SCALE)
+    with monkeypatch.context() as patch, ThreadPoolExecutor(1) as pool:
+        patch.setattr(tfd, "Normal", slow_normal)
+        first = pool.submit(lambda: deferred.log_prob(MEAN))
+        assert started.wait(10)
+        second_calls.set()
+        np.testing.assert_array_equal(USES[name](deferred), USES[name](complete()))
+        np.testing.assert_array_equal(first.result(), complete().log_prob(MEAN))
+
+
+def test_an_attribute_that_does_not_exist_is_an_error():
+    deferred = deferred_normal(MEAN, SCALE)
+    for _ in range(2):
+        with pytest.raises(AttributeError, match=r"DeferredIndependent.*no_such_attribute"):
+            deferred.no_such_attribute  # noqa: B018
 
 
 def test_it_is_an_independent_distribution_with_the_same_attributes():
