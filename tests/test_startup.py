@@ -3,11 +3,12 @@
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 import tensorflow as tf
 
-from keras_gen import _startup
+from keras_gen import _startup, data
 from keras_gen.runs import train
 from keras_gen.runs.recipes import VAEConfig
 
@@ -171,20 +172,31 @@ assert gc.get_freeze_count() == 0
 
 
 @pytest.mark.parametrize(
-    ("change", "expected"),
+    ("change", "categories", "expected"),
     [
-        ({}, 1),
-        ({"hidden": (400,), "batch_size": 256}, 0),  # 41 million multiplications
-        ({"data": "mnist_mini", "network": "mlp"}, 0),
+        ({}, 2, 1),
+        ({"hidden": (400,), "batch_size": 256}, 2, 0),  # 41 million multiplications
+        ({"hidden": (100,), "batch_size": 100}, 3_990, 1),
+        ({"hidden": (100,), "batch_size": 100}, 4_010, 0),  # 40.1 million multiplications
+        ({"data": "mnist_mini", "network": "mlp"}, 2, 0),
     ],
 )
-def test_networks_of_tables_have_one_thread_per_operation(change, expected, monkeypatch):
+def test_networks_of_tables_have_one_thread_per_operation(
+    change, categories, expected, monkeypatch
+):
     def stop(*arguments, **others):
         raise InterruptedError
 
+    table = SimpleNamespace(
+        columns=[
+            data.Column("weight", "real"),
+            data.Column("place", "category", tuple(range(categories))),
+        ]
+    )
     calls = []
     monkeypatch.setattr(train, "use_one_thread_per_operation", lambda: calls.append(1))
-    monkeypatch.setattr(train.tables, "read_table", stop)
+    monkeypatch.setattr(train.tables, "read_table", lambda config: table)
+    monkeypatch.setattr(train.tables, "batches", stop)
     monkeypatch.setattr(train, "find_examples", stop)
     with pytest.raises(InterruptedError):
         train.describe(VAEConfig(**{"data": "penguins", **change}))

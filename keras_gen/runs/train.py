@@ -373,9 +373,9 @@ def _note_on_defaults(
 
 def _prepare_table(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prepared:
     """Read the table of a run, and build the model for the devices of the strategy."""
-    if _has_small_networks(config):
-        use_one_thread_per_operation()
     table = tables.read_table(config)
+    if _has_small_networks(config, table.columns):
+        use_one_thread_per_operation()
     train_data, test_data = tables.batches(table, config)
     with strategy.scope():
         model = build_for_table(config, table.columns, config.epochs * len(train_data))
@@ -383,14 +383,19 @@ def _prepare_table(config: RunConfig, strategy: tf.distribute.Strategy) -> _Prep
     return _Prepared(config, model, train_data, test_data, table)
 
 
-def _has_small_networks(config: RunConfig) -> bool:
+def _has_small_networks(config: RunConfig, columns: Sequence[data.Column]) -> bool:
     """Return whether the dense networks of a run are faster with one thread per operation.
 
     On two cores, this is so if each matrix multiplication needs at most about 40 million
     multiplications of numbers.
+
+    Args:
+        config: Settings of the run. Its field `hidden` contains the widths of the hidden layers.
+        columns: Columns of the table. The encoder has one input per number and per category.
     """
-    widths = getattr(config, "hidden", ())
-    return bool(widths) and config.batch_size * max(widths) ** 2 <= 40_000_000
+    hidden = max(getattr(config, "hidden", ()), default=0)
+    inputs = sum(max(1, len(column.categories)) for column in columns)
+    return hidden > 0 and config.batch_size * hidden * max(hidden, inputs) <= 40_000_000
 
 
 def _num_classes(config: RunConfig, train_data: tf.data.Dataset, test_data: tf.data.Dataset) -> int:
