@@ -135,6 +135,8 @@ def plot(result, path):
 
 def main(settings: Settings):
     """Measure, print, write and plot."""
+    from speed import machine  # not at the top, because the measuring processes run this file
+
     settings.output.mkdir(parents=True, exist_ok=True)
     result = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -143,7 +145,8 @@ def main(settings: Settings):
             print(f"{quantity:26}{'ms per step':>12}{'peak, MiB':>12}")
             for size, value in result[quantity].items():
                 print(f"{size:26,}{value['milliseconds']:12.2f}{value['peak_mib']:12,}", flush=True)
-    (settings.output / "growth.json").write_text(json.dumps(result, indent=1) + "\n")
+    content = {**result, "machine": machine(settings.threads)}
+    (settings.output / "growth.json").write_text(json.dumps(content, indent=1) + "\n")
     plot(result, settings.output / "growth.png")
 
 

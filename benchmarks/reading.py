@@ -25,7 +25,6 @@ import itertools
 import json
 import os
 import pathlib
-import platform
 import resource
 import statistics
 import subprocess
@@ -161,6 +160,8 @@ def in_process(reader, folder, size):
 
 def write_results(results):
     """Write all rounds, the medians, and the ratios of Keras's speed to ours."""
+    from speed import machine  # not at the top, because the measuring processes run this file
+
     summary = {}
     for name, readers in results.items():
         summary[name] = {
@@ -177,9 +178,12 @@ def write_results(results):
                 for their, our in zip(readers[theirs], readers[ours], strict=True)
             ]
             summary[name][ours][f"{theirs} / ours, {epoch}"] = round(statistics.median(ratios), 3)
-    machine = {"cores": len(os.sched_getaffinity(0)), "python": platform.python_version()}
     file = pathlib.Path(__file__).parent / "results" / "reading.json"
-    content = {"machine": machine, "images per second": summary, "rounds": results}
+    content = {
+        "machine": machine(len(os.sched_getaffinity(0))),
+        "images per second": summary,
+        "rounds": results,
+    }
     file.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 
 
