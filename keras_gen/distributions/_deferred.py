@@ -60,9 +60,9 @@ def _deferred_class() -> type[Distribution]:
             with lock:
                 stored = self.__dict__.get("_mean_and_scale")
                 if stored is not None:
-                    # A second object is made first, so that no other thread uses an object whose
-                    # attributes are incomplete. Both were made in eager mode, and must not contain
-                    # tensors of a graph.
+                    # Another thread must not use an object that lacks attributes. Therefore the
+                    # attributes of a second object are copied, all at once. `self` was made in
+                    # eager mode, so the attributes must not be tensors of a graph.
                     complete = object.__new__(type(self))
                     with tf.init_scope():
                         super(DeferredIndependent, complete).__init__(tfd.Normal(*stored), 1)
