@@ -74,9 +74,10 @@ def one_step_function(
 ) -> Callable[[Any], Any]:
     """Return a function that runs one training step faster than the function of Keras.
 
-    Keras wraps the data and the logged values of each step in a `tf.experimental.Optional`. For a
-    small network, this wrapping takes about a tenth of the time of a step. The returned function
-    omits the wrapping.
+    Keras wraps the data and the logged values of each step in a `tf.experimental.Optional`, and a
+    `tf.function` looks for the trace of its arguments in each call. For a small network, both
+    together take about a seventh of the time of a step. The returned function omits the wrapping,
+    and looks for a trace only if the batches have a new shape or type.
 
     Args:
         model: A model that trains in a TensorFlow graph, on one device, with one step per
@@ -97,11 +98,19 @@ def one_step_function(
     on_iterator = tf.function(
         lambda iterator: step(iterator.get_next()), reduce_retracing=True, autograph=False
     )
+    spec: Any = None
+    traced: Any = None
 
     def train_function(batches: Any) -> Any:
-        if isinstance(batches, tf.data.Iterator):
+        nonlocal spec, traced
+        if not isinstance(batches, tf.data.Iterator):
+            return keras_function(batches)
+        if tf.config.functions_run_eagerly():
             return on_iterator(batches)
-        return keras_function(batches)
+        if batches.element_spec != spec:
+            traced = on_iterator.get_concrete_function(batches)
+            spec = batches.element_spec
+        return traced(batches)
 
     return train_function
 

@@ -117,6 +117,48 @@ def test_the_quick_training_function_does_what_keras_own_does(images, form, monk
     assert losses_seen[0] == losses_seen[1]
 
 
+def test_the_quick_training_function_is_traced_for_each_form_of_the_batches(images, monkeypatch):
+    """The forms take turns, and the weights agree bit-for-bit with those of the Keras function."""
+    x, weights = images[:8], np.linspace(0, 2, 8, dtype="float32")
+    forms = [
+        tf.data.Dataset.from_tensor_slices(data).batch(size, drop_remainder=True)
+        for data, size in ((x, 8), (x, 4), ((x, x, weights), 4), (x, 8))
+    ]
+    models = []
+    for own in (False, True):
+        if own:
+            monkeypatch.setattr(
+                "keras_gen.models.base.GenerativeModel.make_train_function",
+                keras.Model.make_train_function,
+            )
+        model = tiny("autoencoder", jit_compile=False)
+        for form in forms:
+            model.fit(form, verbose=0)
+        models.append(model)
+    assert_weights_equal(*models, atol=0)
+
+
+@pytest.mark.filterwarnings("ignore:Even though the .tf.config.experimental_run_functions_eagerly")
+def test_fit_obeys_the_setting_that_runs_functions_eagerly(images, monkeypatch):
+    model, eager = tiny("autoencoder", jit_compile=False), []
+    train_step = type(model).train_step
+
+    def recorded(self, data):
+        eager.append(tf.executing_eagerly())
+        return train_step(self, data)
+
+    monkeypatch.setattr(type(model), "train_step", recorded)
+    model.fit(images[:8], verbose=0)
+    tf.config.run_functions_eagerly(True)
+    try:
+        model.fit(images[:8], verbose=0)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    model.fit(images[:8], verbose=0)
+    assert not any(eager[:-1])
+    assert eager[-1]
+
+
 @pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "XLA"])
 def test_the_quick_training_function_is_that_of_one_step_of_a_graph(mode, monkeypatch):
     """The function is kept until the user forces a new one."""
