@@ -83,9 +83,19 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module 'keras_gen' has no attribute {name!r}")
     if name.islower():
-        return importlib.import_module(f"keras_gen.{name}")
+        return _import(f"keras_gen.{name}")
     module = "keras_gen.fitting" if name in _FROM_FITTING else "keras_gen.models"
-    return getattr(importlib.import_module(module), name)
+    return getattr(_import(module), name)
+
+
+def _import(module: str) -> types.ModuleType:
+    """Import a module. If it may also import TensorFlow, no garbage is collected meanwhile."""
+    if "tensorflow" in sys.modules:
+        return importlib.import_module(module)
+    from keras_gen._startup import paused_garbage_collector
+
+    with paused_garbage_collector():
+        return importlib.import_module(module)
 
 
 def __dir__() -> list[str]:

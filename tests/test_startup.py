@@ -1,4 +1,4 @@
-"""Which lines that TensorFlow writes while it starts reach the terminal of `keras-gen`."""
+"""The start: lines that TensorFlow writes to the terminal, and imports without collections."""
 
 import subprocess
 import sys
@@ -169,6 +169,88 @@ _startup.import_tensorflow()
 assert gc.get_freeze_count() == 0
 """
     assert stderr_of(program) == ""
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+@pytest.mark.parametrize("frozen", [True, False])
+def test_after_a_pause_the_garbage_collector_is_as_before(enabled, frozen):
+    """Only the generation of the objects is another one, so that they are not visited soon."""
+    program = f"""
+import gc
+from keras_gen import _startup
+{"gc.freeze()" if frozen else ""}
+count = gc.get_freeze_count()
+{"" if enabled else "gc.disable()"}
+class Cycle: pass
+old = Cycle()
+old.itself = old
+try:
+    with _startup.paused_garbage_collector():
+        assert not gc.isenabled()
+        raise ImportError
+except ImportError:
+    pass
+assert gc.isenabled() == {enabled}
+assert gc.get_freeze_count() == count
+assert any(other is old for other in gc.get_objects(generation={0 if frozen else 2}))
+del old
+assert any(isinstance(other, Cycle) for other in gc.get_objects())
+gc.collect()
+assert not any(isinstance(other, Cycle) for other in gc.get_objects())
+"""
+    assert stderr_of(program) == ""
+
+
+@pytest.mark.parametrize("name", ["VAE", "data"])
+def test_no_garbage_is_collected_while_a_name_imports_tensorflow(name):
+    program = f"""
+import gc, sys
+import keras_gen
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name in ("keras", "tensorflow", "tensorflow_probability"):
+            raise ImportError(f"collections: {{gc.isenabled()}}")
+sys.meta_path.insert(0, Finder)
+try:
+    keras_gen.{name}
+except ImportError as error:
+    assert str(error) == "collections: False"
+else:
+    raise AssertionError("TensorFlow is not imported")
+assert gc.isenabled()
+"""
+    assert stderr_of(program) == ""
+
+
+def test_no_garbage_is_collected_while_a_model_imports_tensorflow_probability(monkeypatch):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+    program = """
+import gc, sys
+import keras, keras_gen
+from keras_gen import distributions, networks
+encoder, decoder = networks.mlp((4,), (4,)), networks.mlp((2,), (4,))
+posterior, likelihood = distributions.DiagonalNormal(2), distributions.Bernoulli((4,))
+prior = distributions.StandardNormal(2)
+class Finder:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name == "tensorflow_probability":
+            raise ImportError(f"collections: {gc.isenabled()}")
+sys.meta_path.insert(0, Finder)
+for make in (
+    lambda: keras_gen.VAE(encoder, decoder, posterior, likelihood),
+    lambda: keras_gen.GAN(decoder, networks.mlp((4,), (1,))),
+    lambda: keras_gen.RegularizedAutoencoder(networks.mlp((4,), (2,)), decoder, prior=prior),
+):
+    try:
+        make()
+    except ImportError as error:
+        assert str(error) == "collections: False", error
+    else:
+        raise AssertionError("TensorFlow Probability is not imported")
+"""
+    stderr_of(program)
 
 
 @pytest.mark.parametrize(

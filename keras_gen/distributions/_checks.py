@@ -6,6 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from keras_gen._startup import import_tensorflow_probability
 from keras_gen.distributions.likelihoods import Likelihood
 from keras_gen.distributions.posteriors import Posterior
 from keras_gen.distributions.priors import Prior
@@ -79,6 +80,7 @@ def check_distribution(prior: Prior) -> None:
     Raises:
         ValueError: If the event shape, the batch shape or the dtype is not the required one.
     """
+    import_tensorflow_probability()
     if not prior.built:
         prior.build(None)
     if prior.num_classes:
