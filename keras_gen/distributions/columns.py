@@ -276,18 +276,26 @@ def _product_of_columns() -> type[Distribution]:
             return tf.constant([len(self.order)])
 
         def _log_prob(self, x: tf.Tensor) -> tf.Tensor:
-            return tf.reduce_sum(self.element_log_prob(x), axis=-1)
+            return tf.reduce_sum(self._log_prob_by_group(x), axis=-1)
 
         def element_log_prob(self, x: TensorLike) -> tf.Tensor:
             """Return log p of each entry of `x`, in the shape of `x`. For NaN, log p is 0."""
-            x = tf.convert_to_tensor(x, tf.float32)
+            by_group = self._log_prob_by_group(tf.convert_to_tensor(x, tf.float32))
+            return tf.gather(by_group, self.order, axis=-1)
+
+        def _log_prob_by_group(self, x: tf.Tensor) -> tf.Tensor:
+            """Return log p of each entry, with the columns of each group next to each other.
+
+            Training only needs their sum, so that no log-probability is gathered: the gradient of
+            `tf.gather` is slow.
+            """
             possible = self.filled(x)
             values = []
             for group, of_group in zip(self.groups, self.of_groups, strict=True):
                 entries = tf.gather(possible, group.indices, axis=-1)
                 values.append(group.log_prob(of_group, entries))
-            by_column = tf.gather(tf.concat(values, axis=-1), self.order, axis=-1)
-            return tf.where(tf.math.is_nan(x), 0.0, by_column)
+            missing = tf.gather(tf.math.is_nan(x), np.argsort(self.order), axis=-1)
+            return tf.where(missing, 0.0, tf.concat(values, axis=-1))
 
         def _sample_n(self, n: tf.Tensor, seed: Any = None) -> tf.Tensor:
             seeds = tf.unstack(tfp.random.split_seed(seed, n=len(self.groups)))
