@@ -40,7 +40,10 @@ def assertion(condition: tf.Tensor, data: Sequence[Any]) -> list[tf.Operation]:
     if collected is not None and collected[0] is tf.compat.v1.get_default_graph():
         collected[1].append(condition)
         return []
-    return [tf.debugging.Assert(condition, list(data))]
+    if tf.executing_eagerly():
+        return [tf.debugging.Assert(condition, list(data))]
+    # In a graph, `tf.debugging.Assert` would make two more graphs, for the cases True and False.
+    return [tf.raw_ops.Assert(condition=condition, data=list(data))]
 
 
 class Graphs:

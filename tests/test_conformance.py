@@ -607,6 +607,15 @@ def test_noise_is_new_in_every_accumulated_step(make_model):
     assert len(seeds) == 4
 
 
+def test_log_updates_metrics_of_any_class_with_the_number_of_examples():
+    model = tiny("autoencoder")
+    model.sum, model.mean = keras.metrics.Sum(name="sum"), keras.metrics.Mean(name="mean")
+    for examples, value in ((3, 2.0), (1, 6.0)):
+        model.log(tf.zeros((examples, 4)), sum=tf.constant(value), mean=tf.constant(value))
+    assert float(model.sum.result()) == 3 * 2 + 6
+    assert float(model.mean.result()) == (3 * 2 + 6) / 4
+
+
 def test_noise_differs_by_model_and_by_batch_of_an_evaluation(kind, make_model, images):
     one, other = make_model(), make_model()
     other.seed = 2

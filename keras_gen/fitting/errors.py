@@ -67,7 +67,7 @@ def assert_finite(
     if tf.executing_eagerly() and not finite:
         raise NonFiniteError.of(int(step), {name: float(value) for name, value in values.items()})
     names = _NAMES + ",".join(values) + _NAMES
-    return tf.debugging.Assert(finite, [names, step, *values.values()])
+    return tf.raw_ops.Assert(condition=finite, data=[names, step, *values.values()])
 
 
 @contextlib.contextmanager
