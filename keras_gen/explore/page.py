@@ -68,6 +68,7 @@ def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
     Raises:
         ValueError: If the run is not finished, if the model was not trained on images, or if its
             latents are not real numbers.
+        KeyboardInterrupt: When Ctrl-C has stopped the server.
     """
     folder = RunFolder(run)
     config = folder.read_config()
@@ -99,6 +100,9 @@ def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
         reload=False,
         show_welcome_message=False,
     )
+    # Only a signal stops the server. The server raises it again after the shutdown, but this signal
+    # can get lost, and `run` then returns.
+    raise KeyboardInterrupt
 
 
 class Page:
