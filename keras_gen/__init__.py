@@ -89,7 +89,7 @@ def __getattr__(name: str) -> Any:
 
 
 def _import(module: str) -> types.ModuleType:
-    """Import a module. If it may also import TensorFlow, no garbage is collected meanwhile."""
+    """Import a module, without garbage collections if TensorFlow is not imported yet."""
     if "tensorflow" in sys.modules:
         return importlib.import_module(module)
     from keras_gen._startup import paused_garbage_collector

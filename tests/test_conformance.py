@@ -607,11 +607,13 @@ def test_noise_is_new_in_every_accumulated_step(make_model):
     assert len(seeds) == 4
 
 
-def test_log_updates_metrics_of_any_class_with_the_number_of_examples():
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_log_updates_metrics_of_any_class_with_the_number_of_examples(dtype):
     model = tiny("autoencoder")
     model.sum, model.mean = keras.metrics.Sum(name="sum"), keras.metrics.Mean(name="mean")
     for examples, value in ((3, 2.0), (1, 6.0)):
-        model.log(tf.zeros((examples, 4)), sum=tf.constant(value), mean=tf.constant(value))
+        value = tf.constant(value, dtype)
+        model.log(tf.zeros((examples, 4)), sum=value, mean=value)
     assert float(model.sum.result()) == 3 * 2 + 6
     assert float(model.mean.result()) == (3 * 2 + 6) / 4
 

@@ -174,7 +174,7 @@ assert gc.get_freeze_count() == 0
 @pytest.mark.parametrize("enabled", [True, False])
 @pytest.mark.parametrize("frozen", [True, False])
 def test_after_a_pause_the_garbage_collector_is_as_before(enabled, frozen):
-    """Only the generation of the objects is another one, so that they are not visited soon."""
+    """Only the generation of the objects changes: the collector visits the oldest one rarely."""
     program = f"""
 import gc
 from keras_gen import _startup

@@ -100,8 +100,8 @@ def explore(run: PathLike, port: int = 8080, show: bool = False) -> None:
         reload=False,
         show_welcome_message=False,
     )
-    # Only a signal stops the server. The server raises it again after the shutdown, but this signal
-    # can get lost, and `run` then returns.
+    # Ctrl-C sends a signal that stops the server. Usually, the server then raises the signal again.
+    # Sometimes it does not, and `ui.run` returns.
     raise KeyboardInterrupt
 
 

@@ -102,7 +102,7 @@ def fuse(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
         dtype = variable.dtype
         beta_1 = tf.constant(optimizer.beta_1, dtype)
         beta_2 = tf.constant(optimizer.beta_2, dtype)
-        # TensorFlow adds faster than Keras while it traces.
+        # TensorFlow traces its own addition faster than that of Keras.
         step = tf.cast(tf.convert_to_tensor(optimizer.iterations), dtype) + 1
         return tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,

@@ -628,15 +628,16 @@ class GenerativeModel(MultiWorkerModel):
             **values: The loss and its terms by name. Each value is a mean over the batch, computed
                 by the method `average`.
         """
-        examples = tf.cast(tf.shape(x)[0], tf.float32)
+        examples = tf.shape(x)[0]
         for metric in self.metrics:
             if metric.name not in values:
                 continue
             value = values[metric.name] * self._replicas
             if type(metric) is keras.metrics.Mean:
                 # `update_state` does the same, but with five times as many operations.
-                metric.total.assign_add(tf.cast(value * examples, metric.dtype))
-                metric.count.assign_add(tf.cast(examples, metric.dtype))
+                count = tf.cast(examples, metric.dtype)
+                metric.total.assign_add(tf.cast(value, metric.dtype) * count)
+                metric.count.assign_add(count)
             else:
                 metric.update_state(value, examples)
 
